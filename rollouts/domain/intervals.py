@@ -1,0 +1,142 @@
+"""What was measured in one interval of a rollout: the only thing that gates ever see.
+
+Counts are by *assigned* arm (the arm the router drew for the request, whoever answered in the end), for ordinary
+user requests only: forced-variant requests, probes and shadow copies are left out before they come here.
+A part that could not be measured is None with a reason beside it: never a zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+LatencySignal = Literal["ttft", "duration"]
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyCounts:
+    """A histogram of one interval: `total` requests measured and, for each edge in seconds, how many were above it."""
+
+    total: int
+    over: Mapping[float, int]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"total": self.total, "over": [[edge, n] for edge, n in sorted(self.over.items())]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(total=int(data["total"]), over={float(edge): int(n) for edge, n in data["over"]})
+
+
+@dataclass(frozen=True, slots=True)
+class ArmCounts:
+    """One arm in one interval.
+
+    requests      ended requests (whatever the status), without client aborts
+    errors        of those: 5xx, resets, time-outs, broken streams, and answers by another arm (fallbacks)
+    arrived       requests that arrived (the load rule uses it, never running + waiting)
+    ready         ready replicas, mean over the interval; 0 when none was ready
+    latency       per signal; a signal without an entry was not measured
+    answers       answers served that could have been rated, for the interval whose ratings are now complete
+    thumbs_down   of those answers, how many were rated down (one rating a request, verified ones only)
+    ratings       of those answers, how many were rated at all
+    """
+
+    requests: int
+    errors: int
+    arrived: int
+    ready: float
+    latency: Mapping[str, LatencyCounts] = field(default_factory=dict)
+    answers: int = 0
+    thumbs_down: int = 0
+    ratings: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "requests": self.requests,
+            "errors": self.errors,
+            "arrived": self.arrived,
+            "ready": self.ready,
+            "latency": {name: counts.to_json() for name, counts in sorted(self.latency.items())},
+            "answers": self.answers,
+            "thumbs_down": self.thumbs_down,
+            "ratings": self.ratings,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(
+            requests=int(data["requests"]),
+            errors=int(data["errors"]),
+            arrived=int(data["arrived"]),
+            ready=float(data["ready"]),
+            latency={name: LatencyCounts.from_json(c) for name, c in data["latency"].items()},
+            answers=int(data["answers"]),
+            thumbs_down=int(data["thumbs_down"]),
+            ratings=int(data["ratings"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePair:
+    """One golden prompt sent to both variants and scored in [0, 1] each. `example` names the prompt."""
+
+    example: str
+    score_baseline: float
+    score_candidate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """One interval of evidence.
+
+    index         0, 1, 2 ... within the rollout
+    started_at    seconds since the epoch; `seconds` is its length
+    share_bp      the candidate's observed share in basis points
+    arms          "baseline" and the candidate arms by name; an arm that could not be measured is missing
+    pairs         probe pairs finished in this interval, per candidate arm name
+    missing       signal or arm name -> why it could not be measured ("router restarted: counters began again")
+    broken        source name -> error, when the source itself failed (a verdict ERROR, not NO_DATA)
+    """
+
+    index: int
+    started_at: float
+    seconds: float
+    share_bp: int
+    arms: Mapping[str, ArmCounts]
+    pairs: Mapping[str, tuple[ProbePair, ...]] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "index": self.index,
+            "started_at": self.started_at,
+            "seconds": self.seconds,
+            "share_bp": self.share_bp,
+            "arms": {name: arm.to_json() for name, arm in sorted(self.arms.items())},
+            "pairs": {
+                name: [[p.example, p.score_baseline, p.score_candidate] for p in pairs]
+                for name, pairs in sorted(self.pairs.items())
+            },
+            "missing": dict(sorted(self.missing.items())),
+            "broken": dict(sorted(self.broken.items())),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(
+            index=int(data["index"]),
+            started_at=float(data["started_at"]),
+            seconds=float(data["seconds"]),
+            share_bp=int(data["share_bp"]),
+            arms={name: ArmCounts.from_json(arm) for name, arm in data["arms"].items()},
+            pairs={
+                name: tuple(ProbePair(str(e), float(b), float(c)) for e, b, c in pairs)
+                for name, pairs in data["pairs"].items()
+            },
+            missing=dict(data["missing"]),
+            broken=dict(data["broken"]),
+        )
