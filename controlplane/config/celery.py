@@ -1,0 +1,22 @@
+"""The Celery application. Tasks are thin: each calls one service."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.config.settings")
+
+app = Celery("headgate")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks(["registry", "rollouts"])
+
+
+@app.on_configure.connect
+def make_broker_folders(sender: Celery, **_: object) -> None:
+    """The filesystem transport does not make its folders itself."""
+    for key, folder in (sender.conf.broker_transport_options or {}).items():
+        if key.endswith("folder") or key.startswith("data_folder"):
+            Path(str(folder)).mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,14 @@
+"""All addresses: pages of each app, the REST API under /api/v1/, probes of the process itself."""
+
+from __future__ import annotations
+
+from django.urls import include, path
+
+urlpatterns = [
+    path("", include("controlplane.web.urls")),
+    path("", include("registry.ui.urls")),
+    path("", include("rollouts.ui.urls")),
+    path("api/v1/", include("controlplane.api.urls")),
+    path("api/v1/", include("registry.api.urls")),
+    path("api/v1/", include("rollouts.api.urls")),
+]
