@@ -1,0 +1,85 @@
+"""A manifest: the files of a version as they were when it was registered.
+
+MLflow lets anyone overwrite the artifacts of a READY version, so the manifest, not MLflow, says what may be served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Self
+
+from controlplane.kernel.digests import digest_of, sha256_of_file
+from controlplane.kernel.errors import InvalidInput, TamperedFile
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ManifestEntry:
+    """One file: `path` relative and POSIX, `size` in bytes, `sha256` in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        parts = PurePosixPath(self.path)
+        if not self.path or parts.is_absolute() or ".." in parts.parts:
+            raise InvalidInput(f"The path {self.path!r} leaves the version's folder.", field="manifest.path")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All files of a version, sorted by path. `digest` identifies the content, wherever it is stored."""
+
+    entries: tuple[ManifestEntry, ...]
+
+    @classmethod
+    def of(cls, entries: Iterable[ManifestEntry]) -> Self:
+        return cls(tuple(sorted(entries)))
+
+    @classmethod
+    def from_json(cls, data: Iterable[Mapping[str, Any]]) -> Self:
+        return cls.of(ManifestEntry(str(d["path"]), int(d["size"]), str(d["sha256"])) for d in data)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [{"path": e.path, "size": e.size, "sha256": e.sha256} for e in self.entries]
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.to_json())
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(entry.size for entry in self.entries)
+
+
+def take_manifest(folder: Path) -> Manifest:
+    """Reads every file below `folder` and returns its manifest. Raises InvalidInput when there is none."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    if not files:
+        raise InvalidInput("The version has no files.", field="source", fix="Log the model's files first.")
+    return Manifest.of(
+        ManifestEntry(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of_file(path))
+        for path in files
+    )
+
+
+def verify_folder(folder: Path, manifest: Manifest) -> None:
+    """Reads every file again and compares. Raises TamperedFile naming the first file that differs.
+
+    A file that the manifest does not know is refused too: an engine might load it.
+    """
+    known = {entry.path for entry in manifest.entries}
+    for entry in manifest.entries:
+        path = folder / entry.path
+        if not path.is_file():
+            raise TamperedFile(entry.path, "is missing")
+        if path.stat().st_size != entry.size:
+            raise TamperedFile(entry.path, f"has {path.stat().st_size} bytes, the manifest says {entry.size}")
+        if sha256_of_file(path) != entry.sha256:
+            raise TamperedFile(entry.path, "differs from the manifest (its SHA-256 changed)")
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in known:
+            raise TamperedFile(name, "is not in the manifest")

@@ -1,0 +1,292 @@
+"""What rollouts need from the outside: a cluster that runs variants, a router that splits traffic, a source of
+signals, a log of requests, and a prober. Each has a real adapter and an in-memory one under one contract suite.
+
+Values are plain and frozen; adapters never see a Django model. `token` is the fencing token of the caller's lease on
+the endpoint: it only grows, and a write that carries an older token than the last one seen for that endpoint raises
+StaleWriter and changes nothing. Everything that writes is idempotent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from registry.domain.manifest import Manifest
+
+FULL_SHARE_BP = 10_000
+FORCED_VARIANT_HEADER = "x-headgate-variant"  # on a request: answer with this variant; on a response: who answered
+
+
+# --- clusters -------------------------------------------------------------------------------------------------
+
+
+class WorkloadPhase(StrEnum):
+    """Where a workload is. READY means: healthy, and a warm-up completion was answered."""
+
+    ABSENT = "absent"
+    STARTING = "starting"
+    READY = "ready"
+    UNREADY = "unready"  # was ready, does not answer now (it may be restarting)
+    DRAINING = "draining"
+    FAILED = "failed"  # gave up; `reason` and `message` say why
+
+
+class FailureReason(StrEnum):
+    """Why a workload failed, for people and for the fast kill."""
+
+    NONE = ""
+    NO_MEMORY = "no-memory"
+    BAD_MODEL = "bad-model"
+    PORT_TAKEN = "port-taken"
+    TAMPERED_FILE = "tampered-file"
+    CRASH_LOOP = "crash-loop"
+    NO_ENGINE = "no-engine"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadSpec:
+    """What to run for a variant.
+
+    folder       the version's files on this machine (or where the cluster finds them)
+    manifest     verified against `folder` before every launch
+    engine       name of an engine template: "vllm", or another that the cluster knows
+    arguments    engine arguments by name without dashes ("max-model-len": 256; True for a bare flag)
+    environment  extra environment of the engine
+    replicas     how many to run
+    start_seconds how long it may take until READY
+    """
+
+    variant: str
+    endpoint: str
+    folder: Path
+    manifest: Manifest
+    engine: str = "vllm"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    replicas: int = 1
+    start_seconds: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadStatus:
+    """What the cluster sees of a workload. `started_at` identifies the process (seconds since the epoch)."""
+
+    variant: str
+    phase: WorkloadPhase
+    host: str = ""
+    port: int = 0
+    ready: int = 0
+    desired: int = 0
+    restarts: int = 0
+    started_at: float | None = None
+    reason: FailureReason = FailureReason.NONE
+    message: str = ""
+    in_flight: int | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.phase is WorkloadPhase.READY and self.ready > 0
+
+
+class Cluster(Protocol):
+    """Runs variants. Calls return quickly; launching and draining go on behind, `status` tells how far."""
+
+    def ensure(self, spec: WorkloadSpec, *, token: int) -> None:
+        """Makes the variant run. Already running or starting: nothing happens. FAILED: it is tried again.
+
+        Raises TamperedFile before anything starts when a file differs from the manifest; Refused (with the remedy)
+        when the machine has no room; Unavailable when the cluster does not answer.
+        """
+        ...
+
+    def drain(self, variant: str, endpoint: str, *, token: int) -> None:
+        """Lets requests in flight end, then stops and removes it. Nothing happens when it is absent."""
+        ...
+
+    def statuses(self) -> Mapping[str, WorkloadStatus]:
+        """Everything that runs, by variant, including what an earlier control plane started."""
+        ...
+
+    def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
+        """The last lines of the engine's log, oldest first; empty when there is none."""
+        ...
+
+
+# --- routers --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A variant that can be reached."""
+
+    variant: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How one endpoint's traffic is split.
+
+    shares      variant -> basis points; they sum to 10,000; each variant with a share has a backend
+    backends    all variants that may be forced by header, those with a share of 0 too
+    fallback    the variant that answers when another one's backend is dead (normally the baseline)
+    """
+
+    endpoint: str
+    shares: Mapping[str, int]
+    backends: tuple[Backend, ...]
+    fallback: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedRoute:
+    """What the router itself says it does now.
+
+    shares       as applied by the router, not as written by us
+    healthy      variants whose backend passes the router's health check
+    version      of the configuration in force; `rejected` is the router's words when it refused a newer one
+    """
+
+    endpoint: str
+    shares: Mapping[str, int]
+    healthy: frozenset[str]
+    version: str = ""
+    rejected: str = ""
+
+
+class TrafficRouter(Protocol):
+    """Splits an endpoint's traffic. `Unavailable` when it cannot be reached."""
+
+    def apply(self, route: Route, *, token: int) -> None:
+        """Publishes the route and waits until the router has it in force.
+
+        Raises InvalidInput (shares do not sum to 10,000, a share without backend), Rejected with the router's own
+        words when it refuses (the last good configuration stays in force and on disk), StaleWriter.
+        """
+        ...
+
+    def observe(self, endpoint: str) -> ObservedRoute | None:
+        """What is in force for the endpoint; None when the router knows no such endpoint."""
+        ...
+
+    def remove(self, endpoint: str, *, token: int) -> None:
+        """Takes the endpoint's route away."""
+        ...
+
+
+# --- signals --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramReading:
+    """A cumulative histogram since its target started: how many were at or below each edge (seconds), and all."""
+
+    edges: tuple[float, ...]
+    at_or_below: tuple[int, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArmReading:
+    """Cumulative counters of one assigned arm at the router, without forced requests and shadows.
+
+    ended         requests that ended, client aborts left out
+    errors        of those: 5xx, broken streams, and requests another arm answered
+    fallbacks     of the errors: those another arm answered (the user saw no error)
+    aborted       requests the client gave up (no error, not in `ended`)
+    arrived       requests that arrived (ended + aborted + still running)
+    statuses      ended requests by status class: "2xx" ...
+    latency       "ttft" (first body byte) and "duration", successful requests answered by the assigned arm
+    """
+
+    ended: int
+    errors: int
+    fallbacks: int
+    aborted: int
+    arrived: int
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    latency: Mapping[str, HistogramReading] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReading:
+    """Gauges and counters of a variant's engine, for people (never for gates)."""
+
+    running: float
+    waiting: float
+    kv_cache_share: float
+    generated_tokens: int
+    started_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignalReading:
+    """One reading of an endpoint. `router_started_at` identifies the process whose counters these are."""
+
+    at: float
+    router_started_at: float
+    arms: Mapping[str, ArmReading]
+    engines: Mapping[str, EngineReading] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+
+class SignalSource(Protocol):
+    """Reads counters. Raises Unavailable when the router's counters cannot be read; an engine that cannot be read
+    is named in `broken` instead."""
+
+    def read(self, endpoint: str, backends: Collection[Backend]) -> SignalReading: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRequest:
+    """One answered request in the router's log. `at` is seconds since the epoch."""
+
+    request_id: str
+    endpoint: str
+    assigned: str  # empty when the variant was forced
+    answered: str
+    status: int
+    at: float
+
+
+class RequestLog(Protocol):
+    """Finds answered requests, so that feedback is attributed to who really answered."""
+
+    def find(self, request_ids: Collection[str]) -> Mapping[str, LoggedRequest]:
+        """Those of the ids that the router has logged (the last quarter of an hour at least)."""
+        ...
+
+
+# --- probes ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A completion that came back. `variant` is who answered, by the response's header."""
+
+    text: str
+    variant: str
+    seconds: float
+    first_token_seconds: float | None = None
+    tokens: int = 0
+
+
+class Prober(Protocol):
+    """Asks an OpenAI-compatible endpoint for a chat completion, forced to one variant, through the router."""
+
+    def ask(
+        self,
+        *,
+        endpoint: str,
+        variant: str,
+        messages: tuple[Mapping[str, str], ...],
+        max_tokens: int,
+        timeout: float,
+    ) -> Answer:
+        """Temperature 0. Raises Unavailable (no answer in time, 5xx, another variant answered) or Rejected (4xx)."""
+        ...
