@@ -1,0 +1,129 @@
+"""What changes people and tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from django.db import transaction
+
+from controlplane.access.models import ApiToken, User
+from controlplane.access.roles import Role
+from controlplane.kernel.errors import Conflict, InvalidInput
+
+TOKEN_PREFIX = "hg_"  # noqa: S105  (a mark to recognise leaked tokens by, not a secret)
+LAST_USED_RESOLUTION = timedelta(minutes=1)
+
+
+class Scope(StrEnum):
+    """What a token may do. A token never may more than its owner."""
+
+    READ = "read"
+    ROLLOUTS_WRITE = "rollouts:write"
+    REGISTRY_WRITE = "registry:write"
+    FEEDBACK_WRITE = "feedback:write"
+
+
+def ensure_user(*, username: str, role: Role | str, password: str) -> User:
+    """Makes the person, or gives an existing one this role and password. Idempotent.
+
+    Raises InvalidInput naming `username`, `role` or `password`.
+    """
+    if not username.strip():
+        raise InvalidInput("A person needs a name to sign in with.", field="username")
+    if not password:
+        raise InvalidInput("A person needs a password.", field="password")
+    known = _role(role)
+    with transaction.atomic():
+        user, made = User.objects.get_or_create(username=username, defaults={"role": known.value})
+        if not made and user.check_password(password) and user.role == known.value and user.is_active:
+            return user  # Hashing again would end the person's sessions for nothing.
+        user.role = known.value
+        user.is_active = True
+        user.set_password(password)
+        user.save()
+    return user
+
+
+def create_token(
+    *, user: User, name: str, scopes: Sequence[Scope | str], expires_at: datetime | None, now: datetime
+) -> tuple[ApiToken, str]:
+    """Makes a token for `user` and returns it with its secret, which cannot be shown again.
+
+    Raises InvalidInput naming `name`, `scopes` or `expires_at`, and Conflict when the person has a token of
+    that name.
+    """
+    if not name.strip():
+        raise InvalidInput("A token needs a name that says who uses it.", field="name")
+    if not scopes:
+        raise InvalidInput(
+            "A token needs at least one scope.", field="scopes", fix=f"Scopes: {_all_scopes()}."
+        )
+    known = sorted({_scope(scope).value for scope in scopes})
+    if expires_at is not None and expires_at <= now:
+        raise InvalidInput(
+            "The token would already be expired.", field="expires_at", fix="Choose a later time."
+        )
+    if ApiToken.objects.filter(user=user, name=name).exists():
+        raise Conflict(f"{user.username} already has a token named {name!r}.", fix="Choose another name.")
+    secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    token = ApiToken.objects.create(
+        user=user,
+        name=name,
+        prefix=secret[:9],
+        secret_sha256=hash_secret(secret),
+        scopes=known,
+        created_at=now,
+        expires_at=expires_at,
+    )
+    return token, secret
+
+
+def revoke_token(*, token: ApiToken, now: datetime) -> ApiToken:
+    """Ends a token at once. A token that was revoked before keeps its first time."""
+    ApiToken.objects.filter(id=token.id, revoked_at=None).update(revoked_at=now)
+    token.refresh_from_db()
+    return token
+
+
+def find_token(secret: str, now: datetime) -> ApiToken | None:
+    """The live token of this secret with its owner, or None (unknown, revoked, expired, owner switched off).
+
+    Notes the use, at most once a minute, so that a busy token does not write on every request.
+    """
+    token = ApiToken.objects.select_related("user").filter(secret_sha256=hash_secret(secret)).first()
+    if token is None or not token.is_live(now) or not token.user.is_active:
+        return None
+    if token.last_used_at is None or now - token.last_used_at >= LAST_USED_RESOLUTION:
+        ApiToken.objects.filter(id=token.id).update(last_used_at=now)
+        token.last_used_at = now
+    return token
+
+
+def hash_secret(secret: str) -> str:
+    """Hex SHA-256. The secret has 256 random bits, so a slow hash would add nothing."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _role(role: Role | str) -> Role:
+    try:
+        return Role(role)
+    except ValueError:
+        known = ", ".join(known.value for known in Role)
+        raise InvalidInput(f"There is no role {str(role)!r}.", field="role", fix=f"Roles: {known}.") from None
+
+
+def _scope(scope: Scope | str) -> Scope:
+    try:
+        return Scope(scope)
+    except ValueError:
+        raise InvalidInput(
+            f"There is no scope {str(scope)!r}.", field="scopes", fix=f"Scopes: {_all_scopes()}."
+        ) from None
+
+
+def _all_scopes() -> str:
+    return ", ".join(scope.value for scope in Scope)
