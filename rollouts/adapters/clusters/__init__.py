@@ -1,0 +1,1 @@
+"""Where variants run. Every adapter keeps the contract of `rollouts.ports.Cluster`."""

@@ -1,0 +1,226 @@
+"""A cluster in memory: scripted time to ready, scripted failures, no processes. For tests of the loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from controlplane.kernel.clock import Clock
+from controlplane.kernel.errors import NotFound, Refused, StaleWriter, Unavailable
+from registry.domain.manifest import Manifest
+from rollouts.ports import FailureReason, WorkloadPhase, WorkloadSpec, WorkloadStatus
+
+FIRST_PORT = 20_000
+# Two processes of one variant never share a start time, even when the clock stands still.
+SMALLEST_TICK = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class _Workload:
+    spec: WorkloadSpec
+    port: int
+    started_at: float
+    ready_at: float
+    restarts: int = 0
+    was_ready: bool = False
+    failure: FailureReason = FailureReason.NONE
+    message: str = ""
+    in_flight: int = 0
+    drain_until: float | None = None
+
+
+class MemoryCluster:
+    """Keeps the contract of `rollouts.ports.Cluster` without a process. Safe to call from several threads.
+
+    ready_after    seconds of `clock` from launch to READY
+    room           how many workloads fit; one more raises Refused. None: any number
+    drain_seconds  after so many seconds a drain stops waiting for requests in flight
+    verify         called with folder and manifest before every launch; it raises TamperedFile to refuse
+
+    Scripting: `fail` and `mend`, `kill`, `set_in_flight`; while `outage` is set every call raises Unavailable.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        ready_after: float = 0.0,
+        *,
+        room: int | None = None,
+        drain_seconds: float = 120.0,
+        verify: Callable[[Path, Manifest], None] | None = None,
+    ) -> None:
+        self.ready_after = ready_after
+        self.room = room
+        self.drain_seconds = drain_seconds
+        self.outage = ""
+        self._clock = clock
+        self._verify = verify
+        self._lock = threading.RLock()
+        self._workloads: dict[str, _Workload] = {}
+        self._faults: dict[str, tuple[FailureReason, str]] = {}
+        self._tokens: dict[str, int] = {}
+        self._logs: dict[str, list[str]] = {}
+        self._launches = 0
+
+    # --- the contract -----------------------------------------------------------------------------
+
+    def ensure(self, spec: WorkloadSpec, *, token: int) -> None:
+        with self._lock:
+            self._reach()
+            self._check_token(spec.endpoint, token)
+            self._advance()
+            found = self._workloads.get(spec.variant)
+            if found is not None and found.failure is FailureReason.NONE:
+                if found.drain_until is not None:
+                    self._workloads[spec.variant] = replace(found, drain_until=None)
+                return
+            if self._verify is not None:
+                self._verify(spec.folder, spec.manifest)
+            if self.room is not None and len(self._workloads) - (found is not None) >= self.room:
+                raise Refused(
+                    f"There is no room for {spec.variant}: all {self.room} places are taken.",
+                    fix="Wait until another variant is drained, or make more room.",
+                    code="no-room",
+                )
+            self._launch(spec, found)
+
+    def drain(self, variant: str, endpoint: str, *, token: int) -> None:
+        with self._lock:
+            self._reach()
+            self._check_token(endpoint, token)
+            self._advance()
+            found = self._workloads.get(variant)
+            if found is None or found.drain_until is not None:
+                return
+            if found.failure is not FailureReason.NONE:
+                del self._workloads[variant]
+                return
+            self._workloads[variant] = replace(found, drain_until=self._now() + self.drain_seconds)
+
+    def statuses(self) -> Mapping[str, WorkloadStatus]:
+        with self._lock:
+            self._reach()
+            self._advance()
+            return {variant: self._status(load) for variant, load in self._workloads.items()}
+
+    def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
+        with self._lock:
+            self._reach()
+            return tuple(self._logs.get(variant, ())[-lines:]) if lines > 0 else ()
+
+    # --- the script -------------------------------------------------------------------------------
+
+    def fail(self, variant: str, reason: FailureReason, message: str) -> None:
+        """Fails the variant now if it runs, and at every later launch, until `mend`."""
+        with self._lock:
+            self._faults[variant] = (reason, message)
+            if variant in self._workloads:
+                self._break(variant)
+
+    def mend(self, variant: str) -> None:
+        """Takes the fault of `fail` away: the next `ensure` succeeds."""
+        with self._lock:
+            self._faults.pop(variant, None)
+
+    def kill(self, variant: str, *, down_seconds: float = 1.0) -> None:
+        """Kills the process as `kill -9` would: UNREADY, a new start time, READY again after the longer of
+        `down_seconds` and `ready_after`. Raises NotFound when it does not run."""
+        with self._lock:
+            found = self._workloads.get(variant)
+            if found is None:
+                raise NotFound(f"No workload runs {variant}.")
+            self._advance()
+            self._log(variant, "killed; started again")
+            self._workloads[variant] = replace(
+                found,
+                started_at=max(self._now(), found.started_at + SMALLEST_TICK),
+                ready_at=self._now() + max(self.ready_after, down_seconds),
+                restarts=found.restarts + 1,
+                in_flight=0,
+            )
+
+    def set_in_flight(self, variant: str, count: int) -> None:
+        """Says how many requests the engine answers now; a drain waits until there are none."""
+        with self._lock:
+            if variant not in self._workloads:
+                raise NotFound(f"No workload runs {variant}.")
+            self._workloads[variant] = replace(self._workloads[variant], in_flight=count)
+
+    # --- within -----------------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+    def _reach(self) -> None:
+        if self.outage:
+            raise Unavailable(f"The cluster does not answer: {self.outage}.", fix="It is tried again.")
+
+    def _check_token(self, endpoint: str, token: int) -> None:
+        newest = self._tokens.get(endpoint)
+        if newest is not None and token < newest:
+            raise StaleWriter(f"Token {token} for endpoint {endpoint} is older than {newest}.")
+        self._tokens[endpoint] = token
+
+    def _launch(self, spec: WorkloadSpec, before: _Workload | None) -> None:
+        now = self._now()
+        started_at = now if before is None else max(now, before.started_at + SMALLEST_TICK)
+        self._launches += 1
+        port = before.port if before is not None else FIRST_PORT + self._launches
+        self._workloads[spec.variant] = _Workload(spec, port, started_at, now + self.ready_after)
+        self._log(spec.variant, f"launched on port {port}")
+        if spec.variant in self._faults:
+            self._break(spec.variant)
+
+    def _break(self, variant: str) -> None:
+        reason, message = self._faults[variant]
+        self._log(variant, f"{reason.value}: {message}")
+        self._workloads[variant] = replace(
+            self._workloads[variant], failure=reason, message=message, in_flight=0, drain_until=None
+        )
+
+    def _advance(self) -> None:
+        """Moves every workload to where the clock says it is."""
+        now = self._now()
+        for variant, load in list(self._workloads.items()):
+            if load.failure is not FailureReason.NONE:
+                continue
+            if load.drain_until is not None and (load.in_flight == 0 or now >= load.drain_until):
+                del self._workloads[variant]
+                self._log(variant, "drained and stopped")
+            elif not load.was_ready and now >= load.ready_at:
+                self._workloads[variant] = replace(load, was_ready=True)
+            elif not load.was_ready and now >= load.started_at + load.spec.start_seconds:
+                self._workloads[variant] = replace(
+                    load,
+                    failure=FailureReason.TIMEOUT,
+                    message=f"{variant} was not ready within {load.spec.start_seconds:g} s.",
+                )
+
+    def _status(self, load: _Workload) -> WorkloadStatus:
+        up = self._now() >= load.ready_at
+        if load.failure is not FailureReason.NONE:
+            phase = WorkloadPhase.FAILED
+        elif load.drain_until is not None:
+            phase = WorkloadPhase.DRAINING
+        elif up:
+            phase = WorkloadPhase.READY
+        else:
+            phase = WorkloadPhase.UNREADY if load.was_ready else WorkloadPhase.STARTING
+        return WorkloadStatus(
+            variant=load.spec.variant,
+            phase=phase,
+            host="127.0.0.1",
+            port=load.port,
+            ready=load.spec.replicas if phase is WorkloadPhase.READY else 0,
+            desired=load.spec.replicas,
+            restarts=load.restarts,
+            started_at=None if phase is WorkloadPhase.FAILED else load.started_at,
+            reason=load.failure,
+            message=load.message,
+            in_flight=load.in_flight if up and load.failure is FailureReason.NONE else None,
+        )
+
+    def _log(self, variant: str, line: str) -> None:
+        self._logs.setdefault(variant, []).append(f"{self._clock.now():%H:%M:%S} {line}")

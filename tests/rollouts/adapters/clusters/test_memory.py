@@ -1,0 +1,106 @@
+"""The in-memory cluster's own script; what both clusters promise is in test_contract.py."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from controlplane.kernel.clock import ManualClock
+from controlplane.kernel.errors import Refused, Unavailable
+from registry.domain.manifest import Manifest, ManifestEntry
+from rollouts.adapters.clusters.memory import MemoryCluster
+from rollouts.ports import FailureReason, WorkloadPhase, WorkloadSpec
+
+
+def spec(variant: str = "chat-v1-aaaa", start_seconds: float = 600) -> WorkloadSpec:
+    return WorkloadSpec(
+        variant=variant,
+        endpoint="chat",
+        folder=Path("/nowhere"),
+        manifest=Manifest.of([ManifestEntry("model.safetensors", 1, "0" * 64)]),
+        start_seconds=start_seconds,
+    )
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_ensure__before_ready_after__is_starting_then_ready(clock: ManualClock) -> None:
+    cluster = MemoryCluster(clock, ready_after=30)
+    cluster.ensure(spec(), token=1)
+    assert cluster.statuses()["chat-v1-aaaa"].phase is WorkloadPhase.STARTING
+    clock.advance(30)
+    assert cluster.statuses()["chat-v1-aaaa"].is_ready
+
+
+def test_ensure__slower_than_start_seconds__fails_with_timeout(clock: ManualClock) -> None:
+    cluster = MemoryCluster(clock, ready_after=30)
+    cluster.ensure(spec(start_seconds=10), token=1)
+    clock.advance(11)
+    status = cluster.statuses()["chat-v1-aaaa"]
+    assert (status.phase, status.reason) == (WorkloadPhase.FAILED, FailureReason.TIMEOUT)
+
+
+def test_kill__ready_workload__is_unready_then_ready_with_a_new_start(clock: ManualClock) -> None:
+    cluster = MemoryCluster(clock)
+    cluster.ensure(spec(), token=1)
+    before = cluster.statuses()["chat-v1-aaaa"]
+    cluster.kill("chat-v1-aaaa")
+    down = cluster.statuses()["chat-v1-aaaa"]
+    clock.advance(2)
+    after = cluster.statuses()["chat-v1-aaaa"]
+    assert (before.phase, down.phase, after.phase) == (
+        WorkloadPhase.READY,
+        WorkloadPhase.UNREADY,
+        WorkloadPhase.READY,
+    )
+    assert after.started_at is not None
+    assert before.started_at is not None
+    assert after.started_at > before.started_at
+    assert after.restarts == 1
+
+
+def test_fail__running_workload__fails_now_and_again_until_mended(clock: ManualClock) -> None:
+    cluster = MemoryCluster(clock)
+    cluster.ensure(spec(), token=1)
+    cluster.fail("chat-v1-aaaa", FailureReason.NO_MEMORY, "no room for the KV cache")
+    cluster.ensure(spec(), token=1)
+    status = cluster.statuses()["chat-v1-aaaa"]
+    assert (status.phase, status.reason, status.message) == (
+        WorkloadPhase.FAILED,
+        FailureReason.NO_MEMORY,
+        "no room for the KV cache",
+    )
+    cluster.mend("chat-v1-aaaa")
+    cluster.ensure(spec(), token=1)
+    assert cluster.statuses()["chat-v1-aaaa"].is_ready
+
+
+def test_ensure__no_room__is_refused_and_changes_nothing(clock: ManualClock) -> None:
+    cluster = MemoryCluster(clock, room=1)
+    cluster.ensure(spec(), token=1)
+    with pytest.raises(Refused, match="no room"):
+        cluster.ensure(spec("chat-v2-bbbb"), token=1)
+    assert set(cluster.statuses()) == {"chat-v1-aaaa"}
+
+
+def test_drain__requests_never_end__stops_at_the_deadline(clock: ManualClock) -> None:
+    cluster = MemoryCluster(clock, drain_seconds=60)
+    cluster.ensure(spec(), token=1)
+    cluster.statuses()
+    cluster.set_in_flight("chat-v1-aaaa", 3)
+    cluster.drain("chat-v1-aaaa", "chat", token=1)
+    assert cluster.statuses()["chat-v1-aaaa"].in_flight == 3
+    clock.advance(60)
+    assert cluster.statuses() == {}
+
+
+def test_statuses__outage__raises_unavailable(clock: ManualClock) -> None:
+    cluster = MemoryCluster(clock)
+    cluster.outage = "the machine is away"
+    with pytest.raises(Unavailable, match="the machine is away"):
+        cluster.statuses()
