@@ -1,6 +1,7 @@
 """A manifest: the files of a version as they were when it was registered.
 
-MLflow lets anyone overwrite the artifacts of a READY version, so the manifest, not MLflow, says what may be served.
+MLflow lets anyone overwrite the artifacts of a READY version, so the manifest, not MLflow, says what may
+be served.
 """
 
 from __future__ import annotations

@@ -1,0 +1,97 @@
+"""The mirror of registered models and their versions, with each version's manifest."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from registry.domain.manifest import Manifest
+
+
+class ManifestState(models.TextChoices):
+    """What is known of a version's files. Only VERIFIED may be launched."""
+
+    PENDING = "pending", "pending"  # not read yet
+    VERIFIED = "verified", "verified"  # as they were at registration, the last time somebody looked
+    CHANGED = "changed", "changed"  # a file differs from the manifest; `manifest_problem` names it
+    FAILED = "failed", "failed"  # the files cannot be read, or hold what is never served
+
+
+class Model(models.Model):
+    """A registered model as the store last had it. A deleted one stays, with `gone_at` set."""
+
+    name = models.CharField(max_length=256, unique=True)
+    description = models.TextField(blank=True)
+    tags = models.JSONField(default=dict)
+    stored_updated_at = models.DateTimeField(help_text="when the store last changed it")
+    versions_read_at = models.DateTimeField(null=True, help_text="when its versions were last read in full")
+    synced_at = models.DateTimeField(help_text="when the mirror last saw it")
+    gone_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Version(models.Model):
+    """A model version: what the store says of it, and the manifest of its files.
+
+    `created_at` is the store's time. `params`, `metrics` and `datasets` come from the run and the LoggedModel
+    and are empty until `details_at` is set. `manifest` is taken once, at first sight, and never replaced;
+    what happens later is told by `manifest_state` and `manifest_problem`.
+    """
+
+    model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    status = models.CharField(max_length=40, help_text="the store's word: READY, PENDING or FAILED")
+    source = models.TextField(blank=True)
+    run_id = models.CharField(max_length=64, blank=True)
+    run_name = models.CharField(max_length=250, blank=True)
+    logged_model_id = models.CharField(max_length=64, blank=True)
+    description = models.TextField(blank=True)
+    created_at = models.DateTimeField()
+    tags = models.JSONField(default=dict, help_text="{name: text}")
+    params = models.JSONField(default=dict, help_text="{name: text}")
+    metrics = models.JSONField(default=dict, help_text="{name: number}")
+    datasets = models.JSONField(default=list, help_text="[{name, digest, context}]")
+    details_at = models.DateTimeField(null=True, blank=True)
+    manifest = models.JSONField(null=True, blank=True, help_text="[{path, size, sha256}], sorted by path")
+    manifest_digest = models.CharField(max_length=80, blank=True)
+    manifest_bytes = models.BigIntegerField(default=0)
+    manifest_state = models.CharField(
+        max_length=10, choices=ManifestState.choices, default=ManifestState.PENDING
+    )
+    manifest_checked_at = models.DateTimeField(null=True, blank=True)
+    manifest_problem = models.TextField(blank=True)
+    manifest_claimed_until = models.DateTimeField(null=True, blank=True)
+    gone_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [
+            models.UniqueConstraint(fields=["model", "number"], name="registry_version_once_a_model")
+        ]
+        indexes = [
+            models.Index(fields=["manifest_state", "-id"], name="registry_by_manifest_state"),
+            models.Index(fields=["manifest_digest"], name="registry_by_digest"),
+            models.Index(fields=["details_at"], name="registry_by_details"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model.name} {self.label}"
+
+    @property
+    def label(self) -> str:
+        """`v3`."""
+        return f"v{self.number}"
+
+    @property
+    def manifest_value(self) -> Manifest | None:
+        """The manifest as a domain value, or None before it was taken."""
+        return None if self.manifest is None else Manifest.from_json(self.manifest)
+
+    @property
+    def may_launch(self) -> bool:
+        """True when its files were verified and the store still has it."""
+        return self.manifest_state == ManifestState.VERIFIED and self.gone_at is None
