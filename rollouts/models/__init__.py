@@ -1,0 +1,25 @@
+"""The tables of rollouts. The database holds the desired state; the loop makes the world agree with it."""
+
+from rollouts.models.endpoints import Cluster, Endpoint, GatePolicyVersion, Variant, Workload
+from rollouts.models.evidence import Evidence, Feedback, FeedbackState, MinuteSample, ProbeResult
+from rollouts.models.operations import Effect, EffectState, GlobalStop, HistoryEvent
+from rollouts.models.rollouts import Arm, Rollout
+
+__all__ = [
+    "Arm",
+    "Cluster",
+    "Effect",
+    "EffectState",
+    "Endpoint",
+    "Evidence",
+    "Feedback",
+    "FeedbackState",
+    "GatePolicyVersion",
+    "GlobalStop",
+    "HistoryEvent",
+    "MinuteSample",
+    "ProbeResult",
+    "Rollout",
+    "Variant",
+    "Workload",
+]

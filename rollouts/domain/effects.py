@@ -1,0 +1,66 @@
+"""What a decision asks the world to do. Effects are idempotent, carry the fencing token when they run, and are
+verified by reading back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class SetTraffic:
+    """Split the endpoint's traffic: variant -> basis points, summing to 10,000."""
+
+    shares: Mapping[str, int]
+    fallback: str
+
+    kind = "set-traffic"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"shares": dict(sorted(self.shares.items())), "fallback": self.fallback}
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureWorkload:
+    """Make a variant run."""
+
+    variant: str
+
+    kind = "ensure-workload"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"variant": self.variant}
+
+
+@dataclass(frozen=True, slots=True)
+class DrainWorkload:
+    """Let a variant that gets no traffic finish its requests, then stop it."""
+
+    variant: str
+
+    kind = "drain-workload"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"variant": self.variant}
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBack:
+    """Tell MLflow what was decided: the endpoint's alias on `alias_variant`'s version, tags on `tagged_variant`'s."""
+
+    alias_variant: str
+    tagged_variant: str
+    decision: str
+
+    kind = "write-back"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "alias_variant": self.alias_variant,
+            "tagged_variant": self.tagged_variant,
+            "decision": self.decision,
+        }
+
+
+Effect = SetTraffic | EnsureWorkload | DrainWorkload | WriteBack

@@ -1,0 +1,135 @@
+"""Where variants run, what an endpoint is, and which bundles it can run."""
+
+from __future__ import annotations
+
+from django.core.validators import RegexValidator
+from django.db import models
+
+from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.variants import ServingSpec
+from rollouts.ports import WorkloadPhase
+
+NAME_PATTERN = r"^[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?$"
+name_validator = RegexValidator(NAME_PATTERN, "Lower-case letters, digits and dashes, at most 40, a letter first.")
+
+
+class Cluster(models.Model):
+    """A place where variants run. `kind` chooses the adapter."""
+
+    name = models.CharField(max_length=40, unique=True, validators=[name_validator])
+    kind = models.CharField(max_length=20, choices=[("local", "This machine")])
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class GatePolicyVersion(models.Model):
+    """A gate policy `name@version`; immutable. `body` is what `GatePolicy.to_json()` gives."""
+
+    name = models.CharField(max_length=60)
+    version = models.PositiveIntegerField()
+    body = models.JSONField()
+    digest = models.CharField(max_length=71)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["name", "version"], name="gate_policy_name_version")]
+        ordering = ["name", "-version"]
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @property
+    def policy(self) -> GatePolicy:
+        return GatePolicy.from_json(self.body)
+
+
+class Endpoint(models.Model):
+    """A stable OpenAI-compatible address.
+
+    `desired_shares` is what we want the router to do (variant name -> basis points), `applied` what we last published
+    and read back (a whole route as JSON). They differ while a change is under way; a router that differs from
+    `applied` was changed by hand, which is respected and shown as drift.
+    The lease columns let one worker at a time reconcile the endpoint; `fencing_token` only grows.
+    """
+
+    name = models.CharField(max_length=40, unique=True, validators=[name_validator])
+    environment = models.CharField(max_length=40, default="production")
+    cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="endpoints")
+    model = models.ForeignKey("registry.Model", on_delete=models.PROTECT, related_name="endpoints")
+    gate_policy = models.ForeignKey(GatePolicyVersion, on_delete=models.PROTECT, related_name="+")
+    golden_set = models.ForeignKey("registry.GoldenSet", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    stable = models.ForeignKey("Variant", null=True, on_delete=models.PROTECT, related_name="+")
+    previous = models.ForeignKey("Variant", null=True, on_delete=models.PROTECT, related_name="+")
+    alias = models.CharField(max_length=80, help_text="MLflow alias that follows the stable version")
+    created_at = models.DateTimeField()
+
+    desired_shares = models.JSONField(default=dict)
+    desired_fallback = models.CharField(max_length=80, default="", blank=True)
+    applied = models.JSONField(default=dict)
+    applied_at = models.DateTimeField(null=True)
+    observed_shares = models.JSONField(default=dict)
+    observed_at = models.DateTimeField(null=True)
+    router_problem = models.TextField(default="", blank=True)
+    last_reading = models.JSONField(default=dict)
+
+    lease_owner = models.CharField(max_length=80, default="", blank=True)
+    lease_until = models.DateTimeField(null=True)
+    fencing_token = models.PositiveBigIntegerField(default=0)
+    reconciled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Variant(models.Model):
+    """An immutable bundle: a version and how it is served. Content-addressed, so that it exists once."""
+
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="variants")
+    version = models.ForeignKey("registry.Version", on_delete=models.PROTECT, related_name="variants")
+    name = models.CharField(max_length=80, unique=True)
+    digest = models.CharField(max_length=71)
+    serving = models.JSONField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["endpoint", "version", "digest"], name="variant_content")]
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def spec(self) -> ServingSpec:
+        return ServingSpec.from_json(self.serving)
+
+
+class Workload(models.Model):
+    """A variant on its cluster: whether we want it to run, and what the cluster said last."""
+
+    variant = models.OneToOneField(Variant, on_delete=models.CASCADE, related_name="workload")
+    wanted = models.BooleanField(default=False)
+    phase = models.CharField(
+        max_length=12, choices=[(p.value, p.value) for p in WorkloadPhase], default=WorkloadPhase.ABSENT.value
+    )
+    host = models.CharField(max_length=255, default="", blank=True)
+    port = models.PositiveIntegerField(default=0)
+    ready = models.PositiveIntegerField(default=0)
+    desired = models.PositiveIntegerField(default=0)
+    restarts = models.PositiveIntegerField(default=0)
+    reason = models.CharField(max_length=20, default="", blank=True)
+    message = models.TextField(default="", blank=True)
+    log_tail = models.JSONField(default=list, help_text="kept when the launch failed, so that it is not lost")
+    process_started_at = models.FloatField(null=True)
+    wanted_since = models.DateTimeField(null=True)
+    ready_at = models.DateTimeField(null=True)
+    observed_at = models.DateTimeField(null=True)
+    kv_cache_share = models.FloatField(null=True)
+    running = models.FloatField(null=True)
+    waiting = models.FloatField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.variant_id} {self.phase}"

@@ -1,0 +1,98 @@
+"""What was measured: evidence of rollouts, probe results, feedback, and minutes of each endpoint."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from rollouts.models.endpoints import Endpoint, Variant
+from rollouts.models.rollouts import Rollout
+
+
+class Evidence(models.Model):
+    """One interval of a rollout: what was measured, what the gates said, what was decided.
+
+    `digest` covers the row and the digest of the row before it, so that a changed or missing row is found.
+    """
+
+    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="evidence")
+    index = models.PositiveIntegerField()
+    ended_at = models.DateTimeField()
+    interval = models.JSONField()
+    verdicts = models.JSONField()
+    decision = models.JSONField()
+    digest = models.CharField(max_length=71)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["rollout", "index"], name="evidence_rollout_index")]
+        ordering = ["rollout", "index"]
+
+
+class ProbeResult(models.Model):
+    """One golden prompt sent to both variants. `number` counts the draws of the rollout.
+
+    `interval` is the interval that used it (null: not yet used). A probe that got no answer from one of the two has
+    no scores and a problem; it is never scored as zero.
+    """
+
+    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="probes")
+    number = models.PositiveIntegerField()
+    example = models.ForeignKey("registry.GoldenExample", on_delete=models.PROTECT, related_name="+")
+    answer_baseline = models.TextField(default="", blank=True)
+    answer_candidate = models.TextField(default="", blank=True)
+    score_baseline = models.FloatField(null=True)
+    score_candidate = models.FloatField(null=True)
+    problem = models.TextField(default="", blank=True)
+    asked_at = models.DateTimeField()
+    interval = models.PositiveIntegerField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["rollout", "number"], name="probe_rollout_number")]
+        ordering = ["rollout", "number"]
+
+
+class FeedbackState(models.TextChoices):
+    """Only `verified` ratings enter gates."""
+
+    PENDING = "pending"
+    VERIFIED = "verified"
+    UNVERIFIABLE = "unverifiable"  # the router never logged such a request, or another variant answered
+    FORCED = "forced"  # the variant was forced: not ordinary traffic
+
+
+class Feedback(models.Model):
+    """A user's rating of one response; one a request."""
+
+    request_id = models.CharField(max_length=80, unique=True)
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="feedback")
+    variant = models.CharField(max_length=80, help_text="who answered, as the rater says")
+    up = models.BooleanField()
+    comment = models.TextField(default="", blank=True)
+    received_at = models.DateTimeField()
+    state = models.CharField(max_length=12, choices=FeedbackState.choices, default=FeedbackState.PENDING)
+    assigned = models.CharField(max_length=80, default="", blank=True)
+    answered_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["endpoint", "state", "answered_at"]),
+            models.Index(fields=["state", "received_at"]),
+        ]
+
+
+class MinuteSample(models.Model):
+    """One minute of one variant of an endpoint, for the charts of the last 24 hours; pruned afterwards."""
+
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="samples")
+    variant = models.ForeignKey(Variant, on_delete=models.CASCADE, related_name="+")
+    minute = models.DateTimeField()
+    requests = models.PositiveBigIntegerField(default=0)
+    errors = models.PositiveBigIntegerField(default=0)
+    seconds = models.FloatField(default=0.0)
+    latency = models.JSONField(default=dict, help_text='signal -> LatencyCounts as JSON')
+    ready = models.FloatField(default=0.0)
+    kv_cache_share = models.FloatField(null=True)
+    tokens = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["endpoint", "variant", "minute"], name="sample_minute")]
+        ordering = ["endpoint", "minute"]

@@ -1,0 +1,101 @@
+"""A rollout and its arms."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from rollouts.domain.plan import Plan
+from rollouts.domain.states import ACTIVE, PauseReason, Phase
+from rollouts.models.endpoints import Endpoint, GatePolicyVersion, Variant
+
+
+class Rollout(models.Model):
+    """Moves an endpoint from its baseline variant to a candidate.
+
+    `revision` grows with every change of state by anyone: people post the one they saw (409 when it moved on), and
+    the loop drops a decision that was made on an older one.
+    `reason` is the sentence the UI shows; `cause` the machine-readable word ("gate:golden-score", "person", ...).
+    """
+
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.PROTECT, related_name="rollouts")
+    baseline = models.ForeignKey(Variant, on_delete=models.PROTECT, related_name="+")
+    candidate = models.ForeignKey(Variant, on_delete=models.PROTECT, related_name="+")
+    gate_policy = models.ForeignKey(GatePolicyVersion, on_delete=models.PROTECT, related_name="rollouts")
+    strategy = models.CharField(max_length=20, default="canary")
+    plan = models.JSONField()
+    plan_digest = models.CharField(max_length=71)
+    attempt = models.PositiveIntegerField(default=1, help_text="how often this candidate was tried here")
+
+    phase = models.CharField(max_length=14, choices=[(p.value, p.value) for p in Phase], default=Phase.PENDING.value)
+    pause_reason = models.CharField(
+        max_length=14, choices=[(r.value, r.value) for r in PauseReason], default="", blank=True
+    )
+    reason = models.TextField(default="", blank=True)
+    next_step = models.TextField(default="", blank=True, help_text="what happens next, in numbers")
+    cause = models.CharField(max_length=80, default="", blank=True)
+    cause_sentence = models.TextField(default="", blank=True, help_text="kept: why it was rolled back or paused")
+    revision = models.PositiveIntegerField(default=1)
+
+    step_index = models.IntegerField(default=-1)
+    phase_since = models.DateTimeField()
+    step_since = models.DateTimeField(null=True, help_text="when the router had this step's share in force")
+    step_requests = models.PositiveBigIntegerField(default=0)
+    measured_at = models.DateTimeField(null=True, help_text="end of the last interval in which anything was measured")
+    promoted_at = models.DateTimeField(null=True)
+    watch_until = models.DateTimeField(null=True)
+    watching = models.BooleanField(default=False)
+
+    gates_state = models.JSONField(default=dict)
+    verdicts = models.JSONField(default=dict, help_text="the last FamilyVerdict as JSON, for pages")
+    next_interval = models.PositiveIntegerField(default=0)
+    feedback_interval = models.PositiveIntegerField(default=0, help_text="first interval whose ratings are not yet fed")
+    next_probe = models.PositiveIntegerField(default=0)
+
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+")
+    note = models.TextField(default="", blank=True)
+    created_at = models.DateTimeField()
+    traffic_at = models.DateTimeField(null=True, help_text="when the candidate first had traffic")
+    decided_at = models.DateTimeField(null=True, help_text="when promotion or rollback was decided")
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["endpoint"],
+                condition=Q(phase__in=sorted(p.value for p in ACTIVE)),
+                name="one_active_rollout_an_endpoint",
+            )
+        ]
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["phase"]), models.Index(fields=["endpoint", "-id"])]
+
+    def __str__(self) -> str:
+        return f"#{self.pk}"
+
+    @property
+    def is_active(self) -> bool:
+        return Phase(self.phase) in ACTIVE
+
+    @property
+    def parsed_plan(self) -> Plan:
+        return Plan.from_json(self.plan)
+
+
+class Arm(models.Model):
+    """One variant inside a rollout. Shares in basis points; counts over the whole life, by assigned arm."""
+
+    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="arms")
+    variant = models.ForeignKey(Variant, on_delete=models.PROTECT, related_name="+")
+    name = models.CharField(max_length=20, help_text='"baseline" or "candidate"')
+    desired_bp = models.PositiveIntegerField(default=0)
+    observed_bp = models.PositiveIntegerField(default=0)
+    requests = models.PositiveBigIntegerField(default=0)
+    errors = models.PositiveBigIntegerField(default=0)
+    fallbacks = models.PositiveBigIntegerField(default=0, help_text="answered by another arm: no user saw an error")
+    failed = models.PositiveBigIntegerField(default=0, help_text="errors that reached the user")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["rollout", "name"], name="arm_name")]
+        ordering = ["rollout", "id"]
