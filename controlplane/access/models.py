@@ -56,3 +56,17 @@ class ApiToken(models.Model):
     def is_live(self, now: datetime) -> bool:
         """True when neither revoked nor expired at `now`."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+class FailedSignIn(models.Model):
+    """A wrong password, kept for minutes to slow guessing down."""
+
+    name = models.CharField(max_length=150)
+    address = models.CharField(max_length=64)
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["address", "at"], name="access_failed_by_address")]
+
+    def __str__(self) -> str:
+        return f"{self.name} from {self.address} at {self.at:%H:%M:%S}"

@@ -12,3 +12,8 @@ urlpatterns = [
     path("api/v1/", include("registry.api.urls")),
     path("api/v1/", include("rollouts.api.urls")),
 ]
+
+handler400 = "controlplane.web.problems.bad_request"
+handler403 = "controlplane.web.problems.forbidden"
+handler404 = "controlplane.web.problems.not_found"
+handler500 = "controlplane.web.problems.server_error"

@@ -1,0 +1,92 @@
+"""Signs of life. Parts report with `beat`; the probes read what they reported, so that a probe never waits
+for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from controlplane.web.models import Heartbeat
+
+FRESH_SECONDS: Mapping[str, float] = {"worker": 15.0, "mlflow": 60.0, "router": 30.0}
+"""How old the last word of a part may be. These three are always reported, also when they never spoke."""
+
+DEFAULT_FRESH_SECONDS = 60.0
+MESSAGE_LENGTH = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One line of the readiness report. `age_seconds` is None when the part never reported."""
+
+    name: str
+    state: str  # "ok", "failing" (it said so), "stale" (silent for too long) or "unknown" (never heard of)
+    needed: bool
+    message: str = ""
+    age_seconds: float | None = None
+
+    @property
+    def is_ok(self) -> bool:
+        return self.state == "ok"
+
+
+def beat(*, name: str, now: datetime, ok: bool = True, message: str = "") -> None:
+    """Notes that a part is alive (`ok`) or answers badly (`message` says how). Cheap; call it as often as
+    you like.
+    """
+    Heartbeat.objects.update_or_create(
+        name=name, defaults={"at": now, "ok": ok, "message": message[:MESSAGE_LENGTH]}
+    )
+
+
+def report(*, now: datetime) -> tuple[Part, ...]:
+    """All parts. `needed` marks those without which this process is useless: its database, in the right
+    shape.
+
+    A silent worker or MLflow is reported and does not make this process unready: pages and roll backs still
+    work.
+    """
+    database = _database(now)
+    if not database.is_ok:
+        return (database,)
+    return (database, _migrations(), *_reported(now))
+
+
+def _database(now: datetime) -> Part:
+    try:
+        beat(name="web", now=now)
+    except DatabaseError as error:
+        return Part(
+            "database", "failing", needed=True, message=f"cannot be written: {error}"[:MESSAGE_LENGTH]
+        )
+    return Part("database", "ok", needed=True)
+
+
+def _migrations() -> Part:
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if plan:
+        first = plan[0][0]
+        message = f"{len(plan)} not applied, first {first.app_label}.{first.name}: run manage.py migrate"
+        return Part("migrations", "failing", needed=True, message=message)
+    return Part("migrations", "ok", needed=True)
+
+
+def _reported(now: datetime) -> list[Part]:
+    beats = {row.name: row for row in Heartbeat.objects.exclude(name="web")}
+    parts = []
+    for name in [*FRESH_SECONDS, *sorted(set(beats) - set(FRESH_SECONDS))]:
+        row = beats.get(name)
+        if row is None:
+            parts.append(Part(name, "unknown", needed=False, message="has not reported yet"))
+            continue
+        age = max(0.0, (now - row.at).total_seconds())
+        fresh = age <= FRESH_SECONDS.get(name, DEFAULT_FRESH_SECONDS)
+        state = "stale" if not fresh else "ok" if row.ok else "failing"
+        parts.append(Part(name, state, needed=False, message=row.message, age_seconds=round(age, 1)))
+    return parts

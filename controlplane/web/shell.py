@@ -1,0 +1,82 @@
+"""What surrounds every page. The apps register their part when they start; this room never imports them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.http import HttpRequest
+
+
+@dataclass(frozen=True, slots=True)
+class NavItem:
+    """A place in the sidebar. `key` is what a page calls its section; `letter` is the key after `g`."""
+
+    key: str
+    icon: str
+    label: str
+    url_name: str
+    letter: str
+    order: int
+    group: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Banner:
+    """A band over every page, rendered from `template` with `context`."""
+
+    template: str
+    context: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A search result."""
+
+    kind: str
+    icon: str
+    title: str
+    hint: str
+    url: str
+
+
+BannerSource = Callable[[HttpRequest], Banner | None]
+SearchSource = Callable[[str, int], list[Hit]]
+
+_nav: dict[str, NavItem] = {}
+_banners: list[BannerSource] = []
+_searches: list[SearchSource] = []
+
+
+def add_nav_item(item: NavItem) -> None:
+    """Puts a place into the sidebar; registering the same key again replaces it."""
+    _nav[item.key] = item
+
+
+def nav_items() -> list[NavItem]:
+    """All places, in order."""
+    return sorted(_nav.values(), key=lambda item: (item.group, item.order))
+
+
+def add_banner_source(source: BannerSource) -> None:
+    """`source(request)` is asked on every full page; it must cost at most one query."""
+    if source not in _banners:
+        _banners.append(source)
+
+
+def banners(request: HttpRequest) -> list[Banner]:
+    """The bands that apply now."""
+    return [banner for source in _banners if (banner := source(request)) is not None]
+
+
+def add_search_source(source: SearchSource) -> None:
+    """`source(words, limit)` returns at most `limit` hits, best first; it must cost at most one query."""
+    if source not in _searches:
+        _searches.append(source)
+
+
+def search(words: str, *, limit: int = 6) -> list[Hit]:
+    """Hits of every source for `words`, at most `limit` from each; none for an empty search."""
+    if not words.strip():
+        return []
+    return [hit for source in _searches for hit in source(words.strip(), limit)]

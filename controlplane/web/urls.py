@@ -1,0 +1,17 @@
+"""Addresses of the pages that belong to no app."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from controlplane.web import views
+
+urlpatterns = [
+    path("sign-in", views.sign_in, name="sign-in"),
+    path("sign-out", views.sign_out, name="sign-out"),
+    path("search", views.search, name="search"),
+    path("events", views.events, name="events"),
+    path("healthz", views.healthz, name="healthz"),
+    path("readyz", views.readyz, name="readyz"),
+    path("metrics", views.metrics_text, name="metrics"),
+]

@@ -1,0 +1,148 @@
+"""Pages that belong to no app: sign in, search, the live stream, and the probes of this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+from django.contrib.auth import login, logout
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from controlplane.access.sign_in import SignInRefused, check_sign_in
+from controlplane.kernel.errors import InvalidInput
+from controlplane.web import health, live, metrics, shell
+from controlplane.web.pages import page
+
+MAX_TOPICS = 20
+MAX_TOPIC_LENGTH = 120
+
+
+@never_cache
+@sensitive_post_parameters("password")
+@require_http_methods(["GET", "POST"])
+def sign_in(request: HttpRequest) -> HttpResponse:
+    """The form, and what it posts. Goes on to `next` when that is an address of this site."""
+    wanted = request.POST.get("next", request.GET.get("next", ""))
+    onward = _onward(request, wanted)
+    if request.method == "GET":
+        if request.user.is_authenticated:
+            return redirect(onward)
+        return render(request, "web/sign_in.html", {"next": wanted})
+    username = request.POST.get("username", "")
+    try:
+        user = check_sign_in(
+            username=username,
+            password=request.POST.get("password", ""),
+            address=request.META.get("REMOTE_ADDR", ""),
+            now=request.received_at,  # type: ignore[attr-defined]
+        )
+    except SignInRefused as refused:
+        context = {"next": wanted, "username": username, "refused": refused}
+        response = render(request, "web/sign_in.html", context, status=429 if refused.wait_seconds else 400)
+        if refused.wait_seconds:
+            response.headers["Retry-After"] = str(refused.wait_seconds)
+        return response
+    login(request, user)
+    return redirect(onward)
+
+
+@require_POST
+def sign_out(request: HttpRequest) -> HttpResponse:
+    """Ends the session."""
+    logout(request)
+    return redirect("sign-in")
+
+
+def _onward(request: HttpRequest, wanted: str) -> str:
+    """`wanted` when it stays on this site, else the overview. htmx names the full address of its page."""
+    parts = urlsplit(wanted)
+    if parts.netloc == request.get_host():
+        wanted = parts._replace(scheme="", netloc="").geturl()
+    if wanted and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None):
+        return wanted
+    return reverse("overview")
+
+
+@require_GET
+@page()
+def search(request: HttpRequest) -> HttpResponse:
+    """Where `q` can be found, as a list of links (a fragment only)."""
+    words = request.GET.get("q", "")[:100]
+    return render(request, "web/_hits.html", {"words": words, "hits": shell.search(words)})
+
+
+@require_GET
+async def events(request: HttpRequest) -> HttpResponseBase:
+    """Server-sent events: `changed` with a topic as data, for each of `topics` (by comma).
+
+    Starts after `Last-Event-ID`, or after `after` on the first connection. Signed-in people only.
+    """
+    user = await request.auser()
+    if not user.is_authenticated:
+        return HttpResponse("Sign in to listen.", status=403, content_type="text/plain")
+    topics = [topic for topic in request.GET.get("topics", "").split(",") if topic]
+    if not topics or len(topics) > MAX_TOPICS or any(len(topic) > MAX_TOPIC_LENGTH for topic in topics):
+        raise InvalidInput(f"topics must name 1 to {MAX_TOPICS} topics, by comma.", field="topics")
+    last_id = _event_id(request.headers.get("Last-Event-ID", "")) or _event_id(request.GET.get("after", ""))
+    response = StreamingHttpResponse(_stream(topics, last_id), content_type="text/event-stream")
+    response.headers["Cache-Control"] = "no-cache, no-transform"
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+async def _stream(topics: list[str], last_id: int | None) -> AsyncIterator[bytes]:
+    async for hint in live.feed().listen(topics, last_id=last_id):
+        if hint is None:
+            yield b": alive\n\n"
+        else:
+            yield f"id: {hint.id}\nevent: changed\ndata: {hint.topic}\n\n".encode()
+
+
+def _event_id(raw: str) -> int | None:
+    return int(raw) if raw.isascii() and raw.isdigit() and len(raw) < 19 else None
+
+
+@require_GET
+@never_cache
+def healthz(request: HttpRequest) -> HttpResponse:
+    """This process answers. Says nothing about any other part."""
+    return JsonResponse({"status": "alive"})
+
+
+@require_GET
+@never_cache
+def readyz(request: HttpRequest) -> HttpResponse:
+    """503 when this process is useless (no database, wrong schema); other parts are reported with their
+    age.
+    """
+    parts = health.report(now=request.received_at)  # type: ignore[attr-defined]
+    ready = all(part.is_ok for part in parts if part.needed)
+    body = {
+        "status": "unready" if not ready else "ready" if all(part.is_ok for part in parts) else "degraded",
+        "parts": [
+            {
+                "name": part.name,
+                "state": part.state,
+                "needed": part.needed,
+                "age_seconds": part.age_seconds,
+                "message": part.message,
+            }
+            for part in parts
+        ],
+    }
+    text = json.dumps(body, indent=1) + "\n"
+    return HttpResponse(text, status=200 if ready else 503, content_type="application/json")
+
+
+@require_GET
+@never_cache
+def metrics_text(request: HttpRequest) -> HttpResponse:
+    """Prometheus' text format."""
+    return HttpResponse(metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
