@@ -1,0 +1,90 @@
+"""Evidence as a mixture over alternatives and over start times, kept in logarithms.
+
+An e-process is a wealth that is expected not to grow while its null hypothesis is true, so it exceeds 1/alpha, ever,
+with probability at most alpha (Ville's inequality). A mean of e-processes is one too: over alternatives (we do not
+know how large a regression will be) and, with `spread`, over start times (we do not know when it will come).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from rollouts.domain.gates import checks
+
+Starts = Literal["single", "spread"]
+MAX_LOG = 690.0  # exp of it still is a finite float, for showing evidence as a number
+
+
+def log_sum_exp(values: Sequence[float]) -> float:
+    """log(sum(exp(v))) without overflow."""
+    top = max(values)
+    if top == -math.inf:
+        return top
+    return top + math.log(sum(math.exp(value - top) for value in values))
+
+
+def as_number(log_evidence: float) -> float:
+    """exp, cut at about 1e299 so that it stays a finite number for JSON and people."""
+    return math.exp(min(log_evidence, MAX_LOG))
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The wealth of one gate in one direction.
+
+    logs        per alternative g: log S_g. Single start: the log of the product of its factors. Spread starts: the
+                log of the weighted sum over starts, S_g <- S_g * L_g each interval and S_g <- S_g + w_k at start k.
+    starts      how many starts were made; start k has weight w_k = 1/(k(k+1)), so 1/(starts+1) is still unspent
+    spread      whether starts are spread; a single start has all the weight
+    """
+
+    logs: tuple[float, ...]
+    starts: int
+    spread: bool
+
+    @classmethod
+    def empty(cls, alternatives: int, starts: Starts) -> Self:
+        """No evidence. With spread starts the first start is made by `start` or by the first `multiply`."""
+        spread = starts == "spread"
+        return cls((0.0,) * alternatives, 0 if spread else 1, spread)
+
+    def start(self) -> Self:
+        """One more start (spread only): the first has weight 1/2, then 1/6, 1/12 ..."""
+        k = self.starts + 1
+        log_weight = -math.log(k * (k + 1))
+        if k == 1:
+            return type(self)((log_weight,) * len(self.logs), 1, True)
+        return type(self)(tuple(log_sum_exp((value, log_weight)) for value in self.logs), k, True)
+
+    def multiply(self, increments: Sequence[float]) -> Self:
+        """All S_g times exp(increment_g)."""
+        begun = self if self.starts else self.start()
+        return type(self)(
+            tuple(value + increment for value, increment in zip(begun.logs, increments, strict=True)),
+            begun.starts,
+            begun.spread,
+        )
+
+    @property
+    def log_e(self) -> float:
+        """log E: the mean over the alternatives, plus the weight not yet spent on starts."""
+        if not self.starts:
+            return 0.0
+        mean = log_sum_exp(self.logs) - math.log(len(self.logs))
+        return log_sum_exp((mean, -math.log(self.starts + 1))) if self.spread else mean
+
+    def to_json(self) -> dict[str, Any]:
+        return {"logs": list(self.logs), "starts": self.starts, "spread": self.spread}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        checks.mapping(data, field="evidence", allowed=("logs", "starts", "spread"), needed=("logs", "starts", "spread"))
+        logs = tuple(checks.finite(value, field="evidence.logs") for value in data["logs"])
+        return cls(
+            logs,
+            checks.count(data["starts"], field="evidence.starts"),
+            checks.flag(data["spread"], field="evidence.spread"),
+        )

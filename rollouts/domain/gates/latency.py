@@ -1,0 +1,185 @@
+"""Latency: which SLOs can be measured, and which intervals may speak for or against the candidate.
+
+A latency gate counts requests above its SLO, so the SLO must be an edge of the histogram: between two edges the
+count is unknown, and rounding silently would test something else. Load moves latency, so evidence is directional:
+a candidate under more load than the baseline may not be blamed for being slow, one under less load may not be praised
+for being fast. That assumes only that more load never makes an engine faster.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from controlplane.kernel.errors import InvalidInput
+from rollouts.domain.gates import checks
+from rollouts.domain.gates.dispersion import Dispersion
+from rollouts.domain.gates.words import seconds_text
+from rollouts.domain.intervals import ArmCounts, LatencyCounts
+
+# vLLM's own histograms, in seconds (vllm/v1/metrics/loggers.py). The router's edges are configurable and the ones the
+# gates use by default; these are here for sources that have nothing else.
+VLLM_TTFT_EDGES = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
+    160.0, 640.0, 2560.0,
+)  # fmt: skip
+VLLM_DURATION_EDGES = (
+    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0,
+    1920.0, 7680.0,
+)  # fmt: skip
+
+LOAD_TOLERANCE = 1.2
+BLOCK_SECONDS = 60.0
+
+
+def require_edge(slo_seconds: float, edges: Sequence[float], *, field: str = "slo_seconds") -> float:
+    """The edge (in seconds) that equals the SLO.
+
+    Raises InvalidInput when there is none, with both neighbours in the message and in `extra` as `below` and `above`
+    (None where the SLO lies outside all edges).
+    """
+    slo = checks.between(slo_seconds, 0, 86_400, field=field, low_open=True)
+    ordered = sorted(float(edge) for edge in edges)
+    for edge in ordered:
+        if math.isclose(edge, slo, rel_tol=1e-9):
+            return edge
+    position = bisect.bisect_left(ordered, slo)
+    below = ordered[position - 1] if position > 0 else None
+    above = ordered[position] if position < len(ordered) else None
+    neighbours = " and ".join(seconds_text(edge) for edge in (below, above) if edge is not None)
+    if below is not None and above is not None:
+        fix = f"The neighbouring edges are {neighbours}: choose one of them."
+    elif neighbours:
+        fix = f"The nearest edge is {neighbours}: choose it or another edge."
+    else:
+        fix = "This signal has no histogram; choose another signal."
+    raise InvalidInput(
+        f"{field}: {seconds_text(slo)} is not an edge of the histogram, so requests over it cannot be counted.",
+        field=field,
+        fix=fix,
+        code="slo-not-an-edge",
+        extra={"below": below, "above": above},
+    )
+
+
+def count_over(counts: LatencyCounts, slo_seconds: float) -> int | None:
+    """How many of the requests were over the SLO; None when this histogram has no such edge."""
+    for edge, over in counts.over.items():
+        if math.isclose(edge, slo_seconds, rel_tol=1e-9):
+            return over
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Directions:
+    """Which evidence an interval may give: `may_fail`, `may_pass`; `reason` says why not, empty when both may."""
+
+    may_fail: bool
+    may_pass: bool
+    reason: str = ""
+
+
+def load_directions(load_candidate: float | None, load_baseline: float | None) -> Directions:
+    """The directional load rule. Load is requests arrived per ready replica; None when no replica was ready."""
+    if load_candidate is None or load_baseline is None:
+        who = "candidate" if load_candidate is None else "baseline"
+        return Directions(False, False, f"no replica of the {who} was ready")
+    may_fail = load_candidate <= LOAD_TOLERANCE * load_baseline
+    may_pass = load_candidate * LOAD_TOLERANCE >= load_baseline
+    if may_fail and may_pass:
+        return Directions(True, True)
+    factor = load_candidate / load_baseline if load_baseline > 0 else math.inf
+    if not may_fail:
+        amount = f"{factor:.2g} times" if math.isfinite(factor) else "all"
+        return Directions(False, True, f"loads differ: a candidate replica carried {amount} the load of a baseline one")
+    return Directions(
+        True, False, f"loads differ: a candidate replica carried {factor:.2g} times the load of a baseline one"
+    )
+
+
+def directions_of(candidate: ArmCounts, baseline: ArmCounts) -> Directions:
+    """The load rule on one interval of both arms."""
+    return load_directions(_load(candidate), _load(baseline))
+
+
+def _load(arm: ArmCounts) -> float | None:
+    return arm.arrived / arm.ready if arm.ready > 0 else None
+
+
+def step_directions(share_bp: int, ready_candidate: float, ready_baseline: float) -> Directions:
+    """Which latency evidence a planned step can give, from its share and the ready replicas of both arms."""
+    checks.between(share_bp, 0, 10_000, field="share_bp")
+    candidate = share_bp / ready_candidate if ready_candidate > 0 else None
+    baseline = (10_000 - share_bp) / ready_baseline if ready_baseline > 0 else None
+    return load_directions(candidate, baseline)
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyBlocks:
+    """One-minute blocks of the standardised difference, and the over-dispersion they show.
+
+    Within a block scores and variances of the intervals add up (stratified); at its end the block goes to the
+    `dispersion`, whose factor tempers only what comes after.
+    """
+
+    dispersion: Dispersion = Dispersion()
+    seconds: float = 0.0
+    score: float = 0.0
+    variance: float = 0.0
+
+    @property
+    def temper(self) -> float:
+        """What to multiply the log increments of the next interval by: 1 / factor."""
+        return 1 / self.dispersion.factor
+
+    def update(self, seconds: float, n_candidate: int, over_candidate: int, n_baseline: int, over_baseline: int) -> Self:
+        """The state after an interval of these counts."""
+        total, over = n_candidate + n_baseline, over_candidate + over_baseline
+        score, variance = self.score, self.variance
+        if n_candidate and n_baseline:
+            score += over_candidate - n_candidate * over / total
+            variance += n_candidate * n_baseline * over * (total - over) / (total * total * max(total - 1, 1))
+        elapsed = self.seconds + seconds
+        if elapsed < BLOCK_SECONDS:
+            return type(self)(self.dispersion, elapsed, score, variance)
+        return type(self)(self.dispersion.update(score, variance), 0.0, 0.0, 0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "dispersion": self.dispersion.to_json(),
+            "seconds": self.seconds,
+            "score": self.score,
+            "variance": self.variance,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(
+            Dispersion.from_json(data["dispersion"]),
+            float(data["seconds"]),
+            float(data["score"]),
+            float(data["variance"]),
+        )
+
+
+def quantile_bounds(
+    quantile: float, counts: Mapping[float, tuple[float, float]]
+) -> tuple[float | None, float | None]:
+    """The interval of a latency quantile, for people, from bounds of the share over each edge.
+
+    counts: edge in seconds -> (lowest, highest plausible share of requests over it), from an always-valid interval.
+    Returns (low, high) edges in seconds: the quantile lies above the last edge whose share over it is surely more
+    than 1 - quantile, and at or below the first edge whose share over it is surely at most 1 - quantile. None: open.
+    """
+    checks.between(quantile, 0, 1, field="quantile", low_open=True, high_open=True)
+    low: float | None = None
+    high: float | None = None
+    for edge, (share_low, share_high) in sorted(counts.items()):
+        if share_low > 1 - quantile:
+            low = edge
+        if high is None and share_high <= 1 - quantile:
+            high = edge
+    return low, high

@@ -1,0 +1,364 @@
+"""What a rollout is tested on: gates with their limits, the false-alarm budget, and the fast kill.
+
+A policy is plain data, immutable, and reads in JSON or YAML as a person would write it:
+
+    name: support-default
+    version: 7
+    alpha: 0.05
+    gates:
+      - {key: errors, label: Error rate, kind: error_rate, delta: 0.01, weight: 0.4}
+      - {key: ttft, label: Time to first token, kind: latency_slo, signal: ttft, slo_seconds: 0.5, ratio: 1.25, weight: 0.3}
+      - {key: quality, label: Golden set, kind: paired, margin: 0.05, weight: 0.3}
+
+What the numbers mean: `docs/statistics.md`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self, cast, get_args
+
+from controlplane.kernel.errors import InvalidInput
+from rollouts.domain.gates import checks
+from rollouts.domain.gates.latency import require_edge
+from rollouts.domain.gates.words import percent, points, ratio_text, seconds_text
+from rollouts.domain.intervals import LatencySignal
+
+GateKind = Literal["error_rate", "latency_slo", "paired", "feedback"]
+Mode = Literal["strict", "tolerant"]
+Reaction = Literal["hold", "rollback"]
+
+DEFAULT_MODE: Mapping[str, Mode] = {
+    "error_rate": "strict",
+    "latency_slo": "tolerant",
+    "paired": "tolerant",
+    "feedback": "tolerant",
+}
+WEIGHT_SUM_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateSpec:
+    """One gate: a signal, a limit, a mode.
+
+    key, label      the name in data and the name for people
+    kind            what is measured: `error_rate` (errors of requests), `latency_slo` (requests over the SLO),
+                    `paired` (golden-prompt scores in pairs), `feedback` (thumbs down of answers)
+    mode            `strict`: FAIL on any proven worsening, PASS when proven within the limit;
+                    `tolerant`: FAIL when proven beyond the limit, PASS when proven within it
+    ratio, delta    the limit of a proportion: candidate <= ratio * baseline + delta. ratio 0 is an absolute limit.
+    margin          the limit of `paired`: the mean score may drop by this much (scores are in [0, 1])
+    weight          this gate's part of the false-alarm budget; the weights of a policy sum to 1
+    required        its PASS is needed once before promotion
+    slo_seconds     `latency_slo` only: must be an edge of the histogram that measures `signal`
+    min_exposure    requests (answers, pairs) of each arm below which there is no verdict but FAIL
+    """
+
+    key: str
+    label: str
+    kind: GateKind
+    mode: Mode
+    weight: float
+    ratio: float = 1.0
+    delta: float = 0.0
+    margin: float | None = None
+    required: bool = True
+    slo_seconds: float | None = None
+    signal: LatencySignal | None = None
+    min_exposure: int = 30
+
+    def __post_init__(self) -> None:
+        checks.text(self.key, field="key")
+        checks.text(self.label, field="label")
+        checks.one_of(self.kind, get_args(GateKind), field="kind")
+        checks.one_of(self.mode, get_args(Mode), field="mode")
+        checks.between(self.weight, 0, 1, field="weight", low_open=True)
+        checks.count(self.min_exposure, field="min_exposure")
+        checks.flag(self.required, field="required")
+        self._check_latency()
+        if self.kind == "paired":
+            self._check_paired()
+        else:
+            self._check_proportion()
+
+    def _check_latency(self) -> None:
+        if self.kind == "latency_slo":
+            if self.slo_seconds is None:
+                raise InvalidInput("slo_seconds is missing: a latency gate needs its SLO.", field="slo_seconds")
+            checks.between(self.slo_seconds, 0, 86_400, field="slo_seconds", low_open=True)
+            checks.one_of(self.signal, get_args(LatencySignal), field="signal")
+            return
+        for name in ("slo_seconds", "signal"):
+            if getattr(self, name) is not None:
+                raise InvalidInput(f"{name} belongs to a latency_slo gate only.", field=name, fix="Remove it.")
+
+    def _check_paired(self) -> None:
+        if self.margin is None:
+            raise InvalidInput("margin is missing: how far may the mean score drop?", field="margin")
+        checks.between(self.margin, 0, 1, field="margin", low_open=True, high_open=True)
+        for name, neutral in (("ratio", 1.0), ("delta", 0.0)):
+            if getattr(self, name) != neutral:
+                raise InvalidInput(f"{name} has no meaning in a paired gate.", field=name, fix="Use margin.")
+
+    def _check_proportion(self) -> None:
+        if self.margin is not None:
+            raise InvalidInput("margin belongs to a paired gate.", field="margin", fix="Use ratio or delta.")
+        ratio = checks.between(self.ratio, 0, 1000, field="ratio")
+        delta = checks.between(self.delta, 0, 1, field="delta", high_open=True)
+        if ratio == 0:
+            if delta == 0:
+                raise InvalidInput(
+                    "delta is 0: an absolute limit (ratio 0) needs the highest allowed share, for example 0.01.",
+                    field="delta",
+                )
+        elif ratio < 1:
+            raise InvalidInput(
+                f"ratio is {ratio:g}; it must be 0 (an absolute limit) or at least 1.", field="ratio"
+            )
+        elif ratio == 1 and delta == 0:
+            raise InvalidInput(
+                "ratio is 1 and delta 0: that leaves no room, so an unchanged version could never pass.",
+                field="ratio",
+                fix="Allow some worsening, for example ratio 1.25 or delta 0.01; mode strict still fails on any.",
+            )
+
+    @property
+    def absolute(self) -> bool:
+        """A limit on the candidate alone, without the baseline."""
+        return self.kind != "paired" and self.ratio == 0
+
+    @property
+    def fail_limit(self) -> tuple[float, float]:
+        """(ratio, delta) that FAIL must prove exceeded; for `paired` (1, drop)."""
+        if self.kind == "paired":
+            return 1.0, 0.0 if self.mode == "strict" else cast(float, self.margin)
+        return (1.0, 0.0) if self.mode == "strict" else (self.ratio, self.delta)
+
+    @property
+    def pass_limit(self) -> tuple[float, float]:
+        """(ratio, delta) that PASS must prove kept; for `paired` (1, drop)."""
+        if self.kind == "paired":
+            return 1.0, cast(float, self.margin)
+        return self.ratio, self.delta
+
+    def limit_text(self) -> str:
+        """The limit in words: `×1.25`, `+1.0 pp`, `at most 1%`, `−0.05`."""
+        if self.kind == "paired":
+            return f"−{self.margin:g}"
+        if self.absolute:
+            return f"at most {percent(self.delta)}"
+        parts = [ratio_text(self.ratio)] if self.ratio != 1 else []
+        parts += [points(self.delta)] if self.delta else []
+        return " ".join(parts)
+
+    def describe(self) -> str:
+        """What the gate does, in two or three sentences for people."""
+        counted = {
+            "error_rate": "the share of requests that fail",
+            "latency_slo": f"the share of requests over {seconds_text(self.slo_seconds or 0)}",
+            "paired": "the mean score on golden prompts drawn at random and sent to both variants",
+            "feedback": "the share of answers rated down",
+        }[self.kind]
+        if self.kind == "paired":
+            limit = f"at most {self.margin:g} below the baseline"
+        elif self.absolute:
+            limit = self.limit_text()
+        else:
+            limit = f"at most {self.limit_text()} of the baseline"
+        fails = "any worsening is proven" if self.mode == "strict" else "it is proven to be beyond that limit"
+        need = "Its PASS is needed before promotion." if self.required else "Its PASS is not needed for promotion."
+        return (
+            f"{self.label}: {counted}, {limit}. FAIL when {fails}; PASS when it is proven to be within the limit. "
+            f"It holds {percent(self.weight)} of the false-alarm budget. {need}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data without the fields that have no meaning for this kind."""
+        data = asdict(self)
+        if self.kind == "paired":
+            del data["ratio"], data["delta"]
+        return {name: value for name, value in data.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, data: object, *, equal_weight: float | None = None) -> Self:
+        """Reads what a person wrote; `mode` has a default by kind, `label` is the key when left out."""
+        values = dict(
+            checks.mapping(data, field="", allowed=list(cls.__dataclass_fields__), needed=("key", "kind"))
+        )
+        kind = checks.one_of(values["kind"], get_args(GateKind), field="kind")
+        values.setdefault("label", values["key"])
+        values.setdefault("mode", DEFAULT_MODE[kind])
+        if "weight" not in values:
+            if equal_weight is None:
+                raise InvalidInput("weight is missing.", field="weight", fix="Give every gate a weight, or none.")
+            values["weight"] = equal_weight
+        for name in ("ratio", "delta", "weight", "margin", "slo_seconds"):
+            if values.get(name) is not None:
+                values[name] = checks.finite(values[name], field=name)
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FastKill:
+    """Fixed thresholds beside the statistics, outside alpha, for what needs no proof.
+
+    Errors: over the last `window_seconds` at least `min_requests` of the candidate, of which `error_share` or more
+    failed, while the baseline's share is at most `baseline_error_share` (a shared incident kills nothing). With the
+    whole traffic on the candidate there is no baseline to compare; `without_baseline` says whether to kill then.
+    `crash_restarts` restarts of a candidate's engine, or `oom_kills` kills for memory, kill at once, if the
+    baseline's engines are not going the same way.
+    """
+
+    enabled: bool = True
+    window_seconds: float = 30.0
+    min_requests: int = 20
+    error_share: float = 0.5
+    baseline_error_share: float = 0.1
+    without_baseline: bool = True
+    crash_restarts: int = 3
+    oom_kills: int = 1
+
+    def __post_init__(self) -> None:
+        checks.flag(self.enabled, field="enabled")
+        checks.between(self.window_seconds, 0, 3600, field="window_seconds", low_open=True)
+        for name in ("min_requests", "crash_restarts", "oom_kills"):
+            if checks.count(getattr(self, name), field=name) == 0:
+                raise InvalidInput(f"{name} is 0: that would kill a rollout that did nothing.", field=name)
+        checks.between(self.error_share, 0, 1, field="error_share", low_open=True)
+        checks.between(self.baseline_error_share, 0, 1, field="baseline_error_share")
+        checks.flag(self.without_baseline, field="without_baseline")
+        if self.baseline_error_share >= self.error_share:
+            raise InvalidInput(
+                f"baseline_error_share is {self.baseline_error_share:g}; it must be below error_share "
+                f"({self.error_share:g}), or a shared incident would blame the candidate.",
+                field="baseline_error_share",
+            )
+
+    def describe(self) -> str:
+        if not self.enabled:
+            return "The fast kill is off."
+        return (
+            f"Rolls back at once when {percent(self.error_share)} or more of at least {self.min_requests} candidate "
+            f"requests fail within {seconds_text(self.window_seconds)} and at most "
+            f"{percent(self.baseline_error_share)} of the baseline's do, after {self.crash_restarts} engine restarts, "
+            f"or after {self.oom_kills} kill{'s' if self.oom_kills > 1 else ''} for memory."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        return cls(**checks.mapping(data, field="", allowed=list(cls.__dataclass_fields__)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatePolicy:
+    """A versioned set of gates and what their verdicts do. Raises InvalidInput naming the field.
+
+    alpha                   probability that a rollout that changes nothing is ever rolled back by the gates
+    beta                    probability that a candidate at or beyond a gate's limit ever passes that gate
+    restart_every_seconds   of exposure: how often the search for a *late* regression starts anew
+    warm_up_requests        the candidate's first requests, kept out of latency gates (cold caches); errors count
+    stale_after_seconds     without data for a gate before its verdict becomes NO_DATA
+    on_inconclusive, on_no_data, on_error   at the end of a step's patience: hold there, or roll back
+    """
+
+    name: str
+    version: int
+    gates: tuple[GateSpec, ...]
+    alpha: float = 0.05
+    beta: float = 0.05
+    fast_kill: FastKill = field(default_factory=FastKill)
+    restart_every_seconds: float = 300.0
+    warm_up_requests: int = 0
+    stale_after_seconds: float = 60.0
+    on_inconclusive: Reaction = "hold"
+    on_no_data: Reaction = "hold"
+    on_error: Reaction = "hold"
+
+    def __post_init__(self) -> None:
+        checks.text(self.name, field="name")
+        if checks.count(self.version, field="version") == 0:
+            raise InvalidInput("version is 0; versions count from 1.", field="version")
+        for name in ("alpha", "beta"):
+            checks.between(getattr(self, name), 0, 0.5, field=name, low_open=True)
+        checks.between(self.restart_every_seconds, 1, 86_400, field="restart_every_seconds")
+        checks.between(self.stale_after_seconds, 1, 86_400, field="stale_after_seconds")
+        checks.count(self.warm_up_requests, field="warm_up_requests")
+        for name in ("on_inconclusive", "on_no_data", "on_error"):
+            checks.one_of(getattr(self, name), get_args(Reaction), field=name)
+        if not self.gates:
+            raise InvalidInput("gates is empty: a policy needs at least one gate.", field="gates")
+        seen: set[str] = set()
+        for position, gate in enumerate(self.gates):
+            if gate.key in seen:
+                raise InvalidInput(f"Two gates are called {gate.key!r}.", field=f"gates[{position}].key")
+            seen.add(gate.key)
+        total = math.fsum(gate.weight for gate in self.gates)
+        if abs(total - 1) > WEIGHT_SUM_TOLERANCE:
+            raise InvalidInput(
+                f"The weights of the gates sum to {total:g}, not 1.",
+                field="gates",
+                fix="Change them so that they sum to 1, or leave all of them out for equal parts.",
+            )
+
+    @property
+    def reference(self) -> str:
+        """`name@version`."""
+        return f"{self.name}@{self.version}"
+
+    def gate(self, key: str) -> GateSpec:
+        """The gate of that key. Raises InvalidInput when there is none."""
+        for gate in self.gates:
+            if gate.key == key:
+                return gate
+        raise InvalidInput(f"The policy {self.reference} has no gate {key!r}.", field="key")
+
+    def check_edges(self, edges: Mapping[str, Sequence[float]]) -> None:
+        """Refuses a latency gate whose SLO is no edge of the histogram that will measure it.
+
+        edges: per signal (`ttft`, `duration`) the edges in seconds. The refusal names both neighbours.
+        """
+        for position, gate in enumerate(self.gates):
+            if gate.slo_seconds is not None and gate.signal is not None:
+                require_edge(gate.slo_seconds, edges.get(gate.signal, ()), field=f"gates[{position}].slo_seconds")
+
+    def describe(self) -> tuple[str, ...]:
+        """Each gate in words, then the fast kill."""
+        return (*(gate.describe() for gate in self.gates), self.fast_kill.describe())
+
+    def to_json(self) -> dict[str, Any]:
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        data["gates"] = [gate.to_json() for gate in self.gates]
+        data["fast_kill"] = self.fast_kill.to_json()
+        return data
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        """Reads what a person wrote. Raises InvalidInput with the field, for example `gates[1].slo_seconds`."""
+        values = dict(
+            checks.mapping(
+                data, field="", allowed=list(cls.__dataclass_fields__), needed=("name", "version", "gates")
+            )
+        )
+        written = values["gates"]
+        if not isinstance(written, list | tuple):
+            raise InvalidInput("gates must be a list.", field="gates")
+        weightless = all(isinstance(gate, Mapping) and "weight" not in gate for gate in written)
+        equal = 1 / len(written) if written and weightless else None
+        gates: list[GateSpec] = []
+        for position, gate in enumerate(written):
+            try:
+                gates.append(GateSpec.from_json(gate, equal_weight=equal))
+            except InvalidInput as error:
+                raise checks.at(f"gates[{position}]", error)
+        values["gates"] = tuple(gates)
+        if "fast_kill" in values:
+            try:
+                values["fast_kill"] = FastKill.from_json(values["fast_kill"])
+            except InvalidInput as error:
+                raise checks.at("fast_kill", error)
+        return cls(**values)

@@ -1,0 +1,186 @@
+"""Proportions (errors, requests over an SLO, thumbs down): the stratified two-sample e-process.
+
+Every interval is a stratum of its own: only the arms' counts *within* it are compared, so drift that both arms share,
+ramps and changing weights do no harm. See `projection` for the arithmetic and why it is valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from controlplane.kernel.errors import InvalidInput
+from rollouts.domain.gates import checks
+from rollouts.domain.gates.evidence import Evidence, Starts
+from rollouts.domain.gates.projection import FAIL_MULTIPLIERS, PASS_MULTIPLIERS, SMALLEST, log_increments, project
+
+Decision = Literal["fail", "pass"]
+DECISIONS = ("fail", "pass")
+STARTS = ("single", "spread")
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class ProportionProcess:
+    """Evidence against one null hypothesis on two proportions.
+
+    decision "fail" tests H: p_c <= ratio * p_b + delta; its rejection proves a regression.
+    decision "pass" tests H: p_c >= ratio * p_b + delta; its rejection proves the limit is kept.
+    Reject when log_e >= log(1/alpha), whenever and however often you look.
+
+    ratio, delta                    the boundary; ratio 0 is an absolute limit and needs 0 < delta < 1
+    prior_events, prior_trials      the first guess of the baseline's rate (it steers power, never validity)
+    starts                          "spread" finds late regressions as fast as early ones: call `start_again` now
+                                    and then; the first start (weight 1/2) is made at the first update at the latest
+    """
+
+    ratio: float
+    delta: float
+    decision: Decision
+    baseline_events: float
+    baseline_trials: float
+    evidence: Evidence
+
+    def __init__(
+        self,
+        *,
+        ratio: float = 1.0,
+        delta: float = 0.0,
+        decision: Decision = "fail",
+        prior_events: float = 0.5,
+        prior_trials: float = 50.0,
+        starts: Starts = "single",
+    ) -> None:
+        checks.one_of(decision, DECISIONS, field="decision")
+        checks.one_of(starts, STARTS, field="starts")
+        ratio, delta = _checked_limit(ratio, delta)
+        events = checks.between(prior_events, 0, 1e15, field="prior_events", low_open=True)
+        trials = checks.between(prior_trials, 0, 1e15, field="prior_trials", low_open=True)
+        if events >= trials:
+            raise InvalidInput(f"prior_events is {events:g}; it must be below prior_trials.", field="prior_events")
+        self._set(ratio, delta, decision, events, trials, Evidence.empty(len(multipliers_of(decision)), starts))
+
+    def _set(
+        self, ratio: float, delta: float, decision: Decision, events: float, trials: float, evidence: Evidence
+    ) -> None:
+        put = object.__setattr__
+        put(self, "ratio", ratio)
+        put(self, "delta", delta)
+        put(self, "decision", decision)
+        put(self, "baseline_events", events)
+        put(self, "baseline_trials", trials)
+        put(self, "evidence", evidence)
+
+    def _with(self, events: float, trials: float, evidence: Evidence) -> Self:
+        new = object.__new__(type(self))
+        new._set(self.ratio, self.delta, self.decision, events, trials, evidence)
+        return new
+
+    def update(
+        self, n_candidate: int, events_candidate: int, n_baseline: int, events_baseline: int, temper: float = 1.0
+    ) -> Self:
+        """The state after one interval of counts.
+
+        temper      multiplies the log factors (0 < temper <= 1), for over-dispersed counts
+        Without requests of one arm nothing is learned about the difference (an absolute limit needs the candidate
+        only). Raises InvalidInput naming the argument.
+        """
+        e_c, n_c = checks.events_of(
+            events_candidate, n_candidate, events_field="events_candidate", trials_field="n_candidate"
+        )
+        e_b, n_b = checks.events_of(
+            events_baseline, n_baseline, events_field="events_baseline", trials_field="n_baseline"
+        )
+        checks.between(temper, 0, 1, field="temper", low_open=True)
+        evidence = self.evidence
+        if n_c and (n_b or self.ratio == 0):
+            increments = log_increments(
+                self.baseline_rate,
+                n_c,
+                e_c,
+                n_b,
+                e_b,
+                ratio=self.ratio,
+                delta=self.delta,
+                fail=self.decision == "fail",
+                multipliers=multipliers_of(self.decision),
+            )
+            evidence = evidence.multiply([temper * increment for increment in increments])
+        return self._with(self.baseline_events + e_b, self.baseline_trials + n_b, evidence)
+
+    def start_again(self) -> Self:
+        """One more start (spread only): from here on a late regression is found as if the rollout began now."""
+        if not self.evidence.spread:
+            raise InvalidInput('start_again needs starts="spread".', field="starts")
+        return self._with(self.baseline_events, self.baseline_trials, self.evidence.start())
+
+    @property
+    def baseline_rate(self) -> float:
+        """The estimate that the next interval's alternatives are built on."""
+        return min(max(self.baseline_events / self.baseline_trials, SMALLEST), 1 - SMALLEST)
+
+    @property
+    def log_e(self) -> float:
+        """log of the evidence against the null hypothesis; 0 is none."""
+        return self.evidence.log_e
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "ratio": self.ratio,
+            "delta": self.delta,
+            "decision": self.decision,
+            "baseline_events": self.baseline_events,
+            "baseline_trials": self.baseline_trials,
+            "evidence": self.evidence.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        names = ("ratio", "delta", "decision", "baseline_events", "baseline_trials", "evidence")
+        checks.mapping(data, field="", allowed=names, needed=names)
+        evidence = Evidence.from_json(data["evidence"])
+        process = cls(
+            ratio=data["ratio"],
+            delta=data["delta"],
+            decision=data["decision"],
+            prior_events=data["baseline_events"],
+            prior_trials=data["baseline_trials"],
+            starts="spread" if evidence.spread else "single",
+        )
+        if len(evidence.logs) != len(process.evidence.logs):
+            raise InvalidInput(f"evidence.logs holds {len(evidence.logs)} alternatives.", field="evidence.logs")
+        return process._with(process.baseline_events, process.baseline_trials, evidence)
+
+
+def multipliers_of(decision: Decision) -> tuple[float, ...]:
+    """The odds multipliers of the alternatives that a decision is built on."""
+    return FAIL_MULTIPLIERS if decision == "fail" else PASS_MULTIPLIERS
+
+
+def reverse_information_projection(
+    p_candidate: float, p_baseline: float, n_candidate: float, n_baseline: float, ratio: float, delta: float
+) -> tuple[float, float]:
+    """The null point nearest to an alternative: (p_c, p_b) on p_c = ratio * p_b + delta that minimises
+    n_candidate * KL(p_candidate || p_c) + n_baseline * KL(p_baseline || p_b).
+
+    Raises InvalidInput for probabilities outside (0, 1), negative or all-zero sizes, or a boundary outside (0, 1).
+    """
+    pa = checks.between(p_candidate, 0, 1, field="p_candidate", low_open=True, high_open=True)
+    pb = checks.between(p_baseline, 0, 1, field="p_baseline", low_open=True, high_open=True)
+    n_c = checks.between(n_candidate, 0, 1e18, field="n_candidate")
+    n_b = checks.between(n_baseline, 0, 1e18, field="n_baseline")
+    if n_c + n_b == 0:
+        raise InvalidInput("n_candidate and n_baseline are both 0.", field="n_candidate")
+    ratio, delta = _checked_limit(ratio, delta)
+    a, b = project(pa, pb, n_c, n_b, ratio, delta)
+    return float(a), float(b)
+
+
+def _checked_limit(ratio: object, delta: object) -> tuple[float, float]:
+    r = checks.between(ratio, 0, 1e6, field="ratio")
+    d = checks.between(delta, -1, 1, field="delta", low_open=True, high_open=True)
+    if r == 0 and d <= 0:
+        raise InvalidInput(f"delta is {d:g}; with ratio 0 (an absolute limit) it must be above 0.", field="delta")
+    if r > 0 and r + d <= 0:
+        raise InvalidInput(f"delta is {d:g}; with ratio {r:g} the limit would be below 0 always.", field="delta")
+    return r, d
