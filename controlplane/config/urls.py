@@ -11,6 +11,7 @@ urlpatterns = [
     path("api/v1/", include("controlplane.api.urls")),
     path("api/v1/", include("registry.api.urls")),
     path("api/v1/", include("rollouts.api.urls")),
+    path("api/", include("controlplane.api.fallback_urls")),
 ]
 
 handler400 = "controlplane.web.problems.bad_request"

@@ -1,0 +1,64 @@
+# Everything a person or CI does with the project. `make` alone lists the targets.
+
+PYTHON ?= .venv/bin/python
+BIN := $(dir $(PYTHON))
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+# --- checks: nothing here changes a file ---------------------------------------------------------
+
+.PHONY: check check-format check-types check-imports check-templates check-django check-schema check-vendor
+check: check-format check-types check-imports check-templates check-django check-schema check-vendor ## all checks but the tests
+
+check-format:
+	$(BIN)ruff check .
+	$(BIN)ruff format --check .
+
+check-types:
+	$(BIN)mypy .
+
+check-imports:
+	$(BIN)lint-imports --no-logo
+
+check-templates:
+	$(BIN)djlint templates --lint --quiet
+	$(BIN)djlint templates --check --quiet
+
+# Values that only have to be well-formed: the checks open no connection.
+PRODUCTION := DJANGO_SETTINGS_MODULE=controlplane.config.settings_production \
+	HEADGATE_SECRET_KEY=for-the-check-only-for-the-check-only-for-the-check-only-0123456789 \
+	HEADGATE_DATABASE_URL=postgresql://headgate:unused@localhost:5432/headgate \
+	HEADGATE_ALLOWED_HOSTS=headgate.example
+
+check-django:
+	$(PYTHON) manage.py makemigrations --check --dry-run
+	$(PRODUCTION) $(PYTHON) manage.py check --deploy --fail-level WARNING
+
+check-schema:
+	@$(PYTHON) manage.py spectacular --validate --fail-on-warn | diff -u docs/openapi.yaml - \
+		|| { echo "docs/openapi.yaml is stale: make openapi"; exit 1; }
+
+check-vendor:
+	$(PYTHON) deploy/vendor.py --check
+
+# --- what is generated and checked in ------------------------------------------------------------
+
+.PHONY: openapi format lock
+openapi: ## write docs/openapi.yaml anew
+	$(PYTHON) manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
+
+format: ## format and sort what can be mended by itself
+	$(BIN)ruff check --fix .
+	$(BIN)ruff format .
+
+COMPILE := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+
+lock: ## lock the requirements anew, with hashes
+	$(COMPILE) requirements/app.in -o requirements/app.txt
+	$(COMPILE) requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) requirements/vllm-cpu.in --overrides requirements/vllm-cpu.overrides.txt -o requirements/vllm-cpu.txt
+	$(COMPILE) requirements/vllm-gpu.in -o requirements/vllm-gpu.txt
