@@ -1,0 +1,74 @@
+"""Real parts that some tests need, and what brings each one.
+
+`@pytest.mark.needs("envoy")` skips a test where Envoy is missing and says which command brings it; with
+REQUIRE=all in the environment it fails instead, so that a complete run cannot pass by skipping. A GPU cannot
+be brought by a command, so a test that needs one is skipped even then.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Part:
+    """A real part: whether this machine has it, and the command that brings it ("" when none does)."""
+
+    found: Callable[[], bool]
+    brought_by: str
+
+
+def _program(name: str, *folders: str) -> Callable[[], bool]:
+    """Whether a program is on the PATH, beside this Python, or in one of the folders (patterns under /)."""
+
+    def found() -> bool:
+        beside = (BIN / name).exists() or shutil.which(name) is not None
+        return beside or any(True for folder in folders for _ in Path("/").glob(f"{folder}/{name}"))
+
+    return found
+
+
+def _chromium() -> bool:
+    given = os.environ.get("PLAYWRIGHT_BROWSERS_PATH", "")
+    cache = Path(given) if given not in ("", "0") else Path.home() / ".cache" / "ms-playwright"
+    return any(_program(name)() for name in ("chromium", "chromium-browser", "google-chrome")) or any(
+        cache.glob("chromium*")
+    )
+
+
+PARTS = {
+    "envoy": Part(_program("envoy"), "make setup"),
+    "mlflow": Part(lambda: importlib.util.find_spec("mlflow") is not None, "make setup"),
+    "vllm": Part((ROOT / ".venv-vllm" / "bin" / "python").exists, "make setup"),
+    "chromium": Part(_chromium, "apt-get install chromium"),
+    "postgres": Part(_program("initdb", "usr/lib/postgresql/*/bin"), "apt-get install postgresql"),
+    "redis": Part(_program("redis-server"), "apt-get install redis-server"),
+    "gpu": Part(_program("nvidia-smi"), ""),
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            part = PARTS.get(name)
+            if part is None:
+                pytest.fail(f"needs({name!r}): no such part; there are {', '.join(PARTS)}", pytrace=False)
+            if part.found():
+                continue
+            if not part.brought_by:
+                pytest.skip(f"needs {name}, which this machine does not have")
+            message = f"needs {name}; bring it with: {part.brought_by}"
+            if os.environ.get("REQUIRE") == "all":
+                pytest.fail(f"REQUIRE=all: {message}", pytrace=False)
+            pytest.skip(message)
