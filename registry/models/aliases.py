@@ -23,17 +23,19 @@ class Alias(models.Model):
 
 
 class AliasMove(models.Model):
-    """One move of an alias: the history that MLflow does not keep. Never changed.
+    """One move of an alias: the history that MLflow does not keep.
 
     `version` is None when the alias was removed, `previous` is None when it was new. `by` says who in words:
-    a person's name, `rollout 126`, or `by hand in MLflow`.
+    a person's name, `rollout 126`, or `by hand in MLflow`. A move of ours is written down before MLflow is
+    asked (`moved_at` is None until it was seen there), so that the mirror never takes it for somebody else's.
     """
 
     model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="alias_moves")
     alias = models.CharField(max_length=256)
     version = models.ForeignKey(Version, null=True, on_delete=models.CASCADE, related_name="+")
     previous = models.ForeignKey(Version, null=True, on_delete=models.CASCADE, related_name="+")
-    moved_at = models.DateTimeField()
+    asked_at = models.DateTimeField()
+    moved_at = models.DateTimeField(null=True)
     by = models.CharField(max_length=200)
     why = models.TextField(blank=True)
 

@@ -26,6 +26,10 @@ class Model(models.Model):
     versions_read_at = models.DateTimeField(null=True, help_text="when its versions were last read in full")
     synced_at = models.DateTimeField(help_text="when the mirror last saw it")
     gone_at = models.DateTimeField(null=True, blank=True)
+    alias_epoch = models.PositiveIntegerField(
+        default=0,
+        help_text="grows with every change of an alias, so that an older read of the store is not applied",
+    )
 
     class Meta:
         ordering = ["name"]

@@ -1,0 +1,1 @@
+"""Model stores: MLflow over its REST API, and one in memory."""
