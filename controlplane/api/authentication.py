@@ -49,7 +49,7 @@ class SessionAuthentication(BaseSessionAuthentication):
     """
 
 
-class TokenScheme(OpenApiAuthenticationExtension):
+class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """Tells the OpenAPI document how to send a token."""
 
     target_class = TokenAuthentication
@@ -63,7 +63,7 @@ class TokenScheme(OpenApiAuthenticationExtension):
         }
 
 
-class SessionScheme(OpenApiAuthenticationExtension):
+class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """Tells the OpenAPI document about the web UI's session."""
 
     target_class = SessionAuthentication

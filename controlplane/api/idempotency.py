@@ -75,6 +75,7 @@ def idempotent(handler: Handler[V, P]) -> Handler[V, P]:
             _keep(record, response)
         return response
 
+    wrapped.is_idempotent = True  # type: ignore[attr-defined]  # a test asks every POST of the API for it
     return wrapped
 
 

@@ -199,8 +199,9 @@ def _of_framework(error: drf.APIException) -> Problem:
             code, title, fix = kind_code, kind_title, kind_fix
             break
     headers: dict[str, str] = {}
-    if getattr(error, "auth_header", ""):
-        headers["WWW-Authenticate"] = str(error.auth_header)
+    challenge = getattr(error, "auth_header", "")
+    if challenge:
+        headers["WWW-Authenticate"] = str(challenge)
     wait = getattr(error, "wait", None)
     if wait is not None:
         headers["Retry-After"] = str(max(1, math.ceil(wait)))
@@ -215,22 +216,19 @@ def _sentence(error: drf.APIException) -> str:
 
 
 def _flatten(detail: Any, field_name: str = "") -> list[Mapping[str, str]]:
-    """REST framework's nested error details as a flat list with dotted field names."""
+    """REST framework's nested error details as a flat list with names such as `plan.steps[1].share_bp`."""
     if isinstance(detail, Mapping):
-        return [
-            item
-            for name, inner in detail.items()
-            for item in _flatten(inner, _dotted(field_name, "" if name == "non_field_errors" else str(name)))
-        ]
+        return [item for name, inner in detail.items() for item in _flatten(inner, _inside(field_name, name))]
     if isinstance(detail, Sequence) and not isinstance(detail, str):
         found: list[Mapping[str, str]] = []
         for position, inner in enumerate(detail):
             # A list of messages belongs to the field itself; a list of objects is one entry per element.
-            name = field_name if isinstance(inner, str) else f"{field_name}[{position}]"
-            found += _flatten(inner, name)
+            found += _flatten(inner, field_name if isinstance(inner, str) else _inside(field_name, position))
         return found
     return [{"field": field_name, "detail": str(detail), "code": str(getattr(detail, "code", "invalid"))}]
 
 
-def _dotted(outer: str, inner: str) -> str:
-    return ".".join(part for part in (outer, inner) if part)
+def _inside(outer: str, inner: str | int) -> str:
+    if isinstance(inner, int):
+        return f"{outer}[{inner}]"
+    return ".".join(part for part in (outer, "" if inner == "non_field_errors" else inner) if part)
