@@ -16,9 +16,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from controlplane.access.roles import Action
-from controlplane.api.callers import caller_of
-
-SCHEMA_LINK = '</api/v1/schema>; rel="service-desc"'
+from controlplane.api.callers import token_of, user_of
 
 
 class CallerOutput(serializers.Serializer[Any]):
@@ -36,14 +34,14 @@ class WhoAmI(APIView):
 
     @extend_schema(operation_id="me", summary="Who am I", tags=["access"], responses=CallerOutput)
     def get(self, request: Request) -> Response:
-        caller = caller_of(request)
+        user, token = user_of(request), token_of(request)
         return Response(
             {
-                "username": caller.user.username,
-                "role": caller.user.role,
-                "token": caller.token.name if caller.token else None,
-                "scopes": caller.token.scopes if caller.token else None,
-                "may": [action.value for action in Action if caller.user.may(action)],
+                "username": user.username,
+                "role": user.role,
+                "token": token.name if token else None,
+                "scopes": token.scopes if token else None,
+                "may": [action.value for action in Action if user.may(action)],
             }
         )
 

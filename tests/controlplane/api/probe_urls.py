@@ -16,7 +16,9 @@ from rest_framework.views import APIView
 from controlplane.access.models import User
 from controlplane.access.roles import Action
 from controlplane.access.services import Scope
+from controlplane.api.callers import actor_of
 from controlplane.api.idempotency import idempotent
+from controlplane.api.inputs import Input
 from controlplane.api.permissions import Need
 from controlplane.api.throttling import ClientRateThrottle
 from controlplane.kernel import errors
@@ -52,11 +54,11 @@ class Failing(APIView):
         raise FAILURES[kind]
 
 
-class StepInput(serializers.Serializer[Any]):
+class StepInput(Input):
     share_bp = serializers.IntegerField()
 
 
-class FormInput(serializers.Serializer[Any]):
+class FormInput(Input):
     name = serializers.CharField()
     steps = StepInput(many=True)
 
@@ -79,9 +81,8 @@ class Form(APIView):
     needs = {"POST": Need(Scope.ROLLOUTS_WRITE, Action.START_ROLLOUT)}
 
     def post(self, request: Request) -> Response:
-        form = FormInput(data=request.data)
-        form.is_valid(raise_exception=True)
-        return Response(form.validated_data)
+        actor = actor_of(request)
+        return Response(FormInput.read(request) | {"actor": actor.name, "kind": actor.kind})
 
 
 class Forgetful(APIView):

@@ -136,3 +136,11 @@ def test_problem__path_that_does_not_exist__is_404_without_signing_in(path: str)
     assert response.status_code == 404
     assert response["Content-Type"] == "application/problem+json"
     assert response.json()["instance"] == path
+
+
+def test_problem__misspelt_name__is_refused_not_ignored(client_of: ClientOf) -> None:
+    response = client_of().post("/api/v1/form", {"name": "x", "steps": [], "nmae": "y"}, format="json")
+
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["field"] == "nmae"
+    assert "name, steps" in response.json()["errors"][0]["detail"]
