@@ -30,6 +30,9 @@ class Environment:
     broker_url: str = _setting("filesystem://", "Celery's broker; filesystem:// needs no server")
     mlflow_url: str = _setting("http://127.0.0.1:5500", "address of the MLflow tracking server")
     mlflow_webhook_secret: str = _setting("", "shared secret of MLflow's webhooks; empty: webhooks are refused")
+    allowed_pickle_files: str = _setting(
+        "", "files in a pickle-based format that may be served all the same, by name and comma; empty: safetensors only"
+    )
     gateway_port: int = _setting(8600, "port of Envoy, where the endpoints are served (local cluster)")
     gateway_url: str = _setting("", "address that people use for the endpoints; empty: http://127.0.0.1:GATEWAY_PORT")
     web_port: int = _setting(8500, "port of the web process on this machine")

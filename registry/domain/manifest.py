@@ -66,21 +66,26 @@ def take_manifest(folder: Path) -> Manifest:
     )
 
 
-def verify_folder(folder: Path, manifest: Manifest) -> None:
+def verify_folder(folder: Path, manifest: Manifest, *, where: str = "", fix: str = "") -> None:
     """Reads every file again and compares. Raises TamperedFile naming the first file that differs.
 
-    A file that the manifest does not know is refused too: an engine might load it.
+    A file that the manifest does not know is refused too: an engine might load it. `where` ("in MLflow") and
+    `fix` go into the error.
     """
+    where = f" {where}" if where else ""
     known = {entry.path for entry in manifest.entries}
     for entry in manifest.entries:
         path = folder / entry.path
         if not path.is_file():
-            raise TamperedFile(entry.path, "is missing")
-        if path.stat().st_size != entry.size:
-            raise TamperedFile(entry.path, f"has {path.stat().st_size} bytes, the manifest says {entry.size}")
+            raise TamperedFile(entry.path, f"is missing{where}", fix=fix)
+        size = path.stat().st_size
+        if size != entry.size:
+            raise TamperedFile(
+                entry.path, f"has {size} bytes{where}, the manifest says {entry.size}", fix=fix
+            )
         if sha256_of_file(path) != entry.sha256:
-            raise TamperedFile(entry.path, "differs from the manifest (its SHA-256 changed)")
+            raise TamperedFile(entry.path, f"differs{where} from the manifest (its SHA-256 changed)", fix=fix)
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in known:
-            raise TamperedFile(name, "is not in the manifest")
+        if name not in known and not path.is_dir():
+            raise TamperedFile(name, f"is not in the manifest, but lies{where} beside the others", fix=fix)

@@ -1,0 +1,319 @@
+"""Takes, checks and uses manifests: what may be served is what was registered, whatever MLflow holds by now.
+
+Files live in a store of this machine, addressed by content: `MODELS_DIR/<hex digest of the manifest>/`. They
+arrive in a hidden folder beside it and are renamed when they are whole and right, so a folder with a digest
+for its name was right when it came. No transaction is open while files move.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
+
+from controlplane.audit.services import record
+from controlplane.kernel.clock import Clock
+from controlplane.kernel.errors import InvalidInput, NotFound, Refused, Rejected, TamperedFile, Unavailable
+from registry.domain.formats import refusal_of, refused_files
+from registry.domain.manifest import Manifest, take_manifest, verify_folder
+from registry.models import Alias, ManifestState, Version
+from registry.ports import ModelStore, StoredVersion
+
+log = logging.getLogger(__name__)
+
+IN_STORE = "in MLflow"
+ON_THIS_MACHINE = "on this machine"
+CLAIM_LIFETIME = timedelta(minutes=10)
+INCOMING_PREFIX = ".incoming-"
+INCOMING_LIFETIME_SECONDS = 24 * 3600.0
+# Older versions without an alias are fetched when somebody wants them: a registry may hold ten thousand.
+NEWEST_OF_A_MODEL = 20
+MANIFESTS_A_PASS = 5
+
+
+def register_manifest(
+    *,
+    version_id: int,
+    store: ModelStore,
+    models_dir: Path,
+    now: datetime,
+    allowed_files: Collection[str] = (),
+) -> Version:
+    """Downloads a version once, writes its manifest down for good, and keeps the files.
+
+    Returns the version: `verified`; `failed` with the problem when there is nothing to serve (no files, a
+    source that MLflow does not hand out, pickled files that `allowed_files` does not name); still `pending`
+    while MLflow says that the files are being written, or while another process reads them. A version that
+    has its manifest is
+    returned as it is. Raises Unavailable when the store does not answer; then nothing changed.
+    """
+    version = _load(version_id)
+    if version.manifest is not None or not _claim(version, now):
+        return version
+    try:
+        _take(version, store, models_dir, now, frozenset(allowed_files))
+    finally:
+        Version.objects.filter(id=version.id).update(manifest_claimed_until=None)
+    return _load(version_id)
+
+
+def register_pending_manifests(
+    *, store: ModelStore, models_dir: Path, clock: Clock, allowed_files: Collection[str] = ()
+) -> int:
+    """Takes the manifests that are due, aliased versions first, then the newest; returns how many were looked
+    at.
+
+    At most MANIFESTS_A_PASS a call. Raises Unavailable when the store does not answer.
+    """
+    newer = Version.objects.filter(model=OuterRef("model"), number__gte=OuterRef("number"), gone_at=None)
+    due = (
+        Version.objects.filter(manifest_state=ManifestState.PENDING, gone_at=None)
+        .filter(Q(manifest_claimed_until=None) | Q(manifest_claimed_until__lte=clock.now()))
+        .annotate(has_alias=Exists(Alias.objects.filter(version=OuterRef("pk"))))
+        .filter(Q(has_alias=True) | ~Exists(newer[NEWEST_OF_A_MODEL:]))
+        .order_by("-has_alias", "manifest_checked_at", "-id")
+    )
+    ids = list(due.values_list("id", flat=True)[:MANIFESTS_A_PASS])
+    for version_id in ids:
+        register_manifest(
+            version_id=version_id,
+            store=store,
+            models_dir=models_dir,
+            now=clock.now(),
+            allowed_files=allowed_files,
+        )
+    return len(ids)
+
+
+def verify_version(
+    *,
+    version_id: int,
+    models_dir: Path,
+    now: datetime,
+    store: ModelStore | None = None,
+    allowed_files: Collection[str] = (),
+) -> Version:
+    """Compares the copy on this machine, and what `store` holds if it is given, with the manifest.
+
+    Returns the version, `verified` or `changed` (the problem names the file and the place). What was found
+    changed before is verified again only by a check that includes the store. A version without a manifest
+    gets one when the store is given. Raises NotFound when there is nothing to compare, Unavailable when the
+    store does not answer; then nothing changed.
+    """
+    version = _load(version_id)
+    manifest = version.manifest_value
+    if manifest is None:
+        if store is None:
+            raise NotFound(f"{version} has no manifest yet.", fix="It is taken when MLflow's files are read.")
+        return register_manifest(
+            version_id=version_id,
+            store=store,
+            models_dir=models_dir,
+            now=now,
+            allowed_files=allowed_files,
+        )
+    folder = folder_of(models_dir, manifest)
+    if store is None and not folder.is_dir():
+        raise NotFound(f"There is no copy of {version} on this machine.", fix="Check it against MLflow.")
+    try:
+        if folder.is_dir():
+            _verify_local(folder, manifest)
+        if store is not None:
+            with _fetched(version, store, models_dir) as incoming:
+                verify_folder(incoming, manifest, where=IN_STORE)
+    except TamperedFile as error:
+        _mark_changed(version, error, now)
+        return _load(version_id)
+    refusal = refusal_of(refused_files(manifest, allowed=allowed_files))
+    if store is None and version.manifest_state != ManifestState.VERIFIED:
+        # A copy that is right says nothing about what was found in the store.
+        Version.objects.filter(id=version.id).update(manifest_checked_at=now)
+    else:
+        _mark(version, ManifestState.FAILED if refusal else ManifestState.VERIFIED, refusal, now)
+    return _load(version_id)
+
+
+def materialise_version(
+    *,
+    version_id: int,
+    store: ModelStore,
+    models_dir: Path,
+    now: datetime,
+    allowed_files: Collection[str] = (),
+) -> tuple[Path, Manifest]:
+    """A folder with the version's files, every byte compared with the manifest just now, for a launch.
+
+    Fetches what is not on this machine yet. Raises TamperedFile when a file differs (the version is `changed`
+    from then on, and nothing that was fetched is kept), Refused when the version may not be served,
+    Unavailable when the store is needed and does not answer, NotFound when it is needed and the version was
+    deleted there.
+    """
+    version = _load(version_id)
+    if version.manifest is None:
+        version = register_manifest(
+            version_id=version_id,
+            store=store,
+            models_dir=models_dir,
+            now=now,
+            allowed_files=allowed_files,
+        )
+    manifest = version.manifest_value
+    if manifest is None:
+        raise _cannot_serve(version)
+    refusal = refusal_of(refused_files(manifest, allowed=allowed_files))
+    if refusal:
+        raise Refused(refusal, code="unsafe-file", extra={"paths": list(refused_files(manifest))})
+    folder = folder_of(models_dir, manifest)
+    try:
+        if folder.is_dir():
+            _verify_local(folder, manifest)
+        if version.manifest_state == ManifestState.CHANGED or not folder.is_dir():
+            with _fetched(version, store, models_dir) as incoming:
+                verify_folder(incoming, manifest, where=IN_STORE)
+                _land(incoming, models_dir, manifest)
+    except TamperedFile as error:
+        _mark_changed(version, error, now)
+        raise
+    _mark(version, ManifestState.VERIFIED, "", now)
+    return folder, manifest
+
+
+def folder_of(models_dir: Path, manifest: Manifest) -> Path:
+    """Where the files of a manifest lie on this machine, whether or not they are there."""
+    return models_dir / manifest.digest.removeprefix("sha256:")
+
+
+def _take(
+    version: Version, store: ModelStore, models_dir: Path, now: datetime, allowed: frozenset[str]
+) -> None:
+    try:
+        stored = store.version(version.model.name, version.number)
+        if stored.status == "PENDING":
+            _mark(version, ManifestState.PENDING, "MLflow says that the files are still being written.", now)
+            return
+        if stored.status == "FAILED":
+            raise InvalidInput("MLflow says that writing the files failed.", fix="Log and register it again.")
+        with _fetched(version, store, models_dir, stored) as incoming:
+            manifest = take_manifest(incoming)
+            refusal = refusal_of(refused_files(manifest, allowed=allowed))
+            if not refusal:
+                _land(incoming, models_dir, manifest)
+    except (NotFound, InvalidInput, Rejected) as error:
+        _mark(version, ManifestState.FAILED, str(error), now)
+        return
+    # Once for good: should another process have been faster, its manifest stands.
+    Version.objects.filter(id=version.id, manifest=None).update(
+        manifest=manifest.to_json(),
+        manifest_digest=manifest.digest,
+        manifest_bytes=manifest.total_bytes,
+        manifest_state=ManifestState.FAILED if refusal else ManifestState.VERIFIED,
+        manifest_problem=refusal,
+        manifest_checked_at=now,
+    )
+
+
+def _cannot_serve(version: Version) -> Unavailable | Refused:
+    if version.manifest_state == ManifestState.PENDING:
+        return Unavailable(
+            f"The files of {version} are not here yet. {version.manifest_problem}".strip(),
+            fix="Try again in a moment.",
+        )
+    return Refused(f"{version} cannot be served: {version.manifest_problem}", code="no-files")
+
+
+def _verify_local(folder: Path, manifest: Manifest) -> None:
+    fix = f"Delete the folder {folder}, so that the files are fetched again, or register a new version."
+    verify_folder(folder, manifest, where=ON_THIS_MACHINE, fix=fix)
+
+
+@contextmanager
+def _fetched(
+    version: Version, store: ModelStore, models_dir: Path, stored: StoredVersion | None = None
+) -> Iterator[Path]:
+    """A hidden folder with the store's files; it is removed at the end unless it was moved away."""
+    found = stored or store.version(version.model.name, version.number)
+    try:
+        models_dir.mkdir(parents=True, exist_ok=True)
+        _sweep(models_dir)
+        incoming = Path(tempfile.mkdtemp(prefix=INCOMING_PREFIX, dir=models_dir))
+        try:
+            store.download(found, incoming)
+            yield incoming
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
+    except OSError as error:
+        raise Unavailable(
+            f"The files of {version} cannot be kept in {models_dir}: {error}.",
+            fix="Free space there, or mend the folder's permissions.",
+        ) from error
+
+
+def _sweep(models_dir: Path) -> None:
+    """Removes what downloads left behind whose process was killed."""
+    oldest = time.time() - INCOMING_LIFETIME_SECONDS
+    for left in models_dir.glob(INCOMING_PREFIX + "*"):
+        if left.stat().st_mtime < oldest:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _land(incoming: Path, models_dir: Path, manifest: Manifest) -> Path:
+    """Gives verified files their name. A copy that is there and right stays; a spoilt one is replaced."""
+    target = folder_of(models_dir, manifest)
+    for entry in manifest.entries:
+        (incoming / entry.path).chmod(0o444)
+    incoming.chmod(0o755)
+    if target.is_dir():
+        try:
+            verify_folder(target, manifest)
+        except TamperedFile:
+            shutil.rmtree(target)
+        else:
+            return target
+    incoming.rename(target)
+    return target
+
+
+def _claim(version: Version, now: datetime) -> bool:
+    """Takes the right to fetch this version, for a while; False when another process has it."""
+    free = Q(manifest_claimed_until=None) | Q(manifest_claimed_until__lte=now)
+    rows = Version.objects.filter(free, id=version.id, manifest=None)
+    return rows.update(manifest_claimed_until=now + CLAIM_LIFETIME) == 1
+
+
+def _mark(version: Version, state: ManifestState, problem: str, now: datetime) -> None:
+    Version.objects.filter(id=version.id).update(
+        manifest_state=state, manifest_problem=problem, manifest_checked_at=now
+    )
+
+
+@transaction.atomic
+def _mark_changed(version: Version, error: TamperedFile, now: datetime) -> None:
+    _mark(version, ManifestState.CHANGED, str(error), now)
+    if version.manifest_state != ManifestState.CHANGED:
+        log.error("version.changed %s %s", version, error)
+        record(
+            at=now,
+            actor="headgate",
+            actor_kind="headgate",
+            action="version.changed",
+            object_kind="version",
+            object_id=str(version),
+            before={"manifest_state": version.manifest_state},
+            after={"manifest_state": ManifestState.CHANGED.value, "path": error.path},
+            why=error.message,
+        )
+
+
+def _load(version_id: int) -> Version:
+    found = Version.objects.select_related("model").filter(id=version_id).first()
+    if found is None:
+        raise NotFound(f"There is no version with the id {version_id}.")
+    return found
