@@ -1,0 +1,7 @@
+"""`python -m controlplane.cli`."""
+
+import sys
+
+from controlplane.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,220 @@
+"""What each command does: read options, call the API, say what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from controlplane.cli.client import Client, Failure
+from controlplane.cli.exits import Exit
+from controlplane.cli.output import Printer, Result, percent, table
+from controlplane.cli.waiting import Patience, line_of, wait_for
+
+Options = argparse.Namespace
+
+
+def start(client: Client, options: Options, printer: Printer) -> Result:
+    """`rollout start`"""
+    body: dict[str, Any] = {
+        "endpoint": options.endpoint,
+        "version": options.version,
+        "plan": _plan_of(options),
+    }
+    body |= {
+        name: value
+        for name, value in (
+            ("gate_policy", options.gate_policy),
+            ("note", options.note),
+            ("supersede", options.supersede),
+        )
+        if value
+    }
+    if options.serving:
+        body["serving"] = _json_file(options.serving, "--serving")
+    if options.dry_run:
+        return _preview(client.post("/rollouts", body | {"dry_run": True}))
+    rollout = client.post("/rollouts", body, key=options.idempotency_key)
+    if options.wait:
+        printer.progress(f"Started rollout #{rollout['id']}.")
+        return _waited(client, rollout["id"], options, printer)
+    return Result(
+        [f"Started rollout #{rollout['id']} of {rollout['endpoint']}.", line_of(rollout)],
+        {"rollout": rollout},
+        reason=rollout["reason"],
+    )
+
+
+def wait(client: Client, options: Options, printer: Printer) -> Result:
+    """`rollout wait`"""
+    return _waited(client, _id_of(client, options.rollout), options, printer)
+
+
+def status(client: Client, options: Options, printer: Printer) -> Result:
+    """`rollout status`"""
+    rollout = client.get(f"/rollouts/{_id_of(client, options.rollout)}")
+    verdicts = client.get(f"/rollouts/{rollout['id']}/verdicts")
+    gates = [[v["verdict"], v["label"], v["sentence"]] for v in verdicts["verdicts"]]
+    lines = [line_of(rollout), *([rollout["next_step"]] if rollout["next_step"] else [])]
+    lines += [f"Cause: {rollout['cause_sentence']}"] if rollout["cause_sentence"] else []
+    lines += ["", *table(["VERDICT", "GATE", "WHY"], gates)] if gates else []
+    return Result(lines, {"rollout": rollout, "verdicts": verdicts["verdicts"]}, reason=rollout["reason"])
+
+
+def act(client: Client, options: Options, printer: Printer) -> Result:
+    """`rollout pause | resume | promote | rollback | cancel`"""
+    body: dict[str, Any] = {"why": options.why}
+    if options.expected_version is not None:
+        body["expected_version"] = options.expected_version
+    rollout_id = _id_of(client, options.rollout)
+    rollout = client.post(f"/rollouts/{rollout_id}/{options.action}", body)
+    return Result([line_of(rollout)], {"rollout": rollout}, reason=rollout["reason"])
+
+
+def rollouts(client: Client, options: Options, printer: Printer) -> Result:
+    """`rollout list`"""
+    page = client.get(
+        "/rollouts",
+        endpoint=options.endpoint,
+        active="true" if options.active else None,
+        limit=options.limit,
+    )
+    rows = [
+        [
+            f"#{item['id']}",
+            item["endpoint"],
+            f"v{item['candidate']['version']}",
+            item["phase"],
+            percent(item["candidate_share_bp"]),
+            item["reason"],
+        ]
+        for item in page["items"]
+    ]
+    head = ["ROLLOUT", "ENDPOINT", "VERSION", "PHASE", "SHARE", "REASON"]
+    return Result(table(head, rows) if rows else ["No rollouts."], {"rollouts": page["items"]})
+
+
+def endpoints(client: Client, options: Options, printer: Printer) -> Result:
+    """`endpoint list`"""
+    items: list[dict[str, Any]] = []
+    query: dict[str, Any] = {"limit": 200}
+    while query:
+        page = client.get("/endpoints", **query)
+        items += page["items"]
+        query = _query_of(page["next"])
+    rows = [
+        [
+            item["name"],
+            item["model"],
+            item["stable"]["name"] if item["stable"] else "-",
+            item["environment"],
+            f"#{item['active_rollout']}" if item["active_rollout"] else "-",
+        ]
+        for item in items
+    ]
+    head = ["ENDPOINT", "MODEL", "STABLE", "ENVIRONMENT", "ROLLOUT"]
+    return Result(table(head, rows) if rows else ["No endpoints."], {"endpoints": items})
+
+
+def upload_golden(client: Client, options: Options, printer: Printer) -> Result:
+    """`golden upload`"""
+    text = _read(options.file, "FILE")
+    kept = client.post("/golden-sets", {"name": options.name, "jsonl": text})
+    label = f"{kept['name']}@{kept['revision']}"
+    return Result([f"{label} holds {kept['size']} examples."], {"golden_set": kept})
+
+
+def stop(client: Client, options: Options, printer: Printer) -> Result:
+    """`stop on | off | status`"""
+    if options.state == "status":
+        state = client.get("/global-stop")
+    else:
+        state = client.put("/global-stop", {"on": options.state == "on", "why": options.why})
+    words = "The global stop is on: nothing moves forward." if state["on"] else "The global stop is off."
+    return Result([f"{words} {state['why']}".rstrip()], {"global_stop": state}, reason=state["why"])
+
+
+def whoami(client: Client, options: Options, printer: Printer) -> Result:
+    """`whoami`"""
+    me = client.get("/me")
+    return Result([f"{me['username']}, {me['role']}, scopes: {', '.join(me['scopes'] or [])}"], {"me": me})
+
+
+def _waited(client: Client, rollout_id: int, options: Options, printer: Printer) -> Result:
+    patience = Patience(interval=options.interval, timeout=options.timeout, silence=options.silence)
+    code, rollout = wait_for(
+        client, rollout_id, patience=patience, through_watch=options.through_watch, printer=printer
+    )
+    if not rollout:
+        return Result([f"Rollout #{rollout_id} was never seen in time."], {"rollout": None}, code=code)
+    reason = rollout["cause_sentence"] or rollout["reason"]
+    words = {
+        Exit.OK: "Promoted.",
+        Exit.ROLLED_BACK: "Rolled back.",
+        Exit.TIMED_OUT: f"Not decided within {options.timeout:g} s; the rollout goes on.",
+    }.get(code, f"Ended as {rollout['phase']}.")
+    return Result([f"{words} {reason}".rstrip()], {"rollout": rollout}, reason=reason, code=code)
+
+
+def _preview(preview: Mapping[str, Any]) -> Result:
+    failed = [check for check in preview["checks"] if not check["ok"]]
+    lines = [
+        f"{'ok ' if check['ok'] else 'NO '} {check['title']} {'' if check['ok'] else check['fix']}".rstrip()
+        for check in preview["checks"]
+    ]
+    can = bool(preview["can_start"])
+    lines.append("The rollout can start." if can else "The rollout can not start.")
+    reason = "" if can else " ".join(check["title"] for check in failed)
+    return Result(lines, {"preview": preview}, reason=reason, code=Exit.OK if can else Exit.REFUSED)
+
+
+def _id_of(client: Client, named: str) -> int:
+    """The number of a rollout: `7`, `#7`, or the name of an endpoint for its newest rollout."""
+    number = named.removeprefix("#")
+    if number.isdecimal():
+        return int(number)
+    page = client.get("/rollouts", endpoint=named, limit=1)
+    if not page["items"]:
+        raise Failure(Exit.NOT_FOUND, f"The endpoint {named!r} has had no rollout.")
+    return int(page["items"][0]["id"])
+
+
+def _plan_of(options: Options) -> Any:
+    if options.plan:
+        return _json_file(options.plan, "--plan")
+    return {
+        "strategy": "canary",
+        "steps": [
+            {
+                "share_bp": round(share * 100),
+                "hold_seconds": options.hold,
+                "min_requests": options.min_requests,
+            }
+            for share in options.steps
+        ],
+        "watch_seconds": options.watch_seconds,
+    }
+
+
+def _json_file(path: str, option: str) -> Any:
+    try:
+        return json.loads(_read(path, option))
+    except ValueError as error:
+        raise Failure(Exit.USAGE, f"{option}: {path} is no JSON: {error}.") from None
+
+
+def _read(path: str, option: str) -> str:
+    """The text of a file; `-` is standard input."""
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(Exit.USAGE, f"{option}: {path} cannot be read: {error}.") from None
+
+
+def _query_of(url: str | None) -> dict[str, str]:
+    """The query of the next page's address, to be asked of the address that we were given."""
+    return dict(parse_qsl(urlsplit(url).query)) if url else {}

@@ -1,0 +1,98 @@
+"""`rollout wait`: follows a rollout until it is decided, through restarts of the control plane."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controlplane.cli.client import Client, Failure
+from controlplane.cli.exits import Exit
+from controlplane.cli.output import Printer, percent
+
+OUTCOME: Mapping[str, Exit] = {
+    "succeeded": Exit.OK,
+    "rolled-back": Exit.ROLLED_BACK,
+    "cancelled": Exit.ENDED_OTHERWISE,
+    "superseded": Exit.ENDED_OTHERWISE,
+    "failed": Exit.ENDED_OTHERWISE,
+}
+REASON_EVERY_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait, in seconds: between looks, in all, and for a control plane that does not answer."""
+
+    interval: float = 2.0
+    timeout: float = 3600.0
+    silence: float = 300.0
+
+
+def wait_for(
+    client: Client, rollout_id: int, *, patience: Patience, through_watch: bool, printer: Printer
+) -> tuple[Exit, dict[str, Any]]:
+    """Waits until the rollout is decided (`through_watch`: until its watch is over, too).
+
+    Returns the exit code and the rollout as last seen. A control plane that does not answer is asked again
+    until `patience.silence` has passed. Raises Failure (not found, not allowed, silent for too long).
+    """
+    begun = time.monotonic()
+    last_answer = begun
+    rollout: dict[str, Any] = {}
+    teller = _Teller(printer)
+    while True:
+        try:
+            rollout = client.get(f"/rollouts/{rollout_id}", patient=False)
+        except Failure as failure:
+            silent = time.monotonic() - last_answer
+            if failure.code is not Exit.UNAVAILABLE or silent >= patience.silence:
+                raise
+            teller.silent(silent)
+        else:
+            last_answer = time.monotonic()
+            teller.tell(rollout)
+            code = OUTCOME.get(rollout["phase"])
+            if code is not None and not (code is Exit.OK and through_watch and rollout["watching"]):
+                return code, rollout
+        if time.monotonic() - begun >= patience.timeout:
+            return Exit.TIMED_OUT, rollout
+        time.sleep(patience.interval)
+
+
+class _Teller:
+    """One line when the phase or the share changes, and now and then when only the sentence does."""
+
+    def __init__(self, printer: Printer) -> None:
+        self._printer = printer
+        self._seen: tuple[object, ...] = ()
+        self._reason = ""
+        self._told_at = float("-inf")
+        self._silent = False
+
+    def tell(self, rollout: Mapping[str, Any]) -> None:
+        if self._silent:
+            self._silent = False
+            self._printer.progress("The control plane answers again.")
+        seen = (rollout["phase"], rollout["pause_reason"], rollout["candidate_share_bp"])
+        now = time.monotonic()
+        news = rollout["reason"] != self._reason and now - self._told_at >= REASON_EVERY_SECONDS
+        if seen == self._seen and not news:
+            return
+        self._seen, self._reason, self._told_at = seen, rollout["reason"], now
+        self._printer.progress(line_of(rollout))
+
+    def silent(self, seconds: float) -> None:
+        if not self._silent:
+            self._silent = True
+            self._printer.progress(
+                "The control plane does not answer; the rollout goes on without it. Waiting."
+            )
+
+
+def line_of(rollout: Mapping[str, Any]) -> str:
+    """`#7 chat v2  progressing  25 %  Waiting for 120 more requests.`"""
+    phase = rollout["phase"] + (f" ({rollout['pause_reason']})" if rollout["pause_reason"] else "")
+    head = f"#{rollout['id']} {rollout['endpoint']} v{rollout['candidate']['version']}"
+    return f"{head}  {phase}  {percent(rollout['candidate_share_bp'])}  {rollout['reason']}".rstrip()
