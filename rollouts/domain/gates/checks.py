@@ -1,4 +1,6 @@
-"""Refusals of bad numbers, in one place, so that every message says which field, what it was, and what is allowed."""
+"""Refusals of bad numbers, in one place, so that every message says which field, what it was, and what is
+allowed.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,9 @@ def between(
     below = number <= low if low_open else number < low
     above = number >= high if high_open else number > high
     if below or above:
-        range_text = f"{'above' if low_open else 'at least'} {low:g} and {'below' if high_open else 'at most'} {high:g}"
-        raise InvalidInput(f"{field} is {number:g}; it must be {range_text}.", field=field)
+        from_text = f"{'above' if low_open else 'at least'} {low:g}"
+        to_text = f"{'below' if high_open else 'at most'} {high:g}"
+        raise InvalidInput(f"{field} is {number:g}; it must be {from_text} and {to_text}.", field=field)
     return number
 
 
@@ -48,7 +51,8 @@ def events_of(events: object, trials: object, *, events_field: str, trials_field
     part = count(events, field=events_field)
     if part > whole:
         raise InvalidInput(
-            f"{events_field} is {part} but {trials_field} is only {whole}: more events than trials.", field=events_field
+            f"{events_field} is {part} but {trials_field} is only {whole}: more events than trials.",
+            field=events_field,
         )
     return part, whole
 
@@ -71,7 +75,9 @@ def flag(value: object, *, field: str) -> bool:
     return value
 
 
-def mapping(value: object, *, field: str, allowed: Sequence[str], needed: Sequence[str] = ()) -> Mapping[str, Any]:
+def mapping(
+    value: object, *, field: str, allowed: Sequence[str], needed: Sequence[str] = ()
+) -> Mapping[str, Any]:
     """`value` as a mapping whose keys are all in `allowed` and hold all of `needed`."""
     where = field or "the document"
     if not isinstance(value, Mapping):
@@ -80,7 +86,9 @@ def mapping(value: object, *, field: str, allowed: Sequence[str], needed: Sequen
     for key in value:
         if key not in allowed:
             raise InvalidInput(
-                f"{prefix}{key} is not known here.", field=f"{prefix}{key}", fix=f"Known: {', '.join(allowed)}."
+                f"{prefix}{key} is not known here.",
+                field=f"{prefix}{key}",
+                fix=f"Known: {', '.join(allowed)}.",
             )
     for key in needed:
         if key not in value:

@@ -1,9 +1,10 @@
 """Over-dispersion: how much more the arms differ from minute to minute than independent requests would.
 
-Latencies come in bursts, so counts over an SLO vary more than binomial ones, and an untempered test would take that
-for a regression. The factor phi estimates the excess from the differences of *successive* standardised block scores
-(a lasting difference between the arms, which is what the gate looks for, cancels); the gate multiplies its log
-increments by 1 / phi. Exact if requests are independent (phi is then only conservative), approximate if not.
+Latencies come in bursts, so counts over an SLO vary more than binomial ones, and an untempered test would
+take that for a regression. The factor phi estimates the excess from the differences of *successive*
+standardised block scores (a lasting difference between the arms, which is what the gate looks for, cancels);
+the gate multiplies its log increments by 1 / phi. Exact if requests are independent (phi is then only
+conservative), approximate if not.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Dispersion:
         """The state after one finished block.
 
         score       e_c - n_c * e / n summed over the block's intervals
-        variance    of that score if the arms were alike; 0 (nothing happened, or one arm only) leaves the state as is
+        variance    of that score if the arms were alike; 0 (nothing happened, or one arm only) leaves the
+                    state as is
         """
         score = checks.finite(score, field="score")
         variance = checks.between(variance, 0, 1e300, field="variance")
@@ -55,7 +57,9 @@ class Dispersion:
 
     @property
     def factor(self) -> float:
-        """phi, at least 1, from finished blocks only: it may temper what comes next, never what it was made of."""
+        """phi, at least 1, from finished blocks only: it may temper what comes next, never what it was made
+        of.
+        """
         return max(1.0, (self.half_squares + self.n0 * self.phi0) / (self.differences + self.n0))
 
     def to_json(self) -> dict[str, Any]:

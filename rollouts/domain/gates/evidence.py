@@ -1,8 +1,9 @@
 """Evidence as a mixture over alternatives and over start times, kept in logarithms.
 
-An e-process is a wealth that is expected not to grow while its null hypothesis is true, so it exceeds 1/alpha, ever,
-with probability at most alpha (Ville's inequality). A mean of e-processes is one too: over alternatives (we do not
-know how large a regression will be) and, with `spread`, over start times (we do not know when it will come).
+An e-process is a wealth that is expected not to grow while its null hypothesis is true, so it exceeds
+1/alpha, ever, with probability at most alpha (Ville's inequality). A mean of e-processes is one too: over
+alternatives (we do not know how large a regression will be) and, with `spread`, over start times (we do not
+know when it will come).
 """
 
 from __future__ import annotations
@@ -35,9 +36,11 @@ def as_number(log_evidence: float) -> float:
 class Evidence:
     """The wealth of one gate in one direction.
 
-    logs        per alternative g: log S_g. Single start: the log of the product of its factors. Spread starts: the
-                log of the weighted sum over starts, S_g <- S_g * L_g each interval and S_g <- S_g + w_k at start k.
-    starts      how many starts were made; start k has weight w_k = 1/(k(k+1)), so 1/(starts+1) is still unspent
+    logs        per alternative g: log S_g. Single start: the log of the product of its factors. Spread
+                starts: the log of the weighted sum over starts, S_g <- S_g * L_g each interval and S_g <-
+                S_g + w_k at start k.
+    starts      how many starts were made; start k has weight w_k = 1/(k(k+1)), so 1/(starts+1) is still
+                unspent
     spread      whether starts are spread; a single start has all the weight
     """
 
@@ -81,7 +84,9 @@ class Evidence:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        checks.mapping(data, field="evidence", allowed=("logs", "starts", "spread"), needed=("logs", "starts", "spread"))
+        checks.mapping(
+            data, field="evidence", allowed=("logs", "starts", "spread"), needed=("logs", "starts", "spread")
+        )
         logs = tuple(checks.finite(value, field="evidence.logs") for value in data["logs"])
         return cls(
             logs,

@@ -1,9 +1,9 @@
 """Latency: which SLOs can be measured, and which intervals may speak for or against the candidate.
 
-A latency gate counts requests above its SLO, so the SLO must be an edge of the histogram: between two edges the
-count is unknown, and rounding silently would test something else. Load moves latency, so evidence is directional:
-a candidate under more load than the baseline may not be blamed for being slow, one under less load may not be praised
-for being fast. That assumes only that more load never makes an engine faster.
+A latency gate counts requests above its SLO, so the SLO must be an edge of the histogram: between two edges
+the count is unknown, and rounding silently would test something else. Load moves latency, so evidence is
+directional: a candidate under more load than the baseline may not be blamed for being slow, one under less
+load may not be praised for being fast. That assumes only that more load never makes an engine faster.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from controlplane.kernel.errors import InvalidInput
@@ -20,15 +20,15 @@ from rollouts.domain.gates.dispersion import Dispersion
 from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.intervals import ArmCounts, LatencyCounts
 
-# vLLM's own histograms, in seconds (vllm/v1/metrics/loggers.py). The router's edges are configurable and the ones the
-# gates use by default; these are here for sources that have nothing else.
+# vLLM's own histograms, in seconds (vllm/v1/metrics/loggers.py). The router's edges are configurable and the
+# ones the gates use by default; these are here for sources that have nothing else.
 VLLM_TTFT_EDGES = (
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
-    160.0, 640.0, 2560.0,
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0,
+    80.0, 160.0, 640.0, 2560.0,
 )  # fmt: skip
 VLLM_DURATION_EDGES = (
-    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0,
-    1920.0, 7680.0,
+    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0,
+    960.0, 1920.0, 7680.0,
 )  # fmt: skip
 
 LOAD_TOLERANCE = 1.2
@@ -38,8 +38,8 @@ BLOCK_SECONDS = 60.0
 def require_edge(slo_seconds: float, edges: Sequence[float], *, field: str = "slo_seconds") -> float:
     """The edge (in seconds) that equals the SLO.
 
-    Raises InvalidInput when there is none, with both neighbours in the message and in `extra` as `below` and `above`
-    (None where the SLO lies outside all edges).
+    Raises InvalidInput when there is none, with both neighbours in the message and in `extra` as `below` and
+    `above` (None where the SLO lies outside all edges).
     """
     slo = checks.between(slo_seconds, 0, 86_400, field=field, low_open=True)
     ordered = sorted(float(edge) for edge in edges)
@@ -57,7 +57,7 @@ def require_edge(slo_seconds: float, edges: Sequence[float], *, field: str = "sl
     else:
         fix = "This signal has no histogram; choose another signal."
     raise InvalidInput(
-        f"{field}: {seconds_text(slo)} is not an edge of the histogram, so requests over it cannot be counted.",
+        f"{field}: {seconds_text(slo)} is not an edge of the histogram, so it cannot be counted exactly.",
         field=field,
         fix=fix,
         code="slo-not-an-edge",
@@ -75,7 +75,9 @@ def count_over(counts: LatencyCounts, slo_seconds: float) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Directions:
-    """Which evidence an interval may give: `may_fail`, `may_pass`; `reason` says why not, empty when both may."""
+    """Which evidence an interval may give: `may_fail`, `may_pass`; `reason` says why not, empty when both
+    may.
+    """
 
     may_fail: bool
     may_pass: bool
@@ -83,7 +85,9 @@ class Directions:
 
 
 def load_directions(load_candidate: float | None, load_baseline: float | None) -> Directions:
-    """The directional load rule. Load is requests arrived per ready replica; None when no replica was ready."""
+    """The directional load rule. Load is requests arrived per ready replica; None when no replica was
+    ready.
+    """
     if load_candidate is None or load_baseline is None:
         who = "candidate" if load_candidate is None else "baseline"
         return Directions(False, False, f"no replica of the {who} was ready")
@@ -94,9 +98,13 @@ def load_directions(load_candidate: float | None, load_baseline: float | None) -
     factor = load_candidate / load_baseline if load_baseline > 0 else math.inf
     if not may_fail:
         amount = f"{factor:.2g} times" if math.isfinite(factor) else "all"
-        return Directions(False, True, f"loads differ: a candidate replica carried {amount} the load of a baseline one")
+        return Directions(
+            False, True, f"loads differ: a candidate replica carried {amount} the load of a baseline one"
+        )
     return Directions(
-        True, False, f"loads differ: a candidate replica carried {factor:.2g} times the load of a baseline one"
+        True,
+        False,
+        f"loads differ: a candidate replica carried {factor:.2g} times the load of a baseline one",
     )
 
 
@@ -125,7 +133,7 @@ class LatencyBlocks:
     `dispersion`, whose factor tempers only what comes after.
     """
 
-    dispersion: Dispersion = Dispersion()
+    dispersion: Dispersion = field(default_factory=Dispersion)
     seconds: float = 0.0
     score: float = 0.0
     variance: float = 0.0
@@ -135,7 +143,9 @@ class LatencyBlocks:
         """What to multiply the log increments of the next interval by: 1 / factor."""
         return 1 / self.dispersion.factor
 
-    def update(self, seconds: float, n_candidate: int, over_candidate: int, n_baseline: int, over_baseline: int) -> Self:
+    def update(
+        self, seconds: float, n_candidate: int, over_candidate: int, n_baseline: int, over_baseline: int
+    ) -> Self:
         """The state after an interval of these counts."""
         total, over = n_candidate + n_baseline, over_candidate + over_baseline
         score, variance = self.score, self.variance
@@ -170,9 +180,10 @@ def quantile_bounds(
 ) -> tuple[float | None, float | None]:
     """The interval of a latency quantile, for people, from bounds of the share over each edge.
 
-    counts: edge in seconds -> (lowest, highest plausible share of requests over it), from an always-valid interval.
-    Returns (low, high) edges in seconds: the quantile lies above the last edge whose share over it is surely more
-    than 1 - quantile, and at or below the first edge whose share over it is surely at most 1 - quantile. None: open.
+    counts: edge in seconds -> (lowest, highest plausible share of requests over it), from an always-valid
+    interval. Returns (low, high) edges in seconds: the quantile lies above the last edge whose share over it
+    is surely more than 1 - quantile, and at or below the first edge whose share over it is surely at most 1
+    - quantile. None: open.
     """
     checks.between(quantile, 0, 1, field="quantile", low_open=True, high_open=True)
     low: float | None = None

@@ -1,9 +1,9 @@
 """Paired scores (golden prompts, judges): testing by betting.
 
-A gambler bets on "worse" against the null hypothesis "not worse by more than the margin"; the wealth is a product over
-the pairs and cannot be expected to grow while the null is true, whatever the distribution of the scores in [0, 1].
-Prompts must be drawn at random with replacement. Source: Waudby-Smith & Ramdas, "Estimating means of bounded random
-variables by betting".
+A gambler bets on "worse" against the null hypothesis "not worse by more than the margin"; the wealth is a
+product over the pairs and cannot be expected to grow while the null is true, whatever the distribution of
+the scores in [0, 1]. Prompts must be drawn at random with replacement. Source: Waudby-Smith & Ramdas,
+"Estimating means of bounded random variables by betting".
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class PairedProcess:
     """Evidence against one null hypothesis on the mean difference of paired scores in [0, 1].
 
     decision "fail" tests H: mean(baseline - candidate) <= margin; its rejection proves a worse candidate.
-    decision "pass" tests H: mean(baseline - candidate) >= margin; its rejection proves the drop is below the margin.
-    `grid` bets are mixed. Reject when log_e >= log(1/alpha), whenever you look. With one start the order of the
-    pairs does not matter.
+    decision "pass" tests H: mean(baseline - candidate) >= margin; its rejection proves the drop is below the
+    margin. `grid` bets are mixed. Reject when log_e >= log(1/alpha), whenever you look. With one start the
+    order of the pairs does not matter.
     """
 
     margin: float

@@ -7,8 +7,8 @@ A policy is plain data, immutable, and reads in JSON or YAML as a person would w
     alpha: 0.05
     gates:
       - {key: errors, label: Error rate, kind: error_rate, delta: 0.01, weight: 0.4}
-      - {key: ttft, label: Time to first token, kind: latency_slo, signal: ttft, slo_seconds: 0.5, ratio: 1.25, weight: 0.3}
-      - {key: quality, label: Golden set, kind: paired, margin: 0.05, weight: 0.3}
+      - {key: ttft, label: Time to first token, kind: latency_slo, signal: ttft, slo_seconds: 0.5, ratio:
+      1.25, weight: 0.3} - {key: quality, label: Golden set, kind: paired, margin: 0.05, weight: 0.3}
 
 What the numbers mean: `docs/statistics.md`.
 """
@@ -44,11 +44,12 @@ class GateSpec:
     """One gate: a signal, a limit, a mode.
 
     key, label      the name in data and the name for people
-    kind            what is measured: `error_rate` (errors of requests), `latency_slo` (requests over the SLO),
-                    `paired` (golden-prompt scores in pairs), `feedback` (thumbs down of answers)
+    kind            what is measured: `error_rate` (errors of requests), `latency_slo` (requests over the
+                    SLO), `paired` (golden-prompt scores in pairs), `feedback` (thumbs down of answers)
     mode            `strict`: FAIL on any proven worsening, PASS when proven within the limit;
                     `tolerant`: FAIL when proven beyond the limit, PASS when proven within it
-    ratio, delta    the limit of a proportion: candidate <= ratio * baseline + delta. ratio 0 is an absolute limit.
+    ratio, delta    the limit of a proportion: candidate <= ratio * baseline + delta. ratio 0 is an absolute
+                    limit.
     margin          the limit of `paired`: the mean score may drop by this much (scores are in [0, 1])
     weight          this gate's part of the false-alarm budget; the weights of a policy sum to 1
     required        its PASS is needed once before promotion
@@ -86,13 +87,17 @@ class GateSpec:
     def _check_latency(self) -> None:
         if self.kind == "latency_slo":
             if self.slo_seconds is None:
-                raise InvalidInput("slo_seconds is missing: a latency gate needs its SLO.", field="slo_seconds")
+                raise InvalidInput(
+                    "slo_seconds is missing: a latency gate needs its SLO.", field="slo_seconds"
+                )
             checks.between(self.slo_seconds, 0, 86_400, field="slo_seconds", low_open=True)
             checks.one_of(self.signal, get_args(LatencySignal), field="signal")
             return
         for name in ("slo_seconds", "signal"):
             if getattr(self, name) is not None:
-                raise InvalidInput(f"{name} belongs to a latency_slo gate only.", field=name, fix="Remove it.")
+                raise InvalidInput(
+                    f"{name} belongs to a latency_slo gate only.", field=name, fix="Remove it."
+                )
 
     def _check_paired(self) -> None:
         if self.margin is None:
@@ -110,7 +115,7 @@ class GateSpec:
         if ratio == 0:
             if delta == 0:
                 raise InvalidInput(
-                    "delta is 0: an absolute limit (ratio 0) needs the highest allowed share, for example 0.01.",
+                    "delta is 0: an absolute limit (ratio 0) needs the highest share, for example 0.01.",
                     field="delta",
                 )
         elif ratio < 1:
@@ -121,7 +126,7 @@ class GateSpec:
             raise InvalidInput(
                 "ratio is 1 and delta 0: that leaves no room, so an unchanged version could never pass.",
                 field="ratio",
-                fix="Allow some worsening, for example ratio 1.25 or delta 0.01; mode strict still fails on any.",
+                fix="Allow some, for example ratio 1.25 or delta 0.01; mode strict still fails on any worsening.",
             )
 
     @property
@@ -168,9 +173,10 @@ class GateSpec:
         else:
             limit = f"at most {self.limit_text()} of the baseline"
         fails = "any worsening is proven" if self.mode == "strict" else "it is proven to be beyond that limit"
-        need = "Its PASS is needed before promotion." if self.required else "Its PASS is not needed for promotion."
+        need = f"Its PASS is {'' if self.required else 'not '}needed for promotion."
         return (
-            f"{self.label}: {counted}, {limit}. FAIL when {fails}; PASS when it is proven to be within the limit. "
+            f"{self.label}: {counted}, {limit}. FAIL when {fails}; "
+            "PASS when it is proven to be within the limit. "
             f"It holds {percent(self.weight)} of the false-alarm budget. {need}"
         )
 
@@ -192,7 +198,9 @@ class GateSpec:
         values.setdefault("mode", DEFAULT_MODE[kind])
         if "weight" not in values:
             if equal_weight is None:
-                raise InvalidInput("weight is missing.", field="weight", fix="Give every gate a weight, or none.")
+                raise InvalidInput(
+                    "weight is missing.", field="weight", fix="Give every gate a weight, or none."
+                )
             values["weight"] = equal_weight
         for name in ("ratio", "delta", "weight", "margin", "slo_seconds"):
             if values.get(name) is not None:
@@ -204,11 +212,11 @@ class GateSpec:
 class FastKill:
     """Fixed thresholds beside the statistics, outside alpha, for what needs no proof.
 
-    Errors: over the last `window_seconds` at least `min_requests` of the candidate, of which `error_share` or more
-    failed, while the baseline's share is at most `baseline_error_share` (a shared incident kills nothing). With the
-    whole traffic on the candidate there is no baseline to compare; `without_baseline` says whether to kill then.
-    `crash_restarts` restarts of a candidate's engine, or `oom_kills` kills for memory, kill at once, if the
-    baseline's engines are not going the same way.
+    Errors: over the last `window_seconds` at least `min_requests` of the candidate, of which `error_share`
+    or more failed, while the baseline's share is at most `baseline_error_share` (a shared incident kills
+    nothing). With the whole traffic on the candidate there is no baseline to compare; `without_baseline`
+    says whether to kill then. `crash_restarts` restarts of a candidate's engine, or `oom_kills` kills for
+    memory, kill at once, if the baseline's engines are not going the same way.
     """
 
     enabled: bool = True
@@ -240,8 +248,8 @@ class FastKill:
         if not self.enabled:
             return "The fast kill is off."
         return (
-            f"Rolls back at once when {percent(self.error_share)} or more of at least {self.min_requests} candidate "
-            f"requests fail within {seconds_text(self.window_seconds)} and at most "
+            f"Rolls back at once when {percent(self.error_share)} or more of at least {self.min_requests} "
+            f"candidate requests fail within {seconds_text(self.window_seconds)} and at most "
             f"{percent(self.baseline_error_share)} of the baseline's do, after {self.crash_restarts} engine restarts, "
             f"or after {self.oom_kills} kill{'s' if self.oom_kills > 1 else ''} for memory."
         )
@@ -261,7 +269,8 @@ class GatePolicy:
     alpha                   probability that a rollout that changes nothing is ever rolled back by the gates
     beta                    probability that a candidate at or beyond a gate's limit ever passes that gate
     restart_every_seconds   of exposure: how often the search for a *late* regression starts anew
-    warm_up_requests        the candidate's first requests, kept out of latency gates (cold caches); errors count
+    warm_up_requests        the candidate's first requests, kept out of latency gates (cold caches); errors
+                            count
     stale_after_seconds     without data for a gate before its verdict becomes NO_DATA
     on_inconclusive, on_no_data, on_error   at the end of a step's patience: hold there, or roll back
     """
@@ -324,7 +333,9 @@ class GatePolicy:
         """
         for position, gate in enumerate(self.gates):
             if gate.slo_seconds is not None and gate.signal is not None:
-                require_edge(gate.slo_seconds, edges.get(gate.signal, ()), field=f"gates[{position}].slo_seconds")
+                require_edge(
+                    gate.slo_seconds, edges.get(gate.signal, ()), field=f"gates[{position}].slo_seconds"
+                )
 
     def describe(self) -> tuple[str, ...]:
         """Each gate in words, then the fast kill."""
@@ -338,7 +349,9 @@ class GatePolicy:
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """Reads what a person wrote. Raises InvalidInput with the field, for example `gates[1].slo_seconds`."""
+        """Reads what a person wrote. Raises InvalidInput with the field, for example
+        `gates[1].slo_seconds`.
+        """
         values = dict(
             checks.mapping(
                 data, field="", allowed=list(cls.__dataclass_fields__), needed=("name", "version", "gates")

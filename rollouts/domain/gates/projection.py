@@ -1,9 +1,9 @@
 """The arithmetic of the stratified two-sample e-process, the same for numbers and for numpy arrays.
 
-For an alternative (p_candidate, p_baseline) outside the null half-plane p_c <= r p_b + d, the null point nearest to it
-in Kullback-Leibler divergence (the reverse information projection) lies on the boundary p_c = r p_b + d. The
-likelihood ratio of the alternative against that point has expectation at most 1 at *every* point of the half-plane:
-with a = r b + d, stationarity at b gives
+For an alternative (p_candidate, p_baseline) outside the null half-plane p_c <= r p_b + d, the null point
+nearest to it in Kullback-Leibler divergence (the reverse information projection) lies on the boundary p_c =
+r p_b + d. The likelihood ratio of the alternative against that point has expectation at most 1 at *every*
+point of the half-plane: with a = r b + d, stationarity at b gives
 
     E[factor] <= exp(n_c (p_c - a)(pa - a)/(a(1-a)) + n_b (p_b - b)(pb - b)/(b(1-b)))
               =  exp(u (p_c - r p_b - d)),   u = n_c (pa - a)/(a(1-a)) > 0,
@@ -11,8 +11,8 @@ with a = r b + d, stationarity at b gives
 which is at most 1 under the null, also when the requests of an interval are independent but not alike.
 Source: Turner & Gruenwald, arXiv 2302.11401.
 
-`Maths` is how one implementation serves both: `SCALAR` works on floats (the product), `rollouts.domain.gates.batch`
-brings one for numpy arrays (simulations of thousands of rollouts at once).
+`Maths` is how one implementation serves both: `SCALAR` works on floats (the product),
+`rollouts.domain.gates.batch` brings one for numpy arrays (simulations of thousands of rollouts at once).
 """
 
 from __future__ import annotations
@@ -52,7 +52,13 @@ def clip(value: Number, low: Number, high: Number, maths: Maths) -> Number:
 
 
 def project(
-    pa: Number, pb: Number, n_candidate: Number, n_baseline: Number, ratio: float, delta: float, maths: Maths = SCALAR
+    pa: Number,
+    pb: Number,
+    n_candidate: Number,
+    n_baseline: Number,
+    ratio: float,
+    delta: float,
+    maths: Maths = SCALAR,
 ) -> tuple[Number, Number]:
     """The point (a, b) of the boundary a = ratio * b + delta that minimises
     n_candidate * KL(pa || a) + n_baseline * KL(pb || b); probabilities strictly inside (0, 1).
@@ -105,8 +111,8 @@ def log_increments(
     """Per alternative the log of its factor for one interval.
 
     pb      the baseline's rate as estimated from *earlier* intervals
-    An alternative is `multiplier` times the odds of the boundary at pb. One that lands on the wrong side of the
-    boundary (it leaves (0, 1) there) is skipped: its factor is 1.
+    An alternative is `multiplier` times the odds of the boundary at pb. One that lands on the wrong side of
+    the boundary (it leaves (0, 1) there) is skipped: its factor is 1.
     """
     boundary = ratio * pb + delta
     inside = maths.where(boundary <= 0, OFF_EDGE, maths.where(boundary >= 1, 1 - OFF_EDGE, boundary))

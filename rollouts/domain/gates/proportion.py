@@ -1,7 +1,7 @@
 """Proportions (errors, requests over an SLO, thumbs down): the stratified two-sample e-process.
 
-Every interval is a stratum of its own: only the arms' counts *within* it are compared, so drift that both arms share,
-ramps and changing weights do no harm. See `projection` for the arithmetic and why it is valid.
+Every interval is a stratum of its own: only the arms' counts *within* it are compared, so drift that both
+arms share, ramps and changing weights do no harm. See `projection` for the arithmetic and why it is valid.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from typing import Any, Literal, Self
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.evidence import Evidence, Starts
-from rollouts.domain.gates.projection import FAIL_MULTIPLIERS, PASS_MULTIPLIERS, SMALLEST, log_increments, project
+from rollouts.domain.gates.projection import (
+    FAIL_MULTIPLIERS,
+    PASS_MULTIPLIERS,
+    SMALLEST,
+    log_increments,
+    project,
+)
 
 Decision = Literal["fail", "pass"]
 DECISIONS = ("fail", "pass")
@@ -30,8 +36,9 @@ class ProportionProcess:
 
     ratio, delta                    the boundary; ratio 0 is an absolute limit and needs 0 < delta < 1
     prior_events, prior_trials      the first guess of the baseline's rate (it steers power, never validity)
-    starts                          "spread" finds late regressions as fast as early ones: call `start_again` now
-                                    and then; the first start (weight 1/2) is made at the first update at the latest
+    starts                          "spread" finds late regressions as fast as early ones: call `start_again`
+                                    now and then; the first start (weight 1/2) is made at the first update at
+                                    the latest
     """
 
     ratio: float
@@ -57,8 +64,12 @@ class ProportionProcess:
         events = checks.between(prior_events, 0, 1e15, field="prior_events", low_open=True)
         trials = checks.between(prior_trials, 0, 1e15, field="prior_trials", low_open=True)
         if events >= trials:
-            raise InvalidInput(f"prior_events is {events:g}; it must be below prior_trials.", field="prior_events")
-        self._set(ratio, delta, decision, events, trials, Evidence.empty(len(multipliers_of(decision)), starts))
+            raise InvalidInput(
+                f"prior_events is {events:g}; it must be below prior_trials.", field="prior_events"
+            )
+        self._set(
+            ratio, delta, decision, events, trials, Evidence.empty(len(multipliers_of(decision)), starts)
+        )
 
     def _set(
         self, ratio: float, delta: float, decision: Decision, events: float, trials: float, evidence: Evidence
@@ -77,13 +88,18 @@ class ProportionProcess:
         return new
 
     def update(
-        self, n_candidate: int, events_candidate: int, n_baseline: int, events_baseline: int, temper: float = 1.0
+        self,
+        n_candidate: int,
+        events_candidate: int,
+        n_baseline: int,
+        events_baseline: int,
+        temper: float = 1.0,
     ) -> Self:
         """The state after one interval of counts.
 
         temper      multiplies the log factors (0 < temper <= 1), for over-dispersed counts
-        Without requests of one arm nothing is learned about the difference (an absolute limit needs the candidate
-        only). Raises InvalidInput naming the argument.
+        Without requests of one arm nothing is learned about the difference (an absolute limit needs the
+        candidate only). Raises InvalidInput naming the argument.
         """
         e_c, n_c = checks.events_of(
             events_candidate, n_candidate, events_field="events_candidate", trials_field="n_candidate"
@@ -109,7 +125,9 @@ class ProportionProcess:
         return self._with(self.baseline_events + e_b, self.baseline_trials + n_b, evidence)
 
     def start_again(self) -> Self:
-        """One more start (spread only): from here on a late regression is found as if the rollout began now."""
+        """One more start (spread only): from here on a late regression is found as if the rollout began
+        now.
+        """
         if not self.evidence.spread:
             raise InvalidInput('start_again needs starts="spread".', field="starts")
         return self._with(self.baseline_events, self.baseline_trials, self.evidence.start())
@@ -148,7 +166,9 @@ class ProportionProcess:
             starts="spread" if evidence.spread else "single",
         )
         if len(evidence.logs) != len(process.evidence.logs):
-            raise InvalidInput(f"evidence.logs holds {len(evidence.logs)} alternatives.", field="evidence.logs")
+            raise InvalidInput(
+                f"evidence.logs holds {len(evidence.logs)} alternatives.", field="evidence.logs"
+            )
         return process._with(process.baseline_events, process.baseline_trials, evidence)
 
 
@@ -163,7 +183,8 @@ def reverse_information_projection(
     """The null point nearest to an alternative: (p_c, p_b) on p_c = ratio * p_b + delta that minimises
     n_candidate * KL(p_candidate || p_c) + n_baseline * KL(p_baseline || p_b).
 
-    Raises InvalidInput for probabilities outside (0, 1), negative or all-zero sizes, or a boundary outside (0, 1).
+    Raises InvalidInput for probabilities outside (0, 1), negative or all-zero sizes, or a boundary outside
+    (0, 1).
     """
     pa = checks.between(p_candidate, 0, 1, field="p_candidate", low_open=True, high_open=True)
     pb = checks.between(p_baseline, 0, 1, field="p_baseline", low_open=True, high_open=True)
@@ -180,7 +201,11 @@ def _checked_limit(ratio: object, delta: object) -> tuple[float, float]:
     r = checks.between(ratio, 0, 1e6, field="ratio")
     d = checks.between(delta, -1, 1, field="delta", low_open=True, high_open=True)
     if r == 0 and d <= 0:
-        raise InvalidInput(f"delta is {d:g}; with ratio 0 (an absolute limit) it must be above 0.", field="delta")
+        raise InvalidInput(
+            f"delta is {d:g}; with ratio 0 (an absolute limit) it must be above 0.", field="delta"
+        )
     if r > 0 and r + d <= 0:
-        raise InvalidInput(f"delta is {d:g}; with ratio {r:g} the limit would be below 0 always.", field="delta")
+        raise InvalidInput(
+            f"delta is {d:g}; with ratio {r:g} the limit would be below 0 always.", field="delta"
+        )
     return r, d

@@ -39,15 +39,18 @@ class Axis:
 class GateVerdict:
     """One gate, now.
 
-    baseline, candidate     shares of events (or mean scores), standardised to the same intervals; None: unknown
+    baseline, candidate     shares of events (or mean scores), standardised to the same intervals; None:
+                            unknown
     change, low, high       estimate and always-valid interval, in `change_unit`; low or high None: open
-    change_unit             "ratio" (candidate / baseline), "difference" (of shares or scores), "share" (absolute)
+    change_unit             "ratio" (candidate / baseline), "difference" (of shares or scores), "share"
+                            (absolute)
     limit                   the limit in the same unit
     n_baseline, n_candidate what was counted: requests, answers or pairs
     evidence                E of FAIL: odds against "not worse" (1 = none)
     evidence_pass           E of PASS: odds against "at or beyond the limit"
     share_of_rollback       this gate's part (0 to 1) of what it takes to roll the whole rollout back
-    forecast_requests, forecast_minutes     of the candidate, until a PASS if things stay as they are; None: unknown
+    forecast_requests, forecast_minutes     of the candidate, until a PASS if things stay as they are; None:
+                                            unknown
     finding                 something worth a look that no verdict rests on; empty when there is none
     sentence                one sentence, with numbers, for a release manager
     """
@@ -99,7 +102,8 @@ class FamilyVerdict:
     rollback            return to the baseline: the evidence reached the threshold, or the fast kill struck
     cause               the gate to name when the statistics rolled back, else None
     evidence            sum of weight * E over the gates; `threshold` is 1 / alpha
-    budget              alpha: the probability that a rollout that changes nothing is ever rolled back by the gates
+    budget              alpha: the probability that a rollout that changes nothing is ever rolled back by the
+                        gates
     verdicts            one a gate, in the order of the policy
     all_required_pass   every required gate says PASS now (what promotion needs)
     fast_kill           why the fast kill struck, else None (outside alpha)

@@ -9,7 +9,9 @@ def significant(value: float, digits: int = 2) -> str:
         return "0"
     rounded = f"{value:.{digits}g}"
     if "e" in rounded:
-        rounded = f"{float(rounded):.12f}".rstrip("0").rstrip(".") if abs(value) < 1 else f"{float(rounded):.0f}"
+        rounded = (
+            f"{float(rounded):.12f}".rstrip("0").rstrip(".") if abs(value) < 1 else f"{float(rounded):.0f}"
+        )
     return rounded
 
 

@@ -1,0 +1,177 @@
+"""The whole rollout: all gates together, one false-alarm budget, one decision.
+
+Roll back when sum(weight_g * E_g) >= 1 / alpha. A weighted mean of e-processes is an e-process, whatever the
+dependence between the gates, so a rollout that changes nothing is rolled back with probability at most alpha
+over its whole life, however often it is looked at; and never later than with a weighted Bonferroni
+correction. PASS needs every required gate at beta, without a correction: it takes only one bad gate to
+withhold it (intersection-union).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from controlplane.kernel.errors import InvalidInput
+from rollouts.domain.gates import checks
+from rollouts.domain.gates.evidence import as_number, log_sum_exp
+from rollouts.domain.gates.explain import gate_verdict, reason_of
+from rollouts.domain.gates.fastkill import Window, WorkloadFacts, why_kill
+from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.gates.track import GateTrack
+from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
+from rollouts.domain.intervals import BASELINE, Interval
+
+
+@dataclass(frozen=True, slots=True)
+class GatesState:
+    """Everything the gates remember of a rollout: bounded in size whatever its length.
+
+    tracks              one a gate, in the order of the policy
+    last_index          of the newest interval; an older or repeated one is refused
+    exposure_seconds    with the candidate measured; restarts are counted in it
+    since_start         of those, since the last restart
+    candidate_requests  arrived at the candidate so far (for the warm-up)
+    share_bp            the candidate's share in the newest interval
+    crossed             the gate to blame once the evidence reached the threshold, and the evidence then; it
+                        stays
+    counted_by_unit     False: the traffic is sticky but the source counts requests, so statistics decide
+                        nothing
+    """
+
+    policy: GatePolicy
+    tracks: tuple[GateTrack, ...]
+    window: Window = field(default_factory=Window)
+    last_index: int = -1
+    exposure_seconds: float = 0.0
+    since_start: float = 0.0
+    candidate_requests: int = 0
+    share_bp: int = 0
+    crossed: str | None = None
+    crossed_evidence: float = 0.0
+    counted_by_unit: bool = True
+
+    @classmethod
+    def initial(cls, policy: GatePolicy, *, counted_by_unit: bool = True) -> Self:
+        """No evidence yet.
+
+        counted_by_unit     False when users or conversations are randomised but requests are counted: the
+                            promise would be void, so no gate may then FAIL or PASS; the fast kill still works
+        """
+        return cls(
+            policy, tuple(GateTrack.initial(gate) for gate in policy.gates), counted_by_unit=counted_by_unit
+        )
+
+    def update(self, interval: Interval, candidate: str = "candidate") -> Self:
+        """The state after one interval of evidence for the arm `candidate`.
+
+        Raises InvalidInput for an interval that is not newer than the last, or for impossible counts (field
+        named).
+        """
+        index = checks.count(interval.index, field="index")
+        if index <= self.last_index:
+            raise InvalidInput(
+                f"index is {index}, but interval {self.last_index} was already counted.",
+                field="index",
+                fix="Give every interval once, in order.",
+            )
+        seconds = checks.between(interval.seconds, 0, 86_400, field="seconds", low_open=True)
+        share_bp = int(checks.between(interval.share_bp, 0, 10_000, field="share_bp"))
+        arm = interval.arms.get(candidate)
+        exposed = arm is not None or bool(interval.pairs.get(candidate))
+        restart = exposed and self.since_start >= self.policy.restart_every_seconds
+        tracks = tuple(track.start_again() for track in self.tracks) if restart else self.tracks
+        warming_up = self.candidate_requests < self.policy.warm_up_requests
+        tracks = tuple(
+            track.update(gate, self.policy, interval, candidate, warming_up=warming_up)
+            for gate, track in zip(self.policy.gates, tracks, strict=True)
+        )
+        arrived = 0 if arm is None else checks.count(arm.arrived, field=f"arms.{candidate}.arrived")
+        new = replace(
+            self,
+            tracks=tracks,
+            window=self.window.add(
+                interval.arms.get(BASELINE), arm, seconds, self.policy.fast_kill.window_seconds
+            ),
+            last_index=index,
+            exposure_seconds=self.exposure_seconds + (seconds if exposed else 0.0),
+            since_start=(0.0 if restart else self.since_start) + (seconds if exposed else 0.0),
+            candidate_requests=self.candidate_requests + arrived,
+            share_bp=share_bp,
+        )
+        return new._look()
+
+    def _look(self) -> Self:
+        """Latches the rollback: once proven, no later interval takes it back."""
+        if self.crossed is not None or not self.counted_by_unit:
+            return self
+        log_total = self.log_evidence
+        if log_total < math.log(1 / self.policy.alpha):
+            return self
+        parts = [math.log(gate.weight) + track.failing.log_e for gate, track in self._pairs()]
+        cause = self.policy.gates[parts.index(max(parts))].key
+        return replace(self, crossed=cause, crossed_evidence=as_number(log_total))
+
+    def _pairs(self) -> zip[tuple[GateSpec, GateTrack]]:
+        return zip(self.policy.gates, self.tracks, strict=True)
+
+    @property
+    def log_evidence(self) -> float:
+        """log of sum(weight_g * E_g)."""
+        return log_sum_exp([math.log(gate.weight) + track.failing.log_e for gate, track in self._pairs()])
+
+    def assess(self, *, workload: WorkloadFacts | None = None) -> FamilyVerdict:
+        """The verdict now. `workload` brings restarts and kills of the engines, for the fast kill."""
+        verdicts = tuple(
+            gate_verdict(
+                gate,
+                track,
+                policy=self.policy,
+                share_bp=self.share_bp,
+                blamed=self.crossed == gate.key,
+                counted_by_unit=self.counted_by_unit,
+            )
+            for gate, track in self._pairs()
+        )
+        cause = next((verdict for verdict in verdicts if verdict.key == self.crossed), None)
+        kill = why_kill(self.policy.fast_kill, self.window, self.share_bp, workload)
+        required = [verdict for verdict in verdicts if verdict.required]
+        passes = all(verdict.verdict is Verdict.PASS for verdict in required)
+        failed = any(verdict.verdict is Verdict.FAIL for verdict in verdicts)
+        evidence = max(as_number(self.log_evidence), self.crossed_evidence)
+        return FamilyVerdict(
+            rollback=cause is not None or kill is not None,
+            cause=cause,
+            evidence=evidence,
+            threshold=1 / self.policy.alpha,
+            budget=self.policy.alpha,
+            verdicts=verdicts,
+            all_required_pass=passes and not failed and kill is None,
+            fast_kill=kill,
+            reason=reason_of(verdicts, cause, kill),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        data["policy"] = self.policy.to_json()
+        data["tracks"] = [track.to_json() for track in self.tracks]
+        data["window"] = self.window.to_json()
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Raises InvalidInput naming the field when the data is not a state."""
+        names = list(cls.__dataclass_fields__)
+        values = dict(checks.mapping(data, field="", allowed=names, needed=names))
+        policy = GatePolicy.from_json(values["policy"])
+        if len(values["tracks"]) != len(policy.gates):
+            raise InvalidInput("tracks does not hold one entry a gate.", field="tracks")
+        values["policy"] = policy
+        values["tracks"] = tuple(
+            GateTrack.from_json(track, gate)
+            for gate, track in zip(policy.gates, values["tracks"], strict=True)
+        )
+        values["window"] = Window.from_json(values["window"])
+        return cls(**values)

@@ -1,0 +1,168 @@
+"""The sentences: what a release manager reads. Every one names the gate, says what is so, and gives the
+numbers.
+"""
+
+from __future__ import annotations
+
+import math
+
+from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.gates.track import GateTrack, measure_of
+from rollouts.domain.gates.verdict import GateVerdict, Verdict
+from rollouts.domain.gates.words import (
+    duration,
+    odds,
+    percent,
+    points,
+    ratio_text,
+    rough,
+    seconds_text,
+    signed,
+    significant,
+    whole,
+)
+
+RATING_RATE_SE = 3.5  # a finding only: no verdict rests on it
+
+
+def change_words(measure: str, value: float) -> str:
+    """A change as people read it, by measure (ratio, difference, share, score)."""
+    if measure == "ratio":
+        return ratio_text(value)
+    if measure == "share":
+        return percent(value)
+    return signed(value) if measure == "score" else points(value)
+
+
+def interval_words(measure: str, low: float | None, high: float | None) -> str:
+    """`×1.05 to ×1.27`, `at most +0.4 pp`, or `not known yet`."""
+    if low is None and high is None:
+        return "not known yet"
+    if low is None:
+        return f"at most {change_words(measure, high or 0.0)}"
+    if high is None:
+        return f"at least {change_words(measure, low)}"
+    return f"{change_words(measure, low)} to {change_words(measure, high)}"
+
+
+def finding_of(spec: GateSpec, track: GateTrack, *, counted_by_unit: bool) -> str:
+    """Something worth a look that no verdict rests on."""
+    if not counted_by_unit:
+        return (
+            "Not at unit level: users or conversations stick to an arm but requests are counted, "
+            "so statistics may neither fail nor pass this gate."
+        )
+    totals = track.totals
+    known = totals.baseline if totals.n_baseline >= spec.min_exposure else None
+    if spec.absolute and known is not None and known > spec.delta:
+        return f"The baseline itself is over this limit: {percent(known)}."
+    if spec.kind == "feedback" and totals.n_candidate and totals.n_baseline:
+        rated_c, rated_b = (
+            track.ratings_candidate / totals.n_candidate,
+            track.ratings_baseline / totals.n_baseline,
+        )
+        rated = (track.ratings_candidate + track.ratings_baseline) / (totals.n_candidate + totals.n_baseline)
+        error = math.sqrt(rated * (1 - rated) * (1 / totals.n_candidate + 1 / totals.n_baseline))
+        if error and abs(rated_c - rated_b) > RATING_RATE_SE * error:
+            return (
+                f"{percent(rated_c)} of the candidate's answers were rated at all, "
+                f"{percent(rated_b)} of the baseline's: who rates differs between the arms."
+            )
+    if track.fail_note:
+        return f"{_capital(track.fail_note)}: such intervals cannot speak against the candidate."
+    return ""
+
+
+def sentence_of(
+    verdict: GateVerdict,
+    spec: GateSpec,
+    policy: GatePolicy,
+    *,
+    note: str,
+    recent_seconds: float | None,
+    blamed: bool,
+) -> str:
+    """One sentence with numbers. `recent_seconds`: the numbers are of that last stretch only."""
+    label = spec.label
+    if verdict.verdict is Verdict.ERROR:
+        return f"{label} cannot be measured: {note}."
+    numbers = _numbers(verdict, spec, recent_seconds)
+    if verdict.verdict is Verdict.NO_DATA:
+        if verdict.n_candidate == 0:
+            return f"{label} has no data: {note}."
+        return f"{label} has no data to judge by: {note} ({_counted(verdict, spec)})."
+    if verdict.verdict is Verdict.FAIL:
+        state = "is worse" if spec.mode == "strict" else "is beyond its limit"
+        needed = 1 / (policy.alpha * spec.weight)
+        if verdict.evidence >= needed or not blamed:
+            proof = f"the odds against chance are {odds(verdict.evidence)} to 1, {odds(needed)} roll back"
+        else:
+            proof = (
+                f"it holds the largest part of the evidence that rolled back ({odds(verdict.evidence)} to 1)"
+            )
+        return f"{label} {state}: {numbers}; {proof}."
+    if verdict.verdict is Verdict.PASS:
+        return (
+            f"{label} is within its limit: {numbers}, from {_counted(verdict, spec)}; "
+            f"the odds against a breach are {odds(verdict.evidence_pass)} to 1, {odds(1 / policy.beta)} pass."
+        )
+    return f"{label} is not decided yet: {numbers}, from {_counted(verdict, spec)}{_outlook(verdict, spec, note)}."
+
+
+def _outlook(verdict: GateVerdict, spec: GateSpec, note: str) -> str:
+    if verdict.forecast_requests is None:
+        return f"; {note}" if note else ""
+    unit = _unit(spec) if spec.kind == "paired" else f"candidate {_unit(spec)}"
+    said = f"; about {rough(verdict.forecast_requests)} more {unit}"
+    if verdict.forecast_minutes is not None:
+        said += f" ({duration(verdict.forecast_minutes)})"
+    said += " would pass it if nothing changes"
+    return f"{said}; {note}" if note else said
+
+
+def _numbers(verdict: GateVerdict, spec: GateSpec, recent_seconds: float | None) -> str:
+    candidate, baseline = verdict.candidate, verdict.baseline
+    if candidate is None:
+        return "nothing was counted"
+    when = "" if recent_seconds is None else f" in the last {_stretch_words(recent_seconds)}"
+    limit = f"limit {verdict.limit_text}"
+    if spec.kind == "paired":
+        return (
+            f"the mean score of the candidate{when} is {candidate:.3f} "
+            f"against {baseline or 0.0:.3f} of the baseline "
+            f"({verdict.change_text}, interval {verdict.interval_text}, {limit})"
+        )
+    happened = {
+        "error_rate": "requests failed",
+        "feedback": "answers were rated down",
+        "latency_slo": (
+            f"requests waited over {seconds_text(spec.slo_seconds or 0.0)} for the first token"
+            if spec.signal == "ttft"
+            else f"requests took over {seconds_text(spec.slo_seconds or 0.0)}"
+        ),
+    }[spec.kind]
+    said = f"{percent(candidate)} of the candidate's {happened}{when}"
+    if baseline is not None:
+        said += f" against {percent(baseline)} of the baseline's"
+    if measure_of(spec) == "share":
+        return f"{said} (interval {verdict.interval_text}, {limit})"
+    change = f"{verdict.change_text}, " if verdict.change_text else ""
+    return f"{said} ({change}interval {verdict.interval_text}, {limit})"
+
+
+def _counted(verdict: GateVerdict, spec: GateSpec) -> str:
+    if spec.kind == "paired":
+        return f"{whole(verdict.n_candidate)} pairs"
+    return f"{whole(verdict.n_candidate)} and {whole(verdict.n_baseline)} {_unit(spec)}"
+
+
+def _unit(spec: GateSpec) -> str:
+    return {"paired": "pairs", "feedback": "answers"}.get(spec.kind, "requests")
+
+
+def _stretch_words(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{significant(seconds / 60)} min"
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]

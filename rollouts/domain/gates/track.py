@@ -1,0 +1,301 @@
+"""The state of one gate over a rollout: evidence both ways, what to show, and when it last heard anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from rollouts.domain.gates import checks
+from rollouts.domain.gates.bounds import ChangeBounds, Measure
+from rollouts.domain.gates.latency import LatencyBlocks
+from rollouts.domain.gates.paired import PairedProcess
+from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.gates.proportion import ProportionProcess
+from rollouts.domain.gates.reading import PASS_SHARE_BP, Counts, Nothing, Pairs, Reading, read
+from rollouts.domain.intervals import Interval
+
+Process = ProportionProcess | PairedProcess
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums for the shown estimates, standardised: an interval weighs n_c n_b / (n_c + n_b) in both arms, so
+    that a ramp under drift does not fake a difference. An absolute limit and pairs weigh every request or
+    pair alike.
+    """
+
+    weight_candidate: float = 0.0
+    sum_candidate: float = 0.0
+    weight_baseline: float = 0.0
+    sum_baseline: float = 0.0
+    squares: float = 0.0  # of paired differences
+    n_candidate: int = 0
+    n_baseline: int = 0
+    seconds: float = 0.0
+
+    @property
+    def candidate(self) -> float | None:
+        return self.sum_candidate / self.weight_candidate if self.weight_candidate else None
+
+    @property
+    def baseline(self) -> float | None:
+        return self.sum_baseline / self.weight_baseline if self.weight_baseline else None
+
+    def passed(self, seconds: float) -> Self:
+        return replace(self, seconds=self.seconds + seconds)
+
+    def add_counts(self, counts: Counts, *, absolute: bool) -> Self:
+        n_c, n_b = counts.n_candidate, counts.n_baseline
+        together = n_c * n_b / (n_c + n_b) if n_c and n_b else 0.0
+        w_c, w_b = (float(n_c), float(n_b)) if absolute else (together, together)
+        return replace(
+            self,
+            weight_candidate=self.weight_candidate + w_c,
+            sum_candidate=self.sum_candidate + (w_c * counts.events_candidate / n_c if n_c else 0.0),
+            weight_baseline=self.weight_baseline + w_b,
+            sum_baseline=self.sum_baseline + (w_b * counts.events_baseline / n_b if n_b else 0.0),
+            n_candidate=self.n_candidate + n_c,
+            n_baseline=self.n_baseline + n_b,
+        )
+
+    def add_pair(self, score_baseline: float, score_candidate: float) -> Self:
+        return replace(
+            self,
+            weight_candidate=self.weight_candidate + 1,
+            sum_candidate=self.sum_candidate + score_candidate,
+            weight_baseline=self.weight_baseline + 1,
+            sum_baseline=self.sum_baseline + score_baseline,
+            squares=self.squares + (score_candidate - score_baseline) ** 2,
+            n_candidate=self.n_candidate + 1,
+            n_baseline=self.n_baseline + 1,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(**checks.mapping(data, field="totals", allowed=list(cls.__dataclass_fields__)))
+
+
+@dataclass(frozen=True, slots=True)
+class GateTrack:
+    """One gate's state; bounded in size. `update` gives the next one.
+
+    failing, passing    evidence for FAIL (starts spread over the rollout) and for PASS (one start)
+    bounds              the always-valid interval that is shown
+    totals, comparable  sums over all intervals, and over those whose loads were comparable both ways
+    recent, before      the same since the last restart, and in the stretch before it
+    blocks              latency only: minute blocks and their over-dispersion
+    ratings_*           feedback only: how many answers were rated at all
+    silent_seconds      since the gate last had data; `silence` says why, `broken` that its source is broken
+                        now
+    fail_note, pass_note    why the last data could not count that way
+    has_passed          PASS was proven and its evidence has not vanished since
+    """
+
+    failing: Process
+    passing: Process
+    bounds: ChangeBounds
+    totals: Totals = Totals()
+    comparable: Totals = Totals()
+    recent: Totals = Totals()
+    before: Totals = Totals()
+    blocks: LatencyBlocks | None = None
+    ratings_candidate: int = 0
+    ratings_baseline: int = 0
+    silent_seconds: float = 0.0
+    silence: str = "nothing was measured yet"
+    broken: bool = False
+    fail_note: str = ""
+    pass_note: str = ""
+    has_passed: bool = False
+
+    @classmethod
+    def initial(cls, spec: GateSpec) -> Self:
+        """No evidence yet."""
+        fail_ratio, fail_delta = spec.fail_limit
+        pass_ratio, pass_delta = spec.pass_limit
+        if spec.kind == "paired":
+            return cls(
+                PairedProcess(margin=fail_delta, decision="fail", starts="spread"),
+                PairedProcess(margin=pass_delta, decision="pass"),
+                ChangeBounds.empty("score"),
+            )
+        return cls(
+            ProportionProcess(ratio=fail_ratio, delta=fail_delta, decision="fail", starts="spread"),
+            ProportionProcess(ratio=pass_ratio, delta=pass_delta, decision="pass"),
+            ChangeBounds.empty(measure_of(spec)),
+            blocks=LatencyBlocks() if spec.kind == "latency_slo" else None,
+        )
+
+    def start_again(self) -> Self:
+        """A new start of the search for a late regression; what is recent begins anew."""
+        return replace(self, failing=self.failing.start_again(), before=self.recent, recent=Totals())
+
+    def update(
+        self, spec: GateSpec, policy: GatePolicy, interval: Interval, candidate: str, *, warming_up: bool
+    ) -> Self:
+        """The state after one interval. Raises InvalidInput for impossible counts or scores, naming them."""
+        reading = read(spec, interval, candidate, warming_up=warming_up)
+        if isinstance(reading, Nothing):
+            return replace(
+                self,
+                silent_seconds=self.silent_seconds + interval.seconds,
+                silence=reading.reason,
+                broken=reading.broken,
+                recent=self.recent.passed(interval.seconds),
+            )
+        heard = replace(self, silent_seconds=0.0, silence="", broken=False)
+        heard = heard._learn(spec, interval, reading)
+        recent = heard.recent.passed(interval.seconds)
+        return replace(heard, recent=recent, has_passed=heard._still_passed(policy.beta))
+
+    def _learn(self, spec: GateSpec, interval: Interval, reading: Reading) -> Self:
+        if isinstance(reading, Counts):
+            return self._learn_counts(spec, interval, reading)
+        if isinstance(reading, Pairs):
+            return self._learn_pairs(reading)
+        return self
+
+    def _learn_counts(self, spec: GateSpec, interval: Interval, counts: Counts) -> Self:
+        ways = counts.directions
+        big_enough = interval.share_bp >= PASS_SHARE_BP
+        pass_note = ways.reason if not ways.may_pass else ""
+        if ways.may_pass and not big_enough:
+            pass_note = (
+                f"PASS counts from a share of {PASS_SHARE_BP // 100}%, now {interval.share_bp / 100:g}%"
+            )
+        temper = self.blocks.temper if self.blocks else 1.0
+        learned = replace(
+            self,
+            failing=_learn_process(self.failing, counts, temper, used=ways.may_fail),
+            passing=_learn_process(self.passing, counts, temper, used=ways.may_pass and big_enough),
+            bounds=self.bounds.update(
+                counts.n_candidate,
+                counts.events_candidate,
+                counts.n_baseline,
+                counts.events_baseline,
+                temper=temper,
+                lower=ways.may_fail,
+                upper=ways.may_pass,
+            ),
+            totals=self.totals.add_counts(counts, absolute=spec.absolute),
+            recent=self.recent.add_counts(counts, absolute=spec.absolute),
+            ratings_candidate=self.ratings_candidate + counts.ratings_candidate,
+            ratings_baseline=self.ratings_baseline + counts.ratings_baseline,
+            fail_note="" if ways.may_fail else ways.reason,
+            pass_note=pass_note,
+        )
+        if ways.may_fail and ways.may_pass:
+            learned = replace(learned, comparable=self.comparable.add_counts(counts, absolute=spec.absolute))
+        if self.blocks is None:
+            return learned
+        blocks = self.blocks.update(
+            interval.seconds,
+            counts.n_candidate,
+            counts.events_candidate,
+            counts.n_baseline,
+            counts.events_baseline,
+        )
+        return replace(learned, blocks=blocks)
+
+    def _learn_pairs(self, reading: Pairs) -> Self:
+        failing, passing, bounds, totals, recent = (
+            self.failing,
+            self.passing,
+            self.bounds,
+            self.totals,
+            self.recent,
+        )
+        assert isinstance(failing, PairedProcess)
+        assert isinstance(passing, PairedProcess)
+        for pair in reading.pairs:
+            failing = failing.update(pair.score_baseline, pair.score_candidate)
+            passing = passing.update(pair.score_baseline, pair.score_candidate)
+            bounds = bounds.update_score(pair.score_candidate - pair.score_baseline)
+            totals = totals.add_pair(pair.score_baseline, pair.score_candidate)
+            recent = recent.add_pair(pair.score_baseline, pair.score_candidate)
+        return replace(
+            self,
+            failing=failing,
+            passing=passing,
+            bounds=bounds,
+            totals=totals,
+            comparable=totals,
+            recent=recent,
+        )
+
+    def _still_passed(self, beta: float) -> bool:
+        """Proven once is proven, until the evidence itself has vanished (E below 1)."""
+        if self.passing.log_e >= math.log(1 / beta):
+            return True
+        return self.has_passed and self.passing.log_e >= 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "failing": self.failing.to_json(),
+            "passing": self.passing.to_json(),
+            "bounds": self.bounds.to_json(),
+            "totals": self.totals.to_json(),
+            "comparable": self.comparable.to_json(),
+            "recent": self.recent.to_json(),
+            "before": self.before.to_json(),
+            "blocks": None if self.blocks is None else self.blocks.to_json(),
+            **{name: getattr(self, name) for name in PLAIN_FIELDS},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], spec: GateSpec) -> Self:
+        checks.mapping(
+            data, field="", allowed=list(cls.__dataclass_fields__), needed=list(cls.__dataclass_fields__)
+        )
+        process = PairedProcess if spec.kind == "paired" else ProportionProcess
+        return cls(
+            failing=process.from_json(data["failing"]),
+            passing=process.from_json(data["passing"]),
+            bounds=ChangeBounds.from_json(data["bounds"]),
+            totals=Totals.from_json(data["totals"]),
+            comparable=Totals.from_json(data["comparable"]),
+            recent=Totals.from_json(data["recent"]),
+            before=Totals.from_json(data["before"]),
+            blocks=None if data["blocks"] is None else LatencyBlocks.from_json(data["blocks"]),
+            **{name: data[name] for name in PLAIN_FIELDS},
+        )
+
+
+PLAIN_FIELDS = (
+    "ratings_candidate",
+    "ratings_baseline",
+    "silent_seconds",
+    "silence",
+    "broken",
+    "fail_note",
+    "pass_note",
+    "has_passed",
+)
+
+
+def measure_of(spec: GateSpec) -> Measure:
+    """What the gate's change is measured in. A limit with both a ratio and a difference is shown as a
+    difference.
+    """
+    if spec.kind == "paired":
+        return "score"
+    if spec.absolute:
+        return "share"
+    return "ratio" if spec.ratio != 1 and spec.delta == 0 else "difference"
+
+
+def _learn_process(process: Process, counts: Counts, temper: float, *, used: bool) -> Process:
+    """The process after this interval. One that may not use it still learns the baseline's rate (which only
+    steers).
+    """
+    assert isinstance(process, ProportionProcess)
+    if not used:
+        return process.update(0, 0, counts.n_baseline, counts.events_baseline)
+    return process.update(
+        counts.n_candidate, counts.events_candidate, counts.n_baseline, counts.events_baseline, temper=temper
+    )
