@@ -213,6 +213,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": max(2.0, 2 * ENVIRONMENT.tick_seconds)},
     },
     "mirror-registry": {"task": "registry.mirror", "schedule": 10.0, "options": {"expires": 10.0}},
+    "probe": {"task": "rollouts.probe", "schedule": 2.0, "options": {"expires": 4.0}},
     "sweep": {"task": "rollouts.sweep", "schedule": 60.0, "options": {"expires": 60.0}},
 }
 

@@ -39,7 +39,7 @@ class MemoryCluster:
     drain_seconds  after so many seconds a drain stops waiting for requests in flight
     verify         called with folder and manifest before every launch; it raises TamperedFile to refuse
 
-    Scripting: `fail` and `mend`, `kill`, `set_in_flight`; while `outage` is set every call raises Unavailable.
+    Scripting: `fail` and `mend`, `kill`, `set_in_flight`; while `outage` is set, all calls raise Unavailable.
     """
 
     def __init__(

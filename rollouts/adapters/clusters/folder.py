@@ -1,0 +1,311 @@
+"""What the local cluster keeps on disk, so that any process can pick up where another one died.
+
+    engines/VARIANT.json           the launch: spec, port, when it was asked for    (cluster)
+    engines/VARIANT.conf           its program, included by supervisord             (cluster)
+    engines/VARIANT.runs.json      its processes: pid, start times                  (launcher)
+    engines/VARIANT.warm.json      which process answered its warm-up               (cluster)
+    engines/VARIANT.drain.json     it is being drained: since when, until when      (cluster)
+    engines/VARIANT.failure.json   it gave up: reason, message, file                (launcher or cluster)
+    engines/VARIANT.log            its output, rotated by supervisord; outlives the workload
+    engines/tokens/ENDPOINT        newest fencing token of an endpoint
+    engines/.lock                  held while any of this changes
+
+A file is replaced whole (write, fsync, rename): a reader sees the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from controlplane.kernel.errors import InvalidInput, StaleWriter
+from registry.domain.manifest import Manifest
+from rollouts.ports import FailureReason, WorkloadSpec
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # no dot: it ends the name of a file below
+UNQUOTABLE = re.compile(r"[;#%\"'\s]")  # in a path, supervisord's configuration would misread these
+KEPT_LOGS = 20
+KEPT_CRASHES = 50
+LAUNCH_LINE = "[headgate] launch"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What was asked for. `requested_at` (seconds since the epoch) tells attempts apart."""
+
+    spec: WorkloadSpec
+    port: int
+    requested_at: float
+    engine_python: Path
+    run_dir: Path
+    supervisor_socket: Path
+
+    def to_json(self) -> dict[str, Any]:
+        spec = self.spec
+        return {
+            "variant": spec.variant,
+            "endpoint": spec.endpoint,
+            "folder": str(spec.folder),
+            "manifest": spec.manifest.to_json(),
+            "engine": spec.engine,
+            "arguments": dict(spec.arguments),
+            "environment": dict(spec.environment),
+            "start_seconds": spec.start_seconds,
+            "port": self.port,
+            "requested_at": self.requested_at,
+            "engine_python": str(self.engine_python),
+            "run_dir": str(self.run_dir),
+            "supervisor_socket": str(self.supervisor_socket),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        spec = WorkloadSpec(
+            variant=data["variant"],
+            endpoint=data["endpoint"],
+            folder=Path(data["folder"]),
+            manifest=Manifest.from_json(data["manifest"]),
+            engine=data["engine"],
+            arguments=data["arguments"],
+            environment=data["environment"],
+            start_seconds=float(data["start_seconds"]),
+        )
+        return cls(
+            spec,
+            int(data["port"]),
+            float(data["requested_at"]),
+            Path(data["engine_python"]),
+            Path(data["run_dir"]),
+            Path(data["supervisor_socket"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The newest process of a variant, and when processes before it crashed (seconds since the epoch).
+
+    `oom_kills` is the kernel's count when the process started.
+    """
+
+    pid: int
+    started_at: float
+    restarts: int = 0
+    crashes: tuple[float, ...] = ()
+    oom_kills: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "pid": self.pid,
+            "started_at": self.started_at,
+            "restarts": self.restarts,
+            "crashes": list(self.crashes[-KEPT_CRASHES:]),
+            "oom_kills": self.oom_kills,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(
+            int(data["pid"]),
+            float(data["started_at"]),
+            int(data["restarts"]),
+            tuple(map(float, data["crashes"])),
+            int(data["oom_kills"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a workload gave up. `file` is the manifest's path of a file that differs."""
+
+    reason: FailureReason
+    message: str
+    at: float
+    file: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"reason": self.reason.value, "message": self.message, "at": self.at, "file": self.file}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(FailureReason(data["reason"]), data["message"], float(data["at"]), data["file"])
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """A drain in progress. `idle_since`: no request inside since then; `stopping`: it was told to end."""
+
+    requested_at: float
+    deadline: float
+    idle_since: float | None = None
+    stopping: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "requested_at": self.requested_at,
+            "deadline": self.deadline,
+            "idle_since": self.idle_since,
+            "stopping": self.stopping,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(
+            float(data["requested_at"]), float(data["deadline"]), data["idle_since"], bool(data["stopping"])
+        )
+
+    def with_idle_since(self, moment: float | None) -> Drain:
+        return replace(self, idle_since=moment)
+
+
+class EngineFolder:
+    """The files of all workloads below RUN_DIR/engines. Reading a file that is missing gives None."""
+
+    def __init__(self, run_dir: Path) -> None:
+        """Raises InvalidInput for a path that the process manager's configuration cannot hold."""
+        if UNQUOTABLE.search(str(run_dir)):
+            raise InvalidInput(
+                f"The run folder {str(run_dir)!r} holds a space, a quote or one of ; # %.",
+                field="run_dir",
+                fix="Choose another folder with HEADGATE_RUN_DIR.",
+            )
+        self.run_dir = run_dir.absolute()
+        self.path = self.run_dir / "engines"
+
+    def prepare(self) -> None:
+        (self.path / "tokens").mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def file(self, variant: str, suffix: str) -> Path:
+        return self.path / f"{checked_name(variant, 'variant')}.{suffix}"
+
+    # --- one at a time -----------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Waits for the folder's lock, between threads and processes; the kernel frees it on any death."""
+        with (self.path / ".lock").open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
+    def locked_if_free(self, name: str = ".lock") -> Iterator[bool]:
+        """The same without waiting: False when another one holds it."""
+        with (self.path / name).open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    def claim(self, endpoint: str, token: int) -> None:
+        """Remembers the newest fencing token of the endpoint. Call it under the lock. Raises StaleWriter."""
+        path = self.path / "tokens" / checked_name(endpoint, "endpoint")
+        newest = int(path.read_text()) if path.exists() else None
+        if newest is not None and token < newest:
+            raise StaleWriter(f"Token {token} for endpoint {endpoint} is older than {newest}.")
+        if newest != token:
+            write_whole(path, str(token))
+
+    # --- records -----------------------------------------------------------------------------------------
+
+    def variants(self) -> list[str]:
+        """All variants with a launch on record."""
+        suffixes = (".runs.json", ".warm.json", ".drain.json", ".failure.json")
+        names = [path.name for path in self.path.glob("*.json")]
+        return sorted(name.removesuffix(".json") for name in names if not name.endswith(suffixes))
+
+    def launch(self, variant: str) -> Launch | None:
+        data = self._read(variant, "json")
+        return None if data is None else Launch.from_json(data)
+
+    def runs(self, variant: str) -> Runs | None:
+        data = self._read(variant, "runs.json")
+        return None if data is None else Runs.from_json(data)
+
+    def failure(self, variant: str) -> Failure | None:
+        data = self._read(variant, "failure.json")
+        return None if data is None else Failure.from_json(data)
+
+    def drain(self, variant: str) -> Drain | None:
+        data = self._read(variant, "drain.json")
+        return None if data is None else Drain.from_json(data)
+
+    def warmed(self, variant: str) -> float | None:
+        """`started_at` of the process that last answered its warm-up."""
+        data = self._read(variant, "warm.json")
+        return None if data is None else float(data["started_at"])
+
+    def write(self, variant: str, suffix: str, data: Mapping[str, Any] | str) -> None:
+        text = data if isinstance(data, str) else json.dumps(data, indent=1, sort_keys=True)
+        write_whole(self.file(variant, suffix), text)
+
+    def delete(self, variant: str, *suffixes: str) -> None:
+        for suffix in suffixes:
+            self.file(variant, suffix).unlink(missing_ok=True)
+
+    def _read(self, variant: str, suffix: str) -> Any:
+        try:
+            return json.loads(self.file(variant, suffix).read_text())
+        except FileNotFoundError:
+            return None
+
+    # --- logs --------------------------------------------------------------------------------------------
+
+    def log_lines(self, variant: str, lines: int, *, since_launch: bool = False) -> tuple[str, ...]:
+        """The last lines of the engine's log; with `since_launch` only those of its newest process."""
+        read: list[str] = []
+        for suffix in ("log", "log.1"):
+            read = _last_lines(self.file(variant, suffix), lines - len(read)) + read
+            if len(read) >= lines:
+                break
+        if since_launch:
+            launches = [i for i, line in enumerate(read) if line.startswith(LAUNCH_LINE)]
+            read = read[launches[-1] + 1 :] if launches else read
+        return tuple(read)
+
+    def prune_logs(self) -> None:
+        """Keeps the logs of what is on record and the newest of what is gone."""
+        known = set(self.variants())
+        old = [path for path in self.path.glob("*.log") if path.name.removesuffix(".log") not in known]
+        for path in sorted(old, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT_LOGS:]:
+            path.unlink(missing_ok=True)
+            path.with_name(path.name + ".1").unlink(missing_ok=True)
+
+
+def checked_name(name: str, field: str) -> str:
+    """A name that may be part of a file's name and of a program's. Raises InvalidInput."""
+    if not NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{name!r} is not a {field}'s name: letters, digits, dashes and underscores.", field=field
+        )
+    return name
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replaces the file at once. The temporary name ends in none of the names that others look for."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.new")
+    with fresh.open("w") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    fresh.replace(path)
+
+
+def _last_lines(path: Path, lines: int) -> list[str]:
+    """At most `lines` lines from the end, read from the last 256 KiB only."""
+    if lines <= 0 or not path.exists():
+        return []
+    with path.open("rb") as handle:
+        handle.seek(0, os.SEEK_END)
+        start = max(0, handle.tell() - 256 * 1024)
+        handle.seek(start)
+        text = handle.read().decode(errors="replace")
+    found = text.splitlines()
+    return (found[1:] if start else found)[-lines:]

@@ -1,0 +1,202 @@
+"""Starts one engine: verifies the version's files, then becomes the engine. Run by supervisord; no Django.
+
+    python -m rollouts.adapters.clusters.launcher RUN_DIR/engines/VARIANT.json
+
+It runs at every launch, also when supervisord restarts what crashed, so a file that was changed after
+registration never reaches an engine. It also judges how the process before it ended: supervisord only restarts,
+and the one place that sees every restart is here. What makes no sense to try again is written to
+VARIANT.failure.json, and the exit status is GIVE_UP, which supervisord does not restart.
+
+- A process that never became ready and left a known symptom in its log fails at once: it would fail again.
+- One that never became ready for no known reason is tried once more.
+- One that had been ready is restarted; the third crash within CRASH_WINDOW seconds is a crash loop.
+- A port that a stranger took after it was chosen fails with PORT_TAKEN: the router knows this port, so it is
+  not changed silently; the next `ensure` chooses another.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from controlplane.kernel.errors import TamperedFile, Unavailable
+from registry.domain.manifest import verify_folder
+from rollouts.adapters.clusters.engines import (
+    EngineTemplate,
+    command_line,
+    engine_environment,
+    explain,
+    load_engines,
+    template_of,
+)
+from rollouts.adapters.clusters.folder import LAUNCH_LINE, EngineFolder, Failure, Launch, Runs
+from rollouts.adapters.clusters.machine import (
+    end_processes,
+    oom_kills,
+    port_is_free,
+    processes_marked,
+    who_listens,
+)
+from rollouts.adapters.clusters.supervisord import Supervisor
+from rollouts.ports import FailureReason
+
+GIVE_UP = 78  # sysexits' EX_CONFIG; declared in the program's `exitcodes`
+PROGRAM_PREFIX = "engine-"
+MARK = (
+    "HEADGATE_ENGINE"  # in the engine's environment: the path of its launch file, to find what it left behind
+)
+STACK_MARK = "HEADGATE_STACK"  # in every process of a stack: its run folder
+MAX_CRASHES = 3
+CRASH_WINDOW = 300.0
+MAX_UNREADY_CRASHES = 2
+PORT_PATIENCE = 3.0  # a predecessor's socket may take a moment to close
+LINES_TO_JUDGE = 2000
+
+
+class GaveUp(Exception):
+    """It makes no sense to start the engine."""
+
+    def __init__(self, reason: FailureReason, message: str, file: str = "") -> None:
+        super().__init__(message)
+        self.reason, self.message, self.file = reason, message, file
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Becomes the engine, or exits with GIVE_UP after writing the failure."""
+    path = Path(arguments[0]).absolute()
+    folder = EngineFolder(path.parent.parent)
+    variant = path.name.removesuffix(".json")
+    launch = folder.launch(variant)
+    if launch is None or folder.failure(variant) is not None:
+        sys.exit(GIVE_UP)
+    try:
+        template = template_of(launch.spec, load_engines(launch.run_dir))
+        # What the process before left running holds its memory and its port.
+        end_processes(processes_marked(MARK, str(path)), grace_seconds=0)
+        before = folder.runs(variant)
+        crashes = judge_predecessor(folder, launch, template, before) if before is not None else ()
+        time.sleep(min(5.0, 2.0 ** (len(crashes) - 2)) if len(crashes) > 1 else 0.0)
+        say(
+            f"{LAUNCH_LINE} {variant}, port {launch.port}, {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"
+        )
+        restarts = 0 if before is None else before.restarts + 1
+        runs = Runs(os.getpid(), time.time(), restarts, tuple(crashes), oom_kills())
+        folder.write(variant, "runs.json", runs.to_json())
+        become_engine(launch, template, path)
+    except GaveUp as gave_up:
+        give_up(folder, variant, gave_up)
+    except Exception as error:
+        # Left to itself it would be restarted at once and for ever.
+        traceback.print_exc()
+        give_up(folder, variant, GaveUp(FailureReason.CRASH_LOOP, f"The launcher failed: {error}"))
+
+
+def become_engine(launch: Launch, template: EngineTemplate, path: Path) -> NoReturn:
+    """Verifies, checks the port, and replaces this process by the engine. Raises GaveUp."""
+    spec = launch.spec
+    began = time.monotonic()
+    try:
+        verify_folder(spec.folder, spec.manifest)
+    except TamperedFile as error:
+        raise GaveUp(FailureReason.TAMPERED_FILE, str(error), error.path) from error
+    except OSError as error:
+        raise GaveUp(FailureReason.BAD_MODEL, f"The version's files cannot be read: {error}.") from error
+    say(f"[headgate] {len(spec.manifest.entries)} files verified in {time.monotonic() - began:.2f} s")
+    await_port(launch.port)
+    command = command_line(template, spec, python=launch.engine_python, port=launch.port)
+    environment = engine_environment(template, spec, python=launch.engine_python, inherited=os.environ)
+    environment[MARK] = str(path)
+    if STACK_MARK in os.environ:
+        environment[STACK_MARK] = os.environ[STACK_MARK]
+    say(f"[headgate] {' '.join(command)}")
+    try:
+        os.execvpe(command[0], command, environment)  # noqa: S606 - no shell is the point
+    except OSError as error:
+        raise GaveUp(
+            FailureReason.NO_ENGINE, f"{command[0]} cannot be started ({error.strerror}). {template.install}"
+        ) from error
+
+
+def judge_predecessor(
+    folder: EngineFolder, launch: Launch, template: EngineTemplate, before: Runs
+) -> tuple[float, ...]:
+    """When this workload crashed lately, now included if it did. Raises GaveUp when there should be no next try."""
+    ending = how_it_ended(launch)
+    if ending is None:
+        return before.crashes
+    log = folder.log_lines(launch.spec.variant, LINES_TO_JUDGE, since_launch=True)
+    reason, why = explain(template, [line for line in log if not line.startswith("[headgate]")])
+    if "SIGKILL" in ending and oom_kills() > before.oom_kills:
+        reason, why = FailureReason.NO_MEMORY, "The kernel killed the engine: the machine is out of memory"
+    if reason is FailureReason.NO_ENGINE:
+        why = f"{why}. {template.install}"
+    now = time.time()
+    crashes = (*(crash for crash in before.crashes if now - crash <= CRASH_WINDOW), now)
+    was_ready = folder.warmed(launch.spec.variant) is not None
+    say(
+        f"[headgate] the process before ended: {ending}; crashes in the last {CRASH_WINDOW:g} s: {len(crashes)}"
+    )
+    if not was_ready and reason is not FailureReason.NONE:
+        raise GaveUp(reason, why)
+    if len(crashes) >= (MAX_CRASHES if was_ready else MAX_UNREADY_CRASHES):
+        told = f" Its log says: {why}" if why else ""
+        raise GaveUp(
+            FailureReason.CRASH_LOOP if reason is FailureReason.NONE else reason,
+            f"The engine ended {len(crashes)} times within {CRASH_WINDOW:g} s, the last time: {ending}.{told}",
+        )
+    return crashes
+
+
+def how_it_ended(launch: Launch) -> str | None:
+    """ "exit status 1", "terminated by SIGKILL": supervisord's words about the process before this one.
+
+    None when it did not end by itself: it was stopped, or supervisord was started anew.
+    """
+    try:
+        log = Supervisor(launch.supervisor_socket).log_end()
+    except Unavailable:
+        return "for an unknown reason"
+    name = re.escape(PROGRAM_PREFIX + launch.spec.variant)
+    events = re.findall(rf"(exited|stopped): {name} \(([^;)]*)|(supervisord started)", log)
+    if not events:
+        return "for an unknown reason"
+    event, words, _ = events[-1]
+    return str(words) if event == "exited" else None
+
+
+def await_port(port: int) -> None:
+    """Returns when the port is free. Raises GaveUp naming who has it."""
+    end = time.monotonic() + PORT_PATIENCE
+    while not port_is_free(port):
+        if time.monotonic() > end:
+            taker = who_listens(port)
+            raise GaveUp(
+                FailureReason.PORT_TAKEN,
+                f"Port {port} is taken by {taker or 'a program that cannot be seen'}."
+                " Stop it, or set other ports with HEADGATE_ENGINE_PORTS.",
+            )
+        time.sleep(0.1)
+
+
+def give_up(folder: EngineFolder, variant: str, why: GaveUp) -> NoReturn:
+    say(f"[headgate] gave up: {why.reason.value}: {why.message}")
+    with contextlib.suppress(FileNotFoundError):  # the folder went away: nobody is left to tell
+        folder.write(
+            variant, "failure.json", Failure(why.reason, why.message, time.time(), why.file).to_json()
+        )
+    sys.exit(GIVE_UP)
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

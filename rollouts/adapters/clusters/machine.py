@@ -1,0 +1,178 @@
+"""What this machine says about itself: free memory, ports, processes. Linux only, read from /proc."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+MEGABYTE = 1024 * 1024
+NO_LIMIT = 1 << 60  # cgroup v1 writes an absurdly large number for "no limit"
+TCP_LISTEN = "0A"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process, by its id. `command` is shortened for people."""
+
+    pid: int
+    command: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} ({self.command})"
+
+
+def available_memory_mb() -> int:
+    """Megabytes a new process may take: the machine's MemAvailable or what its cgroup leaves."""
+    fields = dict(line.split(":", 1) for line in (PROC / "meminfo").read_text().splitlines())
+    available = int(fields["MemAvailable"].split()[0]) * 1024
+    left = _cgroup_bytes_left()
+    return (available if left is None else min(available, left)) // MEGABYTE
+
+
+def _cgroup_bytes_left() -> int | None:
+    """What the cgroup's limit leaves; None without a limit. Reclaimable page cache counts as free."""
+    for folder in _cgroup_folders():
+        for limit_name, usage_name in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            with contextlib.suppress(OSError, ValueError):
+                limit = int((folder / limit_name).read_text())  # "max" is a ValueError: no limit
+                if limit < NO_LIMIT:
+                    usage = int((folder / usage_name).read_text())
+                    return max(0, limit - usage + _reclaimable_bytes(folder))
+    return None
+
+
+def _cgroup_folders() -> list[Path]:
+    base = Path("/sys/fs/cgroup")
+    folders = [base, base / "memory"]
+    for line in (PROC / "self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            folders.insert(0, base / path.lstrip("/"))
+        elif "memory" in controllers.split(","):
+            folders.insert(0, base / "memory" / path.lstrip("/"))
+    return folders
+
+
+def _reclaimable_bytes(folder: Path) -> int:
+    for line in (folder / "memory.stat").read_text().splitlines():
+        name, value = line.split()
+        if name in ("inactive_file", "total_inactive_file"):
+            return int(value)
+    return 0
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory (0 where it does not say)."""
+    with contextlib.suppress(OSError):
+        for line in (PROC / "vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a server could listen on the port now. Connections in TIME_WAIT do not count."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def who_listens(port: int) -> Process | None:
+    """The process that listens on the TCP port; None when there is none or it may not be seen."""
+    inodes = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in (PROC / "net" / table).read_text().splitlines()[1:]:
+                columns = line.split()
+                if columns[3] == TCP_LISTEN and int(columns[1].rsplit(":", 1)[1], 16) == port:
+                    inodes.add(f"socket:[{columns[9]}]")
+    if not inodes:
+        return None
+    for pid in all_pids():
+        with contextlib.suppress(OSError):
+            for handle in (PROC / str(pid) / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if str(handle.readlink()) in inodes:
+                        return Process(pid, command_of(pid))
+    return None
+
+
+def all_pids() -> list[int]:
+    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
+
+
+def command_of(pid: int, limit: int = 120) -> str:
+    """The command line, shortened; empty when the process is gone."""
+    with contextlib.suppress(OSError):
+        words = (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        return words.strip()[:limit]
+    return ""
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs (a zombie does not)."""
+    try:
+        state = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in ("Z", "X")
+
+
+def processes_marked(name: str, value: str) -> list[int]:
+    """Living processes of ours whose environment holds `name=value`, this one left out."""
+    mark = f"{name}={value}".encode()
+    found = []
+    for pid in all_pids():
+        with contextlib.suppress(OSError):
+            marked = mark in (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+            if marked and pid != os.getpid() and is_alive(pid):
+                found.append(pid)
+    return found
+
+
+def group_memory_mb(group: int) -> int:
+    """Resident memory of a process group, in megabytes (shared pages are counted more than once)."""
+    pages = 0
+    for pid in all_pids():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            columns = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+            if int(columns[2]) == group:
+                pages += int(columns[21])
+    return pages * PAGE_BYTES // MEGABYTE
+
+
+def end_processes(pids: Collection[int], *, grace_seconds: float = 5.0) -> None:
+    """Asks the processes to end, kills those that live on after `grace_seconds`; returns when all are gone.
+
+    Raises TimeoutError when one does not even die of SIGKILL within five seconds.
+    """
+    for step, wait in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 5.0)):
+        if wait <= 0:
+            continue
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                if is_alive(pid):
+                    os.kill(pid, step)
+        end = time.monotonic() + wait
+        while any(is_alive(pid) for pid in pids) and time.monotonic() < end:
+            time.sleep(0.05)
+    alive = [pid for pid in pids if is_alive(pid)]
+    if alive:
+        raise TimeoutError(
+            f"These processes do not end: {', '.join(str(Process(p, command_of(p))) for p in alive)}"
+        )

@@ -1,0 +1,1 @@
+"""Routers: Envoy on one machine, and one in memory."""

@@ -1,0 +1,366 @@
+"""Envoy's configuration as plain data, from routes: pure functions, the same routes always give the same bytes.
+
+What an endpoint becomes:
+
+    route   /ENDPOINT/v1 with the header x-headgate-variant  -> cluster answer/ENDPOINT/VARIANT   (forced)
+    route   /ENDPOINT/v1                                     -> by weight, assigned/ENDPOINT/VARIANT
+    cluster assigned/ENDPOINT/VARIANT  an aggregate: the variant first, then the fallback
+    cluster answer/ENDPOINT/VARIANT    the variant's backend
+
+The name of the cluster that the *route* chose stays with the request whoever answers in the end, so it is what the
+counters call `assigned`; the answering backend's own metadata is what they call `variant`. A forced request never
+has a cluster that begins with `assigned/`.
+
+Decisions
+- An inference is retried on connect-failure, refused-stream and reset (before any response). `reset` may run one
+  inference twice: an engine that dies takes every request in flight with it, and a completion changes nothing
+  outside, so a second run costs time and a failed request costs the user. Once a response began (vLLM sends the
+  headers of a stream at once) nothing is retried. Up to RETRIES attempts, more than the failures that eject a
+  backend, so that the last ones reach the fallback. The price: a request that itself kills engines may kill the
+  fallback's too; `attempts` in the log shows it.
+- The retry budget is 20 % of the active requests but at least MIN_CONCURRENT_RETRIES: all requests of a killed
+  engine come back at the same moment, and a bare share would drop most of them.
+- Health checks are patient (UNHEALTHY_AFTER failures, each up to HEALTH_TIMEOUT): a busy engine on few cores answers
+  /health late, and shifting its traffic would blame it. A dead one is noticed at once by outlier detection.
+- The fallback (the baseline) fails open: when its own health check fails it is still tried, since nobody else may
+  answer for it. Its failures are never shifted to another variant.
+
+Source: envoyproxy.io, API v3 of Envoy 1.40; each piece was tried on that version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rollouts.adapters.routers.envoy_routes import (
+    ANSWERED_BY,
+    ASSIGNED_HEADER,
+    BODY_LIMIT_BYTES,
+    TYPE,
+    clusters,
+    route_configuration,
+)
+from rollouts.domain.gates.latency import VLLM_DURATION_EDGES, VLLM_TTFT_EDGES
+from rollouts.ports import Route
+
+TTFT_EDGES = tuple(sorted({*VLLM_TTFT_EDGES, 0.15, 0.2, 0.3, 0.4}))
+DURATION_EDGES = tuple(sorted({*VLLM_DURATION_EDGES, 0.05, 0.1, 0.2, 0.4}))
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoySettings:
+    """What an operator may choose.
+
+    host, port            where the endpoints are served
+    idle_timeout_seconds  the longest silence of an engine, before the first token too
+    ttft_edges, duration_edges  bucket edges of the router's histograms, in seconds: an SLO must be one of them
+    """
+
+    port: int
+    host: str = "127.0.0.1"
+    idle_timeout_seconds: float = 300.0
+    ttft_edges: tuple[float, ...] = TTFT_EDGES
+    duration_edges: tuple[float, ...] = DURATION_EDGES
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where Envoy's files are."""
+
+    run_dir: Path
+
+    @property
+    def bootstrap(self) -> Path:
+        return self.run_dir / "boot.json"
+
+    @property
+    def listeners(self) -> Path:
+        return self.run_dir / "xds" / "lds.json"
+
+    @property
+    def routes(self) -> Path:
+        return self.run_dir / "xds" / "rds.json"
+
+    @property
+    def clusters(self) -> Path:
+        return self.run_dir / "xds" / "cds.json"
+
+    @property
+    def state(self) -> Path:
+        return self.run_dir / "routes.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.run_dir / "routes.lock"
+
+    @property
+    def admin(self) -> Path:
+        return self.run_dir / "admin.sock"
+
+    @property
+    def access_log(self) -> Path:
+        return self.run_dir / "access.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A discovery file. Its version is a digest of its content: equal content is equal version."""
+
+    version: str
+    content: bytes
+
+
+def document(kind: str, resources: list[dict[str, Any]]) -> Document:
+    """The file that holds `resources`, all of one kind (such as "route.v3.RouteConfiguration")."""
+    typed = [{"@type": f"{TYPE}config.{kind}", **resource} for resource in resources]
+    version = hashlib.sha256(json.dumps(typed, sort_keys=True).encode()).hexdigest()[:12]
+    text = json.dumps({"version_info": version, "resources": typed}, sort_keys=True, indent=1)
+    return Document(version, text.encode() + b"\n")
+
+
+def cluster_document(routes: Mapping[str, Route], *, besides: Mapping[str, Route] | None = None) -> Document:
+    """The clusters of `routes`; with `besides` those of other routes too, where `routes` has none of that name."""
+    found = {cluster["name"]: cluster for cluster in clusters(besides or {})}
+    found |= {cluster["name"]: cluster for cluster in clusters(routes)}
+    return document("cluster.v3.Cluster", [found[name] for name in sorted(found)])
+
+
+def route_document(routes: Mapping[str, Route], settings: EnvoySettings) -> Document:
+    table = route_configuration(routes, settings.idle_timeout_seconds)
+    return document("route.v3.RouteConfiguration", [table])
+
+
+def listener_document(paths: Paths, settings: EnvoySettings) -> Document:
+    """The listener that takes its routes from the watched file. Written once: changing it cuts streams."""
+    source = {"resource_api_version": "V3", "path_config_source": {"path": str(paths.routes)}}
+    served = {"rds": {"route_config_name": "main", "config_source": source}}
+    return document("listener.v3.Listener", [listener(paths, settings, served)])
+
+
+def bootstrap(paths: Paths, settings: EnvoySettings) -> dict[str, Any]:
+    """What Envoy starts with; routes and clusters come from files that it watches."""
+
+    def watched(path: Path) -> dict[str, Any]:
+        return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
+
+    return {
+        **_process(paths, settings),
+        "dynamic_resources": {"lds_config": watched(paths.listeners), "cds_config": watched(paths.clusters)},
+    }
+
+
+def static_bootstrap(paths: Paths, settings: EnvoySettings, routes: Mapping[str, Route]) -> dict[str, Any]:
+    """The same clusters and routes in one static file: what `envoy --mode validate` reads in full."""
+    served = {"route_config": route_configuration(routes, settings.idle_timeout_seconds)}
+    return {
+        **_process(paths, settings),
+        "static_resources": {
+            "listeners": [listener(paths, settings, served)],
+            "clusters": clusters(routes),
+        },
+    }
+
+
+def _process(paths: Paths, settings: EnvoySettings) -> dict[str, Any]:
+    def edges(name: str, seconds: tuple[float, ...]) -> dict[str, Any]:
+        micros = [round(edge * 1_000_000) for edge in seconds]
+        return {"match": {"prefix": f"llm.{name}"}, "buckets": micros}
+
+    return {
+        "node": {"id": "headgate", "cluster": "headgate"},
+        "admin": {"address": {"pipe": {"path": str(paths.admin), "mode": 0o600}}},
+        "stats_flush_interval": "1s",
+        "stats_config": {
+            "histogram_bucket_settings": [
+                edges("ttft", settings.ttft_edges),
+                edges("duration", settings.duration_edges),
+            ]
+        },
+    }
+
+
+def listener(paths: Paths, settings: EnvoySettings, served: dict[str, Any]) -> dict[str, Any]:
+    """The one listener. `served` says where its routes come from."""
+    sse = {
+        "response_rules": {
+            "content_parser": {
+                "name": "envoy.content_parsers.json",
+                "typed_config": {
+                    "@type": TYPE + "extensions.content_parsers.json.v3.JsonContentParser",
+                    "rules": [
+                        {
+                            "rule": {
+                                "selectors": [{"key": "error"}, {"key": "type"}],
+                                # a fixed value: an engine's own words would make endless counters
+                                "on_present": {
+                                    "metadata_namespace": "llm.sse",
+                                    "key": "error",
+                                    "value": "yes",
+                                },
+                            }
+                        }
+                    ],
+                },
+            }
+        }
+    }
+    manager = {
+        "@type": TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "gw",
+        "always_set_request_id_in_response": True,
+        # Feedback is attributed by request id: a client must not choose it, nor say who was assigned.
+        "early_header_mutation_extensions": [
+            {
+                "name": "envoy.http.early_header_mutation.header_mutation",
+                "typed_config": {
+                    "@type": TYPE + "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                    "mutations": [
+                        {"remove": "x-request-id"},
+                        {"remove": ASSIGNED_HEADER},
+                        {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}},
+                    ],
+                },
+            }
+        ],
+        "local_reply_config": {
+            "body_format": {
+                "content_type": "application/json",
+                "json_format": {
+                    "error": {
+                        "message": "%LOCAL_REPLY_BODY%",
+                        "type": "gateway_error",
+                        "param": None,
+                        "code": "%RESPONSE_CODE_DETAILS%",
+                    }
+                },
+            }
+        },
+        "access_log_options": {"flush_access_log_on_new_request": True},
+        "access_log": access_logs(paths),
+        "http_filters": [
+            _filter("sse_to_metadata", "SseToMetadata", sse),
+            _filter("router", "Router", {}),
+        ],
+        **served,
+    }
+    return {
+        "name": "gw",
+        "address": {"socket_address": {"address": settings.host, "port_value": settings.port}},
+        "per_connection_buffer_limit_bytes": BODY_LIMIT_BYTES,
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+def _filter(name: str, message: str, config: dict[str, Any]) -> dict[str, Any]:
+    kind = f"{TYPE}extensions.filters.http.{name}.v3.{message}"
+    return {"name": f"envoy.filters.http.{name}", "typed_config": {"@type": kind, **config}}
+
+
+def access_logs(paths: Paths) -> list[dict[str, Any]]:
+    """The counters, the histograms and the log file.
+
+    `arrived` is counted when a request arrives (its cluster is already chosen), `requests` when it ended; both carry
+    the cluster the route chose, so a request that no backend could take is counted too.
+    """
+
+    def only(*kinds: str) -> dict[str, Any]:
+        return {"log_type_filter": {"types": list(kinds)}}
+
+    def stats(condition: dict[str, Any], **values: Any) -> dict[str, Any]:
+        kind = TYPE + "extensions.access_loggers.stats.v3.Config"
+        config = {"@type": kind, "stat_prefix": "llm", **values}
+        return {"name": "envoy.access_loggers.stats", "filter": condition, "typed_config": config}
+
+    def tags(**values: str) -> list[dict[str, str]]:
+        return [{"name": name, "value_format": value} for name, value in values.items()]
+
+    who = {"cluster": "%UPSTREAM_CLUSTER_RAW%", "variant": ANSWERED_BY}
+    outcome = {
+        "code": "%RESPONSE_CODE%",
+        "flags": "%RESPONSE_FLAGS%",
+        "stream_error": "%DYNAMIC_METADATA(llm.sse:error)%",
+    }
+    succeeded = {
+        "and_filter": {
+            "filters": [
+                only("DownstreamEnd"),
+                _status("GE", 200),
+                _status("LE", 299),
+                _details_via_upstream(),
+                {
+                    "metadata_filter": {
+                        "matcher": {
+                            "filter": "llm.sse",
+                            "path": [{"key": "error"}],
+                            "value": {"present_match": True},
+                            "invert": True,
+                        },
+                        "match_if_key_not_found": True,
+                    }
+                },
+            ]
+        }
+    }
+
+    def histogram(name: str, until: str) -> dict[str, Any]:
+        value = f"%COMMON_DURATION(DS_RX_BEG:{until}:us)%"
+        return {"unit": "Microseconds", "value_format": value, "stat": {"name": name, "tags": tags(**who)}}
+
+    line = {
+        "at": "%START_TIME(%s.%3f)%",
+        "id": "%REQ(X-REQUEST-ID)%",
+        "cluster": "%UPSTREAM_CLUSTER_RAW%",
+        "variant": ANSWERED_BY,
+        "status": "%RESPONSE_CODE%",
+        "flags": "%RESPONSE_FLAGS%",
+        "details": "%RESPONSE_CODE_DETAILS%",
+        "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        "ms": "%DURATION%",
+        "ttft_ms": "%COMMON_DURATION(DS_RX_BEG:US_RX_BODY_BEG:ms)%",
+    }
+    return [
+        stats(
+            only("DownstreamStart"),
+            counters=[
+                {
+                    "value_fixed": 1,
+                    "stat": {"name": "arrived", "tags": tags(cluster="%UPSTREAM_CLUSTER_RAW%")},
+                }
+            ],
+        ),
+        stats(
+            only("DownstreamEnd"),
+            counters=[{"value_fixed": 1, "stat": {"name": "requests", "tags": tags(**who, **outcome)}}],
+        ),
+        stats(
+            succeeded, histograms=[histogram("ttft", "US_RX_BODY_BEG"), histogram("duration", "DS_TX_END")]
+        ),
+        {
+            "name": "envoy.access_loggers.file",
+            "filter": only("DownstreamEnd"),
+            "typed_config": {
+                "@type": TYPE + "extensions.access_loggers.file.v3.FileAccessLog",
+                "path": str(paths.access_log),
+                "log_format": {"json_format": line},
+            },
+        },
+    ]
+
+
+def _status(comparison: str, code: int) -> dict[str, Any]:
+    value = {"default_value": code, "runtime_key": f"headgate.status_{comparison.lower()}"}
+    return {"status_code_filter": {"comparison": {"op": comparison, "value": value}}}
+
+
+def _details_via_upstream() -> dict[str, Any]:
+    """Whole responses of a backend: no local reply, no broken stream, no client that left."""
+    kind = TYPE + "extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+    config = {"@type": kind, "expression": "response.code_details == 'via_upstream'"}
+    return {"extension_filter": {"name": "cel", "typed_config": config}}

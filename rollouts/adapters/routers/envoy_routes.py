@@ -1,0 +1,224 @@
+"""Envoy's clusters and route table for a set of endpoint routes; envoy_config says what each is for."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any
+
+from rollouts.ports import FORCED_VARIANT_HEADER, Backend, Route
+
+ASSIGNED_HEADER = "x-headgate-assigned"
+ASSIGNED = "assigned"
+ANSWER = "answer"
+BODY_LIMIT_BYTES = 32 * 1024 * 1024
+
+RETRIES = 6
+EJECT_AFTER = 3
+EJECT_SECONDS = 5
+MIN_CONCURRENT_RETRIES = 256
+UNHEALTHY_AFTER = 3
+HEALTH_TIMEOUT = "5s"
+CONCURRENT_REQUESTS = 4096
+
+TYPE = "type.googleapis.com/envoy."
+ANSWERED_BY = "%UPSTREAM_METADATA(llm:variant)%"
+# A cluster that leads nowhere: an empty cluster file would be taken as "there are none" and stop all traffic.
+_NOWHERE = "nowhere"
+
+
+def cluster_name(kind: str, endpoint: str, variant: str) -> str:
+    return f"{kind}/{endpoint}/{variant}"
+
+
+def split_cluster_name(name: str) -> tuple[str, str, str]:
+    """(kind, endpoint, variant); three empty strings when it is no cluster of ours."""
+    parts = name.split("/")
+    if len(parts) != 3 or parts[0] not in (ASSIGNED, ANSWER):
+        return "", "", ""
+    return parts[0], parts[1], parts[2]
+
+
+def clusters(routes: Mapping[str, Route]) -> list[dict[str, Any]]:
+    """All clusters, in the order of their names; never empty."""
+    found: list[dict[str, Any]] = [
+        {
+            "name": _NOWHERE,
+            "type": "STATIC",
+            "connect_timeout": "1s",
+        }
+    ]
+    for endpoint, route in sorted(routes.items()):
+        for backend in sorted(route.backends, key=lambda b: b.variant):
+            found.append(_answer(endpoint, backend, fails_open=backend.variant == route.fallback))
+            found.append(_assigned(endpoint, backend.variant, route.fallback))
+    return found
+
+
+def _answer(endpoint: str, backend: Backend, *, fails_open: bool) -> dict[str, Any]:
+    """A variant's backend, checked for health."""
+    name = cluster_name(ANSWER, endpoint, backend.variant)
+    address = {"socket_address": {"address": backend.host, "port_value": backend.port}}
+    host = {
+        "endpoint": {"address": address},
+        "metadata": {"filter_metadata": {"llm": {"variant": backend.variant}}},
+    }
+    health = {
+        "timeout": HEALTH_TIMEOUT,
+        "interval": "1s",
+        "no_traffic_interval": "1s",
+        "unhealthy_threshold": UNHEALTHY_AFTER,
+        "healthy_threshold": 1,
+        "http_health_check": {"path": "/health"},
+    }
+    return {
+        **_cluster(name, fails_open=fails_open),
+        "type": "STATIC" if _is_address(backend.host) else "STRICT_DNS",
+        "health_checks": [health],
+        "outlier_detection": {
+            "enforcing_consecutive_5xx": 0,  # an engine's own 500s are for the gates to judge
+            "consecutive_gateway_failure": EJECT_AFTER,
+            "enforcing_consecutive_gateway_failure": 100,
+            "split_external_local_origin_errors": True,
+            "consecutive_local_origin_failure": EJECT_AFTER,
+            "enforcing_consecutive_local_origin_failure": 100,
+            "enforcing_success_rate": 0,
+            "enforcing_local_origin_success_rate": 0,
+            "interval": "1s",
+            "base_ejection_time": f"{EJECT_SECONDS}s",
+            "max_ejection_time": f"{EJECT_SECONDS}s",
+            "max_ejection_percent": 100,
+        },
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [host]}]},
+    }
+
+
+def _assigned(endpoint: str, variant: str, fallback: str) -> dict[str, Any]:
+    """What the weighted route chooses: the variant, and behind it the fallback."""
+    members = [variant] if variant == fallback else [variant, fallback]
+    return {
+        **_cluster(cluster_name(ASSIGNED, endpoint, variant), fails_open=variant == fallback),
+        "lb_policy": "CLUSTER_PROVIDED",
+        "cluster_type": {
+            "name": "envoy.clusters.aggregate",
+            "typed_config": {
+                "@type": TYPE + "extensions.clusters.aggregate.v3.ClusterConfig",
+                "clusters": [cluster_name(ANSWER, endpoint, member) for member in members],
+            },
+        },
+    }
+
+
+def _cluster(name: str, *, fails_open: bool) -> dict[str, Any]:
+    budget = {"budget_percent": {"value": 20.0}, "min_retry_concurrency": MIN_CONCURRENT_RETRIES}
+    limits = {
+        "max_connections": CONCURRENT_REQUESTS,
+        "max_pending_requests": CONCURRENT_REQUESTS,
+        "max_requests": CONCURRENT_REQUESTS,
+        "retry_budget": budget,
+    }
+    return {
+        "name": name,
+        "connect_timeout": "1s",
+        "circuit_breakers": {"thresholds": [limits]},
+        "common_lb_config": {"healthy_panic_threshold": {"value": 100.0 if fails_open else 0.0}},
+    }
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def route_configuration(routes: Mapping[str, Route], idle_timeout_seconds: float) -> dict[str, Any]:
+    """The route table. An unknown cluster in it is refused (`validate_clusters`), never served as 503."""
+    table: list[dict[str, Any]] = []
+    for endpoint, route in sorted(routes.items()):
+        table += _endpoint(endpoint, route, idle_timeout_seconds)
+    known = ", ".join(sorted(routes)) or "none yet"
+    table.append(
+        {
+            "match": {"prefix": "/"},
+            **_not_found(f"No such endpoint. Addresses are /ENDPOINT/v1/...; there are: {known}."),
+        }
+    )
+    return {
+        "name": "main",
+        "validate_clusters": True,
+        "virtual_hosts": [
+            {
+                "name": "all",
+                "domains": ["*"],
+                "routes": table,
+                "response_headers_to_add": [_header(FORCED_VARIANT_HEADER, ANSWERED_BY)],
+            }
+        ],
+    }
+
+
+def _endpoint(endpoint: str, route: Route, idle_timeout_seconds: float) -> list[dict[str, Any]]:
+    path = {"path_separated_prefix": f"/{endpoint}/v1"}
+    variants = sorted(backend.variant for backend in route.backends)
+    action = {
+        "timeout": "0s",
+        "idle_timeout": f"{idle_timeout_seconds:.3f}s",
+        "prefix_rewrite": "/v1",
+        "retry_policy": {
+            "retry_on": "connect-failure,refused-stream,reset",
+            "num_retries": RETRIES,
+            "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.250s"},
+        },
+    }
+    found: list[dict[str, Any]] = []
+
+    def add(match: dict[str, Any], **values: Any) -> None:
+        found.append(
+            {
+                "name": endpoint,
+                "match": {**path, **match},
+                "request_body_buffer_limit": BODY_LIMIT_BYTES,
+                **values,
+            }
+        )
+
+    for variant in variants:
+        forced = {"name": FORCED_VARIANT_HEADER, "string_match": {"exact": variant}}
+        add({"headers": [forced]}, route={**action, "cluster": cluster_name(ANSWER, endpoint, variant)})
+    unknown = f"No such variant. Endpoint {endpoint} has: {', '.join(variants)}."
+    add({"headers": [{"name": FORCED_VARIANT_HEADER, "present_match": True}]}, **_not_found(unknown))
+    weighted = [
+        {
+            "name": cluster_name(ASSIGNED, endpoint, variant),
+            "weight": route.shares.get(variant, 0),
+            "response_headers_to_add": [_header(ASSIGNED_HEADER, variant)],
+        }
+        for variant in variants
+    ]
+    add({}, route={**action, "weighted_clusters": {"clusters": weighted}})
+    return found
+
+
+def shares_in_force(dump: Mapping[str, Any], endpoint: str) -> dict[str, int] | None:
+    """The endpoint's shares out of a route table as Envoy dumps it; None when the endpoint is not in it."""
+    for host in dump.get("virtual_hosts", ()):
+        for route in host.get("routes", ()):
+            if route.get("name") != endpoint or "weighted_clusters" not in route.get("route", {}):
+                continue
+            weights: dict[str, int] = {}
+            for entry in route["route"]["weighted_clusters"]["clusters"]:
+                weight = int(entry.get("weight", 0))
+                if weight:
+                    weights[split_cluster_name(entry["name"])[2]] = weight
+            return weights
+    return None
+
+
+def _header(name: str, value: str) -> dict[str, Any]:
+    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+def _not_found(message: str) -> dict[str, Any]:
+    return {"direct_response": {"status": 404, "body": {"inline_string": message}}}

@@ -1,0 +1,207 @@
+"""What people and pipelines tell a rollout. Each writes rows; the loop does the rest.
+
+Every command takes the revision its sender saw: when the rollout moved on since, it raises Conflict and changes
+nothing (`expected_revision=None` skips the check, for scripts that mean "whatever it is now").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from django.db import IntegrityError, transaction
+
+from controlplane.access.actors import Actor
+from controlplane.access.roles import Action
+from controlplane.audit.services import record
+from controlplane.kernel.errors import Conflict, NotFound, Refused
+from controlplane.web.live import publish
+from rollouts.domain import decide
+from rollouts.domain.decide import Decision, RolloutView
+from rollouts.domain.states import PauseReason, Phase
+from rollouts.models import Endpoint, GlobalStop, HistoryEvent, Rollout
+from rollouts.services.views import view_of
+from rollouts.services.writing import apply_decision, tell
+
+Command = Callable[[RolloutView], Decision]
+
+
+def pause_rollout(
+    *, rollout_id: int, actor: Actor, now: datetime, expected_revision: int | None = None, why: str = ""
+) -> Rollout:
+    """Holds the share where it is until somebody resumes. The gates go on watching and may roll back."""
+    actor.require(Action.CONTROL_ROLLOUT)
+    sentence = f"{actor.name} paused the rollout." + (f" {why}" if why else "")
+    return _command(
+        rollout_id,
+        lambda view: decide.pause(
+            view,
+            why=PauseReason.PERSON,
+            sentence=sentence,
+            next_step="It holds until somebody resumes; a failed gate still rolls back.",
+        ),
+        actor=actor,
+        now=now,
+        expected_revision=expected_revision,
+    )
+
+
+def resume_rollout(
+    *, rollout_id: int, actor: Actor, now: datetime, expected_revision: int | None = None, why: str = ""
+) -> Rollout:
+    """Goes on with the step; weights that were set by hand are set as planned again."""
+    actor.require(Action.CONTROL_ROLLOUT)
+    if stop_is_on():
+        raise Refused("The global stop is on.", code="global-stop", fix="Lift the global stop first.")
+    sentence = f"{actor.name} resumed the rollout." + (f" {why}" if why else "")
+    return _command(
+        rollout_id,
+        lambda view: decide.resume(view, sentence=sentence),
+        actor=actor,
+        now=now,
+        expected_revision=expected_revision,
+        forget_applied=True,
+    )
+
+
+def promote_rollout(
+    *, rollout_id: int, actor: Actor, now: datetime, expected_revision: int | None = None, why: str = ""
+) -> Rollout:
+    """Moves all traffic to the candidate now, whatever the gates still wait for. Watched like any promotion."""
+    actor.require(Action.PROMOTE_NOW)
+    if stop_is_on():
+        raise Refused("The global stop is on.", code="global-stop", fix="Lift the global stop first.")
+    sentence = f"{actor.name} promoted it without waiting for the gates." + (f" {why}" if why else "")
+    return _command(
+        rollout_id,
+        lambda view: decide.promote(view, sentence=sentence),
+        actor=actor,
+        now=now,
+        expected_revision=expected_revision,
+    )
+
+
+def roll_back_rollout(
+    *, rollout_id: int, actor: Actor, now: datetime, expected_revision: int | None = None, why: str = ""
+) -> Rollout:
+    """Returns all traffic to the baseline. Allowed in a global stop, and while the watch after a promotion lasts."""
+    actor.require(Action.CONTROL_ROLLOUT)
+    sentence = f"{actor.name} rolled it back." + (f" {why}" if why else "")
+
+    def command(view: RolloutView) -> Decision:
+        if view.phase is Phase.SUCCEEDED and not view.watching:
+            raise Conflict(
+                f"The rollback window is over and {view.baseline} is stopped.",
+                code="watch-over",
+                fix=f"Start a rollout of {view.baseline_label}.",
+            )
+        return decide.roll_back(view, cause="person", sentence=sentence)
+
+    return _command(rollout_id, command, actor=actor, now=now, expected_revision=expected_revision)
+
+
+def cancel_rollout(
+    *, rollout_id: int, actor: Actor, now: datetime, expected_revision: int | None = None, why: str = ""
+) -> Rollout:
+    """Ends a rollout before any traffic moved."""
+    actor.require(Action.CONTROL_ROLLOUT)
+    sentence = f"{actor.name} cancelled it before traffic moved." + (f" {why}" if why else "")
+    return _command(
+        rollout_id,
+        lambda view: decide.cancel(view, sentence=sentence),
+        actor=actor,
+        now=now,
+        expected_revision=expected_revision,
+    )
+
+
+def stop_is_on() -> bool:
+    """True while the global stop freezes every forward action."""
+    return GlobalStop.objects.filter(pk=1, on=True).exists()
+
+
+def set_global_stop(*, on: bool, why: str, actor: Actor, now: datetime) -> GlobalStop:
+    """Freezes (or frees) every forward action of the installation. Rolling back is never stopped."""
+    actor.require(Action.GLOBAL_STOP)
+    with transaction.atomic():
+        stop, _ = GlobalStop.objects.get_or_create(pk=1)
+        stop = GlobalStop.objects.select_for_update().get(pk=1)
+        if stop.on == on:
+            return stop
+        stop.on, stop.since, stop.by, stop.why = on, now, actor.user, why
+        stop.save()
+        record(
+            at=now,
+            actor=actor.name,
+            actor_kind=actor.kind,
+            action="installation.stopped" if on else "installation.freed",
+            object_kind="installation",
+            object_id="global-stop",
+            before={"on": not on},
+            after={"on": on},
+            why=why,
+            request_id=actor.request_id,
+        )
+        publish("overview", "global-stop", now=now)
+        for endpoint in Endpoint.objects.all():
+            tell(
+                endpoint=endpoint,
+                rollout=None,
+                kind="global-stop",
+                title="Global stop set" if on else "Global stop lifted",
+                detail=why,
+                actor=actor.name,
+                now=now,
+            )
+    return stop
+
+
+def lock_rollout(rollout_id: int) -> Rollout:
+    """The rollout with all a decision needs, its row locked. Raises NotFound."""
+    try:
+        return (
+            Rollout.objects.select_for_update(of=("self",))
+            .select_related("endpoint", "baseline__version", "candidate__version", "gate_policy")
+            .get(pk=rollout_id)
+        )
+    except Rollout.DoesNotExist:
+        raise NotFound(f"There is no rollout #{rollout_id}.", code="rollout-not-found") from None
+
+
+def _command(
+    rollout_id: int,
+    command: Command,
+    *,
+    actor: Actor,
+    now: datetime,
+    expected_revision: int | None,
+    forget_applied: bool = False,
+) -> Rollout:
+    with transaction.atomic():
+        rollout = lock_rollout(rollout_id)
+        if expected_revision is not None and rollout.revision != expected_revision:
+            raise _changed(rollout, expected_revision, now)
+        decision = command(view_of(rollout))
+        try:
+            with transaction.atomic():
+                apply_decision(rollout=rollout, decision=decision, actor=actor, now=now)
+        except IntegrityError as error:
+            raise Conflict(
+                f"Another rollout of {rollout.endpoint} is active.",
+                code="rollout-active",
+                fix="End that one first.",
+            ) from error
+        if forget_applied:
+            Endpoint.objects.filter(pk=rollout.endpoint_id).update(applied={})
+    return rollout
+
+
+def _changed(rollout: Rollout, expected: int, now: datetime) -> Conflict:
+    last = HistoryEvent.objects.filter(rollout=rollout).first()
+    who = f"by {last.actor} {max(0, round((now - last.at).total_seconds()))} s ago" if last else "meanwhile"
+    return Conflict(
+        f"Rollout {rollout} was changed {who}.",
+        code="revision-conflict",
+        fix="Look at its state now and decide again.",
+        extra={"expected_revision": expected, "revision": rollout.revision, "phase": rollout.phase},
+    )

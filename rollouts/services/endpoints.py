@@ -1,0 +1,159 @@
+"""Endpoints, gate policies and variants come into being."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from controlplane.access.actors import Actor
+from controlplane.access.roles import Action
+from controlplane.audit.services import record
+from controlplane.kernel.digests import digest_of
+from controlplane.kernel.errors import Conflict, InvalidInput, Refused
+from registry.models import GoldenSet, Model, Version
+from rollouts.domain.effects import EnsureWorkload
+from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
+from rollouts.models import Cluster, Endpoint, GatePolicyVersion, Variant, Workload
+from rollouts.models.endpoints import name_validator
+from rollouts.services.writing import add_effects, tell
+
+
+def define_gate_policy(*, name: str, body: Mapping[str, Any], now: datetime) -> GatePolicyVersion:
+    """Stores a policy as the next version of `name`; the same content again gives the version that exists.
+
+    `body` is a policy as a person writes it, without name and version. Raises InvalidInput with the field named.
+    """
+    latest = GatePolicyVersion.objects.filter(name=name).order_by("-version").first()
+    content = {key: value for key, value in body.items() if key not in ("name", "version")}
+    if latest is not None:
+        same = GatePolicy.from_json({**content, "name": name, "version": latest.version})
+        if same == latest.policy:
+            return latest
+    policy = GatePolicy.from_json({**content, "name": name, "version": latest.version + 1 if latest else 1})
+    stored = policy.to_json()
+    return GatePolicyVersion.objects.create(
+        name=name, version=policy.version, body=stored, digest=digest_of(stored), created_at=now
+    )
+
+
+def ensure_cluster(*, name: str, kind: str = "local") -> Cluster:
+    """The cluster of that name, made when it does not exist."""
+    return Cluster.objects.get_or_create(name=name, defaults={"kind": kind})[0]
+
+
+def ensure_variant(*, endpoint: Endpoint, version: Version, spec: ServingSpec, now: datetime) -> Variant:
+    """The one variant of this content. Raises Refused when the version's files may not be launched."""
+    check_launchable(version)
+    digest = variant_digest(manifest_digest=version.manifest_digest, spec=spec)
+    variant, _ = Variant.objects.get_or_create(
+        endpoint=endpoint,
+        version=version,
+        digest=digest,
+        defaults={
+            "name": variant_name(endpoint=endpoint.name, version=version.number, digest=digest),
+            "serving": spec.to_json(),
+            "created_at": now,
+        },
+    )
+    Workload.objects.get_or_create(variant=variant)
+    return variant
+
+
+def check_launchable(version: Version) -> None:
+    """Raises Refused, with the reason and the remedy, when a version may not be launched."""
+    if version.gone_at is not None:
+        raise Refused(
+            f"{version} was deleted in MLflow.", code="version-gone", fix="Choose a version that exists."
+        )
+    if version.manifest_state == "pending":
+        raise Refused(
+            f"The files of {version} were not read yet.",
+            code="manifest-pending",
+            fix="Wait until its manifest was taken, usually some seconds after registration.",
+        )
+    if not version.may_launch:
+        raise Refused(
+            f"{version} may not be launched: {version.manifest_problem or version.manifest_state}.",
+            code="manifest-" + version.manifest_state,
+            fix="Restore the files as they were registered, or register a new version.",
+        )
+
+
+def create_endpoint(
+    *,
+    name: str,
+    model: Model,
+    version: Version,
+    serving: ServingSpec,
+    gate_policy: GatePolicyVersion,
+    golden_set: GoldenSet | None,
+    cluster: Cluster,
+    actor: Actor,
+    now: datetime,
+    alias: str = "",
+    environment: str = "production",
+) -> Endpoint:
+    """Makes an endpoint and asks for its first variant to run; it is routed as soon as it is ready.
+
+    Raises Forbidden, Conflict (the name is taken), InvalidInput (name, golden set missing for a paired gate),
+    Refused (the version may not be launched).
+    """
+    actor.require(Action.EDIT_ENDPOINT)
+    try:
+        name_validator(name)
+    except ValidationError as error:
+        raise InvalidInput(f"{name!r} is no endpoint name. {error.messages[0]}", field="name") from error
+    if version.model_id != model.pk:
+        raise InvalidInput(f"{version} is not a version of {model.name}.", field="version")
+    if golden_set is None and any(gate.kind == "paired" for gate in gate_policy.policy.gates):
+        raise InvalidInput(
+            f"{gate_policy} has a gate on a golden set, and the endpoint has none.",
+            field="golden_set",
+            fix="Upload a golden set, or choose a policy without one.",
+        )
+    check_launchable(version)
+    try:
+        with transaction.atomic():
+            endpoint = Endpoint.objects.create(
+                name=name,
+                environment=environment,
+                cluster=cluster,
+                model=model,
+                gate_policy=gate_policy,
+                golden_set=golden_set,
+                alias=alias or f"{name}-production",
+                created_at=now,
+            )
+            variant = ensure_variant(endpoint=endpoint, version=version, spec=serving, now=now)
+            endpoint.stable = variant
+            endpoint.desired_fallback = variant.name
+            endpoint.save(update_fields=["stable", "desired_fallback"])
+            add_effects(endpoint=endpoint, rollout=None, effects=(EnsureWorkload(variant.name),), now=now)
+            tell(
+                endpoint=endpoint,
+                rollout=None,
+                kind="endpoint-created",
+                title=f"Endpoint {name} created with {variant.name}",
+                actor=actor.name,
+                now=now,
+            )
+            record(
+                at=now,
+                actor=actor.name,
+                actor_kind=actor.kind,
+                action="endpoint.created",
+                object_kind="endpoint",
+                object_id=name,
+                after={"variant": variant.name, "gate_policy": str(gate_policy)},
+                request_id=actor.request_id,
+            )
+    except IntegrityError as error:
+        raise Conflict(
+            f"An endpoint {name!r} exists.", code="endpoint-exists", fix="Choose another name."
+        ) from error
+    return endpoint

@@ -1,0 +1,106 @@
+"""Feedback: a user's rating of one response, attributed to the variant that answered it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.db import IntegrityError, transaction
+
+from controlplane.kernel.errors import Conflict, InvalidInput, NotFound, Unavailable
+from rollouts.models import Endpoint, Feedback, FeedbackState, Rollout
+from rollouts.ports import RequestLog
+
+MAX_ID = 80
+MAX_COMMENT = 2_000
+VERIFY_WITHIN = timedelta(minutes=5)
+BATCH = 500
+
+
+def record_feedback(
+    *, endpoint_name: str, request_id: str, variant: str, up: bool, now: datetime, comment: str = ""
+) -> Feedback:
+    """Keeps a rating; the loop verifies it against the router's log before it counts.
+
+    `request_id` and `variant` are the headers x-request-id and x-headgate-variant that came with the answer.
+    Raises NotFound (endpoint), InvalidInput (naming the field), Conflict (this request was rated already).
+    """
+    endpoint = Endpoint.objects.filter(name=endpoint_name).first()
+    if endpoint is None:
+        raise NotFound(f"There is no endpoint {endpoint_name!r}.", code="endpoint-not-found")
+    if not 8 <= len(request_id) <= MAX_ID:
+        raise InvalidInput(
+            "This is no request id.", field="request_id", fix="Send the x-request-id header of the answer."
+        )
+    if not endpoint.variants.filter(name=variant).exists():
+        raise InvalidInput(
+            f"{endpoint_name} has no variant {variant!r}.",
+            field="variant",
+            fix="Send the x-headgate-variant header of the answer.",
+        )
+    if len(comment) > MAX_COMMENT:
+        raise InvalidInput(f"A comment has at most {MAX_COMMENT:,} characters.", field="comment")
+    try:
+        with transaction.atomic():
+            return Feedback.objects.create(
+                request_id=request_id,
+                endpoint=endpoint,
+                variant=variant,
+                up=up,
+                comment=comment,
+                received_at=now,
+            )
+    except IntegrityError as error:
+        raise Conflict(
+            "This response was rated already.", code="already-rated", fix="One rating a response counts."
+        ) from error
+
+
+def verify_feedback(*, endpoint: Endpoint, log: RequestLog, now: datetime) -> int:
+    """Compares waiting ratings with the router's log; returns how many were settled.
+
+    A rating whose request the router never logged, or that another variant answered, is unverifiable and excluded;
+    one of a forced variant is excluded too. While the log cannot be read, ratings wait.
+    """
+    waiting = list(Feedback.objects.filter(endpoint=endpoint, state=FeedbackState.PENDING)[:BATCH])
+    if not waiting:
+        return 0
+    try:
+        found = log.find([row.request_id for row in waiting])
+    except Unavailable:
+        return 0
+    settled = []
+    for row in waiting:
+        request = found.get(row.request_id)
+        if request is None:
+            if now - row.received_at > VERIFY_WITHIN:
+                row.state = FeedbackState.UNVERIFIABLE
+                settled.append(row)
+            continue
+        row.answered_at = datetime.fromtimestamp(request.at, tz=now.tzinfo)
+        row.assigned = request.assigned
+        if request.endpoint != endpoint.name or request.answered != row.variant:
+            row.state = FeedbackState.UNVERIFIABLE
+        elif not request.assigned:
+            row.state = FeedbackState.FORCED
+        else:
+            row.state = FeedbackState.VERIFIED
+        settled.append(row)
+    Feedback.objects.bulk_update(settled, ["state", "assigned", "answered_at"])
+    return len(settled)
+
+
+def ratings_between(
+    *, rollout: Rollout, start: datetime, end: datetime
+) -> dict[str, tuple[int, int]]:
+    """Variant -> (ratings, thumbs down) of verified ratings whose answers fell in [start, end)."""
+    rows = Feedback.objects.filter(
+        endpoint=rollout.endpoint_id,
+        state=FeedbackState.VERIFIED,
+        answered_at__gte=start,
+        answered_at__lt=end,
+    ).values_list("assigned", "up")
+    counts: dict[str, tuple[int, int]] = {}
+    for assigned, up in rows:
+        ratings, down = counts.get(assigned, (0, 0))
+        counts[assigned] = (ratings + 1, down + (not up))
+    return counts

@@ -1,0 +1,43 @@
+"""Minutes of an endpoint, for the charts of the last 24 hours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from rollouts.domain.counters import Difference
+from rollouts.models import Endpoint, MinuteSample, Variant
+from rollouts.ports import SignalReading
+
+
+def add_sample(*, endpoint: Endpoint, made: Difference, reading: SignalReading, now: datetime) -> None:
+    """Adds an interval to the minute that it ended in. Runs under the endpoint's lease, so nobody else adds."""
+    before = (endpoint.last_reading or {}).get("engines", {})
+    variants = Variant.objects.filter(endpoint=endpoint, name__in=list(made.arms))
+    for variant in variants:
+        counts = made.arms[variant.name]
+        sample, _ = MinuteSample.objects.get_or_create(
+            endpoint=endpoint, variant=variant, minute=now.replace(second=0, microsecond=0)
+        )
+        sample.requests += counts.requests
+        sample.errors += counts.errors
+        sample.seconds += made.seconds
+        sample.latency = {
+            signal: _added(sample.latency.get(signal), latency.to_json()) for signal, latency in counts.latency.items()
+        }
+        sample.ready = counts.ready
+        engine = reading.engines.get(variant.name)
+        if engine is not None:
+            sample.kv_cache_share = engine.kv_cache_share
+            sample.tokens += max(0, engine.generated_tokens - int(before.get(variant.name, engine.generated_tokens)))
+        sample.save()
+
+
+def _added(kept: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
+    if kept is None:
+        return dict(more)
+    over = {edge: count for edge, count in kept["over"]}
+    for edge, count in more["over"]:
+        over[edge] = over.get(edge, 0) + count
+    return {"total": kept["total"] + more["total"], "over": [[edge, over[edge]] for edge in sorted(over)]}

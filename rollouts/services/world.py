@@ -1,0 +1,30 @@
+"""The outside world as services take it: the ports, bundled by wiring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from controlplane.kernel.clock import Clock
+from registry.ports import ModelStore
+from rollouts.ports import Cluster, Prober, RequestLog, SignalSource, TrafficRouter
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """clusters by name; edges the router's histogram edges in seconds by signal; interval_seconds the length of one interval; feedback_seconds how long ratings may come in."""
+
+    clusters: Mapping[str, Cluster]
+    router: TrafficRouter
+    signals: SignalSource
+    request_log: RequestLog
+    prober: Prober
+    store: ModelStore
+    models_dir: Path
+    clock: Clock
+    edges: Mapping[str, tuple[float, ...]]
+    interval_seconds: float = 5.0
+    feedback_seconds: float = 60.0
+    probe_pairs: int = 5
+    probe_timeout: float = 20.0

@@ -1,0 +1,154 @@
+"""How a decision is written: state, effects, history, audit and live hint, always together in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import F
+
+from controlplane.access.actors import HEADGATE, Actor
+from controlplane.audit.services import record
+from controlplane.kernel.errors import StaleWriter
+from controlplane.web.live import publish
+from rollouts.domain.decide import Decision
+from rollouts.domain.effects import Effect as DomainEffect
+from rollouts.domain.effects import SetTraffic
+from rollouts.domain.states import FINAL, PauseReason, Phase
+from rollouts.models import Arm, Effect, EffectState, Endpoint, HistoryEvent, Rollout
+
+
+def apply_decision(*, rollout: Rollout, decision: Decision, actor: Actor = HEADGATE, now: datetime) -> None:
+    """Writes a decision into `rollout` (locked, or guarded by its revision) and all that goes with it.
+
+    Must run inside a transaction. Raises StaleWriter when the rollout moved on since it was read; nothing is written.
+    """
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("apply_decision belongs into a transaction")
+    before = {"phase": rollout.phase, "step": rollout.step_index, "pause_reason": rollout.pause_reason}
+    moved = decision.event is not None or decision.end_watch
+    fields = _changes(rollout, decision, now)
+    if decision.effects or moved:
+        fields["revision"] = F("revision") + 1
+    if fields:
+        changed = Rollout.objects.filter(pk=rollout.pk, revision=rollout.revision).update(**fields)
+        if changed != 1:
+            raise StaleWriter(f"Rollout {rollout} was changed meanwhile.", fix="It is decided anew at once.")
+        rollout.refresh_from_db()
+    add_effects(endpoint=rollout.endpoint, rollout=rollout, effects=decision.effects, now=now)
+    if moved:
+        _settle_endpoint(rollout, decision, now)
+        record(
+            at=now,
+            actor=actor.name,
+            actor_kind=actor.kind,
+            action=f"rollout.{decision.event.value if decision.event else 'watch-ended'}",
+            object_kind="rollout",
+            object_id=rollout.pk,
+            before=before,
+            after={"phase": rollout.phase, "step": rollout.step_index, "pause_reason": rollout.pause_reason},
+            why=decision.reason,
+            request_id=actor.request_id,
+        )
+    if decision.title:
+        tell(
+            endpoint=rollout.endpoint,
+            rollout=rollout,
+            kind=decision.event.value if decision.event else "note",
+            title=decision.title,
+            detail=decision.detail,
+            actor=actor.name,
+            now=now,
+        )
+    if fields:
+        publish(f"rollout:{rollout.pk}", f"endpoint:{rollout.endpoint_id}", "overview", now=now)
+
+
+def _changes(rollout: Rollout, decision: Decision, now: datetime) -> dict[str, object]:
+    """Only the columns that differ: a tick that changes nothing writes nothing."""
+    fields: dict[str, object] = {}
+    texts = {"next_step": decision.next_step, "cause": decision.cause, "cause_sentence": decision.cause_sentence}
+    if decision.reason and (decision.reason != rollout.reason or decision.next_step != rollout.next_step):
+        fields["reason"] = decision.reason
+        fields["next_step"] = decision.next_step
+    for name in ("cause", "cause_sentence"):
+        if texts[name] and texts[name] != getattr(rollout, name):
+            fields[name] = texts[name]
+    if decision.pause_reason.value != rollout.pause_reason:
+        fields["pause_reason"] = decision.pause_reason.value
+    if decision.step_index != rollout.step_index:
+        fields |= {"step_index": decision.step_index, "step_since": None, "step_requests": 0}
+    if decision.end_watch:
+        fields["watching"] = False
+    if decision.phase.value == rollout.phase:
+        return fields
+    phase = decision.phase
+    fields |= {"phase": phase.value, "phase_since": now}
+    if phase in (Phase.ROLLING_BACK, Phase.PROMOTING):
+        fields["decided_at"] = now
+    if phase is Phase.ROLLING_BACK:
+        fields["watching"] = False
+        fields["finished_at"] = None
+    if phase is Phase.SUCCEEDED:
+        watch = timedelta(seconds=rollout.parsed_plan.watch_seconds)
+        fields |= {"promoted_at": now, "watch_until": now + watch, "watching": True}
+    if phase in FINAL:
+        fields["finished_at"] = now
+    if phase in (Phase.PROGRESSING, Phase.PAUSED) and rollout.traffic_at is None:
+        fields["traffic_at"] = now
+    return fields
+
+
+def _settle_endpoint(rollout: Rollout, decision: Decision, now: datetime) -> None:
+    """Which variant is stable follows the phase: the candidate once promoted, the baseline once returned."""
+    endpoint = rollout.endpoint
+    if decision.phase is Phase.SUCCEEDED and not decision.end_watch:
+        endpoint.stable, endpoint.previous = rollout.candidate, rollout.baseline
+    elif decision.phase is Phase.ROLLED_BACK:
+        endpoint.stable, endpoint.previous = rollout.baseline, None
+    else:
+        return
+    endpoint.save(update_fields=["stable", "previous"])
+
+
+def add_effects(
+    *, endpoint: Endpoint, rollout: Rollout | None, effects: Iterable[DomainEffect], now: datetime
+) -> None:
+    """Writes effect rows. A new split supersedes the ones that still wait, and becomes the desired one."""
+    for effect in effects:
+        if isinstance(effect, SetTraffic):
+            Effect.objects.filter(
+                endpoint=endpoint, kind=SetTraffic.kind, state=EffectState.PENDING
+            ).update(state=EffectState.SUPERSEDED, done_at=now)
+            endpoint.desired_shares = dict(effect.shares)
+            endpoint.desired_fallback = effect.fallback
+            endpoint.save(update_fields=["desired_shares", "desired_fallback"])
+            if rollout is not None:
+                for arm in Arm.objects.filter(rollout=rollout).select_related("variant"):
+                    arm.desired_bp = effect.shares.get(arm.variant.name, 0)
+                    arm.save(update_fields=["desired_bp"])
+        Effect.objects.create(
+            endpoint=endpoint, rollout=rollout, kind=effect.kind, payload=effect.to_json(), created_at=now
+        )
+
+
+def tell(
+    *,
+    endpoint: Endpoint,
+    rollout: Rollout | None,
+    kind: str,
+    title: str,
+    now: datetime,
+    detail: str = "",
+    actor: str = HEADGATE.name,
+) -> HistoryEvent:
+    """Adds a line to the history that people read."""
+    return HistoryEvent.objects.create(
+        endpoint=endpoint, rollout=rollout, at=now, kind=kind, title=title, detail=detail, actor=actor
+    )
+
+
+def pause_reason_of(rollout: Rollout) -> PauseReason:
+    """The stored pause reason as the domain's enum."""
+    return PauseReason(rollout.pause_reason)

@@ -1,0 +1,58 @@
+"""Tasks: thin, each calls one service. A tick that is lost costs nothing, the next one sees the same database."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+from celery import shared_task
+from django.db import close_old_connections, connections
+from django.utils import timezone
+
+from controlplane.web.health import beat
+from rollouts.models import Rollout
+from rollouts.services.probes import PROBED, probe_rollout
+from rollouts.services.reconcile import due_endpoints, reconcile_endpoint, sweep, worker_name
+from rollouts.wiring import world
+
+log = logging.getLogger(__name__)
+
+CONCURRENT_ENDPOINTS = 4
+
+
+@shared_task(name="rollouts.reconcile")
+def reconcile() -> None:
+    """One tick: every endpoint that nobody holds, several at a time."""
+    due = due_endpoints(now=timezone.now())
+    with ThreadPoolExecutor(max_workers=CONCURRENT_ENDPOINTS) as pool:
+        list(pool.map(_reconcile_one, due))
+    beat(name="worker", now=timezone.now())
+
+
+@shared_task(name="rollouts.reconcile_endpoint")
+def reconcile_endpoint_now(endpoint_id: int) -> None:
+    """A wake-up after a click; the next tick would do the same."""
+    _reconcile_one(endpoint_id)
+
+
+@shared_task(name="rollouts.probe")
+def probe() -> None:
+    """Asks the next golden prompts for every rollout that has traffic."""
+    for rollout_id in Rollout.objects.filter(phase__in=PROBED).values_list("pk", flat=True):
+        probe_rollout(rollout_id=rollout_id, world=world())
+
+
+@shared_task(name="rollouts.sweep")
+def sweep_old() -> None:
+    """Prunes what has a retention."""
+    sweep(now=timezone.now())
+
+
+def _reconcile_one(endpoint_id: int) -> None:
+    close_old_connections()
+    try:
+        reconcile_endpoint(endpoint_id=endpoint_id, world=world(), owner=worker_name())
+    except Exception:  # the boundary of one endpoint: a defect in one must not stop the others' ticks
+        log.exception("endpoint.reconcile_failed endpoint=%s", endpoint_id)
+    finally:
+        connections.close_all()
