@@ -13,7 +13,8 @@ from rollouts.domain.gates.paired import PairedProcess
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.reading import PASS_SHARE_BP
 from rollouts.domain.gates.sentences import change_words, finding_of, interval_words, sentence_of
-from rollouts.domain.gates.track import GateTrack, Totals, measure_of
+from rollouts.domain.gates.totals import Totals
+from rollouts.domain.gates.track import GateTrack, measure_of
 from rollouts.domain.gates.verdict import Axis, GateVerdict, Verdict
 
 Unit = Literal["ratio", "difference", "share"]
@@ -25,6 +26,7 @@ UNIT: dict[str, Unit] = {
 }
 ENOUGH_TO_FORECAST = 30
 FORECAST_SHRINK = 50.0  # requests that the forecast's candidate rate is drawn towards the baseline's by
+FLOW_SECONDS = 300.0
 WHOLE = 10_000
 
 
@@ -131,11 +133,10 @@ def _shown(spec: GateSpec, track: GateTrack, *, late: bool) -> Shown:
     totals = track.comparable if track.comparable.candidate is not None else track.totals
     change = _change(spec, totals)
     if late:
-        stretch = _stretch(track)
-        newer = _change(spec, stretch)
-        worse = newer is not None and (change is None or _worse(spec, newer, change))
-        if worse and stretch.n_candidate < track.totals.n_candidate:
-            return Shown(stretch.baseline, stretch.candidate, newer, stretch.seconds)
+        worst = _worst_ending(spec, track)
+        newer = None if worst is None else _change(spec, worst)
+        if worst is not None and newer is not None and (change is None or _worse(spec, newer, change)):
+            return Shown(worst.baseline, worst.candidate, newer, worst.seconds)
     return Shown(totals.baseline, totals.candidate, change, None)
 
 
@@ -143,10 +144,32 @@ def _worse(spec: GateSpec, one: float, other: float) -> bool:
     return one < other if spec.kind == "paired" else one > other
 
 
-def _stretch(track: GateTrack) -> Totals:
-    """The last one or two restarts' worth of the rollout."""
-    recent, before = track.recent, track.before
-    return Totals(*(getattr(recent, name) + getattr(before, name) for name in Totals.__dataclass_fields__))
+def _worst_ending(spec: GateSpec, track: GateTrack) -> Totals | None:
+    """The ending of the trail that stands out most, in standard errors: where the regression began.
+
+    None when that is the whole rollout.
+    """
+    best, best_score = None, 0.0
+    for ending in track.trail.endings():
+        score = _standing_out(spec, ending)
+        if score > best_score:
+            best, best_score = ending, score
+    return best if best is not None and best.n_candidate < track.totals.n_candidate else None
+
+
+def _standing_out(spec: GateSpec, totals: Totals) -> float:
+    candidate, baseline, weight = totals.candidate, totals.baseline, totals.weight_candidate
+    if candidate is None or weight == 0:
+        return 0.0
+    if spec.kind == "paired":
+        drop = (baseline or 0.0) - candidate
+        return drop * math.sqrt(weight / (totals.squares / weight)) if totals.squares else 0.0
+    against = spec.delta if baseline is None else baseline
+    # pooled as if alike; for an absolute limit both arms weigh their own requests
+    other = totals.weight_baseline if spec.absolute else weight
+    pooled = (totals.sum_candidate + totals.sum_baseline) / (weight + other) if other else candidate
+    pooled = min(max(pooled, 1e-9), 1 - 1e-9)
+    return (candidate - against) * math.sqrt(weight / (pooled * (1 - pooled)))
 
 
 def _limit(spec: GateSpec, track: GateTrack) -> float:
@@ -168,12 +191,12 @@ def _interval(
     mixed = measure == "difference" and spec.ratio != 1
     if verdict is Verdict.FAIL:
         line = _fail_line(spec, measure, limit)
+        if shown.recent_seconds is not None:  # the bounds are of the whole rollout, what is shown is not
+            return (None, line) if measure == "score" else (line, None)
         if measure == "score":
             high = _least(high, line)
-            low = None if low is not None and shown.change is not None and shown.change < low else low
         elif line is not None:
             low = line if low is None else max(low, line)
-            high = None if high is not None and shown.change is not None and shown.change > high else high
     elif verdict is Verdict.PASS and not mixed:
         if measure == "score":
             low = limit if low is None else max(low, limit)
@@ -250,7 +273,7 @@ def _forecast(
     )
     if needed is None:
         return None, None
-    stretch = _stretch(track)
+    stretch = track.trail.last(FLOW_SECONDS)
     flowing = counts_now and not track.pass_note and stretch.seconds > 0 and stretch.n_candidate > 0
     minutes = needed / stretch.n_candidate * stretch.seconds / 60 if flowing else None
     return math.ceil(needed), minutes

@@ -126,7 +126,7 @@ class GateSpec:
             raise InvalidInput(
                 "ratio is 1 and delta 0: that leaves no room, so an unchanged version could never pass.",
                 field="ratio",
-                fix="Allow some, for example ratio 1.25 or delta 0.01; mode strict still fails on any worsening.",
+                fix="Allow some, such as ratio 1.25 or delta 0.01; mode strict still fails on any worsening.",
             )
 
     @property
@@ -250,8 +250,8 @@ class FastKill:
         return (
             f"Rolls back at once when {percent(self.error_share)} or more of at least {self.min_requests} "
             f"candidate requests fail within {seconds_text(self.window_seconds)} and at most "
-            f"{percent(self.baseline_error_share)} of the baseline's do, after {self.crash_restarts} engine restarts, "
-            f"or after {self.oom_kills} kill{'s' if self.oom_kills > 1 else ''} for memory."
+            f"{percent(self.baseline_error_share)} of the baseline's do, "
+            f"after {self.crash_restarts} engine restarts, or after {self.oom_kills} kill{'s' if self.oom_kills > 1 else ''} for memory."
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -106,7 +106,8 @@ def sentence_of(
             f"{label} is within its limit: {numbers}, from {_counted(verdict, spec)}; "
             f"the odds against a breach are {odds(verdict.evidence_pass)} to 1, {odds(1 / policy.beta)} pass."
         )
-    return f"{label} is not decided yet: {numbers}, from {_counted(verdict, spec)}{_outlook(verdict, spec, note)}."
+    outlook = _outlook(verdict, spec, note)
+    return f"{label} is not decided yet: {numbers}, from {_counted(verdict, spec)}{outlook}."
 
 
 def _outlook(verdict: GateVerdict, spec: GateSpec, note: str) -> str:

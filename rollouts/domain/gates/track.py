@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from rollouts.domain.gates import checks
@@ -13,71 +13,11 @@ from rollouts.domain.gates.latency import LatencyBlocks
 from rollouts.domain.gates.paired import PairedProcess
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.proportion import ProportionProcess
-from rollouts.domain.gates.reading import PASS_SHARE_BP, Counts, Nothing, Pairs, Reading, read
+from rollouts.domain.gates.reading import PASS_SHARE_BP, Counts, Nothing, Pairs, read
+from rollouts.domain.gates.totals import Totals, Trail
 from rollouts.domain.intervals import Interval
 
 Process = ProportionProcess | PairedProcess
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Sums for the shown estimates, standardised: an interval weighs n_c n_b / (n_c + n_b) in both arms, so
-    that a ramp under drift does not fake a difference. An absolute limit and pairs weigh every request or
-    pair alike.
-    """
-
-    weight_candidate: float = 0.0
-    sum_candidate: float = 0.0
-    weight_baseline: float = 0.0
-    sum_baseline: float = 0.0
-    squares: float = 0.0  # of paired differences
-    n_candidate: int = 0
-    n_baseline: int = 0
-    seconds: float = 0.0
-
-    @property
-    def candidate(self) -> float | None:
-        return self.sum_candidate / self.weight_candidate if self.weight_candidate else None
-
-    @property
-    def baseline(self) -> float | None:
-        return self.sum_baseline / self.weight_baseline if self.weight_baseline else None
-
-    def passed(self, seconds: float) -> Self:
-        return replace(self, seconds=self.seconds + seconds)
-
-    def add_counts(self, counts: Counts, *, absolute: bool) -> Self:
-        n_c, n_b = counts.n_candidate, counts.n_baseline
-        together = n_c * n_b / (n_c + n_b) if n_c and n_b else 0.0
-        w_c, w_b = (float(n_c), float(n_b)) if absolute else (together, together)
-        return replace(
-            self,
-            weight_candidate=self.weight_candidate + w_c,
-            sum_candidate=self.sum_candidate + (w_c * counts.events_candidate / n_c if n_c else 0.0),
-            weight_baseline=self.weight_baseline + w_b,
-            sum_baseline=self.sum_baseline + (w_b * counts.events_baseline / n_b if n_b else 0.0),
-            n_candidate=self.n_candidate + n_c,
-            n_baseline=self.n_baseline + n_b,
-        )
-
-    def add_pair(self, score_baseline: float, score_candidate: float) -> Self:
-        return replace(
-            self,
-            weight_candidate=self.weight_candidate + 1,
-            sum_candidate=self.sum_candidate + score_candidate,
-            weight_baseline=self.weight_baseline + 1,
-            sum_baseline=self.sum_baseline + score_baseline,
-            squares=self.squares + (score_candidate - score_baseline) ** 2,
-            n_candidate=self.n_candidate + 1,
-            n_baseline=self.n_baseline + 1,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(**checks.mapping(data, field="totals", allowed=list(cls.__dataclass_fields__)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +27,7 @@ class GateTrack:
     failing, passing    evidence for FAIL (starts spread over the rollout) and for PASS (one start)
     bounds              the always-valid interval that is shown
     totals, comparable  sums over all intervals, and over those whose loads were comparable both ways
-    recent, before      the same since the last restart, and in the stretch before it
+    trail               the last hour, finely at its end: where a late regression began
     blocks              latency only: minute blocks and their over-dispersion
     ratings_*           feedback only: how many answers were rated at all
     silent_seconds      since the gate last had data; `silence` says why, `broken` that its source is broken
@@ -99,10 +39,9 @@ class GateTrack:
     failing: Process
     passing: Process
     bounds: ChangeBounds
-    totals: Totals = Totals()
-    comparable: Totals = Totals()
-    recent: Totals = Totals()
-    before: Totals = Totals()
+    totals: Totals = field(default_factory=Totals)
+    comparable: Totals = field(default_factory=Totals)
+    trail: Trail = field(default_factory=Trail)
     blocks: LatencyBlocks | None = None
     ratings_candidate: int = 0
     ratings_baseline: int = 0
@@ -132,8 +71,8 @@ class GateTrack:
         )
 
     def start_again(self) -> Self:
-        """A new start of the search for a late regression; what is recent begins anew."""
-        return replace(self, failing=self.failing.start_again(), before=self.recent, recent=Totals())
+        """A new start of the search for a late regression."""
+        return replace(self, failing=self.failing.start_again())
 
     def update(
         self, spec: GateSpec, policy: GatePolicy, interval: Interval, candidate: str, *, warming_up: bool
@@ -146,19 +85,14 @@ class GateTrack:
                 silent_seconds=self.silent_seconds + interval.seconds,
                 silence=reading.reason,
                 broken=reading.broken,
-                recent=self.recent.passed(interval.seconds),
+                trail=self.trail.add(Totals(seconds=interval.seconds)),
             )
         heard = replace(self, silent_seconds=0.0, silence="", broken=False)
-        heard = heard._learn(spec, interval, reading)
-        recent = heard.recent.passed(interval.seconds)
-        return replace(heard, recent=recent, has_passed=heard._still_passed(policy.beta))
-
-    def _learn(self, spec: GateSpec, interval: Interval, reading: Reading) -> Self:
-        if isinstance(reading, Counts):
-            return self._learn_counts(spec, interval, reading)
         if isinstance(reading, Pairs):
-            return self._learn_pairs(reading)
-        return self
+            heard = heard._learn_pairs(interval, reading)
+        else:
+            heard = heard._learn_counts(spec, interval, reading)
+        return replace(heard, has_passed=heard._still_passed(policy.beta))
 
     def _learn_counts(self, spec: GateSpec, interval: Interval, counts: Counts) -> Self:
         ways = counts.directions
@@ -169,6 +103,7 @@ class GateTrack:
                 f"PASS counts from a share of {PASS_SHARE_BP // 100}%, now {interval.share_bp / 100:g}%"
             )
         temper = self.blocks.temper if self.blocks else 1.0
+        now = Totals(seconds=interval.seconds).add_counts(counts, absolute=spec.absolute)
         learned = replace(
             self,
             failing=_learn_process(self.failing, counts, temper, used=ways.may_fail),
@@ -182,15 +117,15 @@ class GateTrack:
                 lower=ways.may_fail,
                 upper=ways.may_pass,
             ),
-            totals=self.totals.add_counts(counts, absolute=spec.absolute),
-            recent=self.recent.add_counts(counts, absolute=spec.absolute),
+            totals=self.totals.plus(now),
+            trail=self.trail.add(now),
             ratings_candidate=self.ratings_candidate + counts.ratings_candidate,
             ratings_baseline=self.ratings_baseline + counts.ratings_baseline,
             fail_note="" if ways.may_fail else ways.reason,
             pass_note=pass_note,
         )
         if ways.may_fail and ways.may_pass:
-            learned = replace(learned, comparable=self.comparable.add_counts(counts, absolute=spec.absolute))
+            learned = replace(learned, comparable=self.comparable.plus(now))
         if self.blocks is None:
             return learned
         blocks = self.blocks.update(
@@ -202,22 +137,17 @@ class GateTrack:
         )
         return replace(learned, blocks=blocks)
 
-    def _learn_pairs(self, reading: Pairs) -> Self:
-        failing, passing, bounds, totals, recent = (
-            self.failing,
-            self.passing,
-            self.bounds,
-            self.totals,
-            self.recent,
-        )
+    def _learn_pairs(self, interval: Interval, reading: Pairs) -> Self:
+        failing, passing, bounds = self.failing, self.passing, self.bounds
         assert isinstance(failing, PairedProcess)
         assert isinstance(passing, PairedProcess)
+        now = Totals(seconds=interval.seconds)
         for pair in reading.pairs:
             failing = failing.update(pair.score_baseline, pair.score_candidate)
             passing = passing.update(pair.score_baseline, pair.score_candidate)
             bounds = bounds.update_score(pair.score_candidate - pair.score_baseline)
-            totals = totals.add_pair(pair.score_baseline, pair.score_candidate)
-            recent = recent.add_pair(pair.score_baseline, pair.score_candidate)
+            now = now.add_pair(pair.score_baseline, pair.score_candidate)
+        totals = self.totals.plus(now)
         return replace(
             self,
             failing=failing,
@@ -225,7 +155,7 @@ class GateTrack:
             bounds=bounds,
             totals=totals,
             comparable=totals,
-            recent=recent,
+            trail=self.trail.add(now),
         )
 
     def _still_passed(self, beta: float) -> bool:
@@ -241,8 +171,7 @@ class GateTrack:
             "bounds": self.bounds.to_json(),
             "totals": self.totals.to_json(),
             "comparable": self.comparable.to_json(),
-            "recent": self.recent.to_json(),
-            "before": self.before.to_json(),
+            "trail": self.trail.to_json(),
             "blocks": None if self.blocks is None else self.blocks.to_json(),
             **{name: getattr(self, name) for name in PLAIN_FIELDS},
         }
@@ -259,8 +188,7 @@ class GateTrack:
             bounds=ChangeBounds.from_json(data["bounds"]),
             totals=Totals.from_json(data["totals"]),
             comparable=Totals.from_json(data["comparable"]),
-            recent=Totals.from_json(data["recent"]),
-            before=Totals.from_json(data["before"]),
+            trail=Trail.from_json(data["trail"]),
             blocks=None if data["blocks"] is None else LatencyBlocks.from_json(data["blocks"]),
             **{name: data[name] for name in PLAIN_FIELDS},
         )
