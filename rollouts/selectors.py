@@ -1,112 +1,170 @@
-"""Reads of rollouts. Each says what it fetches along, so that lists cost the same at any length."""
+"""Typed reads, each with a constant number of queries."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
+from datetime import datetime
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import Prefetch, QuerySet
 
 from controlplane.kernel.errors import InvalidInput, NotFound
-from rollouts.domain.states import ACTIVE
-from rollouts.models import Endpoint, Evidence, GatePolicyVersion, GlobalStop, HistoryEvent, Rollout, Variant
+from rollouts.domain.states import ACTIVE, Phase
+from rollouts.models import (
+    Arm,
+    Effect,
+    Endpoint,
+    Evidence,
+    GatePolicyVersion,
+    GlobalStop,
+    HistoryEvent,
+    MinuteSample,
+    Rollout,
+    Variant,
+    Workload,
+)
 
 ACTIVE_PHASES = tuple(sorted(phase.value for phase in ACTIVE))
 
 
-def all_endpoints() -> QuerySet[Endpoint]:
-    """Endpoints by name, with model, policy, golden set and variants; `active_rollout` is a number or None."""
-    active = Rollout.objects.filter(endpoint=OuterRef("pk"), phase__in=ACTIVE_PHASES).values("id")[:1]
-    return Endpoint.objects.select_related(
-        "cluster",
-        "model",
-        "gate_policy",
-        "golden_set",
-        "stable__version",
-        "stable__workload",
-        "previous__version",
-        "previous__workload",
-    ).annotate(active_rollout=Subquery(active))
-
-
-def endpoint_named(name: str) -> Endpoint:
-    """One of `all_endpoints`. Raises NotFound."""
-    endpoint = all_endpoints().filter(name=name).first()
-    if endpoint is None:
-        raise NotFound(
-            f"There is no endpoint {name!r}.",
-            code="endpoint-not-found",
-            fix="GET /api/v1/endpoints lists them.",
+def rollouts() -> QuerySet[Rollout]:
+    """Rollouts with all that a row or a page shows, newest first: 2 queries whatever their number."""
+    return (
+        Rollout.objects.select_related(
+            "endpoint__cluster",
+            "endpoint__model",
+            "baseline__version__model",
+            "candidate__version__model",
+            "baseline__workload",
+            "candidate__workload",
+            "gate_policy",
+            "created_by",
         )
-    return endpoint
+        .prefetch_related(Prefetch("arms", queryset=Arm.objects.select_related("variant__version")))
+        .order_by("-id")
+    )
+
+
+def find_rollout(rollout_id: int) -> Rollout:
+    """One rollout with all that its page shows. Raises NotFound."""
+    found = rollouts().filter(pk=rollout_id).first()
+    if found is None:
+        raise NotFound(f"There is no rollout #{rollout_id}.", code="rollout-not-found")
+    return found
+
+
+def endpoints() -> QuerySet[Endpoint]:
+    """Endpoints with their variants, workloads and the rollouts that are active or watched: 4 queries."""
+    current = Rollout.objects.filter(phase__in=ACTIVE_PHASES) | Rollout.objects.filter(
+        phase=Phase.SUCCEEDED.value, watching=True
+    )
+    return Endpoint.objects.select_related(
+        "cluster", "model", "gate_policy", "golden_set", "stable__version", "stable__workload", "previous"
+    ).prefetch_related(
+        Prefetch(
+            "rollouts",
+            queryset=current.select_related("baseline__version", "candidate__version").order_by("-id"),
+            to_attr="current_rollouts",
+        ),
+        Prefetch(
+            "variants",
+            queryset=Variant.objects.filter(workload__wanted=True).select_related("version", "workload"),
+            to_attr="running_variants",
+        ),
+    )
+
+
+def find_endpoint(name: str) -> Endpoint:
+    """One endpoint with all that its page shows. Raises NotFound."""
+    found = endpoints().filter(name=name).first()
+    if found is None:
+        raise NotFound(f"There is no endpoint {name!r}.", code="endpoint-not-found")
+    return found
+
+
+def workloads_of(endpoint: Endpoint) -> Sequence[Workload]:
+    """Workloads that are wanted or still there, the stable one first."""
+    rows = Workload.objects.filter(variant__endpoint=endpoint).exclude(wanted=False, phase="absent")
+    found = rows.select_related("variant__version").order_by("-variant__created_at")
+    return sorted(found, key=lambda workload: workload.variant_id != endpoint.stable_id)
+
+
+def history_of(
+    *, rollout: Rollout | None = None, endpoint: Endpoint | None = None, limit: int = 50
+) -> Sequence[HistoryEvent]:
+    """What happened, newest first."""
+    rows = HistoryEvent.objects.select_related("rollout")
+    if rollout is not None:
+        rows = rows.filter(rollout=rollout)
+    if endpoint is not None:
+        rows = rows.filter(endpoint=endpoint)
+    return list(rows[:limit])
+
+
+def evidence_of(rollout: Rollout, *, after_index: int = -1, limit: int = 5_000) -> Sequence[Evidence]:
+    """Rows of evidence in order, those after `after_index` only."""
+    return list(Evidence.objects.filter(rollout=rollout, index__gt=after_index).order_by("index")[:limit])
+
+
+def samples_of(endpoint: Endpoint, *, since: datetime) -> Sequence[MinuteSample]:
+    """Minutes of all variants of an endpoint, in order of time."""
+    return list(
+        MinuteSample.objects.filter(endpoint=endpoint, minute__gte=since)
+        .select_related("variant__version")
+        .order_by("minute")
+    )
+
+
+def waiting_effects(endpoint: Endpoint) -> Sequence[Effect]:
+    """Effects that are not done yet, oldest first, with what held them up."""
+    return list(Effect.objects.filter(endpoint=endpoint, state="pending").order_by("id"))
+
+
+def rollouts_where(*, endpoint: str = "", phase: str = "", active: bool = False) -> QuerySet[Rollout]:
+    """`rollouts()` of one endpoint, in one phase, or those not decided yet. Raises NotFound (endpoint)."""
+    found = rollouts()
+    if endpoint:
+        found = found.filter(endpoint=find_endpoint(endpoint))
+    if phase:
+        found = found.filter(phase=phase)
+    if active:
+        found = found.filter(phase__in=ACTIVE_PHASES)
+    return found
 
 
 def variants_of(endpoint: Endpoint) -> QuerySet[Variant]:
-    """Its variants, newest first, with version and workload."""
-    return endpoint.variants.select_related("version", "workload").order_by("-id")
+    """All variants of an endpoint, newest first: 1 query."""
+    return Variant.objects.filter(endpoint=endpoint).select_related("version", "workload").order_by("-id")
 
 
-def all_rollouts(
-    *, endpoint: str = "", phases: Collection[str] = (), active: bool = False
-) -> QuerySet[Rollout]:
-    """Rollouts, newest first, with endpoint, both variants and versions, policy, arms and who started it.
-
-    `endpoint` by name, `phases` any of, `active` only those not decided. An unknown endpoint: NotFound.
-    """
-    found = Rollout.objects.select_related(
-        "endpoint", "baseline__version", "candidate__version", "gate_policy", "created_by"
-    ).prefetch_related("arms__variant")
-    if endpoint:
-        if not Endpoint.objects.filter(name=endpoint).exists():
-            raise NotFound(f"There is no endpoint {endpoint!r}.", code="endpoint-not-found")
-        found = found.filter(endpoint__name=endpoint)
-    if phases:
-        found = found.filter(phase__in=phases)
-    if active:
-        found = found.filter(phase__in=ACTIVE_PHASES)
-    return found.order_by("-id")
+def history(*, rollout: Rollout | None = None, endpoint: Endpoint | None = None) -> QuerySet[HistoryEvent]:
+    """What happened to one of them, newest first, for pages by key: 1 query."""
+    rows = HistoryEvent.objects.order_by("-id")
+    return rows.filter(rollout=rollout) if rollout is not None else rows.filter(endpoint=endpoint)
 
 
-def rollout_numbered(rollout_id: int) -> Rollout:
-    """One of `all_rollouts`. Raises NotFound."""
-    rollout = all_rollouts().filter(pk=rollout_id).first()
-    if rollout is None:
-        raise NotFound(f"There is no rollout #{rollout_id}.", code="rollout-not-found")
-    return rollout
+def gate_policies() -> QuerySet[GatePolicyVersion]:
+    """All versions of all gate policies, newest first."""
+    return GatePolicyVersion.objects.order_by("-id")
 
 
-def history_of(*, endpoint: Endpoint | None = None, rollout: Rollout | None = None) -> QuerySet[HistoryEvent]:
-    """What happened to an endpoint (its rollouts included) or to a rollout, newest first."""
-    events = HistoryEvent.objects.select_related("endpoint")
-    if endpoint is not None:
-        events = events.filter(endpoint=endpoint)
-    if rollout is not None:
-        events = events.filter(rollout=rollout)
-    return events.order_by("-id")
-
-
-def evidence_of(rollout: Rollout, *, after: int = -1) -> QuerySet[Evidence]:
-    """Its intervals of evidence with an index above `after`, oldest first."""
-    return Evidence.objects.filter(rollout=rollout, index__gt=after).order_by("index")
-
-
-def policy_referenced(reference: str) -> GatePolicyVersion:
-    """The policy `name@version`, or the newest version of `name`. Raises InvalidInput naming `gate_policy`."""
+def find_gate_policy(reference: str) -> GatePolicyVersion:
+    """`name@version`, or the newest version of `name`. Raises InvalidInput (field gate_policy)."""
     name, at, version = reference.partition("@")
     found = GatePolicyVersion.objects.filter(name=name).order_by("-version")
     if at:
         found = found.filter(version=int(version)) if version.isdecimal() else found.none()
     policy = found.first()
     if policy is None:
-        known = sorted({str(row) for row in GatePolicyVersion.objects.all()[:10]})
+        known = ", ".join(str(row) for row in gate_policies()[:10]) or "none yet"
         raise InvalidInput(
             f"There is no gate policy {reference!r}.",
             field="gate_policy",
-            fix=f"Known: {', '.join(known) or 'none yet'}.",
+            fix=f"Known: {known}.",
             code="unknown-gate-policy",
         )
     return policy
 
 
 def global_stop() -> GlobalStop:
-    """The global stop as it is, with who set it; an unsaved one that is off before it was ever used."""
+    """The global stop, with who set it; one that is off when it was never used."""
     return GlobalStop.objects.select_related("by").filter(pk=1).first() or GlobalStop(pk=1)
