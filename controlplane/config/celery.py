@@ -14,7 +14,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["registry", "rollouts"])
 
 
-@app.on_configure.connect
+@app.on_after_configure.connect  # `on_configure` comes while the configuration is still being read
 def make_broker_folders(sender: Celery, **_: object) -> None:
     """The filesystem transport does not make its folders itself."""
     for key, folder in (sender.conf.broker_transport_options or {}).items():
