@@ -41,6 +41,8 @@ class Environment:
     engine_memory_mb: int = _setting(3200, "memory that one more engine needs free before it is launched")
     tick_seconds: float = _setting(1.0, "how often due rollouts are reconciled")
     interval_seconds: float = _setting(5.0, "length of one interval of evidence")
+    feedback_seconds: float = _setting(60.0, "how long after an answer its rating still counts")
+    probe_pairs: int = _setting(5, "golden prompts that are asked of both variants at a time")
     log_level: str = _setting("INFO", "level of the log")
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any
 
 from controlplane.audit.services import record
 from controlplane.kernel.errors import HeadgateError, Rejected, StaleWriter, TamperedFile
-from registry.services.materialise import materialise_version
+from registry.services.manifests import materialise_version
 from registry.services.write_back import decision_tags, write_back_promotion, write_back_rollback
 from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic, WriteBack
 from rollouts.models import Effect, EffectState, Endpoint, Variant, Workload
@@ -219,7 +219,11 @@ def _variant(endpoint: Endpoint, effect: Effect) -> Variant:
 def _launch(endpoint: Endpoint, variant: Variant, lease: Lease, world: World) -> None:
     """Verified files, then the cluster. Returns at once when it runs already."""
     folder, manifest = materialise_version(
-        version_id=variant.version_id, store=world.store, models_dir=world.models_dir, now=world.clock.now()
+        version_id=variant.version_id,
+        store=world.store,
+        models_dir=world.models_dir,
+        now=world.clock.now(),
+        allowed_files=world.allowed_files,
     )
     spec = variant.spec
     world.clusters[endpoint.cluster.name].ensure(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,3 +28,4 @@ class World:
     feedback_seconds: float = 60.0
     probe_pairs: int = 5
     probe_timeout: float = 20.0
+    allowed_files: Collection[str] = ()

@@ -1,0 +1,145 @@
+"""Puts people, a token, the golden set, a gate policy and the endpoint into Headgate: `python -m deploy.demo.prepare`.
+
+Runs in the application's environment against the demo's database, through the same services as pages and API.
+Idempotent: a second run finds everything there. Prints nothing secret; sign-ins and the token go into files that only
+their owner may read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.config.settings")
+django.setup()
+
+from django.utils import timezone  # noqa: E402
+
+from controlplane.access.actors import Actor  # noqa: E402
+from controlplane.access.models import ApiToken, User  # noqa: E402
+from controlplane.access.services import create_token, ensure_user  # noqa: E402
+from registry.models import GoldenSet, Version  # noqa: E402
+from registry.services.golden import upload_golden_set  # noqa: E402
+from registry.services.manifests import register_manifest  # noqa: E402
+from registry.services.mirror import mirror_models  # noqa: E402
+from registry.wiring import allowed_files, model_store, models_dir  # noqa: E402
+from rollouts.domain.variants import ServingSpec  # noqa: E402
+from rollouts.models import Endpoint  # noqa: E402
+from rollouts.services.endpoints import create_endpoint, define_gate_policy, ensure_cluster  # noqa: E402
+
+ENDPOINT = "tickets"
+PEOPLE = {"vera": "viewer", "emil": "engineer", "rosa": "release_manager", "ada": "administrator"}
+SCOPES = ("read", "rollouts:write", "registry:write", "feedback:write")
+MANIFEST_PATIENCE_SECONDS = 60.0
+
+
+def keep_private(path: Path, data: dict[str, Any]) -> None:
+    """Writes JSON that only its owner may read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.touch(mode=0o600)
+    fresh.write_text(json.dumps(data, indent=2))
+    fresh.replace(path)
+
+
+def prepare_people(folder: Path) -> User:
+    """A person of each role with a password of their own; the release manager, for whom the pipeline acts."""
+    path = folder / "sign-ins.json"
+    passwords: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    for name, role in PEOPLE.items():
+        password = passwords.setdefault(name, secrets.token_urlsafe(9))
+        ensure_user(username=name, role=role, password=password)
+    keep_private(path, passwords)
+    return User.objects.get(username="rosa")
+
+
+def prepare_token(folder: Path, user: User) -> None:
+    """The pipeline's token. Its secret is shown once, so it is kept for the demo's own traffic and story."""
+    path = folder / "token.json"
+    if path.exists() and ApiToken.objects.filter(user=user, name="demo-pipeline", revoked_at=None).exists():
+        return
+    ApiToken.objects.filter(user=user, name="demo-pipeline").delete()
+    now = timezone.now()
+    _, secret = create_token(user=user, name="demo-pipeline", scopes=SCOPES, expires_at=None, now=now)
+    keep_private(path, {"token": secret})
+
+
+def prepare_versions(model: str, numbers: list[int]) -> None:
+    """Mirrors MLflow and takes the manifests now, so that nothing waits for the next tick."""
+    ends = time.monotonic() + MANIFEST_PATIENCE_SECONDS
+    mirror_models(store=model_store(), now=timezone.now())
+    for number in numbers:
+        version = Version.objects.get(model__name=model, number=number)
+        while version.manifest_state == "pending" and time.monotonic() < ends:
+            version = register_manifest(
+                version_id=version.pk,
+                store=model_store(),
+                models_dir=models_dir(),
+                now=timezone.now(),
+                allowed_files=allowed_files(),
+            )
+            if version.manifest_state == "pending":
+                time.sleep(0.5)  # the worker reads the same version just now
+                version.refresh_from_db()
+        if not version.may_launch:
+            raise SystemExit(f"{version} may not be launched: {version.manifest_problem or version.manifest_state}")
+
+
+def prepare_endpoint(*, model: str, first: int, policy: dict[str, Any], serving: dict[str, Any], golden: Path, user: User) -> None:
+    """The endpoint, serving the first version."""
+    now = timezone.now()
+    actor = Actor.person(user)
+    golden_set: GoldenSet = upload_golden_set(name="tickets", text=golden.read_text(), actor=actor, now=now)
+    gate_policy = define_gate_policy(name="tickets-default", body=policy, now=now)
+    existing = Endpoint.objects.filter(name=ENDPOINT).first()
+    if existing is not None:
+        Endpoint.objects.filter(pk=existing.pk).update(gate_policy=gate_policy, golden_set=golden_set)
+        return
+    version = Version.objects.select_related("model").get(model__name=model, number=first)
+    create_endpoint(
+        name=ENDPOINT,
+        model=version.model,
+        version=version,
+        serving=ServingSpec.from_json(serving),
+        gate_policy=gate_policy,
+        golden_set=golden_set,
+        cluster=ensure_cluster(name="this-machine"),
+        actor=actor,
+        now=now,
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--registered", type=Path, required=True, help="JSON: model and version numbers")
+    parser.add_argument("--story", type=Path, required=True, help="JSON: gate policy and serving spec")
+    parser.add_argument("--golden", type=Path, required=True)
+    arguments = parser.parse_args()
+    registered = json.loads(arguments.registered.read_text())
+    story = json.loads(arguments.story.read_text())
+    user = prepare_people(arguments.folder)
+    prepare_token(arguments.folder, user)
+    numbers = [int(number) for number in registered["versions"].values()]
+    prepare_versions(registered["model"], numbers)
+    prepare_endpoint(
+        model=registered["model"],
+        first=int(registered["versions"]["v1"]),
+        policy=story["policy"],
+        serving=story["serving"],
+        golden=arguments.golden,
+        user=user,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
