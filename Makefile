@@ -9,6 +9,32 @@ BIN := $(dir $(PYTHON))
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
+# --- the two commands, and what they stand on ----------------------------------------------------
+
+.PHONY: demo up down status setup test bench
+demo: ## set up and run the main job: one version promoted, two rolled back, on real parts
+	@python3 -m deploy.bootstrap --vllm --check-memory
+	@$(PYTHON) -m deploy.demo $(DEMO)
+
+setup: ## the application's environment with the test tools, and the engine's
+	@python3 -m deploy.bootstrap --dev $(if $(filter all,$(REQUIRE)),--vllm,)
+
+up: ## start the stack (MLflow, Envoy, web, worker, beat) and leave it running
+	@python3 -m deploy.bootstrap
+	@$(PYTHON) -m deploy.stack up
+
+down: ## stop everything, engines too
+	@test -x $(PYTHON) && $(PYTHON) -m deploy.stack down || true
+
+status: ## what runs
+	@$(PYTHON) -m deploy.stack status
+
+test: setup ## set up and pass the tests; REQUIRE=all skips nothing
+	REQUIRE=$(REQUIRE) $(BIN)pytest $(TESTS)
+
+bench: ## the measured figures, as ratios
+	$(PYTHON) -m benchmarks
+
 # --- checks: nothing here changes a file ---------------------------------------------------------
 
 .PHONY: check check-format check-types check-imports check-templates check-django check-schema check-vendor

@@ -1,0 +1,247 @@
+"""The main job on real parts, from nothing: `python -m deploy.demo` (what `make demo` runs after installing).
+
+Trains four tiny Llamas, registers them in MLflow, serves v1 with vLLM behind Envoy, lets users send traffic, and rolls
+out v2 (better), v3 (worse answers) and v4 (slow). Headgate promotes the first and rolls the others back by itself.
+Ends with a table; then everything goes on until Ctrl-C, which leaves nothing running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controlplane.cli.client import Client, Failure
+from controlplane.config.environment import ENVIRONMENT, ROOT
+from deploy.demo.show import Progress, show_table
+
+FOLDER = ENVIRONMENT.run_dir / "demo"
+MODELS = FOLDER / "models"
+WEB = f"http://127.0.0.1:{ENVIRONMENT.web_port}"
+GATEWAY = ENVIRONMENT.gateway_url or f"http://127.0.0.1:{ENVIRONMENT.gateway_port}"
+SERVING_PATIENCE_SECONDS = 600.0
+ROLLOUT_PATIENCE_SECONDS = 1_500.0
+SETTLE_SECONDS = 15.0
+SETTLED = {"succeeded", "rolled-back", "cancelled", "failed", "superseded"}
+
+
+class DemoFailed(Exception):
+    """The story could not go on; the message says where to look."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """One rollout of the story, as it ended. `lost` is what users lost while it ran."""
+
+    rollout: dict[str, Any]
+    expected: str
+    lost: int
+    sent: int
+
+
+def run_step(progress: Progress, title: str, command: list[str]) -> None:
+    """Runs a program, its output shown as it comes. Raises DemoFailed when it fails."""
+    progress.begin(title)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        progress.line(line.rstrip())
+    if process.wait() != 0:
+        raise DemoFailed(f"{title}: failed with exit code {process.returncode}; the lines above say why.")
+    progress.end()
+
+
+def start_traffic(story: dict[str, Any]) -> subprocess.Popen[bytes]:
+    """The users, as a process of their own."""
+    log = (ENVIRONMENT.run_dir / "log" / "traffic.log").open("ab")
+    return subprocess.Popen(
+        [
+            sys.executable, "-m", "deploy.demo.traffic",
+            "--gateway", GATEWAY, "--api", WEB, "--endpoint", story["endpoint"],
+            "--token-file", str(FOLDER / "token.json"), "--tickets", str(MODELS / "traffic.jsonl"),
+            "--status", str(FOLDER / "traffic.json"), "--per-second", str(story["requests_per_second"]),
+        ],
+        cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+    )  # fmt: skip
+
+
+def traffic_now() -> dict[str, Any]:
+    """What users saw so far."""
+    path = FOLDER / "traffic.json"
+    return json.loads(path.read_text()) if path.exists() else {"sent": 0, "lost": 0, "answered": {}, "right": {}}
+
+
+def wait_until_serving(client: Client, progress: Progress, endpoint: str) -> None:
+    """Until the endpoint's first variant has all traffic."""
+    progress.begin("Launching the first version")
+    ends = time.monotonic() + SERVING_PATIENCE_SECONDS
+    while time.monotonic() < ends:
+        state = client.get(f"/endpoints/{endpoint}")
+        shares = {arm["variant"]: arm["observed_bp"] for arm in state["traffic"]}
+        if shares.get(state["stable"]["name"]) == 10_000:
+            progress.end()
+            return
+        workload = state["stable"]["workload"]
+        if workload["phase"] == "failed":
+            raise DemoFailed(f"{state['stable']['name']} failed: {workload['message']}")
+        progress.wait(f"{state['stable']['name']} is {workload['phase']}: {workload['message']}")
+        time.sleep(1)
+    raise DemoFailed("The first version did not become ready in time; see var/engines.")
+
+
+def tell_rollout(client: Client, progress: Progress, story: dict[str, Any], chapter: dict[str, Any], number: int) -> Told:
+    """Starts a rollout as a pipeline would, and waits for what Headgate decides."""
+    before = traffic_now()
+    progress.begin(f"Rolling out {chapter['version']}")
+    started = client.post(
+        f"/endpoints/{story['endpoint']}/rollouts",
+        {"version": number, "plan": story["plan"], "note": chapter["note"]},
+    )
+    progress.line(f"rollout #{started['id']}: {WEB}/rollouts/{started['id']}")
+    ends = time.monotonic() + ROLLOUT_PATIENCE_SECONDS
+    state = started
+    while time.monotonic() < ends:
+        try:
+            state = client.get(f"/rollouts/{started['id']}", patient=False)
+        except Failure as failure:
+            progress.wait(f"the web process does not answer ({failure.message}); trying again")
+            time.sleep(1)
+            continue
+        if state["phase"] in SETTLED:
+            break
+        progress.wait(f"{state['phase']}: {state['reason']}")
+        time.sleep(1)
+    else:
+        raise DemoFailed(f"Rollout #{started['id']} is still {state['phase']}: {state['reason']}")
+    progress.line(f"{state['phase']}: {state['cause_sentence'] or state['reason']}")
+    progress.end()
+    after = traffic_now()
+    return Told(state, chapter["expect"], after["lost"] - before["lost"], after["sent"] - before["sent"])
+
+
+def wait_out_the_watch(client: Client, progress: Progress, rollout_id: int) -> None:
+    """The old variant stays warm until the rollback window is over; then there is room for the next candidate."""
+    progress.begin("Keeping the old version warm for the rollback window")
+    while (state := client.get(f"/rollouts/{rollout_id}"))["watching"]:
+        progress.wait(state["next_step"])
+        time.sleep(1)
+    progress.end()
+
+
+def tell_story(story: dict[str, Any], progress: Progress) -> list[Told]:
+    """Everything after installation, up to the last decision."""
+    registered = json.loads((FOLDER / "registered.json").read_text())
+    client = Client(url=WEB, token=json.loads((FOLDER / "token.json").read_text())["token"])
+    told: list[Told] = []
+    for chapter in story["rollouts"]:
+        outcome = tell_rollout(client, progress, story, chapter, int(registered["versions"][chapter["version"]]))
+        told.append(outcome)
+        if outcome.rollout["phase"] == "succeeded":
+            wait_out_the_watch(client, progress, outcome.rollout["id"])
+        time.sleep(SETTLE_SECONDS)
+    return told
+
+
+def prepare(story: dict[str, Any], progress: Progress) -> None:
+    """Models, stack, registration, people and the endpoint. Everything that exists already is left alone."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    python = str(ENVIRONMENT.engine_python)
+    run_step(
+        progress, "Training four tiny Llamas on ticket routing",
+        [python, "-m", "deploy.demo.models.train", "--out", str(MODELS)],
+    )  # fmt: skip
+    run_step(progress, "Starting MLflow, Envoy, web, worker and beat", [sys.executable, "-m", "deploy.stack", "up"])
+    run_step(
+        progress, "Registering the versions in MLflow",
+        [
+            sys.executable, "-m", "deploy.demo.models.register", "--models", str(MODELS),
+            "--mlflow", ENVIRONMENT.mlflow_url, "--out", str(FOLDER / "registered.json"),
+        ],
+    )  # fmt: skip
+    (FOLDER / "story.json").write_text(json.dumps(story))
+    run_step(
+        progress, "People, golden set, gate policy and endpoint",
+        [
+            sys.executable, "-m", "deploy.demo.prepare", "--folder", str(FOLDER),
+            "--registered", str(FOLDER / "registered.json"), "--story", str(FOLDER / "story.json"),
+            "--golden", str(MODELS / "golden.jsonl"),
+        ],
+    )  # fmt: skip
+
+
+def show_sign_ins(progress: Progress) -> None:
+    """Where to look and how to get in. These people exist on this machine only."""
+    from deploy.demo.prepare import PEOPLE
+
+    passwords = json.loads((FOLDER / "sign-ins.json").read_text())
+    progress.say(f"\nHeadgate        {WEB}")
+    progress.say(f"Endpoint        {GATEWAY}/tickets/v1 (OpenAI-compatible)")
+    progress.say(f"MLflow          {ENVIRONMENT.mlflow_url}\n")
+    for name, password in passwords.items():
+        progress.say(f"  {name:<8} {password:<16} {PEOPLE[name].replace('_', ' ')}")
+
+
+def stop_all(traffic: subprocess.Popen[bytes] | None) -> None:
+    """Leaves nothing running."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if traffic is not None and traffic.poll() is None:
+        traffic.terminate()
+        try:
+            traffic.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            traffic.kill()
+    subprocess.run([sys.executable, "-m", "deploy.stack", "down"], cwd=ROOT, check=False)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="end after the table and stop everything")
+    parser.add_argument("--result", type=Path, help="write the table as JSON too")
+    arguments = parser.parse_args()
+    story = json.loads((Path(__file__).parent / "story.json").read_text())
+    progress = Progress(sys.stdout)
+    traffic: subprocess.Popen[bytes] | None = None
+    begun = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    try:
+        prepare(story, progress)
+        client = Client(url=WEB, token=json.loads((FOLDER / "token.json").read_text())["token"])
+        wait_until_serving(client, progress, story["endpoint"])
+        (FOLDER / "traffic.json").unlink(missing_ok=True)
+        traffic = start_traffic(story)
+        progress.say(f"Users send {story['requests_per_second']} requests a second; watch it at {WEB}")
+        told = tell_story(story, progress)
+        rows = show_table(progress, told, traffic_now(), seconds=time.monotonic() - begun)
+        if arguments.result:
+            arguments.result.write_text(json.dumps(rows, indent=2))
+        as_expected = all(row["as_expected"] for row in rows["rollouts"])
+        if arguments.once:
+            return 0 if as_expected and rows["lost"] == 0 else 1
+        show_sign_ins(progress)
+        progress.say("\nTraffic goes on: start a rollout by hand. Ctrl-C stops everything.")
+        while traffic.poll() is None:
+            time.sleep(1)
+        return 1
+    except DemoFailed as error:
+        progress.fail(str(error))
+        return 1
+    except Failure as failure:
+        progress.fail(f"{failure.message} {failure.fix}".strip())
+        return 1
+    except KeyboardInterrupt:
+        progress.say("\nStopping everything ...")
+        return 130
+    finally:
+        stop_all(traffic)
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    sys.exit(main())
