@@ -49,7 +49,7 @@ class EngineTemplate:
 
     argv             the command line with placeholders
     environment      added to the engine's environment; `cpu_environment` too, on a build for the CPU
-    gpu_arguments    arguments by default on a GPU
+    cpu_arguments, gpu_arguments  defaults of arguments on a build for the CPU, and on others
     reserved         arguments that the cluster sets itself, or that a spec may not set
     health           path that answers 200 when the engine can serve
     in_flight        metrics whose sum is the number of requests inside; empty: the engine does not say
@@ -61,6 +61,7 @@ class EngineTemplate:
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     cpu_environment: Mapping[str, str] = field(default_factory=dict)
+    cpu_arguments: Mapping[str, Any] = field(default_factory=dict)
     gpu_arguments: Mapping[str, Any] = field(default_factory=dict)
     reserved: frozenset[str] = frozenset()
     health: str = "/health"
@@ -123,8 +124,11 @@ ENGINES: Mapping[str, EngineTemplate] = {
             "DO_NOT_TRACK": "1",
             "PYTHONUNBUFFERED": "1",
         },
-        # By default every engine on a CPU binds to the same core.
+        # By default every engine on a CPU binds to the same core. One process instead of two loads faster and
+        # takes less memory (measured on 2 cores: 33 s and 2.6 GB instead of 49-70 s and 3.2 GB).
+        cpu_arguments={"distributed-executor-backend": "uni"},
         cpu_environment={
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "VLLM_TARGET_DEVICE": "cpu",
             "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -241,9 +245,8 @@ def flags(arguments: Mapping[str, Any]) -> list[str]:
 
 def command_line(template: EngineTemplate, spec: WorkloadSpec, *, python: Path, port: int) -> list[str]:
     """The words that start the engine for the spec."""
-    arguments = dict(spec.arguments)
-    if not is_cpu_build(python):
-        arguments = {**template.gpu_arguments, **{flag_name(k): v for k, v in arguments.items()}}
+    defaults = template.cpu_arguments if is_cpu_build(python) else template.gpu_arguments
+    arguments = {**defaults, **{flag_name(name): value for name, value in spec.arguments.items()}}
     values = {
         "python": str(python),
         "folder": str(spec.folder),

@@ -21,7 +21,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,6 +33,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # no dot: it ends the name
 UNQUOTABLE = re.compile(r"[;#%\"'\s]")  # in a path, supervisord's configuration would misread these
 KEPT_LOGS = 20
 KEPT_CRASHES = 50
+PROGRAM_PREFIX = "engine-"  # of the program's name at supervisord
 LAUNCH_LINE = "[headgate] launch"
 
 
@@ -160,9 +161,6 @@ class Drain:
             float(data["requested_at"]), float(data["deadline"]), data["idle_since"], bool(data["stopping"])
         )
 
-    def with_idle_since(self, moment: float | None) -> Drain:
-        return replace(self, idle_since=moment)
-
 
 class EngineFolder:
     """The files of all workloads below RUN_DIR/engines. Reading a file that is missing gives None."""
@@ -212,6 +210,14 @@ class EngineFolder:
             raise StaleWriter(f"Token {token} for endpoint {endpoint} is older than {newest}.")
         if newest != token:
             write_whole(path, str(token))
+
+    def last_port(self) -> int | None:
+        """The port given out last, so that ports go round."""
+        path = self.path / ".last-port"
+        return int(path.read_text()) if path.exists() else None
+
+    def remember_port(self, port: int) -> None:
+        write_whole(self.path / ".last-port", str(port))
 
     # --- records -----------------------------------------------------------------------------------------
 

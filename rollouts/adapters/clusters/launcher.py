@@ -3,8 +3,8 @@
     python -m rollouts.adapters.clusters.launcher RUN_DIR/engines/VARIANT.json
 
 It runs at every launch, also when supervisord restarts what crashed, so a file that was changed after
-registration never reaches an engine. It also judges how the process before it ended: supervisord only restarts,
-and the one place that sees every restart is here. What makes no sense to try again is written to
+registration never reaches an engine. It also judges how the process before it ended: supervisord only
+restarts, and the one place that sees every restart is here. What makes no sense to try again is written to
 VARIANT.failure.json, and the exit status is GIVE_UP, which supervisord does not restart.
 
 - A process that never became ready and left a known symptom in its log fails at once: it would fail again.
@@ -35,7 +35,7 @@ from rollouts.adapters.clusters.engines import (
     load_engines,
     template_of,
 )
-from rollouts.adapters.clusters.folder import LAUNCH_LINE, EngineFolder, Failure, Launch, Runs
+from rollouts.adapters.clusters.folder import LAUNCH_LINE, PROGRAM_PREFIX, EngineFolder, Failure, Launch, Runs
 from rollouts.adapters.clusters.machine import (
     end_processes,
     oom_kills,
@@ -47,7 +47,6 @@ from rollouts.adapters.clusters.supervisord import Supervisor
 from rollouts.ports import FailureReason
 
 GIVE_UP = 78  # sysexits' EX_CONFIG; declared in the program's `exitcodes`
-PROGRAM_PREFIX = "engine-"
 MARK = (
     "HEADGATE_ENGINE"  # in the engine's environment: the path of its launch file, to find what it left behind
 )
@@ -82,9 +81,8 @@ def main(arguments: Sequence[str]) -> NoReturn:
         before = folder.runs(variant)
         crashes = judge_predecessor(folder, launch, template, before) if before is not None else ()
         time.sleep(min(5.0, 2.0 ** (len(crashes) - 2)) if len(crashes) > 1 else 0.0)
-        say(
-            f"{LAUNCH_LINE} {variant}, port {launch.port}, {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"
-        )
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        say(f"{LAUNCH_LINE} {variant}, port {launch.port}, {now}")
         restarts = 0 if before is None else before.restarts + 1
         runs = Runs(os.getpid(), time.time(), restarts, tuple(crashes), oom_kills())
         folder.write(variant, "runs.json", runs.to_json())
@@ -126,7 +124,7 @@ def become_engine(launch: Launch, template: EngineTemplate, path: Path) -> NoRet
 def judge_predecessor(
     folder: EngineFolder, launch: Launch, template: EngineTemplate, before: Runs
 ) -> tuple[float, ...]:
-    """When this workload crashed lately, now included if it did. Raises GaveUp when there should be no next try."""
+    """When this workload crashed lately, now included if it did. Raises GaveUp: no next try makes sense."""
     ending = how_it_ended(launch)
     if ending is None:
         return before.crashes
@@ -139,16 +137,14 @@ def judge_predecessor(
     now = time.time()
     crashes = (*(crash for crash in before.crashes if now - crash <= CRASH_WINDOW), now)
     was_ready = folder.warmed(launch.spec.variant) is not None
-    say(
-        f"[headgate] the process before ended: {ending}; crashes in the last {CRASH_WINDOW:g} s: {len(crashes)}"
-    )
+    say(f"[headgate] the process before ended: {ending}; crashes in {CRASH_WINDOW:g} s: {len(crashes)}")
     if not was_ready and reason is not FailureReason.NONE:
         raise GaveUp(reason, why)
     if len(crashes) >= (MAX_CRASHES if was_ready else MAX_UNREADY_CRASHES):
         told = f" Its log says: {why}" if why else ""
         raise GaveUp(
             FailureReason.CRASH_LOOP if reason is FailureReason.NONE else reason,
-            f"The engine ended {len(crashes)} times within {CRASH_WINDOW:g} s, the last time: {ending}.{told}",
+            f"The engine crashed {len(crashes)} times in {CRASH_WINDOW:g} s, at last: {ending}.{told}",
         )
     return crashes
 
@@ -186,10 +182,8 @@ def await_port(port: int) -> None:
 
 def give_up(folder: EngineFolder, variant: str, why: GaveUp) -> NoReturn:
     say(f"[headgate] gave up: {why.reason.value}: {why.message}")
-    with contextlib.suppress(FileNotFoundError):  # the folder went away: nobody is left to tell
-        folder.write(
-            variant, "failure.json", Failure(why.reason, why.message, time.time(), why.file).to_json()
-        )
+    failure = Failure(why.reason, why.message, time.time(), why.file)
+    folder.write(variant, "failure.json", failure.to_json())
     sys.exit(GIVE_UP)
 
 

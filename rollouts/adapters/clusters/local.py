@@ -1,0 +1,393 @@
+"""Variants as engines on this machine, each a program of one supervisord.
+
+Everything known is on disk (see folder.py) or asked of supervisord and the engines, so a new control plane
+adopts what runs, and a drain goes on after its process was killed. `statuses()` does not only look: it takes
+the next step of whatever is under way (a warm-up, a drain, a program that supervisord lost), as a
+level-triggered controller does. Several processes and threads may call at once.
+
+Choices:
+- One engine a variant; `replicas` above 1 is refused.
+- The port is chosen at `ensure`, in turn through the range, so that a router that still holds an old address
+  does not reach a new variant. A stranger on it at launch: FAILED with PORT_TAKEN (see launcher.py).
+- `ensure` reads all files again up to FULL_CHECK_BYTES and compares names and sizes above; the launcher reads
+  all files before every launch in any case.
+- `ensure` on a variant that drains takes the drain back; if it was told to stop already, it starts again.
+- A drain ends when the engine says nothing is inside for `settle_seconds`. One that does not say is given the
+  whole `drain_seconds`; one that does not run or never was ready is stopped at once.
+- Memory: free memory less what engines still loading will take must be at least `memory_mb`.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+
+from controlplane.kernel.clock import Clock
+from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, TamperedFile
+from registry.domain.manifest import Manifest, verify_folder
+from rollouts.adapters.clusters.engines import load_engines, template_of
+from rollouts.adapters.clusters.folder import (
+    PROGRAM_PREFIX,
+    Drain,
+    EngineFolder,
+    Failure,
+    Launch,
+    checked_name,
+)
+from rollouts.adapters.clusters.launcher import GIVE_UP, MARK
+from rollouts.adapters.clusters.machine import (
+    available_memory_mb,
+    end_processes,
+    group_memory_mb,
+    port_is_free,
+    processes_marked,
+)
+from rollouts.adapters.clusters.probe import Health, warm_up
+from rollouts.adapters.clusters.sight import Sight, look, look_again, status_of, unreadable
+from rollouts.adapters.clusters.supervisord import ALIVE_STATES, RESTING_STATES, ProgramInfo, Supervisor
+from rollouts.ports import FailureReason, WorkloadSpec, WorkloadStatus
+
+ROOT = Path(__file__).resolve().parents[3]
+FULL_CHECK_BYTES = 1 << 30
+STOP_SECONDS = 20  # from SIGTERM to SIGKILL
+RECORDS = ("conf", "runs.json", "warm.json", "failure.json", "json", "drain.json")  # deleted in this order
+
+log = logging.getLogger(__name__)
+
+
+class LocalCluster:
+    """Keeps the contract of `rollouts.ports.Cluster` on this machine.
+
+    run_dir            folder of everything that runs here; engines/ is ours
+    supervisor_socket  unix socket of the supervisord whose configuration includes run_dir/engines/*.conf
+    engine_python      Python that has the engine installed
+    ports              for engines
+    memory_mb          megabytes that must be free before one more engine is launched
+    drain_seconds      a drain stops waiting after so long
+    settle_seconds     nothing may be inside for so long before a drained engine is stopped
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        supervisor_socket: Path,
+        engine_python: Path,
+        ports: range,
+        memory_mb: int,
+        clock: Clock,
+        http: httpx.Client,
+        *,
+        drain_seconds: float = 120.0,
+        settle_seconds: float = 1.0,
+    ) -> None:
+        self._folder = EngineFolder(run_dir)
+        self._folder.prepare()
+        self._supervisor = Supervisor(supervisor_socket)
+        self._engine_python = engine_python
+        self._ports = ports
+        self._memory_mb = memory_mb
+        self._clock = clock
+        self._http = http
+        self._drain_seconds = drain_seconds
+        self._settle_seconds = settle_seconds
+        self._warming: set[str] = set()
+        self._warming_lock = threading.Lock()
+
+    # --- the contract ------------------------------------------------------------------------------------
+
+    def ensure(self, spec: WorkloadSpec, *, token: int) -> None:
+        """See the port. InvalidInput too: an unknown engine, an argument that may not be set, replicas."""
+        self._check(spec)
+        with self._folder.locked():
+            self._folder.claim(spec.endpoint, token)
+            if self._keep_running(spec.variant):
+                return
+            self._supervisor.programs()  # Unavailable before any long work
+        check_files(spec.folder, spec.manifest)
+        with self._folder.locked():
+            self._folder.claim(spec.endpoint, token)
+            if self._keep_running(spec.variant):
+                return  # another caller was faster
+            self._check_memory(spec.variant)
+            launch = Launch(
+                spec=spec,
+                port=self._choose_port(spec.variant),
+                requested_at=self._now(),
+                engine_python=self._engine_python,
+                run_dir=self._folder.run_dir,
+                supervisor_socket=self._supervisor.socket_path,
+            )
+            self._folder.delete(spec.variant, "runs.json", "warm.json", "drain.json", "failure.json")
+            self._folder.write(spec.variant, "json", launch.to_json())
+            self._bring_up(spec.variant, self._supervisor.programs())
+            self._folder.prune_logs()
+
+    def drain(self, variant: str, endpoint: str, *, token: int) -> None:
+        with self._folder.locked():
+            self._folder.claim(endpoint, token)
+            launch = self._folder.launch(variant)
+            if launch is None or self._folder.drain(variant) is not None:
+                return
+            if launch.spec.endpoint != endpoint:
+                raise InvalidInput(
+                    f"{variant} belongs to endpoint {launch.spec.endpoint}, not {endpoint}.", field="endpoint"
+                )
+            now = self._now()
+            self._folder.write(variant, "drain.json", Drain(now, now + self._drain_seconds).to_json())
+
+    def statuses(self) -> Mapping[str, WorkloadStatus]:
+        """Raises Unavailable when supervisord does not answer. A broken engine only breaks its own status."""
+        programs = self._supervisor.programs()
+        variants = self._folder.variants()
+        with ThreadPoolExecutor(max_workers=max(1, min(8, len(variants)))) as pool:
+            seen = list(pool.map(lambda variant: look(self._folder, self._http, variant, programs), variants))
+        with self._folder.locked_if_free() as mine:
+            if mine:
+                self._take_next_steps(seen)
+        found = {}
+        for variant, sight in zip(variants, seen, strict=True):
+            if isinstance(sight, Sight):
+                latest = look_again(self._folder, sight)  # a step just taken may have changed it
+                if latest is not None:
+                    found[variant] = status_of(latest, self._now())
+            elif sight is not None:
+                found[variant] = unreadable(variant, sight)
+        return found
+
+    def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
+        return self._folder.log_lines(variant, min(lines, 5000))
+
+    # --- launching ---------------------------------------------------------------------------------------
+
+    def _check(self, spec: WorkloadSpec) -> None:
+        checked_name(spec.variant, "variant")
+        checked_name(spec.endpoint, "endpoint")
+        template_of(spec, load_engines(self._folder.run_dir))
+        if spec.replicas != 1:
+            raise InvalidInput(
+                f"{spec.variant} asks for {spec.replicas} replicas; this machine runs one engine a variant.",
+                field="replicas",
+                fix="Set replicas to 1, or choose another cluster.",
+            )
+
+    def _keep_running(self, variant: str) -> bool:
+        """Under the lock: whether it runs already (a drain is taken back, a lost program is put back)."""
+        try:
+            if self._folder.launch(variant) is None or self._folder.failure(variant) is not None:
+                return False
+        except (ValueError, KeyError, TypeError):
+            log.exception("cluster.records_unreadable variant=%s", variant)
+            return False  # written anew
+        self._folder.delete(variant, "drain.json")
+        self._bring_up(variant, self._supervisor.programs())
+        return True
+
+    def _bring_up(self, variant: str, programs: Mapping[str, ProgramInfo]) -> None:
+        name = PROGRAM_PREFIX + variant
+        if not self._folder.file(variant, "conf").exists():
+            self._folder.write(variant, "conf", self._program(variant))
+        program = programs.get(name)
+        if program is None:
+            self._supervisor.reload()
+            self._supervisor.add(name)
+        elif program.state in RESTING_STATES:
+            self._supervisor.start(name)
+
+    def _program(self, variant: str) -> str:
+        launcher = [sys.executable, "-m", "rollouts.adapters.clusters.launcher"]
+        command = shlex.join([*launcher, str(self._folder.file(variant, "json"))])
+        # startsecs=0: of a process that ends within startsecs, supervisord would not look at the exit status.
+        # The pause between restarts, and giving up, are the launcher's.
+        return f"""[program:{PROGRAM_PREFIX}{variant}]
+command={command}
+directory={ROOT}
+autostart=true
+autorestart=unexpected
+exitcodes={GIVE_UP}
+startsecs=0
+startretries=3
+stopsignal=TERM
+stopwaitsecs={STOP_SECONDS}
+stopasgroup=true
+killasgroup=true
+priority=500
+umask=077
+redirect_stderr=true
+stdout_logfile={self._folder.file(variant, "log")}
+stdout_logfile_maxbytes=5MB
+stdout_logfile_backups=1
+"""
+
+    def _check_memory(self, variant: str) -> None:
+        free = available_memory_mb()
+        promised = 0
+        for other in self._folder.variants():
+            runs = self._folder.runs(other)
+            loading = self._folder.failure(other) is None and (
+                runs is None or self._folder.warmed(other) != runs.started_at
+            )
+            if other != variant and loading:
+                taken = group_memory_mb(runs.pid) if runs else 0
+                promised += max(0, self._memory_mb - taken)
+        if free - promised < self._memory_mb:
+            kept = f", {promised} MB of them for engines that still load" if promised else ""
+            raise Refused(
+                f"There is too little memory for {variant}: it needs {self._memory_mb} MB and"
+                f" {free} MB are free{kept}.",
+                fix="Stop another variant or program, or, if engines need less than that here,"
+                " set HEADGATE_ENGINE_MEMORY_MB.",
+                code="no-memory",
+                extra={"needed_mb": self._memory_mb, "free_mb": free, "promised_mb": promised},
+            )
+
+    def _choose_port(self, variant: str) -> int:
+        launches = (self._folder.launch(other) for other in self._folder.variants() if other != variant)
+        taken = {launch.port for launch in launches if launch is not None}
+        last = self._folder.last_port()
+        begin = self._ports.index(last) + 1 if last is not None and last in self._ports else 0
+        for step in range(len(self._ports)):
+            port = self._ports[(begin + step) % len(self._ports)]
+            if port not in taken and port_is_free(port):
+                self._folder.remember_port(port)
+                return port
+        raise Refused(
+            f"No port is free for {variant} between {self._ports.start} and {self._ports.stop - 1}.",
+            fix="Set more ports with HEADGATE_ENGINE_PORTS.",
+            code="no-port",
+        )
+
+    # --- next steps, under the lock ----------------------------------------------------------------------
+
+    def _take_next_steps(self, seen: list[Sight | Exception | None]) -> None:
+        programs = self._supervisor.programs()
+        for old in seen:
+            if not isinstance(old, Sight):
+                continue
+            try:
+                sight = look_again(self._folder, old)
+                if sight is not None:
+                    self._step(replace(sight, program=programs.get(sight.program_name)), programs)
+            except (HeadgateError, OSError, ValueError, KeyError, TypeError):
+                log.exception("cluster.step_failed variant=%s", old.variant)
+
+    def _step(self, sight: Sight, programs: Mapping[str, ProgramInfo]) -> None:
+        if sight.drain is not None:
+            self._drain_on(sight, sight.drain)
+        elif sight.failure is not None:
+            if sight.program is not None and sight.program.state in ALIVE_STATES:
+                self._supervisor.stop(sight.program.name)
+        elif sight.program is not None and sight.program.state == "FATAL":
+            self._fail(sight, FailureReason.CRASH_LOOP, f"It cannot be started: {sight.program.spawn_error}.")
+        elif sight.program is None or sight.program.state in RESTING_STATES:
+            self._bring_up(sight.variant, programs)
+        elif sight.process is not None and not sight.is_warm:
+            limit = sight.launch.spec.start_seconds
+            if self._now() - sight.process.started_at > limit:
+                last = self._folder.log_lines(sight.variant, 1)
+                told = f" Its log ends: {last[-1]}" if last else ""
+                self._fail(sight, FailureReason.TIMEOUT, f"It was not ready within {limit:g} s.{told}")
+                self._supervisor.stop(sight.program_name)
+            elif sight.health is Health.GOOD:
+                self._warm_behind(sight.launch, sight.process.started_at)
+
+    def _fail(self, sight: Sight, reason: FailureReason, message: str) -> None:
+        self._folder.write(sight.variant, "failure.json", Failure(reason, message, self._now()).to_json())
+
+    def _drain_on(self, sight: Sight, drain: Drain) -> None:
+        name = sight.program_name
+        now = self._now()
+        if sight.program is None or sight.program.state in RESTING_STATES:
+            end_processes(
+                processes_marked(MARK, str(self._folder.file(sight.variant, "json"))), grace_seconds=0
+            )
+            if sight.program is not None:
+                self._supervisor.remove(name)
+            self._folder.delete(sight.variant, *RECORDS)
+            (self._folder.path / f".{sight.variant}.warming").unlink(missing_ok=True)
+            return
+        if drain.stopping:
+            if sight.program.state in ALIVE_STATES:
+                self._supervisor.stop(name)
+            return
+        never_served = sight.warmed is None
+        settled = drain.idle_since is not None and now - drain.idle_since >= self._settle_seconds
+        if (
+            sight.process is None
+            or never_served
+            or (sight.in_flight == 0 and settled)
+            or now >= drain.deadline
+        ):
+            self._folder.write(sight.variant, "drain.json", replace(drain, stopping=True).to_json())
+            self._supervisor.stop(name)
+        elif sight.in_flight != 0 and drain.idle_since is not None:
+            self._folder.write(sight.variant, "drain.json", replace(drain, idle_since=None).to_json())
+        elif sight.in_flight == 0 and drain.idle_since is None:
+            self._folder.write(sight.variant, "drain.json", replace(drain, idle_since=now).to_json())
+
+    # --- warming up, in a thread ---------------------------------------------------------------------------
+
+    def _warm_behind(self, launch: Launch, started_at: float) -> None:
+        variant = launch.spec.variant
+        with self._warming_lock:
+            if variant in self._warming:
+                return
+            self._warming.add(variant)
+        threading.Thread(target=self._warm, args=(launch, started_at), daemon=True, name="warm-up").start()
+
+    def _warm(self, launch: Launch, started_at: float) -> None:
+        variant = launch.spec.variant
+        try:
+            with self._folder.locked_if_free(f".{variant}.warming") as mine:
+                if not mine:
+                    return  # another process does it
+                result = warm_up(self._http, variant, launch.port)
+            if result.again:
+                log.info("cluster.warm_up_again variant=%s problem=%s", variant, result.problem)
+                return
+            with self._folder.locked():
+                runs, now = self._folder.runs(variant), self._folder.launch(variant)
+                if now is None or runs is None or runs.started_at != started_at:
+                    return  # that process is gone
+                if result.ok:
+                    self._folder.write(variant, "warm.json", {"started_at": started_at, "at": self._now()})
+                else:
+                    reason = FailureReason.PORT_TAKEN if result.stranger else FailureReason.BAD_MODEL
+                    message = f"The engine loaded, but its first completion failed: {result.problem}"
+                    failure = Failure(reason, message, self._now())
+                    self._folder.write(variant, "failure.json", failure.to_json())
+        except (HeadgateError, OSError, httpx.HTTPError):
+            log.exception("cluster.warm_up_failed variant=%s", variant)
+        finally:
+            with self._warming_lock:
+                self._warming.discard(variant)
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Raises TamperedFile for the first file that differs; above FULL_CHECK_BYTES names and sizes only."""
+    try:
+        if manifest.total_bytes <= FULL_CHECK_BYTES:
+            verify_folder(folder, manifest)
+            return
+        for entry in manifest.entries:
+            path = folder / entry.path
+            if not path.is_file():
+                raise TamperedFile(entry.path, "is missing")
+            if path.stat().st_size != entry.size:
+                raise TamperedFile(
+                    entry.path, f"has {path.stat().st_size} bytes, the manifest says {entry.size}"
+                )
+    except OSError as error:
+        raise Refused(
+            f"The version's files cannot be read: {error}.", fix="Mend the folder's permissions."
+        ) from error

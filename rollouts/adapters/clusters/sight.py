@@ -1,0 +1,140 @@
+"""One look at a workload: its records, its program and its engine, and the status they add up to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import httpx
+
+from controlplane.kernel.errors import HeadgateError
+from rollouts.adapters.clusters.engines import HOST, EngineTemplate, load_engines
+from rollouts.adapters.clusters.folder import PROGRAM_PREFIX, Drain, EngineFolder, Failure, Launch, Runs
+from rollouts.adapters.clusters.probe import Health, ask_health, ask_in_flight
+from rollouts.adapters.clusters.supervisord import ALIVE_STATES, ProgramInfo
+from rollouts.ports import FailureReason, WorkloadPhase, WorkloadStatus
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A workload as it stands on disk and as it answered. `health` is asked of an engine that should serve,
+    `in_flight` of one that drains."""
+
+    launch: Launch
+    template: EngineTemplate | None
+    runs: Runs | None
+    warmed: float | None
+    failure: Failure | None
+    drain: Drain | None
+    program: ProgramInfo | None
+    health: Health = Health.CLOSED
+    in_flight: int | None = None
+
+    @property
+    def variant(self) -> str:
+        return self.launch.spec.variant
+
+    @property
+    def program_name(self) -> str:
+        return PROGRAM_PREFIX + self.variant
+
+    @property
+    def process(self) -> Runs | None:
+        """The engine's process, when it lives."""
+        if self.runs is None or self.program is None or self.program.state not in ALIVE_STATES:
+            return None
+        return self.runs if self.runs.pid == self.program.pid else None
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether this very process has answered its warm-up."""
+        return self.process is not None and self.warmed == self.process.started_at
+
+
+def look(
+    folder: EngineFolder, http: httpx.Client, variant: str, programs: Mapping[str, ProgramInfo]
+) -> Sight | Exception | None:
+    """One workload; the exception when its records cannot be read; None when it has gone. Never raises."""
+    try:
+        launch = folder.launch(variant)
+        if launch is None:
+            return None
+        template = load_engines(folder.run_dir).get(launch.spec.engine)
+        sight = Sight(
+            launch=launch,
+            template=template,
+            runs=folder.runs(variant),
+            warmed=folder.warmed(variant),
+            failure=folder.failure(variant),
+            drain=folder.drain(variant),
+            program=programs.get(PROGRAM_PREFIX + variant),
+        )
+        if sight.process is None or sight.failure is not None or template is None:
+            return sight
+        if sight.drain is not None:
+            return replace(sight, in_flight=ask_in_flight(http, template, launch.port))
+        return replace(sight, health=ask_health(http, template, launch.port))
+    except (HeadgateError, OSError, ValueError, KeyError, TypeError, httpx.HTTPError) as error:
+        log.exception("cluster.look_failed variant=%s", variant)
+        return error
+
+
+def look_again(folder: EngineFolder, sight: Sight) -> Sight | None:
+    """The same with the records as they are now; None when it has gone or was launched anew meanwhile."""
+    launch = folder.launch(sight.variant)
+    if launch is None or launch.requested_at != sight.launch.requested_at:
+        return None
+    return replace(sight, failure=folder.failure(sight.variant), drain=folder.drain(sight.variant))
+
+
+def status_of(sight: Sight, now: float) -> WorkloadStatus:
+    process = sight.process
+    phase, message = _phase(sight, now)
+    return WorkloadStatus(
+        variant=sight.variant,
+        phase=phase,
+        host=HOST,
+        port=sight.launch.port,
+        ready=1 if phase is WorkloadPhase.READY else 0,
+        desired=1,
+        restarts=sight.runs.restarts if sight.runs else 0,
+        started_at=process.started_at if process else None,
+        reason=sight.failure.reason if sight.failure else FailureReason.NONE,
+        message=message,
+        in_flight=sight.in_flight,
+    )
+
+
+def unreadable(variant: str, error: Exception) -> WorkloadStatus:
+    return WorkloadStatus(
+        variant, WorkloadPhase.FAILED, desired=1, message=f"Its records cannot be read: {error}."
+    )
+
+
+def _phase(sight: Sight, now: float) -> tuple[WorkloadPhase, str]:
+    if sight.failure is not None:
+        return WorkloadPhase.FAILED, sight.failure.message
+    if sight.drain is not None:
+        return WorkloadPhase.DRAINING, _draining(sight, sight.drain, now)
+    if sight.is_warm and sight.health is Health.GOOD:
+        return WorkloadPhase.READY, ""
+    if sight.process is None:
+        doing = "The process starts."
+    elif sight.is_warm:
+        doing = f"The engine does not answer as healthy ({sight.health.value})."
+    elif sight.health is Health.GOOD:
+        doing = "The engine is up and answers its first completion."
+    else:
+        waited = now - sight.process.started_at
+        doing = f"The engine loads for {waited:.0f} s, at most {sight.launch.spec.start_seconds:g} s."
+    return (WorkloadPhase.STARTING if sight.warmed is None else WorkloadPhase.UNREADY), doing
+
+
+def _draining(sight: Sight, drain: Drain, now: float) -> str:
+    if drain.stopping:
+        return "Stopping."
+    inside = "An unknown number of" if sight.in_flight is None else str(sight.in_flight)
+    return f"{inside} requests inside; it stops in {max(0.0, drain.deadline - now):.0f} s at the latest."
