@@ -1,4 +1,4 @@
-"""All addresses: pages of each app, the REST API under /api/v1/, probes of the process itself."""
+"""All addresses: pages of each app, webhooks, the REST API under /api/v1/, probes of the process itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from django.urls import include, path
 urlpatterns = [
     path("", include("controlplane.web.urls")),
     path("", include("registry.ui.urls")),
+    path("", include("registry.api.hook_urls")),
     path("", include("rollouts.ui.urls")),
     path("api/v1/", include("controlplane.api.urls")),
     path("api/v1/", include("registry.api.urls")),

@@ -240,8 +240,8 @@ def _update_version(version: Version, stored: StoredVersion) -> bool:
             version.manifest_state = ManifestState.CHANGED
             since = f"{_time(stored.created_at):%Y-%m-%d %H:%M} UTC"
             version.manifest_problem = (
-                f"MLflow has another version under this number since {since}; the manifest is that of the first "
-                "one. Register the files as a new version."
+                f"MLflow has another version under this number since {since}; the manifest is the first "
+                "one's. Register the files as a new version."
             )
     if version.details_at is None or stored.status != "READY":
         # The search knows nothing of the LoggedModel: where details were read, they know the status better.

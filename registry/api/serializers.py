@@ -1,0 +1,173 @@
+"""What the registry's calls take and give. No logic: names, types and words for the schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from registry.models import AliasMove, GoldenExample, GoldenSet, Model, Version
+
+
+class AliasOutput(serializers.Serializer[Any]):
+    """An alias and the number of the version it points to."""
+
+    name = serializers.CharField()
+    version = serializers.IntegerField(source="number")
+
+
+class ModelOutput(serializers.ModelSerializer[Model]):
+    """A registered model, as MLflow has it."""
+
+    version_count = serializers.IntegerField(default=0, allow_null=True)
+    changed_count = serializers.IntegerField(
+        default=0, allow_null=True, help_text="versions whose files are not what was registered"
+    )
+    newest_version = serializers.IntegerField(source="newest_number", allow_null=True)
+    newest_at = serializers.DateTimeField(allow_null=True)
+    aliases = AliasOutput(many=True)
+
+    class Meta:
+        model = Model
+        fields = (
+            "name",
+            "description",
+            "tags",
+            "version_count",
+            "changed_count",
+            "newest_version",
+            "newest_at",
+            "aliases",
+            "stored_updated_at",
+            "synced_at",
+            "gone_at",
+        )
+        read_only_fields = fields
+
+
+class DatasetOutput(serializers.Serializer[Any]):
+    """A data set that the version's run read, or that it was measured on."""
+
+    name = serializers.CharField()
+    digest = serializers.CharField()
+    # The framework takes declared fields out of the class, so its own property `context` stays.
+    context = serializers.CharField()  # type: ignore[assignment]
+
+
+class VersionOutput(serializers.ModelSerializer[Version]):
+    """A model version, without the list of its files."""
+
+    model = serializers.CharField(source="model.name")
+    version = serializers.IntegerField(source="number")
+    aliases: serializers.Field[Any, Any, Any, Any] = serializers.SlugRelatedField(
+        many=True, read_only=True, slug_field="name"
+    )
+    datasets = DatasetOutput(many=True)
+    params = serializers.DictField(child=serializers.CharField())
+    metrics = serializers.DictField(child=serializers.FloatField())
+    tags = serializers.DictField(child=serializers.CharField())
+    may_launch = serializers.BooleanField()
+
+    class Meta:
+        model = Version
+        fields: tuple[str, ...] = (
+            "model",
+            "version",
+            "label",
+            "status",
+            "description",
+            "aliases",
+            "source",
+            "run_id",
+            "run_name",
+            "logged_model_id",
+            "created_at",
+            "tags",
+            "params",
+            "metrics",
+            "datasets",
+            "manifest_digest",
+            "manifest_bytes",
+            "manifest_state",
+            "manifest_checked_at",
+            "manifest_problem",
+            "may_launch",
+            "gone_at",
+        )
+        read_only_fields = fields
+
+
+class FileOutput(serializers.Serializer[Any]):
+    """One file of a manifest."""
+
+    path = serializers.CharField()
+    size = serializers.IntegerField(help_text="bytes")
+    sha256 = serializers.CharField(help_text="hex")
+
+
+class VersionDetailOutput(VersionOutput):
+    """A model version with its files."""
+
+    manifest = FileOutput(many=True, allow_null=True)
+
+    class Meta(VersionOutput.Meta):
+        fields = (*VersionOutput.Meta.fields, "manifest")
+        read_only_fields = fields
+
+
+class AliasMoveOutput(serializers.ModelSerializer[AliasMove]):
+    """One move of an alias. `version` is null when it was removed, `previous` when it was new."""
+
+    version = serializers.IntegerField(source="version.number", allow_null=True, default=None)
+    previous = serializers.IntegerField(source="previous.number", allow_null=True, default=None)
+
+    class Meta:
+        model = AliasMove
+        fields = ("alias", "version", "previous", "moved_at", "by", "why")
+        read_only_fields = fields
+
+
+class GoldenSetOutput(serializers.ModelSerializer[GoldenSet]):
+    """One revision of a golden set."""
+
+    created_by = serializers.CharField(source="created_by.username", allow_null=True, default=None)
+
+    class Meta:
+        model = GoldenSet
+        fields = ("name", "revision", "label", "digest", "size", "created_by", "created_at")
+        read_only_fields = fields
+
+
+class MessageOutput(serializers.Serializer[Any]):
+    """One turn of a chat."""
+
+    role = serializers.CharField()
+    content = serializers.CharField()
+
+
+class GoldenExampleOutput(serializers.ModelSerializer[GoldenExample]):
+    """One prompt of a golden set."""
+
+    messages = MessageOutput(many=True)
+
+    class Meta:
+        model = GoldenExample
+        fields = ("position", "messages", "expected", "scorer", "max_tokens")
+        read_only_fields = fields
+
+
+class GoldenSetInput(serializers.Serializer[Any]):
+    """A golden set to keep: `text` in JSON Lines, or the same objects as `examples`; one of the two."""
+
+    name = serializers.CharField(help_text="lower-case letters, digits and dashes")
+    text = serializers.CharField(
+        required=False,
+        trim_whitespace=False,
+        help_text='one object a line: {"prompt" or "messages", "expected", "scorer"?, "max_tokens"?}',
+    )
+    examples = serializers.ListField(child=serializers.JSONField(), required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("text" in attrs) == ("examples" in attrs):
+            raise serializers.ValidationError("Give either text or examples, exactly one of them.")
+        return attrs

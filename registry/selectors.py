@@ -1,0 +1,353 @@
+"""Typed reads for pages and the API. Each says how many queries it costs; none grows with the number of
+rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Subquery
+
+from controlplane.kernel.errors import NotFound
+from registry.domain.manifest import ManifestEntry
+from registry.models import (
+    Alias,
+    AliasMove,
+    GoldenExample,
+    GoldenSet,
+    ManifestState,
+    MirrorState,
+    Model,
+    Version,
+)
+
+VERSIONS_A_PAGE = 25
+MOVES_SHOWN = 20
+VERSIONS_COMPARED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorHealth:
+    """How fresh the read model is. `age_seconds` is None before the store was ever read; `error` "" when
+    well.
+    """
+
+    last_success_at: datetime | None
+    age_seconds: float | None
+    error: str
+    error_at: datetime | None
+
+    @property
+    def is_down(self) -> bool:
+        return bool(self.error)
+
+
+@dataclass(frozen=True, slots=True)
+class AliasRow:
+    """An alias and the version it points to."""
+
+    name: str
+    number: int
+
+    @property
+    def label(self) -> str:
+        return f"v{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """One line of the list of models. `changed_count` counts versions whose files are not what was
+    registered.
+    """
+
+    id: int
+    name: str
+    description: str
+    version_count: int
+    changed_count: int
+    newest_number: int | None
+    newest_at: datetime | None
+    aliases: tuple[AliasRow, ...]
+    gone_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDetail:
+    """What the head of a model's page shows. `problems` are versions that changed or failed, newest first."""
+
+    model: Model
+    version_count: int
+    newest: Version | None
+    aliases: tuple[AliasRow, ...]
+    problems: tuple[Version, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """One line of the list of versions. `refusal` says why it may not be launched, "" when it may."""
+
+    version: Version
+    aliases: tuple[str, ...]
+    refusal: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPage:
+    """Versions, newest first. `next_before` is the number to pass for the next page, None at the end."""
+
+    rows: tuple[VersionRow, ...]
+    next_before: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One metric over versions, in the order of `Evaluations.versions`; None where a version lacks it."""
+
+    name: str
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluations:
+    """Metrics of the newest versions, oldest first, for a plot. Measures that most versions have come
+    first.
+    """
+
+    versions: tuple[Version, ...]
+    measures: tuple[Measure, ...]
+
+
+def mirror_health(*, now: datetime) -> MirrorHealth:
+    """One query."""
+    state = MirrorState.objects.filter(id=1).first()
+    if state is None:
+        return MirrorHealth(None, None, "", None)
+    age = (now - state.last_success_at).total_seconds() if state.last_success_at else None
+    return MirrorHealth(
+        state.last_success_at, age, state.last_error if state.is_down else "", state.last_error_at
+    )
+
+
+def list_models(
+    *, search: str = "", after: str = "", limit: int = 100, include_gone: bool = False
+) -> list[ModelRow]:
+    """Models by name, from the one behind `after` on, with counts and aliases. Two queries."""
+    return [
+        _model_row(model) for model in models_with_counts(search, include_gone).filter(name__gt=after)[:limit]
+    ]
+
+
+def models_with_counts(search: str = "", include_gone: bool = False) -> QuerySet[Model]:
+    """Models by name, annotated with `version_count`, `changed_count`, `newest_number`, `newest_at`, aliases
+    prefetched. Two queries when evaluated.
+    """
+    models = Model.objects.order_by("name")
+    if not include_gone:
+        models = models.filter(gone_at=None)
+    if search:
+        models = models.filter(name__icontains=search)
+    present = Version.objects.filter(model=OuterRef("pk"), gone_at=None).order_by()
+    newest = present.order_by("-number")
+    # Subqueries, not joins: each touches the index of one model, so a page costs the same in a large
+    # registry.
+    return models.annotate(
+        version_count=_count(present),
+        changed_count=_count(present.filter(manifest_state=ManifestState.CHANGED)),
+        newest_number=Subquery(newest.values("number")[:1]),
+        newest_at=Subquery(newest.values("created_at")[:1]),
+    ).prefetch_related(_aliases_prefetch())
+
+
+def get_model(*, name: str) -> ModelDetail:
+    """One model by name. Raises NotFound. Four queries."""
+    model = Model.objects.filter(name=name).prefetch_related(_aliases_prefetch()).first()
+    if model is None:
+        raise NotFound(
+            f"There is no model {name!r}.", fix="Register it in MLflow; it is read within seconds."
+        )
+    present = model.versions.filter(gone_at=None)
+    bad = present.filter(manifest_state__in=(ManifestState.CHANGED, ManifestState.FAILED))
+    newest = list(present.select_related("model").defer("manifest")[:1])
+    return ModelDetail(
+        model=model,
+        version_count=present.count(),
+        newest=newest[0] if newest else None,
+        aliases=_alias_rows(model),
+        problems=tuple(bad.select_related("model").defer("manifest")[:VERSIONS_A_PAGE]),
+    )
+
+
+def get_model_id(*, name: str) -> int:
+    """A model's id by its name. Raises NotFound. One query."""
+    found = Model.objects.filter(name=name).values_list("id", flat=True).first()
+    if found is None:
+        raise NotFound(
+            f"There is no model {name!r}.", fix="Register it in MLflow; it is read within seconds."
+        )
+    return found
+
+
+def page_versions(
+    *, model_id: int, before: int | None = None, limit: int = VERSIONS_A_PAGE, include_gone: bool = False
+) -> VersionPage:
+    """Versions with a number below `before`, newest first. Two queries, whatever the page."""
+    versions = versions_of(model_id=model_id, include_gone=include_gone)
+    if before is not None:
+        versions = versions.filter(number__lt=before)
+    found = list(versions[: limit + 1])
+    rows = tuple(_version_row(version) for version in found[:limit])
+    return VersionPage(rows, found[limit - 1].number if len(found) > limit else None)
+
+
+def versions_of(*, model_id: int, include_gone: bool = False) -> QuerySet[Version]:
+    """A model's versions, newest first, without their manifests, aliases prefetched. Two queries."""
+    versions = Version.objects.filter(model_id=model_id).select_related("model").defer("manifest")
+    if not include_gone:
+        versions = versions.filter(gone_at=None)
+    return versions.prefetch_related("aliases").order_by("-number")
+
+
+def get_version(*, model: str, number: int) -> Version:
+    """One version, whole, aliases prefetched; also when the store has deleted it. Raises NotFound. Two
+    queries.
+    """
+    found = (
+        Version.objects.filter(model__name=model, number=number)
+        .select_related("model")
+        .prefetch_related("aliases")
+        .first()
+    )
+    if found is None:
+        raise NotFound(f"The model {model!r} has no version {number}.", fix="Choose one of its versions.")
+    return found
+
+
+def launchable_versions(*, model_id: int, limit: int = 100) -> list[Version]:
+    """Versions that may be launched, newest first, without their manifests: the choices of a new rollout.
+    One query.
+    """
+    versions = Version.objects.filter(model_id=model_id, manifest_state=ManifestState.VERIFIED, gone_at=None)
+    return list(versions.select_related("model").defer("manifest").order_by("-number")[:limit])
+
+
+def refusal_to_launch(version: Version) -> str:
+    """Why a version may not be launched, as a sentence; "" when it may. No query."""
+    if version.gone_at is not None:
+        return "It was deleted in MLflow."
+    if version.manifest_state == ManifestState.VERIFIED:
+        return ""
+    if version.manifest_problem:
+        return version.manifest_problem
+    return "Its files are being read for the first time."
+
+
+def manifest_entries(version: Version) -> tuple[ManifestEntry, ...]:
+    """The files of a version, by path; none before its manifest was taken. No query for a whole version."""
+    manifest = version.manifest_value
+    return manifest.entries if manifest else ()
+
+
+def alias_history(
+    *, model_id: int, limit: int = MOVES_SHOWN, before_id: int | None = None
+) -> list[AliasMove]:
+    """Moves of a model's aliases that happened, newest first, both versions loaded. One query."""
+    moves = moves_of(model_id=model_id)
+    if before_id is not None:
+        moves = moves.filter(id__lt=before_id)
+    return list(moves[:limit])
+
+
+def moves_of(*, model_id: int) -> QuerySet[AliasMove]:
+    """As `alias_history`, not evaluated yet."""
+    moves = AliasMove.objects.filter(model_id=model_id, moved_at__isnull=False)
+    return moves.select_related("version", "previous").defer("version__manifest", "previous__manifest")
+
+
+def evaluations_of(*, model_id: int, newest: int = VERSIONS_COMPARED) -> Evaluations:
+    """Metrics across the newest versions. One query."""
+    versions = tuple(reversed(versions_of(model_id=model_id).prefetch_related(None)[:newest]))
+    names = {name for version in versions for name in version.metrics}
+    measures = [
+        Measure(name, tuple(_number(version.metrics, name) for version in versions)) for name in names
+    ]
+    measures.sort(key=lambda m: (sum(value is None for value in m.values), m.name))
+    return Evaluations(versions, tuple(measures))
+
+
+def has_pending_manifests(*, now: datetime) -> bool:
+    """True when some version waits for its manifest and nobody reads it. One query."""
+    free = Q(manifest_claimed_until=None) | Q(manifest_claimed_until__lte=now)
+    return Version.objects.filter(free, manifest_state=ManifestState.PENDING, gone_at=None).exists()
+
+
+def newest_golden_sets() -> QuerySet[GoldenSet]:
+    """The newest revision of every golden set, by name, with its uploader. One query."""
+    newer = GoldenSet.objects.filter(name=OuterRef("name"), revision__gt=OuterRef("revision"))
+    return GoldenSet.objects.filter(~Exists(newer)).select_related("created_by").order_by("name")
+
+
+def golden_revisions(*, name: str) -> QuerySet[GoldenSet]:
+    """All revisions of one golden set, newest first. One query."""
+    return GoldenSet.objects.filter(name=name).select_related("created_by").order_by("-revision")
+
+
+def get_golden_set(*, name: str, revision: int | None = None) -> GoldenSet:
+    """One revision, the newest by default. Raises NotFound. One query."""
+    sets = golden_revisions(name=name)
+    found = sets.filter(revision=revision).first() if revision is not None else sets.first()
+    if found is None:
+        wanted = name if revision is None else f"{name}@{revision}"
+        raise NotFound(f"There is no golden set {wanted!r}.", fix="Upload it, or choose one that is there.")
+    return found
+
+
+def examples_of(*, golden_set_id: int) -> QuerySet[GoldenExample]:
+    """The examples of a revision in their order. One query."""
+    return GoldenExample.objects.filter(golden_set_id=golden_set_id).order_by("position")
+
+
+def _count(versions: QuerySet[Version]) -> Subquery:
+    return Subquery(versions.values("model").annotate(n=Count("pk")).values("n")[:1])
+
+
+def _aliases_prefetch() -> Prefetch[str, QuerySet[Alias], str]:
+    numbered = Alias.objects.annotate(number=F("version__number")).order_by("name")
+    return Prefetch("aliases", queryset=numbered)
+
+
+def _alias_rows(model: Model) -> tuple[AliasRow, ...]:
+    return tuple(AliasRow(alias.name, getattr(alias, "number")) for alias in model.aliases.all())  # noqa: B009
+
+
+def _model_row(model: Model) -> ModelRow:
+    counted: Mapping[str, object] = model.__dict__
+    newest, at = counted["newest_number"], counted["newest_at"]
+    return ModelRow(
+        id=model.pk,
+        name=model.name,
+        description=model.description,
+        version_count=_whole(counted["version_count"]),
+        changed_count=_whole(counted["changed_count"]),
+        newest_number=newest if isinstance(newest, int) else None,
+        newest_at=at if isinstance(at, datetime) else None,
+        aliases=_alias_rows(model),
+        gone_at=model.gone_at,
+    )
+
+
+def _whole(value: object) -> int:
+    """A count out of a subquery: no row means none."""
+    return value if isinstance(value, int) else 0
+
+
+def _version_row(version: Version) -> VersionRow:
+    names: Sequence[str] = [alias.name for alias in version.aliases.all()]
+    return VersionRow(version, tuple(names), refusal_to_launch(version))
+
+
+def _number(metrics: Mapping[str, object], name: str) -> float | None:
+    value = metrics.get(name)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
