@@ -11,6 +11,7 @@ from controlplane.kernel.errors import InvalidInput, NotFound
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import (
     Arm,
+    Cluster,
     Effect,
     Endpoint,
     Evidence,
@@ -168,3 +169,12 @@ def find_gate_policy(reference: str) -> GatePolicyVersion:
 def global_stop() -> GlobalStop:
     """The global stop, with who set it; one that is off when it was never used."""
     return GlobalStop.objects.select_related("by").filter(pk=1).first() or GlobalStop(pk=1)
+
+
+def find_cluster(name: str) -> Cluster:
+    """A cluster by name. Raises InvalidInput (field cluster)."""
+    cluster = Cluster.objects.filter(name=name).first()
+    if cluster is None:
+        known = ", ".join(Cluster.objects.values_list("name", flat=True)) or "none yet"
+        raise InvalidInput(f"There is no cluster {name!r}.", field="cluster", fix=f"Known: {known}.")
+    return cluster
