@@ -1,31 +1,33 @@
-"""Envoy's configuration as plain data, from routes: pure functions, the same routes always give the same bytes.
+"""Envoy's configuration as plain data, from routes: pure functions; equal routes give equal bytes.
 
 What an endpoint becomes:
 
     route   /ENDPOINT/v1 with the header x-headgate-variant  -> cluster answer/ENDPOINT/VARIANT   (forced)
     route   /ENDPOINT/v1                                     -> by weight, assigned/ENDPOINT/VARIANT
-    cluster assigned/ENDPOINT/VARIANT  an aggregate: the variant first, then the fallback
-    cluster answer/ENDPOINT/VARIANT    the variant's backend
+    cluster assigned/ENDPOINT/VARIANT    an aggregate: answer/ENDPOINT/VARIANT, then fallback/ENDPOINT/...
+    cluster answer/ENDPOINT/VARIANT      the variant's backend, left out while its health check fails
+    cluster fallback/ENDPOINT/VARIANT    the fallback variant's backend, always tried
 
-The name of the cluster that the *route* chose stays with the request whoever answers in the end, so it is what the
-counters call `assigned`; the answering backend's own metadata is what they call `variant`. A forced request never
-has a cluster that begins with `assigned/`.
+The name of the cluster that the *route* chose stays with a request whoever answers in the end: it is what the
+counters call the assigned arm. The answering backend's own metadata is what they call the variant. A forced
+request's cluster never begins with `assigned/`, so it is in no arm.
 
 Decisions
-- An inference is retried on connect-failure, refused-stream and reset (before any response). `reset` may run one
-  inference twice: an engine that dies takes every request in flight with it, and a completion changes nothing
-  outside, so a second run costs time and a failed request costs the user. Once a response began (vLLM sends the
-  headers of a stream at once) nothing is retried. Up to RETRIES attempts, more than the failures that eject a
-  backend, so that the last ones reach the fallback. The price: a request that itself kills engines may kill the
-  fallback's too; `attempts` in the log shows it.
-- The retry budget is 20 % of the active requests but at least MIN_CONCURRENT_RETRIES: all requests of a killed
-  engine come back at the same moment, and a bare share would drop most of them.
-- Health checks are patient (UNHEALTHY_AFTER failures, each up to HEALTH_TIMEOUT): a busy engine on few cores answers
-  /health late, and shifting its traffic would blame it. A dead one is noticed at once by outlier detection.
-- The fallback (the baseline) fails open: when its own health check fails it is still tried, since nobody else may
-  answer for it. Its failures are never shifted to another variant.
+- An inference is retried on connect-failure, refused-stream and reset (before any response). `reset` may run
+  one inference twice: an engine that dies takes all its requests in flight with it, and a completion changes
+  nothing outside, so a second run costs time while a failed request costs the user. Once a response began
+  (vLLM sends a stream's headers at once) nothing is retried. There are more attempts than failures that eject
+  a backend, so the last ones reach the fallback. The price: a request that kills engines may kill that of
+  the fallback too; `attempts` in the log shows such requests.
+- The retry budget is 20 % of the active requests, never less than MIN_CONCURRENT_RETRIES: all requests of
+  a killed engine come back in the same moment, and a bare share would drop most of them.
+- Health checks are patient (UNHEALTHY_AFTER failures of up to HEALTH_TIMEOUT each): a busy engine on few
+  cores answers /health late, and shifting its traffic away would blame it. A dead one is noticed at once
+  by outlier detection.
+- The fallback (the baseline) fails open: nobody else may answer for it, so it is tried even while its health
+  check fails, and its failures are never shifted to another variant.
 
-Source: envoyproxy.io, API v3 of Envoy 1.40; each piece was tried on that version.
+Source: the API v3 reference of Envoy 1.40; each piece was tried on that version.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ class EnvoySettings:
 
     host, port            where the endpoints are served
     idle_timeout_seconds  the longest silence of an engine, before the first token too
-    ttft_edges, duration_edges  bucket edges of the router's histograms, in seconds: an SLO must be one of them
+    ttft_edges, duration_edges  edges of the router's histograms in seconds: an SLO must be one of them
     """
 
     port: int
@@ -106,6 +108,10 @@ class Paths:
     def access_log(self) -> Path:
         return self.run_dir / "access.jsonl"
 
+    @property
+    def log(self) -> Path:
+        return self.run_dir / "envoy.log"
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -124,7 +130,7 @@ def document(kind: str, resources: list[dict[str, Any]]) -> Document:
 
 
 def cluster_document(routes: Mapping[str, Route], *, besides: Mapping[str, Route] | None = None) -> Document:
-    """The clusters of `routes`; with `besides` those of other routes too, where `routes` has none of that name."""
+    """The clusters of `routes`, and those of `besides` whose names `routes` does not have."""
     found = {cluster["name"]: cluster for cluster in clusters(besides or {})}
     found |= {cluster["name"]: cluster for cluster in clusters(routes)}
     return document("cluster.v3.Cluster", [found[name] for name in sorted(found)])
@@ -238,7 +244,8 @@ def listener(paths: Paths, settings: EnvoySettings, served: dict[str, Any]) -> d
                         "code": "%RESPONSE_CODE_DETAILS%",
                     }
                 },
-            }
+            },
+            "mappers": [_not_found_is_named()],
         },
         "access_log_options": {"flush_access_log_on_new_request": True},
         "access_log": access_logs(paths),
@@ -266,8 +273,8 @@ def _filter(name: str, message: str, config: dict[str, Any]) -> dict[str, Any]:
 def access_logs(paths: Paths) -> list[dict[str, Any]]:
     """The counters, the histograms and the log file.
 
-    `arrived` is counted when a request arrives (its cluster is already chosen), `requests` when it ended; both carry
-    the cluster the route chose, so a request that no backend could take is counted too.
+    `arrived` is counted when a request arrives (its cluster is chosen by then), `requests` when it ended.
+    Both carry the cluster that the route chose: a request that no backend could take is counted too.
     """
 
     def only(*kinds: str) -> dict[str, Any]:
@@ -357,6 +364,12 @@ def access_logs(paths: Paths) -> list[dict[str, Any]]:
 def _status(comparison: str, code: int) -> dict[str, Any]:
     value = {"default_value": code, "runtime_key": f"headgate.status_{comparison.lower()}"}
     return {"status_code_filter": {"comparison": {"op": comparison, "value": value}}}
+
+
+def _not_found_is_named() -> dict[str, Any]:
+    error = {"message": "%LOCAL_REPLY_BODY%", "type": "gateway_error", "param": None, "code": "not_found"}
+    override = {"content_type": "application/json", "json_format": {"error": error}}
+    return {"filter": _status("EQ", 404), "body_format_override": override}
 
 
 def _details_via_upstream() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from rollouts.ports import FORCED_VARIANT_HEADER, Backend, Route
 ASSIGNED_HEADER = "x-headgate-assigned"
 ASSIGNED = "assigned"
 ANSWER = "answer"
+FALLBACK = "fallback"
 BODY_LIMIT_BYTES = 32 * 1024 * 1024
 
 RETRIES = 6
@@ -25,6 +26,8 @@ TYPE = "type.googleapis.com/envoy."
 ANSWERED_BY = "%UPSTREAM_METADATA(llm:variant)%"
 # A cluster that leads nowhere: an empty cluster file would be taken as "there are none" and stop all traffic.
 _NOWHERE = "nowhere"
+# Envoy's default is to use hosts that fail their health check when too many do.
+_NEVER_PANIC = {"healthy_panic_threshold": {"value": 0}}
 
 
 def cluster_name(kind: str, endpoint: str, variant: str) -> str:
@@ -34,7 +37,7 @@ def cluster_name(kind: str, endpoint: str, variant: str) -> str:
 def split_cluster_name(name: str) -> tuple[str, str, str]:
     """(kind, endpoint, variant); three empty strings when it is no cluster of ours."""
     parts = name.split("/")
-    if len(parts) != 3 or parts[0] not in (ASSIGNED, ANSWER):
+    if len(parts) != 3 or parts[0] not in (ASSIGNED, ANSWER, FALLBACK):
         return "", "", ""
     return parts[0], parts[1], parts[2]
 
@@ -50,19 +53,29 @@ def clusters(routes: Mapping[str, Route]) -> list[dict[str, Any]]:
     ]
     for endpoint, route in sorted(routes.items()):
         for backend in sorted(route.backends, key=lambda b: b.variant):
-            found.append(_answer(endpoint, backend, fails_open=backend.variant == route.fallback))
+            found.append(_answer(endpoint, backend))
+            if backend.variant == route.fallback:
+                found.append(_backend(FALLBACK, endpoint, backend))
             found.append(_assigned(endpoint, backend.variant, route.fallback))
     return found
 
 
-def _answer(endpoint: str, backend: Backend, *, fails_open: bool) -> dict[str, Any]:
-    """A variant's backend, checked for health."""
-    name = cluster_name(ANSWER, endpoint, backend.variant)
-    address = {"socket_address": {"address": backend.host, "port_value": backend.port}}
+def _backend(kind: str, endpoint: str, backend: Backend) -> dict[str, Any]:
+    """A cluster of one host, whose metadata say which variant answers there."""
+    name = cluster_name(kind, endpoint, backend.variant)
     host = {
-        "endpoint": {"address": address},
+        "endpoint": {"address": {"socket_address": {"address": backend.host, "port_value": backend.port}}},
         "metadata": {"filter_metadata": {"llm": {"variant": backend.variant}}},
     }
+    return {
+        **_cluster(name),
+        "type": "STATIC" if _is_address(backend.host) else "STRICT_DNS",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [host]}]},
+    }
+
+
+def _answer(endpoint: str, backend: Backend) -> dict[str, Any]:
+    """A variant's backend, left out while it is not healthy."""
     health = {
         "timeout": HEALTH_TIMEOUT,
         "interval": "1s",
@@ -71,45 +84,47 @@ def _answer(endpoint: str, backend: Backend, *, fails_open: bool) -> dict[str, A
         "healthy_threshold": 1,
         "http_health_check": {"path": "/health"},
     }
+    outliers = {
+        "enforcing_consecutive_5xx": 0,  # an engine's own 500s are for the gates to judge
+        "consecutive_gateway_failure": EJECT_AFTER,
+        "enforcing_consecutive_gateway_failure": 100,
+        "split_external_local_origin_errors": True,
+        "consecutive_local_origin_failure": EJECT_AFTER,
+        "enforcing_consecutive_local_origin_failure": 100,
+        "enforcing_success_rate": 0,
+        "enforcing_local_origin_success_rate": 0,
+        "interval": "1s",
+        "base_ejection_time": f"{EJECT_SECONDS}s",
+        "max_ejection_time": f"{EJECT_SECONDS}s",
+        "max_ejection_percent": 100,
+    }
     return {
-        **_cluster(name, fails_open=fails_open),
-        "type": "STATIC" if _is_address(backend.host) else "STRICT_DNS",
+        **_backend(ANSWER, endpoint, backend),
         "health_checks": [health],
-        "outlier_detection": {
-            "enforcing_consecutive_5xx": 0,  # an engine's own 500s are for the gates to judge
-            "consecutive_gateway_failure": EJECT_AFTER,
-            "enforcing_consecutive_gateway_failure": 100,
-            "split_external_local_origin_errors": True,
-            "consecutive_local_origin_failure": EJECT_AFTER,
-            "enforcing_consecutive_local_origin_failure": 100,
-            "enforcing_success_rate": 0,
-            "enforcing_local_origin_success_rate": 0,
-            "interval": "1s",
-            "base_ejection_time": f"{EJECT_SECONDS}s",
-            "max_ejection_time": f"{EJECT_SECONDS}s",
-            "max_ejection_percent": 100,
-        },
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [host]}]},
+        "outlier_detection": outliers,
+        "common_lb_config": _NEVER_PANIC,
     }
 
 
 def _assigned(endpoint: str, variant: str, fallback: str) -> dict[str, Any]:
-    """What the weighted route chooses: the variant, and behind it the fallback."""
-    members = [variant] if variant == fallback else [variant, fallback]
+    """What the weighted route chooses: the variant and, behind it, the fallback."""
+    members = [] if variant == fallback else [cluster_name(ANSWER, endpoint, variant)]
+    members.append(cluster_name(FALLBACK, endpoint, fallback))
     return {
-        **_cluster(cluster_name(ASSIGNED, endpoint, variant), fails_open=variant == fallback),
+        **_cluster(cluster_name(ASSIGNED, endpoint, variant)),
         "lb_policy": "CLUSTER_PROVIDED",
+        "common_lb_config": _NEVER_PANIC,
         "cluster_type": {
             "name": "envoy.clusters.aggregate",
             "typed_config": {
                 "@type": TYPE + "extensions.clusters.aggregate.v3.ClusterConfig",
-                "clusters": [cluster_name(ANSWER, endpoint, member) for member in members],
+                "clusters": members,
             },
         },
     }
 
 
-def _cluster(name: str, *, fails_open: bool) -> dict[str, Any]:
+def _cluster(name: str) -> dict[str, Any]:
     budget = {"budget_percent": {"value": 20.0}, "min_retry_concurrency": MIN_CONCURRENT_RETRIES}
     limits = {
         "max_connections": CONCURRENT_REQUESTS,
@@ -117,12 +132,7 @@ def _cluster(name: str, *, fails_open: bool) -> dict[str, Any]:
         "max_requests": CONCURRENT_REQUESTS,
         "retry_budget": budget,
     }
-    return {
-        "name": name,
-        "connect_timeout": "1s",
-        "circuit_breakers": {"thresholds": [limits]},
-        "common_lb_config": {"healthy_panic_threshold": {"value": 100.0 if fails_open else 0.0}},
-    }
+    return {"name": name, "connect_timeout": "1s", "circuit_breakers": {"thresholds": [limits]}}
 
 
 def _is_address(host: str) -> bool:

@@ -1,0 +1,1 @@
+"""Probers: over HTTP to any OpenAI-compatible endpoint, and one in memory."""

@@ -1,0 +1,1 @@
+"""Request logs: Envoy's access log, and one in memory."""

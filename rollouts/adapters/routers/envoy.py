@@ -1,0 +1,355 @@
+"""Envoy as the router of one machine: routes are files that it watches, and it says what it took.
+
+The state on disk (`routes.json`) holds every endpoint's route and the highest fencing token seen for each;
+a file lock makes it safe for several processes. Publishing keeps three promises:
+- a configuration that Envoy would refuse is refused before it is written (`envoy --mode validate`), and if
+  the running Envoy refuses or does not take one, the files from before are put back: a bad file never
+  stays on disk, where the next start of Envoy would serve nothing from it;
+- clusters are added before routes name them, and removed after (streams in flight on them end undisturbed);
+- it returns when Envoy reports the new version in force.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from controlplane.kernel.errors import Rejected, StaleWriter, Unavailable
+from rollouts.adapters.routers.checks import check_route
+from rollouts.adapters.routers.envoy_admin import EnvoyAdmin
+from rollouts.adapters.routers.envoy_config import (
+    Document,
+    EnvoySettings,
+    Paths,
+    bootstrap,
+    cluster_document,
+    listener_document,
+    route_document,
+    static_bootstrap,
+)
+from rollouts.adapters.routers.envoy_routes import shares_in_force
+from rollouts.ports import Backend, ObservedRoute, Route
+
+CLUSTERS = "cluster_manager.cds"
+ROUTES = "http.gw.rds.main"
+DRAIN_SECONDS = 3600
+LOG_SECONDS = 2.0
+
+
+def envoy_command(run_dir: Path, envoy_binary: Path, *, concurrency: int = 2) -> list[str]:
+    """How to run Envoy on what `EnvoyRouter.write_bootstrap` wrote.
+
+    Hazard: Envoy ends with the *thread* that spawned it (a parent-death signal), so a process manager of its
+    own must run it, not a worker's thread.
+    """
+    paths = Paths(run_dir)
+    return [
+        str(envoy_binary), "-c", str(paths.bootstrap),
+        "--disable-hot-restart", "--reject-unknown-dynamic-fields", "--drain-time-s", str(DRAIN_SECONDS),
+        "--concurrency", str(concurrency), "--file-flush-interval-msec", "250",
+        "--log-level", "warning", "--log-path", str(paths.log),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What routes.json holds. `rejected`: by endpoint, the router's words when it refused the last route."""
+
+    routes: Mapping[str, Route] = field(default_factory=dict)
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    rejected: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        routes = {
+            name: {
+                "shares": dict(route.shares),
+                "backends": [[b.variant, b.host, b.port] for b in route.backends],
+                "fallback": route.fallback,
+            }
+            for name, route in self.routes.items()
+        }
+        return {"routes": routes, "tokens": dict(self.tokens), "rejected": dict(self.rejected)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> _State:
+        routes = {
+            name: Route(
+                endpoint=name,
+                shares={variant: int(share) for variant, share in route["shares"].items()},
+                backends=tuple(Backend(str(v), str(h), int(p)) for v, h, p in route["backends"]),
+                fallback=str(route["fallback"]),
+            )
+            for name, route in data["routes"].items()
+        }
+        tokens = {name: int(token) for name, token in data["tokens"].items()}
+        return cls(routes, tokens, dict(data["rejected"]))
+
+
+class EnvoyRouter:
+    """A TrafficRouter on Envoy. Several processes may use one run folder at a time.
+
+    run_dir          Envoy's own folder: configuration, logs, and a unix socket (so its path must be short)
+    envoy_binary     the same binary that serves, to validate with
+    publish_seconds  how long Envoy may take to put a configuration in force
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        port: int,
+        envoy_binary: Path,
+        *,
+        host: str = "127.0.0.1",
+        idle_timeout_seconds: float = 300.0,
+        publish_seconds: float = 20.0,
+    ) -> None:
+        self.paths = Paths(run_dir)
+        self.settings = EnvoySettings(port=port, host=host, idle_timeout_seconds=idle_timeout_seconds)
+        self._binary = envoy_binary
+        self._publish_seconds = publish_seconds
+        self._admin = EnvoyAdmin(self.paths.admin)
+
+    # --- before Envoy starts -----------------------------------------------------------------------
+
+    def write_bootstrap(self) -> None:
+        """Writes all that Envoy needs to start, with the routes of the last run; changes only what differs.
+
+        Call it before Envoy starts: a changed listener (another port) cuts the streams of a running one.
+        """
+        self.paths.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.paths.routes.parent.mkdir(exist_ok=True)
+        with self._locked() as state:
+            start = json.dumps(bootstrap(self.paths, self.settings), indent=1, sort_keys=True).encode()
+            wanted = {
+                self.paths.bootstrap: start,
+                self.paths.listeners: listener_document(self.paths, self.settings).content,
+                self.paths.clusters: cluster_document(state.routes).content,
+                self.paths.routes: route_document(state.routes, self.settings).content,
+            }
+            for path, content in wanted.items():
+                if _content(path) != content:
+                    _replace(path, content)
+
+    # --- TrafficRouter -----------------------------------------------------------------------------
+
+    def apply(self, route: Route, *, token: int) -> None:
+        """Publishes the route and waits until Envoy has it in force; nothing happens when it already has.
+
+        Raises InvalidInput, StaleWriter, Rejected (Envoy's words), or Unavailable (Envoy does not answer, or
+        did not take it in time); in every case the files from before are on disk.
+        """
+        check_route(route)
+        with self._locked() as state:
+            self._change(self._admit(state, route.endpoint, token), route.endpoint, route)
+
+    def remove(self, endpoint: str, *, token: int) -> None:
+        """Takes the endpoint away; its address answers 404 then."""
+        with self._locked() as state:
+            self._change(self._admit(state, endpoint, token), endpoint, None)
+
+    def observe(self, endpoint: str) -> ObservedRoute | None:
+        """What Envoy has in force; variants with a share of 0 are left out of `shares`."""
+        version, table = self._admin.routes()
+        shares = shares_in_force(table, endpoint)
+        if shares is None:
+            return None
+        return ObservedRoute(
+            endpoint=endpoint,
+            shares=shares,
+            healthy=self._admin.healthy_variants(endpoint),
+            version=version,
+            rejected=self._read_state().rejected.get(endpoint, ""),
+        )
+
+    # --- state -------------------------------------------------------------------------------------
+
+    def _admit(self, state: _State, endpoint: str, token: int) -> _State:
+        """The state with the token noted, on disk too: from now on an older writer is refused."""
+        newest = state.tokens.get(endpoint, token)
+        if token < newest:
+            raise StaleWriter(
+                f"Token {token} is older than {newest}, the newest that wrote the route of {endpoint}.",
+                fix="Another worker took over; nothing needs to be done.",
+            )
+        if state.tokens.get(endpoint) == token:
+            return state
+        admitted = replace(state, tokens={**state.tokens, endpoint: token})
+        self._write_state(admitted)
+        return admitted
+
+    def _change(self, state: _State, endpoint: str, route: Route | None) -> None:
+        """Publishes the endpoint's new route (None: without it) and notes how that ended."""
+        routes = {name: known for name, known in state.routes.items() if name != endpoint}
+        if route is not None:
+            routes[endpoint] = route
+        quiet = {name: words for name, words in state.rejected.items() if name != endpoint}
+        try:
+            self._publish(state.routes, routes)
+        except Rejected as refusal:
+            words = str(refusal.extra["words"])
+            self._write_state(replace(state, rejected={**quiet, endpoint: words}))
+            raise
+        changed = replace(state, routes=routes, rejected=quiet)
+        if changed != state:
+            self._write_state(changed)
+
+    def _read_state(self) -> _State:
+        content = _content(self.paths.state)
+        return _State.from_json(json.loads(content)) if content else _State()
+
+    def _write_state(self, state: _State) -> None:
+        _replace(self.paths.state, json.dumps(state.to_json(), indent=1, sort_keys=True).encode())
+
+    @contextmanager
+    def _locked(self) -> Iterator[_State]:
+        """The state, while nobody else changes it. Raises Unavailable when another holds it for too long."""
+        end = time.monotonic() + 2 * self._publish_seconds
+        try:
+            handle = os.open(self.paths.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise Unavailable(
+                f"The router's folder {self.paths.run_dir} cannot be used: {error.strerror}.",
+                fix="Start the router first; it makes the folder.",
+            ) from error
+        try:
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() > end:
+                        raise Unavailable(
+                            "Another process is publishing routes.", fix="Try again."
+                        ) from error
+                    time.sleep(0.01)
+            yield self._read_state()
+        finally:
+            os.close(handle)  # frees the lock
+
+    # --- publishing --------------------------------------------------------------------------------
+
+    def _publish(self, old: Mapping[str, Route], new: Mapping[str, Route]) -> None:
+        final_clusters = cluster_document(new)
+        table = route_document(new, self.settings)
+        if self._in_force(CLUSTERS, self.paths.clusters, final_clusters) and self._in_force(
+            ROUTES, self.paths.routes, table
+        ):
+            return
+        self._validate(new)
+        before = {path: _content(path) for path in (self.paths.routes, self.paths.clusters)}
+        try:
+            self._step(CLUSTERS, self.paths.clusters, cluster_document(new, besides=old))
+            self._wait("its new clusters had their first health check", self._no_cluster_warms)
+            self._step(ROUTES, self.paths.routes, table)
+            self._step(CLUSTERS, self.paths.clusters, final_clusters)
+        except BaseException:  # an ended worker, too, must not leave half of it
+            for path, content in before.items():
+                if content is not None:
+                    _replace(path, content)
+            raise
+
+    def _in_force(self, kind: str, path: Path, wanted: Document) -> bool:
+        return _content(path) == wanted.content and self._admin.acceptance(kind).version == wanted.version
+
+    def _no_cluster_warms(self) -> bool:
+        return self._admin.warming_clusters() == 0
+
+    def _validate(self, routes: Mapping[str, Route]) -> None:
+        """Asks the binary itself, on a static copy: the one check that reads clusters and routes in full."""
+        trial = self.paths.run_dir / "trial.json"
+        trial.write_text(json.dumps(static_bootstrap(self.paths, self.settings, routes)))
+        command = [str(self._binary), "--mode", "validate", "-c", str(trial), "-l", "error"]
+        try:
+            done = subprocess.run(
+                [*command, "--reject-unknown-dynamic-fields"],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Unavailable(f"Envoy could not validate the routes: {error}.", fix="Try again.") from error
+        finally:
+            trial.unlink(missing_ok=True)
+        if done.returncode:
+            raise _rejected(_words(done.stderr, "error initializing configuration [^:]*:"))
+
+    def _step(self, kind: str, path: Path, wanted: Document) -> None:
+        """Writes one file and waits until Envoy has it in force."""
+        if self._in_force(kind, path, wanted):
+            return
+        refusals = self._admin.acceptance(kind).refusals
+        logged = self.paths.log.stat().st_size if self.paths.log.exists() else 0
+        _replace(path, wanted.content)
+
+        def taken() -> bool:
+            now = self._admin.acceptance(kind)
+            if now.version == wanted.version:
+                return True
+            if now.refusals > refusals:
+                raise _rejected(self._refusal(logged))
+            return False
+
+        self._wait(f"it had version {wanted.version} in force", taken)
+
+    def _wait(self, what: str, check: Callable[[], bool]) -> None:
+        end = time.monotonic() + self._publish_seconds
+        while not check():
+            if time.monotonic() > end:
+                raise Unavailable(
+                    f"Envoy took more than {self._publish_seconds:g} s until {what}.",
+                    fix="See its log and whether the machine is overloaded.",
+                )
+            time.sleep(0.005)
+
+    def _refusal(self, offset: int) -> str:
+        """What Envoy logged about a refusal after `offset`; it writes its log a moment later."""
+        marker = "Filesystem config update (?:rejected|failure):"
+        end = time.monotonic() + LOG_SECONDS
+        text = ""
+        while not re.search(marker, text) and time.monotonic() < end:
+            time.sleep(0.02)
+            text = (_content(self.paths.log) or b"")[offset:].decode(errors="replace")
+        return _words(text, marker)
+
+
+def _rejected(words: str) -> Rejected:
+    return Rejected(
+        f"Envoy refuses the routes: {words}",
+        fix="The last good configuration stays in force. Mend the cause it names.",
+        extra={"words": words},
+    )
+
+
+def _words(log: str, after: str) -> str:
+    """Envoy's own words: what follows the last match of `after`, on one line."""
+    found = list(re.finditer(after, log))
+    text = log[found[-1].end() :] if found else log
+    text = re.split(r"\n\[\d{4}-", text)[0]
+    return re.sub(r"\s+", " ", text).strip() or "it gave no reason (see its log)"
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Puts the content in place in one step (Envoy ignores changes made in place)."""
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.replace(path)
