@@ -23,32 +23,13 @@ from rollouts.adapters.signals.exposition import Sample, samples
 from rollouts.ports import ArmReading, Backend, HistogramReading, SignalReading
 
 MICROSECONDS = 1_000_000
-# Envoy's short response flags (its reference, "access log usage"). The client left, or its network cut it
-# off:
+# Envoy's short response flags (its reference, "access log usage"). The client left, or was cut off:
 ABORT_FLAGS = frozenset({"DC", "DR"})
 # The router or the engine failed, whatever the status says (a stream that broke has status 200):
-FAILURE_FLAGS = frozenset(
-    [
-        "UH",
-        "UF",
-        "UO",
-        "UC",
-        "UR",
-        "URX",
-        "UT",
-        "LH",
-        "LR",
-        "SI",
-        "DT",
-        "UPE",
-        "UMSDR",
-        "NC",
-        "OM",
-        "NFCF",
-        "DO",
-        "DF",
-    ]
-)
+FAILURE_FLAGS = frozenset({
+    "UH", "UF", "UO", "UC", "UR", "URX", "UT", "LH", "LR", "SI", "DT", "UPE", "UMSDR", "NC", "OM", "NFCF",
+    "DO", "DF",
+})  # fmt: skip
 
 
 @dataclass(slots=True)
