@@ -27,6 +27,7 @@ UNIT: dict[str, Unit] = {
 ENOUGH_TO_FORECAST = 30
 FORECAST_SHRINK = 50.0  # requests that the forecast's candidate rate is drawn towards the baseline's by
 FLOW_SECONDS = 300.0
+CLEARLY_MORE = 1.0  # standard errors
 WHOLE = 10_000
 
 
@@ -147,14 +148,14 @@ def _worse(spec: GateSpec, one: float, other: float) -> bool:
 def _worst_ending(spec: GateSpec, track: GateTrack) -> Totals | None:
     """The ending of the trail that stands out most, in standard errors: where the regression began.
 
-    None when that is the whole rollout.
+    None when no ending stands out clearly more than the whole rollout does.
     """
-    best, best_score = None, 0.0
+    best, best_score = None, max(_standing_out(spec, track.totals), 0.0) + CLEARLY_MORE
     for ending in track.trail.endings():
         score = _standing_out(spec, ending)
         if score > best_score:
             best, best_score = ending, score
-    return best if best is not None and best.n_candidate < track.totals.n_candidate else None
+    return best
 
 
 def _standing_out(spec: GateSpec, totals: Totals) -> float:

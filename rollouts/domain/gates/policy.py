@@ -75,6 +75,9 @@ class GateSpec:
         checks.text(self.label, field="label")
         checks.one_of(self.kind, get_args(GateKind), field="kind")
         checks.one_of(self.mode, get_args(Mode), field="mode")
+        for name in ("weight", "ratio", "delta", "margin", "slo_seconds"):
+            if getattr(self, name) is not None:  # 1 and 1.0 must not make two digests of one policy
+                object.__setattr__(self, name, checks.finite(getattr(self, name), field=name))
         checks.between(self.weight, 0, 1, field="weight", low_open=True)
         checks.count(self.min_exposure, field="min_exposure")
         checks.flag(self.required, field="required")
@@ -202,9 +205,6 @@ class GateSpec:
                     "weight is missing.", field="weight", fix="Give every gate a weight, or none."
                 )
             values["weight"] = equal_weight
-        for name in ("ratio", "delta", "weight", "margin", "slo_seconds"):
-            if values.get(name) is not None:
-                values[name] = checks.finite(values[name], field=name)
         return cls(**values)
 
 
@@ -251,7 +251,8 @@ class FastKill:
             f"Rolls back at once when {percent(self.error_share)} or more of at least {self.min_requests} "
             f"candidate requests fail within {seconds_text(self.window_seconds)} and at most "
             f"{percent(self.baseline_error_share)} of the baseline's do, "
-            f"after {self.crash_restarts} engine restarts, or after {self.oom_kills} kill{'s' if self.oom_kills > 1 else ''} for memory."
+            f"after {self.crash_restarts} engine restarts, or after "
+            f"{self.oom_kills} kill{'s' if self.oom_kills > 1 else ''} for memory."
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -35,13 +35,13 @@ def change_words(measure: str, value: float) -> str:
 
 
 def interval_words(measure: str, low: float | None, high: float | None) -> str:
-    """`×1.05 to ×1.27`, `at most +0.4 pp`, or `not known yet`."""
+    """`×1.05 to ×1.27`, `below +0.4 pp`, or `not known yet`."""
     if low is None and high is None:
         return "not known yet"
     if low is None:
-        return f"at most {change_words(measure, high or 0.0)}"
+        return f"below {change_words(measure, high or 0.0)}"
     if high is None:
-        return f"at least {change_words(measure, low)}"
+        return f"above {change_words(measure, low)}"
     return f"{change_words(measure, low)} to {change_words(measure, high)}"
 
 

@@ -59,10 +59,10 @@ class Totals:
         return replace(
             self,
             weight_candidate=self.weight_candidate + 1,
-            sum_candidate=self.sum_candidate + score_candidate,
+            sum_candidate=self.sum_candidate + float(score_candidate),
             weight_baseline=self.weight_baseline + 1,
-            sum_baseline=self.sum_baseline + score_baseline,
-            squares=self.squares + (score_candidate - score_baseline) ** 2,
+            sum_baseline=self.sum_baseline + float(score_baseline),
+            squares=self.squares + float(score_candidate - score_baseline) ** 2,
             n_candidate=self.n_candidate + 1,
             n_baseline=self.n_baseline + 1,
         )

@@ -24,7 +24,7 @@ def percent(share: float) -> str:
 def points(difference: float) -> str:
     """0.01 -> `+1 pp`, -0.002 -> `−0.2 pp`."""
     value = difference * 100
-    sign = "−" if value < 0 else "+"
+    sign = "−" if value < 0 else "+" if value > 0 else ""
     return f"{sign}{significant(abs(value))} pp"
 
 
@@ -35,7 +35,7 @@ def ratio_text(ratio: float) -> str:
 
 def signed(value: float) -> str:
     """A score difference: 0.006 -> `+0.006`."""
-    sign = "−" if value < 0 else "+"
+    sign = "−" if value < 0 else "+" if value > 0 else ""
     return f"{sign}{significant(abs(value))}"
 
 
