@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+import os
 import re
+import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-import httpx
+from urllib.parse import urlencode
 
 from controlplane.kernel.errors import InvalidInput, Unavailable
 from rollouts.adapters.routers.envoy_routes import ANSWER, split_cluster_name
@@ -29,40 +33,63 @@ class Acceptance:
     refusals: int
 
 
-class EnvoyAdmin:
-    """Asks Envoy. Every call raises Unavailable when Envoy does not answer.
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a unix socket. (httpx leaves the socket open when the connection is refused.)"""
 
-    Raises InvalidInput when the socket's path is longer than the system allows.
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("envoy", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class EnvoyAdmin:
+    """Asks Envoy, on a new connection each time: a kept one would not outlive Envoy's restart.
+
+    Every call raises Unavailable when Envoy does not answer. The constructor raises InvalidInput when the
+    socket's path is longer than the system allows.
     """
 
-    def __init__(self, socket: Path, *, timeout: float = 5.0) -> None:
-        if len(str(socket)) > _SOCKET_PATH_LIMIT:
+    def __init__(self, path: Path, *, timeout: float = 5.0) -> None:
+        if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
             raise InvalidInput(
-                f"The path of Envoy's socket is too long for this system: {socket}",
+                f"The path of Envoy's socket is too long for this system: {path}",
                 field="run_dir",
-                fix=f"Choose a run folder so that it has at most {_SOCKET_PATH_LIMIT} characters.",
+                fix=f"Choose a run folder so that it has at most {_SOCKET_PATH_LIMIT} bytes.",
             )
-        self._socket = socket
-        # A connection for each call: a kept one would outlive Envoy's restart and a fork of the worker.
-        transport = httpx.HTTPTransport(uds=str(socket), limits=httpx.Limits(max_keepalive_connections=0))
-        self._client = httpx.Client(transport=transport, base_url="http://envoy", timeout=timeout)
+        self._path = path
+        self._timeout = timeout
 
-    def get(self, path: str, **query: str) -> httpx.Response:
+    def text(self, path: str, **query: str) -> str:
+        """The answer to GET path?query."""
         return self._ask("GET", path, query)
 
-    def post(self, path: str, **query: str) -> httpx.Response:
-        return self._ask("POST", path, query)
+    def json(self, path: str, **query: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._ask("GET", path, query))
+        return found
 
-    def _ask(self, method: str, path: str, query: dict[str, str]) -> httpx.Response:
+    def post(self, path: str) -> None:
+        self._ask("POST", path, {})
+
+    def _ask(self, method: str, path: str, query: Mapping[str, str]) -> str:
+        connection = _Connection(self._path, self._timeout)
         try:
-            response = self._client.request(method, path, params=query)
-            response.raise_for_status()
-        except httpx.HTTPError as error:
+            connection.request(method, f"{path}?{urlencode(query)}" if query else path)
+            response = connection.getresponse()
+            body = response.read().decode()
+        except (OSError, http.client.HTTPException) as error:
             raise Unavailable(
-                f"Envoy does not answer on {self._socket} ({path}): {error or type(error).__name__}.",
+                f"Envoy does not answer on {self._path} ({path}): {error or type(error).__name__}.",
                 fix="See whether the router process runs.",
             ) from error
-        return response
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise Unavailable(f"Envoy answered {path} with HTTP {response.status}: {body[:200].strip()}")
+        return body
 
     def started_at(self) -> float:
         """When this Envoy process started, in seconds since the epoch; the same value for all its life.
@@ -70,7 +97,8 @@ class EnvoyAdmin:
         It is the time at which the listener came into force. Envoy tells its uptime only in whole seconds,
         which would make the same process look like two.
         """
-        dump = self.get("/config_dump", resource="dynamic_listeners", mask="active_state.last_updated").json()
+        mask = "active_state.last_updated"
+        dump = self.json("/config_dump", resource="dynamic_listeners", mask=mask)
         for listener in dump.get("configs", ()):
             if stamp := listener.get("active_state", {}).get("last_updated"):
                 return _seconds(stamp)
@@ -79,21 +107,20 @@ class EnvoyAdmin:
     def acceptance(self, kind: str) -> Acceptance:
         """`kind` is "cluster_manager.cds" or "http.gw.rds.main"."""
         names = f"^{re.escape(kind)}\\.(version_text|update_rejected|update_failure)$"
-        stats = self.get("/stats", filter=names, format="json").json()["stats"]
+        stats = self.json("/stats", filter=names, format="json")["stats"]
         values = {stat["name"].rsplit(".", 1)[1]: stat["value"] for stat in stats if "name" in stat}
         refusals = int(values.get("update_rejected", 0)) + int(values.get("update_failure", 0))
         return Acceptance(str(values.get("version_text", "")), refusals)
 
     def warming_clusters(self) -> int:
         """Clusters that wait for their first health check; a route must not name them yet."""
-        stats = self.get("/stats", filter="^cluster_manager\\.warming_clusters$", format="json").json()[
-            "stats"
-        ]
-        return int(stats[0]["value"]) if stats else 0
+        name = "^cluster_manager\\.warming_clusters$"
+        stats = self.json("/stats", filter=name, format="json")["stats"]
+        return sum(int(stat["value"]) for stat in stats if "value" in stat)
 
     def routes(self) -> tuple[str, dict[str, Any]]:
         """The route table in force and its version; ("", {}) before the first."""
-        dump = self.get("/config_dump", resource="dynamic_route_configs").json()
+        dump = self.json("/config_dump", resource="dynamic_route_configs")
         for config in dump.get("configs", ()):
             return str(config.get("version_info", "")), dict(config.get("route_config", {}))
         return "", {}
@@ -101,7 +128,7 @@ class EnvoyAdmin:
     def healthy_variants(self, endpoint: str) -> frozenset[str]:
         """Variants whose backends Envoy would send requests to."""
         found: set[str] = set()
-        for cluster in self.get("/clusters", format="json").json().get("cluster_statuses", ()):
+        for cluster in self.json("/clusters", format="json").get("cluster_statuses", ()):
             kind, of_endpoint, variant = split_cluster_name(cluster["name"])
             if kind != ANSWER or of_endpoint != endpoint:
                 continue

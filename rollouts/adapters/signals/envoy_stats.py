@@ -118,7 +118,7 @@ class EnvoyStats:
         started_at = self._admin.started_at()
         at = self._clock.now().timestamp()
         wanted = rf"^llm\..*{ASSIGNED}/{re.escape(endpoint)}/"
-        text = self._admin.get("/stats", filter=wanted, format="prometheus").text
+        text = self._admin.text("/stats", filter=wanted, format="prometheus")
         if self._admin.started_at() != started_at:
             raise Unavailable("Envoy restarted while its counters were read.", fix="Read them again.")
         nothing = {backend.variant: _Tally().reading() for backend in backends}

@@ -1,0 +1,277 @@
+"""Two data planes with one set of handles, so that one contract suite runs on both.
+
+`MemoryPlane` is the in-memory adapters; `EnvoyPlane` is the real Envoy with stand-in engines as processes.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+
+from controlplane.kernel.clock import ManualClock, SystemClock
+from controlplane.kernel.errors import NotFound
+from rollouts.adapters.probers.memory import MemoryProber
+from rollouts.adapters.probers.openai import OpenAIProber
+from rollouts.adapters.request_log.envoy import EnvoyRequestLog
+from rollouts.adapters.request_log.memory import MemoryRequestLog
+from rollouts.adapters.routers.envoy import EnvoyRouter, envoy_command
+from rollouts.adapters.routers.memory import MemoryRouter
+from rollouts.adapters.signals.combined import CombinedSignals
+from rollouts.adapters.signals.envoy_stats import EnvoyStats
+from rollouts.adapters.signals.memory import MemorySignals
+from rollouts.adapters.signals.vllm import VllmMetrics
+from rollouts.ports import ArmReading, Backend, Prober, RequestLog, Route, SignalSource, TrafficRouter
+from tests.standins.running import RunningEngine, free_port, wait_until
+
+ENVOY = Path(sys.executable).parent / "envoy"
+BASELINE, CANDIDATE = "chat-v1-aaaa", "chat-v2-bbbb"
+PROMPT = ({"role": "user", "content": "hello"},)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a user saw of one request."""
+
+    status: int
+    assigned: str
+    answered: str
+    request_id: str
+    whole: bool
+
+
+class Plane(Protocol):
+    """A data plane with two engines, BASELINE and CANDIDATE."""
+
+    router: TrafficRouter
+    signals: SignalSource
+    request_log: RequestLog
+    prober: Prober
+
+    def backend(self, variant: str) -> Backend: ...
+    def send(self, endpoint: str, number: int, *, forced: str = "", stream: bool = False) -> list[Seen]: ...
+    def abort(self, endpoint: str, number: int) -> None: ...
+    def kill(self, variant: str) -> None: ...
+    def change(
+        self, variant: str, *, errors: float = 0, broken: float = 0, seconds: float = 0, healthy: bool = True
+    ) -> None: ...
+    def refuse(self) -> str:
+        """From now on the router refuses every route; returns a word of what it says then."""
+        ...
+
+    def accept(self) -> None: ...
+    def stop_router(self) -> None: ...
+    def start_router(self) -> None: ...
+    def reset(self) -> None:
+        """Engines alive and well, the router up and accepting."""
+        ...
+
+
+def route(plane: Plane, endpoint: str, candidate_bp: int, *, fallback: str = BASELINE) -> Route:
+    """Both variants, the candidate with the given share."""
+    shares = {BASELINE: 10_000 - candidate_bp, CANDIDATE: candidate_bp}
+    return Route(endpoint, shares, (plane.backend(BASELINE), plane.backend(CANDIDATE)), fallback)
+
+
+def arms(plane: Plane, endpoint: str) -> Mapping[str, ArmReading]:
+    return plane.signals.read(endpoint, [plane.backend(BASELINE), plane.backend(CANDIDATE)]).arms
+
+
+class MemoryPlane:
+    """The adapters in memory."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+        self.router = MemoryRouter(self.clock, random.Random(7))
+        self.signals = MemorySignals(self.router)
+        self.request_log = MemoryRequestLog(self.router)
+        self.prober = MemoryProber(self.router)
+
+    def backend(self, variant: str) -> Backend:
+        return Backend(variant, "127.0.0.1", 18100 if variant == BASELINE else 18101)
+
+    def send(self, endpoint: str, number: int, *, forced: str = "", stream: bool = False) -> list[Seen]:
+        found = []
+        for _ in range(number):
+            try:
+                r = self.router.send(endpoint, forced=forced, messages=PROMPT)
+            except NotFound:
+                found.append(Seen(404, "", "", "", True))
+            else:
+                found.append(Seen(r.status, r.assigned, r.answered, r.request_id, not r.broken))
+        return found
+
+    def abort(self, endpoint: str, number: int) -> None:
+        for _ in range(number):
+            self.router.send(endpoint, abort=True)
+
+    def kill(self, variant: str) -> None:
+        self.router.engine(variant).alive = False
+
+    def change(
+        self, variant: str, *, errors: float = 0, broken: float = 0, seconds: float = 0, healthy: bool = True
+    ) -> None:
+        engine = self.router.engine(variant)
+        engine.error_rate, engine.stream_error_rate, engine.healthy = errors, broken, healthy
+        engine.ttft_seconds = engine.duration_seconds = seconds or 0.01
+        engine.answer = lambda messages: f"answered by {variant}"
+
+    def refuse(self) -> str:
+        self.router.refuse = "unknown cluster"
+        return "unknown cluster"
+
+    def accept(self) -> None:
+        self.router.refuse = ""
+
+    def stop_router(self) -> None:
+        self.router.down = True
+
+    def start_router(self) -> None:
+        self.clock.advance(5)
+        self.router.down = False
+        self.router.restart()
+
+    def reset(self) -> None:
+        for variant in (BASELINE, CANDIDATE):
+            self.router.engine(variant).alive = True
+            self.change(variant)
+
+
+class EnvoyPlane:
+    """The real Envoy. `close()` ends everything."""
+
+    def __init__(self) -> None:
+        self.run_dir = Path(tempfile.mkdtemp(prefix="hg-", dir="/tmp"))
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.router = EnvoyRouter(self.run_dir, self.port, ENVOY)
+        self.stats = EnvoyStats(self.run_dir, SystemClock())
+        self.signals = CombinedSignals(self.stats, VllmMetrics())
+        self.request_log = EnvoyRequestLog(self.run_dir)
+        self.prober = OpenAIProber(self.url)
+        self.engines = {variant: RunningEngine(variant) for variant in (BASELINE, CANDIDATE)}
+        self._envoy: subprocess.Popen[bytes] | None = None
+        self._limits = self.router.settings
+        self.router.write_bootstrap()
+        starts = [threading.Thread(target=engine.start) for engine in self.engines.values()]
+        for start in starts:
+            start.start()
+        self.start_router()
+        for start in starts:
+            start.join()
+
+    def close(self) -> None:
+        self.stop_router()
+        self.request_log.close()
+        for engine in self.engines.values():
+            engine.kill()
+        shutil.rmtree(self.run_dir)
+
+    def backend(self, variant: str) -> Backend:
+        return Backend(variant, "127.0.0.1", self.engines[variant].port)
+
+    def ask(self, client: httpx.Client, endpoint: str, *, forced: str = "", stream: bool = False) -> Seen:
+        headers = {"x-headgate-variant": forced} if forced else {}
+        body = {"messages": PROMPT, "stream": stream}
+        path = f"{self.url}/{endpoint}/v1/chat/completions"
+        with client.stream("POST", path, json=body, headers=headers) as response:
+            try:
+                text = response.read().decode()
+            except httpx.RemoteProtocolError:  # cut off in the middle
+                text = ""
+        return Seen(
+            response.status_code,
+            response.headers.get("x-headgate-assigned", ""),
+            response.headers.get("x-headgate-variant", ""),
+            response.headers["x-request-id"],
+            "data: [DONE]" in text and '"error"' not in text if stream else bool(text),
+        )
+
+    def send(self, endpoint: str, number: int, *, forced: str = "", stream: bool = False) -> list[Seen]:
+        with httpx.Client(timeout=60) as client, ThreadPoolExecutor(4) as pool:
+            return list(
+                pool.map(lambda _: self.ask(client, endpoint, forced=forced, stream=stream), range(number))
+            )
+
+    def abort(self, endpoint: str, number: int) -> None:
+        """Leaves while the engines are still thinking."""
+        for engine in self.engines.values():
+            engine.control(latency_ms=20_000)
+        for _ in range(number):
+            with httpx.Client(timeout=httpx.Timeout(30, read=0.3)) as client:
+                try:
+                    self.ask(client, endpoint)
+                except httpx.ReadTimeout:
+                    continue
+                raise AssertionError("the engine answered before the client could leave")
+        for engine in self.engines.values():
+            engine.control(latency_ms=0)
+
+    def kill(self, variant: str) -> None:
+        self.engines[variant].kill()
+
+    def change(
+        self, variant: str, *, errors: float = 0, broken: float = 0, seconds: float = 0, healthy: bool = True
+    ) -> None:
+        self.engines[variant].control(
+            error_rate=errors, stream_error_rate=broken, latency_ms=seconds * 1000, healthy=healthy,
+            token_ms=0.0, tokens=0, cut_rate=0.0,
+        )  # fmt: skip
+
+    def refuse(self) -> str:
+        # A duration that protobuf cannot hold: a setting that only Envoy itself knows to be wrong.
+        self.router.settings = type(self._limits)(port=self.port, idle_timeout_seconds=1e12)
+        return "duration"
+
+    def accept(self) -> None:
+        self.router.settings = self._limits
+
+    def stop_router(self) -> None:
+        """kill -9."""
+        if self._envoy is not None:
+            self._envoy.kill()
+            self._envoy.wait()
+            self._envoy = None
+
+    def start_router(self) -> None:
+        self._envoy = subprocess.Popen(envoy_command(self.run_dir, ENVOY), stderr=subprocess.DEVNULL)
+        wait_until("Envoy answers", self._answers, 60)
+
+    def _answers(self) -> bool:
+        assert self._envoy is not None
+        assert self._envoy.poll() is None, f"Envoy ended: {self.router.paths.log.read_text()[-2000:]}"
+        try:
+            return httpx.get(self.url + "/").status_code == 404
+        except httpx.TransportError:
+            return False
+
+    def reset(self) -> None:
+        if self._envoy is None:
+            self.start_router()
+        self.accept()
+        for variant, engine in self.engines.items():
+            if not engine.alive:
+                engine.start()
+            self.change(variant)
+
+    def healthy(self, endpoint: str) -> frozenset[str]:
+        seen = self.router.observe(endpoint)
+        return seen.healthy if seen is not None else frozenset()
+
+    def file_versions(self) -> tuple[str, str]:
+        """Versions of the cluster and route files on disk."""
+        paths = self.router.paths
+        clusters, routes = (json.loads(p.read_text())["version_info"] for p in (paths.clusters, paths.routes))
+        return str(clusters), str(routes)

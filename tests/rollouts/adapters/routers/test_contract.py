@@ -1,0 +1,198 @@
+"""What every TrafficRouter promises, on the one in memory and on the real Envoy."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from controlplane.kernel.errors import InvalidInput, Rejected, StaleWriter, Unavailable
+from rollouts.ports import Backend, ObservedRoute
+from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, Plane, route
+from tests.standins.running import wait_until
+
+BOTH = frozenset({BASELINE, CANDIDATE})
+
+
+def observed(plane: Plane, endpoint: str) -> ObservedRoute:
+    found = plane.router.observe(endpoint)
+    assert found is not None
+    return found
+
+
+def test_apply__new_route__is_observed_in_force(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 500), token=1)
+    seen = observed(plane, endpoint)
+    assert seen.shares == {BASELINE: 9500, CANDIDATE: 500}
+    assert seen.healthy == BOTH
+    assert seen.version
+    assert seen.rejected == ""
+
+
+def test_apply__same_route_again__publishes_nothing(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 500), token=1)
+    before = observed(plane, endpoint).version
+    plane.router.apply(route(plane, endpoint, 500), token=2)
+    assert observed(plane, endpoint).version == before
+
+
+def test_apply__new_shares__replace_the_old_ones(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 500), token=1)
+    plane.router.apply(route(plane, endpoint, 10_000), token=1)
+    assert observed(plane, endpoint).shares == {CANDIDATE: 10_000}
+
+
+def test_apply__candidate_without_backend_any_more__is_no_longer_known(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 0), token=1)
+    alone = replace(route(plane, endpoint, 0), backends=(plane.backend(BASELINE),))
+    plane.router.apply(alone, token=1)
+    assert plane.send(endpoint, 1, forced=CANDIDATE)[0].status == 404
+    assert observed(plane, endpoint).healthy == {BASELINE}
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"shares": {BASELINE: 9000, CANDIDATE: 999}}, "route.shares"),
+        ({"shares": {BASELINE: 10_500, CANDIDATE: -500}}, "route.shares"),
+        ({"shares": {BASELINE: 9000, "chat-v9-cccc": 1000}}, "route.shares"),
+        ({"fallback": "chat-v9-cccc"}, "route.fallback"),
+        ({"backends": (Backend(BASELINE, "host", 0), Backend(CANDIDATE, "host", 1))}, "route.backends"),
+        ({"backends": (Backend(BASELINE, "host", 1), Backend(BASELINE, "host", 2))}, "route.backends"),
+        ({"endpoint": "no/slash"}, "route.endpoint"),
+    ],
+)  # fmt: skip
+def test_apply__impossible_route__is_refused_with_the_field(
+    plane: Plane, endpoint: str, change: dict[str, object], field: str
+) -> None:
+    plane.router.apply(route(plane, endpoint, 500), token=1)
+    with pytest.raises(InvalidInput) as refused:
+        plane.router.apply(replace(route(plane, endpoint, 700), **change), token=1)  # type: ignore[arg-type]
+    assert refused.value.field == field
+    assert observed(plane, endpoint).shares == {BASELINE: 9500, CANDIDATE: 500}
+
+
+def test_apply__older_token__is_stale_and_changes_nothing(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 500), token=5)
+    with pytest.raises(StaleWriter):
+        plane.router.apply(route(plane, endpoint, 10_000), token=4)
+    with pytest.raises(StaleWriter):
+        plane.router.remove(endpoint, token=4)
+    assert observed(plane, endpoint).shares == {BASELINE: 9500, CANDIDATE: 500}
+
+
+def test_apply__token_of_another_endpoint__does_not_count(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 500), token=5)
+    plane.router.apply(route(plane, endpoint + "x", 700), token=1)
+    assert observed(plane, endpoint + "x").shares[CANDIDATE] == 700
+
+
+def test_remove__known_endpoint__is_gone_and_its_token_is_remembered(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 0), token=5)
+    plane.router.remove(endpoint, token=6)
+    plane.router.remove(endpoint, token=6)
+    assert plane.router.observe(endpoint) is None
+    assert plane.send(endpoint, 1)[0].status == 404
+    with pytest.raises(StaleWriter):
+        plane.router.apply(route(plane, endpoint, 0), token=5)
+
+
+def test_observe__unknown_endpoint__is_none(plane: Plane) -> None:
+    assert plane.router.observe("nobody") is None
+
+
+def test_apply__router_refuses__says_why_and_the_last_good_route_serves(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 500), token=1)
+    before = observed(plane, endpoint)
+    word = plane.refuse()
+    with pytest.raises(Rejected, match=f"(?i){word}"):
+        plane.router.apply(route(plane, endpoint, 600), token=1)
+    seen = observed(plane, endpoint)
+    assert word in seen.rejected.lower()
+    assert replace(seen, rejected="") == before
+    assert plane.send(endpoint, 3)[-1].status == 200
+
+
+def test_apply__accepted_after_a_refusal__clears_it(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 500), token=1)
+    plane.refuse()
+    with pytest.raises(Rejected):
+        plane.router.apply(route(plane, endpoint, 600), token=1)
+    plane.accept()
+    plane.router.apply(route(plane, endpoint, 600), token=1)
+    seen = observed(plane, endpoint)
+    assert (seen.shares[CANDIDATE], seen.rejected) == (600, "")
+
+
+def test_router__down__is_unavailable_and_serves_the_same_after_its_start(
+    plane: Plane, endpoint: str
+) -> None:
+    plane.router.apply(route(plane, endpoint, 500), token=1)
+    plane.stop_router()
+    with pytest.raises(Unavailable):
+        plane.router.observe(endpoint)
+    with pytest.raises(Unavailable):
+        plane.router.apply(route(plane, endpoint, 600), token=1)
+    plane.start_router()
+    assert observed(plane, endpoint).shares == {BASELINE: 9500, CANDIDATE: 500}
+    assert plane.send(endpoint, 1)[0].status == 200
+
+
+def test_traffic__split__is_within_binomial_noise_and_every_response_says_who(
+    plane: Plane, endpoint: str
+) -> None:
+    plane.router.apply(route(plane, endpoint, 2500), token=1)
+    number = 400
+    seen = plane.send(endpoint, number)
+    assert {s.status for s in seen} == {200}
+    assert all(s.assigned == s.answered for s in seen)
+    drawn = Counter(s.assigned for s in seen)
+    assert set(drawn) == BOTH
+    # six standard deviations: wrong once in 500 million runs
+    assert abs(drawn[CANDIDATE] - number / 4) < 6 * math.sqrt(number * 0.25 * 0.75)
+
+
+def test_traffic__forced_variant__answers_even_with_a_share_of_zero(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 0), token=1)
+    seen = plane.send(endpoint, 5, forced=CANDIDATE)
+    assert [(s.status, s.answered, s.assigned) for s in seen] == [(200, CANDIDATE, "")] * 5
+    assert {s.answered for s in plane.send(endpoint, 20)} == {BASELINE}
+
+
+def test_traffic__forced_variant_unknown__is_404(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 0), token=1)
+    assert plane.send(endpoint, 1, forced="chat-v9-cccc")[0].status == 404
+
+
+def test_traffic__dead_candidate__is_answered_by_the_fallback(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 10_000), token=1)
+    plane.kill(CANDIDATE)
+    seen = plane.send(endpoint, 20)
+    assert {(s.status, s.assigned, s.answered) for s in seen} == {(200, CANDIDATE, BASELINE)}
+    wait_until("its health check fails", lambda: observed(plane, endpoint).healthy == {BASELINE})
+
+
+def test_traffic__dead_baseline__is_not_shifted_to_the_candidate(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 0), token=1)
+    plane.kill(BASELINE)
+    assert {s.status for s in plane.send(endpoint, 5)} == {503}
+
+
+def test_traffic__baseline_fails_its_health_check_only__still_answers(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 0), token=1)
+    plane.change(BASELINE, healthy=False)
+    wait_until("its health check fails", lambda: BASELINE not in observed(plane, endpoint).healthy)
+    assert {(s.status, s.answered) for s in plane.send(endpoint, 5)} == {(200, BASELINE)}
+
+
+def test_traffic__candidate_fails_its_health_check__is_answered_by_the_fallback(
+    plane: Plane, endpoint: str
+) -> None:
+    plane.router.apply(route(plane, endpoint, 10_000), token=1)
+    plane.change(CANDIDATE, healthy=False)
+    wait_until("its health check fails", lambda: observed(plane, endpoint).healthy == {BASELINE})
+    assert {(s.status, s.assigned, s.answered) for s in plane.send(endpoint, 5)} == {
+        (200, CANDIDATE, BASELINE)
+    }
