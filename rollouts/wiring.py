@@ -2,25 +2,109 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+import httpx
 from django.conf import settings
 
 from controlplane.kernel.clock import SystemClock
-from registry.wiring import model_store, models_dir
+from controlplane.kernel.errors import Unavailable
+from registry.wiring import allowed_files, model_store, models_dir
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.probers.openai import OpenAIProber
 from rollouts.adapters.request_log.envoy import EnvoyRequestLog
 from rollouts.adapters.routers.envoy import EnvoyRouter
-from rollouts.adapters.routers.envoy_config import EnvoySettings
+from rollouts.adapters.routers.envoy_config import DURATION_EDGES, TTFT_EDGES
 from rollouts.adapters.signals.combined import CombinedSignals
 from rollouts.adapters.signals.envoy_stats import EnvoyStats
 from rollouts.adapters.signals.vllm import VllmMetrics
+from rollouts.models import Cluster as ClusterRow
+from rollouts.ports import Cluster
 from rollouts.services.world import World
+
+ENGINE_TIMEOUT_SECONDS = 5.0
 
 
 def gateway_url() -> str:
     """Where people reach the endpoints."""
-    return str(settings.HEADGATE.gateway_url) or f"http://127.0.0.1:{settings.HEADGATE.gateway_port}"
+    return str(settings.HEADGATE.public_gateway_url)
+
+
+def edges() -> Mapping[str, tuple[float, ...]]:
+    """The router's histogram edges in seconds, by signal: an SLO must be one of them."""
+    return {"ttft": TTFT_EDGES, "duration": DURATION_EDGES}
+
+
+@cache
+def router() -> EnvoyRouter:
+    """Envoy of this machine."""
+    environment = settings.HEADGATE
+    return EnvoyRouter(environment.envoy_dir, environment.gateway_port, envoy_binary())
+
+
+def envoy_binary() -> Path:
+    """Envoy beside this Python, or on the PATH. Raises Unavailable when there is none."""
+    beside = Path(sys.executable).parent / "envoy"
+    found = str(beside) if beside.exists() else shutil.which("envoy")
+    if found is None:
+        raise Unavailable("Envoy is not installed.", fix="Install requirements/app.txt (make setup).")
+    return Path(found)
+
+
+@cache
+def local_cluster() -> LocalCluster:
+    """This machine, by its process manager."""
+    environment = settings.HEADGATE
+    return LocalCluster(
+        environment.run_dir,
+        environment.supervisor_socket,
+        environment.engine_python,
+        environment.engine_port_range,
+        environment.engine_memory_mb,
+        SystemClock(),
+        httpx.Client(timeout=ENGINE_TIMEOUT_SECONDS),
+    )
+
+
+def clusters() -> Mapping[str, Cluster]:
+    """Every cluster that the database knows, by name."""
+    return {row.name: local_cluster() for row in ClusterRow.objects.filter(kind="local")}
+
+
+def world() -> World:
+    """The outside world of this process. Cheap: the parts are made once."""
+    environment = settings.HEADGATE
+    return World(
+        clusters=clusters(),
+        router=router(),
+        signals=_signals(),
+        request_log=_request_log(),
+        prober=_prober(),
+        store=model_store(),
+        models_dir=models_dir(),
+        clock=SystemClock(),
+        edges=edges(),
+        interval_seconds=environment.interval_seconds,
+        feedback_seconds=environment.feedback_seconds,
+        probe_pairs=environment.probe_pairs,
+        allowed_files=allowed_files(),
+    )
+
+
+@cache
+def _signals() -> CombinedSignals:
+    return CombinedSignals(EnvoyStats(settings.HEADGATE.envoy_dir, SystemClock()), VllmMetrics())
+
+
+@cache
+def _request_log() -> EnvoyRequestLog:
+    return EnvoyRequestLog(settings.HEADGATE.envoy_dir)
+
+
+@cache
+def _prober() -> OpenAIProber:
+    return OpenAIProber(f"http://127.0.0.1:{settings.HEADGATE.gateway_port}")

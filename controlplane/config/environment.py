@@ -45,6 +45,27 @@ class Environment:
     probe_pairs: int = _setting(5, "golden prompts that are asked of both variants at a time")
     log_level: str = _setting("INFO", "level of the log")
 
+    @property
+    def envoy_dir(self) -> Path:
+        """Envoy's configuration, admin socket and request log."""
+        return self.run_dir / "envoy"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        """Where the process manager of this machine listens."""
+        return self.run_dir / "supervisor.sock"
+
+    @property
+    def engine_port_range(self) -> range:
+        """The ports of `engine_ports`, both ends included."""
+        first, _, last = self.engine_ports.partition("-")
+        return range(int(first), int(last or first) + 1)
+
+    @property
+    def public_gateway_url(self) -> str:
+        """Where people reach the endpoints."""
+        return self.gateway_url or f"http://127.0.0.1:{self.gateway_port}"
+
     @classmethod
     def read(cls) -> Self:
         """Reads HEADGATE_* variables. Raises ValueError naming the variable that cannot be read."""
@@ -55,7 +76,7 @@ class Environment:
                 continue
             kind = type(spec.default)
             try:
-                values[spec.name] = Path(raw).expanduser().resolve() if isinstance(spec.default, Path) else kind(raw)
+                values[spec.name] = Path(raw).expanduser().absolute() if isinstance(spec.default, Path) else kind(raw)
             except ValueError as error:
                 raise ValueError(f"HEADGATE_{spec.name.upper()}={raw!r} is not a {kind.__name__}: {error}") from error
         return cls(**values)

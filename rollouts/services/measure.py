@@ -36,7 +36,8 @@ def measure_rollout(*, rollout: Rollout, seen: Observation, world: World, now: d
     """The interval that ended now, or None when nothing was read (the gates then keep their state)."""
     made = seen.difference
     missing: dict[str, str] = dict(made.missing) if made is not None else {}
-    broken: dict[str, str] = dict(made.broken) if made is not None else {}
+    # An engine whose gauges cannot be read breaks no gate: gates count at the router.
+    broken: dict[str, str] = {}
     if "signals" in seen.problems:
         broken["router"] = seen.problems["signals"]
     names = {BASELINE: rollout.baseline.name, CANDIDATE: rollout.candidate.name}
