@@ -9,11 +9,12 @@ from celery import shared_task
 from django.db import close_old_connections, connections
 from django.utils import timezone
 
+from controlplane.kernel.errors import Unavailable
 from controlplane.web.health import beat
 from rollouts.models import Rollout
 from rollouts.services.probes import PROBED, probe_rollout
 from rollouts.services.reconcile import due_endpoints, reconcile_endpoint, sweep, worker_name
-from rollouts.wiring import world
+from rollouts.wiring import rotate_request_log, world
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,12 @@ def probe() -> None:
 
 @shared_task(name="rollouts.sweep")
 def sweep_old() -> None:
-    """Prunes what has a retention."""
+    """Prunes what has a retention, and keeps the router's log within bounds."""
     sweep(now=timezone.now())
+    try:
+        rotate_request_log()
+    except Unavailable as error:
+        log.warning("request_log.not_rotated %s", error)
 
 
 def _reconcile_one(endpoint_id: int) -> None:

@@ -105,6 +105,11 @@ def _request_log() -> EnvoyRequestLog:
     return EnvoyRequestLog(settings.HEADGATE.envoy_dir)
 
 
+def rotate_request_log() -> bool:
+    """Rotates the router's log when it is long; True when it did."""
+    return _request_log().rotate()
+
+
 @cache
 def _prober() -> OpenAIProber:
     return OpenAIProber(f"http://127.0.0.1:{settings.HEADGATE.gateway_port}")
