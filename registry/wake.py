@@ -1,12 +1,14 @@
-"""Asks a worker to look at the store now, so that nobody waits for the next pass."""
+"""Asks a worker to look at the store now, so that nobody waits for the next pass.
+
+Tasks go by name: pages and API stand beside the tasks and do not import them.
+"""
 
 from __future__ import annotations
 
 import logging
 
+from celery import current_app
 from kombu.exceptions import OperationalError
-
-from registry.tasks import mirror, verify
 
 log = logging.getLogger(__name__)
 
@@ -14,7 +16,7 @@ log = logging.getLogger(__name__)
 def ask_for_mirror(*models: str) -> None:
     """Reads the store soon, the named models closely. Without a broker the next pass does it."""
     try:
-        mirror.apply_async(kwargs={"models": list(models)}, expires=60, retry=False)
+        current_app.send_task("registry.mirror", kwargs={"models": list(models)}, expires=60, retry=False)
     except (OperationalError, OSError) as error:
         log.warning("registry.not_woken %s", error)
 
@@ -22,7 +24,7 @@ def ask_for_mirror(*models: str) -> None:
 def ask_for_check(version_id: int) -> bool:
     """Compares a version's files with its manifest soon. False when no worker can be asked."""
     try:
-        verify.apply_async((version_id,), expires=3600, retry=False)
+        current_app.send_task("registry.verify", (version_id,), expires=3600, retry=False)
     except (OperationalError, OSError) as error:
         log.warning("registry.not_woken %s", error)
         return False

@@ -16,8 +16,8 @@ LARGEST_PAGE = 200
 class KeysetPagination(CursorPagination):
     """`?limit=` (at most 200) and `?cursor=`; answers `{"items": [...], "next": ..., "previous": ...}`.
 
-    `next` and `previous` are URLs or null. Newest first, by id; a view may set `ordering` to other unique,
-    indexed columns. The cursor is opaque.
+    `next` and `previous` are URLs or null. Newest first, by id; a subclass sets `ordering` to
+    another unique, indexed column. The cursor is opaque.
     """
 
     ordering = "-id"

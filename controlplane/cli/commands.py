@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 from controlplane.cli.client import Client, Failure
 from controlplane.cli.exits import Exit
 from controlplane.cli.output import Printer, Result, percent, table
-from controlplane.cli.waiting import Patience, line_of, wait_for
+from controlplane.cli.waiting import Patience, line_of, share_of, wait_for
 
 Options = argparse.Namespace
 
@@ -89,7 +89,7 @@ def rollouts(client: Client, options: Options, printer: Printer) -> Result:
             item["endpoint"],
             f"v{item['candidate']['version']}",
             item["phase"],
-            percent(item["candidate_share_bp"]),
+            percent(share_of(item)),
             item["reason"],
         ]
         for item in page["items"]
@@ -112,7 +112,7 @@ def endpoints(client: Client, options: Options, printer: Printer) -> Result:
             item["model"],
             item["stable"]["name"] if item["stable"] else "-",
             item["environment"],
-            f"#{item['active_rollout']}" if item["active_rollout"] else "-",
+            ", ".join(f"#{rollout['id']} {rollout['phase']}" for rollout in item["rollouts"]) or "-",
         ]
         for item in items
     ]
@@ -123,9 +123,8 @@ def endpoints(client: Client, options: Options, printer: Printer) -> Result:
 def upload_golden(client: Client, options: Options, printer: Printer) -> Result:
     """`golden upload`"""
     text = _read(options.file, "FILE")
-    kept = client.post("/golden-sets", {"name": options.name, "jsonl": text})
-    label = f"{kept['name']}@{kept['revision']}"
-    return Result([f"{label} holds {kept['size']} examples."], {"golden_set": kept})
+    kept = client.post("/golden-sets", {"name": options.name, "text": text})
+    return Result([f"{kept['label']} holds {kept['size']} examples."], {"golden_set": kept})
 
 
 def stop(client: Client, options: Options, printer: Printer) -> Result:
@@ -161,14 +160,19 @@ def _waited(client: Client, rollout_id: int, options: Options, printer: Printer)
 
 
 def _preview(preview: Mapping[str, Any]) -> Result:
-    failed = [check for check in preview["checks"] if not check["ok"]]
+    refused = [check for check in preview["checks"] if check["state"] == "refused"]
     lines = [
-        f"{'ok ' if check['ok'] else 'NO '} {check['title']} {'' if check['ok'] else check['fix']}".rstrip()
+        " ".join(
+            part
+            for part in (f"{check['state']:8}", f"{check['title']}.", check["detail"], check["fix"])
+            if part
+        )
         for check in preview["checks"]
     ]
+    lines += [gate["sentence"] for gate in preview["gates"]]
     can = bool(preview["can_start"])
     lines.append("The rollout can start." if can else "The rollout can not start.")
-    reason = "" if can else " ".join(check["title"] for check in failed)
+    reason = "" if can else " ".join(f"{check['title']}." for check in refused)
     return Result(lines, {"preview": preview}, reason=reason, code=Exit.OK if can else Exit.REFUSED)
 
 

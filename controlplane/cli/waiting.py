@@ -75,7 +75,7 @@ class _Teller:
         if self._silent:
             self._silent = False
             self._printer.progress("The control plane answers again.")
-        seen = (rollout["phase"], rollout["pause_reason"], rollout["candidate_share_bp"])
+        seen = (rollout["phase"], rollout["pause_reason"], share_of(rollout))
         now = time.monotonic()
         news = rollout["reason"] != self._reason and now - self._told_at >= REASON_EVERY_SECONDS
         if seen == self._seen and not news:
@@ -91,8 +91,13 @@ class _Teller:
             )
 
 
+def share_of(rollout: Mapping[str, Any]) -> int:
+    """The candidate's share in basis points, as the router was seen to apply it."""
+    return sum(int(arm["observed_bp"]) for arm in rollout["arms"] if arm["name"] == "candidate")
+
+
 def line_of(rollout: Mapping[str, Any]) -> str:
     """`#7 chat v2  progressing  25 %  Waiting for 120 more requests.`"""
     phase = rollout["phase"] + (f" ({rollout['pause_reason']})" if rollout["pause_reason"] else "")
     head = f"#{rollout['id']} {rollout['endpoint']} v{rollout['candidate']['version']}"
-    return f"{head}  {phase}  {percent(rollout['candidate_share_bp'])}  {rollout['reason']}".rstrip()
+    return f"{head}  {phase}  {percent(share_of(rollout))}  {rollout['reason']}".rstrip()

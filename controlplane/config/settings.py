@@ -184,6 +184,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "RolloutPhase": "rollouts.api.outputs.PHASES",
+        "WorkloadPhase": "rollouts.api.outputs.WORKLOAD_PHASES",
+    },
     "SERVERS": [{"url": "/", "description": "this installation"}],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import QuerySet
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -47,11 +47,13 @@ class ByPosition(KeysetPagination):
     ordering = "position"
 
 
-@extend_schema(
-    operation_id="models_list",
-    summary="Models",
-    tags=TAG,
-    parameters=[OpenApiParameter("search", str, description="part of the name")],
+@extend_schema_view(
+    get=extend_schema(
+        operation_id="models_list",
+        summary="Models",
+        tags=TAG,
+        parameters=[OpenApiParameter("search", str, description="part of the name")],
+    )
 )
 class ModelList(generics.ListAPIView[Model]):
     """Registered models by name. Deleted ones are left out."""
@@ -74,7 +76,7 @@ class ModelDetail(APIView):
         return Response(ModelOutput(found).data)
 
 
-@extend_schema(operation_id="versions_list", summary="Versions of a model", tags=TAG)
+@extend_schema_view(get=extend_schema(operation_id="versions_list", summary="Versions of a model", tags=TAG))
 class VersionList(generics.ListAPIView[Version]):
     """A model's versions, newest first. Deleted ones are left out."""
 
@@ -105,7 +107,9 @@ class AliasList(APIView):
         return Response(AliasOutput(selectors.get_model(name=name).aliases, many=True).data)
 
 
-@extend_schema(operation_id="alias_moves_list", summary="History of a model's aliases", tags=TAG)
+@extend_schema_view(
+    get=extend_schema(operation_id="alias_moves_list", summary="History of a model's aliases", tags=TAG)
+)
 class AliasMoveList(generics.ListAPIView[AliasMove]):
     """Who moved which alias when, newest first: what was in production at any time."""
 
@@ -156,7 +160,9 @@ class GoldenSetList(generics.ListAPIView[GoldenSet]):
         return Response(GoldenSetOutput(made).data, status=code)
 
 
-@extend_schema(operation_id="golden_revisions_list", summary="Revisions of a golden set", tags=TAG)
+@extend_schema_view(
+    get=extend_schema(operation_id="golden_revisions_list", summary="Revisions of a golden set", tags=TAG)
+)
 class GoldenRevisionList(generics.ListAPIView[GoldenSet]):
     """All revisions of one golden set, newest first."""
 
@@ -168,7 +174,9 @@ class GoldenRevisionList(generics.ListAPIView[GoldenSet]):
         return selectors.golden_revisions(name=name)
 
 
-@extend_schema(operation_id="golden_examples_list", summary="Examples of a golden set", tags=TAG)
+@extend_schema_view(
+    get=extend_schema(operation_id="golden_examples_list", summary="Examples of a golden set", tags=TAG)
+)
 class GoldenExampleList(generics.ListAPIView[GoldenExample]):
     """The examples of one revision, in their order."""
 

@@ -1,5 +1,31 @@
+"""Addresses of the rollouts' API, below /api/v1/."""
+
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-urlpatterns: list[URLPattern] = []
+from rollouts.api import endpoints, installation, rollouts
+
+urlpatterns: list[URLPattern] = [
+    path("endpoints", endpoints.Endpoints.as_view(), name="api-endpoints"),
+    path("endpoints/<str:name>", endpoints.OneEndpoint.as_view(), name="api-endpoint"),
+    path("endpoints/<str:name>/variants", endpoints.EndpointVariants.as_view(), name="api-endpoint-variants"),
+    path("endpoints/<str:name>/history", endpoints.EndpointHistory.as_view(), name="api-endpoint-history"),
+    path("endpoints/<str:name>/feedback", endpoints.EndpointFeedback.as_view(), name="api-endpoint-feedback"),
+    path("rollouts", rollouts.Rollouts.as_view(), name="api-rollouts"),
+    path("rollouts/<int:rollout_id>", rollouts.OneRollout.as_view(), name="api-rollout"),
+    path("rollouts/<int:rollout_id>/pause", rollouts.Pause.as_view(), name="api-rollout-pause"),
+    path("rollouts/<int:rollout_id>/resume", rollouts.Resume.as_view(), name="api-rollout-resume"),
+    path("rollouts/<int:rollout_id>/promote", rollouts.Promote.as_view(), name="api-rollout-promote"),
+    path("rollouts/<int:rollout_id>/rollback", rollouts.RollBack.as_view(), name="api-rollout-rollback"),
+    path("rollouts/<int:rollout_id>/cancel", rollouts.Cancel.as_view(), name="api-rollout-cancel"),
+    path("rollouts/<int:rollout_id>/history", rollouts.RolloutHistory.as_view(), name="api-rollout-history"),
+    path(
+        "rollouts/<int:rollout_id>/evidence", rollouts.RolloutEvidence.as_view(), name="api-rollout-evidence"
+    ),
+    path(
+        "rollouts/<int:rollout_id>/verdicts", rollouts.RolloutVerdicts.as_view(), name="api-rollout-verdicts"
+    ),
+    path("global-stop", installation.GlobalStop.as_view(), name="api-global-stop"),
+    path("gate-policies", installation.GatePolicies.as_view(), name="api-gate-policies"),
+]

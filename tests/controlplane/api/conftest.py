@@ -12,22 +12,19 @@ from rest_framework.test import APIClient
 from controlplane.access.models import User
 from controlplane.access.roles import Role
 from controlplane.access.services import Scope, create_token
+from tests import factories
 
 ClientOf = Callable[..., APIClient]
 
 
 @pytest.fixture
-def person(db: None) -> Callable[[Role], User]:
+def person(db: None) -> Callable[..., User]:
     """Makes a person of a role; the name is the role's."""
-
-    def make(role: Role = Role.ENGINEER) -> User:
-        return User.objects.create_user(username=role.value, password="secret-of-a-test", role=role.value)
-
-    return make
+    return factories.person
 
 
 @pytest.fixture
-def client_of(person: Callable[[Role], User]) -> ClientOf:
+def client_of(person: Callable[..., User]) -> ClientOf:
     """A client that sends a token of a new person with that role and those scopes (all by default)."""
     cache.clear()
 

@@ -1,0 +1,153 @@
+"""Calls about endpoints and the feedback on what they answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import generics, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+from rest_framework.views import APIView
+
+from controlplane.access.roles import Action
+from controlplane.access.services import Scope
+from controlplane.api.callers import actor_of, now_of
+from controlplane.api.idempotency import idempotent
+from controlplane.api.pagination import KeysetPagination
+from controlplane.api.permissions import Need
+from controlplane.api.throttling import ClientRateThrottle
+from registry.selectors import get_golden_set, get_version
+from rollouts import selectors
+from rollouts.api.inputs import EndpointInput, FeedbackInput
+from rollouts.api.outputs import EndpointOutput, FeedbackOutput, HistoryOutput, VariantOutput
+from rollouts.domain.variants import ServingSpec
+from rollouts.models import Endpoint, HistoryEvent, Variant
+from rollouts.services.endpoints import create_endpoint
+from rollouts.services.feedback import record_feedback
+from rollouts.wake import wake
+
+TAGS = ["endpoints"]
+FEEDBACK_RATE = "600/min"
+
+
+class ByName(KeysetPagination):
+    """Pages in the order of names."""
+
+    ordering = "name"
+
+
+class Endpoints(generics.ListAPIView[Endpoint]):
+    """Endpoints by name; POST makes one."""
+
+    serializer_class = EndpointOutput
+    pagination_class = ByName
+    needs = {"POST": Need(Scope.ROLLOUTS_WRITE, Action.EDIT_ENDPOINT)}
+
+    def get_queryset(self) -> Any:
+        return selectors.endpoints()
+
+    @extend_schema(operation_id="endpoints_list", summary="List endpoints", tags=TAGS)
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return self.list(request, *args, **kwargs)
+
+    @extend_schema(
+        operation_id="endpoints_create",
+        summary="Make an endpoint",
+        tags=TAGS,
+        request=EndpointInput,
+        responses={201: EndpointOutput},
+    )
+    @idempotent
+    def post(self, request: Request) -> Response:
+        form = EndpointInput.read(request)
+        version = get_version(model=form["model"], number=form["version"])
+        endpoint = create_endpoint(
+            name=form["name"],
+            model=version.model,
+            version=version,
+            serving=ServingSpec.from_json(form.get("serving", {})),
+            gate_policy=selectors.find_gate_policy(form["gate_policy"]),
+            golden_set=get_golden_set(name=form["golden_set"]) if form["golden_set"] else None,
+            cluster=selectors.find_cluster(form["cluster"]),
+            alias=form["alias"],
+            environment=form["environment"],
+            actor=actor_of(request),
+            now=now_of(request),
+        )
+        wake(endpoint.pk)
+        return Response(
+            EndpointOutput(selectors.find_endpoint(endpoint.name)).data,
+            status=status.HTTP_201_CREATED,
+            headers={"Location": reverse("api-endpoint", kwargs={"name": endpoint.name})},
+        )
+
+
+class OneEndpoint(APIView):
+    """One endpoint."""
+
+    @extend_schema(
+        operation_id="endpoints_get", summary="Get an endpoint", tags=TAGS, responses=EndpointOutput
+    )
+    def get(self, request: Request, name: str) -> Response:
+        return Response(EndpointOutput(selectors.find_endpoint(name)).data)
+
+
+class EndpointVariants(generics.ListAPIView[Variant]):
+    """The variants of an endpoint, newest first."""
+
+    serializer_class = VariantOutput
+
+    def get_queryset(self) -> Any:
+        return selectors.variants_of(selectors.find_endpoint(self.kwargs["name"]))
+
+    @extend_schema(operation_id="endpoints_variants", summary="Variants of an endpoint", tags=TAGS)
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return self.list(request, *args, **kwargs)
+
+
+class EndpointHistory(generics.ListAPIView[HistoryEvent]):
+    """What happened to an endpoint, its rollouts included, newest first."""
+
+    serializer_class = HistoryOutput
+
+    def get_queryset(self) -> Any:
+        return selectors.history(endpoint=selectors.find_endpoint(self.kwargs["name"]))
+
+    @extend_schema(operation_id="endpoints_history", summary="History of an endpoint", tags=TAGS)
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return self.list(request, *args, **kwargs)
+
+
+class EndpointFeedback(APIView):
+    """Scores for responses."""
+
+    needs = {"POST": Need(Scope.FEEDBACK_WRITE, Action.VIEW)}
+    throttle_classes = [ClientRateThrottle]
+    rate = FEEDBACK_RATE
+
+    @extend_schema(
+        operation_id="endpoints_feedback",
+        summary="Score a response",
+        description=(
+            "`request_id` and `variant` are the headers x-request-id and x-headgate-variant of the response. "
+            "One score a response counts, and only after the router's log has confirmed who answered. "
+            f"At most {FEEDBACK_RATE} a client."
+        ),
+        tags=TAGS,
+        request=FeedbackInput,
+        responses={202: FeedbackOutput},
+    )
+    @idempotent
+    def post(self, request: Request, name: str) -> Response:
+        form = FeedbackInput.read(request)
+        feedback = record_feedback(
+            endpoint_name=name,
+            request_id=form["request_id"],
+            variant=form["variant"],
+            up=form["score"] == "up",
+            comment=form["comment"],
+            now=now_of(request),
+        )
+        return Response(FeedbackOutput(feedback).data, status=status.HTTP_202_ACCEPTED)

@@ -1,0 +1,93 @@
+"""What the API is sent about endpoints and rollouts. Forms only: no logic."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+
+from controlplane.api.inputs import Input
+from rollouts.api.outputs import PHASES, PlanField, ServingField
+
+
+class RolloutFilter(Input):
+    """Which rollouts to list."""
+
+    endpoint = serializers.CharField(required=False, default="", help_text="only this endpoint's")
+    phase = serializers.ChoiceField(choices=PHASES, required=False, default="")
+    active = serializers.BooleanField(required=False, default=False, help_text="only those not decided")
+
+
+class StartInput(Input):
+    """Start a rollout of a version, or with `dry_run` only say what would happen."""
+
+    endpoint = serializers.CharField()
+    version = serializers.IntegerField(min_value=1, help_text="number of the model version")
+    plan = PlanField()
+    serving = ServingField(required=False, help_text="default: as the stable variant")
+    gate_policy = serializers.CharField(
+        required=False,
+        default="",
+        allow_blank=True,
+        help_text="NAME or NAME@VERSION; default: the endpoint's",
+    )
+    note = serializers.CharField(required=False, default="", allow_blank=True, max_length=2_000)
+    supersede = serializers.BooleanField(
+        required=False, default=False, help_text="take the place of a rollout that has no traffic yet"
+    )
+    dry_run = serializers.BooleanField(required=False, default=False)
+
+
+class ActionInput(Input):
+    """Something to do to a rollout."""
+
+    expected_version = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        default=None,
+        min_value=0,
+        help_text="the revision you saw: 409 when it moved on since; left out: whatever it is now",
+    )
+    why = serializers.CharField(required=False, default="", allow_blank=True, max_length=2_000)
+
+
+class EvidenceFilter(Input):
+    """Which intervals to read."""
+
+    after = serializers.IntegerField(required=False, default=-1, help_text="only those with a larger index")
+    limit = serializers.IntegerField(required=False, default=200, min_value=1, max_value=1_000)
+
+
+class EndpointInput(Input):
+    """Make an endpoint and launch its first variant."""
+
+    name = serializers.CharField()
+    model = serializers.CharField(help_text="name of the registered model")
+    version = serializers.IntegerField(min_value=1)
+    gate_policy = serializers.CharField(help_text="NAME or NAME@VERSION")
+    golden_set = serializers.CharField(
+        required=False,
+        default="",
+        allow_blank=True,
+        help_text="NAME, its newest revision; needed by a gate on paired probes",
+    )
+    serving = ServingField(required=False)
+    cluster = serializers.CharField(required=False, default="local")
+    alias = serializers.CharField(
+        required=False, default="", allow_blank=True, help_text="MLflow alias that follows the stable version"
+    )
+    environment = serializers.CharField(required=False, default="production", max_length=40)
+
+
+class GlobalStopInput(Input):
+    """Set or lift the global stop."""
+
+    on = serializers.BooleanField()
+    why = serializers.CharField(required=False, default="", allow_blank=True, max_length=2_000)
+
+
+class FeedbackInput(Input):
+    """A user's score for one response; `request_id` and `variant` are headers of that response."""
+
+    request_id = serializers.CharField(help_text="its x-request-id header")
+    variant = serializers.CharField(help_text="its x-headgate-variant header")
+    score = serializers.ChoiceField(choices=["up", "down"])
+    comment = serializers.CharField(required=False, default="", allow_blank=True)

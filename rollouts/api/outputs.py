@@ -1,0 +1,337 @@
+"""What the API answers about endpoints and rollouts. Forms only: no logic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from rollouts.domain.gates.verdict import Verdict
+from rollouts.domain.states import PauseReason, Phase
+from rollouts.ports import WorkloadPhase
+
+PHASES = [(phase.value, phase.value) for phase in Phase]
+PAUSE_REASONS = [(reason.value, reason.value) for reason in PauseReason]
+WORKLOAD_PHASES = [(phase.value, phase.value) for phase in WorkloadPhase]
+VERDICTS = [(verdict.value, verdict.value) for verdict in Verdict]
+
+
+class StepForm(serializers.Serializer[Any]):
+    """One step of a plan; `share_bp` is the candidate's share in basis points (500 = 5 %)."""
+
+    share_bp = serializers.IntegerField(min_value=1, max_value=9_999)
+    hold_seconds = serializers.IntegerField(min_value=1)
+    min_requests = serializers.IntegerField(min_value=0, default=0)
+    require_pass = serializers.BooleanField(default=False)
+
+
+class PlanForm(serializers.Serializer[Any]):
+    """Steps with growing shares below 100 %; the promotion to 100 % and its watch follow by themselves."""
+
+    strategy = serializers.ChoiceField(choices=["canary"], default="canary")
+    steps = StepForm(many=True)
+    watch_seconds = serializers.IntegerField(min_value=0, required=False)
+    no_data_seconds = serializers.IntegerField(min_value=0, required=False)
+    deadline_seconds = serializers.IntegerField(min_value=0, required=False)
+    launch_seconds = serializers.IntegerField(min_value=0, required=False)
+
+
+class ServingForm(serializers.Serializer[Any]):
+    """How a version is served."""
+
+    engine = serializers.CharField(default="vllm")
+    arguments = serializers.DictField(required=False, help_text="engine arguments by name without dashes")
+    environment = serializers.DictField(child=serializers.CharField(), required=False)
+    resources = serializers.DictField(child=serializers.IntegerField(), required=False)
+    replicas = serializers.IntegerField(min_value=1, max_value=64, default=1)
+
+
+class ObjectField(serializers.JSONField):
+    """A JSON object that the domain reads, checks, and names what is wrong in."""
+
+    default_error_messages = {"not_an_object": "This must be an object."}
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, dict):
+            self.fail("not_an_object")
+        return super().to_internal_value(data)
+
+
+@extend_schema_field(PlanForm)
+class PlanField(ObjectField):
+    """A plan."""
+
+
+@extend_schema_field(ServingForm)
+class ServingField(ObjectField):
+    """A serving spec."""
+
+
+class VariantBrief(serializers.Serializer[Any]):
+    """A variant by name, with the number of its version."""
+
+    name = serializers.CharField()
+    version = serializers.IntegerField(source="version.number")
+
+
+class WorkloadOutput(serializers.Serializer[Any]):
+    """A variant on its cluster, as last seen."""
+
+    phase = serializers.ChoiceField(choices=WORKLOAD_PHASES)
+    ready = serializers.IntegerField(help_text="ready replicas")
+    desired = serializers.IntegerField()
+    restarts = serializers.IntegerField()
+    reason = serializers.CharField(help_text="why it failed, in one word")
+    message = serializers.CharField()
+    ready_at = serializers.DateTimeField(allow_null=True)
+    observed_at = serializers.DateTimeField(allow_null=True)
+
+
+class VariantOutput(VariantBrief):
+    """An immutable bundle of a version and how it is served."""
+
+    digest = serializers.CharField()
+    serving = ServingField()
+    created_at = serializers.DateTimeField()
+    workload = WorkloadOutput()
+
+
+class ArmOutput(serializers.Serializer[Any]):
+    """One variant inside a rollout: shares in basis points, counts over its whole life by assigned arm."""
+
+    name = serializers.CharField(help_text="baseline or candidate")
+    variant = serializers.CharField(source="variant.name")
+    desired_bp = serializers.IntegerField()
+    observed_bp = serializers.IntegerField()
+    requests = serializers.IntegerField()
+    errors = serializers.IntegerField()  # type: ignore[assignment]  # a field, not the form's errors
+    fallbacks = serializers.IntegerField(
+        help_text="of the errors: answered by another arm, unseen by the user"
+    )
+    failed = serializers.IntegerField(help_text="of the errors: those that reached the user")
+
+
+class RolloutOutput(serializers.Serializer[Any]):
+    """A rollout. `reason` says in numbers why it is where it is, `next_step` what happens next."""
+
+    id = serializers.IntegerField()
+    endpoint = serializers.CharField(source="endpoint.name")
+    baseline = VariantBrief()
+    candidate = VariantBrief()
+    strategy = serializers.CharField()
+    plan = PlanField()
+    step = serializers.IntegerField(source="step_index", help_text="from 0; -1 before the first")
+    gate_policy = serializers.CharField()
+    attempt = serializers.IntegerField()
+    phase = serializers.ChoiceField(choices=PHASES)
+    pause_reason = serializers.ChoiceField(choices=PAUSE_REASONS)
+    reason = serializers.CharField()
+    next_step = serializers.CharField()
+    cause = serializers.CharField(
+        help_text="why it was rolled back or paused, for programs: gate:errors, person"
+    )
+    cause_sentence = serializers.CharField(help_text="the same for people, kept")
+    revision = serializers.IntegerField(help_text="send it as expected_version")
+    arms = ArmOutput(many=True)
+    note = serializers.CharField()
+    created_by = serializers.CharField(source="created_by.username", default=None, allow_null=True)
+    created_at = serializers.DateTimeField()
+    traffic_at = serializers.DateTimeField(allow_null=True, help_text="when the candidate first had traffic")
+    decided_at = serializers.DateTimeField(
+        allow_null=True, help_text="when promotion or rollback was decided"
+    )
+    promoted_at = serializers.DateTimeField(allow_null=True)
+    watching = serializers.BooleanField(help_text="promoted, and a failed gate would still return")
+    watch_until = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+
+class RolloutBrief(serializers.Serializer[Any]):
+    """A rollout by number."""
+
+    id = serializers.IntegerField()
+    phase = serializers.ChoiceField(choices=PHASES)
+    candidate = VariantBrief()
+
+
+class EndpointOutput(serializers.Serializer[Any]):
+    """A stable OpenAI-compatible address and what it serves. Shares in basis points by variant name."""
+
+    name = serializers.CharField()
+    environment = serializers.CharField()
+    cluster = serializers.CharField()
+    model = serializers.CharField()
+    alias = serializers.CharField(help_text="MLflow alias that follows the stable version")
+    gate_policy = serializers.CharField()
+    golden_set = serializers.CharField(allow_null=True)
+    stable = VariantBrief(allow_null=True)
+    previous = VariantBrief(allow_null=True, help_text="what it served before; warm while the watch lasts")
+    desired_shares = serializers.DictField(child=serializers.IntegerField())
+    observed_shares = serializers.DictField(child=serializers.IntegerField())
+    observed_at = serializers.DateTimeField(allow_null=True)
+    router_problem = serializers.CharField(help_text="the router's words when it refused a configuration")
+    rollouts = RolloutBrief(
+        source="current_rollouts", many=True, help_text="active, or watched after promotion"
+    )
+    created_at = serializers.DateTimeField()
+
+
+class AxisOutput(serializers.Serializer[Any]):
+    """The change on the axis that all gates share: 0 no worsening, 1 the limit; null: open on that side."""
+
+    estimate = serializers.FloatField(allow_null=True)
+    low = serializers.FloatField(allow_null=True)
+    high = serializers.FloatField(allow_null=True)
+
+
+class GateVerdictOutput(serializers.Serializer[Any]):
+    """One gate, now, with its numbers and one sentence."""
+
+    key = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a field, not the form's label
+    kind = serializers.CharField()
+    mode = serializers.CharField()
+    required = serializers.BooleanField()  # type: ignore[assignment]  # a field, not the form's flag
+    verdict = serializers.ChoiceField(choices=VERDICTS)
+    sentence = serializers.CharField()
+    finding = serializers.CharField()
+    baseline = serializers.FloatField(allow_null=True)
+    candidate = serializers.FloatField(allow_null=True)
+    change = serializers.FloatField(allow_null=True)
+    low = serializers.FloatField(allow_null=True)
+    high = serializers.FloatField(allow_null=True)
+    change_unit = serializers.CharField()
+    change_text = serializers.CharField()
+    interval_text = serializers.CharField()
+    limit = serializers.FloatField()
+    limit_text = serializers.CharField()
+    axis = AxisOutput()
+    n_baseline = serializers.IntegerField()
+    n_candidate = serializers.IntegerField()
+    evidence = serializers.FloatField()
+    evidence_pass = serializers.FloatField()
+    share_of_rollback = serializers.FloatField()
+    forecast_requests = serializers.IntegerField(allow_null=True)
+    forecast_minutes = serializers.FloatField(allow_null=True)
+
+
+class VerdictsOutput(serializers.Serializer[Any]):
+    """What the gates say of the whole rollout. Empty `verdicts`: nothing was measured yet."""
+
+    rollback = serializers.BooleanField(default=False)
+    cause = serializers.CharField(default=None, allow_null=True)
+    evidence = serializers.FloatField(default=None, allow_null=True, help_text="rolls back at `threshold`")
+    threshold = serializers.FloatField(default=None, allow_null=True)
+    budget = serializers.FloatField(default=None, allow_null=True)
+    all_required_pass = serializers.BooleanField(default=False)
+    fast_kill = serializers.CharField(default=None, allow_null=True)
+    reason = serializers.CharField(default="")
+    verdicts = GateVerdictOutput(many=True, default=list)
+
+
+class EvidenceOutput(serializers.Serializer[Any]):
+    """One interval: what was measured, what the gates said, what was decided. `digest` chains the rows."""
+
+    index = serializers.IntegerField()
+    ended_at = serializers.DateTimeField()
+    interval = serializers.DictField()
+    verdicts = serializers.DictField()
+    decision = serializers.DictField()
+    digest = serializers.CharField()
+
+
+class EvidencePage(serializers.Serializer[Any]):
+    """Rows in order; ask on with `after` = the last index."""
+
+    items = EvidenceOutput(many=True)
+
+
+class HistoryOutput(serializers.Serializer[Any]):
+    """Something that happened."""
+
+    id = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    rollout = serializers.IntegerField(source="rollout_id", allow_null=True)
+    kind = serializers.CharField()
+    title = serializers.CharField()
+    detail = serializers.CharField()
+    actor = serializers.CharField()
+
+
+class CheckOutput(serializers.Serializer[Any]):
+    """One thing the dry run looked at."""
+
+    state = serializers.ChoiceField(choices=["ok", "warning", "refused"])
+    code = serializers.CharField()
+    title = serializers.CharField()
+    detail = serializers.CharField()
+    fix = serializers.CharField()
+    field = serializers.CharField()
+
+
+class StepForecastOutput(serializers.Serializer[Any]):
+    """One step of the plan in time, in seconds from now at the earliest."""
+
+    share_bp = serializers.IntegerField()
+    starts_after = serializers.FloatField()
+    ends_after = serializers.FloatField()
+    load = serializers.FloatField(help_text="of a candidate replica against a baseline one")
+    latency = serializers.CharField(help_text="what a latency gate may say in this step")
+
+
+class GateForecastOutput(serializers.Serializer[Any]):
+    """What the plan can show about one gate."""
+
+    key = serializers.CharField()
+    detectable = serializers.FloatField(allow_null=True)
+    detectable_rate = serializers.FloatField(allow_null=True)
+    requests_to_pass = serializers.IntegerField(allow_null=True)
+    minutes_to_pass = serializers.FloatField(allow_null=True)
+    passes_in_plan = serializers.BooleanField()
+    sentence = serializers.CharField()
+
+
+class PreviewOutput(serializers.Serializer[Any]):
+    """A dry run: nothing was written and nothing runs."""
+
+    can_start = serializers.BooleanField()
+    variant = serializers.CharField(help_text="the candidate that would be made")
+    baseline = serializers.CharField()
+    ends_at = serializers.DateTimeField(help_text="at the earliest")
+    seconds = serializers.FloatField()
+    requests_per_second = serializers.FloatField()
+    promise = serializers.CharField()
+    checks = CheckOutput(many=True)
+    steps = StepForecastOutput(many=True)
+    gates = GateForecastOutput(many=True)
+
+
+class GatePolicyOutput(serializers.Serializer[Any]):
+    """A gate policy `name@version`; immutable."""
+
+    name = serializers.CharField()
+    version = serializers.IntegerField()
+    digest = serializers.CharField()
+    body = serializers.DictField()
+    created_at = serializers.DateTimeField()
+
+
+class GlobalStopOutput(serializers.Serializer[Any]):
+    """While `on`, nothing in the installation moves forward. Rolling back is never stopped."""
+
+    on = serializers.BooleanField()
+    since = serializers.DateTimeField(allow_null=True)
+    by = serializers.CharField(source="by.username", default=None, allow_null=True)
+    why = serializers.CharField()
+
+
+class FeedbackOutput(serializers.Serializer[Any]):
+    """A rating as received; it counts once the router's log has confirmed it."""
+
+    request_id = serializers.CharField()
+    endpoint = serializers.CharField(source="endpoint.name")
+    variant = serializers.CharField()
+    up = serializers.BooleanField()
+    state = serializers.CharField()
+    received_at = serializers.DateTimeField()

@@ -1,0 +1,248 @@
+"""Calls about rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, ClassVar
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import generics, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+from rest_framework.views import APIView
+
+from controlplane.access.actors import Actor
+from controlplane.access.roles import Action
+from controlplane.access.services import Scope
+from controlplane.api.callers import actor_of, now_of
+from controlplane.api.idempotency import idempotent
+from controlplane.api.permissions import Need
+from controlplane.kernel.errors import Conflict
+from rollouts import selectors, wiring
+from rollouts.api.inputs import ActionInput, EvidenceFilter, RolloutFilter, StartInput
+from rollouts.api.outputs import EvidencePage, HistoryOutput, PreviewOutput, RolloutOutput, VerdictsOutput
+from rollouts.domain.plan import Plan
+from rollouts.domain.variants import ServingSpec
+from rollouts.models import HistoryEvent, Rollout
+from rollouts.services import commands
+from rollouts.services.start import preview_rollout, start_rollout
+from rollouts.wake import wake
+
+TAGS = ["rollouts"]
+START = Need(Scope.ROLLOUTS_WRITE, Action.START_ROLLOUT)
+CONTROL = Need(Scope.ROLLOUTS_WRITE, Action.CONTROL_ROLLOUT)
+PROMOTE = Need(Scope.ROLLOUTS_WRITE, Action.PROMOTE_NOW)
+
+
+class Rollouts(generics.ListAPIView[Rollout]):
+    """Rollouts, newest first; POST starts one."""
+
+    serializer_class = RolloutOutput
+    needs = {"POST": START}
+
+    def get_queryset(self) -> Any:
+        return selectors.rollouts_where(**RolloutFilter.read_query(self.request))
+
+    @extend_schema(
+        operation_id="rollouts_list", summary="List rollouts", tags=TAGS, parameters=[RolloutFilter]
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return self.list(request, *args, **kwargs)
+
+    @extend_schema(
+        operation_id="rollouts_start",
+        summary="Start a rollout, or try it dry",
+        description="With `dry_run` nothing is written; the answer is a preview: every check with its fix.",
+        tags=TAGS,
+        request=StartInput,
+        responses={201: RolloutOutput, 200: PreviewOutput},
+    )
+    @idempotent
+    def post(self, request: Request) -> Response:
+        form = StartInput.read(request)
+        wanted: dict[str, Any] = {
+            "endpoint": selectors.find_endpoint(form["endpoint"]),
+            "version_number": form["version"],
+            "plan": Plan.from_json(form["plan"]),
+            "serving": ServingSpec.from_json(form["serving"]) if "serving" in form else None,
+            "gate_policy": selectors.find_gate_policy(form["gate_policy"]) if form["gate_policy"] else None,
+            "edges": wiring.edges(),
+            "now": now_of(request),
+        }
+        if form["dry_run"]:
+            return Response(PreviewOutput(preview_rollout(**wanted)).data)
+        rollout = start_rollout(
+            **wanted, actor=actor_of(request), note=form["note"], supersede=form["supersede"]
+        )
+        wake(rollout.endpoint_id)
+        return Response(
+            RolloutOutput(selectors.find_rollout(rollout.pk)).data,
+            status=status.HTTP_201_CREATED,
+            headers={"Location": reverse("api-rollout", kwargs={"rollout_id": rollout.pk})},
+        )
+
+
+class OneRollout(APIView):
+    """One rollout."""
+
+    @extend_schema(operation_id="rollouts_get", summary="Get a rollout", tags=TAGS, responses=RolloutOutput)
+    def get(self, request: Request, rollout_id: int) -> Response:
+        return Response(RolloutOutput(selectors.find_rollout(rollout_id)).data)
+
+
+class RolloutAction(APIView):
+    """What all actions share: read the form, run the service, wake the loop, answer with the fresh state."""
+
+    service: ClassVar[Callable[..., Rollout]]
+
+    def act(self, request: Request, rollout_id: int) -> Response:
+        form = ActionInput.read(request)
+        actor: Actor = actor_of(request)
+        now: datetime = now_of(request)
+        try:
+            type(self).service(
+                rollout_id=rollout_id,
+                actor=actor,
+                expected_revision=form["expected_version"],
+                why=form["why"],
+                now=now,
+            )
+        except Conflict as conflict:
+            # Who was too late decides anew: the answer holds what is true now.
+            conflict.extra["current"] = RolloutOutput(selectors.find_rollout(rollout_id)).data
+            raise
+        rollout = selectors.find_rollout(rollout_id)
+        wake(rollout.endpoint_id)
+        return Response(RolloutOutput(rollout).data)
+
+
+class Pause(RolloutAction):
+    """Holds the share where it is until somebody resumes. The gates go on watching and may roll back."""
+
+    service = commands.pause_rollout
+    needs = {"POST": CONTROL}
+
+    @extend_schema(
+        operation_id="rollouts_pause",
+        summary="Pause",
+        tags=TAGS,
+        request=ActionInput,
+        responses=RolloutOutput,
+    )
+    @idempotent
+    def post(self, request: Request, rollout_id: int) -> Response:
+        return self.act(request, rollout_id)
+
+
+class Resume(RolloutAction):
+    """Goes on with the step; weights that were set by hand are set as planned again."""
+
+    service = commands.resume_rollout
+    needs = {"POST": CONTROL}
+
+    @extend_schema(
+        operation_id="rollouts_resume",
+        summary="Resume",
+        tags=TAGS,
+        request=ActionInput,
+        responses=RolloutOutput,
+    )
+    @idempotent
+    def post(self, request: Request, rollout_id: int) -> Response:
+        return self.act(request, rollout_id)
+
+
+class Promote(RolloutAction):
+    """Moves all traffic to the candidate now, whatever the gates still wait for."""
+
+    service = commands.promote_rollout
+    needs = {"POST": PROMOTE}
+
+    @extend_schema(
+        operation_id="rollouts_promote",
+        summary="Promote now",
+        tags=TAGS,
+        request=ActionInput,
+        responses=RolloutOutput,
+    )
+    @idempotent
+    def post(self, request: Request, rollout_id: int) -> Response:
+        return self.act(request, rollout_id)
+
+
+class RollBack(RolloutAction):
+    """Returns all traffic to the baseline. Never stopped by a global stop."""
+
+    service = commands.roll_back_rollout
+    needs = {"POST": CONTROL}
+
+    @extend_schema(
+        operation_id="rollouts_rollback",
+        summary="Roll back",
+        tags=TAGS,
+        request=ActionInput,
+        responses=RolloutOutput,
+    )
+    @idempotent
+    def post(self, request: Request, rollout_id: int) -> Response:
+        return self.act(request, rollout_id)
+
+
+class Cancel(RolloutAction):
+    """Ends a rollout before any traffic moved."""
+
+    service = commands.cancel_rollout
+    needs = {"POST": CONTROL}
+
+    @extend_schema(
+        operation_id="rollouts_cancel",
+        summary="Cancel",
+        tags=TAGS,
+        request=ActionInput,
+        responses=RolloutOutput,
+    )
+    @idempotent
+    def post(self, request: Request, rollout_id: int) -> Response:
+        return self.act(request, rollout_id)
+
+
+class RolloutHistory(generics.ListAPIView[HistoryEvent]):
+    """What happened to a rollout, newest first."""
+
+    serializer_class = HistoryOutput
+
+    def get_queryset(self) -> Any:
+        return selectors.history(rollout=selectors.find_rollout(self.kwargs["rollout_id"]))
+
+    @extend_schema(operation_id="rollouts_history", summary="History of a rollout", tags=TAGS)
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return self.list(request, *args, **kwargs)
+
+
+class RolloutEvidence(APIView):
+    """What was measured, interval by interval."""
+
+    @extend_schema(
+        operation_id="rollouts_evidence",
+        summary="Evidence of a rollout",
+        tags=TAGS,
+        parameters=[EvidenceFilter],
+        responses=EvidencePage,
+    )
+    def get(self, request: Request, rollout_id: int) -> Response:
+        asked = EvidenceFilter.read_query(request, besides=())
+        rollout = selectors.find_rollout(rollout_id)
+        rows = selectors.evidence_of(rollout, after_index=asked["after"], limit=asked["limit"])
+        return Response(EvidencePage({"items": rows}).data)
+
+
+class RolloutVerdicts(APIView):
+    """What the gates say now."""
+
+    @extend_schema(
+        operation_id="rollouts_verdicts", summary="Verdicts of the gates", tags=TAGS, responses=VerdictsOutput
+    )
+    def get(self, request: Request, rollout_id: int) -> Response:
+        return Response(VerdictsOutput(selectors.find_rollout(rollout_id).verdicts).data)

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from controlplane.access.roles import Role
+from controlplane.access.services import Scope
+from rollouts.api.endpoints import EndpointFeedback
+from rollouts.models import Endpoint, Feedback
+from tests import factories
+from tests.controlplane.api.conftest import ClientOf
+
+pytestmark = pytest.mark.django_db
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    """What makes an endpoint of version 1 of `triage`."""
+    return {
+        "name": "support",
+        "model": "triage",
+        "version": 1,
+        "gate_policy": "triage-default",
+        "golden_set": "tickets",
+        "cluster": "here",
+    } | changes
+
+
+def score(**changes: Any) -> dict[str, Any]:
+    return {"request_id": "4f0c8a61-22", "score": "up"} | changes
+
+
+def test_list__endpoints__by_name_with_stable_variant_and_active_rollout(client_of: ClientOf) -> None:
+    model = factories.model()
+    factories.endpoint("zeta", of=model)
+    made = factories.rollout_paused(of=factories.endpoint("alpha", of=model))
+
+    items = client_of(Role.VIEWER).get("/api/v1/endpoints").json()["items"]
+
+    assert [item["name"] for item in items] == ["alpha", "zeta"]
+    assert items[0]["stable"] == {"name": made.baseline.name, "version": 1}
+    assert [(rollout["id"], rollout["phase"]) for rollout in items[0]["rollouts"]] == [(made.pk, "paused")]
+    assert sum(items[0]["observed_shares"].values()) == 10_000
+    assert items[1]["rollouts"] == []
+
+
+def test_list__more_endpoints__cost_no_more_queries(client_of: ClientOf) -> None:
+    client = client_of()
+    model = factories.model()
+    factories.endpoint("first", of=model)
+    client.get("/api/v1/endpoints")
+    with CaptureQueriesContext(connection) as few:
+        client.get("/api/v1/endpoints")
+    for number in range(5):
+        factories.endpoint(f"more-{number}", of=model)
+
+    with CaptureQueriesContext(connection) as more:
+        assert len(client.get("/api/v1/endpoints").json()["items"]) == 6
+
+    assert len(more) == len(few)
+
+
+def test_get__unknown_endpoint__is_404(client_of: ClientOf) -> None:
+    response = client_of().get("/api/v1/endpoints/nowhere")
+
+    assert (response.status_code, response.json()["code"]) == (404, "endpoint-not-found")
+
+
+def test_create__good_request__is_201_and_launches(client_of: ClientOf, woken: list[int]) -> None:
+    factories.endpoint()
+
+    response = client_of(Role.RELEASE_MANAGER).post("/api/v1/endpoints", body(), format="json")
+
+    assert response.status_code == 201, response.json()
+    assert response["Location"] == "/api/v1/endpoints/support"
+    made = Endpoint.objects.get(name="support")
+    assert response.json()["stable"]["name"] == made.stable.name  # type: ignore[union-attr]
+    assert made.effects.get().kind == "ensure-workload"
+    assert woken == [made.pk]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "field"),
+    [
+        ({"name": "Support!"}, 422, "name"),
+        ({"golden_set": ""}, 422, "golden_set"),
+        ({"gate_policy": "none@1"}, 422, "gate_policy"),
+        ({"cluster": "moon"}, 422, "cluster"),
+        ({"model": None}, 400, "model"),
+    ],
+)
+def test_create__wrong_value__is_refused_naming_it(
+    changes: dict[str, Any], status: int, field: str, client_of: ClientOf
+) -> None:
+    factories.endpoint()
+
+    response = client_of(Role.RELEASE_MANAGER).post("/api/v1/endpoints", body(**changes), format="json")
+
+    assert response.status_code == status, response.json()
+    assert response.json()["errors"][0]["field"] == field
+    assert Endpoint.objects.count() == 1
+
+
+def test_create__name_taken__is_409(client_of: ClientOf) -> None:
+    factories.endpoint()
+
+    response = client_of(Role.RELEASE_MANAGER).post("/api/v1/endpoints", body(name="triage"), format="json")
+
+    assert (response.status_code, response.json()["code"]) == (409, "endpoint-exists")
+
+
+def test_create__unknown_version__is_404_and_engineer_is_403(client_of: ClientOf) -> None:
+    factories.endpoint()
+
+    unknown = client_of(Role.RELEASE_MANAGER).post("/api/v1/endpoints", body(version=9), format="json")
+    engineer = client_of(Role.ENGINEER).post("/api/v1/endpoints", body(), format="json")
+
+    assert (unknown.status_code, engineer.status_code) == (404, 403)
+
+
+def test_variants__of_an_endpoint__newest_first_with_workload(client_of: ClientOf) -> None:
+    made = factories.rollout_progressing()
+
+    items = client_of().get("/api/v1/endpoints/triage/variants").json()["items"]
+
+    assert [item["name"] for item in items] == [made.candidate.name, made.baseline.name]
+    assert items[0]["workload"]["phase"] == "ready"
+    assert items[0]["serving"]["arguments"]["max-num-seqs"] == 64
+
+
+def test_history__of_an_endpoint__names_the_rollout(client_of: ClientOf) -> None:
+    made = factories.rollout_rolled_back()
+
+    items = client_of().get("/api/v1/endpoints/triage/history?limit=1").json()["items"]
+
+    assert (items[0]["rollout"], items[0]["title"]) == (made.pk, "Rolled back to v1")
+
+
+# --- feedback ---------------------------------------------------------------------------------------------
+
+
+def test_feedback__known_variant__is_202_and_pending(client_of: ClientOf) -> None:
+    variant = factories.endpoint().stable
+    assert variant is not None
+
+    response = client_of(Role.VIEWER, (Scope.FEEDBACK_WRITE,)).post(
+        "/api/v1/endpoints/triage/feedback", score(variant=variant.name, score="down"), format="json"
+    )
+
+    assert response.status_code == 202, response.json()
+    assert response.json()["state"] == "pending"
+    kept = Feedback.objects.get()
+    assert (kept.request_id, kept.variant, kept.up) == ("4f0c8a61-22", variant.name, False)
+
+
+def test_feedback__same_response_twice__is_409_and_one_counts(client_of: ClientOf) -> None:
+    variant = factories.endpoint().stable
+    assert variant is not None
+    client = client_of()
+    url = "/api/v1/endpoints/triage/feedback"
+    client.post(url, score(variant=variant.name), format="json")
+
+    again = client.post(url, score(variant=variant.name, score="down"), format="json")
+
+    assert (again.status_code, again.json()["code"]) == (409, "already-rated")
+    assert Feedback.objects.get().up is True
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "field"),
+    [
+        ({"score": "5 stars"}, 400, "score"),
+        ({"variant": "triage-v9-000000"}, 422, "variant"),
+        ({"request_id": "x"}, 422, "request_id"),
+    ],
+)
+def test_feedback__wrong_value__is_refused_naming_it(
+    changes: dict[str, Any], status: int, field: str, client_of: ClientOf
+) -> None:
+    variant = factories.endpoint().stable
+    assert variant is not None
+
+    response = client_of().post(
+        "/api/v1/endpoints/triage/feedback", score(variant=variant.name) | changes, format="json"
+    )
+
+    assert response.status_code == status, response.json()
+    assert response.json()["errors"][0]["field"] == field
+    assert not Feedback.objects.exists()
+
+
+def test_feedback__token_without_its_scope__is_403(client_of: ClientOf) -> None:
+    factories.endpoint()
+
+    response = client_of(Role.ADMINISTRATOR, (Scope.READ, Scope.ROLLOUTS_WRITE)).post(
+        "/api/v1/endpoints/triage/feedback", score(variant="x"), format="json"
+    )
+
+    assert (response.status_code, response.json()["code"]) == (403, "missing-scope")
+
+
+def test_feedback__more_than_the_rate__is_429(client_of: ClientOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.clear()
+    monkeypatch.setattr(EndpointFeedback, "rate", "2/min")
+    variant = factories.endpoint().stable
+    assert variant is not None
+    client = client_of()
+
+    answers = [
+        client.post(
+            "/api/v1/endpoints/triage/feedback",
+            score(variant=variant.name, request_id=f"request-{number}"),
+            format="json",
+        )
+        for number in range(3)
+    ]
+
+    assert [answer.status_code for answer in answers] == [202, 202, 429]
+    assert Feedback.objects.count() == 2
