@@ -57,7 +57,6 @@ from rollouts.ports import FailureReason, WorkloadSpec, WorkloadStatus
 
 ROOT = Path(__file__).resolve().parents[3]
 FULL_CHECK_BYTES = 1 << 30
-STOP_SECONDS = 20  # from SIGTERM to SIGKILL
 RECORDS = ("conf", "runs.json", "warm.json", "failure.json", "json", "drain.json")  # deleted in this order
 
 log = logging.getLogger(__name__)
@@ -73,6 +72,7 @@ class LocalCluster:
     memory_mb          megabytes that must be free before one more engine is launched
     drain_seconds      a drain stops waiting after so long
     settle_seconds     nothing may be inside for so long before a drained engine is stopped
+    stop_seconds       from SIGTERM to SIGKILL, for an engine that does not end
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class LocalCluster:
         *,
         drain_seconds: float = 120.0,
         settle_seconds: float = 1.0,
+        stop_seconds: int = 10,
     ) -> None:
         self._folder = EngineFolder(run_dir)
         self._folder.prepare()
@@ -98,6 +99,7 @@ class LocalCluster:
         self._http = http
         self._drain_seconds = drain_seconds
         self._settle_seconds = settle_seconds
+        self._stop_seconds = stop_seconds
         self._warming: set[str] = set()
         self._warming_lock = threading.Lock()
 
@@ -215,7 +217,7 @@ exitcodes={GIVE_UP}
 startsecs=0
 startretries=3
 stopsignal=TERM
-stopwaitsecs={STOP_SECONDS}
+stopwaitsecs={self._stop_seconds}
 stopasgroup=true
 killasgroup=true
 priority=500

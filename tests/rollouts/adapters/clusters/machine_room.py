@@ -98,6 +98,7 @@ class MachineRoom:
             "http": self.http,
             "drain_seconds": 20.0,
             "settle_seconds": 0.2,
+            "stop_seconds": 1,
         }
         return LocalCluster(**{**values, **changes})
 
