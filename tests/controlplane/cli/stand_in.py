@@ -1,0 +1,83 @@
+"""A control plane that is no more than a script: what it answers is set by the test, and it can go away."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = tuple[int, Any]
+
+
+def rollout(**changes: Any) -> dict[str, Any]:
+    """A rollout as the API gives it, in the members that the command reads."""
+    share = changes.pop("share_bp", 500)
+    return {
+        "id": 7,
+        "endpoint": "chat",
+        "candidate": {"name": "chat-v2-abcdef", "version": 2},
+        "phase": "progressing",
+        "pause_reason": "",
+        "reason": "Holding 5%: 10 s of 1 min. No gate failed.",
+        "next_step": "Then 25%.",
+        "cause": "",
+        "cause_sentence": "",
+        "watching": False,
+        "revision": 4,
+        "arms": [
+            {"name": "baseline", "observed_bp": 10_000 - share},
+            {"name": "candidate", "observed_bp": share},
+        ],
+    } | changes
+
+
+class StandIn:
+    """Answers every request with `answer(method, path, body)`; `seen` keeps what came."""
+
+    def __init__(self, answer: Callable[[str, str, Any], Answer]) -> None:
+        self.answer = answer
+        self.seen: list[tuple[str, str, Any, dict[str, str]]] = []
+        self._server: ThreadingHTTPServer | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Listens, after a stop on the same port as before."""
+        stand_in = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _any(self) -> None:
+                size = int(self.headers.get("Content-Length", 0))
+                raw = self.rfile.read(size)
+                body = json.loads(raw) if raw else None
+                stand_in.seen.append((self.command, self.path, body, dict(self.headers.items())))
+                status, data = stand_in.answer(self.command, self.path, body)
+                text = data if isinstance(data, str) else json.dumps(data)
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(text.encode())))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            do_GET = do_POST = do_PUT = _any
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Says nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self.port = self._server.server_port
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        """Stops listening; calls are refused from now on."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
