@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -60,6 +60,12 @@ class Client:
             },
             timeout=TIMEOUT_SECONDS,
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
 
     def get(self, path: str, *, patient: bool = True, **query: Any) -> Any:
         """The JSON at `path`. `patient=False`: one attempt, for callers that wait themselves."""

@@ -42,7 +42,8 @@ def _run(options: argparse.Namespace, printer: Printer) -> Exit:
     if not url.startswith(("http://", "https://")):
         raise Failure(Exit.USAGE, f"The address {url!r} does not begin with http:// or https://.")
     command: Command = options.command
-    return printer.result(command(Client(url=url, token=token), options, printer))
+    with Client(url=url, token=token) as client:
+        return printer.result(command(client, options, printer))
 
 
 def parser() -> argparse.ArgumentParser:

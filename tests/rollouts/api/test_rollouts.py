@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from controlplane.access.roles import Role
 from controlplane.access.services import Scope
 from controlplane.audit.models import AuditEvent
+from rollouts import wiring
 from rollouts.models import Rollout, Variant
 from tests import factories
 from tests.controlplane.api.conftest import ClientOf
@@ -136,18 +137,19 @@ def test_start__version_with_a_changed_file__is_refused_naming_the_remedy(client
 
 
 def test_start__slo_that_is_no_bucket_edge__names_both_neighbours(client_of: ClientOf) -> None:
+    below, above = wiring.edges()["ttft"][2:4]
     endpoint = factories.endpoint()
     policy = endpoint.gate_policy
-    policy.body["gates"][2]["slo_seconds"] = 0.26
+    policy.body["gates"][2]["slo_seconds"] = (below + above) / 2
     policy.save()
 
     response = client_of().post("/api/v1/rollouts", body(), format="json")
 
-    assert response.status_code == 422
+    assert (response.status_code, response.json()["code"]) == (422, "slo-not-an-edge")
     problem = response.json()
     assert problem["errors"][0]["field"] == "gates[2].slo_seconds"
-    assert "250 ms" in problem["fix"]
-    assert "500 ms" in problem["fix"]
+    assert problem["extra"] == {"below": below, "above": above}
+    assert not Rollout.objects.exists()
 
 
 def test_start__viewer__is_403_naming_the_role(client_of: ClientOf) -> None:

@@ -1,0 +1,169 @@
+"""The command against the real API over HTTP: what a pipeline does, from end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pytest_django.live_server_helper import LiveServer
+
+from controlplane.access.roles import Role
+from controlplane.access.services import Scope, create_token
+from registry.models import GoldenSet
+from rollouts.models import GlobalStop, Rollout
+from tests import factories
+from tests.controlplane.cli.conftest import Outcome, Run, run  # noqa: F401  (a fixture)
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
+
+CommandAs = Callable[..., Callable[..., Outcome]]
+
+
+@pytest.fixture
+def command_as(live_server: LiveServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> CommandAs:  # noqa: F811
+    """The command with a token of somebody of that role."""
+
+    def make(role: Role = Role.RELEASE_MANAGER, scopes: tuple[Scope, ...] = tuple(Scope)) -> Run:
+        _, secret = create_token(
+            user=factories.person(role), name="ci", scopes=scopes, expires_at=None, now=datetime.now(UTC)
+        )
+        monkeypatch.setenv("HEADGATE_URL", live_server.url)
+        monkeypatch.setenv("HEADGATE_TOKEN", secret)
+        return run
+
+    return make
+
+
+def test_start__real_api__starts_and_status_shows_it(command_as: CommandAs) -> None:
+    factories.endpoint()
+    headgate = command_as()
+
+    started = headgate("rollout", "start", "triage", "v2", "--note", "build 7", "--json")
+
+    assert started.code == 0, started.out + started.err
+    made = Rollout.objects.get()
+    assert started.json["rollout"]["id"] == made.pk
+    status = headgate("rollout", "status", "triage")
+    assert status.out.startswith(f"#{made.pk} triage v2  pending  0 %")
+
+
+def test_start__dry_run__shows_checks_and_starts_nothing(command_as: CommandAs) -> None:
+    factories.endpoint()
+
+    outcome = command_as()("rollout", "start", "triage", "2", "--dry-run")
+
+    assert outcome.code == 0, outcome.err
+    assert "The rollout can start." in outcome.out
+    assert not Rollout.objects.exists()
+
+
+def test_start__steps_too_small_to_prove_anything__is_refused_naming_the_field(command_as: CommandAs) -> None:
+    factories.endpoint()
+
+    outcome = command_as()("rollout", "start", "triage", "2", "--steps", "5,10", "--json")
+
+    assert outcome.code == 3
+    assert outcome.json["problem"]["errors"][0]["field"] == "plan.steps"
+    assert not Rollout.objects.exists()
+
+
+def test_start__another_active__is_a_conflict(command_as: CommandAs) -> None:
+    factories.rollout_progressing()
+
+    assert command_as()("rollout", "start", "triage", "3").code == 5
+
+
+def test_wait__rolled_back_by_a_gate__ends_with_1_and_its_sentence(command_as: CommandAs) -> None:
+    made = factories.rollout_rolled_back()
+
+    outcome = command_as(Role.VIEWER, (Scope.READ,))("rollout", "wait", str(made.pk), "--json")
+
+    assert outcome.code == 1
+    assert outcome.json["reason"] == made.cause_sentence
+    assert outcome.json["rollout"]["cause"] == "gate:quality"
+
+
+def test_wait__promoted__ends_with_0(command_as: CommandAs) -> None:
+    factories.rollout_promoted()
+
+    assert command_as()("rollout", "wait", "triage").code == 0
+
+
+def test_actions__pause_and_rollback__do_it(command_as: CommandAs) -> None:
+    made = factories.rollout_progressing()
+    headgate = command_as(Role.ENGINEER)
+
+    paused = headgate("rollout", "pause", str(made.pk), "--why", "Lunch.", "--json")
+    stale = headgate("rollout", "resume", str(made.pk), "--expected-version", "1", "--json")
+    back = headgate("rollout", "rollback", str(made.pk))
+
+    assert (paused.code, paused.json["rollout"]["phase"]) == (0, "paused")
+    assert (stale.code, stale.json["problem"]["extra"]["current"]["phase"]) == (5, "paused")
+    assert (back.code, Rollout.objects.get().phase) == (0, "rolling-back")
+
+
+def test_promote__engineer__is_not_allowed(command_as: CommandAs) -> None:
+    made = factories.rollout_progressing()
+
+    outcome = command_as(Role.ENGINEER)("rollout", "promote", str(made.pk))
+
+    assert outcome.code == 9
+    assert outcome.err.startswith("Needs release manager.")
+
+
+def test_lists__rollouts_and_endpoints__are_tables(command_as: CommandAs) -> None:
+    made = factories.rollout_paused()
+    headgate = command_as(Role.VIEWER)
+
+    rollouts = headgate("rollout", "list", "--active").out.splitlines()
+    endpoints = headgate("endpoint", "list").out.splitlines()
+
+    assert rollouts[0].split()[:4] == ["ROLLOUT", "ENDPOINT", "VERSION", "PHASE"]
+    assert rollouts[1].split()[:4] == [f"#{made.pk}", "triage", "v2", "paused"]
+    assert endpoints[1].split()[:3] == ["triage", "triage", made.baseline.name]
+
+
+def test_golden_upload__twice__keeps_one_revision(command_as: CommandAs, tmp_path: Path) -> None:
+    file = tmp_path / "billing.jsonl"
+    file.write_text('{"prompt": "The invoice is wrong", "expected": "billing"}\n')
+    headgate = command_as(Role.ENGINEER)
+
+    outcomes = [headgate("golden", "upload", "billing", str(file)) for _ in range(2)]
+
+    assert [outcome.code for outcome in outcomes] == [0, 0], outcomes
+    assert outcomes[0].out == "billing@1 holds 1 examples.\n"
+    assert GoldenSet.objects.filter(name="billing").count() == 1
+
+
+def test_golden_upload__bad_line__is_refused_and_keeps_nothing(command_as: CommandAs, tmp_path: Path) -> None:
+    file = tmp_path / "billing.jsonl"
+    file.write_text('{"prompt": "The invoice is wrong"}\n')
+
+    outcome = command_as(Role.ENGINEER)("golden", "upload", "billing", str(file), "--json")
+
+    assert outcome.code == 3
+    assert "expected" in str(outcome.json["problem"])
+    assert not GoldenSet.objects.exists()
+
+
+def test_stop__on_and_off__sets_and_lifts_it(command_as: CommandAs) -> None:
+    headgate = command_as()
+
+    assert headgate("stop", "on", "--why", "Incident 12").code == 0
+    assert GlobalStop.objects.get().on is True
+    assert "Incident 12" in headgate("stop", "status").out
+    assert headgate("stop", "off").code == 0
+    assert GlobalStop.objects.get().on is False
+
+
+def test_whoami__token__tells_role_and_scopes(command_as: CommandAs) -> None:
+    assert command_as(Role.ENGINEER, (Scope.READ,))("whoami").out == "engineer, engineer, scopes: read\n"
+
+
+def test_any__token_unknown__is_not_allowed(command_as: CommandAs, monkeypatch: pytest.MonkeyPatch) -> None:
+    headgate = command_as()
+    monkeypatch.setenv("HEADGATE_TOKEN", "hg_unknown")
+
+    assert headgate("endpoint", "list").code == 9
