@@ -1,0 +1,95 @@
+"""The local cluster with the real vLLM: one tiny model that serves, and one that cannot be loaded."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from registry.domain.manifest import take_manifest
+from rollouts.adapters.clusters.local import LocalCluster
+from rollouts.ports import FailureReason, WorkloadPhase, WorkloadSpec
+from tests.rollouts.adapters.clusters.machine_room import ROOT, MachineRoom
+from tests.standins.running import wait_until
+
+ENGINE_PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
+MAKE_MODEL = """
+import sys, torch
+from pathlib import Path
+from deploy.demo.models import train
+torch.manual_seed(7)
+tokenizer = train.make_tokenizer()
+train.save(train.make_model(tokenizer), tokenizer, Path(sys.argv[1]))
+"""
+SECONDS = 280.0
+
+pytestmark = [pytest.mark.needs("vllm"), pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained Llama with its tokenizer: it loads and answers, nobody asks what."""
+    folder = tmp_path_factory.mktemp("model")
+    subprocess.run([str(ENGINE_PYTHON), "-c", MAKE_MODEL, str(folder)], cwd=ROOT, check=True, timeout=120)
+    return folder
+
+
+@pytest.fixture
+def room() -> Iterator[MachineRoom]:
+    room = MachineRoom()
+    yield room
+    room.close()
+
+
+@pytest.fixture
+def cluster(room: MachineRoom) -> LocalCluster:
+    return room.cluster(engine_python=ENGINE_PYTHON, memory_mb=2500, stop_seconds=10)
+
+
+def spec_of(folder: Path) -> WorkloadSpec:
+    return WorkloadSpec(
+        variant="chat-v1-aaaa",
+        endpoint="chat",
+        folder=folder,
+        manifest=take_manifest(folder),
+        arguments={"max-model-len": 256, "enforce-eager": True, "kv-cache-memory-bytes": 1 << 28},
+        start_seconds=SECONDS,
+    )
+
+
+def settled(cluster: LocalCluster) -> WorkloadPhase | None:
+    seen = cluster.statuses().get("chat-v1-aaaa")
+    return seen.phase if seen and seen.phase in (WorkloadPhase.READY, WorkloadPhase.FAILED) else None
+
+
+def test_real_engine__tiny_model__serves_both_names_and_drains(
+    room: MachineRoom, cluster: LocalCluster, model: Path
+) -> None:
+    cluster.ensure(spec_of(model), token=1)
+    wait_until("vLLM is ready", lambda: settled(cluster), SECONDS)
+    seen = cluster.statuses()["chat-v1-aaaa"]
+    assert seen.is_ready, (seen.message, cluster.log_tail("chat-v1-aaaa"))
+    question = {"model": "chat", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3}
+    url = f"http://{seen.host}:{seen.port}/v1/chat/completions"
+    answer = room.http.post(url, json=question, timeout=60).json()
+    assert answer["model"] == "chat-v1-aaaa"
+    cluster.drain("chat-v1-aaaa", "chat", token=1)
+    wait_until("it is gone", lambda: not cluster.statuses(), 60)
+
+
+def test_real_engine__weights_cut_short__is_a_bad_model_with_its_log(
+    cluster: LocalCluster, model: Path, tmp_path: Path
+) -> None:
+    for path in model.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    cluster.ensure(replace(spec_of(tmp_path), manifest=take_manifest(tmp_path)), token=1)
+    wait_until("vLLM has given up", lambda: settled(cluster), SECONDS)
+    seen = cluster.statuses()["chat-v1-aaaa"]
+    assert (seen.phase, seen.reason) == (WorkloadPhase.FAILED, FailureReason.BAD_MODEL), seen.message
+    assert "safetensor" in seen.message.lower()
+    assert any("safetensor" in line.lower() for line in cluster.log_tail("chat-v1-aaaa", lines=500))
