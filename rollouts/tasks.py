@@ -39,7 +39,8 @@ def reconcile_endpoint_now(endpoint_id: int) -> None:
 @shared_task(name="rollouts.probe")
 def probe() -> None:
     """Asks the next golden prompts for every rollout that has traffic."""
-    for rollout_id in Rollout.objects.filter(phase__in=PROBED).values_list("pk", flat=True):
+    watched_or_moving = Rollout.objects.filter(phase__in=PROBED).exclude(phase="succeeded", watching=False)
+    for rollout_id in watched_or_moving.values_list("pk", flat=True):
         probe_rollout(rollout_id=rollout_id, world=world())
 
 

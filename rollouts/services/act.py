@@ -3,113 +3,165 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import transaction
+
 from controlplane.audit.services import record
-from controlplane.kernel.errors import HeadgateError, Rejected, StaleWriter, TamperedFile
+from controlplane.kernel.errors import (
+    HeadgateError,
+    InvalidInput,
+    NotFound,
+    Refused,
+    Rejected,
+    StaleWriter,
+    TamperedFile,
+)
 from registry.services.manifests import materialise_version
 from registry.services.write_back import decision_tags, write_back_promotion, write_back_rollback
 from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic, WriteBack
 from rollouts.models import Effect, EffectState, Endpoint, Variant, Workload
-from rollouts.ports import FailureReason, Route, WorkloadPhase, WorkloadSpec, WorkloadStatus
+from rollouts.ports import FailureReason, Route, WorkloadPhase, WorkloadSpec
+from rollouts.services.commands import stop_is_on
 from rollouts.services.leases import Lease, hold
 from rollouts.services.observe import Observation, backends_of
+from rollouts.services.situation import drift_of, split, traffic_waits
 from rollouts.services.world import World
+from rollouts.services.writing import add_effects, tell
 
 log = logging.getLogger(__name__)
 
-MAX_BACKOFF_SECONDS = 60
-WRITE_BACK_ATTEMPTS = 50
+# How long a failed effect waits at most before it is tried again. A split is cheap to try and may be a rollback.
+LONGEST_PAUSE = {SetTraffic.kind: 4.0, DrainWorkload.kind: 30.0, EnsureWorkload.kind: 30.0, WriteBack.kind: 60.0}
+REFUSED_WRITE_BACKS = 5  # a store that does not answer is asked for ever; one that says no is asked so often
+ROUTE_FIELDS = ("desired_shares", "desired_fallback", "applied")
+RUNNING = (WorkloadPhase.STARTING, WorkloadPhase.READY, WorkloadPhase.UNREADY)
+NO_ROOM = frozenset({"no-room", "no-memory", "no-port"})  # refusals of a cluster that pass by themselves
 
 
 def run_effects(*, endpoint: Endpoint, lease: Lease, world: World, seen: Observation, now: datetime) -> int:
     """Carries out the waiting effects of an endpoint in order; returns how many were done.
 
-    One that fails is kept with its problem and tried again later; it holds up the others of its kind only. Raises
-    StaleWriter when the lease was lost.
+    One that fails is kept with its problem and tried again later; it holds up those of its kind (and variant) only.
+    Raises StaleWriter when the lease was lost.
     """
     done = 0
-    held: set[str] = set()
-    waiting = Effect.objects.filter(endpoint=endpoint, state=EffectState.PENDING).select_related("rollout")
-    for effect in waiting.order_by("id"):
-        if effect.kind in held or (effect.not_before is not None and effect.not_before > now):
-            held.add(effect.kind)
+    held: set[tuple[str, str]] = set()
+    waiting = Effect.objects.filter(endpoint=endpoint, state=EffectState.PENDING).order_by("id")
+    for pk in list(waiting.values_list("pk", flat=True)):
+        # Read again one by one: a person's command may have superseded it, and the split, a moment ago.
+        effect = Effect.objects.select_related("rollout").filter(pk=pk, state=EffectState.PENDING).first()
+        if effect is None:
+            continue
+        queue = (effect.kind, str(effect.payload.get("variant", "")))
+        if queue in held or (effect.not_before is not None and effect.not_before > now):
+            held.add(queue)
             continue
         hold(lease, now=world.clock.now())
+        endpoint.refresh_from_db(fields=list(ROUTE_FIELDS))
         try:
-            finished = _HANDLERS[effect.kind](endpoint, effect, lease, world, seen, now)
+            waits_for = _HANDLERS[effect.kind](endpoint, effect, lease, world, seen, now)
         except StaleWriter:
             raise
         except HeadgateError as error:
-            _postpone(effect, error, world.clock.now())
-            held.add(effect.kind)
+            with _holding(lease, world):
+                _postpone(effect, error, world.clock.now())
+            held.add(queue)
             continue
-        if finished:
-            effect.state, effect.done_at, effect.problem = EffectState.DONE, world.clock.now(), ""
-            effect.save(update_fields=["state", "done_at", "problem"])
-            done += 1
-        else:
-            held.add(effect.kind)
+        if waits_for:
+            held.add(queue)
+            if effect.problem != waits_for:
+                Effect.objects.filter(pk=pk).update(problem=waits_for)
+            continue
+        with _holding(lease, world):
+            _finish(effect, world.clock.now())
+        done += 1
     return done
 
 
-def converge_workloads(*, endpoint: Endpoint, lease: Lease, world: World, seen: Observation) -> None:
-    """Level-triggered: what we want to run and does not, is launched again; the effect row is only the first push."""
+def relaunch_lost(*, endpoint: Endpoint, seen: Observation, now: datetime) -> None:
+    """Level-triggered: what we want to run and the cluster does not know is asked for again, as an effect, so that
+    the pauses between its attempts hold. Runs inside the turn's transaction."""
     if seen.statuses is None:
         return
-    for workload in Workload.objects.filter(variant__endpoint=endpoint, wanted=True).select_related("variant__version"):
-        status = seen.status(workload.variant.name)
-        if status is not None and status.phase is WorkloadPhase.ABSENT and workload.phase != WorkloadPhase.FAILED.value:
-            try:
-                _launch(endpoint, workload.variant, lease, world)
-            except HeadgateError as error:
-                _note_failure(workload, error)
+    waiting = Effect.objects.filter(endpoint=endpoint, kind=EnsureWorkload.kind, state=EffectState.PENDING)
+    asked = {str(payload["variant"]) for payload in waiting.values_list("payload", flat=True)}
+    for workload in Workload.objects.filter(variant__endpoint=endpoint, wanted=True).select_related("variant"):
+        name = workload.variant.name
+        if name in asked or name in seen.statuses or workload.phase == WorkloadPhase.FAILED.value:
+            continue
+        add_effects(endpoint=endpoint, rollout=None, effects=(EnsureWorkload(name),), now=now)
 
 
 def converge_traffic(*, endpoint: Endpoint, lease: Lease, world: World, seen: Observation, now: datetime) -> None:
     """Level-triggered: a router that lost the endpoint, or whose backends moved, gets the desired route again.
 
-    Weights that were set by hand are left alone: they are drift, not loss.
+    Weights that were set by hand stay as they are (they are drift, not loss): only addresses are brought up to date.
     """
-    if not endpoint.desired_shares or not seen.route_known:
-        return
-    if Effect.objects.filter(endpoint=endpoint, kind=SetTraffic.kind, state=EffectState.PENDING).exists():
+    if not endpoint.desired_shares or not seen.route_known or traffic_waits(endpoint):
         return
     route = _route(endpoint)
-    if seen.route is not None and endpoint.applied == _route_json(route):
+    if _without_backend(route) or (seen.route is not None and endpoint.applied == _route_json(route)):
         return
-    if seen.route is None or endpoint.applied.get("shares") == _route_json(route)["shares"] or not endpoint.applied:
-        try:
-            _publish(endpoint, route, lease, world, now)
-        except StaleWriter:
-            raise
-        except HeadgateError as error:
+    hold(lease, now=world.clock.now())
+    try:
+        _publish(endpoint, lease, world, by_hand=drift_of(endpoint, seen))
+    except StaleWriter:
+        raise
+    except HeadgateError as error:
+        with _holding(lease, world):
             Endpoint.objects.filter(pk=endpoint.pk).update(router_problem=str(error))
-            log.warning("endpoint.route_not_applied endpoint=%s %s", endpoint.name, error)
+        log.warning("endpoint.route_not_applied endpoint=%s %s", endpoint.name, error)
 
 
-# --- one function a kind of effect ------------------------------------------------------------------------------
+# --- one function a kind of effect: what it waits for, or "" when it is done ----------------------------------------
 
 
 def _set_traffic(
     endpoint: Endpoint, effect: Effect, lease: Lease, world: World, seen: Observation, now: datetime
-) -> bool:
-    route = _route(endpoint)
-    missing = set(route.shares) - {backend.variant for backend in route.backends}
+) -> str:
+    missing = _without_backend(_route(endpoint))
     if missing:
-        effect.problem = f"{', '.join(sorted(missing))} has no address yet"
-        effect.save(update_fields=["problem"])
-        return False
-    _publish(endpoint, route, lease, world, now)
-    return True
+        return f"{', '.join(missing)} has no address yet"
+    problem = _not_forward(endpoint, effect, seen)
+    if problem:
+        return problem
+    _publish(endpoint, lease, world)
+    return ""
+
+
+def _not_forward(endpoint: Endpoint, effect: Effect, seen: Observation) -> str:
+    """Why the candidate may not get more traffic now; empty when it may, or when it gets none more.
+
+    The decision looked at this too; but the effect may have waited for a router since, and the world moved on.
+    """
+    rollout = effect.rollout
+    if rollout is None:
+        return ""
+    candidate = rollout.candidate.name
+    in_force = seen.route.shares if seen.route is not None else endpoint.applied.get("shares", {})
+    if endpoint.desired_shares.get(candidate, 0) <= in_force.get(candidate, 0):
+        return ""
+    if stop_is_on():
+        return "the global stop is on"
+    status = seen.status(candidate)
+    healthy = seen.route is not None and candidate in seen.route.healthy
+    ready = healthy if status is None else status.is_ready
+    return "" if ready else f"{candidate} is not ready"
 
 
 def _ensure_workload(
     endpoint: Endpoint, effect: Effect, lease: Lease, world: World, seen: Observation, now: datetime
-) -> bool:
+) -> str:
     variant = _variant(endpoint, effect)
     workload = Workload.objects.get(variant=variant)
+    status = (seen.statuses or {}).get(variant.name)
+    if workload.wanted and status is not None and status.phase in RUNNING:
+        return ""  # reading gigabytes again for what runs already would hold up a rollback
     if not workload.wanted or workload.phase in (WorkloadPhase.FAILED.value, WorkloadPhase.ABSENT.value):
         workload.wanted, workload.wanted_since = True, now
         workload.phase, workload.reason, workload.message = WorkloadPhase.STARTING.value, "", "verifying its files"
@@ -119,41 +171,41 @@ def _ensure_workload(
         _launch(endpoint, variant, lease, world)
     except StaleWriter:
         raise
-    except Rejected as error:
-        _note_failure(workload, error)
-        return True
     except HeadgateError as error:
-        _note_failure(workload, error)
-        if isinstance(error, TamperedFile) or workload.phase == WorkloadPhase.FAILED.value:
-            return True
-        raise
-    return True
+        reason = _final_reason(error)
+        with _holding(lease, world):
+            _note_failure(workload, error, reason)
+        if reason is FailureReason.NONE:
+            raise
+    return ""
 
 
 def _drain_workload(
     endpoint: Endpoint, effect: Effect, lease: Lease, world: World, seen: Observation, now: datetime
-) -> bool:
+) -> str:
     """Never drains what gets traffic: the router is asked, not our memory of it."""
     variant = _variant(endpoint, effect)
-    if seen.route is None or seen.route.shares.get(variant.name, 0) > 0:
-        return False
-    if endpoint.desired_shares.get(variant.name, 0) > 0:
-        return True  # it is wanted again meanwhile
-    Workload.objects.filter(variant=variant).update(wanted=False, message="draining")
-    if variant.name in endpoint.desired_shares or any(
-        b["variant"] == variant.name for b in endpoint.applied.get("backends", ())
-    ):
-        shares = {name: bp for name, bp in endpoint.desired_shares.items() if name != variant.name}
-        endpoint.desired_shares = shares
-        endpoint.save(update_fields=["desired_shares"])
-        _publish(endpoint, _route(endpoint), lease, world, now)
+    if seen.route is None:
+        return "the router does not say whether it gets traffic"
+    if seen.route.shares.get(variant.name, 0) > 0:
+        return "it still gets traffic"
+    with _holding(lease, world):
+        endpoint.refresh_from_db(fields=list(ROUTE_FIELDS))
+        if endpoint.desired_shares.get(variant.name, 0) > 0:
+            return ""  # it is wanted again meanwhile
+        Workload.objects.filter(variant=variant).update(wanted=False, message="draining")
+        if variant.name in endpoint.desired_shares:
+            endpoint.desired_shares = split(endpoint.desired_shares)
+            endpoint.save(update_fields=["desired_shares"])
+    if any(backend["variant"] == variant.name for backend in endpoint.applied.get("backends", ())):
+        _publish(endpoint, lease, world, by_hand=drift_of(endpoint, seen))
     world.clusters[endpoint.cluster.name].drain(variant.name, endpoint.name, token=lease.token)
-    return True
+    return ""
 
 
 def _write_back(
     endpoint: Endpoint, effect: Effect, lease: Lease, world: World, seen: Observation, now: datetime
-) -> bool:
+) -> str:
     payload: dict[str, Any] = effect.payload
     by_name = {v.name: v for v in Variant.objects.filter(endpoint=endpoint).select_related("version")}
     alias, tagged = by_name[payload["alias_variant"]], by_name[payload["tagged_variant"]]
@@ -188,17 +240,19 @@ def _write_back(
             why=why,
             now=now,
         )
-    record(
-        at=now,
-        actor="Headgate",
-        actor_kind="headgate",
-        action="alias.moved",
-        object_kind="model",
-        object_id=endpoint.model.name,
-        after={"alias": endpoint.alias, "version": alias.version.number},
-        why=by,
-    )
-    return True
+    with _holding(lease, world):
+        _finish(effect, world.clock.now())  # together with the audit row: a repeated effect is audited once
+        record(
+            at=now,
+            actor="Headgate",
+            actor_kind="headgate",
+            action="alias.moved",
+            object_kind="model",
+            object_id=endpoint.model.name,
+            after={"alias": endpoint.alias, "version": alias.version.number},
+            why=by,
+        )
+    return ""
 
 
 _HANDLERS = {
@@ -212,18 +266,28 @@ _HANDLERS = {
 # --- parts ----------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def _holding(lease: Lease, world: World) -> Iterator[None]:
+    """A transaction that writes only while the lease is ours: a call to the outside world may have outlived it."""
+    with transaction.atomic():
+        hold(lease, now=world.clock.now())
+        yield
+
+
+def _finish(effect: Effect, now: datetime) -> None:
+    Effect.objects.filter(pk=effect.pk, state=EffectState.PENDING).update(
+        state=EffectState.DONE, done_at=now, problem=""
+    )
+
+
 def _variant(endpoint: Endpoint, effect: Effect) -> Variant:
     return Variant.objects.select_related("version__model").get(endpoint=endpoint, name=effect.payload["variant"])
 
 
 def _launch(endpoint: Endpoint, variant: Variant, lease: Lease, world: World) -> None:
-    """Verified files, then the cluster. Returns at once when it runs already."""
+    """Verified files, then the cluster."""
     folder, manifest = materialise_version(
-        version_id=variant.version_id,
-        store=world.store,
-        models_dir=world.models_dir,
-        now=world.clock.now(),
-        allowed_files=world.allowed_files,
+        version_id=variant.version_id, store=world.store, models_dir=world.models_dir, now=world.clock.now()
     )
     spec = variant.spec
     world.clusters[endpoint.cluster.name].ensure(
@@ -241,36 +305,40 @@ def _launch(endpoint: Endpoint, variant: Variant, lease: Lease, world: World) ->
     )
 
 
-def _note_failure(workload: Workload, error: HeadgateError) -> None:
-    """A launch that was refused is shown where people look; a tampered file is final, a lack of room is not."""
-    workload.message = str(error)
-    fields = ["message"]
+def _final_reason(error: HeadgateError) -> FailureReason:
+    """Why a launch that was refused will be refused again; NONE when it is worth another try."""
     if isinstance(error, TamperedFile):
-        workload.phase, workload.reason = WorkloadPhase.FAILED.value, FailureReason.TAMPERED_FILE.value
-        fields += ["phase", "reason"]
-    workload.save(update_fields=fields)
+        return FailureReason.TAMPERED_FILE
+    if isinstance(error, InvalidInput) and "engine" in error.field:
+        return FailureReason.NO_ENGINE
+    if isinstance(error, Refused) and error.code in NO_ROOM:
+        return FailureReason.NONE
+    if isinstance(error, InvalidInput | NotFound | Rejected | Refused):
+        return FailureReason.BAD_MODEL
+    return FailureReason.NONE
+
+
+def _note_failure(workload: Workload, error: HeadgateError, reason: FailureReason) -> None:
+    """A launch that was refused is shown where people look; a tampered file is final, a lack of room is not."""
+    changes: dict[str, str] = {"message": str(error)}
+    if reason is not FailureReason.NONE:
+        changes |= {"phase": WorkloadPhase.FAILED.value, "reason": reason.value}
+    Workload.objects.filter(pk=workload.pk).update(**changes)
     log.warning("workload.not_launched workload=%s %s", workload.pk, error)
 
 
-def refused_status(workload: Workload) -> WorkloadStatus | None:
-    """The failure that was noted before the cluster ever saw the variant (it knows nothing of it), or None."""
-    if workload.phase != WorkloadPhase.FAILED.value:
-        return None
-    return WorkloadStatus(
-        variant=workload.variant.name,
-        phase=WorkloadPhase.FAILED,
-        reason=FailureReason(workload.reason),
-        message=workload.message,
-    )
-
-
 def _route(endpoint: Endpoint) -> Route:
-    return Route(
-        endpoint=endpoint.name,
-        shares=dict(endpoint.desired_shares),
-        backends=backends_of(endpoint),
-        fallback=endpoint.desired_fallback,
-    )
+    """The desired route. A fallback that has no address now is no fallback: the largest share takes its place."""
+    backends = backends_of(endpoint)
+    shares = dict(endpoint.desired_shares)
+    fallback = endpoint.desired_fallback
+    if fallback not in {backend.variant for backend in backends}:
+        fallback = max(shares, key=lambda name: (shares[name], name))
+    return Route(endpoint=endpoint.name, shares=shares, backends=backends, fallback=fallback)
+
+
+def _without_backend(route: Route) -> list[str]:
+    return sorted(set(split(route.shares)) - {backend.variant for backend in route.backends})
 
 
 def _route_json(route: Route) -> dict[str, Any]:
@@ -281,31 +349,44 @@ def _route_json(route: Route) -> dict[str, Any]:
     }
 
 
-def _publish(endpoint: Endpoint, route: Route, lease: Lease, world: World, now: datetime) -> None:
-    """Applies a route and reads it back before it counts as applied."""
-    world.router.apply(route, token=lease.token)
+def _publish(endpoint: Endpoint, lease: Lease, world: World, *, by_hand: dict[str, int] | None = None) -> None:
+    """Applies the desired route and reads it back before it counts as applied.
+
+    by_hand     shares that were set by hand and stay; the route's backends are ours all the same
+    """
+    route = _route(endpoint)
+    sent = route if by_hand is None else replace(route, shares=by_hand)
+    world.router.apply(sent, token=lease.token)
     observed = world.router.observe(endpoint.name)
-    if observed is None or {n: bp for n, bp in observed.shares.items() if bp} != {
-        n: bp for n, bp in route.shares.items() if bp
-    }:
+    if observed is None or split(observed.shares) != split(sent.shares):
         raise Rejected(
             f"The router does not show the split that was published for {endpoint.name}.",
             fix="It is published again; look at the router's log if this stays.",
         )
-    endpoint.applied, endpoint.applied_at = _route_json(route), now
-    endpoint.observed_shares, endpoint.observed_at = dict(observed.shares), now
-    endpoint.router_problem = ""
-    endpoint.save(
-        update_fields=["applied", "applied_at", "observed_shares", "observed_at", "router_problem"]
-    )
+    now = world.clock.now()
+    with _holding(lease, world):
+        endpoint.applied, endpoint.applied_at = _route_json(route), now
+        endpoint.observed_shares, endpoint.observed_at = dict(observed.shares), now
+        endpoint.router_problem = ""
+        endpoint.save(update_fields=["applied", "applied_at", "observed_shares", "observed_at", "router_problem"])
 
 
 def _postpone(effect: Effect, error: HeadgateError, now: datetime) -> None:
     effect.attempts += 1
     effect.problem = str(error)
-    effect.not_before = now + timedelta(seconds=min(MAX_BACKOFF_SECONDS, 2 ** min(effect.attempts, 6) / 2))
-    if effect.kind == WriteBack.kind and effect.attempts >= WRITE_BACK_ATTEMPTS:
+    pause = min(LONGEST_PAUSE[effect.kind], 2 ** min(effect.attempts, 8) / 2)
+    effect.not_before = now + timedelta(seconds=pause)
+    said_no = isinstance(error, Rejected | NotFound | InvalidInput)
+    if effect.kind == WriteBack.kind and said_no and effect.attempts >= REFUSED_WRITE_BACKS:
         effect.state = EffectState.FAILED
+        tell(
+            endpoint=effect.endpoint,
+            rollout=effect.rollout,
+            kind="write-back-failed",
+            title="MLflow could not be told of the decision",
+            detail=str(error),
+            now=now,
+        )
     effect.save(update_fields=["attempts", "problem", "not_before", "state"])
     if effect.kind == SetTraffic.kind:
         Endpoint.objects.filter(pk=effect.endpoint_id).update(router_problem=str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
+from django.db.models import F
 
 from controlplane.kernel.errors import Conflict, InvalidInput, NotFound, Unavailable
 from rollouts.models import Endpoint, Feedback, FeedbackState, Rollout
@@ -92,12 +93,17 @@ def verify_feedback(*, endpoint: Endpoint, log: RequestLog, now: datetime) -> in
 def ratings_between(
     *, rollout: Rollout, start: datetime, end: datetime
 ) -> dict[str, tuple[int, int]]:
-    """Variant -> (ratings, thumbs down) of verified ratings whose answers fell in [start, end)."""
+    """Variant -> (ratings, thumbs down) of verified ratings whose answers fell in [start, end).
+
+    Only of answers by the assigned variant itself: one that the fallback answered is an error of its arm, which has
+    no answer to rate, and none of the fallback's arm.
+    """
     rows = Feedback.objects.filter(
         endpoint=rollout.endpoint_id,
         state=FeedbackState.VERIFIED,
         answered_at__gte=start,
         answered_at__lt=end,
+        assigned=F("variant"),
     ).values_list("assigned", "up")
     counts: dict[str, tuple[int, int]] = {}
     for assigned, up in rows:

@@ -47,8 +47,10 @@ def hold(lease: Lease, *, now: datetime) -> None:
         )
 
 
-def release(lease: Lease, *, now: datetime) -> None:
-    """Gives the lease back; nothing happens when it was lost."""
-    Endpoint.objects.filter(pk=lease.endpoint_id, fencing_token=lease.token, lease_owner=lease.owner).update(
-        lease_until=now, lease_owner=""
-    )
+def release(lease: Lease, *, now: datetime, reconciled: bool = False) -> None:
+    """Gives the lease back, and notes that the endpoint was looked at; nothing happens when it was lost."""
+    mine = Endpoint.objects.filter(pk=lease.endpoint_id, fencing_token=lease.token, lease_owner=lease.owner)
+    if reconciled:
+        mine.update(lease_until=now, lease_owner="", reconciled_at=now)
+    else:
+        mine.update(lease_until=now, lease_owner="")

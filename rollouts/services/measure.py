@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.decide import GatesView
-from rollouts.domain.gates.family import FamilyVerdict, GatesState
+from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.fastkill import WorkloadFacts
-from rollouts.domain.gates.verdict import Verdict
+from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
 from rollouts.domain.intervals import ArmCounts, Interval, ProbePair
 from rollouts.domain.plan import FULL_SHARE_BP
 from rollouts.models import Evidence, ProbeResult, Rollout
@@ -19,6 +22,9 @@ from rollouts.services.observe import Observation
 from rollouts.services.world import World
 
 CANDIDATE, BASELINE = "candidate", "baseline"
+LONGEST_INTERVAL = 86_400.0  # seconds that a gate takes as one interval
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +41,18 @@ class Measured:
 def measure_rollout(*, rollout: Rollout, seen: Observation, world: World, now: datetime) -> Measured | None:
     """The interval that ended now, or None when nothing was read (the gates then keep their state)."""
     made = seen.difference
-    missing: dict[str, str] = dict(made.missing) if made is not None else {}
-    # An engine whose gauges cannot be read breaks no gate: gates count at the router.
-    broken: dict[str, str] = {}
-    if "signals" in seen.problems:
-        broken["router"] = seen.problems["signals"]
+    if made is not None and made.seconds > 0:
+        started_at, seconds = made.started_at, made.seconds
+    else:
+        started_at = _last_end(rollout, now)
+        seconds = now.timestamp() - started_at
+        if made is None and seconds < world.interval_seconds - 0.05:
+            return None  # the counters cannot be read: one row an interval says so, not one a tick
     names = {BASELINE: rollout.baseline.name, CANDIDATE: rollout.candidate.name}
-    arms: dict[str, ArmCounts] = {}
-    for arm, variant in names.items():
-        if made is not None and variant in made.arms:
-            arms[arm] = made.arms[variant]
-        elif variant in missing:
-            missing[arm] = missing.pop(variant)
-    measured = made is not None and made.seconds > 0
-    seconds = made.seconds if made is not None and measured else world.interval_seconds
-    started_at = made.started_at if made is not None and measured else now.timestamp() - seconds
+    missing, broken = _gaps(seen, names)
+    arms = {arm: made.arms[variant] for arm, variant in names.items() if made is not None and variant in made.arms}
     fed_until = rollout.feedback_interval
-    if arms:
+    if len(arms) == len(names):  # ratings are fed for both arms at once, or wait
         arms, fed_until = _with_feedback(rollout, arms, names, world, now)
     pairs, used, probe_problem = _pairs(rollout)
     if probe_problem and not pairs:
@@ -59,7 +60,7 @@ def measure_rollout(*, rollout: Rollout, seen: Observation, world: World, now: d
     interval = Interval(
         index=rollout.next_interval,
         started_at=started_at,
-        seconds=seconds,
+        seconds=min(max(seconds, 0.001), LONGEST_INTERVAL),
         share_bp=_observed_share(rollout, seen),
         arms=arms,
         pairs={CANDIDATE: pairs} if pairs else {},
@@ -68,8 +69,34 @@ def measure_rollout(*, rollout: Rollout, seen: Observation, world: World, now: d
     )
     policy = rollout.gate_policy.policy
     state = GatesState.from_json(rollout.gates_state) if rollout.gates_state else GatesState.initial(policy)
-    state = state.update(interval, candidate=CANDIDATE)
+    try:
+        state = state.update(interval, candidate=CANDIDATE)
+    except InvalidInput as error:
+        # Impossible counts say nothing, and must not stop the loop: without it nobody could roll back.
+        log.error("rollout.interval_refused rollout=%s index=%s %s", rollout.pk, interval.index, error)
+        interval = replace(interval, arms={}, pairs={}, broken={**broken, "router": f"impossible counts: {error}"})
+        state = state.update(interval, candidate=CANDIDATE)
     return Measured(interval, state, state.assess(workload=_workload_facts(rollout, seen)), used, fed_until)
+
+
+def _last_end(rollout: Rollout, now: datetime) -> float:
+    """When the interval before this one ended, in seconds since the epoch."""
+    last = Evidence.objects.filter(rollout=rollout).order_by("-index").values_list("ended_at", flat=True).first()
+    return (last or rollout.traffic_at or now).timestamp()
+
+
+def _gaps(seen: Observation, names: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Why something of this rollout is missing, and what is broken, by arm or "router".
+
+    Engines whose gauges cannot be read are left out: gates never use those.
+    """
+    if "signals" in seen.problems:
+        return {}, {"router": seen.problems["signals"]}
+    why = seen.difference.missing if seen.difference is not None else {}
+    missing = {arm: why[variant] for arm, variant in names.items() if variant in why}
+    if "router" in why:
+        missing["router"] = why["router"]
+    return missing, {}
 
 
 def gates_view(rollout: Rollout, family: FamilyVerdict | None) -> GatesView:
@@ -129,21 +156,10 @@ def _with_feedback(
             interval.arms[arm].requests - interval.arms[arm].errors for interval in intervals if arm in interval.arms
         )
         ratings, down = counts.get(names[arm], (0, 0))
-        fed[arm] = _replace_feedback(now_counts, answers, min(ratings, answers), min(down, answers))
+        fed[arm] = replace(
+            now_counts, answers=answers, ratings=min(ratings, answers), thumbs_down=min(down, ratings, answers)
+        )
     return fed, ripe[-1].index + 1
-
-
-def _replace_feedback(counts: ArmCounts, answers: int, ratings: int, down: int) -> ArmCounts:
-    return ArmCounts(
-        requests=counts.requests,
-        errors=counts.errors,
-        arrived=counts.arrived,
-        ready=counts.ready,
-        latency=counts.latency,
-        answers=answers,
-        thumbs_down=down,
-        ratings=ratings,
-    )
 
 
 def _observed_share(rollout: Rollout, seen: Observation) -> int:
@@ -154,8 +170,9 @@ def _observed_share(rollout: Rollout, seen: Observation) -> int:
 
 
 def _workload_facts(rollout: Rollout, seen: Observation) -> WorkloadFacts:
-    """Restarts and kills for memory of both engines since they were launched; zero what is unknown."""
-    candidate, baseline = _harm(rollout.candidate.name, seen), _harm(rollout.baseline.name, seen)
+    """Restarts and kills for memory of both engines since the rollout began; zero what is unknown."""
+    since = rollout.created_at.timestamp()
+    candidate, baseline = _harm(rollout.candidate.name, seen, since), _harm(rollout.baseline.name, seen, since)
     return WorkloadFacts(
         candidate_restarts=candidate[0],
         candidate_oom_kills=candidate[1],
@@ -164,8 +181,8 @@ def _workload_facts(rollout: Rollout, seen: Observation) -> WorkloadFacts:
     )
 
 
-def _harm(variant: str, seen: Observation) -> tuple[int, int]:
+def _harm(variant: str, seen: Observation, since: float) -> tuple[int, int]:
     status = seen.status(variant)
-    if status is None:
-        return 0, 0
+    if status is None or (status.is_ready and (status.started_at or since) < since):
+        return 0, 0  # this process ran before the rollout: whatever happened to it earlier is history
     return status.restarts, int(status.reason is FailureReason.NO_MEMORY)

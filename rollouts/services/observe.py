@@ -14,6 +14,8 @@ from rollouts.services.world import World
 
 log = logging.getLogger(__name__)
 
+LOG_LINES = 50
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
@@ -25,6 +27,7 @@ class Observation:
     problems: Mapping[str, str] = field(default_factory=dict)
     reading: SignalReading | None = None
     difference: Difference | None = None
+    log_tails: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def status(self, variant: str) -> WorkloadStatus | None:
         """The variant's status; ABSENT when the cluster answers and does not know it, None when it does not answer."""
@@ -66,7 +69,29 @@ def observe_endpoint(*, endpoint: Endpoint, world: World, measure: bool) -> Obse
             made = difference(reading_from_json(endpoint.last_reading), reading, ready)
     for part, problem in problems.items():
         log.warning("endpoint.%s_unreadable endpoint=%s %s", part, endpoint.name, problem)
-    return Observation(statuses, route, route_known, problems, reading, made)
+    tails = _log_tails(endpoint, statuses, world, measure)
+    return Observation(statuses, route, route_known, problems, reading, made, tails)
+
+
+def _log_tails(
+    endpoint: Endpoint, statuses: Mapping[str, WorkloadStatus] | None, world: World, measure: bool
+) -> dict[str, tuple[str, ...]]:
+    """The last lines of engines that load (once an interval) and of those that failed (until they are kept)."""
+    tails: dict[str, tuple[str, ...]] = {}
+    for workload in Workload.objects.filter(variant__endpoint=endpoint).select_related("variant"):
+        name = workload.variant.name
+        status = (statuses or {}).get(name)
+        if status is None:
+            continue
+        # Read once more at the moment of failure: the last lines are the ones that say why.
+        failed = status.phase is WorkloadPhase.FAILED and workload.phase != WorkloadPhase.FAILED.value
+        if not failed and not (measure and status.phase is WorkloadPhase.STARTING):
+            continue
+        try:
+            tails[name] = tuple(world.clusters[endpoint.cluster.name].log_tail(name, LOG_LINES))
+        except HeadgateError as error:
+            tails[name] = (f"The log could not be read: {error}",)
+    return tails
 
 
 def backends_of(endpoint: Endpoint) -> tuple[Backend, ...]:

@@ -23,7 +23,7 @@ def add_sample(*, endpoint: Endpoint, made: Difference, reading: SignalReading, 
         sample.requests += counts.requests
         sample.errors += counts.errors
         sample.seconds += made.seconds
-        sample.latency = {
+        sample.latency = sample.latency | {
             signal: _added(sample.latency.get(signal), latency.to_json()) for signal, latency in counts.latency.items()
         }
         sample.ready = counts.ready
@@ -37,7 +37,7 @@ def add_sample(*, endpoint: Endpoint, made: Difference, reading: SignalReading, 
 def _added(kept: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
     if kept is None:
         return dict(more)
-    over = {edge: count for edge, count in kept["over"]}
+    over = dict(kept["over"])
     for edge, count in more["over"]:
         over[edge] = over.get(edge, 0) + count
     return {"total": kept["total"] + more["total"], "over": [[edge, over[edge]] for edge in sorted(over)]}

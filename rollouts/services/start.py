@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import Sum
@@ -16,7 +15,7 @@ from controlplane.audit.services import record
 from controlplane.kernel.errors import Conflict, HeadgateError, InvalidInput, NotFound, Refused
 from controlplane.web.live import publish
 from registry.models import Version
-from rollouts.domain.decide import cancel
+from rollouts.domain.decide import cancel, end_watch
 from rollouts.domain.gates.forecast import PlanForecast, plan_forecast
 from rollouts.domain.gates.latency import require_edge, step_directions
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
@@ -198,10 +197,11 @@ def start_rollout(
     spec = serving or endpoint.stable.spec
     try:
         with transaction.atomic():
+            _check_stable(endpoint)
             if active is not None:
                 _supersede(active, actor, now)
-            _end_watch(endpoint, now)
             candidate = ensure_variant(endpoint=endpoint, version=version, spec=spec, now=now)
+            _end_watch(endpoint, candidate, actor, now)
             rollout = _create(endpoint, candidate, plan, gate_policy or endpoint.gate_policy, actor, note, now)
     except IntegrityError as error:
         other = Rollout.objects.filter(endpoint=endpoint, phase__in=[phase.value for phase in ACTIVE]).first()
@@ -272,11 +272,29 @@ def _supersede(active: Rollout, actor: Actor, now: datetime) -> None:
     )
 
 
-def _end_watch(endpoint: Endpoint, now: datetime) -> None:
-    """A new rollout ends the watch over the last promotion: the old variant has been replaced for good."""
-    Rollout.objects.filter(endpoint=endpoint, phase=Phase.SUCCEEDED.value, watching=True).update(
-        watching=False, watch_until=now
-    )
+def _check_stable(endpoint: Endpoint) -> None:
+    """Raises Conflict when the stable variant changed since the endpoint was read: the plan was made for another."""
+    now = Endpoint.objects.select_for_update(of=("self",)).filter(pk=endpoint.pk)
+    if list(now.values_list("stable_id", flat=True)) != [endpoint.stable_id]:
+        raise Conflict(
+            f"The stable variant of {endpoint.name} changed meanwhile.",
+            code="stable-changed",
+            fix="Look at the plan again and start it anew.",
+        )
+
+
+def _end_watch(endpoint: Endpoint, candidate: Variant, actor: Actor, now: datetime) -> None:
+    """A new rollout ends the watch over the last promotion: the old variant has been replaced for good.
+
+    It is drained, unless it is the new candidate.
+    """
+    watched = Rollout.objects.filter(endpoint=endpoint, phase=Phase.SUCCEEDED.value, watching=True)
+    for pk in list(watched.values_list("pk", flat=True)):
+        locked = lock_rollout(pk)
+        sentence = f"{actor.name} started a rollout of {candidate.name}"
+        keep = locked.baseline_id == candidate.pk
+        decision = end_watch(view_of(locked), sentence=sentence, keep_baseline=keep)
+        apply_decision(rollout=locked, decision=decision, actor=actor, now=now)
 
 
 def _duplicate(active: Rollout) -> Conflict:

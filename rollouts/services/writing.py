@@ -13,9 +13,9 @@ from controlplane.audit.services import record
 from controlplane.kernel.errors import StaleWriter
 from controlplane.web.live import publish
 from rollouts.domain.decide import Decision
+from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic
 from rollouts.domain.effects import Effect as DomainEffect
-from rollouts.domain.effects import SetTraffic
-from rollouts.domain.states import FINAL, PauseReason, Phase
+from rollouts.domain.states import FINAL, Event, PauseReason, Phase
 from rollouts.models import Arm, Effect, EffectState, Endpoint, HistoryEvent, Rollout
 
 
@@ -35,7 +35,7 @@ def apply_decision(*, rollout: Rollout, decision: Decision, actor: Actor = HEADG
         changed = Rollout.objects.filter(pk=rollout.pk, revision=rollout.revision).update(**fields)
         if changed != 1:
             raise StaleWriter(f"Rollout {rollout} was changed meanwhile.", fix="It is decided anew at once.")
-        rollout.refresh_from_db()
+        rollout.refresh_from_db(fields=list(fields))  # these only: the related rows that were read with it stay
     add_effects(endpoint=rollout.endpoint, rollout=rollout, effects=decision.effects, now=now)
     if moved:
         _settle_endpoint(rollout, decision, now)
@@ -79,8 +79,11 @@ def _changes(rollout: Rollout, decision: Decision, now: datetime) -> dict[str, o
         fields["pause_reason"] = decision.pause_reason.value
     if decision.step_index != rollout.step_index:
         fields |= {"step_index": decision.step_index, "step_since": None, "step_requests": 0}
+    if decision.event is Event.RESUME and rollout.pause_reason == PauseReason.DRIFT.value:
+        # What was measured under weights set by hand is no exposure of this step.
+        fields |= {"step_since": None, "step_requests": 0}
     if decision.end_watch:
-        fields["watching"] = False
+        fields |= {"watching": False, "watch_until": now}
     if decision.phase.value == rollout.phase:
         return fields
     phase = decision.phase
@@ -115,12 +118,16 @@ def _settle_endpoint(rollout: Rollout, decision: Decision, now: datetime) -> Non
 def add_effects(
     *, endpoint: Endpoint, rollout: Rollout | None, effects: Iterable[DomainEffect], now: datetime
 ) -> None:
-    """Writes effect rows. A new split supersedes the ones that still wait, and becomes the desired one."""
+    """Writes effect rows. A new split supersedes the ones that still wait, and becomes the desired one; running or
+    draining a variant supersedes what was asked of it before, so that a late retry cannot undo the newer wish."""
     for effect in effects:
-        if isinstance(effect, SetTraffic):
-            Effect.objects.filter(
-                endpoint=endpoint, kind=SetTraffic.kind, state=EffectState.PENDING
+        waiting = Effect.objects.filter(endpoint=endpoint, state=EffectState.PENDING)
+        if isinstance(effect, EnsureWorkload | DrainWorkload):
+            waiting.filter(
+                kind__in=(EnsureWorkload.kind, DrainWorkload.kind), payload__variant=effect.variant
             ).update(state=EffectState.SUPERSEDED, done_at=now)
+        if isinstance(effect, SetTraffic):
+            waiting.filter(kind=SetTraffic.kind).update(state=EffectState.SUPERSEDED, done_at=now)
             endpoint.desired_shares = dict(effect.shares)
             endpoint.desired_fallback = effect.fallback
             endpoint.save(update_fields=["desired_shares", "desired_fallback"])

@@ -1,0 +1,165 @@
+"""What a turn of the loop writes down besides its decision: what was seen, counted and proven.
+
+All of it runs inside the turn's transaction, and only what changed is written: the database may have one writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from controlplane.kernel.digests import digest_of
+from controlplane.web.live import publish
+from rollouts.domain.counters import reading_to_json
+from rollouts.domain.decide import Decision
+from rollouts.models import Arm, Endpoint, Evidence, ProbeResult, Rollout, Workload
+from rollouts.ports import WorkloadPhase, WorkloadStatus
+from rollouts.services.measure import Measured
+from rollouts.services.observe import Observation
+from rollouts.services.samples import add_sample
+
+
+def note_world(
+    *, endpoint: Endpoint, seen: Observation, statuses: Mapping[str, WorkloadStatus], measure: bool, now: datetime
+) -> None:
+    """Keeps what was seen for the pages. A part that could not be read keeps its last values and their time.
+
+    Without a change it is written once an interval (`measure`) only.
+    """
+    _note_route(endpoint, seen, measure, now)
+    changed = False
+    for workload in Workload.objects.filter(variant__endpoint=endpoint).select_related("variant"):
+        status = statuses.get(workload.variant.name)
+        if status is not None:
+            changed = _note_workload(workload, status, seen, measure, now) or changed
+    if changed:
+        publish(f"endpoint:{endpoint.pk}", "overview", now=now)
+
+
+def note_reading(*, endpoint: Endpoint, seen: Observation, now: datetime) -> None:
+    """Keeps the counters that were read: the next interval begins with them."""
+    if seen.reading is None:
+        return
+    if seen.difference is not None:
+        add_sample(endpoint=endpoint, made=seen.difference, reading=seen.reading, now=now)
+    endpoint.last_reading = reading_to_json(seen.reading)
+    endpoint.save(update_fields=["last_reading"])
+
+
+def _note_route(endpoint: Endpoint, seen: Observation, measure: bool, now: datetime) -> None:
+    before = (endpoint.observed_shares, endpoint.router_problem)
+    if seen.route is not None:
+        endpoint.observed_shares, endpoint.router_problem = dict(seen.route.shares), seen.route.rejected
+    elif "router" in seen.problems:
+        endpoint.router_problem = seen.problems["router"]
+    if (endpoint.observed_shares, endpoint.router_problem) == before and not (measure and seen.route is not None):
+        return
+    if seen.route is not None:
+        endpoint.observed_at = now
+    endpoint.save(update_fields=["observed_shares", "observed_at", "router_problem"])
+
+
+def _note_workload(
+    workload: Workload, status: WorkloadStatus, seen: Observation, measure: bool, now: datetime
+) -> bool:
+    """True when something changed that people see."""
+    was = _visible(workload)
+    workload.phase, workload.ready, workload.desired = status.phase.value, status.ready, status.desired
+    if status.host:
+        workload.host, workload.port = status.host, status.port
+    workload.restarts, workload.reason = status.restarts, status.reason.value
+    workload.message, workload.process_started_at = status.message, status.started_at
+    if status.is_ready and (workload.ready_at is None or was[0] != WorkloadPhase.READY.value):
+        workload.ready_at = now
+    if status.phase is WorkloadPhase.ABSENT:
+        workload.ready_at, workload.port, workload.host = None, 0, ""
+    engine = seen.reading.engines.get(workload.variant.name) if seen.reading is not None else None
+    if engine is not None:
+        workload.kv_cache_share, workload.running = engine.kv_cache_share, engine.running
+        workload.waiting = engine.waiting
+    tail = seen.log_tails.get(workload.variant.name)
+    if tail:
+        workload.log_tail = list(tail)
+    changed = _visible(workload) != was
+    if changed or (measure and status.phase is not WorkloadPhase.ABSENT):
+        workload.observed_at = now
+        workload.save()
+    return changed
+
+
+def _visible(workload: Workload) -> tuple[object, ...]:
+    return (
+        workload.phase,
+        workload.ready,
+        workload.desired,
+        workload.host,
+        workload.port,
+        workload.restarts,
+        workload.reason,
+        workload.message,
+        workload.process_started_at,
+        list(workload.log_tail),
+    )
+
+
+def count_interval(*, rollout: Rollout, measured: Measured, seen: Observation, now: datetime) -> None:
+    """Adds the interval to the rollout's own counts, before the decision looks at them."""
+    interval = measured.interval
+    candidate = interval.arms.get("candidate")
+    if candidate is not None:
+        rollout.measured_at = now
+        rollout.step_requests += candidate.requests
+    fallbacks = seen.difference.fallbacks if seen.difference is not None else {}
+    for arm in Arm.objects.filter(rollout=rollout).select_related("variant"):
+        counts = interval.arms.get(arm.name)
+        if counts is not None:
+            hidden = min(fallbacks.get(arm.variant.name, 0), counts.errors)
+            arm.requests += counts.requests
+            arm.errors += counts.errors
+            arm.fallbacks += hidden
+            arm.failed += counts.errors - hidden
+        if seen.route is not None:
+            arm.observed_bp = seen.route.shares.get(arm.variant.name, 0)
+        arm.save()
+
+
+def keep_evidence(*, rollout: Rollout, measured: Measured, decision: Decision, now: datetime) -> None:
+    """One row an interval, chained by digest; the gates' state beside it in the same transaction."""
+    interval, verdicts = measured.interval.to_json(), measured.family.to_json()
+    made = {
+        "event": decision.event.value if decision.event else None,
+        "phase": decision.phase.value,
+        "step": decision.step_index,
+        "reason": decision.reason,
+        "cause": decision.cause,
+    }
+    before = Evidence.objects.filter(rollout=rollout).order_by("-index").values_list("digest", flat=True).first()
+    Evidence.objects.create(
+        rollout=rollout,
+        index=rollout.next_interval,
+        ended_at=now,
+        interval=interval,
+        verdicts=verdicts,
+        decision=made,
+        digest=evidence_digest(before=before, interval=interval, verdicts=verdicts, decision=made),
+    )
+    ProbeResult.objects.filter(pk__in=measured.used_probes).update(interval=rollout.next_interval)
+    rollout.gates_state, rollout.verdicts = measured.state.to_json(), verdicts
+    rollout.next_interval += 1
+    rollout.feedback_interval = measured.fed_until
+    Rollout.objects.filter(pk=rollout.pk).update(
+        gates_state=rollout.gates_state,
+        verdicts=verdicts,
+        next_interval=rollout.next_interval,
+        feedback_interval=rollout.feedback_interval,
+        measured_at=rollout.measured_at,
+        step_requests=rollout.step_requests,
+    )
+    publish(f"rollout:{rollout.pk}", now=now)
+
+
+def evidence_digest(
+    *, before: str | None, interval: object, verdicts: object, decision: object
+) -> str:
+    """The digest of a row of evidence; `before` is the one of the row before it (None for the first)."""
+    return digest_of({"before": before, "interval": interval, "verdicts": verdicts, "decision": decision})
