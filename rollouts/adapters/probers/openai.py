@@ -24,7 +24,9 @@ class OpenAIProber:
     """
 
     def __init__(self, gateway_url: str, *, transport: httpx.BaseTransport | None = None) -> None:
-        self._client = httpx.Client(base_url=gateway_url.rstrip("/"), transport=transport)
+        # no kept connections: they would not outlive the router's restart or a worker's fork
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._client = httpx.Client(base_url=gateway_url.rstrip("/"), transport=transport, limits=limits)
 
     def ask(
         self,

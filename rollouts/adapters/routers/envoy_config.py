@@ -288,33 +288,14 @@ def access_logs(paths: Paths) -> list[dict[str, Any]]:
     def tags(**values: str) -> list[dict[str, str]]:
         return [{"name": name, "value_format": value} for name, value in values.items()]
 
-    who = {"cluster": "%UPSTREAM_CLUSTER_RAW%", "variant": ANSWERED_BY}
-    outcome = {
-        "code": "%RESPONSE_CODE%",
-        "flags": "%RESPONSE_FLAGS%",
+    who = {
+        "cluster": "%UPSTREAM_CLUSTER_RAW%",
+        "variant": ANSWERED_BY,
         "stream_error": "%DYNAMIC_METADATA(llm.sse:error)%",
     }
-    succeeded = {
-        "and_filter": {
-            "filters": [
-                only("DownstreamEnd"),
-                _status("GE", 200),
-                _status("LE", 299),
-                _details_via_upstream(),
-                {
-                    "metadata_filter": {
-                        "matcher": {
-                            "filter": "llm.sse",
-                            "path": [{"key": "error"}],
-                            "value": {"present_match": True},
-                            "invert": True,
-                        },
-                        "match_if_key_not_found": True,
-                    }
-                },
-            ]
-        }
-    }
+    outcome = {"code": "%RESPONSE_CODE%", "flags": "%RESPONSE_FLAGS%"}
+    whole = [only("DownstreamEnd"), _status("GE", 200), _status("LE", 299), _details_via_upstream()]
+    succeeded = {"and_filter": {"filters": whole}}
 
     def histogram(name: str, until: str) -> dict[str, Any]:
         value = f"%COMMON_DURATION(DS_RX_BEG:{until}:us)%"

@@ -70,6 +70,7 @@ def _backend(kind: str, endpoint: str, backend: Backend) -> dict[str, Any]:
     return {
         **_cluster(name),
         "type": "STATIC" if _is_address(backend.host) else "STRICT_DNS",
+        "dns_lookup_family": "V4_PREFERRED",  # by default ::1 comes first, where engines do not listen
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [host]}]},
     }
 

@@ -92,9 +92,8 @@ def arms_of(endpoint: str, text: str) -> dict[str, ArmReading]:
             tally.arrived += int(sample.value)
         elif name == "requests":
             tally.add_ended(sample, variant)
-        elif (
-            sample.labels.get("variant") == variant
-        ):  # what another arm answered says nothing of this one's speed
+        elif sample.labels.get("variant") == variant and not sample.labels.get("stream_error"):
+            # what another arm answered, and what broke, says nothing of this one's speed
             signal, _, part = name.rpartition("_")
             if part == "bucket" and sample.labels["le"] != "+Inf":
                 tally.buckets[signal][float(sample.labels["le"]) / MICROSECONDS] = int(sample.value)

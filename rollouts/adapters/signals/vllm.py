@@ -22,7 +22,9 @@ class VllmMetrics:
     """Reads engines side by side, so that one that hangs delays nobody for longer than `timeout` seconds."""
 
     def __init__(self, *, timeout: float = 2.0, transport: httpx.BaseTransport | None = None) -> None:
-        self._client = httpx.Client(timeout=timeout, transport=transport)
+        # no kept connections: engines come and go, and a worker forks
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._client = httpx.Client(timeout=timeout, transport=transport, limits=limits)
 
     def read(self, backends: Collection[Backend]) -> tuple[Mapping[str, EngineReading], Mapping[str, str]]:
         """(what each variant's engine says, why another's could not be read), both by variant."""

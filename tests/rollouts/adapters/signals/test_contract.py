@@ -1,0 +1,157 @@
+"""What every SignalSource promises, on the one in memory and on the real Envoy with stand-in engines."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.kernel.errors import Unavailable
+from rollouts.ports import ArmReading, SignalReading
+from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, Plane, arms, route
+from tests.standins.running import wait_until
+
+
+def read(plane: Plane, endpoint: str) -> SignalReading:
+    return plane.signals.read(endpoint, [plane.backend(BASELINE), plane.backend(CANDIDATE)])
+
+
+def arm_when(plane: Plane, endpoint: str, variant: str, *, ended: int, aborted: int = 0) -> ArmReading:
+    """The arm once that many requests have ended (the router counts a moment after the client knows)."""
+
+    def counted() -> ArmReading | None:
+        arm = arms(plane, endpoint)[variant]
+        return arm if (arm.ended, arm.aborted) == (ended, aborted) else None
+
+    found = wait_until(f"{ended} ended and {aborted} aborted requests of {variant}", counted)
+    assert found is not None
+    return found
+
+
+def assert_none_of_them_measured(plane: Plane, endpoint: str, variant: str) -> None:
+    """No latency of what was sent so far: when one good request is in the histograms, it is alone there."""
+    plane.change(variant)
+    assert plane.send(endpoint, 1)[0].answered == variant
+
+    def totals() -> set[int]:
+        return {h.total for h in arms(plane, endpoint)[variant].latency.values()} - {0}
+
+    wait_until("the good request is measured", totals)
+    assert totals() == {1}
+
+
+def test_read__no_requests_yet__every_backend_has_counted_zero(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 500), token=1)
+    found = arms(plane, endpoint)
+    assert set(found) == {BASELINE, CANDIDATE}
+    assert [(a.ended, a.errors, a.fallbacks, a.aborted, a.arrived) for a in found.values()] == [(0,) * 5] * 2
+
+
+def test_read__requests__are_counted_by_the_arm_that_was_drawn(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 5000), token=1)
+    seen = plane.send(endpoint, 40)
+    for variant in (BASELINE, CANDIDATE):
+        drawn = sum(s.assigned == variant for s in seen)
+        arm = arm_when(plane, endpoint, variant, ended=drawn)
+        assert (arm.errors, arm.fallbacks, arm.arrived, arm.statuses) == (0, 0, drawn, {"2xx": drawn})
+
+
+def test_read__dead_candidate__its_fallbacks_are_its_errors(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 10_000), token=1)
+    plane.kill(CANDIDATE)
+    plane.send(endpoint, 10)
+    arm = arm_when(plane, endpoint, CANDIDATE, ended=10)
+    assert (arm.errors, arm.fallbacks, arm.statuses) == (10, 10, {"2xx": 10})
+    assert arm_when(plane, endpoint, BASELINE, ended=0).errors == 0
+
+
+def test_read__nobody_can_answer__the_drawn_arm_is_blamed(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 10_000), token=1)
+    plane.kill(CANDIDATE)
+    plane.kill(BASELINE)
+    plane.send(endpoint, 3)
+    arm = arm_when(plane, endpoint, CANDIDATE, ended=3)
+    assert (arm.errors, arm.fallbacks, arm.arrived, arm.statuses) == (3, 0, 3, {"5xx": 3})
+
+
+def test_read__server_errors__are_errors(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 10_000), token=1)
+    plane.change(CANDIDATE, errors=1.0)
+    assert {s.status for s in plane.send(endpoint, 5)} == {500}
+    arm = arm_when(plane, endpoint, CANDIDATE, ended=5)
+    assert (arm.errors, arm.fallbacks, arm.statuses) == (5, 0, {"5xx": 5})
+    assert_none_of_them_measured(plane, endpoint, CANDIDATE)
+
+
+def test_read__streams_that_break_with_status_200__are_errors(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 10_000), token=1)
+    plane.change(CANDIDATE, broken=1.0)
+    seen = plane.send(endpoint, 5, stream=True)
+    assert {(s.status, s.whole) for s in seen} == {(200, False)}
+    arm = arm_when(plane, endpoint, CANDIDATE, ended=5)
+    assert (arm.errors, arm.statuses) == (5, {"2xx": 5})
+    assert_none_of_them_measured(plane, endpoint, CANDIDATE)
+
+
+def test_read__client_aborts__are_no_errors_but_did_arrive(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 0), token=1)
+    plane.abort(endpoint, 3)
+    arm = arm_when(plane, endpoint, BASELINE, ended=0, aborted=3)
+    assert (arm.errors, arm.arrived) == (0, 3)
+
+
+def test_read__forced_requests__are_in_no_arm(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 0), token=1)
+    plane.send(endpoint, 5, forced=CANDIDATE)
+    plane.send(endpoint, 1)
+    arm_when(plane, endpoint, BASELINE, ended=1)
+    assert arms(plane, endpoint)[CANDIDATE].arrived == 0
+
+
+def test_read__latency__counts_whole_answers_of_the_drawn_arm(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 10_000), token=1)
+    plane.change(CANDIDATE, seconds=0.3)
+    plane.send(endpoint, 4)
+    plane.kill(CANDIDATE)
+    plane.send(endpoint, 4)  # answered by the baseline: says nothing of the candidate's speed
+
+    def measured() -> bool:
+        return {h.total for h in arms(plane, endpoint)[CANDIDATE].latency.values()} == {4}
+
+    wait_until("four answers are in the histograms", measured)
+    latency = arms(plane, endpoint)[CANDIDATE].latency
+    assert set(latency) == {"ttft", "duration"}
+    for histogram in latency.values():
+        assert list(histogram.edges) == sorted(histogram.edges)
+        assert list(histogram.at_or_below) == sorted(histogram.at_or_below)
+        below = dict(zip(histogram.edges, histogram.at_or_below, strict=True))
+        assert below[0.1] == 0
+        assert below[10.0] == 4
+
+
+def test_read__same_router__has_the_same_start_every_time(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 0), token=1)
+    assert len({read(plane, endpoint).router_started_at for _ in range(5)}) == 1
+
+
+def test_read__router_restarted__has_another_start_and_counts_anew(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 0), token=1)
+    plane.send(endpoint, 5)
+    before = read(plane, endpoint)
+    plane.stop_router()
+    with pytest.raises(Unavailable):
+        read(plane, endpoint)
+    plane.start_router()
+    after = read(plane, endpoint)
+    assert after.router_started_at > before.router_started_at
+    assert after.arms[BASELINE].ended == 0
+
+
+def test_read__engines__are_read_and_a_dead_one_is_named_as_broken(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 0), token=1)
+    tokens = read(plane, endpoint).engines[BASELINE].generated_tokens
+    plane.send(endpoint, 1)
+    plane.kill(CANDIDATE)
+    seen = read(plane, endpoint)
+    assert set(seen.engines) == {BASELINE}
+    assert seen.engines[BASELINE].generated_tokens == tokens + 3  # "answered by NAME"
+    assert seen.engines[BASELINE].started_at is not None
+    assert "/metrics cannot be read" in seen.broken[CANDIDATE]
