@@ -210,7 +210,7 @@ def _take(
         _mark(version, ManifestState.FAILED, str(error), now)
         return
     # Once for good: should another process have been faster, its manifest stands.
-    Version.objects.filter(id=version.id, manifest=None).update(
+    Version.objects.filter(id=version.id, manifest__isnull=True).update(
         manifest=manifest.to_json(),
         manifest_digest=manifest.digest,
         manifest_bytes=manifest.total_bytes,
@@ -284,7 +284,7 @@ def _land(incoming: Path, models_dir: Path, manifest: Manifest) -> Path:
 def _claim(version: Version, now: datetime) -> bool:
     """Takes the right to fetch this version, for a while; False when another process has it."""
     free = Q(manifest_claimed_until=None) | Q(manifest_claimed_until__lte=now)
-    rows = Version.objects.filter(free, id=version.id, manifest=None)
+    rows = Version.objects.filter(free, id=version.id, manifest__isnull=True)
     return rows.update(manifest_claimed_until=now + CLAIM_LIFETIME) == 1
 
 

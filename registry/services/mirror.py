@@ -94,17 +94,31 @@ def _mirror(store: ModelStore, now: datetime, only: frozenset[str], counts: dict
     # The epochs are read before the store is: an alias that we move meanwhile makes this read too old to
     # apply.
     known = {model.name: model for model in Model.objects.all()}
+    aliases = _known_aliases()
     stored_models = {stored.name: stored for stored in store.models()}
     for stored in stored_models.values():
-        read = _read_model(store, stored, known.get(stored.name), now, only)
-        if read is not None:
+        model = known.get(stored.name)
+        read = _read_model(store, stored, model, now, only)
+        if read is None:
+            continue
+        # Most models have nothing new most of the time: they cost no query and no lock.
+        if model is None or _differs(model, stored, read) or aliases.get(model.pk, {}) != stored.aliases:
             _write_model(read, now, counts)
     for name, model in known.items():
         if name not in stored_models and model.gone_at is None and _is_gone(store, name):
             _write_gone_model(model, now, counts)
     counts["models"] = len(stored_models)
-    Model.objects.filter(name__in=stored_models).update(synced_at=now)
+    Model.objects.filter(gone_at=None).update(synced_at=now)
     counts["details"] = _read_details(store, now)
+
+
+def _known_aliases() -> dict[int, dict[str, int]]:
+    """Version numbers by alias by model id. One query."""
+    found: dict[int, dict[str, int]] = {}
+    rows = Alias.objects.values_list("model_id", "name", "version__number")
+    for model_id, name, number in rows.iterator():
+        found.setdefault(model_id, {})[name] = number
+    return found
 
 
 def _read_model(

@@ -213,7 +213,9 @@ def test_download__files_in_folders__all_arrive_as_they_were(stage: Stage, name:
     number = stage.add_version(name, FILES)
     stage.store.download(stage.store.version(name, number), tmp_path)
     arrived = {
-        path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+        path.relative_to(tmp_path).as_posix(): path.read_bytes()
+        for path in tmp_path.rglob("*")
+        if path.is_file()
     }
     assert arrived == FILES
 

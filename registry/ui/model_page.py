@@ -1,0 +1,175 @@
+"""One model as plain values: versions, where the chosen one comes from, aliases, how versions score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from controlplane.access.models import User
+from controlplane.access.roles import Action, refusal
+from controlplane.kernel.errors import NotFound
+from controlplane.web.words import bytes_text, count_text, duration_text, number_text
+from registry import selectors
+from registry.domain.manifest import ManifestEntry
+from registry.models import AliasMove, Version
+from registry.selectors import Evaluations, MirrorHealth, ModelDetail
+
+FILES_SHOWN = 40
+PARAMETERS_SHOWN = 12
+MEASURES_SHOWN = 6
+
+MANIFEST_PILLS = {
+    "verified": ("pass", "Verified", "circle-check"),
+    "pending": ("mute", "Being read", "hourglass"),
+    "changed": ("fail", "Changed", "circle-x"),
+    "failed": ("fail", "Refused", "circle-x"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class VersionLine:
+    """A line of the table. `refusal` says why it may not be launched, empty when it may."""
+
+    version: Version
+    hint: str
+    aliases: tuple[str, ...]
+    score: str
+    score_percent: float | None
+    tone: str
+    state: str
+    icon: str
+    refusal: str
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureLine:
+    name: str
+    values: tuple[float | None, ...]
+    now: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPage:
+    """`chosen` is the version whose lineage and files are shown, None for a model without versions."""
+
+    detail: ModelDetail
+    mirror: MirrorHealth
+    mirror_words: str
+    versions: tuple[VersionLine, ...]
+    next_before: int | None
+    score_name: str
+    chosen: Version | None
+    chosen_files: tuple[ManifestEntry, ...]
+    files_words: str
+    size_words: str
+    parameters: tuple[tuple[str, str], ...]
+    moves: tuple[AliasMove, ...]
+    scores: tuple[tuple[str, float], ...]
+    scores_words: str
+    measures: tuple[MeasureLine, ...]
+    span: str
+    start_refused: str
+    newest_launchable: int | None
+    now: datetime
+
+
+def build(*, name: str, version: int | None, before: int | None, user: User, now: datetime) -> ModelPage:
+    """Everything the page shows. Raises NotFound for a model or a version that does not exist."""
+    detail = selectors.get_model(name=name)
+    listed = selectors.page_versions(model_id=detail.model.pk, before=before)
+    evaluations = selectors.evaluations_of(model_id=detail.model.pk)
+    chosen = _chosen(detail, version)
+    mirror = selectors.mirror_health(now=now)
+    score = evaluations.measures[0].name if evaluations.measures else ""
+    files = selectors.manifest_entries(chosen) if chosen else ()
+    lines = tuple(
+        _line(row.version, row.aliases, row.refusal, score, evaluations, chosen) for row in listed.rows
+    )
+    scores = (
+        tuple(
+            (v.label, value)
+            for v, value in zip(evaluations.versions, evaluations.measures[0].values, strict=True)
+            if value is not None
+        )
+        if evaluations.measures
+        else ()
+    )
+    labels = [v.label for v in evaluations.versions]
+    return ModelPage(
+        detail=detail,
+        mirror=mirror,
+        mirror_words=_mirror_words(mirror),
+        versions=lines,
+        next_before=listed.next_before,
+        score_name=score.replace("_", " "),
+        chosen=chosen,
+        chosen_files=files[:FILES_SHOWN],
+        files_words=count_text(len(files), "file"),
+        size_words=bytes_text(chosen.manifest_bytes) if chosen else "",
+        parameters=tuple(sorted(chosen.params.items()))[:PARAMETERS_SHOWN] if chosen else (),
+        moves=tuple(selectors.alias_history(model_id=detail.model.pk)),
+        scores=scores,
+        scores_words=f"{score} by version: " + ", ".join(f"{label} {value:.3g}" for label, value in scores),
+        measures=tuple(
+            MeasureLine(m.name.replace("_", " "), m.values, number_text(m.values[-1]))
+            for m in evaluations.measures[:MEASURES_SHOWN]
+        ),
+        span=f"{labels[0]} to {labels[-1]}" if len(labels) > 1 else "".join(labels),
+        start_refused=refusal(user.role, Action.START_ROLLOUT),
+        newest_launchable=next((line.version.number for line in lines if not line.refusal), None),
+        now=now,
+    )
+
+
+def _chosen(detail: ModelDetail, number: int | None) -> Version | None:
+    if number is not None:
+        return selectors.get_version(model=detail.model.name, number=number)
+    if detail.newest is None:
+        return None
+    try:
+        return selectors.get_version(model=detail.model.name, number=detail.newest.number)
+    except NotFound:
+        return None  # Deleted in the store between two reads.
+
+
+def _line(
+    version: Version,
+    aliases: tuple[str, ...],
+    refusal_words: str,
+    score: str,
+    evaluations: Evaluations,
+    chosen: Version | None,
+) -> VersionLine:
+    tone, state, icon = MANIFEST_PILLS.get(
+        version.manifest_state, ("mute", version.manifest_state, "circle-dashed")
+    )
+    value = version.metrics.get(score) if score else None
+    number = float(value) if isinstance(value, int | float) else None
+    return VersionLine(
+        version=version,
+        hint=version.run_name or version.description or version.status.lower(),
+        aliases=aliases,
+        score=number_text(number) if number is not None else "",
+        score_percent=_percent(number, evaluations),
+        tone=tone,
+        state=state,
+        icon=icon,
+        refusal=refusal_words,
+        chosen=chosen is not None and version.pk == chosen.pk,
+    )
+
+
+def _percent(value: float | None, evaluations: Evaluations) -> float | None:
+    """Where the value lies between nothing and the best known one; only for measures from 0 up."""
+    known = [v for v in evaluations.measures[0].values if v is not None] if evaluations.measures else []
+    if value is None or not known or min(known) < 0 or max(known) <= 0:
+        return None
+    return 100 * min(1.0, max(0.0, value / max(known)))
+
+
+def _mirror_words(mirror: MirrorHealth) -> str:
+    if mirror.age_seconds is None:
+        return "not read yet"
+    # A mirror that is read every few seconds should not make the page read differently each time.
+    return "read just now" if mirror.age_seconds < 60 else f"read {duration_text(mirror.age_seconds)} ago"

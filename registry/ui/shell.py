@@ -1,0 +1,43 @@
+"""What the registry puts around every page: its places in the sidebar and its search hits."""
+
+from __future__ import annotations
+
+from django.urls import reverse
+
+from controlplane.web import shell
+from registry import selectors
+from registry.models import Model
+
+
+def register() -> None:
+    """Called once when the app starts."""
+    shell.add_nav_item(shell.NavItem("models", "package", "Models", "models", "m", 3, group=1))
+    shell.add_nav_item(
+        shell.NavItem("golden-sets", "list-checks", "Golden sets", "golden-sets", "s", 4, group=1)
+    )
+    shell.add_search_source(find_models)
+    shell.add_search_source(find_golden_sets)
+
+
+def find_models(words: str, limit: int) -> list[shell.Hit]:
+    """Models whose name contains the words."""
+    found = Model.objects.filter(name__icontains=words, gone_at=None).order_by("name")[:limit]
+    return [
+        shell.Hit("Model", "package", model.name, model.description[:80], reverse("model", args=[model.name]))
+        for model in found
+    ]
+
+
+def find_golden_sets(words: str, limit: int) -> list[shell.Hit]:
+    """Golden sets whose name contains the words, newest revision each."""
+    found = selectors.newest_golden_sets().filter(name__icontains=words)[:limit]
+    return [
+        shell.Hit(
+            "Golden set",
+            "list-checks",
+            one.label,
+            f"{one.size} prompts",
+            reverse("golden-set", args=[one.name]),
+        )
+        for one in found
+    ]

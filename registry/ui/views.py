@@ -1,0 +1,137 @@
+"""Pages of models and golden sets."""
+
+from __future__ import annotations
+
+from django.core.files.uploadedfile import UploadedFile
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_http_methods
+
+from controlplane.access.actors import Actor
+from controlplane.access.roles import Action, refusal, require
+from controlplane.kernel.errors import HeadgateError, InvalidInput
+from controlplane.web.pages import asker, go_to, number_or_none, page, render_page
+from controlplane.web.problems import status_and_title
+from registry import selectors
+from registry.services.golden import upload_golden_set
+from registry.ui import model_page
+
+MODELS_A_PAGE = 50
+EXAMPLES_SHOWN = 50
+LARGEST_UPLOAD = 5 * 1024 * 1024
+
+
+@require_GET
+@page()
+def models(request: HttpRequest) -> HttpResponse:
+    """Every registered model, by name."""
+    now = asker(request).now
+    rows = selectors.list_models(after=request.GET.get("after", ""), limit=MODELS_A_PAGE + 1)
+    context = {
+        "rows": rows[:MODELS_A_PAGE],
+        "next_after": rows[MODELS_A_PAGE - 1].name if len(rows) > MODELS_A_PAGE else "",
+        "mirror": selectors.mirror_health(now=now),
+        "now": now,
+        "nav": "models",
+        "topics": ["models", "global-stop"],
+    }
+    return render_page(
+        request, page="registry/models.html", fragment="registry/_models_fresh.html", context=context
+    )
+
+
+@require_GET
+@page()
+def model(request: HttpRequest, name: str) -> HttpResponse:
+    """One model; `version` chooses whose lineage is shown, `before` pages through the versions."""
+    who = asker(request)
+    version, before = number_or_none(request.GET, "version"), number_or_none(request.GET, "before")
+    built = model_page.build(
+        name=name,
+        version=None if version is None else int(version),
+        before=None if before is None else int(before),
+        user=who.user,
+        now=who.now,
+    )
+    context = {"page": built, "nav": "models", "topics": ["models", "overview", "global-stop"]}
+    return render_page(
+        request, page="registry/model.html", fragment="registry/model/_fresh.html", context=context
+    )
+
+
+@require_http_methods(["GET", "POST"])
+@page()
+def golden_sets(request: HttpRequest) -> HttpResponse:
+    """The newest revision of every golden set; a POST uploads the next one."""
+    if request.method == "POST":
+        return _upload(request)
+    return _golden_sets(request)
+
+
+@require_GET
+@page()
+def golden_set(request: HttpRequest, name: str) -> HttpResponse:
+    """One golden set: its revisions, and the prompts of the chosen one."""
+    revision = number_or_none(request.GET, "revision")
+    chosen = selectors.get_golden_set(name=name, revision=None if revision is None else int(revision))
+    context = {
+        "chosen": chosen,
+        "revisions": list(selectors.golden_revisions(name=name)[:20]),
+        "examples": list(selectors.examples_of(golden_set_id=chosen.pk)[:EXAMPLES_SHOWN]),
+        "shown": EXAMPLES_SHOWN,
+        "now": asker(request).now,
+        "nav": "golden-sets",
+    }
+    return render_page(
+        request, page="registry/golden_set.html", fragment="registry/_golden_set.html", context=context
+    )
+
+
+def _golden_sets(
+    request: HttpRequest, *, problem: HeadgateError | None = None, name: str = "", text: str = ""
+) -> HttpResponse:
+    who = asker(request)
+    context = {
+        "sets": list(selectors.newest_golden_sets()[:200]),
+        "upload_refused": refusal(who.user.role, Action.UPLOAD_GOLDEN_SET),
+        "problem": problem,
+        "name": name,
+        "text": text,
+        "now": who.now,
+        "nav": "golden-sets",
+    }
+    status = 200 if problem is None else status_and_title(problem)[0]
+    return render_page(
+        request,
+        page="registry/golden_sets.html",
+        fragment="registry/_golden_sets.html",
+        context=context,
+        status=status,
+    )
+
+
+def _upload(request: HttpRequest) -> HttpResponse:
+    who = asker(request)
+    require(who.user.role, Action.UPLOAD_GOLDEN_SET)
+    name, text = request.POST.get("name", "").strip(), request.POST.get("text", "")
+    try:
+        sent = request.FILES.get("file")
+        if isinstance(sent, UploadedFile):
+            text = _read(sent)
+        made, _ = upload_golden_set(
+            name=name, text=text, actor=Actor.person(who.user, request_id=who.request_id), now=who.now
+        )
+    except HeadgateError as problem:
+        return _golden_sets(request, problem=problem, name=name, text=text[:20_000])
+    return go_to(request, reverse("golden-set", args=[made.name]))
+
+
+def _read(sent: UploadedFile) -> str:
+    if (sent.size or 0) > LARGEST_UPLOAD:
+        raise InvalidInput(
+            f"{sent.name} is larger than 5 MiB.", field="file", fix="Use fewer or shorter prompts."
+        )
+    try:
+        return str(sent.read().decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{sent.name} is not UTF-8 (byte {error.start}).", field="file") from None

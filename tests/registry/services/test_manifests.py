@@ -1,0 +1,478 @@
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from controlplane.audit.models import AuditEvent
+from controlplane.kernel.clock import ManualClock
+from controlplane.kernel.errors import NotFound, Refused, TamperedFile, Unavailable
+from registry.adapters.model_stores.memory import MemoryModelStore
+from registry.adapters.model_stores.mlflow_http import MlflowHttp
+from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
+from registry.domain.manifest import take_manifest
+from registry.models import ManifestState, Version
+from registry.ports import StoredVersion
+from registry.services.manifests import (
+    NEWEST_OF_A_MODEL,
+    materialise_version,
+    register_manifest,
+    register_pending_manifests,
+    verify_version,
+)
+from registry.services.mirror import mirror_models
+from tests.fixtures.mlflow_server import RunningMlflow, Trainer
+
+pytestmark = pytest.mark.django_db
+
+FILES = {"model.safetensors": b"weights", "sub/config.json": b"{}"}
+LATER = timedelta(hours=1)
+
+
+def add(
+    store: MemoryModelStore, now: datetime, files: dict[str, bytes] | None = None, status: str = "READY"
+) -> int:
+    """Registers a version in the store, mirrors it, and returns its row's id."""
+    if not store.models():
+        store.add_model("llama")
+    number = store.add_version("llama", FILES if files is None else files, status=status).number
+    mirror_models(store=store, now=now)
+    return Version.objects.get(number=number).pk
+
+
+def folders(models_dir: Path) -> list[str]:
+    """Everything that lies in the store of files, hidden folders too."""
+    return sorted(path.name for path in models_dir.iterdir()) if models_dir.exists() else []
+
+
+@pytest.fixture
+def store(memory_store: MemoryModelStore) -> MemoryModelStore:
+    return memory_store
+
+
+@pytest.fixture
+def registered(store: MemoryModelStore, models_dir: Path, now: datetime) -> Version:
+    """A version with its manifest and its files on this machine."""
+    return register_manifest(version_id=add(store, now), store=store, models_dir=models_dir, now=now)
+
+
+def test_register__first_sight__manifest_kept_and_files_lie_under_its_digest(
+    registered: Version, models_dir: Path, now: datetime
+) -> None:
+    assert (registered.manifest_state, registered.manifest_problem, registered.manifest_checked_at) == (
+        ManifestState.VERIFIED,
+        "",
+        now,
+    )
+    assert folders(models_dir) == [registered.manifest_digest.removeprefix("sha256:")]
+    assert take_manifest(models_dir / folders(models_dir)[0]) == registered.manifest_value
+    assert (registered.manifest_bytes, registered.manifest_claimed_until) == (9, None)
+
+
+def test_register__files_changed_since__first_manifest_stands(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    store.overwrite_file("llama", 1, "model.safetensors", b"others")
+    again = register_manifest(version_id=registered.pk, store=store, models_dir=models_dir, now=now + LATER)
+    assert (again.manifest_digest, again.manifest_checked_at) == (registered.manifest_digest, now)
+
+
+def test_register__two_versions_with_the_same_files__one_folder(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    other = register_manifest(version_id=add(store, now), store=store, models_dir=models_dir, now=now)
+    assert other.manifest_digest == registered.manifest_digest
+    assert len(folders(models_dir)) == 1
+
+
+def test_register__store_down__raised_and_nothing_changes(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now)
+    before = Version.objects.values().get(id=version_id)
+    store.down = True
+    with pytest.raises(Unavailable):
+        register_manifest(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    assert (Version.objects.values().get(id=version_id), folders(models_dir)) == (before, [])
+
+
+def test_register__download_breaks_off__raised_and_nothing_is_left(models_dir: Path, now: datetime) -> None:
+    class Breaking(MemoryModelStore):
+        def download(self, version: StoredVersion, to: Path) -> None:
+            (to / "model.safetensors").write_bytes(b"wei")
+            raise Unavailable("The connection broke.")
+
+    store = Breaking()
+    version_id = add(store, now)
+    with pytest.raises(Unavailable):
+        register_manifest(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    version = Version.objects.get(id=version_id)
+    assert (version.manifest, version.manifest_state, folders(models_dir)) == (
+        None,
+        ManifestState.PENDING,
+        [],
+    )
+
+
+def test_register__no_room_for_the_files__raised_naming_the_folder(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    models_dir.write_text("a file where the folder should be")
+    with pytest.raises(Unavailable, match=str(models_dir)):
+        register_manifest(version_id=add(store, now), store=store, models_dir=models_dir, now=now)
+
+
+def test_register__files_still_being_written__pending_with_the_reason(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now, status="PENDING")
+    version = register_manifest(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    assert (version.manifest_state, version.manifest) == (ManifestState.PENDING, None)
+    assert "still being written" in version.manifest_problem
+
+
+@pytest.mark.parametrize(("files", "status"), [({}, "READY"), (FILES, "FAILED")])
+def test_register__nothing_to_serve__failed_with_the_reason(
+    store: MemoryModelStore, models_dir: Path, now: datetime, files: dict[str, bytes], status: str
+) -> None:
+    version_id = add(store, now, files=files, status=status)
+    version = register_manifest(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    assert version.manifest_state == ManifestState.FAILED
+    assert version.manifest_problem
+
+
+def test_register__pickled_file__manifest_taken_but_refused_by_name(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now, files=FILES | {"optimizer.pt": b"x"})
+    version = register_manifest(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    assert version.manifest_state == ManifestState.FAILED
+    assert version.manifest is not None
+    assert "optimizer.pt" in version.manifest_problem
+    assert folders(models_dir) == []
+
+
+def test_register__pickled_file_allowed_by_name__verified(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now, files=FILES | {"optimizer.pt": b"x"})
+    version = register_manifest(
+        version_id=version_id, store=store, models_dir=models_dir, now=now, allowed_files={"optimizer.pt"}
+    )
+    assert version.manifest_state == ManifestState.VERIFIED
+
+
+def test_register__another_process_reads_it__left_alone_until_its_claim_ends(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now)
+    Version.objects.update(manifest_claimed_until=now + timedelta(minutes=1))
+    early = register_manifest(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    late = register_manifest(version_id=version_id, store=store, models_dir=models_dir, now=now + LATER)
+    assert (early.manifest_state, late.manifest_state) == (ManifestState.PENDING, ManifestState.VERIFIED)
+
+
+def test_register__remains_of_a_killed_download__swept_after_a_day(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    for name, age in (("old", 25 * 3600), ("young", 3600)):
+        left = models_dir / f".incoming-{name}"
+        left.mkdir(parents=True)
+        os.utime(left, (time.time() - age,) * 2)
+    register_manifest(version_id=add(store, now), store=store, models_dir=models_dir, now=now)
+    assert [name for name in folders(models_dir) if name.startswith(".")] == [".incoming-young"]
+
+
+def test_register_pending__aliased_and_newest__others_wait_until_wanted(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    for _ in range(NEWEST_OF_A_MODEL + 3):
+        last = add(store, now)
+    store.set_alias("llama", "production", 1)
+    mirror_models(store=store, now=now)
+    clock = ManualClock(now)
+    for _ in range(NEWEST_OF_A_MODEL):
+        register_pending_manifests(store=store, models_dir=models_dir, clock=clock)
+        clock.advance(10)
+    waiting = Version.objects.filter(manifest_state=ManifestState.PENDING).values_list("number", flat=True)
+    assert sorted(waiting) == [2, 3]
+    assert Version.objects.get(id=last).manifest_state == ManifestState.VERIFIED
+
+
+def test_register_pending__aliased_version__comes_first(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    for _ in range(8):
+        add(store, now)
+    store.set_alias("llama", "production", 1)
+    mirror_models(store=store, now=now)
+    register_pending_manifests(store=store, models_dir=models_dir, clock=ManualClock(now))
+    taken = Version.objects.filter(manifest_state=ManifestState.VERIFIED).values_list("number", flat=True)
+    assert sorted(taken) == [1, 5, 6, 7, 8]
+
+
+def test_verify__local_copy_and_store_as_registered__verified(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version = verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now + LATER)
+    assert (version.manifest_state, version.manifest_checked_at) == (ManifestState.VERIFIED, now + LATER)
+
+
+def test_verify__file_changed_in_the_store__changed_naming_file_and_place(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    store.overwrite_file("llama", 1, "model.safetensors", b"WEIGHTS")
+    version = verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now)
+    assert version.manifest_state == ManifestState.CHANGED
+    assert version.manifest_problem.startswith(
+        "The file model.safetensors differs in MLflow from the manifest"
+    )
+
+
+def test_verify__changed__audited_once(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    store.overwrite_file("llama", 1, "model.safetensors", b"WEIGHTS")
+    for _ in range(2):
+        verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now)
+    event = AuditEvent.objects.get()
+    assert (event.action, event.object_id, event.after["path"]) == (
+        "version.changed",
+        "llama v1",
+        "model.safetensors",
+    )
+
+
+def test_verify__local_copy_changed__changed_naming_this_machine(
+    registered: Version, models_dir: Path, now: datetime
+) -> None:
+    spoil(models_dir, "sub/config.json")
+    version = verify_version(version_id=registered.pk, models_dir=models_dir, now=now)
+    assert version.manifest_state == ManifestState.CHANGED
+    assert "sub/config.json" in version.manifest_problem
+    assert "on this machine" in version.manifest_problem
+
+
+def test_verify__changed_in_the_store_and_local_copy_right__stays_changed(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    store.overwrite_file("llama", 1, "model.safetensors", b"WEIGHTS")
+    verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now)
+    version = verify_version(version_id=registered.pk, models_dir=models_dir, now=now + LATER)
+    assert (version.manifest_state, version.manifest_checked_at) == (ManifestState.CHANGED, now + LATER)
+
+
+def test_verify__file_restored_in_the_store__verified_again(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    for content in (b"WEIGHTS", FILES["model.safetensors"]):
+        store.overwrite_file("llama", 1, "model.safetensors", content)
+        version = verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now)
+    assert (version.manifest_state, version.manifest_problem) == (ManifestState.VERIFIED, "")
+
+
+def test_verify__refused_file_allowed_since__verified(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now, files=FILES | {"optimizer.pt": b"x"})
+    register_manifest(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    version = verify_version(
+        version_id=version_id, models_dir=models_dir, store=store, now=now, allowed_files={"optimizer.pt"}
+    )
+    assert version.manifest_state == ManifestState.VERIFIED
+
+
+def test_verify__store_down__raised_and_the_state_stays(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    store.down = True
+    with pytest.raises(Unavailable):
+        verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now + LATER)
+    assert Version.objects.get().manifest_checked_at == now
+
+
+def test_verify__nothing_to_compare__not_found(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    with pytest.raises(NotFound, match="no manifest yet"):
+        verify_version(version_id=add(store, now), models_dir=models_dir, now=now)
+
+
+def test_materialise__copy_on_this_machine__given_without_the_store(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    store.down = True
+    folder, manifest = materialise_version(
+        version_id=registered.pk, store=store, models_dir=models_dir, now=now
+    )
+    assert (take_manifest(folder), manifest) == (registered.manifest_value, registered.manifest_value)
+
+
+def test_materialise__copy_missing__fetched_again(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    remove_copy(models_dir)
+    folder, manifest = materialise_version(
+        version_id=registered.pk, store=store, models_dir=models_dir, now=now
+    )
+    assert take_manifest(folder) == manifest
+
+
+def test_materialise__copy_missing_and_store_changed__refused_and_nothing_kept(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    remove_copy(models_dir)
+    store.overwrite_file("llama", 1, "evil.py", b"import os")
+    with pytest.raises(TamperedFile) as caught:
+        materialise_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now)
+    assert (caught.value.path, folders(models_dir)) == ("evil.py", [])
+    assert Version.objects.get().manifest_state == ManifestState.CHANGED
+
+
+def test_materialise__copy_changed__refused_naming_file_and_remedy(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    spoil(models_dir, "model.safetensors")
+    with pytest.raises(TamperedFile, match=r"model\.safetensors.*Delete the folder"):
+        materialise_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now)
+    assert Version.objects.get().manifest_state == ManifestState.CHANGED
+
+
+def test_materialise__spoilt_copy_deleted_as_advised__fetched_and_verified(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    spoil(models_dir, "model.safetensors")
+    verify_version(version_id=registered.pk, models_dir=models_dir, now=now)
+    remove_copy(models_dir)
+    materialise_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now)
+    assert Version.objects.get().manifest_state == ManifestState.VERIFIED
+
+
+def test_materialise__found_changed_in_the_store_before__refused_although_the_copy_is_right(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    store.overwrite_file("llama", 1, "model.safetensors", b"WEIGHTS")
+    verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now)
+    with pytest.raises(TamperedFile, match="in MLflow"):
+        materialise_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now)
+
+
+def test_materialise__no_manifest_yet__taken_first(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now)
+    folder, _ = materialise_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+    assert Version.objects.get().manifest_state == ManifestState.VERIFIED
+
+
+def test_materialise__pickled_file__refused(store: MemoryModelStore, models_dir: Path, now: datetime) -> None:
+    version_id = add(store, now, files={"pytorch_model.bin": b"x"})
+    with pytest.raises(Refused, match=r"pytorch_model\.bin") as caught:
+        materialise_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    assert caught.value.code == "unsafe-file"
+
+
+def test_materialise__no_files__refused_with_the_reason(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    with pytest.raises(Refused, match="has no files"):
+        materialise_version(version_id=add(store, now, files={}), store=store, models_dir=models_dir, now=now)
+
+
+def test_materialise__unknown_version__not_found(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    with pytest.raises(NotFound, match="77"):
+        materialise_version(version_id=77, store=store, models_dir=models_dir, now=now)
+
+
+@pytest.fixture
+def real_version(
+    mlflow_store: MlflowModelStore, trainer: Trainer, models_dir: Path, now: datetime
+) -> Version:
+    """A version in a real MLflow whose manifest was taken."""
+    name = f"manifest-{uuid.uuid4().hex[:8]}"
+    trainer.add_model(name)
+    trainer.add_version(name, FILES)
+    mirror_models(store=mlflow_store, now=now)
+    row = Version.objects.get(model__name=name)
+    return register_manifest(version_id=row.pk, store=mlflow_store, models_dir=models_dir, now=now)
+
+
+@pytest.mark.needs("mlflow")
+def test_verify__real_mlflow_artifact_overwritten_after_registration__detected_by_name(
+    real_version: Version, mlflow_store: MlflowModelStore, trainer: Trainer, models_dir: Path, now: datetime
+) -> None:
+    assert real_version.manifest_state == ManifestState.VERIFIED
+    trainer.overwrite_file(real_version.model.name, 1, "model.safetensors", b"WEIGHTS")
+    version = verify_version(version_id=real_version.pk, models_dir=models_dir, store=mlflow_store, now=now)
+    assert version.manifest_state == ManifestState.CHANGED
+    assert "model.safetensors differs in MLflow" in version.manifest_problem
+
+
+@pytest.mark.needs("mlflow")
+def test_materialise__real_mlflow_artifact_overwritten_and_no_copy__refused_and_nothing_kept(
+    real_version: Version, mlflow_store: MlflowModelStore, trainer: Trainer, models_dir: Path, now: datetime
+) -> None:
+    remove_copy(models_dir)
+    trainer.overwrite_file(real_version.model.name, 1, "sub/config.json", b"{} ")
+    with pytest.raises(TamperedFile) as caught:
+        materialise_version(version_id=real_version.pk, store=mlflow_store, models_dir=models_dir, now=now)
+    assert (caught.value.path, folders(models_dir)) == ("sub/config.json", [])
+
+
+@pytest.mark.needs("mlflow")
+def test_register__real_mlflow_source_by_reference_only__failed_saying_how_to_log_it(
+    mlflow_store: MlflowModelStore, trainer: Trainer, models_dir: Path, now: datetime
+) -> None:
+    name = f"manifest-{uuid.uuid4().hex[:8]}"
+    trainer.add_model(name)
+    trainer.register(name, "s3://bucket/llama")
+    mirror_models(store=mlflow_store, now=now)
+    row = Version.objects.get(model__name=name)
+    version = register_manifest(version_id=row.pk, store=mlflow_store, models_dir=models_dir, now=now)
+    assert version.manifest_state == ManifestState.FAILED
+    assert "s3://bucket/llama" in version.manifest_problem
+    assert "--serve-artifacts" in version.manifest_problem
+
+
+@pytest.mark.needs("mlflow")
+def test_materialise__real_mlflow_down__copy_serves_and_a_missing_one_says_why(
+    real_version: Version, mlflow_server: RunningMlflow, models_dir: Path, now: datetime
+) -> None:
+    nobody = mlflow_server.sibling()  # never started: nothing listens there
+    http = MlflowHttp(nobody.url)
+    store = MlflowModelStore(http)
+    folder, _ = materialise_version(version_id=real_version.pk, store=store, models_dir=models_dir, now=now)
+    assert folder.is_dir()
+    remove_copy(models_dir)
+    with pytest.raises(Unavailable, match=f"MLflow at {nobody.url} does not answer"):
+        materialise_version(version_id=real_version.pk, store=store, models_dir=models_dir, now=now)
+    http.close()
+    assert (folders(models_dir), Version.objects.get(id=real_version.pk).manifest_state) == (
+        [],
+        ManifestState.VERIFIED,
+    )
+
+
+def spoil(models_dir: Path, path: str) -> None:
+    """Changes one byte of a file of the only copy, as a bad disk or hand would."""
+    (folder,) = models_dir.iterdir()
+    file = folder / path
+    file.chmod(0o644)
+    content = bytearray(file.read_bytes())
+    content[0] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def remove_copy(models_dir: Path) -> None:
+    """Deletes the only copy."""
+    (folder,) = models_dir.iterdir()
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    folder.rmdir()
