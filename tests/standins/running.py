@@ -42,6 +42,9 @@ class RunningEngine:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._arguments = arguments
+        self._client = httpx.Client(
+            base_url=self.url, timeout=30, limits=httpx.Limits(max_keepalive_connections=0)
+        )
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -55,7 +58,7 @@ class RunningEngine:
         assert self._process is not None
         assert self._process.poll() is None, f"the stand-in {self.variant} ended while it started"
         try:
-            httpx.get(self.url + "/health")
+            self._client.get("/health")
         except httpx.TransportError:
             return False
         return True
@@ -72,11 +75,11 @@ class RunningEngine:
 
     def control(self, **values: Any) -> None:
         """Changes its behaviour now (see `tests.standins.engine.Behaviour`)."""
-        httpx.post(self.url + "/control", json=values, timeout=30).raise_for_status()
+        self._client.post("/control", json=values).raise_for_status()
 
     def counts(self) -> dict[str, int]:
         """Requests that reached it: requests, completed, failed, aborted."""
-        counts: dict[str, int] = httpx.get(self.url + "/control", timeout=30).json()["counts"]
+        counts: dict[str, int] = self._client.get("/control").json()["counts"]
         return counts
 
 

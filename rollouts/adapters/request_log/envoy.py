@@ -12,6 +12,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from sys import intern
 from threading import Lock
 from typing import BinaryIO
 
@@ -139,9 +140,9 @@ def _answered(lines: list[bytes]) -> Iterator[LoggedRequest]:
             continue
         yield LoggedRequest(
             request_id=entry["id"],
-            endpoint=endpoint,
-            assigned=variant if kind == ASSIGNED else "",
-            answered=answered,
+            endpoint=intern(endpoint),  # a few names in many entries
+            assigned=intern(variant) if kind == ASSIGNED else "",
+            answered=intern(answered),
             status=status,
             at=float(entry["at"]),
         )

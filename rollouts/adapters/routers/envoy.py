@@ -335,6 +335,7 @@ def _words(log: str, after: str) -> str:
     found = list(re.finditer(after, log))
     text = log[found[-1].end() :] if found else log
     text = re.split(r"\n\[\d{4}-", text)[0]
+    text = re.sub(r"goo\.gle/debug\w*", "", text)  # protobuf's note to itself
     return re.sub(r"\s+", " ", text).strip() or "it gave no reason (see its log)"
 
 

@@ -52,6 +52,7 @@ from rollouts.ports import Route
 
 TTFT_EDGES = tuple(sorted({*VLLM_TTFT_EDGES, 0.15, 0.2, 0.3, 0.4}))
 DURATION_EDGES = tuple(sorted({*VLLM_DURATION_EDGES, 0.05, 0.1, 0.2, 0.4}))
+EDGES: Mapping[str, tuple[float, ...]] = {"ttft": TTFT_EDGES, "duration": DURATION_EDGES}
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,10 @@ from itertools import accumulate
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import NotFound, Rejected, StaleWriter, Unavailable
 from rollouts.adapters.routers.checks import check_route
-from rollouts.adapters.routers.envoy_config import DURATION_EDGES, TTFT_EDGES
+from rollouts.adapters.routers.envoy_config import EDGES as EDGES
 from rollouts.ports import ArmReading, Backend, HistogramReading, LoggedRequest, ObservedRoute, Route
 
 Messages = tuple[Mapping[str, str], ...]
-EDGES = {"ttft": TTFT_EDGES, "duration": DURATION_EDGES}
 
 
 @dataclass

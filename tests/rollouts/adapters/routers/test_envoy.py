@@ -210,6 +210,14 @@ def test_apply__two_publishers_at_once__both_routes_are_in_force(envoy: EnvoyPla
         assert seen.shares[CANDIDATE] == 300
 
 
+def test_apply__same_route_again__touches_no_file(envoy: EnvoyPlane, endpoint: str) -> None:
+    envoy.router.apply(route(envoy, endpoint, 500), token=1)
+    paths = (envoy.router.paths.routes, envoy.router.paths.clusters, envoy.router.paths.state)
+    before = [path.stat().st_ino for path in paths]
+    envoy.router.apply(route(envoy, endpoint, 500), token=1)
+    assert [path.stat().st_ino for path in paths] == before
+
+
 def test_apply__file_damaged_by_another_hand__is_mended_by_the_same_route(
     envoy: EnvoyPlane, endpoint: str
 ) -> None:
