@@ -52,7 +52,6 @@ check-imports:
 
 check-templates:
 	$(BIN)djlint templates --lint --quiet
-	$(BIN)djlint templates --check --quiet
 
 # Values that only have to be well-formed: the checks open no connection.
 PRODUCTION := DJANGO_SETTINGS_MODULE=controlplane.config.settings_production \

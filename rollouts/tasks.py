@@ -9,6 +9,7 @@ from celery import shared_task
 from django.db import close_old_connections, connections
 from django.utils import timezone
 
+from controlplane.api.idempotency import forget_expired
 from controlplane.kernel.errors import Unavailable
 from controlplane.web.health import beat
 from rollouts.models import Rollout
@@ -48,6 +49,7 @@ def probe() -> None:
 def sweep_old() -> None:
     """Prunes what has a retention, and keeps the router's log within bounds."""
     sweep(now=timezone.now())
+    forget_expired(now=timezone.now())
     try:
         rotate_request_log()
     except Unavailable as error:

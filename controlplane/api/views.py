@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from csp.decorators import csp_update
-from django.http import Http404
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework import serializers
@@ -17,6 +16,7 @@ from rest_framework.views import APIView
 
 from controlplane.access.roles import Action
 from controlplane.api.callers import token_of, user_of
+from controlplane.kernel.errors import NotFound
 
 
 class CallerOutput(serializers.Serializer[Any]):
@@ -70,7 +70,7 @@ class NoSuchPath(APIView):
     schema = None
 
     def _refuse(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        raise Http404
+        raise NotFound(f"There is nothing at {request.path}.", fix="/api/v1/docs lists the calls.")
 
     get = post = put = patch = delete = _refuse
 

@@ -22,19 +22,32 @@ def _setting(default: Any, about: str) -> Any:
 class Environment:
     """What the environment says, typed. Build it with `Environment.read()`."""
 
-    run_dir: Path = _setting(ROOT / "var", "folder for everything that runs on this machine: sockets, logs, data")
-    database_url: str = _setting("", "postgresql://user:password@host:port/name; empty: SQLite in the run folder")
-    secret_key: str = _setting("", "Django's secret key; in local mode one is made and kept in the run folder")
-    allowed_hosts: str = _setting("localhost,127.0.0.1,[::1]", "host names that the web process answers to, by comma")
+    run_dir: Path = _setting(
+        ROOT / "var", "folder for everything that runs on this machine: sockets, logs, data"
+    )
+    database_url: str = _setting(
+        "", "postgresql://user:password@host:port/name; empty: SQLite in the run folder"
+    )
+    secret_key: str = _setting(
+        "", "Django's secret key; in local mode one is made and kept in the run folder"
+    )
+    allowed_hosts: str = _setting(
+        "localhost,127.0.0.1,[::1]", "host names that the web process answers to, by comma"
+    )
     trusted_origins: str = _setting("", "origins (https://host) that may post forms, by comma")
     broker_url: str = _setting("filesystem://", "Celery's broker; filesystem:// needs no server")
     mlflow_url: str = _setting("http://127.0.0.1:5500", "address of the MLflow tracking server")
-    mlflow_webhook_secret: str = _setting("", "shared secret of MLflow's webhooks; empty: webhooks are refused")
+    mlflow_webhook_secret: str = _setting(
+        "", "shared secret of MLflow's webhooks; empty: webhooks are refused"
+    )
     allowed_pickle_files: str = _setting(
-        "", "files in a pickle-based format that may be served all the same, by name and comma; empty: safetensors only"
+        "",
+        "files in a pickle-based format that may be served all the same, by name and comma; empty: safetensors only",
     )
     gateway_port: int = _setting(8600, "port of Envoy, where the endpoints are served (local cluster)")
-    gateway_url: str = _setting("", "address that people use for the endpoints; empty: http://127.0.0.1:GATEWAY_PORT")
+    gateway_url: str = _setting(
+        "", "address that people use for the endpoints; empty: http://127.0.0.1:GATEWAY_PORT"
+    )
     web_port: int = _setting(8500, "port of the web process on this machine")
     engine_ports: str = _setting("18100-18199", "ports for serving engines on this machine")
     engine_python: Path = _setting(ROOT / ".venv-vllm" / "bin" / "python", "Python that has vLLM installed")
@@ -74,11 +87,15 @@ class Environment:
             raw = os.environ.get("HEADGATE_" + spec.name.upper())
             if raw is None or raw == "":
                 continue
-            kind = type(spec.default)
+            kind: Any = type(spec.default)
             try:
-                values[spec.name] = Path(raw).expanduser().absolute() if isinstance(spec.default, Path) else kind(raw)
+                values[spec.name] = (
+                    Path(raw).expanduser().absolute() if isinstance(spec.default, Path) else kind(raw)
+                )
             except ValueError as error:
-                raise ValueError(f"HEADGATE_{spec.name.upper()}={raw!r} is not a {kind.__name__}: {error}") from error
+                raise ValueError(
+                    f"HEADGATE_{spec.name.upper()}={raw!r} is not a {kind.__name__}: {error}"
+                ) from error
         return cls(**values)
 
 

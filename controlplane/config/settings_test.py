@@ -12,7 +12,7 @@ from pathlib import Path
 os.environ.setdefault("HEADGATE_RUN_DIR", str(Path(tempfile.mkdtemp(prefix="headgate-test-"))))
 os.environ.setdefault("HEADGATE_SECRET_KEY", "only-for-tests-" + "x" * 50)
 
-from controlplane.config.settings import *  # noqa: E402, F403
+from controlplane.config.settings import *  # noqa: F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {
@@ -21,5 +21,5 @@ STORAGES = {
 }
 CELERY_TASK_ALWAYS_EAGER = True
 CELERY_BROKER_URL = "memory://"
-CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, object] = {}
+CELERY_BROKER_TRANSPORT_OPTIONS = {}
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # noqa: F405  (WhiteNoise warns about a missing folder)

@@ -15,7 +15,9 @@ def canonical_json(value: Any) -> bytes:
 
     Raises ValueError on NaN or infinity (they are not JSON) and TypeError on what JSON cannot hold.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def digest_of(value: Any) -> str:

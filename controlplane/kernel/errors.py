@@ -31,7 +31,9 @@ class HeadgateError(Exception):
 
     code = "error"
 
-    def __init__(self, message: str, *, fix: str = "", code: str | None = None, extra: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, message: str, *, fix: str = "", code: str | None = None, extra: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.fix = fix
@@ -49,7 +51,13 @@ class InvalidInput(HeadgateError):
     code = "invalid-input"
 
     def __init__(
-        self, message: str, *, field: str = "", fix: str = "", code: str | None = None, extra: Mapping[str, Any] | None = None
+        self,
+        message: str,
+        *,
+        field: str = "",
+        fix: str = "",
+        code: str | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message, fix=fix, code=code, extra=extra)
         self.field = field

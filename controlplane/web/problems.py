@@ -101,10 +101,11 @@ def _answer(
     request_id = getattr(request, "request_id", "")
     if request.path.startswith("/api/"):
         problem = {
-            "type": f"/problems/{code}",
+            "type": f"urn:headgate:problem:{code}",
             "title": title,
             "status": status,
             "detail": message,
+            "instance": request.path,
             "code": code,
             "fix": fix,
             "request_id": request_id,

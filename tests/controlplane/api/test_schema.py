@@ -11,6 +11,9 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from controlplane.access.services import Scope
+from controlplane.api.permissions import need_of
+
 SNAPSHOT = Path(settings.BASE_DIR) / "docs" / "openapi.yaml"
 
 
@@ -56,6 +59,13 @@ def test_every_post__of_the_api__honours_the_idempotency_key() -> None:
 
     for path, view in views:
         assert getattr(view.post, "is_idempotent", False), path
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_every_writing_method__of_the_api__says_what_it_needs(method: str) -> None:
+    for path, view in api_views(get_resolver().url_patterns):
+        if hasattr(view, method.lower()):
+            assert need_of(view(), method).scope is not Scope.READ, path
 
 
 @pytest.mark.django_db
