@@ -79,19 +79,20 @@ def traffic_now() -> dict[str, Any]:
 
 
 def wait_until_serving(client: Client, progress: Progress, endpoint: str) -> None:
-    """Until the endpoint's first variant has all traffic."""
+    """Until the endpoint's first variant has all traffic, as the router itself reports it."""
     progress.begin("Launching the first version")
     ends = time.monotonic() + SERVING_PATIENCE_SECONDS
     while time.monotonic() < ends:
         state = client.get(f"/endpoints/{endpoint}")
-        shares = {arm["variant"]: arm["observed_bp"] for arm in state["traffic"]}
-        if shares.get(state["stable"]["name"]) == 10_000:
+        stable = state["stable"]["name"]
+        variants = client.get(f"/endpoints/{endpoint}/variants")["items"]
+        workload = next(variant["workload"] for variant in variants if variant["name"] == stable)
+        if state["observed_shares"].get(stable) == 10_000 and workload["phase"] == "ready":
             progress.end()
             return
-        workload = state["stable"]["workload"]
         if workload["phase"] == "failed":
-            raise DemoFailed(f"{state['stable']['name']} failed: {workload['message']}")
-        progress.wait(f"{state['stable']['name']} is {workload['phase']}: {workload['message']}")
+            raise DemoFailed(f"{stable} failed: {workload['message']}")
+        progress.wait(f"{stable} is {workload['phase']}: {workload['message']}")
         time.sleep(1)
     raise DemoFailed("The first version did not become ready in time; see var/engines.")
 
@@ -101,8 +102,8 @@ def tell_rollout(client: Client, progress: Progress, story: dict[str, Any], chap
     before = traffic_now()
     progress.begin(f"Rolling out {chapter['version']}")
     started = client.post(
-        f"/endpoints/{story['endpoint']}/rollouts",
-        {"version": number, "plan": story["plan"], "note": chapter["note"]},
+        "/rollouts",
+        {"endpoint": story["endpoint"], "version": number, "plan": story["plan"], "note": chapter["note"]},
     )
     progress.line(f"rollout #{started['id']}: {WEB}/rollouts/{started['id']}")
     ends = time.monotonic() + ROLLOUT_PATIENCE_SECONDS
