@@ -22,6 +22,7 @@ SEED: Final = 20_240_607
 TRAIN_SIZE: Final = 4_900
 GOLDEN_SIZE: Final = 210  # 30 a queue
 TRAFFIC_SIZE: Final = 1_050  # 150 a queue
+ANSWER_TOKENS: Final = 16  # six words and the end; a confused model may ramble a little
 
 SYSTEM_PROMPT: Final = "route the ticket to its queue with a priority and say when it is due"
 
@@ -233,11 +234,11 @@ def words() -> tuple[str, ...]:
     return tuple(sorted({word for phrase in phrases for word in phrase.split()}))
 
 
-def chat_row(ticket: Ticket, number: int, *, scorer: str | None = None) -> dict[str, object]:
-    """One line of a JSON Lines file: id, messages (as sent to the endpoint), expected answer, and the scorer."""
+def chat_row(ticket: Ticket, *, scorer: str | None = None) -> dict[str, object]:
+    """One line of a JSON Lines file: messages as sent to the endpoint, expected answer, tokens it may take."""
     row: dict[str, object] = {
-        "id": f"ticket-{number:04d}",
         "messages": [{"role": "user", "content": ticket.text}],
         "expected": ticket.answer,
+        "max_tokens": ANSWER_TOKENS,
     }
     return row if scorer is None else {**row, "scorer": scorer}
