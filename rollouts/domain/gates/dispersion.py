@@ -16,6 +16,8 @@ from typing import Any, Self
 
 from rollouts.domain.gates import checks
 
+LARGEST_Z = 1e6  # no real block comes near; keeps the square finite
+
 
 @dataclass(frozen=True, slots=True)
 class Dispersion:
@@ -49,7 +51,7 @@ class Dispersion:
         variance = checks.between(variance, 0, 1e300, field="variance")
         if variance == 0:
             return self
-        z = score / math.sqrt(variance)
+        z = max(-LARGEST_Z, min(LARGEST_Z, score / math.sqrt(variance)))
         if self.last_z is None:
             return type(self)(self.phi0, self.n0, self.differences, self.half_squares, z)
         added = (z - self.last_z) ** 2 / 2

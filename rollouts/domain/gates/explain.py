@@ -257,6 +257,8 @@ def _forecast(
     candidate, baseline = totals.candidate, totals.baseline
     if candidate is None or totals.n_candidate < ENOUGH_TO_FORECAST:
         return None, None
+    if track.blocks is not None and track.comparable.candidate is None:
+        return None, None  # at unequal loads the difference seen is not the one that PASS will be about
     spread, temper = 0.0, 1.0
     if isinstance(track.passing, PairedProcess):
         assert baseline is not None
