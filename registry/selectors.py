@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 
 from controlplane.kernel.errors import NotFound
 from registry.domain.manifest import ManifestEntry
@@ -162,7 +163,7 @@ def models_with_counts(search: str = "", include_gone: bool = False) -> QuerySet
 
 
 def get_model(*, name: str) -> ModelDetail:
-    """One model by name. Raises NotFound. Four queries."""
+    """One model by name. Raises NotFound. Five queries."""
     model = Model.objects.filter(name=name).prefetch_related(_aliases_prefetch()).first()
     if model is None:
         raise NotFound(
@@ -309,8 +310,9 @@ def examples_of(*, golden_set_id: int) -> QuerySet[GoldenExample]:
     return GoldenExample.objects.filter(golden_set_id=golden_set_id).order_by("position")
 
 
-def _count(versions: QuerySet[Version]) -> Subquery:
-    return Subquery(versions.values("model").annotate(n=Count("pk")).values("n")[:1])
+def _count(versions: QuerySet[Version]) -> Coalesce:
+    # A group that is empty gives no row, not a nought.
+    return Coalesce(Subquery(versions.values("model").annotate(n=Count("pk")).values("n")[:1]), 0)
 
 
 def _aliases_prefetch() -> Prefetch[str, QuerySet[Alias], str]:
@@ -329,18 +331,13 @@ def _model_row(model: Model) -> ModelRow:
         id=model.pk,
         name=model.name,
         description=model.description,
-        version_count=_whole(counted["version_count"]),
-        changed_count=_whole(counted["changed_count"]),
+        version_count=int(str(counted["version_count"])),
+        changed_count=int(str(counted["changed_count"])),
         newest_number=newest if isinstance(newest, int) else None,
         newest_at=at if isinstance(at, datetime) else None,
         aliases=_alias_rows(model),
         gone_at=model.gone_at,
     )
-
-
-def _whole(value: object) -> int:
-    """A count out of a subquery: no row means none."""
-    return value if isinstance(value, int) else 0
 
 
 def _version_row(version: Version) -> VersionRow:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest
 from rest_framework import exceptions as drf
@@ -114,6 +114,14 @@ def problem_of(error: Exception) -> Problem:
             detail="The request does not have the form that this call expects.",
             fix="Mend the values named in errors.",
             errors=tuple(_flatten(error.detail)),
+        )
+    if isinstance(error, RequestDataTooBig):
+        return Problem(
+            status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            code="body-too-large",
+            title="Body too large",
+            detail="The body of the request is larger than this server takes.",
+            fix="Send less at once.",
         )
     if isinstance(error, Http404):
         error = drf.NotFound()

@@ -19,10 +19,8 @@ class AliasOutput(serializers.Serializer[Any]):
 class ModelOutput(serializers.ModelSerializer[Model]):
     """A registered model, as MLflow has it."""
 
-    version_count = serializers.IntegerField(default=0, allow_null=True)
-    changed_count = serializers.IntegerField(
-        default=0, allow_null=True, help_text="versions whose files are not what was registered"
-    )
+    version_count = serializers.IntegerField()
+    changed_count = serializers.IntegerField(help_text="versions whose files are not what was registered")
     newest_version = serializers.IntegerField(source="newest_number", allow_null=True)
     newest_at = serializers.DateTimeField(allow_null=True)
     aliases = AliasOutput(many=True)

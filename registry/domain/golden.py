@@ -12,7 +12,7 @@ from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import InvalidInput
 from registry.domain.scoring import Scorer
 
-MAX_BYTES = 20 * 1024 * 1024
+MAX_BYTES = 8 * 1024 * 1024
 MAX_EXAMPLES = 10_000
 MAX_MESSAGES = 64
 MAX_TEXT = 32_000  # characters of one message or of the expected answer

@@ -63,8 +63,8 @@ def test_parse__several_faulty_lines__each_named_with_line_and_field() -> None:
 def test_parse__faulty_line__message_says_where_what_and_how() -> None:
     error = refused('{"prompt": "x", "expected": "y", "scorer": "bleu"}')
     assert str(error) == (
-        "1 line is wrong, so nothing was taken. Line 1, scorer: must be one of exact, contains, token_f1, json. "
-        "Correct the lines and upload the whole set again."
+        "1 line is wrong, so nothing was taken. Line 1, scorer: must be one of exact, contains, token_f1, "
+        "json. Correct the lines and upload the whole set again."
     )
     assert (error.field, error.code) == ("text.line_1.scorer", "golden-set-lines")
 
@@ -127,7 +127,7 @@ def test_parse__too_many_examples__refused_with_the_limit() -> None:
 
 
 def test_parse__text_too_large__refused_before_it_is_read() -> None:
-    assert "larger than 20 MB" in refused("x" * (golden.MAX_BYTES + 1)).message
+    assert "larger than 8 MB" in refused("x" * (golden.MAX_BYTES + 1)).message
 
 
 def test_parse_objects__same_examples_as_lines__same_digest() -> None:

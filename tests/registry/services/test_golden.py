@@ -13,7 +13,9 @@ from registry.services.golden import upload_golden_set
 
 pytestmark = pytest.mark.django_db
 
-TEXT = '{"prompt": "Refund?", "expected": "billing"}\n{"prompt": "Parcel?", "expected": "shipping", "max_tokens": 4}\n'
+TEXT = """{"prompt": "Refund?", "expected": "billing"}
+{"prompt": "Parcel?", "expected": "shipping", "max_tokens": 4}
+"""
 
 
 @pytest.fixture
