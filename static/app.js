@@ -99,7 +99,14 @@
     const opener = target.closest('[data-open]'), copier = target.closest('[data-copy]');
     if (opener) open(opener.dataset.open);
     if (copier) copy(copier);
-    if (target.closest('[data-close]')) target.closest('dialog')?.close();
+    const closer = target.closest('[data-close]'), dialog = closer?.closest('dialog');
+    if (dialog) { event.preventDefault(); dialog.close(); }
+    const filler = target.closest('[data-fill]');
+    if (filler) {
+      const field = document.getElementsByName(filler.dataset.fill)[0];
+      field.value = filler.dataset.with;
+      field.dispatchEvent(new Event('change', { bubbles: true }));
+    }
     if (target.closest('[data-theme-switch]')) switchTheme();
     if (target instanceof HTMLDialogElement) target.close();      // a click on the backdrop
     const menu = document.querySelector('details.menu[open]');

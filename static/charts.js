@@ -1,7 +1,7 @@
 // Charts over time with uPlot. A chart stands outside what morphs; it fetches JSON and then only what is new (?since=).
 //
 // JSON: { label, unit, y: [low, high] | null, x: [from, to] | null, stack, arms: [{ arm, name }], t: [...],
-//         values: [[...], ...], plan: { t, v } | null, marks: [{ t, label, now }], limit }
+//         values: [[...], ...], plan: { t, v } | null, marks: [{ t, label, now }], limit, bucket, whole }
 (() => {
   const probe = document.createElement('i');
   const css = name => { probe.style.color = `var(${name})`; return getComputedStyle(probe).color; };
@@ -19,7 +19,7 @@
   }
 
   function merge(old, fresh) {
-    if (!old || old.arms.length !== fresh.arms.length) return fresh;
+    if (!old || fresh.whole || old.arms.length !== fresh.arms.length) return fresh;
     const first = fresh.t[0] ?? Infinity, from = fresh.from ?? -Infinity;
     const kept = old.t.map((t, i) => [t, i]).filter(([t]) => t < first && t >= from).map(([, i]) => i);
     return {
@@ -143,13 +143,23 @@
     details.querySelector('.table').replaceChildren(table);
   }
 
+  async function ask(url) {
+    const answer = await fetch(url, { headers: { Accept: 'application/json' } });
+    return answer.ok ? answer.json() : null;
+  }
+
   async function load(element) {
     const chart = charts.get(element), last = chart.config?.t.at(-1);
     const url = new URL(element.dataset.chart, location.href);
     if (last !== undefined) url.searchParams.set('since', last);
-    const answer = await fetch(url, { headers: { Accept: 'application/json' } });
-    if (!answer.ok) return;           // the last good data stays; the page says how old it is
-    chart.config = merge(chart.config, await answer.json());
+    let fresh = await ask(url);
+    if (fresh && chart.config && fresh.bucket !== chart.config.bucket) {   // it grew: points are wider now
+      url.searchParams.delete('since');
+      chart.config = null;
+      fresh = await ask(url);
+    }
+    if (!fresh) return;               // the last good data stays; the page says how old it is
+    chart.config = merge(chart.config, fresh);
     redraw(element);
   }
 

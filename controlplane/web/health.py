@@ -12,6 +12,7 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from controlplane.web.models import Heartbeat
+from controlplane.web.words import duration_text
 
 FRESH_SECONDS: Mapping[str, float] = {"worker": 15.0, "mlflow": 60.0, "router": 30.0}
 """How old the last word of a part may be. These three are always reported, also when they never spoke."""
@@ -33,6 +34,13 @@ class Part:
     @property
     def is_ok(self) -> bool:
         return self.state == "ok"
+
+    @property
+    def age_words(self) -> str:
+        """`4 s`; ages below five seconds are all `under 5 s`, so that a page at rest reads the same."""
+        if self.age_seconds is None:
+            return "never"
+        return "under 5 s" if self.age_seconds < 5 else duration_text(self.age_seconds)
 
 
 def beat(*, name: str, now: datetime, ok: bool = True, message: str = "") -> None:

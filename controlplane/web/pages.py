@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -124,3 +125,17 @@ def whole_number(values: Mapping[str, str], name: str) -> int:
         return int(raw)
     except ValueError:
         raise InvalidInput(f"{name} must be a whole number, not {raw!r}.", field=name) from None
+
+
+def number_or_none(values: Mapping[str, str], name: str) -> float | None:
+    """A number of a query, None when it is not given. Raises InvalidInput naming the field."""
+    raw = values.get(name, "")
+    if not raw:
+        return None
+    try:
+        number = float(raw)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise InvalidInput(f"{name} must be a number, not {raw!r}.", field=name)
+    return number

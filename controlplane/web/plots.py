@@ -119,7 +119,7 @@ def forest(
             f'<line class="ci {tone}" x1="{left:.1f}" x2="{right:.1f}" y1="{middle}" y2="{middle}"/>'
             + _end(left, tone, middle, beyond=low is None or low < FOREST_LOW, towards=-1)
             + _end(right, tone, middle, beyond=high is None or high > FOREST_HIGH, towards=1)
-            + f'<circle class="pt {tone}" cx="{_forest_x(estimate):.1f}" cy="{middle}" r="4.5"/>'
+            + _point(estimate, tone, middle)
         )
     # Only numbers and fixed class names are in the parts; `tone` is one of our own words.
     return format_html(
@@ -129,6 +129,13 @@ def forest(
         label,
         mark_safe("".join(parts)),  # noqa: S308
     )
+
+
+def _point(estimate: float, tone: str, middle: float) -> str:
+    if FOREST_LOW <= estimate <= FOREST_HIGH:
+        return f'<circle class="pt {tone}" cx="{_forest_x(estimate):.1f}" cy="{middle}" r="4.5"/>'
+    x, towards = _forest_x(estimate), -1 if estimate < FOREST_LOW else 1
+    return f'<path class="{tone}" d="M{x + 4 * towards:.1f} {middle} l{-9 * towards} -6 v12 z"/>'
 
 
 def _end(x: float, tone: str, middle: float, *, beyond: bool, towards: int) -> str:
@@ -247,7 +254,7 @@ def score_plot(scores: Sequence[tuple[str, float]], *, highlight: str, label: st
     grid = format_html_join(
         "",
         '<line class="grid" x1="38" x2="{}" y1="{}" y2="{}"/><text x="32" y="{}" text-anchor="end">{}</text>',
-        [(width - 8, f"{py(t):.1f}", f"{py(t):.1f}", f"{py(t) + 4:.1f}", f"{t:.3g}") for t in ticks],
+        [(width - 8, f"{py(t):.1f}", f"{py(t):.1f}", f"{py(t) + 4:.1f}", f"{t:.2g}") for t in ticks],
     )
     join = "M" + "L".join(f"{px(i):.1f} {py(value):.1f}" for i, (_, value) in enumerate(scores))
     dots = format_html_join(
@@ -280,4 +287,6 @@ def score_plot(scores: Sequence[tuple[str, float]], *, highlight: str, label: st
 def _score_range(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     room = (high - low) * 0.25 or abs(high) * 0.1 or 0.1
+    if low >= 0 and high <= 1:
+        return max(0.0, low - room), min(1.0, high + room)
     return low - room, high + room

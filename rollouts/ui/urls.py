@@ -1,5 +1,23 @@
+"""Addresses of the pages of rollouts and endpoints."""
+
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from rollouts.ui.views import endpoint, new, overview, rollout
+
+urlpatterns = [
+    path("", overview.overview, name="overview"),
+    path("stop", overview.global_stop, name="global-stop"),
+    path("endpoints", endpoint.endpoints, name="endpoints"),
+    path("endpoints/<slug:name>", endpoint.endpoint, name="endpoint"),
+    path("endpoints/<slug:name>/charts/<slug:chart_name>", endpoint.chart, name="endpoint-chart"),
+    path("rollouts", overview.rollouts, name="rollouts"),
+    path("rollouts/new", new.new_rollout, name="rollout-new"),
+    path("rollouts/new/plan", new.plan, name="rollout-plan"),
+    path("models/<str:name>/deployed", endpoint.deployed, name="model-deployed"),
+    path("rollouts/<int:rollout_id>", rollout.rollout, name="rollout"),
+    path("rollouts/<int:rollout_id>/charts/<slug:name>", rollout.chart, name="rollout-chart"),
+    path("rollouts/<int:rollout_id>/confirm/<slug:action>", rollout.confirmation, name="rollout-confirm"),
+    path("rollouts/<int:rollout_id>/<slug:action>", rollout.act, name="rollout-act"),
+]

@@ -1,0 +1,199 @@
+"""One endpoint as plain values: what answers now, its history, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from controlplane.access.models import User
+from controlplane.access.roles import Action, refusal
+from controlplane.web.words import duration_text, number_text, percent_text, share_text
+from rollouts import selectors
+from rollouts.domain.gates.words import seconds_text
+from rollouts.domain.states import ACTIVE, Phase
+from rollouts.models import Endpoint, HistoryEvent, Rollout, Variant
+from rollouts.ui.lists import RolloutRow, rollout_row
+from rollouts.ui.overview_page import health_pill, shares_of_endpoint, workload_of
+from rollouts.ui.phases import Pill, split_sentence
+from rollouts.ui.traffic import Rates, rates_of
+
+HISTORY_SHOWN = 10
+EVENTS_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class VariantRow:
+    arm: int
+    name: str
+    version: str
+    role: str
+    desired: str
+    observed: str
+    replicas: str
+    kv_cache: str
+    health: Pill
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointChart:
+    name: str
+    title: str
+    now: str
+    foot: str
+    limit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPage:
+    """`active` is the rollout that is under way or still watched; `start_refused` why none can be started."""
+
+    endpoint: Endpoint
+    health: Pill
+    address: str
+    shares: tuple[tuple[int, int], ...]
+    shares_words: str
+    read_back: str
+    variants: tuple[VariantRow, ...]
+    charts: tuple[EndpointChart, ...]
+    history: tuple[RolloutRow, ...]
+    events: tuple[HistoryEvent, ...]
+    active: Rollout | None
+    active_strong: str
+    active_first: str
+    may_roll_back: bool
+    roll_back_refused: str
+    start_refused: str
+    policy: tuple[str, ...]
+    arguments: tuple[tuple[str, str], ...]
+    now: datetime
+
+
+def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage:
+    """Everything the page shows. Raises NotFound. The number of queries does not depend on the history."""
+    endpoint = selectors.find_endpoint(name)
+    rollouts = list(selectors.rollouts().filter(endpoint=endpoint)[:HISTORY_SHOWN])
+    current = rollouts[0] if rollouts else None
+    active = current if current and (Phase(current.phase) in ACTIVE or current.watching) else None
+    variants = list(
+        selectors.variants_of(endpoint).filter(
+            name__in={*endpoint.observed_shares, *endpoint.desired_shares, *_names(endpoint, active)}
+        )
+    )
+    labels = {variant.name: variant.version.label for variant in variants}
+    arms, words = shares_of_endpoint(endpoint, labels)
+    rates = rates_of([endpoint.pk], now=now).get(endpoint.pk, Rates())
+    strong, first = split_sentence(active.reason) if active else ("", "")
+    under_way = active is not None and Phase(active.phase) in ACTIVE
+    start_refused = refusal(user.role, Action.START_ROLLOUT)
+    if under_way and active is not None:
+        start_refused = f"#{active.pk} is active: one rollout an endpoint"
+    return EndpointPage(
+        endpoint=endpoint,
+        health=health_pill(endpoint),
+        address=f"{gateway}/{endpoint.name}/v1",
+        shares=arms,
+        shares_words=words,
+        read_back=_read_back(endpoint, now),
+        variants=tuple(
+            sorted((_variant_row(v, endpoint, active) for v in variants), key=lambda row: row.arm)
+        ),
+        charts=_charts(endpoint, rates),
+        history=tuple(rollout_row(rollout, now) for rollout in rollouts),
+        events=tuple(selectors.history_of(endpoint=endpoint, limit=EVENTS_SHOWN)),
+        active=active,
+        active_strong=strong,
+        active_first=first,
+        may_roll_back=active is not None
+        and Phase(active.phase) in (Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING, Phase.SUCCEEDED),
+        roll_back_refused=refusal(user.role, Action.CONTROL_ROLLOUT),
+        start_refused=start_refused,
+        policy=endpoint.gate_policy.policy.describe(),
+        arguments=_arguments(endpoint),
+        now=now,
+    )
+
+
+def candidate_of(endpoint: Endpoint) -> Variant | None:
+    """The variant that is drawn as the candidate: that of the active rollout."""
+    active = (
+        endpoint.rollouts.filter(phase__in=[phase.value for phase in ACTIVE])
+        .select_related("candidate")
+        .first()
+    )
+    return active.candidate if active else None
+
+
+def _names(endpoint: Endpoint, active: Rollout | None) -> set[str]:
+    names = {endpoint.stable.name} if endpoint.stable else set()
+    if active is not None:
+        names |= {active.baseline.name, active.candidate.name}
+    return names
+
+
+def _variant_row(variant: Variant, endpoint: Endpoint, active: Rollout | None) -> VariantRow:
+    is_candidate = active is not None and variant.pk == active.candidate_id and Phase(active.phase) in ACTIVE
+    stable = variant.pk == endpoint.stable_id
+    workload = workload_of(variant)
+    role = "candidate" if is_candidate else "stable" if stable else "kept warm"
+    observed: Mapping[str, int] = endpoint.observed_shares
+    kv_cache = workload.kv_cache_share if workload else None
+    return VariantRow(
+        arm=1 if is_candidate else 0 if stable else 2,
+        name=variant.name,
+        version=variant.version.label,
+        role=role,
+        desired=share_text(endpoint.desired_shares.get(variant.name, 0)),
+        observed=share_text(observed.get(variant.name, 0)) if observed else "no data",
+        replicas=f"{workload.ready} / {max(workload.desired, workload.ready)}" if workload else "0 / 0",
+        kv_cache="no data" if kv_cache is None else f"{kv_cache:.0%}",
+        health=_workload_pill(workload.phase if workload else "absent"),
+    )
+
+
+def _workload_pill(phase: str) -> Pill:
+    return {
+        "ready": Pill("pass", "Ready", "circle-check"),
+        "starting": Pill("info", "Starting", "rocket"),
+        "unready": Pill("fail", "Not ready", "circle-x"),
+        "draining": Pill("mute", "Draining", "hourglass"),
+        "failed": Pill("fail", "Failed", "circle-x"),
+    }.get(phase, Pill("mute", "Stopped", "circle-slash"))
+
+
+def _read_back(endpoint: Endpoint, now: datetime) -> str:
+    if endpoint.observed_at is None:
+        return "not read back yet"
+    seconds = (now - endpoint.observed_at).total_seconds()
+    # Under half a minute all is well, and a page at rest should read the same every time.
+    return "read back from the router" if seconds < 30 else f"read back {duration_text(seconds)} ago"
+
+
+def _charts(endpoint: Endpoint, rates: Rates) -> tuple[EndpointChart, ...]:
+    gates = endpoint.gate_policy.policy.gates
+    latency = next((gate for gate in gates if gate.kind == "latency_slo" and gate.signal == "ttft"), None)
+    cards = [EndpointChart("requests", "Requests/s", number_text(rates.per_second), "all variants", False)]
+    if latency is not None:
+        slo = seconds_text(latency.slo_seconds or 0)
+        cards.append(EndpointChart("ttft", f"TTFT over {slo}", "", "share of requests", False))
+    cards += [
+        EndpointChart("errors", "Errors", percent_text(rates.errors), "share of requests", False),
+        EndpointChart("ready", "Ready replicas", "", "at the end of each minute", False),
+        EndpointChart("kv-cache", "KV cache", "", "share in use", False),
+        EndpointChart(
+            "tokens", "Output tokens/s", number_text(rates.tokens_per_second), "all variants", False
+        ),
+    ]
+    return tuple(cards)
+
+
+def _arguments(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
+    if endpoint.stable is None:
+        return ()
+    spec = endpoint.stable.spec
+    words = {True: "on", False: "off"}
+    arguments = (
+        (name, words[value] if isinstance(value, bool) else str(value))
+        for name, value in spec.arguments.items()
+    )
+    return (("Engine", spec.engine), ("Replicas", str(spec.replicas)), *arguments)

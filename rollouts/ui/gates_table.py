@@ -1,0 +1,188 @@
+"""The gates of a rollout as rows on one axis: 0 is no worsening, 1 the limit, worse to the right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controlplane.web.words import MINUS, percent_text
+from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.gates.verdict import FamilyVerdict, GateVerdict, Verdict
+from rollouts.domain.gates.words import seconds_text
+
+LOOK = {
+    Verdict.PASS: ("pass", "Pass", "circle-check"),
+    Verdict.FAIL: ("fail", "Fail", "circle-x"),
+    Verdict.INCONCLUSIVE: ("warn", "Inconclusive", "circle-alert"),
+    Verdict.NO_DATA: ("mute", "No data", "circle-dashed"),
+    Verdict.ERROR: ("fail", "Error", "unplug"),
+}
+COUNTED = {"error_rate": "requests", "latency_slo": "requests", "paired": "pairs", "feedback": "answers"}
+
+
+@dataclass(frozen=True, slots=True)
+class GateRow:
+    """One gate as the page shows it. `tone` is pass, warn, fail or mute; `needs_attention` marks the row."""
+
+    key: str
+    label: str
+    hint: str
+    strict: bool
+    required: bool
+    baseline: str
+    candidate: str
+    change: str
+    limit: str
+    exposure: str
+    counted: str
+    tone: str
+    verdict: str
+    icon: str
+    sentence: str
+    finding: str
+    estimate: float | None
+    low: float | None
+    high: float | None
+    picture: str
+
+    @property
+    def needs_attention(self) -> bool:
+        return self.tone in ("warn", "fail")
+
+
+@dataclass(frozen=True, slots=True)
+class GatesTable:
+    """All gates with the rollback evidence they add up to. `counts` are (tone, words, icon) for the
+    heading.
+    """
+
+    rows: tuple[GateRow, ...]
+    counts: tuple[tuple[str, str, str], ...]
+    evidence: float
+    evidence_words: str
+    threshold: float
+    evidence_tone: str
+    alpha: float
+    largest: str
+    fast_kill: str
+    measured: bool
+
+
+def gates_table(policy: GatePolicy, verdicts: Mapping[str, Any]) -> GatesTable:
+    """The stored family verdict of a rollout; before the first interval every gate says that it has no
+    data.
+    """
+    family = FamilyVerdict.from_json(verdicts) if verdicts else None
+    known = {} if family is None else {verdict.key: verdict for verdict in family.verdicts}
+    rows = tuple(
+        _row(gate, known[gate.key]) if gate.key in known else _empty_row(gate) for gate in policy.gates
+    )
+    evidence = family.evidence if family is not None else 1.0
+    threshold = 1 / policy.alpha
+    shares = sorted(known.values(), key=lambda verdict: verdict.share_of_rollback, reverse=True)
+    tone = "fail" if evidence >= threshold else "warn" if evidence > 1.5 else "pass"
+    return GatesTable(
+        rows=rows,
+        counts=_counts(rows),
+        evidence=evidence,
+        evidence_words=_odds(evidence),
+        threshold=threshold,
+        evidence_tone=tone,
+        alpha=policy.alpha,
+        largest=shares[0].label if shares and evidence > 1.05 else "",
+        fast_kill=(family.fast_kill or "") if family is not None else "",
+        measured=family is not None,
+    )
+
+
+def _row(gate: GateSpec, verdict: GateVerdict) -> GateRow:
+    tone, words, icon = LOOK[verdict.verdict]
+    score = gate.kind == "paired"
+    change = verdict.change_text or "no data"
+    marks = "marks: no worsening and limit" if gate.mode == "strict" else "mark: limit"
+    return GateRow(
+        key=gate.key,
+        label=gate.label,
+        hint=_hint(gate),
+        strict=gate.mode == "strict",
+        required=gate.required,
+        baseline=_value(verdict.baseline, score=score),
+        candidate=_value(verdict.candidate, score=score),
+        change=change,
+        limit=verdict.limit_text,
+        exposure=f"{verdict.n_candidate:,}",
+        counted=COUNTED[gate.kind],
+        tone=tone,
+        verdict=words,
+        icon=icon,
+        sentence=verdict.sentence,
+        finding=verdict.finding,
+        estimate=verdict.axis.estimate,
+        low=verdict.axis.low,
+        high=verdict.axis.high,
+        picture=(
+            f"{gate.label}: change {change}, limit {verdict.limit_text}, {words.lower()}; "
+            f"{gate.mode} gate, {marks}"
+        ),
+    )
+
+
+def _empty_row(gate: GateSpec) -> GateRow:
+    tone, words, icon = LOOK[Verdict.NO_DATA]
+    return GateRow(
+        key=gate.key,
+        label=gate.label,
+        hint=_hint(gate),
+        strict=gate.mode == "strict",
+        required=gate.required,
+        baseline="",
+        candidate="",
+        change="",
+        limit=gate.limit_text(),
+        exposure="0",
+        counted=COUNTED[gate.kind],
+        tone=tone,
+        verdict=words,
+        icon=icon,
+        sentence="",
+        finding="",
+        estimate=None,
+        low=None,
+        high=None,
+        picture=f"{gate.label}: nothing measured yet, limit {gate.limit_text()}",
+    )
+
+
+def _hint(gate: GateSpec) -> str:
+    if gate.kind == "latency_slo":
+        return f"share over {seconds_text(gate.slo_seconds or 0)}"
+    return {
+        "error_rate": "5xx, broken streams, fallbacks",
+        "paired": "golden prompts, drawn at random",
+        "feedback": "share of answers rated down",
+    }[gate.kind]
+
+
+def _value(value: float | None, *, score: bool) -> str:
+    if value is None:
+        return "no data"
+    return f"{value:.3f}".replace("-", MINUS) if score else percent_text(value)
+
+
+def _counts(rows: tuple[GateRow, ...]) -> tuple[tuple[str, str, str], ...]:
+    found = []
+    for verdict in (Verdict.FAIL, Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.NO_DATA, Verdict.ERROR):
+        tone, words, icon = LOOK[verdict]
+        number = sum(row.verdict == words for row in rows)
+        if number:
+            found.append((tone, f"{number} {words.lower()}", icon))
+    return tuple(found)
+
+
+def _odds(evidence: float) -> str:
+    if evidence >= 10_000:
+        return "over 10,000"
+    if evidence >= 100:
+        return f"{evidence:,.0f}"
+    return f"{evidence:.1f}"

@@ -1,0 +1,400 @@
+"""The overview as plain values: what needs a person first, then every endpoint, sorted by attention."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Max
+from django.urls import reverse
+
+from controlplane.web.health import Part, report
+from controlplane.web.words import (
+    count_text,
+    duration_text,
+    number_text,
+    percent_text,
+    seconds_text,
+    share_text,
+)
+from registry.models import Version
+from registry.selectors import mirror_health
+from rollouts import selectors
+from rollouts.domain.states import ACTIVE, PauseReason, Phase
+from rollouts.models import Endpoint, Rollout, Variant, Workload
+from rollouts.ui.phases import Pill, cause_words, pill_of
+from rollouts.ui.traffic import Rates, rates_of
+
+FINISHED_WITHIN = timedelta(hours=24)
+FINISHED_SHOWN = 8
+ENDPOINTS_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Something that waits for a person, with the one button that leads there."""
+
+    tone: str
+    icon: str
+    title: str
+    detail: str
+    at: datetime | None
+    button: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRow:
+    name: str
+    place: str
+    shares: tuple[tuple[int, int], ...]
+    shares_words: str
+    health: Pill
+    per_second: str
+    p95: str
+    trend: tuple[float | None, ...]
+    errors: str
+    rollout_pill: Pill
+    rollout_id: int | None
+    rollout_hint: str
+    attention: int
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRow:
+    pill: Pill
+    rollout: Rollout
+    title: str
+    detail: str
+    at: datetime
+
+    @property
+    def css(self) -> str:
+        return f"ico-s {self.pill.tone}"
+
+
+@dataclass(frozen=True, slots=True)
+class OverviewPage:
+    needs: tuple[Need, ...]
+    endpoints: tuple[EndpointRow, ...]
+    finished: tuple[FinishedRow, ...]
+    parts: tuple[Part, ...]
+    endpoint_count: str
+    active_count: str
+    rate: str
+    stop_on: bool
+    active: int
+    now: datetime
+
+
+def build(*, now: datetime) -> OverviewPage:
+    """Everything the overview shows. The number of queries does not depend on the number of rows."""
+    endpoints = list(selectors.endpoints()[:ENDPOINTS_SHOWN])
+    latest = latest_rollouts([endpoint.pk for endpoint in endpoints])
+    rates = rates_of([endpoint.pk for endpoint in endpoints], now=now)
+    labels = variant_labels(endpoints)
+    stop_on = selectors.global_stop().on
+    finished = list(
+        selectors.rollouts()
+        .filter(finished_at__gte=now - FINISHED_WITHIN)
+        .order_by("-finished_at")[:FINISHED_SHOWN]
+    )
+    parts = report(now=now)
+    rows = [
+        _endpoint_row(endpoint, latest.get(endpoint.pk), rates.get(endpoint.pk), labels, now)
+        for endpoint in endpoints
+    ]
+    active = sum(Phase(rollout.phase) in ACTIVE for rollout in latest.values())
+    total = sum(found.per_second or 0.0 for found in rates.values())
+    return OverviewPage(
+        needs=tuple(_needs(endpoints, latest, parts, now)),
+        endpoints=tuple(sorted(rows, key=lambda row: (row.attention, row.name))),
+        finished=tuple(_finished_row(rollout, now) for rollout in finished),
+        parts=parts,
+        endpoint_count=count_text(len(endpoints), "endpoint"),
+        active_count=count_text(active, "rollout") + " in progress",
+        rate=f"{number_text(total)} requests/s",
+        stop_on=stop_on,
+        active=active,
+        now=now,
+    )
+
+
+def latest_rollouts(endpoints: Sequence[int]) -> Mapping[int, Rollout]:
+    """The newest rollout of each endpoint that has one. One query."""
+    newest = (
+        Rollout.objects.filter(endpoint__in=endpoints)
+        .order_by()
+        .values("endpoint")
+        .annotate(id=Max("id"))
+        .values("id")
+    )
+    found = Rollout.objects.filter(pk__in=newest).select_related(
+        "baseline__version", "candidate__version", "gate_policy", "endpoint"
+    )
+    return {rollout.endpoint_id: rollout for rollout in found}
+
+
+def variant_labels(endpoints: Sequence[Endpoint]) -> Mapping[str, str]:
+    """`v14` by variant name, for every variant that has or should have traffic. One query."""
+    names = {name for endpoint in endpoints for name in (*endpoint.observed_shares, *endpoint.desired_shares)}
+    found = Variant.objects.filter(name__in=names).values_list("name", "version__number")
+    return {name: f"v{number}" for name, number in found}
+
+
+def shares_of_endpoint(
+    endpoint: Endpoint, labels: Mapping[str, str]
+) -> tuple[tuple[tuple[int, int], ...], str]:
+    """((basis points, arm number), ...) and the same in words; as observed, as desired before it was."""
+    shares: Mapping[str, int] = endpoint.observed_shares or endpoint.desired_shares
+    stable = endpoint.stable.name if endpoint.stable else ""
+    ordered = sorted(shares.items(), key=lambda item: (item[0] != stable, item[0]))
+    arms, words, number = [], [], 1
+    for name, basis_points in ordered:
+        if basis_points <= 0:
+            continue
+        arm = 0 if name == stable else number
+        number += name != stable
+        arms.append((basis_points, arm))
+        words.append(f"{labels.get(name, name)} {share_text(basis_points)}")
+    return tuple(arms), " · ".join(words) or "no traffic is routed"
+
+
+def health_pill(endpoint: Endpoint) -> Pill:
+    """How the stable variant is, and whether the router obeys."""
+    if endpoint.router_problem:
+        return Pill("fail", "Router", "unplug")
+    workload = workload_of(endpoint.stable)
+    if workload is None:
+        return Pill("mute", "No data", "circle-dashed")
+    if workload.phase == "starting":
+        return Pill("info", "Starting", "rocket")
+    if workload.ready == 0:
+        return Pill("fail", "Not ready", "circle-x")
+    if workload.ready < workload.desired:
+        return Pill("warn", f"{workload.ready} of {workload.desired} ready", "circle-alert")
+    return Pill("pass", "Healthy", "circle-check")
+
+
+def workload_of(variant: Variant | None) -> Workload | None:
+    """The variant's workload, None before it was ever asked for."""
+    return None if variant is None else getattr(variant, "workload", None)
+
+
+def p95_words(seconds: float | None) -> str:
+    """`402 ms`; above the last edge of the histogram only that much is known."""
+    if seconds is not None and math.isinf(seconds):
+        return "off the scale"
+    return seconds_text(seconds)
+
+
+def _endpoint_row(
+    endpoint: Endpoint, rollout: Rollout | None, rates: Rates | None, labels: Mapping[str, str], now: datetime
+) -> EndpointRow:
+    arms, words = shares_of_endpoint(endpoint, labels)
+    health = health_pill(endpoint)
+    known = rates or Rates()
+    pill, hint = rollout_state(rollout, now)
+    return EndpointRow(
+        name=endpoint.name,
+        place=f"{endpoint.environment} · {endpoint.cluster.name}",
+        shares=arms,
+        shares_words=words,
+        health=health,
+        per_second=number_text(known.per_second),
+        p95=p95_words(known.p95_seconds),
+        trend=known.trend,
+        errors=percent_text(known.errors),
+        rollout_pill=pill,
+        rollout_id=rollout.pk if rollout else None,
+        rollout_hint=hint,
+        attention=_attention(rollout, health, now),
+    )
+
+
+def rollout_state(rollout: Rollout | None, now: datetime) -> tuple[Pill, str]:
+    """The pill of an endpoint's newest rollout and a hint; old ones count as none."""
+    if rollout is None:
+        return Pill("mute", "No rollout", "circle-dashed"), ""
+    pill = pill_of(rollout, rollout.parsed_plan, now.timestamp())
+    if Phase(rollout.phase) in ACTIVE or rollout.watching or _is_recent(rollout, now):
+        hint = (
+            cause_words(rollout)
+            if rollout.cause
+            else f"{rollout.baseline.version.label} → {rollout.candidate.version.label}"
+        )
+        return pill, hint
+    ago = duration_text((now - (rollout.finished_at or rollout.created_at)).total_seconds())
+    return Pill("mute", "No rollout", "circle-dashed"), f"last {ago} ago"
+
+
+def _is_recent(rollout: Rollout, now: datetime) -> bool:
+    return rollout.finished_at is not None and now - rollout.finished_at < FINISHED_WITHIN
+
+
+def _attention(rollout: Rollout | None, health: Pill, now: datetime) -> int:
+    """0 needs somebody most."""
+    if health.tone == "fail" or (rollout is not None and rollout.phase == Phase.FAILED.value):
+        return 0
+    if rollout is not None:
+        if rollout.phase == Phase.ROLLED_BACK.value and _is_recent(rollout, now):
+            return 1
+        if rollout.phase == Phase.PAUSED.value:
+            return 2
+        if Phase(rollout.phase) in ACTIVE:
+            return 3
+    return 4 if health.tone != "pass" else 5
+
+
+def _needs(
+    endpoints: Sequence[Endpoint], latest: Mapping[int, Rollout], parts: Sequence[Part], now: datetime
+) -> list[Need]:
+    found = []
+    for endpoint in endpoints:
+        rollout = latest.get(endpoint.pk)
+        if rollout is not None:
+            found += _needs_of_rollout(endpoint, rollout, now)
+        found += _needs_of_endpoint(endpoint, now)
+    worker = next((part for part in parts if part.name == "worker"), None)
+    if worker is not None and worker.state == "stale":
+        ago = duration_text(worker.age_seconds or 0)
+        found.append(
+            Need(
+                "fail",
+                "unplug",
+                "The control loop is silent",
+                f"Last seen {ago} ago. Traffic stays as it is; nothing moves.",
+                None,
+                "See the parts",
+                "#parts",
+            )
+        )
+    mirror = mirror_health(now=now)
+    if mirror.is_down:
+        found.append(
+            Need(
+                "warn",
+                "database",
+                "MLflow does not answer",
+                f"{mirror.error} What is known stays; new versions wait.",
+                mirror.error_at,
+                "See the models",
+                reverse("models"),
+            )
+        )
+    changed = (
+        Version.objects.filter(manifest_state="changed", gone_at=None)
+        .select_related("model")
+        .defer("manifest")
+    )
+    for version in changed[:5]:
+        found.append(
+            Need(
+                "fail",
+                "shield-check",
+                f"{version} is no longer what was registered",
+                f"{version.manifest_problem} It is refused until it is restored.",
+                version.manifest_checked_at,
+                "See the version",
+                reverse("model", args=[version.model.name]),
+            )
+        )
+    order = {"fail": 0, "warn": 1, "info": 2}
+    return sorted(found, key=lambda need: order[need.tone])
+
+
+def _needs_of_rollout(endpoint: Endpoint, rollout: Rollout, now: datetime) -> list[Need]:
+    url = reverse("rollout", args=[rollout.pk])
+    phase, name = Phase(rollout.phase), endpoint.name
+    if phase is Phase.FAILED:
+        return [
+            Need(
+                "fail",
+                "circle-x",
+                f"{name}: the way back needs a person",
+                rollout.reason,
+                rollout.phase_since,
+                "Decide",
+                url,
+            )
+        ]
+    if phase is Phase.ROLLED_BACK and _is_recent(rollout, now):
+        by_itself = "" if rollout.cause == "person" else " by itself"
+        title = f"{name} rolled back to {rollout.baseline.version.label}{by_itself}"
+        if rollout.cause.startswith("launch:"):
+            title = f"{name}: {rollout.candidate.version.label} did not launch"
+        return [
+            Need("fail", "undo-2", title, rollout.cause_sentence, rollout.finished_at, "See the cause", url)
+        ]
+    if phase is Phase.PAUSED:
+        icon = {PauseReason.DRIFT: "unlink", PauseReason.GLOBAL_STOP: "octagon-pause"}.get(
+            PauseReason(rollout.pause_reason), "pause"
+        )
+        held = pill_of(rollout, rollout.parsed_plan, now.timestamp()).words
+        return [
+            Need(
+                "warn",
+                icon,
+                f"{name}: {held[:1].lower()}{held[1:]}",
+                rollout.reason,
+                rollout.phase_since,
+                "Decide",
+                url,
+            )
+        ]
+    return []
+
+
+def _needs_of_endpoint(endpoint: Endpoint, now: datetime) -> list[Need]:
+    url = reverse("endpoint", args=[endpoint.name])
+    if endpoint.router_problem:
+        return [
+            Need(
+                "fail",
+                "unplug",
+                f"{endpoint.name}: the router has a problem",
+                endpoint.router_problem,
+                endpoint.observed_at,
+                "See the endpoint",
+                url,
+            )
+        ]
+    workload = workload_of(endpoint.stable)
+    if workload is not None and workload.phase in ("failed", "unready"):
+        words = workload.message or f"It is {workload.phase}."
+        return [
+            Need(
+                "fail",
+                "server",
+                f"{endpoint.name}: {workload.variant.name} is not ready",
+                words,
+                workload.observed_at,
+                "See the endpoint",
+                url,
+            )
+        ]
+    return []
+
+
+def _finished_row(rollout: Rollout, now: datetime) -> FinishedRow:
+    pill = pill_of(rollout, rollout.parsed_plan, now.timestamp())
+    new, old = rollout.candidate.version.label, rollout.baseline.version.label
+    at = rollout.finished_at or rollout.phase_since
+    took = duration_text((at - rollout.created_at).total_seconds())
+    phase = Phase(rollout.phase)
+    if phase is Phase.SUCCEEDED:
+        return FinishedRow(pill, rollout, f"promoted {new}", f"in {took}", at)
+    if phase is Phase.ROLLED_BACK and rollout.cause.startswith("launch:"):
+        return FinishedRow(pill, rollout, f"{new} did not launch", cause_words(rollout), at)
+    if phase is Phase.ROLLED_BACK:
+        served = next((arm.requests for arm in rollout.arms.all() if arm.name == "candidate"), 0)
+        return FinishedRow(
+            pill,
+            rollout,
+            f"{new} rolled back to {old}",
+            f"{cause_words(rollout)} · {count_text(served, 'request')} saw {new}",
+            at,
+        )
+    return FinishedRow(pill, rollout, f"#{rollout.pk} {pill.words.lower()}", rollout.reason, at)

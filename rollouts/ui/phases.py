@@ -1,0 +1,102 @@
+"""How the life of a rollout reads: one pill, one heading for the reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controlplane.web.words import share_text
+from rollouts.domain.plan import FULL_SHARE_BP, Plan
+from rollouts.domain.states import PauseReason, Phase
+from rollouts.models import Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class Pill:
+    """A status: tone (pass, warn, fail, info, mute), words, icon."""
+
+    tone: str
+    words: str
+    icon: str
+
+
+PAUSED_WORDS = {
+    PauseReason.PERSON: ("Paused at", "pause"),
+    PauseReason.INCONCLUSIVE: ("Undecided at", "circle-alert"),
+    PauseReason.NO_DATA: ("No data at", "circle-dashed"),
+    PauseReason.GLOBAL_STOP: ("Stopped at", "octagon-pause"),
+    PauseReason.DRIFT: ("Set by hand at", "unlink"),
+    PauseReason.NONE: ("Paused at", "pause"),
+}
+
+
+def step_share(plan: Plan, step_index: int) -> int:
+    """The candidate's share in a step, in basis points: 0 before the first, all after the last."""
+    if step_index < 0:
+        return 0
+    if step_index >= len(plan.steps):
+        return FULL_SHARE_BP
+    return plan.steps[step_index].share_bp
+
+
+def exposure_reached(rollout: Rollout, plan: Plan, now_seconds: float) -> bool:
+    """True when the step has its time and its requests, so that only evidence is missing."""
+    if rollout.step_since is None or not 0 <= rollout.step_index < len(plan.steps):
+        return False
+    step = plan.steps[rollout.step_index]
+    held = now_seconds - rollout.step_since.timestamp()
+    return held >= step.hold_seconds and rollout.step_requests >= step.min_requests
+
+
+def pill_of(rollout: Rollout, plan: Plan, now_seconds: float) -> Pill:
+    """The status of a rollout in two or three words."""
+    share = share_text(step_share(plan, rollout.step_index))
+    phase = Phase(rollout.phase)
+    if phase is Phase.PROGRESSING:
+        if exposure_reached(rollout, plan, now_seconds):
+            return Pill("warn", f"Waiting at {share}", "hourglass")
+        return Pill("info", f"At {share}", "activity")
+    if phase is Phase.PAUSED:
+        words, icon = PAUSED_WORDS[PauseReason(rollout.pause_reason)]
+        return Pill("warn", f"{words} {share}", icon)
+    if phase is Phase.SUCCEEDED and rollout.watching:
+        return Pill("info", "Promoted, watched", "clock")
+    if phase is Phase.ROLLED_BACK and rollout.cause.startswith("launch:"):
+        return Pill("fail", "Launch failed", "circle-x")
+    return {
+        Phase.PENDING: Pill("mute", "Waiting to start", "clock"),
+        Phase.PROVISIONING: Pill("info", "Launching", "rocket"),
+        Phase.PROMOTING: Pill("info", "Promoting", "flag"),
+        Phase.SUCCEEDED: Pill("pass", "Promoted", "flag"),
+        Phase.ROLLING_BACK: Pill("fail", "Rolling back", "undo-2"),
+        Phase.ROLLED_BACK: Pill("fail", "Rolled back", "undo-2"),
+        Phase.CANCELLED: Pill("mute", "Cancelled", "circle-slash"),
+        Phase.FAILED: Pill("fail", "Needs a person", "circle-x"),
+        Phase.SUPERSEDED: Pill("mute", "Superseded", "circle-slash"),
+    }[phase]
+
+
+def cause_words(rollout: Rollout) -> str:
+    """What sent it back or ended it, short: `golden-set score`, `launch: no-memory`, `ana`."""
+    kind, _, rest = rollout.cause.partition(":")
+    if kind == "gate":
+        labels = {gate.key: gate.label for gate in rollout.gate_policy.policy.gates}
+        return labels.get(rest, rest).lower()
+    if kind in ("launch", "workload"):
+        return f"{kind}: {rest}"
+    return {
+        "person": "by a person",
+        "fast-kill": "fast kill",
+        "no-data": "no data",
+        "gates": "all gates together",
+        "rollback-blocked": "the way back is blocked",
+        "superseded": "superseded",
+    }.get(kind, kind)
+
+
+def split_sentence(text: str) -> tuple[str, str]:
+    """The first sentence and the rest. A point inside a number or a version does not end it."""
+    for mark in (". ", ": "):
+        head, found, rest = text.partition(mark)
+        if found and len(head) <= 90:
+            return head + mark.strip(), rest
+    return text, ""

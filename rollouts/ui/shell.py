@@ -1,0 +1,74 @@
+"""What rollouts put around every page: their places in the sidebar, the global stop's band, their search
+hits.
+"""
+
+from __future__ import annotations
+
+from django.http import HttpRequest
+from django.urls import reverse
+
+from controlplane.access.models import User
+from controlplane.access.roles import Action
+from controlplane.web import shell
+from rollouts import selectors
+from rollouts.models import Endpoint, Rollout
+
+
+def register() -> None:
+    """Called once when the app starts."""
+    shell.add_nav_item(shell.NavItem("overview", "layout-dashboard", "Overview", "overview", "o", 0))
+    shell.add_nav_item(shell.NavItem("endpoints", "radio-tower", "Endpoints", "endpoints", "e", 1))
+    shell.add_nav_item(shell.NavItem("rollouts", "git-branch", "Rollouts", "rollouts", "r", 2))
+    shell.add_banner_source(stop_banner)
+    shell.add_search_source(find_endpoints)
+    shell.add_search_source(find_rollouts)
+
+
+def stop_banner(request: HttpRequest) -> shell.Banner | None:
+    """The red band while the global stop is on."""
+    stop = selectors.global_stop()
+    if not stop.on:
+        return None
+    may_lift = isinstance(request.user, User) and request.user.may(Action.GLOBAL_STOP)
+    context: dict[str, object] = {
+        "stop": stop,
+        "may_lift": may_lift,
+        "now": request.received_at,  # type: ignore[attr-defined]
+    }
+    return shell.Banner("rollouts/_stop_banner.html", context)
+
+
+def find_endpoints(words: str, limit: int) -> list[shell.Hit]:
+    """Endpoints whose name contains the words."""
+    found = Endpoint.objects.filter(name__icontains=words).select_related("cluster")[:limit]
+    return [
+        shell.Hit(
+            "Endpoint",
+            "radio-tower",
+            endpoint.name,
+            f"{endpoint.environment} · {endpoint.cluster.name}",
+            reverse("endpoint", args=[endpoint.name]),
+        )
+        for endpoint in found
+    ]
+
+
+def find_rollouts(words: str, limit: int) -> list[shell.Hit]:
+    """The rollout with that number, or the newest of endpoints with such a name."""
+    number = words.lstrip("#")
+    found = Rollout.objects.select_related("endpoint", "baseline__version", "candidate__version")
+    found = (
+        found.filter(pk=int(number[:18]))
+        if number.isdecimal()
+        else found.filter(endpoint__name__icontains=words)
+    )
+    return [
+        shell.Hit(
+            "Rollout",
+            "git-branch",
+            f"#{rollout.pk} {rollout.endpoint.name}",
+            f"{rollout.baseline.version.label} → {rollout.candidate.version.label}, {rollout.phase}",
+            reverse("rollout", args=[rollout.pk]),
+        )
+        for rollout in found.order_by("-id")[:limit]
+    ]

@@ -1,0 +1,1 @@
+"""Thin views: selectors and page modules read, services write."""

@@ -1,0 +1,67 @@
+"""What needs a person, the list of rollouts, and the global stop."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_http_methods
+
+from controlplane.access.actors import Actor
+from controlplane.access.roles import Action, require
+from controlplane.web.pages import asker, go_to, number_or_none, page, render_page
+from rollouts import selectors
+from rollouts.models import Rollout
+from rollouts.services.commands import set_global_stop
+from rollouts.ui import confirm, lists, overview_page
+
+
+@require_GET
+@page()
+def overview(request: HttpRequest) -> HttpResponse:
+    """Needs you, endpoints, what finished, the parts of the installation."""
+    context = {
+        "page": overview_page.build(now=asker(request).now),
+        "nav": "overview",
+        "topics": ["overview", "global-stop"],
+    }
+    return render_page(
+        request, page="rollouts/overview.html", fragment="rollouts/overview/_fresh.html", context=context
+    )
+
+
+@require_GET
+@page()
+def rollouts(request: HttpRequest) -> HttpResponse:
+    """Every rollout, newest first, a page at a time."""
+    before = number_or_none(request.GET, "before")
+    found = lists.rollout_list(
+        chosen=request.GET.get("show", "all"),
+        before=None if before is None else int(before),
+        now=asker(request).now,
+    )
+    context = {"list": found, "nav": "rollouts", "topics": ["overview", "global-stop"]}
+    return render_page(
+        request, page="rollouts/rollouts.html", fragment="rollouts/_rollouts_fresh.html", context=context
+    )
+
+
+@require_http_methods(["GET", "POST"])
+@page()
+def global_stop(request: HttpRequest) -> HttpResponse:
+    """What setting or lifting the stop would do; a POST does it."""
+    who = asker(request)
+    require(who.user.role, Action.GLOBAL_STOP)
+    stop = selectors.global_stop()
+    if request.method == "GET":
+        active = Rollout.objects.filter(phase__in=selectors.ACTIVE_PHASES).count()
+        context = {"stop": stop, "asked": confirm.stop_confirmation(stop, active=active), "nav": "overview"}
+        return render_page(
+            request, page="rollouts/stop.html", fragment="rollouts/_stop.html", context=context
+        )
+    set_global_stop(
+        on=request.POST.get("on") == "yes",
+        why=request.POST.get("why", "").strip()[:500],
+        actor=Actor.person(who.user, request_id=who.request_id),
+        now=who.now,
+    )
+    return go_to(request, reverse("overview"))

@@ -1,0 +1,125 @@
+"""One rollout: its page, its charts, and what people tell it."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
+
+from controlplane.access.actors import Actor
+from controlplane.access.roles import refusal, require
+from controlplane.kernel.errors import Conflict, IllegalTransition, InvalidInput
+from controlplane.web.pages import asker, go_to, is_fragment, number_or_none, page, render_page, whole_number
+from rollouts import selectors
+from rollouts.models import Rollout
+from rollouts.ui import confirm, rollout_page
+from rollouts.ui.charts import rollout_chart
+from rollouts.wake import wake
+
+
+@require_GET
+@page()
+def rollout(request: HttpRequest, rollout_id: int) -> HttpResponse:
+    """The page; for htmx only its parts, or 204 when none changed."""
+    who = asker(request)
+    found = selectors.find_rollout(rollout_id)
+    built = rollout_page.build(rollout=found, user=who.user, now=who.now, stop_on=selectors.global_stop().on)
+    context = {
+        "page": built,
+        "nav": "rollouts",
+        "topics": [f"rollout:{found.pk}", f"endpoint:{found.endpoint_id}", "global-stop"],
+    }
+    return render_page(
+        request, page="rollouts/rollout.html", fragment="rollouts/rollout/_fresh.html", context=context
+    )
+
+
+@require_GET
+@page()
+def chart(request: HttpRequest, rollout_id: int, name: str) -> JsonResponse:
+    """A series for a chart; `since` (seconds since the epoch) asks for what came after."""
+    since = number_or_none(request.GET, "since")
+    found = selectors.find_rollout(rollout_id)
+    return JsonResponse(rollout_chart(rollout=found, name=name, since=since, now=asker(request).now))
+
+
+@require_GET
+@page()
+def confirmation(request: HttpRequest, rollout_id: int, action: str) -> HttpResponse:
+    """What an action would do, in numbers, with the button that does it. A page of its own without script."""
+    who = asker(request)
+    found = selectors.find_rollout(rollout_id)
+    asked = confirm.confirmation(found, action, now=who.now)
+    require(who.user.role, asked.needs)
+    return _dialog(request, found, asked)
+
+
+@require_POST
+@page()
+def act(request: HttpRequest, rollout_id: int, action: str) -> HttpResponse:
+    """Does what was confirmed, unless the rollout changed since the person looked (409 with the fresh
+    state).
+    """
+    who = asker(request)
+    found = selectors.find_rollout(rollout_id)
+    asked = confirm.confirmation(found, action, now=who.now)
+    if asked.typed and request.POST.get("typed", "").strip() != asked.typed:
+        raise InvalidInput(f"Type {asked.typed} to confirm.", field="typed", fix="Nothing was done.")
+    try:
+        confirm.COMMANDS[action](
+            rollout_id=rollout_id,
+            actor=Actor.person(who.user, request_id=who.request_id),
+            expected_revision=whole_number(request.POST, "expected_version"),
+            why=request.POST.get("why", "").strip()[:500],
+            now=who.now,
+        )
+    except Conflict as conflict:
+        return _conflict(request, rollout_id, action, conflict)
+    wake(found.endpoint_id)
+    if is_fragment(request):
+        response = HttpResponse(status=204)
+        response.headers["HX-Trigger"] = "done"
+        return response
+    return go_to(request, reverse("rollout", args=[rollout_id]))
+
+
+def _dialog(
+    request: HttpRequest, found: Rollout, asked: confirm.Confirmation, *, status: int = 200
+) -> HttpResponse:
+    context = {"rollout": found, "asked": asked, "share": confirm.share_now(found), "nav": "rollouts"}
+    return render_page(
+        request,
+        page="rollouts/confirm.html",
+        fragment="rollouts/_confirm.html",
+        context=context,
+        status=status,
+    )
+
+
+def _conflict(request: HttpRequest, rollout_id: int, action: str, conflict: Conflict) -> HttpResponse:
+    """Nothing was done: the state as it is now, and the same action again if it still makes sense."""
+    who = asker(request)
+    found = selectors.find_rollout(rollout_id)
+    built = rollout_page.build(rollout=found, user=who.user, now=who.now, stop_on=selectors.global_stop().on)
+    again = None
+    offered = {button.name for button in built.actions if not button.refused}
+    if action in offered and not isinstance(conflict, IllegalTransition):
+        again = confirm.confirmation(found, action, now=who.now)
+    context = {
+        "page": built,
+        "rollout": found,
+        "conflict": conflict,
+        "asked": again,
+        "action": action,
+        "saw_share": request.POST.get("saw_share", "")[:20],
+        "share": confirm.share_now(found),
+        "refused": refusal(who.user.role, again.needs) if again else "",
+        "nav": "rollouts",
+    }
+    return render_page(
+        request,
+        page="rollouts/conflict.html",
+        fragment="rollouts/_conflict.html",
+        context=context,
+        status=409,
+    )

@@ -1,0 +1,76 @@
+"""What is different between two variants, as lines of `before after`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controlplane.web.words import bytes_text, number_text
+from rollouts.models import Variant
+
+PARAMETERS_SHOWN = 4
+METRICS_SHOWN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line. `before` is empty when both are the same (`after` then says so)."""
+
+    name: str
+    before: str
+    after: str
+
+    @property
+    def same(self) -> bool:
+        return not self.before
+
+
+def what_changes(old: Variant, new: Variant) -> tuple[Change, ...]:
+    """Version, files, serving spec, then the parameters and metrics that differ, at most a few of each."""
+    was, now = old.version, new.version
+    rows = [
+        _change("Version", was.label, now.label),
+        _change("Files", _short(was.manifest_digest), _short(now.manifest_digest)),
+        _change("Size", bytes_text(was.manifest_bytes), bytes_text(now.manifest_bytes)),
+        _change("Engine", str(old.serving.get("engine", "")), str(new.serving.get("engine", ""))),
+    ]
+    arguments = _mapping(old.serving.get("arguments")), _mapping(new.serving.get("arguments"))
+    rows += [
+        _change(name, _word(arguments[0], name), _word(arguments[1], name)) for name in _names(*arguments)
+    ]
+    rows += _differing(_mapping(was.params), _mapping(now.params))[:PARAMETERS_SHOWN]
+    rows += _differing(_mapping(was.metrics), _mapping(now.metrics))[:METRICS_SHOWN]
+    return tuple(rows)
+
+
+def _change(name: str, before: str, after: str) -> Change:
+    if before == after:
+        return Change(name, "", f"same, {after}" if after else "same")
+    return Change(name, before, after)
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    pairs = [(name, _word(old, name), _word(new, name)) for name in _names(old, new)]
+    return [Change(name.replace("_", " "), before, after) for name, before, after in pairs if before != after]
+
+
+def _names(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    return sorted(set(old) | set(new))
+
+
+def _word(values: Mapping[str, Any], name: str) -> str:
+    if name not in values:
+        return "none"
+    value = values[name]
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return number_text(value) if isinstance(value, int | float) else str(value)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:8] or "none"
