@@ -1,0 +1,75 @@
+"""The worked examples of docs/statistics.md are what the code says today."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from rollouts.domain.gates.family import GatesState
+from rollouts.domain.gates.forecast import plan_forecast
+from tests.domain.gates.helpers import ERRORS, LATENCY, QUALITY, arm, feed, interval, policy
+
+PAGE = (Path(__file__).parents[3] / "docs" / "statistics.md").read_text(encoding="utf-8")
+
+
+def counted(
+    state: GatesState,
+    times: int,
+    baseline: tuple[int, Sequence[int]],
+    candidate: tuple[int, Sequence[int]],
+    share_bp: int,
+) -> GatesState:
+    """Intervals of constant requests with these errors in turn."""
+    (n_b, errors_b), (n_c, errors_c) = baseline, candidate
+    for number in range(times):
+        arms = {
+            "baseline": arm(n_b, errors_b[number % len(errors_b)]),
+            "candidate": arm(n_c, errors_c[number % len(errors_c)]),
+        }
+        state = state.update(interval(state.last_index + 1, share_bp=share_bp, **arms))
+    return state
+
+
+def fourfold() -> GatesState:
+    return counted(GatesState.initial(policy(ERRORS)), 27, (190, [2, 2, 1, 3]), (10, [0, 1, 0, 1, 0]), 500)
+
+
+def unchanged() -> GatesState:
+    return counted(GatesState.initial(policy(ERRORS)), 18, (150, [1, 2]), (50, [0, 1]), 2500)
+
+
+def late() -> GatesState:
+    healthy = counted(GatesState.initial(policy(ERRORS)), 90, (100, [1]), (100, [1]), 5000)
+    return counted(healthy, 3, (100, [1]), (100, [9, 11]), 5000)
+
+
+def slow() -> GatesState:
+    return feed(
+        GatesState.initial(policy(LATENCY)), 30, baseline=arm(100, over=4), candidate=arm(100, over=9)
+    )
+
+
+def stupid() -> GatesState:
+    return feed(GatesState.initial(policy(QUALITY)), 60, pairs=[(0.9, 0.8), (0.8, 0.5), (0.7, 0.7)])
+
+
+@pytest.mark.parametrize("example", [fourfold, unchanged, late, slow, stupid])
+def test_statistics_page__worked_example__is_what_the_code_says(example: object) -> None:
+    assert callable(example)
+    assert example().assess().verdicts[0].sentence in PAGE
+
+
+@pytest.mark.parametrize(("position", "base_rate"), [(0, 0.01), (1, 0.04), (2, 0.8)])
+def test_statistics_page__plan_example__is_what_the_code_says(position: int, base_rate: float) -> None:
+    rules = policy(ERRORS, LATENCY, QUALITY)
+    told = plan_forecast(
+        policy=rules,
+        gate=rules.gates[position],
+        requests_per_second=20,
+        base_rate=base_rate,
+        steps=((500, 600.0), (2500, 1800.0), (5000, 1800.0)),
+        pairs_per_minute=20,
+    )
+    assert told.sentence in PAGE
