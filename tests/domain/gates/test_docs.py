@@ -24,11 +24,12 @@ def counted(
     """Intervals of constant requests with these errors in turn."""
     (n_b, errors_b), (n_c, errors_c) = baseline, candidate
     for number in range(times):
-        arms = {
-            "baseline": arm(n_b, errors_b[number % len(errors_b)]),
-            "candidate": arm(n_c, errors_c[number % len(errors_c)]),
-        }
-        state = state.update(interval(state.last_index + 1, share_bp=share_bp, **arms))
+        baseline_arm = arm(n_b, errors_b[number % len(errors_b)])
+        candidate_arm = arm(n_c, errors_c[number % len(errors_c)])
+        index = state.last_index + 1
+        state = state.update(
+            interval(index, share_bp=share_bp, baseline=baseline_arm, candidate=candidate_arm)
+        )
     return state
 
 
