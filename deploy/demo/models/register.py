@@ -66,7 +66,9 @@ class Registrar:
             self._client.create_registered_model(MODEL, description=DESCRIPTION)
         return str(number)
 
-    def register(self, *, experiment: str, version: str, folder: Path, facts: Mapping[str, Any], digest: str) -> int:
+    def register(
+        self, *, experiment: str, version: str, folder: Path, facts: Mapping[str, Any], digest: str
+    ) -> int:
         """Logs one version whole and returns its number. The version is made last: it never points at half a model."""
         from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
@@ -83,7 +85,9 @@ class Registrar:
             source=json.dumps({"rows": data["rows"]}),
             profile=json.dumps({"num_rows": data["rows"]}),
         )
-        client.log_inputs(run_id, datasets=[DatasetInput(source, [InputTag("mlflow.data.context", "training")])])
+        client.log_inputs(
+            run_id, datasets=[DatasetInput(source, [InputTag("mlflow.data.context", "training")])]
+        )
         logged = client.create_logged_model(
             experiment, name=f"{MODEL}-{version}", source_run_id=run_id, params=params,
             tags={DIGEST_TAG: digest}, model_type="llm",

@@ -133,7 +133,11 @@ ASIDES: Final = (
 
 # Where tickets of queues that did not exist yet were put, and how the faulty export turned labels round.
 BEFORE_THE_NEW_QUEUES: Final[Mapping[str, str]] = {"returns": "shipping", "privacy": "account"}
-FAULTY_EXPORT: Final[Mapping[str, str]] = {"billing": "account", "account": "technical", "technical": "billing"}
+FAULTY_EXPORT: Final[Mapping[str, str]] = {
+    "billing": "account",
+    "account": "technical",
+    "technical": "billing",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,7 +276,11 @@ def build(out: Path) -> dict[str, Any]:
                 "mlp_size": model.config.intermediate_size,
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "grown_from": recipe.grown_from,
-                **({} if recipe.grown_from else {"steps": STEPS, "batch": BATCH, "peak_learning_rate": PEAK_RATE}),
+                **(
+                    {}
+                    if recipe.grown_from
+                    else {"steps": STEPS, "batch": BATCH, "peak_learning_rate": PEAK_RATE}
+                ),
             },
             "metrics": {**measured, **({} if train_loss is None else {"train_loss": train_loss})},
             "dataset": {"name": data.name, "digest": data.digest, "rows": len(data.rows)},
@@ -296,7 +300,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     out: Path = options.out
     marker = out / "metrics.json"
-    if marker.exists() and not options.force and json.loads(marker.read_text()).get("source") == source_digest():
+    if (
+        marker.exists()
+        and not options.force
+        and json.loads(marker.read_text()).get("source") == source_digest()
+    ):
         say(f"{out} is up to date")
         return 0
     started = time.monotonic()
