@@ -3,9 +3,9 @@
 - One at a time: `up` and `down` hold a lock on the run folder.
 - `up` is idempotent: what runs stays, what changed in its configuration is restarted, what is missing is
   started.
-- supervisord killed with -9 leaves its children running without a manager (Envoy alone ends with it).
-  Everything of a stack carries HEADGATE_STACK=RUN_DIR in its environment: the next `up` and every `down` end
-  what carries it. The engines' records stay, so the next `up` launches them again.
+- supervisord killed with -9 leaves its children running without a manager: traffic flows on, nothing is
+  started again. Everything of a stack carries HEADGATE_STACK=RUN_DIR in its environment: the next `up` and
+  every `down` end what carries it. The engines' records stay, so the next `up` launches them again.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 import httpx
 
 from controlplane.config.environment import Environment
+from controlplane.kernel.digests import digest_of, sha256_of_file
 from controlplane.kernel.errors import Conflict, Refused, Unavailable
 from deploy.stack.preflight import problems
 from deploy.stack.programs import (
@@ -36,12 +37,12 @@ from deploy.stack.programs import (
     stack_environment,
     write_configuration,
 )
-from rollouts.adapters.clusters.folder import PROGRAM_PREFIX
+from rollouts.adapters.clusters.folder import PROGRAM_PREFIX, write_whole
 from rollouts.adapters.clusters.launcher import STACK_MARK
-from rollouts.adapters.clusters.machine import end_processes, processes_marked
+from rollouts.adapters.clusters.machine import end_processes, is_alive, processes_marked
 from rollouts.adapters.clusters.supervisord import ALIVE_STATES, RESTING_STATES, ProgramInfo, Supervisor
 
-READY_SECONDS = 180.0
+READY_SECONDS = 300.0
 STOP_SECONDS = 45.0
 
 Say = Callable[[str], None]
@@ -92,9 +93,11 @@ def up(environment: Environment, say: Say) -> None:
             if found:
                 raise Refused("The stack cannot start:\n  - " + "\n  - ".join(found), code="preflight")
         _manage(environment, say, "database", ["migrate", "--no-input", "--verbosity", "0"])
-        _manage(environment, say, "static files", ["collectstatic", "--no-input", "--verbosity", "0"])
+        collected = _collect_static(environment, say)
         configuration = write_configuration(environment)
         if running:
+            if collected:
+                _stop(supervisor, "web")  # it reads the list of static files once; it is started again below
             _apply_changes(supervisor, say)
         else:
             _start_supervisord(environment, configuration, supervisor)
@@ -111,7 +114,7 @@ def down(environment: Environment, say: Say) -> None:
             say(f"Stopping {', '.join(alive) or 'the process manager'} ...")
             supervisor.shutdown()
             end = time.monotonic() + STOP_SECONDS
-            while Path(f"/proc/{pid}").exists() and supervisor.is_up() and time.monotonic() < end:
+            while is_alive(pid) and time.monotonic() < end:
                 time.sleep(0.1)
         _end_leftovers(environment, say)
         environment.supervisor_socket.unlink(missing_ok=True)
@@ -160,6 +163,21 @@ def _manage(environment: Environment, say: Say, what: str, arguments: list[str])
     say(f"{what:<14}ready after {time.monotonic() - began:.1f} s")
 
 
+def _collect_static(environment: Environment, say: Say) -> bool:
+    """Copies and compresses the static files, unless nothing has changed since (it takes half a minute)."""
+    sources = [path for path in sorted((ROOT / "static").rglob("*")) if path.is_file()]
+    content = [(str(path.relative_to(ROOT)), sha256_of_file(path)) for path in sources]
+    for path in (ROOT / "requirements" / "app.txt", ROOT / "controlplane" / "config" / "settings.py"):
+        content.append((path.name, sha256_of_file(path)))
+    stamp = environment.run_dir / "static.digest"
+    digest = digest_of(content)
+    if stamp.exists() and stamp.read_text() == digest and (environment.run_dir / "static").is_dir():
+        return False
+    _manage(environment, say, "static files", ["collectstatic", "--no-input", "--verbosity", "0"])
+    write_whole(stamp, digest)
+    return True
+
+
 def _end_leftovers(environment: Environment, say: Say) -> None:
     pids = processes_marked(STACK_MARK, str(environment.run_dir))
     if pids:
@@ -191,8 +209,7 @@ def _apply_changes(supervisor: Supervisor, say: Say) -> None:
     added, changed, removed = supervisor.reload()
     for name in _ours(changed | removed):
         say(f"{name:<14}{'changed: restarting' if name in changed else 'not needed any more: stopping'}")
-        supervisor.stop(name)
-        _await(partial(_rests, supervisor, name), f"{name} has stopped")
+        _stop(supervisor, name)
         supervisor.remove(name)
     for name in _ours(added | changed):
         supervisor.add(name)
@@ -200,6 +217,11 @@ def _apply_changes(supervisor: Supervisor, say: Say) -> None:
     for name in _ours(programs):
         if programs[name].state in RESTING_STATES:
             supervisor.start(name)
+
+
+def _stop(supervisor: Supervisor, name: str) -> None:
+    supervisor.stop(name)
+    _await(partial(_rests, supervisor, name), f"{name} has stopped")
 
 
 def _ours(names: Iterable[str]) -> list[str]:
