@@ -88,7 +88,8 @@ def relaunch_lost(*, endpoint: Endpoint, seen: Observation, now: datetime) -> No
     the pauses between its attempts hold. Runs inside the turn's transaction."""
     if seen.statuses is None:
         return
-    waiting = Effect.objects.filter(endpoint=endpoint, kind=EnsureWorkload.kind, state=EffectState.PENDING)
+    kinds = (EnsureWorkload.kind, DrainWorkload.kind)
+    waiting = Effect.objects.filter(endpoint=endpoint, kind__in=kinds, state=EffectState.PENDING)
     asked = {str(payload["variant"]) for payload in waiting.values_list("payload", flat=True)}
     for workload in Workload.objects.filter(variant__endpoint=endpoint, wanted=True).select_related("variant"):
         name = workload.variant.name
@@ -102,6 +103,7 @@ def converge_traffic(*, endpoint: Endpoint, lease: Lease, world: World, seen: Ob
 
     Weights that were set by hand stay as they are (they are drift, not loss): only addresses are brought up to date.
     """
+    endpoint.refresh_from_db(fields=list(ROUTE_FIELDS))
     if not endpoint.desired_shares or not seen.route_known or traffic_waits(endpoint):
         return
     route = _route(endpoint)

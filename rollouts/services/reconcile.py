@@ -116,9 +116,7 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
         hold(lease, now=world.clock.now())  # the lease itself is lost: raises
         log.info("rollout.decision_dropped rollout=%s: it was changed meanwhile", rollout and rollout.pk)
         return True
-    endpoint = _read_endpoint(lease.endpoint_id)
     done = run_effects(endpoint=endpoint, lease=lease, world=world, seen=seen, now=now)
-    endpoint = _read_endpoint(lease.endpoint_id)
     converge_traffic(endpoint=endpoint, lease=lease, world=world, seen=seen, now=now)
     return bool(done) or (decision is not None and decision.event is not None)
 

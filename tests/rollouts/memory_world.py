@@ -1,0 +1,380 @@
+"""A whole world in memory: clock, cluster, router with its users, model store, and the real loop on top.
+
+`MemoryWorld.tick` lets one second pass as production does: users send requests, the loop takes a turn, probes
+are asked. Every call that the loop makes to the outside goes through a `Tap`, which counts it and can fail it or
+kill the worker in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from controlplane.access.actors import Actor
+from controlplane.access.roles import Role
+from controlplane.access.services import ensure_user
+from controlplane.kernel.clock import ManualClock
+from registry.adapters.model_stores.memory import MemoryModelStore
+from registry.domain.manifest import verify_folder
+from registry.models import Model, Version
+from registry.services.golden import upload_golden_set
+from registry.services.manifests import folder_of, register_manifest
+from registry.services.mirror import mirror_models
+from rollouts.adapters.clusters.memory import MemoryCluster
+from rollouts.adapters.probers.memory import MemoryProber
+from rollouts.adapters.request_log.memory import MemoryRequestLog
+from rollouts.adapters.routers.memory import EDGES, MemoryEngine, MemoryResponse, MemoryRouter
+from rollouts.adapters.signals.memory import MemorySignals
+from rollouts.domain.plan import Plan, canary
+from rollouts.domain.variants import ServingSpec
+from rollouts.models import Endpoint, HistoryEvent, Rollout, Variant, Workload
+from rollouts.ports import WorkloadPhase
+from rollouts.services.commands import pause_rollout, promote_rollout, resume_rollout, roll_back_rollout
+from rollouts.services.endpoints import create_endpoint, define_gate_policy, ensure_cluster
+from rollouts.services.probes import probe_rollout
+from rollouts.services.reconcile import reconcile_endpoint
+from rollouts.services.start import start_rollout
+from rollouts.services.world import World
+
+START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+GOLDEN = 40
+WRITES = frozenset(
+    {
+        "cluster.ensure", "cluster.drain", "router.apply", "store.set_alias", "store.set_version_tags",
+        "store.download",
+    }
+)  # fmt: skip
+QUALITY = {"key": "quality", "label": "Golden-set score", "kind": "paired", "margin": 0.2, "weight": 0.3}
+ERRORS = {"key": "errors", "label": "Error rate", "kind": "error_rate", "delta": 0.05, "weight": 0.3}
+LATENCY = {
+    "key": "ttft",
+    "label": "Time to first token",
+    "kind": "latency_slo",
+    "signal": "ttft",
+    "slo_seconds": 0.25,
+    "delta": 0.1,
+    "weight": 0.3,
+}
+THUMBS = {
+    "key": "thumbs",
+    "label": "Thumbs down",
+    "kind": "feedback",
+    "delta": 0.1,
+    "weight": 0.1,
+    "required": False,
+}
+ALL_GATES = (QUALITY, ERRORS, LATENCY, THUMBS)
+LIMITS = {"no_data_seconds": 30, "launch_seconds": 20}
+LONG_PLAN = replace(canary((5, 25, 50), hold_seconds=6, min_requests=10, watch_seconds=10), **LIMITS)
+PLAN = replace(canary((25, 50), hold_seconds=4, min_requests=10, watch_seconds=10), **LIMITS)
+
+
+class WorkerKilledError(BaseException):
+    """The worker's process ends here, as kill -9 would end it. Nothing catches it."""
+
+
+@dataclass
+class Calls:
+    """Every call to the outside, in order, and what is to happen in which."""
+
+    names: list[str] = field(default_factory=list)
+    kill_at: tuple[int, str] | None = None
+    only: frozenset[str] | None = None
+    hooks: dict[str, Callable[[], None]] = field(default_factory=dict)
+    counted: int = 0
+
+    def passes(self, name: str, when: str) -> None:
+        if when == "before":
+            self.names.append(name)
+            hook = self.hooks.pop(name, None)
+            if hook is not None:
+                hook()
+        if self.only is not None and name not in self.only:
+            return
+        if when == "before":
+            self.counted += 1
+        if self.kill_at == (self.counted, when):
+            self.kill_at = None
+            raise WorkerKilledError(f"{when} call {self.counted}: {name}")
+
+
+class Tap:
+    """Stands before a port and passes every call through `Calls`."""
+
+    def __init__(self, name: str, port: Any, calls: Calls) -> None:
+        self._name, self._port, self._calls = name, port, calls
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._port, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._calls.passes(f"{self._name}.{name}", "before")
+            result = found(*args, **kwargs)
+            self._calls.passes(f"{self._name}.{name}", "after")
+            return result
+
+        return call
+
+
+class MemoryWorld:
+    """An endpoint `triage` whose version 1 serves; versions 2 to 4 are registered.
+
+    rate    users' requests a second
+    lost    requests that ended in an error for the user while the router was up, by second
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seed: int = 7,
+        rate: int = 60,
+        gates: tuple[Mapping[str, Any], ...] = ALL_GATES,
+        ready_after: float = 2.0,
+    ) -> None:
+        self.clock = ManualClock(START)
+        self.rng = random.Random(seed)
+        self.rate = rate
+        self.lost = 0
+        self.served: dict[str, int] = {}
+        self.workers = 0
+        self.on_answer: Callable[[MemoryResponse], None] | None = None
+        self.calls = Calls()
+        self.router = MemoryRouter(self.clock, self.rng)
+        self.cluster = MemoryCluster(self.clock, ready_after=ready_after, verify=verify_folder)
+        self.store = MemoryModelStore(start=START.timestamp() - 1000)
+        tap = self.calls
+        self.world = World(
+            clusters={"here": Tap("cluster", self.cluster, tap)},
+            router=Tap("router", self.router, tap),
+            signals=Tap("signals", MemorySignals(self.router), tap),
+            request_log=Tap("log", MemoryRequestLog(self.router), tap),
+            prober=Tap("prober", MemoryProber(self.router), tap),
+            store=Tap("store", self.store, tap),
+            models_dir=folder / "models",
+            clock=self.clock,
+            edges=EDGES,
+            interval_seconds=2.0,
+            feedback_seconds=4.0,
+            probe_pairs=10,
+        )
+        self.manager = Actor.person(ensure_user(username="mara", role=Role.RELEASE_MANAGER, password="x" * 20))
+        self.engineer = Actor.person(ensure_user(username="eli", role=Role.ENGINEER, password="x" * 20))
+        self._register()
+        self.endpoint_id = self._make_endpoint(gates)
+
+    # --- before the story -------------------------------------------------------------------------
+
+    def _register(self) -> None:
+        self.store.add_model("triage")
+        for number in range(1, 5):
+            self.store.add_version("triage", {"config.json": b"{}", "model.safetensors": b"weights %d" % number})
+        mirror_models(store=self.store, now=self.now)
+        for version in Version.objects.all():
+            register_manifest(
+                version_id=version.pk, store=self.store, models_dir=self.world.models_dir, now=self.now
+            )
+
+    def _make_endpoint(self, gates: tuple[Mapping[str, Any], ...]) -> int:
+        examples = "\n".join(
+            json.dumps(
+                {
+                    "messages": [{"role": "user", "content": f"ticket {i}"}],
+                    "expected": f"answer {i}",
+                    "scorer": "exact",
+                    "max_tokens": 8,
+                }
+            )
+            for i in range(GOLDEN)
+        )
+        golden, _ = upload_golden_set(name="tickets", text=examples, actor=self.manager, now=self.now)
+        total = sum(gate["weight"] for gate in gates)
+        body = {"gates": [{**gate, "weight": gate["weight"] / total} for gate in gates]}
+        model = Model.objects.get(name="triage")
+        endpoint = create_endpoint(
+            name="triage",
+            model=model,
+            version=model.versions.get(number=1),
+            serving=ServingSpec(),
+            gate_policy=define_gate_policy(name="default", body=body, now=self.now),
+            golden_set=golden,
+            cluster=ensure_cluster(name="here"),
+            actor=self.manager,
+            now=self.now,
+        )
+        return endpoint.pk
+
+    # --- what there is ----------------------------------------------------------------------------
+
+    @property
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint.objects.select_related("stable__version", "previous", "model", "gate_policy").get(
+            pk=self.endpoint_id
+        )
+
+    @property
+    def rollout(self) -> Rollout:
+        """The newest rollout, read anew."""
+        return (
+            Rollout.objects.select_related("baseline__version", "candidate__version", "endpoint", "gate_policy")
+            .order_by("-pk")[:1]
+            .get()
+        )
+
+    def variant(self, number: int) -> Variant:
+        return Variant.objects.get(endpoint=self.endpoint_id, version__number=number)
+
+    def workload(self, number: int) -> Workload:
+        return Workload.objects.get(variant__endpoint=self.endpoint_id, variant__version__number=number)
+
+    def engine(self, number: int) -> MemoryEngine:
+        return self.router.engine(self.variant(number).name)
+
+    def shares(self) -> dict[int, int]:
+        """What the router does now: version number -> basis points."""
+        route = self.router.routes["triage"]
+        by_name = dict(Variant.objects.values_list("name", "version__number"))
+        return {by_name[name]: share for name, share in route.shares.items() if share}
+
+    def history(self) -> list[str]:
+        rows = HistoryEvent.objects.filter(rollout=self.rollout).order_by("pk")
+        return [row.kind for row in rows]
+
+    def titles(self) -> list[str]:
+        return [row.title for row in HistoryEvent.objects.filter(rollout=self.rollout).order_by("pk")]
+
+    def files_of(self, number: int) -> Path:
+        manifest = Version.objects.get(number=number).manifest_value
+        assert manifest is not None
+        return folder_of(self.world.models_dir, manifest)
+
+    # --- behaviour --------------------------------------------------------------------------------
+
+    def behave(self, number: int, *, accuracy: float = 0.7, **engine: Any) -> None:
+        """How version `number` answers: `accuracy` of the golden prompts right, the rest as MemoryEngine says."""
+        found = self.engine(number)
+        found.answer = lambda messages: _answer(messages, accuracy)
+        for name, value in engine.items():
+            setattr(found, name, value)
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def tick(self, seconds: float = 1.0, *, probe: bool = True) -> None:
+        """Users ask, time passes, the loop takes a turn, probes are asked."""
+        self.clock.advance(seconds)
+        self.sync_engines()
+        self.use(seconds)
+        self.reconcile()
+        newest = Rollout.objects.order_by("-pk").values_list("pk", flat=True).first()
+        if newest is not None and probe:
+            probe_rollout(rollout_id=newest, world=self.world)
+
+    def reconcile(self) -> bool:
+        """One turn of a worker of its own. A killed one keeps its lease, as a killed process would."""
+        self.workers += 1
+        owner = f"worker-{self.workers}"
+        try:
+            return reconcile_endpoint(endpoint_id=self.endpoint_id, world=self.world, owner=owner)
+        except WorkerKilledError:
+            Endpoint.objects.filter(pk=self.endpoint_id).update(
+                lease_owner=owner, lease_until=self.now + timedelta(seconds=60)
+            )
+            return False
+
+    def sync_engines(self) -> None:
+        """An engine answers the router exactly while its process runs."""
+        if self.cluster.outage:
+            return
+        alive = {WorkloadPhase.READY, WorkloadPhase.DRAINING}
+        statuses = self.cluster.statuses()
+        for name in Variant.objects.filter(endpoint=self.endpoint_id).values_list("name", flat=True):
+            status = statuses.get(name)
+            self.router.engine(name).alive = status is not None and status.phase in alive
+
+    def use(self, seconds: float = 1.0) -> None:
+        """What the users ask in so many seconds."""
+        if self.router.down or "triage" not in self.router.routes:
+            return
+        for _ in range(round(self.rate * seconds)):
+            response = self.router.send("triage", messages=({"role": "user", "content": "ticket 1"},))
+            if response.status >= 500 or response.broken:
+                self.lost += 1
+            self.served[response.answered] = self.served.get(response.answered, 0) + 1
+            if self.on_answer is not None:
+                self.on_answer(response)
+
+    def run(self, until: Callable[[], bool], *, limit: int = 150, seconds: float = 1.0) -> None:
+        """Ticks until the condition holds; fails, telling where the story stands, when it never does."""
+        for _ in range(limit):
+            self.tick(seconds)
+            if until():
+                return
+        found = self.rollout if Rollout.objects.exists() else None
+        told = f"{found.phase}: {found.reason} / {found.next_step}" if found else str(self.endpoint.desired_shares)
+        raise AssertionError(f"It never came to that in {limit} ticks. {told}")
+
+    def run_to(self, *phases: str, limit: int = 150) -> Rollout:
+        """Ticks until the newest rollout is in one of the phases."""
+        self.run(lambda: self.rollout.phase in phases, limit=limit)
+        return self.rollout
+
+    def run_for(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.tick()
+
+    # --- what people do ---------------------------------------------------------------------------
+
+    def serve(self) -> MemoryWorld:
+        """Version 1 is launched and has all traffic."""
+        self.run(lambda: "triage" in self.router.routes, limit=10)
+        self.behave(1)
+        self.run_for(1)
+        return self
+
+    def start(self, number: int = 2, *, plan: Plan = PLAN, **options: Any) -> Rollout:
+        return start_rollout(
+            endpoint=self.endpoint,
+            version_number=number,
+            plan=plan,
+            actor=self.engineer,
+            edges=EDGES,
+            now=self.now,
+            **options,
+        )
+
+    def pause(self, **options: Any) -> Rollout:
+        return pause_rollout(rollout_id=self.rollout.pk, actor=self.engineer, now=self.now, **options)
+
+    def resume(self, **options: Any) -> Rollout:
+        return resume_rollout(rollout_id=self.rollout.pk, actor=self.engineer, now=self.now, **options)
+
+    def promote(self, **options: Any) -> Rollout:
+        return promote_rollout(rollout_id=self.rollout.pk, actor=self.manager, now=self.now, **options)
+
+    def roll_back(self, **options: Any) -> Rollout:
+        return roll_back_rollout(rollout_id=self.rollout.pk, actor=self.engineer, now=self.now, **options)
+
+    def set_weights_by_hand(self, weights: Mapping[int, int]) -> None:
+        """Somebody changes the router's own state, past Headgate."""
+        route = self.router.routes["triage"]
+        shares = {self.variant(number).name: share for number, share in weights.items()}
+        self.router.routes["triage"] = replace(route, shares=shares)
+
+
+def _answer(messages: tuple[Mapping[str, str], ...], accuracy: float) -> str:
+    """Right for a fixed part of the prompts, as a model at temperature 0 is."""
+    text = messages[-1]["content"]
+    draw = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
+    return text.replace("ticket", "answer") if draw < accuracy else "no idea"
