@@ -152,11 +152,13 @@ def _waited(client: Client, rollout_id: int, options: Options, printer: Printer)
         return Result([f"Rollout #{rollout_id} was never seen in time."], {"rollout": None}, code=code)
     reason = rollout["cause_sentence"] or rollout["reason"]
     words = {
-        Exit.OK: "Promoted.",
-        Exit.ROLLED_BACK: "Rolled back.",
-        Exit.TIMED_OUT: f"Not decided within {options.timeout:g} s; the rollout goes on.",
-    }.get(code, f"Ended as {rollout['phase']}.")
-    return Result([f"{words} {reason}".rstrip()], {"rollout": rollout}, reason=reason, code=code)
+        Exit.OK: "Promoted",
+        Exit.ROLLED_BACK: "Rolled back",
+        Exit.TIMED_OUT: f"Not decided within {options.timeout:g} s, the rollout goes on",
+    }.get(code, f"Ended as {rollout['phase']}")
+    # The sentence of a promotion says the word itself.
+    line = reason if reason.startswith(words) else f"{words}. {reason}".rstrip()
+    return Result([line], {"rollout": rollout}, reason=reason, code=code)
 
 
 def _preview(preview: Mapping[str, Any]) -> Result:

@@ -75,7 +75,7 @@ def test_wait__progress__is_one_line_a_change_on_standard_error(serve: Any, run:
         "#7 chat v2  progressing  25 %  Holding 5%: 10 s of 1 min. No gate failed.",
         "#7 chat v2  succeeded  100 %  Promoted: v2 has all traffic.",
     ]
-    assert outcome.out == "Promoted. Promoted: v2 has all traffic.\n"
+    assert outcome.out == "Promoted: v2 has all traffic.\n"
 
 
 def test_wait__quiet__says_nothing_on_standard_error(serve: Any, run: Run) -> None:
