@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,19 +24,20 @@ TOO_OTHER = (
 )
 
 
-def other_python(version, which=shutil.which):  # type: ignore[no-untyped-def]  # any old Python must read this
+def other_python(version: tuple[int, ...], which: Callable[[str], str | None] = shutil.which) -> str | None:
     """None when this Python will do; else the path of one that will. Raises SystemExit when there is none."""
     if (3, 11) <= tuple(version) <= (3, 13):
         return None
     for name in ("python3.13", "python3.12", "python3.11"):
-        if which(name):
-            return which(name)
+        found = which(name)
+        if found:
+            return found
     raise SystemExit(TOO_OTHER % tuple(version))
 
 
 # Before anything is imported that another Python may not know.
-if __name__ == "__main__" and other_python(sys.version_info[:2]):
-    OTHER = other_python(sys.version_info[:2])
+OTHER = other_python(sys.version_info[:2]) if __name__ == "__main__" else None
+if OTHER is not None:
     os.execv(OTHER, [OTHER, "-m", "deploy.bootstrap", *sys.argv[1:]])
 
 from deploy.bootstrap.environments import (  # noqa: E402

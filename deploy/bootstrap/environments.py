@@ -68,7 +68,7 @@ def install(environment: Environment, *, uv: Sequence[str], say: Say) -> None:
             what="venv",
         )
     # `sync`, because a lock is complete: nothing is resolved anew, and what is in no lock goes away.
-    command = [*uv, "pip", "sync", "--require-hashes", "--compile-bytecode", *map(str, environment.locks)]
+    command = [*uv, "pip", "sync", "--require-hashes", *map(str, environment.locks)]
     run(command, say=say, what=environment.name, environment={"VIRTUAL_ENV": str(environment.folder)})
     marker.write_text(stamp + "\n")
 
