@@ -22,10 +22,12 @@ from django.db.models import Exists, OuterRef, Q
 from controlplane.audit.services import record
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import InvalidInput, NotFound, Refused, Rejected, TamperedFile, Unavailable
+from controlplane.web.live import publish
 from registry.domain.formats import refusal_of, refused_files
 from registry.domain.manifest import Manifest, take_manifest, verify_folder
 from registry.models import Alias, ManifestState, Version
 from registry.ports import ModelStore, StoredVersion
+from registry.services.aliases import TOPIC
 
 log = logging.getLogger(__name__)
 
@@ -209,15 +211,17 @@ def _take(
     except (NotFound, InvalidInput, Rejected) as error:
         _mark(version, ManifestState.FAILED, str(error), now)
         return
-    # Once for good: should another process have been faster, its manifest stands.
-    Version.objects.filter(id=version.id, manifest__isnull=True).update(
-        manifest=manifest.to_json(),
-        manifest_digest=manifest.digest,
-        manifest_bytes=manifest.total_bytes,
-        manifest_state=ManifestState.FAILED if refusal else ManifestState.VERIFIED,
-        manifest_problem=refusal,
-        manifest_checked_at=now,
-    )
+    with transaction.atomic():
+        # Once for good: should another process have been faster, its manifest stands.
+        Version.objects.filter(id=version.id, manifest__isnull=True).update(
+            manifest=manifest.to_json(),
+            manifest_digest=manifest.digest,
+            manifest_bytes=manifest.total_bytes,
+            manifest_state=ManifestState.FAILED if refusal else ManifestState.VERIFIED,
+            manifest_problem=refusal,
+            manifest_checked_at=now,
+        )
+        publish(TOPIC, now=now)
 
 
 def _cannot_serve(version: Version) -> Unavailable | Refused:
@@ -289,9 +293,12 @@ def _claim(version: Version, now: datetime) -> bool:
 
 
 def _mark(version: Version, state: ManifestState, problem: str, now: datetime) -> None:
-    Version.objects.filter(id=version.id).update(
-        manifest_state=state, manifest_problem=problem, manifest_checked_at=now
-    )
+    with transaction.atomic():
+        Version.objects.filter(id=version.id).update(
+            manifest_state=state, manifest_problem=problem, manifest_checked_at=now
+        )
+        if (version.manifest_state, version.manifest_problem) != (state, problem):
+            publish(TOPIC, now=now)
 
 
 @transaction.atomic

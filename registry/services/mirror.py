@@ -13,22 +13,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q
 
 from controlplane.kernel.errors import HeadgateError, NotFound
-from registry.models import Alias, AliasMove, ManifestState, MirrorState, Model, Version
+from controlplane.web.live import publish
+from registry.models import Alias, ManifestState, MirrorState, Model, Version
 from registry.ports import ModelStore, StoredModel, StoredVersion
+from registry.services.aliases import TOPIC, sync_aliases
 
 log = logging.getLogger(__name__)
 
-BY_HAND = "by hand in MLflow"
 # MLflow moves no timestamp for a version's tags and description, so versions are read again now and then.
 VERSIONS_MAX_AGE = timedelta(minutes=5)
 DETAILS_MAX_AGE = timedelta(minutes=5)
 NEW_DETAILS_A_PASS = 100
 OLD_DETAILS_A_PASS = 20
-# How long a move that we asked for is still taken for ours when it appears in the store.
-INTENT_LIFETIME = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +79,6 @@ def _report(counts: Mapping[str, int], error: str = "") -> MirrorReport:
         details=counts["details"],
         error=error,
     )
-
-
-def read_version_details(*, store: ModelStore, version_id: int, now: datetime) -> Version:
-    """Reads one version's run and LoggedModel and keeps what they say. Raises as the store does."""
-    version = Version.objects.select_related("model").get(id=version_id)
-    found = store.version(version.model.name, version.number)
-    _keep_details(version, found, now)
-    return version
 
 
 def _mirror(store: ModelStore, now: datetime, only: frozenset[str], counts: dict[str, int]) -> None:
@@ -188,6 +179,7 @@ def _write_model(read: _Read, now: datetime, counts: dict[str, int]) -> None:
     if model.alias_epoch == read.epoch:
         why = "Found when the model was first read." if made else ""
         counts["alias_moves"] += sync_aliases(model=model, aliases=stored.aliases, now=now, why=why)
+    publish(TOPIC, now=now)
 
 
 def _differs(model: Model, stored: StoredModel, read: _Read) -> bool:
@@ -209,7 +201,8 @@ def _write_versions(model: Model, versions: Iterable[StoredVersion]) -> int:
             new.append(_new_version(model, stored))
         elif _update_version(version, stored):
             changed.append(version)
-    Version.objects.bulk_create(new, batch_size=500)
+    # Oldest first, so that ids grow with the numbers and "newest" is the same by both.
+    Version.objects.bulk_create(sorted(new, key=lambda version: version.number), batch_size=500)
     Version.objects.bulk_update(changed, _MIRRORED, batch_size=200)
     return len(new)
 
@@ -284,71 +277,7 @@ def _write_gone_model(model: Model, now: datetime, counts: dict[str, int]) -> No
         model=locked, aliases={}, now=now, why="The model was deleted in MLflow."
     )
     Model.objects.filter(id=locked.id).update(gone_at=now)
-
-
-def sync_aliases(*, model: Model, aliases: Mapping[str, int], now: datetime, why: str = "") -> int:
-    """Makes the aliases of a locked model what the store says, with a history row a move; returns how many.
-
-    A move that we asked for and had not seen yet becomes ours; any other one is BY_HAND. An alias to a
-    version that is not mirrored yet is left for the next pass. Call it inside a transaction that holds the
-    model's row.
-    """
-    current = {alias.name: alias for alias in model.aliases.select_related("version")}
-    wanted = {version.number: version for version in model.versions.filter(number__in=set(aliases.values()))}
-    moves = 0
-    for name in sorted(set(current) | set(aliases)):
-        old = current[name].version if name in current else None
-        number = aliases.get(name)
-        new = wanted.get(number) if number is not None else None
-        if (number is not None and new is None) or old == new:
-            continue
-        record_move(model=model, alias=name, version=new, previous=old, now=now, by=BY_HAND, why=why)
-        moves += 1
-    return moves
-
-
-def record_move(
-    *,
-    model: Model,
-    alias: str,
-    version: Version | None,
-    previous: Version | None,
-    now: datetime,
-    by: str,
-    why: str,
-) -> AliasMove:
-    """Writes where an alias points now, and the move. A waiting move of ours to the same place is the one
-    meant.
-
-    Call it inside a transaction that holds the model's row.
-    """
-    if version is None:
-        model.aliases.filter(name=alias).delete()
-    else:
-        Alias.objects.update_or_create(model=model, name=alias, defaults={"version": version})
-    Model.objects.filter(id=model.id).update(alias_epoch=F("alias_epoch") + 1)
-    ours = waiting_moves(model=model, alias=alias, now=now).filter(version=version).first()
-    if ours is None:
-        return AliasMove.objects.create(
-            model=model,
-            alias=alias,
-            version=version,
-            previous=previous,
-            asked_at=now,
-            moved_at=now,
-            by=by,
-            why=why,
-        )
-    ours.moved_at, ours.previous = now, previous
-    ours.save(update_fields=["moved_at", "previous"])
-    return ours
-
-
-def waiting_moves(*, model: Model, alias: str, now: datetime) -> QuerySet[AliasMove]:
-    """Moves of this alias that were asked for and not seen yet, newest first."""
-    return AliasMove.objects.filter(
-        model=model, alias=alias, moved_at=None, asked_at__gt=now - INTENT_LIFETIME
-    )
+    publish(TOPIC, now=now)
 
 
 def _read_details(store: ModelStore, now: datetime) -> int:
@@ -357,16 +286,36 @@ def _read_details(store: ModelStore, now: datetime) -> int:
     due = list(there.filter(details_at=None).order_by("-id")[:NEW_DETAILS_A_PASS])
     old = there.filter(Q(details_at__lte=now - DETAILS_MAX_AGE)).order_by("details_at")
     due += list(old[:OLD_DETAILS_A_PASS])
-    for version in due:
-        try:
-            found = store.version(version.model.name, version.number)
-        except NotFound:
-            continue  # Deleted since; the next pass over its model says so.
-        _keep_details(version, found, now)
-    return len(due)
+    read: list[Version] = []
+    news = False
+    try:
+        for version in due:
+            try:
+                found = store.version(version.model.name, version.number)
+            except NotFound:
+                continue  # Deleted since; the next pass over its model says so.
+            news |= _take_details(version, found, now)
+            read.append(version)
+    finally:
+        # What was read before the store went away is worth keeping.
+        if read:
+            _keep_details(read, news, now)
+    return len(read)
 
 
-def _keep_details(version: Version, found: StoredVersion, now: datetime) -> None:
+@transaction.atomic
+def _keep_details(read: list[Version], news: bool, now: datetime) -> None:
+    Version.objects.bulk_update(read, [*_DETAILS, "details_at"], batch_size=50)
+    if news:
+        publish(TOPIC, now=now)
+
+
+_DETAILS = ["status", "run_name", "params", "metrics", "datasets", "tags", "description"]
+
+
+def _take_details(version: Version, found: StoredVersion, now: datetime) -> bool:
+    """Sets what the run and the LoggedModel say, unsaved; returns whether anything differs."""
+    before = [getattr(version, name) for name in _DETAILS]
     version.status = found.status
     version.run_name = found.run_name
     version.params = dict(found.params)
@@ -377,18 +326,7 @@ def _keep_details(version: Version, found: StoredVersion, now: datetime) -> None
     version.tags = dict(found.tags)
     version.description = found.description
     version.details_at = now
-    version.save(
-        update_fields=[
-            "status",
-            "run_name",
-            "params",
-            "metrics",
-            "datasets",
-            "tags",
-            "description",
-            "details_at",
-        ]
-    )
+    return before != [getattr(version, name) for name in _DETAILS]
 
 
 def _time(seconds: float) -> datetime:

@@ -16,7 +16,7 @@ from django.db.models import F
 from controlplane.kernel.errors import NotFound, Rejected
 from registry.models import AliasMove, Model, Version
 from registry.ports import ModelStore
-from registry.services.mirror import record_move, waiting_moves
+from registry.services.aliases import record_move, waiting_moves
 
 TAG_ROLLOUT = "headgate.rollout"
 TAG_DECISION = "headgate.decision"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from registry import tasks
+from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
 from registry.models import ManifestState, MirrorState, Version
 from registry.wiring import model_store, models_dir
 from tests.fixtures.mlflow_server import RunningMlflow, Trainer
@@ -18,16 +20,22 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def at_mlflow(settings: Any, tmp_path: Path) -> Any:
+def at_mlflow(settings: Any, tmp_path: Path) -> Iterator[Callable[[str], None]]:
     """Points the process at an address of MLflow, with a folder of its own for the files."""
 
-    def point(url: str) -> None:
-        settings.HEADGATE = replace(settings.HEADGATE, mlflow_url=url)
-        settings.RUN_DIR = tmp_path
+    def forget_store() -> None:
+        store = model_store()
+        assert isinstance(store, MlflowModelStore)
+        store.close()
         model_store.cache_clear()
 
+    def point(url: str) -> None:
+        forget_store()
+        settings.HEADGATE = replace(settings.HEADGATE, mlflow_url=url)
+        settings.RUN_DIR = tmp_path
+
     yield point
-    model_store.cache_clear()
+    forget_store()
 
 
 @pytest.fixture

@@ -112,6 +112,10 @@ class MlflowModelStore:
     def ping(self) -> None:
         self._http.get("registered-models/search", {"max_results": 1})
 
+    def close(self) -> None:
+        """Ends the kept-alive connections."""
+        self._http.close()
+
     def _pages(self, call: str, query: Mapping[str, Any], key: str) -> Iterator[dict[str, Any]]:
         token = ""
         while True:

@@ -45,7 +45,7 @@ class MemoryStage:
         finish = details.pop("finish", True)
         details.setdefault("run_name", "train")
         if dataset:
-            details["datasets"] = (StoredDataset(*dataset, "training"),)
+            details["datasets"] = (StoredDataset(dataset[0], dataset[1], "training"),)
         status = "READY" if finish else "PENDING"
         return self.memory.add_version(model, files, status=status, **details).number
 
@@ -68,6 +68,9 @@ class MlflowStage(Trainer):
     def __init__(self, url: str, store: ModelStore) -> None:
         super().__init__(url)
         self.store = store
+
+    def add_version(self, model: str, files: Mapping[str, bytes], **details: Any) -> int:
+        return super().add_version(model, files, **details)
 
 
 @pytest.fixture(params=["memory", pytest.param("mlflow", marks=pytest.mark.needs("mlflow"))])

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from controlplane.web.live import newest_id, read_after
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.adapters.model_stores.mlflow_http import MlflowHttp
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
 from registry.models import AliasMove, ManifestState, MirrorState, Model, Version
 from registry.ports import StoredDataset, StoredModel, StoredVersion
-from registry.services.mirror import BY_HAND, mirror_models
+from registry.services.aliases import BY_HAND
+from registry.services.mirror import mirror_models
 from tests.fixtures.mlflow_server import RunningMlflow, Trainer
 
 pytestmark = pytest.mark.django_db
@@ -256,6 +258,23 @@ def test_mirror__store_dies_between_two_models__whole_models_stay(now: datetime)
     assert list(Model.objects.values_list("name", flat=True)) == ["second"]
 
 
+def test_mirror__store_dies_between_two_details__the_first_are_kept(now: datetime) -> None:
+    class Dying(MemoryModelStore):
+        def version(self, model: str, number: int) -> StoredVersion:
+            self.down = number == 1  # the newest version is read first
+            return super().version(model, number)
+
+    store = Dying()
+    store.add_model("llama")
+    for _ in range(2):
+        store.add_version("llama", FILES, run_name="ft")
+    assert mirror_models(store=store, now=now).error
+    assert list(Version.objects.values_list("number", "run_name", "details_at")) == [
+        (2, "ft", now),
+        (1, "", None),
+    ]
+
+
 def test_mirror__older_read_of_an_alias_that_we_moved_meanwhile__not_applied(
     store: MemoryModelStore, now: datetime
 ) -> None:
@@ -278,6 +297,16 @@ def test_mirror__older_read_of_an_alias_that_we_moved_meanwhile__not_applied(
     assert moves() == [("production", None, 1, BY_HAND), ("production", 1, 2, BY_HAND)]
 
 
+def test_mirror__news_or_none__open_pages_hear_of_news_only(store: MemoryModelStore, now: datetime) -> None:
+    mirror_models(store=store, now=now)
+    heard = newest_id()
+    mirror_models(store=store, now=now + TICK)
+    assert newest_id() == heard
+    store.add_version("llama", FILES)
+    mirror_models(store=store, now=now + 2 * TICK)
+    assert {hint.topic for hint in read_after(heard)} == {"models"}
+
+
 def test_mirror__many_models_without_news__queries_do_not_grow(
     store: MemoryModelStore, now: datetime, django_assert_max_num_queries: Any
 ) -> None:
@@ -296,7 +325,7 @@ def test_mirror__many_new_versions__written_together(
     mirror_models(store=store, now=now)
     for _ in range(40):
         store.add_version("llama", FILES)
-    with django_assert_max_num_queries(60):  # 40 of them keep one version's details each
+    with django_assert_max_num_queries(30):
         assert mirror_models(store=store, now=now + TICK).new_versions == 40
 
 

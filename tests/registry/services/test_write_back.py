@@ -10,7 +10,8 @@ from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
 from registry.models import Alias, AliasMove, Version
 from registry.ports import ModelStore
-from registry.services.mirror import BY_HAND, mirror_models
+from registry.services.aliases import BY_HAND
+from registry.services.mirror import mirror_models
 from registry.services.write_back import (
     clear_alias,
     decision_tags,
