@@ -75,7 +75,9 @@ def start_traffic(story: dict[str, Any]) -> subprocess.Popen[bytes]:
 def traffic_now() -> dict[str, Any]:
     """What users saw so far."""
     path = FOLDER / "traffic.json"
-    return json.loads(path.read_text()) if path.exists() else {"sent": 0, "lost": 0, "answered": {}, "right": {}}
+    return (
+        json.loads(path.read_text()) if path.exists() else {"sent": 0, "lost": 0, "answered": {}, "right": {}}
+    )
 
 
 def wait_until_serving(client: Client, progress: Progress, endpoint: str) -> None:
@@ -97,7 +99,9 @@ def wait_until_serving(client: Client, progress: Progress, endpoint: str) -> Non
     raise DemoFailed("The first version did not become ready in time; see var/engines.")
 
 
-def tell_rollout(client: Client, progress: Progress, story: dict[str, Any], chapter: dict[str, Any], number: int) -> Told:
+def tell_rollout(
+    client: Client, progress: Progress, story: dict[str, Any], chapter: dict[str, Any], number: int
+) -> Told:
     """Starts a rollout as a pipeline would, and waits for what Headgate decides."""
     before = traffic_now()
     progress.begin(f"Rolling out {chapter['version']}")
@@ -142,7 +146,9 @@ def tell_story(story: dict[str, Any], progress: Progress) -> list[Told]:
     client = Client(url=WEB, token=json.loads((FOLDER / "token.json").read_text())["token"])
     told: list[Told] = []
     for chapter in story["rollouts"]:
-        outcome = tell_rollout(client, progress, story, chapter, int(registered["versions"][chapter["version"]]))
+        outcome = tell_rollout(
+            client, progress, story, chapter, int(registered["versions"][chapter["version"]])
+        )
         told.append(outcome)
         if outcome.rollout["phase"] == "succeeded":
             wait_out_the_watch(client, progress, outcome.rollout["id"])
@@ -158,7 +164,9 @@ def prepare(story: dict[str, Any], progress: Progress) -> None:
         progress, "Training four tiny Llamas on ticket routing",
         [python, "-m", "deploy.demo.models.train", "--out", str(MODELS)],
     )  # fmt: skip
-    run_step(progress, "Starting MLflow, Envoy, web, worker and beat", [sys.executable, "-m", "deploy.stack", "up"])
+    run_step(
+        progress, "Starting MLflow, Envoy, web, worker and beat", [sys.executable, "-m", "deploy.stack", "up"]
+    )
     run_step(
         progress, "Registering the versions in MLflow",
         [

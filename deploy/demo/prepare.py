@@ -26,7 +26,7 @@ from django.utils import timezone  # noqa: E402
 from controlplane.access.actors import Actor  # noqa: E402
 from controlplane.access.models import ApiToken, User  # noqa: E402
 from controlplane.access.services import create_token, ensure_user  # noqa: E402
-from registry.models import GoldenSet, Version  # noqa: E402
+from registry.models import Version  # noqa: E402
 from registry.services.golden import upload_golden_set  # noqa: E402
 from registry.services.manifests import register_manifest  # noqa: E402
 from registry.services.mirror import mirror_models  # noqa: E402
@@ -90,14 +90,18 @@ def prepare_versions(model: str, numbers: list[int]) -> None:
                 time.sleep(0.5)  # the worker reads the same version just now
                 version.refresh_from_db()
         if not version.may_launch:
-            raise SystemExit(f"{version} may not be launched: {version.manifest_problem or version.manifest_state}")
+            raise SystemExit(
+                f"{version} may not be launched: {version.manifest_problem or version.manifest_state}"
+            )
 
 
-def prepare_endpoint(*, model: str, first: int, policy: dict[str, Any], serving: dict[str, Any], golden: Path, user: User) -> None:
+def prepare_endpoint(
+    *, model: str, first: int, policy: dict[str, Any], serving: dict[str, Any], golden: Path, user: User
+) -> None:
     """The endpoint, serving the first version."""
     now = timezone.now()
     actor = Actor.person(user)
-    golden_set: GoldenSet = upload_golden_set(name="tickets", text=golden.read_text(), actor=actor, now=now)
+    golden_set, _ = upload_golden_set(name="tickets", text=golden.read_text(), actor=actor, now=now)
     gate_policy = define_gate_policy(name="tickets-default", body=policy, now=now)
     existing = Endpoint.objects.filter(name=ENDPOINT).first()
     if existing is not None:

@@ -81,7 +81,9 @@ def show_table(
     progress.say("\n" + "=" * 100)
     for row in rows:
         mark = "" if row["as_expected"] else f"  (expected: {row['expected']})"
-        progress.say(f"Rollout #{row['rollout']}  {row['from']} -> {row['to']}   {row['decision'].upper()}{mark}")
+        progress.say(
+            f"Rollout #{row['rollout']}  {row['from']} -> {row['to']}   {row['decision'].upper()}{mark}"
+        )
         for label, text in (
             ("reason", row["reason"]),
             ("decided in", f"{row['seconds_to_decide']} s after traffic moved"),
@@ -93,8 +95,14 @@ def show_table(
             for line in lines[1:]:
                 progress.say(f"  {'':<12}{line}")
         progress.say("-" * 100)
-    right = {name: f"{traffic['right'].get(name, 0) / count:.0%}" for name, count in traffic["answered"].items() if count}
-    progress.say(f"Users' requests {traffic['sent']:,}, lost {traffic['lost']}; answers that were right: {right}")
+    right = {
+        name: f"{traffic['right'].get(name, 0) / count:.0%}"
+        for name, count in traffic["answered"].items()
+        if count
+    }
+    progress.say(
+        f"Users' requests {traffic['sent']:,}, lost {traffic['lost']}; answers that were right: {right}"
+    )
     progress.say(f"From the first step to the table: {seconds / 60:.1f} min")
     for loss in traffic.get("losses", ())[:5]:
         progress.say(f"  lost: {loss['error'][:90]}")
