@@ -88,14 +88,20 @@ def relaunch_lost(*, endpoint: Endpoint, seen: Observation, now: datetime) -> No
     the pauses between its attempts hold. Runs inside the turn's transaction."""
     if seen.statuses is None:
         return
+    lost = [
+        workload.variant.name
+        for workload in seen.workloads
+        if workload.wanted
+        and workload.variant.name not in seen.statuses
+        and workload.phase != WorkloadPhase.FAILED.value
+    ]
+    if not lost:
+        return
     kinds = (EnsureWorkload.kind, DrainWorkload.kind)
     waiting = Effect.objects.filter(endpoint=endpoint, kind__in=kinds, state=EffectState.PENDING)
     asked = {str(payload["variant"]) for payload in waiting.values_list("payload", flat=True)}
-    for workload in Workload.objects.filter(variant__endpoint=endpoint, wanted=True).select_related("variant"):
-        name = workload.variant.name
-        if name in asked or name in seen.statuses or workload.phase == WorkloadPhase.FAILED.value:
-            continue
-        add_effects(endpoint=endpoint, rollout=None, effects=(EnsureWorkload(name),), now=now)
+    again = tuple(EnsureWorkload(name) for name in lost if name not in asked)
+    add_effects(endpoint=endpoint, rollout=None, effects=again, now=now)
 
 
 def converge_traffic(*, endpoint: Endpoint, lease: Lease, world: World, seen: Observation, now: datetime) -> None:

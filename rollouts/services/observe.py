@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controlplane.kernel.errors import HeadgateError
@@ -19,7 +19,10 @@ LOG_LINES = 50
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One look at an endpoint's world. None means: could not be read, and an unknown read changes nothing."""
+    """One look at an endpoint's world. None means: could not be read, and an unknown read changes nothing.
+
+    workloads   our rows of the endpoint's variants, as they were before this look
+    """
 
     statuses: Mapping[str, WorkloadStatus] | None
     route: ObservedRoute | None
@@ -28,6 +31,7 @@ class Observation:
     reading: SignalReading | None = None
     difference: Difference | None = None
     log_tails: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    workloads: tuple[Workload, ...] = ()
 
     def status(self, variant: str) -> WorkloadStatus | None:
         """The variant's status; ABSENT when the cluster answers and does not know it, None when it does not answer."""
@@ -69,16 +73,21 @@ def observe_endpoint(*, endpoint: Endpoint, world: World, measure: bool) -> Obse
             made = difference(reading_from_json(endpoint.last_reading), reading, ready)
     for part, problem in problems.items():
         log.warning("endpoint.%s_unreadable endpoint=%s %s", part, endpoint.name, problem)
-    tails = _log_tails(endpoint, statuses, world, measure)
-    return Observation(statuses, route, route_known, problems, reading, made, tails)
+    workloads = tuple(Workload.objects.filter(variant__endpoint=endpoint).select_related("variant"))
+    tails = _log_tails(endpoint, workloads, statuses, world, measure)
+    return Observation(statuses, route, route_known, problems, reading, made, tails, workloads)
 
 
 def _log_tails(
-    endpoint: Endpoint, statuses: Mapping[str, WorkloadStatus] | None, world: World, measure: bool
+    endpoint: Endpoint,
+    workloads: Iterable[Workload],
+    statuses: Mapping[str, WorkloadStatus] | None,
+    world: World,
+    measure: bool,
 ) -> dict[str, tuple[str, ...]]:
     """The last lines of engines that load (once an interval) and of those that failed (until they are kept)."""
     tails: dict[str, tuple[str, ...]] = {}
-    for workload in Workload.objects.filter(variant__endpoint=endpoint).select_related("variant"):
+    for workload in workloads:
         name = workload.variant.name
         status = (statuses or {}).get(name)
         if status is None:

@@ -19,7 +19,7 @@ from rollouts.domain.effects import EnsureWorkload, SetTraffic, WriteBack
 from rollouts.domain.gates.verdict import FamilyVerdict
 from rollouts.domain.plan import FULL_SHARE_BP
 from rollouts.domain.states import ACTIVE, TRAFFIC_MOVES, Phase
-from rollouts.models import Effect, EffectState, Endpoint, Feedback, MinuteSample, Rollout, Workload
+from rollouts.models import Effect, EffectState, Endpoint, Feedback, MinuteSample, Rollout
 from rollouts.ports import WorkloadStatus
 from rollouts.services.act import converge_traffic, relaunch_lost, run_effects
 from rollouts.services.feedback import verify_feedback
@@ -77,11 +77,12 @@ def current_rollout(endpoint: Endpoint) -> Rollout | None:
 
 
 def _current_rollout(endpoint_id: int) -> Rollout | None:
-    rows = Rollout.objects.filter(endpoint=endpoint_id).select_related(
+    is_active = Q(phase__in=[phase.value for phase in ACTIVE])
+    is_watched = Q(phase=Phase.SUCCEEDED.value, watching=True)
+    rows = Rollout.objects.filter(is_active | is_watched, endpoint=endpoint_id).select_related(
         "baseline__version", "candidate__version", "gate_policy"
     )
-    active = rows.filter(phase__in=[phase.value for phase in ACTIVE]).first()
-    return active or rows.filter(phase=Phase.SUCCEEDED.value, watching=True).first()
+    return max(rows, key=lambda rollout: (rollout.is_active, rollout.pk), default=None)
 
 
 def _turn(lease: Lease, world: World, *, first: bool) -> bool:
@@ -96,7 +97,7 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
     endpoint = _read_endpoint(lease.endpoint_id)
     measure = first and _interval_is_over(endpoint, rollout, world, now)
     seen = observe_endpoint(endpoint=endpoint, world=world, measure=measure)
-    statuses = statuses_of(endpoint, seen)
+    statuses = statuses_of(seen)
     if measure:
         verify_feedback(endpoint=endpoint, log=world.request_log, now=now)
     forced = forced_answer(endpoint, rollout, seen, world)
@@ -110,7 +111,7 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
                 rollout.endpoint = endpoint
                 decision = _decide(rollout, endpoint, seen, statuses, forced, world, measure, now)
             else:
-                _keep_serving(endpoint, statuses, now)
+                _keep_serving(endpoint, seen, statuses, now)
             relaunch_lost(endpoint=endpoint, seen=seen, now=now)
     except StaleWriter:
         hold(lease, now=world.clock.now())  # the lease itself is lost: raises
@@ -178,14 +179,14 @@ def _stored_gates(rollout: Rollout) -> GatesView:
     return gates_view(rollout, FamilyVerdict.from_json(rollout.verdicts))
 
 
-def _keep_serving(endpoint: Endpoint, statuses: Mapping[str, WorkloadStatus], now: datetime) -> None:
+def _keep_serving(endpoint: Endpoint, seen: Observation, statuses: Mapping[str, WorkloadStatus], now: datetime) -> None:
     """Without a rollout: the stable variant runs, and has all traffic from the moment it is ready."""
     stable = endpoint.stable
     if stable is None:
         return
-    workload = Workload.objects.get(variant=stable)
-    waiting = Effect.objects.filter(endpoint=endpoint, state=EffectState.PENDING)
-    if not workload.wanted and not waiting.filter(kind=EnsureWorkload.kind).exists():
+    workload = next((row for row in seen.workloads if row.variant_id == stable.pk), None)
+    waiting = Effect.objects.filter(endpoint=endpoint, kind=EnsureWorkload.kind, state=EffectState.PENDING)
+    if workload is not None and not workload.wanted and not waiting.exists():
         add_effects(endpoint=endpoint, rollout=None, effects=(EnsureWorkload(stable.name),), now=now)
     status = statuses.get(stable.name)
     if status is None or not status.is_ready or endpoint.desired_shares:

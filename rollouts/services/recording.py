@@ -18,6 +18,11 @@ from rollouts.services.measure import Measured
 from rollouts.services.observe import Observation
 from rollouts.services.samples import add_sample
 
+OBSERVED = (
+    "phase", "ready", "desired", "host", "port", "restarts", "reason", "message", "process_started_at", "ready_at",
+    "kv_cache_share", "running", "waiting", "log_tail", "observed_at",
+)  # fmt: skip
+
 
 def note_world(
     *, endpoint: Endpoint, seen: Observation, statuses: Mapping[str, WorkloadStatus], measure: bool, now: datetime
@@ -28,7 +33,7 @@ def note_world(
     """
     _note_route(endpoint, seen, measure, now)
     changed = False
-    for workload in Workload.objects.filter(variant__endpoint=endpoint).select_related("variant"):
+    for workload in seen.workloads:
         status = statuses.get(workload.variant.name)
         if status is not None:
             changed = _note_workload(workload, status, seen, measure, now) or changed
@@ -83,7 +88,7 @@ def _note_workload(
     changed = _visible(workload) != was
     if changed or (measure and status.phase is not WorkloadPhase.ABSENT):
         workload.observed_at = now
-        workload.save()
+        workload.save(update_fields=OBSERVED)
     return changed
 
 

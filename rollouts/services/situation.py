@@ -18,15 +18,15 @@ from rollouts.services.world import World
 log = logging.getLogger(__name__)
 
 
-def statuses_of(endpoint: Endpoint, seen: Observation) -> dict[str, WorkloadStatus]:
-    """Statuses by variant of this endpoint; empty when the cluster does not answer.
+def statuses_of(seen: Observation) -> dict[str, WorkloadStatus]:
+    """Statuses by variant of the endpoint; empty when the cluster does not answer.
 
     A launch that was refused before the cluster saw it counts as FAILED; what is wanted and not there yet as STARTING.
     """
     statuses: dict[str, WorkloadStatus] = {}
     if seen.statuses is None:
         return statuses
-    for workload in Workload.objects.filter(variant__endpoint=endpoint).select_related("variant"):
+    for workload in seen.workloads:
         name = workload.variant.name
         status = seen.status(name)
         if status is not None and status.phase is WorkloadPhase.ABSENT and workload.wanted:
@@ -62,17 +62,24 @@ def traffic_waits(endpoint: Endpoint) -> bool:
 
 def in_force(endpoint: Endpoint, seen: Observation) -> bool:
     """True when the router splits exactly as desired and nothing of ours waits to be published."""
+    return splits_as_desired(endpoint, seen) and not traffic_waits(endpoint)
+
+
+def splits_as_desired(endpoint: Endpoint, seen: Observation) -> bool:
+    """True when the router splits exactly as desired, whatever still waits."""
     if seen.route is None or not endpoint.desired_shares:
         return False
-    return split(seen.route.shares) == split(endpoint.desired_shares) and not traffic_waits(endpoint)
+    return split(seen.route.shares) == split(endpoint.desired_shares)
 
 
 def drift_of(endpoint: Endpoint, seen: Observation) -> dict[str, int] | None:
     """Shares set by hand: the router differs from what we published and read back, and nothing of ours waits."""
-    if seen.route is None or not endpoint.applied or traffic_waits(endpoint):
+    if seen.route is None or not endpoint.applied:
         return None
     observed = split(seen.route.shares)
-    return None if observed == split(endpoint.applied.get("shares", {})) else observed
+    if observed == split(endpoint.applied.get("shares", {})) or traffic_waits(endpoint):
+        return None
+    return observed
 
 
 def forced_answer(endpoint: Endpoint, rollout: Rollout | None, seen: Observation, world: World) -> bool:

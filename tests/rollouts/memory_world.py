@@ -80,28 +80,34 @@ class WorkerKilledError(BaseException):
 
 
 @dataclass
+class Kill:
+    """Kills the worker in every different writing call once, `when` before or after it; "" in none."""
+
+    when: str = ""
+    killed: set[str] = field(default_factory=set)
+
+    def passes(self, call: str, when: str) -> None:
+        if when == self.when and call not in self.killed:
+            self.killed.add(call)
+            raise WorkerKilledError(f"{when} {call}")
+
+
+@dataclass
 class Calls:
-    """Every call to the outside, in order, and what is to happen in which."""
+    """Every call to the outside, in order; hooks run before the next call of that name."""
 
     names: list[str] = field(default_factory=list)
-    kill_at: tuple[int, str] | None = None
-    only: frozenset[str] | None = None
+    kill: Kill = field(default_factory=Kill)
     hooks: dict[str, Callable[[], None]] = field(default_factory=dict)
-    counted: int = 0
 
-    def passes(self, name: str, when: str) -> None:
+    def passes(self, name: str, when: str, arguments: tuple[Any, ...]) -> None:
         if when == "before":
             self.names.append(name)
             hook = self.hooks.pop(name, None)
             if hook is not None:
                 hook()
-        if self.only is not None and name not in self.only:
-            return
-        if when == "before":
-            self.counted += 1
-        if self.kill_at == (self.counted, when):
-            self.kill_at = None
-            raise WorkerKilledError(f"{when} call {self.counted}: {name}")
+        if name in WRITES:
+            self.kill.passes(f"{name} {arguments}", when)
 
 
 class Tap:
@@ -116,9 +122,9 @@ class Tap:
             return found
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            self._calls.passes(f"{self._name}.{name}", "before")
+            self._calls.passes(f"{self._name}.{name}", "before", args)
             result = found(*args, **kwargs)
-            self._calls.passes(f"{self._name}.{name}", "after")
+            self._calls.passes(f"{self._name}.{name}", "after", args)
             return result
 
         return call
