@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,14 +19,22 @@ NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMlflow]:
+def mlflow_server(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[RunningMlflow]:
     """A real MLflow, shared by the session; tests use models of their own."""
     assert importlib.util.find_spec("mlflow"), "mark the test with needs('mlflow')"
     server = RunningMlflow(tmp_path_factory.mktemp("mlflow"))
     try:
-        yield server.start()
+        yield server.begin_with(empty_mlflow_database(pytestconfig))
     finally:
         server.kill()
+
+
+def empty_mlflow_database(config: pytest.Config) -> Path:
+    """Where an empty database of this version of MLflow is kept between runs; it may not be there yet."""
+    assert config.cache is not None
+    return config.cache.mkdir("mlflow") / f"empty-{importlib.metadata.version('mlflow')}.sqlite3"
 
 
 @pytest.fixture(scope="session")
