@@ -53,6 +53,12 @@
     document.querySelectorAll('[data-stale-note]').forEach(note => { note.hidden = !stale; });
   }
 
+  // A hint about the global stop, or a poll, also asks for the band over the page.
+  document.addEventListener('changed', event => {
+    const topic = event.detail?.data;
+    if (!topic || topic === 'global-stop') $('banners')?.dispatchEvent(new CustomEvent('refresh'));
+  });
+
   const isStream = event => event.target instanceof Element && event.target.id === 'live';
   document.addEventListener('htmx:sse:after:connection', () => { live.streaming = true; live.lostAt = 0; });
   for (const name of ['htmx:sse:error', 'htmx:sse:close', 'htmx:error']) {
@@ -172,7 +178,8 @@
   // Arrows walk through the search's results, Enter in the field takes the first.
   document.addEventListener('keydown', event => {
     const dialog = $('search');
-    if (!dialog?.open || !['ArrowDown', 'ArrowUp', 'Enter'].includes(event.key)) return;
+    if (!dialog?.open || !['ArrowDown', 'ArrowUp', 'Enter', 'Escape'].includes(event.key)) return;
+    if (event.key === 'Escape') { event.preventDefault(); dialog.close(); return; }   // not only the field's text
     const links = [...dialog.querySelectorAll('#hits a')], at = links.indexOf(document.activeElement);
     if (event.key === 'Enter') {
       if (at < 0) { event.preventDefault(); links[0]?.click(); }

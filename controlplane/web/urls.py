@@ -10,6 +10,7 @@ urlpatterns = [
     path("sign-in", views.sign_in, name="sign-in"),
     path("sign-out", views.sign_out, name="sign-out"),
     path("search", views.search, name="search"),
+    path("banners", views.banners, name="banners"),
     path("events", views.events, name="events"),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),

@@ -79,6 +79,13 @@ def search(request: HttpRequest) -> HttpResponse:
 
 
 @require_GET
+@page()
+def banners(request: HttpRequest) -> HttpResponse:
+    """The bands over every page, as they are now (a fragment only)."""
+    return render(request, "web/_banners.html", {"banners": shell.banners(request)})
+
+
+@require_GET
 async def events(request: HttpRequest) -> HttpResponseBase:
     """Server-sent events: `changed` with a topic as data, for each of `topics` (by comma).
 

@@ -81,6 +81,7 @@ def golden_set(request: HttpRequest, name: str) -> HttpResponse:
         "shown": EXAMPLES_SHOWN,
         "now": asker(request).now,
         "nav": "golden-sets",
+        "topics": ["global-stop"],
     }
     return render_page(
         request, page="registry/golden_set.html", fragment="registry/_golden_set.html", context=context
@@ -99,6 +100,7 @@ def _golden_sets(
         "text": text,
         "now": who.now,
         "nav": "golden-sets",
+        "topics": ["global-stop"],
     }
     status = 200 if problem is None else status_and_title(problem)[0]
     return render_page(

@@ -23,7 +23,7 @@ COUNTED = {"error_rate": "requests", "latency_slo": "requests", "paired": "pairs
 
 @dataclass(frozen=True, slots=True)
 class GateRow:
-    """One gate as the page shows it. `tone` is pass, warn, fail or mute; `needs_attention` marks the row."""
+    """One gate as the page shows it. `tone` is pass, warn, fail or mute."""
 
     key: str
     label: str
@@ -46,10 +46,6 @@ class GateRow:
     high: float | None
     picture: str
 
-    @property
-    def needs_attention(self) -> bool:
-        return self.tone in ("warn", "fail")
-
 
 @dataclass(frozen=True, slots=True)
 class GatesTable:
@@ -67,6 +63,17 @@ class GatesTable:
     largest: str
     fast_kill: str
     measured: bool
+
+    def mark(self, row: GateRow) -> str:
+        """Which rows stand out: those that fail, and only without one those that are still open."""
+        if row.tone == "fail":
+            return "bad"
+        failing = any(other.tone == "fail" for other in self.rows)
+        return "attn" if row.tone == "warn" and not failing else ""
+
+    @property
+    def marked_rows(self) -> list[tuple[GateRow, str]]:
+        return [(row, self.mark(row)) for row in self.rows]
 
 
 def gates_table(policy: GatePolicy, verdicts: Mapping[str, Any]) -> GatesTable:

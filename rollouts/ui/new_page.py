@@ -102,6 +102,7 @@ class PlanPanel:
     picture: str
     checks: tuple[CheckRow, ...]
     failing: int
+    warnings: int
     found: tuple[FoundRow, ...]
     latency: tuple[LatencyRow, ...]
     promise: str
@@ -299,6 +300,7 @@ def _panel(
         picture="Planned share over time: " + ", ".join(f"{p:g}% after {m:.0f} min" for m, p in points),
         checks=tuple(checks),
         failing=failing,
+        warnings=sum(row.tone == "warn" for row in checks),
         found=tuple(_found(forecast, draft) for forecast in preview.gates) if preview else (),
         latency=tuple(_latency(step.share_bp, step.load, step.latency) for step in preview.steps)
         if preview

@@ -150,8 +150,12 @@ class RolloutPage:
     legend: tuple[tuple[int, str, str], ...]
     stale_from: datetime | None
     stale_for: str
-    started: str
     now: datetime
+
+    @property
+    def shows_evidence(self) -> bool:
+        """False for a rollout that ended before anything could be measured."""
+        return self.rollout.traffic_at is not None or Phase(self.rollout.phase) not in FINAL
 
 
 def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> RolloutPage:
@@ -177,7 +181,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
         latency_titles=tuple(
             f"{_signal_words(gate.signal)} > {seconds_text(gate.slo_seconds or 0)}" for gate in latency
         ),
-        events=tuple(_event_row(event) for event in history[:EVENTS_SHOWN]),
+        events=_event_rows(history),
         event_count=len(history),
         changes=what_changes(rollout.baseline, rollout.candidate),
         launch=_launch(rollout),
@@ -189,7 +193,6 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
         ),
         stale_from=stale_from,
         stale_for="" if stale_from is None else duration_text((now - stale_from).total_seconds()),
-        started=duration_text((now - rollout.created_at).total_seconds()),
         now=now,
     )
 
@@ -421,10 +424,19 @@ def _arms_meta(rollout: Rollout, arms: Sequence[Arm], intervals: Sequence[Interv
 # ----------------------------------------------------------------------------------
 
 
-def _event_row(event: HistoryEvent) -> EventRow:
+def _event_rows(history: Sequence[HistoryEvent]) -> tuple[EventRow, ...]:
+    """The newest events; a detail that only repeats that of the event before it is left out."""
+    before = [*[event.detail for event in history[1:]], ""]
+    return tuple(
+        _event_row(event, "" if event.detail == older else event.detail)
+        for event, older in list(zip(history, before, strict=True))[:EVENTS_SHOWN]
+    )
+
+
+def _event_row(event: HistoryEvent, detail: str) -> EventRow:
     icon, tone = EVENT_LOOK.get(event.kind, ("circle-dot", ""))
     actor = "" if event.actor in ("Headgate", "") or event.title.startswith(event.actor) else event.actor
-    return EventRow(icon, f"ico-s {tone}".strip(), event.title, event.detail, actor, event.at)
+    return EventRow(icon, f"ico-s {tone}".strip(), event.title, detail, actor, event.at)
 
 
 def _launch(rollout: Rollout) -> Launch | None:

@@ -114,6 +114,12 @@ def clock(at: datetime | None, now: datetime) -> SafeString:
 
 
 @register.filter
+def quiet(text: str) -> str | SafeString:
+    """`no data` in the voice of a hint; anything else as it is."""
+    return format_html('<span class="hint">{}</span>', text) if text == "no data" else text
+
+
+@register.filter
 def share(basis_points: int) -> str:
     return words.share_text(basis_points)
 
