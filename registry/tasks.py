@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import Unavailable
-from registry.selectors import has_pending_manifests
+from controlplane.web.health import beat
+from registry.selectors import has_pending_manifests, mirror_health
 from registry.services.manifests import register_pending_manifests, verify_version
 from registry.services.mirror import mirror_models
 from registry.wiring import allowed_files, model_store, models_dir
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 def mirror(models: Sequence[str] = ()) -> None:
     """Reads the store; a webhook names the `models` to look at closely."""
     mirror_models(store=model_store(), now=timezone.now(), only=models)
+    health = mirror_health(now=timezone.now())
+    beat(name="mlflow", now=timezone.now(), ok=not health.error, message=health.error)
     if has_pending_manifests(now=timezone.now()):
         # A task of its own: a large download must not hold up the next look at the store.
         take_manifests.apply_async(expires=60)

@@ -10,12 +10,12 @@ from django.db import close_old_connections, connections
 from django.utils import timezone
 
 from controlplane.api.idempotency import forget_expired
-from controlplane.kernel.errors import Unavailable
+from controlplane.kernel.errors import HeadgateError, Unavailable
 from controlplane.web.health import beat
 from rollouts.models import Rollout
 from rollouts.services.probes import PROBED, probe_rollout
 from rollouts.services.reconcile import due_endpoints, reconcile_endpoint, sweep, worker_name
-from rollouts.wiring import rotate_request_log, world
+from rollouts.wiring import rotate_request_log, router, world
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ def reconcile() -> None:
     with ThreadPoolExecutor(max_workers=CONCURRENT_ENDPOINTS) as pool:
         list(pool.map(_reconcile_one, due))
     beat(name="worker", now=timezone.now())
+    _report_router()
 
 
 @shared_task(name="rollouts.reconcile_endpoint")
@@ -54,6 +55,15 @@ def sweep_old() -> None:
         rotate_request_log()
     except Unavailable as error:
         log.warning("request_log.not_rotated %s", error)
+
+
+def _report_router() -> None:
+    try:
+        router().observe("")
+    except HeadgateError as error:
+        beat(name="router", now=timezone.now(), ok=False, message=str(error))
+    else:
+        beat(name="router", now=timezone.now())
 
 
 def _reconcile_one(endpoint_id: int) -> None:
