@@ -94,7 +94,7 @@ def _provisioning(rollout: RolloutView, seen: Seen, gates: GatesView, now: float
             return _launch_timeout(rollout, f"was not ready within {duration(rollout.plan.launch_seconds)}.{words}")
         return stay(
             rollout,
-            f"Waiting for {rollout.candidate} to be ready, {duration(waited)} so far: {candidate.message or 'loading'}.",
+            f"Waiting for {rollout.candidate} to be ready, {duration(waited)} so far: {candidate.message.rstrip('.') or 'loading'}.",
             f"When it answered a warm-up request, {first} of the traffic moves.",
         )
     if seen.baseline is None or not seen.baseline.is_ready:
