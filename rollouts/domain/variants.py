@@ -54,6 +54,9 @@ class ServingSpec:
                 raise InvalidInput(
                     "An engine argument is a text, a number or true.", field=f"serving.arguments.{name}"
                 )
+        for name, value in data.get("resources", {}).items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise InvalidInput("A resource is a whole number, 0 or more.", field=f"serving.resources.{name}")
         replicas = data.get("replicas", 1)
         if isinstance(replicas, bool) or not isinstance(replicas, int) or not 1 <= replicas <= 64:
             raise InvalidInput("Replicas are a whole number from 1 to 64.", field="serving.replicas")
@@ -61,7 +64,7 @@ class ServingSpec:
             engine=str(data.get("engine", "vllm")),
             arguments=dict(data.get("arguments", {})),
             environment={str(k): str(v) for k, v in data.get("environment", {}).items()},
-            resources={str(k): int(v) for k, v in data.get("resources", {}).items()},
+            resources={str(k): v for k, v in data.get("resources", {}).items()},
             replicas=replicas,
         )
 

@@ -50,7 +50,7 @@ def test_grid__covers_every_phase() -> None:
     assert set(GRID) == set(Phase)
 
 
-@pytest.mark.parametrize(("phase", "event"), itertools.product(Phase, Event))
+@pytest.mark.parametrize(("phase", "event"), list(itertools.product(Phase, Event)))
 def test_transition__every_pair__as_the_grid_says(phase: Phase, event: Event) -> None:
     expected = GRID[phase].get(event)
     if expected is not None:
