@@ -55,10 +55,10 @@ def page(*, needs: Action = Action.VIEW) -> Callable[[View[P]], View[P]]:
         def wrapper(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             if not request.user.is_authenticated:
                 return _to_sign_in(request)
-            require(cast(User, request.user).role, needs)
+            require(request.user.role, needs)
             return view(request, *args, **kwargs)
 
-        return wrapper
+        return cast(View[P], wrapper)
 
     return decorate
 

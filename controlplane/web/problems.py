@@ -125,6 +125,6 @@ def _answer(
         "errors/_problem.html" if is_fragment else "errors/bare.html" if bare else "errors/problem.html"
     )
     # Without the request no context processor runs, and none of them can fail.
-    response = render(None if bare else request, template, context, status=status)  # type: ignore[arg-type]
+    response = render(None if bare else request, template, context, status=status)
     patch_vary_headers(response, ["HX-Request"])
     return response

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -128,7 +130,7 @@ def _upload(request: HttpRequest) -> HttpResponse:
     return go_to(request, reverse("golden-set", args=[made.name]))
 
 
-def _read(sent: UploadedFile) -> str:
+def _read(sent: UploadedFile[Any]) -> str:
     if (sent.size or 0) > LARGEST_UPLOAD:
         raise InvalidInput(
             f"{sent.name} is larger than 5 MiB.", field="file", fix="Use fewer or shorter prompts."

@@ -13,8 +13,9 @@ from rollouts import selectors
 from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Endpoint, HistoryEvent, Rollout, Variant
+from rollouts.ui.arms_table import workload_of
 from rollouts.ui.lists import RolloutRow, rollout_row
-from rollouts.ui.overview_page import health_pill, shares_of_endpoint, workload_of
+from rollouts.ui.overview_page import health_pill, shares_of_endpoint
 from rollouts.ui.phases import Pill, split_sentence
 from rollouts.ui.traffic import Rates, rates_of
 

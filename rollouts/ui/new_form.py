@@ -81,7 +81,8 @@ def blank_form(*, endpoint: Endpoint, version: str, like: Rollout | None) -> New
     """The form as it is first shown: the steps of `like` (the endpoint's newest rollout), or a usual
     canary.
     """
-    steps, watch = DEFAULT_STEPS, "1440"
+    steps: tuple[StepFields, ...] = DEFAULT_STEPS
+    watch = "1440"
     if like is not None:
         plan = like.parsed_plan
         steps = tuple(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db.models import Max
-from django.urls import reverse
 
 from controlplane.web.health import Part, report
 from controlplane.web.words import (
@@ -19,30 +18,17 @@ from controlplane.web.words import (
     seconds_text,
     share_text,
 )
-from registry.models import Version
-from registry.selectors import mirror_health
 from rollouts import selectors
-from rollouts.domain.states import ACTIVE, PauseReason, Phase
-from rollouts.models import Endpoint, Rollout, Variant, Workload
+from rollouts.domain.states import ACTIVE, Phase
+from rollouts.models import Endpoint, Rollout, Variant
+from rollouts.ui.arms_table import workload_of
+from rollouts.ui.needs import Need, is_recent, needs_of
 from rollouts.ui.phases import Pill, cause_words, pill_of
 from rollouts.ui.traffic import Rates, rates_of
 
 FINISHED_WITHIN = timedelta(hours=24)
 FINISHED_SHOWN = 8
 ENDPOINTS_SHOWN = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """Something that waits for a person, with the one button that leads there."""
-
-    tone: str
-    icon: str
-    title: str
-    detail: str
-    at: datetime | None
-    button: str
-    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +95,7 @@ def build(*, now: datetime) -> OverviewPage:
     active = sum(Phase(rollout.phase) in ACTIVE for rollout in latest.values())
     total = sum(found.per_second or 0.0 for found in rates.values())
     return OverviewPage(
-        needs=tuple(_needs(endpoints, latest, parts, now)),
+        needs=tuple(needs_of(endpoints, latest, parts, now)),
         endpoints=tuple(sorted(rows, key=lambda row: (row.attention, row.name))),
         finished=tuple(_finished_row(rollout, now) for rollout in finished),
         parts=parts,
@@ -178,11 +164,6 @@ def health_pill(endpoint: Endpoint) -> Pill:
     return Pill("pass", "Healthy", "circle-check")
 
 
-def workload_of(variant: Variant | None) -> Workload | None:
-    """The variant's workload, None before it was ever asked for."""
-    return None if variant is None else getattr(variant, "workload", None)
-
-
 def p95_words(seconds: float | None) -> str:
     """`402 ms`; above the last edge of the histogram only that much is known."""
     if seconds is not None and math.isinf(seconds):
@@ -219,7 +200,7 @@ def rollout_state(rollout: Rollout | None, now: datetime) -> tuple[Pill, str]:
     if rollout is None:
         return Pill("mute", "No rollout", "circle-dashed"), ""
     pill = pill_of(rollout, rollout.parsed_plan, now.timestamp())
-    if Phase(rollout.phase) in ACTIVE or rollout.watching or _is_recent(rollout, now):
+    if Phase(rollout.phase) in ACTIVE or rollout.watching or is_recent(rollout, now):
         hint = (
             cause_words(rollout)
             if rollout.cause
@@ -230,152 +211,18 @@ def rollout_state(rollout: Rollout | None, now: datetime) -> tuple[Pill, str]:
     return Pill("mute", "No rollout", "circle-dashed"), f"last {ago} ago"
 
 
-def _is_recent(rollout: Rollout, now: datetime) -> bool:
-    return rollout.finished_at is not None and now - rollout.finished_at < FINISHED_WITHIN
-
-
 def _attention(rollout: Rollout | None, health: Pill, now: datetime) -> int:
     """0 needs somebody most."""
     if health.tone == "fail" or (rollout is not None and rollout.phase == Phase.FAILED.value):
         return 0
     if rollout is not None:
-        if rollout.phase == Phase.ROLLED_BACK.value and _is_recent(rollout, now):
+        if rollout.phase == Phase.ROLLED_BACK.value and is_recent(rollout, now):
             return 1
         if rollout.phase == Phase.PAUSED.value:
             return 2
         if Phase(rollout.phase) in ACTIVE:
             return 3
     return 4 if health.tone != "pass" else 5
-
-
-def _needs(
-    endpoints: Sequence[Endpoint], latest: Mapping[int, Rollout], parts: Sequence[Part], now: datetime
-) -> list[Need]:
-    found = []
-    for endpoint in endpoints:
-        rollout = latest.get(endpoint.pk)
-        if rollout is not None:
-            found += _needs_of_rollout(endpoint, rollout, now)
-        found += _needs_of_endpoint(endpoint, now)
-    worker = next((part for part in parts if part.name == "worker"), None)
-    if worker is not None and worker.state == "stale":
-        ago = duration_text(worker.age_seconds or 0)
-        found.append(
-            Need(
-                "fail",
-                "unplug",
-                "The control loop is silent",
-                f"Last seen {ago} ago. Traffic stays as it is; nothing moves.",
-                None,
-                "See the parts",
-                "#parts",
-            )
-        )
-    mirror = mirror_health(now=now)
-    if mirror.is_down:
-        found.append(
-            Need(
-                "warn",
-                "database",
-                "MLflow does not answer",
-                f"{mirror.error} What is known stays; new versions wait.",
-                mirror.error_at,
-                "See the models",
-                reverse("models"),
-            )
-        )
-    changed = (
-        Version.objects.filter(manifest_state="changed", gone_at=None)
-        .select_related("model")
-        .defer("manifest")
-    )
-    for version in changed[:5]:
-        found.append(
-            Need(
-                "fail",
-                "shield-check",
-                f"{version} is no longer what was registered",
-                f"{version.manifest_problem} It is refused until it is restored.",
-                version.manifest_checked_at,
-                "See the version",
-                reverse("model", args=[version.model.name]),
-            )
-        )
-    order = {"fail": 0, "warn": 1, "info": 2}
-    return sorted(found, key=lambda need: order[need.tone])
-
-
-def _needs_of_rollout(endpoint: Endpoint, rollout: Rollout, now: datetime) -> list[Need]:
-    url = reverse("rollout", args=[rollout.pk])
-    phase, name = Phase(rollout.phase), endpoint.name
-    if phase is Phase.FAILED:
-        return [
-            Need(
-                "fail",
-                "circle-x",
-                f"{name}: the way back needs a person",
-                rollout.reason,
-                rollout.phase_since,
-                "Decide",
-                url,
-            )
-        ]
-    if phase is Phase.ROLLED_BACK and _is_recent(rollout, now):
-        by_itself = "" if rollout.cause == "person" else " by itself"
-        title = f"{name} rolled back to {rollout.baseline.version.label}{by_itself}"
-        if rollout.cause.startswith("launch:"):
-            title = f"{name}: {rollout.candidate.version.label} did not launch"
-        return [
-            Need("fail", "undo-2", title, rollout.cause_sentence, rollout.finished_at, "See the cause", url)
-        ]
-    if phase is Phase.PAUSED:
-        icon = {PauseReason.DRIFT: "unlink", PauseReason.GLOBAL_STOP: "octagon-pause"}.get(
-            PauseReason(rollout.pause_reason), "pause"
-        )
-        held = pill_of(rollout, rollout.parsed_plan, now.timestamp()).words
-        return [
-            Need(
-                "warn",
-                icon,
-                f"{name}: {held[:1].lower()}{held[1:]}",
-                rollout.reason,
-                rollout.phase_since,
-                "Decide",
-                url,
-            )
-        ]
-    return []
-
-
-def _needs_of_endpoint(endpoint: Endpoint, now: datetime) -> list[Need]:
-    url = reverse("endpoint", args=[endpoint.name])
-    if endpoint.router_problem:
-        return [
-            Need(
-                "fail",
-                "unplug",
-                f"{endpoint.name}: the router has a problem",
-                endpoint.router_problem,
-                endpoint.observed_at,
-                "See the endpoint",
-                url,
-            )
-        ]
-    workload = workload_of(endpoint.stable)
-    if workload is not None and workload.phase in ("failed", "unready"):
-        words = workload.message or f"It is {workload.phase}."
-        return [
-            Need(
-                "fail",
-                "server",
-                f"{endpoint.name}: {workload.variant.name} is not ready",
-                words,
-                workload.observed_at,
-                "See the endpoint",
-                url,
-            )
-        ]
-    return []
 
 
 def _finished_row(rollout: Rollout, now: datetime) -> FinishedRow:

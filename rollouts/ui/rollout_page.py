@@ -8,18 +8,26 @@ from datetime import datetime, timedelta
 
 from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
-from controlplane.web.words import count_text, duration_text, number_text, percent_text, share_text
+from controlplane.web.words import duration_text, share_text
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.words import seconds_text
-from rollouts.domain.intervals import Interval
 from rollouts.domain.plan import Plan
 from rollouts.domain.states import FINAL, PauseReason, Phase
-from rollouts.models import Arm, Evidence, HistoryEvent, Rollout, Variant, Workload
+from rollouts.models import HistoryEvent, Rollout
+from rollouts.ui.arms_table import (
+    ArmRow,
+    arm_number,
+    arm_row,
+    arms_meta,
+    recent_intervals,
+    workload_of,
+    workload_of_arm,
+)
 from rollouts.ui.gates_table import GatesTable, gates_table
 from rollouts.ui.phases import Pill, cause_words, exposure_reached, pill_of, split_sentence, step_share
+from rollouts.ui.steps_strip import StepCell, step_cells
 from rollouts.ui.what_changes import Change, what_changes
 
-RECENT = timedelta(minutes=5)
 STALE_AFTER = timedelta(seconds=60)
 EVENTS_SHOWN = 12
 LOG_LINES = 50
@@ -52,36 +60,6 @@ class Why:
     strong: str
     first: str
     more: str
-
-
-@dataclass(frozen=True, slots=True)
-class StepCell:
-    """One step of the strip. `state` is done, now, back or todo."""
-
-    state: str
-    icon: str
-    title: str
-    label: str
-    percent: float
-
-
-@dataclass(frozen=True, slots=True)
-class ArmRow:
-    """One arm as measured over the last minutes."""
-
-    arm: int
-    name: str
-    variant: str
-    version: str
-    target: str
-    actual: str
-    replicas: str
-    served: str
-    per_second: str
-    kv_cache: str
-    kv_percent: float | None
-    latency: tuple[str, ...]
-    errors: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +142,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
     policy = rollout.gate_policy.policy
     history = list(HistoryEvent.objects.filter(rollout=rollout).order_by("-id"))
     arms = list(rollout.arms.all())
-    intervals = _recent_intervals(rollout)
+    intervals = recent_intervals(rollout)
     gates = gates_table(policy, rollout.verdicts)
     latency = [gate for gate in policy.gates if gate.kind == "latency_slo"]
     stale_from = _stale_from(rollout, now)
@@ -173,11 +151,11 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
         rollout=rollout,
         pill=pill_of(rollout, plan, now.timestamp()),
         why=_why(rollout, plan, now),
-        steps=_steps(rollout, plan, history, gates, now),
+        steps=step_cells(rollout, plan, history, gates, now),
         gates=gates,
         gates_heading="Gates" if rollout.step_index < 0 else f"Gates at {share}",
-        arms=tuple(_arm_row(arm, _workload_of_arm(rollout, arm), intervals, policy) for arm in arms),
-        arms_meta=_arms_meta(rollout, arms, intervals),
+        arms=tuple(arm_row(arm, workload_of_arm(rollout, arm), intervals, policy) for arm in arms),
+        arms_meta=arms_meta(rollout, arms, intervals),
         latency_titles=tuple(
             f"{_signal_words(gate.signal)} > {seconds_text(gate.slo_seconds or 0)}" for gate in latency
         ),
@@ -189,7 +167,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
         action_note=_action_note(rollout, stop_on=stop_on),
         charts=chart_cards(policy),
         legend=tuple(
-            (_arm_number(arm), arm.variant.version.label, share_text(arm.observed_bp)) for arm in arms
+            (arm_number(arm), arm.variant.version.label, share_text(arm.observed_bp)) for arm in arms
         ),
         stale_from=stale_from,
         stale_for="" if stale_from is None else duration_text((now - stale_from).total_seconds()),
@@ -218,20 +196,12 @@ def _signal_words(signal: str | None) -> str:
     return {"ttft": "First token", "duration": "Full answer"}.get(signal or "", signal or "")
 
 
-def _arm_number(arm: Arm) -> int:
-    return 0 if arm.name == "baseline" else 1
-
-
 def _stale_from(rollout: Rollout, now: datetime) -> datetime | None:
     """When the loop last looked, if that is too long ago to move forward on."""
     if Phase(rollout.phase) in FINAL and not rollout.watching:
         return None
     looked = rollout.endpoint.reconciled_at or rollout.created_at
     return looked if now - looked > STALE_AFTER else None
-
-
-# --- why and steps
-# --------------------------------------------------------------------------------------------
 
 
 def _why(rollout: Rollout, plan: Plan, now: datetime) -> Why:
@@ -262,168 +232,6 @@ def _rollback_heading(rollout: Rollout) -> str:
     return f"{heading} before it had traffic: {who}."
 
 
-def _steps(
-    rollout: Rollout, plan: Plan, history: Sequence[HistoryEvent], gates: GatesTable, now: datetime
-) -> tuple[StepCell, ...]:
-    moments = _step_moments(history)
-    ended = Phase(rollout.phase) in (Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.CANCELLED, Phase.FAILED)
-    cells = [_launch_cell(rollout, moments, ended=ended, now=now)]
-    for index, step in enumerate(plan.steps):
-        title = share_text(step.share_bp)
-        planned = f"{duration_text(step.hold_seconds)} · {step.min_requests:,} requests"
-        if index < rollout.step_index:
-            held = _held(moments, index)
-            label = f"{held} · no fail" if held else "no fail"
-            cells.append(StepCell("done", "circle-check", title, label, 100))
-        elif index == rollout.step_index and ended:
-            cells.append(StepCell("back", "undo-2", title, "back to the baseline", 100))
-        elif index == rollout.step_index:
-            cells.append(_current_cell(rollout, title, step.hold_seconds, step.min_requests, gates, now))
-        else:
-            label = planned + (" · pass required" if step.require_pass else "")
-            cells.append(StepCell("todo", "circle", title, label, 0))
-    cells.append(_last_cell(rollout, plan, ended=ended, now=now))
-    return tuple(cells)
-
-
-def _launch_cell(
-    rollout: Rollout, moments: Mapping[int, datetime], *, ended: bool, now: datetime
-) -> StepCell:
-    if rollout.step_index >= 0:
-        took = (moments[0] - rollout.created_at).total_seconds() if 0 in moments else 0
-        return StepCell(
-            "done", "circle-check", "Launch", f"ready in {duration_text(took)}" if took else "ready", 100
-        )
-    if ended:
-        return StepCell("back", "undo-2", "Launch", cause_words(rollout) or "ended", 100)
-    if rollout.phase == Phase.PENDING.value:
-        return StepCell("now", "circle-dot", "Launch", "waiting to be taken up", 0)
-    waited = duration_text((now - rollout.phase_since).total_seconds())
-    return StepCell("now", "circle-dot", "Launch", f"loading for {waited}", 50)
-
-
-def _current_cell(
-    rollout: Rollout, title: str, hold_seconds: int, min_requests: int, gates: GatesTable, now: datetime
-) -> StepCell:
-    if rollout.step_since is None:
-        return StepCell("now", "circle-dot", title, "being set on the router", 0)
-    held = max(0.0, (now - rollout.step_since).total_seconds())
-    parts = [held / hold_seconds if hold_seconds else 1.0]
-    if min_requests:
-        parts.append(rollout.step_requests / min_requests)
-    passing = sum(row.tone == "pass" for row in gates.rows)
-    if min(parts) >= 1:
-        label = f"{duration_text(held)} · {passing} of {len(gates.rows)} pass"
-    else:
-        label = f"{duration_text(held)} of {duration_text(hold_seconds)}"
-        if min_requests:
-            label += f" · {min(rollout.step_requests, min_requests):,} of {min_requests:,}"
-    icon = "pause" if rollout.phase == Phase.PAUSED.value else "circle-dot"
-    return StepCell("now", icon, title, label, 100 * min(1.0, *parts))
-
-
-def _last_cell(rollout: Rollout, plan: Plan, *, ended: bool, now: datetime) -> StepCell:
-    watch = duration_text(plan.watch_seconds)
-    reached = rollout.step_index >= len(plan.steps)
-    if reached and ended:
-        return StepCell("back", "undo-2", "100%", "back to the baseline", 100)
-    if rollout.phase == Phase.SUCCEEDED.value:
-        if rollout.watching and rollout.watch_until is not None:
-            left = max(0.0, (rollout.watch_until - now).total_seconds())
-            done = 100 * (1 - left / plan.watch_seconds) if plan.watch_seconds else 100
-            return StepCell("done", "flag", "100%", f"watched {duration_text(left)} more", done)
-        return StepCell("done", "flag", "100%", "promoted", 100)
-    if reached:
-        return StepCell("now", "circle-dot", "100%", "being set on the router", 50)
-    return StepCell("todo", "flag", "100%", f"promote, watch {watch}", 0)
-
-
-def _step_moments(history: Sequence[HistoryEvent]) -> dict[int, datetime]:
-    """When each step began, from the history: `start` begins the first, every `advance` the next."""
-    moments: dict[int, datetime] = {}
-    for event in reversed(history):
-        if event.kind == "start":
-            moments[0] = event.at
-        elif event.kind in ("advance", "promote") and moments:
-            moments[max(moments) + 1] = event.at
-    return moments
-
-
-def _held(moments: Mapping[int, datetime], index: int) -> str:
-    if index not in moments or index + 1 not in moments:
-        return ""
-    return duration_text((moments[index + 1] - moments[index]).total_seconds())
-
-
-# --- arms
-# -----------------------------------------------------------------------------------------------------
-
-
-def _recent_intervals(rollout: Rollout) -> list[Interval]:
-    """The intervals of the last RECENT minutes in which anything was measured."""
-    until = rollout.measured_at or rollout.created_at
-    rows = Evidence.objects.filter(rollout=rollout, ended_at__gt=until - RECENT).order_by("index")
-    return [Interval.from_json(data) for data in rows.values_list("interval", flat=True)]
-
-
-def _workload_of_arm(rollout: Rollout, arm: Arm) -> Workload | None:
-    return _workload(rollout.baseline if arm.name == "baseline" else rollout.candidate)
-
-
-def _arm_row(
-    arm: Arm, workload: Workload | None, intervals: Sequence[Interval], policy: GatePolicy
-) -> ArmRow:
-    counts = [interval.arms[arm.name] for interval in intervals if arm.name in interval.arms]
-    seconds = sum(interval.seconds for interval in intervals if arm.name in interval.arms)
-    requests = sum(count.requests for count in counts)
-    errors = sum(count.errors for count in counts)
-    latency = []
-    for gate in policy.gates:
-        if gate.kind != "latency_slo":
-            continue
-        measured = [
-            count.latency[gate.signal or ""] for count in counts if (gate.signal or "") in count.latency
-        ]
-        total = sum(one.total for one in measured)
-        over = sum(one.over.get(gate.slo_seconds or 0.0, 0) for one in measured)
-        latency.append(percent_text(over / total if total else None))
-    kv_cache = workload.kv_cache_share if workload else None
-    return ArmRow(
-        arm=_arm_number(arm),
-        name=arm.name,
-        variant=arm.variant.name,
-        version=arm.variant.version.label,
-        target=share_text(arm.desired_bp),
-        actual=share_text(arm.observed_bp),
-        replicas=f"{workload.ready} / {max(workload.desired, workload.ready)}" if workload else "0 / 0",
-        served=f"{arm.requests:,}",
-        per_second=number_text(requests / seconds) if seconds else "no data",
-        kv_cache="no data" if kv_cache is None else f"{kv_cache:.0%}",
-        kv_percent=None if kv_cache is None else kv_cache * 100,
-        latency=tuple(latency),
-        errors=percent_text(errors / requests if requests else None),
-    )
-
-
-def _workload(variant: Variant) -> Workload | None:
-    return getattr(variant, "workload", None)
-
-
-def _arms_meta(rollout: Rollout, arms: Sequence[Arm], intervals: Sequence[Interval]) -> str:
-    failed = sum(arm.failed for arm in arms)
-    fallbacks = sum(arm.fallbacks for arm in arms)
-    parts = ["last 5 min" if intervals else "nothing measured yet"]
-    if rollout.traffic_at is not None:
-        parts.append(f"{count_text(failed, 'request')} failed for users")
-    if fallbacks:
-        parts.append(f"{fallbacks:,} answered by the baseline instead")
-    return " · ".join(parts)
-
-
-# --- events, launch, actions
-# ----------------------------------------------------------------------------------
-
-
 def _event_rows(history: Sequence[HistoryEvent]) -> tuple[EventRow, ...]:
     """The newest events; a detail that only repeats that of the event before it is left out."""
     before = [*[event.detail for event in history[1:]], ""]
@@ -440,7 +248,7 @@ def _event_row(event: HistoryEvent, detail: str) -> EventRow:
 
 
 def _launch(rollout: Rollout) -> Launch | None:
-    workload = _workload(rollout.candidate)
+    workload = workload_of(rollout.candidate)
     failed = rollout.cause.startswith(("launch:", "workload:"))
     if workload is None or not (failed or rollout.phase == Phase.PROVISIONING.value):
         return None

@@ -1,267 +1,24 @@
-"""Rows at named states of life, made the way the loop makes them: evidence runs through the real gates.
-
-Counts are drawn from a seeded generator, so a state looks the same every time.
-"""
+"""Rollouts at named states of their life. Counts are drawn from a seeded generator and go through the real gates."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 
-from controlplane.access.models import User
-from controlplane.access.roles import Role
-from controlplane.access.services import ensure_user
 from controlplane.kernel.digests import digest_of
-from registry.domain.manifest import Manifest, ManifestEntry
-from registry.models import Alias, AliasMove, GoldenExample, GoldenSet, MirrorState, Model, Version
-from rollouts.domain.gates.family import FamilyVerdict, GatesState
-from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.intervals import ArmCounts, Interval, LatencyCounts, ProbePair
-from rollouts.domain.plan import Plan, canary
+from rollouts.domain.gates.family import GatesState
+from rollouts.domain.gates.verdict import FamilyVerdict
+from rollouts.domain.intervals import ArmCounts, Interval, ProbePair
+from rollouts.domain.plan import canary
 from rollouts.domain.states import PauseReason, Phase
-from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
-from rollouts.models import (
-    Arm,
-    Cluster,
-    Endpoint,
-    Evidence,
-    GatePolicyVersion,
-    HistoryEvent,
-    MinuteSample,
-    Rollout,
-    Variant,
-    Workload,
-)
+from rollouts.models import Arm, Endpoint, Evidence, HistoryEvent, Rollout, Variant, Workload
+from tests.factories.endpoints import endpoint, latency_counts, variant
+from tests.factories.people import person, right_now
 
-PASSWORD = "correct horse battery"
-TTFT_EDGES = (0.05, 0.1, 0.25, 0.5, 1.0)
 INTERVAL_SECONDS = 5.0
-POLICY_BODY = {
-    "name": "triage-default",
-    "version": 1,
-    "alpha": 0.05,
-    "gates": [
-        {"key": "quality", "label": "Golden-set score", "kind": "paired", "margin": 0.05, "weight": 0.3},
-        {"key": "errors", "label": "Error rate", "kind": "error_rate", "delta": 0.02, "weight": 0.3},
-        {
-            "key": "ttft",
-            "label": "Time to first token",
-            "kind": "latency_slo",
-            "signal": "ttft",
-            "slo_seconds": 0.25,
-            "ratio": 1.5,
-            "delta": 0.05,
-            "weight": 0.3,
-        },
-        {
-            "key": "thumbs",
-            "label": "Thumbs down",
-            "kind": "feedback",
-            "delta": 0.1,
-            "weight": 0.1,
-            "required": False,
-        },
-    ],
-}
-
-
-def person(role: Role = Role.ENGINEER, *, username: str = "") -> User:
-    """Somebody who can sign in with PASSWORD."""
-    return ensure_user(username=username or role.value.replace("_", "-"), role=role, password=PASSWORD)
-
-
-def right_now() -> datetime:
-    return datetime.now(UTC).replace(microsecond=0)
-
-
-# --- registry ---------------------------------------------------------------------------------------------
-
-
-def model(name: str = "triage", *, versions: int = 3, now: datetime | None = None) -> Model:
-    """A mirrored model with verified versions; `production` points at the first."""
-    at = now or right_now()
-    made, is_new = Model.objects.get_or_create(
-        name=name,
-        defaults={
-            "description": "Routes support tickets to the team that can answer.",
-            "tags": {"owner": "support-ml"},
-            "stored_updated_at": at - timedelta(hours=1),
-            "synced_at": at,
-        },
-    )
-    if is_new:
-        MirrorState.objects.update_or_create(id=1, defaults={"last_success_at": at})
-        for number in range(1, versions + 1):
-            version(made, number, now=at)
-        first = made.versions.get(number=1)
-        Alias.objects.create(model=made, name="production", version=first)
-        AliasMove.objects.create(
-            model=made,
-            alias="production",
-            version=first,
-            previous=None,
-            asked_at=at - timedelta(days=2),
-            moved_at=at - timedelta(days=2),
-            by="ana",
-            why="first version",
-        )
-    return made
-
-
-def version(of: Model, number: int, *, now: datetime | None = None) -> Version:
-    """A version whose files were verified, with parameters, metrics and the data set it came from."""
-    at = now or right_now()
-    manifest = Manifest.of(
-        ManifestEntry(path, size, hashlib.sha256(f"{of.name}{number}{path}".encode()).hexdigest())
-        for path, size in (("config.json", 812), ("model.safetensors", 1_204_224), ("tokenizer.json", 48_211))
-    )
-    accuracy = {1: 0.72, 2: 0.97, 3: 0.41}.get(number, 0.8)
-    return Version.objects.create(
-        model=of,
-        number=number,
-        status="READY",
-        source=f"models:/m-{number}",
-        run_id=f"{number}a41f09c2d7",
-        run_name="ticket-routing",
-        logged_model_id=f"m-5c7d2{number}",
-        created_at=at - timedelta(hours=30 - number),
-        tags={"trained_by": "mira"},
-        params={"steps": str(60 * number), "learning_rate": "0.003", "hidden_size": "64"},
-        metrics={"accuracy": accuracy, "loss": round(1.4 - accuracy, 3)},
-        datasets=[{"name": "tickets", "digest": f"77be{number}10", "context": "training"}],
-        details_at=at,
-        manifest=manifest.to_json(),
-        manifest_digest=manifest.digest,
-        manifest_bytes=manifest.total_bytes,
-        manifest_state="verified",
-        manifest_checked_at=at - timedelta(minutes=3),
-    )
-
-
-def golden_set(name: str = "tickets", *, size: int = 12) -> GoldenSet:
-    """A set of prompts with expected answers."""
-    made = GoldenSet.objects.filter(name=name).first()
-    if made is not None:
-        return made
-    made = GoldenSet.objects.create(
-        name=name,
-        revision=1,
-        digest=digest_of({"name": name, "size": size}),
-        size=size,
-        created_at=right_now(),
-    )
-    GoldenExample.objects.bulk_create(
-        GoldenExample(
-            golden_set=made,
-            position=i,
-            messages=[{"role": "user", "content": f"ticket {i}: the invoice is wrong"}],
-            expected="billing",
-            scorer=GoldenExample.Scorer.EXACT,
-            max_tokens=8,
-        )
-        for i in range(size)
-    )
-    return made
-
-
-# --- endpoints --------------------------------------------------------------------------------------------
-
-
-def gate_policy() -> GatePolicyVersion:
-    policy = GatePolicy.from_json(POLICY_BODY)
-    return GatePolicyVersion.objects.get_or_create(
-        name=policy.name,
-        version=policy.version,
-        defaults={
-            "body": policy.to_json(),
-            "digest": digest_of(policy.to_json()),
-            "created_at": right_now() - timedelta(days=3),
-        },
-    )[0]
-
-
-def endpoint(name: str = "triage", *, of: Model | None = None, now: datetime | None = None) -> Endpoint:
-    """An endpoint whose version 1 answers everything, reconciled a moment ago."""
-    at = now or right_now()
-    served = of or model(now=at)
-    made = Endpoint.objects.create(
-        name=name,
-        cluster=Cluster.objects.get_or_create(name="here", defaults={"kind": "local"})[0],
-        model=served,
-        gate_policy=gate_policy(),
-        golden_set=golden_set(),
-        alias=f"{name}-production",
-        created_at=at - timedelta(days=2),
-        reconciled_at=at,
-    )
-    stable = variant(made, 1, now=at)
-    made.stable = stable
-    made.desired_shares = made.observed_shares = {stable.name: 10_000}
-    made.desired_fallback = stable.name
-    made.applied_at = made.observed_at = at
-    made.save()
-    return made
-
-
-def variant(of: Endpoint, number: int, *, ready: bool = True, now: datetime | None = None) -> Variant:
-    """Version `number` as the endpoint serves it, with a workload that is ready (or absent)."""
-    at = now or right_now()
-    served = of.model.versions.get(number=number)
-    spec = ServingSpec(arguments={"max-model-len": 256, "max-num-seqs": 32 if number == 1 else 64})
-    digest = variant_digest(manifest_digest=served.manifest_digest, spec=spec)
-    made = Variant.objects.create(
-        endpoint=of,
-        version=served,
-        digest=digest,
-        name=variant_name(endpoint=of.name, version=number, digest=digest),
-        serving=spec.to_json(),
-        created_at=at,
-    )
-    Workload.objects.create(
-        variant=made,
-        wanted=ready,
-        phase="ready" if ready else "absent",
-        host="127.0.0.1" if ready else "",
-        port=18100 + number if ready else 0,
-        ready=int(ready),
-        desired=int(ready),
-        wanted_since=at - timedelta(hours=1),
-        ready_at=at - timedelta(minutes=50) if ready else None,
-        observed_at=at,
-        kv_cache_share=0.21 + number / 100 if ready else None,
-        running=1.0 if ready else None,
-        waiting=0.0 if ready else None,
-    )
-    return made
-
-
-def minutes_of_traffic(of: Endpoint, *, minutes: int = 90, now: datetime | None = None) -> None:
-    """Samples of the stable variant, a minute each, up to now."""
-    at = (now or right_now()).replace(second=0)
-    rng = np.random.default_rng(3)
-    assert of.stable is not None
-    MinuteSample.objects.bulk_create(
-        MinuteSample(
-            endpoint=of,
-            variant=of.stable,
-            minute=at - timedelta(minutes=minutes - i),
-            requests=(requests := int(rng.poisson(1200))),
-            errors=int(rng.binomial(requests, 0.002)),
-            seconds=60.0,
-            latency={"ttft": _latency(rng, requests, 0.04).to_json()},
-            ready=1.0,
-            kv_cache_share=float(rng.uniform(0.2, 0.3)),
-            tokens=requests * 8,
-        )
-        for i in range(minutes)
-    )
-
-
-# --- rollouts ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -525,7 +282,7 @@ def _measure(made: Rollout, shares: Sequence[int], *, candidate: Behaviour, bega
                 errors=errors,
                 arrived=requests,
                 ready=1.0,
-                latency={"ttft": _latency(rng, answers, behaviour.slow)},
+                latency={"ttft": latency_counts(rng, answers, behaviour.slow)},
                 answers=answers,
                 thumbs_down=int(rng.binomial(ratings, 1 - behaviour.score)),
                 ratings=ratings,
@@ -574,22 +331,9 @@ def _measure(made: Rollout, shares: Sequence[int], *, candidate: Behaviour, bega
     return family
 
 
-def _latency(rng: np.random.Generator, total: int, slow: float) -> LatencyCounts:
-    """A histogram of which `slow` lies over 250 ms."""
-    over_250 = int(rng.binomial(total, slow))
-    over_500 = int(rng.binomial(over_250, 0.3))
-    over_100 = over_250 + int(rng.binomial(total - over_250, 0.2))
-    over_50 = over_100 + int(rng.binomial(total - over_100, 0.3))
-    return LatencyCounts(total, {0.05: over_50, 0.1: over_100, 0.25: over_250, 0.5: over_500, 1.0: 0})
-
-
 def _tell(
     made: Rollout, kind: str, title: str, at: datetime, *, detail: str = "", actor: str = "Headgate"
 ) -> None:
     HistoryEvent.objects.create(
         endpoint=made.endpoint, rollout=made, at=at, kind=kind, title=title, detail=detail, actor=actor
     )
-
-
-def plan_of(made: Rollout) -> Plan:
-    return Plan.from_json(made.plan)
