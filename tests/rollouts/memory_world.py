@@ -381,6 +381,6 @@ class MemoryWorld:
 
 def _answer(messages: tuple[Mapping[str, str], ...], accuracy: float) -> str:
     """Right for a fixed part of the prompts, as a model at temperature 0 is."""
-    text = messages[-1]["content"]
+    text = messages[-1]["content"] if messages else ""
     draw = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
     return text.replace("ticket", "answer") if draw < accuracy else "no idea"
