@@ -7,8 +7,11 @@ from pathlib import Path
 
 from celery import Celery
 
+from controlplane.config.broker import register
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.config.settings")
 
+register()
 app = Celery("headgate")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["registry", "rollouts"])

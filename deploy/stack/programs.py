@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 # The kernel's limit is 107 bytes; supervisord first binds a name that is longer by its process id.
 LONGEST_SOCKET = 107 - len(".1234567")
+UNWRITABLE = re.compile(r"[\r\n\"']|\s[;#]|%\(here\)s")
 HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -32,8 +33,9 @@ class Program:
     """One program of the stack.
 
     port, variable   what it listens on, and the HEADGATE_ variable that changes it
-    ready_url        answers 200 when it is ready; empty: it is ready when it has run for `settle_seconds`
+    ready_url        answers 200 when it is ready; empty: it is ready when it runs
     any_answer       any HTTP answer counts (Envoy has no route for "/")
+    ready_part       the readiness report at `ready_url` must call this part ok
     memory_mb        what it takes, roughly
     """
 
@@ -45,7 +47,7 @@ class Program:
     variable: str = ""
     ready_url: str = ""
     any_answer: bool = False
-    settle_seconds: float = 3.0
+    ready_part: str = ""
     memory_mb: int = 150
     stop_seconds: int = 10
 
@@ -90,6 +92,9 @@ def programs_of(environment: Environment) -> tuple[Program, ...]:
                 "--without-heartbeat", "--loglevel", level,
             ),
             priority=40,
+            # It reports what it did for the ticks of beat: the whole way of a task is seen to work.
+            ready_url=f"http://127.0.0.1:{environment.web_port}/readyz",
+            ready_part="worker",
         ),
         Program(
             name="beat",
@@ -250,12 +255,14 @@ stdout_logfile_backups=2
 
 
 def _quoted(name: str, value: str) -> str:
-    if re.search(r"[\r\n]|\s[;#]", value):
+    """The value as supervisord reads it back; it knows no escape for what is refused here."""
+    if UNWRITABLE.search(value):
         raise InvalidInput(
-            f"The value of {name} holds a line break, or a blank before ; or #.", field=name, fix="Change it."
+            f"The value of {name} holds a line break, a quote, %(here)s, or a blank before ; or #.",
+            field=name,
+            fix="Change it.",
         )
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return f'"{escaped}"'
+    return '"' + value.replace("%", "%%") + '"'
 
 
 def stack_environment(environment: Environment) -> dict[str, str]:

@@ -270,11 +270,15 @@ def _is_ready(program: Program, infos: Mapping[str, ProgramInfo], http: httpx.Cl
     if info is None or info.state != "RUNNING":
         return False
     if not program.ready_url:
-        return time.time() - info.started_at >= program.settle_seconds
+        return True
     try:
         answer = http.get(program.ready_url)
     except httpx.TransportError:
         return False
+    if program.ready_part:
+        return answer.status_code == httpx.codes.OK and any(
+            part["name"] == program.ready_part and part["state"] == "ok" for part in answer.json()["parts"]
+        )
     return program.any_answer or answer.status_code == httpx.codes.OK
 
 

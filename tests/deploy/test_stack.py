@@ -63,7 +63,7 @@ def test_configuration__includes_the_engines_and_restarts_what_ends(environment:
 
 
 def test_configuration__changed_settings__reach_every_program(environment: Environment) -> None:
-    awkward = 'pass"word\\ with %(here)s, commas=and#x'
+    awkward = "!@#$%^&*(-_=+) with \\ and %(name)s, commas=and#x;y"
     variables = parsed(replace(environment, secret_key=awkward, tick_seconds=0.5))
     for name in ("web", "worker", "beat"):
         assert variables[name]["HEADGATE_SECRET_KEY"] == awkward

@@ -146,7 +146,7 @@ def test_down__nothing_runs__is_fine(own_stack: Stack) -> None:
     assert own_stack.run("down").returncode == 0
 
 
-def engine_of(stack: Stack) -> tuple[LocalCluster, WorkloadSpec]:
+def engine_of(stack: Stack, http: httpx.Client) -> tuple[LocalCluster, WorkloadSpec]:
     (stack.run_dir / "engines.json").write_text(json.dumps({"standin": {"argv": STANDIN}}))
     folder = stack.run_dir / "models" / "1"
     folder.mkdir(parents=True, exist_ok=True)
@@ -154,13 +154,21 @@ def engine_of(stack: Stack) -> tuple[LocalCluster, WorkloadSpec]:
     first = 20_000 + (os.getpid() + 250) % 500 * 20
     cluster = LocalCluster(
         stack.run_dir, stack.run_dir / "supervisor.sock", Path(sys.executable), range(first, first + 20), 50,
-        SystemClock(), httpx.Client(trust_env=False),
+        SystemClock(), http,
     )  # fmt: skip
     return cluster, WorkloadSpec("chat-v1-aaaa", "chat", folder, take_manifest(folder), engine="standin")
 
 
-def test_supervisord_killed__up_starts_one_of_each_and_the_engines_too__down_ends_all(stack: Stack) -> None:
-    cluster, spec = engine_of(stack)
+@pytest.fixture
+def http() -> Iterator[httpx.Client]:
+    with httpx.Client(trust_env=False) as client:
+        yield client
+
+
+def test_supervisord_killed__up_starts_one_of_each_and_the_engines_too__down_ends_all(
+    stack: Stack, http: httpx.Client
+) -> None:
+    cluster, spec = engine_of(stack, http)
     cluster.ensure(spec, token=1)
     before = until_ready(cluster)
     old = set(stack.marked())
