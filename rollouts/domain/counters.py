@@ -69,7 +69,9 @@ def _arm(then: ArmReading, now: ArmReading, ready: float) -> ArmCounts | None:
         counts = _latency(then.latency.get(signal), histogram)
         if counts is not None:
             latency[signal] = counts
-    return ArmCounts(requests=requests, errors=min(errors, requests), arrived=arrived, ready=ready, latency=latency)
+    return ArmCounts(
+        requests=requests, errors=min(errors, requests), arrived=arrived, ready=ready, latency=latency
+    )
 
 
 def _latency(then: HistogramReading | None, now: HistogramReading) -> LatencyCounts | None:
@@ -128,7 +130,9 @@ def reading_from_json(data: Mapping[str, Any]) -> SignalReading | None:
                 statuses=dict(arm["statuses"]),
                 latency={
                     signal: HistogramReading(
-                        tuple(float(e) for e in h["edges"]), tuple(int(n) for n in h["at_or_below"]), int(h["total"])
+                        tuple(float(e) for e in h["edges"]),
+                        tuple(int(n) for n in h["at_or_below"]),
+                        int(h["total"]),
                     )
                     for signal, h in arm["latency"].items()
                 },

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from rollouts.domain.decision import Decision, GatesView, RolloutView, Seen
-from rollouts.domain.effects import DrainWorkload, EnsureWorkload, WriteBack
+from rollouts.domain.effects import EnsureWorkload, WriteBack
 from rollouts.domain.moves import (
-    all_to_baseline,
     cancel,
     candidate_share,
     end_watch,
+    failure_words,
     pause,
     promote,
     resume,
@@ -24,11 +24,14 @@ from rollouts.domain.moves import (
     share_of_step,
     stay,
 )
+from rollouts.domain.returning import RELAUNCH_SECONDS, RETURN_PATIENCE_SECONDS, return_to_baseline
 from rollouts.domain.sentences import duration, percent
 from rollouts.domain.states import Event, PauseReason, Phase, transition
 from rollouts.ports import FailureReason, WorkloadPhase, WorkloadStatus
 
 __all__ = [
+    "RELAUNCH_SECONDS",
+    "RETURN_PATIENCE_SECONDS",
     "Decision",
     "GatesView",
     "RolloutView",
@@ -42,9 +45,6 @@ __all__ = [
     "roll_back",
 ]
 
-RETURN_PATIENCE_SECONDS = 900.0  # how long a rollback waits for a baseline that does not come back
-RELAUNCH_SECONDS = 30.0  # a baseline that failed was just asked to run again: so long its failure is old news
-
 
 def decide(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
     """The next decision for a rollout that is active or watched. Never raises for what the world does."""
@@ -55,7 +55,7 @@ def decide(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
         Phase.PAUSED: _paused,
         Phase.PROMOTING: _promoting,
         Phase.SUCCEEDED: _watching,
-        Phase.ROLLING_BACK: _rolling_back,
+        Phase.ROLLING_BACK: return_to_baseline,
     }
     handler = handlers.get(rollout.phase)
     if handler is None:
@@ -85,41 +85,57 @@ def _provisioning(rollout: RolloutView, seen: Seen, gates: GatesView, now: float
     first = percent(rollout.plan.steps[0].share_bp)
     candidate = seen.candidate
     if candidate is None:
-        return stay(rollout, "The cluster does not answer; nothing is changed.", "Launching goes on when it answers.")
+        return stay(
+            rollout, "The cluster does not answer; nothing is changed.", "Launching goes on when it answers."
+        )
     if candidate.phase is WorkloadPhase.FAILED:
-        return roll_back(rollout, cause=f"launch:{candidate.reason or 'failed'}", sentence=_failed(candidate))
+        return roll_back(
+            rollout, cause=f"launch:{candidate.reason or 'failed'}", sentence=failure_words(candidate)
+        )
     if not candidate.is_ready:
         if waited > rollout.plan.launch_seconds:
             words = f" It said last: {candidate.message}" if candidate.message else ""
-            return _launch_timeout(rollout, f"was not ready within {duration(rollout.plan.launch_seconds)}.{words}")
+            return _launch_timeout(
+                rollout, f"was not ready within {duration(rollout.plan.launch_seconds)}.{words}"
+            )
         return stay(
             rollout,
-            f"Waiting for {rollout.candidate} to be ready, {duration(waited)} so far: {candidate.message.rstrip('.') or 'loading'}.",
+            f"Waiting for {rollout.candidate} to be ready, {duration(waited)} so far: "
+            f"{candidate.message.rstrip('.') or 'loading'}.",
             f"When it answered a warm-up request, {first} of the traffic moves.",
         )
     if seen.baseline is None or not seen.baseline.is_ready:
         return stay(
             rollout,
-            f"{rollout.candidate} is ready, but the baseline {rollout.baseline} is not: there is nothing to compare with.",
+            f"{rollout.candidate} is ready, but the baseline {rollout.baseline} is not: "
+            "there is nothing to compare with.",
             f"When both are ready, {first} of the traffic moves.",
         )
     if seen.routed is None:
-        return stay(rollout, "The router does not answer; nothing is changed.", "Traffic moves when it answers.")
+        return stay(
+            rollout, "The router does not answer; nothing is changed.", "Traffic moves when it answers."
+        )
     if seen.drift is not None:
-        return stay(rollout, _drift_sentence(seen.drift), "Set the weights back at the router to go on, or cancel.")
+        return stay(
+            rollout, _drift_sentence(seen.drift), "Set the weights back at the router to go on, or cancel."
+        )
     if rollout.candidate not in seen.routed or not seen.in_force:
         return _route_at_zero(rollout, seen, first)
     if not seen.forced_answered:
         # Twice the launch's time: what a loading engine may take, and as much again to answer through the router.
         if waited > 2 * rollout.plan.launch_seconds:
-            return _launch_timeout(rollout, f"is ready, but did not answer through the router in {duration(waited)}.")
+            return _launch_timeout(
+                rollout, f"is ready, but did not answer through the router in {duration(waited)}."
+            )
         return stay(
             rollout,
             f"{rollout.candidate} is routed at 0 %; waiting until it answers a forced request itself.",
             f"Then {first} of the traffic moves.",
         )
     if seen.global_stop:
-        return stay(rollout, "Ready to start, but the global stop is on.", "It starts when the stop is lifted.")
+        return stay(
+            rollout, "Ready to start, but the global stop is on.", "It starts when the stop is lifted."
+        )
     return Decision(
         phase=transition(rollout.phase, Event.START),
         event=Event.START,
@@ -191,7 +207,9 @@ def _step_progress(rollout: RolloutView, seen: Seen, gates: GatesView, now: floa
     target = "100 %" if is_last else percent(rollout.plan.steps[rollout.step_index + 1].share_bp)
     if held < step.hold_seconds or rollout.step_requests < step.min_requests:
         return stay(
-            rollout, f"Holding {held_at}: {exposure}. No gate failed.", f"Then {target}. {gates.waiting}".strip()
+            rollout,
+            f"Holding {held_at}: {exposure}. No gate failed.",
+            f"Then {target}. {gates.waiting}".strip(),
         )
     if (is_last or step.require_pass) and not gates.all_required_pass:
         return stay(
@@ -200,7 +218,11 @@ def _step_progress(rollout: RolloutView, seen: Seen, gates: GatesView, now: floa
             f"When every required gate passes, {target}. If one fails, traffic returns to {rollout.baseline_label}.",
         )
     if seen.candidate is None or not seen.candidate.is_ready:
-        return stay(rollout, _not_ready_for_more(rollout, seen.candidate, held_at), f"When it is ready again, {target}.")
+        return stay(
+            rollout,
+            _not_ready_for_more(rollout, seen.candidate, held_at),
+            f"When it is ready again, {target}.",
+        )
     if is_last:
         return promote(rollout, sentence=gates.passed_sentence or "Every required gate passed.")
     return Decision(
@@ -217,7 +239,9 @@ def _step_progress(rollout: RolloutView, seen: Seen, gates: GatesView, now: floa
 def _not_ready_for_more(rollout: RolloutView, candidate: WorkloadStatus | None, held_at: str) -> str:
     if candidate is None:
         return f"Held at {held_at}: the cluster does not answer, so nobody knows whether {rollout.candidate} is ready."
-    return f"Held at {held_at}: {rollout.candidate} is not ready ({candidate.message or candidate.phase.value})."
+    return (
+        f"Held at {held_at}: {rollout.candidate} is not ready ({candidate.message or candidate.phase.value})."
+    )
 
 
 def _paused(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
@@ -242,7 +266,9 @@ def _promoting(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -
         return danger
     if not seen.in_force:
         if seen.drift is not None:
-            return stay(rollout, _drift_sentence(seen.drift), "Set the weights back at the router, or roll back.")
+            return stay(
+                rollout, _drift_sentence(seen.drift), "Set the weights back at the router, or roll back."
+            )
         if seen.global_stop:
             return stay(
                 rollout,
@@ -290,59 +316,6 @@ def _watching(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) ->
     return end_watch(rollout, sentence=f"{rollout.baseline} is drained and stopped")
 
 
-def _rolling_back(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
-    """Back to the baseline as soon as it is proven healthy; until then whoever is healthy goes on answering."""
-    wanted = all_to_baseline(rollout)
-    back = dict(seen.desired_shares) == dict(wanted.shares)
-    baseline = seen.baseline
-    # A cluster that does not answer must not keep traffic on a bad candidate: the router checks health too.
-    baseline_ready = baseline.is_ready if baseline is not None else rollout.baseline in seen.healthy
-    candidate_ready = seen.candidate.is_ready if seen.candidate is not None else rollout.candidate in seen.healthy
-    never_moved = rollout.step_index < 0
-    if back and seen.in_force and (baseline_ready or never_moved):
-        return Decision(
-            phase=transition(rollout.phase, Event.RETURN),
-            event=Event.RETURN,
-            step_index=rollout.step_index,
-            reason=rollout.cause_sentence,
-            next_step=f"{rollout.baseline_label} has all traffic, read back from the router.",
-            effects=(WriteBack(rollout.baseline, rollout.candidate, "rolled-back"), DrainWorkload(rollout.candidate)),
-            title=f"Rolled back to {rollout.baseline_label}",
-            detail=rollout.cause_sentence,
-        )
-    waited = now - rollout.phase_since
-    if baseline is not None and not baseline_ready and not never_moved:
-        gone = baseline.phase is WorkloadPhase.FAILED and waited > RELAUNCH_SECONDS
-        if gone or waited > RETURN_PATIENCE_SECONDS:
-            return _give_up(rollout, _failed(baseline) if gone else f"{rollout.baseline} does not come back.")
-    if not back and (baseline_ready or never_moved or (baseline is not None and not candidate_ready)):
-        return replace(
-            stay(rollout, rollout.cause_sentence, f"All traffic returns to {rollout.baseline_label}."), effects=(wanted,)
-        )
-    waiting = f"{rollout.baseline} to be healthy"
-    if seen.routed is None:
-        waiting = "the router, which does not answer"
-    elif seen.rejected:
-        waiting = f"the router, which refused the route ({seen.rejected})"
-    elif back and baseline_ready:
-        waiting = "the router to confirm"
-    return stay(rollout, rollout.cause_sentence, f"Waiting for {waiting}; then {rollout.baseline_label} has all traffic.")
-
-
-def _give_up(rollout: RolloutView, why: str) -> Decision:
-    return Decision(
-        phase=transition(rollout.phase, Event.GIVE_UP),
-        event=Event.GIVE_UP,
-        step_index=rollout.step_index,
-        reason=f"The way back needs a person. {why} Traffic stays as it is.",
-        next_step="Mend the baseline, then roll back again.",
-        cause="rollback-blocked",
-        cause_sentence=f"The way back needs a person. {why}",
-        title="The way back needs a person",
-        detail=why,
-    )
-
-
 # --- parts ----------------------------------------------------------------------------------------------------
 
 
@@ -354,8 +327,14 @@ def _danger(
         return roll_back(rollout, cause="fast-kill", sentence=gates.fast_kill)
     candidate = seen.candidate
     if candidate is not None and candidate.phase in (WorkloadPhase.FAILED, WorkloadPhase.ABSENT):
-        what = _failed(candidate) if candidate.phase is WorkloadPhase.FAILED else f"{rollout.candidate} is gone."
-        return roll_back(rollout, cause=f"workload:{candidate.reason or candidate.phase.value}", sentence=what)
+        what = (
+            failure_words(candidate)
+            if candidate.phase is WorkloadPhase.FAILED
+            else f"{rollout.candidate} is gone."
+        )
+        return roll_back(
+            rollout, cause=f"workload:{candidate.reason or candidate.phase.value}", sentence=what
+        )
     if gates.rollback:
         return roll_back(rollout, cause=gates.cause, sentence=gates.cause_sentence)
     since = max(rollout.measured_at or rollout.phase_since, rollout.step_since or 0.0)
@@ -375,11 +354,6 @@ def _pause_for_drift(rollout: RolloutView, drift: Mapping[str, int]) -> Decision
         sentence=_drift_sentence(drift),
         next_step="Resume to restore the planned weights, or roll back.",
     )
-
-
-def _failed(status: WorkloadStatus) -> str:
-    words = status.message or "it stopped without a word"
-    return f"{status.variant} failed ({status.reason.value or 'unknown reason'}): {words}"
 
 
 def _drift_sentence(drift: Mapping[str, int]) -> str:

@@ -7,6 +7,7 @@ from rollouts.domain.effects import DrainWorkload, Effect, EnsureWorkload, SetTr
 from rollouts.domain.plan import FULL_SHARE_BP, shares_of
 from rollouts.domain.sentences import percent
 from rollouts.domain.states import Event, PauseReason, Phase, transition
+from rollouts.ports import WorkloadStatus
 
 
 def stay(rollout: RolloutView, reason: str, next_step: str = "") -> Decision:
@@ -115,6 +116,12 @@ def end_watch(rollout: RolloutView, *, sentence: str, keep_baseline: bool = Fals
         title="The watch ended",
         detail=sentence,
     )
+
+
+def failure_words(status: WorkloadStatus) -> str:
+    """Why an engine failed, for people."""
+    words = status.message or "it stopped without a word"
+    return f"{status.variant} failed ({status.reason.value or 'unknown reason'}): {words}"
 
 
 # --- shares -----------------------------------------------------------------------------------------------------

@@ -68,7 +68,14 @@ class Plan:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Reads a stored or posted plan. Raises InvalidInput naming the field, such as `plan.steps[1].share_bp`."""
-        known = {"strategy", "steps", "watch_seconds", "no_data_seconds", "deadline_seconds", "launch_seconds"}
+        known = {
+            "strategy",
+            "steps",
+            "watch_seconds",
+            "no_data_seconds",
+            "deadline_seconds",
+            "launch_seconds",
+        }
         _refuse_unknown(data, known, "plan")
         steps_data = data.get("steps")
         if not isinstance(steps_data, list | tuple):
@@ -119,7 +126,9 @@ def canary(
 def shares_of(baseline: str, candidate: str, candidate_bp: int) -> dict[str, int]:
     """Both arms' shares; they sum to 10,000."""
     if not 0 <= candidate_bp <= FULL_SHARE_BP:
-        raise InvalidInput(f"A share of {candidate_bp} basis points is not between 0 and 10,000.", field="share_bp")
+        raise InvalidInput(
+            f"A share of {candidate_bp} basis points is not between 0 and 10,000.", field="share_bp"
+        )
     return {baseline: FULL_SHARE_BP - candidate_bp, candidate: candidate_bp}
 
 
@@ -148,5 +157,7 @@ def _refuse_unknown(data: Mapping[str, Any], known: set[str], where: str) -> Non
     for name in data:
         if name not in known:
             raise InvalidInput(
-                f"{name!r} is not known here.", field=f"{where}.{name}", fix=f"Known: {', '.join(sorted(known))}."
+                f"{name!r} is not known here.",
+                field=f"{where}.{name}",
+                fix=f"Known: {', '.join(sorted(known))}.",
             )

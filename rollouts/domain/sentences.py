@@ -6,7 +6,11 @@ from __future__ import annotations
 def duration(seconds: float) -> str:
     """45 s, 3 min 20 s, 2 h 5 min, 3 d 4 h: the two largest units, whole."""
     whole = max(0, round(seconds))
-    for unit, size, smaller, smaller_size in (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1)):
+    for unit, size, smaller, smaller_size in (
+        ("d", 86_400, "h", 3_600),
+        ("h", 3_600, "min", 60),
+        ("min", 60, "s", 1),
+    ):
         if whole >= size:
             rest = whole % size // smaller_size
             return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")

@@ -44,7 +44,9 @@ class ServingSpec:
         for name in data:
             if name not in known:
                 raise InvalidInput(
-                    f"{name!r} is not known here.", field=f"serving.{name}", fix=f"Known: {', '.join(sorted(known))}."
+                    f"{name!r} is not known here.",
+                    field=f"serving.{name}",
+                    fix=f"Known: {', '.join(sorted(known))}.",
                 )
         for name in ("arguments", "environment", "resources"):
             if not isinstance(data.get(name, {}), Mapping):
@@ -56,7 +58,9 @@ class ServingSpec:
                 )
         for name, value in data.get("resources", {}).items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise InvalidInput("A resource is a whole number, 0 or more.", field=f"serving.resources.{name}")
+                raise InvalidInput(
+                    "A resource is a whole number, 0 or more.", field=f"serving.resources.{name}"
+                )
         replicas = data.get("replicas", 1)
         if isinstance(replicas, bool) or not isinstance(replicas, int) or not 1 <= replicas <= 64:
             raise InvalidInput("Replicas are a whole number from 1 to 64.", field="serving.replicas")

@@ -16,17 +16,15 @@ from controlplane.kernel.errors import (
     HeadgateError,
     InvalidInput,
     NotFound,
-    Refused,
     Rejected,
     StaleWriter,
-    TamperedFile,
 )
-from registry.services.manifests import materialise_version
 from registry.services.write_back import decision_tags, write_back_promotion, write_back_rollback
 from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic, WriteBack
 from rollouts.models import Effect, EffectState, Endpoint, Variant, Workload
-from rollouts.ports import FailureReason, Route, WorkloadPhase, WorkloadSpec
+from rollouts.ports import FailureReason, Route, WorkloadPhase
 from rollouts.services.commands import stop_is_on
+from rollouts.services.launching import final_reason, launch, note_failure
 from rollouts.services.leases import Lease, hold
 from rollouts.services.observe import Observation, backends_of
 from rollouts.services.situation import drift_of, split, traffic_waits
@@ -36,11 +34,15 @@ from rollouts.services.writing import add_effects, tell
 log = logging.getLogger(__name__)
 
 # How long a failed effect waits at most before it is tried again. A split is cheap to try and may be a rollback.
-LONGEST_PAUSE = {SetTraffic.kind: 4.0, DrainWorkload.kind: 30.0, EnsureWorkload.kind: 30.0, WriteBack.kind: 60.0}
+LONGEST_PAUSE = {
+    SetTraffic.kind: 4.0,
+    DrainWorkload.kind: 30.0,
+    EnsureWorkload.kind: 30.0,
+    WriteBack.kind: 60.0,
+}
 REFUSED_WRITE_BACKS = 5  # a store that does not answer is asked for ever; one that says no is asked so often
 ROUTE_FIELDS = ("desired_shares", "desired_fallback", "applied")
 RUNNING = (WorkloadPhase.STARTING, WorkloadPhase.READY, WorkloadPhase.UNREADY)
-NO_ROOM = frozenset({"no-room", "no-memory", "no-port"})  # refusals of a cluster that pass by themselves
 
 
 def run_effects(*, endpoint: Endpoint, lease: Lease, world: World, seen: Observation, now: datetime) -> int:
@@ -104,7 +106,9 @@ def relaunch_lost(*, endpoint: Endpoint, seen: Observation, now: datetime) -> No
     add_effects(endpoint=endpoint, rollout=None, effects=again, now=now)
 
 
-def converge_traffic(*, endpoint: Endpoint, lease: Lease, world: World, seen: Observation, now: datetime) -> None:
+def converge_traffic(
+    *, endpoint: Endpoint, lease: Lease, world: World, seen: Observation, now: datetime
+) -> None:
     """Level-triggered: a router that lost the endpoint, or whose backends moved, gets the desired route again.
 
     Weights that were set by hand stay as they are (they are drift, not loss): only addresses are brought up to date.
@@ -172,17 +176,21 @@ def _ensure_workload(
         return ""  # reading gigabytes again for what runs already would hold up a rollback
     if not workload.wanted or workload.phase in (WorkloadPhase.FAILED.value, WorkloadPhase.ABSENT.value):
         workload.wanted, workload.wanted_since = True, now
-        workload.phase, workload.reason, workload.message = WorkloadPhase.STARTING.value, "", "verifying its files"
+        workload.phase, workload.reason, workload.message = (
+            WorkloadPhase.STARTING.value,
+            "",
+            "verifying its files",
+        )
         workload.log_tail = []
         workload.save()
     try:
-        _launch(endpoint, variant, lease, world)
+        launch(endpoint, variant, lease, world)
     except StaleWriter:
         raise
     except HeadgateError as error:
-        reason = _final_reason(error)
+        reason = final_reason(error)
         with _holding(lease, world):
-            _note_failure(workload, error, reason)
+            note_failure(workload, error, reason)
         if reason is FailureReason.NONE:
             raise
     return ""
@@ -289,50 +297,9 @@ def _finish(effect: Effect, now: datetime) -> None:
 
 
 def _variant(endpoint: Endpoint, effect: Effect) -> Variant:
-    return Variant.objects.select_related("version__model").get(endpoint=endpoint, name=effect.payload["variant"])
-
-
-def _launch(endpoint: Endpoint, variant: Variant, lease: Lease, world: World) -> None:
-    """Verified files, then the cluster."""
-    folder, manifest = materialise_version(
-        version_id=variant.version_id, store=world.store, models_dir=world.models_dir, now=world.clock.now()
+    return Variant.objects.select_related("version__model").get(
+        endpoint=endpoint, name=effect.payload["variant"]
     )
-    spec = variant.spec
-    world.clusters[endpoint.cluster.name].ensure(
-        WorkloadSpec(
-            variant=variant.name,
-            endpoint=endpoint.name,
-            folder=folder,
-            manifest=manifest,
-            engine=spec.engine,
-            arguments=spec.arguments,
-            environment=spec.environment,
-            replicas=spec.replicas,
-        ),
-        token=lease.token,
-    )
-
-
-def _final_reason(error: HeadgateError) -> FailureReason:
-    """Why a launch that was refused will be refused again; NONE when it is worth another try."""
-    if isinstance(error, TamperedFile):
-        return FailureReason.TAMPERED_FILE
-    if isinstance(error, InvalidInput) and "engine" in error.field:
-        return FailureReason.NO_ENGINE
-    if isinstance(error, Refused) and error.code in NO_ROOM:
-        return FailureReason.NONE
-    if isinstance(error, InvalidInput | NotFound | Rejected | Refused):
-        return FailureReason.BAD_MODEL
-    return FailureReason.NONE
-
-
-def _note_failure(workload: Workload, error: HeadgateError, reason: FailureReason) -> None:
-    """A launch that was refused is shown where people look; a tampered file is final, a lack of room is not."""
-    changes: dict[str, str] = {"message": str(error)}
-    if reason is not FailureReason.NONE:
-        changes |= {"phase": WorkloadPhase.FAILED.value, "reason": reason.value}
-    Workload.objects.filter(pk=workload.pk).update(**changes)
-    log.warning("workload.not_launched workload=%s %s", workload.pk, error)
 
 
 def _route(endpoint: Endpoint) -> Route:
@@ -357,7 +324,9 @@ def _route_json(route: Route) -> dict[str, Any]:
     }
 
 
-def _publish(endpoint: Endpoint, lease: Lease, world: World, *, by_hand: dict[str, int] | None = None) -> None:
+def _publish(
+    endpoint: Endpoint, lease: Lease, world: World, *, by_hand: dict[str, int] | None = None
+) -> None:
     """Applies the desired route and reads it back before it counts as applied.
 
     by_hand     shares that were set by hand and stay; the route's backends are ours all the same
@@ -376,7 +345,9 @@ def _publish(endpoint: Endpoint, lease: Lease, world: World, *, by_hand: dict[st
         endpoint.applied, endpoint.applied_at = _route_json(route), now
         endpoint.observed_shares, endpoint.observed_at = dict(observed.shares), now
         endpoint.router_problem = ""
-        endpoint.save(update_fields=["applied", "applied_at", "observed_shares", "observed_at", "router_problem"])
+        endpoint.save(
+            update_fields=["applied", "applied_at", "observed_shares", "observed_at", "router_problem"]
+        )
 
 
 def _postpone(effect: Effect, error: HeadgateError, now: datetime) -> None:
@@ -398,4 +369,6 @@ def _postpone(effect: Effect, error: HeadgateError, now: datetime) -> None:
     effect.save(update_fields=["attempts", "problem", "not_before", "state"])
     if effect.kind == SetTraffic.kind:
         Endpoint.objects.filter(pk=effect.endpoint_id).update(router_problem=str(error))
-    log.warning("effect.postponed effect=%s kind=%s attempts=%s %s", effect.pk, effect.kind, effect.attempts, error)
+    log.warning(
+        "effect.postponed effect=%s kind=%s attempts=%s %s", effect.pk, effect.kind, effect.attempts, error
+    )

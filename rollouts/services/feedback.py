@@ -90,9 +90,7 @@ def verify_feedback(*, endpoint: Endpoint, log: RequestLog, now: datetime) -> in
     return len(settled)
 
 
-def ratings_between(
-    *, rollout: Rollout, start: datetime, end: datetime
-) -> dict[str, tuple[int, int]]:
+def ratings_between(*, rollout: Rollout, start: datetime, end: datetime) -> dict[str, tuple[int, int]]:
     """Variant -> (ratings, thumbs down) of verified ratings whose answers fell in [start, end).
 
     Only of answers by the assigned variant itself: one that the fallback answered is an error of its arm, which has

@@ -50,7 +50,9 @@ def measure_rollout(*, rollout: Rollout, seen: Observation, world: World, now: d
             return None  # the counters cannot be read: one row an interval says so, not one a tick
     names = {BASELINE: rollout.baseline.name, CANDIDATE: rollout.candidate.name}
     missing, broken = _gaps(seen, names)
-    arms = {arm: made.arms[variant] for arm, variant in names.items() if made is not None and variant in made.arms}
+    arms = {
+        arm: made.arms[variant] for arm, variant in names.items() if made is not None and variant in made.arms
+    }
     fed_until = rollout.feedback_interval
     if len(arms) == len(names):  # ratings are fed for both arms at once, or wait
         arms, fed_until = _with_feedback(rollout, arms, names, world, now)
@@ -74,14 +76,18 @@ def measure_rollout(*, rollout: Rollout, seen: Observation, world: World, now: d
     except InvalidInput as error:
         # Impossible counts say nothing, and must not stop the loop: without it nobody could roll back.
         log.error("rollout.interval_refused rollout=%s index=%s %s", rollout.pk, interval.index, error)
-        interval = replace(interval, arms={}, pairs={}, broken={**broken, "router": f"impossible counts: {error}"})
+        interval = replace(
+            interval, arms={}, pairs={}, broken={**broken, "router": f"impossible counts: {error}"}
+        )
         state = state.update(interval, candidate=CANDIDATE)
     return Measured(interval, state, state.assess(workload=_workload_facts(rollout, seen)), used, fed_until)
 
 
 def _last_end(rollout: Rollout, now: datetime) -> float:
     """When the interval before this one ended, in seconds since the epoch."""
-    last = Evidence.objects.filter(rollout=rollout).order_by("-index").values_list("ended_at", flat=True).first()
+    last = (
+        Evidence.objects.filter(rollout=rollout).order_by("-index").values_list("ended_at", flat=True).first()
+    )
     return (last or rollout.traffic_at or now).timestamp()
 
 
@@ -104,9 +110,7 @@ def gates_view(rollout: Rollout, family: FamilyVerdict | None) -> GatesView:
     if family is None:
         return GatesView()
     open_gates = [
-        verdict
-        for verdict in family.verdicts
-        if verdict.required and verdict.verdict is not Verdict.PASS
+        verdict for verdict in family.verdicts if verdict.required and verdict.verdict is not Verdict.PASS
     ]
     passed = [verdict for verdict in family.verdicts if verdict.verdict is Verdict.PASS]
     return GatesView(
@@ -153,11 +157,16 @@ def _with_feedback(
     fed: dict[str, ArmCounts] = {}
     for arm, now_counts in arms.items():
         answers = sum(
-            interval.arms[arm].requests - interval.arms[arm].errors for interval in intervals if arm in interval.arms
+            interval.arms[arm].requests - interval.arms[arm].errors
+            for interval in intervals
+            if arm in interval.arms
         )
         ratings, down = counts.get(names[arm], (0, 0))
         fed[arm] = replace(
-            now_counts, answers=answers, ratings=min(ratings, answers), thumbs_down=min(down, ratings, answers)
+            now_counts,
+            answers=answers,
+            ratings=min(ratings, answers),
+            thumbs_down=min(down, ratings, answers),
         )
     return fed, ripe[-1].index + 1
 
@@ -172,7 +181,10 @@ def _observed_share(rollout: Rollout, seen: Observation) -> int:
 def _workload_facts(rollout: Rollout, seen: Observation) -> WorkloadFacts:
     """Restarts and kills for memory of both engines since the rollout began; zero what is unknown."""
     since = rollout.created_at.timestamp()
-    candidate, baseline = _harm(rollout.candidate.name, seen, since), _harm(rollout.baseline.name, seen, since)
+    candidate, baseline = (
+        _harm(rollout.candidate.name, seen, since),
+        _harm(rollout.baseline.name, seen, since),
+    )
     return WorkloadFacts(
         candidate_restarts=candidate[0],
         candidate_oom_kills=candidate[1],

@@ -105,7 +105,9 @@ def _log_tails(
 
 def backends_of(endpoint: Endpoint) -> tuple[Backend, ...]:
     """The endpoint's variants that have an address, by name."""
-    rows = Workload.objects.filter(variant__endpoint=endpoint, port__gt=0, wanted=True).select_related("variant")
+    rows = Workload.objects.filter(variant__endpoint=endpoint, port__gt=0, wanted=True).select_related(
+        "variant"
+    )
     return tuple(
         sorted((Backend(w.variant.name, w.host, w.port) for w in rows), key=lambda backend: backend.variant)
     )

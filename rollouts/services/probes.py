@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 from django.db import IntegrityError, transaction
@@ -33,10 +34,15 @@ def probes_are_due(rollout: Rollout) -> bool:
 
 def draw_examples(rollout: Rollout, first: int, count: int) -> list[GoldenExample]:
     """The examples of draws `first`, `first` + 1 ...: random with replacement, the same for everyone who asks."""
-    golden = list(GoldenExample.objects.filter(golden_set=rollout.endpoint.golden_set_id).order_by("position"))
+    golden = list(
+        GoldenExample.objects.filter(golden_set=rollout.endpoint.golden_set_id).order_by("position")
+    )
     if not golden:
         return []
-    picks = [int(np.random.default_rng([rollout.pk, number]).integers(len(golden))) for number in range(first, first + count)]
+    picks = [
+        int(np.random.default_rng([rollout.pk, number]).integers(len(golden)))
+        for number in range(first, first + count)
+    ]
     return [golden[pick] for pick in picks]
 
 
@@ -47,20 +53,28 @@ def probe_rollout(*, rollout_id: int, world: World) -> int:
     once: each draw is kept once. The number of answers that wait to be used is bounded.
     """
     rollout = (
-        Rollout.objects.select_related("endpoint", "baseline", "candidate", "gate_policy").filter(pk=rollout_id).first()
+        Rollout.objects.select_related("endpoint", "baseline", "candidate", "gate_policy")
+        .filter(pk=rollout_id)
+        .first()
     )
     if rollout is None or not probes_are_due(rollout):
         return 0
     if ProbeResult.objects.filter(rollout=rollout, interval__isnull=True).count() >= MAX_WAITING:
         return 0
-    last = ProbeResult.objects.filter(rollout=rollout).order_by("-number").values_list("number", flat=True).first()
+    last = (
+        ProbeResult.objects.filter(rollout=rollout)
+        .order_by("-number")
+        .values_list("number", flat=True)
+        .first()
+    )
     first = 0 if last is None else last + 1
     examples = draw_examples(rollout, first, world.probe_pairs)
     kept = 0
     with ThreadPoolExecutor(max_workers=2) as pool:
         for number, example in enumerate(examples, start=first):
             asked_at = world.clock.now()
-            answers = list(pool.map(lambda name: _ask(world, rollout.endpoint.name, name, example), _order(rollout, number)))  # noqa: B023
+            ask = partial(_ask, world, rollout.endpoint.name, example)
+            answers = list(pool.map(ask, _order(rollout, number)))
             by_name = {name: (text, problem) for name, text, problem in answers}
             kept += _keep(rollout, number, example, by_name, asked_at)
     return kept
@@ -72,7 +86,7 @@ def _order(rollout: Rollout, number: int) -> tuple[str, str]:
     return pair if np.random.default_rng([rollout.pk, number, 1]).integers(2) else (pair[1], pair[0])
 
 
-def _ask(world: World, endpoint: str, variant: str, example: GoldenExample) -> tuple[str, str | None, str]:
+def _ask(world: World, endpoint: str, example: GoldenExample, variant: str) -> tuple[str, str | None, str]:
     try:
         answer = world.prober.ask(
             endpoint=endpoint,

@@ -24,7 +24,7 @@ from rollouts.ports import WorkloadStatus
 from rollouts.services.act import converge_traffic, relaunch_lost, run_effects
 from rollouts.services.feedback import verify_feedback
 from rollouts.services.leases import Lease, claim_endpoint, hold, release
-from rollouts.services.measure import gates_view, measure_rollout
+from rollouts.services.measure import Measured, gates_view, measure_rollout
 from rollouts.services.observe import Observation, observe_endpoint
 from rollouts.services.recording import count_interval, keep_evidence, note_reading, note_world
 from rollouts.services.situation import forced_answer, situation_of, statuses_of
@@ -101,6 +101,12 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
     if measure:
         verify_feedback(endpoint=endpoint, log=world.request_log, now=now)
     forced = forced_answer(endpoint, rollout, seen, world)
+    measured: Measured | None = None
+    if rollout is not None:
+        rollout.endpoint = endpoint
+        if measure and rollout.phase in MEASURED_PHASES and rollout.step_index >= 0:
+            # Before the transaction: the gates take their time, and the database may have one writer.
+            measured = measure_rollout(rollout=rollout, seen=seen, world=world, now=now)
     decision: Decision | None = None
     try:
         with transaction.atomic():
@@ -108,8 +114,7 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
             note_world(endpoint=endpoint, seen=seen, statuses=statuses, measure=measure, now=now)
             note_reading(endpoint=endpoint, seen=seen, now=now)
             if rollout is not None:
-                rollout.endpoint = endpoint
-                decision = _decide(rollout, endpoint, seen, statuses, forced, world, measure, now)
+                decision = _decide(rollout, seen, statuses, measured, forced=forced, now=now)
             else:
                 _keep_serving(endpoint, seen, statuses, now)
             relaunch_lost(endpoint=endpoint, seen=seen, now=now)
@@ -123,7 +128,9 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
 
 
 def _read_endpoint(endpoint_id: int) -> Endpoint:
-    return Endpoint.objects.select_related("cluster", "model", "stable__version", "previous").get(pk=endpoint_id)
+    return Endpoint.objects.select_related("cluster", "model", "stable__version", "previous").get(
+        pk=endpoint_id
+    )
 
 
 def _interval_is_over(endpoint: Endpoint, rollout: Rollout | None, world: World, now: datetime) -> bool:
@@ -137,19 +144,15 @@ def _interval_is_over(endpoint: Endpoint, rollout: Rollout | None, world: World,
 
 def _decide(
     rollout: Rollout,
-    endpoint: Endpoint,
     observation: Observation,
     statuses: Mapping[str, WorkloadStatus],
+    measured: Measured | None,
+    *,
     forced: bool,
-    world: World,
-    measure: bool,
     now: datetime,
 ) -> Decision:
     _check_unchanged(rollout)
-    measured = None
-    if measure and rollout.phase in MEASURED_PHASES and rollout.step_index >= 0:
-        measured = measure_rollout(rollout=rollout, seen=observation, world=world, now=now)
-    seen = situation_of(rollout, endpoint, observation, statuses, forced=forced)
+    seen = situation_of(rollout, observation, statuses, forced=forced)
     if measured is not None:
         count_interval(rollout=rollout, measured=measured, seen=observation, now=now)
     moving = rollout.phase in (Phase.PROGRESSING.value, Phase.PAUSED.value)
@@ -179,7 +182,9 @@ def _stored_gates(rollout: Rollout) -> GatesView:
     return gates_view(rollout, FamilyVerdict.from_json(rollout.verdicts))
 
 
-def _keep_serving(endpoint: Endpoint, seen: Observation, statuses: Mapping[str, WorkloadStatus], now: datetime) -> None:
+def _keep_serving(
+    endpoint: Endpoint, seen: Observation, statuses: Mapping[str, WorkloadStatus], now: datetime
+) -> None:
     """Without a rollout: the stable variant runs, and has all traffic from the moment it is ready."""
     stable = endpoint.stable
     if stable is None:

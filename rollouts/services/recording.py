@@ -25,7 +25,12 @@ OBSERVED = (
 
 
 def note_world(
-    *, endpoint: Endpoint, seen: Observation, statuses: Mapping[str, WorkloadStatus], measure: bool, now: datetime
+    *,
+    endpoint: Endpoint,
+    seen: Observation,
+    statuses: Mapping[str, WorkloadStatus],
+    measure: bool,
+    now: datetime,
 ) -> None:
     """Keeps what was seen for the pages. A part that could not be read keeps its last values and their time.
 
@@ -57,7 +62,9 @@ def _note_route(endpoint: Endpoint, seen: Observation, measure: bool, now: datet
         endpoint.observed_shares, endpoint.router_problem = dict(seen.route.shares), seen.route.rejected
     elif "router" in seen.problems:
         endpoint.router_problem = seen.problems["router"]
-    if (endpoint.observed_shares, endpoint.router_problem) == before and not (measure and seen.route is not None):
+    if (endpoint.observed_shares, endpoint.router_problem) == before and not (
+        measure and seen.route is not None
+    ):
         return
     if seen.route is not None:
         endpoint.observed_at = now
@@ -138,7 +145,9 @@ def keep_evidence(*, rollout: Rollout, measured: Measured, decision: Decision, n
         "reason": decision.reason,
         "cause": decision.cause,
     }
-    before = Evidence.objects.filter(rollout=rollout).order_by("-index").values_list("digest", flat=True).first()
+    before = (
+        Evidence.objects.filter(rollout=rollout).order_by("-index").values_list("digest", flat=True).first()
+    )
     Evidence.objects.create(
         rollout=rollout,
         index=rollout.next_interval,
@@ -163,8 +172,6 @@ def keep_evidence(*, rollout: Rollout, measured: Measured, decision: Decision, n
     publish(f"rollout:{rollout.pk}", now=now)
 
 
-def evidence_digest(
-    *, before: str | None, interval: object, verdicts: object, decision: object
-) -> str:
+def evidence_digest(*, before: str | None, interval: object, verdicts: object, decision: object) -> str:
     """The digest of a row of evidence; `before` is the one of the row before it (None for the first)."""
     return digest_of({"before": before, "interval": interval, "verdicts": verdicts, "decision": decision})

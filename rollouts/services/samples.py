@@ -14,7 +14,9 @@ from rollouts.ports import SignalReading
 def add_sample(*, endpoint: Endpoint, made: Difference, reading: SignalReading, now: datetime) -> None:
     """Adds an interval to the minute that it ended in. Runs under the endpoint's lease, so nobody else adds."""
     before = (endpoint.last_reading or {}).get("engines", {})
-    variants = Variant.objects.filter(endpoint=endpoint, name__in=list(made.arms))
+    # The router goes on reporting every variant it ever knew; one that neither runs nor is asked has no minute.
+    there = [name for name, counts in made.arms.items() if counts.requests or counts.ready]
+    variants = Variant.objects.filter(endpoint=endpoint, name__in=there)
     for variant in variants:
         counts = made.arms[variant.name]
         sample, _ = MinuteSample.objects.get_or_create(
@@ -24,13 +26,16 @@ def add_sample(*, endpoint: Endpoint, made: Difference, reading: SignalReading, 
         sample.errors += counts.errors
         sample.seconds += made.seconds
         sample.latency = sample.latency | {
-            signal: _added(sample.latency.get(signal), latency.to_json()) for signal, latency in counts.latency.items()
+            signal: _added(sample.latency.get(signal), latency.to_json())
+            for signal, latency in counts.latency.items()
         }
         sample.ready = counts.ready
         engine = reading.engines.get(variant.name)
         if engine is not None:
             sample.kv_cache_share = engine.kv_cache_share
-            sample.tokens += max(0, engine.generated_tokens - int(before.get(variant.name, engine.generated_tokens)))
+            sample.tokens += max(
+                0, engine.generated_tokens - int(before.get(variant.name, engine.generated_tokens))
+            )
         sample.save()
 
 

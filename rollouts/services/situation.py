@@ -31,7 +31,9 @@ def statuses_of(seen: Observation) -> dict[str, WorkloadStatus]:
         status = seen.status(name)
         if status is not None and status.phase is WorkloadPhase.ABSENT and workload.wanted:
             status = _refused(workload) or WorkloadStatus(
-                variant=name, phase=WorkloadPhase.STARTING, message=workload.message or "waiting to be launched"
+                variant=name,
+                phase=WorkloadPhase.STARTING,
+                message=workload.message or "waiting to be launched",
             )
         if status is not None:
             statuses[name] = status
@@ -106,10 +108,10 @@ def forced_answer(endpoint: Endpoint, rollout: Rollout | None, seen: Observation
 
 
 def situation_of(
-    rollout: Rollout, endpoint: Endpoint, seen: Observation, statuses: Mapping[str, WorkloadStatus], *, forced: bool
+    rollout: Rollout, seen: Observation, statuses: Mapping[str, WorkloadStatus], *, forced: bool
 ) -> Seen:
     """The observation as the pure decision takes it."""
-    route = seen.route
+    endpoint, route = rollout.endpoint, seen.route
     return Seen(
         baseline=statuses.get(rollout.baseline.name),
         candidate=statuses.get(rollout.candidate.name),

@@ -13,7 +13,14 @@ from rollouts.ports import Cluster, Prober, RequestLog, SignalSource, TrafficRou
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """clusters by name; edges the router's histogram edges in seconds by signal; interval_seconds the length of one interval; feedback_seconds how long ratings may come in."""
+    """All ports, and how the loop uses them.
+
+    clusters          by name
+    edges             the router's histogram edges in seconds, by signal
+    interval_seconds  the length of one interval of evidence
+    feedback_seconds  how long ratings of an answer may come in
+    probe_pairs       prompts drawn a call, each asked of both variants within `probe_timeout` seconds
+    """
 
     clusters: Mapping[str, Cluster]
     router: TrafficRouter

@@ -35,7 +35,9 @@ def apply_decision(*, rollout: Rollout, decision: Decision, actor: Actor = HEADG
         changed = Rollout.objects.filter(pk=rollout.pk, revision=rollout.revision).update(**fields)
         if changed != 1:
             raise StaleWriter(f"Rollout {rollout} was changed meanwhile.", fix="It is decided anew at once.")
-        rollout.refresh_from_db(fields=list(fields))  # these only: the related rows that were read with it stay
+        rollout.refresh_from_db(
+            fields=list(fields)
+        )  # these only: the related rows that were read with it stay
     add_effects(endpoint=rollout.endpoint, rollout=rollout, effects=decision.effects, now=now)
     if moved:
         _settle_endpoint(rollout, decision, now)
@@ -68,7 +70,11 @@ def apply_decision(*, rollout: Rollout, decision: Decision, actor: Actor = HEADG
 def _changes(rollout: Rollout, decision: Decision, now: datetime) -> dict[str, object]:
     """Only the columns that differ: a tick that changes nothing writes nothing."""
     fields: dict[str, object] = {}
-    texts = {"next_step": decision.next_step, "cause": decision.cause, "cause_sentence": decision.cause_sentence}
+    texts = {
+        "next_step": decision.next_step,
+        "cause": decision.cause,
+        "cause_sentence": decision.cause_sentence,
+    }
     if decision.reason and (decision.reason != rollout.reason or decision.next_step != rollout.next_step):
         fields["reason"] = decision.reason
         fields["next_step"] = decision.next_step

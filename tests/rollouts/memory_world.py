@@ -70,7 +70,7 @@ THUMBS = {
     "required": False,
 }
 ALL_GATES = (QUALITY, ERRORS, LATENCY, THUMBS)
-LIMITS = {"no_data_seconds": 30, "launch_seconds": 20}
+LIMITS: dict[str, Any] = {"no_data_seconds": 30, "launch_seconds": 20}
 LONG_PLAN = replace(canary((5, 25, 50), hold_seconds=6, min_requests=10, watch_seconds=10), **LIMITS)
 PLAN = replace(canary((25, 50), hold_seconds=4, min_requests=10, watch_seconds=10), **LIMITS)
 
@@ -98,7 +98,7 @@ class Calls:
 
     names: list[str] = field(default_factory=list)
     kill: Kill = field(default_factory=Kill)
-    hooks: dict[str, Callable[[], None]] = field(default_factory=dict)
+    hooks: dict[str, Callable[[], object]] = field(default_factory=dict)
 
     def passes(self, name: str, when: str, arguments: tuple[Any, ...]) -> None:
         if when == "before":
@@ -172,7 +172,9 @@ class MemoryWorld:
             feedback_seconds=4.0,
             probe_pairs=10,
         )
-        self.manager = Actor.person(ensure_user(username="mara", role=Role.RELEASE_MANAGER, password="x" * 20))
+        self.manager = Actor.person(
+            ensure_user(username="mara", role=Role.RELEASE_MANAGER, password="x" * 20)
+        )
         self.engineer = Actor.person(ensure_user(username="eli", role=Role.ENGINEER, password="x" * 20))
         self._register()
         self.endpoint_id = self._make_endpoint(gates)
@@ -182,7 +184,9 @@ class MemoryWorld:
     def _register(self) -> None:
         self.store.add_model("triage")
         for number in range(1, 5):
-            self.store.add_version("triage", {"config.json": b"{}", "model.safetensors": b"weights %d" % number})
+            self.store.add_version(
+                "triage", {"config.json": b"{}", "model.safetensors": b"weights %d" % number}
+            )
         mirror_models(store=self.store, now=self.now)
         for version in Version.objects.all():
             register_manifest(
@@ -234,7 +238,9 @@ class MemoryWorld:
     def rollout(self) -> Rollout:
         """The newest rollout, read anew."""
         return (
-            Rollout.objects.select_related("baseline__version", "candidate__version", "endpoint", "gate_policy")
+            Rollout.objects.select_related(
+                "baseline__version", "candidate__version", "endpoint", "gate_policy"
+            )
             .order_by("-pk")[:1]
             .get()
         )
@@ -328,7 +334,11 @@ class MemoryWorld:
             if until():
                 return
         found = self.rollout if Rollout.objects.exists() else None
-        told = f"{found.phase}: {found.reason} / {found.next_step}" if found else str(self.endpoint.desired_shares)
+        told = (
+            f"{found.phase}: {found.reason} / {found.next_step}"
+            if found
+            else str(self.endpoint.desired_shares)
+        )
         raise AssertionError(f"It never came to that in {limit} ticks. {told}")
 
     def run_to(self, *phases: str, limit: int = 150) -> Rollout:

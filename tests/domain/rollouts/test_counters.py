@@ -60,7 +60,9 @@ def test_difference__counter_went_down__that_arm_is_missing_and_the_other_counts
 
 
 def test_difference__new_variant__counts_from_zero() -> None:
-    assert difference(reading(100, a=arm(10)), reading(105, a=arm(10), b=arm(4)), READY).arms["b"].requests == 4
+    assert (
+        difference(reading(100, a=arm(10)), reading(105, a=arm(10), b=arm(4)), READY).arms["b"].requests == 4
+    )
 
 
 def test_difference__variant_no_longer_reported__missing_and_not_zero() -> None:
@@ -89,7 +91,9 @@ COUNTS = st.integers(0, 10**9)
 
 
 @given(COUNTS, COUNTS, COUNTS, COUNTS)
-def test_difference__any_counters__never_negative(ended: int, errors: int, more: int, more_errors: int) -> None:
+def test_difference__any_counters__never_negative(
+    ended: int, errors: int, more: int, more_errors: int
+) -> None:
     before, after = arm(ended, min(errors, ended)), arm(more, min(more_errors, more))
     made = difference(reading(100, a=before), reading(105, a=after), READY)
     for counts in made.arms.values():

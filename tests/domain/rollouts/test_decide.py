@@ -81,9 +81,9 @@ def stays(decision: Decision, rollout: RolloutView) -> bool:
     return decision.event is None and decision.phase is rollout.phase and decision.effects == ()
 
 
-EXPOSED = {"step_since": NOW - 61, "step_requests": 100}
-LAST = {**EXPOSED, "step_index": 2}
-AT_ZERO = {"desired_shares": {B: 10_000, C: 0}}
+EXPOSED: dict[str, Any] = {"step_since": NOW - 61, "step_requests": 100}
+LAST: dict[str, Any] = {**EXPOSED, "step_index": 2}
+AT_ZERO: dict[str, Any] = {"desired_shares": {B: 10_000, C: 0}}
 
 
 # --- pending --------------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def test_provisioning__candidate_ready_but_not_routed__routes_it_at_zero_once() 
     assert again.effects == ()
 
 
-WAITS = {
+WAITS: dict[str, dict[str, Any]] = {
     "cluster silent": {"candidate": None, "baseline": None},
     "candidate loads": {"candidate": status(C, WorkloadPhase.STARTING)},
     "candidate was ready": {"candidate": status(C, WorkloadPhase.UNREADY)},
@@ -138,7 +138,9 @@ def test_provisioning__anything_missing__no_traffic_moves_and_the_reason_says_wh
     assert made.next_step
 
 
-@pytest.mark.parametrize("case", sorted(set(WAITS) - {"candidate loads", "candidate was ready", "no forced answer"}))
+@pytest.mark.parametrize(
+    "case", sorted(set(WAITS) - {"candidate loads", "candidate was ready", "no forced answer"})
+)
 def test_provisioning__ready_but_something_else_takes_long__is_no_launch_failure(case: str) -> None:
     rollout = view(Phase.PROVISIONING, phase_since=NOW - 10 * PLAN.launch_seconds)
     assert stays(after(rollout, seen(**AT_ZERO, **WAITS[case])), rollout)
@@ -205,7 +207,9 @@ def test_progressing__last_step_with_every_pass__promotes() -> None:
 
 
 @pytest.mark.parametrize("where", [EXPOSED, LAST])
-@pytest.mark.parametrize("candidate", [None, status(C, WorkloadPhase.UNREADY), status(C, WorkloadPhase.STARTING)])
+@pytest.mark.parametrize(
+    "candidate", [None, status(C, WorkloadPhase.UNREADY), status(C, WorkloadPhase.STARTING)]
+)
 def test_progressing__candidate_not_ready_or_unknown__gets_no_more_traffic(
     where: dict[str, Any], candidate: WorkloadStatus | None
 ) -> None:
@@ -249,9 +253,13 @@ STOPPED = seen(global_stop=True)
 
 
 @ANYWHERE
-@pytest.mark.parametrize("world", [seen(), STOPPED, seen(candidate=None, baseline=None, routed=None, in_force=False)])
+@pytest.mark.parametrize(
+    "world", [seen(), STOPPED, seen(candidate=None, baseline=None, routed=None, in_force=False)]
+)
 def test_danger__gate_failed__rolls_back_even_in_a_stop_and_blind(rollout: RolloutView, world: Seen) -> None:
-    made = after(rollout, world, GatesView(rollback=True, cause="gate:quality", cause_sentence="Quality fell."))
+    made = after(
+        rollout, world, GatesView(rollback=True, cause="gate:quality", cause_sentence="Quality fell.")
+    )
     assert (made.event, made.cause, made.cause_sentence) == (Event.ROLL_BACK, "gate:quality", "Quality fell.")
     assert made.effects == (EnsureWorkload(B),)
 
@@ -270,7 +278,11 @@ def test_danger__candidate_failed_or_gone__rolls_back(rollout: RolloutView, phas
     assert made.cause == f"workload:{phase.value}"
 
 
-SILENT = {"phase_since": NOW - 2000, "step_since": NOW - 2000, "measured_at": NOW - PLAN.no_data_seconds - 1}
+SILENT: dict[str, Any] = {
+    "phase_since": NOW - 2000,
+    "step_since": NOW - 2000,
+    "measured_at": NOW - PLAN.no_data_seconds - 1,
+}
 
 
 @pytest.mark.parametrize("phase", [Phase.PROGRESSING, Phase.PAUSED])
@@ -284,7 +296,9 @@ def test_danger__nothing_measured_but_not_for_too_long__stays() -> None:
 
 
 def test_danger__share_never_came_in_force_and_nothing_measured__rolls_back() -> None:
-    made = after(view(**{**SILENT, "step_since": None, "measured_at": None}), seen(routed=None, in_force=False))
+    made = after(
+        view(**{**SILENT, "step_since": None, "measured_at": None}), seen(routed=None, in_force=False)
+    )
     assert made.cause == "no-data"
 
 
@@ -330,7 +344,7 @@ def test_paused__drift_not_known_to_be_gone__stays(world: Seen) -> None:
 # --- promoting and the watch ----------------------------------------------------------------------------------------
 
 PROMOTING = view(Phase.PROMOTING, step_index=3)
-ALL_ON_C = {"desired_shares": {B: 0, C: 10_000}}
+ALL_ON_C: dict[str, Any] = {"desired_shares": {B: 0, C: 10_000}}
 
 
 def test_promoting__read_back__succeeds_and_tells_mlflow() -> None:
@@ -339,7 +353,9 @@ def test_promoting__read_back__succeeds_and_tells_mlflow() -> None:
     assert made.effects == (WriteBack(C, C, "promoted"),)
 
 
-@pytest.mark.parametrize("world", [{}, {"routed": None}, {"drift": {B: 5_000, C: 5_000}}, {"global_stop": True}])
+@pytest.mark.parametrize(
+    "world", [{}, {"routed": None}, {"drift": {B: 5_000, C: 5_000}}, {"global_stop": True}]
+)
 def test_promoting__not_in_force__waits(world: dict[str, Any]) -> None:
     assert stays(after(PROMOTING, seen(**ALL_ON_C, in_force=False, **world)), PROMOTING)
 
@@ -456,11 +472,15 @@ def test_rolling_back__traffic_never_moved__ends_whatever_the_baseline_does() ->
 @pytest.mark.parametrize("phase", [Phase.ROLLED_BACK, Phase.CANCELLED, Phase.FAILED, Phase.SUPERSEDED])
 def test_final__nothing_happens(phase: Phase) -> None:
     rollout = view(phase)
-    made = after(rollout, seen(candidate=status(C, WorkloadPhase.FAILED)), GatesView(rollback=True, fast_kill="x"))
+    made = after(
+        rollout, seen(candidate=status(C, WorkloadPhase.FAILED)), GatesView(rollback=True, fast_kill="x")
+    )
     assert stays(made, rollout)
 
 
-@pytest.mark.parametrize("phase", [Phase.PROVISIONING, *(view.phase for view in MOVING), Phase.SUCCEEDED, Phase.FAILED])
+@pytest.mark.parametrize(
+    "phase", [Phase.PROVISIONING, *(view.phase for view in MOVING), Phase.SUCCEEDED, Phase.FAILED]
+)
 def test_roll_back__by_a_person__possible(phase: Phase) -> None:
     made = roll_back(view(phase), cause="person", sentence="ana rolled it back.")
     assert (made.phase, made.cause) == (Phase.ROLLING_BACK, "person")

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollouts.domain.decide import Decision, GatesView, RolloutView, Seen, decide, pause, promote, resume, roll_back
+from rollouts.domain.decide import (
+    Decision,
+    GatesView,
+    RolloutView,
+    Seen,
+    decide,
+    pause,
+    promote,
+    resume,
+    roll_back,
+)
 from rollouts.domain.effects import DrainWorkload, SetTraffic
 from rollouts.domain.plan import Plan, Step
 from rollouts.domain.states import ACTIVE, TRAFFIC_MOVES, Event, PauseReason, Phase, allowed_events
@@ -194,7 +204,11 @@ def check(before: Walk, moment: Moment, seen: Seen, made: Decision) -> None:
     for split in shares:
         assert sum(split.values()) == 10_000
         assert all(share >= 0 for share in split.values())
-        if split.get(C, 0) > before.desired.get(C, 0) or made.event in (Event.START, Event.ADVANCE, Event.PROMOTE):
+        if split.get(C, 0) > before.desired.get(C, 0) or made.event in (
+            Event.START,
+            Event.ADVANCE,
+            Event.PROMOTE,
+        ):
             ready = seen.candidate is not None and seen.candidate.is_ready
             assert ready or made.event is Event.RESUME or split.get(C, 0) == 0
             assert not seen.global_stop
@@ -246,7 +260,9 @@ def test_decide__any_walk__keeps_the_invariants(moments: list[Moment]) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(HEALTHY, min_size=10, max_size=25), st.lists(MOMENTS, max_size=40))
-def test_decide__any_walk_after_a_good_start__keeps_the_invariants(good: list[Moment], rest: list[Moment]) -> None:
+def test_decide__any_walk_after_a_good_start__keeps_the_invariants(
+    good: list[Moment], rest: list[Moment]
+) -> None:
     walk(good + rest)
 
 

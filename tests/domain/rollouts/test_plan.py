@@ -60,13 +60,18 @@ def test_from_json__what_was_stored__is_the_same_plan() -> None:
 
 def test_digest__changes_with_any_step() -> None:
     digests = {
-        canary(shares, hold_seconds=60, min_requests=20).digest for shares in ((5, 25), (5, 26), (5,), (5, 25, 50))
+        canary(shares, hold_seconds=60, min_requests=20).digest
+        for shares in ((5, 25), (5, 26), (5,), (5, 25, 50))
     }
     assert len(digests) == 4
 
 
 def test_canary__shares_in_percent__become_basis_points() -> None:
-    assert [step.share_bp for step in canary((0.5, 5, 33.3), hold_seconds=1, min_requests=0).steps] == [50, 500, 3330]
+    assert [step.share_bp for step in canary((0.5, 5, 33.3), hold_seconds=1, min_requests=0).steps] == [
+        50,
+        500,
+        3330,
+    ]
 
 
 @given(st.integers(0, 10_000))

@@ -20,5 +20,7 @@ def test_importing_the_whole_domain__loads_no_framework() -> None:
         f"import sys, importlib\n[importlib.import_module(name) for name in {names!r}]\n"
         f"print(*sorted({{name.partition('.')[0] for name in sys.modules}} & set({FORBIDDEN!r})))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
+    )
     assert done.stdout.strip() == ""

@@ -65,7 +65,7 @@ def test_transition__every_pair__as_the_grid_says(phase: Phase, event: Event) ->
 
 
 def test_active_and_final__split_the_phases() -> None:
-    assert ACTIVE | FINAL == set(Phase)
+    assert set(Phase) == ACTIVE | FINAL
     assert not ACTIVE & FINAL
 
 

@@ -32,7 +32,9 @@ def test_digest__same_content_in_another_order__is_the_same() -> None:
     ],
 )
 def test_digest__any_other_content__differs(other: ServingSpec) -> None:
-    digests = {variant_digest(manifest_digest=m, spec=s) for m in ("sha256:aa", "sha256:bb") for s in (SPEC, other)}
+    digests = {
+        variant_digest(manifest_digest=m, spec=s) for m in ("sha256:aa", "sha256:bb") for s in (SPEC, other)
+    }
     assert len(digests) == 4
 
 
@@ -64,7 +66,9 @@ def test_spec__bad_input__names_the_field(data: dict[str, Any], field: str) -> N
 
 
 def test_interval__to_json_and_back__is_the_same() -> None:
-    counts = ArmCounts(10, 2, 11, 1.5, {"ttft": LatencyCounts(8, {0.1: 3, 0.25: 1})}, answers=8, thumbs_down=2, ratings=3)
+    counts = ArmCounts(
+        10, 2, 11, 1.5, {"ttft": LatencyCounts(8, {0.1: 3, 0.25: 1})}, answers=8, thumbs_down=2, ratings=3
+    )
     made = Interval(
         index=7,
         started_at=12.5,
@@ -80,7 +84,14 @@ def test_interval__to_json_and_back__is_the_same() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "0 s"), (45.4, "45 s"), (60, "1 min"), (200, "3 min 20 s"), (7_500, "2 h 5 min"), (273_600, "3 d 4 h")],
+    [
+        (0, "0 s"),
+        (45.4, "45 s"),
+        (60, "1 min"),
+        (200, "3 min 20 s"),
+        (7_500, "2 h 5 min"),
+        (273_600, "3 d 4 h"),
+    ],
 )
 def test_duration__reads_as_people_say_it(seconds: float, words: str) -> None:
     assert duration(seconds) == words

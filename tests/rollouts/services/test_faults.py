@@ -202,7 +202,9 @@ def test_rollback__baseline_just_died__waits_for_it_while_the_candidate_answers(
     assert w.shares() == {1: 10_000}
 
 
-def test_rollback__baseline_never_comes_back__needs_a_person_and_works_once_it_is_mended(moving: MemoryWorld) -> None:
+def test_rollback__baseline_never_comes_back__needs_a_person_and_works_once_it_is_mended(
+    moving: MemoryWorld,
+) -> None:
     w = moving
     baseline = w.variant(1).name
     w.cluster.fail(baseline, FailureReason.BAD_MODEL, "disk error")
@@ -460,12 +462,16 @@ def test_global_stop__nothing_starts(w: MemoryWorld) -> None:
 # --- other workers --------------------------------------------------------------------------------------------------
 
 
-def test_command__between_observe_and_commit__the_decision_is_dropped_and_made_anew(moving: MemoryWorld) -> None:
+def test_command__between_observe_and_commit__the_decision_is_dropped_and_made_anew(
+    moving: MemoryWorld,
+) -> None:
     w = moving
     evidence = Evidence.objects.count()
     w.clock.advance(2.0)
     w.use(2.0)
-    w.calls.hooks["signals.read"] = lambda: w.pause()  # after the rollout was read, before the decision is written
+    w.calls.hooks["signals.read"] = lambda: (
+        w.pause()
+    )  # after the rollout was read, before the decision is written
     w.reconcile()
     assert (w.rollout.phase, w.rollout.pause_reason) == ("paused", "person")
     assert Evidence.objects.count() == evidence

@@ -33,7 +33,12 @@ def moving(w: MemoryWorld) -> MemoryWorld:
 
 
 def rate(w: MemoryWorld, response: MemoryResponse, *, up: bool = True, **changes: Any) -> Feedback:
-    values = {"request_id": response.request_id, "variant": response.answered, "endpoint_name": "triage", **changes}
+    values = {
+        "request_id": response.request_id,
+        "variant": response.answered,
+        "endpoint_name": "triage",
+        **changes,
+    }
     return record_feedback(up=up, now=w.now, **values)
 
 
@@ -138,7 +143,9 @@ def test_gate__rating_that_comes_late__is_kept_and_not_fed(moving: MemoryWorld) 
     w = moving
     late = [w.router.send("triage") for _ in range(20)]
     w.run_for(10)
-    before = sum(row.interval["arms"]["baseline"]["ratings"] for row in Evidence.objects.all() if row.interval["arms"])
+    before = sum(
+        row.interval["arms"]["baseline"]["ratings"] for row in Evidence.objects.all() if row.interval["arms"]
+    )
     for response in late:
         rate(w, response, up=False)
     w.run_for(8)

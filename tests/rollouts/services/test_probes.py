@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from registry.domain import scoring
 from rollouts.adapters.probers.memory import MemoryProber
 from rollouts.models import Evidence, ProbeResult
-from rollouts.services import probes
 from rollouts.services.probes import MAX_WAITING, draw_examples, probe_rollout, probes_are_due
 from tests.rollouts.memory_world import ERRORS, MemoryWorld
 
@@ -64,15 +64,14 @@ def test_probe__two_workers_at_once__each_draw_is_kept_once(
     # While ours waits for its first answer, another worker draws and keeps the very same numbers.
     rollout_id = moving.rollout.pk
     quick = replace(moving.world, prober=MemoryProber(moving.router), probe_pairs=4)
-    real = probes.score
 
     def score(*args: Any) -> float:
         if not others:
             others.append(0)
             others[0] = probe_rollout(rollout_id=rollout_id, world=quick)
-        return real(*args)
+        return scoring.score(*args)
 
-    monkeypatch.setattr(probes, "score", score)
+    monkeypatch.setattr("rollouts.services.probes.score", score)
     ours = probe(moving)
     numbers = list(ProbeResult.objects.order_by("number").values_list("number", flat=True))
     assert others == [4]

@@ -152,7 +152,9 @@ def test_bad_candidate_after_promotion__the_watch_returns_to_the_old_variant(w: 
 
 def test_launch__engine_fails__rolled_back_with_reason_and_log_tail_kept(w: MemoryWorld) -> None:
     rollout = w.start(2)
-    w.cluster.fail(rollout.candidate.name, FailureReason.NO_MEMORY, "the cache needs 5 GB more than there are")
+    w.cluster.fail(
+        rollout.candidate.name, FailureReason.NO_MEMORY, "the cache needs 5 GB more than there are"
+    )
     w.run_to("rolled-back")
     rollout = w.rollout
     assert rollout.cause == "launch:no-memory"

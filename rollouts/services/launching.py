@@ -1,0 +1,59 @@
+"""Launching a variant: verified files, then the cluster; and what a refusal means."""
+
+from __future__ import annotations
+
+import logging
+
+from controlplane.kernel.errors import HeadgateError, InvalidInput, NotFound, Refused, Rejected, TamperedFile
+from registry.services.manifests import materialise_version
+from rollouts.models import Endpoint, Variant, Workload
+from rollouts.ports import FailureReason, WorkloadPhase, WorkloadSpec
+from rollouts.services.leases import Lease
+from rollouts.services.world import World
+
+log = logging.getLogger(__name__)
+
+NO_ROOM = frozenset({"no-room", "no-memory", "no-port"})  # refusals of a cluster that pass by themselves
+
+
+def launch(endpoint: Endpoint, variant: Variant, lease: Lease, world: World) -> None:
+    """Verified files, then the cluster."""
+    folder, manifest = materialise_version(
+        version_id=variant.version_id, store=world.store, models_dir=world.models_dir, now=world.clock.now()
+    )
+    spec = variant.spec
+    world.clusters[endpoint.cluster.name].ensure(
+        WorkloadSpec(
+            variant=variant.name,
+            endpoint=endpoint.name,
+            folder=folder,
+            manifest=manifest,
+            engine=spec.engine,
+            arguments=spec.arguments,
+            environment=spec.environment,
+            replicas=spec.replicas,
+        ),
+        token=lease.token,
+    )
+
+
+def final_reason(error: HeadgateError) -> FailureReason:
+    """Why a launch that was refused will be refused again; NONE when it is worth another try."""
+    if isinstance(error, TamperedFile):
+        return FailureReason.TAMPERED_FILE
+    if isinstance(error, InvalidInput) and "engine" in error.field:
+        return FailureReason.NO_ENGINE
+    if isinstance(error, Refused) and error.code in NO_ROOM:
+        return FailureReason.NONE
+    if isinstance(error, InvalidInput | NotFound | Rejected | Refused):
+        return FailureReason.BAD_MODEL
+    return FailureReason.NONE
+
+
+def note_failure(workload: Workload, error: HeadgateError, reason: FailureReason) -> None:
+    """A launch that was refused is shown where people look; a tampered file is final, a lack of room is not."""
+    changes: dict[str, str] = {"message": str(error)}
+    if reason is not FailureReason.NONE:
+        changes |= {"phase": WorkloadPhase.FAILED.value, "reason": reason.value}
+    Workload.objects.filter(pk=workload.pk).update(**changes)
+    log.warning("workload.not_launched workload=%s %s", workload.pk, error)
