@@ -191,6 +191,12 @@ def get_model_id(*, name: str) -> int:
     return found
 
 
+def aliases_of(*, name: str) -> tuple[AliasRow, ...]:
+    """Where a model's aliases point, by name. Raises NotFound for an unknown model. Two queries."""
+    rows = Alias.objects.filter(model_id=get_model_id(name=name)).order_by("name")
+    return tuple(AliasRow(*row) for row in rows.values_list("name", "version__number"))
+
+
 def page_versions(
     *, model_id: int, before: int | None = None, limit: int = VERSIONS_A_PAGE, include_gone: bool = False
 ) -> VersionPage:

@@ -104,7 +104,7 @@ class AliasList(APIView):
         operation_id="aliases_list", summary="Aliases of a model", tags=TAG, responses=AliasOutput(many=True)
     )
     def get(self, request: Request, name: str) -> Response:
-        return Response(AliasOutput(selectors.get_model(name=name).aliases, many=True).data)
+        return Response(AliasOutput(selectors.aliases_of(name=name), many=True).data)
 
 
 @extend_schema_view(

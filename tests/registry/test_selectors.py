@@ -112,6 +112,21 @@ def test_get_model__unknown__not_found() -> None:
         selectors.get_model(name="nobody")
 
 
+def test_aliases_of__two__by_name_in_two_queries(
+    memory_store: MemoryModelStore, model: Model, now: datetime, django_assert_num_queries: Any
+) -> None:
+    memory_store.set_alias("llama-0", "champion", 3)
+    mirror_models(store=memory_store, now=now)
+    with django_assert_num_queries(2):
+        found = selectors.aliases_of(name="llama-0")
+    assert [(alias.name, alias.number) for alias in found] == [("champion", 3), ("production", 1)]
+
+
+def test_aliases_of__unknown_model__not_found() -> None:
+    with pytest.raises(NotFound, match="'nobody'"):
+        selectors.aliases_of(name="nobody")
+
+
 def test_page_versions__several_pages__each_version_once_newest_first(
     memory_store: MemoryModelStore, now: datetime
 ) -> None:
