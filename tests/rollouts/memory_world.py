@@ -71,8 +71,8 @@ THUMBS = {
 }
 ALL_GATES = (QUALITY, ERRORS, LATENCY, THUMBS)
 LIMITS: dict[str, Any] = {"no_data_seconds": 30, "launch_seconds": 20}
-LONG_PLAN = replace(canary((5, 25, 50), hold_seconds=6, min_requests=10, watch_seconds=10), **LIMITS)
-PLAN = replace(canary((25, 50), hold_seconds=4, min_requests=10, watch_seconds=10), **LIMITS)
+LONG_PLAN = replace(canary((5, 25, 50), hold_seconds=4, min_requests=10, watch_seconds=10), **LIMITS)
+PLAN = replace(canary((25, 50), hold_seconds=3, min_requests=10, watch_seconds=10), **LIMITS)
 
 
 class WorkerKilledError(BaseException):

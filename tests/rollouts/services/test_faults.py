@@ -23,14 +23,15 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def w(tmp_path: Path) -> MemoryWorld:
-    return MemoryWorld(tmp_path).serve()
+    """One gate: faults do not care which gates there are, and it is decided soonest."""
+    return MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
 
 
 @pytest.fixture
 def moving(w: MemoryWorld) -> MemoryWorld:
     """A good candidate at 25 %."""
     w.start(2)
-    w.behave(2, accuracy=1.0)
+    w.behave(2)
     w.run_to("progressing")
     return w
 
@@ -98,7 +99,7 @@ def test_cluster_down__bad_candidate__traffic_returns_all_the_same(moving: Memor
 
 def test_provisioning__router_down_or_stop_for_long__is_no_launch_failure(w: MemoryWorld) -> None:
     w.start(2)
-    w.behave(2, accuracy=1.0)
+    w.behave(2)
     w.run_for(1)
     w.router.down = True
     w.run_for(15)
@@ -127,7 +128,7 @@ def test_router_rejects__last_good_split_stays_and_the_reason_says_so(moving: Me
 
 def test_mlflow_down__at_the_write_back__rollback_is_done_and_told_later(w: MemoryWorld) -> None:
     w.start(3)
-    w.behave(3, accuracy=0.1)
+    w.behave(3, error_rate=0.9)
     w.run_to("progressing")
     w.store.down = True
     w.run_to("rolled-back")
@@ -269,7 +270,7 @@ def test_drift__found_when_the_stop_is_lifted__is_not_overwritten(moving: Memory
 
 def test_drift__without_a_rollout__survives_a_backend_that_moves(w: MemoryWorld) -> None:
     w.start(2)
-    w.behave(2, accuracy=1.0)
+    w.behave(2)
     w.run_to("succeeded")
     w.set_weights_by_hand({1: 5000, 2: 5000})
     w.tick()
@@ -407,9 +408,9 @@ def test_deadline__pauses_as_inconclusive__and_a_resume_lasts(tmp_path: Path) ->
 
 
 def test_no_traffic__nothing_is_promoted(tmp_path: Path) -> None:
-    w = MemoryWorld(tmp_path, rate=0).serve()
+    w = MemoryWorld(tmp_path, rate=0, gates=(ERRORS,)).serve()
     w.start(2)
-    w.behave(2, accuracy=1.0)
+    w.behave(2)
     w.run_for(30)
     assert w.shares() == {1: 7500, 2: 2500}
 
