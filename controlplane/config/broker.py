@@ -19,12 +19,13 @@ from kombu.utils.json import dumps
 class Channel(filesystem.Channel):
     """The same files; a message gets its name once it is written."""
 
-    def _put(self, queue: str, message: Any, **_: Any) -> None:
+    # kombu's own two declarations name the second parameter differently.
+    def _put(self, queue: str, payload: Any, **_: Any) -> None:  # type: ignore[override]
         name = f"{round(monotonic() * 1000)}_{uuid.uuid4()}.{queue}.msg"
         whole = Path(self.data_folder_out) / name
         part = whole.with_name(name + ".part")  # consumers look for names that end in the queue's
         try:
-            part.write_bytes(dumps(message).encode())
+            part.write_bytes(dumps(payload).encode())
             part.replace(whole)
         except OSError as error:
             raise ChannelError(f"The message {whole} cannot be written: {error}") from error

@@ -71,11 +71,12 @@ def test_configuration__changed_settings__reach_every_program(environment: Envir
         assert variables[name]["HEADGATE_RUN_DIR"] == str(environment.run_dir)
 
 
+@pytest.mark.parametrize("value", ["two\nlines", 'a "quote"', "a 'quote'", "a ;b", "a #b", "%(here)s"])
 def test_configuration__setting_that_the_file_cannot_hold__is_refused_by_name(
-    environment: Environment,
+    environment: Environment, value: str
 ) -> None:
     with pytest.raises(InvalidInput, match="HEADGATE_SECRET_KEY"):
-        configuration(replace(environment, secret_key="two\nlines"), programs_of(environment))
+        configuration(replace(environment, secret_key=value), programs_of(environment))
 
 
 def test_write_configuration__may_hold_secrets__is_for_the_owner_only(environment: Environment) -> None:
