@@ -74,8 +74,8 @@ def _pause(rollout: Rollout, now: datetime) -> Confirmation:
         f"Pause rollout #{rollout.pk}",
         (
             format_html("<b>{}</b> of the traffic stays on {}", share, rollout.candidate.version.label),
-            format_html("The gates go on watching and may still roll back"),
-            format_html("It waits until somebody resumes"),
+            SafeString("The gates go on watching and may still roll back"),
+            SafeString("It waits until somebody resumes"),
         ),
         f"Pause at {share}",
         "primary",
@@ -90,7 +90,7 @@ def _resume(rollout: Rollout, now: datetime) -> Confirmation:
         f"Resume rollout #{rollout.pk}",
         (
             format_html("It goes on at <b>{}</b>; its exposure so far counts", share),
-            format_html("Weights that were set by hand are set as planned again"),
+            SafeString("Weights that were set by hand are set as planned again"),
         ),
         f"Resume at {share}",
         "primary",
@@ -106,7 +106,7 @@ def _roll_back(rollout: Rollout, now: datetime) -> Confirmation:
             "<b>{} → 0%</b> on the candidate, {}", share_text(share_bp), _moving(rollout, share_bp, now)
         ),
         _readiness(baseline),
-        format_html("Streams in flight on the candidate finish"),
+        SafeString("Streams in flight on the candidate finish"),
     ]
     if rollout.phase == Phase.SUCCEEDED.value:
         alias = rollout.endpoint.alias
@@ -166,7 +166,7 @@ def _cancel(rollout: Rollout, now: datetime) -> Confirmation:
 def _moving(rollout: Rollout, share_bp: int, now: datetime) -> SafeString:
     rate = requests_per_second(rollout.endpoint_id, now)
     if rate is None:
-        return format_html("no request in the last 5 minutes")
+        return SafeString("no request in the last 5 minutes")
     return format_html("about <b>{} requests/s</b> move", number_text(rate * share_bp / FULL_SHARE_BP))
 
 
@@ -194,11 +194,11 @@ def _readiness(variant: Variant) -> SafeString:
 
 def _open_gates(rollout: Rollout) -> SafeString:
     if not rollout.verdicts:
-        return format_html("<b>No gate has measured anything yet</b>")
+        return SafeString("<b>No gate has measured anything yet</b>")
     verdicts = FamilyVerdict.from_json(rollout.verdicts).verdicts
     waiting = [v.label.lower() for v in verdicts if v.required and v.verdict is not Verdict.PASS]
     if not waiting:
-        return format_html("Every required gate passes")
+        return SafeString("Every required gate passes")
     return format_html("<b>Not passed yet:</b> {}", ", ".join(waiting))
 
 
@@ -211,7 +211,7 @@ def stop_confirmation(stop: GlobalStop, *, active: int) -> Confirmation:
             "Lift the global stop",
             (
                 format_html("<b>{}</b> may move forward again", rollouts),
-                format_html("Those held by the stop go on by themselves"),
+                SafeString("Those held by the stop go on by themselves"),
             ),
             "Lift the stop",
             "primary",
@@ -222,9 +222,9 @@ def stop_confirmation(stop: GlobalStop, *, active: int) -> Confirmation:
         "Stop every rollout",
         (
             format_html("<b>{}</b> freeze at their present weights", rollouts),
-            format_html("No forward action runs anywhere until a release manager lifts it"),
-            format_html("Rollbacks, automatic ones too, <b>stay on</b>"),
-            format_html("Traffic does not change"),
+            SafeString("No forward action runs anywhere until a release manager lifts it"),
+            SafeString("Rollbacks, automatic ones too, <b>stay on</b>"),
+            SafeString("Traffic does not change"),
         ),
         "Stop every rollout",
         "solid",

@@ -1,0 +1,169 @@
+"""What waits for a person: the first thing on the overview."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.urls import reverse
+
+from controlplane.web.health import Part
+from controlplane.web.words import duration_text
+from registry.models import Version
+from registry.selectors import mirror_health
+from rollouts.domain.states import PauseReason, Phase
+from rollouts.models import Endpoint, Rollout
+from rollouts.ui.arms_table import workload_of
+from rollouts.ui.phases import pill_of
+
+RECENT = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Something that waits for a person, with the one button that leads there."""
+
+    tone: str
+    icon: str
+    title: str
+    detail: str
+    at: datetime | None
+    button: str
+    url: str
+
+
+def needs_of(
+    endpoints: Sequence[Endpoint], latest: Mapping[int, Rollout], parts: Sequence[Part], now: datetime
+) -> list[Need]:
+    """Everything that waits, the worst first. Two queries beside what it is given."""
+    found = []
+    for endpoint in endpoints:
+        rollout = latest.get(endpoint.pk)
+        if rollout is not None:
+            found += _needs_of_rollout(endpoint, rollout, now)
+        found += _needs_of_endpoint(endpoint, now)
+    worker = next((part for part in parts if part.name == "worker"), None)
+    if worker is not None and worker.state == "stale":
+        ago = duration_text(worker.age_seconds or 0)
+        found.append(
+            Need(
+                "fail",
+                "unplug",
+                "The control loop is silent",
+                f"Last seen {ago} ago. Traffic stays as it is; nothing moves.",
+                None,
+                "See the parts",
+                "#parts",
+            )
+        )
+    mirror = mirror_health(now=now)
+    if mirror.is_down:
+        found.append(
+            Need(
+                "warn",
+                "database",
+                "MLflow does not answer",
+                f"{mirror.error} What is known stays; new versions wait.",
+                mirror.error_at,
+                "See the models",
+                reverse("models"),
+            )
+        )
+    changed = (
+        Version.objects.filter(manifest_state="changed", gone_at=None)
+        .select_related("model")
+        .defer("manifest")
+    )
+    for version in changed[:5]:
+        found.append(
+            Need(
+                "fail",
+                "shield-check",
+                f"{version} is no longer what was registered",
+                f"{version.manifest_problem} It is refused until it is restored.",
+                version.manifest_checked_at,
+                "See the version",
+                reverse("model", args=[version.model.name]),
+            )
+        )
+    order = {"fail": 0, "warn": 1, "info": 2}
+    return sorted(found, key=lambda need: order[need.tone])
+
+
+def _needs_of_rollout(endpoint: Endpoint, rollout: Rollout, now: datetime) -> list[Need]:
+    url = reverse("rollout", args=[rollout.pk])
+    phase, name = Phase(rollout.phase), endpoint.name
+    if phase is Phase.FAILED:
+        return [
+            Need(
+                "fail",
+                "circle-x",
+                f"{name}: the way back needs a person",
+                rollout.reason,
+                rollout.phase_since,
+                "Decide",
+                url,
+            )
+        ]
+    if phase is Phase.ROLLED_BACK and is_recent(rollout, now):
+        by_itself = "" if rollout.cause == "person" else " by itself"
+        title = f"{name} rolled back to {rollout.baseline.version.label}{by_itself}"
+        if rollout.cause.startswith("launch:"):
+            title = f"{name}: {rollout.candidate.version.label} did not launch"
+        return [
+            Need("fail", "undo-2", title, rollout.cause_sentence, rollout.finished_at, "See the cause", url)
+        ]
+    if phase is Phase.PAUSED:
+        icon = {PauseReason.DRIFT: "unlink", PauseReason.GLOBAL_STOP: "octagon-pause"}.get(
+            PauseReason(rollout.pause_reason), "pause"
+        )
+        held = pill_of(rollout, rollout.parsed_plan, now.timestamp()).words
+        return [
+            Need(
+                "warn",
+                icon,
+                f"{name}: {held[:1].lower()}{held[1:]}",
+                rollout.reason,
+                rollout.phase_since,
+                "Decide",
+                url,
+            )
+        ]
+    return []
+
+
+def _needs_of_endpoint(endpoint: Endpoint, now: datetime) -> list[Need]:
+    url = reverse("endpoint", args=[endpoint.name])
+    if endpoint.router_problem:
+        return [
+            Need(
+                "fail",
+                "unplug",
+                f"{endpoint.name}: the router has a problem",
+                endpoint.router_problem,
+                endpoint.observed_at,
+                "See the endpoint",
+                url,
+            )
+        ]
+    workload = workload_of(endpoint.stable)
+    if workload is not None and workload.phase in ("failed", "unready"):
+        words = workload.message or f"It is {workload.phase}."
+        return [
+            Need(
+                "fail",
+                "server",
+                f"{endpoint.name}: {workload.variant.name} is not ready",
+                words,
+                workload.observed_at,
+                "See the endpoint",
+                url,
+            )
+        ]
+    return []
+
+
+def is_recent(rollout: Rollout, now: datetime) -> bool:
+    """True for a rollout that ended within the last day."""
+    return rollout.finished_at is not None and now - rollout.finished_at < RECENT
