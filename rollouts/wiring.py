@@ -66,7 +66,7 @@ def local_cluster() -> LocalCluster:
         environment.engine_port_range,
         environment.engine_memory_mb,
         SystemClock(),
-        httpx.Client(timeout=ENGINE_TIMEOUT_SECONDS),
+        httpx.Client(timeout=ENGINE_TIMEOUT_SECONDS, trust_env=False),
     )
 
 

@@ -67,6 +67,10 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
+    def close(self) -> None:
+        """Closes the connections; the client cannot be used afterwards."""
+        self._http.close()
+
     def get(self, path: str, *, patient: bool = True, **query: Any) -> Any:
         """The JSON at `path`. `patient=False`: one attempt, for callers that wait themselves."""
         given = {name: value for name, value in query.items() if value is not None}

@@ -58,7 +58,9 @@ class Endpoint(models.Model):
     cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="endpoints")
     model = models.ForeignKey("registry.Model", on_delete=models.PROTECT, related_name="endpoints")
     gate_policy = models.ForeignKey(GatePolicyVersion, on_delete=models.PROTECT, related_name="+")
-    golden_set = models.ForeignKey("registry.GoldenSet", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    golden_set = models.ForeignKey(
+        "registry.GoldenSet", null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
     stable = models.ForeignKey("Variant", null=True, on_delete=models.PROTECT, related_name="+")
     previous = models.ForeignKey("Variant", null=True, on_delete=models.PROTECT, related_name="+")
     alias = models.CharField(max_length=80, help_text="MLflow alias that follows the stable version")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.cli.client import Client, Failure
-from deploy.demo.models.register import register_all
 from rollouts.adapters.clusters.machine import end_processes, processes_marked
 from rollouts.adapters.clusters.supervisord import Supervisor
 from tests.standins.running import free_port, wait_until
@@ -77,8 +76,12 @@ class House:
         (self.run_dir / "engines.json").write_text(json.dumps({"standin": {"argv": STANDIN}}))
         self._write_versions(wrong)
         self.run("-m", "deploy.stack", "up")
-        self.registered = register_all(models=self.folder / "models", url=f"http://127.0.0.1:{self.mlflow}")
-        (self.folder / "registered.json").write_text(json.dumps(self.registered))
+        registered = self.folder / "registered.json"
+        self.run(
+            "-m", "deploy.demo.models.register", "--models", str(self.folder / "models"),
+            "--mlflow", f"http://127.0.0.1:{self.mlflow}", "--out", str(registered),
+        )  # fmt: skip
+        self.registered = json.loads(registered.read_text())
         (self.folder / "story.json").write_text(
             json.dumps({"policy": POLICY, "serving": {"engine": "standin", "arguments": {}}})
         )
@@ -157,6 +160,7 @@ class House:
 
     def close(self) -> None:
         """Leaves nothing running and nothing behind."""
+        self.client.close()
         if self.traffic is not None:
             self.traffic.terminate()
             self.traffic.wait(timeout=30)

@@ -83,7 +83,7 @@ COMMON_SYMPTOMS = (
         r"address already in use|Errno 98", FailureReason.PORT_TAKEN, "Another program took the engine's port"
     ),
     _symptom(
-        r"KV cache is needed, which is larger|cache is needed, which is larger"
+        r"less than requested memory for kv|KV cache is needed, which is larger|cache is needed, which is larger"
         r"|No available memory for the cache blocks|desired (CPU|GPU) memory utilization"
         r"|less than desired GPU memory|out of memory|OutOfMemoryError|MemoryError"
         r"|can't allocate memory|cannot allocate memory|std::bad_alloc",
@@ -101,6 +101,7 @@ COMMON_SYMPTOMS = (
         r"|validation errors? for ModelConfig|Model architectures .* are not supported|size mismatch"
         r"|Cannot find any model weights|were not initialized from checkpoint|Error no file named"
         r"|Couldn't instantiate the backend tokenizer|Error while deserializing|JSONDecodeError"
+        r"|HFValidationError: Repo id must be|size of tensor a .* must match the size of tensor b"
         r"|Invalid repository ID or local directory|not a valid model|KeyError: '(model|lm_head|layers)\.",
         FailureReason.BAD_MODEL,
         "The engine cannot load this model",
