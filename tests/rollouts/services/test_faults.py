@@ -483,6 +483,34 @@ def test_command__between_observe_and_commit__the_decision_is_dropped_and_made_a
     assert newest.interval["arms"]["candidate"]["requests"] >= requests
 
 
+def test_command__while_nothing_is_decided__the_loop_does_not_write_old_counts_over_it(
+    moving: MemoryWorld,
+) -> None:
+    w = moving
+    w.run_for(2)
+    w.set_weights_by_hand({1: 6000, 2: 4000})
+    w.run_to("paused")
+    w.run(lambda: w.rollout.step_requests >= 40)
+    w.clock.advance(2.0)
+    w.use(2.0)
+    w.calls.hooks["signals.read"] = w.resume  # starts the step's exposure anew
+    w.reconcile()
+    assert w.rollout.phase == "progressing"
+    assert w.rollout.step_requests == 0
+
+
+def test_command__while_it_is_paused__no_evidence_tells_of_a_phase_that_was_over(moving: MemoryWorld) -> None:
+    w = moving
+    w.pause()
+    w.tick()
+    w.clock.advance(2.0)
+    w.use(2.0)
+    w.calls.hooks["signals.read"] = w.roll_back
+    w.reconcile()
+    rolled_back_at = w.rollout.decided_at
+    assert not Evidence.objects.filter(ended_at__gte=rolled_back_at, decision__phase="paused").exists()
+
+
 def test_two_workers__one_reconciles_the_other_leaves_it(moving: MemoryWorld) -> None:
     w = moving
     others: list[bool] = []
