@@ -127,6 +127,16 @@ def test_template_of__what_a_spec_may_not_set__is_refused_by_name(
         ("OSError: [Errno 98] Address already in use", FailureReason.PORT_TAKEN),
         ("/x/python: Error while finding module: No module named 'vllm'", FailureReason.NO_ENGINE),
         ("api_server.py: error: unrecognized arguments: --nope", FailureReason.BAD_MODEL),
+        (
+            "ValueError: Available memory on node 0 (10.4/15.59 GiB) on kv cache allocation is less than"
+            " requested memory for kv (400.0 GiB)",
+            FailureReason.NO_MEMORY,
+        ),
+        ("huggingface_hub.errors.HFValidationError: Repo id must be in the form", FailureReason.BAD_MODEL),
+        (
+            "RuntimeError: The size of tensor a (128) must match the size of tensor b (64)",
+            FailureReason.BAD_MODEL,
+        ),
         ("RuntimeError: something nobody has seen", FailureReason.NONE),
     ],
 )
