@@ -115,7 +115,7 @@ def prepare_endpoint(
         serving=ServingSpec.from_json(serving),
         gate_policy=gate_policy,
         golden_set=golden_set,
-        cluster=ensure_cluster(name="this-machine"),
+        cluster=ensure_cluster(name="local"),
         actor=actor,
         now=now,
     )
