@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import Max
 
-from controlplane.web.health import Part, report
+from controlplane.web.health import Part, reported
 from controlplane.web.words import (
     count_text,
     duration_text,
@@ -77,7 +77,8 @@ class OverviewPage:
 
 def build(*, now: datetime) -> OverviewPage:
     """Everything the overview shows. The number of queries does not depend on the number of rows."""
-    endpoints = list(selectors.endpoints()[:ENDPOINTS_SHOWN])
+    # The prefetched rollouts and variants are for the API; here one query each says more.
+    endpoints = list(selectors.endpoints().prefetch_related(None)[:ENDPOINTS_SHOWN])
     latest = latest_rollouts([endpoint.pk for endpoint in endpoints])
     rates = rates_of([endpoint.pk for endpoint in endpoints], now=now)
     labels = variant_labels(endpoints)
@@ -87,7 +88,7 @@ def build(*, now: datetime) -> OverviewPage:
         .filter(finished_at__gte=now - FINISHED_WITHIN)
         .order_by("-finished_at")[:FINISHED_SHOWN]
     )
-    parts = report(now=now)
+    parts = reported(now=now)
     rows = [
         _endpoint_row(endpoint, latest.get(endpoint.pk), rates.get(endpoint.pk), labels, now)
         for endpoint in endpoints

@@ -74,7 +74,14 @@ def test_queryset__any_manager__can_neither_change_nor_delete(manager: models.Ma
 def test_record__bad_value__names_the_field(change: dict[str, str], field: str) -> None:
     line = {"actor": "ana", "actor_kind": "person", "action": "rollout.paused", **change}
     with pytest.raises(InvalidInput) as caught:
-        record(at=NOW, object_kind="rollout", object_id=1, **line)
+        record(
+            at=NOW,
+            actor=line["actor"],
+            actor_kind=line["actor_kind"],
+            action=line["action"],
+            object_kind="rollout",
+            object_id=1,
+        )
     assert caught.value.field == field
 
 

@@ -17,12 +17,12 @@ from tests.rollouts.ui.conftest import HTMX
 pytestmark = pytest.mark.django_db
 
 
-def page_of(rollout: Rollout, *, stop_on: bool = False, after: float = 0) -> RolloutPage:
+NOW = factories.right_now()
+
+
+def page_of(rollout: Rollout, *, stop_on: bool = False) -> RolloutPage:
     return build(
-        rollout=selectors.find_rollout(rollout.pk),
-        user=factories.person(),
-        now=factories.right_now() + timedelta(seconds=after),
-        stop_on=stop_on,
+        rollout=selectors.find_rollout(rollout.pk), user=factories.person(), now=NOW, stop_on=stop_on
     )
 
 
@@ -35,14 +35,14 @@ def names(page: RolloutPage) -> list[str]:
 
 
 def test_pending__page__waits_to_be_taken_up_and_can_be_cancelled() -> None:
-    page = page_of(factories.rollout_pending())
+    page = page_of(factories.rollout_pending(now=NOW))
     assert page.pill.words == "Waiting to start"
     assert step_states(page)[0] == ("Launch", "now")
     assert names(page) == ["cancel"]
 
 
 def test_launching__page__shows_the_engine_and_its_log() -> None:
-    page = page_of(factories.rollout_launching())
+    page = page_of(factories.rollout_launching(now=NOW))
     assert page.launch is not None
     assert not page.launch.failed
     assert page.launch.log[-1].endswith("model loaded in 1.9 s, 0.1 GiB")
@@ -50,7 +50,7 @@ def test_launching__page__shows_the_engine_and_its_log() -> None:
 
 
 def test_launch_failed__page__keeps_reason_and_log_and_hides_empty_charts(engineer: Client) -> None:
-    rollout = factories.rollout_launch_failed()
+    rollout = factories.rollout_launch_failed(now=NOW)
     page = page_of(rollout)
     assert page.launch is not None
     assert page.launch.failed
@@ -63,7 +63,7 @@ def test_launch_failed__page__keeps_reason_and_log_and_hides_empty_charts(engine
 
 
 def test_progressing__page__shows_where_it_is_and_what_comes() -> None:
-    page = page_of(factories.rollout_progressing())
+    page = page_of(factories.rollout_progressing(now=NOW))
     assert page.pill.words == "Waiting at 25%"
     assert step_states(page) == [
         ("Launch", "done"),
@@ -78,14 +78,14 @@ def test_progressing__page__shows_where_it_is_and_what_comes() -> None:
 
 
 def test_progressing__exposure_not_reached__counts_down() -> None:
-    page = page_of(factories.rollout_progressing(step=0, intervals=6))
+    page = page_of(factories.rollout_progressing(step=0, intervals=6, now=NOW))
     assert page.pill.words == "At 5%"
     assert page.steps[1].label.startswith("30 s of 1 min · ")
     assert 0 < page.steps[1].percent < 100
 
 
 def test_paused__page__offers_to_resume_and_says_who_paused() -> None:
-    page = page_of(factories.rollout_paused())
+    page = page_of(factories.rollout_paused(now=NOW))
     assert page.pill.words == "Paused at 25%"
     assert page.why.tone == "warn"
     assert page.why.strong == "ana paused the rollout."
@@ -93,7 +93,7 @@ def test_paused__page__offers_to_resume_and_says_who_paused() -> None:
 
 
 def test_rolled_back__page__pins_the_cause() -> None:
-    page = page_of(factories.rollout_rolled_back())
+    page = page_of(factories.rollout_rolled_back(now=NOW))
     assert page.pill.words == "Rolled back"
     assert page.why.tone == "fail"
     assert page.why.strong == "Rolled back, 1 min 8 s after its first traffic: golden-set score."
@@ -111,17 +111,17 @@ def test_promoted__watched__may_still_go_back() -> None:
 
 
 def test_promoted__watch_over__offers_nothing() -> None:
-    assert page_of(factories.rollout_promoted(watching=False)).actions == ()
+    assert page_of(factories.rollout_promoted(watching=False, now=NOW)).actions == ()
 
 
 def test_global_stop__forward_actions__are_gone_and_roll_back_stays() -> None:
-    page = page_of(factories.rollout_paused(), stop_on=True)
+    page = page_of(factories.rollout_paused(now=NOW), stop_on=True)
     assert names(page) == ["roll-back"]
     assert page.action_note == "Global stop: forward is off, back is not"
 
 
 def test_loop_silent_for_a_minute__forward_is_off_and_roll_back_is_not(manager: Client) -> None:
-    rollout = factories.rollout_paused()
+    rollout = factories.rollout_paused(now=NOW)
     rollout.endpoint.reconciled_at = factories.right_now() - timedelta(seconds=118)
     rollout.endpoint.save()
     text = manager.get(f"/rollouts/{rollout.pk}").content.decode()
@@ -132,7 +132,7 @@ def test_loop_silent_for_a_minute__forward_is_off_and_roll_back_is_not(manager: 
 
 
 def test_actions__viewer__sees_the_reason_in_their_place(viewer: Client) -> None:
-    rollout = factories.rollout_progressing()
+    rollout = factories.rollout_progressing(now=NOW)
     text = viewer.get(f"/rollouts/{rollout.pk}").content.decode()
     assert "Needs engineer." in text
     assert "Promote: Needs release manager." in text
@@ -140,7 +140,7 @@ def test_actions__viewer__sees_the_reason_in_their_place(viewer: Client) -> None
 
 
 def test_actions__engineer__may_do_all_but_promote(engineer: Client) -> None:
-    rollout = factories.rollout_progressing()
+    rollout = factories.rollout_progressing(now=NOW)
     text = engineer.get(f"/rollouts/{rollout.pk}").content.decode()
     assert f"/rollouts/{rollout.pk}/confirm/pause" in text
     assert f"/rollouts/{rollout.pk}/confirm/promote" not in text
@@ -148,7 +148,7 @@ def test_actions__engineer__may_do_all_but_promote(engineer: Client) -> None:
 
 
 def test_arms__measured__show_rates_of_the_last_minutes() -> None:
-    rollout = factories.rollout_progressing()
+    rollout = factories.rollout_progressing(now=NOW)
     baseline, candidate = page_of(rollout).arms
     assert (baseline.name, baseline.target, baseline.version) == ("baseline", "75%", "v1")
     assert (candidate.name, candidate.actual, candidate.replicas) == ("candidate", "25%", "1 / 1")
@@ -160,19 +160,19 @@ def test_arms__measured__show_rates_of_the_last_minutes() -> None:
 
 
 def test_arms__nothing_measured__says_no_data_and_never_zero() -> None:
-    _, candidate = page_of(factories.rollout_pending()).arms
+    _, candidate = page_of(factories.rollout_pending(now=NOW)).arms
     assert (candidate.per_second, candidate.errors, candidate.latency) == ("no data", "no data", ("no data",))
 
 
 def test_events__detail_that_repeats__is_shown_once() -> None:
-    events = page_of(factories.rollout_rolled_back()).events
+    events = page_of(factories.rollout_rolled_back(now=NOW)).events
     assert [event.title for event in events[:2]] == ["Rolled back to v1", "Rolling back to v1"]
     assert events[0].detail == ""
     assert "is beyond its limit" in events[1].detail
 
 
 def test_what_changes__variants__lists_what_differs() -> None:
-    changes = {change.name: change for change in page_of(factories.rollout_pending()).changes}
+    changes = {change.name: change for change in page_of(factories.rollout_pending(now=NOW)).changes}
     assert (changes["Version"].before, changes["Version"].after) == ("v1", "v2")
     assert changes["max-model-len"].same
     assert (changes["max-num-seqs"].before, changes["max-num-seqs"].after) == ("32", "64")
@@ -180,7 +180,7 @@ def test_what_changes__variants__lists_what_differs() -> None:
 
 
 def test_page__whole__has_title_live_topics_and_one_heading(engineer: Client) -> None:
-    rollout = factories.rollout_progressing()
+    rollout = factories.rollout_progressing(now=NOW)
     text = engineer.get(f"/rollouts/{rollout.pk}").content.decode()
     assert f"triage v1 → v2 · Rollout #{rollout.pk}" in text
     assert (
@@ -190,7 +190,7 @@ def test_page__whole__has_title_live_topics_and_one_heading(engineer: Client) ->
 
 
 def test_fragment__htmx__brings_every_part_of_the_page(engineer: Client) -> None:
-    rollout = factories.rollout_progressing()
+    rollout = factories.rollout_progressing(now=NOW)
     text = engineer.get(f"/rollouts/{rollout.pk}", headers=HTMX).content.decode()
     for part in ("head", "why", "steps", "launch", "legend", "gates", "arms", "events"):
         assert f'<hx-partial hx-target="#{part}" hx-swap="outerMorph">' in text
@@ -199,7 +199,7 @@ def test_fragment__htmx__brings_every_part_of_the_page(engineer: Client) -> None
 
 
 def test_fragment__size__is_within_the_budget(engineer: Client) -> None:
-    rollout = factories.rollout_rolled_back()
+    rollout = factories.rollout_rolled_back(now=NOW)
     response = engineer.get(f"/rollouts/{rollout.pk}", headers=HTMX)
     assert len(response.content) < 32 * 1024  # about a quarter of it on the wire
 
@@ -218,7 +218,7 @@ def test_page__unknown_rollout__is_not_found(engineer: Client) -> None:
 
 
 def test_banner__global_stop_on__covers_the_page(engineer: Client) -> None:
-    rollout = factories.rollout_progressing()
+    rollout = factories.rollout_progressing(now=NOW)
     GlobalStop.objects.create(
         pk=1, on=True, since=factories.right_now(), by=factories.person(), why="network incident"
     )

@@ -1,0 +1,207 @@
+"""Pages of models and golden sets."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from io import BytesIO
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from controlplane.access.roles import Role
+from registry.models import GoldenSet, MirrorState
+from registry.ui.model_page import ModelPage, build
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+HTMX = {"hx-request": "true"}
+NOW = factories.right_now()
+LINE = '{"messages": [{"role": "user", "content": "My invoice is wrong"}], "expected": "billing", "scorer": "exact"}'
+
+
+@pytest.fixture
+def engineer(client: Client) -> Client:
+    client.force_login(factories.person())
+    return client
+
+
+@pytest.fixture
+def viewer() -> Client:
+    client = Client()
+    client.force_login(factories.person(Role.VIEWER))
+    return client
+
+
+def page(version: int | None = None, role: Role = Role.ENGINEER) -> ModelPage:
+    return build(name="triage", version=version, before=None, user=factories.person(role), now=NOW)
+
+
+def queries(client: Client, path: str) -> int:
+    with CaptureQueriesContext(connection) as captured:
+        assert client.get(path, headers=HTMX).status_code == 200
+    return len(captured)
+
+
+# --- models -----------------------------------------------------------------------------------------------------
+
+
+def test_models__none__says_where_they_come_from(engineer: Client) -> None:
+    text = engineer.get("/models").content.decode()
+    assert "No model yet: models are registered in MLflow and appear here within seconds." in text
+
+
+def test_models__list__shows_versions_aliases_and_changed_files(engineer: Client) -> None:
+    model = factories.model()
+    version = model.versions.get(number=2)
+    version.manifest_state = "changed"
+    version.save()
+    text = engineer.get("/models").content.decode()
+    assert "production v1" in text
+    assert "1 changed" in text
+
+
+def test_models__more_of_them__cost_the_same(engineer: Client) -> None:
+    factories.model("a")
+    before = queries(engineer, "/models")
+    for name in ("b", "c", "d"):
+        factories.model(name)
+    assert queries(engineer, "/models") == before <= 6
+
+
+def test_model__newest_version__is_traced_unless_another_is_chosen() -> None:
+    factories.model(now=NOW)
+    assert page().chosen.label == "v3"  # type: ignore[union-attr]
+    chosen = page(version=1)
+    assert chosen.chosen.label == "v1"  # type: ignore[union-attr]
+    assert [line.chosen for line in chosen.versions] == [False, False, True]
+    assert [entry.path for entry in chosen.chosen_files] == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+
+
+def test_model__scores__are_those_of_the_versions() -> None:
+    factories.model(now=NOW)
+    built = page()
+    assert built.scores == (("v1", 0.72), ("v2", 0.97), ("v3", 0.41))
+    assert [(measure.name, measure.now) for measure in built.measures] == [
+        ("accuracy", "0.41"),
+        ("loss", "0.99"),
+    ]
+    assert built.versions[1].score_percent == 100
+
+
+def test_model__changed_version__is_refused_with_the_file_named(engineer: Client) -> None:
+    version = factories.model().versions.get(number=3)
+    version.manifest_state = "changed"
+    version.manifest_problem = "The file model.safetensors differs from the manifest."
+    version.save()
+    text = engineer.get("/models/triage").content.decode()
+    assert "v3 is no longer what was registered." in text
+    assert "refused: The file model.safetensors differs" in text
+    assert 'href="/rollouts/new?version=3"' not in text
+    assert 'href="/rollouts/new?version=2"' in text
+
+
+def test_model__mlflow_down__says_so_and_keeps_what_is_known(engineer: Client) -> None:
+    factories.model()
+    MirrorState.objects.filter(id=1).update(
+        last_error="connection refused", last_error_at=NOW + timedelta(hours=1)
+    )
+    text = engineer.get("/models/triage").content.decode()
+    assert "does not answer" in text
+    assert "connection refused" in text
+    assert "v3" in text
+
+
+def test_model__viewer__sees_why_no_rollout_can_be_started(viewer: Client) -> None:
+    factories.model()
+    text = viewer.get("/models/triage").content.decode()
+    assert "New rollout: Needs engineer." in text
+    assert "/rollouts/new" not in text
+
+
+def test_model__more_versions__cost_the_same(engineer: Client) -> None:
+    model = factories.model(versions=3)
+    before = queries(engineer, "/models/triage")
+    for number in range(4, 9):
+        factories.version(model, number)
+    assert queries(engineer, "/models/triage") == before <= 14
+
+
+@pytest.mark.parametrize("path", ["/models/nobody", "/models/triage?version=9"])
+def test_model__unknown__is_not_found(engineer: Client, path: str) -> None:
+    factories.model()
+    assert engineer.get(path).status_code == 404
+
+
+def test_model__without_versions__says_so(engineer: Client) -> None:
+    factories.model(versions=1).versions.all().delete()
+    text = engineer.get("/models/triage").content.decode()
+    assert "No version yet" in text
+    assert "There is no version to trace yet." in text
+
+
+# --- golden sets ------------------------------------------------------------------------------------------------
+
+
+def test_golden_sets__upload_file__makes_the_first_revision(engineer: Client) -> None:
+    file = BytesIO(f"{LINE}\n".encode())
+    file.name = "tickets.jsonl"
+    response = engineer.post("/golden-sets", {"name": "tickets", "file": file})
+    assert response.status_code == 303
+    assert response.headers["Location"] == "/golden-sets/tickets"
+    made = GoldenSet.objects.get()
+    assert (made.label, made.size) == ("tickets@1", 1)
+    assert "My invoice is wrong" in engineer.get("/golden-sets/tickets").content.decode()
+
+
+def test_golden_sets__pasted_lines__make_the_next_revision(engineer: Client) -> None:
+    factories.golden_set()
+    engineer.post("/golden-sets", {"name": "tickets", "text": LINE})
+    assert GoldenSet.objects.order_by("-revision")[0].label == "tickets@2"
+    assert "@1" in engineer.get("/golden-sets/tickets").content.decode()
+
+
+def test_golden_sets__wrong_line__is_named_and_nothing_kept(engineer: Client) -> None:
+    response = engineer.post("/golden-sets", {"name": "tickets", "text": f'{LINE}\n{{"expected": 1}}'})
+    text = response.content.decode()
+    assert response.status_code == 400
+    assert "Not kept." in text
+    assert "Line 2" in text
+    assert "My invoice is wrong" in text
+    assert not GoldenSet.objects.exists()
+
+
+def test_golden_sets__file_is_not_utf8__says_where(engineer: Client) -> None:
+    file = BytesIO(b"\xff\xfe")
+    file.name = "bad.jsonl"
+    response = engineer.post("/golden-sets", {"name": "tickets", "file": file})
+    assert response.status_code == 400
+    assert "bad.jsonl is not UTF-8 (byte 0)." in response.content.decode()
+
+
+def test_golden_sets__file_too_large__is_refused(engineer: Client) -> None:
+    file = BytesIO(b"x" * (5 * 1024 * 1024 + 1))
+    file.name = "big.jsonl"
+    response = engineer.post("/golden-sets", {"name": "tickets", "file": file})
+    assert response.status_code == 400
+    assert "big.jsonl is larger than 5 MiB." in response.content.decode()
+
+
+def test_golden_sets__viewer__may_look_but_not_upload(viewer: Client) -> None:
+    factories.golden_set()
+    text = viewer.get("/golden-sets").content.decode()
+    assert "tickets" in text
+    assert "Needs engineer." in text
+    assert viewer.post("/golden-sets", {"name": "tickets", "text": LINE}).status_code == 403
+    assert GoldenSet.objects.count() == 1
+
+
+def test_golden_set__unknown__is_not_found(engineer: Client) -> None:
+    assert engineer.get("/golden-sets/nobody").status_code == 404
+    factories.golden_set()
+    assert engineer.get("/golden-sets/tickets?revision=7").status_code == 404
