@@ -32,8 +32,16 @@ status: ## what runs
 test: setup ## set up and pass the tests; REQUIRE=all skips nothing
 	REQUIRE=$(REQUIRE) $(BIN)pytest $(TESTS)
 
-bench: ## the measured figures, as ratios
-	$(PYTHON) -m benchmarks
+bench: ## the measured figures, as ratios (minutes)
+	$(PYTHON) -m benchmarks.gates_smoke
+	$(PYTHON) -m benchmarks.registry_read
+
+.PHONY: unit docs
+unit: ## the tests that need no real part, in under a minute
+	$(BIN)pytest -q -n 2 -m "not e2e and not needs" $(TESTS)
+
+docs: ## write the generated pages anew
+	$(PYTHON) docs/rollout_states.py
 
 # --- checks: nothing here changes a file ---------------------------------------------------------
 
