@@ -26,6 +26,7 @@ LAUNCH_GUESS_SECONDS = 60.0
 PASS_SHARE_BP = 2_500
 ASSUMED_BASE_RATE = 0.01
 ASSUMED_RATE = 1.0
+ASSUMED_PAIRS_PER_MINUTE = 60.0  # what quick engines do
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ def preview_rollout(
             requests_per_second=traffic.per_second or ASSUMED_RATE,
             base_rate=traffic.base_rate(gate),
             steps=[(step.share_bp, float(step.hold_seconds)) for step in plan.steps],
+            pairs_per_minute=ASSUMED_PAIRS_PER_MINUTE,
         )
         for gate in policy.gates
     )

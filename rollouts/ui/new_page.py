@@ -355,7 +355,7 @@ def _found(forecast: PlanForecast, draft: Draft) -> FoundRow:
     else:
         passes = duration_text(forecast.minutes_to_pass * 60)
         if not forecast.passes_in_plan:
-            passes += ", later than the plan"
+            passes += ", too late"
     return FoundRow(gate.label, smallest, passes, forecast.sentence)
 
 
