@@ -21,6 +21,7 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.config.settings")
 django.setup()
 
+from django.db import transaction  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from controlplane.access.actors import Actor  # noqa: E402
@@ -31,14 +32,25 @@ from registry.services.golden import upload_golden_set  # noqa: E402
 from registry.services.manifests import register_manifest  # noqa: E402
 from registry.services.mirror import mirror_models  # noqa: E402
 from registry.wiring import allowed_files, model_store, models_dir  # noqa: E402
+from rollouts.domain.effects import DrainWorkload  # noqa: E402
+from rollouts.domain.states import Phase  # noqa: E402
 from rollouts.domain.variants import ServingSpec  # noqa: E402
-from rollouts.models import Endpoint  # noqa: E402
-from rollouts.services.endpoints import create_endpoint, define_gate_policy, ensure_cluster  # noqa: E402
+from rollouts.models import Endpoint, Rollout, Workload  # noqa: E402
+from rollouts.selectors import ACTIVE_PHASES  # noqa: E402
+from rollouts.services.commands import roll_back_rollout  # noqa: E402
+from rollouts.services.endpoints import (  # noqa: E402
+    create_endpoint,
+    define_gate_policy,
+    ensure_cluster,
+    ensure_variant,
+)
+from rollouts.services.writing import add_effects, tell  # noqa: E402
 
 ENDPOINT = "tickets"
 PEOPLE = {"vera": "viewer", "emil": "engineer", "rosa": "release_manager", "ada": "administrator"}
 SCOPES = ("read", "rollouts:write", "registry:write", "feedback:write")
 MANIFEST_PATIENCE_SECONDS = 60.0
+RETURN_PATIENCE_SECONDS = 300.0
 
 
 def keep_private(path: Path, data: dict[str, Any]) -> None:
@@ -106,6 +118,7 @@ def prepare_endpoint(
     existing = Endpoint.objects.filter(name=ENDPOINT).first()
     if existing is not None:
         Endpoint.objects.filter(pk=existing.pk).update(gate_policy=gate_policy, golden_set=golden_set)
+        begin_anew(existing, first=first, spec=ServingSpec.from_json(serving), actor=actor)
         return
     version = Version.objects.select_related("model").get(model__name=model, number=first)
     create_endpoint(
@@ -119,6 +132,51 @@ def prepare_endpoint(
         actor=actor,
         now=now,
     )
+
+
+def begin_anew(endpoint: Endpoint, *, first: int, spec: ServingSpec, actor: Actor) -> None:
+    """Puts an endpoint of an earlier run back to its first version, so that the story can be told again.
+
+    A rollout that was interrupted is rolled back by the loop first, as any rollout is.
+    """
+    active = Rollout.objects.filter(endpoint=endpoint, phase__in=ACTIVE_PHASES).first()
+    if active is not None:
+        say(f"rollout #{active.pk} of an earlier run is still {active.phase}: rolling it back")
+        if active.phase != Phase.ROLLING_BACK.value:
+            roll_back_rollout(
+                rollout_id=active.pk, actor=actor, now=timezone.now(), why="The demo begins anew."
+            )
+        ends = time.monotonic() + RETURN_PATIENCE_SECONDS
+        while Rollout.objects.filter(pk=active.pk, phase__in=ACTIVE_PHASES).exists():
+            if time.monotonic() > ends:
+                raise SystemExit(
+                    f"Rollout #{active.pk} did not end; stop everything with make down and try again."
+                )
+            time.sleep(1)
+    version = Version.objects.select_related("model").get(model=endpoint.model, number=first)
+    now = timezone.now()
+    with transaction.atomic():
+        row = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
+        variant = ensure_variant(endpoint=row, version=version, spec=spec, now=now)
+        if row.stable_id == variant.pk:
+            return
+        Rollout.objects.filter(endpoint=row, watching=True).update(watching=False, watch_until=now)
+        others = [
+            w.variant.name
+            for w in Workload.objects.filter(variant__endpoint=row, wanted=True).select_related("variant")
+        ]
+        row.stable, row.previous, row.desired_shares, row.desired_fallback = variant, None, {}, variant.name
+        row.save(update_fields=["stable", "previous", "desired_shares", "desired_fallback"])
+        effects = [DrainWorkload(name) for name in others if name != variant.name]
+        add_effects(endpoint=row, rollout=None, effects=effects, now=now)
+        tell(
+            endpoint=row, rollout=None, kind="begun-anew", title=f"The demo begins anew with {variant.name}",
+            actor=actor.name, now=now,
+        )  # fmt: skip
+
+
+def say(text: str) -> None:
+    print(f"[prepare] {text}", flush=True)
 
 
 def main() -> int:

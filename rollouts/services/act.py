@@ -213,7 +213,8 @@ def _drain_workload(
         if variant.name in endpoint.desired_shares:
             endpoint.desired_shares = split(endpoint.desired_shares)
             endpoint.save(update_fields=["desired_shares"])
-    if any(backend["variant"] == variant.name for backend in endpoint.applied.get("backends", ())):
+    routed = any(backend["variant"] == variant.name for backend in endpoint.applied.get("backends", ()))
+    if routed and endpoint.desired_shares:
         _publish(endpoint, lease, world, by_hand=drift_of(endpoint, seen))
     world.clusters[endpoint.cluster.name].drain(variant.name, endpoint.name, token=lease.token)
     return ""
