@@ -60,9 +60,12 @@ def say(text: str) -> None:
 def plan(root: Path, *, dev: bool, engine: str) -> dict[str, Environment]:
     """The environments that are asked for, by the kind that machine.DISK_GIB knows; `engine`: "", "cpu" or "gpu"."""
     locks = root / "requirements"
-    plain = Environment("the application", root / ".venv", (locks / "app.txt",))
+    plain = Environment("the application", root / ".venv", (locks / "app.txt",), command=True)
     complete = Environment(
-        "the application and its tests", root / ".venv", (locks / "app.txt", locks / "dev.txt")
+        "the application and its tests",
+        root / ".venv",
+        (locks / "app.txt", locks / "dev.txt"),
+        command=True,
     )
     # An environment with the test tools serves the demo too, so it is not made anew without them.
     planned = {"app": complete if dev or holds(complete, stamp_of(complete.locks)) else plain}

@@ -17,6 +17,15 @@ from pathlib import Path
 from typing import IO
 
 STAMP = "headgate-stamp"
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = """#!{python}
+import sys
+
+sys.path.insert(0, {root!r})
+from controlplane.cli.main import main
+
+sys.exit(main())
+"""
 HEARTBEAT_SECONDS = 5.0
 Say = Callable[[str], None]
 
@@ -27,11 +36,12 @@ class SetupFailed(Exception):
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment: its folder and the locked requirement files it holds."""
+    """A virtual environment: its folder, the locked requirement files it holds, and whether it has our command."""
 
     name: str
     folder: Path
     locks: tuple[Path, ...]
+    command: bool = False
 
     @property
     def python(self) -> Path:
@@ -70,7 +80,16 @@ def install(environment: Environment, *, uv: Sequence[str], say: Say) -> None:
     # `sync`, because a lock is complete: nothing is resolved anew, and what is in no lock goes away.
     command = [*uv, "pip", "sync", "--require-hashes", *map(str, environment.locks)]
     run(command, say=say, what=environment.name, environment={"VIRTUAL_ENV": str(environment.folder)})
+    if environment.command:
+        _add_command(environment)
     marker.write_text(stamp + "\n")
+
+
+def _add_command(environment: Environment) -> None:
+    """`headgate` beside the environment's Python, as an installed package would have it."""
+    script = environment.folder / "bin" / "headgate"
+    script.write_text(COMMAND.format(python=environment.python.absolute(), root=str(ROOT)))
+    script.chmod(0o755)
 
 
 def _runs_this_python(python: Path) -> bool:
