@@ -27,7 +27,9 @@ def page() -> str:
         "stateDiagram-v2",
         f"  [*] --> {name(Phase.PENDING)}",
     ]
-    lines += [f"  {name(start)} --> {name(end)}: {event.value}" for (start, event), end in TRANSITIONS.items()]
+    lines += [
+        f"  {name(start)} --> {name(end)}: {event.value}" for (start, event), end in TRANSITIONS.items()
+    ]
     lines += [f"  {name(phase)} --> [*]" for phase in Phase if phase not in ACTIVE]
     lines += ["```", "", "| phase | active | events that are possible |", "|---|---|---|"]
     for phase in Phase:

@@ -17,7 +17,9 @@ from typing import Any, Protocol
 from registry.domain.manifest import Manifest
 
 FULL_SHARE_BP = 10_000
-FORCED_VARIANT_HEADER = "x-headgate-variant"  # on a request: answer with this variant; on a response: who answered
+FORCED_VARIANT_HEADER = (
+    "x-headgate-variant"  # on a request: answer with this variant; on a response: who answered
+)
 
 
 # --- clusters -------------------------------------------------------------------------------------------------

@@ -7,320 +7,756 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('registry', '0001_initial'),
+        ("registry", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Cluster',
+            name="Cluster",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=40, unique=True, validators=[django.core.validators.RegexValidator('^[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?$', 'Lower-case letters, digits and dashes, at most 40, a letter first.')])),
-                ('kind', models.CharField(choices=[('local', 'This machine')], max_length=20)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "name",
+                    models.CharField(
+                        max_length=40,
+                        unique=True,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?$",
+                                "Lower-case letters, digits and dashes, at most 40, a letter first.",
+                            )
+                        ],
+                    ),
+                ),
+                ("kind", models.CharField(choices=[("local", "This machine")], max_length=20)),
             ],
         ),
         migrations.CreateModel(
-            name='GatePolicyVersion',
+            name="GatePolicyVersion",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=60)),
-                ('version', models.PositiveIntegerField()),
-                ('body', models.JSONField()),
-                ('digest', models.CharField(max_length=71)),
-                ('created_at', models.DateTimeField()),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=60)),
+                ("version", models.PositiveIntegerField()),
+                ("body", models.JSONField()),
+                ("digest", models.CharField(max_length=71)),
+                ("created_at", models.DateTimeField()),
             ],
             options={
-                'ordering': ['name', '-version'],
-                'constraints': [models.UniqueConstraint(fields=('name', 'version'), name='gate_policy_name_version')],
+                "ordering": ["name", "-version"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("name", "version"), name="gate_policy_name_version")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Endpoint',
+            name="Endpoint",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=40, unique=True, validators=[django.core.validators.RegexValidator('^[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?$', 'Lower-case letters, digits and dashes, at most 40, a letter first.')])),
-                ('environment', models.CharField(default='production', max_length=40)),
-                ('alias', models.CharField(help_text='MLflow alias that follows the stable version', max_length=80)),
-                ('created_at', models.DateTimeField()),
-                ('desired_shares', models.JSONField(default=dict)),
-                ('desired_fallback', models.CharField(blank=True, default='', max_length=80)),
-                ('applied', models.JSONField(default=dict)),
-                ('applied_at', models.DateTimeField(null=True)),
-                ('observed_shares', models.JSONField(default=dict)),
-                ('observed_at', models.DateTimeField(null=True)),
-                ('router_problem', models.TextField(blank=True, default='')),
-                ('last_reading', models.JSONField(default=dict)),
-                ('lease_owner', models.CharField(blank=True, default='', max_length=80)),
-                ('lease_until', models.DateTimeField(null=True)),
-                ('fencing_token', models.PositiveBigIntegerField(default=0)),
-                ('reconciled_at', models.DateTimeField(null=True)),
-                ('cluster', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='endpoints', to='rollouts.cluster')),
-                ('golden_set', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='registry.goldenset')),
-                ('model', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='endpoints', to='registry.model')),
-                ('gate_policy', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='rollouts.gatepolicyversion')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "name",
+                    models.CharField(
+                        max_length=40,
+                        unique=True,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?$",
+                                "Lower-case letters, digits and dashes, at most 40, a letter first.",
+                            )
+                        ],
+                    ),
+                ),
+                ("environment", models.CharField(default="production", max_length=40)),
+                (
+                    "alias",
+                    models.CharField(help_text="MLflow alias that follows the stable version", max_length=80),
+                ),
+                ("created_at", models.DateTimeField()),
+                ("desired_shares", models.JSONField(default=dict)),
+                ("desired_fallback", models.CharField(blank=True, default="", max_length=80)),
+                ("applied", models.JSONField(default=dict)),
+                ("applied_at", models.DateTimeField(null=True)),
+                ("observed_shares", models.JSONField(default=dict)),
+                ("observed_at", models.DateTimeField(null=True)),
+                ("router_problem", models.TextField(blank=True, default="")),
+                ("last_reading", models.JSONField(default=dict)),
+                ("lease_owner", models.CharField(blank=True, default="", max_length=80)),
+                ("lease_until", models.DateTimeField(null=True)),
+                ("fencing_token", models.PositiveBigIntegerField(default=0)),
+                ("reconciled_at", models.DateTimeField(null=True)),
+                (
+                    "cluster",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="endpoints",
+                        to="rollouts.cluster",
+                    ),
+                ),
+                (
+                    "golden_set",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="registry.goldenset",
+                    ),
+                ),
+                (
+                    "model",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="endpoints",
+                        to="registry.model",
+                    ),
+                ),
+                (
+                    "gate_policy",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="rollouts.gatepolicyversion",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['name'],
+                "ordering": ["name"],
             },
         ),
         migrations.CreateModel(
-            name='GlobalStop',
+            name="GlobalStop",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('on', models.BooleanField(default=False)),
-                ('since', models.DateTimeField(null=True)),
-                ('why', models.TextField(blank=True, default='')),
-                ('by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("on", models.BooleanField(default=False)),
+                ("since", models.DateTimeField(null=True)),
+                ("why", models.TextField(blank=True, default="")),
+                (
+                    "by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Variant',
+            name="Variant",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=80, unique=True)),
-                ('digest', models.CharField(max_length=71)),
-                ('serving', models.JSONField()),
-                ('created_at', models.DateTimeField()),
-                ('endpoint', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='variants', to='rollouts.endpoint')),
-                ('version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='variants', to='registry.version')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=80, unique=True)),
+                ("digest", models.CharField(max_length=71)),
+                ("serving", models.JSONField()),
+                ("created_at", models.DateTimeField()),
+                (
+                    "endpoint",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="variants",
+                        to="rollouts.endpoint",
+                    ),
+                ),
+                (
+                    "version",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="variants",
+                        to="registry.version",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-created_at'],
+                "ordering": ["-created_at"],
             },
         ),
         migrations.CreateModel(
-            name='Rollout',
+            name="Rollout",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('strategy', models.CharField(default='canary', max_length=20)),
-                ('plan', models.JSONField()),
-                ('plan_digest', models.CharField(max_length=71)),
-                ('attempt', models.PositiveIntegerField(default=1, help_text='how often this candidate was tried here')),
-                ('phase', models.CharField(choices=[('pending', 'pending'), ('provisioning', 'provisioning'), ('progressing', 'progressing'), ('paused', 'paused'), ('promoting', 'promoting'), ('succeeded', 'succeeded'), ('rolling-back', 'rolling-back'), ('rolled-back', 'rolled-back'), ('cancelled', 'cancelled'), ('failed', 'failed'), ('superseded', 'superseded')], default='pending', max_length=14)),
-                ('pause_reason', models.CharField(blank=True, choices=[('', ''), ('person', 'person'), ('inconclusive', 'inconclusive'), ('no-data', 'no-data'), ('global-stop', 'global-stop'), ('drift', 'drift')], default='', max_length=14)),
-                ('reason', models.TextField(blank=True, default='')),
-                ('next_step', models.TextField(blank=True, default='', help_text='what happens next, in numbers')),
-                ('cause', models.CharField(blank=True, default='', max_length=80)),
-                ('cause_sentence', models.TextField(blank=True, default='', help_text='kept: why it was rolled back or paused')),
-                ('revision', models.PositiveIntegerField(default=1)),
-                ('step_index', models.IntegerField(default=-1)),
-                ('phase_since', models.DateTimeField()),
-                ('step_since', models.DateTimeField(help_text="when the router had this step's share in force", null=True)),
-                ('step_requests', models.PositiveBigIntegerField(default=0)),
-                ('measured_at', models.DateTimeField(help_text='end of the last interval in which anything was measured', null=True)),
-                ('promoted_at', models.DateTimeField(null=True)),
-                ('watch_until', models.DateTimeField(null=True)),
-                ('watching', models.BooleanField(default=False)),
-                ('gates_state', models.JSONField(default=dict)),
-                ('verdicts', models.JSONField(default=dict, help_text='the last FamilyVerdict as JSON, for pages')),
-                ('next_interval', models.PositiveIntegerField(default=0)),
-                ('feedback_interval', models.PositiveIntegerField(default=0, help_text='first interval whose ratings are not yet fed')),
-                ('next_probe', models.PositiveIntegerField(default=0)),
-                ('note', models.TextField(blank=True, default='')),
-                ('created_at', models.DateTimeField()),
-                ('traffic_at', models.DateTimeField(help_text='when the candidate first had traffic', null=True)),
-                ('decided_at', models.DateTimeField(help_text='when promotion or rollback was decided', null=True)),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('created_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('endpoint', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='rollouts', to='rollouts.endpoint')),
-                ('gate_policy', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='rollouts', to='rollouts.gatepolicyversion')),
-                ('baseline', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='rollouts.variant')),
-                ('candidate', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='rollouts.variant')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("strategy", models.CharField(default="canary", max_length=20)),
+                ("plan", models.JSONField()),
+                ("plan_digest", models.CharField(max_length=71)),
+                (
+                    "attempt",
+                    models.PositiveIntegerField(
+                        default=1, help_text="how often this candidate was tried here"
+                    ),
+                ),
+                (
+                    "phase",
+                    models.CharField(
+                        choices=[
+                            ("pending", "pending"),
+                            ("provisioning", "provisioning"),
+                            ("progressing", "progressing"),
+                            ("paused", "paused"),
+                            ("promoting", "promoting"),
+                            ("succeeded", "succeeded"),
+                            ("rolling-back", "rolling-back"),
+                            ("rolled-back", "rolled-back"),
+                            ("cancelled", "cancelled"),
+                            ("failed", "failed"),
+                            ("superseded", "superseded"),
+                        ],
+                        default="pending",
+                        max_length=14,
+                    ),
+                ),
+                (
+                    "pause_reason",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("", ""),
+                            ("person", "person"),
+                            ("inconclusive", "inconclusive"),
+                            ("no-data", "no-data"),
+                            ("global-stop", "global-stop"),
+                            ("drift", "drift"),
+                        ],
+                        default="",
+                        max_length=14,
+                    ),
+                ),
+                ("reason", models.TextField(blank=True, default="")),
+                (
+                    "next_step",
+                    models.TextField(blank=True, default="", help_text="what happens next, in numbers"),
+                ),
+                ("cause", models.CharField(blank=True, default="", max_length=80)),
+                (
+                    "cause_sentence",
+                    models.TextField(
+                        blank=True, default="", help_text="kept: why it was rolled back or paused"
+                    ),
+                ),
+                ("revision", models.PositiveIntegerField(default=1)),
+                ("step_index", models.IntegerField(default=-1)),
+                ("phase_since", models.DateTimeField()),
+                (
+                    "step_since",
+                    models.DateTimeField(
+                        help_text="when the router had this step's share in force", null=True
+                    ),
+                ),
+                ("step_requests", models.PositiveBigIntegerField(default=0)),
+                (
+                    "measured_at",
+                    models.DateTimeField(
+                        help_text="end of the last interval in which anything was measured", null=True
+                    ),
+                ),
+                ("promoted_at", models.DateTimeField(null=True)),
+                ("watch_until", models.DateTimeField(null=True)),
+                ("watching", models.BooleanField(default=False)),
+                ("gates_state", models.JSONField(default=dict)),
+                (
+                    "verdicts",
+                    models.JSONField(default=dict, help_text="the last FamilyVerdict as JSON, for pages"),
+                ),
+                ("next_interval", models.PositiveIntegerField(default=0)),
+                (
+                    "feedback_interval",
+                    models.PositiveIntegerField(
+                        default=0, help_text="first interval whose ratings are not yet fed"
+                    ),
+                ),
+                ("next_probe", models.PositiveIntegerField(default=0)),
+                ("note", models.TextField(blank=True, default="")),
+                ("created_at", models.DateTimeField()),
+                (
+                    "traffic_at",
+                    models.DateTimeField(help_text="when the candidate first had traffic", null=True),
+                ),
+                (
+                    "decided_at",
+                    models.DateTimeField(help_text="when promotion or rollback was decided", null=True),
+                ),
+                ("finished_at", models.DateTimeField(null=True)),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "endpoint",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="rollouts",
+                        to="rollouts.endpoint",
+                    ),
+                ),
+                (
+                    "gate_policy",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="rollouts",
+                        to="rollouts.gatepolicyversion",
+                    ),
+                ),
+                (
+                    "baseline",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="rollouts.variant"
+                    ),
+                ),
+                (
+                    "candidate",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="rollouts.variant"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='MinuteSample',
+            name="MinuteSample",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('minute', models.DateTimeField()),
-                ('requests', models.PositiveBigIntegerField(default=0)),
-                ('errors', models.PositiveBigIntegerField(default=0)),
-                ('seconds', models.FloatField(default=0.0)),
-                ('latency', models.JSONField(default=dict, help_text='signal -> LatencyCounts as JSON')),
-                ('ready', models.FloatField(default=0.0)),
-                ('kv_cache_share', models.FloatField(null=True)),
-                ('tokens', models.PositiveBigIntegerField(default=0)),
-                ('endpoint', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='samples', to='rollouts.endpoint')),
-                ('variant', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='rollouts.variant')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("minute", models.DateTimeField()),
+                ("requests", models.PositiveBigIntegerField(default=0)),
+                ("errors", models.PositiveBigIntegerField(default=0)),
+                ("seconds", models.FloatField(default=0.0)),
+                ("latency", models.JSONField(default=dict, help_text="signal -> LatencyCounts as JSON")),
+                ("ready", models.FloatField(default=0.0)),
+                ("kv_cache_share", models.FloatField(null=True)),
+                ("tokens", models.PositiveBigIntegerField(default=0)),
+                (
+                    "endpoint",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="samples",
+                        to="rollouts.endpoint",
+                    ),
+                ),
+                (
+                    "variant",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="rollouts.variant"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['endpoint', 'minute'],
+                "ordering": ["endpoint", "minute"],
             },
         ),
         migrations.AddField(
-            model_name='endpoint',
-            name='previous',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='rollouts.variant'),
+            model_name="endpoint",
+            name="previous",
+            field=models.ForeignKey(
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="+",
+                to="rollouts.variant",
+            ),
         ),
         migrations.AddField(
-            model_name='endpoint',
-            name='stable',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='rollouts.variant'),
+            model_name="endpoint",
+            name="stable",
+            field=models.ForeignKey(
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="+",
+                to="rollouts.variant",
+            ),
         ),
         migrations.CreateModel(
-            name='Arm',
+            name="Arm",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(help_text='"baseline" or "candidate"', max_length=20)),
-                ('desired_bp', models.PositiveIntegerField(default=0)),
-                ('observed_bp', models.PositiveIntegerField(default=0)),
-                ('requests', models.PositiveBigIntegerField(default=0)),
-                ('errors', models.PositiveBigIntegerField(default=0)),
-                ('fallbacks', models.PositiveBigIntegerField(default=0, help_text='answered by another arm: no user saw an error')),
-                ('failed', models.PositiveBigIntegerField(default=0, help_text='errors that reached the user')),
-                ('rollout', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='arms', to='rollouts.rollout')),
-                ('variant', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='rollouts.variant')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(help_text='"baseline" or "candidate"', max_length=20)),
+                ("desired_bp", models.PositiveIntegerField(default=0)),
+                ("observed_bp", models.PositiveIntegerField(default=0)),
+                ("requests", models.PositiveBigIntegerField(default=0)),
+                ("errors", models.PositiveBigIntegerField(default=0)),
+                (
+                    "fallbacks",
+                    models.PositiveBigIntegerField(
+                        default=0, help_text="answered by another arm: no user saw an error"
+                    ),
+                ),
+                (
+                    "failed",
+                    models.PositiveBigIntegerField(default=0, help_text="errors that reached the user"),
+                ),
+                (
+                    "rollout",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="arms",
+                        to="rollouts.rollout",
+                    ),
+                ),
+                (
+                    "variant",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="rollouts.variant"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['rollout', 'id'],
+                "ordering": ["rollout", "id"],
             },
         ),
         migrations.CreateModel(
-            name='Workload',
+            name="Workload",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('wanted', models.BooleanField(default=False)),
-                ('phase', models.CharField(choices=[('absent', 'absent'), ('starting', 'starting'), ('ready', 'ready'), ('unready', 'unready'), ('draining', 'draining'), ('failed', 'failed')], default='absent', max_length=12)),
-                ('host', models.CharField(blank=True, default='', max_length=255)),
-                ('port', models.PositiveIntegerField(default=0)),
-                ('ready', models.PositiveIntegerField(default=0)),
-                ('desired', models.PositiveIntegerField(default=0)),
-                ('restarts', models.PositiveIntegerField(default=0)),
-                ('reason', models.CharField(blank=True, default='', max_length=20)),
-                ('message', models.TextField(blank=True, default='')),
-                ('log_tail', models.JSONField(default=list, help_text='kept when the launch failed, so that it is not lost')),
-                ('process_started_at', models.FloatField(null=True)),
-                ('wanted_since', models.DateTimeField(null=True)),
-                ('ready_at', models.DateTimeField(null=True)),
-                ('observed_at', models.DateTimeField(null=True)),
-                ('kv_cache_share', models.FloatField(null=True)),
-                ('running', models.FloatField(null=True)),
-                ('waiting', models.FloatField(null=True)),
-                ('variant', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='workload', to='rollouts.variant')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("wanted", models.BooleanField(default=False)),
+                (
+                    "phase",
+                    models.CharField(
+                        choices=[
+                            ("absent", "absent"),
+                            ("starting", "starting"),
+                            ("ready", "ready"),
+                            ("unready", "unready"),
+                            ("draining", "draining"),
+                            ("failed", "failed"),
+                        ],
+                        default="absent",
+                        max_length=12,
+                    ),
+                ),
+                ("host", models.CharField(blank=True, default="", max_length=255)),
+                ("port", models.PositiveIntegerField(default=0)),
+                ("ready", models.PositiveIntegerField(default=0)),
+                ("desired", models.PositiveIntegerField(default=0)),
+                ("restarts", models.PositiveIntegerField(default=0)),
+                ("reason", models.CharField(blank=True, default="", max_length=20)),
+                ("message", models.TextField(blank=True, default="")),
+                (
+                    "log_tail",
+                    models.JSONField(
+                        default=list, help_text="kept when the launch failed, so that it is not lost"
+                    ),
+                ),
+                ("process_started_at", models.FloatField(null=True)),
+                ("wanted_since", models.DateTimeField(null=True)),
+                ("ready_at", models.DateTimeField(null=True)),
+                ("observed_at", models.DateTimeField(null=True)),
+                ("kv_cache_share", models.FloatField(null=True)),
+                ("running", models.FloatField(null=True)),
+                ("waiting", models.FloatField(null=True)),
+                (
+                    "variant",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="workload",
+                        to="rollouts.variant",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Feedback',
+            name="Feedback",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('request_id', models.CharField(max_length=80, unique=True)),
-                ('variant', models.CharField(help_text='who answered, as the rater says', max_length=80)),
-                ('up', models.BooleanField()),
-                ('comment', models.TextField(blank=True, default='')),
-                ('received_at', models.DateTimeField()),
-                ('state', models.CharField(choices=[('pending', 'Pending'), ('verified', 'Verified'), ('unverifiable', 'Unverifiable'), ('forced', 'Forced')], default='pending', max_length=12)),
-                ('assigned', models.CharField(blank=True, default='', max_length=80)),
-                ('answered_at', models.DateTimeField(null=True)),
-                ('endpoint', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='feedback', to='rollouts.endpoint')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("request_id", models.CharField(max_length=80, unique=True)),
+                ("variant", models.CharField(help_text="who answered, as the rater says", max_length=80)),
+                ("up", models.BooleanField()),
+                ("comment", models.TextField(blank=True, default="")),
+                ("received_at", models.DateTimeField()),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Pending"),
+                            ("verified", "Verified"),
+                            ("unverifiable", "Unverifiable"),
+                            ("forced", "Forced"),
+                        ],
+                        default="pending",
+                        max_length=12,
+                    ),
+                ),
+                ("assigned", models.CharField(blank=True, default="", max_length=80)),
+                ("answered_at", models.DateTimeField(null=True)),
+                (
+                    "endpoint",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="feedback",
+                        to="rollouts.endpoint",
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(fields=['endpoint', 'state', 'answered_at'], name='rollouts_fe_endpoin_3b6491_idx'), models.Index(fields=['state', 'received_at'], name='rollouts_fe_state_3e62e9_idx')],
+                "indexes": [
+                    models.Index(
+                        fields=["endpoint", "state", "answered_at"], name="rollouts_fe_endpoin_3b6491_idx"
+                    ),
+                    models.Index(fields=["state", "received_at"], name="rollouts_fe_state_3e62e9_idx"),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='ProbeResult',
+            name="ProbeResult",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField()),
-                ('answer_baseline', models.TextField(blank=True, default='')),
-                ('answer_candidate', models.TextField(blank=True, default='')),
-                ('score_baseline', models.FloatField(null=True)),
-                ('score_candidate', models.FloatField(null=True)),
-                ('problem', models.TextField(blank=True, default='')),
-                ('asked_at', models.DateTimeField()),
-                ('interval', models.PositiveIntegerField(null=True)),
-                ('example', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='registry.goldenexample')),
-                ('rollout', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='probes', to='rollouts.rollout')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("number", models.PositiveIntegerField()),
+                ("answer_baseline", models.TextField(blank=True, default="")),
+                ("answer_candidate", models.TextField(blank=True, default="")),
+                ("score_baseline", models.FloatField(null=True)),
+                ("score_candidate", models.FloatField(null=True)),
+                ("problem", models.TextField(blank=True, default="")),
+                ("asked_at", models.DateTimeField()),
+                ("interval", models.PositiveIntegerField(null=True)),
+                (
+                    "example",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="registry.goldenexample",
+                    ),
+                ),
+                (
+                    "rollout",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="probes",
+                        to="rollouts.rollout",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['rollout', 'number'],
-                'constraints': [models.UniqueConstraint(fields=('rollout', 'number'), name='probe_rollout_number')],
+                "ordering": ["rollout", "number"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("rollout", "number"), name="probe_rollout_number")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='HistoryEvent',
+            name="HistoryEvent",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.DateTimeField()),
-                ('kind', models.CharField(help_text='such as "advanced", "rolled-back", "paused", "launch-failed"', max_length=40)),
-                ('title', models.TextField()),
-                ('detail', models.TextField(blank=True, default='')),
-                ('actor', models.CharField(default='Headgate', max_length=150)),
-                ('endpoint', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='history', to='rollouts.endpoint')),
-                ('rollout', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='history', to='rollouts.rollout')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("at", models.DateTimeField()),
+                (
+                    "kind",
+                    models.CharField(
+                        help_text='such as "advanced", "rolled-back", "paused", "launch-failed"',
+                        max_length=40,
+                    ),
+                ),
+                ("title", models.TextField()),
+                ("detail", models.TextField(blank=True, default="")),
+                ("actor", models.CharField(default="Headgate", max_length=150)),
+                (
+                    "endpoint",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="history",
+                        to="rollouts.endpoint",
+                    ),
+                ),
+                (
+                    "rollout",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="history",
+                        to="rollouts.rollout",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
-                'indexes': [models.Index(fields=['rollout', '-id'], name='rollouts_hi_rollout_ba4ff2_idx'), models.Index(fields=['endpoint', '-id'], name='rollouts_hi_endpoin_3e82f8_idx')],
+                "ordering": ["-id"],
+                "indexes": [
+                    models.Index(fields=["rollout", "-id"], name="rollouts_hi_rollout_ba4ff2_idx"),
+                    models.Index(fields=["endpoint", "-id"], name="rollouts_hi_endpoin_3e82f8_idx"),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Evidence',
+            name="Evidence",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('index', models.PositiveIntegerField()),
-                ('ended_at', models.DateTimeField()),
-                ('interval', models.JSONField()),
-                ('verdicts', models.JSONField()),
-                ('decision', models.JSONField()),
-                ('digest', models.CharField(max_length=71)),
-                ('rollout', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='evidence', to='rollouts.rollout')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("index", models.PositiveIntegerField()),
+                ("ended_at", models.DateTimeField()),
+                ("interval", models.JSONField()),
+                ("verdicts", models.JSONField()),
+                ("decision", models.JSONField()),
+                ("digest", models.CharField(max_length=71)),
+                (
+                    "rollout",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="evidence",
+                        to="rollouts.rollout",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['rollout', 'index'],
-                'constraints': [models.UniqueConstraint(fields=('rollout', 'index'), name='evidence_rollout_index')],
+                "ordering": ["rollout", "index"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("rollout", "index"), name="evidence_rollout_index")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Effect',
+            name="Effect",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(max_length=20)),
-                ('payload', models.JSONField()),
-                ('state', models.CharField(choices=[('pending', 'Pending'), ('done', 'Done'), ('failed', 'Failed'), ('superseded', 'Superseded')], default='pending', max_length=12)),
-                ('attempts', models.PositiveIntegerField(default=0)),
-                ('problem', models.TextField(blank=True, default='')),
-                ('not_before', models.DateTimeField(null=True)),
-                ('created_at', models.DateTimeField()),
-                ('done_at', models.DateTimeField(null=True)),
-                ('endpoint', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='effects', to='rollouts.endpoint')),
-                ('rollout', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='effects', to='rollouts.rollout')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("kind", models.CharField(max_length=20)),
+                ("payload", models.JSONField()),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Pending"),
+                            ("done", "Done"),
+                            ("failed", "Failed"),
+                            ("superseded", "Superseded"),
+                        ],
+                        default="pending",
+                        max_length=12,
+                    ),
+                ),
+                ("attempts", models.PositiveIntegerField(default=0)),
+                ("problem", models.TextField(blank=True, default="")),
+                ("not_before", models.DateTimeField(null=True)),
+                ("created_at", models.DateTimeField()),
+                ("done_at", models.DateTimeField(null=True)),
+                (
+                    "endpoint",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="effects",
+                        to="rollouts.endpoint",
+                    ),
+                ),
+                (
+                    "rollout",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="effects",
+                        to="rollouts.rollout",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
-                'indexes': [models.Index(fields=['endpoint', 'state', 'id'], name='rollouts_ef_endpoin_345fee_idx')],
+                "ordering": ["id"],
+                "indexes": [
+                    models.Index(fields=["endpoint", "state", "id"], name="rollouts_ef_endpoin_345fee_idx")
+                ],
             },
         ),
         migrations.AddConstraint(
-            model_name='variant',
-            constraint=models.UniqueConstraint(fields=('endpoint', 'version', 'digest'), name='variant_content'),
+            model_name="variant",
+            constraint=models.UniqueConstraint(
+                fields=("endpoint", "version", "digest"), name="variant_content"
+            ),
         ),
         migrations.AddIndex(
-            model_name='rollout',
-            index=models.Index(fields=['phase'], name='rollouts_ro_phase_15a06f_idx'),
+            model_name="rollout",
+            index=models.Index(fields=["phase"], name="rollouts_ro_phase_15a06f_idx"),
         ),
         migrations.AddIndex(
-            model_name='rollout',
-            index=models.Index(fields=['endpoint', '-id'], name='rollouts_ro_endpoin_ba4990_idx'),
+            model_name="rollout",
+            index=models.Index(fields=["endpoint", "-id"], name="rollouts_ro_endpoin_ba4990_idx"),
         ),
         migrations.AddConstraint(
-            model_name='rollout',
-            constraint=models.UniqueConstraint(condition=models.Q(('phase__in', ['paused', 'pending', 'progressing', 'promoting', 'provisioning', 'rolling-back'])), fields=('endpoint',), name='one_active_rollout_an_endpoint'),
+            model_name="rollout",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(
+                    (
+                        "phase__in",
+                        ["paused", "pending", "progressing", "promoting", "provisioning", "rolling-back"],
+                    )
+                ),
+                fields=("endpoint",),
+                name="one_active_rollout_an_endpoint",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='minutesample',
-            constraint=models.UniqueConstraint(fields=('endpoint', 'variant', 'minute'), name='sample_minute'),
+            model_name="minutesample",
+            constraint=models.UniqueConstraint(
+                fields=("endpoint", "variant", "minute"), name="sample_minute"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='arm',
-            constraint=models.UniqueConstraint(fields=('rollout', 'name'), name='arm_name'),
+            model_name="arm",
+            constraint=models.UniqueConstraint(fields=("rollout", "name"), name="arm_name"),
         ),
     ]

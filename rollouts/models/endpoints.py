@@ -10,7 +10,9 @@ from rollouts.domain.variants import ServingSpec
 from rollouts.ports import WorkloadPhase
 
 NAME_PATTERN = r"^[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?$"
-name_validator = RegexValidator(NAME_PATTERN, "Lower-case letters, digits and dashes, at most 40, a letter first.")
+name_validator = RegexValidator(
+    NAME_PATTERN, "Lower-case letters, digits and dashes, at most 40, a letter first."
+)
 
 
 class Cluster(models.Model):
@@ -98,7 +100,9 @@ class Variant(models.Model):
     created_at = models.DateTimeField()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["endpoint", "version", "digest"], name="variant_content")]
+        constraints = [
+            models.UniqueConstraint(fields=["endpoint", "version", "digest"], name="variant_content")
+        ]
         ordering = ["-created_at"]
 
     def __str__(self) -> str:

@@ -88,11 +88,13 @@ class MinuteSample(models.Model):
     requests = models.PositiveBigIntegerField(default=0)
     errors = models.PositiveBigIntegerField(default=0)
     seconds = models.FloatField(default=0.0)
-    latency = models.JSONField(default=dict, help_text='signal -> LatencyCounts as JSON')
+    latency = models.JSONField(default=dict, help_text="signal -> LatencyCounts as JSON")
     ready = models.FloatField(default=0.0)
     kv_cache_share = models.FloatField(null=True)
     tokens = models.PositiveBigIntegerField(default=0)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["endpoint", "variant", "minute"], name="sample_minute")]
+        constraints = [
+            models.UniqueConstraint(fields=["endpoint", "variant", "minute"], name="sample_minute")
+        ]
         ordering = ["endpoint", "minute"]

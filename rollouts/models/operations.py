@@ -41,7 +41,9 @@ class HistoryEvent(models.Model):
     endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="history")
     rollout = models.ForeignKey(Rollout, null=True, on_delete=models.CASCADE, related_name="history")
     at = models.DateTimeField()
-    kind = models.CharField(max_length=40, help_text='such as "advanced", "rolled-back", "paused", "launch-failed"')
+    kind = models.CharField(
+        max_length=40, help_text='such as "advanced", "rolled-back", "paused", "launch-failed"'
+    )
     title = models.TextField()
     detail = models.TextField(default="", blank=True)
     actor = models.CharField(max_length=150, default="Headgate")

@@ -28,21 +28,27 @@ class Rollout(models.Model):
     plan_digest = models.CharField(max_length=71)
     attempt = models.PositiveIntegerField(default=1, help_text="how often this candidate was tried here")
 
-    phase = models.CharField(max_length=14, choices=[(p.value, p.value) for p in Phase], default=Phase.PENDING.value)
+    phase = models.CharField(
+        max_length=14, choices=[(p.value, p.value) for p in Phase], default=Phase.PENDING.value
+    )
     pause_reason = models.CharField(
         max_length=14, choices=[(r.value, r.value) for r in PauseReason], default="", blank=True
     )
     reason = models.TextField(default="", blank=True)
     next_step = models.TextField(default="", blank=True, help_text="what happens next, in numbers")
     cause = models.CharField(max_length=80, default="", blank=True)
-    cause_sentence = models.TextField(default="", blank=True, help_text="kept: why it was rolled back or paused")
+    cause_sentence = models.TextField(
+        default="", blank=True, help_text="kept: why it was rolled back or paused"
+    )
     revision = models.PositiveIntegerField(default=1)
 
     step_index = models.IntegerField(default=-1)
     phase_since = models.DateTimeField()
     step_since = models.DateTimeField(null=True, help_text="when the router had this step's share in force")
     step_requests = models.PositiveBigIntegerField(default=0)
-    measured_at = models.DateTimeField(null=True, help_text="end of the last interval in which anything was measured")
+    measured_at = models.DateTimeField(
+        null=True, help_text="end of the last interval in which anything was measured"
+    )
     promoted_at = models.DateTimeField(null=True)
     watch_until = models.DateTimeField(null=True)
     watching = models.BooleanField(default=False)
@@ -50,10 +56,14 @@ class Rollout(models.Model):
     gates_state = models.JSONField(default=dict)
     verdicts = models.JSONField(default=dict, help_text="the last FamilyVerdict as JSON, for pages")
     next_interval = models.PositiveIntegerField(default=0)
-    feedback_interval = models.PositiveIntegerField(default=0, help_text="first interval whose ratings are not yet fed")
+    feedback_interval = models.PositiveIntegerField(
+        default=0, help_text="first interval whose ratings are not yet fed"
+    )
     next_probe = models.PositiveIntegerField(default=0)
 
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
     note = models.TextField(default="", blank=True)
     created_at = models.DateTimeField()
     traffic_at = models.DateTimeField(null=True, help_text="when the candidate first had traffic")
@@ -93,7 +103,9 @@ class Arm(models.Model):
     observed_bp = models.PositiveIntegerField(default=0)
     requests = models.PositiveBigIntegerField(default=0)
     errors = models.PositiveBigIntegerField(default=0)
-    fallbacks = models.PositiveBigIntegerField(default=0, help_text="answered by another arm: no user saw an error")
+    fallbacks = models.PositiveBigIntegerField(
+        default=0, help_text="answered by another arm: no user saw an error"
+    )
     failed = models.PositiveBigIntegerField(default=0, help_text="errors that reached the user")
 
     class Meta:

@@ -1,4 +1,4 @@
-"""`manage.py create_person NAME --role engineer`: a person who may sign in. The password is read from standard input."""
+"""`manage.py create_person NAME --role engineer`: somebody who may sign in; the password comes on standard input."""
 
 from __future__ import annotations
 

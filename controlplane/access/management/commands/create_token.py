@@ -1,4 +1,4 @@
-"""`manage.py create_token NAME TOKEN --scopes read,rollouts:write`: an API token for a person, its secret shown once."""
+"""`manage.py create_token NAME TOKEN --scopes read,rollouts:write`: an API token, its secret shown once."""
 
 from __future__ import annotations
 
