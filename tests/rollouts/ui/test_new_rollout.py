@@ -181,7 +181,7 @@ def plan_text(client: Client, **changed: str) -> str:
 
 
 def start_is_off(text: str) -> bool:
-    button = re.search(r'<button class="btn primary block"[^>]*>', text)
+    button = re.search(r'<button [^>]*class="btn primary block"[^>]*>', text)
     assert button is not None
     return " disabled" in button.group()
 
