@@ -1,0 +1,109 @@
+"""axe finds nothing on any page: wide and narrow, light and dark, with dialogs open; and nothing is refused."""
+
+from __future__ import annotations
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from registry.models import Version
+from tests import factories
+from tests.e2e.browser.conftest import Visit, Visitor
+
+pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
+SIZES = ({"width": 1440, "height": 900}, {"width": 390, "height": 844})
+
+
+@pytest.fixture
+def paths() -> dict[str, str]:
+    """A page of every kind, with rows in every list and a rollout in every look."""
+    served = factories.endpoint()
+    factories.minutes_of_traffic(served, minutes=20)
+    model = served.model
+    states = {
+        "rolled-back": factories.rollout_rolled_back(of=served),
+        "progressing": factories.rollout_progressing(of=served),
+        "paused": factories.rollout_paused(of=factories.endpoint("chat", of=model)),
+        "launching": factories.rollout_launching(of=factories.endpoint("extract", of=model)),
+        "launch-failed": factories.rollout_launch_failed(of=factories.endpoint("summary", of=model)),
+        "promoted": factories.rollout_promoted(of=factories.endpoint("answers", of=model)),
+    }
+    factories.endpoint("idle", of=model)
+    Version.objects.filter(number=3).update(
+        manifest_state="changed", manifest_problem="The file a.bin differs."
+    )
+    return {name: f"/rollouts/{rollout.pk}" for name, rollout in states.items()} | {
+        "overview": "/",
+        "endpoints": "/endpoints",
+        "endpoint": "/endpoints/triage",
+        "rollouts": "/rollouts",
+        "new rollout": "/rollouts/new?endpoint=idle",
+        "models": "/models",
+        "model": "/models/triage",
+        "golden sets": "/golden-sets",
+        "golden set": "/golden-sets/tickets",
+        "not found": "/nothing",
+        "confirm": f"/rollouts/{states['paused'].pk}/confirm/promote",
+    }
+
+
+def violations(visitor: Visitor) -> list[str]:
+    found = Axe().run(visitor.page).response["violations"]
+    return [f"{one['id']}: {one['nodes'][0]['target']}" for one in found]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: str(size["width"]))
+def test_every_page__axe__finds_nothing(
+    visit: Visit, paths: dict[str, str], size: dict[str, int], theme: str
+) -> None:
+    visitor = visit(viewport=size, color_scheme=theme)
+    problems = {}
+    for name, path in paths.items():
+        visitor.open(path)
+        visitor.page.wait_for_timeout(250)
+        if found := violations(visitor):
+            problems[name] = found
+        wide = visitor.page.evaluate("document.documentElement.scrollWidth")
+        if wide > size["width"]:
+            problems[f"{name} is wider than the screen"] = [str(wide)]
+    assert problems == {}
+    # The browser itself notes the one page that does not exist; nothing else may be noted.
+    assert [text for text in visitor.complaints if "404 (Not Found)" not in text] == []
+
+
+def test_dialogs__axe__finds_nothing(visit: Visit, paths: dict[str, str]) -> None:
+    visitor = visit()
+    visitor.open(paths["paused"])
+    visitor.page.click("a:has-text('Promote now')")
+    visitor.page.wait_for_selector("#dialog[open]")
+    assert violations(visitor) == []
+    visitor.page.keyboard.press("Escape")
+    visitor.page.keyboard.press("?")
+    assert violations(visitor) == []
+    visitor.page.keyboard.press("Escape")
+    visitor.page.keyboard.press("/")
+    visitor.page.keyboard.type("tri")
+    visitor.page.wait_for_selector("#hits a")
+    assert violations(visitor) == []
+
+
+def test_sign_in__axe__finds_nothing(visit: Visit) -> None:
+    visitor = visit()
+    visitor.page.context.clear_cookies()
+    visitor.open("/sign-in")
+    assert violations(visitor) == []
+
+
+def test_rollout_page__loading__moves_nothing_about(visit: Visit, paths: dict[str, str]) -> None:
+    visitor = visit()
+    visitor.open(paths["progressing"])
+    visitor.page.wait_for_selector(".u-over")
+    shift = visitor.page.evaluate(
+        """() => new Promise(done => {
+             let sum = 0;
+             new PerformanceObserver(list => list.getEntries().forEach(e => { if (!e.hadRecentInput) sum += e.value; }))
+               .observe({ type: 'layout-shift', buffered: true });
+             setTimeout(() => done(sum), 500);
+           })"""
+    )
+    assert shift < 0.02
