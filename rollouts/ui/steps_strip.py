@@ -16,7 +16,7 @@ from rollouts.ui.phases import cause_words
 
 @dataclass(frozen=True, slots=True)
 class StepCell:
-    """One step of the strip. `state` is done, now, back or todo."""
+    """One step of the strip. `state` is done, now, held (now, and it waits), back or todo."""
 
     state: str
     icon: str
@@ -82,8 +82,9 @@ def _current_cell(
         label = f"{duration_text(held)} of {duration_text(hold_seconds)}"
         if min_requests:
             label += f" · {min(rollout.step_requests, min_requests):,} of {min_requests:,}"
-    icon = "pause" if rollout.phase == Phase.PAUSED.value else "circle-dot"
-    return StepCell("now", icon, title, label, 100 * min(1.0, *parts))
+    paused = rollout.phase == Phase.PAUSED.value
+    state = "held" if paused or min(parts) >= 1 else "now"
+    return StepCell(state, "pause" if paused else "circle-dot", title, label, 100 * min(1.0, *parts))
 
 
 def _last_cell(rollout: Rollout, plan: Plan, *, ended: bool, now: datetime) -> StepCell:

@@ -68,7 +68,7 @@ def test_progressing__page__shows_where_it_is_and_what_comes() -> None:
     assert step_states(page) == [
         ("Launch", "done"),
         ("5%", "done"),
-        ("25%", "now"),
+        ("25%", "held"),
         ("50%", "todo"),
         ("100%", "todo"),
     ]
