@@ -1,0 +1,25 @@
+"""Digests do not depend on how a value was spelled or stored."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.kernel.digests import canonical_json, digest_of
+
+
+def test_canonical_json__keys_in_any_order__same_bytes() -> None:
+    assert canonical_json({"b": 1, "a": [2]}) == canonical_json({"a": [2], "b": 1}) == b'{"a":[2],"b":1}'
+
+
+@pytest.mark.parametrize(("number", "stored"), [(1e17, 100_000_000_000_000_000), (5.0, 5), (-0.0, 0)])
+def test_digest__number_that_a_database_stores_by_value__is_the_same(number: float, stored: int) -> None:
+    assert digest_of({"deep": [{"x": number}]}) == digest_of({"deep": [{"x": stored}]})
+
+
+def test_digest__numbers_that_differ__differ() -> None:
+    assert digest_of(0.1) != digest_of(0.1000000001)
+
+
+def test_canonical_json__not_a_number__is_refused() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        canonical_json([float("nan")])
