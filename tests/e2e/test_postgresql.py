@@ -1,4 +1,4 @@
-"""The loop, the registry and access on a real PostgreSQL: the same tests as on SQLite, run against a server of our own."""
+"""The loop, the registry and access on a real PostgreSQL: the same tests as on SQLite, on a server of our own."""
 
 from __future__ import annotations
 
