@@ -21,6 +21,7 @@ from typing import Any
 from controlplane.cli.client import Client, Failure
 from controlplane.config.environment import ENVIRONMENT, ROOT
 from deploy.demo.show import Progress, show_table
+from deploy.stack.runner import stop_on_signals
 
 FOLDER = ENVIRONMENT.run_dir / "demo"
 MODELS = FOLDER / "models"
@@ -199,7 +200,8 @@ def show_sign_ins(progress: Progress) -> None:
 
 def stop_all(traffic: subprocess.Popen[bytes] | None) -> None:
     """Leaves nothing running."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # stopping is not interrupted again
     if traffic is not None and traffic.poll() is None:
         traffic.terminate()
         try:
@@ -218,7 +220,7 @@ def main() -> int:
     progress = Progress(sys.stdout)
     traffic: subprocess.Popen[bytes] | None = None
     begun = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    stop_on_signals()
     try:
         prepare(story, progress)
         client = Client(url=WEB, token=json.loads((FOLDER / "token.json").read_text())["token"])

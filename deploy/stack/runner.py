@@ -292,10 +292,12 @@ def _not_ready(waiting: Mapping[str, Program], environment: Environment) -> str:
 
 
 def stop_on_signals() -> None:
-    """Makes SIGTERM and SIGHUP what Ctrl-C is: KeyboardInterrupt."""
+    """Makes SIGTERM and SIGHUP what Ctrl-C is, KeyboardInterrupt; and Ctrl-C itself, which a script's background
+    jobs ignore from birth.
+    """
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGHUP, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
