@@ -68,5 +68,5 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def percent(basis_points: int) -> str:
-    """`2500` as `25 %`."""
-    return f"{basis_points / 100:g} %"
+    """`2500` as `25%`."""
+    return f"{basis_points / 100:g}%"

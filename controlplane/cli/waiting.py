@@ -97,7 +97,7 @@ def share_of(rollout: Mapping[str, Any]) -> int:
 
 
 def line_of(rollout: Mapping[str, Any]) -> str:
-    """`#7 chat v2  progressing  25 %  Waiting for 120 more requests.`"""
+    """`#7 chat v2  progressing  25%  Waiting for 120 more requests.`"""
     phase = rollout["phase"] + (f" ({rollout['pause_reason']})" if rollout["pause_reason"] else "")
     head = f"#{rollout['id']} {rollout['endpoint']} v{rollout['candidate']['version']}"
     return f"{head}  {phase}  {percent(share_of(rollout))}  {rollout['reason']}".rstrip()

@@ -13,7 +13,7 @@ def share_text(basis_points: int | float) -> str:
 
 
 def percent_text(share: float | None, *, digits: int = 2) -> str:
-    """0.0024 -> `0.24%`; `no data` for None. Shares of 10 % and more lose a digit."""
+    """0.0024 -> `0.24%`; `no data` for None. Shares of 10% and more lose a digit."""
     if share is None:
         return "no data"
     percent = share * 100

@@ -18,7 +18,7 @@ VERDICTS = [(verdict.value, verdict.value) for verdict in Verdict]
 
 
 class StepForm(serializers.Serializer[Any]):
-    """One step of a plan; `share_bp` is the candidate's share in basis points (500 = 5 %)."""
+    """One step of a plan; `share_bp` is the candidate's share in basis points (500 = 5%)."""
 
     share_bp = serializers.IntegerField(min_value=1, max_value=9_999)
     hold_seconds = serializers.IntegerField(min_value=1)
@@ -27,7 +27,7 @@ class StepForm(serializers.Serializer[Any]):
 
 
 class PlanForm(serializers.Serializer[Any]):
-    """Steps with growing shares below 100 %; the promotion to 100 % and its watch follow by themselves."""
+    """Steps with growing shares below 100%; the promotion to 100% and its watch follow by themselves."""
 
     strategy = serializers.ChoiceField(choices=["canary"], default="canary")
     steps = StepForm(many=True)

@@ -129,7 +129,7 @@ def _provisioning(rollout: RolloutView, seen: Seen, gates: GatesView, now: float
             )
         return stay(
             rollout,
-            f"{rollout.candidate} is routed at 0 %; waiting until it answers a forced request itself.",
+            f"{rollout.candidate} is routed at 0%; waiting until it answers a forced request itself.",
             f"Then {first} of the traffic moves.",
         )
     if seen.global_stop:
@@ -142,14 +142,14 @@ def _provisioning(rollout: RolloutView, seen: Seen, gates: GatesView, now: float
         step_index=0,
         reason=f"{rollout.candidate} answered a forced request; moving {first} of the traffic to it.",
         effects=(share_of_step(rollout, 0),),
-        title=f"Moving traffic 0 % to {first}",
+        title=f"Moving traffic 0% to {first}",
         detail="route read back, forced request answered by the candidate",
     )
 
 
 def _route_at_zero(rollout: RolloutView, seen: Seen, first: str) -> Decision:
     wanted = candidate_share(rollout, 0)
-    words = f"{rollout.candidate} is ready; its route is being set at 0 %."
+    words = f"{rollout.candidate} is ready; its route is being set at 0%."
     if seen.rejected:
         words = f"The router refused the route: {seen.rejected} The last good route stays in force."
     elif seen.in_force:
@@ -204,7 +204,7 @@ def _step_progress(rollout: RolloutView, seen: Seen, gates: GatesView, now: floa
         f"{min(rollout.step_requests, step.min_requests):,} of {step.min_requests:,} requests"
     )
     is_last = rollout.step_index + 1 == len(rollout.plan.steps)
-    target = "100 %" if is_last else percent(rollout.plan.steps[rollout.step_index + 1].share_bp)
+    target = "100%" if is_last else percent(rollout.plan.steps[rollout.step_index + 1].share_bp)
     if held < step.hold_seconds or rollout.step_requests < step.min_requests:
         return stay(
             rollout,

@@ -37,7 +37,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps with growing shares below 100 %, then promotion with a watch of `watch_seconds`.
+    """Steps with growing shares below 100%, then promotion with a watch of `watch_seconds`.
 
     no_data_seconds   how long a step may go without any measurement before it rolls back (labelled, outside alpha)
     deadline_seconds  how long the whole rollout may take before it pauses as inconclusive
@@ -103,7 +103,7 @@ class Plan:
         for i, step in enumerate(self.steps):
             if step.share_bp <= before:
                 raise InvalidInput(
-                    f"Step {i + 1} has {step.share_bp / 100:g} %, not more than the {before / 100:g} % before it.",
+                    f"Step {i + 1} has {step.share_bp / 100:g}%, not more than the {before / 100:g}% before it.",
                     field=f"plan.steps[{i}].share_bp",
                     fix="Let the shares grow from step to step.",
                 )
@@ -113,7 +113,7 @@ class Plan:
 def canary(
     shares_percent: Iterable[float], *, hold_seconds: int, min_requests: int, watch_seconds: int = 24 * 3600
 ) -> Plan:
-    """A canary with equal holds: `canary((5, 25, 50), ...)` goes 5, 25, 50, then 100 %."""
+    """A canary with equal holds: `canary((5, 25, 50), ...)` goes 5, 25, 50, then 100%."""
     plan = Plan(
         strategy="canary",
         steps=tuple(Step(round(share * 100), hold_seconds, min_requests) for share in shares_percent),

@@ -18,5 +18,5 @@ def duration(seconds: float) -> str:
 
 
 def percent(basis_points: int) -> str:
-    """5 %, 12.5 %: a share given in basis points."""
-    return f"{basis_points / 100:g} %"
+    """5%, 12.5%: a share given in basis points."""
+    return f"{basis_points / 100:g}%"

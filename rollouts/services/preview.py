@@ -339,7 +339,7 @@ def _check_latency_steps(policy: GatePolicy, steps: tuple[StepForecast, ...]) ->
             "refused",
             f"No step can decide {gates[0].label}",
             "A candidate replica never carries as much load as a baseline one, so a pass would prove nothing.",
-            "Add a step of 50 %, or give the candidate fewer replicas.",
+            "Add a step of 50%, or give the candidate fewer replicas.",
             field="plan.steps",
             code="latency-undecidable",
         )
@@ -355,9 +355,9 @@ def _check_pass_share(policy: GatePolicy, plan: Plan) -> Check:
     if needed and not any(step.share_bp >= PASS_SHARE_BP for step in plan.steps):
         return Check(
             "refused",
-            "No step has 25 % or more",
-            "A pass counts only from steps with a share of at least 25 %.",
-            "Add a step of 25 % or more.",
+            "No step has 25% or more",
+            "A pass counts only from steps with a share of at least 25%.",
+            "Add a step of 25% or more.",
             field="plan.steps",
             code="share-too-small",
         )

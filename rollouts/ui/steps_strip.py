@@ -28,7 +28,7 @@ class StepCell:
 def step_cells(
     rollout: Rollout, plan: Plan, history: Sequence[HistoryEvent], gates: GatesTable, now: datetime
 ) -> tuple[StepCell, ...]:
-    """Launch, every step of the plan, 100 %."""
+    """Launch, every step of the plan, 100%."""
     moments = _step_moments(history)
     ended = Phase(rollout.phase) in (Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.CANCELLED, Phase.FAILED)
     cells = [_launch_cell(rollout, moments, ended=ended, now=now)]

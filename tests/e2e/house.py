@@ -128,7 +128,7 @@ class House:
             assert state["phase"] not in SETTLED, f"{state['phase']}: {state['reason']}"
             return any(arm["name"] == "candidate" and arm["observed_bp"] >= share_bp for arm in state["arms"])
 
-        wait_until(f"the candidate of #{number} has {share_bp / 100:g} %", has_share, 120)
+        wait_until(f"the candidate of #{number} has {share_bp / 100:g}%", has_share, 120)
         return self.rollout(number)
 
     def wait_settled(self, number: int) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def rollout_progressing(
 
 
 def rollout_paused(*, of: Endpoint | None = None, now: datetime | None = None) -> Rollout:
-    """Held by a person at 25 %."""
+    """Held by a person at 25%."""
     at = now or right_now()
     made = rollout_progressing(of=of, now=at)
     made.phase, made.pause_reason = Phase.PAUSED.value, PauseReason.PERSON.value

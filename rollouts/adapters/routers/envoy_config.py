@@ -19,7 +19,7 @@ Decisions
   (vLLM sends a stream's headers at once) nothing is retried. There are more attempts than failures that eject
   a backend, so the last ones reach the fallback. The price: a request that kills engines may kill that of
   the fallback too; `attempts` in the log shows such requests.
-- The retry budget is 20 % of the active requests, never less than MIN_CONCURRENT_RETRIES: all requests of
+- The retry budget is 20% of the active requests, never less than MIN_CONCURRENT_RETRIES: all requests of
   a killed engine come back in the same moment, and a bare share would drop most of them.
 - Health checks are patient (UNHEALTHY_AFTER failures of up to HEALTH_TIMEOUT each): a busy engine on few
   cores answers /health late, and shifting its traffic away would blame it. A dead one is noticed at once

@@ -35,7 +35,7 @@ def growth(
 ) -> tuple[float, ...]:
     """Expected log increment of each alternative per request of the candidate, at these true rates.
 
-    baseline_per_candidate      baseline requests for each candidate request (3 at a share of 25 %)
+    baseline_per_candidate      baseline requests for each candidate request (3 at a share of 25%)
     """
     increments = log_increments(
         min(max(p_baseline, 1e-9), 1 - 1e-9),

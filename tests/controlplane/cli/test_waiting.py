@@ -71,9 +71,9 @@ def test_wait__progress__is_one_line_a_change_on_standard_error(serve: Any, run:
     outcome = run("rollout", "wait", "7", *FAST)
 
     assert outcome.err.splitlines() == [
-        "#7 chat v2  progressing  5 %  Holding 5%: 10 s of 1 min. No gate failed.",
-        "#7 chat v2  progressing  25 %  Holding 5%: 10 s of 1 min. No gate failed.",
-        "#7 chat v2  succeeded  100 %  Promoted: v2 has all traffic.",
+        "#7 chat v2  progressing  5%  Holding 5%: 10 s of 1 min. No gate failed.",
+        "#7 chat v2  progressing  25%  Holding 5%: 10 s of 1 min. No gate failed.",
+        "#7 chat v2  succeeded  100%  Promoted: v2 has all traffic.",
     ]
     assert outcome.out == "Promoted: v2 has all traffic.\n"
 

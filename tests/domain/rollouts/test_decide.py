@@ -182,7 +182,7 @@ def test_progressing__too_little_time_or_requests__holds(changes: dict[str, Any]
     rollout = view(**{**EXPOSED, **changes})
     made = after(rollout, seen())
     assert stays(made, rollout)
-    assert made.reason.startswith("Holding 5 %")
+    assert made.reason.startswith("Holding 5%")
 
 
 def test_progressing__step_that_requires_a_pass__waits_for_it() -> None:
@@ -236,7 +236,7 @@ def test_progressing__global_stop__pauses_without_an_effect() -> None:
 def test_progressing__drift__pauses_without_an_effect() -> None:
     made = after(view(**LAST), seen(drift={B: 8_000, C: 2_000}, in_force=False), PASS)
     assert (made.event, made.pause_reason, made.effects) == (Event.PAUSE, PauseReason.DRIFT, ())
-    assert "80 %" in made.reason
+    assert "80%" in made.reason
 
 
 def test_progressing__deadline__pauses_as_inconclusive() -> None:
@@ -266,7 +266,7 @@ def test_danger__gate_failed__rolls_back_even_in_a_stop_and_blind(rollout: Rollo
 
 @ANYWHERE
 def test_danger__fast_kill__comes_before_the_gate(rollout: RolloutView) -> None:
-    gates = GatesView(rollback=True, cause="gate:errors", cause_sentence="x", fast_kill="90 % failed.")
+    gates = GatesView(rollback=True, cause="gate:errors", cause_sentence="x", fast_kill="90% failed.")
     assert after(rollout, seen(), gates).cause == "fast-kill"
 
 

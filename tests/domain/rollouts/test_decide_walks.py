@@ -175,7 +175,7 @@ def _gates(moment: Moment) -> GatesView:
         "quiet": GatesView(waiting="Quality is open."),
         "pass": GatesView(all_required_pass=True, passed_sentence="All passed."),
         "fail": GatesView(rollback=True, cause="gate:quality", cause_sentence="Quality fell."),
-        "kill": GatesView(rollback=True, cause="gates", fast_kill="90 % failed."),
+        "kill": GatesView(rollback=True, cause="gates", fast_kill="90% failed."),
     }[moment.gates]
 
 

@@ -98,4 +98,4 @@ def test_duration__reads_as_people_say_it(seconds: float, words: str) -> None:
 
 
 def test_percent__of_basis_points() -> None:
-    assert (percent(500), percent(1_250), percent(0)) == ("5 %", "12.5 %", "0 %")
+    assert (percent(500), percent(1_250), percent(0)) == ("5%", "12.5%", "0%")

@@ -46,7 +46,7 @@ def test_start__real_api__starts_and_status_shows_it(command_as: CommandAs) -> N
     made = Rollout.objects.get()
     assert started.json["rollout"]["id"] == made.pk
     status = headgate("rollout", "status", "triage")
-    assert status.out.startswith(f"#{made.pk} triage v2  pending  0 %")
+    assert status.out.startswith(f"#{made.pk} triage v2  pending  0%")
 
 
 def test_start__dry_run__shows_checks_and_starts_nothing(command_as: CommandAs) -> None:

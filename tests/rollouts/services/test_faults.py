@@ -29,7 +29,7 @@ def w(tmp_path: Path) -> MemoryWorld:
 
 @pytest.fixture
 def moving(w: MemoryWorld) -> MemoryWorld:
-    """A good candidate at 25 %."""
+    """A good candidate at 25%."""
     w.start(2)
     w.behave(2)
     w.run_to("progressing")
@@ -238,8 +238,8 @@ def test_drift__weights_set_by_hand__respected_until_somebody_resumes(moving: Me
     w.run_for(6)
     rollout = w.rollout
     assert (rollout.phase, rollout.pause_reason) == ("paused", "drift")
-    assert "60 %" in rollout.reason
-    assert "40 %" in rollout.reason
+    assert "60%" in rollout.reason
+    assert "40%" in rollout.reason
     assert w.shares() == {1: 6000, 2: 4000}
     w.resume()
     w.tick()

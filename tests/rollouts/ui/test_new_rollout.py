@@ -221,7 +221,7 @@ def test_plan__objective_is_no_edge__names_both_neighbours_and_start_is_off(
 
 def test_plan__mistake_in_a_step__stands_beside_the_step(engineer: Client, endpoint: Endpoint) -> None:
     text = plan_text(engineer, **{"share-1": "3"})
-    assert "Step 2 has 3 %, not more than the 5 % before it." in text
+    assert "Step 2 has 3%, not more than the 5% before it." in text
     assert start_is_off(text)
 
 
