@@ -161,13 +161,14 @@ def prepare(story: dict[str, Any], progress: Progress) -> None:
     """Models, stack, registration, people and the endpoint. Everything that exists already is left alone."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     python = str(ENVIRONMENT.engine_python)
+    # First, because it says at once when a port is taken or memory is short.
+    run_step(
+        progress, "Starting MLflow, Envoy, web, worker and beat", [sys.executable, "-m", "deploy.stack", "up"]
+    )
     run_step(
         progress, "Training four tiny Llamas on ticket routing",
         [python, "-m", "deploy.demo.models.train", "--out", str(MODELS)],
     )  # fmt: skip
-    run_step(
-        progress, "Starting MLflow, Envoy, web, worker and beat", [sys.executable, "-m", "deploy.stack", "up"]
-    )
     run_step(
         progress, "Registering the versions in MLflow",
         [
