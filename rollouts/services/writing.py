@@ -110,7 +110,8 @@ def _changes(rollout: Rollout, decision: Decision, now: datetime) -> dict[str, o
 
 
 def _settle_endpoint(rollout: Rollout, decision: Decision, now: datetime) -> None:
-    """Which variant is stable follows the phase: the candidate once promoted, the baseline once returned."""
+    """Which variant is stable follows the phase: the candidate once promoted, the baseline once returned; and so
+    does what each arm was last seen to have."""
     endpoint = rollout.endpoint
     if decision.phase is Phase.SUCCEEDED and not decision.end_watch:
         endpoint.stable, endpoint.previous = rollout.candidate, rollout.baseline
@@ -119,6 +120,8 @@ def _settle_endpoint(rollout: Rollout, decision: Decision, now: datetime) -> Non
     else:
         return
     endpoint.save(update_fields=["stable", "previous"])
+    # Both phases are decided on a route that was read back: from here on this is what each arm has.
+    Arm.objects.filter(rollout=rollout).update(observed_bp=F("desired_bp"))
 
 
 def add_effects(

@@ -101,6 +101,7 @@ def test_worse_answers__green_everywhere_else__rolled_back_by_the_quality_gate(w
     assert "Golden-set score" in rollout.cause_sentence
     assert rollout.reason == rollout.cause_sentence
     assert w.shares() == {1: 10_000}
+    assert {arm.name: arm.observed_bp for arm in rollout.arms.all()} == {"baseline": 10_000, "candidate": 0}
     assert w.endpoint.stable == w.variant(1)
     assert w.lost == 0
     w.run_for(3)
