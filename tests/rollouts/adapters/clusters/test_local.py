@@ -25,6 +25,8 @@ from rollouts.ports import FailureReason, WorkloadPhase, WorkloadSpec
 from tests.rollouts.adapters.clusters.machine_room import ROOT, MachineRoom, status, until_failed, until_ready
 from tests.standins.running import wait_until
 
+pytestmark = pytest.mark.e2e  # a real supervisord and real processes
+
 numbers = count(1)
 OTHER_NAME = [sys.executable, "-m", "tests.standins.engine", "--port", "{port}", "--variant", "somebody-else"]
 
