@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 from kombu import Connection
 
@@ -31,10 +32,12 @@ def test_filesystem_broker__read_while_it_is_written__gives_whole_messages_only(
             queue.close()
 
     producer = threading.Thread(target=produce)
-    producer.start()
     with Connection("filesystem://", transport_options=options) as connection:
         assert isinstance(connection.transport, Transport)
-        queue = connection.SimpleQueue("numbers")
+        queue = connection.SimpleQueue(
+            "numbers"
+        )  # bound first: what is sent before that goes nowhere, by design
+        producer.start()
         seen = []
         for _ in range(MESSAGES):
             message = queue.get(timeout=30)
@@ -44,3 +47,33 @@ def test_filesystem_broker__read_while_it_is_written__gives_whole_messages_only(
     producer.join()
     assert sorted(seen) == list(range(MESSAGES))
     assert list((tmp_path / "messages").iterdir()) == []
+
+
+def test_filesystem_broker__many_bind_at_once__nobody_reads_half_a_table(tmp_path: Path) -> None:
+    register()
+    options = {
+        "data_folder_in": str(tmp_path),
+        "data_folder_out": str(tmp_path),
+        "control_folder": str(tmp_path / "control"),
+    }
+    failures: list[BaseException] = []
+
+    def bind(number: int) -> None:
+        try:
+            with Connection("filesystem://", transport_options=options) as connection:
+                channel: Any = connection.channel()
+                for turn in range(40):
+                    channel._queue_bind("shared", "", "", f"queue-{number}-{turn}")
+                    channel.get_table("shared")
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=bind, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with Connection("filesystem://", transport_options=options) as connection:
+        assert failures == []
+        reader: Any = connection.channel()
+        assert len(reader.get_table("shared")) == 240
