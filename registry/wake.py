@@ -19,13 +19,3 @@ def ask_for_mirror(*models: str) -> None:
         current_app.send_task("registry.mirror", kwargs={"models": list(models)}, expires=60, retry=False)
     except (OperationalError, OSError) as error:
         log.warning("registry.not_woken %s", error)
-
-
-def ask_for_check(version_id: int) -> bool:
-    """Compares a version's files with its manifest soon. False when no worker can be asked."""
-    try:
-        current_app.send_task("registry.verify", (version_id,), expires=3600, retry=False)
-    except (OperationalError, OSError) as error:
-        log.warning("registry.not_woken %s", error)
-        return False
-    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from django.db.models import Prefetch, QuerySet
 
@@ -12,16 +11,13 @@ from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import (
     Arm,
     Cluster,
-    Effect,
     Endpoint,
     Evidence,
     GatePolicyVersion,
     GlobalStop,
     HistoryEvent,
-    MinuteSample,
     Rollout,
     Variant,
-    Workload,
 )
 
 ACTIVE_PHASES = tuple(sorted(phase.value for phase in ACTIVE))
@@ -82,13 +78,6 @@ def find_endpoint(name: str) -> Endpoint:
     return found
 
 
-def workloads_of(endpoint: Endpoint) -> Sequence[Workload]:
-    """Workloads that are wanted or still there, the stable one first."""
-    rows = Workload.objects.filter(variant__endpoint=endpoint).exclude(wanted=False, phase="absent")
-    found = rows.select_related("variant__version").order_by("-variant__created_at")
-    return sorted(found, key=lambda workload: workload.variant_id != endpoint.stable_id)
-
-
 def history_of(
     *, rollout: Rollout | None = None, endpoint: Endpoint | None = None, limit: int = 50
 ) -> Sequence[HistoryEvent]:
@@ -104,20 +93,6 @@ def history_of(
 def evidence_of(rollout: Rollout, *, after_index: int = -1, limit: int = 5_000) -> Sequence[Evidence]:
     """Rows of evidence in order, those after `after_index` only."""
     return list(Evidence.objects.filter(rollout=rollout, index__gt=after_index).order_by("index")[:limit])
-
-
-def samples_of(endpoint: Endpoint, *, since: datetime) -> Sequence[MinuteSample]:
-    """Minutes of all variants of an endpoint, in order of time."""
-    return list(
-        MinuteSample.objects.filter(endpoint=endpoint, minute__gte=since)
-        .select_related("variant__version")
-        .order_by("minute")
-    )
-
-
-def waiting_effects(endpoint: Endpoint) -> Sequence[Effect]:
-    """Effects that are not done yet, oldest first, with what held them up."""
-    return list(Effect.objects.filter(endpoint=endpoint, state="pending").order_by("id"))
 
 
 def rollouts_where(*, endpoint: str = "", phase: str = "", active: bool = False) -> QuerySet[Rollout]:

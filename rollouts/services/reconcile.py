@@ -71,11 +71,6 @@ def reconcile_endpoint(*, endpoint_id: int, world: World, owner: str) -> bool:
     return True
 
 
-def current_rollout(endpoint: Endpoint) -> Rollout | None:
-    """The active rollout of an endpoint, else the one whose watch lasts, else None."""
-    return _current_rollout(endpoint.pk)
-
-
 def _current_rollout(endpoint_id: int) -> Rollout | None:
     is_active = Q(phase__in=[phase.value for phase in ACTIVE])
     is_watched = Q(phase=Phase.SUCCEEDED.value, watching=True)

@@ -163,8 +163,3 @@ def tell(
     return HistoryEvent.objects.create(
         endpoint=endpoint, rollout=rollout, at=now, kind=kind, title=title, detail=detail, actor=actor
     )
-
-
-def pause_reason_of(rollout: Rollout) -> PauseReason:
-    """The stored pause reason as the domain's enum."""
-    return PauseReason(rollout.pause_reason)
