@@ -99,6 +99,8 @@ class Interval:
     pairs         probe pairs finished in this interval, per candidate arm name
     missing       signal or arm name -> why it could not be measured ("router restarted: counters began again")
     broken        source name -> error, when the source itself failed (a verdict ERROR, not NO_DATA)
+    shares        bandits: observed basis points per arm, by name; empty for a canary
+    dropped       bandits: arms that left the race for other reasons than evidence (engine failed, a person)
     """
 
     index: int
@@ -109,9 +111,12 @@ class Interval:
     pairs: Mapping[str, tuple[ProbePair, ...]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
+    shares: Mapping[str, int] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        """Plain data. What only bandits have is left out when empty: a canary's evidence keeps its bytes."""
+        data: dict[str, Any] = {
             "index": self.index,
             "started_at": self.started_at,
             "seconds": self.seconds,
@@ -124,6 +129,11 @@ class Interval:
             "missing": dict(sorted(self.missing.items())),
             "broken": dict(sorted(self.broken.items())),
         }
+        if self.shares:
+            data["shares"] = dict(sorted(self.shares.items()))
+        if self.dropped:
+            data["dropped"] = list(self.dropped)
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -139,4 +149,6 @@ class Interval:
             },
             missing=dict(data["missing"]),
             broken=dict(data["broken"]),
+            shares={name: int(bp) for name, bp in data.get("shares", {}).items()},
+            dropped=tuple(str(name) for name in data.get("dropped", ())),
         )
