@@ -62,7 +62,7 @@ def minutes_to_rollback(traffic: Traffic, runs: int, rng: np.random.Generator) -
     batch = ProportionBatch(runs, delta=traffic.delta, spread=traffic.spread)
     drift, found = np.zeros(runs), np.full(runs, np.inf)
     for index in range(intervals):
-        if traffic.spread and index and index % 30 == 0:
+        if traffic.spread and index and index % 3 == 0:
             batch.start_again()
         drift = 0.95 * drift + rng.normal(0, 0.1, runs) if traffic.drift else drift
         base = traffic.base * np.exp(drift)
@@ -88,7 +88,7 @@ def seconds_to_burst(healthy_seconds: int, runs: int, rng: np.random.Generator) 
     """
     batch, found = ProportionBatch(runs, spread=True), np.full(runs, np.inf)
     for second in range(healthy_seconds + 600):
-        if second and second % 300 == 0:
+        if second and second % 30 == 0:
             batch.start_again()
         n_c = rng.binomial(20, 0.5, runs)
         n_b = 20 - n_c

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from rollouts.domain.gates.evidence import start_weight, unspent_weight
 from rollouts.domain.gates.projection import SMALLEST, Maths, log_increments
 from rollouts.domain.gates.proportion import Decision, multipliers_of
 
@@ -47,7 +48,7 @@ class ProportionBatch:
     def start_again(self) -> None:
         """One more start in every rollout of the batch."""
         self.starts += 1
-        log_weight = -math.log(self.starts * (self.starts + 1))
+        log_weight = math.log(start_weight(self.starts))
         self.logs = np.logaddexp(self.logs, log_weight) if self.starts > 1 else self.logs + log_weight
 
     def update(
@@ -88,4 +89,4 @@ class ProportionBatch:
         mean = np.logaddexp.reduce(self.logs, axis=0) - math.log(len(self.logs))
         if not self.spread or not self.starts:
             return np.asarray(mean if self.starts else np.zeros(self.size))
-        return np.asarray(np.logaddexp(mean, -math.log(self.starts + 1)))
+        return np.asarray(np.logaddexp(mean, math.log(unspent_weight(self.starts))))

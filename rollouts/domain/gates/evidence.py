@@ -18,6 +18,9 @@ from rollouts.domain.gates import checks
 Starts = Literal["single", "spread"]
 MAX_LOG = 690.0  # exp of it still is a finite float, for showing evidence as a number
 
+FIRST_WEIGHT = 0.5  # of the first start: regressions mostly come with the release itself
+HALF_SPENT = 60  # later starts (half an hour at the default policy) after which half of the rest is spent
+
 
 def log_sum_exp(values: Sequence[float]) -> float:
     """log(sum(exp(v))) without overflow."""
@@ -32,6 +35,22 @@ def as_number(log_evidence: float) -> float:
     return math.exp(min(log_evidence, MAX_LOG))
 
 
+def start_weight(k: int) -> float:
+    """The weight of start k (1, 2 ...): 1/2, then (1/2) s / ((k - 2 + s)(k - 1 + s)) with s = `HALF_SPENT`.
+
+    For s starts the weights are nearly even, then they fall as 1/k^2: late regressions keep a part of the
+    stake that shrinks slowly, however old the rollout.
+    """
+    if k == 1:
+        return FIRST_WEIGHT
+    return (1 - FIRST_WEIGHT) * HALF_SPENT / ((k - 2 + HALF_SPENT) * (k - 1 + HALF_SPENT))
+
+
+def unspent_weight(starts: int) -> float:
+    """1 - the sum of the first `starts` weights, exactly: the sum telescopes to (1/2) s / (starts - 1 + s)."""
+    return (1 - FIRST_WEIGHT) * HALF_SPENT / (starts - 1 + HALF_SPENT) if starts else 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """The wealth of one gate in one direction.
@@ -39,8 +58,7 @@ class Evidence:
     logs        per alternative g: log S_g. Single start: the log of the product of its factors. Spread
                 starts: the log of the weighted sum over starts, S_g <- S_g * L_g each interval and S_g <-
                 S_g + w_k at start k.
-    starts      how many starts were made; start k has weight w_k = 1/(k(k+1)), so 1/(starts+1) is still
-                unspent
+    starts      how many starts were made; `start_weight` and `unspent_weight` say what they hold
     spread      whether starts are spread; a single start has all the weight
     """
 
@@ -55,9 +73,9 @@ class Evidence:
         return cls((0.0,) * alternatives, 0 if spread else 1, spread)
 
     def start(self) -> Self:
-        """One more start (spread only): the first has weight 1/2, then 1/6, 1/12 ..."""
+        """One more start (spread only), of weight `start_weight`."""
         k = self.starts + 1
-        log_weight = -math.log(k * (k + 1))
+        log_weight = math.log(start_weight(k))
         if k == 1:
             return type(self)((log_weight,) * len(self.logs), 1, True)
         return type(self)(tuple(log_sum_exp((value, log_weight)) for value in self.logs), k, True)
@@ -77,7 +95,7 @@ class Evidence:
         if not self.starts:
             return 0.0
         mean = log_sum_exp(self.logs) - math.log(len(self.logs))
-        return log_sum_exp((mean, -math.log(self.starts + 1))) if self.spread else mean
+        return log_sum_exp((mean, math.log(unspent_weight(self.starts)))) if self.spread else mean
 
     def to_json(self) -> dict[str, Any]:
         return {"logs": list(self.logs), "starts": self.starts, "spread": self.spread}

@@ -282,7 +282,7 @@ class GatePolicy:
     alpha: float = 0.05
     beta: float = 0.05
     fast_kill: FastKill = field(default_factory=FastKill)
-    restart_every_seconds: float = 300.0
+    restart_every_seconds: float = 30.0
     warm_up_requests: int = 0
     stale_after_seconds: float = 60.0
     on_inconclusive: Reaction = "hold"

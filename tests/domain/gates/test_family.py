@@ -227,7 +227,7 @@ def test_gates_state__candidates_rated_more_often__is_a_finding_not_a_verdict() 
 
 
 def test_gates_state__restarts__come_by_exposure_and_not_by_silence() -> None:
-    state = feed(GatesState.initial(policy(ERRORS)), 100, **HEALTHY)
+    state = feed(GatesState.initial(policy(ERRORS, restart_every_seconds=300)), 100, **HEALTHY)
     assert state.tracks[0].failing.evidence.starts == 4
     silent = feed(state, 100)
     assert silent.tracks[0].failing.evidence.starts == 4

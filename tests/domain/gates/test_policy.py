@@ -28,7 +28,7 @@ def written(**changes: Any) -> dict[str, Any]:
 def test_gate_policy__as_written__reads_with_defaults() -> None:
     read = GatePolicy.from_json(written())
     assert read.reference == "chat@3"
-    assert (read.alpha, read.beta, read.restart_every_seconds) == (0.05, 0.05, 300.0)
+    assert (read.alpha, read.beta, read.restart_every_seconds) == (0.05, 0.05, 30.0)
     assert [gate.mode for gate in read.gates] == ["strict", "tolerant"]
     assert read.gate("ttft").fail_limit == (1.25, 0.0)
     assert read.gate("errors").fail_limit == (1.0, 0.0)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates.batch import ProportionBatch
+from rollouts.domain.gates.evidence import start_weight
 from rollouts.domain.gates.proportion import Decision, ProportionProcess, reverse_information_projection
 
 LIMITS = [(1.0, 0.0), (1.0, 0.05), (1.0, -0.1), (1.25, 0.0), (2.0, 0.02), (0.7, 0.1), (0.0, 0.05), (0.0, 0.6)]
@@ -148,14 +149,14 @@ def test_start_again__first_start__has_weight_one_half_and_changes_no_evidence()
     begun = fresh.start_again()
     assert begun.log_e == pytest.approx(0.0)
     assert begun.evidence.logs == pytest.approx([math.log(0.5)] * 5)
-    assert begun.start_again().evidence.logs == pytest.approx([math.log(0.5 + 1 / 6)] * 5)
+    assert begun.start_again().evidence.logs == pytest.approx([math.log(0.5 + start_weight(2))] * 5)
     assert fresh.update(10, 1, 10, 1) == begun.update(10, 1, 10, 1)
 
 
 def test_start_again__after_healthy_time__finds_a_late_regression_that_a_single_start_misses() -> None:
     single, spread = ProportionProcess(), ProportionProcess(starts="spread").start_again()
     for number in range(360):
-        if number and number % 30 == 0:
+        if number and number % 3 == 0:
             spread = spread.start_again()
         single, spread = single.update(100, 1, 100, 1), spread.update(100, 1, 100, 1)
     spread = spread.start_again()
