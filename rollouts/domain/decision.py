@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 from rollouts.domain.effects import Effect
 from rollouts.domain.plan import Plan
 from rollouts.domain.states import Event, PauseReason, Phase
-from rollouts.ports import WorkloadStatus
+from rollouts.ports import FailureReason, WorkloadPhase, WorkloadStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,16 @@ class RolloutView:
     watching: bool = False
     cause_sentence: str = ""
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain data without the plan, which never changes and is stored once."""
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "plan"}
+        return data | {"phase": self.phase.value, "pause_reason": self.pause_reason.value}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], plan: Plan) -> Self:
+        known = {"phase": Phase(data["phase"]), "pause_reason": PauseReason(data["pause_reason"])}
+        return cls(plan=plan, **{**data, **known})
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -59,6 +70,36 @@ class Seen:
     drift: Mapping[str, int] | None = None
     rejected: str = ""
     global_stop: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; sets are sorted, so that equal situations have equal bytes."""
+        data: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        for name in ("baseline", "candidate"):
+            status = data[name]
+            data[name] = None if status is None else _status_to_json(status)
+        for name in ("routed", "healthy"):
+            data[name] = None if data[name] is None else sorted(data[name])
+        for name in ("desired_shares", "drift"):
+            data[name] = None if data[name] is None else dict(sorted(data[name].items()))
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        values = dict(data)
+        for name in ("baseline", "candidate"):
+            values[name] = None if values[name] is None else _status_from_json(values[name])
+        for name in ("routed", "healthy"):
+            values[name] = None if values[name] is None else frozenset(values[name])
+        return cls(**values)
+
+
+def _status_to_json(status: WorkloadStatus) -> dict[str, Any]:
+    return asdict(status) | {"phase": status.phase.value, "reason": status.reason.value}
+
+
+def _status_from_json(data: Mapping[str, Any]) -> WorkloadStatus:
+    known = {"phase": WorkloadPhase(data["phase"]), "reason": FailureReason(data["reason"])}
+    return WorkloadStatus(**{**data, **known})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +137,15 @@ class Decision:
     title: str = ""
     detail: str = ""
     end_watch: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """What was decided, as the evidence keeps it."""
+        return {
+            "event": self.event.value if self.event else None,
+            "phase": self.phase.value,
+            "step": self.step_index,
+            "pause_reason": self.pause_reason.value,
+            "reason": self.reason,
+            "cause": self.cause,
+            "effects": [{"kind": effect.kind, **effect.to_json()} for effect in self.effects],
+        }

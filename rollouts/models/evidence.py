@@ -9,7 +9,8 @@ from rollouts.models.rollouts import Rollout
 
 
 class Evidence(models.Model):
-    """One interval of a rollout: what was measured, what the gates said, what was decided.
+    """One interval of a rollout: what was measured, what the gates said, what was decided on what: enough to do it
+    all again (`rollouts.domain.replay`).
 
     `digest` covers the row and the digest of the row before it, so that a changed or missing row is found.
     """
@@ -18,6 +19,9 @@ class Evidence(models.Model):
     index = models.PositiveIntegerField()
     ended_at = models.DateTimeField()
     interval = models.JSONField()
+    situation = models.JSONField(
+        default=dict, help_text="what was decided on besides the evidence: the rollout, what was seen, when"
+    )
     verdicts = models.JSONField()
     decision = models.JSONField()
     digest = models.CharField(max_length=71)

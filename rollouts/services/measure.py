@@ -9,10 +9,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
-from rollouts.domain.decide import GatesView
-from rollouts.domain.gates.family import GatesState
+from rollouts.domain.analysis import (
+    Analysis,
+    Assessment,
+    analysis_from_json,
+    initial_analysis,
+    interval_rng,
+)
 from rollouts.domain.gates.fastkill import WorkloadFacts
-from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
 from rollouts.domain.intervals import ArmCounts, Interval, ProbePair
 from rollouts.domain.plan import FULL_SHARE_BP
 from rollouts.models import Evidence, ProbeResult, Rollout
@@ -29,11 +33,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One interval with the gates' new state; `used_probes` and `fed_until` are what it consumed."""
+    """One interval with what the analysis says after it; `used_probes` and `fed_until` are what it consumed.
+
+    workload    what the cluster said of the engines, by candidate arm
+    """
 
     interval: Interval
-    state: GatesState
-    family: FamilyVerdict
+    analysis: Analysis
+    assessment: Assessment
+    workload: Mapping[str, WorkloadFacts]
     used_probes: tuple[int, ...]
     fed_until: int
 
@@ -69,18 +77,26 @@ def measure_rollout(*, rollout: Rollout, seen: Observation, world: World, now: d
         missing=missing,
         broken=broken,
     )
-    policy = rollout.gate_policy.policy
-    state = GatesState.from_json(rollout.gates_state) if rollout.gates_state else GatesState.initial(policy)
+    before = _analysis(rollout)
+    rng = interval_rng(rollout.pk, interval.index)
     try:
-        state = state.update(interval, candidate=CANDIDATE)
+        analysis = before.update(interval, rng)
     except InvalidInput as error:
         # Impossible counts say nothing, and must not stop the loop: without it nobody could roll back.
         log.error("rollout.interval_refused rollout=%s index=%s %s", rollout.pk, interval.index, error)
         interval = replace(
             interval, arms={}, pairs={}, broken={**broken, "router": f"impossible counts: {error}"}
         )
-        state = state.update(interval, candidate=CANDIDATE)
-    return Measured(interval, state, state.assess(workload=_workload_facts(rollout, seen)), used, fed_until)
+        analysis = before.update(interval, rng)
+    workload = {CANDIDATE: _workload_facts(rollout, seen)}
+    return Measured(interval, analysis, analysis.assess(workload), workload, used, fed_until)
+
+
+def _analysis(rollout: Rollout) -> Analysis:
+    """What the evidence says so far: as it was stored, or none yet."""
+    if rollout.gates_state:
+        return analysis_from_json(rollout.gates_state)
+    return initial_analysis(rollout.parsed_plan, rollout.gate_policy.policy)
 
 
 def _last_end(rollout: Rollout, now: datetime) -> float:
@@ -103,29 +119,6 @@ def _gaps(seen: Observation, names: Mapping[str, str]) -> tuple[dict[str, str], 
     if "router" in why:
         missing["router"] = why["router"]
     return missing, {}
-
-
-def gates_view(rollout: Rollout, family: FamilyVerdict | None) -> GatesView:
-    """What the decision needs of a family verdict."""
-    if family is None:
-        return GatesView()
-    open_gates = [
-        verdict for verdict in family.verdicts if verdict.required and verdict.verdict is not Verdict.PASS
-    ]
-    passed = [verdict for verdict in family.verdicts if verdict.verdict is Verdict.PASS]
-    return GatesView(
-        rollback=family.rollback,
-        cause=f"gate:{family.cause.key}" if family.cause else "gates",
-        cause_sentence=family.cause.sentence if family.cause else family.reason,
-        fast_kill=family.fast_kill or "",
-        all_required_pass=family.all_required_pass,
-        waiting=open_gates[0].sentence if open_gates else "",
-        passed_sentence=_passed_sentence(len(passed), [verdict.sentence for verdict in passed]),
-    )
-
-
-def _passed_sentence(count: int, sentences: list[str]) -> str:
-    return f"All {count} gates passed. " + " ".join(sentences) if sentences else ""
 
 
 def _pairs(rollout: Rollout) -> tuple[tuple[ProbePair, ...], tuple[int, ...], str]:

@@ -14,9 +14,9 @@ from django.db import transaction
 from django.db.models import Q
 
 from controlplane.kernel.errors import StaleWriter
+from rollouts.domain.analysis import assessment_from_json, gates_view
 from rollouts.domain.decide import Decision, GatesView, decide
 from rollouts.domain.effects import EnsureWorkload, SetTraffic, WriteBack
-from rollouts.domain.gates.verdict import FamilyVerdict
 from rollouts.domain.plan import FULL_SHARE_BP
 from rollouts.domain.states import ACTIVE, TRAFFIC_MOVES, Phase
 from rollouts.models import Effect, EffectState, Endpoint, Feedback, MinuteSample, Rollout
@@ -24,9 +24,15 @@ from rollouts.ports import WorkloadStatus
 from rollouts.services.act import converge_traffic, relaunch_lost, run_effects
 from rollouts.services.feedback import verify_feedback
 from rollouts.services.leases import Lease, claim_endpoint, hold, release
-from rollouts.services.measure import Measured, gates_view, measure_rollout
+from rollouts.services.measure import Measured, measure_rollout
 from rollouts.services.observe import Observation, observe_endpoint
-from rollouts.services.recording import count_interval, keep_evidence, note_reading, note_world
+from rollouts.services.recording import (
+    Situation,
+    count_interval,
+    keep_evidence,
+    note_reading,
+    note_world,
+)
 from rollouts.services.situation import forced_answer, situation_of, statuses_of
 from rollouts.services.views import view_of
 from rollouts.services.world import World
@@ -154,11 +160,12 @@ def _decide(
     if seen.in_force and rollout.step_since is None and moving:
         rollout.step_since = now
         Rollout.objects.filter(pk=rollout.pk).update(step_since=now)
-    family = measured.family if measured is not None else None
-    gates = gates_view(rollout, family) if family is not None else _stored_gates(rollout)
-    decision = decide(view_of(rollout), seen, gates, now.timestamp())
+    gates = gates_view(measured.assessment) if measured is not None else _stored_gates(rollout)
+    view = view_of(rollout)
+    decision = decide(view, seen, gates, now.timestamp())
     if measured is not None:
-        keep_evidence(rollout=rollout, measured=measured, decision=decision, now=now)
+        situation = Situation(now.timestamp(), view, seen, measured.workload)
+        keep_evidence(rollout=rollout, measured=measured, situation=situation, decision=decision, now=now)
     apply_decision(rollout=rollout, decision=decision, now=now)
     return decision
 
@@ -174,7 +181,7 @@ def _stored_gates(rollout: Rollout) -> GatesView:
     """Between two intervals the gates say what they said last."""
     if not rollout.verdicts:
         return GatesView()
-    return gates_view(rollout, FamilyVerdict.from_json(rollout.verdicts))
+    return gates_view(assessment_from_json(rollout.verdicts))
 
 
 def _keep_serving(

@@ -6,12 +6,15 @@ All of it runs inside the turn's transaction, and only what changed is written: 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from controlplane.kernel.digests import digest_of
 from controlplane.web.live import publish
 from rollouts.domain.counters import reading_to_json
-from rollouts.domain.decide import Decision
+from rollouts.domain.decide import Decision, RolloutView, Seen
+from rollouts.domain.gates.fastkill import WorkloadFacts
 from rollouts.models import Arm, Endpoint, Evidence, ProbeResult, Rollout, Workload
 from rollouts.ports import WorkloadPhase, WorkloadStatus
 from rollouts.services.measure import Measured
@@ -135,15 +138,33 @@ def count_interval(*, rollout: Rollout, measured: Measured, seen: Observation, n
         arm.save()
 
 
-def keep_evidence(*, rollout: Rollout, measured: Measured, decision: Decision, now: datetime) -> None:
-    """One row an interval, chained by digest; the gates' state beside it in the same transaction."""
-    interval, verdicts = measured.interval.to_json(), measured.family.to_json()
-    made = {
-        "event": decision.event.value if decision.event else None,
-        "phase": decision.phase.value,
-        "step": decision.step_index,
-        "reason": decision.reason,
-        "cause": decision.cause,
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that a decision was made on besides the evidence: what a replay needs to decide again."""
+
+    now: float
+    rollout: RolloutView
+    seen: Seen
+    workload: Mapping[str, WorkloadFacts]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "now": self.now,
+            "rollout": self.rollout.to_json(),
+            "seen": self.seen.to_json(),
+            "workload": {arm: asdict(facts) for arm, facts in sorted(self.workload.items())},
+        }
+
+
+def keep_evidence(
+    *, rollout: Rollout, measured: Measured, situation: Situation, decision: Decision, now: datetime
+) -> None:
+    """One row an interval, chained by digest; the analysis beside it in the same transaction."""
+    parts = {
+        "interval": measured.interval.to_json(),
+        "situation": situation.to_json(),
+        "verdicts": measured.assessment.to_json(),
+        "decision": decision.to_json(),
     }
     before = (
         Evidence.objects.filter(rollout=rollout).order_by("-index").values_list("digest", flat=True).first()
@@ -152,18 +173,16 @@ def keep_evidence(*, rollout: Rollout, measured: Measured, decision: Decision, n
         rollout=rollout,
         index=rollout.next_interval,
         ended_at=now,
-        interval=interval,
-        verdicts=verdicts,
-        decision=made,
-        digest=evidence_digest(before=before, interval=interval, verdicts=verdicts, decision=made),
+        digest=evidence_digest(before=before, **parts),
+        **parts,
     )
     ProbeResult.objects.filter(pk__in=measured.used_probes).update(interval=rollout.next_interval)
-    rollout.gates_state, rollout.verdicts = measured.state.to_json(), verdicts
+    rollout.gates_state, rollout.verdicts = measured.analysis.to_json(), parts["verdicts"]
     rollout.next_interval += 1
     rollout.feedback_interval = measured.fed_until
     Rollout.objects.filter(pk=rollout.pk).update(
         gates_state=rollout.gates_state,
-        verdicts=verdicts,
+        verdicts=rollout.verdicts,
         next_interval=rollout.next_interval,
         feedback_interval=rollout.feedback_interval,
         measured_at=rollout.measured_at,
@@ -172,6 +191,16 @@ def keep_evidence(*, rollout: Rollout, measured: Measured, decision: Decision, n
     publish(f"rollout:{rollout.pk}", now=now)
 
 
-def evidence_digest(*, before: str | None, interval: object, verdicts: object, decision: object) -> str:
+def evidence_digest(
+    *, before: str | None, interval: object, situation: object, verdicts: object, decision: object
+) -> str:
     """The digest of a row of evidence; `before` is the one of the row before it (None for the first)."""
-    return digest_of({"before": before, "interval": interval, "verdicts": verdicts, "decision": decision})
+    return digest_of(
+        {
+            "before": before,
+            "interval": interval,
+            "situation": situation,
+            "verdicts": verdicts,
+            "decision": decision,
+        }
+    )

@@ -14,7 +14,7 @@ from typing import Any
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.dispersion import Dispersion
-from rollouts.domain.gates.evidence import log_sum_exp
+from rollouts.domain.gates.evidence import FIRST_WEIGHT, log_sum_exp
 from rollouts.domain.gates.paired import PairedProcess, bets_of
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.projection import log_increments
@@ -188,9 +188,7 @@ def _detectable(
     """The smallest ratio of rates whose FAIL evidence reaches the gate's own threshold by the end of the
     plan.
     """
-    target = math.log(1 / (policy.alpha * gate.weight)) + math.log(
-        2
-    )  # the first start holds half of the weight
+    target = -math.log(policy.alpha * gate.weight * FIRST_WEIGHT)
 
     def found(ratio: float) -> bool:
         logs = [0.0] * len(multipliers_of("fail"))
@@ -250,7 +248,7 @@ def _paired_plan(
     spread = checks.between(spread, 0, 1, field="score_spread", low_open=True)
     pairs = speed * sum(seconds for _, seconds in steps) / 60
     grid = 40
-    target = math.log(1 / (policy.alpha * gate.weight)) + math.log(2)
+    target = -math.log(policy.alpha * gate.weight * FIRST_WEIGHT)
 
     def found(drop: float) -> bool:
         rates = score_growth("fail", gate.fail_limit[1], grid, drop, spread)

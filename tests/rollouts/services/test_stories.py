@@ -234,7 +234,11 @@ def test_evidence__every_row__is_chained_to_the_one_before(w: MemoryWorld) -> No
     before = None
     for row in rows:
         made = evidence_digest(
-            before=before, interval=row.interval, verdicts=row.verdicts, decision=row.decision
+            before=before,
+            interval=row.interval,
+            situation=row.situation,
+            verdicts=row.verdicts,
+            decision=row.decision,
         )
         assert made == row.digest
         before = row.digest
