@@ -20,7 +20,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 from pytest_django.plugin import DjangoDbBlocker
 
 from controlplane.access.roles import Role
@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[3]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 START_SECONDS = 40.0
 OPTIONS = ("--lifespan", "off", "--log-level", "warning", "--timeout-graceful-shutdown", "1")
+expect.set_options(timeout=20_000)  # how long a page may take on a busy machine; no test asserts a time
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 

@@ -36,7 +36,7 @@ def test_live__another_person_pauses__page_shows_it_without_a_reload(visit: Visi
     visitor.page.evaluate("window.stayed = true")
     visitor.page.wait_for_timeout(700)
     pause_rollout(rollout_id=rollout.pk, actor=actor(), now=factories.right_now(), why="Look at this.")
-    expect(visitor.page.locator("#head .pill")).to_have_text("Paused at 25%", timeout=4_000)
+    expect(visitor.page.locator("#head .pill")).to_have_text("Paused at 25%")
     expect(visitor.page.locator("#why")).to_contain_text("Look at this.")
     assert visitor.page.evaluate("window.stayed")
     assert visitor.complaints == []
@@ -50,7 +50,7 @@ def test_live__dialog_open__keeps_what_was_typed(visit: Visit) -> None:
     visitor.page.fill("#dialog [name=why]", "half a sentence")
     Rollout.objects.filter(pk=rollout.pk).update(reason="Something new happened here.")
     publish(f"rollout:{rollout.pk}", now=factories.right_now())
-    expect(visitor.page.locator("#why")).to_contain_text("Something new happened", timeout=4_000)
+    expect(visitor.page.locator("#why")).to_contain_text("Something new happened")
     expect(visitor.page.locator("#dialog")).to_be_visible()
     expect(visitor.page.locator("#dialog [name=why]")).to_have_value("half a sentence")
 
@@ -60,7 +60,10 @@ def test_stream_lost__page_says_so_and_polls(visit: Visit) -> None:
     visitor = visit()
     visitor.page.route("**/events?**", lambda route: route.abort())
     visitor.page.clock.install()
-    visitor.open(f"/rollouts/{rollout.pk}")
+    # The page must have heard of the failure before the clock runs on: a busy machine delivers it late.
+    with visitor.page.expect_event("requestfailed", lambda request: "/events?" in request.url):
+        visitor.open(f"/rollouts/{rollout.pk}")
+    visitor.page.clock.run_for(2_000)
     visitor.page.clock.run_for(6_000)
     expect(visitor.page.locator("#live-state")).to_contain_text("Stream lost · polling every 10 s")
     Rollout.objects.filter(pk=rollout.pk).update(reason="Heard by asking again.")
