@@ -15,9 +15,14 @@ LARGEST_COUNT = 2**53  # above this a float no longer counts by ones
 
 def finite(value: object, *, field: str) -> float:
     """`value` as a finite float; refuses text, booleans, NaN and infinity."""
+    if type(value) is float and math.isfinite(value):  # nearly always: states are made of these
+        return value
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         raise InvalidInput(f"{field} must be a number, not {value!r}.", field=field)
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        raise InvalidInput(f"{field} is larger than any number can be here.", field=field) from None
     if not math.isfinite(number):
         raise InvalidInput(f"{field} must be a finite number, not {number}.", field=field)
     return number

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self, cast, get_args
 
 from controlplane.kernel.errors import InvalidInput
@@ -185,7 +185,7 @@ class GateSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data without the fields that have no meaning for this kind."""
-        data = asdict(self)
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__}
         if self.kind == "paired":
             del data["ratio"], data["delta"]
         return {name: value for name, value in data.items() if value is not None}
@@ -256,7 +256,7 @@ class FastKill:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod
     def from_json(cls, data: object) -> Self:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -39,7 +40,7 @@ class Totals:
 
     def plus(self, other: Totals) -> Self:
         """Both stretches together."""
-        return type(self)(*(getattr(self, name) + getattr(other, name) for name in FIELDS))
+        return type(self)(*map(operator.add, VALUES(self), VALUES(other)))
 
     def add_counts(self, counts: Counts, *, absolute: bool) -> Self:
         n_c, n_b = counts.n_candidate, counts.n_baseline
@@ -68,7 +69,7 @@ class Totals:
         )
 
     def to_json(self) -> list[float]:
-        return [getattr(self, name) for name in FIELDS]
+        return list(VALUES(self))
 
     @classmethod
     def from_json(cls, data: Sequence[float]) -> Self:
@@ -78,6 +79,7 @@ class Totals:
 
 
 FIELDS = tuple(Totals.__dataclass_fields__)
+VALUES: Callable[[Totals], tuple[float, ...]] = operator.attrgetter(*FIELDS)
 
 
 @dataclass(frozen=True, slots=True)

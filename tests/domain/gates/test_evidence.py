@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -19,7 +20,7 @@ def test_unspent_weight__any_number_of_starts__is_what_the_starts_left(starts: i
 def test_start_weight__first_and_later_starts__half_first_then_never_more() -> None:
     weights = [start_weight(k) for k in range(1, 3000)]
     assert weights[0] == 0.5
-    assert all(later <= earlier for earlier, later in zip(weights, weights[1:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(weights))
     assert unspent_weight(61) == pytest.approx(0.25)  # half of the other half after 60 later starts
 
 
