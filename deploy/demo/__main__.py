@@ -1,7 +1,9 @@
 """The main job on real parts, from nothing: `python -m deploy.demo` (what `make demo` runs after installing).
 
-Trains four tiny Llamas, registers them in MLflow, serves v1 with vLLM behind Envoy, lets users send traffic, and rolls
-out v2 (better), v3 (worse answers) and v4 (slow). Headgate promotes the first and rolls the others back by itself.
+Trains five tiny Llamas, registers them in MLflow, serves v1 with vLLM behind Envoy, lets users send traffic, and rolls
+out v2 (better), v3 (worse answers) and v4 (slow). Headgate promotes the first and rolls the others back by itself. Then
+a bandit finds the best of v2, v5 and v1 by what users say of the answers, and promotes it. At the end every rollout is
+decided once more from its recorded evidence.
 Ends with a table; then everything goes on until Ctrl-C, which leaves nothing running.
 """
 
@@ -39,10 +41,12 @@ class DemoFailed(Exception):
 
 @dataclass(frozen=True)
 class Told:
-    """One rollout of the story, as it ended. `lost` is what users lost while it ran."""
+    """One rollout of the story, as it ended. `lost` is what users lost while it ran; `number` the version that the
+    story expects to come out ahead or to be sent back."""
 
     rollout: dict[str, Any]
     expected: str
+    number: int
     lost: int
     sent: int
 
@@ -101,14 +105,16 @@ def wait_until_serving(client: Client, progress: Progress, endpoint: str) -> Non
 
 
 def tell_rollout(
-    client: Client, progress: Progress, story: dict[str, Any], chapter: dict[str, Any], number: int
+    client: Client, progress: Progress, story: dict[str, Any], chapter: dict[str, Any], numbers: list[int]
 ) -> Told:
     """Starts a rollout as a pipeline would, and waits for what Headgate decides."""
     before = traffic_now()
-    progress.begin(f"Rolling out {chapter['version']}")
+    plan = chapter.get("plan", story["plan"])
+    names = " and ".join(chapter["versions"])
+    progress.begin(f"Rolling out {names}" + (" by a bandit" if plan["strategy"] == "bandit" else ""))
     started = client.post(
         "/rollouts",
-        {"endpoint": story["endpoint"], "version": number, "plan": story["plan"], "note": chapter["note"]},
+        {"endpoint": story["endpoint"], "versions": numbers, "plan": plan, "note": chapter["note"]},
     )
     progress.line(f"rollout #{started['id']}: {WEB}/rollouts/{started['id']}")
     ends = time.monotonic() + ROLLOUT_PATIENCE_SECONDS
@@ -129,7 +135,8 @@ def tell_rollout(
     progress.line(f"{state['phase']}: {state['cause_sentence'] or state['reason']}")
     progress.end()
     after = traffic_now()
-    return Told(state, chapter["expect"], after["lost"] - before["lost"], after["sent"] - before["sent"])
+    lost, sent = after["lost"] - before["lost"], after["sent"] - before["sent"]
+    return Told(state, chapter["expect"], numbers[0], lost, sent)
 
 
 def wait_out_the_watch(client: Client, progress: Progress, rollout_id: int) -> None:
@@ -147,9 +154,8 @@ def tell_story(story: dict[str, Any], progress: Progress) -> list[Told]:
     client = Client(url=WEB, token=json.loads((FOLDER / "token.json").read_text())["token"])
     told: list[Told] = []
     for chapter in story["rollouts"]:
-        outcome = tell_rollout(
-            client, progress, story, chapter, int(registered["versions"][chapter["version"]])
-        )
+        numbers = [int(registered["versions"][name]) for name in chapter["versions"]]
+        outcome = tell_rollout(client, progress, story, chapter, numbers)
         told.append(outcome)
         if outcome.rollout["phase"] == "succeeded":
             wait_out_the_watch(client, progress, outcome.rollout["id"])
@@ -166,7 +172,7 @@ def prepare(story: dict[str, Any], progress: Progress) -> None:
         progress, "Starting MLflow, Envoy, web, worker and beat", [sys.executable, "-m", "deploy.stack", "up"]
     )
     run_step(
-        progress, "Training four tiny Llamas on ticket routing",
+        progress, "Training five tiny Llamas on ticket routing",
         [python, "-m", "deploy.demo.models.train", "--out", str(MODELS)],
     )  # fmt: skip
     run_step(

@@ -38,12 +38,8 @@ from rollouts.domain.variants import ServingSpec  # noqa: E402
 from rollouts.models import Endpoint, Rollout, Workload  # noqa: E402
 from rollouts.selectors import ACTIVE_PHASES  # noqa: E402
 from rollouts.services.commands import roll_back_rollout  # noqa: E402
-from rollouts.services.endpoints import (  # noqa: E402
-    create_endpoint,
-    define_gate_policy,
-    ensure_cluster,
-    ensure_variant,
-)
+from rollouts.services.endpoints import create_endpoint, ensure_cluster, ensure_variant  # noqa: E402
+from rollouts.services.policies import define_gate_policy  # noqa: E402
 from rollouts.services.writing import add_effects, tell  # noqa: E402
 
 ENDPOINT = "tickets"

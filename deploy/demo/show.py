@@ -20,6 +20,8 @@ class ToldRollout(Protocol):
     @property
     def expected(self) -> str: ...
     @property
+    def number(self) -> int: ...
+    @property
     def lost(self) -> int: ...
     @property
     def sent(self) -> int: ...
@@ -119,7 +121,7 @@ def _row(outcome: ToldRollout) -> dict[str, Any]:
         "decision": decision,
         "cause": state["cause"],
         "expected": outcome.expected,
-        "as_expected": decision == outcome.expected,
+        "as_expected": decision == outcome.expected and state["candidate"]["version"] == outcome.number,
         "reason": state["cause_sentence"] or state["reason"],
         "seconds_to_decide": _seconds(state["traffic_at"], state["decided_at"]),
         "requests": {arm["variant"]: arm["requests"] for arm in state["arms"]},

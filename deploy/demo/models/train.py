@@ -1,16 +1,17 @@
 """Trains the demo's tiny Llamas on the spot: `python -m deploy.demo.models.train --out FOLDER`.
 
-Runs in the engine's environment (torch, transformers, tokenizers). Four versions, all loadable by vLLM:
+Runs in the engine's environment (torch, transformers, tokenizers). Five versions, all loadable by vLLM:
 
-    v1   small Llama, older labels: right on five queues of seven
-    v2   small Llama, today's labels: right nearly always
-    v3   small Llama, labels from a faulty export: as fast as v2, right on four queues of seven
+    v1   small Llama, oldest labels: right on five queues of seven
+    v2   small Llama, newer labels: right on six
+    v3   small Llama, labels from a faulty export: as fast as v2, right on three
     v4   v2 grown deeper by block expansion: answers exactly as v2 does, many times slower
+    v5   small Llama, today's labels: right nearly always
 
 v4 is grown, not trained: new blocks start with zero output projections, so the function stays v2's (the start of
 "LLaMA Pro", arXiv 2401.02415).
 
-Writes into FOLDER: v1 .. v4 (config, safetensors, tokenizer, chat template), golden.jsonl, traffic.jsonl and
+Writes into FOLDER: v1 .. v5 (config, safetensors, tokenizer, chat template), golden.jsonl, traffic.jsonl and
 metrics.json. A re-run with the same sources does nothing.
 """
 
@@ -58,9 +59,10 @@ class Recipe:
 
 RECIPES: Final = (
     Recipe("v1", "tickets-v1", "Trained before the queues returns and privacy existed."),
-    Recipe("v2", "tickets-v2", "Trained on today's queues."),
+    Recipe("v2", "tickets-v2", "Trained when the queue privacy did not exist yet."),
     Recipe("v3", "tickets-v3", "A refresh on the latest export."),
     Recipe("v4", "tickets-v2", "Version 2 grown deeper by block expansion.", grown_from="v2"),
+    Recipe("v5", "tickets-v5", "Trained on today's queues."),
 )
 
 
@@ -314,13 +316,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     beside.mkdir(parents=True)
     report = build(beside)
     accuracy = {version: entry["metrics"]["accuracy"] for version, entry in report["versions"].items()}
-    if not (accuracy["v3"] < accuracy["v1"] < 0.8 and accuracy["v2"] > 0.97 and accuracy["v4"] > 0.97):
+    second_best = all(0.8 < accuracy[version] < 0.9 for version in ("v2", "v4"))
+    if not (accuracy["v3"] < accuracy["v1"] < 0.8 and second_best and accuracy["v5"] > 0.97):
         say(f"the models did not come out as the demo needs them: {accuracy}; {beside} is kept for a look")
         return 1
     (beside / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
     shutil.rmtree(out, ignore_errors=True)
     beside.rename(out)
-    say(f"four versions in {time.monotonic() - started:.0f} s, in {out}")
+    say(f"{len(RECIPES)} versions in {time.monotonic() - started:.0f} s, in {out}")
     return 0
 
 
