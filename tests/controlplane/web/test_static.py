@@ -71,10 +71,10 @@ def test_templates__icons__are_in_the_sprite() -> None:
 
 def test_python__icons__are_in_the_sprite() -> None:
     sprite = set(re.findall(r'<symbol id="([^"]+)"', (ROOT / "static" / "vendor" / "icons.svg").read_text()))
-    from rollouts.ui import gates_table, phases, rollout_page
+    from rollouts.ui import gates_table, phases
 
     looks = [icon for _, _, icon in gates_table.LOOK.values()] + [
-        icon for icon, _ in rollout_page.EVENT_LOOK.values()
+        icon for icon, _ in page_parts.EVENT_LOOK.values()
     ]
     looks += [icon for _, icon in phases.PAUSED_WORDS.values()]
     assert set(looks) <= sprite
