@@ -15,8 +15,19 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from rollouts.domain.gates import checks
+from rollouts.domain.gates.projection import Number
 
 LARGEST_Z = 1e6  # no real block comes near; keeps the square finite
+
+
+def half_square(z: Number, last_z: Number) -> Number:
+    """What one difference of successive block scores adds; 1 on average without over-dispersion."""
+    return (z - last_z) ** 2 / 2
+
+
+def excess(half_squares: Number, differences: Number, phi0: float, n0: float) -> Number:
+    """phi before it is kept at 1 or more."""
+    return (half_squares + n0 * phi0) / (differences + n0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,7 @@ class Dispersion:
         z = max(-LARGEST_Z, min(LARGEST_Z, score / math.sqrt(variance)))
         if self.last_z is None:
             return type(self)(self.phi0, self.n0, self.differences, self.half_squares, z)
-        added = (z - self.last_z) ** 2 / 2
+        added = half_square(z, self.last_z)
         return type(self)(self.phi0, self.n0, self.differences + 1, self.half_squares + added, z)
 
     @property
@@ -62,7 +73,7 @@ class Dispersion:
         """phi, at least 1, from finished blocks only: it may temper what comes next, never what it was made
         of.
         """
-        return max(1.0, (self.half_squares + self.n0 * self.phi0) / (self.differences + self.n0))
+        return max(1.0, float(excess(self.half_squares, self.differences, self.phi0, self.n0)))
 
     def to_json(self) -> dict[str, Any]:
         return {

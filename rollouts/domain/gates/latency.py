@@ -17,6 +17,7 @@ from typing import Any, Self
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.dispersion import Dispersion
+from rollouts.domain.gates.projection import Number
 from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.intervals import ArmCounts, LatencyCounts
 
@@ -147,11 +148,10 @@ class LatencyBlocks:
         self, seconds: float, n_candidate: int, over_candidate: int, n_baseline: int, over_baseline: int
     ) -> Self:
         """The state after an interval of these counts."""
-        total, over = n_candidate + n_baseline, over_candidate + over_baseline
         score, variance = self.score, self.variance
         if n_candidate and n_baseline:
-            score += over_candidate - n_candidate * over / total
-            variance += n_candidate * n_baseline * over * (total - over) / (total * total * max(total - 1, 1))
+            more, more_variance = difference_score(n_candidate, over_candidate, n_baseline, over_baseline)
+            score, variance = score + more, variance + more_variance
         elapsed = self.seconds + seconds
         if elapsed < BLOCK_SECONDS:
             return type(self)(self.dispersion, elapsed, score, variance)
@@ -173,6 +173,17 @@ class LatencyBlocks:
             float(data["score"]),
             float(data["variance"]),
         )
+
+
+def difference_score(
+    n_candidate: Number, over_candidate: Number, n_baseline: Number, over_baseline: Number
+) -> tuple[Number, Number]:
+    """(score, variance): how many more of the candidate's requests were over than its part of all requests,
+    and how much that varies by chance if the arms are alike. Numbers or arrays, both arms at least 1.
+    """
+    total, over = n_candidate + n_baseline, over_candidate + over_baseline
+    score = over_candidate - n_candidate * over / total
+    return score, n_candidate * n_baseline * over * (total - over) / (total * total * (total - 1))
 
 
 def quantile_bounds(

@@ -17,6 +17,7 @@ from typing import Any, Self
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.evidence import Evidence, Starts
+from rollouts.domain.gates.projection import Number
 from rollouts.domain.gates.proportion import DECISIONS, STARTS, Decision
 
 LARGEST_BET = 0.98  # of what could be lost
@@ -29,6 +30,11 @@ def bets_of(decision: Decision, margin: float, grid: int) -> tuple[float, ...]:
     if decision == "fail":
         return tuple(LARGEST_BET * (j + 0.5) / grid / (1 + margin) for j in range(grid))
     return tuple(PASS_BET * LARGEST_BET * (j + 0.5) / grid / (1 - margin) for j in range(grid))
+
+
+def gain_of(decision: Decision, margin: float, drop: Number) -> Number:
+    """Y: what a bet of 1 gains from a pair whose baseline scored `drop` more; a number or an array."""
+    return drop - margin if decision == "fail" else margin - drop
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -77,8 +83,7 @@ class PairedProcess:
         """The state after one pair of scores in [0, 1]. Raises InvalidInput naming the argument."""
         baseline = checks.between(score_baseline, 0, 1, field="score_baseline")
         candidate = checks.between(score_candidate, 0, 1, field="score_candidate")
-        drop = baseline - candidate
-        gain = drop - self.margin if self.decision == "fail" else self.margin - drop
+        gain = gain_of(self.decision, self.margin, baseline - candidate)
         bets = bets_of(self.decision, self.margin, self.grid)
         return self._with(self.pairs + 1, self.evidence.multiply([math.log1p(bet * gain) for bet in bets]))
 

@@ -74,10 +74,10 @@ def project(
     low, high = clip(first_low, lowest, highest, maths), clip(first_high, lowest, highest, maths)
     total = n_candidate + n_baseline
     total = maths.where(total > 0, total, 1)
-    b = (n_candidate * across + n_baseline * pb) / total  # the answer itself when ratio = 1 and delta = 0: the pooled rate
+    b = (n_candidate * across + n_baseline * pb) / total  # the pooled rate when ratio = 1 and delta = 0
     b = maths.where((b > low) & (b < high), b, 0.5 * (low + high))
     if ratio == 1 and delta == 0:
-        return b, b
+        return b, b  # which is the answer itself then
     for _ in range(MAX_STEPS):
         a = ratio * b + delta
         spread_a, spread_b = a * (1 - a), b * (1 - b)
