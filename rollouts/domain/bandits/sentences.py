@@ -1,0 +1,200 @@
+"""The sentences of a bandit: what is so, with numbers, and what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rollouts.domain.bandits.learner import Departure, TopTwoThompson
+from rollouts.domain.bandits.reweight import Reweight
+from rollouts.domain.bandits.spec import BanditSpec
+from rollouts.domain.bandits.verdict import ArmVerdict
+from rollouts.domain.gates.verdict import FamilyVerdict
+from rollouts.domain.gates.words import odds, rough, significant, whole
+from rollouts.domain.gates.words import percent as share_percent
+from rollouts.domain.intervals import BASELINE
+from rollouts.domain.sentences import duration, percent
+
+NUMBERS = (
+    "No",
+    "One",
+    "Two",
+    "Three",
+    "Four",
+    "Five",
+    "Six",
+    "Seven",
+    "Eight",
+    "Nine",
+    "Ten",
+    "Eleven",
+    "Twelve",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """How arms are written."""
+
+    labels: Mapping[str, str]
+
+    def of(self, arm: str) -> str:
+        return self.labels.get(arm, arm)
+
+    def tie(self, arms: Sequence[str]) -> str:
+        """`v2 or v3`; `v2, v3 or v4`."""
+        written = [self.of(arm) for arm in arms]
+        return " or ".join([*([", ".join(written[:-1])] if written[:-1] else []), *written[-1:]])
+
+
+def reward_words(arm: ArmVerdict) -> str:
+    """`0.741 (0.730 to 0.752)`, posterior mean and interval."""
+    if arm.mean is None or arm.low is None or arm.high is None:
+        return "not known yet"
+    return f"{arm.mean:.3f} ({arm.low:.3f} to {arm.high:.3f})"
+
+
+def arm_sentence(
+    arm: ArmVerdict, gone: Departure | None, spec: BanditSpec, names: Names, *, burn_in: bool, alone: bool
+) -> str:
+    """Why the arm is where it is. `alone`: nobody else is in the race."""
+    limit = odds(1 / spec.alpha)
+    if gone is None:
+        if alone:
+            return f"The only arm left: its reward is {reward_words(arm)}."
+        if burn_in:
+            return f"In the race: {whole(arm.scored)} of the {whole(spec.burn_in)} scored answers of the burn-in."
+        best = share_percent(arm.p_best)
+        return (
+            f"In the race: its reward is {reward_words(arm)}, it is the best with {best}, "
+            f"and the evidence against it is {odds(arm.evidence)} of {limit}."
+        )
+    if gone.cause == "evidence":
+        stays = (
+            f" It stays as comparator with {percent(spec.baseline_bp)} of the traffic."
+            if arm.name == BASELINE
+            else ""
+        )
+        return (
+            f"Eliminated: the evidence that it is not the best was {odds(gone.evidence)} of {limit}, "
+            f"most of it from {names.of(gone.beaten_by)}. Its reward is {reward_words(arm)}.{stays}"
+        )
+    if gone.cause == "guardrail":
+        return f"Dropped by its guardrail: {gone.sentence}"
+    if gone.cause == "fast-kill":
+        return f"Dropped by the fast kill: {gone.sentence}"
+    if gone.cause == "workload":
+        return f"Dropped because of its engine: {gone.sentence}"
+    return "Taken out of the race by a person." + (f" {gone.sentence}" if gone.sentence else "")
+
+
+def sentence_of(
+    spec: BanditSpec,
+    arms: Sequence[ArmVerdict],
+    families: Mapping[str, FamilyVerdict],
+    names: Names,
+    *,
+    sole: str,
+    burn_in: bool,
+) -> str:
+    """Where the bandit stands, the first thing that is read."""
+    racing = [arm for arm in arms if arm.state == "racing"]
+    if sole == BASELINE:
+        if racing:
+            return f"{names.of(BASELINE)} stays: every other arm has left the race, and it keeps all traffic."
+        return (
+            f"No candidate is left: {names.of(BASELINE)} was proven not to be the best, but whatever beat it "
+            "has been dropped since, so it keeps all traffic."
+        )
+    if sole:
+        arm, family = racing[0], families[sole]
+        alone = f"{names.of(sole)} is the only arm left, with a reward of {reward_words(arm)}"
+        if family.all_required_pass:
+            return (
+                f"{names.of(sole)} wins: it is the only arm left and all its required gates pass. Its reward is "
+                f"{reward_words(arm)}; the best arm is dropped by mistake with probability at most "
+                f"{share_percent(spec.alpha)}."
+            )
+        return f"{alone}; it wins once its required gates pass. {family.reason}"
+    remain = (
+        f"All {NUMBERS[len(arms)].lower()} arms remain"
+        if len(racing) == len(arms)
+        else f"{NUMBERS[len(racing)]} of {NUMBERS[len(arms)].lower()} arms remain"
+    )
+    if burn_in:
+        least = min(racing, key=lambda arm: arm.scored)
+        return (
+            f"{remain}, with equal shares until each has {whole(spec.burn_in)} scored answers; "
+            f"{names.of(least.name)} has {whole(least.scored)}."
+        )
+    return f"{remain}, no winner yet. {_strongest(racing, spec, names)} {RULE}"
+
+
+RULE = "The bandit stops when one arm is left and all its required gates pass."
+
+
+def _strongest(racing: Sequence[ArmVerdict], spec: BanditSpec, names: Names) -> str:
+    """The evidence that is nearest to a decision."""
+    weakest = max(racing, key=lambda arm: arm.evidence)
+    limit = odds(1 / spec.alpha)
+    if not weakest.beaten_by:
+        return f"There is no evidence yet that any of them is better ({odds(weakest.evidence)} of {limit})."
+    amount = f"is {odds(weakest.evidence)} of {limit}"
+    return f"The evidence that {names.of(weakest.beaten_by)} beats {names.of(weakest.name)} {amount}."
+
+
+def detail_of(
+    arms: Sequence[ArmVerdict], names: Names, *, tied: Sequence[str], pace: float, seconds: float | None
+) -> str:
+    """How long it may take, what a tie gives, and what P(best) is for. Empty once one arm is left."""
+    if not tied:
+        return ""
+    said = []
+    if seconds is not None:
+        said.append(
+            f"At {rough(pace * 60)} scored answers/min and the difference seen so far that takes about "
+            f"{duration(seconds)}."
+        )
+    said.append(f"If they are equal it will say “{names.tie(tied)}”: a tie is never forced into a winner.")
+    likeliest = max(arms, key=lambda arm: arm.p_best)
+    if likeliest.scored:
+        said.append(
+            f"P(best) of {share_percent(likeliest.p_best)} for {names.of(likeliest.name)} steers the weights only: "
+            "stopping on it names a false winner in about half of all ties."
+        )
+    return " ".join(said)
+
+
+def reweight_sentence(
+    reweight: Reweight, learner: TopTwoThompson, wanted: Sequence[int], spec: BanditSpec, names: Names
+) -> str:
+    """What the newest interval did to the weights."""
+    if reweight.kind == "burn-in":
+        return f"Equal shares until every arm has {whole(spec.burn_in)} scored answers."
+    if reweight.kind == "settled":
+        return "The weights stay: one arm is left."
+    if reweight.kind == "waiting":
+        return f"The next reweight comes after {duration(reweight.waits)} more of traffic."
+    if reweight.kind == "no-data":
+        return "Weights kept: no answer was scored since the last reweight, and no data is no reason to move."
+    if reweight.kind == "small":
+        return (
+            f"Weights kept: the largest change would be {_points(reweight.change_bp)}, "
+            f"below {_points(spec.min_change_bp)}."
+        )
+    moves = [
+        f"{names.of(name)} {percent(old)} → {percent(new)}"
+        for name, old, new in zip(learner.arms, reweight.before, wanted, strict=True)
+        if old != new
+    ]
+    kept = [
+        f"{names.of(name)} stays at {percent(new)}"
+        for name, old, new in zip(learner.arms, reweight.before, wanted, strict=True)
+        if old == new and new
+    ]
+    why = "Weights moved as an arm left" if reweight.left else "Weights recalculated"
+    return f"{why}: {', '.join([*moves, *kept])}."
+
+
+def _points(basis_points: int) -> str:
+    return f"{significant(basis_points / 100, 3)} pp"
