@@ -1,8 +1,8 @@
 """What a bandit can decide in which time, before it starts.
 
 Forecasts along the *mean path*, as those of the gates: counts take their expected values, the elimination evidence
-grows by its expected increments. Half of the bandits are faster, about half slower; nothing is ever decided on a
-forecast. Shares are taken as equal throughout. Weights that follow the rewards send more answers to the arms that are
+grows by its expected increments. Nothing is ever decided on a forecast. The median of simulated bandits took 1.0 to 1.4
+times as long (the last of several arms to be dropped is a little later than each of them). Shares are taken as equal throughout. Weights that follow the rewards send more answers to the arms that are
 hard to tell apart, so with three arms and more a decision usually comes sooner.
 
     answers of each arm until one is dropped = the first n with
