@@ -1,6 +1,7 @@
 """A plan: the steps that a strategy expands into. Shares are the candidate's, in basis points.
 
-A step ends on exposure (seconds *and* requests of the candidate) with no FAIL; the last step is the promotion.
+A step ends on exposure (seconds *and* requests of the candidate) with no FAIL; the last step is the promotion. A
+bandit has no steps: it learns at the shares that its evidence asks for until one arm is left.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from typing import Any, Self
 
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import InvalidInput
+from rollouts.domain.bandits.spec import BanditSpec
+from rollouts.domain.gates import checks
 
 FULL_SHARE_BP = 10_000
 MAX_STEPS = 20
 MAX_HOLD_SECONDS = 30 * 24 * 3600
+STRATEGIES = ("canary", "bandit")
+TIMES = ("watch_seconds", "no_data_seconds", "deadline_seconds", "launch_seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +44,10 @@ class Step:
 class Plan:
     """Steps with growing shares below 100%, then promotion with a watch of `watch_seconds`.
 
+    bandit            how a bandit learns; it has no steps. None for a canary
     no_data_seconds   how long a step may go without any measurement before it rolls back (labelled, outside alpha)
     deadline_seconds  how long the whole rollout may take before it pauses as inconclusive
-    launch_seconds    how long the candidate may take to become ready
+    launch_seconds    how long a candidate may take to become ready
     """
 
     strategy: str
@@ -50,42 +56,40 @@ class Plan:
     no_data_seconds: int = 600
     deadline_seconds: int = 7 * 24 * 3600
     launch_seconds: int = 900
+    bandit: BanditSpec | None = None
+
+    @property
+    def promoted_step(self) -> int:
+        """The step index of a rollout that was promoted: after the last step, and after a bandit's learning."""
+        return 1 if self.bandit is not None else len(self.steps)
 
     @property
     def digest(self) -> str:
         return digest_of(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "strategy": self.strategy,
-            "steps": [step.to_json() for step in self.steps],
-            "watch_seconds": self.watch_seconds,
-            "no_data_seconds": self.no_data_seconds,
-            "deadline_seconds": self.deadline_seconds,
-            "launch_seconds": self.launch_seconds,
-        }
+        data: dict[str, Any] = {"strategy": self.strategy}
+        if self.bandit is not None:
+            data["bandit"] = self.bandit.to_json()
+        else:
+            data["steps"] = [step.to_json() for step in self.steps]
+        return data | {name: getattr(self, name) for name in TIMES}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Reads a stored or posted plan. Raises InvalidInput naming the field, such as `plan.steps[1].share_bp`."""
-        known = {
-            "strategy",
-            "steps",
-            "watch_seconds",
-            "no_data_seconds",
-            "deadline_seconds",
-            "launch_seconds",
-        }
-        _refuse_unknown(data, known, "plan")
-        steps_data = data.get("steps")
-        if not isinstance(steps_data, list | tuple):
-            raise InvalidInput("A plan needs a list of steps.", field="plan.steps")
+        """Reads a stored or posted plan. Raises InvalidInput naming the field, such as `plan.steps[1].share_bp` or
+        `plan.bandit.beta`."""
+        strategy = str(data.get("strategy", "canary"))
+        _check_strategy(strategy)
+        is_bandit = strategy == "bandit"
+        _refuse_unknown(data, {"strategy", "bandit" if is_bandit else "steps", *TIMES}, "plan")
         plan = cls(
-            strategy=str(data.get("strategy", "canary")),
-            steps=tuple(_read_step(step, f"plan.steps[{i}]") for i, step in enumerate(steps_data)),
+            strategy=strategy,
+            steps=() if is_bandit else _read_steps(data.get("steps")),
+            bandit=_read_bandit(data.get("bandit", {})) if is_bandit else None,
             **{
                 name: _whole(data[name], f"plan.{name}", 0, MAX_HOLD_SECONDS)
-                for name in sorted(known - {"strategy", "steps"})
+                for name in TIMES
                 if name in data
             },
         )
@@ -93,10 +97,9 @@ class Plan:
         return plan
 
     def _check(self) -> None:
-        if self.strategy != "canary":
-            raise InvalidInput(
-                f"The strategy {self.strategy!r} is not known.", field="plan.strategy", fix="Use canary."
-            )
+        _check_strategy(self.strategy)
+        if self.bandit is not None:
+            return
         if not 1 <= len(self.steps) <= MAX_STEPS:
             raise InvalidInput(f"A plan has 1 to {MAX_STEPS} steps.", field="plan.steps")
         before = 0
@@ -130,6 +133,28 @@ def shares_of(baseline: str, candidate: str, candidate_bp: int) -> dict[str, int
             f"A share of {candidate_bp} basis points is not between 0 and 10,000.", field="share_bp"
         )
     return {baseline: FULL_SHARE_BP - candidate_bp, candidate: candidate_bp}
+
+
+def _check_strategy(strategy: str) -> None:
+    if strategy not in STRATEGIES:
+        raise InvalidInput(
+            f"The strategy {strategy!r} is not known.",
+            field="plan.strategy",
+            fix=f"Use {' or '.join(STRATEGIES)}.",
+        )
+
+
+def _read_bandit(data: Any) -> BanditSpec:
+    try:
+        return BanditSpec.from_json(data)
+    except InvalidInput as error:
+        raise checks.at("plan", error) from error
+
+
+def _read_steps(data: Any) -> tuple[Step, ...]:
+    if not isinstance(data, list | tuple):
+        raise InvalidInput("A plan needs a list of steps.", field="plan.steps")
+    return tuple(_read_step(step, f"plan.steps[{i}]") for i, step in enumerate(data))
 
 
 def _read_step(data: Any, where: str) -> Step:

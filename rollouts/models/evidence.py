@@ -32,7 +32,8 @@ class Evidence(models.Model):
 
 
 class ProbeResult(models.Model):
-    """One golden prompt sent to both variants. `number` counts the draws of the rollout.
+    """One golden prompt sent to the baseline and a candidate arm. `number` counts the draws of the rollout: in a
+    bandit each draw has one row an arm, and the baseline was asked once for all of them.
 
     `interval` is the interval that used it (null: not yet used). A probe that got no answer from one of the two has
     no scores and a problem; it is never scored as zero.
@@ -40,6 +41,7 @@ class ProbeResult(models.Model):
 
     rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="probes")
     number = models.PositiveIntegerField()
+    arm = models.CharField(max_length=20, default="candidate", help_text="the candidate arm's name")
     example = models.ForeignKey("registry.GoldenExample", on_delete=models.PROTECT, related_name="+")
     answer_baseline = models.TextField(default="", blank=True)
     answer_candidate = models.TextField(default="", blank=True)
@@ -50,8 +52,10 @@ class ProbeResult(models.Model):
     interval = models.PositiveIntegerField(null=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["rollout", "number"], name="probe_rollout_number")]
-        ordering = ["rollout", "number"]
+        constraints = [
+            models.UniqueConstraint(fields=["rollout", "number", "arm"], name="probe_rollout_number")
+        ]
+        ordering = ["rollout", "number", "arm"]
 
 
 class FeedbackState(models.TextChoices):

@@ -12,7 +12,8 @@ from rollouts.models.endpoints import Endpoint, GatePolicyVersion, Variant
 
 
 class Rollout(models.Model):
-    """Moves an endpoint from its baseline variant to a candidate.
+    """Moves an endpoint from its baseline variant to a candidate; a bandit has several (`arms` is the truth), and
+    `candidate` is the first of them until there is a winner, then the winner.
 
     `revision` grows with every change of state by anyone: people post the one they saw (409 when it moved on), and
     the loop drops a decision that was made on an older one.
@@ -23,7 +24,7 @@ class Rollout(models.Model):
     baseline = models.ForeignKey(Variant, on_delete=models.PROTECT, related_name="+")
     candidate = models.ForeignKey(Variant, on_delete=models.PROTECT, related_name="+")
     gate_policy = models.ForeignKey(GatePolicyVersion, on_delete=models.PROTECT, related_name="rollouts")
-    strategy = models.CharField(max_length=20, default="canary")
+    strategy = models.CharField(max_length=20, default="canary", help_text='"canary" or "bandit"')
     plan = models.JSONField()
     plan_digest = models.CharField(max_length=71)
     attempt = models.PositiveIntegerField(default=1, help_text="how often this candidate was tried here")
@@ -54,7 +55,7 @@ class Rollout(models.Model):
     watching = models.BooleanField(default=False)
 
     gates_state = models.JSONField(default=dict)
-    verdicts = models.JSONField(default=dict, help_text="the last FamilyVerdict as JSON, for pages")
+    verdicts = models.JSONField(default=dict, help_text="the last assessment as JSON, for pages")
     next_interval = models.PositiveIntegerField(default=0)
     feedback_interval = models.PositiveIntegerField(
         default=0, help_text="first interval whose ratings are not yet fed"
@@ -94,11 +95,15 @@ class Rollout(models.Model):
 
 
 class Arm(models.Model):
-    """One variant inside a rollout. Shares in basis points; counts over the whole life, by assigned arm."""
+    """One variant inside a rollout. Shares in basis points; counts over the whole life, by assigned arm.
+
+    An arm that was dropped never has traffic again. A baseline that cannot win any more is not dropped: the others
+    are compared with it.
+    """
 
     rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="arms")
     variant = models.ForeignKey(Variant, on_delete=models.PROTECT, related_name="+")
-    name = models.CharField(max_length=20, help_text='"baseline" or "candidate"')
+    name = models.CharField(max_length=20, help_text='"baseline", "candidate", "candidate-2" ...')
     desired_bp = models.PositiveIntegerField(default=0)
     observed_bp = models.PositiveIntegerField(default=0)
     requests = models.PositiveBigIntegerField(default=0)
@@ -107,6 +112,16 @@ class Arm(models.Model):
         default=0, help_text="answered by another arm: no user saw an error"
     )
     failed = models.PositiveBigIntegerField(default=0, help_text="errors that reached the user")
+    dropped_at = models.DateTimeField(null=True, help_text="when it left a bandit's race, for good")
+    dropped_cause = models.CharField(
+        max_length=12,
+        default="",
+        blank=True,
+        choices=[
+            (cause, cause) for cause in ("evidence", "guardrail", "fast-kill", "launch", "workload", "person")
+        ],
+    )
+    dropped_sentence = models.TextField(default="", blank=True, help_text="why, with numbers")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["rollout", "name"], name="arm_name")]
