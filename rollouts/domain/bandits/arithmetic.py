@@ -12,7 +12,7 @@ Whether an arm leaves is decided by e-processes alone (`log_against`); the poste
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -272,12 +272,28 @@ def raise_to_floors(shares: Array, floors: Array) -> Array:
     return result
 
 
-def basis_points(shares: Sequence[float]) -> tuple[int, ...]:
-    """Shares of sum 1 as whole basis points of sum 10,000, none more than one away: the largest remainders go up."""
-    exact = [round(share * WHOLE, 6) for share in shares]
-    whole = [math.floor(value) for value in exact]
-    missing = WHOLE - sum(whole)
-    order = sorted(range(len(exact)), key=lambda j: (whole[j] - exact[j], j))
-    for j in order[:missing]:
-        whole[j] += 1
-    return tuple(whole)
+def race_shares(p_best: Array, racing: Mask, *, beta: float, floor: float, baseline_floor: float) -> Array:
+    """The shares that the traffic should have, (..., K) of sum 1; the baseline is arm 0.
+
+    p_best      (..., K); what is not racing counts as 0. All 0: the racing arms count as alike
+    racing      (..., K). A baseline that left keeps its floor exactly; with no other arm left it gets everything
+    """
+    first = np.arange(racing.shape[-1]) == 0
+    alone = ~(racing & ~first).any(axis=-1, keepdims=True)
+    runs = np.where(alone, first, racing)
+    kept = np.where(runs, p_best, 0.0)
+    kept = np.where(kept.sum(axis=-1, keepdims=True) > 0, kept, runs)
+    wanted = top_two(kept / kept.sum(axis=-1, keepdims=True), beta)
+    return raise_to_floors(wanted, np.where(first, baseline_floor, np.where(runs, floor, 0.0)))
+
+
+def basis_points(shares: Array) -> npt.NDArray[np.int64]:
+    """Shares of sum 1 as whole basis points of sum 10,000 (over the last axis), each less than one away: the largest
+    remainders go up, earlier arms first.
+    """
+    exact = np.round(shares * WHOLE, 6)
+    whole = np.floor(exact)
+    missing = WHOLE - whole.sum(axis=-1, keepdims=True)
+    order = np.argsort(whole - exact, axis=-1, kind="stable")
+    rank = np.argsort(order, axis=-1, kind="stable")
+    return np.asarray(whole + (rank < missing), dtype=np.int64)

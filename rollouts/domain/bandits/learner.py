@@ -10,7 +10,15 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 
 from controlplane.kernel.errors import InvalidInput
-from rollouts.domain.bandits.arithmetic import Sums, best_of, raise_to_floors, top_two
+from rollouts.domain.bandits.arithmetic import (
+    Array,
+    Mask,
+    Sums,
+    basis_points,
+    best_of,
+    race_shares,
+    top_two,
+)
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.evidence import as_number
 
@@ -190,7 +198,12 @@ class TopTwoThompson:
             raise InvalidInput(f"{arm!r} is no arm here.", field="arm", fix=f"Arms: {', '.join(self.arms)}.")
         return self.arms.index(arm)
 
-    def _counting(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    @property
+    def racing(self) -> Mask:
+        """Which arms are in the race, (K,)."""
+        return np.array([name in self.survivors for name in self.arms])
+
+    def _counting(self) -> Mask:
         """Arms whose evidence counts against others: not those that left for another reason than evidence, for they
         can no longer win, and being worse than them is no reason to go.
         """
@@ -222,8 +235,7 @@ class TopTwoThompson:
     def beliefs(self, rng: np.random.Generator, draws: int = DRAWS) -> Beliefs:
         """P(best) and expected loss, by Monte Carlo from the posterior."""
         theta = self.sums.draw(rng, draws)
-        racing = np.array([name in self.survivors for name in self.arms])
-        p_best, loss = best_of(theta, racing)
+        p_best, loss = best_of(theta, self.racing)
         return Beliefs(tuple(p_best.tolist()), tuple(loss.tolist()))
 
     def p_best(self, rng: np.random.Generator, draws: int = DRAWS) -> tuple[float, ...]:
@@ -234,35 +246,30 @@ class TopTwoThompson:
         """The reward that choosing each arm would cost on average."""
         return self.beliefs(rng, draws).expected_loss
 
-    def floors(self) -> tuple[float, ...]:
-        """The least share of each arm: of a racing candidate, of the baseline always, of others none."""
-        racing = self.survivors
-        rest = [self.floor if name in racing else 0.0 for name in self.arms[1:]]
-        return (self.baseline_floor, *rest)
-
     def shares(self, p_best: Sequence[float]) -> tuple[float, ...]:
         """The shares that the traffic should have, of sum 1, floors kept.
 
         p_best      as `p_best` gives it. Arms that left count as 0; a baseline that left keeps its floor exactly.
         """
-        racing = self.survivors
-        kept = [p if name in racing else 0.0 for name, p in zip(self.arms, p_best, strict=True)]
-        if not any(name in racing for name in self.arms[1:]):
-            return (1.0, *(0.0 for _ in self.arms[1:]))
-        total = sum(kept)
-        if total <= 0:  # nobody in the race was ever the best of a draw: they are alike
-            kept = [float(name in racing) for name in self.arms]
-            total = sum(kept)
-        wanted = top_two_shares([p / total for p in kept], self.beta)
-        return tuple(raise_to_floors(np.array(wanted), np.array(self.floors())).tolist())
+        return tuple(self._shares(np.array(p_best, dtype=float)).tolist())
 
-    def equal_shares(self) -> tuple[float, ...]:
-        """The same share for every arm in the race (burn-in), floors kept."""
-        racing = self.survivors
-        if not any(name in racing for name in self.arms[1:]):
-            return (1.0, *(0.0 for _ in self.arms[1:]))
-        even = np.array([1 / len(racing) if name in racing else 0.0 for name in self.arms])
-        return tuple(raise_to_floors(even, np.array(self.floors())).tolist())
+    def shares_bp(self, p_best: Sequence[float] | None) -> tuple[int, ...]:
+        """`shares` in whole basis points of sum 10,000; None: the arms in the race count as alike (burn-in)."""
+        if p_best is None:
+            alike = race_shares(
+                np.zeros(len(self.arms)),
+                self.racing,
+                beta=1.0,
+                floor=self.floor,
+                baseline_floor=self.baseline_floor,
+            )
+            return tuple(basis_points(alike).tolist())
+        return tuple(basis_points(self._shares(np.array(p_best, dtype=float))).tolist())
+
+    def _shares(self, p_best: Array) -> Array:
+        return race_shares(
+            p_best, self.racing, beta=self.beta, floor=self.floor, baseline_floor=self.baseline_floor
+        )
 
     def to_json(self) -> dict[str, Any]:
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from controlplane.kernel.errors import InvalidInput
-from rollouts.domain.bandits.arithmetic import WHOLE, basis_points
+from rollouts.domain.bandits.arithmetic import WHOLE
 from rollouts.domain.bandits.explain import Standing, verdict_of
 from rollouts.domain.bandits.ipw import IpwSums
 from rollouts.domain.bandits.learner import Beliefs, Cause, TopTwoThompson
@@ -79,7 +79,7 @@ class BanditState:
             gates={name: GatesState.initial(stricter) for name in names[1:]},
             ipw=IpwSums.empty(len(names)),
             beliefs=Beliefs(even, tuple(0.0 for _ in names)),
-            wanted=basis_points(learner.equal_shares()),
+            wanted=learner.shares_bp(None),
             burn_in=spec.burn_in > 0,
         )
 
@@ -198,7 +198,7 @@ class BanditState:
         )
 
     def _shares(self, learner: TopTwoThompson, *, burning: bool) -> tuple[int, ...]:
-        return basis_points(learner.equal_shares() if burning else learner.shares(self.beliefs.p_best))
+        return learner.shares_bp(None if burning else self.beliefs.p_best)
 
     def assess(
         self,
