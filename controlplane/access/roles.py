@@ -44,6 +44,7 @@ class Action(StrEnum):
     PROMOTE_NOW = "promote a rollout before its gates are done"
     GLOBAL_STOP = "set or lift the global stop"
     EDIT_ENDPOINT = "change an endpoint"
+    EDIT_GATE_POLICY = "store a gate policy"
     MANAGE_ACCESS = "manage people and their roles"
 
 
@@ -55,6 +56,7 @@ LOWEST_ROLE: dict[Action, Role] = {
     Action.PROMOTE_NOW: Role.RELEASE_MANAGER,
     Action.GLOBAL_STOP: Role.RELEASE_MANAGER,
     Action.EDIT_ENDPOINT: Role.RELEASE_MANAGER,
+    Action.EDIT_GATE_POLICY: Role.RELEASE_MANAGER,
     Action.MANAGE_ACCESS: Role.ADMINISTRATOR,
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 from django.core.validators import RegexValidator
 from django.db import models
 
@@ -25,21 +27,47 @@ class Cluster(models.Model):
         return self.name
 
 
+class ImmutableQuerySet(models.QuerySet["GatePolicyVersion"]):
+    """Reads only: what is written stays as it is."""
+
+    def update(self, **kwargs: Any) -> NoReturn:
+        raise TypeError("A version of a gate policy is immutable: define the next one.")
+
+    def delete(self) -> NoReturn:
+        raise TypeError("A version of a gate policy is kept for good: rollouts were decided by it.")
+
+
 class GatePolicyVersion(models.Model):
-    """A gate policy `name@version`; immutable. `body` is what `GatePolicy.to_json()` gives."""
+    """A gate policy `name@version`; immutable. `body` is what `GatePolicy.to_json()` gives.
+
+    `created_by` is who stored it as history shows it (empty: from before that was kept), `note` why.
+    """
 
     name = models.CharField(max_length=60)
     version = models.PositiveIntegerField()
     body = models.JSONField()
     digest = models.CharField(max_length=71)
     created_at = models.DateTimeField()
+    created_by = models.CharField(max_length=150, default="", blank=True)
+    note = models.TextField(default="", blank=True)
+
+    objects = ImmutableQuerySet.as_manager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["name", "version"], name="gate_policy_name_version")]
         ordering = ["name", "-version"]
+        base_manager_name = "objects"
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise TypeError("A version of a gate policy is immutable: define the next one.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError("A version of a gate policy is kept for good: rollouts were decided by it.")
 
     @property
     def policy(self) -> GatePolicy:

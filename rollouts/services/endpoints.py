@@ -1,10 +1,8 @@
-"""Endpoints, gate policies and variants come into being."""
+"""Endpoints and variants come into being."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
@@ -12,33 +10,13 @@ from django.db import IntegrityError, transaction
 from controlplane.access.actors import Actor
 from controlplane.access.roles import Action
 from controlplane.audit.services import record
-from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import Conflict, InvalidInput, Refused
 from registry.models import GoldenSet, Model, Version
 from rollouts.domain.effects import EnsureWorkload
-from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import Cluster, Endpoint, GatePolicyVersion, Variant, Workload
 from rollouts.models.endpoints import name_validator
 from rollouts.services.writing import add_effects, tell
-
-
-def define_gate_policy(*, name: str, body: Mapping[str, Any], now: datetime) -> GatePolicyVersion:
-    """Stores a policy as the next version of `name`; the same content again gives the version that exists.
-
-    `body` is a policy as a person writes it, without name and version. Raises InvalidInput with the field named.
-    """
-    latest = GatePolicyVersion.objects.filter(name=name).order_by("-version").first()
-    content = {key: value for key, value in body.items() if key not in ("name", "version")}
-    if latest is not None:
-        same = GatePolicy.from_json({**content, "name": name, "version": latest.version})
-        if same == latest.policy:
-            return latest
-    policy = GatePolicy.from_json({**content, "name": name, "version": latest.version + 1 if latest else 1})
-    stored = policy.to_json()
-    return GatePolicyVersion.objects.create(
-        name=name, version=policy.version, body=stored, digest=digest_of(stored), created_at=now
-    )
 
 
 def ensure_cluster(*, name: str, kind: str = "local") -> Cluster:

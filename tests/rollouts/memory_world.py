@@ -36,7 +36,8 @@ from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, HistoryEvent, Rollout, Variant, Workload
 from rollouts.ports import WorkloadPhase
 from rollouts.services.commands import pause_rollout, promote_rollout, resume_rollout, roll_back_rollout
-from rollouts.services.endpoints import create_endpoint, define_gate_policy, ensure_cluster
+from rollouts.services.endpoints import create_endpoint, ensure_cluster
+from rollouts.services.policies import define_gate_policy
 from rollouts.services.probes import probe_rollout
 from rollouts.services.reconcile import reconcile_endpoint
 from rollouts.services.start import start_rollout

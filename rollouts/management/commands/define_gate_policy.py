@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from controlplane.kernel.errors import HeadgateError, InvalidInput
-from rollouts.services.endpoints import define_gate_policy
+from rollouts.services.policies import define_from_document
+from rollouts.services.policy_text import read_policy_text
 
 
 class Command(BaseCommand):
@@ -22,14 +22,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            body = yaml.safe_load(options["file"].read_text())
-            if not isinstance(body, dict):
-                raise CommandError(f"{options['file']} is no mapping of names to values.")
-            made = define_gate_policy(name=options["name"], body=body, now=timezone.now())
-        except (OSError, yaml.YAMLError) as error:
+            document = read_policy_text(options["file"].read_text(encoding="utf-8"))
+            made = define_from_document(name=options["name"], document=document, now=timezone.now())
+        except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{options['file']} cannot be read: {error}") from error
         except InvalidInput as error:
-            raise CommandError(f"{error.field}: {error}") from error
+            line = error.extra.get("line")
+            where = f"{options['file']}:{line}: " if line else ""
+            raise CommandError(f"{where}{error.field}: {error}") from error
         except HeadgateError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(str(made))

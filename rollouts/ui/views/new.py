@@ -16,7 +16,7 @@ from controlplane.web.pages import Asker, asker, go_to, page, render_page
 from controlplane.web.problems import status_and_title
 from rollouts import wiring
 from rollouts.models import Endpoint, Rollout
-from rollouts.services.endpoints import define_gate_policy
+from rollouts.services.policies import define_gate_policy
 from rollouts.services.start import start_rollout
 from rollouts.ui import new_form, new_page
 from rollouts.wake import wake
@@ -109,14 +109,22 @@ def _started(endpoint: Endpoint, form: new_form.NewRolloutForm, draft: new_form.
     assert draft.plan is not None
     assert draft.version is not None
     policy = draft.policy
+    actor = Actor.person(who.user, request_id=who.request_id)
     with transaction.atomic():  # A rollout that cannot start leaves no policy behind.
         if draft.policy_changed:
-            policy = define_gate_policy(name=policy.name, body=policy.body, now=who.now)
+            policy = define_gate_policy(
+                name=policy.name,
+                body=policy.body,
+                actor=actor,
+                needs=Action.START_ROLLOUT,
+                note=f"for a rollout of v{draft.version} on {endpoint.name}",
+                now=who.now,
+            )
         return start_rollout(
             endpoint=endpoint,
             version_number=draft.version,
             plan=draft.plan,
-            actor=Actor.person(who.user, request_id=who.request_id),
+            actor=actor,
             edges=wiring.edges(),
             serving=draft.serving,
             gate_policy=policy,

@@ -1,0 +1,270 @@
+"""What a policy will do, in numbers, before anything runs under it.
+
+Forecasts are those of `forecast.py`: expected values along the mean path. The promises are bounds and hold
+whatever the traffic is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rollouts.domain.gates.forecast import PlanForecast, plan_forecast
+from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.gates.words import odds, percent, ratio_text, seconds_text, significant
+
+ASSUMED_REQUESTS_PER_SECOND = 10.0
+ASSUMED_BASE_RATES: Mapping[str, float] = {"error_rate": 0.01, "latency_slo": 0.05, "feedback": 0.05}
+ASSUMED_PAIRS_PER_MINUTE = 60.0
+ASSUMED_SCORE_SPREAD = 0.4  # standard deviation of the difference of a pair, between right/wrong and graded
+USUAL_STEPS = ((500, 600.0), (2_500, 600.0), (5_000, 600.0))
+EXPOSURES = (1_000, 10_000, 100_000)
+TRIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What is known of the traffic that a policy will see. What was not measured is assumed, and said so.
+
+    source                  where the measured numbers are from, for people ("triage, the last 24 h")
+    requests_per_second     of all arms together; None when not measured
+    base_rates              gate key -> the baseline's rate of events; only measured ones
+    """
+
+    source: str = ""
+    requests_per_second: float | None = None
+    base_rates: Mapping[str, float] = field(default_factory=dict)
+
+    def rate_of(self, gate: GateSpec) -> tuple[float, bool]:
+        """(base rate, whether it was measured); for a paired gate (0, False): the mean does not matter."""
+        if gate.key in self.base_rates and gate.kind != "paired":
+            return self.base_rates[gate.key], True
+        return ASSUMED_BASE_RATES.get(gate.kind, 0.0), False
+
+    @property
+    def per_second(self) -> float:
+        return self.requests_per_second or ASSUMED_REQUESTS_PER_SECOND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateOutlook:
+    """One gate. `forecast` is that of the plan; `by_exposure` the smallest worsening found after so many requests
+    of the candidate (pairs) at a share of 50%, None where none is, however large.
+
+    does            what the gate does, in sentences
+    base_rate       the baseline's rate of events behind the numbers; None for a paired gate
+    measured        whether that rate was measured; else it is assumed
+    odds_alone      the odds against chance at which this gate rolls back by itself: 1 / (alpha x weight)
+    """
+
+    key: str
+    label: str
+    does: str
+    base_rate: float | None
+    measured: bool
+    odds_alone: float
+    forecast: PlanForecast
+    by_exposure: tuple[tuple[int, float | None], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "key": self.key,
+            "label": self.label,
+            "does": self.does,
+            "base_rate": self.base_rate,
+            "base_rate_measured": self.measured,
+            "odds_alone": self.odds_alone,
+            "detectable": self.forecast.detectable,
+            "detectable_rate": self.forecast.detectable_rate,
+            "requests_to_pass": self.forecast.requests_to_pass,
+            "minutes_to_pass": self.forecast.minutes_to_pass,
+            "passes_in_plan": self.forecast.passes_in_plan,
+            "sentence": self.forecast.sentence,
+            "by_exposure": [
+                {"requests": requests, "detectable": detectable} for requests, detectable in self.by_exposure
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyOutlook:
+    """A policy explained. `promises` hold always, `notes` say what to think about, `basis` what the numbers rest on.
+
+    false_alarms    of 100 rollouts that change nothing, at most so many are rolled back by the gates
+    steps           (share of the candidate in basis points, seconds) of the plan that was assumed
+    """
+
+    gates: tuple[GateOutlook, ...]
+    promises: tuple[str, ...]
+    notes: tuple[str, ...]
+    basis: tuple[str, ...]
+    false_alarms: float
+    steps: tuple[tuple[int, float], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "gates": [gate.to_json() for gate in self.gates],
+            "promises": list(self.promises),
+            "notes": list(self.notes),
+            "basis": list(self.basis),
+            "false_alarms_per_100": self.false_alarms,
+            "steps": [{"share_bp": share, "seconds": seconds} for share, seconds in self.steps],
+        }
+
+
+def explain_policy(
+    policy: GatePolicy,
+    *,
+    traffic: Traffic,
+    steps: Sequence[tuple[int, float]] = USUAL_STEPS,
+    exposures: Sequence[int] = EXPOSURES,
+) -> PolicyOutlook:
+    """Each gate in words and numbers, then what the whole policy promises. Pure; some 5 ms a gate and exposure.
+
+    steps       (share of the candidate in basis points, seconds) in order; not empty
+    exposures   of `GateOutlook.by_exposure`; empty where nobody looks at it
+    """
+    gates = tuple(_gate(policy, gate, traffic, steps, exposures) for gate in policy.gates)
+    return PolicyOutlook(
+        gates=gates,
+        promises=promises_of(policy),
+        notes=_notes(policy, gates),
+        basis=_basis(policy, traffic, steps),
+        false_alarms=100 * policy.alpha,
+        steps=tuple((share, float(seconds)) for share, seconds in steps),
+    )
+
+
+def promises_of(policy: GatePolicy) -> tuple[str, ...]:
+    """What holds for every rollout under this policy, whatever its traffic."""
+    tries = min(1.0, TRIES * policy.alpha)
+    late = seconds_text(policy.restart_every_seconds)
+    sentences = [
+        f"At most {one_in(policy.alpha)} rollouts that change nothing is rolled back by the gates, however long it "
+        "runs and however often anybody looks.",
+        f"Each retry spends a fresh {percent(policy.alpha)}: {TRIES} tries of one unchanged candidate come to at "
+        f"most {percent(tries)}.",
+        f"A candidate at or beyond a gate's limit passes that gate with probability at most {percent(policy.beta)}.",
+        f"Every {late} of exposure the search for a late regression starts anew.",
+    ]
+    if policy.warm_up_requests:
+        sentences.append(
+            f"The candidate's first {policy.warm_up_requests:,} requests stay out of the latency gates."
+        )
+    sentences.append(_reactions(policy))
+    fast = policy.fast_kill.describe()
+    sentences.append(f"{fast} It is outside the promise above." if policy.fast_kill.enabled else fast)
+    return tuple(sentences)
+
+
+def one_in(alpha: float) -> str:
+    """0.05 -> `1 in 20`; rounded so that it stays a bound."""
+    return f"1 in {math.floor(1 / alpha + 1e-9):,}"
+
+
+def _reactions(policy: GatePolicy) -> str:
+    cases = (
+        ("without a decision", policy.on_inconclusive),
+        ("without data", policy.on_no_data),
+        ("with a broken source", policy.on_error),
+    )
+    parts = [f"{case} it {'rolls back' if what == 'rollback' else 'holds'}" for case, what in cases]
+    outside = any(what == "rollback" for _, what in cases)
+    tail = "; such a rollback is outside the promise, too." if outside else "."
+    return f"When a step's patience ends, {', '.join(parts[:-1])} and {parts[-1]}{tail}"
+
+
+def _gate(
+    policy: GatePolicy,
+    gate: GateSpec,
+    traffic: Traffic,
+    steps: Sequence[tuple[int, float]],
+    exposures: Sequence[int],
+) -> GateOutlook:
+    base, measured = traffic.rate_of(gate)
+    forecast = _forecast(policy, gate, traffic.per_second, base, steps)
+    by_exposure = tuple(
+        (requests, _forecast(policy, gate, 2.0, base, ((5_000, float(requests)),)).detectable)
+        for requests in exposures  # 2 requests/s at 50%, and 60 pairs a minute: one a second
+    )
+    return GateOutlook(
+        key=gate.key,
+        label=gate.label,
+        does=gate.describe(),
+        base_rate=None if gate.kind == "paired" else base,
+        measured=measured,
+        odds_alone=1 / (policy.alpha * gate.weight),
+        forecast=forecast,
+        by_exposure=by_exposure,
+    )
+
+
+def _forecast(
+    policy: GatePolicy, gate: GateSpec, per_second: float, base: float, steps: Sequence[tuple[int, float]]
+) -> PlanForecast:
+    return plan_forecast(
+        policy=policy,
+        gate=gate,
+        requests_per_second=per_second,
+        base_rate=min(base, 0.99),
+        steps=steps,
+        pairs_per_minute=ASSUMED_PAIRS_PER_MINUTE,
+        score_spread=ASSUMED_SCORE_SPREAD,
+    )
+
+
+def _notes(policy: GatePolicy, gates: Sequence[GateOutlook]) -> tuple[str, ...]:
+    notes = []
+    for spec, gate in zip(policy.gates, gates, strict=True):
+        forecast = gate.forecast
+        if spec.required and not forecast.passes_in_plan:
+            when = (
+                "is not in sight"
+                if forecast.requests_to_pass is None
+                else "takes longer than the plan; the last step waits for it"
+            )
+            notes.append(f"{spec.label} is required, and its PASS {when}.")
+        if forecast.detectable is None:
+            notes.append(f"{spec.label} finds no worsening within the plan, however large.")
+        if spec.absolute and gate.measured and gate.base_rate is not None and gate.base_rate >= spec.delta:
+            notes.append(
+                f"{spec.label}: the baseline has {percent(gate.base_rate)} itself, over the limit of "
+                f"{percent(spec.delta)}: no candidate like it can pass."
+            )
+        if spec.weight < 0.05:
+            notes.append(
+                f"{spec.label} holds {percent(spec.weight)} of the budget: alone it rolls back only at odds of "
+                f"{odds(gate.odds_alone)} to 1."
+            )
+    if not any(spec.required for spec in policy.gates):
+        notes.append("No gate is required: whatever does not fail is promoted when its steps end.")
+    return tuple(notes)
+
+
+def _basis(policy: GatePolicy, traffic: Traffic, steps: Sequence[tuple[int, float]]) -> tuple[str, ...]:
+    plan = ", ".join(f"{percent(share / 10_000)} for {seconds_text(seconds)}" for share, seconds in steps)
+    lines = [f"Plan: {plan}."]
+    measured = [f"{significant(traffic.per_second, 3)} requests/s"] if traffic.requests_per_second else []
+    assumed = [] if traffic.requests_per_second else [f"{significant(traffic.per_second, 3)} requests/s"]
+    for gate in policy.gates:
+        if gate.kind == "paired":
+            continue
+        base, known = traffic.rate_of(gate)
+        (measured if known else assumed).append(f"{percent(base)} for {gate.label}")
+    if any(gate.kind == "paired" for gate in policy.gates):
+        assumed.append(f"{ASSUMED_PAIRS_PER_MINUTE:g} probe pairs a minute")
+        assumed.append(f"scores of a pair that differ by {ASSUMED_SCORE_SPREAD:g} (standard deviation)")
+    if measured:
+        lines.append(f"Measured ({traffic.source}): {', '.join(measured)}.")
+    if assumed:
+        lines.append(f"Assumed: {', '.join(assumed)}.")
+    return tuple(lines)
+
+
+def change_text(gate: GateSpec, detectable: float | None) -> str:
+    """The smallest worsening that is found: `×1.33`, `−0.094`, or `none`."""
+    if detectable is None:
+        return "none"
+    return f"−{detectable:.2g}" if gate.kind == "paired" else ratio_text(detectable)

@@ -1,0 +1,68 @@
+"""What differs between two versions of a policy, field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rollouts.domain.gates.policy import GatePolicy, GateSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field. `before` or `after` is empty where the field, or the whole gate, is not there.
+
+    field   `alpha`, `fast_kill.error_share`, `gates.errors.delta`, or `gates.errors` for a whole gate
+    """
+
+    field: str
+    before: str
+    after: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"field": self.field, "before": self.before, "after": self.after}
+
+
+def policy_changes(old: GatePolicy, new: GatePolicy) -> tuple[Change, ...]:
+    """The changes from `old` to `new` in the order of the policy; name and version are no change."""
+    changes = _values("", _rules(old), _rules(new))
+    changes += _values("fast_kill.", old.fast_kill.to_json(), new.fast_kill.to_json())
+    before, after = {gate.key: gate for gate in old.gates}, {gate.key: gate for gate in new.gates}
+    for key in [*before, *(key for key in after if key not in before)]:
+        if key not in after:
+            changes.append(Change(f"gates.{key}", _in_short(before[key]), ""))
+        elif key not in before:
+            changes.append(Change(f"gates.{key}", "", _in_short(after[key])))
+        else:
+            changes += _values(f"gates.{key}.", before[key].to_json(), after[key].to_json())
+    common_before, common_after = [k for k in before if k in after], [k for k in after if k in before]
+    if common_before != common_after:
+        changes.append(Change("gates", ", ".join(common_before), ", ".join(common_after)))
+    return tuple(changes)
+
+
+def _rules(policy: GatePolicy) -> dict[str, Any]:
+    apart = ("name", "version", "gates", "fast_kill")
+    return {name: value for name, value in policy.to_json().items() if name not in apart}
+
+
+def _values(prefix: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    names = [*old, *(name for name in new if name not in old)]
+    return [
+        Change(prefix + name, _text(old.get(name)), _text(new.get(name)))
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def _in_short(gate: GateSpec) -> str:
+    return f"{gate.label}, {gate.limit_text()}, {gate.mode}, weight {gate.weight:.3g}"

@@ -1,0 +1,63 @@
+"""Everything that is wrong with a policy as it was written, not only the first thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from controlplane.kernel.errors import InvalidInput
+from rollouts.domain.gates import checks
+from rollouts.domain.gates.policy import FastKill, GatePolicy, GateSpec
+
+MOST = 12  # of one part; whoever made more mistakes than that finds the rest after mending these
+A_GATE = {"key": "sound", "kind": "error_rate", "delta": 0.01}
+
+
+def policy_problems(data: object) -> tuple[InvalidInput, ...]:
+    """What `GatePolicy.from_json(data)` would refuse, part by part; empty exactly when it would not.
+
+    `field` names the value as the policy writes it (`gates[1].slo_seconds`). Each gate, the fast kill and the
+    values of the policy itself are read for themselves, so that a mistake in one hides none in another.
+    """
+    try:
+        GatePolicy.from_json(data)
+    except InvalidInput as error:
+        first = error
+    else:
+        return ()
+    if not isinstance(data, Mapping):
+        return (first,)
+    found: list[InvalidInput] = []
+    gates = data.get("gates")
+    rest: dict[str, Any] = {name: value for name, value in data.items() if name != "fast_kill"}
+    if isinstance(gates, list | tuple) and gates:
+        equal = 1.0 if all(isinstance(gate, Mapping) and "weight" not in gate for gate in gates) else None
+        for position, gate in enumerate(gates):
+            mistakes = _mistakes(lambda gate: GateSpec.from_json(gate, equal_weight=equal), gate)
+            found += [checks.at(f"gates[{position}]", one) for one in mistakes]
+        if found:
+            rest["gates"] = [A_GATE]  # sums and doubles of gates that cannot be read mean nothing yet
+    if "fast_kill" in data:
+        found += [checks.at("fast_kill", one) for one in _mistakes(FastKill.from_json, data["fast_kill"])]
+    found += _mistakes(GatePolicy.from_json, rest)
+    return tuple(found) or (first,)
+
+
+def _mistakes(read: Callable[[Any], object], data: object) -> list[InvalidInput]:
+    """Reads again without the value that was refused, for as long as that uncovers another mistake."""
+    found: list[InvalidInput] = []
+    kept = data
+    for _ in range(MOST):
+        try:
+            read(kept)
+            break
+        except InvalidInput as error:
+            if any(one.field == error.field for one in found):
+                break
+            found.append(error)
+            if not isinstance(kept, Mapping) or error.field not in kept or error.field in ("gates", "kind"):
+                break
+            kept = {name: value for name, value in kept.items() if name != error.field}
+    # A value that is only missing because it was left out here is no mistake of the writer.
+    named = data if isinstance(data, Mapping) else {}
+    return found[:1] + [one for one in found[1:] if one.field in named]

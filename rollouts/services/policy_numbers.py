@@ -1,0 +1,80 @@
+"""What is known of the traffic that a gate policy will see: an endpoint's last 24 hours."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+
+from rollouts.domain.gates.outlook import USUAL_STEPS, Traffic
+from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.intervals import LatencyCounts
+from rollouts.models import Endpoint, Feedback, FeedbackState, MinuteSample, Rollout
+
+WINDOW = timedelta(hours=24)
+
+
+def traffic_for(*, endpoint: Endpoint | None, policy: GatePolicy, now: datetime) -> Traffic:
+    """The measured numbers for the gates of `policy`: 2 queries, at most one row a minute and variant.
+
+    The rate is that of the minutes in which anything was asked. Errors and slow requests are the stable variant's:
+    a bad candidate of yesterday says nothing about the baseline. Without an endpoint or traffic nothing is measured.
+    """
+    if endpoint is None:
+        return Traffic()
+    rows = MinuteSample.objects.filter(endpoint=endpoint, minute__gte=now - WINDOW, requests__gt=0)
+    seconds: dict[datetime, float] = defaultdict(float)
+    requests = stable_requests = stable_errors = 0
+    over: dict[tuple[str, float], int] = defaultdict(int)
+    totals: dict[tuple[str, float], int] = defaultdict(int)
+    for sample in rows:
+        requests += sample.requests
+        seconds[sample.minute] = max(seconds[sample.minute], sample.seconds)
+        if sample.variant_id != endpoint.stable_id:
+            continue
+        stable_requests += sample.requests
+        stable_errors += sample.errors
+        for signal, data in sample.latency.items():
+            counts = LatencyCounts.from_json(data)
+            for edge, count in counts.over.items():
+                over[signal, edge] += count
+                totals[signal, edge] += counts.total
+    measured_seconds = sum(seconds.values())
+    if not requests or not measured_seconds:
+        return Traffic()
+    rates: dict[str, float] = {}
+    for gate in policy.gates:
+        slo = (gate.signal or "", gate.slo_seconds or 0.0)
+        if gate.kind == "error_rate" and stable_requests:
+            rates[gate.key] = stable_errors / stable_requests
+        elif gate.kind == "latency_slo" and totals.get(slo):
+            rates[gate.key] = over[slo] / totals[slo]
+        elif gate.kind == "feedback" and stable_requests > stable_errors:
+            down = _thumbs_down(endpoint, now)
+            if down is not None:
+                rates[gate.key] = min(1.0, down / (stable_requests - stable_errors))
+    return Traffic(
+        source=f"{endpoint.name}, the last 24 h",
+        requests_per_second=requests / measured_seconds,
+        base_rates=rates,
+    )
+
+
+def steps_for(*, endpoint: Endpoint | None) -> tuple[tuple[int, float], ...]:
+    """The steps of the endpoint's newest rollout, else of a usual canary: what the next plan is likely to be."""
+    newest = Rollout.objects.filter(endpoint=endpoint).order_by("-id").first() if endpoint else None
+    steps = tuple((s.share_bp, float(s.hold_seconds)) for s in newest.parsed_plan.steps) if newest else ()
+    return steps or USUAL_STEPS
+
+
+def _thumbs_down(endpoint: Endpoint, now: datetime) -> int | None:
+    """Verified thumbs down of the stable variant's answers; None when nobody rated any."""
+    assert endpoint.stable is not None
+    rated = Feedback.objects.filter(
+        endpoint=endpoint,
+        state=FeedbackState.VERIFIED,
+        answered_at__gte=now - WINDOW,
+        assigned=endpoint.stable.name,
+        variant=endpoint.stable.name,
+    ).values_list("up", flat=True)
+    ups = list(rated)
+    return sum(not up for up in ups) if ups else None
