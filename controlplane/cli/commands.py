@@ -10,21 +10,28 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from controlplane.cli import bandits
 from controlplane.cli.client import Client, Failure
 from controlplane.cli.exits import Exit
-from controlplane.cli.output import Printer, Result, percent, table
-from controlplane.cli.waiting import Patience, line_of, share_of, wait_for
+from controlplane.cli.output import Printer, Result, table
+from controlplane.cli.waiting import Patience, line_of, share_text, version_of, wait_for
 
 Options = argparse.Namespace
+DEFAULT_STEPS = (5.0, 25.0, 50.0)
+DEFAULT_HOLD_SECONDS = 300
+DEFAULT_MIN_REQUESTS = 100
 
 
 def start(client: Client, options: Options, printer: Printer) -> Result:
     """`rollout start`"""
     body: dict[str, Any] = {
         "endpoint": options.endpoint,
-        "version": options.version,
         "plan": _plan_of(options),
     }
+    if len(options.versions) == 1:
+        body["version"] = options.versions[0]
+    else:
+        body["versions"] = options.versions
     body |= {
         name: value
         for name, value in (
@@ -58,11 +65,21 @@ def status(client: Client, options: Options, printer: Printer) -> Result:
     """`rollout status`"""
     rollout = client.get(f"/rollouts/{_id_of(client, options.rollout)}")
     verdicts = client.get(f"/rollouts/{rollout['id']}/verdicts")
-    gates = [[v["verdict"], v["label"], v["sentence"]] for v in verdicts["verdicts"]]
     lines = [line_of(rollout), *([rollout["next_step"]] if rollout["next_step"] else [])]
     lines += [f"Cause: {rollout['cause_sentence']}"] if rollout["cause_sentence"] else []
+    if bandits.is_bandit(rollout):
+        return _bandit_status(rollout, verdicts, lines)
+    gates = [[v["verdict"], v["label"], v["sentence"]] for v in verdicts["verdicts"]]
     lines += ["", *table(["VERDICT", "GATE", "WHY"], gates)] if gates else []
     return Result(lines, {"rollout": rollout, "verdicts": verdicts["verdicts"]}, reason=rollout["reason"])
+
+
+def _bandit_status(rollout: Mapping[str, Any], verdict: Mapping[str, Any], lines: list[str]) -> Result:
+    if verdict["arms"]:  # else nothing was measured yet
+        blocks = bandits.arms_table(rollout, verdict), bandits.gates_table(rollout, verdict)
+        for block in ([verdict["sentence"]], *blocks):
+            lines += ["", *block] if block else []
+    return Result(lines, {"rollout": rollout, "bandit": verdict}, reason=rollout["reason"])
 
 
 def act(client: Client, options: Options, printer: Printer) -> Result:
@@ -70,6 +87,8 @@ def act(client: Client, options: Options, printer: Printer) -> Result:
     body: dict[str, Any] = {"why": options.why}
     if options.expected_version is not None:
         body["expected_version"] = options.expected_version
+    if getattr(options, "arm", ""):
+        body["arm"] = options.arm
     rollout_id = _id_of(client, options.rollout)
     rollout = client.post(f"/rollouts/{rollout_id}/{options.action}", body)
     return Result([line_of(rollout)], {"rollout": rollout}, reason=rollout["reason"])
@@ -87,9 +106,9 @@ def rollouts(client: Client, options: Options, printer: Printer) -> Result:
         [
             f"#{item['id']}",
             item["endpoint"],
-            f"v{item['candidate']['version']}",
+            version_of(item),
             item["phase"],
-            percent(share_of(item)),
+            share_text(item),
             item["reason"],
         ]
         for item in page["items"]
@@ -151,14 +170,36 @@ def _waited(client: Client, rollout_id: int, options: Options, printer: Printer)
     if not rollout:
         return Result([f"Rollout #{rollout_id} was never seen in time."], {"rollout": None}, code=code)
     reason = rollout["cause_sentence"] or rollout["reason"]
+    if code is Exit.UNDECIDED:
+        reason = rollout["reason"]
     words = {
         Exit.OK: "Promoted",
         Exit.ROLLED_BACK: "Rolled back",
+        Exit.UNDECIDED: "Undecided, a person chooses",
         Exit.TIMED_OUT: f"Not decided within {options.timeout:g} s, the rollout goes on",
     }.get(code, f"Ended as {rollout['phase']}")
     # The sentence of a promotion says the word itself.
     line = reason if reason.startswith(words) else f"{words}. {reason}".rstrip()
-    return Result([line], {"rollout": rollout}, reason=reason, code=code)
+    verdict = _bandit_verdict(client, rollout) if code is not Exit.TIMED_OUT else None
+    if verdict is None:
+        return Result([line], {"rollout": rollout}, reason=reason, code=code)
+    lines = [line, "", *bandits.arms_table(rollout, verdict)]
+    return Result(lines, {"rollout": rollout, "bandit": verdict}, reason=reason, code=code)
+
+
+def _bandit_verdict(client: Client, rollout: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a bandit that ended has to say; None of a canary, of one that measured nothing, and when it cannot be read:
+    how the rollout ended is known already, and a pipeline must learn that all the same.
+    """
+    if not bandits.is_bandit(rollout):
+        return None
+    try:
+        verdict: Mapping[str, Any] = client.get(f"/rollouts/{rollout['id']}/verdicts")
+    except Failure as failure:
+        if failure.code is not Exit.UNAVAILABLE:
+            raise
+        return None
+    return verdict if verdict["arms"] else None
 
 
 def _preview(preview: Mapping[str, Any]) -> Result:
@@ -192,15 +233,22 @@ def _id_of(client: Client, named: str) -> int:
 def _plan_of(options: Options) -> Any:
     if options.plan:
         return _json_file(options.plan, "--plan")
+    if options.strategy == "bandit":
+        return bandits.plan_of(options)
+    bandits.refuse_bandit_options(options)
+    if len(options.versions) > 1:
+        raise Failure(
+            Exit.USAGE,
+            "A canary compares one version with the stable one.",
+            fix="Name one version, or use --strategy bandit.",
+        )
+    hold = DEFAULT_HOLD_SECONDS if options.hold is None else options.hold
+    least = DEFAULT_MIN_REQUESTS if options.min_requests is None else options.min_requests
     return {
         "strategy": "canary",
         "steps": [
-            {
-                "share_bp": round(share * 100),
-                "hold_seconds": options.hold,
-                "min_requests": options.min_requests,
-            }
-            for share in options.steps
+            {"share_bp": round(share * 100), "hold_seconds": hold, "min_requests": least}
+            for share in options.steps or DEFAULT_STEPS
         ],
         "watch_seconds": options.watch_seconds,
     }

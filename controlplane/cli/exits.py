@@ -18,6 +18,10 @@ class Exit(IntEnum):
     TIMED_OUT = 7, "of `wait`: not decided in time; the rollout goes on"
     ENDED_OTHERWISE = 8, "of `wait`: the rollout was cancelled, superseded, or failed and needs a person"
     NOT_ALLOWED = 9, "the token is unknown or expired, or its scopes or its owner's role do not allow this"
+    UNDECIDED = (
+        10,
+        'of `wait`: a bandit could not name a winner by its deadline ("A or B"); a person chooses an arm',
+    )
     INTERRUPTED = 130, "stopped with Ctrl-C; of `wait`: the rollout goes on"
 
     meaning: str

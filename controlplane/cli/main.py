@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from controlplane.cli import commands
+from controlplane.cli import bandits, commands
 from controlplane.cli.client import Client, Failure
 from controlplane.cli.exits import Exit
 from controlplane.cli.output import Printer, Result
@@ -80,19 +80,29 @@ def parser() -> argparse.ArgumentParser:
 
 def _rollout_commands(room: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
     actions = room.add_subparsers(required=True, metavar="ACTION")
-    begin = _add(actions, shared, "start", commands.start, "start a rollout of a version")
+    begin = _add(
+        actions, shared, "start", commands.start, "start a rollout of a version, or a bandit of several"
+    )
     begin.add_argument("endpoint")
-    begin.add_argument("version", type=_version, help="number of the model version, 3 or v3")
     begin.add_argument(
-        "--steps",
-        type=_shares,
-        default=(5.0, 25.0, 50.0),
-        help="shares in percent, growing (default 5,25,50)",
+        "versions",
+        type=_version,
+        nargs="+",
+        metavar="VERSION",
+        help="number of the model version, 3 or v3; a bandit takes several",
     )
-    begin.add_argument("--hold", type=int, default=300, help="seconds each step lasts at least (default 300)")
     begin.add_argument(
-        "--min-requests", type=int, default=100, help="requests of the candidate in each step (default 100)"
+        "--strategy",
+        choices=["canary", "bandit"],
+        default="canary",
+        help="canary: one version's share grows while gates watch (default); bandit: weights follow users' ratings",
     )
+    begin.add_argument("--steps", type=_shares, help="shares in percent, growing (default 5,25,50)")
+    begin.add_argument("--hold", type=int, help="seconds each step lasts at least (default 300)")
+    begin.add_argument(
+        "--min-requests", type=int, help="requests of the candidate in each step (default 100)"
+    )
+    bandits.add_options(begin)
     begin.add_argument(
         "--watch-seconds", type=int, default=86_400, help="watch after the promotion (default one day)"
     )
@@ -135,6 +145,10 @@ def _rollout_commands(room: argparse.ArgumentParser, shared: argparse.ArgumentPa
             metavar="REVISION",
             help="refuse when it moved on since this revision",
         )
+        if action == "promote":
+            acting.add_argument(
+                "--arm", default="", metavar="NAME", help="of a bandit: which arm, such as candidate-2"
+            )
 
     listing = _add(actions, shared, "list", commands.rollouts, "newest rollouts first")
     listing.add_argument("--endpoint", help="only this endpoint's")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controlplane.cli import bandits
 from controlplane.cli.client import Client, Failure
 from controlplane.cli.exits import Exit
 from controlplane.cli.output import Printer, percent
@@ -33,7 +34,8 @@ class Patience:
 def wait_for(
     client: Client, rollout_id: int, *, patience: Patience, through_watch: bool, printer: Printer
 ) -> tuple[Exit, dict[str, Any]]:
-    """Waits until the rollout is decided (`through_watch`: until its watch is over, too).
+    """Waits until the rollout is decided (`through_watch`: until its watch is over, too), or is a bandit that could not
+    decide between its best arms.
 
     Returns the exit code and the rollout as last seen. A control plane that does not answer is asked again
     until `patience.silence` has passed. Raises Failure (not found, not allowed, silent for too long).
@@ -53,7 +55,7 @@ def wait_for(
         else:
             last_answer = time.monotonic()
             teller.tell(rollout)
-            code = OUTCOME.get(rollout["phase"])
+            code = Exit.UNDECIDED if bandits.is_tie(rollout) else OUTCOME.get(rollout["phase"])
             if code is not None and not (code is Exit.OK and through_watch and rollout["watching"]):
                 return code, rollout
         if time.monotonic() - begun >= patience.timeout:
@@ -62,7 +64,10 @@ def wait_for(
 
 
 class _Teller:
-    """One line when the phase or the share changes, and now and then when only the sentence does."""
+    """One line when the phase or the share changes, and now and then when only the sentence does.
+
+    A bandit's shares change all the time: they are news when an arm leaves, else now and then.
+    """
 
     def __init__(self, printer: Printer) -> None:
         self._printer = printer
@@ -75,12 +80,13 @@ class _Teller:
         if self._silent:
             self._silent = False
             self._printer.progress("The control plane answers again.")
-        seen = (rollout["phase"], rollout["pause_reason"], share_of(rollout))
+        seen = (rollout["phase"], rollout["pause_reason"], _stage_of(rollout))
         now = time.monotonic()
-        news = rollout["reason"] != self._reason and now - self._told_at >= REASON_EVERY_SECONDS
+        text = rollout["reason"] + share_text(rollout)
+        news = text != self._reason and now - self._told_at >= REASON_EVERY_SECONDS
         if seen == self._seen and not news:
             return
-        self._seen, self._reason, self._told_at = seen, rollout["reason"], now
+        self._seen, self._reason, self._told_at = seen, text, now
         self._printer.progress(line_of(rollout))
 
     def silent(self, seconds: float) -> None:
@@ -91,13 +97,29 @@ class _Teller:
             )
 
 
-def share_of(rollout: Mapping[str, Any]) -> int:
-    """The candidate's share in basis points, as the router was seen to apply it."""
-    return sum(int(arm["observed_bp"]) for arm in rollout["arms"] if arm["name"] == "candidate")
+def _stage_of(rollout: Mapping[str, Any]) -> object:
+    """What makes a line of its own: a canary's share, and which arms a bandit still has."""
+    if bandits.is_bandit(rollout):
+        return tuple(arm["name"] for arm in rollout["arms"] if not arm["dropped_at"])
+    return share_text(rollout)
+
+
+def share_text(rollout: Mapping[str, Any]) -> str:
+    """The candidate's share as the router was seen to apply it; of a bandit those of all arms."""
+    if bandits.is_bandit(rollout):
+        return bandits.shares_text(rollout)
+    return percent(sum(int(arm["observed_bp"]) for arm in rollout["arms"] if arm["name"] == "candidate"))
+
+
+def version_of(rollout: Mapping[str, Any]) -> str:
+    """`v2`; of a bandit that has not decided `bandit`."""
+    if bandits.is_bandit(rollout) and rollout["phase"] not in OUTCOME:
+        return "bandit"
+    return f"v{rollout['candidate']['version']}"
 
 
 def line_of(rollout: Mapping[str, Any]) -> str:
     """`#7 chat v2  progressing  25%  Waiting for 120 more requests.`"""
     phase = rollout["phase"] + (f" ({rollout['pause_reason']})" if rollout["pause_reason"] else "")
-    head = f"#{rollout['id']} {rollout['endpoint']} v{rollout['candidate']['version']}"
-    return f"{head}  {phase}  {percent(share_of(rollout))}  {rollout['reason']}".rstrip()
+    head = f"#{rollout['id']} {rollout['endpoint']} {version_of(rollout)}"
+    return f"{head}  {phase}  {share_text(rollout)}  {rollout['reason']}".rstrip()

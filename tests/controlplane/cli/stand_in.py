@@ -33,6 +33,73 @@ def rollout(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def bandit(**changes: Any) -> dict[str, Any]:
+    """A rollout of three arms as the API gives it; v3 was dropped."""
+    names = (("baseline", 1, 1_000), ("candidate", 2, 9_000), ("candidate-2", 3, 0))
+    arms = [
+        {
+            "name": name,
+            "version": version,
+            "observed_bp": share,
+            "dropped_at": "2026-03-02T09:10:00Z" if name == "candidate-2" else None,
+        }
+        for name, version, share in names
+    ]
+    return rollout(**{"strategy": "bandit", "arms": arms, "reason": "Two of three arms remain."} | changes)
+
+
+def bandit_verdict(**changes: Any) -> dict[str, Any]:
+    """What the API says of that bandit's arms and gates."""
+    common = {"mean": 0.92, "low": 0.91, "high": 0.93, "sentence": "", "p_best": 0.5, "gates_passed": 0}
+    return {
+        "kind": "bandit",
+        "sentence": "Two of three arms remain, no winner yet.",
+        "threshold": 20.0,
+        "arms": [
+            common
+            | {
+                "name": "baseline",
+                "state": "racing",
+                "scored": 4_000,
+                "expected_loss": 0.031,
+                "evidence": 3.2,
+                "gates_required": 0,
+            },
+            common
+            | {
+                "name": "candidate",
+                "state": "racing",
+                "scored": 12_000,
+                "expected_loss": 0.0004,
+                "evidence": 0.1,
+                "gates_passed": 2,
+                "gates_required": 3,
+            },
+            common
+            | {
+                "name": "candidate-2",
+                "state": "eliminated",
+                "scored": 0,
+                "mean": None,
+                "low": None,
+                "high": None,
+                "p_best": 0.0,
+                "expected_loss": None,
+                "evidence": 24.0,
+                "gates_required": 3,
+                "sentence": "Worse than v2: 24 to 1.",
+            },
+        ],
+        "gates": {
+            "candidate": {"verdicts": [{"verdict": "pass", "label": "Error rate", "sentence": "No worse."}]},
+            "candidate-2": {"verdicts": [{"verdict": "fail", "label": "Error rate", "sentence": "Worse."}]},
+        },
+        "survivors": ["baseline", "candidate"],
+        "winner": "",
+        "tie_sentence": "v1 or v2",
+    } | changes
+
+
 class StandIn:
     """Answers every request with `answer(method, path, body)`; `seen` keeps what came."""
 

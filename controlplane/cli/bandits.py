@@ -1,0 +1,167 @@
+"""Bandits on the command line: their options, their arms in a line, their verdicts as a table."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from controlplane.cli.client import Failure
+from controlplane.cli.exits import Exit
+from controlplane.cli.output import percent, table
+
+Options = argparse.Namespace
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One value of a bandit: its option, its name in the plan, how the option's number becomes the plan's."""
+
+    option: str
+    name: str
+    about: str
+    metavar: str
+    convert: Callable[[float], float | int] = float
+
+    @property
+    def dest(self) -> str:
+        return self.option.removeprefix("--").replace("-", "_")
+
+
+def _basis_points(share: float) -> int:
+    return round(share * 100)
+
+
+SETTINGS = (
+    Setting("--alpha", "alpha", "chance that the best arm is dropped by mistake (default 0.05)", "P"),
+    Setting(
+        "--beta", "beta", "dial: high keeps regret low, low decides sooner; above 0 to 1 (default 0.5)", "B"
+    ),
+    Setting("--floor", "floor_bp", "least share of an arm in the race (default 5)", "PERCENT", _basis_points),
+    Setting(
+        "--baseline-share",
+        "baseline_bp",
+        "share that the baseline always keeps (default 10)",
+        "PERCENT",
+        _basis_points,
+    ),
+    Setting("--burn-in", "burn_in", "answers of each arm at equal shares (default 200)", "ANSWERS", round),
+    Setting("--reweight", "reweight_seconds", "between two changes of the weights (default 60)", "SECONDS"),
+    Setting(
+        "--skip-below",
+        "min_change_bp",
+        "a change smaller than this is skipped (default 2)",
+        "PERCENT",
+        _basis_points,
+    ),
+    Setting("--discount", "discount", "below 1 forgets old rewards, for arms that drift (default 1)", "D"),
+)
+CANARY_OPTIONS = ("steps", "hold", "min_requests")
+
+
+def add_options(made: argparse.ArgumentParser) -> None:
+    """The options of `rollout start --strategy bandit`."""
+    group = made.add_argument_group("with --strategy bandit")
+    for setting in SETTINGS:
+        group.add_argument(setting.option, type=float, metavar=setting.metavar, help=setting.about)
+    group.add_argument(
+        "--deadline",
+        type=int,
+        metavar="SECONDS",
+        help="then it pauses and says between which arms it could not decide (default 7 days)",
+    )
+
+
+def plan_of(options: Options) -> dict[str, Any]:
+    """The bandit's plan; what was not given is left to the server's default. Raises Failure (usage)."""
+    _refuse_options(options, CANARY_OPTIONS, strategy="bandit", other="canary")
+    plan: dict[str, Any] = {
+        "strategy": "bandit",
+        "bandit": {
+            setting.name: setting.convert(given)
+            for setting in SETTINGS
+            if (given := getattr(options, setting.dest)) is not None
+        },
+        "watch_seconds": options.watch_seconds,
+    }
+    if options.deadline is not None:
+        plan["deadline_seconds"] = options.deadline
+    return plan
+
+
+def refuse_bandit_options(options: Options) -> None:
+    """Raises Failure (usage) when a canary was given what only a bandit has."""
+    _refuse_options(
+        options, [*(setting.dest for setting in SETTINGS), "deadline"], strategy="canary", other="bandit"
+    )
+
+
+def _refuse_options(options: Options, names: Sequence[str], *, strategy: str, other: str) -> None:
+    for name in names:
+        if getattr(options, name) is not None:
+            raise Failure(
+                Exit.USAGE,
+                f"--{name.replace('_', '-')} is of a {other}, and this is a {strategy}.",
+                fix=f"Leave it out, or use --strategy {other}.",
+            )
+
+
+def is_bandit(rollout: Mapping[str, Any]) -> bool:
+    return bool(rollout.get("strategy") == "bandit")
+
+
+def is_tie(rollout: Mapping[str, Any]) -> bool:
+    """True for a bandit that ended as "A or B": it holds its weights until a person chooses."""
+    return is_bandit(rollout) and rollout["phase"] == "paused" and rollout["pause_reason"] == "inconclusive"
+
+
+def shares_text(rollout: Mapping[str, Any]) -> str:
+    """`v1 10%, v2 36%, v3 54%`; an arm that was dropped says so."""
+    return ", ".join(
+        f"v{arm['version']} " + ("dropped" if arm["dropped_at"] else percent(int(arm["observed_bp"])))
+        for arm in rollout["arms"]
+    )
+
+
+def arms_table(rollout: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[str]:
+    """The arms with what is known of each, and below it why the others left."""
+    versions = {arm["name"]: f"v{arm['version']}" for arm in rollout["arms"]}
+    shares = {arm["name"]: percent(int(arm["observed_bp"])) for arm in rollout["arms"]}
+    rows = [
+        [
+            versions[arm["name"]],
+            arm["name"],
+            arm["state"],
+            shares[arm["name"]],
+            f"{arm['scored']:,}",
+            _interval(arm),
+            "-" if arm["p_best"] is None else f"{arm['p_best']:.0%}",
+            "-" if arm["expected_loss"] is None else f"{arm['expected_loss']:.4f}",
+            f"{arm['evidence']:.3g} of {verdict['threshold']:g}",
+            f"{arm['gates_passed']} of {arm['gates_required']}" if arm["gates_required"] else "-",
+        ]
+        for arm in verdict["arms"]
+    ]
+    head = ["ARM", "NAME", "STATE", "SHARE", "ANSWERS", "REWARD", "P(BEST)", "LOSS", "AGAINST IT", "GATES"]
+    gone = [
+        f"{versions[arm['name']]}: {arm['sentence']}" for arm in verdict["arms"] if arm["state"] != "racing"
+    ]
+    return [*table(head, rows), *([""] if gone else []), *gone]
+
+
+def gates_table(rollout: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[str]:
+    """The gates of every candidate."""
+    versions = {arm["name"]: f"v{arm['version']}" for arm in rollout["arms"]}
+    rows = [
+        [versions[name], gate["verdict"], gate["label"], gate["sentence"]]
+        for name, family in verdict["gates"].items()
+        for gate in family["verdicts"]
+    ]
+    return table(["ARM", "VERDICT", "GATE", "WHY"], rows) if rows else []
+
+
+def _interval(arm: Mapping[str, Any]) -> str:
+    if arm["mean"] is None:
+        return "-"
+    return f"{arm['mean']:.3f} ({arm['low']:.3f} to {arm['high']:.3f})"
