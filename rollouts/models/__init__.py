@@ -3,6 +3,7 @@
 from rollouts.models.endpoints import Cluster, Endpoint, GatePolicyVersion, Variant, Workload
 from rollouts.models.evidence import Evidence, Feedback, FeedbackState, MinuteSample, ProbeResult
 from rollouts.models.operations import Effect, EffectState, GlobalStop, HistoryEvent
+from rollouts.models.records import EvidencePack, LoopDecision, ReplayRun
 from rollouts.models.rollouts import Arm, Rollout
 
 __all__ = [
@@ -12,13 +13,16 @@ __all__ = [
     "EffectState",
     "Endpoint",
     "Evidence",
+    "EvidencePack",
     "Feedback",
     "FeedbackState",
     "GatePolicyVersion",
     "GlobalStop",
     "HistoryEvent",
+    "LoopDecision",
     "MinuteSample",
     "ProbeResult",
+    "ReplayRun",
     "Rollout",
     "Variant",
     "Workload",

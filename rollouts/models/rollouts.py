@@ -61,6 +61,9 @@ class Rollout(models.Model):
         default=0, help_text="first interval whose ratings are not yet fed"
     )
     next_probe = models.PositiveIntegerField(default=0)
+    next_decision = models.PositiveIntegerField(
+        default=0, help_text="decisions recorded between intervals so far: a removed one is missed"
+    )
 
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"

@@ -29,6 +29,7 @@ from rollouts.services.observe import Observation, observe_endpoint
 from rollouts.services.recording import (
     Situation,
     count_interval,
+    keep_decision,
     keep_evidence,
     note_reading,
     note_world,
@@ -163,9 +164,11 @@ def _decide(
     gates = gates_view(measured.assessment) if measured is not None else _stored_gates(rollout)
     view = view_of(rollout)
     decision = decide(view, seen, gates, now.timestamp())
+    situation = Situation(now.timestamp(), view, seen, measured.workload if measured is not None else {})
     if measured is not None:
-        situation = Situation(now.timestamp(), view, seen, measured.workload)
         keep_evidence(rollout=rollout, measured=measured, situation=situation, decision=decision, now=now)
+    elif decision.event is not None or decision.effects or decision.end_watch:
+        keep_decision(rollout=rollout, situation=situation, decision=decision)
     apply_decision(rollout=rollout, decision=decision, now=now)
     return decision
 

@@ -10,16 +10,17 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from controlplane.kernel.digests import digest_of
 from controlplane.web.live import publish
 from rollouts.domain.counters import reading_to_json
 from rollouts.domain.decide import Decision, RolloutView, Seen
 from rollouts.domain.gates.fastkill import WorkloadFacts
-from rollouts.models import Arm, Endpoint, Evidence, ProbeResult, Rollout, Workload
+from rollouts.domain.recorded import decision_digest, evidence_digest
+from rollouts.models import Arm, Endpoint, Evidence, LoopDecision, ProbeResult, Rollout, Workload
 from rollouts.ports import WorkloadPhase, WorkloadStatus
 from rollouts.services.measure import Measured
 from rollouts.services.observe import Observation
 from rollouts.services.samples import add_sample
+from rollouts.services.software import software
 
 OBSERVED = (
     "phase", "ready", "desired", "host", "port", "restarts", "reason", "message", "process_started_at", "ready_at",
@@ -153,6 +154,7 @@ class Situation:
             "rollout": self.rollout.to_json(),
             "seen": self.seen.to_json(),
             "workload": {arm: asdict(facts) for arm, facts in sorted(self.workload.items())},
+            "software": software(),
         }
 
 
@@ -191,16 +193,16 @@ def keep_evidence(
     publish(f"rollout:{rollout.pk}", now=now)
 
 
-def evidence_digest(
-    *, before: str | None, interval: object, situation: object, verdicts: object, decision: object
-) -> str:
-    """The digest of a row of evidence; `before` is the one of the row before it (None for the first)."""
-    return digest_of(
-        {
-            "before": before,
-            "interval": interval,
-            "situation": situation,
-            "verdicts": verdicts,
-            "decision": decision,
-        }
+def keep_decision(*, rollout: Rollout, situation: Situation, decision: Decision) -> None:
+    """A decision that changed something between two intervals, chained to the one before it."""
+    parts = {"situation": situation.to_json(), "decision": decision.to_json()}
+    before = LoopDecision.objects.filter(rollout=rollout).order_by("-number").values_list("digest", flat=True)
+    LoopDecision.objects.create(
+        rollout=rollout,
+        number=rollout.next_decision,
+        after=rollout.next_interval,
+        digest=decision_digest(before=before.first(), after=rollout.next_interval, **parts),
+        **parts,
     )
+    rollout.next_decision += 1
+    Rollout.objects.filter(pk=rollout.pk).update(next_decision=rollout.next_decision)

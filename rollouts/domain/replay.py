@@ -1,0 +1,202 @@
+"""Does a rollout again from what was recorded of it: the same intervals through the same code, row by row.
+
+Pure: rows go in one after the other, a frozen `Replay` comes out, and it can be stored between two rows. It uses the
+functions of the loop (`initial_analysis`, `update`, `assess`, `gates_view`, `decide`) and nothing of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+from rollouts.domain.analysis import (
+    Analysis,
+    Assessment,
+    analysis_from_json,
+    assessment_from_json,
+    gates_view,
+    initial_analysis,
+    interval_rng,
+)
+from rollouts.domain.comparing import Comparison, Difference, compare
+from rollouts.domain.decide import Decision, GatesView, decide
+from rollouts.domain.decision import RolloutView, Seen
+from rollouts.domain.gates.fastkill import WorkloadFacts
+from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.intervals import Interval
+from rollouts.domain.plan import Plan
+from rollouts.domain.recorded import RecordedDecision, RecordedRow
+
+Outcome = Literal["identical", "equal", "differs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a rollout was decided by, besides its evidence."""
+
+    rollout_id: int
+    plan: Plan
+    policy: GatePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class RowDifference:
+    """Where a replay came out differently: `row` is `interval 17` or `decision 2`, `at` its time."""
+
+    row: str
+    at: float
+    difference: Difference
+
+    def to_json(self) -> dict[str, Any]:
+        return {"row": self.row, "at": self.at, **self.difference.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(data["row"], data["at"], Difference(data["path"], data["recorded"], data["replayed"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Player:
+    """The analysis as far as the rows were played, under one policy; None before the first row."""
+
+    analysis: Analysis | None = None
+    last: Assessment | None = None
+
+    def played(self, case: Case, row: RecordedRow) -> Player:
+        """After one more interval."""
+        interval = Interval.from_json(row.interval)
+        before = self.analysis or initial_analysis(case.plan, case.policy)
+        analysis = before.update(interval, interval_rng(case.rollout_id, interval.index))
+        workload = {arm: WorkloadFacts(**facts) for arm, facts in row.situation.get("workload", {}).items()}
+        return Player(analysis, analysis.assess(workload))
+
+    def gates(self) -> GatesView:
+        """What the decision sees of it, between two intervals too."""
+        return GatesView() if self.last is None else gates_view(self.last)
+
+    def decision(self, case: Case, situation: Mapping[str, Any]) -> Decision:
+        """What is decided on this evidence in a recorded situation."""
+        view = RolloutView.from_json(situation["rollout"], case.plan)
+        return decide(view, Seen.from_json(situation["seen"]), self.gates(), float(situation["now"]))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "analysis": None if self.analysis is None else self.analysis.to_json(),
+            "last": None if self.last is None else self.last.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        analysis, last = data["analysis"], data["last"]
+        return cls(
+            None if analysis is None else analysis_from_json(analysis),
+            None if last is None else assessment_from_json(last),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A replay as far as it came.
+
+    rows, decisions     how many were done again
+    row_digest, decision_digest     of the last ones: the next ones are chained to them
+    identical           of both together, how many came out with the same bytes
+    log_e               the largest |difference of log E| so far
+    first               the first one with other bytes, first_other the first that says something else
+    software            with what they were recorded: each name once
+    """
+
+    player: Player = Player()
+    rows: int = 0
+    decisions: int = 0
+    row_digest: str | None = None
+    decision_digest: str | None = None
+    identical: int = 0
+    log_e: float = 0.0
+    first: RowDifference | None = None
+    first_other: RowDifference | None = None
+    software: tuple[str, ...] = ()
+
+    def after(self, case: Case, row: RecordedRow) -> Replay:
+        """One more interval. Raises TamperedEvidence when the row is not the next one as it was written."""
+        row.check(index=self.rows, before=self.row_digest)
+        player = self.player.played(case, row)
+        assert player.last is not None
+        verdicts = compare(row.verdicts, player.last.to_json())
+        decision = compare(row.decision, player.decision(case, row.situation).to_json())
+        noted = self._noted(
+            f"interval {row.index}", row.situation, {"verdicts": verdicts, "decision": decision}
+        )
+        return replace(noted, player=player, rows=self.rows + 1, row_digest=row.digest)
+
+    def after_decision(self, case: Case, made: RecordedDecision) -> Replay:
+        """One more decision between two intervals. Raises TamperedEvidence as `after` does."""
+        made.check(number=self.decisions, before=self.decision_digest)
+        found = compare(made.decision, self.player.decision(case, made.situation).to_json())
+        noted = self._noted(f"decision {made.number}", made.situation, {"decision": found})
+        return replace(noted, decisions=self.decisions + 1, decision_digest=made.digest)
+
+    def ended(self, *, gates_state: Mapping[str, Any], verdicts: Mapping[str, Any], at: float) -> Replay:
+        """After the last row: the analysis and the assessment that the rollout itself keeps must be these too."""
+        player = self.player
+        if player.analysis is None or player.last is None:
+            found = {"state": compare(gates_state, {}), "verdicts": compare(verdicts, {})}
+        else:
+            found = {
+                "state": compare(gates_state, player.analysis.to_json()),
+                "verdicts": compare(verdicts, player.last.to_json()),
+            }
+        if all(one.identical for one in found.values()):
+            return self
+        noted = self._noted("the rollout itself", {"now": at}, found)
+        return replace(noted, software=self.software)
+
+    def _noted(self, row: str, situation: Mapping[str, Any], found: Mapping[str, Comparison]) -> Replay:
+        at = float(situation["now"])
+        software = str(situation.get("software", ""))
+        known = self.software if software in self.software else (*self.software, software)
+        if all(one.identical for one in found.values()):
+            return replace(self, identical=self.identical + 1, software=known)
+        first = next((_named(row, at, part, one.first) for part, one in found.items() if one.first), None)
+        other = next(
+            (_named(row, at, part, one.first_other) for part, one in found.items() if one.first_other), None
+        )
+        return replace(
+            self,
+            log_e=max(self.log_e, *(one.log_e for one in found.values())),
+            first=self.first or first,
+            first_other=self.first_other or other,
+            software=known,
+        )
+
+    @property
+    def outcome(self) -> Outcome:
+        """identical: every byte; equal: the same verdicts and decisions, and log E within the tolerance."""
+        if self.first is None:
+            return "identical"
+        return "equal" if self.first_other is None else "differs"
+
+    def to_json(self) -> dict[str, Any]:
+        """To go on later. An infinite difference of log E is null: JSON has no infinity."""
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        data["player"] = self.player.to_json()
+        data["log_e"] = self.log_e if math.isfinite(self.log_e) else None
+        for name in ("first", "first_other"):
+            data[name] = None if data[name] is None else data[name].to_json()
+        return data | {"software": list(self.software)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        values = dict(data)
+        values["player"] = Player.from_json(data["player"])
+        values["log_e"] = math.inf if data["log_e"] is None else data["log_e"]
+        for name in ("first", "first_other"):
+            values[name] = None if data[name] is None else RowDifference.from_json(data[name])
+        return cls(**values | {"software": tuple(data["software"])})
+
+
+def _named(row: str, at: float, part: str, difference: Difference) -> RowDifference:
+    path = f"{part}.{difference.path}" if difference.path else part
+    return RowDifference(row, at, replace(difference, path=path))
