@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
@@ -12,6 +12,7 @@ from controlplane.access.roles import Action
 from controlplane.audit.services import record
 from controlplane.kernel.errors import Conflict, HeadgateError, InvalidInput, Refused
 from controlplane.web.live import publish
+from rollouts.domain.arms import arm_names
 from rollouts.domain.decide import cancel, end_watch
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.plan import FULL_SHARE_BP, Plan
@@ -21,19 +22,22 @@ from rollouts.models import Arm, Endpoint, GatePolicyVersion, Rollout, Variant, 
 from rollouts.services.commands import lock_rollout, stop_is_on
 from rollouts.services.endpoints import ensure_variant
 from rollouts.services.preview import (
-    Check,
     Preview,
     StepForecast,
-    check_edge,
+    find_candidates,
     find_endpoint,
     find_version,
     preview_rollout,
 )
+from rollouts.services.preview_bandit import BanditPreview
+from rollouts.services.preview_checks import Check, EngineRoom, check_edge
 from rollouts.services.views import view_of
 from rollouts.services.writing import apply_decision, tell
 
 __all__ = [
+    "BanditPreview",
     "Check",
+    "EngineRoom",
     "Preview",
     "StepForecast",
     "find_endpoint",
@@ -51,6 +55,7 @@ def start_rollout(
     actor: Actor,
     edges: Mapping[str, tuple[float, ...]],
     now: datetime,
+    other_versions: Sequence[int] = (),
     serving: ServingSpec | None = None,
     gate_policy: GatePolicyVersion | None = None,
     note: str = "",
@@ -58,13 +63,17 @@ def start_rollout(
 ) -> Rollout:
     """Starts a rollout of a version on an endpoint; the loop takes it from there.
 
-    `supersede` ends one that has not moved traffic yet. Raises Forbidden, InvalidInput (unknown version, an SLO that
-    is no bucket edge), Refused (the first failed check), Conflict (another rollout is active).
+    other_versions  further candidates of a bandit, in the order of their arms
+    supersede       ends a rollout that has not moved traffic yet
+
+    All or nothing. Raises Forbidden, InvalidInput (an unknown version, or versions that cannot be candidates together;
+    an SLO that is no bucket edge), Refused (the first failed check), Conflict (another rollout is active).
     """
     actor.require(Action.START_ROLLOUT)
     preview = preview_rollout(
         endpoint=endpoint,
         version_number=version_number,
+        other_versions=other_versions,
         plan=plan,
         edges=edges,
         now=now,
@@ -80,7 +89,7 @@ def start_rollout(
             raise _refusal(check, policy=(gate_policy or endpoint.gate_policy).policy, edges=edges)
     if stop_is_on():
         raise Refused("The global stop is on.", code="global-stop", fix="Lift the global stop first.")
-    version = find_version(endpoint, version_number)
+    chosen = find_candidates(endpoint, plan, (version_number, *other_versions))
     assert endpoint.stable is not None
     spec = serving or endpoint.stable.spec
     try:
@@ -88,10 +97,13 @@ def start_rollout(
             _check_stable(endpoint)
             if active is not None:
                 _supersede(active, actor, now)
-            candidate = ensure_variant(endpoint=endpoint, version=version, spec=spec, now=now)
-            _end_watch(endpoint, candidate, actor, now)
+            candidates = [
+                ensure_variant(endpoint=endpoint, version=version, spec=spec, now=now)
+                for version, _ in chosen
+            ]
+            _end_watch(endpoint, candidates, actor, now)
             rollout = _create(
-                endpoint, candidate, plan, gate_policy or endpoint.gate_policy, actor, note, now
+                endpoint, candidates, plan, gate_policy or endpoint.gate_policy, actor, note, now
             )
     except IntegrityError as error:
         other = Rollout.objects.filter(endpoint=endpoint, phase__in=[phase.value for phase in ACTIVE]).first()
@@ -101,15 +113,16 @@ def start_rollout(
 
 def _create(
     endpoint: Endpoint,
-    candidate: Variant,
+    candidates: Sequence[Variant],
     plan: Plan,
     gate_policy: GatePolicyVersion,
     actor: Actor,
     note: str,
     now: datetime,
 ) -> Rollout:
-    baseline = endpoint.stable
+    baseline, candidate = endpoint.stable, candidates[0]
     assert baseline is not None
+    names = ", ".join(variant.name for variant in candidates)
     earlier = Rollout.objects.filter(endpoint=endpoint, candidate=candidate).count()
     rollout = Rollout.objects.create(
         endpoint=endpoint,
@@ -126,16 +139,19 @@ def _create(
         note=note,
         reason="Waiting for the control loop to take it up.",
     )
-    Arm.objects.create(rollout=rollout, variant=baseline, name="baseline", desired_bp=FULL_SHARE_BP)
-    Arm.objects.create(rollout=rollout, variant=candidate, name="candidate")
+    for name, variant in zip(arm_names(len(candidates)), (baseline, *candidates), strict=True):
+        share_bp = FULL_SHARE_BP if variant is baseline else 0
+        Arm.objects.create(rollout=rollout, variant=variant, name=name, desired_bp=share_bp)
     # A failure of an earlier attempt is that attempt's: this one launches anew.
-    Workload.objects.filter(variant=candidate, phase="failed").update(phase="absent", reason="", message="")
+    Workload.objects.filter(variant__in=candidates, phase="failed").update(
+        phase="absent", reason="", message=""
+    )
     tell(
         endpoint=endpoint,
         rollout=rollout,
         kind="created",
         title=f"{actor.name} started the rollout",
-        detail=note or f"{baseline.name} to {candidate.name}, attempt {rollout.attempt}",
+        detail=note or _what(plan, baseline.name, names, rollout.attempt),
         actor=actor.name,
         now=now,
     )
@@ -146,12 +162,18 @@ def _create(
         action="rollout.created",
         object_kind="rollout",
         object_id=rollout.pk,
-        after={"endpoint": endpoint.name, "candidate": candidate.name, "plan": rollout.plan_digest},
+        after={"endpoint": endpoint.name, "candidate": names, "plan": rollout.plan_digest},
         why=note,
         request_id=actor.request_id,
     )
     publish("overview", f"endpoint:{endpoint.pk}", now=now)
     return rollout
+
+
+def _what(plan: Plan, baseline: str, candidates: str, attempt: int) -> str:
+    if plan.bandit is not None:
+        return f"bandit of {baseline} and {candidates}, attempt {attempt}"
+    return f"{baseline} to {candidates}, attempt {attempt}"
 
 
 def _supersede(active: Rollout, actor: Actor, now: datetime) -> None:
@@ -176,16 +198,17 @@ def _check_stable(endpoint: Endpoint) -> None:
         )
 
 
-def _end_watch(endpoint: Endpoint, candidate: Variant, actor: Actor, now: datetime) -> None:
+def _end_watch(endpoint: Endpoint, candidates: Sequence[Variant], actor: Actor, now: datetime) -> None:
     """A new rollout ends the watch over the last promotion: the old variant has been replaced for good.
 
-    It is drained, unless it is the new candidate.
+    It is drained, unless it is a candidate again.
     """
+    names = ", ".join(variant.name for variant in candidates)
     watched = Rollout.objects.filter(endpoint=endpoint, phase=Phase.SUCCEEDED.value, watching=True)
     for pk in list(watched.values_list("pk", flat=True)):
         locked = lock_rollout(pk)
-        sentence = f"{actor.name} started a rollout of {candidate.name}"
-        keep = locked.baseline_id == candidate.pk
+        sentence = f"{actor.name} started a rollout of {names}"
+        keep = locked.baseline_id in {variant.pk for variant in candidates}
         decision = end_watch(view_of(locked), sentence=sentence, keep_baseline=keep)
         apply_decision(rollout=locked, decision=decision, actor=actor, now=now)
 

@@ -1,0 +1,188 @@
+"""The checks of a dry run that do not depend on the strategy: each looks at one thing and has a fix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from controlplane.kernel.errors import InvalidInput, Refused
+from registry.models import Version
+from rollouts.domain.gates.forecast import PlanForecast
+from rollouts.domain.gates.latency import require_edge
+from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.sentences import duration
+from rollouts.domain.states import ACTIVE
+from rollouts.models import Endpoint, Rollout, Workload
+from rollouts.services.commands import stop_is_on
+from rollouts.services.endpoints import check_launchable
+from rollouts.services.preview_traffic import Traffic
+
+ASSUMED_RATE = 1.0
+
+Edges = Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing the dry run looked at. `state` is ok, warning or refused; a refused one has a `fix`."""
+
+    state: str
+    title: str
+    detail: str = ""
+    fix: str = ""
+    field: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRoom:
+    """The memory of the machine that engines start on, in megabytes: what is free, and what one more engine needs."""
+
+    free_mb: int
+    engine_mb: int
+
+
+def check_edge(gate: GateSpec, position: int, edges: Edges) -> None:
+    """Raises InvalidInput when the gate's SLO is no edge of the histogram that measures it."""
+    if gate.kind == "latency_slo" and gate.slo_seconds is not None:
+        require_edge(
+            gate.slo_seconds, edges.get(gate.signal or "", ()), field=f"gates[{position}].slo_seconds"
+        )
+
+
+def candidate_checks(endpoint: Endpoint, version: Version, name: str, field: str) -> list[Check]:
+    """Of one candidate: its files, and whether it differs from what serves. `field` is how the call named it."""
+    return [_check_files(version, field), _check_change(endpoint, name, field)]
+
+
+def endpoint_checks(endpoint: Endpoint) -> list[Check]:
+    """Whether a rollout may begin on this endpoint now."""
+    checks = [_check_free(endpoint), _check_baseline(endpoint)]
+    if stop_is_on():
+        checks.append(
+            Check("refused", "The global stop is on", "Nothing starts.", "Lift the stop.", code="global-stop")
+        )
+    return checks
+
+
+def policy_checks(endpoint: Endpoint, policy: GatePolicy, edges: Edges) -> list[Check]:
+    """Whether every gate can be measured here."""
+    checks = []
+    for position, gate in enumerate(policy.gates):
+        try:
+            check_edge(gate, position, edges)
+        except InvalidInput as error:
+            title = f"{gate.label}: {error.message}"
+            checks.append(Check("refused", title, fix=error.fix, field=error.field, code=error.code))
+    if any(gate.kind == "paired" for gate in policy.gates) and endpoint.golden_set is None:
+        checks.append(
+            Check(
+                "refused",
+                "The endpoint has no golden set",
+                "A gate needs one.",
+                "Upload a golden set.",
+                code="golden",
+            )
+        )
+    return checks
+
+
+def check_traffic(traffic: Traffic) -> Check:
+    """Whether anything will be measured at all."""
+    if traffic.per_second <= 0:
+        return Check(
+            "warning",
+            "No traffic in the last hour",
+            f"Forecasts assume {ASSUMED_RATE:g} request/s; without traffic nothing is proven and nothing is promoted.",
+        )
+    return Check(
+        "ok",
+        f"{traffic.per_second:.1f} requests/s in the last hour",
+        f"{traffic.requests:,} requests in {duration(traffic.requests / traffic.per_second)} measured",
+    )
+
+
+def check_room(room: EngineRoom | None, engines: int) -> list[Check]:
+    """Whether all new engines fit at once; nothing where nobody knows.
+
+    Never a refusal: engines start one after the other as there is room, and need less once they run.
+    """
+    if room is None or engines == 0:
+        return []
+    needed = engines * room.engine_mb
+    what = "One more engine needs" if engines == 1 else f"{engines} more engines need"
+    if needed <= room.free_mb:
+        return [Check("ok", f"{what} {needed:,} MB", f"{room.free_mb:,} MB are free")]
+    return [
+        Check(
+            "warning",
+            f"{what} {needed:,} MB, {room.free_mb:,} MB are free",
+            "They start one after the other as there is room; one that never fits does not take part.",
+            "Stop another variant or program, or start with fewer versions.",
+            code="little-room",
+        )
+    ]
+
+
+def forecast_checks(policy: GatePolicy, forecasts: Sequence[PlanForecast], end: str) -> list[Check]:
+    """A warning for every required gate that may still be open at the end (`end`: "when the last step ends")."""
+    return [
+        Check(
+            "warning",
+            f"{gate.label} may still be open {end}",
+            "It then waits there for evidence; nothing is promoted without it.",
+        )
+        for gate, forecast in zip(policy.gates, forecasts, strict=True)
+        if gate.required and not forecast.passes_in_plan
+    ]
+
+
+def _check_files(version: Version, field: str) -> Check:
+    try:
+        check_launchable(version)
+    except Refused as error:
+        return Check("refused", error.message.rstrip("."), fix=error.fix, code=error.code, field=field)
+    return Check(
+        "ok", "Manifest verified", f"{version.manifest_bytes / 1e6:,.1f} MB, hashed again before the launch"
+    )
+
+
+def _check_change(endpoint: Endpoint, name: str, field: str) -> Check:
+    if endpoint.stable is not None and endpoint.stable.name == name:
+        return Check(
+            "refused",
+            f"{name} is what serves now",
+            "The same files with the same serving spec: nothing would change.",
+            "Choose another version or change the serving spec.",
+            field=field,
+            code="no-change",
+        )
+    return Check("ok", f"New variant {name}", "its name is a hash of the files and the serving spec")
+
+
+def _check_free(endpoint: Endpoint) -> Check:
+    active = Rollout.objects.filter(endpoint=endpoint, phase__in=[phase.value for phase in ACTIVE]).first()
+    if active is not None:
+        return Check(
+            "refused",
+            f"Rollout #{active.pk} is active",
+            "An endpoint has one at a time.",
+            f"Wait for #{active.pk}, or roll it back.",
+            code="rollout-active",
+        )
+    return Check("ok", "No other rollout is active", f"on {endpoint.name}")
+
+
+def _check_baseline(endpoint: Endpoint) -> Check:
+    workload = Workload.objects.filter(variant=endpoint.stable).first() if endpoint.stable else None
+    if workload is None or workload.ready == 0:
+        return Check(
+            "refused",
+            "The stable variant is not ready",
+            "There is nothing to compare with, and nowhere to roll back to.",
+            "Wait until it is ready.",
+            code="baseline-not-ready",
+        )
+    return Check(
+        "ok", "The stable variant is ready", f"{workload.ready} of {max(workload.desired, workload.ready)}"
+    )
