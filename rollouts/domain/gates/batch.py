@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rollouts.domain.gates.dispersion import LARGEST_Z, Dispersion, excess, half_square
-from rollouts.domain.gates.evidence import start_weight, unspent_weight
+from rollouts.domain.gates.evidence import FIRST_WEIGHT, start_weight, unspent_weight
 from rollouts.domain.gates.latency import BLOCK_SECONDS, difference_score
-from rollouts.domain.gates.paired import bets_of, gain_of
+from rollouts.domain.gates.paired import FIRST_PAIRED_WEIGHT, bets_of, gain_of
 from rollouts.domain.gates.projection import SMALLEST, Maths, log_increments
 from rollouts.domain.gates.proportion import Decision, multipliers_of
 
@@ -34,6 +34,7 @@ class EvidenceBatch:
     size: int
     alternatives: int
     spread: bool = False
+    first: float = FIRST_WEIGHT
     starts: int = field(init=False)
     logs: Array = field(init=False)  # (alternatives, size)
 
@@ -44,7 +45,7 @@ class EvidenceBatch:
     def start(self) -> None:
         """One more start in every rollout."""
         self.starts += 1
-        log_weight = math.log(start_weight(self.starts))
+        log_weight = math.log(start_weight(self.starts, self.first))
         self.logs = np.logaddexp(self.logs, log_weight) if self.starts > 1 else self.logs + log_weight
 
     def multiply(self, increments: Array) -> None:
@@ -59,7 +60,9 @@ class EvidenceBatch:
         if not self.starts:
             return np.zeros(self.size)
         mean = np.logaddexp.reduce(self.logs, axis=0) - math.log(len(self.logs))
-        return np.asarray(np.logaddexp(mean, math.log(unspent_weight(self.starts))) if self.spread else mean)
+        if not self.spread:
+            return np.asarray(mean)
+        return np.asarray(np.logaddexp(mean, math.log(unspent_weight(self.starts, self.first))))
 
 
 @dataclass(slots=True)
@@ -195,7 +198,7 @@ class PairedBatch:
     evidence: EvidenceBatch = field(init=False)
 
     def __post_init__(self) -> None:
-        self.evidence = EvidenceBatch(self.size, self.grid, self.spread)
+        self.evidence = EvidenceBatch(self.size, self.grid, self.spread, FIRST_PAIRED_WEIGHT)
 
     def start_again(self) -> None:
         """One more start in every rollout of the batch."""

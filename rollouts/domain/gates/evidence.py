@@ -35,20 +35,21 @@ def as_number(log_evidence: float) -> float:
     return math.exp(min(log_evidence, MAX_LOG))
 
 
-def start_weight(k: int) -> float:
-    """The weight of start k (1, 2 ...): 1/2, then (1/2) s / ((k - 2 + s)(k - 1 + s)) with s = `HALF_SPENT`.
+def start_weight(k: int, first: float = FIRST_WEIGHT) -> float:
+    """The weight of start k (1, 2 ...): `first`, then (1 - first) s / ((k - 2 + s)(k - 1 + s)) with s =
+    `HALF_SPENT`.
 
-    For s starts the weights are nearly even, then they fall as 1/k^2: late regressions keep a part of the
-    stake that shrinks slowly, however old the rollout.
+    For s starts the later weights are nearly even, then they fall as 1/k^2: late regressions keep a part of
+    the stake that shrinks slowly, however old the rollout.
     """
     if k == 1:
-        return FIRST_WEIGHT
-    return (1 - FIRST_WEIGHT) * HALF_SPENT / ((k - 2 + HALF_SPENT) * (k - 1 + HALF_SPENT))
+        return first
+    return (1 - first) * HALF_SPENT / ((k - 2 + HALF_SPENT) * (k - 1 + HALF_SPENT))
 
 
-def unspent_weight(starts: int) -> float:
-    """1 - the sum of the first `starts` weights, exactly: the sum telescopes to (1/2) s / (starts - 1 + s)."""
-    return (1 - FIRST_WEIGHT) * HALF_SPENT / (starts - 1 + HALF_SPENT) if starts else 1.0
+def unspent_weight(starts: int, first: float = FIRST_WEIGHT) -> float:
+    """1 - the sum of the first `starts` weights, exactly: it telescopes to (1 - first) s / (starts - 1 + s)."""
+    return (1 - first) * HALF_SPENT / (starts - 1 + HALF_SPENT) if starts else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +61,27 @@ class Evidence:
                 S_g + w_k at start k.
     starts      how many starts were made; `start_weight` and `unspent_weight` say what they hold
     spread      whether starts are spread; a single start has all the weight
+    first       the first start's weight when they are spread
     """
 
     logs: tuple[float, ...]
     starts: int
     spread: bool
+    first: float = FIRST_WEIGHT
 
     @classmethod
-    def empty(cls, alternatives: int, starts: Starts) -> Self:
+    def empty(cls, alternatives: int, starts: Starts, first: float = FIRST_WEIGHT) -> Self:
         """No evidence. With spread starts the first start is made by `start` or by the first `multiply`."""
         spread = starts == "spread"
-        return cls((0.0,) * alternatives, 0 if spread else 1, spread)
+        return cls((0.0,) * alternatives, 0 if spread else 1, spread, first)
 
     def start(self) -> Self:
         """One more start (spread only), of weight `start_weight`."""
         k = self.starts + 1
-        log_weight = math.log(start_weight(k))
+        log_weight = math.log(start_weight(k, self.first))
         if k == 1:
-            return type(self)((log_weight,) * len(self.logs), 1, True)
-        return type(self)(tuple(log_sum_exp((value, log_weight)) for value in self.logs), k, True)
+            return type(self)((log_weight,) * len(self.logs), 1, True, self.first)
+        return type(self)(tuple(log_sum_exp((value, log_weight)) for value in self.logs), k, True, self.first)
 
     def multiply(self, increments: Sequence[float]) -> Self:
         """All S_g times exp(increment_g)."""
@@ -87,6 +90,7 @@ class Evidence:
             tuple(value + increment for value, increment in zip(begun.logs, increments, strict=True)),
             begun.starts,
             begun.spread,
+            begun.first,
         )
 
     @property
@@ -95,19 +99,20 @@ class Evidence:
         if not self.starts:
             return 0.0
         mean = log_sum_exp(self.logs) - math.log(len(self.logs))
-        return log_sum_exp((mean, math.log(unspent_weight(self.starts)))) if self.spread else mean
+        if not self.spread:
+            return mean
+        return log_sum_exp((mean, math.log(unspent_weight(self.starts, self.first))))
 
     def to_json(self) -> dict[str, Any]:
-        return {"logs": list(self.logs), "starts": self.starts, "spread": self.spread}
+        return {"logs": list(self.logs), "starts": self.starts, "spread": self.spread, "first": self.first}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        checks.mapping(
-            data, field="evidence", allowed=("logs", "starts", "spread"), needed=("logs", "starts", "spread")
-        )
-        logs = tuple(checks.finite(value, field="evidence.logs") for value in data["logs"])
+        names = ("logs", "starts", "spread", "first")
+        checks.mapping(data, field="evidence", allowed=names, needed=names)
         return cls(
-            logs,
+            tuple(checks.finite(value, field="evidence.logs") for value in data["logs"]),
             checks.count(data["starts"], field="evidence.starts"),
             checks.flag(data["spread"], field="evidence.spread"),
+            checks.between(data["first"], 0, 1, field="evidence.first", low_open=True, high_open=True),
         )

@@ -15,7 +15,7 @@ from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.dispersion import Dispersion
 from rollouts.domain.gates.evidence import FIRST_WEIGHT, log_sum_exp
-from rollouts.domain.gates.paired import PairedProcess, bets_of
+from rollouts.domain.gates.paired import FIRST_PAIRED_WEIGHT, PairedProcess, bets_of
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.projection import log_increments
 from rollouts.domain.gates.proportion import Decision, ProportionProcess, multipliers_of
@@ -248,7 +248,7 @@ def _paired_plan(
     spread = checks.between(spread, 0, 1, field="score_spread", low_open=True)
     pairs = speed * sum(seconds for _, seconds in steps) / 60
     grid = 40
-    target = -math.log(policy.alpha * gate.weight * FIRST_WEIGHT)
+    target = -math.log(policy.alpha * gate.weight * FIRST_PAIRED_WEIGHT)
 
     def found(drop: float) -> bool:
         rates = score_growth("fail", gate.fail_limit[1], grid, drop, spread)

@@ -10,11 +10,12 @@ import pytest
 from rollouts.domain.gates.evidence import Evidence, start_weight, unspent_weight
 
 
+@pytest.mark.parametrize("first", [0.5, 0.9])
 @pytest.mark.parametrize("starts", [0, 1, 2, 3, 60, 61, 2880, 100_000])
-def test_unspent_weight__any_number_of_starts__is_what_the_starts_left(starts: int) -> None:
-    spent = math.fsum(start_weight(k) for k in range(1, starts + 1))
-    assert unspent_weight(starts) == pytest.approx(1 - spent, rel=1e-9)
-    assert unspent_weight(starts) > 0
+def test_unspent_weight__any_number_of_starts__is_what_the_starts_left(starts: int, first: float) -> None:
+    spent = math.fsum(start_weight(k, first) for k in range(1, starts + 1))
+    assert unspent_weight(starts, first) == pytest.approx(1 - spent, rel=1e-8)
+    assert unspent_weight(starts, first) > 0
 
 
 def test_start_weight__first_and_later_starts__half_first_then_never_more() -> None:
@@ -24,8 +25,9 @@ def test_start_weight__first_and_later_starts__half_first_then_never_more() -> N
     assert unspent_weight(61) == pytest.approx(0.25)  # half of the other half after 60 later starts
 
 
-def test_evidence__starts_without_any_data__stays_one() -> None:
-    evidence = Evidence.empty(3, "spread")
+@pytest.mark.parametrize("first", [0.5, 0.9])
+def test_evidence__starts_without_any_data__stays_one(first: float) -> None:
+    evidence = Evidence.empty(3, "spread", first)
     for _ in range(500):
         evidence = evidence.start()
         assert evidence.log_e == pytest.approx(0.0, abs=1e-12)
