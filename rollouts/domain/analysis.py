@@ -6,23 +6,25 @@ The loop and the replay both use this, and nothing else, to turn intervals into 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from rollouts.domain.decision import GatesView
+from rollouts.domain.bandits import BanditState, BanditVerdict
+from rollouts.domain.bandits.verdict import ArmVerdict
+from rollouts.domain.decision import BanditView, Drop, GatesView, OpenBecause, RolloutView
 from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.fastkill import WorkloadFacts
-from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.gates.policy import GatePolicy, Reaction
 from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
-from rollouts.domain.intervals import Interval
+from rollouts.domain.intervals import BASELINE, Interval
 from rollouts.domain.plan import Plan
 
 CANDIDATE = "candidate"
 
-Assessment = FamilyVerdict
+Assessment = FamilyVerdict | BanditVerdict
 
 
 class Analysis(Protocol):
@@ -32,8 +34,14 @@ class Analysis(Protocol):
         """After one more interval. Raises InvalidInput, naming the field, for impossible counts."""
         ...
 
-    def assess(self, workload: Mapping[str, WorkloadFacts]) -> Assessment:
-        """What it says now. `workload`: restarts and kills of the engines, by candidate arm, for the fast kill."""
+    def assess(
+        self, workload: Mapping[str, WorkloadFacts], labels: Mapping[str, str] | None = None
+    ) -> Assessment:
+        """What it says now.
+
+        workload    restarts and kills of the engines, by candidate arm, for the fast kill
+        labels      how a bandit's arms are written in sentences
+        """
         ...
 
     def to_json(self) -> dict[str, Any]: ...
@@ -48,25 +56,65 @@ class GatesAnalysis:
     def update(self, interval: Interval, rng: np.random.Generator) -> GatesAnalysis:
         return GatesAnalysis(self.state.update(interval, candidate=CANDIDATE))
 
-    def assess(self, workload: Mapping[str, WorkloadFacts]) -> Assessment:
+    def assess(
+        self, workload: Mapping[str, WorkloadFacts], labels: Mapping[str, str] | None = None
+    ) -> FamilyVerdict:
         return self.state.assess(workload=workload.get(CANDIDATE))
 
     def to_json(self) -> dict[str, Any]:
         return self.state.to_json()
 
 
-def initial_analysis(plan: Plan, policy: GatePolicy) -> Analysis:
-    """No evidence yet, for a rollout with this plan and policy."""
+@dataclass(frozen=True, slots=True)
+class BanditAnalysis:
+    """Several candidates: the learner, and gates for each of them."""
+
+    state: BanditState
+
+    def update(self, interval: Interval, rng: np.random.Generator) -> BanditAnalysis:
+        return BanditAnalysis(self.state.update(interval, rng))
+
+    def assess(
+        self, workload: Mapping[str, WorkloadFacts], labels: Mapping[str, str] | None = None
+    ) -> BanditVerdict:
+        return self.state.assess(workload=workload, labels=labels)
+
+    def to_json(self) -> dict[str, Any]:
+        return self.state.to_json()
+
+
+def initial_analysis(plan: Plan, policy: GatePolicy, arms: Sequence[str] = (BASELINE, CANDIDATE)) -> Analysis:
+    """No evidence yet, for a rollout with this plan and policy.
+
+    arms    of a bandit, as `analysed_arms` gives them. Raises InvalidInput when its floors leave them no room.
+    """
+    if plan.bandit is not None:
+        return BanditAnalysis(BanditState.initial(plan.bandit, policy, arms))
     return GatesAnalysis(GatesState.initial(policy))
+
+
+def analysed_arms(rollout: RolloutView) -> tuple[str, ...]:
+    """The arms that the analysis of a rollout knows: all but those that never launched."""
+    arms = tuple(arm.name for arm in rollout.arms if arm.cause != "launch")
+    return arms or (BASELINE, CANDIDATE)
+
+
+def labels_of(rollout: RolloutView) -> dict[str, str]:
+    """How the arms of a rollout are written in sentences: "candidate-2" -> "v3"."""
+    return {arm.name: arm.label for arm in rollout.arms}
 
 
 def analysis_from_json(data: Mapping[str, Any]) -> Analysis:
     """A stored analysis. Raises InvalidInput naming the field when the data is none."""
+    if data.get("kind") == "bandit":
+        return BanditAnalysis(BanditState.from_json(data))
     return GatesAnalysis(GatesState.from_json(data))
 
 
 def assessment_from_json(data: Mapping[str, Any]) -> Assessment:
     """A stored assessment."""
+    if data.get("kind") == "bandit":
+        return BanditVerdict.from_json(data)
     return FamilyVerdict.from_json(data)
 
 
@@ -75,12 +123,29 @@ def interval_rng(rollout_id: int, index: int) -> np.random.Generator:
     return np.random.default_rng([rollout_id, index, 2])
 
 
-def gates_view(assessment: Assessment) -> GatesView:
-    """What the decision needs of an assessment."""
-    required = [verdict for verdict in assessment.verdicts if verdict.required]
-    waiting = [verdict for verdict in required if verdict.verdict is not Verdict.PASS]
+def gates_view(assessment: Assessment, policy: GatePolicy) -> GatesView:
+    """What the decision needs of an assessment. `policy` says what an open verdict does at the deadline."""
+    if isinstance(assessment, BanditVerdict):
+        return _bandit_view(assessment, policy)
+    return _family_view(assessment, policy)
+
+
+def opening_view(plan: Plan, policy: GatePolicy, rollout: RolloutView) -> GatesView:
+    """What the decision needs before the first interval: of a bandit, the shares to start with."""
+    if plan.bandit is None or len(analysed_arms(rollout)) < 2:
+        return GatesView()
+    analysis = initial_analysis(plan, policy, analysed_arms(rollout))
+    return gates_view(analysis.assess({}, labels_of(rollout)), policy)
+
+
+# --- within -----------------------------------------------------------------------------------------------------------
+
+
+def _family_view(assessment: FamilyVerdict, policy: GatePolicy) -> GatesView:
+    waiting = [verdict for verdict in assessment.verdicts if verdict.required and _is_open(verdict.verdict)]
     passed = [verdict.sentence for verdict in assessment.verdicts if verdict.verdict is Verdict.PASS]
     cause = assessment.cause
+    open_because = _worst([verdict.verdict for verdict in waiting])
     return GatesView(
         rollback=assessment.rollback,
         cause=f"gate:{cause.key}" if cause else "gates",
@@ -89,4 +154,72 @@ def gates_view(assessment: Assessment) -> GatesView:
         all_required_pass=assessment.all_required_pass,
         waiting=waiting[0].sentence if waiting else "",
         passed_sentence=f"All {len(passed)} gates passed. {' '.join(passed)}" if passed else "",
+        open_because=open_because,
+        reaction=_reaction(open_because, policy),
     )
+
+
+def _bandit_view(assessment: BanditVerdict, policy: GatePolicy) -> GatesView:
+    gates = {name: _family_view(family, policy) for name, family in assessment.gates.items()}
+    racing = [name for name in assessment.survivors if name in gates]
+    open_because = _worst(
+        [
+            verdict.verdict
+            for name in racing
+            for verdict in assessment.gates[name].verdicts
+            if verdict.required
+        ]
+    )
+    if not open_because and assessment.tied:
+        open_because = "inconclusive"
+    return GatesView(
+        waiting=assessment.sentence,
+        open_because=open_because,
+        reaction=_reaction(open_because, policy),
+        bandit=BanditView(
+            wanted=assessment.wanted,
+            left=tuple(
+                Drop(arm.name, arm.cause, arm.sentence, _blame(arm, gates))
+                for arm in assessment.arms
+                if arm.state != "racing" and arm.name != BASELINE
+            ),
+            gates=gates,
+            winner=assessment.winner,
+            sentence=assessment.sentence,
+            detail=assessment.detail,
+            tie_sentence=assessment.tie_sentence,
+            skipped=assessment.reweight.sentence if assessment.reweight.skipped else "",
+        ),
+    )
+
+
+def _blame(arm: ArmVerdict, gates: Mapping[str, GatesView]) -> str:
+    """The cause of the rollback, should this arm be the last to leave."""
+    if arm.cause == "evidence":
+        return "bandit:baseline"
+    if arm.cause == "guardrail":
+        return gates[arm.name].cause
+    # Restarts and kills for memory are the fast kill's too: only the cluster told of them, not the traffic.
+    return "person" if arm.cause == "person" else "fast-kill"
+
+
+def _is_open(verdict: Verdict) -> bool:
+    return verdict is not Verdict.PASS
+
+
+def _worst(verdicts: Sequence[Verdict]) -> OpenBecause:
+    """What keeps required gates from passing, the worst first; empty when all pass."""
+    if Verdict.ERROR in verdicts:
+        return "error"
+    if Verdict.NO_DATA in verdicts:
+        return "no-data"
+    return "inconclusive" if any(_is_open(verdict) for verdict in verdicts) else ""
+
+
+def _reaction(open_because: OpenBecause, policy: GatePolicy) -> Reaction:
+    reactions: dict[str, Reaction] = {
+        "inconclusive": policy.on_inconclusive,
+        "no-data": policy.on_no_data,
+        "error": policy.on_error,
+    }
+    return reactions.get(open_because, "hold")

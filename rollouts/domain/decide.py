@@ -6,9 +6,18 @@ decision and a rollout can be replayed. What could not be read is None, and an u
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
+from rollouts.domain import launches, learning
+from rollouts.domain.danger import (
+    danger,
+    drift_sentence,
+    no_data,
+    not_in_force,
+    out_of_time,
+    pause_for_drift,
+    stopped,
+)
 from rollouts.domain.decision import Decision, GatesView, RolloutView, Seen
 from rollouts.domain.effects import EnsureWorkload, WriteBack
 from rollouts.domain.moves import (
@@ -57,6 +66,8 @@ def decide(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
         Phase.SUCCEEDED: _watching,
         Phase.ROLLING_BACK: return_to_baseline,
     }
+    if rollout.arms and rollout.phase in (Phase.PROMOTING, Phase.SUCCEEDED):
+        gates = learning.gates_of_winner(rollout, gates)
     handler = handlers.get(rollout.phase)
     if handler is None:
         return stay(rollout, rollout.cause_sentence)
@@ -69,18 +80,23 @@ def decide(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
 def _pending(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
     if seen.global_stop:
         return stay(rollout, "The global stop is on: nothing starts.", "It starts when the stop is lifted.")
+    names = " and ".join(rollout.candidates)
+    files = "their files are" if rollout.arms else "its files are"
+    first = "equal shares" if rollout.arms else percent(rollout.plan.steps[0].share_bp)
     return Decision(
         phase=transition(rollout.phase, Event.PROVISION),
         event=Event.PROVISION,
         step_index=-1,
-        reason=f"Launching {rollout.candidate}: its files are verified against the manifest first.",
-        next_step=f"Then {percent(rollout.plan.steps[0].share_bp)} of the traffic.",
-        effects=(EnsureWorkload(rollout.baseline), EnsureWorkload(rollout.candidate)),
-        title=f"Launching {rollout.candidate}",
+        reason=f"Launching {names}: {files} verified against the manifest first.",
+        next_step=f"Then {first} of the traffic.",
+        effects=tuple(EnsureWorkload(name) for name in (rollout.baseline, *rollout.candidates)),
+        title=f"Launching {names}",
     )
 
 
 def _provisioning(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
+    if rollout.arms:
+        return launches.launch_arms(rollout, seen, gates, now)
     waited = now - rollout.phase_since
     first = percent(rollout.plan.steps[0].share_bp)
     candidate = seen.candidate
@@ -117,7 +133,7 @@ def _provisioning(rollout: RolloutView, seen: Seen, gates: GatesView, now: float
         )
     if seen.drift is not None:
         return stay(
-            rollout, _drift_sentence(seen.drift), "Set the weights back at the router to go on, or cancel."
+            rollout, drift_sentence(seen.drift), "Set the weights back at the router to go on, or cancel."
         )
     if rollout.candidate not in seen.routed or not seen.in_force:
         return _route_at_zero(rollout, seen, first)
@@ -165,34 +181,21 @@ def _launch_timeout(rollout: RolloutView, what: str) -> Decision:
 
 
 def _progressing(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
-    danger = _danger(rollout, seen, gates, now)
-    if danger is not None:
-        return danger
+    if rollout.arms:
+        return learning.learn(rollout, seen, gates, now)
+    back = danger(rollout, seen, gates) or no_data(rollout, now)
+    if back is not None:
+        return back
     held_at = percent(share(rollout))
     if seen.global_stop:
-        return pause(
-            rollout,
-            why=PauseReason.GLOBAL_STOP,
-            sentence=f"The global stop is on: held at {held_at}.",
-            next_step="It goes on by itself when the stop is lifted; rolling back works meanwhile.",
-        )
+        return stopped(rollout, held_at)
     if seen.drift is not None:
-        return _pause_for_drift(rollout, seen.drift)
-    # Counted since traffic moved or somebody resumed: who resumes grants the same time again.
-    if now - rollout.phase_since > rollout.plan.deadline_seconds:
-        return pause(
-            rollout,
-            why=PauseReason.INCONCLUSIVE,
-            sentence=f"No verdict within {duration(rollout.plan.deadline_seconds)}. {gates.waiting}".strip(),
-            next_step="A person decides: resume, promote now or roll back.",
-        )
+        return pause_for_drift(rollout, seen.drift)
+    late = out_of_time(rollout, gates, now, found=gates.waiting, then="resume, promote now or roll back")
+    if late is not None:
+        return late
     if rollout.step_since is None or not seen.in_force:
-        words = f"Moving to {held_at}; waiting until the router has it in force."
-        if seen.routed is None:
-            words = "The router does not answer; nothing is changed."
-        elif seen.rejected:
-            words = f"The router refused the route: {seen.rejected} The last good route stays in force."
-        return stay(rollout, words, "The step's time counts from then.")
+        return stay(rollout, not_in_force(seen, held_at), "The step's time counts from then.")
     return _step_progress(rollout, seen, gates, now, held_at)
 
 
@@ -245,15 +248,18 @@ def _not_ready_for_more(rollout: RolloutView, candidate: WorkloadStatus | None, 
 
 
 def _paused(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
-    danger = _danger(rollout, seen, gates, now)
-    if danger is not None:
-        return danger
+    if rollout.arms:
+        lowered = learning.watch_while_held(rollout, seen, gates, now)
+    else:
+        lowered = danger(rollout, seen, gates) or no_data(rollout, now)
+    if lowered is not None:
+        return lowered
     if seen.routed is None:
         return stay(rollout, "")
     if rollout.pause_reason is PauseReason.GLOBAL_STOP and not seen.global_stop:
         # Resuming publishes the plan's weights, and weights set by hand are not ours to overwrite.
         if seen.drift is not None:
-            return _pause_for_drift(rollout, seen.drift)
+            return pause_for_drift(rollout, seen.drift)
         return resume(rollout, sentence="The global stop was lifted.")
     if rollout.pause_reason is PauseReason.DRIFT and seen.drift is None and not seen.global_stop:
         return resume(rollout, sentence="The router's weights are as planned again.")
@@ -261,13 +267,13 @@ def _paused(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
 
 
 def _promoting(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
-    danger = _danger(rollout, seen, gates, now, promoting=True)
-    if danger is not None:
-        return danger
+    back = danger(rollout, seen, gates)
+    if back is not None:
+        return back
     if not seen.in_force:
         if seen.drift is not None:
             return stay(
-                rollout, _drift_sentence(seen.drift), "Set the weights back at the router, or roll back."
+                rollout, drift_sentence(seen.drift), "Set the weights back at the router, or roll back."
             )
         if seen.global_stop:
             return stay(
@@ -295,11 +301,11 @@ def _promoting(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -
 def _watching(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
     if not rollout.watching or rollout.watch_until is None:
         return stay(rollout, "")
-    danger = _danger(rollout, seen, gates, now, promoting=True)
-    if danger is not None:
-        return danger
+    back = danger(rollout, seen, gates)
+    if back is not None:
+        return back
     if seen.drift is not None:
-        return stay(rollout, _drift_sentence(seen.drift), "Set the weights back at the router, or roll back.")
+        return stay(rollout, drift_sentence(seen.drift), "Set the weights back at the router, or roll back.")
     if now < rollout.watch_until:
         left = duration(rollout.watch_until - now)
         return stay(
@@ -314,48 +320,3 @@ def _watching(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) ->
             f"{rollout.baseline_label} stays warm until the router shows the route as it should be.",
         )
     return end_watch(rollout, sentence=f"{rollout.baseline} is drained and stopped")
-
-
-# --- parts ----------------------------------------------------------------------------------------------------
-
-
-def _danger(
-    rollout: RolloutView, seen: Seen, gates: GatesView, now: float, *, promoting: bool = False
-) -> Decision | None:
-    """What sends traffic back at once, in the order of certainty."""
-    if gates.fast_kill:
-        return roll_back(rollout, cause="fast-kill", sentence=gates.fast_kill)
-    candidate = seen.candidate
-    if candidate is not None and candidate.phase in (WorkloadPhase.FAILED, WorkloadPhase.ABSENT):
-        what = (
-            failure_words(candidate)
-            if candidate.phase is WorkloadPhase.FAILED
-            else f"{rollout.candidate} is gone."
-        )
-        return roll_back(
-            rollout, cause=f"workload:{candidate.reason or candidate.phase.value}", sentence=what
-        )
-    if gates.rollback:
-        return roll_back(rollout, cause=gates.cause, sentence=gates.cause_sentence)
-    since = max(rollout.measured_at or rollout.phase_since, rollout.step_since or 0.0)
-    if not promoting and now - since > rollout.plan.no_data_seconds:
-        sentence = (
-            f"Nothing could be measured for {duration(now - since)} "
-            f"(allowed {duration(rollout.plan.no_data_seconds)}): without evidence the candidate does not stay."
-        )
-        return roll_back(rollout, cause="no-data", sentence=sentence)
-    return None
-
-
-def _pause_for_drift(rollout: RolloutView, drift: Mapping[str, int]) -> Decision:
-    return pause(
-        rollout,
-        why=PauseReason.DRIFT,
-        sentence=_drift_sentence(drift),
-        next_step="Resume to restore the planned weights, or roll back.",
-    )
-
-
-def _drift_sentence(drift: Mapping[str, int]) -> str:
-    hand = ", ".join(f"{name} {percent(bp)}" for name, bp in sorted(drift.items()))
-    return f"The router's weights were set by hand ({hand}). Headgate waits and changes nothing."

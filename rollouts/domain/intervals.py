@@ -101,6 +101,8 @@ class Interval:
     broken        source name -> error, when the source itself failed (a verdict ERROR, not NO_DATA)
     shares        bandits: observed basis points per arm, by name; empty for a canary
     dropped       bandits: arms that left the race for other reasons than evidence (engine failed, a person)
+    answer_shares bandits: the shares under which this interval's `answers` were assigned; they come from earlier
+                  intervals, whose ratings are complete now. Empty when there are none
     """
 
     index: int
@@ -113,6 +115,7 @@ class Interval:
     broken: Mapping[str, str] = field(default_factory=dict)
     shares: Mapping[str, int] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
+    answer_shares: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data. What only bandits have is left out when empty: a canary's evidence keeps its bytes."""
@@ -133,6 +136,8 @@ class Interval:
             data["shares"] = dict(sorted(self.shares.items()))
         if self.dropped:
             data["dropped"] = list(self.dropped)
+        if self.answer_shares:
+            data["answer_shares"] = dict(sorted(self.answer_shares.items()))
         return data
 
     @classmethod
@@ -151,4 +156,5 @@ class Interval:
             broken=dict(data["broken"]),
             shares={name: int(bp) for name, bp in data.get("shares", {}).items()},
             dropped=tuple(str(name) for name in data.get("dropped", ())),
+            answer_shares={name: int(bp) for name, bp in data.get("answer_shares", {}).items()},
         )

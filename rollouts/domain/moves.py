@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from rollouts.domain.decision import Decision, RolloutView
+from collections.abc import Mapping
+from dataclasses import replace
+
+from controlplane.kernel.errors import InvalidInput
+from rollouts.domain.decision import ArmView, Decision, Drop, RolloutView
 from rollouts.domain.effects import DrainWorkload, Effect, EnsureWorkload, SetTraffic
 from rollouts.domain.plan import FULL_SHARE_BP, shares_of
 from rollouts.domain.sentences import percent
@@ -21,8 +25,11 @@ def stay(rollout: RolloutView, reason: str, next_step: str = "") -> Decision:
     )
 
 
-def roll_back(rollout: RolloutView, *, cause: str, sentence: str) -> Decision:
-    """Traffic returns to the baseline. Always possible where the table knows it; people use it too."""
+def roll_back(rollout: RolloutView, *, cause: str, sentence: str, drops: tuple[Drop, ...] = ()) -> Decision:
+    """Traffic returns to the baseline. Always possible where the table knows it; people use it too.
+
+    drops   arms of a bandit that leave with this, so that it is known why
+    """
     phase = transition(rollout.phase, Event.ROLL_BACK)
     if phase is Phase.CANCELLED:
         return cancel(rollout, sentence=sentence, event=Event.ROLL_BACK)
@@ -37,6 +44,7 @@ def roll_back(rollout: RolloutView, *, cause: str, sentence: str) -> Decision:
         effects=(EnsureWorkload(rollout.baseline),),
         title=f"Rolling back to {rollout.baseline_label}",
         detail=sentence,
+        drops=drops,
     )
 
 
@@ -44,7 +52,7 @@ def cancel(rollout: RolloutView, *, sentence: str, event: Event = Event.CANCEL) 
     """Ends a rollout before any traffic moved."""
     effects: tuple[Effect, ...] = ()
     if rollout.phase is not Phase.PENDING:
-        effects = (all_to_baseline(rollout), DrainWorkload(rollout.candidate))
+        effects = (all_to_baseline(rollout), *drains(rollout))
     superseded = event is Event.SUPERSEDE
     return Decision(
         phase=transition(rollout.phase, event),
@@ -68,37 +76,84 @@ def pause(rollout: RolloutView, *, why: PauseReason, sentence: str, next_step: s
         pause_reason=why,
         reason=sentence,
         next_step=next_step,
-        title=f"Held at {percent(share(rollout))}",
+        title=f"Held at {share_words(rollout)}",
         detail=sentence,
     )
 
 
 def resume(rollout: RolloutView, *, sentence: str) -> Decision:
-    """Goes on with the step it was held in; its exposure so far counts."""
+    """Goes on with the step it was held in (a bandit: with the shares it had); its exposure so far counts."""
     return Decision(
         phase=transition(rollout.phase, Event.RESUME),
         event=Event.RESUME,
         step_index=rollout.step_index,
         reason=sentence,
-        next_step=f"{percent(share(rollout))} of the traffic, as planned.",
-        effects=(share_of_step(rollout, rollout.step_index),),
+        next_step=f"{share_words(rollout)} of the traffic, as planned.",
+        effects=(_planned_split(rollout),),
         title="Resumed",
         detail=sentence,
     )
 
 
-def promote(rollout: RolloutView, *, sentence: str) -> Decision:
-    """All traffic to the candidate; nothing is loaded anew."""
+def promote(rollout: RolloutView, *, sentence: str, arm: str = "", drops: tuple[Drop, ...] = ()) -> Decision:
+    """All traffic to the candidate; nothing is loaded anew.
+
+    arm     of a bandit: whom to promote; may be left out when only one candidate is left. The others leave for good
+            and are drained once they have no traffic.
+
+    Raises InvalidInput (field "arm") for an arm that is not in the race, or when the choice is missing.
+    """
+    if not rollout.arms:
+        if arm not in ("", rollout.candidate_arm):
+            raise InvalidInput(f"A canary has no arm {arm!r}.", field="arm", fix="Leave the arm out.")
+        return _promotion(rollout, sentence, rollout.candidate_label, candidate_share(rollout, FULL_SHARE_BP))
+    phase = transition(rollout.phase, Event.PROMOTE)  # an illegal move is said before a wrong arm
+    chosen = _chosen_arm(rollout, arm)
+    others = tuple(
+        Drop(other.name, "person", f"{chosen.label} was promoted instead.")
+        for other in rollout.racing
+        if other is not chosen and other.name not in {drop.arm for drop in drops}
+    )
+    all_to_it = SetTraffic({rollout.baseline: 0, chosen.variant: FULL_SHARE_BP}, rollout.baseline)
+    made = _promotion(rollout, sentence, chosen.label, all_to_it)
+    drained = tuple(DrainWorkload(other.variant) for other in rollout.racing if other is not chosen)
+    return replace(
+        made, phase=phase, effects=(all_to_it, *drained), drops=(*drops, *others), winner=chosen.name
+    )
+
+
+def _promotion(rollout: RolloutView, sentence: str, label: str, split: SetTraffic) -> Decision:
     return Decision(
         phase=transition(rollout.phase, Event.PROMOTE),
         event=Event.PROMOTE,
-        step_index=len(rollout.plan.steps),
+        step_index=rollout.plan.promoted_step,
         reason=sentence,
-        next_step=f"All traffic moves to {rollout.candidate_label}.",
-        effects=(candidate_share(rollout, FULL_SHARE_BP),),
+        next_step=f"All traffic moves to {label}.",
+        effects=(split,),
         title="Promotion decided",
         detail=sentence,
     )
+
+
+def _chosen_arm(rollout: RolloutView, name: str) -> ArmView:
+    """The racing arm of that name, or the only one."""
+    racing = rollout.racing
+    chosen = next((arm for arm in racing if arm.name == name), None)
+    if chosen is not None:
+        return chosen
+    if not name and len(racing) == 1:
+        return racing[0]
+    choice = ", ".join(f"{arm.name} ({arm.label})" for arm in racing) or "none"
+    found = rollout.arm(name)
+    if not name:
+        said = "A bandit has several candidates: which one is promoted must be said."
+    elif found is None:
+        said = f"The rollout has no arm {name!r}."
+    elif found is rollout.arms[0]:
+        said = f"{found.label} is the baseline: roll back to give it all traffic."
+    else:
+        said = f"{found.label} has left the race."
+    raise InvalidInput(said, field="arm", fix=f"In the race: {choice}.")
 
 
 def end_watch(rollout: RolloutView, *, sentence: str, keep_baseline: bool = False) -> Decision:
@@ -128,12 +183,21 @@ def failure_words(status: WorkloadStatus) -> str:
 
 
 def share(rollout: RolloutView) -> int:
-    """The candidate's planned share in basis points."""
+    """The planned share of the candidate (of a bandit: of all candidates) in basis points."""
     if rollout.step_index < 0:
         return 0
-    if rollout.step_index >= len(rollout.plan.steps):
+    if rollout.step_index >= rollout.plan.promoted_step:
         return FULL_SHARE_BP
+    if rollout.arms:
+        return sum(arm.share_bp for arm in rollout.racing)
     return rollout.plan.steps[rollout.step_index].share_bp
+
+
+def share_words(rollout: RolloutView) -> str:
+    """The planned share for people: `25%`, or of a bandit `v2 45%, v3 40%`."""
+    if not rollout.arms or not 0 <= rollout.step_index < rollout.plan.promoted_step:
+        return percent(share(rollout))
+    return ", ".join(f"{arm.label} {percent(arm.share_bp)}" for arm in rollout.racing) or percent(0)
 
 
 def share_of_step(rollout: RolloutView, index: int) -> SetTraffic:
@@ -144,5 +208,22 @@ def candidate_share(rollout: RolloutView, candidate_bp: int) -> SetTraffic:
     return SetTraffic(shares_of(rollout.baseline, rollout.candidate, candidate_bp), rollout.baseline)
 
 
+def racing_shares(rollout: RolloutView, shares: Mapping[str, int]) -> SetTraffic:
+    """The split of a bandit: `shares` (by variant) of the arms in the race, all the rest to the baseline."""
+    kept = {arm.variant: shares.get(arm.variant, 0) for arm in rollout.racing}
+    return SetTraffic({rollout.baseline: FULL_SHARE_BP - sum(kept.values()), **kept}, rollout.baseline)
+
+
 def all_to_baseline(rollout: RolloutView) -> SetTraffic:
     return SetTraffic({rollout.baseline: FULL_SHARE_BP}, rollout.baseline)
+
+
+def drains(rollout: RolloutView) -> tuple[DrainWorkload, ...]:
+    """Drains every candidate; nothing happens to one that is gone."""
+    return tuple(DrainWorkload(variant) for variant in rollout.candidates)
+
+
+def _planned_split(rollout: RolloutView) -> SetTraffic:
+    if rollout.arms:
+        return racing_shares(rollout, {arm.variant: arm.share_bp for arm in rollout.racing})
+    return share_of_step(rollout, rollout.step_index)

@@ -14,11 +14,14 @@ from typing import Any, Literal, Self
 from rollouts.domain.analysis import (
     Analysis,
     Assessment,
+    analysed_arms,
     analysis_from_json,
     assessment_from_json,
     gates_view,
     initial_analysis,
     interval_rng,
+    labels_of,
+    opening_view,
 )
 from rollouts.domain.comparing import Comparison, Difference, compare
 from rollouts.domain.decide import Decision, GatesView, decide
@@ -67,19 +70,24 @@ class Player:
     def played(self, case: Case, row: RecordedRow) -> Player:
         """After one more interval."""
         interval = Interval.from_json(row.interval)
-        before = self.analysis or initial_analysis(case.plan, case.policy)
+        view = RolloutView.from_json(row.situation["rollout"], case.plan)
+        before = self.analysis or initial_analysis(case.plan, case.policy, analysed_arms(view))
         analysis = before.update(interval, interval_rng(case.rollout_id, interval.index))
         workload = {arm: WorkloadFacts(**facts) for arm, facts in row.situation.get("workload", {}).items()}
-        return Player(analysis, analysis.assess(workload))
+        return Player(analysis, analysis.assess(workload, labels_of(view)))
 
-    def gates(self) -> GatesView:
+    def gates(self, case: Case, view: RolloutView) -> GatesView:
         """What the decision sees of it, between two intervals too."""
-        return GatesView() if self.last is None else gates_view(self.last)
+        if self.last is None:
+            return opening_view(case.plan, case.policy, view)
+        return gates_view(self.last, case.policy)
 
     def decision(self, case: Case, situation: Mapping[str, Any]) -> Decision:
         """What is decided on this evidence in a recorded situation."""
         view = RolloutView.from_json(situation["rollout"], case.plan)
-        return decide(view, Seen.from_json(situation["seen"]), self.gates(), float(situation["now"]))
+        return decide(
+            view, Seen.from_json(situation["seen"]), self.gates(case, view), float(situation["now"])
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rollouts.domain.decision import Decision, GatesView, RolloutView, Seen
-from rollouts.domain.effects import DrainWorkload, WriteBack
-from rollouts.domain.moves import all_to_baseline, failure_words, stay
+from rollouts.domain.effects import WriteBack
+from rollouts.domain.moves import all_to_baseline, drains, failure_words, stay
 from rollouts.domain.states import Event, transition
 from rollouts.ports import WorkloadPhase
 
@@ -21,9 +21,7 @@ def return_to_baseline(rollout: RolloutView, seen: Seen, gates: GatesView, now: 
     baseline = seen.baseline
     # A cluster that does not answer must not keep traffic on a bad candidate: the router checks health too.
     baseline_ready = baseline.is_ready if baseline is not None else rollout.baseline in seen.healthy
-    candidate_ready = (
-        seen.candidate.is_ready if seen.candidate is not None else rollout.candidate in seen.healthy
-    )
+    candidate_ready = _somebody_answers(rollout, seen)
     never_moved = rollout.step_index < 0
     if back and seen.in_force and (baseline_ready or never_moved):
         return Decision(
@@ -33,8 +31,8 @@ def return_to_baseline(rollout: RolloutView, seen: Seen, gates: GatesView, now: 
             reason=rollout.cause_sentence,
             next_step=f"{rollout.baseline_label} has all traffic, read back from the router.",
             effects=(
-                WriteBack(rollout.baseline, rollout.candidate, "rolled-back"),
-                DrainWorkload(rollout.candidate),
+                *(WriteBack(rollout.baseline, variant, "rolled-back") for variant in rollout.candidates),
+                *drains(rollout),
             ),
             title=f"Rolled back to {rollout.baseline_label}",
             detail=rollout.cause_sentence,
@@ -62,6 +60,17 @@ def return_to_baseline(rollout: RolloutView, seen: Seen, gates: GatesView, now: 
         rollout,
         rollout.cause_sentence,
         f"Waiting for {waiting}; then {rollout.baseline_label} has all traffic.",
+    )
+
+
+def _somebody_answers(rollout: RolloutView, seen: Seen) -> bool:
+    """Whether a candidate answers, so that traffic may wait for the baseline where it is."""
+    if not rollout.arms:
+        return seen.candidate.is_ready if seen.candidate is not None else rollout.candidate in seen.healthy
+    return any(
+        seen.is_ready(arm.variant) if arm.variant in seen.arms else arm.variant in seen.healthy
+        for arm in rollout.racing
+        if seen.split.get(arm.variant, 0) > 0
     )
 
 

@@ -29,6 +29,8 @@ class Event(StrEnum):
     PROVISION = "provision"  # the loop takes the rollout up and launches what it needs
     START = "start"  # everything is ready and routed: traffic may move
     ADVANCE = "advance"  # the next step
+    REWEIGHT = "reweight"  # a bandit's shares follow its evidence
+    DROP = "drop"  # an arm of a bandit leaves for good; the rest goes on
     PAUSE = "pause"
     RESUME = "resume"
     PROMOTE = "promote"  # the last step is done, or a person promotes now
@@ -57,15 +59,19 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (P.PENDING, E.ROLL_BACK): P.CANCELLED,
     (P.PENDING, E.SUPERSEDE): P.SUPERSEDED,
     (P.PROVISIONING, E.START): P.PROGRESSING,
+    (P.PROVISIONING, E.DROP): P.PROVISIONING,
     (P.PROVISIONING, E.CANCEL): P.CANCELLED,
     (P.PROVISIONING, E.ROLL_BACK): P.ROLLING_BACK,
     (P.PROVISIONING, E.SUPERSEDE): P.SUPERSEDED,
     (P.PROGRESSING, E.ADVANCE): P.PROGRESSING,
+    (P.PROGRESSING, E.REWEIGHT): P.PROGRESSING,
+    (P.PROGRESSING, E.DROP): P.PROGRESSING,
     (P.PROGRESSING, E.PAUSE): P.PAUSED,
     (P.PROGRESSING, E.PROMOTE): P.PROMOTING,
     (P.PROGRESSING, E.ROLL_BACK): P.ROLLING_BACK,
     (P.PAUSED, E.RESUME): P.PROGRESSING,
     (P.PAUSED, E.PAUSE): P.PAUSED,
+    (P.PAUSED, E.DROP): P.PAUSED,
     (P.PAUSED, E.PROMOTE): P.PROMOTING,
     (P.PAUSED, E.ROLL_BACK): P.ROLLING_BACK,
     (P.PROMOTING, E.FINISH): P.SUCCEEDED,

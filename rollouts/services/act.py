@@ -27,7 +27,7 @@ from rollouts.services.commands import stop_is_on
 from rollouts.services.launching import final_reason, launch, note_failure
 from rollouts.services.leases import Lease, hold
 from rollouts.services.observe import Observation, backends_of
-from rollouts.services.situation import drift_of, split, traffic_waits
+from rollouts.services.situation import drift_of, shares_in_force, split, traffic_waits
 from rollouts.services.world import World
 from rollouts.services.writing import add_effects, tell
 
@@ -147,23 +147,33 @@ def _set_traffic(
 
 
 def _not_forward(endpoint: Endpoint, effect: Effect, seen: Observation) -> str:
-    """Why the candidate may not get more traffic now; empty when it may, or when it gets none more.
+    """Why a candidate may not get more traffic now; empty when all may that would, or when none gets more.
 
-    The decision looked at this too; but the effect may have waited for a router since, and the world moved on.
+    The decision looked at this too; but the effect may have waited for a router since, and the world moved on. A
+    split that takes traffic from an arm of a bandit may wait here for another arm that grows in it: the next decision
+    then replaces it by one in which nobody grows.
     """
     rollout = effect.rollout
     if rollout is None:
         return ""
-    candidate = rollout.candidate.name
-    in_force = seen.route.shares if seen.route is not None else endpoint.applied.get("shares", {})
-    if endpoint.desired_shares.get(candidate, 0) <= in_force.get(candidate, 0):
+    before = shares_in_force(endpoint, seen)
+    grow = [
+        name
+        for name, share in sorted(endpoint.desired_shares.items())
+        if name != rollout.baseline.name and share > before.get(name, 0)
+    ]
+    if not grow:
         return ""
     if stop_is_on():
         return "the global stop is on"
-    status = seen.status(candidate)
-    healthy = seen.route is not None and candidate in seen.route.healthy
-    ready = healthy if status is None else status.is_ready
-    return "" if ready else f"{candidate} is not ready"
+    unready = [name for name in grow if not _is_ready(name, seen)]
+    return f"{' and '.join(unready)} is not ready" if unready else ""
+
+
+def _is_ready(variant: str, seen: Observation) -> bool:
+    status = seen.status(variant)
+    healthy = seen.route is not None and variant in seen.route.healthy
+    return healthy if status is None else status.is_ready
 
 
 def _ensure_workload(
@@ -259,6 +269,8 @@ def _write_back(
         )
     with _holding(lease, world):
         _finish(effect, world.clock.now())  # together with the audit row: a repeated effect is audited once
+        if rollout is not None and tagged.pk not in (rollout.candidate_id, rollout.baseline_id):
+            return ""  # another candidate of the bandit: it got its tags, the alias moved with the first one
         record(
             at=now,
             actor="Headgate",

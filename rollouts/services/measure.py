@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.analysis import (
     Analysis,
     Assessment,
+    analysed_arms,
     analysis_from_json,
     initial_analysis,
     interval_rng,
+    labels_of,
 )
+from rollouts.domain.decision import RolloutView
 from rollouts.domain.gates.fastkill import WorkloadFacts
-from rollouts.domain.intervals import ArmCounts, Interval, ProbePair
+from rollouts.domain.intervals import BASELINE, ArmCounts, Interval, ProbePair
 from rollouts.domain.plan import FULL_SHARE_BP
-from rollouts.models import Evidence, ProbeResult, Rollout
+from rollouts.models import Arm, Evidence, ProbeResult, Rollout
 from rollouts.ports import FailureReason
 from rollouts.services.feedback import ratings_between
 from rollouts.services.observe import Observation
+from rollouts.services.views import view_of
 from rollouts.services.world import World
 
-CANDIDATE, BASELINE = "candidate", "baseline"
+CANDIDATE = "candidate"
 LONGEST_INTERVAL = 86_400.0  # seconds that a gate takes as one interval
 
 log = logging.getLogger(__name__)
@@ -56,28 +61,37 @@ def measure_rollout(*, rollout: Rollout, seen: Observation, world: World, now: d
         seconds = now.timestamp() - started_at
         if made is None and seconds < world.interval_seconds - 0.05:
             return None  # the counters cannot be read: one row an interval says so, not one a tick
-    names = {BASELINE: rollout.baseline.name, CANDIDATE: rollout.candidate.name}
+    view = view_of(rollout)
+    names = _names(view)
     missing, broken = _gaps(seen, names)
     arms = {
         arm: made.arms[variant] for arm, variant in names.items() if made is not None and variant in made.arms
     }
-    fed_until = rollout.feedback_interval
-    if len(arms) == len(names):  # ratings are fed for both arms at once, or wait
-        arms, fed_until = _with_feedback(rollout, arms, names, world, now)
-    pairs, used, probe_problem = _pairs(rollout)
-    if probe_problem and not pairs:
-        missing["probes"] = probe_problem
+    dropped = _dropped(rollout) if view.arms else {}
+    needed = [arm for arm in names if arm not in _out(view)]
+    fed: _Fed = _Fed({}, rollout.feedback_interval)
+    if all(arm in arms for arm in needed):  # ratings are fed for all arms at once, or wait
+        fed = _feedback(rollout, arms, names, world, now)
+        arms = {arm: fed.counts.get(arm, counts) for arm, counts in arms.items()}
+    pairs, used, problems = _pairs(rollout)
+    if problems and not pairs:
+        missing["probes"] = problems[0]
     interval = Interval(
         index=rollout.next_interval,
         started_at=started_at,
         seconds=min(max(seconds, 0.001), LONGEST_INTERVAL),
-        share_bp=_observed_share(rollout, seen),
+        share_bp=_observed_share(rollout, seen, view.candidate),
         arms=arms,
-        pairs={CANDIDATE: pairs} if pairs else {},
-        missing=missing,
+        pairs=pairs,
+        missing={**{arm: why for arm, why in missing.items() if arm not in dropped}, **_reasons(dropped)},
         broken=broken,
+        shares={arm: _observed_share(rollout, seen, variant) for arm, variant in names.items()}
+        if view.arms
+        else {},
+        dropped=tuple(dropped),
+        answer_shares=fed.shares,
     )
-    before = _analysis(rollout)
+    before = _analysis(rollout, view)
     rng = interval_rng(rollout.pk, interval.index)
     try:
         analysis = before.update(interval, rng)
@@ -88,15 +102,43 @@ def measure_rollout(*, rollout: Rollout, seen: Observation, world: World, now: d
             interval, arms={}, pairs={}, broken={**broken, "router": f"impossible counts: {error}"}
         )
         analysis = before.update(interval, rng)
-    workload = {CANDIDATE: _workload_facts(rollout, seen)}
-    return Measured(interval, analysis, analysis.assess(workload), workload, used, fed_until)
+    workload = {
+        arm: _workload_facts(rollout, variant, seen)
+        for arm, variant in names.items()
+        if arm != BASELINE and arm in needed
+    }
+    assessment = analysis.assess(workload, labels_of(view))
+    return Measured(interval, analysis, assessment, workload, used, fed.until)
 
 
-def _analysis(rollout: Rollout) -> Analysis:
+def _names(view: RolloutView) -> dict[str, str]:
+    """Variant by arm, of the arms that are analysed: the baseline, and all candidates that ever launched."""
+    if not view.arms:
+        return {BASELINE: view.baseline, CANDIDATE: view.candidate}
+    known = analysed_arms(view)
+    return {arm.name: arm.variant for arm in view.arms if arm.name in known}
+
+
+def _out(view: RolloutView) -> set[str]:
+    return {arm.name for arm in view.arms if arm.dropped}
+
+
+def _dropped(rollout: Rollout) -> dict[str, tuple[str, str]]:
+    """(cause, sentence) of the arms that left for a reason which the analysis cannot know by itself."""
+    rows = Arm.objects.filter(rollout=rollout, dropped_cause__in=("workload", "person")).order_by("pk")
+    return {row.name: (row.dropped_cause, row.dropped_sentence) for row in rows}
+
+
+def _reasons(dropped: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """Why an arm whose engine failed is missing; an arm that a person took out is not missing."""
+    return {arm: sentence for arm, (cause, sentence) in dropped.items() if cause == "workload"}
+
+
+def _analysis(rollout: Rollout, view: RolloutView) -> Analysis:
     """What the evidence says so far: as it was stored, or none yet."""
     if rollout.gates_state:
         return analysis_from_json(rollout.gates_state)
-    return initial_analysis(rollout.parsed_plan, rollout.gate_policy.policy)
+    return initial_analysis(view.plan, rollout.gate_policy.policy, analysed_arms(view))
 
 
 def _last_end(rollout: Rollout, now: datetime) -> float:
@@ -121,21 +163,38 @@ def _gaps(seen: Observation, names: Mapping[str, str]) -> tuple[dict[str, str], 
     return missing, {}
 
 
-def _pairs(rollout: Rollout) -> tuple[tuple[ProbePair, ...], tuple[int, ...], str]:
+def _pairs(
+    rollout: Rollout,
+) -> tuple[dict[str, tuple[ProbePair, ...]], tuple[int, ...], tuple[str, ...]]:
+    """Pairs by candidate arm, the rows they were made of, and what was in the way of the others."""
     rows = list(ProbeResult.objects.filter(rollout=rollout, interval__isnull=True).select_related("example"))
-    pairs = tuple(
-        ProbePair(str(row.example.position), row.score_baseline, row.score_candidate)
-        for row in rows
-        if row.score_baseline is not None and row.score_candidate is not None
-    )
-    problem = next((row.problem for row in rows if row.problem), "")
-    return pairs, tuple(row.pk for row in rows), problem
+    pairs: dict[str, tuple[ProbePair, ...]] = {}
+    for row in rows:
+        if row.score_baseline is not None and row.score_candidate is not None:
+            pair = ProbePair(str(row.example.position), row.score_baseline, row.score_candidate)
+            pairs[row.arm] = (*pairs.get(row.arm, ()), pair)
+    problems = tuple(row.problem for row in rows if row.problem)
+    return pairs, tuple(row.pk for row in rows), problems
 
 
-def _with_feedback(
-    rollout: Rollout, arms: dict[str, ArmCounts], names: dict[str, str], world: World, now: datetime
-) -> tuple[dict[str, ArmCounts], int]:
-    """Adds the ratings of earlier intervals whose time for ratings is over: each rating counts for its answer."""
+@dataclass(frozen=True, slots=True)
+class _Fed:
+    """Counts with the ratings of earlier intervals, by arm; the next interval whose ratings are to be fed; and the
+    shares under which those answers were assigned (of a bandit)."""
+
+    counts: Mapping[str, ArmCounts]
+    until: int
+    shares: Mapping[str, int] = field(default_factory=dict)
+
+
+def _feedback(
+    rollout: Rollout, arms: Mapping[str, ArmCounts], names: Mapping[str, str], world: World, now: datetime
+) -> _Fed:
+    """Adds the ratings of earlier intervals whose time for ratings is over: each rating counts for its answer.
+
+    Only intervals with the same shares are added up: over a change of shares, arms that were compared at different
+    times would look different because of the times.
+    """
     ripe_before = now - timedelta(seconds=world.feedback_seconds)
     ripe = list(
         Evidence.objects.filter(
@@ -143,17 +202,15 @@ def _with_feedback(
         ).order_by("index")
     )
     if not ripe:
-        return arms, rollout.feedback_interval
-    intervals = [Interval.from_json(row.interval) for row in ripe]
-    start = datetime.fromtimestamp(intervals[0].started_at, tz=UTC)
-    counts = ratings_between(rollout=rollout, start=start, end=ripe[-1].ended_at)
+        return _Fed({}, rollout.feedback_interval)
+    found = [Interval.from_json(row.interval) for row in ripe]
+    alike = list(takewhile(lambda one: _weights(one) == _weights(found[0]), found))
+    last = ripe[len(alike) - 1]
+    start = datetime.fromtimestamp(alike[0].started_at, tz=UTC)
+    counts = ratings_between(rollout=rollout, start=start, end=last.ended_at)
     fed: dict[str, ArmCounts] = {}
     for arm, now_counts in arms.items():
-        answers = sum(
-            interval.arms[arm].requests - interval.arms[arm].errors
-            for interval in intervals
-            if arm in interval.arms
-        )
+        answers = sum(one.arms[arm].requests - one.arms[arm].errors for one in alike if arm in one.arms)
         ratings, down = counts.get(names[arm], (0, 0))
         fed[arm] = replace(
             now_counts,
@@ -161,23 +218,27 @@ def _with_feedback(
             ratings=min(ratings, answers),
             thumbs_down=min(down, ratings, answers),
         )
-    return fed, ripe[-1].index + 1
+    answered = any(counts.answers for counts in fed.values())
+    return _Fed(fed, last.index + 1, alike[0].shares if answered else {})
 
 
-def _observed_share(rollout: Rollout, seen: Observation) -> int:
+def _weights(interval: Interval) -> tuple[int, dict[str, int]]:
+    """The split of an interval: two with the same one may be added up."""
+    return interval.share_bp, dict(interval.shares)
+
+
+def _observed_share(rollout: Rollout, seen: Observation, variant: str) -> int:
     if seen.route is not None:
-        return int(seen.route.shares.get(rollout.candidate.name, 0))
+        return int(seen.route.shares.get(variant, 0))
     shares: dict[str, Any] = rollout.endpoint.observed_shares
-    return min(FULL_SHARE_BP, int(shares.get(rollout.candidate.name, 0)))
+    return min(FULL_SHARE_BP, int(shares.get(variant, 0)))
 
 
-def _workload_facts(rollout: Rollout, seen: Observation) -> WorkloadFacts:
-    """Restarts and kills for memory of both engines since the rollout began; zero what is unknown."""
+def _workload_facts(rollout: Rollout, variant: str, seen: Observation) -> WorkloadFacts:
+    """Restarts and kills for memory of a candidate's and the baseline's engine since the rollout began; zero what is
+    unknown."""
     since = rollout.created_at.timestamp()
-    candidate, baseline = (
-        _harm(rollout.candidate.name, seen, since),
-        _harm(rollout.baseline.name, seen, since),
-    )
+    candidate, baseline = _harm(variant, seen, since), _harm(rollout.baseline.name, seen, since)
     return WorkloadFacts(
         candidate_restarts=candidate[0],
         candidate_oom_kills=candidate[1],

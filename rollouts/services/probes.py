@@ -1,25 +1,29 @@
-"""Probes: golden prompts drawn at random with replacement, sent to both variants, scored in pairs."""
+"""Probes: golden prompts drawn at random with replacement, asked of the baseline and every candidate, scored in pairs."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 
 import numpy as np
 from django.db import IntegrityError, transaction
+from django.db.models import Count
 
 from controlplane.kernel.errors import HeadgateError
 from registry.domain.scoring import score
 from registry.models import GoldenExample
+from rollouts.domain.intervals import BASELINE
 from rollouts.domain.states import Phase
-from rollouts.models import ProbeResult, Rollout
+from rollouts.models import Arm, ProbeResult, Rollout
 from rollouts.services.world import World
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING = 50
+MAX_WAITING = 50  # prompts
+MOST_AT_ONCE = 2  # prompts on the way: probes are not to be load
 PROBED = (Phase.PROGRESSING.value, Phase.PAUSED.value, Phase.PROMOTING.value, Phase.SUCCEEDED.value)
 
 
@@ -47,10 +51,11 @@ def draw_examples(rollout: Rollout, first: int, count: int) -> list[GoldenExampl
 
 
 def probe_rollout(*, rollout_id: int, world: World) -> int:
-    """Asks the next few prompts of both variants and keeps the scored pairs; returns how many were kept.
+    """Asks the next few prompts of all arms and keeps the scored pairs; returns how many were kept.
 
-    A prompt that one of the two did not answer is kept with its problem and without scores. Two workers may probe at
-    once: each draw is kept once. The number of answers that wait to be used is bounded.
+    The baseline is asked once a prompt, for all candidates together. A prompt that one of a pair did not answer is
+    kept with its problem and without scores. Two workers may probe at once: each draw is kept once. The number of
+    answers that wait to be used is bounded.
     """
     rollout = (
         Rollout.objects.select_related("endpoint", "baseline", "candidate", "gate_policy")
@@ -59,7 +64,8 @@ def probe_rollout(*, rollout_id: int, world: World) -> int:
     )
     if rollout is None or not probes_are_due(rollout):
         return 0
-    if ProbeResult.objects.filter(rollout=rollout, interval__isnull=True).count() >= MAX_WAITING:
+    waiting = ProbeResult.objects.filter(rollout=rollout, interval__isnull=True)
+    if waiting.aggregate(prompts=Count("number", distinct=True))["prompts"] >= MAX_WAITING:
         return 0
     last = (
         ProbeResult.objects.filter(rollout=rollout)
@@ -69,21 +75,30 @@ def probe_rollout(*, rollout_id: int, world: World) -> int:
     )
     first = 0 if last is None else last + 1
     examples = draw_examples(rollout, first, world.probe_pairs)
+    candidates = _candidates(rollout)
     kept = 0
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=MOST_AT_ONCE) as pool:
         for number, example in enumerate(examples, start=first):
             asked_at = world.clock.now()
             ask = partial(_ask, world, rollout.endpoint.name, example)
-            answers = list(pool.map(ask, _order(rollout, number)))
-            by_name = {name: (text, problem) for name, text, problem in answers}
-            kept += _keep(rollout, number, example, by_name, asked_at)
+            asked = _order(rollout, number, (rollout.baseline.name, *candidates.values()))
+            by_name = {name: (text, problem) for name, text, problem in pool.map(ask, asked)}
+            kept += _keep(rollout, number, example, candidates, by_name, asked_at)
     return kept
 
 
-def _order(rollout: Rollout, number: int) -> tuple[str, str]:
-    """Who is asked first changes at random, so that neither always meets a warm cache."""
-    pair = (rollout.baseline.name, rollout.candidate.name)
-    return pair if np.random.default_rng([rollout.pk, number, 1]).integers(2) else (pair[1], pair[0])
+def _candidates(rollout: Rollout) -> dict[str, str]:
+    """Variant by arm, of the candidates that are in the race."""
+    arms = Arm.objects.filter(rollout=rollout, dropped_at__isnull=True).exclude(name=BASELINE).order_by("pk")
+    return dict(arms.values_list("name", "variant__name"))
+
+
+def _order(rollout: Rollout, number: int, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Who is asked first changes at random, so that nobody always meets a warm cache."""
+    rng = np.random.default_rng([rollout.pk, number, 1])
+    if len(names) == 2:
+        return names if rng.integers(2) else (names[1], names[0])
+    return tuple(names[position] for position in rng.permutation(len(names)))
 
 
 def _ask(world: World, endpoint: str, example: GoldenExample, variant: str) -> tuple[str, str | None, str]:
@@ -104,28 +119,33 @@ def _keep(
     rollout: Rollout,
     number: int,
     example: GoldenExample,
-    answers: dict[str, tuple[str | None, str]],
+    candidates: Mapping[str, str],
+    answers: Mapping[str, tuple[str | None, str]],
     asked_at: datetime,
 ) -> int:
+    """Keeps one prompt's pairs, all or none; returns how many."""
     baseline, baseline_problem = answers[rollout.baseline.name]
-    candidate, candidate_problem = answers[rollout.candidate.name]
-    problem = " ".join(filter(None, (baseline_problem, candidate_problem)))
-    result = ProbeResult(
-        rollout=rollout,
-        number=number,
-        example=example,
-        answer_baseline=baseline or "",
-        answer_candidate=candidate or "",
-        problem=problem,
-        asked_at=asked_at,
-    )
-    if baseline is not None and candidate is not None:
-        result.score_baseline = score(baseline, example.expected, example.scorer)
-        result.score_candidate = score(candidate, example.expected, example.scorer)
+    results = []
+    for arm, variant in candidates.items():
+        candidate, candidate_problem = answers[variant]
+        result = ProbeResult(
+            rollout=rollout,
+            number=number,
+            arm=arm,
+            example=example,
+            answer_baseline=baseline or "",
+            answer_candidate=candidate or "",
+            problem=" ".join(filter(None, (baseline_problem, candidate_problem))),
+            asked_at=asked_at,
+        )
+        if baseline is not None and candidate is not None:
+            result.score_baseline = score(baseline, example.expected, example.scorer)
+            result.score_candidate = score(candidate, example.expected, example.scorer)
+        results.append(result)
     try:
         with transaction.atomic():
-            result.save()
+            ProbeResult.objects.bulk_create(results)
     except IntegrityError:
         log.info("probe.kept_by_another_worker rollout=%s number=%s", rollout.pk, number)
         return 0
-    return 1
+    return len(results)

@@ -14,8 +14,8 @@ from django.db import transaction
 from django.db.models import Q
 
 from controlplane.kernel.errors import StaleWriter
-from rollouts.domain.analysis import assessment_from_json, gates_view
-from rollouts.domain.decide import Decision, GatesView, decide
+from rollouts.domain.analysis import assessment_from_json, gates_view, opening_view
+from rollouts.domain.decide import Decision, GatesView, RolloutView, decide
 from rollouts.domain.effects import EnsureWorkload, SetTraffic, WriteBack
 from rollouts.domain.plan import FULL_SHARE_BP
 from rollouts.domain.states import ACTIVE, TRAFFIC_MOVES, Phase
@@ -34,7 +34,7 @@ from rollouts.services.recording import (
     note_reading,
     note_world,
 )
-from rollouts.services.situation import forced_answer, situation_of, statuses_of
+from rollouts.services.situation import forced_answers, situation_of, statuses_of
 from rollouts.services.views import view_of
 from rollouts.services.world import World
 from rollouts.services.writing import add_effects, apply_decision, tell
@@ -102,7 +102,7 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
     statuses = statuses_of(seen)
     if measure:
         verify_feedback(endpoint=endpoint, log=world.request_log, now=now)
-    forced = forced_answer(endpoint, rollout, seen, world)
+    answered = forced_answers(endpoint, rollout, seen, world)
     measured: Measured | None = None
     if rollout is not None:
         rollout.endpoint = endpoint
@@ -116,7 +116,7 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
             note_world(endpoint=endpoint, seen=seen, statuses=statuses, measure=measure, now=now)
             note_reading(endpoint=endpoint, seen=seen, now=now)
             if rollout is not None:
-                decision = _decide(rollout, seen, statuses, measured, forced=forced, now=now)
+                decision = _decide(rollout, seen, statuses, measured, answered=answered, now=now)
             else:
                 _keep_serving(endpoint, seen, statuses, now)
             relaunch_lost(endpoint=endpoint, seen=seen, now=now)
@@ -150,19 +150,19 @@ def _decide(
     statuses: Mapping[str, WorkloadStatus],
     measured: Measured | None,
     *,
-    forced: bool,
+    answered: frozenset[str],
     now: datetime,
 ) -> Decision:
     _check_unchanged(rollout)
-    seen = situation_of(rollout, observation, statuses, forced=forced)
+    seen = situation_of(rollout, view_of(rollout), observation, statuses, answered=answered)
     if measured is not None:
         count_interval(rollout=rollout, measured=measured, seen=observation, now=now)
     moving = rollout.phase in (Phase.PROGRESSING.value, Phase.PAUSED.value)
     if seen.in_force and rollout.step_since is None and moving:
         rollout.step_since = now
         Rollout.objects.filter(pk=rollout.pk).update(step_since=now)
-    gates = gates_view(measured.assessment) if measured is not None else _stored_gates(rollout)
     view = view_of(rollout)
+    gates = _gates(rollout, view, measured)
     decision = decide(view, seen, gates, now.timestamp())
     situation = Situation(now.timestamp(), view, seen, measured.workload if measured is not None else {})
     if measured is not None:
@@ -180,11 +180,14 @@ def _check_unchanged(rollout: Rollout) -> None:
         raise StaleWriter(f"Rollout {rollout} was changed meanwhile.", fix="It is decided anew at once.")
 
 
-def _stored_gates(rollout: Rollout) -> GatesView:
-    """Between two intervals the gates say what they said last."""
-    if not rollout.verdicts:
-        return GatesView()
-    return gates_view(assessment_from_json(rollout.verdicts))
+def _gates(rollout: Rollout, view: RolloutView, measured: Measured | None) -> GatesView:
+    """What the gates say; between two intervals what they said last."""
+    policy = rollout.gate_policy.policy
+    if measured is not None:
+        return gates_view(measured.assessment, policy)
+    if rollout.verdicts:
+        return gates_view(assessment_from_json(rollout.verdicts), policy)
+    return opening_view(view.plan, policy, view)
 
 
 def _keep_serving(

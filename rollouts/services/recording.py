@@ -14,6 +14,7 @@ from controlplane.web.live import publish
 from rollouts.domain.counters import reading_to_json
 from rollouts.domain.decide import Decision, RolloutView, Seen
 from rollouts.domain.gates.fastkill import WorkloadFacts
+from rollouts.domain.intervals import BASELINE
 from rollouts.domain.recorded import decision_digest, evidence_digest
 from rollouts.models import Arm, Endpoint, Evidence, LoopDecision, ProbeResult, Rollout, Workload
 from rollouts.ports import WorkloadPhase, WorkloadStatus
@@ -121,13 +122,12 @@ def _visible(workload: Workload) -> tuple[object, ...]:
 def count_interval(*, rollout: Rollout, measured: Measured, seen: Observation, now: datetime) -> None:
     """Adds the interval to the rollout's own counts, before the decision looks at them."""
     interval = measured.interval
-    candidate = interval.arms.get("candidate")
-    if candidate is not None:
-        rollout.measured_at = now
-        rollout.step_requests += candidate.requests
     fallbacks = seen.difference.fallbacks if seen.difference is not None else {}
     for arm in Arm.objects.filter(rollout=rollout).select_related("variant"):
         counts = interval.arms.get(arm.name)
+        if counts is not None and arm.name != BASELINE and arm.dropped_at is None:
+            rollout.measured_at = now
+            rollout.step_requests += counts.requests
         if counts is not None:
             hidden = min(fallbacks.get(arm.variant.name, 0), counts.errors)
             arm.requests += counts.requests

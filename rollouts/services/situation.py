@@ -1,21 +1,26 @@
-"""What an observation means: the statuses, the split in force, drift, and whether the candidate answers itself."""
+"""What an observation means: the statuses, the split in force, drift, and which candidates answer themselves."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from controlplane.kernel.errors import HeadgateError
-from rollouts.domain.decide import Seen
+from rollouts.domain.decide import RolloutView, Seen
 from rollouts.domain.effects import SetTraffic
+from rollouts.domain.intervals import BASELINE
 from rollouts.domain.states import Phase
-from rollouts.models import Effect, EffectState, Endpoint, Rollout, Workload
+from rollouts.models import Arm, Effect, EffectState, Endpoint, Rollout, Workload
 from rollouts.ports import FailureReason, WorkloadPhase, WorkloadStatus
 from rollouts.services.commands import stop_is_on
 from rollouts.services.observe import Observation
 from rollouts.services.world import World
 
 log = logging.getLogger(__name__)
+
+MOST_ASKED_AT_ONCE = 4
 
 
 def statuses_of(seen: Observation) -> dict[str, WorkloadStatus]:
@@ -84,43 +89,77 @@ def drift_of(endpoint: Endpoint, seen: Observation) -> dict[str, int] | None:
     return observed
 
 
-def forced_answer(endpoint: Endpoint, rollout: Rollout | None, seen: Observation, world: World) -> bool:
-    """Whether the candidate itself answers a forced request through the router; asked only before traffic moves.
+def forced_answers(
+    endpoint: Endpoint, rollout: Rollout | None, seen: Observation, world: World
+) -> frozenset[str]:
+    """The candidates that answer a forced request through the router themselves; asked only before traffic moves.
 
     Asks the outside world: call it outside a transaction.
     """
     if rollout is None or rollout.phase != Phase.PROVISIONING.value or seen.route is None:
-        return False
-    if rollout.candidate.name not in seen.route.healthy or not in_force(endpoint, seen):
-        return False
+        return frozenset()
+    if not in_force(endpoint, seen):
+        return frozenset()
+    arms = Arm.objects.filter(rollout=rollout, dropped_at__isnull=True).exclude(name=BASELINE).order_by("pk")
+    names = [name for name in arms.values_list("variant__name", flat=True) if name in seen.route.healthy]
+    if len(names) < 2:
+        return frozenset(name for name in names if _answers(endpoint.name, name, world, rollout.pk))
+    with ThreadPoolExecutor(max_workers=min(len(names), MOST_ASKED_AT_ONCE)) as pool:
+        found = list(pool.map(lambda name: _answers(endpoint.name, name, world, rollout.pk), names))
+    return frozenset(name for name, answers in zip(names, found, strict=True) if answers)
+
+
+def _answers(endpoint: str, variant: str, world: World, rollout_id: int) -> bool:
     try:
         world.prober.ask(
-            endpoint=endpoint.name,
-            variant=rollout.candidate.name,
+            endpoint=endpoint,
+            variant=variant,
             messages=({"role": "user", "content": "ready?"},),
             max_tokens=1,
             timeout=world.probe_timeout,
         )
     except HeadgateError as error:
-        log.info("rollout.forced_request_failed rollout=%s %s", rollout.pk, error)
+        log.info("rollout.forced_request_failed rollout=%s variant=%s %s", rollout_id, variant, error)
         return False
     return True
 
 
 def situation_of(
-    rollout: Rollout, seen: Observation, statuses: Mapping[str, WorkloadStatus], *, forced: bool
+    rollout: Rollout,
+    view: RolloutView,
+    seen: Observation,
+    statuses: Mapping[str, WorkloadStatus],
+    *,
+    answered: frozenset[str],
 ) -> Seen:
-    """The observation as the pure decision takes it."""
+    """The observation as the pure decision takes it. `answered`: what `forced_answers` found."""
     endpoint, route = rollout.endpoint, seen.route
-    return Seen(
-        baseline=statuses.get(rollout.baseline.name),
-        candidate=statuses.get(rollout.candidate.name),
+    common = Seen(
+        baseline=statuses.get(view.baseline),
+        candidate=statuses.get(view.candidate),
         desired_shares=endpoint.desired_shares,
         in_force=in_force(endpoint, seen),
         routed=None if route is None else frozenset(route.shares) | route.healthy,
         healthy=frozenset() if route is None else route.healthy,
-        forced_answered=forced,
+        forced_answered=view.candidate in answered,
         drift=drift_of(endpoint, seen),
         rejected=endpoint.router_problem if route is not None else "",
         global_stop=stop_is_on(),
     )
+    if not view.arms:
+        return common
+    names = {arm.variant for arm in view.arms}
+    return replace(
+        common,
+        arms={name: status for name, status in statuses.items() if name in names},
+        answered=answered,
+        split=split(shares_in_force(endpoint, seen)),
+    )
+
+
+def shares_in_force(endpoint: Endpoint, seen: Observation) -> Mapping[str, int]:
+    """What the router does now; when it cannot be read, what was last published and read back."""
+    if seen.route is not None:
+        return seen.route.shares
+    shares: Mapping[str, int] = endpoint.applied.get("shares", {})
+    return shares

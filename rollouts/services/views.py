@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from rollouts.domain.decide import RolloutView
+from rollouts.domain.decision import ArmView, RolloutView
 from rollouts.domain.states import PauseReason, Phase
-from rollouts.models import Rollout
+from rollouts.models import Arm, Rollout
 
 
 def view_of(rollout: Rollout) -> RolloutView:
@@ -28,6 +28,23 @@ def view_of(rollout: Rollout) -> RolloutView:
         watch_until=_seconds(rollout.watch_until),
         watching=rollout.watching,
         cause_sentence=rollout.cause_sentence or rollout.reason,
+        arms=_arms(rollout) if rollout.strategy == "bandit" else (),
+    )
+
+
+def _arms(rollout: Rollout) -> tuple[ArmView, ...]:
+    """The arms of a bandit, the baseline first, as they are in the database now."""
+    rows = Arm.objects.filter(rollout=rollout).select_related("variant__version").order_by("pk")
+    return tuple(
+        ArmView(
+            name=row.name,
+            variant=row.variant.name,
+            label=row.variant.version.label,
+            share_bp=row.desired_bp,
+            dropped=row.dropped_at is not None,
+            cause=row.dropped_cause,
+        )
+        for row in rows
     )
 
 

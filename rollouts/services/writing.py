@@ -12,7 +12,7 @@ from controlplane.access.actors import HEADGATE, Actor
 from controlplane.audit.services import record
 from controlplane.kernel.errors import StaleWriter
 from controlplane.web.live import publish
-from rollouts.domain.decide import Decision
+from rollouts.domain.decision import Decision, Drop
 from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic
 from rollouts.domain.effects import Effect as DomainEffect
 from rollouts.domain.states import FINAL, Event, PauseReason, Phase
@@ -38,6 +38,8 @@ def apply_decision(*, rollout: Rollout, decision: Decision, actor: Actor = HEADG
         rollout.refresh_from_db(
             fields=list(fields)
         )  # these only: the related rows that were read with it stay
+    for drop in decision.drops:
+        _drop_arm(rollout, drop, actor, now)
     add_effects(endpoint=rollout.endpoint, rollout=rollout, effects=decision.effects, now=now)
     if moved:
         _settle_endpoint(rollout, decision, now)
@@ -49,11 +51,17 @@ def apply_decision(*, rollout: Rollout, decision: Decision, actor: Actor = HEADG
             object_kind="rollout",
             object_id=rollout.pk,
             before=before,
-            after={"phase": rollout.phase, "step": rollout.step_index, "pause_reason": rollout.pause_reason},
+            after={
+                "phase": rollout.phase,
+                "step": rollout.step_index,
+                "pause_reason": rollout.pause_reason,
+                **({"dropped": [drop.arm for drop in decision.drops]} if decision.drops else {}),
+                **({"arm": decision.winner} if decision.winner else {}),
+            },
             why=decision.reason,
             request_id=actor.request_id,
         )
-    if decision.title:
+    if decision.title and not (decision.once and _was_told(rollout, decision.title)):
         tell(
             endpoint=rollout.endpoint,
             rollout=rollout,
@@ -65,6 +73,30 @@ def apply_decision(*, rollout: Rollout, decision: Decision, actor: Actor = HEADG
         )
     if fields:
         publish(f"rollout:{rollout.pk}", f"endpoint:{rollout.endpoint_id}", "overview", now=now)
+
+
+def _drop_arm(rollout: Rollout, drop: Drop, actor: Actor, now: datetime) -> None:
+    """An arm leaves for good, with its reason."""
+    arm = Arm.objects.select_related("variant__version").get(rollout=rollout, name=drop.arm)
+    arm.dropped_at, arm.dropped_cause, arm.dropped_sentence = now, drop.cause, drop.sentence
+    arm.save(update_fields=["dropped_at", "dropped_cause", "dropped_sentence"])
+    tell(
+        endpoint=rollout.endpoint,
+        rollout=rollout,
+        kind=Event.DROP.value,
+        title=f"{arm.variant.version.label} is out of the race",
+        detail=drop.sentence,
+        actor=actor.name,
+        now=now,
+    )
+
+
+def _was_told(rollout: Rollout, title: str) -> bool:
+    """Whether the history has this title since the weights last moved."""
+    kinds = (Event.START.value, Event.REWEIGHT.value, Event.DROP.value, Event.RESUME.value)
+    rows = HistoryEvent.objects.filter(rollout=rollout)
+    moved = rows.filter(kind__in=kinds).order_by("-pk").values_list("pk", flat=True).first()
+    return rows.filter(title=title, pk__gt=moved or 0).exists()
 
 
 def _changes(rollout: Rollout, decision: Decision, now: datetime) -> dict[str, object]:
@@ -88,6 +120,9 @@ def _changes(rollout: Rollout, decision: Decision, now: datetime) -> dict[str, o
     if decision.event is Event.RESUME and rollout.pause_reason == PauseReason.DRIFT.value:
         # What was measured under weights set by hand is no exposure of this step.
         fields |= {"step_since": None, "step_requests": 0}
+    if decision.winner:
+        winner = Arm.objects.select_related("variant").get(rollout=rollout, name=decision.winner)
+        fields["candidate"] = winner.variant
     if decision.end_watch:
         fields |= {"watching": False, "watch_until": now}
     if decision.phase.value == rollout.phase:

@@ -95,8 +95,8 @@ class BanditState:
     def update(self, interval: Interval, rng: np.random.Generator) -> Self:
         """The state after one interval: what was learned, who left, and what the shares should be.
 
-        interval    answers in it were all assigned under `interval.shares` (when given); its `dropped` arms left
-                    because of their engine (then `missing` says why, by arm name) or a person
+        interval    answers in it were all assigned under `interval.answer_shares`, or `interval.shares` where those
+                    are not given; its `dropped` arms left because of their engine (then `missing` says why, by arm name) or a person
         rng         for P(best) only; the same seed gives the same state
 
         Raises InvalidInput naming the field for an interval that is not newer than the last, an unknown arm or
@@ -121,14 +121,15 @@ class BanditState:
         rewards = {name: _reward(name, interval) for name in self.arms if name in interval.arms}
         learner = learner.update(rewards, index=index)
         n, s = (np.array([rewards.get(name, (0, 0))[part] for name in self.arms], float) for part in (0, 1))
-        shares = np.array([interval.shares.get(name, 0) / WHOLE for name in self.arms])
+        assigned = interval.answer_shares or interval.shares
+        shares = np.array([assigned.get(name, 0) / WHOLE for name in self.arms])
         answers = int(n.sum())
         seconds = float(interval.seconds)
         new = replace(
             self,
             learner=learner,
             gates=gates,
-            ipw=self.ipw.add(n, s, shares if interval.shares else None) if answers else self.ipw,
+            ipw=self.ipw.add(n, s, shares if assigned else None) if answers else self.ipw,
             last_index=index,
             since_reweight=self.since_reweight + (seconds if interval.arms else 0.0),
             new_answers=self.new_answers + answers,
@@ -151,6 +152,7 @@ class BanditState:
         for where, names in (
             ("arms", interval.arms),
             ("shares", interval.shares),
+            ("answer_shares", interval.answer_shares),
             ("dropped", interval.dropped),
         ):
             for name in names:
@@ -164,8 +166,9 @@ class BanditState:
             raise InvalidInput(
                 "The baseline cannot be dropped: the gates compare with it.", field="dropped.baseline"
             )
-        for name, share in interval.shares.items():
-            checks.between(share, 0, WHOLE, field=f"shares.{name}")
+        for where, split in (("shares", interval.shares), ("answer_shares", interval.answer_shares)):
+            for name, share in split.items():
+                checks.between(share, 0, WHOLE, field=f"{where}.{name}")
 
     def _update_gates(self, interval: Interval, learner: TopTwoThompson) -> dict[str, GatesState]:
         """The gates after this interval; of arms in the race only, the others keep their last state."""

@@ -20,12 +20,15 @@ GRID: dict[Phase, dict[Event, Phase]] = {
     },
     P.PROVISIONING: {
         E.START: P.PROGRESSING,
+        E.DROP: P.PROVISIONING,
         E.CANCEL: P.CANCELLED,
         E.ROLL_BACK: P.ROLLING_BACK,
         E.SUPERSEDE: P.SUPERSEDED,
     },
     P.PROGRESSING: {
         E.ADVANCE: P.PROGRESSING,
+        E.REWEIGHT: P.PROGRESSING,
+        E.DROP: P.PROGRESSING,
         E.PAUSE: P.PAUSED,
         E.PROMOTE: P.PROMOTING,
         E.ROLL_BACK: P.ROLLING_BACK,
@@ -33,6 +36,7 @@ GRID: dict[Phase, dict[Event, Phase]] = {
     P.PAUSED: {
         E.RESUME: P.PROGRESSING,
         E.PAUSE: P.PAUSED,
+        E.DROP: P.PAUSED,
         E.PROMOTE: P.PROMOTING,
         E.ROLL_BACK: P.ROLLING_BACK,
     },

@@ -1,0 +1,107 @@
+"""What stops a rollout whatever its strategy: danger, no data, weights set by hand, and a deadline that is over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rollouts.domain.decision import Decision, GatesView, RolloutView, Seen
+from rollouts.domain.moves import failure_words, pause, roll_back
+from rollouts.domain.sentences import duration, percent
+from rollouts.domain.states import PauseReason
+from rollouts.ports import WorkloadPhase, WorkloadStatus
+
+GONE = (WorkloadPhase.FAILED, WorkloadPhase.ABSENT)
+OPEN_WORDS = {
+    "inconclusive": "the gates are inconclusive",
+    "no-data": "a gate has no data",
+    "error": "a source of measurements is broken",
+}
+
+
+def danger(rollout: RolloutView, seen: Seen, gates: GatesView) -> Decision | None:
+    """What sends traffic back at once, in the order of certainty."""
+    if gates.fast_kill:
+        return roll_back(rollout, cause="fast-kill", sentence=gates.fast_kill)
+    candidate = seen.candidate
+    if candidate is not None and candidate.phase in GONE:
+        return roll_back(rollout, cause=workload_cause(candidate), sentence=workload_words(candidate))
+    if gates.rollback:
+        return roll_back(rollout, cause=gates.cause, sentence=gates.cause_sentence)
+    return None
+
+
+def workload_cause(status: WorkloadStatus) -> str:
+    return f"workload:{status.reason or status.phase.value}"
+
+
+def workload_words(status: WorkloadStatus) -> str:
+    """Why an engine that had traffic is out, for people."""
+    return failure_words(status) if status.phase is WorkloadPhase.FAILED else f"{status.variant} is gone."
+
+
+def no_data(rollout: RolloutView, now: float) -> Decision | None:
+    """Without any measurement for too long the candidates do not stay (outside alpha, and labelled so)."""
+    since = max(rollout.measured_at or rollout.phase_since, rollout.step_since or 0.0)
+    if now - since <= rollout.plan.no_data_seconds:
+        return None
+    who = "no candidate stays" if rollout.arms else "the candidate does not stay"
+    sentence = (
+        f"Nothing could be measured for {duration(now - since)} "
+        f"(allowed {duration(rollout.plan.no_data_seconds)}): without evidence {who}."
+    )
+    return roll_back(rollout, cause="no-data", sentence=sentence)
+
+
+def out_of_time(
+    rollout: RolloutView, gates: GatesView, now: float, *, found: str, then: str
+) -> Decision | None:
+    """The deadline is over: hold for a person, or roll back, as the policy says for what is still open.
+
+    Counted since traffic moved or somebody resumed: who resumes grants the same time again.
+    """
+    if now - rollout.phase_since <= rollout.plan.deadline_seconds:
+        return None
+    limit = duration(rollout.plan.deadline_seconds)
+    if gates.reaction == "rollback" and gates.open_because:
+        why = f"{OPEN_WORDS[gates.open_because]}, and then the policy rolls back"
+        sentence = f"No verdict within {limit}: {why}. {found}"
+        return roll_back(rollout, cause=gates.open_because, sentence=sentence.strip())
+    return pause(
+        rollout,
+        why=PauseReason.INCONCLUSIVE,
+        sentence=f"No verdict within {limit}. {found}".strip(),
+        next_step=f"A person decides: {then}.",
+    )
+
+
+def stopped(rollout: RolloutView, held_at: str) -> Decision:
+    """The global stop holds it."""
+    return pause(
+        rollout,
+        why=PauseReason.GLOBAL_STOP,
+        sentence=f"The global stop is on: held at {held_at}.",
+        next_step="It goes on by itself when the stop is lifted; rolling back works meanwhile.",
+    )
+
+
+def pause_for_drift(rollout: RolloutView, drift: Mapping[str, int]) -> Decision:
+    return pause(
+        rollout,
+        why=PauseReason.DRIFT,
+        sentence=drift_sentence(drift),
+        next_step="Resume to restore the planned weights, or roll back.",
+    )
+
+
+def drift_sentence(drift: Mapping[str, int]) -> str:
+    hand = ", ".join(f"{name} {percent(bp)}" for name, bp in sorted(drift.items()))
+    return f"The router's weights were set by hand ({hand}). Headgate waits and changes nothing."
+
+
+def not_in_force(seen: Seen, moving_to: str) -> str:
+    """Why the split that was asked for is not there yet."""
+    if seen.routed is None:
+        return "The router does not answer; nothing is changed."
+    if seen.rejected:
+        return f"The router refused the route: {seen.rejected} The last good route stays in force."
+    return f"Moving to {moving_to}; waiting until the router has it in force."

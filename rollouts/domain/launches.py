@@ -1,0 +1,149 @@
+"""A bandit before traffic moves: all arms launch, one that cannot is dropped, the rest is routed at 0% and asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rollouts.domain.danger import drift_sentence
+from rollouts.domain.decision import ArmView, Decision, Drop, GatesView, RolloutView, Seen
+from rollouts.domain.effects import DrainWorkload
+from rollouts.domain.moves import failure_words, racing_shares, roll_back, stay
+from rollouts.domain.sentences import duration, percent
+from rollouts.domain.states import Event, transition
+from rollouts.ports import FailureReason, WorkloadPhase
+
+TIMEOUT = f"launch:{FailureReason.TIMEOUT.value}"
+THEN = "When all answered a warm-up request, traffic moves in equal shares."
+
+
+def launch_arms(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
+    """One decision of a bandit in PROVISIONING."""
+    waited = now - rollout.phase_since
+    if not seen.arms:
+        return stay(
+            rollout, "The cluster does not answer; nothing is changed.", "Launching goes on when it answers."
+        )
+    failed = _failed(rollout, seen, waited)
+    if failed or not rollout.racing:
+        return _without(rollout, failed)
+    loading = [arm for arm in rollout.racing if not seen.is_ready(arm.variant)]
+    if loading:
+        said = "; ".join(f"{arm.variant}: {_words(seen, arm)}" for arm in loading)
+        return stay(
+            rollout, f"Waiting for {_names(loading)} to be ready, {duration(waited)} so far. {said}.", THEN
+        )
+    if seen.baseline is None or not seen.baseline.is_ready:
+        return stay(
+            rollout,
+            f"All candidates are ready, but the baseline {rollout.baseline} is not: "
+            "there is nothing to compare with.",
+            THEN,
+        )
+    return _route(rollout, seen, gates, waited)
+
+
+def _route(rollout: RolloutView, seen: Seen, gates: GatesView, waited: float) -> Decision:
+    """All are ready: at 0% first, then each must answer itself."""
+    if seen.routed is None:
+        return stay(
+            rollout, "The router does not answer; nothing is changed.", "Traffic moves when it answers."
+        )
+    if seen.drift is not None:
+        return stay(
+            rollout, drift_sentence(seen.drift), "Set the weights back at the router to go on, or cancel."
+        )
+    if not seen.in_force or any(arm.variant not in seen.routed for arm in rollout.racing):
+        return _route_at_zero(rollout, seen)
+    silent = [arm for arm in rollout.racing if arm.variant not in seen.answered]
+    if silent:
+        # Twice the launch's time: what a loading engine may take, and as much again to answer through the router.
+        if waited > 2 * rollout.plan.launch_seconds:
+            what = f"is ready, but did not answer through the router in {duration(waited)}."
+            return _without(
+                rollout, [Drop(arm.name, "launch", f"{arm.variant} {what}", TIMEOUT) for arm in silent]
+            )
+        return stay(
+            rollout,
+            f"All are routed at 0%; waiting until {_names(silent)} answers a forced request.",
+            "Then traffic moves in equal shares.",
+        )
+    if seen.global_stop:
+        return stay(
+            rollout, "Ready to start, but the global stop is on.", "It starts when the stop is lifted."
+        )
+    bandit = gates.bandit
+    if bandit is None:
+        return stay(rollout, "Ready to start; the shares are not known yet.")
+    split = racing_shares(rollout, {arm.variant: bandit.wanted.get(arm.name, 0) for arm in rollout.racing})
+    words = ", ".join(f"{arm.label} {percent(split.shares[arm.variant])}" for arm in rollout.racing)
+    return Decision(
+        phase=transition(rollout.phase, Event.START),
+        event=Event.START,
+        step_index=0,
+        reason=f"Every candidate answered a forced request; moving traffic: {words}.",
+        next_step=bandit.detail,
+        effects=(split,),
+        title=f"Moving traffic: {words}",
+        detail="route read back, forced requests answered by the candidates themselves",
+    )
+
+
+def _route_at_zero(rollout: RolloutView, seen: Seen) -> Decision:
+    wanted = racing_shares(rollout, {})
+    words = f"{_names(rollout.racing)} are ready; their routes are being set at 0%."
+    if seen.rejected:
+        words = f"The router refused the route: {seen.rejected} The last good route stays in force."
+    elif seen.in_force:
+        unhealthy = [arm for arm in rollout.racing if arm.variant not in (seen.routed or ())]
+        words = f"{_names(unhealthy)}: ready, but not yet through the router's health check."
+    effects = () if dict(seen.desired_shares) == dict(wanted.shares) else (wanted,)
+    return replace(stay(rollout, words, "Then traffic moves in equal shares."), effects=effects)
+
+
+def _failed(rollout: RolloutView, seen: Seen, waited: float) -> list[Drop]:
+    """Candidates that cannot launch, or did not in time."""
+    drops = []
+    limit = rollout.plan.launch_seconds
+    for arm in rollout.racing:
+        status = seen.status(arm.variant)
+        if status is None or status.is_ready:
+            continue
+        if status.phase is WorkloadPhase.FAILED:
+            blame = f"launch:{status.reason or 'failed'}"
+            drops.append(Drop(arm.name, "launch", failure_words(status), blame))
+        elif waited > limit:
+            last = f" It said last: {status.message}" if status.message else ""
+            what = f"{arm.variant} was not ready within {duration(limit)}.{last}"
+            drops.append(Drop(arm.name, "launch", what, TIMEOUT))
+    return drops
+
+
+def _without(rollout: RolloutView, drops: list[Drop]) -> Decision:
+    """Goes on with the others; without any there is nothing to learn."""
+    out = {drop.arm for drop in drops}
+    left = [arm for arm in rollout.racing if arm.name not in out]
+    sentence = " ".join(drop.sentence for drop in drops)
+    if not left:
+        cause = drops[-1].blame if drops else "bandit:baseline"
+        return roll_back(
+            rollout, cause=cause, sentence=f"No candidate launched. {sentence}".strip(), drops=tuple(drops)
+        )
+    return Decision(
+        phase=transition(rollout.phase, Event.DROP),
+        event=Event.DROP,
+        step_index=rollout.step_index,
+        reason=sentence,
+        next_step=f"It goes on with {_names(left)}.",
+        effects=tuple(DrainWorkload(arm.variant) for arm in rollout.racing if arm.name in out),
+        drops=tuple(drops),
+    )
+
+
+def _names(arms: list[ArmView] | tuple[ArmView, ...]) -> str:
+    labels = [arm.label for arm in arms]
+    return " and ".join([", ".join(labels[:-1])] * (len(labels) > 1) + labels[-1:])
+
+
+def _words(seen: Seen, arm: ArmView) -> str:
+    status = seen.status(arm.variant)
+    return (status.message.rstrip(".") if status is not None else "") or "loading"

@@ -1,0 +1,245 @@
+"""A bandit with traffic: who leaves the race, how the shares follow the evidence, and when it ends.
+
+Raising a candidate's share is an advance: a pause, the global stop, drift, a router or cluster that cannot be read, or
+an engine that is not ready freeze it. Taking the traffic from an arm that is out is safety and is never frozen: when
+the others may not grow, its share goes to the baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from rollouts.domain.danger import (
+    GONE,
+    drift_sentence,
+    no_data,
+    not_in_force,
+    out_of_time,
+    pause_for_drift,
+    stopped,
+    workload_cause,
+    workload_words,
+)
+from rollouts.domain.decision import ArmView, BanditView, Decision, Drop, GatesView, RolloutView, Seen
+from rollouts.domain.effects import DrainWorkload, SetTraffic
+from rollouts.domain.moves import promote, racing_shares, roll_back, share_words, stay
+from rollouts.domain.plan import FULL_SHARE_BP
+from rollouts.domain.sentences import percent
+from rollouts.domain.states import Event, PauseReason, Phase, transition
+
+KEEPS_BASELINE = "bandit:baseline"
+A_PERSON_DECIDES = "promote one of them, resume or roll back"
+
+
+def learn(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
+    """One decision of a bandit in PROGRESSING."""
+    safety = _safety(rollout, seen, gates, now)
+    if safety is not None:
+        return safety
+    if seen.global_stop:
+        return stopped(rollout, share_words(rollout))
+    if seen.drift is not None:
+        return pause_for_drift(rollout, seen.drift)
+    bandit = gates.bandit or BanditView({})
+    winner = rollout.arm(bandit.winner)
+    wins = winner in rollout.racing and rollout.step_since is not None and seen.in_force
+    if winner is not None and wins and seen.is_ready(winner.variant):
+        return promote(rollout, sentence=bandit.sentence, arm=winner.name)
+    found = bandit.tie_sentence or bandit.sentence
+    late = out_of_time(rollout, gates, now, found=found, then=A_PERSON_DECIDES)
+    if late is not None:
+        return late
+    if rollout.step_since is None or not seen.in_force:
+        return stay(rollout, not_in_force(seen, share_words(rollout)), bandit.detail)
+    if winner is not None and wins:
+        words = f"{bandit.sentence} It is not ready now: promoted when it is."
+        return stay(rollout, words, f"All traffic moves to {winner.label} then.")
+    return _reweigh(rollout, seen, bandit)
+
+
+def watch_while_held(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision | None:
+    """What a bandit does in PAUSED besides waiting: arms that are out leave; None when there is nothing to do."""
+    return _safety(rollout, seen, gates, now)
+
+
+def gates_of_winner(rollout: RolloutView, gates: GatesView) -> GatesView:
+    """After the promotion a bandit is watched like a canary: by the gates of the arm that won."""
+    if gates.bandit is None:
+        return gates
+    return gates.bandit.gates.get(rollout.candidate_arm, GatesView())
+
+
+# --- who leaves -------------------------------------------------------------------------------------------------------
+
+
+def _safety(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision | None:
+    """What is never frozen: arms that are out, and the way back when nothing is left or nothing is measured."""
+    bandit = gates.bandit or BanditView({})
+    drops = _leaving(rollout, seen, bandit)
+    if drops or not rollout.racing:
+        return _leave(rollout, seen, bandit, drops)
+    blind = no_data(rollout, now)
+    if blind is not None:
+        return blind
+    split = _take_away(rollout, seen, bandit)
+    if split is None:
+        return None
+    words = "The others may not grow now: the share of who left goes to the baseline."
+    return replace(stay(rollout, rollout.cause_sentence, words), effects=(split,))
+
+
+def _leaving(rollout: RolloutView, seen: Seen, bandit: BanditView) -> tuple[Drop, ...]:
+    """The racing arms that evidence, a guardrail or their own engine puts out, in arm order."""
+    left = {drop.arm: drop for drop in bandit.left}
+    drops = []
+    for arm in rollout.racing:
+        status = seen.status(arm.variant)
+        if arm.name in left:
+            drops.append(left[arm.name])
+        elif status is not None and status.phase in GONE:
+            drops.append(Drop(arm.name, "workload", workload_words(status), workload_cause(status)))
+    return tuple(drops)
+
+
+def _leave(rollout: RolloutView, seen: Seen, bandit: BanditView, drops: tuple[Drop, ...]) -> Decision:
+    out = {drop.arm for drop in drops}
+    gone = [arm for arm in rollout.racing if arm.name in out]
+    rest = replace(
+        rollout, arms=tuple(replace(arm, dropped=True) if arm.name in out else arm for arm in rollout.arms)
+    )
+    said = " ".join(f"{arm.label}: {drop.sentence}" for arm, drop in zip(gone, drops, strict=True))
+    if not rest.racing:
+        cause = (drops[-1].blame if drops else "") or KEEPS_BASELINE
+        sentence = (
+            f"No candidate is left in the race: {rollout.baseline_label} keeps all traffic. {said}".strip()
+        )
+        return roll_back(rollout, cause=cause, sentence=sentence, drops=drops)
+    split = _take_away(rest, seen, bandit)
+    drained = tuple(DrainWorkload(arm.variant) for arm in gone)
+    made = Decision(
+        phase=transition(rollout.phase, Event.DROP),
+        event=Event.DROP,
+        step_index=rollout.step_index,
+        pause_reason=rollout.pause_reason,
+        reason=said,
+        next_step=_who_goes_on(rest, split),
+        effects=(*((split,) if split is not None else ()), *drained),
+        drops=drops,
+    )
+    if seen.drift is None:
+        return made
+    # With this the router's weights are ours again, so nobody could tell that a hand had set them: a person resumes.
+    return replace(
+        made,
+        phase=transition(rollout.phase, Event.PAUSE),
+        event=Event.PAUSE,
+        pause_reason=PauseReason.PERSON,
+        reason=f"{said} {drift_sentence(seen.drift)}",
+        next_step="Who left lost its share, the other weights stay as they were set by hand. A person resumes.",
+        title="Held with the weights that were set by hand",
+        detail=drift_sentence(seen.drift),
+    )
+
+
+def _who_goes_on(rest: RolloutView, split: SetTraffic | None) -> str:
+    who = " and ".join(arm.label for arm in rest.racing)
+    return f"It goes on with {who}." + (f" {_split_words(rest, split.shares)}." if split is not None else "")
+
+
+# --- the split --------------------------------------------------------------------------------------------------------
+
+
+def _take_away(rollout: RolloutView, seen: Seen, bandit: BanditView) -> SetTraffic | None:
+    """The split that takes the traffic from arms that are out; None when that is done, or is under way.
+
+    Until the baseline is healthy an arm that answers goes on answering, as in a rollback.
+    """
+    out = [arm for arm in rollout.arms[1:] if arm.dropped and _has_traffic(arm, seen)]
+    if not out:
+        return None
+    under_way = not any(seen.desired_shares.get(arm.variant, 0) for arm in out)
+    if under_way and _may_be_set(rollout, seen, seen.desired_shares):
+        return None
+    wanted = _wanted(rollout, bandit)
+    if wanted is not None and _may_be_set(rollout, seen, wanted.shares):
+        return wanted
+    baseline = seen.baseline
+    baseline_ready = baseline.is_ready if baseline is not None else rollout.baseline in seen.healthy
+    if not baseline_ready and any(_answers(arm, seen) for arm in out):
+        return None
+    lowered = racing_shares(rollout, seen.split)
+    return None if _split(lowered.shares) == _split(seen.desired_shares) else lowered
+
+
+def _has_traffic(arm: ArmView, seen: Seen) -> bool:
+    return seen.split.get(arm.variant, 0) > 0 or seen.desired_shares.get(arm.variant, 0) > 0
+
+
+def _answers(arm: ArmView, seen: Seen) -> bool:
+    return seen.is_ready(arm.variant) if arm.variant in seen.arms else arm.variant in seen.healthy
+
+
+def _may_be_set(rollout: RolloutView, seen: Seen, shares: Mapping[str, int]) -> bool:
+    """Whether every candidate that grows in this split may grow now."""
+    grows = [arm for arm in rollout.racing if shares.get(arm.variant, 0) > seen.split.get(arm.variant, 0)]
+    frozen = (
+        rollout.phase is not Phase.PROGRESSING
+        or seen.global_stop
+        or seen.drift is not None
+        or seen.routed is None
+    )
+    return not grows or (not frozen and all(seen.is_ready(arm.variant) for arm in grows))
+
+
+def _wanted(rollout: RolloutView, bandit: BanditView) -> SetTraffic | None:
+    """The split that the evidence asks for; None while it does not know yet that somebody left."""
+    shares = {arm.variant: bandit.wanted.get(arm.name, 0) for arm in rollout.racing}
+    baseline = bandit.wanted.get(rollout.arms[0].name, 0)
+    if baseline + sum(shares.values()) != FULL_SHARE_BP:
+        return None
+    return racing_shares(rollout, shares)
+
+
+def _reweigh(rollout: RolloutView, seen: Seen, bandit: BanditView) -> Decision:
+    """The shares follow the evidence, whole or not at all."""
+    wanted = _wanted(rollout, bandit)
+    where = stay(rollout, bandit.sentence, bandit.detail)
+    if wanted is None or _split(wanted.shares) == _split(seen.desired_shares):
+        if not bandit.skipped:
+            return where
+        return replace(where, title="Weights kept", detail=bandit.skipped, once=True)
+    if not _may_be_set(rollout, seen, wanted.shares):
+        unready = [arm.label for arm in rollout.racing if not seen.is_ready(arm.variant)]
+        held = f"The weights wait until {' and '.join(unready)} is known to be ready."
+        return replace(where, next_step=f"{held} {bandit.detail}".strip())
+    return Decision(
+        phase=transition(rollout.phase, Event.REWEIGHT),
+        event=Event.REWEIGHT,
+        step_index=rollout.step_index,
+        reason=bandit.sentence,
+        next_step=bandit.detail,
+        effects=(wanted,),
+        title="Weights recalculated",
+        detail=_moves(rollout, seen.desired_shares, wanted.shares),
+    )
+
+
+def _moves(rollout: RolloutView, before: Mapping[str, int], after: Mapping[str, int]) -> str:
+    """`v1 20% → 10%, v2 40% → 50%`: the arms whose share changes."""
+    arms = (rollout.arms[0], *rollout.racing)
+    changed = [arm for arm in arms if before.get(arm.variant, 0) != after.get(arm.variant, 0)]
+    return ", ".join(
+        f"{arm.label} {percent(before.get(arm.variant, 0))} → {percent(after.get(arm.variant, 0))}"
+        for arm in changed
+    )
+
+
+def _split_words(rollout: RolloutView, shares: Mapping[str, int]) -> str:
+    arms: Iterable[ArmView] = (rollout.arms[0], *rollout.racing)
+    return ", ".join(f"{arm.label} {percent(shares.get(arm.variant, 0))}" for arm in arms)
+
+
+def _split(shares: Mapping[str, int]) -> dict[str, int]:
+    """The shares above zero: two splits are alike when these are equal."""
+    return {name: bp for name, bp in shares.items() if bp}
