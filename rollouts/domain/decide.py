@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rollouts.domain import launches, learning
 from rollouts.domain.danger import (
     danger,
     drift_sentence,
@@ -20,6 +19,8 @@ from rollouts.domain.danger import (
 )
 from rollouts.domain.decision import Decision, GatesView, RolloutView, Seen
 from rollouts.domain.effects import EnsureWorkload, WriteBack
+from rollouts.domain.launches import launch_arms
+from rollouts.domain.learning import gates_of_winner, learn, watch_while_held
 from rollouts.domain.moves import (
     cancel,
     candidate_share,
@@ -67,7 +68,7 @@ def decide(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
         Phase.ROLLING_BACK: return_to_baseline,
     }
     if rollout.arms and rollout.phase in (Phase.PROMOTING, Phase.SUCCEEDED):
-        gates = learning.gates_of_winner(rollout, gates)
+        gates = gates_of_winner(rollout, gates)
     handler = handlers.get(rollout.phase)
     if handler is None:
         return stay(rollout, rollout.cause_sentence)
@@ -96,7 +97,7 @@ def _pending(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> 
 
 def _provisioning(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
     if rollout.arms:
-        return launches.launch_arms(rollout, seen, gates, now)
+        return launch_arms(rollout, seen, gates, now)
     waited = now - rollout.phase_since
     first = percent(rollout.plan.steps[0].share_bp)
     candidate = seen.candidate
@@ -182,7 +183,7 @@ def _launch_timeout(rollout: RolloutView, what: str) -> Decision:
 
 def _progressing(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
     if rollout.arms:
-        return learning.learn(rollout, seen, gates, now)
+        return learn(rollout, seen, gates, now)
     back = danger(rollout, seen, gates) or no_data(rollout, now)
     if back is not None:
         return back
@@ -249,7 +250,7 @@ def _not_ready_for_more(rollout: RolloutView, candidate: WorkloadStatus | None, 
 
 def _paused(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
     if rollout.arms:
-        lowered = learning.watch_while_held(rollout, seen, gates, now)
+        lowered = watch_while_held(rollout, seen, gates, now)
     else:
         lowered = danger(rollout, seen, gates) or no_data(rollout, now)
     if lowered is not None:

@@ -1,4 +1,4 @@
-"""Probes: golden prompts drawn at random with replacement, asked of the baseline and every candidate, scored in pairs."""
+"""Probes: golden prompts drawn at random with replacement, asked of all arms, scored in pairs with the baseline."""
 
 from __future__ import annotations
 
