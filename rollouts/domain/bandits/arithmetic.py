@@ -108,6 +108,10 @@ class Sums:
         both = (n_i > 0) & (n_j > 0) & ~np.eye(arms, dtype=bool)
         return np.where(both[..., None], np.stack(increments, axis=-1), 0.0)
 
+    def of(self, rows: Mask) -> Self:
+        """Of these rollouts only (a mask over the first axis)."""
+        return type(self)(*(getattr(self, name)[rows] for name in SUM_FIELDS))
+
     def log_duels(self) -> Array:
         """log E[i beats j], (..., K, K): the mean over the alternatives. Minus infinity where i = j."""
         log_e = np.logaddexp.reduce(self.logs, axis=-1) - math.log(len(ELIMINATION_ODDS))

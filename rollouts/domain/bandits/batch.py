@@ -24,7 +24,7 @@ class BanditBatch:
 
     wanted      whole basis points
     racing      arms in the race; `out`: arms that left for another reason than evidence
-    p_best      as of the newest answers
+    p_best      as of the last reweight that was due
     draws       for P(best)
     """
 
@@ -51,11 +51,11 @@ class BanditBatch:
         self.burning = np.full(self.size, self.spec.burn_in > 0)
         self.since, self.fresh = np.zeros(self.size), np.zeros(self.size)
         self.p_best = np.full(shape, 1 / self.arms)
-        self.wanted = self._shares(np.zeros(shape), 1.0)
+        self.wanted = self._shares(np.zeros(shape), self.racing, 1.0)
 
-    def _shares(self, p_best: Array, beta: float) -> npt.NDArray[np.int64]:
+    def _shares(self, p_best: Array, racing: Mask, beta: float) -> npt.NDArray[np.int64]:
         floor, baseline = self.spec.floor_bp / 10_000, self.spec.baseline_bp / 10_000
-        return basis_points(race_shares(p_best, self.racing, beta=beta, floor=floor, baseline_floor=baseline))
+        return basis_points(race_shares(p_best, racing, beta=beta, floor=floor, baseline_floor=baseline))
 
     def update(
         self,
@@ -81,7 +81,7 @@ class BanditBatch:
         self._eliminate()
         self.since = self.since + seconds
         self.fresh = self.fresh + n.sum(axis=1)
-        self._reweigh((before != self.racing).any(axis=1), n.sum(axis=1) > 0, rng)
+        self._reweigh((before != self.racing).any(axis=1), rng)
 
     def _eliminate(self) -> None:
         threshold = math.log(1 / self.spec.alpha)
@@ -96,10 +96,7 @@ class BanditBatch:
             self.racing = self.racing.copy()
             self.racing[rows[goes], worst[goes]] = False
 
-    def _reweigh(self, left: Mask, answered: Mask, rng: np.random.Generator) -> None:
-        theta = self.sums.draw(rng, self.draws)
-        p_best, _ = best_of(theta, self.racing)
-        self.p_best = np.where((answered | left)[:, None], p_best, self.p_best)
+    def _reweigh(self, left: Mask, rng: np.random.Generator) -> None:
         short = (np.where(self.racing, self.sums.scored, np.inf) < self.spec.burn_in).any(axis=1)
         burning = self.burning & short
         ended = self.burning & ~burning
@@ -107,16 +104,20 @@ class BanditBatch:
         due &= left | (self.racing.sum(axis=1) > 1)
         if not due.any():
             return
+        theta = self.sums.of(due).draw(rng, self.draws)
+        racing, still = self.racing[due], burning[due, None]
+        p_best, _ = best_of(theta, racing)
         wanted = np.where(
-            burning[:, None],
-            self._shares(np.zeros(p_best.shape), 1.0),
-            self._shares(self.p_best, self.spec.beta),
+            still,
+            self._shares(np.zeros(p_best.shape), racing, 1.0),
+            self._shares(p_best, racing, self.spec.beta),
         )
-        change = np.abs(wanted - self.wanted).max(axis=1)
-        moves = due & (left | ((self.fresh > 0) & (change >= self.spec.min_change_bp)))
-        self.wanted = np.where(moves[:, None], wanted, self.wanted)
-        self.burning = np.where(due, burning, self.burning)
-        self.since, self.fresh = np.where(due, 0.0, self.since), np.where(due, 0.0, self.fresh)
+        change = np.abs(wanted - self.wanted[due]).max(axis=1)
+        moves = left[due] | ((self.fresh[due] > 0) & (change >= self.spec.min_change_bp))
+        self.p_best[due] = p_best
+        self.wanted[due] = np.where(moves[:, None], wanted, self.wanted[due])
+        self.burning[due] = burning[due]
+        self.since[due], self.fresh[due] = 0.0, 0.0
 
     @property
     def decided(self) -> Mask:
