@@ -36,7 +36,9 @@ def rollouts() -> QuerySet[Rollout]:
             "gate_policy",
             "created_by",
         )
-        .prefetch_related(Prefetch("arms", queryset=Arm.objects.select_related("variant__version")))
+        .prefetch_related(
+            Prefetch("arms", queryset=Arm.objects.select_related("variant__version", "variant__workload"))
+        )
         .order_by("-id")
     )
 

@@ -17,6 +17,8 @@ FIRST, APART, TALLEST, LOWEST = 62, 56, 50.0, 12.0
 POINTS = 64
 TAIL_SDS = 3.4
 MOST_TICKS = 5
+LEAST_SPAN = 0.01
+STRETCH = 2.5  # how much wider than the racing arms alone the axis may become
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ def ridges(rows: Sequence[Ridge], *, label: str) -> SafeString:
     """The rows from top to bottom with a dotted line at each mean.
 
     Narrow posteriors are tall ones (height falls with the root of the spread, so that a wide one stays visible). The
-    axis fits the arms that are still in; what lies beyond it is cut off there. Without any data only names are drawn.
+    axis fits the arms that are still in, and stretches for those that are out only so far: a mean beyond it is written
+    at the edge. Without any data only names are drawn.
     """
     axis = _axis(rows)
     ground = FIRST + APART * (max(len(rows), 1) - 1) + 8
@@ -68,17 +71,20 @@ def _axis(rows: Sequence[Ridge]) -> _Axis | None:
     if not known:
         return None
     inside = [(mean, sd) for mean, sd, out in known if not out] or [(mean, sd) for mean, sd, _ in known]
-    low = min([mean - TAIL_SDS * sd for mean, sd in inside] + [mean - sd for mean, sd, _ in known])
-    high = max([mean + TAIL_SDS * sd for mean, sd in inside] + [mean + sd for mean, sd, _ in known])
+    low = min(mean - TAIL_SDS * sd for mean, sd in inside)
+    high = max(mean + TAIL_SDS * sd for mean, sd in inside)
+    room = (high - low) * STRETCH
+    low = min([low, *(mean - sd for mean, sd, _ in known if mean - sd > high - room)])
+    high = max([high, *(mean + sd for mean, sd, _ in known if mean + sd < low + room)])
     low, high = max(low, 0.0), min(high, 1.0)
-    if high - low < 0.01:
-        low, high = max(0.0, low - 0.005), min(1.0, high + 0.005)
+    if high - low < LEAST_SPAN:
+        low, high = max(0.0, low - LEAST_SPAN / 2), min(1.0, high + LEAST_SPAN / 2)
     return _Axis(low, high)
 
 
 def _grid(axis: _Axis, ground: int) -> SafeString:
     step = _tick_step(axis.high - axis.low)
-    digits = max(0, -math.floor(math.log10(step)))
+    digits = next(d for d in range(12) if math.isclose(round(step, d), step, rel_tol=1e-9))
     ticks = [
         number * step
         for number in range(math.ceil(axis.low / step - 1e-9), math.floor(axis.high / step + 1e-9) + 1)
@@ -93,7 +99,7 @@ def _grid(axis: _Axis, ground: int) -> SafeString:
 
 def _tick_step(span: float) -> float:
     size = 10.0 ** math.floor(math.log10(span / MOST_TICKS))
-    return next(size * part for part in (1, 2, 5, 10) if span / (size * part) <= MOST_TICKS)
+    return next(size * part for part in (1, 2, 2.5, 5, 10) if span / (size * part) <= MOST_TICKS)
 
 
 def _row(row: Ridge, floor: int, axis: _Axis | None, narrowest: float) -> SafeString:
@@ -111,6 +117,13 @@ def _row(row: Ridge, floor: int, axis: _Axis | None, narrowest: float) -> SafeSt
     )
     if axis is None or row.mean is None or row.sd is None:
         return format_html('{}<text x="{}" y="{}">no data</text>', words, LEFT + 8, floor - 6)
+    if not axis.low <= row.mean <= axis.high:
+        return format_html(
+            '{}<text x="{}" y="{}" text-anchor="{}">{}</text>',
+            words,
+            *((LEFT + 8, floor - 6, "start") if row.mean < axis.low else (RIGHT - 8, floor - 6, "end")),
+            f"◂ {row.mean:.3f}" if row.mean < axis.low else f"{row.mean:.3f} ▸",
+        )
     sd = max(row.sd, (axis.high - axis.low) / 500)
     tall = max(TALLEST * math.sqrt(min(1.0, narrowest / sd)), LOWEST)
     start, end = max(row.mean - TAIL_SDS * sd, axis.low), min(row.mean + TAIL_SDS * sd, axis.high)

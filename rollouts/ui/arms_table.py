@@ -10,6 +10,7 @@ from controlplane.web.words import count_text, number_text, percent_text, share_
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.intervals import Interval
 from rollouts.models import Arm, Evidence, Rollout, Variant, Workload
+from rollouts.ui.bandit_words import colour_of
 
 RECENT = timedelta(minutes=5)
 
@@ -34,8 +35,8 @@ class ArmRow:
 
 
 def arm_number(arm: Arm) -> int:
-    """Its colour: 0 the baseline, 1 the candidate."""
-    return 0 if arm.name == "baseline" else 1
+    """Its colour: 0 the baseline, 1 the candidate, 2 and on further ones of a bandit."""
+    return colour_of(arm.name)
 
 
 def workload_of(variant: Variant | None) -> Workload | None:

@@ -21,6 +21,8 @@ from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.plan import Plan
 from rollouts.domain.states import FINAL, Phase
 from rollouts.models import Evidence, HistoryEvent, Rollout
+from rollouts.ui.bandit_charts import allocation
+from rollouts.ui.bandit_words import is_bandit
 
 MOST_ROWS = 1_500
 MOST_POINTS = 240
@@ -40,6 +42,8 @@ class Bucket:
 
 def rollout_chart(*, rollout: Rollout, name: str, since: float | None, now: datetime) -> Json:
     """One chart of a rollout: `traffic`, or the key of one of its gates. Raises NotFound for another name."""
+    if name == "traffic" and is_bandit(rollout):
+        return allocation(rollout=rollout, since=since)
     plan = rollout.parsed_plan
     gate = next((gate for gate in rollout.gate_policy.policy.gates if gate.key == name), None)
     if name != "traffic" and gate is None:

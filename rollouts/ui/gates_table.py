@@ -80,7 +80,11 @@ def gates_table(policy: GatePolicy, verdicts: Mapping[str, Any]) -> GatesTable:
     """The stored family verdict of a rollout; before the first interval every gate says that it has no
     data.
     """
-    family = FamilyVerdict.from_json(verdicts) if verdicts else None
+    return family_table(policy, FamilyVerdict.from_json(verdicts) if verdicts else None)
+
+
+def family_table(policy: GatePolicy, family: FamilyVerdict | None) -> GatesTable:
+    """The same for a verdict that was read already; None before the first."""
     known = {} if family is None else {verdict.key: verdict for verdict in family.verdicts}
     rows = tuple(
         _row(gate, known[gate.key]) if gate.key in known else _empty_row(gate) for gate in policy.gates

@@ -24,6 +24,8 @@ EVENT_LOOK: Mapping[str, tuple[str, str]] = {
     "provision": ("cpu", ""),
     "start": ("arrow-right", ""),
     "advance": ("arrow-right", ""),
+    "reweight": ("activity", "acc"),
+    "drop": ("circle-x", ""),
     "pause": ("pause", "warn"),
     "resume": ("play", "acc"),
     "promote": ("fast-forward", "acc"),

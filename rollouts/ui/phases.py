@@ -8,6 +8,7 @@ from controlplane.web.words import share_text
 from rollouts.domain.plan import FULL_SHARE_BP, Plan
 from rollouts.domain.states import PauseReason, Phase
 from rollouts.models import Rollout
+from rollouts.ui.bandit_words import is_bandit, tie_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,9 @@ def exposure_reached(rollout: Rollout, plan: Plan, now_seconds: float) -> bool:
 
 
 def pill_of(rollout: Rollout, plan: Plan, now_seconds: float) -> Pill:
-    """The status of a rollout in two or three words."""
+    """The status of a rollout in two or three words. Reads the arms of a bandit that ended in a tie."""
+    if is_bandit(rollout) and (pill := _bandit_pill(rollout)) is not None:
+        return pill
     share = share_text(step_share(plan, rollout.step_index))
     phase = Phase(rollout.phase)
     if phase is Phase.PROGRESSING:
@@ -75,6 +78,19 @@ def pill_of(rollout: Rollout, plan: Plan, now_seconds: float) -> Pill:
     }[phase]
 
 
+def _bandit_pill(rollout: Rollout) -> Pill | None:
+    """Where a bandit has words of its own: it learns at many shares instead of holding one."""
+    phase = Phase(rollout.phase)
+    if phase is Phase.PROGRESSING:
+        return Pill("info", "Learning", "activity")
+    if phase is Phase.PAUSED:
+        reason = PauseReason(rollout.pause_reason)
+        tie = tie_text(rollout) if reason is PauseReason.INCONCLUSIVE else ""
+        words, icon = PAUSED_WORDS[reason]
+        return Pill("warn", tie or words.removesuffix(" at"), icon)
+    return None
+
+
 def cause_words(rollout: Rollout) -> str:
     """What sent it back or ended it, short: `golden-set score`, `launch: no-memory`, `ana`."""
     kind, _, rest = rollout.cause.partition(":")
@@ -88,6 +104,9 @@ def cause_words(rollout: Rollout) -> str:
         "fast-kill": "fast kill",
         "no-data": "no data",
         "gates": "all gates together",
+        "inconclusive": "no verdict in time",
+        "error": "gates could not be read",
+        "bandit": "no candidate was better",
         "rollback-blocked": "the way back is blocked",
         "superseded": "superseded",
     }.get(kind, kind)

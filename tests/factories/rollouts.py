@@ -64,7 +64,7 @@ def rollout_pending(*, of: Endpoint | None = None, number: int = 2, now: datetim
         rollout=made, variant=owner.stable, name="baseline", desired_bp=10_000, observed_bp=10_000
     )
     Arm.objects.create(rollout=made, variant=candidate, name="candidate")
-    _tell(made, "start-rollout", f"Rollout of {candidate.name} started", at, actor=person().username)
+    tell(made, "start-rollout", f"Rollout of {candidate.name} started", at, actor=person().username)
     return made
 
 
@@ -86,7 +86,7 @@ def rollout_launching(*, of: Endpoint | None = None, number: int = 2, now: datet
         observed_at=at,
         log_tail=["INFO 09:31:07 loading weights 1 of 1", "INFO 09:31:09 model loaded in 1.9 s, 0.1 GiB"],
     )
-    _tell(made, "provision", f"Launching {made.candidate.name}", at - timedelta(seconds=18))
+    tell(made, "provision", f"Launching {made.candidate.name}", at - timedelta(seconds=18))
     return made
 
 
@@ -112,8 +112,8 @@ def rollout_launch_failed(*, of: Endpoint | None = None, now: datetime | None = 
             "ERROR 09:31:24 ValueError: max_model_len 32768 is larger than the available KV cache memory",
         ],
     )
-    _tell(made, "roll-back", "Rolling back to v1", at - timedelta(seconds=4), detail=sentence)
-    _tell(made, "return", "Rolled back to v1", at, detail=sentence)
+    tell(made, "roll-back", "Rolling back to v1", at - timedelta(seconds=4), detail=sentence)
+    tell(made, "return", "Rolled back to v1", at, detail=sentence)
     return made
 
 
@@ -172,12 +172,12 @@ def rollout_progressing(
     )
     made.next_step = f"Then {PLAN.steps[min(step + 1, 2)].share_bp / 100:g}%. {waiting}".strip()
     made.save()
-    _tell(made, "provision", f"Launching {made.candidate.name}", began - timedelta(seconds=66))
+    tell(made, "provision", f"Launching {made.candidate.name}", began - timedelta(seconds=66))
     before = 0.0
     for i in range(step + 1):
         moved = began + timedelta(seconds=i * per_step * INTERVAL_SECONDS)
         target = PLAN.steps[i].share_bp / 100
-        _tell(
+        tell(
             made,
             "advance" if i else "start",
             f"Moving traffic {before:g}% to {target:g}%",
@@ -197,7 +197,7 @@ def rollout_paused(*, of: Endpoint | None = None, now: datetime | None = None) -
     made.next_step = "It holds until somebody resumes; a failed gate still rolls back."
     made.revision += 1
     made.save()
-    _tell(made, "pause", "Held at 25%", at, detail=made.reason, actor="ana")
+    tell(made, "pause", "Held at 25%", at, detail=made.reason, actor="ana")
     return made
 
 
@@ -221,8 +221,8 @@ def rollout_rolled_back(
     made.arms.filter(name="baseline").update(desired_bp=10_000, observed_bp=10_000)
     made.arms.filter(name="candidate").update(desired_bp=0, observed_bp=0)
     Workload.objects.filter(variant=made.candidate).update(wanted=False, phase="absent", ready=0, desired=0)
-    _tell(made, "roll-back", "Rolling back to v1", at - timedelta(seconds=2), detail=made.cause_sentence)
-    _tell(made, "return", "Rolled back to v1", at, detail=made.cause_sentence)
+    tell(made, "roll-back", "Rolling back to v1", at - timedelta(seconds=2), detail=made.cause_sentence)
+    tell(made, "return", "Rolled back to v1", at, detail=made.cause_sentence)
     return made
 
 
@@ -246,10 +246,10 @@ def rollout_promoted(
     made.endpoint.save()
     made.arms.filter(name="baseline").update(desired_bp=0, observed_bp=0)
     made.arms.filter(name="candidate").update(desired_bp=10_000, observed_bp=10_000)
-    _tell(
+    tell(
         made, "promote", "Promotion decided", at - timedelta(seconds=32), detail="Every required gate passed."
     )
-    _tell(
+    tell(
         made,
         "finish",
         "Promoted v2",
@@ -332,7 +332,7 @@ def _measure(made: Rollout, shares: Sequence[int], *, candidate: Behaviour, bega
     return family
 
 
-def _tell(
+def tell(
     made: Rollout, kind: str, title: str, at: datetime, *, detail: str = "", actor: str = "Headgate"
 ) -> None:
     HistoryEvent.objects.create(

@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 
 from controlplane.access.roles import Action, refusal
 from controlplane.web import live, plots, words
+from controlplane.web import ridges as ridge_plots
 
 register = template.Library()
 
@@ -74,6 +75,11 @@ def forest_axis() -> SafeString:
 @register.simple_tag
 def evidence_bar(value: float, threshold: float, label: str, tone: str) -> SafeString:
     return plots.evidence_bar(value, threshold=threshold, label=label, tone=tone)
+
+
+@register.simple_tag
+def ridges(rows: Sequence[ridge_plots.Ridge], label: str) -> SafeString:
+    return ridge_plots.ridges(rows, label=label)
 
 
 @register.simple_tag

@@ -7,12 +7,22 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from controlplane.access.actors import Actor
-from controlplane.access.roles import refusal, require
-from controlplane.kernel.errors import Conflict, IllegalTransition, InvalidInput
-from controlplane.web.pages import asker, go_to, is_fragment, number_or_none, page, render_page, whole_number
+from controlplane.access.roles import Action, refusal, require
+from controlplane.kernel.errors import Conflict, IllegalTransition, InvalidInput, NotFound
+from controlplane.web.pages import (
+    Asker,
+    asker,
+    go_to,
+    is_fragment,
+    number_or_none,
+    page,
+    render_page,
+    whole_number,
+)
 from rollouts import selectors
 from rollouts.models import Rollout
-from rollouts.ui import confirm, rollout_page
+from rollouts.ui import bandit_page, bandit_parts, confirm, rollout_page
+from rollouts.ui.bandit_words import is_bandit
 from rollouts.ui.charts import rollout_chart
 from rollouts.wake import wake
 
@@ -23,15 +33,22 @@ def rollout(request: HttpRequest, rollout_id: int) -> HttpResponse:
     """The page; for htmx only its parts, or 204 when none changed."""
     who = asker(request)
     found = selectors.find_rollout(rollout_id)
-    built = rollout_page.build(rollout=found, user=who.user, now=who.now, stop_on=selectors.global_stop().on)
     context = {
-        "page": built,
+        "page": _build(found, who),
         "nav": "rollouts",
         "topics": [f"rollout:{found.pk}", f"endpoint:{found.endpoint_id}", "global-stop"],
     }
+    name = "bandit" if is_bandit(found) else "rollout"
     return render_page(
-        request, page="rollouts/rollout.html", fragment="rollouts/rollout/_fresh.html", context=context
+        request, page=f"rollouts/{name}.html", fragment=f"rollouts/{name}/_fresh.html", context=context
     )
+
+
+def _build(found: Rollout, who: Asker) -> rollout_page.RolloutPage | bandit_page.BanditPage:
+    stop_on = selectors.global_stop().on
+    if is_bandit(found):
+        return bandit_page.build(rollout=found, user=who.user, now=who.now, stop_on=stop_on)
+    return rollout_page.build(rollout=found, user=who.user, now=who.now, stop_on=stop_on)
 
 
 @require_GET
@@ -52,6 +69,23 @@ def confirmation(request: HttpRequest, rollout_id: int, action: str) -> HttpResp
     asked = confirm.confirmation(found, action, now=who.now)
     require(who.user.role, asked.needs)
     return _dialog(request, found, asked)
+
+
+@require_GET
+@page(needs=Action.PROMOTE_NOW)
+def choose(request: HttpRequest, rollout_id: int) -> HttpResponse:
+    """The candidates of a bandit that are in the race: which one to promote. Each leads to its confirmation."""
+    found = selectors.find_rollout(rollout_id)
+    if not is_bandit(found):
+        raise NotFound(f"Rollout #{found.pk} has one candidate: there is nothing to choose.")
+    choices = bandit_parts.choices_of(found, bandit_page.verdict_of(found))
+    context = {"rollout": found, "choices": choices, "nav": "rollouts"}
+    return render_page(
+        request,
+        page="rollouts/bandit/choose.html",
+        fragment="rollouts/bandit/_choose.html",
+        context=context,
+    )
 
 
 @require_POST
@@ -100,7 +134,7 @@ def _conflict(request: HttpRequest, rollout_id: int, action: str, conflict: Conf
     """Nothing was done: the state as it is now, and the same action again if it still makes sense."""
     who = asker(request)
     found = selectors.find_rollout(rollout_id)
-    built = rollout_page.build(rollout=found, user=who.user, now=who.now, stop_on=selectors.global_stop().on)
+    built = _build(found, who)
     again = None
     offered = {button.name for button in built.actions if not button.refused}
     if action in offered and not isinstance(conflict, IllegalTransition):

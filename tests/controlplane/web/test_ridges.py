@@ -70,6 +70,12 @@ def test_ridges__wide_arm_that_is_out__ends_at_the_edge_of_the_axis() -> None:
     assert (min(xs), max(xs)) == (LEFT, RIGHT)
 
 
+def test_ridges__arm_that_is_out_far_away__is_written_at_the_edge_of_its_side() -> None:
+    svg = drawn(BASELINE, CANDIDATE, Ridge(2, "v3", "out", 0.2, 0.01, out=True))
+    assert svg.find("path[@class='a2 out']") is None
+    assert "◂ 0.200" in [text.text for text in svg.iter("text")]
+
+
 def test_ridges__arm_without_data__says_so_and_draws_no_curve() -> None:
     svg = drawn(Ridge(0, "v1", "baseline", None, None), CANDIDATE)
     assert len(svg.findall("path")) == 1

@@ -1,0 +1,272 @@
+"""The page of a bandit as plain values: who leads, where the traffic went, and when it stops.
+
+`build` costs the same number of queries whatever the number of arms, intervals and events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from controlplane.access.models import User
+from controlplane.web.ridges import Ridge
+from controlplane.web.words import (
+    clock_text,
+    count_text,
+    duration_text,
+    number_text,
+    percent_text,
+    share_text,
+)
+from rollouts.domain.bandits.spec import BanditSpec
+from rollouts.domain.bandits.state import BanditState
+from rollouts.domain.bandits.verdict import BanditVerdict
+from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.intervals import BASELINE
+from rollouts.domain.plan import Plan
+from rollouts.domain.states import ACTIVE, FINAL, Phase
+from rollouts.models import Evidence, HistoryEvent, Rollout
+from rollouts.ui.bandit_arms import ArmLine, arm_line, rewards_label, ridge_of
+from rollouts.ui.bandit_parts import Launches, actions_of, launches_of
+from rollouts.ui.bandit_words import arm_labels, either_of
+from rollouts.ui.gates_table import GatesTable, family_table
+from rollouts.ui.page_parts import (
+    EVENTS_SHOWN,
+    ActionButton,
+    EventRow,
+    Why,
+    action_note,
+    event_rows,
+    stale_since,
+    why_of,
+)
+from rollouts.ui.phases import Pill, pill_of
+
+
+@dataclass(frozen=True, slots=True)
+class StopLine:
+    """One condition of the stop rule. `spoken` says the icon in words."""
+
+    icon: str
+    tone: str
+    spoken: str
+    lead: str
+    strong: str
+    rest: str
+    hint: str
+
+    @property
+    def css(self) -> str:
+        return f"ico-s {self.tone}"
+
+
+@dataclass(frozen=True, slots=True)
+class ArmGates:
+    """The gates of one candidate, and whether they are open at first sight."""
+
+    line: ArmLine
+    table: GatesTable
+    shown: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BanditPage:
+    rollout: Rollout
+    pill: Pill
+    why: Why
+    arms: tuple[ArmLine, ...]
+    ridges: tuple[Ridge, ...]
+    rewards_label: str
+    rewards_note: str
+    threshold: float
+    stop: tuple[StopLine, ...]
+    promises: tuple[tuple[str, str], ...]
+    gates: tuple[ArmGates, ...]
+    setup: tuple[tuple[str, str], ...]
+    reweight: str
+    scored: bool
+    floor: str
+    baseline_floor: str
+    launches: Launches
+    events: tuple[EventRow, ...]
+    event_count: int
+    actions: tuple[ActionButton, ...]
+    action_note: str
+    stale_from: datetime | None
+    stale_for: str
+    now: datetime
+
+    @property
+    def shows_evidence(self) -> bool:
+        """False for a rollout that ended before anything could be measured."""
+        return self.rollout.traffic_at is not None or Phase(self.rollout.phase) not in FINAL
+
+    @property
+    def arm_count(self) -> str:
+        return count_text(len(self.arms), "arm")
+
+    @property
+    def legend(self) -> tuple[tuple[int, str, str], ...]:
+        """(colour, label, share) of the candidates, then the baseline: as the chart stacks them from below."""
+        ordered = [*self.arms[1:], self.arms[0]]
+        return tuple((line.arm, line.version, line.share) for line in ordered)
+
+
+def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> BanditPage:
+    """Everything the page shows at `now` for `user`. `rollout` is one of `selectors.find_rollout`."""
+    plan, policy = rollout.parsed_plan, rollout.gate_policy.policy
+    spec = plan.bandit or BanditSpec()
+    arms = list(rollout.arms.all())
+    verdict = verdict_of(rollout)
+    left = _moments(rollout, verdict)
+    promoted = rollout.candidate_id if Phase(rollout.phase) is Phase.SUCCEEDED else None
+    lines = [arm_line(arm, verdict, left.get(arm.name), promoted=arm.variant_id == promoted) for arm in arms]
+    rows = [(line, verdict.arm(line.name)) for line in lines]
+    newest = list(HistoryEvent.objects.filter(rollout=rollout).order_by("-id")[: EVENTS_SHOWN + 1])
+    looked = stale_since(rollout, now)
+    return BanditPage(
+        rollout=rollout,
+        pill=pill_of(rollout, plan, now.timestamp()),
+        why=why_of(rollout, plan, now),
+        arms=tuple(lines),
+        ridges=tuple(ridge_of(line, found) for line, found in rows),
+        rewards_label=rewards_label(rows),
+        rewards_note=_rewards_note(spec, verdict),
+        threshold=verdict.threshold,
+        stop=_stop_lines(rollout, plan, verdict, lines, now),
+        promises=(
+            ("Best arm dropped by mistake", f"at most {percent_text(spec.alpha, digits=0)}"),
+            ("Tie called a winner", f"at most {percent_text(2 * spec.alpha, digits=0)}"),
+            ("On stop", f"promote, watch {duration_text(plan.watch_seconds)}"),
+        ),
+        gates=_gates(policy, verdict, lines),
+        setup=_setup(spec, plan, policy),
+        reweight=verdict.reweight.sentence if Phase(rollout.phase) in ACTIVE else "",
+        scored=any(found.scored for _, found in rows),
+        floor=share_text(spec.floor_bp),
+        baseline_floor=share_text(spec.baseline_bp),
+        launches=launches_of(rollout, arms),
+        events=event_rows(newest),
+        event_count=HistoryEvent.objects.filter(rollout=rollout).count(),
+        actions=actions_of(rollout, verdict, user, stop_on=stop_on),
+        action_note=action_note(rollout, stop_on=stop_on),
+        stale_from=looked,
+        stale_for="" if looked is None else duration_text((now - looked).total_seconds()),
+        now=now,
+    )
+
+
+def verdict_of(rollout: Rollout) -> BanditVerdict:
+    """The stored verdict; before the first interval that of a bandit without any evidence."""
+    if rollout.verdicts:
+        return BanditVerdict.from_json(rollout.verdicts)
+    labels = arm_labels(rollout)
+    spec = rollout.parsed_plan.bandit or BanditSpec()
+    return BanditState.initial(spec, rollout.gate_policy.policy, list(labels)).assess(labels=labels)
+
+
+def _moments(rollout: Rollout, verdict: BanditVerdict) -> Mapping[str, datetime]:
+    """When each arm left the race, from the interval that it left in. One query."""
+    indexes = {arm.name: arm.at_index for arm in verdict.arms if arm.at_index is not None}
+    rows = Evidence.objects.filter(rollout=rollout, index__in=set(indexes.values()))
+    found = dict(rows.values_list("index", "ended_at"))
+    return {name: found[index] for name, index in indexes.items() if index in found}
+
+
+def _rewards_note(spec: BanditSpec, verdict: BanditVerdict) -> str:
+    if verdict.burn_in:
+        return f"burn-in: {spec.burn_in:,} answers an arm"
+    return "shared drift removed"
+
+
+def _stop_lines(
+    rollout: Rollout, plan: Plan, verdict: BanditVerdict, lines: Sequence[ArmLine], now: datetime
+) -> tuple[StopLine, ...]:
+    left = len(verdict.survivors)
+    rule = f"An arm leaves when the evidence against it reaches {verdict.threshold:.0f} (1/α)."
+    arms = f"{count_text(left, 'arm')} left"
+    sole = StopLine("activity", "info", "Open: ", "Sole survivor: ", arms, ", needs 1", rule)
+    if left <= 1:
+        sole = StopLine("circle-check", "pass", "Met: ", "Sole survivor: ", arms, "", rule)
+    return (sole, _gates_line(verdict, lines), _deadline_line(rollout, plan, verdict, lines, now))
+
+
+def _gates_line(verdict: BanditVerdict, lines: Sequence[ArmLine]) -> StopLine:
+    racing = [line for line in lines if line.name in verdict.survivors and line.gates is not None]
+    if not racing:
+        return StopLine(
+            "circle-dashed",
+            "mute",
+            "Unknown: ",
+            "All its gates pass: ",
+            "nobody to ask",
+            "",
+            "No candidate is left.",
+        )
+    counts = [(line, verdict.arm(line.name)) for line in racing]
+    words = [f"{line.version} {found.gates_passed} of {found.gates_required}" for line, found in counts]
+    waiting = [
+        (line, gate)
+        for line, _ in counts
+        for gate in verdict.gates[line.name].verdicts
+        if gate.required and gate.verdict.value != "pass"
+    ]
+    hint = "" if not waiting else f"{waiting[0][0].version}: {waiting[0][1].sentence}"
+    look = ("circle-alert", "warn", "Waiting: ") if waiting else ("circle-check", "pass", "Met: ")
+    return StopLine(*look, "All its gates pass: ", words[0], "".join(f", {word}" for word in words[1:]), hint)
+
+
+def _deadline_line(
+    rollout: Rollout, plan: Plan, verdict: BanditVerdict, lines: Sequence[ArmLine], now: datetime
+) -> StopLine:
+    labels = [line.version for line in lines if line.name in verdict.survivors]
+    answer = f"The answer is “{either_of(labels)}”. A tie is never forced into a winner; you choose."
+    if len(labels) < 2:
+        answer = "One arm is left: there is no tie to settle."
+    phase = Phase(rollout.phase)
+    if phase is Phase.PROGRESSING:
+        ends = rollout.phase_since + timedelta(seconds=plan.deadline_seconds)
+        day = " tomorrow" if (ends.date() - now.date()).days == 1 else ""
+        when = f"At {ends:%H:%M}{day}" if ends.date() == now.date() or day else f"On {_date(ends, now)}"
+        return StopLine("circle-dashed", "mute", "Later: ", f"{when}, if several remain", "", "", answer)
+    if phase is Phase.PAUSED and rollout.pause_reason == "inconclusive" and len(labels) > 1:
+        lead = f"After {duration_text(plan.deadline_seconds)} several remain"
+        return StopLine("circle-alert", "warn", "Now: ", lead, "", "", answer)
+    if phase in FINAL:
+        return StopLine("flag", "mute", "Over: ", "It has ended", "", "", rollout.reason)
+    lead = f"After {duration_text(plan.deadline_seconds)} of learning, if several remain"
+    return StopLine("circle-dashed", "mute", "Later: ", lead, "", "", answer)
+
+
+def _date(at: datetime, now: datetime) -> str:
+    return f"{clock_text(at, now=now)} {at:%H:%M}"
+
+
+def _gates(policy: GatePolicy, verdict: BanditVerdict, lines: Sequence[ArmLine]) -> tuple[ArmGates, ...]:
+    """One table a candidate. Open at first: the likeliest winner of those in the race."""
+    candidates = [line for line in lines if line.name != BASELINE]
+    stricter = replace(policy, alpha=policy.alpha / len(candidates))
+    racing = [line.name for line in candidates if line.name in verdict.survivors]
+    ordered = racing or [line.name for line in candidates]
+    first = max(ordered, key=lambda name: verdict.arm(name).p_best)
+    return tuple(
+        ArmGates(line, family_table(stricter, verdict.gates[line.name]), line.name == first)
+        for line in candidates
+    )
+
+
+def _setup(spec: BanditSpec, plan: Plan, policy: GatePolicy) -> tuple[tuple[str, str], ...]:
+    required = [gate.label.lower() for gate in policy.gates if gate.required]
+    return (
+        ("Reward", "1 − share rated down"),
+        ("Feedback", "verified only, 1 a request"),
+        ("Burn-in", f"{spec.burn_in:,} scored answers an arm"),
+        ("Reweights", f"every {duration_text(spec.reweight_seconds)}"),
+        ("Least change", f"{share_text(spec.min_change_bp)} of the traffic"),
+        ("β, regret against speed", number_text(spec.beta)),
+        ("α", number_text(spec.alpha)),
+        ("Forgets", "nothing" if spec.discount >= 1 else f"{1 - spec.discount:.1%} an interval"),
+        ("Gates", ", ".join(required)),
+        ("At most", duration_text(plan.deadline_seconds)),
+    )
