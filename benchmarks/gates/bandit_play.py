@@ -43,6 +43,7 @@ class World:
     rewards     mean reward of each arm, of yes-or-no rewards
     drift       standard deviation of a level that all arms share, an AR(1) of time constant 100 minutes
     late        minutes that rewards come after their answers
+    step        minutes of an interval; coarser ones are faster to simulate
     errors      the share of requests that fail, per arm; None: no guardrails
     """
 
@@ -50,6 +51,7 @@ class World:
     minutes: int = DAY
     drift: float = 0.0
     late: int = 0
+    step: int = 1
     errors: tuple[float, ...] | None = None
 
     @property
@@ -187,7 +189,7 @@ def rewards_of(world: World, n: Array, level: Array, rng: np.random.Generator) -
 def next_level(world: World, level: Array, rng: np.random.Generator) -> Array:
     if not world.drift:
         return level
-    keep = math.exp(-1 / 100)
+    keep = math.exp(-world.step / 100)
     return np.asarray(keep * level + rng.normal(0, world.drift * math.sqrt(1 - keep**2), len(level)))
 
 
@@ -204,18 +206,18 @@ def peer_run(*, runs: int, rng: np.random.Generator, world: World, rule: str) ->
     regret, level = np.zeros(runs), np.zeros(runs)
     named = np.full(runs, np.inf)
     waiting: deque[tuple[Array, Array]] = deque()
-    for minute in range(world.minutes):
-        n = peer.send(SCORED, rng)
+    for minute in range(0, world.minutes, world.step):
+        n = peer.send(SCORED * world.step, rng)
         level = next_level(world, level, rng)
         waiting.append((n, rewards_of(world, n, level, rng)))
         regret += n @ world.gaps * ANSWERS / SCORED
-        if len(waiting) > world.late:
+        if len(waiting) * world.step > world.late:
             row = waiting.popleft()
             peer.learn(*row, rng)
-            judge.learn(*row, minute)
-        if minute % LOOK == LOOK - 1:
+            judge.learn(*row, (minute + world.step) / 60)
+        if (minute + world.step) % LOOK < world.step:
             sure = (peer.p_best(rng).max(axis=1) > SURE) & (peer.n >= BURN_IN).all(axis=1)
-            named = np.where(sure & np.isinf(named), (minute + 1) / 60, named)
+            named = np.where(sure & np.isinf(named), (minute + world.step) / 60, named)
     wrong = world.gaps[peer.means.argmax(axis=1)] > 0
     return {"regret": regret, "decided": judge.hour, "named": named, "wrong": wrong.astype(float)}
 
@@ -232,11 +234,11 @@ class Judge:
     def of(cls, runs: int, arms: int) -> Judge:
         return cls(Sums.empty(arms, (runs,)), np.ones((runs, arms), dtype=bool), np.full(runs, np.inf))
 
-    def learn(self, n: Array, s: Array, minute: int) -> None:
+    def learn(self, n: Array, s: Array, hour: float) -> None:
         self.sums = self.sums.add(n, s)
         self.racing = self.racing & (self.sums.log_against() < math.log(1 / BanditSpec().alpha))
         done = (self.racing.sum(axis=1) <= 1) & np.isinf(self.hour)
-        self.hour = np.where(done, (minute + 1) / 60, self.hour)
+        self.hour = np.where(done, hour, self.hour)
 
 
 @dataclass
@@ -256,10 +258,10 @@ class Guardrails:
             for _ in others
         ]
 
-    def learn(self, n: Array, errors: Array, shares: Array, minute: int) -> None:
+    def learn(self, n: Array, errors: Array, shares: Array, *, restart: bool) -> None:
         for arm in range(1, self.arms):
             fail, ok = self.fails[arm - 1], self.passes[arm - 1]
-            if minute and minute % RESTART == 0:
+            if restart:
                 fail.start_again()
             row = (n[:, arm], errors[:, arm], n[:, 0], errors[:, 0])
             fail.update(*row)
@@ -295,32 +297,32 @@ def our_run(*, runs: int, rng: np.random.Generator, world: World, spec: BanditSp
     regret, level = np.zeros(runs), np.zeros(runs)
     winner, hour, dropped = np.full(runs, -1), np.full(runs, np.inf), np.full(runs, np.inf)
     waiting: deque[tuple[Array, Array, Array, Array]] = deque()
-    for minute in range(world.minutes):
+    for minute in range(0, world.minutes, world.step):
         shares = batch.wanted / 10_000
         won = winner >= 0
-        n = draw_counts(SCORED, shares, rng)
+        n = draw_counts(SCORED * world.step, shares, rng)
         level = next_level(world, level, rng)
-        regret += np.where(won, world.gaps[winner] * ANSWERS, n @ world.gaps * ANSWERS / SCORED)
+        regret += np.where(won, world.gaps[winner] * ANSWERS * world.step, n @ world.gaps * ANSWERS / SCORED)
         waiting.append((n, rewards_of(world, n, level, rng), shares, level))
         out = None
         if guard is not None and world.errors is not None:
-            requests = draw_counts(ANSWERS, shares, rng)
+            requests = draw_counts(ANSWERS * world.step, shares, rng)
             failed = rng.binomial(requests.astype(int), np.array(world.errors)).astype(float)
-            guard.learn(requests, failed, shares, minute)
+            guard.learn(requests, failed, shares, restart=minute > 0 and minute % RESTART < world.step)
             out = guard.dropped() & batch.racing
-            dropped = np.where(out[:, -1] & np.isinf(dropped), (minute + 1) / 60, dropped)
-        if len(waiting) > world.late:
+            dropped = np.where(out[:, -1] & np.isinf(dropped), (minute + world.step) / 60, dropped)
+        if len(waiting) * world.step > world.late:
             answers, earned, force, then = waiting.popleft()
-            batch.update(answers, earned, 60.0, rng, dropped=out, shares=force)
+            batch.update(answers, earned, 60.0 * world.step, rng, dropped=out, shares=force)
             truth.learn(answers, then, np.array(world.rewards))
         elif out is not None:
             nothing = np.zeros(n.shape)
-            batch.update(nothing, nothing, 60.0, rng, dropped=out)
+            batch.update(nothing, nothing, 60.0 * world.step, rng, dropped=out)
         passed = np.ones(n.shape, bool) if guard is None else guard.passed()
         last = np.where(batch.racing.any(axis=1), batch.racing.argmax(axis=1), 0)
         new = batch.decided & passed[np.arange(runs), last] & (winner < 0)
-        winner, hour = np.where(new, last, winner), np.where(new, (minute + 1) / 60, hour)
-        if minute % LOOK == LOOK - 1:
+        winner, hour = np.where(new, last, winner), np.where(new, (minute + world.step) / 60, hour)
+        if (minute + world.step) % LOOK < world.step:
             truth.look(batch)
     best = np.where(winner >= 0, winner, batch.p_best.argmax(axis=1))
     return {

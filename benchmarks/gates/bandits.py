@@ -42,7 +42,10 @@ SETUP = (
 
 
 def _short(size: Size, world: World) -> World:
-    return replace(world, minutes=40) if size.name == "tiny" else world
+    """The world of that size: a whole day in minutes, a whole day in steps of six minutes, or forty minutes."""
+    if size.name == "tiny":
+        return replace(world, minutes=40)
+    return replace(world, step=6) if size.name == "smoke" else world
 
 
 def _spec(size: Size, **other: float) -> BanditSpec:
@@ -58,9 +61,9 @@ def _ours(size: Size, name: str, world: World, runs: int, **spec: float) -> Cell
 def _comparison(size: Size) -> Sequence[Cell]:
     cells = []
     for place, world in WORLDS.items():
-        cells.append(_ours(size, f"{OURS}, {place}", world, size.runs(2_000, 50)))
+        cells.append(_ours(size, f"{OURS}, {place}", world, size.runs(2_000, 40)))
         for rule in PEERS:
-            runs = size.runs(200, 4, 2) if rule == MABWISER else size.runs(1_000, 50)
+            runs = size.runs(60, 2, 2) if rule == MABWISER else size.runs(1_000, 40)
             settings = {"world": _short(size, world), "rule": rule}
             cells.append(
                 Cell(f"{rule}, {place}", peer_run, runs, settings, chunk=20 if rule == MABWISER else 250)
@@ -97,7 +100,7 @@ COMPARISON = Table(
 
 
 def _dial(size: Size) -> Sequence[Cell]:
-    runs = size.runs(1_000, 50)
+    runs = size.runs(600, 40)
     cells = [_ours(size, f"{beta:g}", FOUR, runs, beta=beta) for beta in BETAS]
     return [*cells, *(_ours(size, f"{beta:g}, tie", TIE, runs, beta=beta) for beta in BETAS)]
 
@@ -131,7 +134,7 @@ FINE = replace(BAD, errors=(0.01, 0.01, 0.01, 0.01))
 
 
 def _guarded(size: Size) -> Sequence[Cell]:
-    runs = size.runs(1_000, 50)
+    runs = size.runs(600, 40)
     return [
         _ours(size, "the best arm fails five times as often", BAD, runs),
         _ours(size, "all fail alike", FINE, runs),
@@ -175,7 +178,7 @@ GUARDED = Table(
 
 
 def _late(size: Size) -> Sequence[Cell]:
-    runs = size.runs(1_000, 50)
+    runs = size.runs(600, 40)
     cells = [_ours(size, f"{late} min", replace(FOUR, late=late), runs) for late in (0, 15, 60, 180)]
     ties = [_ours(size, f"{late} min, tie", replace(TIE, late=late), runs) for late in (60,)]
     return [*cells, *ties]
@@ -214,7 +217,7 @@ MANY = {
 
 
 def _many(size: Size) -> Sequence[Cell]:
-    runs = size.runs(1_000, 50)
+    runs = size.runs(600, 40)
     cells = [_ours(size, f"{arms} arms", World(rewards=rewards), runs) for arms, rewards in MANY.items()]
     for arms in (2, 3, 6):
         cells.append(_ours(size, f"{arms} equal arms", World(rewards=(0.75,) * arms), runs))
@@ -233,7 +236,7 @@ ARMS = Table(
 
 
 def _intervals(size: Size) -> Sequence[Cell]:
-    runs = size.runs(1_000, 50)
+    runs = size.runs(600, 40)
     return [
         _ours(size, "no drift", FOUR, runs),
         _ours(size, "drift", DRIFT, runs),
