@@ -19,7 +19,7 @@ from rollouts.domain.bandits.spec import BanditSpec
 from rollouts.domain.bandits.verdict import BanditVerdict
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.family import GatesState
-from rollouts.domain.gates.fastkill import WorkloadFacts
+from rollouts.domain.gates.fastkill import WorkloadFacts, why_kill
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.intervals import BASELINE, Interval
 
@@ -96,7 +96,8 @@ class BanditState:
         """The state after one interval: what was learned, who left, and what the shares should be.
 
         interval    answers in it were all assigned under `interval.answer_shares`, or `interval.shares` where those
-                    are not given; its `dropped` arms left because of their engine (then `missing` says why, by arm name) or a person
+                    are not given; its `dropped` arms left because of their engine (then `missing` says why, by arm
+                    name) or a person
         rng         for P(best) only; the same seed gives the same state
 
         Raises InvalidInput naming the field for an interval that is not newer than the last, an unknown arm or
@@ -111,13 +112,9 @@ class BanditState:
             learner = learner.drop(name, cause, why, index)
         gates = self._update_gates(interval, learner)
         for name, state in gates.items():
-            if name not in learner.survivors:
-                continue
-            family = state.assess()
-            if state.crossed is not None:
-                learner = learner.drop(name, "guardrail", family.reason, index)
-            elif family.fast_kill is not None:
-                learner = learner.drop(name, "fast-kill", family.fast_kill, index)
+            out = _why_out(state) if name in learner.survivors else None
+            if out is not None:
+                learner = learner.drop(name, *out, index)
         rewards = {name: _reward(name, interval) for name in self.arms if name in interval.arms}
         learner = learner.update(rewards, index=index)
         n, s = (np.array([rewards.get(name, (0, 0))[part] for name in self.arms], float) for part in (0, 1))
@@ -297,6 +294,14 @@ class BanditState:
 
 
 PLAIN_FIELDS = ("last_index", "burn_in", "since_reweight", "new_answers")
+
+
+def _why_out(gates: GatesState) -> tuple[Cause, str] | None:
+    """Why an arm's gates take it out of the race, in a word and in a sentence; None: they do not."""
+    kill = why_kill(gates.policy.fast_kill, gates.window, gates.share_bp, None)
+    if kill is not None:
+        return "fast-kill", kill
+    return ("guardrail", gates.assess().reason) if gates.crossed is not None else None
 
 
 def _reward(name: str, interval: Interval) -> tuple[int, int]:
