@@ -193,19 +193,26 @@ def _feedback(
     """Adds the ratings of earlier intervals whose time for ratings is over: each rating counts for its answer.
 
     Only intervals with the same shares are added up: over a change of shares, arms that were compared at different
-    times would look different because of the times.
+    times would look different because of the times. The first interval after a change is left out: some of the
+    answers that ended in it were assigned before it, under the old shares, and ratings go by when that was.
     """
-    ripe_before = now - timedelta(seconds=world.feedback_seconds)
-    ripe = list(
+    first, ripe_before = rollout.feedback_interval, now - timedelta(seconds=world.feedback_seconds)
+    rows = list(
         Evidence.objects.filter(
-            rollout=rollout, index__gte=rollout.feedback_interval, ended_at__lte=ripe_before
+            rollout=rollout, index__gte=max(0, first - 1), ended_at__lte=ripe_before
         ).order_by("index")
     )
+    ripe = [row for row in rows if row.index >= first]
     if not ripe:
-        return _Fed({}, rollout.feedback_interval)
+        return _Fed({}, first)
     found = [Interval.from_json(row.interval) for row in ripe]
     alike = list(takewhile(lambda one: _weights(one) == _weights(found[0]), found))
     last = ripe[len(alike) - 1]
+    before = Interval.from_json(rows[0].interval) if rows[0].index < first else None
+    if before is None or _weights(before) != _weights(found[0]):
+        alike = alike[1:]
+    if not alike:
+        return _Fed({}, last.index + 1)
     start = datetime.fromtimestamp(alike[0].started_at, tz=UTC)
     counts = ratings_between(rollout=rollout, start=start, end=last.ended_at)
     fed: dict[str, ArmCounts] = {}
