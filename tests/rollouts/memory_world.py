@@ -31,13 +31,15 @@ from rollouts.adapters.probers.memory import MemoryProber
 from rollouts.adapters.request_log.memory import MemoryRequestLog
 from rollouts.adapters.routers.memory import EDGES, MemoryEngine, MemoryResponse, MemoryRouter
 from rollouts.adapters.signals.memory import MemorySignals
+from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.plan import Plan, canary
 from rollouts.domain.variants import ServingSpec
-from rollouts.models import Endpoint, HistoryEvent, Rollout, Variant, Workload
+from rollouts.models import Arm, Endpoint, HistoryEvent, Rollout, Variant, Workload
 from rollouts.ports import WorkloadPhase
 from rollouts.services.commands import pause_rollout, promote_rollout, resume_rollout, roll_back_rollout
 from rollouts.services.endpoints import create_endpoint, ensure_cluster
 from rollouts.services.policies import define_gate_policy
+from rollouts.services.feedback import record_feedback
 from rollouts.services.probes import probe_rollout
 from rollouts.services.reconcile import reconcile_endpoint
 from rollouts.services.start import start_rollout
@@ -74,6 +76,13 @@ ALL_GATES = (QUALITY, ERRORS, LATENCY, THUMBS)
 LIMITS: dict[str, Any] = {"no_data_seconds": 30, "launch_seconds": 20}
 LONG_PLAN = replace(canary((5, 25, 50), hold_seconds=4, min_requests=10, watch_seconds=10), **LIMITS)
 PLAN = replace(canary((25, 50), hold_seconds=3, min_requests=10, watch_seconds=10), **LIMITS)
+BANDIT = Plan(
+    strategy="bandit",
+    steps=(),
+    watch_seconds=10,
+    bandit=BanditSpec(burn_in=60, reweight_seconds=4, min_change_bp=100),
+    **LIMITS,
+)
 
 
 class WorkerKilledError(BaseException):
@@ -268,6 +277,10 @@ class MemoryWorld:
     def titles(self) -> list[str]:
         return [row.title for row in HistoryEvent.objects.filter(rollout=self.rollout).order_by("pk")]
 
+    def arm(self, number: int) -> Arm:
+        """The newest rollout's arm that runs this version, read anew."""
+        return Arm.objects.get(rollout=self.rollout, variant__version__number=number)
+
     def files_of(self, number: int) -> Path:
         manifest = Version.objects.get(number=number).manifest_value
         assert manifest is not None
@@ -281,6 +294,28 @@ class MemoryWorld:
         found.answer = lambda messages: _answer(messages, accuracy)
         for name, value in engine.items():
             setattr(found, name, value)
+
+    def users_rate(self, down: Mapping[int, float], *, seed: int = 11) -> None:
+        """Users rate answers down, by version so many of them; the others are content and say nothing."""
+        draws = random.Random(seed)
+        by_name: dict[str, float] = {}
+
+        def rate(response: MemoryResponse) -> None:
+            if not response.answered or response.status >= 400:
+                return
+            if response.answered not in by_name:
+                number = int(response.answered.split("-v")[1].split("-")[0])
+                by_name[response.answered] = down.get(number, 0.0)
+            if draws.random() < by_name[response.answered]:
+                record_feedback(
+                    endpoint_name="triage",
+                    request_id=response.request_id,
+                    variant=response.answered,
+                    up=False,
+                    now=self.now,
+                )
+
+        self.on_answer = rate
 
     # --- time -------------------------------------------------------------------------------------
 
@@ -360,10 +395,13 @@ class MemoryWorld:
         self.run_for(1)
         return self
 
-    def start(self, number: int = 2, *, plan: Plan = PLAN, **options: Any) -> Rollout:
+    def start(
+        self, number: int = 2, *, others: tuple[int, ...] = (), plan: Plan = PLAN, **options: Any
+    ) -> Rollout:
         return start_rollout(
             endpoint=self.endpoint,
             version_number=number,
+            other_versions=others,
             plan=plan,
             actor=self.engineer,
             edges=EDGES,
