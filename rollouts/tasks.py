@@ -6,6 +6,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 
 from celery import shared_task
+from django.conf import settings
 from django.db import close_old_connections, connections
 from django.utils import timezone
 
@@ -13,8 +14,10 @@ from controlplane.api.idempotency import forget_expired
 from controlplane.kernel.errors import HeadgateError, Unavailable
 from controlplane.web.health import beat
 from rollouts.models import Rollout
+from rollouts.services.packing import forget_evidence, pack_evidence
 from rollouts.services.probes import PROBED, probe_rollout
 from rollouts.services.reconcile import due_endpoints, reconcile_endpoint, sweep, worker_name
+from rollouts.services.replay import forget_replays
 from rollouts.wiring import rotate_request_log, router, world
 
 log = logging.getLogger(__name__)
@@ -48,8 +51,11 @@ def probe() -> None:
 
 @shared_task(name="rollouts.sweep")
 def sweep_old() -> None:
-    """Prunes what has a retention, and keeps the router's log within bounds."""
+    """Prunes what has a retention, packs old evidence, and keeps the router's log within bounds."""
     sweep(now=timezone.now())
+    pack_evidence(now=timezone.now())
+    forget_evidence(now=timezone.now(), days=settings.HEADGATE.evidence_days)
+    forget_replays(now=timezone.now())
     forget_expired(now=timezone.now())
     try:
         rotate_request_log()

@@ -55,6 +55,9 @@ class Environment:
     tick_seconds: float = _setting(1.0, "how often due rollouts are reconciled")
     interval_seconds: float = _setting(5.0, "length of one interval of evidence")
     feedback_seconds: float = _setting(60.0, "how long after an answer its rating still counts")
+    evidence_days: int = _setting(
+        400, "days after the end of a rollout before the evidence it was decided on is deleted"
+    )
     probe_pairs: int = _setting(5, "golden prompts that are asked of both variants at a time")
     log_level: str = _setting("INFO", "level of the log")
 

@@ -187,6 +187,8 @@ def _merge(group: Sequence[Json]) -> dict[str, Any]:
         "broken": {},
         "pair_sums": {arm: _added([one[arm] for one in sums if arm in one]) for arm in paired},
     }
+    if "burn_in" in group[-1]:
+        merged["burn_in"] = group[-1]["burn_in"]
     if shared:
         merged["shares"] = {
             arm: round(_mean([(one.get("shares", {}).get(arm, 0), one["seconds"]) for one in group], seconds))

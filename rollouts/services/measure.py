@@ -23,7 +23,8 @@ from rollouts.domain.decision import RolloutView
 from rollouts.domain.gates.fastkill import WorkloadFacts
 from rollouts.domain.intervals import BASELINE, ArmCounts, Interval, ProbePair
 from rollouts.domain.plan import FULL_SHARE_BP
-from rollouts.models import Arm, Evidence, ProbeResult, Rollout
+from rollouts.evidence import evidence_rows, last_end
+from rollouts.models import Arm, ProbeResult, Rollout
 from rollouts.ports import FailureReason
 from rollouts.services.feedback import ratings_between
 from rollouts.services.observe import Observation
@@ -143,9 +144,7 @@ def _analysis(rollout: Rollout, view: RolloutView) -> Analysis:
 
 def _last_end(rollout: Rollout, now: datetime) -> float:
     """When the interval before this one ended, in seconds since the epoch."""
-    last = (
-        Evidence.objects.filter(rollout=rollout).order_by("-index").values_list("ended_at", flat=True).first()
-    )
+    last = last_end(rollout.pk)
     return (last or rollout.traffic_at or now).timestamp()
 
 
@@ -197,11 +196,8 @@ def _feedback(
     answers that ended in it were assigned before it, under the old shares, and ratings go by when that was.
     """
     first, ripe_before = rollout.feedback_interval, now - timedelta(seconds=world.feedback_seconds)
-    rows = list(
-        Evidence.objects.filter(
-            rollout=rollout, index__gte=max(0, first - 1), ended_at__lte=ripe_before
-        ).order_by("index")
-    )
+    known = evidence_rows(rollout.pk, first=max(0, first - 1), stop=rollout.next_interval)
+    rows = list(takewhile(lambda row: row.ended_at <= ripe_before.timestamp(), known))
     ripe = [row for row in rows if row.index >= first]
     if not ripe:
         return _Fed({}, first)
@@ -214,7 +210,7 @@ def _feedback(
     if not alike:
         return _Fed({}, last.index + 1)
     start = datetime.fromtimestamp(alike[0].started_at, tz=UTC)
-    counts = ratings_between(rollout=rollout, start=start, end=last.ended_at)
+    counts = ratings_between(rollout=rollout, start=start, end=datetime.fromtimestamp(last.ended_at, tz=UTC))
     fed: dict[str, ArmCounts] = {}
     for arm, now_counts in arms.items():
         answers = sum(one.arms[arm].requests - one.arms[arm].errors for one in alike if arm in one.arms)

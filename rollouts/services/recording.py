@@ -16,6 +16,7 @@ from rollouts.domain.decide import Decision, RolloutView, Seen
 from rollouts.domain.gates.fastkill import WorkloadFacts
 from rollouts.domain.intervals import BASELINE
 from rollouts.domain.recorded import decision_digest, evidence_digest
+from rollouts.evidence import last_digest
 from rollouts.models import Arm, Endpoint, Evidence, LoopDecision, ProbeResult, Rollout, Workload
 from rollouts.ports import WorkloadPhase, WorkloadStatus
 from rollouts.services.measure import Measured
@@ -168,9 +169,7 @@ def keep_evidence(
         "verdicts": measured.assessment.to_json(),
         "decision": decision.to_json(),
     }
-    before = (
-        Evidence.objects.filter(rollout=rollout).order_by("-index").values_list("digest", flat=True).first()
-    )
+    before = last_digest(rollout.pk)
     Evidence.objects.create(
         rollout=rollout,
         index=rollout.next_interval,

@@ -1,0 +1,102 @@
+"""Keeps recorded evidence bounded: old rows are packed, and a finished rollout's are deleted after a retention."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Count, Q
+
+from controlplane.kernel.digests import canonical_json
+from rollouts.domain.recorded import PACK_LEVEL, RecordedRow, pack_rows, thin_rows
+from rollouts.domain.states import ACTIVE, Phase
+from rollouts.evidence import evidence_rows
+from rollouts.models import Evidence, EvidencePack, LoopDecision, ProbeResult, Rollout
+
+PACK_AFTER = timedelta(hours=1)  # of a row's end, and of the end of the rollout
+MOST_ROWS = 720  # in a pack: an hour of intervals of 5 s
+FEWEST_ROWS = 360  # of a rollout that goes on: no pack for a few rows at every sweep
+PACKS_A_SWEEP = 50
+
+GOES_ON = Q(phase__in=sorted(phase.value for phase in ACTIVE)) | Q(phase=Phase.SUCCEEDED.value, watching=True)
+
+
+def pack_evidence(*, now: datetime, most: int = PACKS_A_SWEEP) -> int:
+    """Packs rows older than an hour, and all of those of a rollout that ended an hour ago. Returns how many packs it
+    made, at most `most`: the next sweep goes on. Nothing that is read changes."""
+    made = 0
+    for rollout_id, goes_on in _with_old_rows(now):
+        while made < most and _pack_once(rollout_id, goes_on=goes_on, now=now):
+            made += 1
+    return made
+
+
+def _with_old_rows(now: datetime) -> list[tuple[int, bool]]:
+    """(rollout, whether it goes on) with enough old rows for a pack."""
+    old = Evidence.objects.filter(ended_at__lt=now - PACK_AFTER).order_by()
+    counts = dict(old.values_list("rollout").annotate(rows=Count("id")))
+    active = set(Rollout.objects.filter(GOES_ON, pk__in=counts).values_list("pk", flat=True))
+    return [
+        (pk, pk in active) for pk, rows in sorted(counts.items()) if pk not in active or rows >= FEWEST_ROWS
+    ]
+
+
+def _pack_once(rollout_id: int, *, goes_on: bool, now: datetime) -> bool:
+    with transaction.atomic():
+        # One packer at a time, and none while the loop writes a row.
+        Rollout.objects.select_for_update().get(pk=rollout_id)
+        old = Evidence.objects.filter(rollout=rollout_id, ended_at__lt=now - PACK_AFTER)
+        indexes = list(old.order_by("index").values_list("index", flat=True)[:MOST_ROWS])
+        if not indexes or (goes_on and len(indexes) < FEWEST_ROWS):
+            return False
+        rows = _neighbours(list(evidence_rows(rollout_id, first=indexes[0], stop=indexes[-1] + 1)))
+        first, last = rows[0], rows[-1]
+        EvidencePack.objects.create(
+            rollout_id=rollout_id,
+            first=first.index,
+            last=last.index,
+            began_at=datetime.fromtimestamp(float(first.interval["started_at"]), tz=UTC),
+            ended_at=datetime.fromtimestamp(last.ended_at, tz=UTC),
+            rows=pack_rows(rows),
+            series=_series(rows),
+            digest=last.digest,
+        )
+        old.filter(index__gte=first.index, index__lte=last.index).delete()
+    return True
+
+
+def _neighbours(rows: Sequence[RecordedRow]) -> Sequence[RecordedRow]:
+    """The rows up to the first hole: where one was removed, the pack ends, so that a replay can name it."""
+    for position, row in enumerate(rows):
+        if row.index != rows[0].index + position:
+            return rows[:position]
+    return rows
+
+
+def _series(rows: Sequence[RecordedRow]) -> bytes:
+    intervals = [
+        {**row.interval, "burn_in": row.verdicts["burn_in"]} if "burn_in" in row.verdicts else row.interval
+        for row in rows
+    ]
+    return zlib.compress(canonical_json(thin_rows(intervals)), PACK_LEVEL)
+
+
+def forget_evidence(*, now: datetime, days: int) -> int:
+    """Deletes what rollouts were decided on, `days` after they ended: rows, decisions between them, probe answers.
+
+    Verdicts, history, audit and the thin series of the charts stay. Never of a rollout that goes on. Returns how many
+    rollouts it was.
+    """
+    limit = now - timedelta(days=days)
+    ended = Rollout.objects.exclude(GOES_ON).filter(finished_at__lt=limit)
+    due = list(
+        ended.filter(packs__isnull=False).exclude(packs__rows=b"").values_list("pk", flat=True).distinct()
+    )
+    for rollout_id in due:
+        with transaction.atomic():
+            EvidencePack.objects.filter(rollout=rollout_id).update(rows=b"")
+            LoopDecision.objects.filter(rollout=rollout_id).delete()
+            ProbeResult.objects.filter(rollout=rollout_id).delete()
+    return len(due)
