@@ -15,6 +15,7 @@ from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import Unavailable
 from registry.wiring import allowed_files, model_store, models_dir
 from rollouts.adapters.clusters.local import LocalCluster
+from rollouts.adapters.clusters.machine import available_memory_mb
 from rollouts.adapters.probers.openai import OpenAIProber
 from rollouts.adapters.request_log.envoy import EnvoyRequestLog
 from rollouts.adapters.routers.envoy import EnvoyRouter
@@ -24,6 +25,7 @@ from rollouts.adapters.signals.envoy_stats import EnvoyStats
 from rollouts.adapters.signals.vllm import VllmMetrics
 from rollouts.models import Cluster as ClusterRow
 from rollouts.ports import Cluster
+from rollouts.services.preview_checks import EngineRoom
 from rollouts.services.world import World
 
 ENGINE_TIMEOUT_SECONDS = 5.0
@@ -68,6 +70,11 @@ def local_cluster() -> LocalCluster:
         SystemClock(),
         httpx.Client(timeout=ENGINE_TIMEOUT_SECONDS, trust_env=False),
     )
+
+
+def engine_room() -> EngineRoom:
+    """The memory that engines start in, as it is now."""
+    return EngineRoom(free_mb=available_memory_mb(), engine_mb=settings.HEADGATE.engine_memory_mb)
 
 
 def clusters() -> Mapping[str, Cluster]:

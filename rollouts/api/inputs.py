@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rest_framework import serializers
 
 from controlplane.api.inputs import Input
@@ -20,7 +22,15 @@ class StartInput(Input):
     """Start a rollout of a version, or with `dry_run` only say what would happen."""
 
     endpoint = serializers.CharField()
-    version = serializers.IntegerField(min_value=1, help_text="number of the model version")
+    version = serializers.IntegerField(
+        required=False, min_value=1, help_text="number of the model version; either this or `versions`"
+    )
+    versions = serializers.ListField(
+        child=serializers.IntegerField(min_value=1),
+        required=False,
+        min_length=1,
+        help_text="the candidates of a bandit, in the order of their arms",
+    )
     plan = PlanField()
     serving = ServingField(required=False, help_text="default: as the stable variant")
     gate_policy = serializers.CharField(
@@ -35,6 +45,14 @@ class StartInput(Input):
     )
     dry_run = serializers.BooleanField(required=False, default=False)
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """`versions` holds the candidates, however they were given."""
+        if "version" not in attrs and "versions" not in attrs:
+            raise serializers.ValidationError({"version": "This field is required, or `versions`."})
+        if "version" in attrs and "versions" in attrs:
+            raise serializers.ValidationError({"versions": "Give either `version` or `versions`."})
+        return {"versions": [attrs["version"]] if "version" in attrs else [], **attrs}
+
 
 class ActionInput(Input):
     """Something to do to a rollout."""
@@ -47,6 +65,17 @@ class ActionInput(Input):
         help_text="the revision you saw: 409 when it moved on since; left out: whatever it is now",
     )
     why = serializers.CharField(required=False, default="", allow_blank=True, max_length=2_000)
+
+
+class PromoteInput(ActionInput):
+    """Move all traffic to a candidate."""
+
+    arm = serializers.CharField(
+        required=False,
+        default="",
+        allow_blank=True,
+        help_text="of a bandit: which arm, such as candidate-2; needed while several are in the race",
+    )
 
 
 class EvidenceFilter(Input):

@@ -7,6 +7,13 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from rollouts.api.bandit_outputs import (
+    DROP_CAUSES,
+    ArmVerdictOutput,
+    BanditForm,
+    BanditPreviewOutput,
+    ReweightOutput,
+)
 from rollouts.domain.gates.verdict import Verdict
 from rollouts.domain.states import PauseReason, Phase
 from rollouts.ports import WorkloadPhase
@@ -27,10 +34,12 @@ class StepForm(serializers.Serializer[Any]):
 
 
 class PlanForm(serializers.Serializer[Any]):
-    """Steps with growing shares below 100%; the promotion to 100% and its watch follow by themselves."""
+    """A canary has steps with growing shares below 100%, a bandit learns until one arm is left; the promotion to 100%
+    and its watch follow by themselves."""
 
-    strategy = serializers.ChoiceField(choices=["canary"], default="canary")
-    steps = StepForm(many=True)
+    strategy = serializers.ChoiceField(choices=["canary", "bandit"], default="canary")
+    steps = StepForm(many=True, required=False, help_text="of a canary")
+    bandit = BanditForm(required=False, help_text="of a bandit")
     watch_seconds = serializers.IntegerField(min_value=0, required=False)
     no_data_seconds = serializers.IntegerField(min_value=0, required=False)
     deadline_seconds = serializers.IntegerField(min_value=0, required=False)
@@ -100,8 +109,9 @@ class VariantOutput(VariantBrief):
 class ArmOutput(serializers.Serializer[Any]):
     """One variant inside a rollout: shares in basis points, counts over its whole life by assigned arm."""
 
-    name = serializers.CharField(help_text="baseline or candidate")
+    name = serializers.CharField(help_text="baseline, candidate, candidate-2 ...")
     variant = serializers.CharField(source="variant.name")
+    version = serializers.IntegerField(source="variant.version.number")
     desired_bp = serializers.IntegerField()
     observed_bp = serializers.IntegerField()
     requests = serializers.IntegerField()
@@ -110,6 +120,9 @@ class ArmOutput(serializers.Serializer[Any]):
         help_text="of the errors: answered by another arm, unseen by the user"
     )
     failed = serializers.IntegerField(help_text="of the errors: those that reached the user")
+    dropped_at = serializers.DateTimeField(allow_null=True, help_text="when it left a bandit, for good")
+    dropped_cause = serializers.ChoiceField(choices=DROP_CAUSES, allow_blank=True)
+    dropped_sentence = serializers.CharField()
 
 
 class RolloutOutput(serializers.Serializer[Any]):
@@ -118,7 +131,7 @@ class RolloutOutput(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     endpoint = serializers.CharField(source="endpoint.name")
     baseline = VariantBrief()
-    candidate = VariantBrief()
+    candidate = VariantBrief(help_text="of a bandit: the first one until there is a winner, then the winner")
     strategy = serializers.CharField()
     plan = PlanField()
     step = serializers.IntegerField(source="step_index", help_text="from 0; -1 before the first")
@@ -219,6 +232,7 @@ class GateVerdictOutput(serializers.Serializer[Any]):
 class VerdictsOutput(serializers.Serializer[Any]):
     """What the gates say of the whole rollout. Empty `verdicts`: nothing was measured yet."""
 
+    kind = serializers.CharField(default="canary")
     rollback = serializers.BooleanField(default=False)
     cause = serializers.CharField(default=None, allow_null=True)
     evidence = serializers.FloatField(default=None, allow_null=True, help_text="rolls back at `threshold`")
@@ -228,6 +242,29 @@ class VerdictsOutput(serializers.Serializer[Any]):
     fast_kill = serializers.CharField(default=None, allow_null=True)
     reason = serializers.CharField(default="")
     verdicts = GateVerdictOutput(many=True, default=list)
+
+
+class BanditVerdictsOutput(serializers.Serializer[Any]):
+    """What a bandit's evidence says. Empty `arms`: nothing was measured yet."""
+
+    kind = serializers.CharField(default="bandit")
+    sentence = serializers.CharField(default="")
+    detail = serializers.CharField(default="")
+    alpha = serializers.FloatField(default=None, allow_null=True)
+    beta = serializers.FloatField(default=None, allow_null=True)
+    threshold = serializers.FloatField(
+        default=None, allow_null=True, help_text="an arm leaves at this evidence"
+    )
+    burn_in = serializers.BooleanField(default=False, help_text="the shares still are equal")
+    arms = ArmVerdictOutput(many=True, default=list)
+    gates = serializers.DictField(child=VerdictsOutput(), default=dict, help_text="by candidate arm")
+    wanted = serializers.DictField(child=serializers.IntegerField(), default=dict)
+    reweight = ReweightOutput(default=None, allow_null=True)
+    survivors = serializers.ListField(child=serializers.CharField(), default=list)
+    winner = serializers.CharField(default="", help_text="the only arm left, once its required gates pass")
+    sole_survivor = serializers.CharField(default="")
+    tied = serializers.ListField(child=serializers.CharField(), default=list)
+    tie_sentence = serializers.CharField(default="", help_text="what is said if it ends like this: A or B")
 
 
 class EvidenceOutput(serializers.Serializer[Any]):
@@ -296,15 +333,18 @@ class PreviewOutput(serializers.Serializer[Any]):
     """A dry run: nothing was written and nothing runs."""
 
     can_start = serializers.BooleanField()
+    strategy = serializers.CharField()
     variant = serializers.CharField(help_text="the candidate that would be made")
+    variants = serializers.ListField(child=serializers.CharField(), help_text="all candidates")
     baseline = serializers.CharField()
-    ends_at = serializers.DateTimeField(help_text="at the earliest")
+    ends_at = serializers.DateTimeField(help_text="at the earliest; of a bandit its deadline")
     seconds = serializers.FloatField()
     requests_per_second = serializers.FloatField()
     promise = serializers.CharField()
     checks = CheckOutput(many=True)
     steps = StepForecastOutput(many=True)
-    gates = GateForecastOutput(many=True)
+    gates = GateForecastOutput(many=True, help_text="of a bandit: of each candidate, at equal shares")
+    bandit = BanditPreviewOutput(allow_null=True)
 
 
 class GatePolicyOutput(serializers.Serializer[Any]):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, ClassVar
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
 from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,8 +21,15 @@ from controlplane.api.idempotency import idempotent
 from controlplane.api.permissions import Need
 from controlplane.kernel.errors import Conflict
 from rollouts import selectors, wiring
-from rollouts.api.inputs import ActionInput, EvidenceFilter, RolloutFilter, StartInput
-from rollouts.api.outputs import EvidencePage, HistoryOutput, PreviewOutput, RolloutOutput, VerdictsOutput
+from rollouts.api.inputs import ActionInput, EvidenceFilter, PromoteInput, RolloutFilter, StartInput
+from rollouts.api.outputs import (
+    BanditVerdictsOutput,
+    EvidencePage,
+    HistoryOutput,
+    PreviewOutput,
+    RolloutOutput,
+    VerdictsOutput,
+)
 from rollouts.domain.plan import Plan
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import HistoryEvent, Rollout
@@ -62,9 +69,11 @@ class Rollouts(generics.ListAPIView[Rollout]):
     @idempotent
     def post(self, request: Request) -> Response:
         form = StartInput.read(request)
+        first, *others = form["versions"]
         wanted: dict[str, Any] = {
             "endpoint": selectors.find_endpoint(form["endpoint"]),
-            "version_number": form["version"],
+            "version_number": first,
+            "other_versions": others,
             "plan": Plan.from_json(form["plan"]),
             "serving": ServingSpec.from_json(form["serving"]) if "serving" in form else None,
             "gate_policy": selectors.find_gate_policy(form["gate_policy"]) if form["gate_policy"] else None,
@@ -72,7 +81,7 @@ class Rollouts(generics.ListAPIView[Rollout]):
             "now": now_of(request),
         }
         if form["dry_run"]:
-            return Response(PreviewOutput(preview_rollout(**wanted)).data)
+            return Response(PreviewOutput(preview_rollout(**wanted, room=wiring.engine_room())).data)
         rollout = start_rollout(
             **wanted, actor=actor_of(request), note=form["note"], supersede=form["supersede"]
         )
@@ -96,18 +105,19 @@ class RolloutAction(APIView):
     """What all actions share: read the form, run the service, wake the loop, answer with the fresh state."""
 
     service: ClassVar[Callable[..., Rollout]]
+    form: ClassVar[type[ActionInput]] = ActionInput
 
     def act(self, request: Request, rollout_id: int) -> Response:
-        form = ActionInput.read(request)
+        said = type(self).form.read(request)
         actor: Actor = actor_of(request)
         now: datetime = now_of(request)
         try:
             type(self).service(
                 rollout_id=rollout_id,
                 actor=actor,
-                expected_revision=form["expected_version"],
-                why=form["why"],
+                expected_revision=said.pop("expected_version"),
                 now=now,
+                **said,
             )
         except Conflict as conflict:
             # Who was too late decides anew: the answer holds what is true now.
@@ -119,7 +129,8 @@ class RolloutAction(APIView):
 
 
 class Pause(RolloutAction):
-    """Holds the share where it is until somebody resumes. The gates go on watching and may roll back."""
+    """Holds the share where it is (of a bandit: freezes the weights) until somebody resumes. The gates go on watching
+    and may roll back; an arm of a bandit that is proven worse still leaves."""
 
     service = commands.pause_rollout
     needs = {"POST": CONTROL}
@@ -155,16 +166,17 @@ class Resume(RolloutAction):
 
 
 class Promote(RolloutAction):
-    """Moves all traffic to the candidate now, whatever the gates still wait for."""
+    """Moves all traffic to the candidate (of a bandit: to the arm named) now, whatever the gates still wait for."""
 
     service = commands.promote_rollout
+    form = PromoteInput
     needs = {"POST": PROMOTE}
 
     @extend_schema(
         operation_id="rollouts_promote",
         summary="Promote now",
         tags=TAGS,
-        request=ActionInput,
+        request=PromoteInput,
         responses=RolloutOutput,
     )
     @idempotent
@@ -242,7 +254,16 @@ class RolloutVerdicts(APIView):
     """What the gates say now."""
 
     @extend_schema(
-        operation_id="rollouts_verdicts", summary="Verdicts of the gates", tags=TAGS, responses=VerdictsOutput
+        operation_id="rollouts_verdicts",
+        summary="Verdicts of the gates",
+        tags=TAGS,
+        responses=PolymorphicProxySerializer(
+            component_name="Verdicts",
+            serializers={"canary": VerdictsOutput, "bandit": BanditVerdictsOutput},
+            resource_type_field_name="kind",
+        ),
     )
     def get(self, request: Request, rollout_id: int) -> Response:
-        return Response(VerdictsOutput(selectors.find_rollout(rollout_id).verdicts).data)
+        rollout = selectors.find_rollout(rollout_id)
+        form = BanditVerdictsOutput if rollout.strategy == "bandit" else VerdictsOutput
+        return Response(form(rollout.verdicts).data)

@@ -29,21 +29,23 @@ Command = Callable[[RolloutView], Decision]
 def pause_rollout(
     *, rollout_id: int, actor: Actor, now: datetime, expected_revision: int | None = None, why: str = ""
 ) -> Rollout:
-    """Holds the share where it is until somebody resumes. The gates go on watching and may roll back."""
+    """Holds the share where it is until somebody resumes. The gates go on watching and may roll back.
+
+    Of a bandit it freezes the weights: it goes on learning, and an arm that is proven worse still leaves.
+    """
     actor.require(Action.CONTROL_ROLLOUT)
-    sentence = f"{actor.name} paused the rollout." + (f" {why}" if why else "")
-    return _command(
-        rollout_id,
-        lambda view: decide.pause(
-            view,
-            why=PauseReason.PERSON,
-            sentence=sentence,
-            next_step="It holds until somebody resumes; a failed gate still rolls back.",
-        ),
-        actor=actor,
-        now=now,
-        expected_revision=expected_revision,
-    )
+    more = f" {why}" if why else ""
+
+    def command(view: RolloutView) -> Decision:
+        if view.plan.bandit is not None:
+            sentence = f"{actor.name} froze the weights.{more}"
+            next_step = "They hold until somebody resumes; an arm that is proven worse still leaves."
+        else:
+            sentence = f"{actor.name} paused the rollout.{more}"
+            next_step = "It holds until somebody resumes; a failed gate still rolls back."
+        return decide.pause(view, why=PauseReason.PERSON, sentence=sentence, next_step=next_step)
+
+    return _command(rollout_id, command, actor=actor, now=now, expected_revision=expected_revision)
 
 
 def resume_rollout(
@@ -53,10 +55,15 @@ def resume_rollout(
     actor.require(Action.CONTROL_ROLLOUT)
     if stop_is_on():
         raise Refused("The global stop is on.", code="global-stop", fix="Lift the global stop first.")
-    sentence = f"{actor.name} resumed the rollout." + (f" {why}" if why else "")
+    more = f" {why}" if why else ""
+
+    def command(view: RolloutView) -> Decision:
+        done = "resumed the rollout" if view.plan.bandit is None else "let the weights move again"
+        return decide.resume(view, sentence=f"{actor.name} {done}.{more}")
+
     return _command(
         rollout_id,
-        lambda view: decide.resume(view, sentence=sentence),
+        command,
         actor=actor,
         now=now,
         expected_revision=expected_revision,
@@ -65,20 +72,35 @@ def resume_rollout(
 
 
 def promote_rollout(
-    *, rollout_id: int, actor: Actor, now: datetime, expected_revision: int | None = None, why: str = ""
+    *,
+    rollout_id: int,
+    actor: Actor,
+    now: datetime,
+    expected_revision: int | None = None,
+    why: str = "",
+    arm: str = "",
 ) -> Rollout:
-    """Moves all traffic to the candidate now, whatever the gates still wait for. Watched like any promotion."""
+    """Moves all traffic to the candidate now, whatever the gates still wait for. Watched like any promotion.
+
+    arm     of a bandit: which arm, such as "candidate-2"; needed while several candidates are in the race
+
+    Raises InvalidInput (field `arm`) for one that is missing, unknown or not in the race any more.
+    """
     actor.require(Action.PROMOTE_NOW)
     if stop_is_on():
         raise Refused("The global stop is on.", code="global-stop", fix="Lift the global stop first.")
-    sentence = f"{actor.name} promoted it without waiting for the gates." + (f" {why}" if why else "")
-    return _command(
-        rollout_id,
-        lambda view: decide.promote(view, sentence=sentence),
-        actor=actor,
-        now=now,
-        expected_revision=expected_revision,
-    )
+    more = f" {why}" if why else ""
+
+    def command(view: RolloutView) -> Decision:
+        chosen = view.arm(arm)
+        what = (
+            f"{chosen.label} without waiting for the evidence"
+            if chosen
+            else "it without waiting for the gates"
+        )
+        return decide.promote(view, sentence=f"{actor.name} promoted {what}.{more}", arm=arm)
+
+    return _command(rollout_id, command, actor=actor, now=now, expected_revision=expected_revision)
 
 
 def roll_back_rollout(

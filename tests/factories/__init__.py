@@ -1,6 +1,6 @@
 """Rows at named states of life, made the way the loop makes them."""
 
-from tests.factories.endpoints import endpoint, gate_policy, minutes_of_traffic, variant
+from tests.factories.endpoints import endpoint, gate_policy, minutes_of_traffic, ratings, variant
 from tests.factories.people import PASSWORD, person, right_now
 from tests.factories.registry import golden_set, model, version
 from tests.factories.rollouts import (
@@ -29,6 +29,7 @@ __all__ = [
     "minutes_of_traffic",
     "model",
     "person",
+    "ratings",
     "right_now",
     "rollout_launch_failed",
     "rollout_launching",

@@ -11,7 +11,16 @@ from registry.models import Model
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.intervals import LatencyCounts
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
-from rollouts.models import Cluster, Endpoint, GatePolicyVersion, MinuteSample, Variant, Workload
+from rollouts.models import (
+    Cluster,
+    Endpoint,
+    Feedback,
+    FeedbackState,
+    GatePolicyVersion,
+    MinuteSample,
+    Variant,
+    Workload,
+)
 from tests.factories.people import right_now
 from tests.factories.registry import golden_set, model
 
@@ -131,6 +140,25 @@ def minutes_of_traffic(of: Endpoint, *, minutes: int = 90, now: datetime | None 
             tokens=requests * 8,
         )
         for i in range(minutes)
+    )
+
+
+def ratings(of: Endpoint, *, up: int = 30, down: int = 10, now: datetime | None = None) -> None:
+    """Verified thumbs of the stable variant's answers, in the last minutes."""
+    at = (now or right_now()) - timedelta(minutes=2)
+    assert of.stable is not None
+    Feedback.objects.bulk_create(
+        Feedback(
+            request_id=f"{of.name}-{number:08}",
+            endpoint=of,
+            variant=of.stable.name,
+            assigned=of.stable.name,
+            up=number < up,
+            received_at=at,
+            answered_at=at,
+            state=FeedbackState.VERIFIED,
+        )
+        for number in range(up + down)
     )
 
 

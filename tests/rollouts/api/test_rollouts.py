@@ -11,6 +11,7 @@ from controlplane.access.services import Scope
 from controlplane.audit.models import AuditEvent
 from rollouts import wiring
 from rollouts.models import Rollout, Variant
+from rollouts.services.policies import define_gate_policy
 from tests import factories
 from tests.controlplane.api.conftest import ClientOf
 
@@ -139,9 +140,12 @@ def test_start__version_with_a_changed_file__is_refused_naming_the_remedy(client
 def test_start__slo_that_is_no_bucket_edge__names_both_neighbours(client_of: ClientOf) -> None:
     below, above = wiring.edges()["ttft"][2:4]
     endpoint = factories.endpoint()
-    policy = endpoint.gate_policy
-    policy.body["gates"][2]["slo_seconds"] = (below + above) / 2
-    policy.save()
+    gates = [dict(gate) for gate in endpoint.gate_policy.body["gates"]]
+    gates[2]["slo_seconds"] = (below + above) / 2
+    endpoint.gate_policy = define_gate_policy(
+        name="between-edges", body={**endpoint.gate_policy.body, "gates": gates}, now=factories.right_now()
+    )
+    endpoint.save()
 
     response = client_of().post("/api/v1/rollouts", body(), format="json")
 
