@@ -11,7 +11,7 @@ help: ## list the targets
 
 # --- the two commands, and what they stand on ----------------------------------------------------
 
-.PHONY: demo up down status setup test bench
+.PHONY: demo up down status setup test bench bench-gates
 demo: ## set up and run the main job: one version promoted, two rolled back, on real parts
 	@python3 -m deploy.bootstrap --vllm --check-memory
 	@$(PYTHON) -m deploy.demo $(DEMO)
@@ -33,8 +33,12 @@ test: setup ## set up and pass the tests; REQUIRE=all skips nothing
 	REQUIRE=$(REQUIRE) $(BIN)pytest $(TESTS)
 
 bench: ## the measured figures, as ratios (minutes)
-	$(PYTHON) -m benchmarks.gates_smoke
+	$(PYTHON) -m benchmarks.gates --size smoke
 	$(PYTHON) -m benchmarks.registry_read
+
+SIZE ?= full
+bench-gates: ## the evidence for the gates and bandits, up to an hour; SIZE=smoke takes a minute or two
+	$(PYTHON) -m benchmarks.gates --size $(SIZE) $(BENCH)
 
 .PHONY: unit docs
 unit: ## the tests that need no real part, in under a minute

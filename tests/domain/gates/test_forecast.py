@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.gates_smoke import requests_to_pass as simulated_requests_to_pass
+from benchmarks.gates.tables.passing import requests_to_pass as simulated_requests_to_pass
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates.forecast import PlanForecast, plan_forecast
 from tests.domain.gates.helpers import ERRORS, LATENCY, QUALITY, policy
@@ -33,7 +33,7 @@ def test_plan_forecast__requests_to_pass__agree_with_simulation() -> None:
         told = forecast({**ERRORS, "delta": delta}, steps=((5000, 36_000.0),)).requests_to_pass
         median = float(
             np.median(
-                simulated_requests_to_pass(ratio=1, delta=delta, base=0.01, runs=150, rng=rng, share=0.5)
+                simulated_requests_to_pass(limit=(1.0, delta), runs=150, rng=rng, share=0.5)["requests"]
             )
         )
         assert told == pytest.approx(median, rel=0.3)
