@@ -287,6 +287,17 @@ def newest_version(name: str) -> GatePolicyVersion | None:
     return GatePolicyVersion.objects.filter(name=name).order_by("-version").first()
 
 
+def find_policy(name: str, version: int | None = None) -> GatePolicyVersion:
+    """One version, or the newest. Raises NotFound."""
+    found = newest_version(name)
+    if found is not None and version is not None:
+        found = GatePolicyVersion.objects.filter(name=name, version=version).first()
+    if found is None:
+        wanted = name if version is None else f"{name}@{version}"
+        raise NotFound(f"There is no gate policy {wanted!r}.", code="gate-policy-not-found")
+    return found
+
+
 def read_policy(
     *, name: str, body: Mapping[str, Any], newest: GatePolicyVersion | None, edges: Edges | None
 ) -> GatePolicy:

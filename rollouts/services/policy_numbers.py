@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import datetime, timedelta
 
+from django.db.models import Exists, OuterRef, QuerySet
+
 from rollouts.domain.gates.outlook import USUAL_STEPS, Traffic
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.intervals import LatencyCounts
@@ -57,6 +59,12 @@ def traffic_for(*, endpoint: Endpoint | None, policy: GatePolicy, now: datetime)
         requests_per_second=requests / measured_seconds,
         base_rates=rates,
     )
+
+
+def with_traffic(now: datetime) -> QuerySet[Endpoint]:
+    """Endpoints by name, those with traffic in the last 24 hours first: the first is the best source of numbers."""
+    measured = MinuteSample.objects.filter(endpoint=OuterRef("pk"), minute__gte=now - WINDOW, requests__gt=0)
+    return Endpoint.objects.annotate(measured=Exists(measured)).order_by("-measured", "name")
 
 
 def steps_for(*, endpoint: Endpoint | None) -> tuple[tuple[int, float], ...]:

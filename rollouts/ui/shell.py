@@ -4,6 +4,7 @@ hits.
 
 from __future__ import annotations
 
+from django.db.models import Prefetch
 from django.http import HttpRequest
 from django.urls import reverse
 
@@ -11,7 +12,9 @@ from controlplane.access.models import User
 from controlplane.access.roles import Action
 from controlplane.web import shell
 from rollouts import selectors
-from rollouts.models import Endpoint, Rollout
+from rollouts.models import Arm, Endpoint, Rollout
+from rollouts.ui.bandit_words import versions_text
+from rollouts.ui.policy_list import newest_versions
 
 
 def register() -> None:
@@ -19,9 +22,11 @@ def register() -> None:
     shell.add_nav_item(shell.NavItem("overview", "layout-dashboard", "Overview", "overview", "o", 0))
     shell.add_nav_item(shell.NavItem("endpoints", "radio-tower", "Endpoints", "endpoints", "e", 1))
     shell.add_nav_item(shell.NavItem("rollouts", "git-branch", "Rollouts", "rollouts", "r", 2))
+    shell.add_nav_item(shell.NavItem("policies", "shield-check", "Policies", "policies", "p", 5, group=1))
     shell.add_banner_source(stop_banner)
     shell.add_search_source(find_endpoints)
     shell.add_search_source(find_rollouts)
+    shell.add_search_source(find_policies)
 
 
 def stop_banner(request: HttpRequest) -> shell.Banner | None:
@@ -53,10 +58,26 @@ def find_endpoints(words: str, limit: int) -> list[shell.Hit]:
     ]
 
 
+def find_policies(words: str, limit: int) -> list[shell.Hit]:
+    """The newest version of policies whose name contains the words."""
+    found = newest_versions().filter(name__icontains=words.partition("@")[0])[:limit]
+    return [
+        shell.Hit(
+            "Policy",
+            "shield-check",
+            str(one),
+            f"α {one.body['alpha']:g}, {len(one.body['gates'])} gates",
+            reverse("policy", args=[one.name]),
+        )
+        for one in found
+    ]
+
+
 def find_rollouts(words: str, limit: int) -> list[shell.Hit]:
     """The rollout with that number, or the newest of endpoints with such a name."""
     number = words.lstrip("#")
     found = Rollout.objects.select_related("endpoint", "baseline__version", "candidate__version")
+    found = found.prefetch_related(Prefetch("arms", queryset=Arm.objects.select_related("variant__version")))
     found = (
         found.filter(pk=int(number[:18]))
         if number.isdecimal()
@@ -67,7 +88,7 @@ def find_rollouts(words: str, limit: int) -> list[shell.Hit]:
             "Rollout",
             "git-branch",
             f"#{rollout.pk} {rollout.endpoint.name}",
-            f"{rollout.baseline.version.label} → {rollout.candidate.version.label}, {rollout.phase}",
+            f"{versions_text(rollout)}, {rollout.phase}",
             reverse("rollout", args=[rollout.pk]),
         )
         for rollout in found.order_by("-id")[:limit]

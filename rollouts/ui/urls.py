@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from rollouts.ui.views import endpoint, new, overview, rollout
+from rollouts.ui.views import endpoint, new, overview, policies, rollout
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
@@ -15,9 +15,15 @@ urlpatterns = [
     path("rollouts", overview.rollouts, name="rollouts"),
     path("rollouts/new", new.new_rollout, name="rollout-new"),
     path("rollouts/new/plan", new.plan, name="rollout-plan"),
+    path("policies", policies.policies, name="policies"),
+    path("policies/new", policies.new_policy, name="policy-new"),
+    path("policies/<str:name>", policies.policy, name="policy"),
+    path("policies/<str:name>/edit", policies.edit_policy, name="policy-edit"),
+    path("policies/<str:name>/use", policies.use, name="policy-use"),
     path("models/<str:name>/deployed", endpoint.deployed, name="model-deployed"),
     path("rollouts/<int:rollout_id>", rollout.rollout, name="rollout"),
     path("rollouts/<int:rollout_id>/charts/<slug:name>", rollout.chart, name="rollout-chart"),
+    path("rollouts/<int:rollout_id>/confirm/choose", rollout.choose, name="rollout-choose"),
     path("rollouts/<int:rollout_id>/confirm/<slug:action>", rollout.confirmation, name="rollout-confirm"),
     path("rollouts/<int:rollout_id>/<slug:action>", rollout.act, name="rollout-act"),
 ]

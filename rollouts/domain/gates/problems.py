@@ -10,6 +10,15 @@ from rollouts.domain.gates import checks
 from rollouts.domain.gates.policy import FastKill, GatePolicy, GateSpec
 
 MOST = 12  # of one part; whoever made more mistakes than that finds the rest after mending these
+# What stands in for a refused value while the rest is read: without a limit the rest would be refused for that.
+OF_EVERY_GATE: Mapping[str, Any] = {"key": "sound", "label": "Sound", "weight": 0.5}
+OF_A_SHARE: Mapping[str, Any] = {**OF_EVERY_GATE, "ratio": 1.25, "delta": 0.01}
+SOUND: Mapping[object, Mapping[str, Any]] = {
+    "error_rate": OF_A_SHARE,
+    "feedback": OF_A_SHARE,
+    "latency_slo": {**OF_A_SHARE, "slo_seconds": 0.5, "signal": "ttft"},
+    "paired": {**OF_EVERY_GATE, "margin": 0.05},
+}
 A_GATE = {"key": "sound", "kind": "error_rate", "delta": 0.01}
 
 
@@ -55,9 +64,11 @@ def _mistakes(read: Callable[[Any], object], data: object) -> list[InvalidInput]
             if any(one.field == error.field for one in found):
                 break
             found.append(error)
-            if not isinstance(kept, Mapping) or error.field not in kept or error.field in ("gates", "kind"):
+            if not isinstance(kept, Mapping) or error.field in ("", "gates", "kind"):
                 break
-            kept = {name: value for name, value in kept.items() if name != error.field}
-    # A value that is only missing because it was left out here is no mistake of the writer.
-    named = data if isinstance(data, Mapping) else {}
-    return found[:1] + [one for one in found[1:] if one.field in named]
+            sound = SOUND.get(kept["kind"], {}) if isinstance(kept.get("kind"), str) else {}
+            if error.field not in kept and error.field not in sound:
+                break
+            stand_in = {error.field: sound[error.field]} if error.field in sound else {}
+            kept = {name: value for name, value in kept.items() if name != error.field} | stand_in
+    return found

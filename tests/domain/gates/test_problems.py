@@ -60,9 +60,13 @@ def test_policy_problems__weights_that_do_not_sum_to_one__are_one_problem_of_the
     assert fields(body({**ERRORS, "weight": 0.5}, {**LATENCY, "weight": 0.4})) == ["gates"]
 
 
-def test_policy_problems__value_left_out_while_looking_further__is_no_mistake_of_its_own() -> None:
-    data = body({**LATENCY, "slo_seconds": "soon", "mode": "mild"})
-    assert set(fields(data)) <= {"gates[0].slo_seconds", "gates[0].mode"}
+def test_policy_problems__one_gate__all_its_mistakes_are_found_and_no_other() -> None:
+    data = body({**LATENCY, "slo_seconds": "soon", "mode": "mild", "delta": "much", "key": ""})
+    assert set(fields(data)) == {f"gates[0].{name}" for name in ("key", "mode", "slo_seconds", "delta")}
+
+
+def test_policy_problems__limit_that_cannot_be_read__does_not_blame_the_other_half() -> None:
+    assert fields(body({**ERRORS, "delta": "much"})) == ["gates[0].delta"]
 
 
 @pytest.mark.parametrize("data", [None, [], "policy", {}, {"name": "p", "version": 1}, {"gates": {}}])
