@@ -99,8 +99,9 @@ class ArmForecastOutput(serializers.Serializer[Any]):
     share_bp = serializers.IntegerField(help_text="at first")
     floor_bp = serializers.IntegerField(help_text="the least it keeps while it is in the race")
     load = serializers.FloatField(help_text="of one of its replicas against one of the baseline, at first")
+    load_leading = serializers.FloatField(help_text="the same once it is the only candidate left")
     latency_first = serializers.CharField(help_text="what a latency gate may say of it at first")
-    latency_leading = serializers.CharField(help_text="and once it has all traffic but the floors")
+    latency_leading = serializers.CharField(help_text="and once it is the only candidate left")
 
 
 class DecidableOutput(serializers.Serializer[Any]):

@@ -28,9 +28,9 @@ class ArmForecast:
     """One arm at the start. Shares in basis points.
 
     share_bp, floor_bp  what it gets first, and the least it keeps while it is in the race (the baseline: always)
-    load                of its replicas against those of the baseline at these shares
-    latency_first       what a latency gate may say of it at these shares, and
-    latency_leading     once it has all traffic but the floors; both empty for the baseline
+    load, load_leading  of one of its replicas against one of the baseline: at these shares, and once the arm is the
+                        only candidate left and the baseline has its floor
+    latency_first, latency_leading      what a latency gate may say of it then; empty for the baseline
     """
 
     name: str
@@ -39,6 +39,7 @@ class ArmForecast:
     share_bp: int
     floor_bp: int
     load: float
+    load_leading: float
     latency_first: str
     latency_leading: str
 
@@ -93,15 +94,15 @@ def preview_bandit(
             first_bp[names[0]],
             bandit.baseline_bp,
             1.0,
+            1.0,
             "",
             "",
         )
     ]
     leading_bp = FULL_SHARE_BP - bandit.baseline_bp
     for name, version, variant in zip(names[1:], versions, variants, strict=True):
-        base_load = first_bp[names[0]] / base_replicas
-        first = load_directions(first_bp[name] / spec.replicas, base_load)
-        leading = load_directions(leading_bp / spec.replicas, bandit.baseline_bp / base_replicas)
+        base_first, base_last = first_bp[names[0]] / base_replicas, bandit.baseline_bp / base_replicas
+        own_first, own_last = first_bp[name] / spec.replicas, leading_bp / spec.replicas
         arms.append(
             ArmForecast(
                 name,
@@ -109,9 +110,10 @@ def preview_bandit(
                 version.number,
                 first_bp[name],
                 bandit.floor_bp,
-                first_bp[name] / spec.replicas / base_load,
-                direction_words(first),
-                direction_words(leading),
+                own_first / base_first,
+                own_last / base_last,
+                direction_words(load_directions(own_first, base_first)),
+                direction_words(load_directions(own_last, base_last)),
             )
         )
     ratings = traffic.ratings

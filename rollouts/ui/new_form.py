@@ -7,18 +7,28 @@ meaning.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from django.http import QueryDict
+
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
-from rollouts.domain.plan import Plan
+from rollouts.domain.plan import STRATEGIES, Plan
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, GatePolicyVersion, Rollout
+from rollouts.services.start import Check
+from rollouts.ui.new_bandit_form import (
+    BanditFields,
+    bandit_field_of,
+    bandit_plan,
+    blank_bandit,
+    read_bandit,
+)
+from rollouts.ui.numbers import need_number, number_text, read_number
 
 MAX_STEPS = 20
 MODES = ("strict", "tolerant")
@@ -51,55 +61,80 @@ DEFAULT_STEPS = (StepFields("5", "10", "200"), StepFields("25", "10", "500"), St
 
 @dataclass(frozen=True, slots=True)
 class NewRolloutForm:
-    """Everything typed. `watch` and `hold` are minutes."""
+    """Everything typed. `watch` and `hold` are minutes.
+
+    versions    chosen, the first one first; a canary takes the first and keeps the others in mind
+    steps, bandit   of both strategies, so that changing one's mind loses nothing
+    """
 
     endpoint: str
-    version: str
+    strategy: str
+    versions: tuple[str, ...]
     note: str
     arguments: str
     watch: str
     steps: tuple[StepFields, ...]
+    bandit: BanditFields
     gates: tuple[GateFields, ...]
+
+    @property
+    def is_bandit(self) -> bool:
+        return self.strategy == "bandit"
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
     """What the form means, as far as it can be read; `problems` by the name of the field.
 
-    `serving` is None for "as the stable variant", `policy` the endpoint's own or one that is not stored yet.
+    versions    the candidates; of a canary one, of a bandit in the order of their numbers
+    serving     None for "as the stable variant"
+    policy      the endpoint's own, or one that is not stored yet
     """
 
-    version: int | None
+    versions: tuple[int, ...]
     plan: Plan | None
     serving: ServingSpec | None
     policy: GatePolicyVersion
     policy_changed: bool
     problems: Mapping[str, InvalidInput] = field(default_factory=dict)
 
+    @property
+    def candidates_text(self) -> str:
+        """`v2`, `v2, v3`; empty while none is chosen."""
+        return ", ".join(f"v{number}" for number in self.versions)
 
-def blank_form(*, endpoint: Endpoint, version: str, like: Rollout | None) -> NewRolloutForm:
-    """The form as it is first shown: the steps of `like` (the endpoint's newest rollout), or a usual
-    canary.
+
+def blank_form(
+    *, endpoint: Endpoint, version: str, like: Rollout | None, strategy: str = "canary"
+) -> NewRolloutForm:
+    """The form as it is first shown: the settings of `like` (the endpoint's newest rollout) for its strategy, and the
+    usual ones for the other.
     """
     steps: tuple[StepFields, ...] = DEFAULT_STEPS
     watch = "1440"
-    if like is not None:
-        plan = like.parsed_plan
+    plan = like.parsed_plan if like is not None else None
+    if plan is not None:
+        watch = number_text(plan.watch_seconds / 60)
+    if plan is not None and plan.steps:
         steps = tuple(
             StepFields(
-                _number(s.share_bp / 100), _number(s.hold_seconds / 60), str(s.min_requests), s.require_pass
+                number_text(s.share_bp / 100),
+                number_text(s.hold_seconds / 60),
+                str(s.min_requests),
+                s.require_pass,
             )
             for s in plan.steps
         )
-        watch = _number(plan.watch_seconds / 60)
     arguments = dict(endpoint.stable.spec.arguments) if endpoint.stable else {}
     return NewRolloutForm(
         endpoint=endpoint.name,
-        version=version,
+        strategy=_strategy(strategy),
+        versions=(version,) if version else (),
         note="",
         arguments=json.dumps(arguments, indent=1, sort_keys=True),
         watch=watch,
         steps=steps,
+        bandit=blank_bandit(plan),
         gates=tuple(_gate_fields(gate) for gate in endpoint.gate_policy.policy.gates),
     )
 
@@ -133,20 +168,32 @@ def read_form(sent: Mapping[str, str], *, endpoint: Endpoint) -> NewRolloutForm:
     )
     form = NewRolloutForm(
         endpoint=endpoint.name,
-        version=sent.get("version", "").strip(),
+        strategy=_strategy(sent.get("strategy", "")),
+        versions=tuple(dict.fromkeys([*_all(sent, "version"), *_all(sent, "also")])),
         note=sent.get("note", "").strip()[:500],
         arguments=sent.get("arguments", "").strip(),
         watch=sent.get("watch", "").strip(),
         steps=tuple(steps),
+        bandit=read_bandit(sent),
         gates=gates,
     )
     return _changed(form, sent.get("change", ""))
 
 
+def _all(sent: Mapping[str, str], name: str) -> list[str]:
+    """Every value sent under a name, in order."""
+    values = sent.getlist(name) if isinstance(sent, QueryDict) else [sent.get(name, "")]
+    return [str(value).strip() for value in values if str(value).strip()]
+
+
+def _strategy(name: str) -> str:
+    return name if name in STRATEGIES else "canary"
+
+
 def _changed(form: NewRolloutForm, change: str) -> NewRolloutForm:
     if change == "add-step" and len(form.steps) < MAX_STEPS:
         last = form.steps[-1] if form.steps else StepFields("0", "10", "200")
-        share = _number(min(99.0, (_read(last.share) or 0.0) + 25))
+        share = number_text(min(99.0, (read_number(last.share) or 0.0) + 25))
         return replace(form, steps=(*form.steps, replace(last, share=share)))
     if change.startswith("remove-step-"):
         gone = change.removeprefix("remove-step-")
@@ -163,17 +210,24 @@ def understand(form: NewRolloutForm, *, endpoint: Endpoint, now: datetime) -> Dr
         try:
             return reader(*args)
         except InvalidInput as error:
-            problems[_field_of(error)] = error
+            problems[field_of(error)] = error
             return None
 
-    version = int(form.version) if form.version.isascii() and form.version.isdigit() else None
-    if version is None:
-        problems["version"] = InvalidInput("Choose a version.", field="version")
-    plan = kept(_plan, form)
+    numbers = [int(text) for text in form.versions if text.isascii() and text.isdigit()]
+    versions = tuple(sorted(numbers)) if form.is_bandit else tuple(numbers[:1])
+    if not versions:
+        words = "Choose one version or several." if form.is_bandit else "Choose a version."
+        problems["version"] = InvalidInput(words, field="version")
+    watch = kept(_watch, form)
+    if form.is_bandit:
+        plan = bandit_plan(form.bandit, watch_seconds=watch or 0, keep=kept)
+    else:
+        plan = kept(_plan, form, watch or 0)
+    plan = None if watch is None else plan
     serving = kept(_serving, form, endpoint)
     policy = kept(_policy, form, endpoint, now)
     return Draft(
-        version=version,
+        versions=versions,
         plan=plan,
         serving=serving,
         policy=policy or endpoint.gate_policy,
@@ -182,18 +236,21 @@ def understand(form: NewRolloutForm, *, endpoint: Endpoint, now: datetime) -> Dr
     )
 
 
-def _plan(form: NewRolloutForm) -> Plan:
+def _watch(form: NewRolloutForm) -> int:
+    return round(need_number(form.watch or "0", "watch", "watch") * 60)
+
+
+def _plan(form: NewRolloutForm, watch_seconds: int) -> Plan:
     steps = [
         {
-            "share_bp": round(_need(step.share, f"share-{i}", "share") * 100),
-            "hold_seconds": round(_need(step.hold, f"hold-{i}", "hold") * 60),
-            "min_requests": round(_need(step.requests or "0", f"requests-{i}", "number of requests")),
+            "share_bp": round(need_number(step.share, f"share-{i}", "share") * 100),
+            "hold_seconds": round(need_number(step.hold, f"hold-{i}", "hold") * 60),
+            "min_requests": round(need_number(step.requests or "0", f"requests-{i}", "number of requests")),
             "require_pass": step.require_pass,
         }
         for i, step in enumerate(form.steps)
     ]
-    watch = round(_need(form.watch or "0", "watch", "watch") * 60)
-    return Plan.from_json({"strategy": "canary", "steps": steps, "watch_seconds": watch})
+    return Plan.from_json({"strategy": "canary", "steps": steps, "watch_seconds": watch_seconds})
 
 
 def _serving(form: NewRolloutForm, endpoint: Endpoint) -> ServingSpec | None:
@@ -232,56 +289,39 @@ def _policy(form: NewRolloutForm, endpoint: Endpoint, now: datetime) -> GatePoli
 def _gate(stored: GateSpec, typed: GateFields, position: int) -> dict[str, Any]:
     where = f"gates[{position}]"
     data = {**stored.to_json(), "mode": typed.mode, "required": typed.required}
-    data["weight"] = _need(typed.weight, f"{where}.weight", "weight")
+    data["weight"] = need_number(typed.weight, f"{where}.weight", "weight")
     if stored.kind == "latency_slo":
-        data["slo_seconds"] = round(_need(typed.objective, f"{where}.slo_seconds", "objective") / 1000, 6)
+        data["slo_seconds"] = round(
+            need_number(typed.objective, f"{where}.slo_seconds", "objective") / 1000, 6
+        )
     if stored.kind == "paired":
-        data["margin"] = _need(typed.margin, f"{where}.margin", "limit")
+        data["margin"] = need_number(typed.margin, f"{where}.margin", "limit")
     else:
-        data["ratio"] = _need(typed.ratio, f"{where}.ratio", "ratio")
-        data["delta"] = round(_need(typed.delta or "0", f"{where}.delta", "limit") / 100, 9)
+        data["ratio"] = need_number(typed.ratio, f"{where}.ratio", "ratio")
+        data["delta"] = round(need_number(typed.delta or "0", f"{where}.delta", "limit") / 100, 9)
     return data
 
 
 def _gate_fields(gate: GateSpec) -> GateFields:
     return GateFields(
         key=gate.key,
-        objective="" if gate.slo_seconds is None else _number(gate.slo_seconds * 1000),
+        objective="" if gate.slo_seconds is None else number_text(gate.slo_seconds * 1000),
         mode=gate.mode,
-        ratio=_number(gate.ratio),
-        delta=_number(gate.delta * 100),
-        margin="" if gate.margin is None else _number(gate.margin),
-        weight=_number(gate.weight),
+        ratio=number_text(gate.ratio),
+        delta=number_text(gate.delta * 100),
+        margin="" if gate.margin is None else number_text(gate.margin),
+        weight=number_text(gate.weight),
         required=gate.required,
     )
 
 
-def _field_of(error: InvalidInput) -> str:
-    """`plan.steps[1].share_bp` -> `share-1`; a gate's field stays as the policy calls it."""
+def field_of(error: InvalidInput | Check) -> str:
+    """`plan.steps[1].share_bp` -> `share-1`, `versions[1]` -> `version`; a gate's field is called as in the policy."""
     name = error.field
+    if name.startswith("versions"):
+        return "version"
     if name.startswith("plan.steps["):
         index, _, part = name.removeprefix("plan.steps[").partition("].")
         short = {"share_bp": "share", "hold_seconds": "hold", "min_requests": "requests"}.get(part, part)
         return f"{short}-{index}"
-    return {"plan.watch_seconds": "watch", "plan.steps": "steps"}.get(name, name)
-
-
-def _need(text: str, name: str, what: str) -> float:
-    value = _read(text)
-    if value is None:
-        raise InvalidInput(
-            f"{text!r} is no {what}: a number is needed." if text else f"The {what} is missing.", field=name
-        )
-    return value
-
-
-def _read(text: str) -> float | None:
-    try:
-        value = float(text.replace(",", "").replace("\N{MINUS SIGN}", "-").replace("×", ""))
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _number(value: float) -> str:
-    return f"{round(value, 6):g}"
+    return {"plan.watch_seconds": "watch", "plan.steps": "steps"}.get(name) or bandit_field_of(name)

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from controlplane.access.models import User
-from controlplane.access.roles import Action, refusal
 from controlplane.kernel.errors import InvalidInput
-from controlplane.web.words import clock_text, duration_text, number_text, share_text
+from controlplane.web.words import number_text
 from registry.models import Version
 from registry.selectors import page_versions
 from rollouts import selectors
-from rollouts.domain.gates.forecast import PlanForecast
 from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Endpoint, Rollout
-from rollouts.services.start import Check, Preview, preview_rollout
-from rollouts.ui.new_form import Draft, GateFields, NewRolloutForm, StepFields
+from rollouts.services.start import EngineRoom, Preview, preview_rollout
+from rollouts.ui.new_bandit_form import BETA, KNOBS, Knob, dial_words
+from rollouts.ui.new_form import Draft, GateFields, NewRolloutForm, StepFields, field_of
+from rollouts.ui.new_plan import PlanPanel, panel
 
 VERSIONS_SHOWN = 9
+STRATEGY_CHOICES = (
+    ("canary", "Canary", "Shares rise while gates watch"),
+    ("bandit", "Bandit", "Weights follow users' ratings, several versions at once"),
+)
 Edges = Mapping[str, tuple[float, ...]]
 
 
@@ -58,65 +60,37 @@ class GateRow:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckRow:
-    tone: str
-    icon: str
-    word: str
-    title: str
-    detail: str
-    fix: str
+class KnobRow:
+    """A setting of a bandit as typed."""
 
-    @property
-    def css(self) -> str:
-        return f"ico-s {self.tone}"
+    knob: Knob
+    value: str
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
-class FoundRow:
-    """The smallest worsening a gate finds by the end, and when it can pass."""
+class BanditRows:
+    """What a bandit is set by; `dial` says in words what the position of beta means."""
 
-    label: str
-    smallest: str
-    passes: str
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class LatencyRow:
-    share: str
-    load: str
-    tone: str
-    may: str
-
-
-@dataclass(frozen=True, slots=True)
-class PlanPanel:
-    """The dry run. `off` says why Start is disabled, empty when it is not."""
-
-    ends: str
-    lasts: str
-    rate: str
-    points: tuple[tuple[float, float], ...]
-    end: float
-    ticks: tuple[tuple[float, str], ...]
-    picture: str
-    checks: tuple[CheckRow, ...]
-    failing: int
-    warnings: int
-    found: tuple[FoundRow, ...]
-    latency: tuple[LatencyRow, ...]
-    promise: str
-    first_share: str
-    off: str
-    call: str
+    knobs: tuple[KnobRow, ...]
+    dial: str
+    beta_problem: str
+    deadline_problem: str
+    watch_problem: str
 
 
 @dataclass(frozen=True, slots=True)
 class NewRolloutPage:
+    """`strategies`: (value, label, hint, chosen). `others`: versions chosen besides a canary's one, kept in mind."""
+
     endpoint: Endpoint
     endpoints: tuple[tuple[str, str, bool], ...]
     form: NewRolloutForm
     versions: tuple[VersionChoice, ...]
+    version_problem: str
+    others: tuple[str, ...]
+    strategies: tuple[tuple[str, str, str, bool], ...]
+    bandit: BanditRows
     steps: tuple[StepRow, ...]
     gates: tuple[GateRow, ...]
     policy: str
@@ -143,17 +117,26 @@ def build(
     form: NewRolloutForm,
     draft: Draft,
     edges: Edges,
+    room: EngineRoom | None,
     user: User,
     address: str,
     now: datetime,
 ) -> NewRolloutPage:
     """The whole page; reads the versions and tries the rollout dry."""
-    preview = _preview(endpoint, draft, edges, now)
+    preview, problem = _preview(endpoint, draft, edges, room, now)
+    if problem is not None:
+        draft = replace(draft, problems={**draft.problems, field_of(problem): problem})
     return NewRolloutPage(
         endpoint=endpoint,
         endpoints=tuple((one.name, _place(one), one.pk == endpoint.pk) for one in choices),
         form=form,
         versions=tuple(_versions(endpoint, form)),
+        version_problem=" ".join(_messages(draft, "version")),
+        others=() if form.is_bandit else form.versions[1:],
+        strategies=tuple(
+            (value, label, hint, value == form.strategy) for value, label, hint in STRATEGY_CHOICES
+        ),
+        bandit=_bandit_rows(form, draft, preview),
         steps=tuple(
             StepRow(index, fields, _messages(draft, f"share-{index}", f"hold-{index}", f"requests-{index}"))
             for index, fields in enumerate(form.steps)
@@ -167,7 +150,15 @@ def build(
         policy=str(draft.policy),
         policy_note="stored as a new version when you start" if draft.policy_changed else "",
         arguments_problem=" ".join(_messages(draft, "arguments")),
-        plan=_panel(endpoint, draft, preview, user, address, now),
+        plan=panel(
+            endpoint=endpoint,
+            draft=draft,
+            is_bandit=form.is_bandit,
+            preview=preview,
+            user=user,
+            address=address,
+            now=now,
+        ),
         now=now,
     )
 
@@ -186,21 +177,46 @@ def _place(endpoint: Endpoint) -> str:
     return f"{endpoint.environment}, #{current[0].pk} is active" if current else endpoint.environment
 
 
-def _preview(endpoint: Endpoint, draft: Draft, edges: Edges, now: datetime) -> Preview | None:
-    if draft.version is None or draft.plan is None:
-        return None
+def _preview(
+    endpoint: Endpoint, draft: Draft, edges: Edges, room: EngineRoom | None, now: datetime
+) -> tuple[Preview | None, InvalidInput | None]:
+    """The dry run, or why these versions and settings cannot be tried together."""
+    if not draft.versions or draft.plan is None:
+        return None, None
+    first, *others = draft.versions
     try:
-        return preview_rollout(
+        found = preview_rollout(
             endpoint=endpoint,
-            version_number=draft.version,
+            version_number=first,
+            other_versions=others,
             plan=draft.plan,
             edges=edges,
             serving=draft.serving,
             gate_policy=draft.policy,
+            room=room,
             now=now,
         )
-    except InvalidInput:
-        return None  # The version was deleted meanwhile; its radio button is gone, and Start says so.
+    except InvalidInput as problem:
+        return None, problem
+    return found, None
+
+
+def _bandit_rows(form: NewRolloutForm, draft: Draft, preview: Preview | None) -> BanditRows:
+    checked = (
+        {field_of(check): check for check in preview.checks if check.state == "refused"} if preview else {}
+    )
+
+    def problem(name: str) -> str:
+        found = checked.get(name)
+        return " ".join([*_messages(draft, name), *([f"{found.title}. {found.fix}"] if found else [])])
+
+    return BanditRows(
+        knobs=tuple(KnobRow(knob, form.bandit.knobs[knob.sent], problem(knob.sent)) for knob in KNOBS),
+        dial=dial_words(form.bandit.beta),
+        beta_problem=problem(f"bandit-{BETA}"),
+        deadline_problem=problem("deadline"),
+        watch_problem=problem("watch"),
+    )
 
 
 def _versions(endpoint: Endpoint, form: NewRolloutForm) -> list[VersionChoice]:
@@ -220,7 +236,7 @@ def _versions(endpoint: Endpoint, form: NewRolloutForm) -> list[VersionChoice]:
                 hint=row.refusal or _version_hint(version, is_stable),
                 tone=tone,
                 state=state,
-                chosen=str(version.number) == form.version,
+                chosen=str(version.number) in (form.versions if form.is_bandit else form.versions[:1]),
                 disabled=bool(row.refusal),
             )
         )
@@ -265,120 +281,3 @@ def _gate_row(gate: GateSpec, fields: GateFields, position: int, draft: Draft, e
 
 def _ms(seconds: float) -> str:
     return f"{round(seconds * 1000, 3):g}"
-
-
-# --- the dry run
-# ------------------------------------------------------------------------------------------------
-
-
-def _panel(
-    endpoint: Endpoint, draft: Draft, preview: Preview | None, user: User, address: str, now: datetime
-) -> PlanPanel:
-    checks = [_mistake(problem) for problem in draft.problems.values()]
-    checks += [_check(check) for check in preview.checks] if preview else []
-    order = {"fail": 0, "warn": 1, "pass": 2}
-    checks.sort(key=lambda row: order[row.tone])
-    failing = sum(row.tone == "fail" for row in checks)
-    off = refusal(user.role, Action.START_ROLLOUT)
-    if not off and failing:
-        off = (
-            f"Off: {failing} checks fail. Fix them first."
-            if failing > 1
-            else "Off: 1 check fails. Fix it first."
-        )
-    if not off and preview is None:
-        off = "Off: the plan cannot be read yet."
-    points, end, ticks = _line(preview, now)
-    first = share_text(draft.plan.steps[0].share_bp) if draft.plan else ""
-    return PlanPanel(
-        ends=clock_text(preview.ends_at, now=now) if preview else "unknown",
-        lasts=f"in {duration_text(preview.seconds)}" if preview else "",
-        rate=number_text(preview.requests_per_second) if preview and preview.requests_per_second else "none",
-        points=points,
-        end=end,
-        ticks=ticks,
-        picture="Planned share over time: " + ", ".join(f"{p:g}% after {m:.0f} min" for m, p in points),
-        checks=tuple(checks),
-        failing=failing,
-        warnings=sum(row.tone == "warn" for row in checks),
-        found=tuple(_found(forecast, draft) for forecast in preview.gates) if preview else (),
-        latency=tuple(_latency(step.share_bp, step.load, step.latency) for step in preview.steps)
-        if preview
-        else (),
-        promise=preview.promise if preview else "",
-        first_share=first,
-        off=off,
-        call=_call(endpoint, draft, address),
-    )
-
-
-def _mistake(problem: InvalidInput) -> CheckRow:
-    return CheckRow("fail", "circle-x", "Failed: ", problem.message, "", problem.fix)
-
-
-def _check(check: Check) -> CheckRow:
-    tone, icon, word = {
-        "ok": ("pass", "circle-check", "Passed: "),
-        "warning": ("warn", "circle-alert", "Warning: "),
-        "refused": ("fail", "circle-x", "Failed: "),
-    }[check.state]
-    return CheckRow(tone, icon, word, check.title, check.detail, check.fix)
-
-
-def _line(
-    preview: Preview | None, now: datetime
-) -> tuple[tuple[tuple[float, float], ...], float, tuple[tuple[float, str], ...]]:
-    """The step line of the plan in minutes and percent, and at most four moments under it."""
-    if preview is None:
-        return (), 1.0, ()
-    points = [(step.starts_after / 60, step.share_bp / 100) for step in preview.steps]
-    points.append((preview.seconds / 60, 100.0))
-    end = preview.seconds / 60 * 1.12
-    moments = [0.0] + [minute for minute, _ in points]
-    shown: list[tuple[float, str]] = []
-    for minute in moments:
-        if not shown or minute - shown[-1][0] >= end * 0.2:
-            shown.append((minute, f"{minute:.0f} min" if minute else clock_text(now, now=now)))
-    return tuple(points), end, tuple(shown)
-
-
-def _found(forecast: PlanForecast, draft: Draft) -> FoundRow:
-    gate = draft.policy.policy.gate(forecast.key)
-    if forecast.detectable is None:
-        smallest = "none"
-    elif gate.kind == "paired":
-        smallest = f"−{forecast.detectable:.2g}"
-    else:
-        smallest = f"×{forecast.detectable:.3g}"
-    if forecast.minutes_to_pass is None:
-        passes = "not in sight"
-    else:
-        passes = duration_text(forecast.minutes_to_pass * 60)
-        if not forecast.passes_in_plan:
-            passes += ", too late"
-    return FoundRow(gate.label, smallest, passes, forecast.sentence)
-
-
-def _latency(share_bp: int, load: float, may: str) -> LatencyRow:
-    tone = {"fail and pass": "pass", "nothing": "mute"}.get(may, "warn")
-    return LatencyRow(share_text(share_bp), f"×{load:.2f}", tone, may[:1].upper() + may[1:])
-
-
-def _call(endpoint: Endpoint, draft: Draft, address: str) -> str:
-    """The same rollout as a call of the API."""
-    body: dict[str, Any] = {
-        "endpoint": endpoint.name,
-        "version": draft.version or 0,
-        "gate_policy": str(draft.policy),
-    }
-    if draft.serving is not None:
-        body["serving"] = draft.serving.to_json()
-    body["plan"] = draft.plan.to_json() if draft.plan else {}
-    body["dry_run"] = False
-    text = json.dumps(body, indent=2).replace("'", "'\\''")
-    return (
-        f"curl -X POST {address}/api/v1/rollouts \\\n"
-        '  -H "Authorization: Bearer $HEADGATE_TOKEN" \\\n'
-        '  -H "Content-Type: application/json" \\\n'
-        f"  -d '{text}'"
-    )

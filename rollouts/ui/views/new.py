@@ -65,6 +65,7 @@ def _context(request: HttpRequest, who: Asker, sent: Mapping[str, str]) -> dict[
         form=form,
         draft=new_form.understand(form, endpoint=endpoint, now=who.now),
         edges=wiring.edges(),
+        room=wiring.engine_room(),
         user=who.user,
         address=f"{request.scheme}://{request.get_host()}",
         now=who.now,
@@ -86,15 +87,24 @@ def _form(endpoint: Endpoint, sent: Mapping[str, str]) -> new_form.NewRolloutFor
     if sent.get("form_of") == endpoint.name:
         return new_form.read_form(sent, endpoint=endpoint)
     version = sent.get("version", "") or new_page.newest_launchable(endpoint)
-    return new_form.blank_form(endpoint=endpoint, version=version, like=new_page.newest_rollout(endpoint))
+    return new_form.blank_form(
+        endpoint=endpoint,
+        version=version,
+        like=new_page.newest_rollout(endpoint),
+        strategy=sent.get("strategy", ""),
+    )
 
 
 def _start(request: HttpRequest, who: Asker) -> HttpResponse:
     require(who.user.role, Action.START_ROLLOUT)
     endpoint = _chosen(new_page.endpoints_to_choose(), request.POST.get("endpoint", ""))
     form = new_form.read_form(request.POST, endpoint=endpoint)
+    if request.POST.get("strategy_shown", form.strategy) != form.strategy:
+        return _show(
+            request, who, request.POST
+        )  # Without script: the settings of the strategy just chosen come first.
     draft = new_form.understand(form, endpoint=endpoint, now=who.now)
-    if draft.problems or draft.plan is None or draft.version is None:
+    if draft.problems or draft.plan is None or not draft.versions:
         first = next(iter(draft.problems.values()), None)
         return _show(request, who, request.POST, problem=first)
     try:
@@ -107,7 +117,7 @@ def _start(request: HttpRequest, who: Asker) -> HttpResponse:
 
 def _started(endpoint: Endpoint, form: new_form.NewRolloutForm, draft: new_form.Draft, who: Asker) -> Rollout:
     assert draft.plan is not None
-    assert draft.version is not None
+    first, *others = draft.versions
     policy = draft.policy
     actor = Actor.person(who.user, request_id=who.request_id)
     with transaction.atomic():  # A rollout that cannot start leaves no policy behind.
@@ -117,12 +127,13 @@ def _started(endpoint: Endpoint, form: new_form.NewRolloutForm, draft: new_form.
                 body=policy.body,
                 actor=actor,
                 needs=Action.START_ROLLOUT,
-                note=f"for a rollout of v{draft.version} on {endpoint.name}",
+                note=f"for a rollout of {draft.candidates_text} on {endpoint.name}",
                 now=who.now,
             )
         return start_rollout(
             endpoint=endpoint,
-            version_number=draft.version,
+            version_number=first,
+            other_versions=others,
             plan=draft.plan,
             actor=actor,
             edges=wiring.edges(),
