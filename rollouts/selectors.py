@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import islice
 
 from django.db.models import Prefetch, QuerySet
 
 from controlplane.kernel.errors import InvalidInput, NotFound
 from rollouts.domain.states import ACTIVE, Phase
+from rollouts.evidence import evidence_rows
 from rollouts.models import (
     Arm,
     Cluster,
@@ -93,8 +96,21 @@ def history_of(
 
 
 def evidence_of(rollout: Rollout, *, after_index: int = -1, limit: int = 5_000) -> Sequence[Evidence]:
-    """Rows of evidence in order, those after `after_index` only."""
-    return list(Evidence.objects.filter(rollout=rollout, index__gt=after_index).order_by("index")[:limit])
+    """Rows of evidence in order, those after `after_index` only; packed ones too, as they were written."""
+    rows = islice(evidence_rows(rollout.pk, first=after_index + 1), limit)
+    return [
+        Evidence(
+            rollout=rollout,
+            index=row.index,
+            ended_at=datetime.fromtimestamp(row.ended_at, tz=UTC),
+            interval=row.interval,
+            situation=row.situation,
+            verdicts=row.verdicts,
+            decision=row.decision,
+            digest=row.digest,
+        )
+        for row in rows
+    ]
 
 
 def rollouts_where(*, endpoint: str = "", phase: str = "", active: bool = False) -> QuerySet[Rollout]:
@@ -125,8 +141,8 @@ def gate_policies() -> QuerySet[GatePolicyVersion]:
     return GatePolicyVersion.objects.order_by("-id")
 
 
-def find_gate_policy(reference: str) -> GatePolicyVersion:
-    """`name@version`, or the newest version of `name`. Raises InvalidInput (field gate_policy)."""
+def find_gate_policy(reference: str, *, field: str = "gate_policy") -> GatePolicyVersion:
+    """`name@version`, or the newest version of `name`. Raises InvalidInput naming `field`."""
     name, at, version = reference.partition("@")
     found = GatePolicyVersion.objects.filter(name=name).order_by("-version")
     if at:
@@ -136,7 +152,7 @@ def find_gate_policy(reference: str) -> GatePolicyVersion:
         known = ", ".join(str(row) for row in gate_policies()[:10]) or "none yet"
         raise InvalidInput(
             f"There is no gate policy {reference!r}.",
-            field="gate_policy",
+            field=field,
             fix=f"Known: {known}.",
             code="unknown-gate-policy",
         )

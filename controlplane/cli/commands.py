@@ -58,12 +58,12 @@ def start(client: Client, options: Options, printer: Printer) -> Result:
 
 def wait(client: Client, options: Options, printer: Printer) -> Result:
     """`rollout wait`"""
-    return _waited(client, _id_of(client, options.rollout), options, printer)
+    return _waited(client, number_of(client, options.rollout), options, printer)
 
 
 def status(client: Client, options: Options, printer: Printer) -> Result:
     """`rollout status`"""
-    rollout = client.get(f"/rollouts/{_id_of(client, options.rollout)}")
+    rollout = client.get(f"/rollouts/{number_of(client, options.rollout)}")
     verdicts = client.get(f"/rollouts/{rollout['id']}/verdicts")
     lines = [line_of(rollout), *([rollout["next_step"]] if rollout["next_step"] else [])]
     lines += [f"Cause: {rollout['cause_sentence']}"] if rollout["cause_sentence"] else []
@@ -89,7 +89,7 @@ def act(client: Client, options: Options, printer: Printer) -> Result:
         body["expected_version"] = options.expected_version
     if getattr(options, "arm", ""):
         body["arm"] = options.arm
-    rollout_id = _id_of(client, options.rollout)
+    rollout_id = number_of(client, options.rollout)
     rollout = client.post(f"/rollouts/{rollout_id}/{options.action}", body)
     return Result([line_of(rollout)], {"rollout": rollout}, reason=rollout["reason"])
 
@@ -219,7 +219,7 @@ def _preview(preview: Mapping[str, Any]) -> Result:
     return Result(lines, {"preview": preview}, reason=reason, code=Exit.OK if can else Exit.REFUSED)
 
 
-def _id_of(client: Client, named: str) -> int:
+def number_of(client: Client, named: str) -> int:
     """The number of a rollout: `7`, `#7`, or the name of an endpoint for its newest rollout."""
     number = named.removeprefix("#")
     if number.isdecimal():

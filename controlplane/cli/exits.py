@@ -22,6 +22,11 @@ class Exit(IntEnum):
         10,
         'of `wait`: a bandit could not name a winner by its deadline ("A or B"); a person chooses an arm',
     )
+    DIFFERS = (
+        11,
+        "of `replay`: something comes out differently; with --policy: a decision would have been another",
+    )
+    TAMPERED = 12, "of `replay`: the recorded evidence was changed after it was written"
     INTERRUPTED = 130, "stopped with Ctrl-C; of `wait`: the rollout goes on"
 
     meaning: str

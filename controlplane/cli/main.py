@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from controlplane.cli import bandits, commands
+from controlplane.cli import bandits, commands, replay
 from controlplane.cli.client import Client, Failure
 from controlplane.cli.exits import Exit
 from controlplane.cli.output import Printer, Result
@@ -73,6 +73,10 @@ def parser() -> argparse.ArgumentParser:
     halt = _add(rooms, shared, "stop", commands.stop, "the global stop: nothing moves forward while it is on")
     halt.add_argument("state", choices=["on", "off", "status"])
     halt.add_argument("--why", default="", help="kept in the audit trail")
+
+    again = _add(rooms, shared, "replay", replay.replay, "do a recorded rollout again, and compare")
+    _rollout_argument(again)
+    again.add_argument("--policy", metavar="NAME@VERSION", help="what this gate policy would have done")
 
     _add(rooms, shared, "whoami", commands.whoami, "who the token acts for")
     return top

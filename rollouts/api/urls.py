@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from rollouts.api import endpoints, installation, rollouts
+from rollouts.api import endpoints, installation, replay, rollouts
 
 urlpatterns: list[URLPattern] = [
     path("endpoints", endpoints.Endpoints.as_view(), name="api-endpoints"),
@@ -26,6 +26,7 @@ urlpatterns: list[URLPattern] = [
     path(
         "rollouts/<int:rollout_id>/verdicts", rollouts.RolloutVerdicts.as_view(), name="api-rollout-verdicts"
     ),
+    path("rollouts/<int:rollout_id>/replay", replay.RolloutReplay.as_view(), name="api-rollout-replay"),
     path("global-stop", installation.GlobalStop.as_view(), name="api-global-stop"),
     path("gate-policies", installation.GatePolicies.as_view(), name="api-gate-policies"),
 ]

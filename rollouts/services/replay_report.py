@@ -148,3 +148,25 @@ def _after(moment: Moment) -> str:
     if moment.after < 0:
         return "before there was traffic"
     return f"{duration_text(moment.after)} after the first traffic ({moment.row})"
+
+
+def lines_of(report: ReplayReport) -> list[str]:
+    """A report as lines for a terminal."""
+    lines = [f"Rollout #{report.rollout} of {report.endpoint}, {report.policy}.", report.sentence]
+    for difference in (report.first, report.first_other):
+        if report.kind == "replay" and difference is not None:
+            lines.append(
+                f"  {difference['row']}, {difference['path']}: recorded {difference['recorded']!r}, "
+                f"replayed {difference['replayed']!r}"
+            )
+    if report.kind == "what-if" and report.first is not None:
+        lines += [
+            f"  recorded: {report.first['recorded']['reason']}",
+            f"  replayed: {report.first['replayed']['reason']}",
+            report.limit,
+        ]
+    if report.kind == "replay":
+        lines.append(
+            f"Digest of the last interval: {report.digest or 'none'}. Replayed in {report.seconds:g} s."
+        )
+    return lines

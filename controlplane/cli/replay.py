@@ -1,0 +1,76 @@
+"""`headgate replay`: asks the server to do a recorded rollout again, part by part, and says what came of it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from controlplane.cli.client import Client, Failure
+from controlplane.cli.commands import number_of
+from controlplane.cli.exits import Exit
+from controlplane.cli.output import Printer, Result, table
+
+TAMPERED = "evidence-tampered"
+
+
+def replay(client: Client, options: argparse.Namespace, printer: Printer) -> Result:
+    """`replay`"""
+    path = f"/rollouts/{number_of(client, options.rollout)}/replay"
+    try:
+        part = client.get(path, policy=options.policy)
+        while part["state"] != "done":
+            printer.progress(f"{part['done']:,} of {part['total']:,} replayed")
+            part = client.get(path, policy=options.policy, run=part["run"])
+    except Failure as failure:
+        if failure.problem.get("code") == TAMPERED:
+            raise Failure(
+                Exit.TAMPERED, failure.message, fix=failure.fix, problem=failure.problem
+            ) from failure
+        raise
+    report = part["report"]
+    return Result(_lines(report), {"replay": report}, reason=report["sentence"], code=_exit(report))
+
+
+def _exit(report: Mapping[str, Any]) -> Exit:
+    fine = report["outcome"] == "same" if report["kind"] == "what-if" else report["kept"]
+    return Exit.OK if fine else Exit.DIFFERS
+
+
+def _lines(report: Mapping[str, Any]) -> list[str]:
+    lines = [f"Rollout #{report['rollout']} of {report['endpoint']}, {report['policy']}.", report["sentence"]]
+    if report["kind"] == "what-if":
+        return lines + _side_by_side(report)
+    found = report["first_other"] or report["first"]
+    if found:
+        lines.append(
+            f"  {found['row']}, {found['path']}: recorded {found['recorded']!r}, replayed {found['replayed']!r}"
+        )
+    return [*lines, f"Digest of the last interval: {report['digest'] or 'none'}"]
+
+
+def _side_by_side(report: Mapping[str, Any]) -> list[str]:
+    """What both policies did and when, and the first decision that would have been another."""
+    sides = (report["recorded"], report["replayed"])
+    rows = [
+        [name, *(_moment(side[key]) for side in sides)]
+        for name, key in (("roll back", "rollback"), ("all gates pass", "passed"), ("decided", "decided"))
+    ]
+    lines = ["", *table(["", *(side["policy"] for side in sides)], rows)]
+    if report["first"]:
+        first = report["first"]
+        lines += [
+            "",
+            f"First other decision: {_moment(first['moment'])}.",
+            f"  recorded: {first['recorded']['reason']}",
+            f"  replayed: {first['replayed']['reason']}",
+            report["limit"],
+        ]
+    return lines
+
+
+def _moment(moment: Mapping[str, Any] | None) -> str:
+    if moment is None:
+        return "never"
+    cause = f" {moment['cause']}" if moment["cause"] else ""
+    return f"{moment['after']:.0f} s, {moment['row']}{cause}"
