@@ -142,7 +142,7 @@ class Thompson(Pooled):
 
     def learned(self, total: int, rng: np.random.Generator) -> Array:
         theta = rng.beta(self.s[..., None] + 1, (self.n - self.s)[..., None] + 1, (*self.s.shape, total))
-        return (theta == theta.max(axis=1, keepdims=True)).sum(axis=-1).astype(float)
+        return np.asarray((theta == theta.max(axis=1, keepdims=True)).sum(axis=-1), dtype=float)
 
 
 class Mabwiser(Pooled):

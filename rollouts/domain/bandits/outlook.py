@@ -3,7 +3,8 @@
 Forecasts along the *mean path*, as those of the gates: counts take their expected values, the elimination evidence
 grows by its expected increments. Nothing is ever decided on a forecast. The median of simulated bandits took 1.0 to 1.4
 times as long: of several arms the last to be dropped is later than each of them. Shares are taken as equal throughout;
-weights that follow the rewards send more answers to the arms that are hard to tell apart, which makes up for some of it.
+weights that follow the rewards send more answers to the arms that are hard to tell apart, which makes up for some of
+it.
 
     answers of each arm until one is dropped = the first n with
     mean over the odds grid of exp(n * growth) >= (K - 1) / alpha

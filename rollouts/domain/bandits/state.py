@@ -214,7 +214,8 @@ class BanditState:
         labels      how to write the arms in sentences; an arm without one is written by its name
         """
         families = {
-            name: state.assess(workload=(workload or {}).get(name)) for name, state in self.gates.items()
+            name: state.assess(workload=(workload or {}).get(name), baseline_bp=self.wanted[0])
+            for name, state in self.gates.items()
         }
         shown = self
         for name, family in families.items():

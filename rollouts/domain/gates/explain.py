@@ -49,15 +49,18 @@ def gate_verdict(
     share_bp: int,
     blamed: bool,
     counted_by_unit: bool,
+    baseline_bp: int | None = None,
 ) -> GateVerdict:
-    """The verdict of one gate. `blamed`: the rollout was rolled back because of it."""
+    """The verdict of one gate. `blamed`: the rollout was rolled back because of it; `baseline_bp`: the baseline's share
+    when there are more arms than these two.
+    """
     verdict, note = _decide(spec, track, policy, blamed, counted_by_unit)
     shown = _shown(spec, track, late=verdict is Verdict.FAIL)
     limit = _limit(spec, track)
     low, high = _interval(spec, track, policy, shown, verdict, limit)
     measure = measure_of(spec)
     unknown = verdict is not Verdict.INCONCLUSIVE
-    requests, minutes = (None, None) if unknown else _forecast(spec, track, policy, share_bp)
+    requests, minutes = (None, None) if unknown else _forecast(spec, track, policy, share_bp, baseline_bp)
     draft = GateVerdict(
         key=spec.key,
         label=spec.label,
@@ -250,7 +253,7 @@ def _axis(
 
 
 def _forecast(
-    spec: GateSpec, track: GateTrack, policy: GatePolicy, share_bp: int
+    spec: GateSpec, track: GateTrack, policy: GatePolicy, share_bp: int, baseline_bp: int | None
 ) -> tuple[int | None, float | None]:
     """(candidate requests, minutes) to a PASS if nothing changes from now on; None where nobody can know."""
     totals = track.comparable if track.comparable.candidate is not None else track.totals
@@ -271,8 +274,9 @@ def _forecast(
         temper = track.blocks.temper if track.blocks else 1.0
     counts_now = spec.kind == "paired" or PASS_SHARE_BP <= share_bp < WHOLE
     share = share_bp / WHOLE if counts_now and 0 < share_bp < WHOLE else PASS_SHARE_BP / WHOLE
+    baseline_share = 1 - share if baseline_bp is None else baseline_bp / WHOLE
     needed = requests_to_pass(
-        track.passing, policy.beta, candidate, base, (1 - share) / share, spread=spread, temper=temper
+        track.passing, policy.beta, candidate, base, baseline_share / share, spread=spread, temper=temper
     )
     if needed is None:
         return None, None

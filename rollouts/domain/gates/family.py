@@ -122,8 +122,14 @@ class GatesState:
         """log of sum(weight_g * E_g)."""
         return log_sum_exp([math.log(gate.weight) + track.failing.log_e for gate, track in self._pairs()])
 
-    def assess(self, *, workload: WorkloadFacts | None = None) -> FamilyVerdict:
-        """The verdict now. `workload` brings restarts and kills of the engines, for the fast kill."""
+    def assess(
+        self, *, workload: WorkloadFacts | None = None, baseline_bp: int | None = None
+    ) -> FamilyVerdict:
+        """The verdict now.
+
+        workload        restarts and kills of the engines, for the fast kill
+        baseline_bp     the baseline's share when there are more arms than these two (for forecasts)
+        """
         verdicts = tuple(
             gate_verdict(
                 gate,
@@ -132,6 +138,7 @@ class GatesState:
                 share_bp=self.share_bp,
                 blamed=self.crossed == gate.key,
                 counted_by_unit=self.counted_by_unit,
+                baseline_bp=baseline_bp,
             )
             for gate, track in self._pairs()
         )

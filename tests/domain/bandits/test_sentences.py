@@ -114,3 +114,15 @@ def test_forecast__one_arm_without_answers__unknown() -> None:
 def test_labels__missing__arms_written_by_name() -> None:
     state = bandit().update(row(0, {name: counts(10) for name in THREE}), np.random.default_rng(1))
     assert "baseline has 10" in state.assess().sentence
+
+
+def test_gate_forecast__several_arms__reckons_with_the_baselines_own_share() -> None:
+    """The baseline of a bandit gets a small share of what is not the candidate's, so a PASS takes longer."""
+    state = simulate(bandit(burn_in=60), 8, {"baseline": 0.6, "candidate": 0.7, "candidate-2": 0.7})
+    gates = state.gates["candidate"]
+    alone, among = gates.assess(), gates.assess(baseline_bp=1000)
+    needed = [family.verdicts[0].forecast_requests for family in (alone, among)]
+    assert needed[0] is not None
+    assert needed[1] is not None
+    assert needed[1] > needed[0]
+    assert state.assess().gates["candidate"] == gates.assess(baseline_bp=state.wanted[0])
