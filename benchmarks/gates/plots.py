@@ -100,6 +100,8 @@ def _delay_over_age(of: Results, path: Path) -> str:
             )
     axes.set_xticks(range(len(ages)), [late.age_text(minutes).removeprefix("after ") for minutes in ages])
     axes.set_yscale("log")
+    axes.set_yticks([10, 30, 100, 300, 900], ["10", "30", "100", "300", "900"])
+    axes.minorticks_off()
     axes.set_xlabel("healthy time before the burst")
     axes.set_ylabel("mean seconds to roll back")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

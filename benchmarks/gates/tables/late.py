@@ -18,7 +18,7 @@ from rollouts.domain.gates.latency import difference_score
 
 PER_SECOND = 20  # requests, half of them on the candidate
 MINUTES = (0, 5, 20, 60, 360, 720, 1440)
-BURSTS = {10.0: 400, 3.0: 1800}  # ratio -> seconds after which it counts as that long
+BURSTS = {10.0: 400, 3.0: 900}  # ratio -> seconds after which it counts as that long
 PLACES = (3, 49, 101, 152, 203, 254)  # seconds after the full minutes: anywhere between two starts
 OURS, SINGLE, NAIVE = "Headgate", "the same with a single start", "naive z every second"
 
@@ -117,7 +117,7 @@ def delays(results: Results, minutes: int, ratio: float, rule: str) -> Array:
 
 def _cells(size: Size) -> Sequence[Cell]:
     if size.name == "full":
-        return [Cell("bursts", late_run, 400, chunk=100)]
+        return [Cell("bursts", late_run, 400, chunk=200)]
     minutes = (0, 20, 60) if size.name == "smoke" else (0, 1)
     bursts = {10.0: 200, 3.0: 600} if size.name == "smoke" else {10.0: 60, 3.0: 60}
     settings = {"minutes": minutes, "bursts": bursts, "places": PLACES[:3]}
@@ -154,7 +154,7 @@ LATE = Table(
     "Late regressions",
     "20 requests a second, half of them on the candidate, 1 % errors, looked at every second; the burst begins "
     "anywhere between two starts, and the figures are means over that place. Rollouts rolled back before are "
-    "left out. A delay is cut at 400 s (x10) or 1,800 s (x3).",
+    "left out. A delay is cut at 400 s (x10) or 900 s (x3).",
     "Healthy time eats evidence. With a single start a burst that is found in seconds at the start takes many "
     "minutes after some hours; with starts spread over the rollout's life the time grows slowly.",
     _cells,
