@@ -48,7 +48,7 @@ class ArmLine:
     gates: Pill | None
     state: Pill
     left_at: datetime | None
-    state_hint: str
+    out: bool
     sentence: str
     mean: str
     interval: str
@@ -83,7 +83,7 @@ def arm_line(arm: Arm, verdict: BanditVerdict, left_at: datetime | None, *, prom
         reward="no data" if ipw is None else f"{ipw.mean:.3f}",
         reward_interval="" if ipw is None else f"{ipw.low:.3f} – {ipw.high:.3f}",
         p_best="out" if out else percent_text(found.p_best, digits=1) if found.scored else "no data",
-        loss="" if found.expected_loss is None or out else f"loses {found.expected_loss:.4f}",
+        loss="" if out else _loss(found.expected_loss),
         evidence=found.evidence,
         evidence_words=evidence,
         evidence_label=(
@@ -92,11 +92,17 @@ def arm_line(arm: Arm, verdict: BanditVerdict, left_at: datetime | None, *, prom
         gates=gates_pill(found, verdict.gates.get(arm.name)),
         state=_state(cause, promoted=promoted, won=verdict.winner == arm.name),
         left_at=arm.dropped_at or left_at,
-        state_hint="stays as comparator" if out and arm.name == BASELINE else "",
+        out=out,
         sentence=arm.dropped_sentence or (found.sentence if out else ""),
         mean="no data" if found.mean is None else f"{found.mean:.3f}",
         interval="" if found.low is None or found.high is None else f"{found.low:.3f} – {found.high:.3f}",
     )
+
+
+def _loss(expected: float | None) -> str:
+    if expected is None:
+        return ""
+    return "loses < 0.0001" if expected < 1e-4 else f"loses {expected:.4f}"
 
 
 def short_share(basis_points: int) -> str:
@@ -127,9 +133,8 @@ def gates_pill(arm: ArmVerdict, family: FamilyVerdict | None) -> Pill | None:
 
 def ridge_of(line: ArmLine, found: ArmVerdict) -> Ridge:
     """Its posterior, with a name and whether it is out."""
-    out = found.state != "racing"
-    words = ["baseline"] * line.is_baseline + ["out"] * out
-    return Ridge(line.arm, line.version, " · ".join(words) or line.name, found.mean, found.sd, out)
+    words = ["baseline"] * line.is_baseline + ["out"] * line.out
+    return Ridge(line.arm, line.version, " · ".join(words) or line.name, found.mean, found.sd, line.out)
 
 
 def rewards_label(rows: list[tuple[ArmLine, ArmVerdict]]) -> str:
@@ -137,11 +142,11 @@ def rewards_label(rows: list[tuple[ArmLine, ArmVerdict]]) -> str:
     known = [(line, found) for line, found in rows if found.mean is not None]
     if not known:
         return "Posterior of the reward of each arm: no answer is scored yet."
-    racing = [row for row in known if row[1].state == "racing"]
+    racing = [row for row in known if not row[0].out]
     racing.sort(key=lambda row: row[1].mean or 0.0, reverse=True)
     parts = [f"{line.version} {line.mean}" for line, _ in racing[1:]]
     lead = f"{racing[0][0].version} leads at {racing[0][0].mean}" if racing else "nobody is in the race"
-    out = [f"{line.version} at {line.mean}" for line, found in known if found.state != "racing"]
+    out = [f"{line.version} at {line.mean}" for line, _ in known if line.out]
     text = ", ".join([lead, *parts])
     return (
         f"Posterior of the reward of each arm with the shared drift removed: {text}"

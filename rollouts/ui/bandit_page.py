@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from controlplane.access.models import User
 from controlplane.web.ridges import Ridge
 from controlplane.web.words import (
-    clock_text,
     count_text,
     duration_text,
     number_text,
-    percent_text,
     share_text,
 )
 from rollouts.domain.bandits.spec import BanditSpec
@@ -29,7 +27,8 @@ from rollouts.domain.states import ACTIVE, FINAL, Phase
 from rollouts.models import Evidence, HistoryEvent, Rollout
 from rollouts.ui.bandit_arms import ArmLine, arm_line, rewards_label, ridge_of
 from rollouts.ui.bandit_parts import Launches, actions_of, launches_of
-from rollouts.ui.bandit_words import arm_labels, either_of
+from rollouts.ui.bandit_stop import StopLine, stop_lines
+from rollouts.ui.bandit_words import arm_labels
 from rollouts.ui.gates_table import GatesTable, family_table
 from rollouts.ui.page_parts import (
     EVENTS_SHOWN,
@@ -42,23 +41,6 @@ from rollouts.ui.page_parts import (
     why_of,
 )
 from rollouts.ui.phases import Pill, pill_of
-
-
-@dataclass(frozen=True, slots=True)
-class StopLine:
-    """One condition of the stop rule. `spoken` says the icon in words."""
-
-    icon: str
-    tone: str
-    spoken: str
-    lead: str
-    strong: str
-    rest: str
-    hint: str
-
-    @property
-    def css(self) -> str:
-        return f"ico-s {self.tone}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +89,10 @@ class BanditPage:
         return count_text(len(self.arms), "arm")
 
     @property
-    def legend(self) -> tuple[tuple[int, str, str], ...]:
-        """(colour, label, share) of the candidates, then the baseline: as the chart stacks them from below."""
+    def legend(self) -> tuple[tuple[int, str], ...]:
+        """(colour, label) of the candidates, then the baseline: as the chart stacks them from below."""
         ordered = [*self.arms[1:], self.arms[0]]
-        return tuple((line.arm, line.version, line.share) for line in ordered)
+        return tuple((line.arm, line.version) for line in ordered)
 
 
 def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> BanditPage:
@@ -134,10 +116,10 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
         rewards_label=rewards_label(rows),
         rewards_note=_rewards_note(spec, verdict),
         threshold=verdict.threshold,
-        stop=_stop_lines(rollout, plan, verdict, lines, now),
+        stop=stop_lines(rollout, verdict, lines, now),
         promises=(
-            ("Best arm dropped by mistake", f"at most {percent_text(spec.alpha, digits=0)}"),
-            ("Tie called a winner", f"at most {percent_text(2 * spec.alpha, digits=0)}"),
+            ("Best arm dropped by mistake", f"at most {100 * spec.alpha:g}%"),
+            ("Tie called a winner", f"at most {200 * spec.alpha:g}%"),
             ("On stop", f"promote, watch {duration_text(plan.watch_seconds)}"),
         ),
         gates=_gates(policy, verdict, lines),
@@ -149,7 +131,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
         launches=launches_of(rollout, arms),
         events=event_rows(newest),
         event_count=HistoryEvent.objects.filter(rollout=rollout).count(),
-        actions=actions_of(rollout, verdict, user, stop_on=stop_on),
+        actions=actions_of(rollout, lines, user, stop_on=stop_on),
         action_note=action_note(rollout, stop_on=stop_on),
         stale_from=looked,
         stale_for="" if looked is None else duration_text((now - looked).total_seconds()),
@@ -180,74 +162,11 @@ def _rewards_note(spec: BanditSpec, verdict: BanditVerdict) -> str:
     return "shared drift removed"
 
 
-def _stop_lines(
-    rollout: Rollout, plan: Plan, verdict: BanditVerdict, lines: Sequence[ArmLine], now: datetime
-) -> tuple[StopLine, ...]:
-    left = len(verdict.survivors)
-    rule = f"An arm leaves when the evidence against it reaches {verdict.threshold:.0f} (1/α)."
-    arms = f"{count_text(left, 'arm')} left"
-    sole = StopLine("activity", "info", "Open: ", "Sole survivor: ", arms, ", needs 1", rule)
-    if left <= 1:
-        sole = StopLine("circle-check", "pass", "Met: ", "Sole survivor: ", arms, "", rule)
-    return (sole, _gates_line(verdict, lines), _deadline_line(rollout, plan, verdict, lines, now))
-
-
-def _gates_line(verdict: BanditVerdict, lines: Sequence[ArmLine]) -> StopLine:
-    racing = [line for line in lines if line.name in verdict.survivors and line.gates is not None]
-    if not racing:
-        return StopLine(
-            "circle-dashed",
-            "mute",
-            "Unknown: ",
-            "All its gates pass: ",
-            "nobody to ask",
-            "",
-            "No candidate is left.",
-        )
-    counts = [(line, verdict.arm(line.name)) for line in racing]
-    words = [f"{line.version} {found.gates_passed} of {found.gates_required}" for line, found in counts]
-    waiting = [
-        (line, gate)
-        for line, _ in counts
-        for gate in verdict.gates[line.name].verdicts
-        if gate.required and gate.verdict.value != "pass"
-    ]
-    hint = "" if not waiting else f"{waiting[0][0].version}: {waiting[0][1].sentence}"
-    look = ("circle-alert", "warn", "Waiting: ") if waiting else ("circle-check", "pass", "Met: ")
-    return StopLine(*look, "All its gates pass: ", words[0], "".join(f", {word}" for word in words[1:]), hint)
-
-
-def _deadline_line(
-    rollout: Rollout, plan: Plan, verdict: BanditVerdict, lines: Sequence[ArmLine], now: datetime
-) -> StopLine:
-    labels = [line.version for line in lines if line.name in verdict.survivors]
-    answer = f"The answer is “{either_of(labels)}”. A tie is never forced into a winner; you choose."
-    if len(labels) < 2:
-        answer = "One arm is left: there is no tie to settle."
-    phase = Phase(rollout.phase)
-    if phase is Phase.PROGRESSING:
-        ends = rollout.phase_since + timedelta(seconds=plan.deadline_seconds)
-        day = " tomorrow" if (ends.date() - now.date()).days == 1 else ""
-        when = f"At {ends:%H:%M}{day}" if ends.date() == now.date() or day else f"On {_date(ends, now)}"
-        return StopLine("circle-dashed", "mute", "Later: ", f"{when}, if several remain", "", "", answer)
-    if phase is Phase.PAUSED and rollout.pause_reason == "inconclusive" and len(labels) > 1:
-        lead = f"After {duration_text(plan.deadline_seconds)} several remain"
-        return StopLine("circle-alert", "warn", "Now: ", lead, "", "", answer)
-    if phase in FINAL:
-        return StopLine("flag", "mute", "Over: ", "It has ended", "", "", rollout.reason)
-    lead = f"After {duration_text(plan.deadline_seconds)} of learning, if several remain"
-    return StopLine("circle-dashed", "mute", "Later: ", lead, "", "", answer)
-
-
-def _date(at: datetime, now: datetime) -> str:
-    return f"{clock_text(at, now=now)} {at:%H:%M}"
-
-
 def _gates(policy: GatePolicy, verdict: BanditVerdict, lines: Sequence[ArmLine]) -> tuple[ArmGates, ...]:
     """One table a candidate. Open at first: the likeliest winner of those in the race."""
     candidates = [line for line in lines if line.name != BASELINE]
     stricter = replace(policy, alpha=policy.alpha / len(candidates))
-    racing = [line.name for line in candidates if line.name in verdict.survivors]
+    racing = [line.name for line in candidates if not line.out]
     ordered = racing or [line.name for line in candidates]
     first = max(ordered, key=lambda name: verdict.arm(name).p_best)
     return tuple(

@@ -12,6 +12,7 @@ from rollouts.domain.intervals import BASELINE
 from rollouts.domain.states import Phase
 from rollouts.models import Arm, Rollout
 from rollouts.ui.arms_table import workload_of
+from rollouts.ui.bandit_arms import ArmLine
 from rollouts.ui.bandit_words import colour_of
 from rollouts.ui.page_parts import LOG_LINES, ActionButton, Launch
 
@@ -30,7 +31,7 @@ class Choice:
 
 
 def actions_of(
-    rollout: Rollout, verdict: BanditVerdict, user: User, *, stop_on: bool
+    rollout: Rollout, lines: Sequence[ArmLine], user: User, *, stop_on: bool
 ) -> tuple[ActionButton, ...]:
     """What a person may ask for in this phase; an action that the role forbids carries the reason."""
     phase, baseline = Phase(rollout.phase), rollout.baseline.version.label
@@ -48,7 +49,7 @@ def actions_of(
         found.append(ActionButton("pause", "Freeze weights", "pause", "", control, False))
     if phase is Phase.PAUSED and not stop_on:
         found.append(ActionButton("resume", "Resume weights", "play", "", control, True))
-    racing = [name for name in verdict.survivors if name != BASELINE]
+    racing = [line for line in lines if not line.out and not line.is_baseline]
     if phase in (Phase.PROGRESSING, Phase.PAUSED) and not stop_on and racing:
         found.append(ActionButton("choose", "Choose an arm…", "flag", "", promote, True))
     return tuple(found)

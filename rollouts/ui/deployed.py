@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controlplane.web.words import share_text
-from rollouts.models import Variant
+from rollouts.domain.states import ACTIVE
+from rollouts.models import Arm, Variant
+from rollouts.ui.bandit_words import colour_of
+
+CANDIDATE = "candidate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +25,14 @@ class DeployedRow:
 
 
 def deployed(*, model: str) -> tuple[DeployedRow, ...]:
-    """Every variant of the model that runs or has traffic, the largest share first. One query."""
+    """Every variant of the model that runs or has traffic, the largest share first. Two queries."""
     variants = Variant.objects.filter(version__model__name=model).select_related(
         "version", "endpoint", "workload"
     )
+    racing = Arm.objects.filter(
+        variant__version__model__name=model, rollout__phase__in=[phase.value for phase in ACTIVE]
+    )
+    arms = dict(racing.values_list("variant_id", "name"))
     rows = []
     for variant in variants:
         workload = getattr(variant, "workload", None)
@@ -41,7 +49,9 @@ def deployed(*, model: str) -> tuple[DeployedRow, ...]:
                     endpoint=variant.endpoint.name,
                     environment=variant.endpoint.environment,
                     share=share_text(share),
-                    arm=0 if variant.pk == variant.endpoint.stable_id else 1,
+                    arm=0
+                    if variant.pk == variant.endpoint.stable_id
+                    else colour_of(arms.get(variant.pk, CANDIDATE)),
                     since=workload.ready_at if workload is not None else None,
                 ),
             )

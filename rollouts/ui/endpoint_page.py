@@ -11,9 +11,11 @@ from controlplane.access.roles import Action, refusal
 from controlplane.web.words import duration_text, number_text, percent_text, share_text
 from rollouts import selectors
 from rollouts.domain.gates.words import seconds_text
+from rollouts.domain.intervals import BASELINE
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Endpoint, HistoryEvent, Rollout, Variant
 from rollouts.ui.arms_table import workload_of
+from rollouts.ui.bandit_words import colour_of
 from rollouts.ui.lists import RolloutRow, rollout_row
 from rollouts.ui.overview_page import health_pill, shares_of_endpoint
 from rollouts.ui.phases import Pill, split_sentence
@@ -82,7 +84,7 @@ def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage
         )
     )
     labels = {variant.name: variant.version.label for variant in variants}
-    arms, words = shares_of_endpoint(endpoint, labels)
+    arms, words = shares_of_endpoint(endpoint, labels, current)
     rates = rates_of([endpoint.pk], now=now).get(endpoint.pk, Rates())
     strong, first = split_sentence(active.reason) if active else ("", "")
     under_way = active is not None and Phase(active.phase) in ACTIVE
@@ -128,19 +130,24 @@ def candidate_of(endpoint: Endpoint) -> Variant | None:
 def _names(endpoint: Endpoint, active: Rollout | None) -> set[str]:
     names = {endpoint.stable.name} if endpoint.stable else set()
     if active is not None:
-        names |= {active.baseline.name, active.candidate.name}
+        names |= {arm.variant.name for arm in active.arms.all()}
     return names
 
 
 def _variant_row(variant: Variant, endpoint: Endpoint, active: Rollout | None) -> VariantRow:
-    is_candidate = active is not None and variant.pk == active.candidate_id and Phase(active.phase) in ACTIVE
+    under_way = active is not None and Phase(active.phase) in ACTIVE
+    arms = {arm.variant_id: arm for arm in active.arms.all()} if active is not None and under_way else {}
+    arm = arms.get(variant.pk)
+    is_candidate = arm is not None and arm.name != BASELINE
     stable = variant.pk == endpoint.stable_id
     workload = workload_of(variant)
-    role = "candidate" if is_candidate else "stable" if stable else "kept warm"
+    role = "stable" if stable else "kept warm"
+    if arm is not None and is_candidate:
+        role = "left the race" if arm.dropped_cause else arm.name
     observed: Mapping[str, int] = endpoint.observed_shares
     kv_cache = workload.kv_cache_share if workload else None
     return VariantRow(
-        arm=1 if is_candidate else 0 if stable else 2,
+        arm=colour_of(arm.name) if arm is not None and is_candidate else 0 if stable else 2,
         name=variant.name,
         version=variant.version.label,
         role=role,

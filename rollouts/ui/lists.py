@@ -9,6 +9,7 @@ from controlplane.web.words import duration_text
 from rollouts import selectors
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Rollout
+from rollouts.ui.bandit_words import versions_text
 from rollouts.ui.phases import Pill, cause_words, pill_of
 
 A_PAGE = 25
@@ -64,7 +65,7 @@ def rollout_row(rollout: Rollout, now: datetime) -> RolloutRow:
     return RolloutRow(
         rollout=rollout,
         pill=pill_of(rollout, rollout.parsed_plan, now.timestamp()),
-        versions=f"{rollout.baseline.version.label} → {rollout.candidate.version.label}",
+        versions=versions_text(rollout),
         cause=cause_words(rollout) if rollout.cause else "",
         by=rollout.created_by.username if rollout.created_by else "Headgate",
         took=duration_text((ended - rollout.created_at).total_seconds()),

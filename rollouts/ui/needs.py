@@ -15,6 +15,7 @@ from registry.selectors import mirror_health
 from rollouts.domain.states import PauseReason, Phase
 from rollouts.models import Endpoint, Rollout
 from rollouts.ui.arms_table import workload_of
+from rollouts.ui.bandit_words import is_bandit
 from rollouts.ui.phases import pill_of
 
 RECENT = timedelta(hours=24)
@@ -110,7 +111,12 @@ def _needs_of_rollout(endpoint: Endpoint, rollout: Rollout, now: datetime) -> li
         by_itself = "" if rollout.cause == "person" else " by itself"
         title = f"{name} rolled back to {rollout.baseline.version.label}{by_itself}"
         if rollout.cause.startswith("launch:"):
-            title = f"{name}: {rollout.candidate.version.label} did not launch"
+            who = (
+                "no candidate launched"
+                if is_bandit(rollout)
+                else f"{rollout.candidate.version.label} did not launch"
+            )
+            title = f"{name}: {who}"
         return [
             Need("fail", "undo-2", title, rollout.cause_sentence, rollout.finished_at, "See the cause", url)
         ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Max
+from django.db.models import Max, Prefetch, prefetch_related_objects
 
 from controlplane.web.health import Part, reported
 from controlplane.web.words import (
@@ -19,9 +19,11 @@ from controlplane.web.words import (
     share_text,
 )
 from rollouts import selectors
+from rollouts.domain.intervals import BASELINE
 from rollouts.domain.states import ACTIVE, Phase
-from rollouts.models import Endpoint, Rollout, Variant
+from rollouts.models import Arm, Endpoint, Rollout, Variant
 from rollouts.ui.arms_table import workload_of
+from rollouts.ui.bandit_words import arm_labels, colours_by_variant, is_bandit, versions_text
 from rollouts.ui.needs import Need, is_recent, needs_of
 from rollouts.ui.phases import Pill, cause_words, pill_of
 from rollouts.ui.traffic import Rates, rates_of
@@ -85,9 +87,12 @@ def build(*, now: datetime) -> OverviewPage:
     stop_on = selectors.global_stop().on
     finished = list(
         selectors.rollouts()
+        .prefetch_related(None)
         .filter(finished_at__gte=now - FINISHED_WITHIN)
         .order_by("-finished_at")[:FINISHED_SHOWN]
     )
+    arms = Prefetch("arms", queryset=Arm.objects.select_related("variant__version"))
+    prefetch_related_objects([*latest.values(), *finished], arms)
     parts = reported(now=now)
     rows = [
         _endpoint_row(endpoint, latest.get(endpoint.pk), rates.get(endpoint.pk), labels, now)
@@ -132,9 +137,14 @@ def variant_labels(endpoints: Sequence[Endpoint]) -> Mapping[str, str]:
 
 
 def shares_of_endpoint(
-    endpoint: Endpoint, labels: Mapping[str, str]
+    endpoint: Endpoint, labels: Mapping[str, str], rollout: Rollout | None = None
 ) -> tuple[tuple[tuple[int, int], ...], str]:
-    """((basis points, arm number), ...) and the same in words; as observed, as desired before it was."""
+    """((basis points, arm number), ...) and the same in words; as observed, as desired before it was.
+
+    While its `rollout` (the newest, with its arms) is active, each variant has the colour that it has there.
+    """
+    active = rollout is not None and Phase(rollout.phase) in ACTIVE
+    colours = colours_by_variant(rollout) if rollout is not None and active else {}
     shares: Mapping[str, int] = endpoint.observed_shares or endpoint.desired_shares
     stable = endpoint.stable.name if endpoint.stable else ""
     ordered = sorted(shares.items(), key=lambda item: (item[0] != stable, item[0]))
@@ -142,10 +152,10 @@ def shares_of_endpoint(
     for name, basis_points in ordered:
         if basis_points <= 0:
             continue
-        arm = 0 if name == stable else number
+        arm = colours.get(name, 0 if name == stable else number)
         number += name != stable
         arms.append((basis_points, arm))
-        words.append(f"{labels.get(name, name)} {share_text(basis_points)}")
+        words.append(f"{labels.get(name, name)} {share_text(round(basis_points, -1))}")
     return tuple(arms), " · ".join(words) or "no traffic is routed"
 
 
@@ -175,7 +185,7 @@ def p95_words(seconds: float | None) -> str:
 def _endpoint_row(
     endpoint: Endpoint, rollout: Rollout | None, rates: Rates | None, labels: Mapping[str, str], now: datetime
 ) -> EndpointRow:
-    arms, words = shares_of_endpoint(endpoint, labels)
+    arms, words = shares_of_endpoint(endpoint, labels, rollout)
     health = health_pill(endpoint)
     known = rates or Rates()
     pill, hint = rollout_state(rollout, now)
@@ -202,12 +212,7 @@ def rollout_state(rollout: Rollout | None, now: datetime) -> tuple[Pill, str]:
         return Pill("mute", "No rollout", "circle-dashed"), ""
     pill = pill_of(rollout, rollout.parsed_plan, now.timestamp())
     if Phase(rollout.phase) in ACTIVE or rollout.watching or is_recent(rollout, now):
-        hint = (
-            cause_words(rollout)
-            if rollout.cause
-            else f"{rollout.baseline.version.label} → {rollout.candidate.version.label}"
-        )
-        return pill, hint
+        return pill, cause_words(rollout) if rollout.cause else versions_text(rollout)
     ago = duration_text((now - (rollout.finished_at or rollout.created_at)).total_seconds())
     return Pill("mute", "No rollout", "circle-dashed"), f"last {ago} ago"
 
@@ -234,10 +239,12 @@ def _finished_row(rollout: Rollout, now: datetime) -> FinishedRow:
     phase = Phase(rollout.phase)
     if phase is Phase.SUCCEEDED:
         return FinishedRow(pill, rollout, f"promoted {new}", f"in {took}", at)
+    if is_bandit(rollout):
+        new = ", ".join(label for name, label in arm_labels(rollout).items() if name != BASELINE)
     if phase is Phase.ROLLED_BACK and rollout.cause.startswith("launch:"):
         return FinishedRow(pill, rollout, f"{new} did not launch", cause_words(rollout), at)
     if phase is Phase.ROLLED_BACK:
-        served = next((arm.requests for arm in rollout.arms.all() if arm.name == "candidate"), 0)
+        served = sum(arm.requests for arm in rollout.arms.all() if arm.name != BASELINE)
         return FinishedRow(
             pill,
             rollout,

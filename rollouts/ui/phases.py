@@ -114,7 +114,7 @@ def cause_words(rollout: Rollout) -> str:
 
 def split_sentence(text: str) -> tuple[str, str]:
     """The first sentence and the rest. A point inside a number or a version does not end it."""
-    for mark in (". ", ": "):
+    for mark in (". ", ": ", "; "):
         head, found, rest = text.partition(mark)
         if found and len(head) <= 90:
             return head + mark.strip(), rest
