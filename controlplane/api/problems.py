@@ -185,8 +185,11 @@ def _of_ours(error: errors.HeadgateError) -> Problem:
             status, title = kind_status, kind_title
             break
     wrong: tuple[Mapping[str, str], ...] = ()
+    extra = dict(error.extra)
     if isinstance(error, errors.InvalidInput) and error.field:
-        wrong = ({"field": error.field, "detail": error.message, "code": error.code},)
+        # A document with several mistakes names them all at once (`problems`: field, detail, fix).
+        listed = extra.pop("problems", None) or [{"field": error.field, "detail": error.message}]
+        wrong = tuple({"field": one["field"], "detail": one["detail"], "code": error.code} for one in listed)
     headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     return Problem(
         status=status,
@@ -195,7 +198,7 @@ def _of_ours(error: errors.HeadgateError) -> Problem:
         detail=error.message,
         fix=error.fix,
         errors=wrong,
-        extra=error.extra,
+        extra=extra,
         headers=headers,
     )
 

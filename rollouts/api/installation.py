@@ -1,11 +1,8 @@
-"""Calls about the installation as a whole: the global stop, and the gate policies."""
+"""Calls about the installation as a whole: the global stop."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from drf_spectacular.utils import extend_schema
-from rest_framework import generics
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -16,8 +13,7 @@ from controlplane.api.callers import actor_of, now_of
 from controlplane.api.permissions import Need
 from rollouts import selectors
 from rollouts.api.inputs import GlobalStopInput
-from rollouts.api.outputs import GatePolicyOutput, GlobalStopOutput
-from rollouts.models import GatePolicyVersion
+from rollouts.api.outputs import GlobalStopOutput
 from rollouts.services.commands import set_global_stop
 
 TAGS = ["installation"]
@@ -45,16 +41,3 @@ class GlobalStop(APIView):
         form = GlobalStopInput.read(request)
         set_global_stop(on=form["on"], why=form["why"], actor=actor_of(request), now=now_of(request))
         return Response(GlobalStopOutput(selectors.global_stop()).data)
-
-
-class GatePolicies(generics.ListAPIView[GatePolicyVersion]):
-    """All versions of all gate policies, newest first."""
-
-    serializer_class = GatePolicyOutput
-
-    def get_queryset(self) -> Any:
-        return selectors.gate_policies()
-
-    @extend_schema(operation_id="gate_policies_list", summary="List gate policies", tags=TAGS)
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return self.list(request, *args, **kwargs)

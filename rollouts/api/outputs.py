@@ -355,6 +355,8 @@ class GatePolicyOutput(serializers.Serializer[Any]):
     digest = serializers.CharField()
     body = serializers.DictField()
     created_at = serializers.DateTimeField()
+    created_by = serializers.CharField(help_text="empty for versions from before this was kept")
+    note = serializers.CharField()
 
 
 class GlobalStopOutput(serializers.Serializer[Any]):

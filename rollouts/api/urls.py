@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from rollouts.api import endpoints, installation, replay, rollouts
+from rollouts.api import endpoints, installation, policies, replay, rollouts
 
 urlpatterns: list[URLPattern] = [
     path("endpoints", endpoints.Endpoints.as_view(), name="api-endpoints"),
@@ -28,5 +28,12 @@ urlpatterns: list[URLPattern] = [
     ),
     path("rollouts/<int:rollout_id>/replay", replay.RolloutReplay.as_view(), name="api-rollout-replay"),
     path("global-stop", installation.GlobalStop.as_view(), name="api-global-stop"),
-    path("gate-policies", installation.GatePolicies.as_view(), name="api-gate-policies"),
+    path("gate-policies", policies.GatePolicies.as_view(), name="api-gate-policies"),
+    path("gate-policies/check", policies.CheckGatePolicy.as_view(), name="api-gate-policy-check"),
+    path("gate-policies/<str:reference>", policies.OneGatePolicy.as_view(), name="api-gate-policy"),
+    path(
+        "endpoints/<str:name>/gate-policy",
+        policies.EndpointGatePolicy.as_view(),
+        name="api-endpoint-gate-policy",
+    ),
 ]

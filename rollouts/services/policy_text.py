@@ -7,6 +7,7 @@ data. JSON is YAML, too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +53,19 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would take for a number."""
+
+
+# 1e-05 is a number in JSON and in YAML 1.2; the library reads it as a text without this.
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+        list("-+.0123456789"),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyDocument:
     """What was written. `body` is the policy without name and version, unchecked; `lines` the line of each field.
@@ -93,12 +107,12 @@ def policy_text(policy: GatePolicy, *, heading: bool = True) -> str:
     ordered["gates"] = [_in_order(gate, FIRST_GATE_KEYS) for gate in data["gates"]]
     text = _dumped(ordered, unicode=True)
     # Some letters (a next-line character in a label) would not come back as they were unless escaped.
-    return text if yaml.safe_load(text) == ordered else _dumped(ordered, unicode=False)
+    return text if _Loader(text).get_single_data() == ordered else _dumped(ordered, unicode=False)
 
 
 def _dumped(data: Mapping[str, Any], *, unicode: bool) -> str:
-    text: str = yaml.safe_dump(
-        data, sort_keys=False, allow_unicode=unicode, default_flow_style=False, width=110
+    text: str = yaml.dump(
+        data, Dumper=_Dumper, sort_keys=False, allow_unicode=unicode, default_flow_style=False, width=110
     )
     return text
 
@@ -123,11 +137,17 @@ def read_policy_text(text: str) -> PolicyDocument:
         raise InvalidInput(f"A value of the text cannot be read: {reason}.", field=FIELD) from None
     if not isinstance(data, dict):
         raise _at_line("The policy must be a mapping of names to values.", 1)
+    return document_of(data, lines=lines)
+
+
+def document_of(data: Mapping[str, Any], *, lines: Mapping[str, int] | None = None) -> PolicyDocument:
+    """A policy that came as data, not as text. Raises InvalidInput for a name or version that is none."""
+    known = lines or {}
     return PolicyDocument(
         body={name: value for name, value in data.items() if name not in ("name", "version")},
-        name=_name(data.get("name", ""), lines),
-        version=_version(data.get("version"), lines),
-        lines=lines,
+        name=_name(data.get("name", ""), known),
+        version=_version(data.get("version"), known),
+        lines=known,
     )
 
 
@@ -135,11 +155,13 @@ def _in_order(data: Mapping[str, Any], first: tuple[str, ...]) -> dict[str, Any]
     return {name: data[name] for name in first if name in data} | dict(data)
 
 
+def _line(lines: Mapping[str, int], name: str) -> dict[str, int]:
+    return {"line": lines[name]} if name in lines else {}
+
+
 def _name(value: object, lines: Mapping[str, int]) -> str:
     if not isinstance(value, str):
-        raise InvalidInput(
-            f"name must be a text, not {value!r}.", field="name", extra={"line": lines["name"]}
-        )
+        raise InvalidInput(f"name must be a text, not {value!r}.", field="name", extra=_line(lines, "name"))
     return value
 
 
@@ -151,7 +173,7 @@ def _version(value: object, lines: Mapping[str, int]) -> int | None:
             f"version must be a whole number, not {value!r}.",
             field="version",
             fix="Write the version that this text is an edit of, or leave it out.",
-            extra={"line": lines["version"]},
+            extra=_line(lines, "version"),
         )
     return value
 

@@ -46,12 +46,3 @@ def test_global_stop__on__refuses_a_new_rollout(client_of: ClientOf) -> None:
     )
 
     assert (response.status_code, response.json()["code"]) == (422, "global-stop")
-
-
-def test_gate_policies__list__has_the_body(client_of: ClientOf) -> None:
-    factories.gate_policy()
-
-    (policy,) = client_of(Role.VIEWER).get("/api/v1/gate-policies").json()["items"]
-
-    assert (policy["name"], policy["version"]) == ("triage-default", 1)
-    assert [gate["key"] for gate in policy["body"]["gates"]] == ["quality", "errors", "ttft", "thumbs"]

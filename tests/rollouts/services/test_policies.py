@@ -28,16 +28,17 @@ from tests.factories.endpoints import POLICY_BODY
 
 pytestmark = pytest.mark.django_db
 NOW = factories.right_now()
+BODY: dict[str, Any] = POLICY_BODY
 EDGES = {"ttft": (0.1, 0.25, 0.5), "duration": (1.0, 2.5)}
 
 
 def body(**changes: Any) -> dict[str, Any]:
-    return {**POLICY_BODY, **changes}
+    return {**BODY, **changes}
 
 
 def gates(**changes: Any) -> list[dict[str, Any]]:
     """The usual gates; `ttft={...}` changes one."""
-    return [{**gate, **changes.get(gate["key"], {})} for gate in POLICY_BODY["gates"]]
+    return [{**gate, **changes.get(gate["key"], {})} for gate in BODY["gates"]]
 
 
 def manager() -> Actor:
@@ -274,6 +275,7 @@ def test_traffic_for__a_day_of_minutes__gives_rate_errors_and_slow_requests() ->
 def test_traffic_for__candidate_beside_it__counts_the_minute_once_and_its_errors_not() -> None:
     endpoint = factories.endpoint(now=NOW)
     other = factories.variant(endpoint, 2, now=NOW)
+    assert endpoint.stable is not None
     for variant, errors in ((endpoint.stable, 0), (other, 50)):
         MinuteSample.objects.create(
             endpoint=endpoint, variant=variant, minute=NOW, requests=60, errors=errors, seconds=60.0

@@ -75,6 +75,16 @@ def test_read_policy_text__json__is_read_too() -> None:
     assert read_policy_text('{"name": "p", "alpha": 0.1}').body == {"alpha": 0.1}
 
 
+def test_read_policy_text__number_as_json_writes_it__is_a_number() -> None:
+    assert read_policy_text('{"alpha": 1e-05, "beta": 5E-2}').body == {"alpha": 1e-05, "beta": 0.05}
+
+
+def test_policy_text__label_that_looks_like_a_number__stays_a_text() -> None:
+    gate = {"key": "1e-2", "label": "1.5", "kind": "error_rate", "delta": 0.01}
+    policy = GatePolicy.from_json({"name": "p", "version": 1, "gates": [gate]})
+    assert read(policy_text(policy)) == policy
+
+
 def test_read_policy_text__comments__are_not_kept() -> None:
     assert read_policy_text("# why\nalpha: 0.05  # usual\n").body == {"alpha": 0.05}
 

@@ -23,10 +23,11 @@ from tests.rollouts.ui.test_policy_form import sent_of
 
 pytestmark = pytest.mark.django_db
 NOW = factories.right_now()
+BODY: dict[str, Any] = POLICY_BODY
 
 
 def define(name: str = "triage-default", **changes: Any) -> GatePolicyVersion:
-    return define_gate_policy(name=name, body={**POLICY_BODY, **changes}, now=NOW)
+    return define_gate_policy(name=name, body={**BODY, **changes}, now=NOW)
 
 
 def text_of(client: Client, path: str) -> str:
@@ -203,8 +204,8 @@ def test_use__engineer__is_forbidden(engineer: Client) -> None:
 # --- the next version ---------------------------------------------------------------------------------------------
 
 
-def sent(view: str = "form", *, based_on: int = 1, **changed: str | None) -> dict[str, str]:
-    form = form_of(GatePolicy.from_json(POLICY_BODY), name="triage-default", based_on=based_on, view=view)
+def sent(view: Any = "form", *, based_on: Any = 1, **changed: Any) -> dict[str, str]:
+    form = form_of(GatePolicy.from_json(BODY), name="triage-default", based_on=based_on, view=view)
     return sent_of(form, **changed)
 
 
@@ -232,9 +233,7 @@ def test_edit__first_visit__has_every_value_and_nothing_to_store_yet(manager: Cl
 
 def test_edit__explain__is_live_and_stores_nothing(manager: Client) -> None:
     define()
-    response = manager.post(
-        "/policies/triage-default/edit", sent(alpha="0.01", do="explain"), headers=HTMX
-    )
+    response = manager.post("/policies/triage-default/edit", sent(alpha="0.01", do="explain"), headers=HTMX)
     text = unescape(response.content.decode())
     assert "<html" not in text
     assert "At most 1 in 100 rollouts" in text

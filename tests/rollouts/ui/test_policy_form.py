@@ -30,7 +30,8 @@ from rollouts.ui.policy_form import (
 )
 from tests.factories.endpoints import POLICY_BODY
 
-POLICY = GatePolicy.from_json(POLICY_BODY)
+BODY: dict[str, Any] = POLICY_BODY
+POLICY = GatePolicy.from_json(BODY)
 
 
 def sent_of(form: PolicyForm, **changed: str | None) -> dict[str, str]:
@@ -100,11 +101,11 @@ def test_form_of__any_numbers__come_back_as_they_are(
 ) -> None:
     gates = [
         {**gate, "weight": part / sum(weights)}
-        for gate, part in zip(POLICY_BODY["gates"], weights, strict=True)
+        for gate, part in zip(BODY["gates"], weights, strict=True)
     ]
     gates[1] |= {"delta": delta}
     gates[2] |= {"slo_seconds": slo}
-    policy = GatePolicy.from_json({**POLICY_BODY, "gates": gates, "alpha": alpha})
+    policy = GatePolicy.from_json({**BODY, "gates": gates, "alpha": alpha})
     again = read(read_form(sent_of(form_of(policy, name="p", based_on=1)), name="p"))
     assert again.alpha == pytest.approx(alpha, rel=1e-12)
     assert [gate.weight for gate in again.gates] == [gate.weight for gate in policy.gates]
