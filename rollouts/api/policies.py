@@ -65,7 +65,7 @@ class PolicyInput(PolicyDraftInput):
     )
 
 
-class CheckInput(PolicyDraftInput):
+class PolicyCheckInput(PolicyDraftInput):
     """Check a draft."""
 
     endpoint = serializers.CharField(
@@ -97,7 +97,7 @@ class OneGatePolicyOutput(GatePolicyOutput):
         return policy_text(row.policy)
 
 
-class ChangeOutput(serializers.Serializer[Any]):
+class PolicyChangeOutput(serializers.Serializer[Any]):
     """One field; `before` or `after` is empty where it is not there."""
 
     field = serializers.CharField()
@@ -105,7 +105,7 @@ class ChangeOutput(serializers.Serializer[Any]):
     after = serializers.CharField()
 
 
-class ExposureOutput(serializers.Serializer[Any]):
+class PolicyExposureOutput(serializers.Serializer[Any]):
     """The smallest worsening found after so many requests of the candidate (pairs) at 50%; null: none."""
 
     requests = serializers.IntegerField()
@@ -127,17 +127,17 @@ class GateOutlookOutput(serializers.Serializer[Any]):
     minutes_to_pass = serializers.FloatField(allow_null=True)
     passes_in_plan = serializers.BooleanField()
     sentence = serializers.CharField()
-    by_exposure = ExposureOutput(many=True)
+    by_exposure = PolicyExposureOutput(many=True)
 
 
-class OutlookStepOutput(serializers.Serializer[Any]):
+class PolicyOutlookStepOutput(serializers.Serializer[Any]):
     """A step of the plan that the numbers assume."""
 
     share_bp = serializers.IntegerField()
     seconds = serializers.FloatField()
 
 
-class OutlookOutput(serializers.Serializer[Any]):
+class PolicyOutlookOutput(serializers.Serializer[Any]):
     """A policy explained: `promises` hold always, `notes` say what to think about, `basis` what numbers rest on."""
 
     gates = GateOutlookOutput(many=True)
@@ -145,17 +145,17 @@ class OutlookOutput(serializers.Serializer[Any]):
     notes = serializers.ListField(child=serializers.CharField())
     basis = serializers.ListField(child=serializers.CharField())
     false_alarms_per_100 = serializers.FloatField(help_text="at most, of 100 rollouts that change nothing")
-    steps = OutlookStepOutput(many=True)
+    steps = PolicyOutlookStepOutput(many=True)
 
 
-class CheckOutput(serializers.Serializer[Any]):
+class PolicyCheckOutput(serializers.Serializer[Any]):
     """A draft that could be stored as `reference`; nothing was. `same`: the newest version says this already."""
 
     reference = serializers.CharField()
     same = serializers.BooleanField()
-    changes = ChangeOutput(many=True)
+    changes = PolicyChangeOutput(many=True)
     yaml = serializers.CharField()
-    explanation = OutlookOutput()
+    explanation = PolicyOutlookOutput()
 
 
 # --- calls ------------------------------------------------------------------------------------------------------
@@ -227,12 +227,12 @@ class CheckGatePolicy(APIView):
         summary="Check and explain a draft of a gate policy",
         description="Stores nothing. A draft with mistakes is a 422 whose `errors` name every one of them.",
         tags=TAGS,
-        request=CheckInput,
-        responses=CheckOutput,
+        request=PolicyCheckInput,
+        responses=PolicyCheckOutput,
     )
     @idempotent
     def post(self, request: Request) -> Response:
-        form = CheckInput.read(request)
+        form = PolicyCheckInput.read(request)
         document = _document(form)
         found = check_gate_policy(
             name=form["name"],
