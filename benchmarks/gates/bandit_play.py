@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.gates.rules import RESTART_SECONDS
 from benchmarks.gates.running import Results
 from rollouts.domain.bandits.arithmetic import Sums
 from rollouts.domain.bandits.batch import BanditBatch
@@ -31,7 +32,7 @@ REWEIGHT = 720.0  # seconds between our reweights; the peers move every minute
 LOOK = 10  # minutes between looks at P(best), and at the intervals
 DRAWS = 300
 SURE = 0.95
-RESTART = 5  # minutes between the starts of a guardrail's search
+RESTART = max(1, round(RESTART_SECONDS / 60))  # minutes between the starts of a guardrail's search
 PASS_SHARE = 0.25
 GUARDRAIL_LIMIT = 0.01
 

@@ -88,15 +88,15 @@ COMPARISON = Table(
 
 def _long(size: Size) -> Sequence[Cell]:
     return (
-        Cell("12 h", our_rules, size.runs(6_000, 60), {"what": Errors(hours=12)}, chunk=200),
+        Cell("12 h", our_rules, size.runs(4_000, 60), {"what": Errors(hours=12)}, chunk=200),
         Cell(
             "12 h, incident",
             our_rules,
-            size.runs(4_000, 40),
+            size.runs(2_000, 40),
             {"what": Errors(hours=12, incident=True)},
             chunk=200,
         ),
-        Cell("12 h, x1.5", our_rules, size.runs(1_000, 20), {"what": Errors(hours=12, ratio=1.5)}, chunk=200),
+        Cell("12 h, x1.5", our_rules, size.runs(400, 20), {"what": Errors(hours=12, ratio=1.5)}, chunk=200),
     )
 
 

@@ -173,7 +173,7 @@ def _load(size: Size) -> Sequence[Cell]:
         Cell(
             f"x{slow:g}, {'directional' if directional else 'every interval counts'}",
             load_run,
-            size.runs(300, 12, 1),
+            size.runs(200, 12, 1),
             {"slowdown": slow, "directional": directional, "per_step": size.runs(120, 120, 3)},
             chunk=50,
         )
