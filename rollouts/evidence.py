@@ -76,12 +76,22 @@ def _packed(rollout_id: int, index: int) -> list[RecordedRow]:
     if pack is None:
         return []
     if not pack.rows:
-        raise EvidenceExpired(
-            f"The evidence of rollout #{rollout_id} was deleted when its retention was over.",
-            fix="HEADGATE_EVIDENCE_DAYS says how long it is kept after a rollout has ended.",
-        )
+        raise _expired(rollout_id)
     rows = unpack_rows(bytes(pack.rows), first=pack.first, last=pack.last)
     return [row for row in rows if row.index >= index]
+
+
+def require_kept(rollout_id: int) -> None:
+    """Raises EvidenceExpired when the retention of a rollout's evidence is over."""
+    if EvidencePack.objects.filter(rollout=rollout_id, rows=b"").exists():
+        raise _expired(rollout_id)
+
+
+def _expired(rollout_id: int) -> EvidenceExpired:
+    return EvidenceExpired(
+        f"The evidence of rollout #{rollout_id} was deleted when its retention was over.",
+        fix="HEADGATE_EVIDENCE_DAYS says how long it is kept after a rollout has ended.",
+    )
 
 
 def _next_index(rollout_id: int, at: int) -> int | None:

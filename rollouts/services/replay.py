@@ -19,7 +19,7 @@ from rollouts.domain.comparing import LOG_E_TOLERANCE
 from rollouts.domain.recorded import RecordedDecision, RecordedRow, TamperedEvidence
 from rollouts.domain.replay import Case, Replay
 from rollouts.domain.whatif import WhatIf, require_recorded
-from rollouts.evidence import decisions_between, evidence_rows
+from rollouts.evidence import decisions_between, evidence_rows, require_kept
 from rollouts.models import GatePolicyVersion, ReplayRun, Rollout
 from rollouts.services.replay_report import ReplayReport, replay_report, what_if_report
 from rollouts.services.software import software
@@ -118,6 +118,7 @@ def forget_replays(*, now: datetime) -> None:
 def _task(rollout: Rollout, policy: GatePolicyVersion | None) -> _Task:
     if policy is not None and policy.pk == rollout.gate_policy_id:
         policy = None
+    require_kept(rollout.pk)
     if rollout.parsed_plan.digest != rollout.plan_digest:
         raise TamperedEvidence("the plan", "does not have the digest that it was started with")
     ends = {"gates_state": rollout.gates_state, "verdicts": rollout.verdicts}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from rollouts.ui.views import endpoint, new, overview, policies, rollout
+from rollouts.ui.views import endpoint, new, overview, policies, replay, rollout
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
@@ -22,6 +22,8 @@ urlpatterns = [
     path("policies/<str:name>/use", policies.use, name="policy-use"),
     path("models/<str:name>/deployed", endpoint.deployed, name="model-deployed"),
     path("rollouts/<int:rollout_id>", rollout.rollout, name="rollout"),
+    path("rollouts/<int:rollout_id>/replay", replay.replay, name="rollout-replay"),
+    path("policies/<str:name>/<int:version>/try", replay.try_policy, name="policy-try"),
     path("rollouts/<int:rollout_id>/charts/<slug:name>", rollout.chart, name="rollout-chart"),
     path("rollouts/<int:rollout_id>/confirm/choose", rollout.choose, name="rollout-choose"),
     path("rollouts/<int:rollout_id>/confirm/<slug:action>", rollout.confirmation, name="rollout-confirm"),
