@@ -108,11 +108,20 @@ class Evidence:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        names = ("logs", "starts", "spread", "first")
-        checks.mapping(data, field="evidence", allowed=names, needed=names)
+        names = ("logs", "starts", "spread")
+        checks.mapping(data, field="evidence", allowed=(*names, "first"), needed=names)
+        starts = checks.count(data["starts"], field="evidence.starts")
+        first = data["first"] if "first" in data else _first_of_old(starts)
         return cls(
             tuple(checks.finite(value, field="evidence.logs") for value in data["logs"]),
-            checks.count(data["starts"], field="evidence.starts"),
+            starts,
             checks.flag(data["spread"], field="evidence.spread"),
-            checks.between(data["first"], 0, 1, field="evidence.first", low_open=True, high_open=True),
+            checks.between(first, 0, 1, field="evidence.first", low_open=True, high_open=True),
         )
+
+
+def _first_of_old(starts: int) -> float:
+    """For a state of 0.1.0, whose start k held 1/(k(k+1)) and left 1/(starts + 1): the first weight that
+    leaves as much, so that a rollout under way goes on with exactly what it has.
+    """
+    return 1 - 1 / ((starts + 1) * unspent_weight(starts, 0.0)) if starts else FIRST_WEIGHT

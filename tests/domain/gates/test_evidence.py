@@ -31,3 +31,13 @@ def test_evidence__starts_without_any_data__stays_one(first: float) -> None:
     for _ in range(500):
         evidence = evidence.start()
         assert evidence.log_e == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("starts", [0, 1, 2, 13, 300])
+def test_evidence__state_of_the_first_release__goes_on_with_what_it_had_unspent(starts: int) -> None:
+    lost = -800.0 if starts else 0.0  # all that was staked is gone
+    old = {"logs": [lost] * 3, "starts": starts, "spread": True}
+    evidence = Evidence.from_json(old)
+    for _ in range(50):
+        assert math.exp(evidence.log_e) == pytest.approx(1 / (starts + 1))
+        evidence = evidence.start()
