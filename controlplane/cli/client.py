@@ -40,6 +40,9 @@ class Failure(Exception):
         ]
         fields = [item["field"] for item in self.problem.get("errors", []) if item.get("field")]
         first = f"{fields[0]}: {self.message}" if len(fields) == 1 and not wrong else self.message
+        line = self.problem.get("extra", {}).get("line")
+        if line and not first.startswith("Line "):
+            first = f"Line {line}: {first}"
         return [first, *wrong, *([self.fix] if self.fix else [])]
 
 

@@ -141,7 +141,7 @@ def endpoints(client: Client, options: Options, printer: Printer) -> Result:
 
 def upload_golden(client: Client, options: Options, printer: Printer) -> Result:
     """`golden upload`"""
-    text = _read(options.file, "FILE")
+    text = text_of(options.file, "FILE")
     kept = client.post("/golden-sets", {"name": options.name, "text": text})
     return Result([f"{kept['label']} holds {kept['size']} examples."], {"golden_set": kept})
 
@@ -256,12 +256,12 @@ def _plan_of(options: Options) -> Any:
 
 def _json_file(path: str, option: str) -> Any:
     try:
-        return json.loads(_read(path, option))
+        return json.loads(text_of(path, option))
     except ValueError as error:
         raise Failure(Exit.USAGE, f"{option}: {path} is no JSON: {error}.") from None
 
 
-def _read(path: str, option: str) -> str:
+def text_of(path: str, option: str) -> str:
     """The text of a file; `-` is standard input."""
     try:
         return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from controlplane.cli import bandits, commands, replay
+from controlplane.cli import bandits, commands, policies, replay
 from controlplane.cli.client import Client, Failure
 from controlplane.cli.exits import Exit
 from controlplane.cli.output import Printer, Result
@@ -70,6 +70,11 @@ def parser() -> argparse.ArgumentParser:
     )
     upload.add_argument("file", help="one JSON object a line; - reads standard input")
 
+    policy = rooms.add_parser("policy", help="gate policies as files").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    _policy_commands(policy, shared)
+
     halt = _add(rooms, shared, "stop", commands.stop, "the global stop: nothing moves forward while it is on")
     halt.add_argument("state", choices=["on", "off", "status"])
     halt.add_argument("--why", default="", help="kept in the audit trail")
@@ -80,6 +85,32 @@ def parser() -> argparse.ArgumentParser:
 
     _add(rooms, shared, "whoami", commands.whoami, "who the token acts for")
     return top
+
+
+def _policy_commands(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser
+) -> None:
+    shown = _add(actions, shared, "show", policies.show, "print a gate policy as YAML")
+    shown.add_argument("policy", metavar="NAME[@VERSION]", help="without a version its newest")
+
+    checked = _add(actions, shared, "check", policies.check, "what is wrong with a file, or what it would do")
+    checked.add_argument("file", help="YAML or JSON; - reads standard input")
+    checked.add_argument("--name", default="", help="of which policy it is (default: the name in the file)")
+    checked.add_argument("--endpoint", default="", help="whose traffic the numbers are from")
+
+    pushed = _add(actions, shared, "push", policies.push, "store a file as the next version")
+    pushed.add_argument("name")
+    pushed.add_argument("file", help="YAML or JSON; - reads standard input")
+    pushed.add_argument("--note", default="", help="why, kept with the version")
+    pushed.add_argument(
+        "--expected-version",
+        type=int,
+        metavar="VERSION",
+        help="refuse when there is a newer one; 0: when there is any (default: the version in the file)",
+    )
+    pushed.add_argument(
+        "--idempotency-key", default="", help="store once, however often this command is run"
+    )
 
 
 def _rollout_commands(room: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:

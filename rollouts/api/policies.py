@@ -68,6 +68,12 @@ class PolicyInput(PolicyDraftInput):
 class PolicyCheckInput(PolicyDraftInput):
     """Check a draft."""
 
+    name = serializers.CharField(
+        required=False,
+        default="",
+        allow_blank=True,
+        help_text="default: the name in the policy, else `draft`",
+    )
     endpoint = serializers.CharField(
         required=False,
         default="",
@@ -234,8 +240,9 @@ class CheckGatePolicy(APIView):
     def post(self, request: Request) -> Response:
         form = PolicyCheckInput.read(request)
         document = _document(form)
+        name = form["name"] or document.name or "draft"
         found = check_gate_policy(
-            name=form["name"],
+            name=name,
             body=document.body,
             endpoint=_endpoint(form["endpoint"]),
             edges=wiring.edges(),
@@ -243,7 +250,7 @@ class CheckGatePolicy(APIView):
         )
         if found.problems:
             raise first_of([document.located(one) for one in found.problems])
-        check_document_name(form["name"], document)
+        check_document_name(name, document)
         assert found.policy is not None
         assert found.outlook is not None
         return Response(

@@ -204,6 +204,13 @@ def test_check__mistakes__are_all_named(client_of: ClientOf) -> None:
     assert {error["field"] for error in response.json()["errors"]} == {"gates", "alpha"}
 
 
+@pytest.mark.parametrize(("text", "reference"), [("name: two\n" + TEXT, "two@1"), (TEXT, "draft@1")])
+def test_check__no_name_given__is_that_of_the_text(client_of: ClientOf, text: str, reference: str) -> None:
+    found = client_of().post(f"{URL}/check", {"text": text}, format="json").json()
+
+    assert found["reference"] == reference
+
+
 def test_check__text_of_another_policy__is_refused(client_of: ClientOf) -> None:
     response = client_of().post(f"{URL}/check", {"name": "one", "text": "name: two\n" + TEXT}, format="json")
 
