@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controlplane.kernel.errors import InvalidInput, NotFound
@@ -171,9 +171,9 @@ def preview_rollout(
         )
     )
     checks = [
-        check if len(versions) == 1 else replace(check, title=f"{version.label}: {check.title}")
+        check
         for (version, field), name in zip(candidates, variants, strict=True)
-        for check in candidate_checks(endpoint, version, name, field)
+        for check in candidate_checks(endpoint, version, name, field, alone=len(versions) == 1)
     ]
     checks += [*endpoint_checks(endpoint), *policy_checks(endpoint, policy, edges)]
     new_engines = sum(spec.replicas for name in variants if name not in running)

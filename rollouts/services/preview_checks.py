@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controlplane.kernel.errors import InvalidInput, Refused
 from registry.models import Version
@@ -50,9 +50,24 @@ def check_edge(gate: GateSpec, position: int, edges: Edges) -> None:
         )
 
 
-def candidate_checks(endpoint: Endpoint, version: Version, name: str, field: str) -> list[Check]:
-    """Of one candidate: its files, and whether it differs from what serves. `field` is how the call named it."""
-    return [_check_files(version, field), _check_change(endpoint, name, field)]
+def candidate_checks(
+    endpoint: Endpoint, version: Version, name: str, field: str, *, alone: bool
+) -> list[Check]:
+    """Of one candidate: its files, and whether it differs from what serves.
+
+    field   how the call named it
+    alone   the only candidate: two checks; else one that begins with the version, or those that are not ok
+    """
+    checks = [_check_files(version, field), _check_change(endpoint, name, field)]
+    if alone:
+        return checks
+    failed = [
+        replace(check, title=f"{version.label}: {check.title}") for check in checks if check.state != "ok"
+    ]
+    files, _ = checks
+    return failed or [
+        Check("ok", f"{version.label}: new variant {name}", f"{files.title.lower()}, {files.detail}")
+    ]
 
 
 def endpoint_checks(endpoint: Endpoint) -> list[Check]:

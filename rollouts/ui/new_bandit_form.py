@@ -9,22 +9,26 @@ from typing import Any
 from controlplane.kernel.errors import InvalidInput
 from controlplane.web.words import count_text
 from rollouts.domain.bandits import BanditSpec
-from rollouts.domain.plan import Plan
+from rollouts.domain.plan import MAX_HOLD_SECONDS, Plan
 from rollouts.ui.numbers import need_number, number_text, read_number
 
 HOUR = 3_600
-BETA = "beta"
 
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """One setting of a bandit. `factor`: how much of the plan's unit one of the form's is (1% = 100 basis points)."""
+    """One setting of a bandit.
+
+    allowed     the range in words, as the form counts
+    factor      how much of the plan's unit one of the form's is (1% = 100 basis points)
+    """
 
     name: str
     setting: str
     label: str
     unit: str
     hint: str
+    allowed: str
     factor: float = 1.0
     whole: bool = False
 
@@ -38,23 +42,36 @@ class Knob:
 
     def value_of(self, text: str) -> float | int:
         """What was typed in the plan's unit. Raises InvalidInput with the form's field."""
-        value = need_number(text, self.sent, self.label.lower()) * self.factor
-        if not self.whole:
-            return value
-        if abs(value - round(value)) > 1e-6:
-            raise InvalidInput(f"{text} is too fine for the {self.label.lower()}.", field=self.sent)
-        return round(value)
+        value: float | int = need_number(text, self.sent, self.label.lower()) * self.factor
+        if self.whole and abs(value - round(value)) < 1e-6:
+            value = round(value)
+        try:
+            BanditSpec(**{self.setting: value})  # type: ignore[arg-type]  # the names above are its fields
+        except InvalidInput as error:
+            raise InvalidInput(
+                f"{self.label} is {text}; it must be {self.allowed}.", field=self.sent
+            ) from error
+        return value
 
 
+DIAL = Knob("beta", "beta", "Dial", "", "", "above 0 and at most 1")
 KNOBS = (
-    Knob("alpha", "alpha", "Error", "", "chance that the best arm is dropped by mistake"),
-    Knob("floor", "floor_bp", "Floor", "%", "least share of a candidate in the race", 100, True),
+    Knob(
+        "alpha",
+        "alpha",
+        "Alpha",
+        "",
+        "chance that the best arm is dropped by mistake",
+        "above 0 and at most 0.5",
+    ),
+    Knob("floor", "floor_bp", "Floor", "%", "least share of a candidate in the race", "0 to 50%", 100, True),
     Knob(
         "baseline",
         "baseline_bp",
         "Baseline share",
         "%",
         "kept for good: guardrails compare with it",
+        "above 0 and at most 90%",
         100,
         True,
     ),
@@ -64,14 +81,29 @@ KNOBS = (
         "Burn-in",
         "answers",
         "of each arm, at equal shares, before weights move",
+        "a whole number, 0 or more",
         1,
         True,
     ),
-    Knob("reweight", "reweight_seconds", "Reweight every", "s", "of exposure between two changes"),
     Knob(
-        "skip", "min_change_bp", "Skip below", "%", "a smaller change of the weights is not made", 100, True
+        "reweight",
+        "reweight_seconds",
+        "Reweight every",
+        "s",
+        "of exposure between two changes",
+        "1 to 86,400 s",
     ),
-    Knob("discount", "discount", "Discount", "", "below 1 forgets, for arms that drift apart"),
+    Knob(
+        "skip",
+        "min_change_bp",
+        "Skip below",
+        "%",
+        "a smaller change of the weights is not made",
+        "0 to 50%",
+        100,
+        True,
+    ),
+    Knob("discount", "discount", "Discount", "", "below 1 forgets, for arms that drift apart", "0.5 to 1"),
 )
 
 
@@ -90,7 +122,7 @@ def blank_bandit(like: Plan | None) -> BanditFields:
     spec = plan.bandit
     assert spec is not None
     return BanditFields(
-        beta=number_text(spec.beta),
+        beta=DIAL.text_of(spec),
         deadline=number_text(plan.deadline_seconds / HOUR),
         knobs={knob.sent: knob.text_of(spec) for knob in KNOBS},
     )
@@ -100,7 +132,7 @@ def read_bandit(sent: Mapping[str, str]) -> BanditFields:
     """What was sent; what the form did not have has its default."""
     blank = blank_bandit(None)
     return BanditFields(
-        beta=sent.get(f"bandit-{BETA}", blank.beta).strip(),
+        beta=sent.get(DIAL.sent, blank.beta).strip(),
         deadline=sent.get("deadline", blank.deadline).strip(),
         knobs={name: sent.get(name, text).strip() for name, text in blank.knobs.items()},
     )
@@ -112,8 +144,8 @@ def bandit_plan(fields: BanditFields, *, watch_seconds: int, keep: Callable[...,
     keep    calls a reader and keeps what it refuses, so that every mistake shows at once; gives None then
     """
     settings = {knob.setting: keep(knob.value_of, fields.knobs[knob.sent]) for knob in KNOBS}
-    settings[BETA] = keep(need_number, fields.beta, f"bandit-{BETA}", "dial")
-    hours = keep(need_number, fields.deadline, "deadline", "deadline")
+    settings[DIAL.setting] = keep(DIAL.value_of, fields.beta)
+    hours = keep(_deadline, fields.deadline)
     if hours is None or None in settings.values():
         return None
     data = {
@@ -126,10 +158,18 @@ def bandit_plan(fields: BanditFields, *, watch_seconds: int, keep: Callable[...,
     return plan
 
 
+def _deadline(text: str) -> float:
+    hours = need_number(text, "deadline", "deadline")
+    if not 0 < hours <= MAX_HOLD_SECONDS / HOUR:
+        most = number_text(MAX_HOLD_SECONDS / HOUR)
+        raise InvalidInput(f"Deadline is {text}; it must be above 0 and at most {most} h.", field="deadline")
+    return hours
+
+
 def bandit_field_of(name: str) -> str:
     """`plan.bandit.floor_bp` -> `bandit-floor`; other names as they are."""
-    known = {f"plan.bandit.{knob.setting}": knob.sent for knob in KNOBS}
-    known |= {f"plan.bandit.{BETA}": f"bandit-{BETA}", "plan.deadline_seconds": "deadline"}
+    known = {f"plan.bandit.{knob.setting}": knob.sent for knob in (DIAL, *KNOBS)}
+    known["plan.deadline_seconds"] = "deadline"
     return known.get(name, name)
 
 

@@ -16,7 +16,7 @@ from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Endpoint, Rollout
 from rollouts.services.start import EngineRoom, Preview, preview_rollout
-from rollouts.ui.new_bandit_form import BETA, KNOBS, Knob, dial_words
+from rollouts.ui.new_bandit_form import DIAL, KNOBS, Knob, dial_words
 from rollouts.ui.new_form import Draft, GateFields, NewRolloutForm, StepFields, field_of
 from rollouts.ui.new_plan import PlanPanel, panel
 
@@ -213,7 +213,7 @@ def _bandit_rows(form: NewRolloutForm, draft: Draft, preview: Preview | None) ->
     return BanditRows(
         knobs=tuple(KnobRow(knob, form.bandit.knobs[knob.sent], problem(knob.sent)) for knob in KNOBS),
         dial=dial_words(form.bandit.beta),
-        beta_problem=problem(f"bandit-{BETA}"),
+        beta_problem=problem(DIAL.sent),
         deadline_problem=problem("deadline"),
         watch_problem=problem("watch"),
     )

@@ -15,7 +15,7 @@ from rollouts import wiring
 from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.plan import Plan
 from rollouts.models import Arm, Endpoint, HistoryEvent, Rollout, Variant, Workload
-from rollouts.services import start
+from rollouts.services.endpoints import ensure_variant
 from rollouts.services.start import start_rollout
 from tests import factories
 
@@ -71,6 +71,7 @@ def test_start__bandit__is_told_with_all_its_candidates(endpoint: Endpoint) -> N
     names = [arm.variant.name for arm in rollout.arms.exclude(name="baseline")]
     told = HistoryEvent.objects.get(rollout=rollout, kind="created").detail
     audited = AuditEvent.objects.get(action="rollout.created").after
+    assert audited is not None
     assert all(name in told and name in audited["candidate"] for name in names)
 
 
@@ -145,14 +146,14 @@ def test_start__fails_half_way__leaves_nothing_behind(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second candidate's files change between the dry run and the start."""
-    really = start.ensure_variant
+    really = ensure_variant
 
     def changed_meanwhile(**wanted: Any) -> Variant:
         if wanted["version"].number == 3:
             raise Refused("The files of v3 changed.")
         return really(**wanted)
 
-    monkeypatch.setattr(start, "ensure_variant", changed_meanwhile)
+    monkeypatch.setattr("rollouts.services.start.ensure_variant", changed_meanwhile)
     with pytest.raises(Refused):
         begin(endpoint, 2, 3)
 
