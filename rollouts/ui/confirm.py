@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from django.db.models import Sum
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from controlplane.access.roles import Action
 from controlplane.kernel.errors import NotFound
-from controlplane.web.words import duration_text, number_text, share_text
-from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
+from controlplane.web.words import duration_text, share_text
+from rollouts.domain.gates.verdict import FamilyVerdict
 from rollouts.domain.plan import FULL_SHARE_BP
 from rollouts.domain.states import Phase
-from rollouts.models import GlobalStop, MinuteSample, Rollout, Variant
+from rollouts.models import GlobalStop, Rollout
 from rollouts.services import commands
+from rollouts.ui import bandit_confirm
+from rollouts.ui.bandit_words import is_bandit
+from rollouts.ui.confirm_parts import Confirmation, moving, open_gates, readiness
 from rollouts.ui.phases import step_share
-
-RATE_OVER = timedelta(minutes=5)
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmation:
-    """A dialog: `typed` is the word to type (all traffic only), `note` a quiet line, `go` the label of the
-    button.
-    """
-
-    action: str
-    title: str
-    effects: tuple[SafeString, ...]
-    go: str
-    look: str
-    needs: Action
-    typed: str = ""
-    note: str = ""
-
 
 COMMANDS: dict[str, Callable[..., Rollout]] = {
     "pause": commands.pause_rollout,
@@ -48,8 +30,11 @@ COMMANDS: dict[str, Callable[..., Rollout]] = {
 }
 
 
-def confirmation(rollout: Rollout, action: str, *, now: datetime) -> Confirmation:
-    """What `action` would do to the rollout now. Raises NotFound for an action that does not exist."""
+def confirmation(rollout: Rollout, action: str, *, now: datetime, arm: str = "") -> Confirmation:
+    """What `action` would do to the rollout now; `arm` names whom a bandit's promotion is for.
+
+    Raises NotFound for an action that does not exist, InvalidInput (field `arm`) for an arm that is not in the race.
+    """
     builders = {
         "pause": _pause,
         "resume": _resume,
@@ -59,11 +44,15 @@ def confirmation(rollout: Rollout, action: str, *, now: datetime) -> Confirmatio
     }
     if action not in builders:
         raise NotFound(f"There is no action {action!r} on a rollout.")
+    if is_bandit(rollout):
+        return bandit_confirm.confirmation(rollout, action, now=now, arm=arm)
     return builders[action](rollout, now)
 
 
 def share_now(rollout: Rollout) -> str:
-    """The candidate's planned share in words."""
+    """The candidate's planned share in words; of a bandit every arm's."""
+    if is_bandit(rollout):
+        return bandit_confirm.shares_now(rollout)
     return share_text(step_share(rollout.parsed_plan, rollout.step_index))
 
 
@@ -103,9 +92,9 @@ def _roll_back(rollout: Rollout, now: datetime) -> Confirmation:
     share_bp = int(rollout.endpoint.observed_shares.get(rollout.candidate.name, 0))
     effects = [
         format_html(
-            "<b>{} → 0%</b> on the candidate, {}", share_text(share_bp), _moving(rollout, share_bp, now)
+            "<b>{} → 0%</b> on the candidate, {}", share_text(share_bp), moving(rollout, share_bp, now)
         ),
-        _readiness(baseline),
+        readiness(baseline),
         SafeString("Streams in flight on the candidate finish"),
     ]
     if rollout.phase == Phase.SUCCEEDED.value:
@@ -133,9 +122,9 @@ def _promote(rollout: Rollout, now: datetime) -> Confirmation:
         f"Promote {candidate.name} to 100%",
         (
             format_html(
-                "<b>{} → 100%</b>, {}", share_text(share_bp), _moving(rollout, FULL_SHARE_BP - share_bp, now)
+                "<b>{} → 100%</b>, {}", share_text(share_bp), moving(rollout, FULL_SHARE_BP - share_bp, now)
             ),
-            _readiness(candidate),
+            readiness(candidate),
             _open_gates(rollout),
             format_html(
                 "{} stays warm for <b>{}</b> and may take over again", rollout.baseline.version.label, watch
@@ -163,43 +152,8 @@ def _cancel(rollout: Rollout, now: datetime) -> Confirmation:
     )
 
 
-def _moving(rollout: Rollout, share_bp: int, now: datetime) -> SafeString:
-    rate = requests_per_second(rollout.endpoint_id, now)
-    if rate is None:
-        return SafeString("no request in the last 5 minutes")
-    return format_html("about <b>{} requests/s</b> move", number_text(rate * share_bp / FULL_SHARE_BP))
-
-
-def requests_per_second(endpoint_id: int, now: datetime) -> float | None:
-    """Of the endpoint over the last minutes; None when nothing was measured."""
-    rows = MinuteSample.objects.filter(
-        endpoint=endpoint_id, minute__gte=now - RATE_OVER - timedelta(minutes=1)
-    )
-    by_minute = list(rows.values("minute").annotate(requests=Sum("requests"), seconds=Sum("seconds")))
-    seconds = len(by_minute) * 60
-    return sum(row["requests"] for row in by_minute) / seconds if seconds else None
-
-
-def _readiness(variant: Variant) -> SafeString:
-    workload = getattr(variant, "workload", None)
-    if workload is None or workload.ready == 0:
-        return format_html("{} is <b>not ready</b>: it is started first", variant.version.label)
-    return format_html(
-        "{} is warm: <b>{} of {}</b> replicas ready, nothing reloads",
-        variant.version.label,
-        workload.ready,
-        max(workload.desired, workload.ready),
-    )
-
-
 def _open_gates(rollout: Rollout) -> SafeString:
-    if not rollout.verdicts:
-        return SafeString("<b>No gate has measured anything yet</b>")
-    verdicts = FamilyVerdict.from_json(rollout.verdicts).verdicts
-    waiting = [v.label.lower() for v in verdicts if v.required and v.verdict is not Verdict.PASS]
-    if not waiting:
-        return SafeString("Every required gate passes")
-    return format_html("<b>Not passed yet:</b> {}", ", ".join(waiting))
+    return open_gates(FamilyVerdict.from_json(rollout.verdicts) if rollout.verdicts else None)
 
 
 def stop_confirmation(stop: GlobalStop, *, active: int) -> Confirmation:

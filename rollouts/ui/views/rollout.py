@@ -21,9 +21,10 @@ from controlplane.web.pages import (
 )
 from rollouts import selectors
 from rollouts.models import Rollout
-from rollouts.ui import bandit_page, bandit_parts, confirm, rollout_page
+from rollouts.ui import bandit_confirm, bandit_page, bandit_parts, confirm, rollout_page
 from rollouts.ui.bandit_words import is_bandit
 from rollouts.ui.charts import rollout_chart
+from rollouts.ui.confirm_parts import Confirmation
 from rollouts.wake import wake
 
 
@@ -66,7 +67,7 @@ def confirmation(request: HttpRequest, rollout_id: int, action: str) -> HttpResp
     """What an action would do, in numbers, with the button that does it. A page of its own without script."""
     who = asker(request)
     found = selectors.find_rollout(rollout_id)
-    asked = confirm.confirmation(found, action, now=who.now)
+    asked = confirm.confirmation(found, action, now=who.now, arm=request.GET.get("arm", ""))
     require(who.user.role, asked.needs)
     return _dialog(request, found, asked)
 
@@ -96,7 +97,7 @@ def act(request: HttpRequest, rollout_id: int, action: str) -> HttpResponse:
     """
     who = asker(request)
     found = selectors.find_rollout(rollout_id)
-    asked = confirm.confirmation(found, action, now=who.now)
+    asked = confirm.confirmation(found, action, now=who.now, arm=request.POST.get("arm", ""))
     if asked.typed and request.POST.get("typed", "").strip() != asked.typed:
         raise InvalidInput(f"Type {asked.typed} to confirm.", field="typed", fix="Nothing was done.")
     try:
@@ -106,6 +107,7 @@ def act(request: HttpRequest, rollout_id: int, action: str) -> HttpResponse:
             expected_revision=whole_number(request.POST, "expected_version"),
             why=request.POST.get("why", "").strip()[:500],
             now=who.now,
+            **({"arm": asked.arm} if asked.arm else {}),
         )
     except Conflict as conflict:
         return _conflict(request, rollout_id, action, conflict)
@@ -117,9 +119,7 @@ def act(request: HttpRequest, rollout_id: int, action: str) -> HttpResponse:
     return go_to(request, reverse("rollout", args=[rollout_id]))
 
 
-def _dialog(
-    request: HttpRequest, found: Rollout, asked: confirm.Confirmation, *, status: int = 200
-) -> HttpResponse:
+def _dialog(request: HttpRequest, found: Rollout, asked: Confirmation, *, status: int = 200) -> HttpResponse:
     context = {"rollout": found, "asked": asked, "share": confirm.share_now(found), "nav": "rollouts"}
     return render_page(
         request,
@@ -137,15 +137,18 @@ def _conflict(request: HttpRequest, rollout_id: int, action: str, conflict: Conf
     built = _build(found, who)
     again = None
     offered = {button.name for button in built.actions if not button.refused}
-    if action in offered and not isinstance(conflict, IllegalTransition):
-        again = confirm.confirmation(found, action, now=who.now)
+    if not isinstance(conflict, IllegalTransition):
+        if action in offered:
+            again = confirm.confirmation(found, action, now=who.now)
+        elif action == "promote" and "choose" in offered:
+            again = bandit_confirm.again(found, now=who.now, arm=request.POST.get("arm", ""))
     context = {
         "page": built,
         "rollout": found,
         "conflict": conflict,
         "asked": again,
         "action": action,
-        "saw_share": request.POST.get("saw_share", "")[:20],
+        "saw_share": request.POST.get("saw_share", "")[:200],
         "share": confirm.share_now(found),
         "refused": refusal(who.user.role, again.needs) if again else "",
         "nav": "rollouts",
