@@ -173,5 +173,17 @@ def times_of(rollout_id: int, indexes: Collection[int]) -> dict[int, datetime]:
     return found
 
 
+def burn_in_end(rollout_id: int) -> datetime | None:
+    """When the first interval after a bandit's burn-in ended; None while it burns in."""
+    for packed in (
+        EvidencePack.objects.filter(rollout=rollout_id).order_by("first").values_list("series", flat=True)
+    ):
+        for row in json.loads(zlib.decompress(bytes(packed))):
+            if row.get("burn_in") is False:
+                return datetime.fromtimestamp(_ended(row), tz=UTC)
+    rows = Evidence.objects.filter(rollout=rollout_id, verdicts__burn_in=False).order_by("index")
+    return rows.values_list("ended_at", flat=True).first()
+
+
 def _ended(row: Json) -> float:
     return float(row["started_at"]) + float(row["seconds"])

@@ -89,9 +89,8 @@ def replay_part(
     policy: GatePolicyVersion | None = None,
     key: UUID | None = None,
     now: datetime,
-    seconds: float = PART_SECONDS,
 ) -> Part:
-    """The next `seconds` of a replay: of the one with `key`, or of a new one. Raises what `replay_whole` raises, and
+    """The next PART_SECONDS of a replay: of the one with `key`, or of a new one. Raises what `replay_whole` raises, and
     NotFound for a key that is over."""
     run = _run(rollout, key) if key is not None else None
     task = _task(rollout, policy) if run is None else _task_of(run, rollout)
@@ -99,7 +98,7 @@ def replay_part(
     played = _begin(task) if run is None else _from_json(task, run.state)
     for number, step in enumerate(_play(task, played)):
         played = step
-        late = number % STEPS_A_LOOK == STEPS_A_LOOK - 1 and time.monotonic() - began > seconds
+        late = number % STEPS_A_LOOK == STEPS_A_LOOK - 1 and time.monotonic() - began > PART_SECONDS
         if late and _done(played) < task.total:
             return _kept(task, run, played, now)
     if run is not None:

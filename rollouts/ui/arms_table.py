@@ -9,7 +9,8 @@ from datetime import timedelta
 from controlplane.web.words import count_text, number_text, percent_text, share_text
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.intervals import Interval
-from rollouts.models import Arm, Evidence, Rollout, Variant, Workload
+from rollouts.evidence import thin_series
+from rollouts.models import Arm, Rollout, Variant, Workload
 from rollouts.ui.bandit_words import colour_of
 
 RECENT = timedelta(minutes=5)
@@ -47,8 +48,7 @@ def workload_of(variant: Variant | None) -> Workload | None:
 def recent_intervals(rollout: Rollout) -> list[Interval]:
     """The intervals of the last RECENT minutes in which anything was measured."""
     until = rollout.measured_at or rollout.created_at
-    rows = Evidence.objects.filter(rollout=rollout, ended_at__gt=until - RECENT).order_by("index")
-    return [Interval.from_json(data) for data in rows.values_list("interval", flat=True)]
+    return [Interval.from_json(data) for data in thin_series(rollout.pk, since=until - RECENT)]
 
 
 def workload_of_arm(rollout: Rollout, arm: Arm) -> Workload | None:

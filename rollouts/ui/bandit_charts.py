@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db.models import F, Max
-
 from controlplane.web.words import share_text
 from rollouts.domain.intervals import BASELINE
 from rollouts.domain.states import FINAL, Phase
-from rollouts.models import Evidence, HistoryEvent, Rollout
+from rollouts.evidence import burn_in_end, thin_series, times_of
+from rollouts.models import HistoryEvent, Rollout
 from rollouts.ui.bandit_words import arm_labels, colour_of
 
 MOST_POINTS = 200
@@ -23,35 +22,43 @@ Json = dict[str, Any]
 def allocation(*, rollout: Rollout, since: float | None) -> Json:
     """The observed shares of all arms, the candidates below the baseline, at most MOST_POINTS points.
 
-    A long rollout is sampled at every n-th interval (`bucket`), always at the same ones, so that a client can go on
-    from what it has. Five queries whatever the length.
+    A long rollout is sampled: the first interval of every `bucket` seconds, so that a client can go on from what it
+    has. The number of queries does not depend on the length.
     """
     labels = arm_labels(rollout)
     names = [*(name for name in labels if name != BASELINE), BASELINE]
-    evidence = Evidence.objects.filter(rollout=rollout)
-    newest = evidence.aggregate(newest=Max("index"))["newest"]
-    stride = 1 if newest is None else newest // MOST_POINTS + 1
-    wanted = evidence.annotate(slot=F("index") % stride).filter(slot=0)
-    if since is not None:
-        wanted = wanted.filter(ended_at__gt=datetime.fromtimestamp(since, tz=UTC))
-    rows = list(wanted.order_by("index").values_list("ended_at", "interval__shares"))
     began = (rollout.traffic_at or rollout.created_at).timestamp()
     ended = rollout.finished_at if Phase(rollout.phase) in FINAL else rollout.measured_at
     last = max(ended.timestamp() if ended else began, began + 60)
+    bucket = max(1, round((last - began) / MOST_POINTS))
+    rows = _sampled(rollout, bucket, since)
     return {
         "label": _words(rollout, labels),
         "unit": "%",
         "stack": True,
         "y": [0, 100],
         "x": [began, last],
-        "bucket": stride,
+        "bucket": bucket,
         "arms": [{"arm": colour_of(name), "name": labels.get(name, name)} for name in names],
-        "t": [at.timestamp() for at, _ in rows],
+        "t": [at for at, _ in rows],
         "values": [[_percent(shares, name) for _, shares in rows] for name in names],
         "plan": None,
         "marks": _marks(rollout, labels),
         "limit": None,
     }
+
+
+def _sampled(rollout: Rollout, bucket: int, since: float | None) -> list[tuple[float, Any]]:
+    """(end, shares) of the first interval in every `bucket` seconds, after those that a client has."""
+    after = None if since is None else datetime.fromtimestamp(since, tz=UTC)
+    slot = None if since is None else since // bucket
+    found = []
+    for row in thin_series(rollout.pk, since=after):
+        at = float(row["started_at"]) + float(row["seconds"])
+        if at // bucket != slot:
+            found.append((at, row.get("shares")))
+            slot = at // bucket
+    return found
 
 
 def _percent(shares: Any, name: str) -> float | None:
@@ -71,11 +78,15 @@ def _marks(rollout: Rollout, labels: Mapping[str, str]) -> list[Json]:
     """When the burn-in ended, when each arm left the race, and the end."""
     marks = []
     if rollout.verdicts and not rollout.verdicts["burn_in"]:
-        ended = Evidence.objects.filter(rollout=rollout, verdicts__burn_in=False).order_by("index")
-        marks = [_mark(at, "burn-in ends") for at in ended.values_list("ended_at", flat=True)[:1]]
-    at_index = {arm["at_index"]: arm["name"] for arm in rollout.verdicts.get("arms", ())}
-    counted = Evidence.objects.filter(rollout=rollout, index__in=[i for i in at_index if i is not None])
-    left = {at_index[index]: at for index, at in counted.values_list("index", "ended_at")}
+        ended = burn_in_end(rollout.pk)
+        marks = [] if ended is None else [_mark(ended, "burn-in ends")]
+    at_index = {
+        arm["name"]: arm["at_index"]
+        for arm in rollout.verdicts.get("arms", ())
+        if arm["at_index"] is not None
+    }
+    times = times_of(rollout.pk, set(at_index.values()))
+    left = {name: times[index] for name, index in at_index.items() if index in times}
     left |= {arm.name: arm.dropped_at for arm in rollout.arms.all() if arm.dropped_at is not None}
     marks += [_mark(at, f"{labels[name]} out") for name, at in left.items()]
     events = HistoryEvent.objects.filter(rollout=rollout, kind__in=tuple(EVENT_MARKS))

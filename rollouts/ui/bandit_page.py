@@ -24,7 +24,8 @@ from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.intervals import BASELINE
 from rollouts.domain.plan import Plan
 from rollouts.domain.states import ACTIVE, FINAL, Phase
-from rollouts.models import Evidence, HistoryEvent, Rollout
+from rollouts.evidence import times_of
+from rollouts.models import HistoryEvent, Rollout
 from rollouts.ui.bandit_arms import ArmLine, arm_line, rewards_label, ridge_of
 from rollouts.ui.bandit_parts import Launches, actions_of, launches_of
 from rollouts.ui.bandit_stop import StopLine, stop_lines
@@ -149,10 +150,9 @@ def verdict_of(rollout: Rollout) -> BanditVerdict:
 
 
 def _moments(rollout: Rollout, verdict: BanditVerdict) -> Mapping[str, datetime]:
-    """When each arm left the race, from the interval that it left in. One query."""
+    """When each arm left the race, from the interval that it left in. Two queries at most."""
     indexes = {arm.name: arm.at_index for arm in verdict.arms if arm.at_index is not None}
-    rows = Evidence.objects.filter(rollout=rollout, index__in=set(indexes.values()))
-    found = dict(rows.values_list("index", "ended_at"))
+    found = times_of(rollout.pk, set(indexes.values()))
     return {name: found[index] for name, index in indexes.items() if index in found}
 
 

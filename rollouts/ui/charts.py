@@ -12,19 +12,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db.models import Count
-
 from controlplane.kernel.errors import NotFound
 from controlplane.web.words import share_text
 from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.plan import Plan
+from rollouts.domain.recorded import pair_sums
 from rollouts.domain.states import FINAL, Phase
-from rollouts.models import Evidence, HistoryEvent, Rollout
+from rollouts.evidence import thin_series
+from rollouts.models import HistoryEvent, Rollout
 from rollouts.ui.bandit_charts import allocation
 from rollouts.ui.bandit_words import is_bandit
 
-MOST_ROWS = 1_500
 MOST_POINTS = 240
 BUCKETS = (5, 10, 15, 30, 60, 120, 300, 600, 1_800, 3_600, 21_600)
 
@@ -59,24 +58,15 @@ def rollout_chart(*, rollout: Rollout, name: str, since: float | None, now: date
 
 
 def _rows(rollout: Rollout, *, since: float | None) -> tuple[list[Row], int]:
-    """Intervals after `since`, and the bucket that fits the whole rollout. A very long one is sampled."""
-    evidence = Evidence.objects.filter(rollout=rollout)
+    """Intervals after `since`, old ones added up, and the bucket that fits the whole rollout."""
     began = rollout.traffic_at or rollout.created_at
     ended = (
         rollout.finished_at if Phase(rollout.phase) in FINAL and rollout.finished_at else rollout.measured_at
     )
     span = ((ended or began) - began).total_seconds()
     bucket = next((size for size in BUCKETS if span / size <= MOST_POINTS), BUCKETS[-1])
-    wanted = evidence
-    if since is not None:
-        wanted = wanted.filter(ended_at__gt=datetime.fromtimestamp(since, tz=UTC))
-    total = wanted.aggregate(total=Count("id"))["total"]
-    stride = -(-total // MOST_ROWS)
-    rows: list[Row] = []
-    for position, data in enumerate(wanted.order_by("index").values_list("interval", flat=True).iterator()):
-        if position % max(stride, 1) == 0:
-            rows.append(data)
-    return rows, bucket
+    after = None if since is None else datetime.fromtimestamp(since, tz=UTC)
+    return list(thin_series(rollout.pk, since=after)), bucket
 
 
 def _buckets(rows: Iterable[Row], seconds: int) -> list[Bucket]:
@@ -234,10 +224,10 @@ def _scores(
     values: list[list[float | None]] = [[], []]
     for bucket in buckets:
         for row in bucket.rows:
-            for _, baseline, candidate in row["pairs"].get("candidate", ()):
-                sums[0] += baseline
-                sums[1] += candidate
-                pairs += 1
+            count, baseline, candidate = pair_sums(row).get("candidate", (0, 0.0, 0.0))
+            sums[0] += baseline
+            sums[1] += candidate
+            pairs += int(count)
         if pairs:
             times.append(bucket.at)
             values[0].append(round(sums[0] / pairs, 4))

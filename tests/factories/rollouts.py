@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 
-from controlplane.kernel.digests import digest_of
+from rollouts.domain.analysis import gates_view
+from rollouts.domain.decide import RolloutView, Seen, decide
 from rollouts.domain.gates.family import GatesState
+from rollouts.domain.gates.fastkill import WorkloadFacts
 from rollouts.domain.gates.verdict import FamilyVerdict
 from rollouts.domain.intervals import ArmCounts, Interval, ProbePair
 from rollouts.domain.plan import canary
+from rollouts.domain.recorded import evidence_digest
 from rollouts.domain.states import PauseReason, Phase
 from rollouts.models import Arm, Endpoint, Evidence, HistoryEvent, Rollout, Variant, Workload
+from rollouts.ports import WorkloadPhase, WorkloadStatus
+from rollouts.services.recording import Situation
+from rollouts.services.views import view_of
 from tests.factories.endpoints import endpoint, latency_counts, variant
 from tests.factories.people import person, right_now
 
 INTERVAL_SECONDS = 5.0
-ASSESS_EVERY = 8  # a row's verdicts are those of the last look
 
 
 @dataclass(frozen=True)
@@ -267,6 +272,7 @@ def _measure(made: Rollout, shares: Sequence[int], *, candidate: Behaviour, bega
     totals = {"baseline": [0, 0], "candidate": [0, 0]}
     rows = []
     family = state.assess()
+    before = None
     for index, share in enumerate(shares):
         started = began + timedelta(seconds=index * INTERVAL_SECONDS)
         arms = {}
@@ -307,19 +313,21 @@ def _measure(made: Rollout, shares: Sequence[int], *, candidate: Behaviour, bega
             pairs={"candidate": pairs},
         )
         state = state.update(interval)
-        if index % ASSESS_EVERY == 0 or index == len(shares) - 1:
-            family = state.assess()
-        rows.append(
-            Evidence(
-                rollout=made,
-                index=index,
-                ended_at=started + timedelta(seconds=INTERVAL_SECONDS),
-                interval=interval.to_json(),
-                verdicts=family.to_json(),
-                decision={"phase": "progressing"},
-                digest=digest_of(interval.to_json()),
-            )
+        facts = WorkloadFacts()
+        family = state.assess(workload=facts)
+        ended = started + timedelta(seconds=INTERVAL_SECONDS)
+        situation = Situation(
+            ended.timestamp(), _view(made, share, started, ended), _seen(made), {"candidate": facts}
         )
+        decision = decide(situation.rollout, situation.seen, gates_view(family, policy), situation.now)
+        parts = {
+            "interval": interval.to_json(),
+            "situation": situation.to_json(),
+            "verdicts": family.to_json(),
+            "decision": decision.to_json(),
+        }
+        before = evidence_digest(before=before, **parts)
+        rows.append(Evidence(rollout=made, index=index, ended_at=ended, digest=before, **parts))
     Evidence.objects.bulk_create(rows)
     made.gates_state = state.to_json()
     made.verdicts = family.to_json()
@@ -330,6 +338,29 @@ def _measure(made: Rollout, shares: Sequence[int], *, candidate: Behaviour, bega
         arm.desired_bp = arm.observed_bp = shares[-1] if arm.name == "candidate" else 10_000 - shares[-1]
         arm.save()
     return family
+
+
+def _view(made: Rollout, share: int, started: datetime, ended: datetime) -> RolloutView:
+    """The rollout as the loop saw it at the end of an interval: in the step of that share, since it began."""
+    step = next(index for index, step in enumerate(PLAN.steps) if step.share_bp == share)
+    return replace(
+        view_of(made), step_index=step, step_since=started.timestamp(), measured_at=ended.timestamp()
+    )
+
+
+def _seen(made: Rollout) -> Seen:
+    """Both engines ready, the router as asked."""
+    names = made.baseline.name, made.candidate.name
+    ready = [WorkloadStatus(variant=name, phase=WorkloadPhase.READY, ready=1, desired=1) for name in names]
+    return Seen(
+        baseline=ready[0],
+        candidate=ready[1],
+        desired_shares=made.endpoint.desired_shares,
+        in_force=True,
+        routed=frozenset(names),
+        forced_answered=False,
+        healthy=frozenset(names),
+    )
 
 
 def tell(

@@ -334,18 +334,19 @@ def test_other_software__promises_the_same_verdicts_only(
 @pytest.fixture
 def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "STEPS_A_LOOK", 4)
+    monkeypatch.setattr(replay, "PART_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("short_parts")
 def test_parts__of_a_long_replay__end_with_the_same_report(w: MemoryWorld) -> None:
     promoted(w)
     rollout = Rollout.objects.select_related("endpoint", "gate_policy").get(pk=w.rollout.pk)
-    part = replay_part(rollout=rollout, now=w.now, seconds=0.0)
+    part = replay_part(rollout=rollout, now=w.now)
     parts = 1
     while part.report is None:
         assert part.key is not None
         assert part.done < part.total == w.rollout.next_interval + w.rollout.next_decision
-        part = replay_part(rollout=rollout, key=part.key, now=w.now, seconds=0.0)
+        part = replay_part(rollout=rollout, key=part.key, now=w.now)
         parts += 1
     assert parts >= 2
     assert part.report.outcome == "identical"
@@ -356,7 +357,7 @@ def test_parts__of_a_long_replay__end_with_the_same_report(w: MemoryWorld) -> No
 def test_parts__tampered_behind_the_first__is_still_refused(w: MemoryWorld) -> None:
     promoted(w)
     rollout = Rollout.objects.select_related("endpoint", "gate_policy").get(pk=w.rollout.pk)
-    part = replay_part(rollout=rollout, now=w.now, seconds=0.0)
+    part = replay_part(rollout=rollout, now=w.now)
     assert part.key is not None
     last = w.rollout.next_interval - 1
     Evidence.objects.filter(rollout=w.rollout, index=last).update(digest="sha256:0")
@@ -367,7 +368,7 @@ def test_parts__tampered_behind_the_first__is_still_refused(w: MemoryWorld) -> N
 @pytest.mark.usefixtures("short_parts")
 def test_parts__nobody_asks_on__are_forgotten(w: MemoryWorld) -> None:
     promoted(w)
-    part = replay_part(rollout=w.rollout, now=w.now, seconds=0.0)
+    part = replay_part(rollout=w.rollout, now=w.now)
     forget_replays(now=w.now + timedelta(hours=2))
     with pytest.raises(NotFound):
         replay_part(rollout=w.rollout, key=part.key, now=w.now)

@@ -209,7 +209,8 @@ def test_fragment__queries__do_not_grow_with_the_evidence(
     engineer: Client, intervals: int, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     rollout = factories.rollout_progressing(intervals=intervals)
-    with django_assert_num_queries(7):  # session, person; rollout, arms, stop, history, evidence
+    # session, person; rollout, arms, stop, history, evidence, packs of it
+    with django_assert_num_queries(8):
         engineer.get(f"/rollouts/{rollout.pk}", headers=HTMX)
 
 
