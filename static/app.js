@@ -111,7 +111,7 @@
     if (filler) {
       const field = document.getElementsByName(filler.dataset.fill)[0];
       field.value = filler.dataset.with;
-      field.dispatchEvent(new Event('change', { bubbles: true }));
+      for (const name of ['input', 'change']) field.dispatchEvent(new Event(name, { bubbles: true }));
     }
     if (target.closest('[data-theme-switch]')) switchTheme();
     if (target instanceof HTMLDialogElement) target.close();      // a click on the backdrop

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from controlplane.access.actors import HEADGATE
 from controlplane.kernel.errors import InvalidInput, NotFound
 from controlplane.web.words import count_text
 from rollouts.domain.gates.policy import GatePolicy
@@ -166,12 +167,12 @@ def first_user_of(name: str, now: datetime) -> str:
     return with_traffic(now).filter(gate_policy__name=name).values_list("name", flat=True).first() or ""
 
 
-def changed_between(name: str, old: int, new: int) -> tuple[Change, ...]:
-    """What somebody else changed from version `old` to `new`; empty when one of them is none."""
+def between(name: str, old: int, new: int) -> tuple[str, tuple[Change, ...]]:
+    """Who stored version `new` while `old` was edited, and what lies between them."""
     stored = {row.version: row for row in GatePolicyVersion.objects.filter(name=name, version__in=(old, new))}
     if old not in stored or new not in stored:
-        return ()
-    return policy_changes(stored[old].policy, stored[new].policy)
+        raise NotFound(f"There is no gate policy {name}@{old} or @{new}.", code="gate-policy-not-found")
+    return stored[new].created_by or HEADGATE.name, policy_changes(stored[old].policy, stored[new].policy)
 
 
 def build(

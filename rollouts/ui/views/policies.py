@@ -15,7 +15,6 @@ from controlplane.kernel.errors import Conflict, HeadgateError, InvalidInput
 from controlplane.web.pages import Asker, asker, go_to, number_or_none, page, render_page
 from controlplane.web.problems import status_and_title
 from rollouts import wiring
-from rollouts.domain.gates.policy_changes import Change
 from rollouts.selectors import find_gate_policy
 from rollouts.services.policies import define_from_document, find_policy, set_endpoint_policy
 from rollouts.services.policy_text import PolicyDocument
@@ -156,17 +155,19 @@ def _edit(
     problem: HeadgateError | None = None,
     wanted_view: str = "",
 ) -> HttpResponse:
-    between: tuple[Change, ...] = ()
+    since = 0 if is_new else _number(request.POST, "since") or 0
     if isinstance(problem, Conflict) and not is_new:
-        # Saving again is then an edit of what is newest now, on purpose: the page says what that one changed.
-        between = policy_edit.changed_between(form.name, form.based_on, int(problem.extra["newest"]))
-        form = replace(form, based_on=int(problem.extra["newest"]))
+        # Saving again is then an edit of what is newest now, on purpose: the page goes on saying so.
+        since, form = form.based_on, replace(form, based_on=int(problem.extra["newest"]))
+    stored_by, between = policy_edit.between(form.name, since, form.based_on) if since else ("", ())
     built, switched = policy_edit.build(
         form=form, is_new=is_new, edges=wiring.edges(), now=asker(request).now, wanted_view=wanted_view
     )
     context = {
         "page": built,
         "problem": problem,
+        "since": since,
+        "stored_by": stored_by,
         "between": between,
         "stays": not switched,
         "new_gates": list(policy_form.GATE_WORDS.items()),

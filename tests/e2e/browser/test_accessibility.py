@@ -41,6 +41,11 @@ def paths() -> dict[str, str]:
         "model": "/models/triage",
         "golden sets": "/golden-sets",
         "golden set": "/golden-sets/tickets",
+        "policies": "/policies",
+        "policy": "/policies/triage-default",
+        "policy form": "/policies/triage-default/edit",
+        "policy yaml": "/policies/triage-default/edit?view=yaml",
+        "new policy": "/policies/new?copy=triage-default",
         "not found": "/nothing",
         "confirm": f"/rollouts/{states['paused'].pk}/confirm/promote",
     }

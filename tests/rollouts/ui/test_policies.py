@@ -348,7 +348,8 @@ def test_save__newer_version_meanwhile__conflicts_names_it_and_keeps_the_draft(m
     assert "Your draft is kept below." in text
     assert '<span class="mono">beta</span> 0.05 → 0.2' in text
     assert 'name="alpha" value="0.01"' in text
-    assert "Saving again stores the draft as triage-default@3" in text
+    assert "Saving again stores it as @3, on top of that." in text
+    assert 'name="since" value="1"' in text
     assert 'name="based_on" value="2"' in text
     assert GatePolicyVersion.objects.count() == 2
 
