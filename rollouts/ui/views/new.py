@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from controlplane.access.actors import Actor
 from controlplane.access.roles import Action, require
 from controlplane.kernel.errors import HeadgateError, NotFound
-from controlplane.web.pages import Asker, asker, go_to, page, render_page
+from controlplane.web.pages import Asker, asker, go_to, is_fragment, page, render_page
 from controlplane.web.problems import status_and_title
 from rollouts import wiring
 from rollouts.models import Endpoint, Rollout
@@ -46,6 +46,8 @@ def _show(
 ) -> HttpResponse:
     context = _context(request, who, sent)
     context["problem"] = problem
+    # A form that was sent without script has no live plan that could free the button again.
+    context["without_script"] = request.method == "POST" and not is_fragment(request)
     status = 200 if problem is None else status_and_title(problem)[0]
     return render_page(
         request, page="rollouts/new.html", fragment="rollouts/new/_form.html", context=context, status=status
