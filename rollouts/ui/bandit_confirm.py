@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from django.utils.html import format_html
@@ -12,11 +12,13 @@ from controlplane.access.roles import Action
 from controlplane.kernel.errors import InvalidInput
 from controlplane.web.words import duration_text, percent_text, share_text
 from rollouts.domain.bandits.verdict import BanditVerdict
+from rollouts.domain.gates.words import odds
 from rollouts.domain.intervals import BASELINE
 from rollouts.domain.plan import FULL_SHARE_BP
 from rollouts.domain.states import Phase
 from rollouts.models import Arm, Rollout
 from rollouts.ui.bandit_arms import short_share
+from rollouts.ui.bandit_words import arm_labels
 from rollouts.ui.confirm_parts import Confirmation, moving, open_gates, readiness
 
 
@@ -162,15 +164,10 @@ def _promote(rollout: Rollout, chosen: Arm, now: datetime) -> Confirmation:
         open_gates(verdict.gates.get(chosen.name) if verdict is not None else None),
     ]
     if verdict is not None and verdict.winner != chosen.name and len(verdict.survivors) > 1:
-        effects.append(
-            format_html(
-                "<b>Not proven the best</b>: P(best) {}, and {} arms are in the race",
-                percent_text(verdict.arm(chosen.name).p_best, digits=1),
-                len(verdict.survivors),
-            )
-        )
+        effects.append(_not_proven(verdict, chosen, arm_labels(rollout)))
     if others:
-        effects.append(format_html("<b>{}</b> leave for good and are stopped", _labels(others)))
+        verb = "leaves for good and is stopped" if len(others) == 1 else "leave for good and are stopped"
+        effects.append(format_html("<b>{}</b> {}", _labels(others), verb))
     watch = duration_text(rollout.parsed_plan.watch_seconds)
     effects += [
         format_html(
@@ -187,4 +184,18 @@ def _promote(rollout: Rollout, chosen: Arm, now: datetime) -> Confirmation:
         Action.PROMOTE_NOW,
         typed=rollout.endpoint.name,
         arm=chosen.name,
+    )
+
+
+def _not_proven(verdict: BanditVerdict, chosen: Arm, labels: Mapping[str, str]) -> SafeString:
+    """What is believed of the chosen arm, and which evidence against the others is missing."""
+    found = verdict.arm(chosen.name)
+    loss = "" if found.expected_loss is None else f", expected loss {found.expected_loss:.4f}"
+    rivals = [verdict.arm(name) for name in verdict.survivors if name != chosen.name]
+    missing = ", ".join(
+        f"{labels.get(rival.name, rival.name)} has {odds(rival.evidence)} of {verdict.threshold:g} against it"
+        for rival in rivals
+    )
+    return format_html(
+        "<b>Not proven the best</b>: P(best) {}{}; {}", percent_text(found.p_best, digits=1), loss, missing
     )

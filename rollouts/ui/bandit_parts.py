@@ -66,6 +66,8 @@ def choices_of(rollout: Rollout, verdict: BanditVerdict) -> tuple[Choice, ...]:
         reward = "no answer scored yet"
         if found.mean is not None:
             reward = f"reward {found.mean:.3f} · best with {found.p_best:.0%}"
+        if found.expected_loss is not None:
+            reward += f" · expected loss {found.expected_loss:.4f}"
         facts = f"{reward} · {found.gates_passed} of {found.gates_required} gates pass"
         label = arm.variant.version.label
         rows.append(Choice(colour_of(arm.name), arm.name, label, arm.variant.name, facts))

@@ -7,6 +7,7 @@ from django.test import Client
 
 from controlplane.kernel.errors import InvalidInput, NotFound
 from rollouts import selectors
+from rollouts.domain.gates.words import odds
 from rollouts.models import Rollout
 from rollouts.ui.confirm import confirmation, share_now
 from rollouts.ui.confirm_parts import Confirmation
@@ -55,9 +56,17 @@ def test_promote__arm__says_what_moves_and_who_leaves(learning: Rollout) -> None
     text = effects(confirm)
     assert f"{round(arm.observed_bp, -1) / 100:g}% → 100%" in text
     assert "Not proven the best" in text
-    assert "<b>v2</b> leave for good" in text
+    assert "<b>v2</b> leaves for good and is stopped" in text
     assert "The alias <b>triage-production</b> moves to v3" in text
     assert (confirm.arm, confirm.typed) == ("candidate-2", "triage")
+
+
+def test_promote__arm__says_which_evidence_is_missing(learning: Rollout) -> None:
+    text = effects(asked(learning, "promote", "candidate-2"))
+    rivals = {arm["name"]: arm for arm in learning.verdicts["arms"] if arm["state"] == "racing"}
+    assert "candidate" in rivals
+    assert f"expected loss {rivals['candidate-2']['expected_loss']:.4f}" in text
+    assert f"v2 has {odds(rivals['candidate']['evidence'])} of 20 against it" in text
 
 
 @pytest.mark.parametrize("arm", ["", "baseline", "candidate-3", "candidate-9"])
