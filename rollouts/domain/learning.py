@@ -85,6 +85,8 @@ def _safety(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
     split = _take_away(rollout, seen, bandit)
     if split is None:
         return None
+    if _growing(rollout, seen, split.shares):
+        return _reweighted(rollout, seen, bandit, split)
     words = "The others may not grow now: the share of who left goes to the baseline."
     return replace(stay(rollout, rollout.cause_sentence, words), effects=(split,))
 
@@ -182,7 +184,7 @@ def _answers(arm: ArmView, seen: Seen) -> bool:
 
 def _may_be_set(rollout: RolloutView, seen: Seen, shares: Mapping[str, int]) -> bool:
     """Whether every candidate that grows in this split may grow now."""
-    grows = [arm for arm in rollout.racing if shares.get(arm.variant, 0) > seen.split.get(arm.variant, 0)]
+    grows = _growing(rollout, seen, shares)
     frozen = (
         rollout.phase is not Phase.PROGRESSING
         or seen.global_stop
@@ -190,6 +192,11 @@ def _may_be_set(rollout: RolloutView, seen: Seen, shares: Mapping[str, int]) -> 
         or seen.routed is None
     )
     return not grows or (not frozen and all(seen.is_ready(arm.variant) for arm in grows))
+
+
+def _growing(rollout: RolloutView, seen: Seen, shares: Mapping[str, int]) -> list[ArmView]:
+    """The candidates that would have more than the router gives them now."""
+    return [arm for arm in rollout.racing if shares.get(arm.variant, 0) > seen.split.get(arm.variant, 0)]
 
 
 def _wanted(rollout: RolloutView, bandit: BanditView) -> SetTraffic | None:
@@ -213,15 +220,19 @@ def _reweigh(rollout: RolloutView, seen: Seen, bandit: BanditView) -> Decision:
         unready = [arm.label for arm in rollout.racing if not seen.is_ready(arm.variant)]
         held = f"The weights wait until {' and '.join(unready)} is known to be ready."
         return replace(where, next_step=f"{held} {bandit.detail}".strip())
+    return _reweighted(rollout, seen, bandit, wanted)
+
+
+def _reweighted(rollout: RolloutView, seen: Seen, bandit: BanditView, split: SetTraffic) -> Decision:
     return Decision(
         phase=transition(rollout.phase, Event.REWEIGHT),
         event=Event.REWEIGHT,
         step_index=rollout.step_index,
         reason=bandit.sentence,
         next_step=bandit.detail,
-        effects=(wanted,),
+        effects=(split,),
         title="Weights recalculated",
-        detail=_moves(rollout, seen.desired_shares, wanted.shares),
+        detail=_moves(rollout, seen.desired_shares, split.shares),
     )
 
 

@@ -310,6 +310,10 @@ def walk(moments: list[Moment]) -> Walk:
         state.apply(made)
         state.publish(moment, seen)
         assert sum(state.desired.values()) == 10_000
+        usual = moment.router == "ok" and moment.phases[0] is WorkloadPhase.READY
+        if usual and state.rollout.phase in (Phase.PROGRESSING, Phase.PAUSED):
+            # Whatever else is wrong: with a router and a baseline, who is out has no traffic any more.
+            assert not any(state.applied.get(arm.variant, 0) for arm in state.rollout.arms if arm.dropped)
         for name in CANDIDATES.values():
             if moment.stop or name in out:
                 assert state.applied.get(name, 0) <= max(before.get(name, 0), seen.split.get(name, 0))
