@@ -273,6 +273,9 @@ class EvidenceOutput(serializers.Serializer[Any]):
     index = serializers.IntegerField()
     ended_at = serializers.DateTimeField()
     interval = serializers.DictField()
+    situation = serializers.DictField(
+        help_text="what was decided on besides the evidence, and with what software"
+    )
     verdicts = serializers.DictField()
     decision = serializers.DictField()
     digest = serializers.CharField()

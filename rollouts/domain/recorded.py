@@ -148,7 +148,7 @@ def thin_rows(intervals: Sequence[Json]) -> list[dict[str, Any]]:
     if len(intervals) <= MOST_THIN_ROWS:
         return [_merge([interval]) for interval in intervals]
     span = _end(intervals[-1]) - float(intervals[0]["started_at"])
-    seconds = next((size for size in THIN_SECONDS if span / size <= MOST_THIN_ROWS), THIN_SECONDS[-1])
+    seconds = next((size for size in THIN_SECONDS if span / size < MOST_THIN_ROWS - 1), THIN_SECONDS[-1])
     groups: dict[float, list[Json]] = {}
     for interval in intervals:
         groups.setdefault(_end(interval) // seconds, []).append(interval)

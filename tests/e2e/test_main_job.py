@@ -48,10 +48,22 @@ def story() -> Iterator[dict[str, Any]]:
     left = processes_marked("HEADGATE_STACK", str(run_dir))
     try:
         assert result.exists(), told.stdout[-4000:] + told.stderr[-2000:]
-        yield {**json.loads(result.read_text()), "left": left, "output": told.stdout}
+        table = json.loads(result.read_text())
+        yield {**table, "left": left, "output": told.stdout, "replays": _replays(table, environment)}
     finally:
         end_processes(left, grace_seconds=0)
         shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def _replays(table: dict[str, Any], environment: dict[str, str]) -> list[dict[str, Any]]:
+    """Every rollout of the demo, done again from its evidence after everything was stopped."""
+    numbers = [str(row["rollout"]) for row in table["rollouts"]]
+    done = subprocess.run(
+        [sys.executable, "manage.py", "replay", *numbers, "--json"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.stdout, done.stderr[-4000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_better_version__rolled_out__is_promoted(story: dict[str, Any]) -> None:
@@ -69,6 +81,15 @@ def test_worse_answers__as_fast_and_free_of_errors__rolled_back_by_the_quality_g
 def test_slow_version__same_answers__rolled_back_by_the_latency_gate(story: dict[str, Any]) -> None:
     row = story["rollouts"][2]
     assert (row["decision"], row["cause"]) == ("rolled-back", "gate:ttft"), row["reason"]
+
+
+def test_replay__of_every_rollout__is_identical(story: dict[str, Any]) -> None:
+    replays = story["replays"]
+    assert len(replays) == len(story["rollouts"])
+    for found in replays:
+        assert found.get("outcome") == "identical", found
+        assert found["intervals"] > 0
+        assert found["decisions"] > 0
 
 
 def test_users__through_all_three_rollouts__lose_no_request(story: dict[str, Any]) -> None:

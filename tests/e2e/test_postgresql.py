@@ -18,6 +18,7 @@ from tests.standins.running import free_port
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = (
     "tests/rollouts/services/test_stories.py",
+    "tests/rollouts/services/test_replay.py",
     "tests/rollouts/api",
     "tests/registry/services",
     "tests/registry/test_selectors.py",

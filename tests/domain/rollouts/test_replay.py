@@ -1,0 +1,293 @@
+"""Replay as pure functions: random courses come out identical, differences are named, packs keep every byte."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controlplane.kernel.digests import canonical_json
+from rollouts.domain.analysis import gates_view, initial_analysis, interval_rng
+from rollouts.domain.comparing import compare
+from rollouts.domain.decide import RolloutView, Seen, decide
+from rollouts.domain.gates.fastkill import WorkloadFacts
+from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.intervals import ArmCounts, Interval, LatencyCounts, ProbePair
+from rollouts.domain.plan import canary
+from rollouts.domain.recorded import (
+    MOST_THIN_ROWS,
+    RecordedRow,
+    TamperedEvidence,
+    evidence_digest,
+    pack_rows,
+    pair_sums,
+    thin_rows,
+    unpack_rows,
+)
+from rollouts.domain.replay import Case, Replay
+from rollouts.domain.states import PauseReason, Phase
+from rollouts.domain.whatif import WhatIf
+from rollouts.ports import WorkloadPhase, WorkloadStatus
+
+POLICY = GatePolicy.from_json(
+    {
+        "name": "p",
+        "version": 1,
+        "gates": [
+            {"key": "errors", "label": "Errors", "kind": "error_rate", "delta": 0.02},
+            {
+                "key": "ttft",
+                "label": "TTFT",
+                "kind": "latency_slo",
+                "signal": "ttft",
+                "slo_seconds": 0.25,
+                "ratio": 1.25,
+            },
+            {"key": "quality", "label": "Quality", "kind": "paired", "margin": 0.1},
+        ],
+    }
+)
+PLAN = canary((25, 50), hold_seconds=60, min_requests=10)
+CASE = Case(5, PLAN, POLICY)
+BEGAN = 1_770_000_000.0
+
+
+def random_interval(rng: np.random.Generator, index: int) -> Interval:
+    """Traffic as it comes: sometimes nothing, sometimes one arm, sometimes a broken source."""
+    arms = {}
+    for name in ("baseline", "candidate"):
+        if rng.random() < 0.1:
+            continue
+        requests = int(rng.poisson(rng.choice([0, 3, 40])))
+        errors = int(rng.binomial(requests, rng.choice([0.0, 0.02, 0.4])))
+        over = int(rng.binomial(requests - errors, 0.2))
+        arms[name] = ArmCounts(
+            requests=requests,
+            errors=errors,
+            arrived=requests,
+            ready=float(rng.choice([0.0, 0.5, 1.0])),
+            latency={"ttft": LatencyCounts(requests - errors, {0.1: requests - errors, 0.25: over, 1.0: 0})},
+        )
+    scores = rng.random((int(rng.integers(0, 4)), 2))
+    return Interval(
+        index=index,
+        started_at=BEGAN + 5 * index,
+        seconds=float(rng.choice([5.0, 4.9973, 0.51])),
+        share_bp=int(rng.choice([500, 2_500, 5_000])),
+        arms=arms,
+        pairs={"candidate": tuple(ProbePair(str(i), float(b), float(c)) for i, (b, c) in enumerate(scores))},
+        missing={} if len(arms) == 2 else {"candidate": "restarted"},
+        broken={"router": "no answer"} if rng.random() < 0.05 else {},
+    )
+
+
+def recorded(seed: int, length: int) -> list[RecordedRow]:
+    """A course as the loop writes it down, with values as a database gives them back."""
+    rng = np.random.default_rng(seed)
+    analysis, before, rows = initial_analysis(PLAN, POLICY), None, []
+    for index in range(length):
+        interval = random_interval(rng, index)
+        now = BEGAN + 5 * (index + 1)
+        facts = {"candidate": WorkloadFacts(candidate_restarts=int(rng.integers(0, 2)))}
+        analysis = analysis.update(interval, interval_rng(CASE.rollout_id, index))
+        assessment = analysis.assess(facts)
+        view = replace(VIEW, step_since=BEGAN, measured_at=now, step_requests=10 * index)
+        decision = decide(view, SEEN, gates_view(assessment, POLICY), now)
+        parts: dict[str, Any] = json.loads(
+            canonical_json(
+                {
+                    "interval": interval.to_json(),
+                    "situation": {
+                        "now": now,
+                        "rollout": view.to_json(),
+                        "seen": SEEN.to_json(),
+                        "workload": {
+                            "candidate": {"candidate_restarts": facts["candidate"].candidate_restarts}
+                        },
+                        "software": "this",
+                    },
+                    "verdicts": assessment.to_json(),
+                    "decision": decision.to_json(),
+                }
+            )
+        )
+        before = evidence_digest(before=before, **parts)
+        rows.append(RecordedRow(index=index, ended_at=now, digest=before, **parts))
+    return rows
+
+
+VIEW = RolloutView(
+    phase=Phase.PROGRESSING,
+    pause_reason=PauseReason.NONE,
+    plan=PLAN,
+    baseline="chat-v1",
+    candidate="chat-v2",
+    baseline_label="v1",
+    candidate_label="v2",
+    step_index=0,
+    phase_since=BEGAN,
+    step_since=BEGAN,
+    step_requests=0,
+    measured_at=BEGAN,
+    created_at=BEGAN - 60,
+)
+SEEN = Seen(
+    baseline=WorkloadStatus(variant="chat-v1", phase=WorkloadPhase.READY, ready=1, desired=1),
+    candidate=WorkloadStatus(variant="chat-v2", phase=WorkloadPhase.READY, ready=1, desired=1),
+    desired_shares={"chat-v1": 7_500, "chat-v2": 2_500},
+    in_force=True,
+    routed=frozenset({"chat-v1", "chat-v2"}),
+    forced_answered=True,
+)
+
+
+def played(rows: list[RecordedRow]) -> Replay:
+    replay = Replay()
+    for row in rows:
+        replay = replay.after(CASE, row)
+    return replay
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), length=st.integers(1, 40))
+def test_replay__of_any_course__is_identical(seed: int, length: int) -> None:
+    rows = recorded(seed, length)
+    replay = played(rows)
+    assert (replay.outcome, replay.identical, replay.log_e) == ("identical", length, 0.0)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), stop=st.integers(1, 19))
+def test_replay__stored_in_the_middle__goes_on_to_the_same_end(seed: int, stop: int) -> None:
+    rows = recorded(seed, 20)
+    replay = Replay.from_json(json.loads(json.dumps(played(rows[:stop]).to_json())))
+    for row in rows[stop:]:
+        replay = replay.after(CASE, row)
+    assert replay.to_json() == played(rows).to_json()
+    assert replay.outcome == "identical"
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_what_if__stored_in_the_middle__goes_on_to_the_same_end(seed: int) -> None:
+    case = replace(CASE, policy=replace(POLICY, alpha=0.5))
+    rows = recorded(seed, 16)
+    whole = part = WhatIf.begin(recorded="p@1", other="p@2", began=BEGAN)
+    for row in rows:
+        whole = whole.after(case, row)
+        part = WhatIf.from_json(json.loads(json.dumps(part.to_json()))).after(case, row)
+    assert part.to_json() == whole.to_json()
+
+
+def test_what_if__the_same_policy__decides_the_same() -> None:
+    whole = WhatIf.begin(recorded="p@1", other="p@1", began=BEGAN)
+    for row in recorded(3, 30):
+        whole = whole.after(CASE, row)
+    assert whole.first is None
+    assert replace(whole.other, policy="") == replace(whole.recorded, policy="")
+
+
+def test_replay__other_code__names_the_first_row_and_value() -> None:
+    rows = recorded(1, 3)
+    changed = {**rows[1].verdicts, "reason": "Other words."}
+    parts = {"interval": rows[1].interval, "situation": rows[1].situation, "decision": rows[1].decision}
+    digest = evidence_digest(before=rows[0].digest, verdicts=changed, **parts)
+    replay = played([rows[0], replace(rows[1], verdicts=changed, digest=digest)])
+    assert replay.outcome == "equal"  # a sentence only
+    assert replay.first is not None
+    assert (replay.first.row, replay.first.difference.path) == ("interval 1", "verdicts.reason")
+    assert replay.first.difference.recorded == "Other words."
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2), (0, 2, 1), (1, 2), (0, 2)])
+def test_replay__rows_out_of_order_or_missing__are_refused(order: tuple[int, ...]) -> None:
+    rows = recorded(1, 3)
+    with pytest.raises(TamperedEvidence):
+        played([rows[position] for position in order])
+
+
+# --- comparing ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("recorded_value", "replayed_value", "same"),
+    [
+        ({"evidence": 20.0}, {"evidence": 20.0 * (1 + 1e-12)}, True),
+        ({"evidence": 20.0}, {"evidence": 20.0 * (1 + 1e-8)}, False),
+        ({"low": 0.1234567}, {"low": 0.12345670001}, True),
+        ({"low": 0.1}, {"low": 0.2}, False),
+        ({"low": None}, {"low": 0.2}, False),
+        ({"verdict": "pass"}, {"verdict": "fail"}, False),
+        ({"sentence": "0.10"}, {"sentence": "0.11"}, True),
+        ({"fast_kill": None}, {"fast_kill": "Errors."}, False),
+        ({"rollback": False}, {"rollback": True}, False),
+        ({"n_candidate": 5}, {"n_candidate": 6}, False),
+        ({"forecast_requests": 512}, {"forecast_requests": 513}, True),
+        ({"effects": []}, {"effects": [{"kind": "x"}]}, False),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+    ],
+)
+def test_compare__what_differs__matters_when_it_says_something_else(
+    recorded_value: dict[str, Any], replayed_value: dict[str, Any], same: bool
+) -> None:
+    found = compare(recorded_value, replayed_value)
+    assert not found.identical
+    assert found.same is same
+
+
+def test_compare__numbers_by_value__are_identical() -> None:
+    assert compare({"a": [1, 2.0]}, {"a": (1.0, 2)}).identical
+
+
+def test_compare__largest_gap_of_log_e__is_told() -> None:
+    found = compare(
+        {"x": [{"evidence": 1.0}, {"evidence": 2.0}]}, {"x": [{"evidence": 1.1}, {"evidence": 4.0}]}
+    )
+    assert found.log_e == pytest.approx(math.log(2))
+    assert found.first_other is not None
+    assert found.first_other.path == "x[0].evidence"
+
+
+# --- packs and thin series ------------------------------------------------------------------------------------------
+
+
+def test_pack__keeps_every_value_and_digest() -> None:
+    rows = recorded(8, 12)
+    assert unpack_rows(pack_rows(rows), first=0, last=11) == rows
+    assert played(unpack_rows(pack_rows(rows), first=0, last=11)).outcome == "identical"
+
+
+@pytest.mark.parametrize("cut", [slice(0, 5), slice(1, None)])
+def test_pack__that_lacks_rows__is_refused(cut: slice) -> None:
+    rows = recorded(8, 6)
+    with pytest.raises(TamperedEvidence, match="interval 0"):
+        unpack_rows(pack_rows(rows[cut]), first=0, last=5)
+
+
+def test_thin__of_an_hour__has_few_rows_and_the_same_sums() -> None:
+    rng = np.random.default_rng(2)
+    intervals = [random_interval(rng, index).to_json() for index in range(720)]
+    thin = thin_rows(intervals)
+    assert 100 < len(thin) <= MOST_THIN_ROWS
+    for arm in ("baseline", "candidate"):
+        for count in ("requests", "errors", "arrived"):
+            whole = sum(row["arms"][arm][count] for row in intervals if arm in row["arms"])
+            assert sum(row["arms"][arm][count] for row in thin if arm in row["arms"]) == whole
+    pairs = sum(len(row["pairs"]["candidate"]) for row in intervals)
+    assert sum(pair_sums(row)["candidate"][0] for row in thin) == pairs
+    assert thin[-1]["index"] == 719
+    assert Interval.from_json(thin[5]).arms
+
+
+def test_thin__of_few_intervals__changes_no_count() -> None:
+    rng = np.random.default_rng(2)
+    intervals = [random_interval(rng, index).to_json() for index in range(20)]
+    thin = thin_rows(intervals)
+    assert [row["index"] for row in thin] == list(range(20))
+    assert [row["arms"] for row in thin] == [row["arms"] for row in intervals]
