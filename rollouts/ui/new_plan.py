@@ -11,7 +11,7 @@ from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
 from controlplane.kernel.errors import InvalidInput
 from controlplane.web.words import clock_text, duration_text, number_text, share_text
-from rollouts.domain.gates.forecast import PlanForecast
+from rollouts.domain.gates.forecast import PlanForecast, worsening_text
 from rollouts.models import Endpoint
 from rollouts.services.start import Check, Preview
 from rollouts.ui.new_bandit_form import start_words
@@ -160,12 +160,8 @@ def _line(
 
 def _found(forecast: PlanForecast, draft: Draft) -> FoundRow:
     gate = draft.policy.policy.gate(forecast.key)
-    if forecast.detectable is None:
-        smallest = "none"
-    elif gate.kind == "paired":
-        smallest = f"−{forecast.detectable:.2g}"
-    else:
-        smallest = f"×{forecast.detectable:.3g}"
+    rate, ratio = forecast.detectable_rate, forecast.detectable
+    smallest = worsening_text(gate, ratio, rate / ratio if rate and ratio else None)
     if forecast.minutes_to_pass is None:
         passes = "not in sight"
     else:

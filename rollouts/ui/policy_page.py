@@ -11,7 +11,8 @@ from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
 from controlplane.kernel.errors import NotFound
 from rollouts import selectors
-from rollouts.domain.gates.outlook import EXPOSURES, GateOutlook, PolicyOutlook, change_text
+from rollouts.domain.gates.forecast import worsening_text
+from rollouts.domain.gates.outlook import EXPOSURES, GateOutlook, PolicyOutlook
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.policy_changes import Change, policy_changes
 from rollouts.domain.gates.words import duration, odds, percent, rough, seconds_text
@@ -194,7 +195,7 @@ def gate_line(gate: GateSpec, told: GateOutlook) -> GateLine:
         measures=KINDS[gate.kind],
         objective=objective,
         weight=percent(gate.weight),
-        smallest=change_text(gate, forecast.detectable),
+        smallest=worsening_text(gate, forecast.detectable, told.base_rate),
         passes=passes_text(told),
         to_pass="" if forecast.requests_to_pass is None else f"{rough(forecast.requests_to_pass)} {unit}",
         does=told.does,
@@ -203,7 +204,8 @@ def gate_line(gate: GateSpec, told: GateOutlook) -> GateLine:
         if told.base_rate is None
         else percent(told.base_rate) + ("" if told.measured else ", assumed"),
         by_exposure=tuple(
-            (f"{requests:,}", change_text(gate, found)) for requests, found in told.by_exposure
+            (f"{requests:,}", worsening_text(gate, found, told.base_rate))
+            for requests, found in told.by_exposure
         ),
     )
 

@@ -23,7 +23,10 @@ from rollouts.domain.gates.reading import PASS_SHARE_BP
 from rollouts.domain.gates.words import duration, percent, ratio_text, rough
 
 LARGEST_FORECAST = 1e7  # requests; beyond it the honest answer is "unknown"
-LARGEST_RATIO = 100.0
+SMALLEST_BASE = (
+    1e-4  # a rate at which nothing was seen yet is small, not zero: some thousand requests prove no less
+)
+TELLING_RATIO = 20.0  # beyond it a multiple of next to nothing says less than the rate itself
 
 
 def growth(
@@ -170,7 +173,7 @@ def plan_forecast(
     if gate.kind == "paired":
         return _paired_plan(policy, gate, steps, pairs_per_minute, score_spread)
     base = checks.between(base_rate, 0, 1, field="base_rate", high_open=True)
-    base = max(base, 1e-6)
+    base = max(base, SMALLEST_BASE)
     temper = 1 / Dispersion().factor if gate.kind == "latency_slo" else 1.0
     stretches = [
         (share / 10_000, rate * share / 10_000 * seconds) for share, seconds in steps if 0 < share < 10_000
@@ -197,7 +200,7 @@ def _detectable(
             logs = [value + temper * requests * rate for value, rate in zip(logs, rates, strict=True)]
         return log_sum_exp(logs) - math.log(len(logs)) >= target
 
-    largest = min(LARGEST_RATIO, 0.999 / base)
+    largest = 0.999 / base
     if not stretches or not found(largest):
         return None
     low, high = 1.0, largest
@@ -267,6 +270,20 @@ def _paired_plan(
     return _plan_words(gate, detectable, None, needed, seconds, needed is not None and needed <= pairs)
 
 
+def worsening_text(gate: GateSpec, detectable: float | None, base: float | None) -> str:
+    """The smallest worsening that is found: `×1.33`, `0.61%` (over next to nothing), `−0.094`, or `none`.
+
+    base    the baseline's rate; not needed for a paired gate
+    """
+    if detectable is None:
+        return "none"
+    if gate.kind == "paired" or base is None:
+        return f"−{detectable:.2g}"
+    if detectable > TELLING_RATIO or base <= SMALLEST_BASE:
+        return percent(max(base, SMALLEST_BASE) * detectable)
+    return ratio_text(detectable)
+
+
 def _plan_words(
     gate: GateSpec,
     detectable: float | None,
@@ -284,7 +301,9 @@ def _plan_words(
     elif detectable_rate is None:
         finds = f"This plan finds a mean score {detectable:.2g} lower or worse"
     else:
-        finds = f"This plan finds {ratio_text(detectable)} ({percent(detectable_rate)}) or worse"
+        found = worsening_text(gate, detectable, detectable_rate / detectable)
+        rate = percent(detectable_rate)
+        finds = f"This plan finds {found if found == rate else f'{found} ({rate})'} or worse"
     if needed is None or minutes is None:
         passes = "no step of it can prove that nothing changed"
     else:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rollouts.domain.gates.forecast import PlanForecast, plan_forecast
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
-from rollouts.domain.gates.words import odds, percent, ratio_text, seconds_text, significant
+from rollouts.domain.gates.words import odds, percent, seconds_text, significant
 
 ASSUMED_REQUESTS_PER_SECOND = 10.0
 ASSUMED_BASE_RATES: Mapping[str, float] = {"error_rate": 0.01, "latency_slo": 0.05, "feedback": 0.05}
@@ -261,10 +261,3 @@ def _basis(policy: GatePolicy, traffic: Traffic, steps: Sequence[tuple[int, floa
     if assumed:
         lines.append(f"Assumed: {', '.join(assumed)}.")
     return tuple(lines)
-
-
-def change_text(gate: GateSpec, detectable: float | None) -> str:
-    """The smallest worsening that is found: `×1.33`, `−0.094`, or `none`."""
-    if detectable is None:
-        return "none"
-    return f"−{detectable:.2g}" if gate.kind == "paired" else ratio_text(detectable)

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.gates.tables.passing import requests_to_pass as simulated_requests_to_pass
 from controlplane.kernel.errors import InvalidInput
-from rollouts.domain.gates.forecast import PlanForecast, plan_forecast
+from rollouts.domain.gates.forecast import PlanForecast, plan_forecast, worsening_text
 from tests.domain.gates.helpers import ERRORS, LATENCY, QUALITY, policy
 
 STEPS = ((500, 600.0), (2500, 1800.0), (5000, 3600.0))
@@ -84,3 +84,25 @@ def test_plan_forecast__bad_plan__refused_with_the_field(changes: dict[str, Any]
     with pytest.raises(InvalidInput) as refused:
         forecast(ERRORS, **changes)
     assert refused.value.field == field
+
+
+def test_plan_forecast__errors_never_seen_yet__some_rate_of_errors_is_found_all_the_same() -> None:
+    found = forecast(ERRORS, base_rate=0.0)
+    assert found.detectable_rate is not None
+    assert 0.0001 < found.detectable_rate < 0.01
+    assert "×" not in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("gate", "detectable", "base", "words"),
+    [
+        (ERRORS, 1.334, 0.01, "×1.33"),
+        (ERRORS, 61.0, 0.0, "0.61%"),
+        (QUALITY, 0.0941, None, "−0.094"),
+        (ERRORS, None, 0.01, "none"),
+    ],
+)
+def test_worsening_text__smallest_worsening__reads_as_a_limit_does(
+    gate: dict[str, object], detectable: float | None, base: float | None, words: str
+) -> None:
+    assert worsening_text(policy(gate).gates[0], detectable, base) == words

@@ -11,7 +11,6 @@ from rollouts.domain.gates.outlook import (
     ASSUMED_PAIRS_PER_MINUTE,
     ASSUMED_SCORE_SPREAD,
     Traffic,
-    change_text,
     explain_policy,
     one_in,
 )
@@ -108,13 +107,3 @@ def test_outlook__as_json__has_the_numbers_of_every_gate() -> None:
     assert data["gates"][1]["base_rate"] is None
     assert [row["requests"] for row in data["gates"][0]["by_exposure"]] == [1_000, 10_000, 100_000]
     assert data["steps"][0] == {"share_bp": 500, "seconds": 600.0}
-
-
-@pytest.mark.parametrize(
-    ("gate", "detectable", "words"),
-    [(ERRORS, 1.334, "×1.33"), (QUALITY, 0.0941, "−0.094"), (ERRORS, None, "none")],
-)
-def test_change_text__smallest_worsening__reads_as_a_limit_does(
-    gate: dict[str, object], detectable: float | None, words: str
-) -> None:
-    assert change_text(policy(gate).gates[0], detectable) == words

@@ -13,7 +13,6 @@ from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.problems import policy_problems
 from tests.domain.gates.helpers import ERRORS, LATENCY, QUALITY
 
-
 THREE = ((ERRORS, 0.4), (LATENCY, 0.3), (QUALITY, 0.3))
 
 
