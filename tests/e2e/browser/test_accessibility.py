@@ -8,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from registry.models import Version
 from tests import factories
 from tests.e2e.browser.conftest import Visit, Visitor
+from tests.factories import bandits
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
 SIZES = ({"width": 1440, "height": 900}, {"width": 390, "height": 844})
@@ -26,6 +27,15 @@ def paths() -> dict[str, str]:
         "launching": factories.rollout_launching(of=factories.endpoint("extract", of=model)),
         "launch-failed": factories.rollout_launch_failed(of=factories.endpoint("summary", of=model)),
         "promoted": factories.rollout_promoted(of=factories.endpoint("answers", of=model)),
+    }
+    learning = bandits.rollout_bandit(of=factories.endpoint("search", of=model))
+    states |= {
+        "bandit": learning,
+        "bandit burn-in": bandits.rollout_bandit(
+            of=factories.endpoint("tagging", of=model), life=bandits.BURN_IN
+        ),
+        "bandit launching": bandits.bandit_launching(of=factories.endpoint("intent", of=model)),
+        "bandit tied": bandits.bandit_tied(of=factories.endpoint("routing", of=model)),
     }
     factories.endpoint("idle", of=model)
     Version.objects.filter(number=3).update(
@@ -48,6 +58,8 @@ def paths() -> dict[str, str]:
         "new policy": "/policies/new?copy=triage-default",
         "not found": "/nothing",
         "confirm": f"/rollouts/{states['paused'].pk}/confirm/promote",
+        "choose an arm": f"/rollouts/{learning.pk}/confirm/choose",
+        "promote an arm": f"/rollouts/{learning.pk}/confirm/promote?arm=candidate",
     }
 
 
