@@ -23,20 +23,23 @@ def traffic_for(*, endpoint: Endpoint | None, policy: GatePolicy, now: datetime)
     """
     if endpoint is None:
         return Traffic()
-    rows = MinuteSample.objects.filter(endpoint=endpoint, minute__gte=now - WINDOW, requests__gt=0)
+    rows = MinuteSample.objects.filter(endpoint=endpoint, minute__gte=now - WINDOW, requests__gt=0).order_by()
     seconds: dict[datetime, float] = defaultdict(float)
     requests = stable_requests = stable_errors = 0
     over: dict[tuple[str, float], int] = defaultdict(int)
     totals: dict[tuple[str, float], int] = defaultdict(int)
-    for sample in rows:
-        requests += sample.requests
-        seconds[sample.minute] = max(seconds[sample.minute], sample.seconds)
-        if sample.variant_id != endpoint.stable_id:
+    needed = {gate.signal for gate in policy.gates if gate.signal}
+    for minute, variant_id, asked, errors, lasted, latency in rows.values_list(
+        "minute", "variant_id", "requests", "errors", "seconds", "latency"
+    ):
+        requests += asked
+        seconds[minute] = max(seconds[minute], lasted)
+        if variant_id != endpoint.stable_id:
             continue
-        stable_requests += sample.requests
-        stable_errors += sample.errors
-        for signal, data in sample.latency.items():
-            counts = LatencyCounts.from_json(data)
+        stable_requests += asked
+        stable_errors += errors
+        for signal in needed & latency.keys():
+            counts = LatencyCounts.from_json(latency[signal])
             for edge, count in counts.over.items():
                 over[signal, edge] += count
                 totals[signal, edge] += counts.total

@@ -100,8 +100,7 @@ def test_form_of__any_numbers__come_back_as_they_are(
     weights: list[int], delta: float, slo: float, alpha: float
 ) -> None:
     gates = [
-        {**gate, "weight": part / sum(weights)}
-        for gate, part in zip(BODY["gates"], weights, strict=True)
+        {**gate, "weight": part / sum(weights)} for gate, part in zip(BODY["gates"], weights, strict=True)
     ]
     gates[1] |= {"delta": delta}
     gates[2] |= {"slo_seconds": slo}
