@@ -124,6 +124,15 @@ def shares_text(rollout: Mapping[str, Any]) -> str:
     )
 
 
+def preview_lines(bandit: Mapping[str, Any] | None) -> list[str]:
+    """What only a bandit's dry run says: first shares, and what its ratings can decide."""
+    if bandit is None:
+        return []
+    first = ", ".join(f"v{arm['version']} {percent(int(arm['share_bp']))}" for arm in bandit["arms"])
+    outlook = bandit["outlook"]
+    return [f"First shares: {first}.", *([outlook["sentence"]] if outlook else [])]
+
+
 def arms_table(rollout: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[str]:
     """The arms with what is known of each, and below it why the others left."""
     versions = {arm["name"]: f"v{arm['version']}" for arm in rollout["arms"]}

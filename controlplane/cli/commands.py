@@ -213,6 +213,7 @@ def _preview(preview: Mapping[str, Any]) -> Result:
         for check in preview["checks"]
     ]
     lines += [gate["sentence"] for gate in preview["gates"]]
+    lines += bandits.preview_lines(preview.get("bandit"))
     can = bool(preview["can_start"])
     lines.append("The rollout can start." if can else "The rollout can not start.")
     reason = "" if can else " ".join(f"{check['title']}." for check in refused)

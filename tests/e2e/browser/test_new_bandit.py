@@ -11,6 +11,7 @@ from controlplane.access.roles import Role
 from rollouts.models import Endpoint, Rollout
 from tests import factories
 from tests.e2e.browser.conftest import Visit
+from tests.e2e.browser.test_accessibility import violations
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
 
@@ -59,6 +60,24 @@ def test_start__by_the_form__a_bandit_of_three_arms(visit: Visit, endpoint: Endp
     spec = rollout.parsed_plan.bandit
     assert spec is not None
     assert (spec.beta, spec.floor_bp) == (1.0, 700)
+    assert visitor.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("size", "theme"),
+    [({"width": 1440, "height": 900}, "light"), ({"width": 390, "height": 844}, "dark")],
+    ids=["wide", "narrow"],
+)
+def test_form__with_mistakes_and_without__axe_finds_nothing(
+    visit: Visit, endpoint: Endpoint, size: dict[str, int], theme: str
+) -> None:
+    visitor = visit(viewport=size, color_scheme=theme)
+    visitor.open("/rollouts/new?strategy=bandit")
+    assert violations(visitor) == []
+    visitor.page.fill("#bandit-floor", "60")
+    expect(visitor.page.locator("#bandit-floor-problem")).to_be_visible()
+    assert violations(visitor) == []
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") == size["width"]
     assert visitor.complaints == []
 
 

@@ -15,6 +15,7 @@ from registry.models import GoldenSet
 from rollouts.models import GlobalStop, Rollout
 from tests import factories
 from tests.controlplane.cli.conftest import Outcome, Run, run  # noqa: F401  (a fixture)
+from tests.factories import bandits
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 
@@ -67,6 +68,54 @@ def test_start__steps_too_small_to_prove_anything__is_refused_naming_the_field(c
     assert outcome.code == 3
     assert outcome.json["problem"]["errors"][0]["field"] == "plan.steps"
     assert not Rollout.objects.exists()
+
+
+def test_start__bandit__starts_with_an_arm_a_version(command_as: CommandAs) -> None:
+    served = factories.endpoint()
+    factories.minutes_of_traffic(served, minutes=30)
+    factories.ratings(served)
+    headgate = command_as()
+    wanted = ("rollout", "start", "triage", "2", "3", "--strategy", "bandit", "--beta", "0.7")
+
+    tried = headgate(*wanted, "--dry-run")
+    started = headgate(*wanted, "--json")
+
+    assert "First shares: v1 33.34%, v2 33.33%, v3 33.33%." in tried.out
+    assert "An arm rated down half as often" in tried.out
+    assert started.code == 0, started.out + started.err
+    assert [arm["version"] for arm in started.json["rollout"]["arms"]] == [1, 2, 3]
+    assert Rollout.objects.get().plan["bandit"]["beta"] == 0.7
+    shares = "v1 0%, v2 0%, v3 0%"
+    assert headgate("rollout", "status", "triage").out.startswith(
+        f"#{Rollout.objects.get().pk} triage bandit  pending  {shares}"
+    )
+
+
+def test_start__bandit_s_value_is_wrong__is_refused_naming_it(command_as: CommandAs) -> None:
+    factories.endpoint()
+
+    outcome = command_as()(
+        "rollout", "start", "triage", "2", "--strategy", "bandit", "--baseline-share", "0", "--json"
+    )
+
+    assert outcome.code == 3
+    assert outcome.json["problem"]["errors"][0]["field"] == "plan.bandit.baseline_bp"
+
+
+def test_wait__bandit_without_a_winner__ends_with_10_and_a_person_chooses(command_as: CommandAs) -> None:
+    made = bandits.bandit_tied()
+    headgate = command_as()
+
+    waited = headgate("rollout", "wait", str(made.pk), "--json")
+    looked = headgate("rollout", "status", str(made.pk))
+    unsaid = headgate("rollout", "promote", str(made.pk), "--json")
+    chosen = headgate("rollout", "promote", str(made.pk), "--arm", "candidate-2", "--json")
+
+    assert (waited.code, waited.json["result"]) == (10, "undecided")
+    assert waited.json["bandit"]["tie_sentence"] == made.verdicts["tie_sentence"]
+    assert "AGAINST IT" in looked.out
+    assert (unsaid.code, unsaid.json["problem"]["errors"][0]["field"]) == (3, "arm")
+    assert (chosen.code, chosen.json["rollout"]["candidate"]["version"]) == (0, 3)
 
 
 def test_start__another_active__is_a_conflict(command_as: CommandAs) -> None:
