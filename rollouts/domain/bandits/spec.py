@@ -20,7 +20,7 @@ class BanditSpec:
 
     reward              "feedback": an answer earns 1, or 0 when it was rated down
     alpha               the best arm is dropped by evidence with probability at most alpha, over the whole life
-    beta                the dial: high keeps regret low, low decides sooner (.5 is the compromise)
+    beta                the dial: high keeps regret low, .5 decides soonest; below it nothing more is gained
     floor_bp            each candidate in the race keeps at least this share
     baseline_bp         the baseline keeps at least this share for good, also when it cannot win any more: the
                         guardrails need somebody to compare with
