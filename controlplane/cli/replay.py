@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from controlplane.cli.client import Client, Failure
@@ -16,20 +16,29 @@ TAMPERED = "evidence-tampered"
 
 def replay(client: Client, options: argparse.Namespace, printer: Printer) -> Result:
     """`replay`"""
-    path = f"/rollouts/{number_of(client, options.rollout)}/replay"
+    number = number_of(client, options.rollout)
     try:
-        part = client.get(path, policy=options.policy)
-        while part["state"] != "done":
-            printer.progress(f"{part['done']:,} of {part['total']:,} replayed")
-            part = client.get(path, policy=options.policy, run=part["run"])
+        report = replay_report(client, number, policy=options.policy, progress=printer.progress)
     except Failure as failure:
         if failure.problem.get("code") == TAMPERED:
             raise Failure(
                 Exit.TAMPERED, failure.message, fix=failure.fix, problem=failure.problem
             ) from failure
         raise
-    report = part["report"]
     return Result(_lines(report), {"replay": report}, reason=report["sentence"], code=_exit(report))
+
+
+def replay_report(
+    client: Client, rollout: int, *, policy: str = "", progress: Callable[[str], None] = lambda words: None
+) -> dict[str, Any]:
+    """The server's report on a replay, asked for part by part. Raises Failure."""
+    path = f"/rollouts/{rollout}/replay"
+    part = client.get(path, policy=policy)
+    while part["state"] != "done":
+        progress(f"{part['done']:,} of {part['total']:,} replayed")
+        part = client.get(path, policy=policy, run=part["run"])
+    report: dict[str, Any] = part["report"]
+    return report
 
 
 def _exit(report: Mapping[str, Any]) -> Exit:

@@ -16,11 +16,12 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from controlplane.cli.client import Client, Failure
+from controlplane.cli.replay import replay_report
 from controlplane.config.environment import ENVIRONMENT, ROOT
 from deploy.demo.show import Progress, show_table
 from deploy.stack.runner import stop_on_signals
@@ -42,13 +43,16 @@ class DemoFailed(Exception):
 @dataclass(frozen=True)
 class Told:
     """One rollout of the story, as it ended. `lost` is what users lost while it ran; `number` the version that the
-    story expects to come out ahead or to be sent back."""
+    story expects to come out ahead or to be sent back; `why` the sentence of the decision; `replayed` what came of
+    deciding it all again from the recorded evidence."""
 
     rollout: dict[str, Any]
     expected: str
     number: int
+    why: str
     lost: int
     sent: int
+    replayed: str = ""
 
 
 def run_step(progress: Progress, title: str, command: list[str]) -> None:
@@ -132,11 +136,31 @@ def tell_rollout(
         time.sleep(1)
     else:
         raise DemoFailed(f"Rollout #{started['id']} is still {state['phase']}: {state['reason']}")
-    progress.line(f"{state['phase']}: {state['cause_sentence'] or state['reason']}")
+    why = state["cause_sentence"] or why_promoted(client, state)
+    progress.line(f"{state['phase']}: {why}")
     progress.end()
     after = traffic_now()
     lost, sent = after["lost"] - before["lost"], after["sent"] - before["sent"]
-    return Told(state, chapter["expect"], numbers[0], lost, sent)
+    return Told(state, chapter["expect"], numbers[0], why, lost, sent)
+
+
+def why_promoted(client: Client, state: dict[str, Any]) -> str:
+    """The sentence that the promotion was decided on, from the rollout's history."""
+    history = client.get(f"/rollouts/{state['id']}/history")["items"]
+    return next((str(event["detail"]) for event in history if event["kind"] == "promote"), state["reason"])
+
+
+def replay_all(client: Client, progress: Progress, told: list[Told]) -> list[Told]:
+    """Decides every rollout once more, from its evidence alone."""
+    progress.begin("Deciding every rollout again from its recorded evidence")
+    replayed = []
+    for outcome in told:
+        number = outcome.rollout["id"]
+        report = replay_report(client, number, progress=progress.wait)
+        progress.line(f"rollout #{number}: {report['sentence']}")
+        replayed.append(replace(outcome, replayed=report["sentence"]))
+    progress.end()
+    return replayed
 
 
 def wait_out_the_watch(client: Client, progress: Progress, rollout_id: int) -> None:
@@ -160,7 +184,7 @@ def tell_story(story: dict[str, Any], progress: Progress) -> list[Told]:
         if outcome.rollout["phase"] == "succeeded":
             wait_out_the_watch(client, progress, outcome.rollout["id"])
         time.sleep(SETTLE_SECONDS)
-    return told
+    return replay_all(client, progress, told)
 
 
 def prepare(story: dict[str, Any], progress: Progress) -> None:

@@ -22,6 +22,10 @@ class ToldRollout(Protocol):
     @property
     def number(self) -> int: ...
     @property
+    def why(self) -> str: ...
+    @property
+    def replayed(self) -> str: ...
+    @property
     def lost(self) -> int: ...
     @property
     def sent(self) -> int: ...
@@ -91,6 +95,7 @@ def show_table(
             ("decided in", f"{row['seconds_to_decide']} s after traffic moved"),
             ("requests", ", ".join(f"{name} {count:,}" for name, count in row["requests"].items())),
             ("lost", f"{row['lost']} of {row['sent']:,}"),
+            ("replayed", row["replayed"]),
         ):
             lines = textwrap.wrap(text, 82) or [""]
             progress.say(f"  {label:<12}{lines[0]}")
@@ -122,11 +127,12 @@ def _row(outcome: ToldRollout) -> dict[str, Any]:
         "cause": state["cause"],
         "expected": outcome.expected,
         "as_expected": decision == outcome.expected and state["candidate"]["version"] == outcome.number,
-        "reason": state["cause_sentence"] or state["reason"],
+        "reason": outcome.why,
         "seconds_to_decide": _seconds(state["traffic_at"], state["decided_at"]),
         "requests": {arm["variant"]: arm["requests"] for arm in state["arms"]},
         "lost": outcome.lost,
         "sent": outcome.sent,
+        "replayed": outcome.replayed,
     }
 
 

@@ -83,6 +83,13 @@ def test_slow_version__same_answers__rolled_back_by_the_latency_gate(story: dict
     assert (row["decision"], row["cause"]) == ("rolled-back", "gate:ttft"), row["reason"]
 
 
+def test_bandit__three_arms__ends_with_the_best_and_says_how_sure(story: dict[str, Any]) -> None:
+    row = story["rollouts"][3]
+    assert row["as_expected"], row["reason"]
+    assert len(row["requests"]) == 3
+    assert "the best arm is dropped by mistake with probability at most 5%" in row["reason"]
+
+
 def test_replay__of_every_rollout__is_identical(story: dict[str, Any]) -> None:
     replays = story["replays"]
     assert len(replays) == len(story["rollouts"])
@@ -92,7 +99,7 @@ def test_replay__of_every_rollout__is_identical(story: dict[str, Any]) -> None:
         assert found["decisions"] > 0
 
 
-def test_users__through_all_three_rollouts__lose_no_request(story: dict[str, Any]) -> None:
+def test_users__through_all_rollouts__lose_no_request(story: dict[str, Any]) -> None:
     assert story["sent"] > 1_000
     assert story["lost"] == 0, story["output"][-3000:]
 
