@@ -20,7 +20,7 @@ from rollouts.services.packing import forget_evidence, pack_evidence
 from rollouts.services.policies import define_gate_policy
 from rollouts.services.replay import forget_replays, replay_part, replay_whole
 from rollouts.services.replay_report import ReplayReport
-from tests.rollouts.memory_world import ERRORS, LATENCY, LONG_PLAN, QUALITY, MemoryWorld
+from tests.rollouts.memory_world import BANDIT, ERRORS, LATENCY, LONG_PLAN, QUALITY, MemoryWorld
 
 pytestmark = pytest.mark.django_db
 
@@ -114,9 +114,9 @@ def test_router_outage_and_missing_data__is_identical(w: MemoryWorld) -> None:
     w.run_for(8)
     w.router.down = False
     w.run_for(2)
-    w.cluster.outage = True
+    w.cluster.outage = "the process manager is away"
     w.run_for(5)
-    w.cluster.outage = False
+    w.cluster.outage = ""
     w.run_to("succeeded", "rolled-back")
     assert any(row.interval["missing"] or row.interval["broken"] for row in w.rollout.evidence.all())
     assert_identical(w)
@@ -455,3 +455,62 @@ def promoted(w: MemoryWorld) -> None:
 def over(w: MemoryWorld) -> None:
     promoted(w)
     w.run(lambda: not w.rollout.watching)
+
+
+# --- bandits --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> MemoryWorld:
+    """A bandit of versions 2 and 3 against 1, with users who rate; version 3 is the best."""
+    w = MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
+    w.start(2, others=(3,), plan=BANDIT)
+    w.users_rate({1: 0.5, 2: 0.3, 3: 0.05})
+    return w
+
+
+def test_bandit__with_a_winner__is_identical(three: MemoryWorld) -> None:
+    three.run_to("succeeded", "rolled-back", "paused")
+    assert three.rollout.phase == "succeeded"
+    three.run(lambda: not three.rollout.watching)
+    assert_identical(three)
+
+
+def test_bandit__arm_dropped_by_its_guardrail__is_identical_packed_too(three: MemoryWorld) -> None:
+    three.run_to("progressing")
+    three.behave(3, error_rate=0.3)
+    three.run_to("succeeded", "rolled-back", "paused")
+    three.run(lambda: not three.rollout.watching)
+    assert_identical(three)
+    assert pack_evidence(now=three.now + timedelta(hours=2)) == 1
+    assert_identical(three)
+
+
+def test_bandit__arm_that_never_launches__is_identical(three: MemoryWorld) -> None:
+    three.cluster.fail(three.variant(2).name, FailureReason.NO_MEMORY, "no room for the cache")
+    three.run_to("succeeded", "rolled-back", "paused")
+    assert_identical(three)
+
+
+def test_bandit__paused_and_resumed__is_identical(three: MemoryWorld) -> None:
+    three.run_to("progressing")
+    three.run_for(6)
+    three.pause()
+    three.run_for(5)
+    three.resume()
+    three.run_for(10)
+    assert_identical(three)
+
+
+def test_bandit__under_a_policy_that_fails_sooner__names_the_arm(three: MemoryWorld) -> None:
+    three.run_to("progressing")
+    three.behave(3, error_rate=0.3)
+    three.run_to("succeeded", "rolled-back", "paused")
+    report = what_if(three, ERRORS, alpha=0.4)
+    assert report.recorded is not None
+    assert report.replayed is not None
+    left = {
+        side["policy"]: min(c["after"] for c in side["changes"] if c["verdict"] in ("dropped", "eliminated"))
+        for side in (report.recorded, report.replayed)
+    }
+    assert left["other@1"] <= left["default@1"]
