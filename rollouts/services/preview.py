@@ -132,12 +132,18 @@ def find_candidates(endpoint: Endpoint, plan: Plan, numbers: Sequence[int]) -> l
             field="versions",
             fix=f"Choose at most {MOST_CANDIDATES}.",
         )
+    known = {
+        version.number: version
+        for version in Version.objects.select_related("model").filter(
+            model=endpoint.model, number__in=numbers
+        )
+    }
     found: list[tuple[Version, str]] = []
     for position, number in enumerate(numbers):
         field = "version" if len(numbers) == 1 else f"versions[{position}]"
         if number in numbers[:position]:
             raise InvalidInput(f"v{number} is named twice.", field=field, fix="Name every version once.")
-        found.append((find_version(endpoint, number, field=field), field))
+        found.append((known.get(number) or find_version(endpoint, number, field=field), field))
     return found
 
 
@@ -176,7 +182,7 @@ def preview_rollout(
         for check in candidate_checks(endpoint, version, name, field, alone=len(versions) == 1)
     ]
     checks += [*endpoint_checks(endpoint), *policy_checks(endpoint, policy, edges)]
-    new_engines = sum(spec.replicas for name in variants if name not in running)
+    checks += check_room(room, sum(spec.replicas for name in variants if name not in running))
     if plan.bandit is None:
         bandit = None
         steps = _forecast_steps(endpoint, plan, spec)
@@ -186,31 +192,16 @@ def preview_rollout(
             _check_pass_share(policy, plan),
             check_traffic(traffic),
         ]
-        checks += [
-            *check_room(room, new_engines),
-            *forecast_checks(policy, forecasts, "when the last step ends"),
-        ]
+        checks += forecast_checks(policy, forecasts, "when the last step ends")
         seconds = steps[-1].ends_after
     else:
-        try:
-            bandit = preview_bandit(
-                endpoint=endpoint,
-                versions=versions,
-                variants=variants,
-                plan=plan,
-                spec=spec,
-                policy=policy,
-                traffic=traffic,
-                running=running,
-            )
-        except InvalidInput as error:
-            raise numbers.at("plan", error) from error
         steps = ()
+        bandit = _bandit(endpoint, versions, variants, plan, spec, policy, traffic, running)
         forecasts = guardrail_forecasts(
             policy, plan, traffic, candidates=len(versions), pairs_per_minute=ASSUMED_PAIRS_PER_MINUTE
         )
         checks += [*bandit_checks(bandit, policy, versions), check_traffic(traffic)]
-        checks += [*check_room(room, new_engines), *forecast_checks(policy, forecasts, "at the deadline")]
+        checks += forecast_checks(policy, forecasts, "at the deadline")
         seconds = LAUNCH_GUESS_SECONDS + plan.deadline_seconds
     return Preview(
         strategy=plan.strategy,
@@ -226,6 +217,32 @@ def preview_rollout(
         promise=_promise(plan, policy, len(versions)),
         bandit=bandit,
     )
+
+
+def _bandit(
+    endpoint: Endpoint,
+    versions: Sequence[Version],
+    variants: Sequence[str],
+    plan: Plan,
+    spec: ServingSpec,
+    policy: GatePolicy,
+    traffic: Traffic,
+    running: frozenset[str],
+) -> BanditPreview:
+    """Names what is refused as the plan does: `plan.bandit.floor_bp`."""
+    try:
+        return preview_bandit(
+            endpoint=endpoint,
+            versions=versions,
+            variants=variants,
+            plan=plan,
+            spec=spec,
+            policy=policy,
+            traffic=traffic,
+            running=running,
+        )
+    except InvalidInput as error:
+        raise numbers.at("plan", error) from error
 
 
 def _variant_name(endpoint: Endpoint, version: Version, spec: ServingSpec) -> str:

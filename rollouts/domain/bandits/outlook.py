@@ -22,6 +22,7 @@ from typing import Any
 from rollouts.domain.bandits.arithmetic import ELIMINATION_ODDS
 from rollouts.domain.bandits.spec import BanditSpec
 from rollouts.domain.gates import checks
+from rollouts.domain.gates.evidence import log_sum_exp
 from rollouts.domain.gates.forecast import trials_until
 from rollouts.domain.gates.projection import log_increments
 from rollouts.domain.gates.words import percent, rough
@@ -85,17 +86,24 @@ def answers_to_drop(best_rate: float, other_rate: float, *, arms: int, alpha: fl
 
     best_rate, other_rate   the shares of their answers that are rated down. None: not in sight, as for equal arms.
     """
+    growth = _growth(best_rate, other_rate)
+    if max(growth, default=0.0) <= 0:
+        return None
+    return trials_until([0.0] * len(growth), growth, math.log((arms - 1) / alpha))
+
+
+def _growth(best_rate: float, other_rate: float) -> Sequence[float]:
+    """Expected log increment of each alternative of E[best beats the other], for one answer of each; empty when the
+    best is not better.
+    """
     best = checks.between(best_rate, 0, 1, field="best_rate")
     other = min(max(checks.between(other_rate, 0, 1, field="other_rate"), SMALLEST_RATE), 1 - SMALLEST_RATE)
     if best >= other:
-        return None
+        return ()
     reward = 1 - other
-    growth = log_increments(
+    return log_increments(
         reward, 1.0, 1 - best, 1.0, reward, ratio=1.0, delta=0.0, fail=True, multipliers=ELIMINATION_ODDS
     )
-    if max(growth) <= 0:
-        return None
-    return trials_until([0.0] * len(growth), growth, math.log((arms - 1) / alpha))
 
 
 def bandit_outlook(
@@ -135,9 +143,12 @@ def bandit_outlook(
 def _best_rate(base: float, answers: float, arms: int, alpha: float) -> float | None:
     """The highest rate of the best arm at which so many answers of each arm are enough."""
 
+    target = math.log((arms - 1) / alpha)
+
     def found(rate: float) -> bool:
-        needed = answers_to_drop(rate, base, arms=arms, alpha=alpha)
-        return needed is not None and needed <= answers
+        # The evidence is convex in the number of answers and begins below the target: once above, it stays.
+        growth = [answers * increment for increment in _growth(rate, base)]
+        return bool(growth) and log_sum_exp(growth) - math.log(len(growth)) >= target
 
     if not found(0.0):
         return None
