@@ -173,7 +173,7 @@ def _reactions(policy: GatePolicy) -> str:
     parts = [f"{case} it {'rolls back' if what == 'rollback' else 'holds'}" for case, what in cases]
     outside = any(what == "rollback" for _, what in cases)
     tail = "; such a rollback is outside the promise, too." if outside else "."
-    return f"When a step's patience ends, {', '.join(parts[:-1])} and {parts[-1]}{tail}"
+    return f"When the plan's deadline is over, {', '.join(parts[:-1])} and {parts[-1]}{tail}"
 
 
 def _gate(
