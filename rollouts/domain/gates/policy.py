@@ -273,7 +273,7 @@ class GatePolicy:
     warm_up_requests        the candidate's first requests, kept out of latency gates (cold caches); errors
                             count
     stale_after_seconds     without data for a gate before its verdict becomes NO_DATA
-    on_inconclusive, on_no_data, on_error   when the plan's deadline is over: hold for a person, or roll back (outside alpha)
+    on_inconclusive, on_no_data, on_error   what then happens when the deadline is over: hold for a person, or roll back
     """
 
     name: str
