@@ -41,7 +41,9 @@ class Bucket:
 
 def rollout_chart(*, rollout: Rollout, name: str, since: float | None, now: datetime) -> Json:
     """One chart of a rollout: `traffic`, or the key of one of its gates. Raises NotFound for another name."""
-    if name == "traffic" and is_bandit(rollout):
+    if is_bandit(rollout):
+        if name != "traffic":
+            raise NotFound(f"There is no chart {name!r} of a bandit: its gates are tables, one an arm.")
         return allocation(rollout=rollout, since=since)
     plan = rollout.parsed_plan
     gate = next((gate for gate in rollout.gate_policy.policy.gates if gate.key == name), None)

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from controlplane.kernel.errors import NotFound
-from rollouts.models import Endpoint, HistoryEvent, MinuteSample, Variant
+from rollouts.models import Arm, Endpoint, HistoryEvent, MinuteSample
+from rollouts.ui.bandit_words import colour_of
 from rollouts.ui.charts import Json
 
 DAY = timedelta(hours=24)
@@ -23,11 +24,11 @@ Measure = Callable[[Sequence[Row]], float | None]
 
 
 def endpoint_chart(
-    *, endpoint: Endpoint, candidate: Variant | None, name: str, since: float | None, now: datetime
+    *, endpoint: Endpoint, candidates: Sequence[Arm], name: str, since: float | None, now: datetime
 ) -> Json:
     """One chart: requests, ttft, errors, ready, kv-cache or tokens. Raises NotFound for another name.
 
-    Rates cover all variants; the rest is drawn apart for the candidate of the active rollout.
+    Rates cover all variants; the rest is drawn apart for each candidate of the active rollout.
     """
     charts = _charts(endpoint)
     if name not in charts:
@@ -44,14 +45,14 @@ def endpoint_chart(
     arms: list[Json] = [{"arm": 0, "name": "all variants", "fill": True}]
     values = [[measure(groups[at]) for at in times]]
     if apart:
-        chosen = candidate.pk if candidate is not None else None
         arms = [{"arm": 0, "name": "stable", "step": name == "ready"}]
-        values = [[measure([row for row in groups[at] if row["variant_id"] != chosen]) for at in times]]
-        if chosen is not None:
-            arms.append({"arm": 1, "name": "candidate", "step": name == "ready"})
-            values.append(
-                [measure([row for row in groups[at] if row["variant_id"] == chosen]) for at in times]
-            )
+        apart_of = [arm.variant_id for arm in candidates]
+        rest = {at: [row for row in groups[at] if row["variant_id"] not in apart_of] for at in times}
+        values = [[measure(rest[at]) for at in times]]
+        for arm in candidates:
+            arms.append({"arm": colour_of(arm.name), "name": arm.name, "step": name == "ready"})
+            own = {at: [row for row in groups[at] if row["variant_id"] == arm.variant_id] for at in times}
+            values.append([measure(own[at]) for at in times])
     last = next((value for value in reversed(values[0]) if value is not None), None)
     return {
         "label": f"{title} over the last 24 hours, now {'no data' if last is None else f'{last:g}{unit}'}.",

@@ -13,9 +13,9 @@ from rollouts import selectors
 from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.intervals import BASELINE
 from rollouts.domain.states import ACTIVE, Phase
-from rollouts.models import Endpoint, HistoryEvent, Rollout, Variant
+from rollouts.models import Arm, Endpoint, HistoryEvent, Rollout, Variant
 from rollouts.ui.arms_table import workload_of
-from rollouts.ui.bandit_words import colour_of
+from rollouts.ui.bandit_words import colour_of, versions_text
 from rollouts.ui.lists import RolloutRow, rollout_row
 from rollouts.ui.overview_page import health_pill, shares_of_endpoint
 from rollouts.ui.phases import Pill, split_sentence
@@ -67,6 +67,8 @@ class EndpointPage:
     may_roll_back: bool
     roll_back_refused: str
     start_refused: str
+    leaving: str
+    legend: tuple[tuple[int, str], ...]
     policy: tuple[str, ...]
     arguments: tuple[tuple[str, str], ...]
     now: datetime
@@ -111,20 +113,20 @@ def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage
         and Phase(active.phase) in (Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING, Phase.SUCCEEDED),
         roll_back_refused=refusal(user.role, Action.CONTROL_ROLLOUT),
         start_refused=start_refused,
+        leaving=_leaving(active) if active else "",
+        legend=_legend(active if under_way else None),
         policy=endpoint.gate_policy.policy.describe(),
         arguments=_arguments(endpoint),
         now=now,
     )
 
 
-def candidate_of(endpoint: Endpoint) -> Variant | None:
-    """The variant that is drawn as the candidate: that of the active rollout."""
-    active = (
-        endpoint.rollouts.filter(phase__in=[phase.value for phase in ACTIVE])
-        .select_related("candidate")
-        .first()
+def candidates_of(endpoint: Endpoint) -> list[Arm]:
+    """The arms that are drawn apart: the candidates of the active rollout. One query."""
+    racing = Arm.objects.filter(
+        rollout__endpoint=endpoint, rollout__phase__in=[phase.value for phase in ACTIVE]
     )
-    return active.candidate if active else None
+    return list(racing.exclude(name=BASELINE).select_related("variant__version"))
 
 
 def _names(endpoint: Endpoint, active: Rollout | None) -> set[str]:
@@ -132,6 +134,22 @@ def _names(endpoint: Endpoint, active: Rollout | None) -> set[str]:
     if active is not None:
         names |= {arm.variant.name for arm in active.arms.all()}
     return names
+
+
+def _leaving(rollout: Rollout) -> str:
+    """Whose traffic a rollback takes: `v2`, of a bandit `v2, v3`."""
+    return versions_text(rollout).partition(" → ")[2]
+
+
+def _legend(rollout: Rollout | None) -> tuple[tuple[int, str], ...]:
+    """(colour, name) of what the charts draw apart."""
+    candidates = [] if rollout is None else [arm for arm in rollout.arms.all() if arm.name != BASELINE]
+    several = len(candidates) > 1
+    names = [arm.variant.version.label if several else "candidate" for arm in candidates]
+    return (
+        (0, "stable"),
+        *((colour_of(arm.name), name) for arm, name in zip(candidates, names, strict=True)),
+    )
 
 
 def _variant_row(variant: Variant, endpoint: Endpoint, active: Rollout | None) -> VariantRow:

@@ -51,7 +51,7 @@ def chart(request: HttpRequest, name: str, chart_name: str) -> JsonResponse:
     found = selectors.find_endpoint(name)
     data = endpoint_chart(
         endpoint=found,
-        candidate=endpoint_page.candidate_of(found),
+        candidates=endpoint_page.candidates_of(found),
         name=chart_name,
         since=number_or_none(request.GET, "since"),
         now=asker(request).now,

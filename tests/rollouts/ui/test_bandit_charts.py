@@ -112,3 +112,19 @@ def test_allocation__nothing_measured__is_empty(engineer: Client) -> None:
     data = chart(engineer, bandits.bandit_pending())
     assert data["t"] == []
     assert data["label"] == "Traffic by arm over time. Now: v1 100%, v2 0%, v3 0%, v4 0%."
+
+
+def test_chart__of_a_gate__is_not_found(engineer: Client) -> None:
+    rollout = bandits.rollout_bandit(life=bandits.BURN_IN)
+    assert engineer.get(f"/rollouts/{rollout.pk}/charts/ttft").status_code == 404
+
+
+def test_endpoint_chart__bandit__draws_every_candidate_apart(engineer: Client) -> None:
+    bandits.rollout_bandit(life=bandits.BURN_IN)
+    data = json.loads(engineer.get("/endpoints/triage/charts/ready").content)
+    assert [(arm["arm"], arm["name"]) for arm in data["arms"]] == [
+        (0, "stable"),
+        (1, "candidate"),
+        (2, "candidate-2"),
+        (3, "candidate-3"),
+    ]

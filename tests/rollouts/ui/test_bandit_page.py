@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -15,6 +17,7 @@ from rollouts.models import HistoryEvent, Rollout
 from rollouts.ui.bandit_page import BanditPage, build
 from tests import factories
 from tests.factories import bandits
+from tests.rollouts.memory_world import BANDIT, ERRORS, MemoryWorld
 from tests.rollouts.ui.conftest import HTMX
 
 pytestmark = pytest.mark.django_db
@@ -88,6 +91,7 @@ def test_learning__arm_that_left__says_when_and_why() -> None:
     page = page_of(rollout)
     gone = page.arms[3]
     index = BanditVerdict.from_json(rollout.verdicts).arm("candidate-3").at_index
+    assert index is not None
     assert gone.left_at == rollout.evidence.get(index=index).ended_at
     assert gone.sentence.startswith("Eliminated: the evidence that it is not the best was ")
     assert gone.p_best == "out"
@@ -97,6 +101,7 @@ def test_learning__arm_that_left__says_when_and_why() -> None:
 def test_learning__baseline_that_left__has_its_moment_from_the_evidence() -> None:
     rollout = bandits.rollout_bandit(now=NOW)
     index = BanditVerdict.from_json(rollout.verdicts).arm("baseline").at_index
+    assert index is not None
     baseline = page_of(rollout).arms[0]
     assert baseline.left_at == rollout.evidence.get(index=index).ended_at
     assert "It stays as comparator" in baseline.sentence
@@ -212,6 +217,36 @@ def test_viewer__actions__are_replaced_by_their_reason(viewer: Client) -> None:
     text = viewer.get(f"/rollouts/{rollout.pk}").content.decode()
     assert "/confirm/" not in text
     assert "Needs engineer." in text
+
+
+# --- from the real loop -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> MemoryWorld:
+    return MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
+
+
+def test_real_loop__every_state_to_the_promotion__has_a_page(manager: Client, world: MemoryWorld) -> None:
+    world.start(2, others=(3,), plan=BANDIT)
+    world.users_rate({1: 0.5, 2: 0.3, 3: 0.05})
+    seen = {}
+    for _ in range(120):
+        world.tick()
+        rollout = world.rollout
+        if rollout.phase not in seen or rollout.phase == "succeeded":
+            assert manager.get(f"/rollouts/{rollout.pk}").status_code == 200
+            chart = manager.get(f"/rollouts/{rollout.pk}/charts/traffic").content
+            seen[rollout.phase] = (page_of(rollout), json.loads(chart))
+        if rollout.phase == "succeeded":
+            break
+    assert {"provisioning", "progressing", "succeeded"} <= set(seen)
+    last, chart = seen["succeeded"]
+    assert [line.state.words for line in last.arms][2] == "Promoted"
+    assert last.arms[1].state.words == "Eliminated"
+    assert last.arms[1].left_at == rollout.arms.get(name="candidate").dropped_at
+    assert {"burn-in ends", "v2 out", "100%"} <= {mark["label"] for mark in chart["marks"]}
+    assert {event.icon for event in last.events} >= {"activity", "circle-x", "flag"}
 
 
 # --- the page as a whole ----------------------------------------------------------------------------------------------
