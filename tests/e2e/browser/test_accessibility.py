@@ -6,6 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from registry.models import Version
+from rollouts.services.policies import define_gate_policy
 from tests import factories
 from tests.e2e.browser.conftest import Visit, Visitor
 from tests.factories import bandits
@@ -38,6 +39,9 @@ def paths() -> dict[str, str]:
         "bandit tied": bandits.bandit_tied(of=factories.endpoint("routing", of=model)),
     }
     factories.endpoint("idle", of=model)
+    over = states["rolled-back"]
+    body = {**over.gate_policy.body, "alpha": 0.4}
+    other = define_gate_policy(name="sooner", body=body, now=factories.right_now())
     Version.objects.filter(number=3).update(
         manifest_state="changed", manifest_problem="The file a.bin differs."
     )
@@ -56,6 +60,9 @@ def paths() -> dict[str, str]:
         "policy form": "/policies/triage-default/edit",
         "policy yaml": "/policies/triage-default/edit?view=yaml",
         "new policy": "/policies/new?copy=triage-default",
+        "replay": f"/rollouts/{over.pk}/replay",
+        "replay under another policy": f"/rollouts/{over.pk}/replay?policy={other}",
+        "policy on past rollouts": f"/policies/{other.name}/{other.version}/try",
         "not found": "/nothing",
         "confirm": f"/rollouts/{states['paused'].pk}/confirm/promote",
         "choose an arm": f"/rollouts/{learning.pk}/confirm/choose",
