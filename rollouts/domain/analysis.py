@@ -179,7 +179,7 @@ def _bandit_view(assessment: BanditVerdict, policy: GatePolicy) -> GatesView:
         bandit=BanditView(
             wanted=assessment.wanted,
             left=tuple(
-                Drop(arm.name, arm.cause, arm.sentence, _blame(arm, gates))
+                Drop(arm.name, arm.cause, _why(arm, gates), _blame(arm, gates))
                 for arm in assessment.arms
                 if arm.state != "racing" and arm.name != BASELINE
             ),
@@ -191,6 +191,11 @@ def _bandit_view(assessment: BanditVerdict, policy: GatePolicy) -> GatesView:
             skipped=assessment.reweight.sentence if assessment.reweight.skipped else "",
         ),
     )
+
+
+def _why(arm: ArmVerdict, gates: Mapping[str, GatesView]) -> str:
+    """Why the arm leaves. Of its engine the bare reason: the analysis is told it and puts its own words before it."""
+    return (gates[arm.name].fast_kill if arm.cause == "workload" else "") or arm.sentence
 
 
 def _blame(arm: ArmVerdict, gates: Mapping[str, GatesView]) -> str:

@@ -69,7 +69,8 @@ def measure_rollout(*, rollout: Rollout, seen: Observation, world: World, now: d
         arm: made.arms[variant] for arm, variant in names.items() if made is not None and variant in made.arms
     }
     dropped = _dropped(rollout) if view.arms else {}
-    needed = [arm for arm in names if arm not in _out(view)]
+    out = {arm.name for arm in view.arms if arm.dropped}
+    needed = [arm for arm in names if arm not in out]
     fed: _Fed = _Fed({}, rollout.feedback_interval)
     if all(arm in arms for arm in needed):  # ratings are fed for all arms at once, or wait
         fed = _feedback(rollout, arms, names, world, now)
@@ -84,7 +85,7 @@ def measure_rollout(*, rollout: Rollout, seen: Observation, world: World, now: d
         share_bp=_observed_share(rollout, seen, view.candidate),
         arms=arms,
         pairs=pairs,
-        missing={**{arm: why for arm, why in missing.items() if arm not in dropped}, **_reasons(dropped)},
+        missing={**{arm: why for arm, why in missing.items() if arm not in out}, **_reasons(dropped)},
         broken=broken,
         shares={arm: _observed_share(rollout, seen, variant) for arm, variant in names.items()}
         if view.arms
@@ -118,10 +119,6 @@ def _names(view: RolloutView) -> dict[str, str]:
         return {BASELINE: view.baseline, CANDIDATE: view.candidate}
     known = analysed_arms(view)
     return {arm.name: arm.variant for arm in view.arms if arm.name in known}
-
-
-def _out(view: RolloutView) -> set[str]:
-    return {arm.name for arm in view.arms if arm.dropped}
 
 
 def _dropped(rollout: Rollout) -> dict[str, tuple[str, str]]:

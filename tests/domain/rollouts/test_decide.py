@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.kernel.errors import IllegalTransition
+from controlplane.kernel.errors import IllegalTransition, InvalidInput
 from rollouts.domain.decide import (
     RELAUNCH_SECONDS,
     RETURN_PATIENCE_SECONDS,
@@ -505,3 +505,26 @@ def test_moves__in_a_final_phase__are_illegal(move: Any) -> None:
 def test_resume__goes_on_with_its_step() -> None:
     made = resume(view(Phase.PAUSED, step_index=1), sentence="x")
     assert (made.step_index, made.effects) == (1, (SetTraffic({B: 7_500, C: 2_500}, B),))
+
+
+def test_json__of_a_canary__has_no_word_of_what_only_bandits_have() -> None:
+    assert "arms" not in view().to_json()
+    assert not {"arms", "answered", "split"} & set(seen().to_json())
+    assert not {"drops", "winner", "once"} & set(after(view(**LAST), seen(), PASS).to_json())
+
+
+def test_promote__canary_with_an_arm_that_it_has_not__names_the_field() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        promote(view(), sentence="x", arm="candidate-2")
+    assert caught.value.field == "arm"
+    assert promote(view(), sentence="x", arm="candidate").event is Event.PROMOTE
+
+
+@pytest.mark.parametrize("because", ["inconclusive", "no-data", "error"])
+def test_progressing__deadline_and_a_policy_that_rolls_back__labelled_with_what_was_open(
+    because: Any,
+) -> None:
+    late = view(phase_since=NOW - PLAN.deadline_seconds - 1)
+    made = after(late, seen(), replace(QUIET, open_because=because, reaction="rollback"))
+    assert (made.event, made.cause) == (Event.ROLL_BACK, because)
+    assert after(late, seen(), replace(QUIET, open_because=because)).event is Event.PAUSE

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.kernel.errors import InvalidInput
+from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.plan import Plan, canary, shares_of
 
 STEP = {"share_bp": 500, "hold_seconds": 60, "min_requests": 10}
@@ -40,6 +41,15 @@ BAD = {
     "endless deadline": (plan(deadline_seconds=10**9), "plan.deadline_seconds"),
     "text for seconds": (plan(launch_seconds="900"), "plan.launch_seconds"),
     "no-data is None": (plan(no_data_seconds=None), "plan.no_data_seconds"),
+    "canary with a bandit": (plan(bandit={}), "plan.bandit"),
+    "bandit with steps": ({"strategy": "bandit", "steps": [STEP]}, "plan.steps"),
+    "bandit is no object": ({"strategy": "bandit", "bandit": 5}, "plan.bandit"),
+    "bandit's unknown name": ({"strategy": "bandit", "bandit": {"betta": 0.5}}, "plan.bandit.betta"),
+    "bandit's dial": ({"strategy": "bandit", "bandit": {"beta": 2}}, "plan.bandit.beta"),
+    "bandit without baseline": (
+        {"strategy": "bandit", "bandit": {"baseline_bp": 0}},
+        "plan.bandit.baseline_bp",
+    ),
 }
 
 
@@ -56,6 +66,18 @@ def test_from_json__what_was_stored__is_the_same_plan() -> None:
     made = canary((5, 25, 50), hold_seconds=60, min_requests=20, watch_seconds=900)
     assert Plan.from_json(made.to_json()) == made
     assert Plan.from_json(made.to_json()).digest == made.digest
+
+
+def test_from_json__bandit__has_defaults_no_steps_and_its_own_json() -> None:
+    made = Plan.from_json({"strategy": "bandit", "bandit": {"beta": 0.3}, "watch_seconds": 60})
+    assert made.bandit == BanditSpec(beta=0.3)
+    assert (made.steps, made.promoted_step, made.watch_seconds) == ((), 1, 60)
+    assert "steps" not in made.to_json()
+    assert Plan.from_json(made.to_json()) == made
+
+
+def test_to_json__canary__has_no_word_of_a_bandit() -> None:
+    assert "bandit" not in canary((5,), hold_seconds=60, min_requests=20).to_json()
 
 
 def test_digest__changes_with_any_step() -> None:
