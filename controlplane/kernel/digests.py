@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 CHUNK_BYTES = 1 << 20
+EXACT_BELOW = 1 << 53  # every whole number up to here is a float of its own
 
 
 def canonical_json(value: Any) -> bytes:
     """The one byte string of a JSON value: sorted keys, no spaces, UTF-8, no NaN.
 
     A whole number is written without a fraction: databases do not keep the difference between 1e17 and
-    100000000000000000 (PostgreSQL's jsonb stores numbers by value), and a digest must survive being stored.
+    100000000000000000 (PostgreSQL's jsonb stores numbers by value), and a digest must survive being stored. For the
+    same reason a whole number beyond what a float holds exactly is written as the float nearest to it: 1e23 comes back
+    as 10 ** 23, which is not the value of that float.
     Raises ValueError on NaN or infinity (they are not JSON) and TypeError on what JSON cannot hold.
     """
     return json.dumps(
@@ -26,6 +30,8 @@ def canonical_json(value: Any) -> bytes:
 def _by_value(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
+    if isinstance(value, int) and EXACT_BELOW < abs(value) <= sys.float_info.max:
+        return int(float(value))
     if isinstance(value, Mapping):
         return {key: _by_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

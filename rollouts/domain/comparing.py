@@ -87,7 +87,7 @@ def _differences(recorded: Any, replayed: Any, path: str) -> Iterator[Difference
             return
         for position, (one, two) in enumerate(zip(recorded, replayed, strict=True)):
             yield from _differences(one, two, f"{path}[{position}]")
-    elif recorded != replayed or isinstance(recorded, bool) != isinstance(replayed, bool):
+    elif canonical_json(recorded) != canonical_json(replayed):
         yield Difference(path, recorded, replayed)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from controlplane.kernel.digests import canonical_json, digest_of
@@ -23,3 +25,14 @@ def test_digest__numbers_that_differ__differ() -> None:
 def test_canonical_json__not_a_number__is_refused() -> None:
     with pytest.raises(ValueError, match="JSON"):
         canonical_json([float("nan")])
+
+
+@pytest.mark.parametrize("value", [1e23, 1.7e299, 123456789012345678901234567890.0])
+def test_digest__of_a_huge_number__survives_a_database_that_stores_it_by_value(value: float) -> None:
+    stored = int(Decimal(repr(value)))  # what PostgreSQL's jsonb gives back
+    assert stored != int(value)
+    assert digest_of({"e": stored}) == digest_of({"e": value})
+
+
+def test_digest__of_a_number_that_no_float_holds__is_exact() -> None:
+    assert digest_of(10**400) != digest_of(10**400 + 1)
