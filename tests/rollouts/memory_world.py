@@ -38,8 +38,8 @@ from rollouts.models import Arm, Endpoint, HistoryEvent, Rollout, Variant, Workl
 from rollouts.ports import WorkloadPhase
 from rollouts.services.commands import pause_rollout, promote_rollout, resume_rollout, roll_back_rollout
 from rollouts.services.endpoints import create_endpoint, ensure_cluster
-from rollouts.services.policies import define_gate_policy
 from rollouts.services.feedback import record_feedback
+from rollouts.services.policies import define_gate_policy
 from rollouts.services.probes import probe_rollout
 from rollouts.services.reconcile import reconcile_endpoint
 from rollouts.services.start import start_rollout
