@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -135,24 +135,28 @@ def unpack_rows(packed: bytes, *, first: int, last: int) -> list[RecordedRow]:
 
 # --- thin series ------------------------------------------------------------------------------------------------------
 
-MOST_THIN_ROWS = 240  # one pack gives at most so many points to a chart
+MOST_THIN_ROWS = 120  # one pack gives at most so many points to a chart
 THIN_SECONDS = (5, 10, 15, 30, 60, 120, 300, 600, 1_800, 3_600)
 
 
-def thin_rows(intervals: Sequence[Json]) -> list[dict[str, Any]]:
+Edges = Mapping[str, Collection[float]]
+
+
+def thin_rows(intervals: Sequence[Json], *, edges: Edges) -> list[dict[str, Any]]:
     """Neighbouring intervals added up until at most MOST_THIN_ROWS are left: what charts and sums need of them.
 
     Each is an interval's JSON with the counts of all of them (`ready` and shares are means over time), and
-    `pair_sums`: arm -> [pairs, sum of the baseline's scores, sum of the arm's] in place of the single pairs.
+    `pair_sums`: arm -> [pairs, sum of the baseline's scores, sum of the arm's] in place of the single pairs. Of the
+    histograms the `edges` of each signal are kept: those that a gate asks for.
     """
     if len(intervals) <= MOST_THIN_ROWS:
-        return [_merge([interval]) for interval in intervals]
+        return [_merge([interval], edges) for interval in intervals]
     span = _end(intervals[-1]) - float(intervals[0]["started_at"])
     seconds = next((size for size in THIN_SECONDS if span / size < MOST_THIN_ROWS - 1), THIN_SECONDS[-1])
     groups: dict[float, list[Json]] = {}
     for interval in intervals:
         groups.setdefault(_end(interval) // seconds, []).append(interval)
-    return [_merge(group) for group in groups.values()]
+    return [_merge(group, edges) for group in groups.values()]
 
 
 def pair_sums(interval: Json) -> Mapping[str, Sequence[float]]:
@@ -170,7 +174,7 @@ def _end(interval: Json) -> float:
     return float(interval["started_at"]) + float(interval["seconds"])
 
 
-def _merge(group: Sequence[Json]) -> dict[str, Any]:
+def _merge(group: Sequence[Json], edges: Edges) -> dict[str, Any]:
     seconds = sum(float(one["seconds"]) for one in group)
     arms = sorted({arm for one in group for arm in one["arms"]})
     paired = sorted({arm for one in group for arm in one["pairs"]})
@@ -181,7 +185,7 @@ def _merge(group: Sequence[Json]) -> dict[str, Any]:
         "started_at": group[0]["started_at"],
         "seconds": round(_end(group[-1]) - float(group[0]["started_at"]), 3),
         "share_bp": round(_mean([(one["share_bp"], one["seconds"]) for one in group], seconds)),
-        "arms": {arm: _merge_arm([one for one in group if arm in one["arms"]], arm) for arm in arms},
+        "arms": {arm: _merge_arm([one for one in group if arm in one["arms"]], arm, edges) for arm in arms},
         "pairs": {},
         "missing": {},
         "broken": {},
@@ -197,7 +201,7 @@ def _merge(group: Sequence[Json]) -> dict[str, Any]:
     return merged
 
 
-def _merge_arm(group: Sequence[Json], arm: str) -> dict[str, Any]:
+def _merge_arm(group: Sequence[Json], arm: str, edges: Edges) -> dict[str, Any]:
     counts = [one["arms"][arm] for one in group]
     seconds = sum(float(one["seconds"]) for one in group)
     signals = sorted({signal for one in counts for signal in one["latency"]})
@@ -206,17 +210,20 @@ def _merge_arm(group: Sequence[Json], arm: str) -> dict[str, Any]:
         **{name: sum(one[name] for one in counts) for name in names},
         "ready": round(_mean([(one["arms"][arm]["ready"], one["seconds"]) for one in group], seconds), 3),
         "latency": {
-            signal: _merge_latency([one["latency"][signal] for one in counts if signal in one["latency"]])
+            signal: _merge_latency(
+                [one["latency"][signal] for one in counts if signal in one["latency"]], edges.get(signal, ())
+            )
             for signal in signals
         },
     }
 
 
-def _merge_latency(histograms: Sequence[Json]) -> dict[str, Any]:
+def _merge_latency(histograms: Sequence[Json], edges: Collection[float]) -> dict[str, Any]:
     over: dict[float, int] = {}
     for histogram in histograms:
         for edge, count in histogram["over"]:
-            over[edge] = over.get(edge, 0) + count
+            if edge in edges:
+                over[edge] = over.get(edge, 0) + count
     return {
         "total": sum(histogram["total"] for histogram in histograms),
         "over": [[edge, over[edge]] for edge in sorted(over)],

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models import Count, Q
 
 from controlplane.kernel.digests import canonical_json
+from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.recorded import PACK_LEVEL, RecordedRow, pack_rows, thin_rows
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.evidence import evidence_rows
@@ -46,7 +47,9 @@ def _with_old_rows(now: datetime) -> list[tuple[int, bool]]:
 def _pack_once(rollout_id: int, *, goes_on: bool, now: datetime) -> bool:
     with transaction.atomic():
         # One packer at a time, and none while the loop writes a row.
-        Rollout.objects.select_for_update().get(pk=rollout_id)
+        rollout = (
+            Rollout.objects.select_for_update(of=("self",)).select_related("gate_policy").get(pk=rollout_id)
+        )
         old = Evidence.objects.filter(rollout=rollout_id, ended_at__lt=now - PACK_AFTER)
         indexes = list(old.order_by("index").values_list("index", flat=True)[:MOST_ROWS])
         if not indexes or (goes_on and len(indexes) < FEWEST_ROWS):
@@ -60,7 +63,7 @@ def _pack_once(rollout_id: int, *, goes_on: bool, now: datetime) -> bool:
             began_at=datetime.fromtimestamp(float(first.interval["started_at"]), tz=UTC),
             ended_at=datetime.fromtimestamp(last.ended_at, tz=UTC),
             rows=pack_rows(rows),
-            series=_series(rows),
+            series=_series(rows, rollout.gate_policy.policy),
             digest=last.digest,
         )
         old.filter(index__gte=first.index, index__lte=last.index).delete()
@@ -75,12 +78,16 @@ def _neighbours(rows: Sequence[RecordedRow]) -> Sequence[RecordedRow]:
     return rows
 
 
-def _series(rows: Sequence[RecordedRow]) -> bytes:
+def _series(rows: Sequence[RecordedRow], policy: GatePolicy) -> bytes:
+    edges: dict[str, set[float]] = {}
+    for gate in policy.gates:
+        if gate.signal is not None and gate.slo_seconds is not None:
+            edges.setdefault(gate.signal, set()).add(gate.slo_seconds)
     intervals = [
         {**row.interval, "burn_in": row.verdicts["burn_in"]} if "burn_in" in row.verdicts else row.interval
         for row in rows
     ]
-    return zlib.compress(canonical_json(thin_rows(intervals)), PACK_LEVEL)
+    return zlib.compress(canonical_json(thin_rows(intervals, edges=edges)), PACK_LEVEL)
 
 
 def forget_evidence(*, now: datetime, days: int) -> int:

@@ -56,6 +56,7 @@ POLICY = GatePolicy.from_json(
 PLAN = canary((25, 50), hold_seconds=60, min_requests=10)
 CASE = Case(5, PLAN, POLICY)
 BEGAN = 1_770_000_000.0
+EDGES = {"ttft": {0.25}}
 
 
 def random_interval(rng: np.random.Generator, index: int) -> Interval:
@@ -273,8 +274,8 @@ def test_pack__that_lacks_rows__is_refused(cut: slice) -> None:
 def test_thin__of_an_hour__has_few_rows_and_the_same_sums() -> None:
     rng = np.random.default_rng(2)
     intervals = [random_interval(rng, index).to_json() for index in range(720)]
-    thin = thin_rows(intervals)
-    assert 100 < len(thin) <= MOST_THIN_ROWS
+    thin = thin_rows(intervals, edges=EDGES)
+    assert 50 < len(thin) <= MOST_THIN_ROWS
     for arm in ("baseline", "candidate"):
         for count in ("requests", "errors", "arrived"):
             whole = sum(row["arms"][arm][count] for row in intervals if arm in row["arms"])
@@ -288,6 +289,10 @@ def test_thin__of_an_hour__has_few_rows_and_the_same_sums() -> None:
 def test_thin__of_few_intervals__changes_no_count() -> None:
     rng = np.random.default_rng(2)
     intervals = [random_interval(rng, index).to_json() for index in range(20)]
-    thin = thin_rows(intervals)
+    thin = thin_rows(intervals, edges=EDGES)
     assert [row["index"] for row in thin] == list(range(20))
-    assert [row["arms"] for row in thin] == [row["arms"] for row in intervals]
+    for row, whole in zip(thin, intervals, strict=True):
+        for arm, counts in whole["arms"].items():
+            ttft = counts["latency"]["ttft"]
+            over = [pair for pair in ttft["over"] if pair[0] == 0.25]
+            assert row["arms"][arm] == {**counts, "latency": {"ttft": {"total": ttft["total"], "over": over}}}

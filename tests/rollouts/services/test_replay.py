@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from controlplane.kernel.digests import canonical_json
 from controlplane.kernel.errors import InvalidInput, NotFound, Refused
 from rollouts.domain.recorded import TamperedEvidence, evidence_digest
 from rollouts.evidence import EvidenceExpired, evidence_rows, thin_series
@@ -158,7 +159,10 @@ def test_packed__after_an_hour__is_still_identical_and_nothing_that_is_read_chan
     assert pack_evidence(now=w.now + timedelta(hours=2)) == 1
     assert not Evidence.objects.exists()
     assert [row.digest for row in evidence_rows(w.rollout.pk)] == [row.digest for row in before]
-    assert list(evidence_rows(w.rollout.pk, first=3, stop=5)) == before[3:5]
+    part = list(evidence_rows(w.rollout.pk, first=3, stop=5))
+    assert [canonical_json(row.to_json()) for row in part] == [
+        canonical_json(row.to_json()) for row in before[3:5]
+    ]
     assert_identical(w)
 
 
