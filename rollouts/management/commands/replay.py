@@ -42,7 +42,9 @@ class Command(BaseCommand):
 
     def _one(self, rollout_id: int, **options: Any) -> int:
         try:
-            policy = selectors.find_gate_policy(options["policy"], field="--policy") if options["policy"] else None
+            policy = (
+                selectors.find_gate_policy(options["policy"], field="--policy") if options["policy"] else None
+            )
             report = replay_whole(
                 rollout=selectors.find_rollout(rollout_id), policy=policy, progress=self._progress
             )
