@@ -10,7 +10,8 @@ from django.http import HttpRequest
 
 @dataclass(frozen=True, slots=True)
 class NavItem:
-    """A place in the sidebar. `key` is what a page calls its section; `letter` is the key after `g`."""
+    """A place in the sidebar. `key` is what a page calls its section; `letter` is the key after `g`; `more` is the
+    part of the name that a phone leaves out."""
 
     key: str
     icon: str
@@ -19,6 +20,7 @@ class NavItem:
     letter: str
     order: int
     group: int = 0
+    more: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ def register() -> None:
     """Called once when the app starts."""
     shell.add_nav_item(shell.NavItem("models", "package", "Models", "models", "m", 3, group=1))
     shell.add_nav_item(
-        shell.NavItem("golden-sets", "list-checks", "Golden sets", "golden-sets", "s", 4, group=1)
+        shell.NavItem("golden-sets", "list-checks", "Golden", "golden-sets", "s", 4, group=1, more="sets")
     )
     shell.add_search_source(find_models)
     shell.add_search_source(find_golden_sets)
