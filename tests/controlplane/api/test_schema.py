@@ -14,7 +14,9 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from controlplane.access.services import Scope
 from controlplane.api.permissions import need_of
 
-STORES_NOTHING = {("POST", "api/v1/gate-policies/check")}  # asks with a body; a pipeline may check with `read`
+STORES_NOTHING = {
+    ("POST", "api/v1/gate-policies/check")
+}  # asks with a body; a pipeline may check with `read`
 SNAPSHOT = Path(settings.BASE_DIR) / "docs" / "openapi.yaml"
 
 
