@@ -41,8 +41,8 @@ bench-gates: ## the evidence for the gates and bandits, up to an hour; SIZE=smok
 	$(PYTHON) -m benchmarks.gates --size $(SIZE) $(BENCH)
 
 .PHONY: unit docs
-unit: ## the tests that need no real part, in under a minute
-	$(BIN)pytest -q -n 2 -m "not e2e and not needs" $(TESTS)
+unit: ## the tests of single parts, in about a minute
+	$(BIN)pytest -q -n 2 -m "not e2e and not needs and not story" $(TESTS)
 
 docs: ## write the generated pages anew
 	$(PYTHON) docs/rollout_states.py

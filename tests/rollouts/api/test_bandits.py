@@ -16,7 +16,7 @@ from tests import factories
 from tests.controlplane.api.conftest import ClientOf
 from tests.factories import bandits
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.story, pytest.mark.django_db]
 
 
 def body(**changes: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from rollouts.ports import FailureReason
 from rollouts.services.commands import set_global_stop
 from tests.rollouts.memory_world import BANDIT, ERRORS, Kill, MemoryWorld
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.story, pytest.mark.django_db]
 
 BEST_IS_3 = {1: 0.5, 2: 0.3, 3: 0.05}
 ALIKE = {1: 0.1, 2: 0.1, 3: 0.1}

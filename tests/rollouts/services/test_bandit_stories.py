@@ -16,7 +16,7 @@ from rollouts.services.commands import cancel_rollout
 from rollouts.services.policies import define_gate_policy
 from tests.rollouts.memory_world import BANDIT, ERRORS, PLAN, QUALITY, MemoryWorld
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.story, pytest.mark.django_db]
 
 BEST_IS_3 = {1: 0.5, 2: 0.3, 3: 0.05}
 TIE = {1: 0.5, 2: 0.05, 3: 0.05}

@@ -18,7 +18,7 @@ from rollouts.services.commands import cancel_rollout, promote_rollout, set_glob
 from rollouts.services.leases import claim_endpoint, hold, release
 from tests.rollouts.memory_world import ERRORS, PLAN, Kill, MemoryWorld
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.story, pytest.mark.django_db]
 
 
 @pytest.fixture

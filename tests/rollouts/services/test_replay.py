@@ -23,7 +23,7 @@ from rollouts.services.replay import forget_replays, replay_part, replay_whole
 from rollouts.services.replay_report import ReplayReport
 from tests.rollouts.memory_world import BANDIT, ERRORS, LATENCY, LONG_PLAN, QUALITY, MemoryWorld
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.story, pytest.mark.django_db]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from rollouts.models import Arm, Effect, Evidence, MinuteSample
 from rollouts.ports import FailureReason
 from tests.rollouts.memory_world import ALL_GATES, ERRORS, LATENCY, LONG_PLAN, PLAN, QUALITY, MemoryWorld
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.story, pytest.mark.django_db]
 
 
 @pytest.fixture
