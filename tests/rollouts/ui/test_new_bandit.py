@@ -223,7 +223,7 @@ def test_plan__nobody_rates__warns_and_shows_no_times(engineer: Client, endpoint
 
     assert "No rating in the last 24 h" in text
     assert "Without ratings a bandit learns nothing" in text
-    assert "unknown: no ratings" in text
+    assert "unknown: nothing rated down yet" in text
     assert "What ratings decide" not in text
     assert not start_is_off(text)
 
