@@ -64,12 +64,14 @@ def return_to_baseline(rollout: RolloutView, seen: Seen, gates: GatesView, now: 
 
 
 def _somebody_answers(rollout: RolloutView, seen: Seen) -> bool:
-    """Whether a candidate answers, so that traffic may wait for the baseline where it is."""
+    """Whether a candidate answers, so that traffic may wait for the baseline where it is: of a bandit one that was
+    dropped too, for the last one is dropped with the rollback itself.
+    """
     if not rollout.arms:
         return seen.candidate.is_ready if seen.candidate is not None else rollout.candidate in seen.healthy
     return any(
         seen.is_ready(arm.variant) if arm.variant in seen.arms else arm.variant in seen.healthy
-        for arm in rollout.racing
+        for arm in rollout.arms[1:]
         if seen.split.get(arm.variant, 0) > 0
     )
 

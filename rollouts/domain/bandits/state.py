@@ -29,7 +29,7 @@ class BanditState:
     """Everything a bandit remembers of its rollout: bounded in size whatever its length.
 
     gates           per candidate arm, each at policy alpha / (K-1), so that a harmless arm is dropped by any guardrail
-                    with probability at most alpha; an arm that left keeps its last
+                    with probability at most alpha; an arm that left keeps its last, unless it has all traffic
     last_index      of the newest interval; an older or repeated one is refused
     burn_in         shares are equal until every arm in the race has `spec.burn_in` scored answers
     beliefs         P(best) and expected loss after the newest answers
@@ -168,10 +168,12 @@ class BanditState:
                 checks.between(share, 0, WHOLE, field=f"{where}.{name}")
 
     def _update_gates(self, interval: Interval, learner: TopTwoThompson) -> dict[str, GatesState]:
-        """The gates after this interval; of arms in the race only, the others keep their last state."""
+        """The gates after this interval; of arms in the race, the others keep their last state. An arm that a person
+        promoted is watched by its gates even when ratings that come late say that it is not the best.
+        """
         return {
             name: state.update(replace(interval, share_bp=_share_bp(interval, name)), name)
-            if name in learner.survivors
+            if name in learner.survivors or interval.shares.get(name) == WHOLE
             else state
             for name, state in self.gates.items()
         }

@@ -207,6 +207,18 @@ def test_dropped__the_last_candidate_after_the_baseline_was_beaten__the_baseline
     assert verdict.sentence.startswith("No candidate is left: ")
 
 
+def test_promoted_by_a_person__late_ratings_say_it_is_worse__its_gates_go_on_watching() -> None:
+    alone = {"baseline": 0, "candidate": 10_000, "candidate-2": 0}
+    late = {"baseline": counts(100, 5, requests=0), "candidate": counts(100, 45)}
+    halves = {"baseline": 5_000, "candidate": 5_000}
+    state = feed(bandit(burn_in=100), 2, EVEN)
+    state = feed(state, 10, late, dropped=("candidate-2",), shares=alone, answer_shares=halves)
+    assert state.learner.survivors == ("baseline",)
+    assert not state.assess().gates["candidate"].rollback
+    state = feed(state, 10, {"candidate": counts(0, requests=100, errors=100)}, shares=alone)
+    assert "failed within" in (state.assess().gates["candidate"].fast_kill or "")
+
+
 # --- the stop rule ---
 
 

@@ -486,6 +486,13 @@ def test_rolling_back__baseline_down_and_a_candidate_answers__waits_for_the_base
     assert after(returning, seen(arms=all_down)).effects == (SetTraffic({B: 10_000}, B),)
 
 
+def test_rolling_back__baseline_down_and_a_dropped_arm_answers__waits_for_the_baseline() -> None:
+    down = {B: status(B, WorkloadPhase.UNREADY)}
+    returning = view(Phase.ROLLING_BACK, gone=("candidate", "candidate-2"))
+    assert stays(after(returning, seen(arms=down)), returning)
+    assert after(returning, seen()).effects == (SetTraffic({B: 10_000}, B),)
+
+
 def test_cancel__while_launching__drains_every_candidate() -> None:
     made = cancel(LAUNCHING, sentence="x")
     assert made.effects == (SetTraffic({B: 10_000}, B), DrainWorkload(C2), DrainWorkload(C3))
