@@ -88,7 +88,8 @@ def _safety(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
     if _growing(rollout, seen, split.shares):
         return _reweighted(rollout, seen, bandit, split)
     words = "The others may not grow now: the share of who left goes to the baseline."
-    return replace(stay(rollout, rollout.cause_sentence, words), effects=(split,))
+    made = replace(stay(rollout, rollout.cause_sentence, words), effects=(split,))
+    return made if seen.drift is None else _kept_for_a_person(rollout, made, seen.drift)
 
 
 def _leaving(rollout: RolloutView, seen: Seen, bandit: BanditView) -> tuple[Drop, ...]:
@@ -129,18 +130,24 @@ def _leave(rollout: RolloutView, seen: Seen, bandit: BanditView, drops: tuple[Dr
         effects=(*((split,) if split is not None else ()), *drained),
         drops=drops,
     )
-    if seen.drift is None:
-        return made
-    # With this the router's weights are ours again, so nobody could tell that a hand had set them: a person resumes.
+    return made if seen.drift is None else _kept_for_a_person(rollout, made, seen.drift, said)
+
+
+def _kept_for_a_person(
+    rollout: RolloutView, made: Decision, drift: Mapping[str, int], said: str = ""
+) -> Decision:
+    """`made` takes an arm's traffic under weights set by hand. With it the router's weights are ours again, so nobody
+    could tell that a hand had set them: a person resumes.
+    """
     return replace(
         made,
         phase=transition(rollout.phase, Event.PAUSE),
         event=Event.PAUSE,
         pause_reason=PauseReason.PERSON,
-        reason=f"{said} {drift_sentence(seen.drift)}",
+        reason=f"{said} {drift_sentence(drift)}".strip(),
         next_step="Who left lost its share, the other weights stay as they were set by hand. A person resumes.",
         title="Held with the weights that were set by hand",
-        detail=drift_sentence(seen.drift),
+        detail=drift_sentence(drift),
     )
 
 

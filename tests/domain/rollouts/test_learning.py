@@ -226,6 +226,17 @@ def test_learning__an_arm_left_under_weights_set_by_hand__the_others_keep_them_f
     assert made.drops == (OUT_3,)
 
 
+@pytest.mark.parametrize("reason", [PauseReason.NONE, PauseReason.DRIFT])
+def test_learning__a_dropped_arm_has_traffic_by_hand__loses_it_and_a_person_resumes(
+    reason: PauseReason,
+) -> None:
+    hand = {B: 1_000, C2: 5_000, C3: 4_000}
+    rollout = view(Phase.PAUSED if reason else Phase.PROGRESSING, gone=("candidate-2",), pause_reason=reason)
+    made = after(rollout, seen(split=hand, drift=hand, in_force=False), WITHOUT_3)
+    assert (made.event, made.phase, made.pause_reason) == (Event.PAUSE, Phase.PAUSED, PauseReason.PERSON)
+    assert made.effects == (SetTraffic({B: 5_000, C2: 5_000}, B),)
+
+
 def test_learning__baseline_down__an_arm_that_answers_keeps_its_traffic_until_then() -> None:
     down = {B: status(B, WorkloadPhase.UNREADY)}
     made = after(view(Phase.PAUSED), seen(arms=down), WITHOUT_3)
