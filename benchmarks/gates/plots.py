@@ -98,7 +98,10 @@ def _delay_over_age(of: Results, path: Path) -> str:
                 markersize=4,
                 label=f"{name}, errors x{ratio:g}",
             )
-    axes.set_xticks(range(len(ages)), [late.age_text(minutes).removeprefix("after ") for minutes in ages])
+    axes.set_xticks(
+        range(len(ages)),
+        [late.age_text(minutes).removeprefix("after ").removeprefix("at the ") for minutes in ages],
+    )
     axes.set_yscale("log")
     axes.set_yticks([10, 30, 100, 300, 900], ["10", "30", "100", "300", "900"])
     axes.minorticks_off()

@@ -142,8 +142,8 @@ DETECTABLE = Table(
     "The smallest change that an hour finds",
     "A strict gate on the usual ramp, no drift. For each base rate first the ratio that the preview of the plan "
     "names as the smallest it finds, then one whose excess is half as large again.",
-    "The preview follows the mean path, so about half of the rollouts at the named ratio are rolled back "
-    "within the plan, and nearly all a little above it.",
+    "The preview follows the mean path and promises no more than an even chance; chance helps, so two thirds "
+    "and more of the rollouts at the named ratio are rolled back within the plan, and nearly all a little above.",
     _detectable,
     _show_detectable,
 )
