@@ -38,6 +38,7 @@ from rollouts.services.preview_checks import (
 )
 from rollouts.services.preview_traffic import Traffic, recent_traffic
 
+LARGEST_NUMBER = 2**31 - 1  # of a version: databases refuse to look for a larger one
 LAUNCH_GUESS_SECONDS = 60.0
 PASS_SHARE_BP = 2_500
 ASSUMED_PAIRS_PER_MINUTE = 60.0  # what quick engines do
@@ -132,10 +133,11 @@ def find_candidates(endpoint: Endpoint, plan: Plan, numbers: Sequence[int]) -> l
             field="versions",
             fix=f"Choose at most {MOST_CANDIDATES}.",
         )
+    possible = [number for number in numbers if number <= LARGEST_NUMBER]
     known = {
         version.number: version
         for version in Version.objects.select_related("model").filter(
-            model=endpoint.model, number__in=numbers
+            model=endpoint.model, number__in=possible
         )
     }
     found: list[tuple[Version, str]] = []

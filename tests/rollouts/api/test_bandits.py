@@ -57,6 +57,25 @@ def test_start__one_version__may_be_a_bandit_or_a_list(client_of: ClientOf) -> N
     assert [arm["name"] for arm in response.json()["arms"]] == ["baseline", "candidate"]
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"versions": [2, 10**30]}, "versions[1]"),
+        ({"gate_policy": "standard@" + "9" * 5_000}, "gate_policy"),
+    ],
+)
+def test_start__number_larger_than_any__is_422_with_the_field(
+    client_of: ClientOf, wrong: dict[str, Any], field: str, dry_run: bool
+) -> None:
+    factories.endpoint()
+
+    response = client_of().post("/api/v1/rollouts", body(**wrong, dry_run=dry_run), format="json")
+
+    assert response.status_code == 422, response.json()
+    assert [error["field"] for error in response.json()["errors"]] == [field]
+
+
 def test_start__list_of_one_for_a_canary__is_that_version(client_of: ClientOf) -> None:
     factories.endpoint()
 
