@@ -50,7 +50,7 @@ class BanditSpec:
     def _check(self) -> None:
         checks.one_of(self.reward, get_args(Reward), field="reward")
         put = object.__setattr__
-        put(self, "alpha", checks.between(self.alpha, 0, 0.5, field="alpha", low_open=True))
+        put(self, "alpha", checks.chance(self.alpha, field="alpha"))
         put(self, "beta", checks.between(self.beta, 0, 1, field="beta", low_open=True))
         put(self, "discount", checks.between(self.discount, 0.5, 1, field="discount"))
         seconds = checks.between(self.reweight_seconds, 1, 86_400, field="reweight_seconds")

@@ -42,6 +42,18 @@ def between(
     return number
 
 
+def chance(value: object, *, field: str) -> float:
+    """`value` as the probability of an error, above 0 and at most 0.5; 1 / it, the threshold, is a number, too."""
+    number = between(value, 0, 0.5, field=field, low_open=True)
+    if math.isinf(1 / number):
+        raise InvalidInput(
+            f"{field} is {number:g}: no evidence is ever large enough for that.",
+            field=field,
+            fix="Use 0.05, or 0.001 for great caution.",
+        )
+    return number
+
+
 def count(value: object, *, field: str) -> int:
     """`value` as a whole number of things, 0 to 2^53; 3.0 is taken, 3.5 is not."""
     number = finite(value, field=field)

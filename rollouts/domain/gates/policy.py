@@ -294,7 +294,7 @@ class GatePolicy:
         if checks.count(self.version, field="version") == 0:
             raise InvalidInput("version is 0; versions count from 1.", field="version")
         for name in ("alpha", "beta"):
-            checks.between(getattr(self, name), 0, 0.5, field=name, low_open=True)
+            checks.chance(getattr(self, name), field=name)
         checks.between(self.restart_every_seconds, 1, 86_400, field="restart_every_seconds")
         checks.between(self.stale_after_seconds, 1, 86_400, field="stale_after_seconds")
         checks.count(self.warm_up_requests, field="warm_up_requests")

@@ -28,6 +28,7 @@ def test_bandit_spec__whole_number_for_a_float__is_the_same_spec() -> None:
         ({"reward": "latency"}, "bandit.reward"),
         ({"alpha": 0}, "bandit.alpha"),
         ({"alpha": 0.6}, "bandit.alpha"),
+        ({"alpha": 1e-310}, "bandit.alpha"),
         ({"beta": 0}, "bandit.beta"),
         ({"beta": 1.5}, "bandit.beta"),
         ({"beta": "much"}, "bandit.beta"),

@@ -58,6 +58,7 @@ def test_gate_policy__json__round_trip_is_identical() -> None:
         ({"name": ""}, "name"),
         ({"version": 0}, "version"),
         ({"alpha": 0.7}, "alpha"),
+        ({"alpha": 1e-310}, "alpha"),
         ({"alpha": "5%"}, "alpha"),
         ({"beta": 0}, "beta"),
         ({"restart_every_seconds": 0}, "restart_every_seconds"),
