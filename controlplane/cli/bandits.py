@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +80,7 @@ def plan_of(options: Options) -> dict[str, Any]:
     plan: dict[str, Any] = {
         "strategy": "bandit",
         "bandit": {
-            setting.name: setting.convert(given)
+            setting.name: setting.convert(_finite(given, setting.option))
             for setting in SETTINGS
             if (given := getattr(options, setting.dest)) is not None
         },
@@ -88,6 +89,12 @@ def plan_of(options: Options) -> dict[str, Any]:
     if options.deadline is not None:
         plan["deadline_seconds"] = options.deadline
     return plan
+
+
+def _finite(given: float, option: str) -> float:
+    if not math.isfinite(given):
+        raise Failure(Exit.USAGE, f"{option} is {given}, and must be a number.")
+    return given
 
 
 def refuse_bandit_options(options: Options) -> None:

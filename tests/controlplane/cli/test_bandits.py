@@ -82,6 +82,8 @@ def test_start__bandit_of_one_version__is_sent_as_one(serve: Any, run: Run) -> N
         (("2", "--strategy", "bandit", "--min-requests", "5"), "--min-requests is of a canary"),
         (("2", "--strategy", "shadow"), "invalid choice"),
         (("2", "--strategy", "bandit", "--beta", "much"), "invalid float"),
+        (("2", "--strategy", "bandit", "--burn-in", "nan"), "--burn-in is nan"),
+        (("2", "--strategy", "bandit", "--floor", "inf"), "--floor is inf"),
     ],
 )
 def test_start__options_that_do_not_fit__are_a_usage_error(
