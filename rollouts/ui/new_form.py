@@ -58,6 +58,8 @@ class GateFields:
 
 DEFAULT_STEPS = (StepFields("5", "10", "200"), StepFields("25", "10", "500"), StepFields("50", "10", "1000"))
 
+MOST_DIGITS = 10  # of a version: no number of as many is chosen in a browser
+
 
 @dataclass(frozen=True, slots=True)
 class NewRolloutForm:
@@ -213,7 +215,9 @@ def understand(form: NewRolloutForm, *, endpoint: Endpoint, now: datetime) -> Dr
             problems[field_of(error)] = error
             return None
 
-    numbers = [int(text) for text in form.versions if text.isascii() and text.isdigit()]
+    numbers = [
+        int(text) for text in form.versions if text.isascii() and text.isdigit() and len(text) < MOST_DIGITS
+    ]
     versions = tuple(sorted(numbers)) if form.is_bandit else tuple(numbers[:1])
     if not versions:
         words = "Choose one version or several." if form.is_bandit else "Choose a version."

@@ -134,6 +134,11 @@ def test_understand__one_mistake__is_found_where_it_was_made(
     assert found.problems[name].message == said
 
 
+def test_understand__version_of_thousands_of_digits__is_none(endpoint: Endpoint) -> None:
+    assert draft(endpoint, "2", "9" * 5_000).versions == (2,)
+    assert list(draft(endpoint, "9" * 5_000).problems) == ["version"]
+
+
 def test_understand__several_mistakes__are_all_found(endpoint: Endpoint) -> None:
     found = draft(endpoint, **{"bandit-floor": "60", "bandit-alpha": "x", "deadline": "", "watch": "?"})
 
