@@ -15,7 +15,7 @@ from typing import Any
 from django.db.models import Min
 
 from controlplane.kernel.errors import NotFound
-from rollouts.domain.recorded import RecordedDecision, RecordedRow, unpack_rows
+from rollouts.domain.recorded import RecordedDecision, RecordedRow, TamperedEvidence, unpack_rows
 from rollouts.models import Evidence, EvidencePack, LoopDecision
 
 CHUNK = 200  # rows in memory at a time, besides one pack
@@ -78,6 +78,9 @@ def _packed(rollout_id: int, index: int) -> list[RecordedRow]:
     if not pack.rows:
         raise _expired(rollout_id)
     rows = unpack_rows(bytes(pack.rows), first=pack.first, last=pack.last)
+    if rows[-1].digest != pack.digest:
+        # The next row is chained to the digest of the pack: it must be that of its last row.
+        raise TamperedEvidence(f"the pack of intervals {pack.first} to {pack.last}", "has another digest")
     return [row for row in rows if row.index >= index]
 
 

@@ -93,14 +93,14 @@ def _series(rows: Sequence[RecordedRow], policy: GatePolicy) -> bytes:
 def forget_evidence(*, now: datetime, days: int) -> int:
     """Deletes what rollouts were decided on, `days` after they ended: rows, decisions between them, probe answers.
 
-    Verdicts, history, audit and the thin series of the charts stay. Never of a rollout that goes on. Returns how many
-    rollouts it was.
+    Verdicts, history, audit and the thin series of the charts stay. Never of a rollout that goes on, or that waits for
+    a person: its way back is measured again. Returns how many rollouts it was.
     """
     limit = now - timedelta(days=days)
-    ended = Rollout.objects.exclude(GOES_ON).filter(finished_at__lt=limit)
-    due = list(
-        ended.filter(packs__isnull=False).exclude(packs__rows=b"").values_list("pk", flat=True).distinct()
-    )
+    ended = Rollout.objects.exclude(GOES_ON | Q(phase=Phase.FAILED.value)).filter(finished_at__lt=limit)
+    # Any pack that still has rows: some may have been packed after the others were deleted.
+    kept = EvidencePack.objects.exclude(rows=b"").order_by().values("rollout")
+    due = list(ended.filter(pk__in=kept).values_list("pk", flat=True))
     for rollout_id in due:
         with transaction.atomic():
             EvidencePack.objects.filter(rollout=rollout_id).update(rows=b"")

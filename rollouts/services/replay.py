@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import NotFound, Refused
 from rollouts.domain.comparing import LOG_E_TOLERANCE
 from rollouts.domain.recorded import RecordedDecision, RecordedRow, TamperedEvidence
@@ -120,6 +121,11 @@ def _task(rollout: Rollout, policy: GatePolicyVersion | None) -> _Task:
     require_kept(rollout.pk)
     if rollout.parsed_plan.digest != rollout.plan_digest:
         raise TamperedEvidence("the plan", "does not have the digest that it was started with")
+    for stored in (rollout.gate_policy, policy):
+        if stored is not None and digest_of(stored.body) != stored.digest:
+            raise TamperedEvidence(
+                f"the gate policy {stored}", "does not have the digest that it was stored with"
+            )
     ends = {"gates_state": rollout.gates_state, "verdicts": rollout.verdicts}
     return _Task(rollout, policy, rollout.next_interval, rollout.next_decision, ends)
 

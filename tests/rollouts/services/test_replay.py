@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db.models import QuerySet
 
 from controlplane.kernel.digests import canonical_json
 from controlplane.kernel.errors import InvalidInput, NotFound, Refused
 from rollouts.domain.recorded import TamperedEvidence, evidence_digest
 from rollouts.evidence import EvidenceExpired, evidence_rows, thin_series
-from rollouts.models import Evidence, EvidencePack, LoopDecision, ReplayRun, Rollout
+from rollouts.models import Evidence, EvidencePack, GatePolicyVersion, LoopDecision, ReplayRun, Rollout
 from rollouts.ports import FailureReason
 from rollouts.services import packing, replay
 from rollouts.services.commands import set_global_stop
@@ -204,6 +205,28 @@ def test_retention__of_a_rollout_that_goes_on__keeps_everything(w: MemoryWorld) 
     assert len(list(evidence_rows(w.rollout.pk))) == rows
 
 
+def test_retention__of_a_rollout_whose_way_back_needs_a_person__keeps_everything(w: MemoryWorld) -> None:
+    over(w)
+    later = w.now + timedelta(days=1000)
+    pack_evidence(now=later)
+    Rollout.objects.filter(pk=w.rollout.pk).update(phase="failed")
+    assert forget_evidence(now=later, days=400) == 0
+    assert len(list(evidence_rows(w.rollout.pk))) == w.rollout.next_interval
+
+
+def test_retention__rows_packed_after_the_first_ones_were_deleted__are_deleted_too(
+    w: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "MOST_ROWS", 3)
+    over(w)
+    later = w.now + timedelta(days=401)
+    assert pack_evidence(now=later, most=1) == 1
+    assert forget_evidence(now=later, days=400) == 1
+    assert pack_evidence(now=later) >= 1
+    assert forget_evidence(now=later, days=400) == 1
+    assert not EvidencePack.objects.exclude(rows=b"").exists()
+
+
 # --- changed afterwards ---------------------------------------------------------------------------------------------
 
 
@@ -290,6 +313,21 @@ def test_a_pack_cut_short__refused(w: MemoryWorld) -> None:
     pack = EvidencePack.objects.get()
     EvidencePack.objects.update(rows=bytes(pack.rows)[:-20])
     assert_tampered(w, "interval 0")
+
+
+def test_the_digest_of_a_pack_changed__refused(w: MemoryWorld) -> None:
+    over(w)
+    pack_evidence(now=w.now + timedelta(hours=2))
+    EvidencePack.objects.update(digest="sha256:0")
+    assert_tampered(w, f"the pack of intervals 0 to {w.rollout.next_interval - 1}")
+
+
+def test_the_gate_policy_changed__refused(w: MemoryWorld) -> None:
+    promoted(w)
+    stored = w.rollout.gate_policy
+    rows = QuerySet(GatePolicyVersion).filter(pk=stored.pk)  # past what keeps versions immutable
+    rows.update(body={**stored.body, "on_no_data": "rollback"})
+    assert_tampered(w, f"the gate policy {stored}")
 
 
 def test_the_plan_changed__refused(w: MemoryWorld) -> None:
