@@ -23,7 +23,8 @@ from rollouts.domain.decision import RolloutView
 from rollouts.domain.gates.fastkill import WorkloadFacts
 from rollouts.domain.intervals import BASELINE, ArmCounts, Interval, ProbePair
 from rollouts.domain.plan import FULL_SHARE_BP
-from rollouts.evidence import evidence_rows, last_end
+from rollouts.domain.recorded import TamperedEvidence
+from rollouts.evidence import EvidenceExpired, evidence_rows, last_end
 from rollouts.models import Arm, ProbeResult, Rollout
 from rollouts.ports import FailureReason
 from rollouts.services.feedback import ratings_between
@@ -194,7 +195,12 @@ def _feedback(
     """
     first, ripe_before = rollout.feedback_interval, now - timedelta(seconds=world.feedback_seconds)
     known = evidence_rows(rollout.pk, first=max(0, first - 1), stop=rollout.next_interval)
-    rows = list(takewhile(lambda row: row.ended_at <= ripe_before.timestamp(), known))
+    try:
+        rows = list(takewhile(lambda row: row.ended_at <= ripe_before.timestamp(), known))
+    except (EvidenceExpired, TamperedEvidence) as error:
+        # Whoever asks for the evidence is told so; the loop must go on: without it nobody could roll back.
+        log.error("rollout.ratings_left_out rollout=%s from=%s %s", rollout.pk, first, error)
+        return _Fed({}, rollout.next_interval)
     ripe = [row for row in rows if row.index >= first]
     if not ripe:
         return _Fed({}, first)

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from controlplane.audit.models import AuditEvent
 from controlplane.kernel.errors import Conflict, IllegalTransition, InvalidInput
-from rollouts.models import Arm, Effect, Evidence, HistoryEvent
+from rollouts.models import Arm, Effect, Evidence, EvidencePack, HistoryEvent
 from rollouts.ports import FailureReason
 from rollouts.services.commands import set_global_stop
 from tests.rollouts.memory_world import BANDIT, ERRORS, Kill, MemoryWorld
@@ -249,6 +249,30 @@ def test_baseline_down__bad_arm_that_answers_is_out_but_keeps_answering_until_th
     w.run_for(3)
     assert 3 not in w.shares()
     assert w.shares()[2] == EQUAL[2]
+
+
+def test_evidence_that_cannot_be_read__ratings_of_it_are_left_out_and_a_person_can_roll_back(
+    moving: MemoryWorld,
+) -> None:
+    w = moving
+    w.run_for(3)
+    rows = list(Evidence.objects.filter(rollout=w.rollout).order_by("index"))
+    EvidencePack.objects.create(
+        rollout=w.rollout,
+        first=rows[0].index,
+        last=rows[-1].index,
+        began_at=rows[0].ended_at,
+        ended_at=rows[-1].ended_at,
+        rows=b"",
+        series=b"",
+        digest=rows[-1].digest,
+    )
+    Evidence.objects.all().delete()
+    w.run_for(3)
+    assert w.rollout.feedback_interval > rows[-1].index
+    w.roll_back()
+    w.run_to("rolled-back", limit=8)
+    assert w.shares() == {1: 10_000}
 
 
 # --- people ---------------------------------------------------------------------------------------------------------
