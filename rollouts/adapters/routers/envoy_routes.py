@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
-from rollouts.ports import FORCED_VARIANT_HEADER, Backend, Route
+from rollouts.ports import FORCED_VARIANT_HEADER, FULL_SHARE_BP, Backend, Route
 
 ASSIGNED_HEADER = "x-headgate-assigned"
 ASSIGNED = "assigned"
@@ -213,7 +213,10 @@ def _endpoint(endpoint: str, route: Route, idle_timeout_seconds: float) -> list[
 
 
 def shares_in_force(dump: Mapping[str, Any], endpoint: str) -> dict[str, int] | None:
-    """The endpoint's shares out of a route table as Envoy dumps it; None when the endpoint is not in it."""
+    """The endpoint's shares out of a route table as Envoy dumps it; None when the endpoint is not in it.
+
+    Weights that were set by hand may have any sum (50 and 50): they are told as the shares that they are.
+    """
     for host in dump.get("virtual_hosts", ()):
         for route in host.get("routes", ()):
             if route.get("name") != endpoint or "weighted_clusters" not in route.get("route", {}):
@@ -223,8 +226,20 @@ def shares_in_force(dump: Mapping[str, Any], endpoint: str) -> dict[str, int] | 
                 weight = int(entry.get("weight", 0))
                 if weight:
                     weights[split_cluster_name(entry["name"])[2]] = weight
-            return weights
+            return _basis_points(weights)
     return None
+
+
+def _basis_points(weights: Mapping[str, int]) -> dict[str, int]:
+    """Weights as shares of sum 10,000, as nearly as whole numbers can: the largest remainders go up."""
+    total = sum(weights.values())
+    if total in (0, FULL_SHARE_BP):
+        return dict(weights)
+    shares = {name: weight * FULL_SHARE_BP // total for name, weight in weights.items()}
+    by_remainder = sorted(weights, key=lambda name: weights[name] * FULL_SHARE_BP % total, reverse=True)
+    for name in by_remainder[: FULL_SHARE_BP - sum(shares.values())]:
+        shares[name] += 1
+    return {name: share for name, share in shares.items() if share}
 
 
 def _header(name: str, value: str) -> dict[str, Any]:
