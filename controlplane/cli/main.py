@@ -108,9 +108,7 @@ def _policy_commands(
         metavar="VERSION",
         help="refuse when there is a newer one; 0: when there is any (default: the version in the file)",
     )
-    pushed.add_argument(
-        "--idempotency-key", default="", help="store once, however often this command is run"
-    )
+    pushed.add_argument("--idempotency-key", default="", help="store once, however often this command is run")
 
 
 def _rollout_commands(room: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
