@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -52,7 +53,9 @@ class ServingSpec:
             if not isinstance(data.get(name, {}), Mapping):
                 raise InvalidInput("This must be an object.", field=f"serving.{name}")
         for name, value in data.get("arguments", {}).items():
-            if not isinstance(value, str | int | float | bool):
+            # 1e999 is read as infinity, which no digest covers.
+            endless = isinstance(value, float) and not math.isfinite(value)
+            if endless or not isinstance(value, str | int | float | bool):
                 raise InvalidInput(
                     "An engine argument is a text, a number or true.", field=f"serving.arguments.{name}"
                 )

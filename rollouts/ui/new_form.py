@@ -268,6 +268,8 @@ def _serving(form: NewRolloutForm, endpoint: Endpoint) -> ServingSpec | None:
         raise InvalidInput(
             f"Engine arguments are not JSON: {error.msg} in line {error.lineno}.", field="arguments"
         ) from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
+        raise InvalidInput("Engine arguments are too large to be read.", field="arguments") from None
     if not isinstance(arguments, dict):
         raise InvalidInput("Engine arguments are a JSON object.", field="arguments")
     if arguments == dict(stable.arguments):
