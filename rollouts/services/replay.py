@@ -102,9 +102,11 @@ def replay_part(
         late = number % STEPS_A_LOOK == STEPS_A_LOOK - 1 and time.monotonic() - began > PART_SECONDS
         if late and _done(played) < task.total:
             return _kept(task, run, played, now)
+    seconds = time.monotonic() - began
     if run is not None:
+        seconds += max((now - run.began_at).total_seconds(), 0.0)  # the parts before this one
         run.delete()
-    return Part(task.total, task.total, report=_report(task, played, seconds=time.monotonic() - began))
+    return Part(task.total, task.total, report=_report(task, played, seconds=seconds))
 
 
 def forget_replays(*, now: datetime) -> None:

@@ -396,6 +396,16 @@ def test_parts__of_a_long_replay__end_with_the_same_report(w: MemoryWorld) -> No
 
 
 @pytest.mark.usefixtures("short_parts")
+def test_parts__of_a_long_replay__took_as_long_as_all_of_them(w: MemoryWorld) -> None:
+    promoted(w)
+    rollout = Rollout.objects.select_related("endpoint", "gate_policy").get(pk=w.rollout.pk)
+    part = replay_part(rollout=rollout, now=w.now)
+    while part.report is None:
+        part = replay_part(rollout=rollout, key=part.key, now=w.now + timedelta(seconds=60))
+    assert part.report.seconds >= 60
+
+
+@pytest.mark.usefixtures("short_parts")
 def test_parts__tampered_behind_the_first__is_still_refused(w: MemoryWorld) -> None:
     promoted(w)
     rollout = Rollout.objects.select_related("endpoint", "gate_policy").get(pk=w.rollout.pk)
