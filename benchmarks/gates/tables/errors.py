@@ -79,7 +79,7 @@ COMPARISON = Table(
     "errors, an AR(1) drift that both arms share; the incident makes both arms fail eight times as often for "
     "five minutes. Means count a rollback that never came as 60 minutes. All rules see the same traffic.",
     "How often each rule rolls back a release that changes nothing, and how fast one that makes more errors. "
-    "A rule with a threshold on the candidate alone rolls back in every incident; a test that is looked at "
+    "A rule with a threshold on the candidate alone rolls back in most incidents or all; a test that is looked at "
     "again and again as if each look were the only one rolls back four healthy releases in ten.",
     _comparison,
     _show_comparison,
