@@ -225,8 +225,9 @@ def _page(
         is_new=is_new,
         newest=check.newest if check else None,
         check=check,
-        gates=tuple(
-            _gate_row(position, fields, by_field, policy) for position, fields in enumerate(form.gates)
+        gates=tuple(  # beside a text they mean nothing: it has gates of its own
+            _gate_row(position, fields, by_field, policy)
+            for position, fields in enumerate(form.gates if form.view == "form" else ())
         ),
         numbers=tuple(_number_row(form, one, by_field) for one in NUMBERS),
         choices=tuple(

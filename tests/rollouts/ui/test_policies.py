@@ -431,3 +431,12 @@ def test_endpoint_and_rollout__policy__leads_to_its_page(viewer: Client) -> None
     link = 'href="/policies/triage-default?version=1"'
     assert link in text_of(viewer, "/endpoints/triage")
     assert link in text_of(viewer, f"/rollouts/{rollout.pk}")
+
+
+def test_edit__yaml_with_fewer_gates_than_rows_were_sent__is_read_for_itself(manager: Client) -> None:
+    stored = define()
+    sent = sent_of(form_of(stored.policy, name=stored.name, based_on=stored.version))
+    text = "gates:\n- {key: errors, kind: error_rate, delta: 0.01}\n"
+    response = manager.post(f"/policies/{stored.name}/edit", {**sent, "view": "yaml", "text": text})
+    assert response.status_code == 200
+    assert text in unescape(response.content.decode())
