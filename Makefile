@@ -12,7 +12,7 @@ help: ## list the targets
 # --- the two commands, and what they stand on ----------------------------------------------------
 
 .PHONY: demo up down status setup test bench bench-gates
-demo: ## set up and run the main job: one version promoted, two rolled back, on real parts
+demo: ## set up and run the main job, on real parts
 	@python3 -m deploy.bootstrap --vllm --check-memory
 	@$(PYTHON) -m deploy.demo $(DEMO)
 

@@ -196,6 +196,7 @@ def test_retention__is_over__the_replay_says_so_and_the_series_stays(w: MemoryWo
 
 def test_retention__of_a_rollout_that_goes_on__keeps_everything(w: MemoryWorld) -> None:
     w.start(2)
+    w.behave(2, accuracy=1.0)
     w.run_to("progressing")
     w.run_for(2)
     w.pause()
