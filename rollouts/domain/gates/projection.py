@@ -28,6 +28,7 @@ FAIL_MULTIPLIERS = (1.5, 2.0, 3.0, 5.0, 10.0)
 PASS_MULTIPLIERS = (0.25, 0.5, 0.7, 0.85)
 SMALLEST = 1e-12  # probabilities are kept this far from 0 and 1
 OFF_EDGE = 1e-3  # stands for a boundary that leaves (0, 1), where odds have no meaning
+OFF_END = 1e-6  # part of the bracket that the search keeps from its ends at first
 MAX_STEPS = 100
 PRECISION = 1e-13
 
@@ -78,6 +79,9 @@ def project(
     b = maths.where((b > low) & (b < high), b, 0.5 * (low + high))
     if ratio == 1 and delta == 0:
         return b, b  # which is the answer itself then
+    # Too near an end, where the cost is infinite, Newton's steps would be lost in rounding.
+    edge = OFF_END * (high - low)
+    b = maths.where((b > low + edge) & (b < high - edge), b, 0.5 * (low + high))
     for _ in range(MAX_STEPS):
         a = ratio * b + delta
         spread_a, spread_b = a * (1 - a), b * (1 - b)

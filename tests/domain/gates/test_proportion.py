@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from controlplane.kernel.errors import InvalidInput
@@ -226,6 +226,7 @@ def divergence(p: float, q: float) -> float:
     st.integers(1, 10**6),
     st.sampled_from([(1.0, 0.0), (1.0, 0.05), (1.25, 0.0), (1.0, -0.1), (2.0, 0.02)]),
 )
+@example(0.05, 0.05, 41, 41, (1.0, -0.1))  # the first guess is 3e-17 from the end of the boundary
 @settings(max_examples=150, deadline=None)
 def test_reverse_information_projection__any_alternative__lies_on_the_boundary_and_no_point_is_nearer(
     pa: float, pb: float, n_c: int, n_b: int, limit: tuple[float, float]
