@@ -326,7 +326,9 @@ def test_the_digest_of_a_pack_changed__refused(w: MemoryWorld) -> None:
 def test_the_gate_policy_changed__refused(w: MemoryWorld) -> None:
     promoted(w)
     stored = w.rollout.gate_policy
-    rows = QuerySet(GatePolicyVersion).filter(pk=stored.pk)  # past what keeps versions immutable
+    rows: QuerySet[GatePolicyVersion] = QuerySet(GatePolicyVersion).filter(
+        pk=stored.pk
+    )  # past what keeps versions immutable
     rows.update(body={**stored.body, "on_no_data": "rollback"})
     assert_tampered(w, f"the gate policy {stored}")
 
