@@ -232,14 +232,6 @@ def get_version(*, model: str, number: int) -> Version:
     return found
 
 
-def launchable_versions(*, model_id: int, limit: int = 100) -> list[Version]:
-    """Versions that may be launched, newest first, without their manifests: the choices of a new rollout.
-    One query.
-    """
-    versions = Version.objects.filter(model_id=model_id, manifest_state=ManifestState.VERIFIED, gone_at=None)
-    return list(versions.select_related("model").defer("manifest").order_by("-number")[:limit])
-
-
 def refusal_to_launch(version: Version) -> str:
     """Why a version may not be launched, as a sentence; "" when it may. No query."""
     if version.gone_at is not None:

@@ -16,7 +16,6 @@ from controlplane.audit.services import record
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import Conflict, InvalidInput, NotFound
 from controlplane.web.live import publish
-from rollouts.domain.gates.latency import require_edge
 from rollouts.domain.gates.outlook import EXPOSURES, PolicyOutlook, explain_policy
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.policy_changes import Change, policy_changes
@@ -177,7 +176,7 @@ def check_gate_policy(
     policy = None
     if not policy_problems(content):
         policy = GatePolicy.from_json(content)
-        problems += edge_problems(policy, edges)
+        problems += tuple(policy.edge_problems(edges).values())
     return PolicyCheck(
         name=name,
         newest=newest,
@@ -200,23 +199,6 @@ def explain(
         steps=steps_for(endpoint=endpoint),
         exposures=exposures,
     )
-
-
-def edge_problems(policy: GatePolicy, edges: Edges | None) -> tuple[InvalidInput, ...]:
-    """Latency gates whose SLO is no edge of its histogram, each with both neighbours; none without edges."""
-    found = []
-    for position, gate in enumerate(policy.gates):
-        if edges is None or gate.kind != "latency_slo":
-            continue
-        try:
-            require_edge(
-                gate.slo_seconds or 0.0,
-                edges.get(gate.signal or "", ()),
-                field=f"gates[{position}].slo_seconds",
-            )
-        except InvalidInput as error:
-            found.append(error)
-    return tuple(found)
 
 
 def set_endpoint_policy(
@@ -307,7 +289,7 @@ def read_policy(
     problems = policy_problems(content)
     if not problems:
         policy = GatePolicy.from_json(content)
-        problems = edge_problems(policy, edges)
+        problems = tuple(policy.edge_problems(edges).values())
         if not problems:
             return policy
     raise first_of(problems)
@@ -363,7 +345,7 @@ def _check_measurable(policy: GatePolicy, endpoint: Endpoint, edges: Edges | Non
             field="gate_policy",
             fix="Choose a policy without one, or give the endpoint a golden set.",
         )
-    problems = edge_problems(policy, edges)
+    problems = tuple(policy.edge_problems(edges).values())
     if problems:
         raise InvalidInput(
             f"{policy.reference} cannot be measured here: {problems[0].message}",

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from controlplane.kernel.errors import InvalidInput, Refused
+from controlplane.kernel.errors import Refused
 from registry.models import Version
 from rollouts.domain.gates.forecast import PlanForecast
-from rollouts.domain.gates.latency import require_edge
-from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.sentences import duration
 from rollouts.domain.states import ACTIVE
 from rollouts.models import Endpoint, Rollout, Workload
@@ -40,14 +39,6 @@ class EngineRoom:
 
     free_mb: int
     engine_mb: int
-
-
-def check_edge(gate: GateSpec, position: int, edges: Edges) -> None:
-    """Raises InvalidInput when the gate's SLO is no edge of the histogram that measures it."""
-    if gate.kind == "latency_slo" and gate.slo_seconds is not None:
-        require_edge(
-            gate.slo_seconds, edges.get(gate.signal or "", ()), field=f"gates[{position}].slo_seconds"
-        )
 
 
 def candidate_checks(
@@ -82,13 +73,16 @@ def endpoint_checks(endpoint: Endpoint) -> list[Check]:
 
 def policy_checks(endpoint: Endpoint, policy: GatePolicy, edges: Edges) -> list[Check]:
     """Whether every gate can be measured here."""
-    checks = []
-    for position, gate in enumerate(policy.gates):
-        try:
-            check_edge(gate, position, edges)
-        except InvalidInput as error:
-            title = f"{gate.label}: {error.message}"
-            checks.append(Check("refused", title, fix=error.fix, field=error.field, code=error.code))
+    checks = [
+        Check(
+            "refused",
+            f"{policy.gates[position].label}: {error.message}",
+            fix=error.fix,
+            field=error.field,
+            code=error.code,
+        )
+        for position, error in policy.edge_problems(edges).items()
+    ]
     if any(gate.kind == "paired" for gate in policy.gates) and endpoint.golden_set is None:
         checks.append(
             Check(

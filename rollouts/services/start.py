@@ -30,7 +30,7 @@ from rollouts.services.preview import (
     preview_rollout,
 )
 from rollouts.services.preview_bandit import BanditPreview
-from rollouts.services.preview_checks import Check, EngineRoom, check_edge
+from rollouts.services.preview_checks import Check, EngineRoom
 from rollouts.services.views import view_of
 from rollouts.services.writing import apply_decision, tell
 
@@ -223,12 +223,9 @@ def _duplicate(active: Rollout) -> Conflict:
 
 
 def _refusal(check: Check, *, policy: GatePolicy, edges: Mapping[str, tuple[float, ...]]) -> HeadgateError:
-    if check.code == "slo-not-an-edge":
-        for position, gate in enumerate(policy.gates):
-            try:
-                check_edge(gate, position, edges)
-            except InvalidInput as error:
-                return error
+    for error in policy.edge_problems(edges).values():
+        if error.field == check.field:
+            return error  # with both neighbours, which a check has no place for
     if check.field:
         return InvalidInput(
             f"{check.title}. {check.detail}".strip(), field=check.field, fix=check.fix, code=check.code

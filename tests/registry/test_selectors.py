@@ -166,11 +166,6 @@ def test_refusal__by_state__a_sentence_or_nothing(
     assert selectors.refusal_to_launch(version) == "It was deleted in MLflow."
 
 
-def test_launchable__only_verified_ones__newest_first(model: Model) -> None:
-    Version.objects.filter(number__in=(1, 3)).update(manifest_state=ManifestState.VERIFIED)
-    assert [version.label for version in selectors.launchable_versions(model_id=model.pk)] == ["v3", "v1"]
-
-
 def test_get_version__unknown__not_found_naming_both(model: Model) -> None:
     with pytest.raises(NotFound, match="'llama-0' has no version 9"):
         selectors.get_version(model="llama-0", number=9)

@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from django.db import transaction
+
 from controlplane.access.actors import Actor
 from controlplane.access.roles import Role
 from controlplane.access.services import ensure_user
@@ -433,3 +435,18 @@ def _answer(messages: tuple[Mapping[str, str], ...], accuracy: float) -> str:
     text = messages[-1]["content"] if messages else ""
     draw = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
     return text.replace("ticket", "answer") if draw < accuracy else "no idea"
+
+
+def tell_with_kills(tell: Callable[[Path, Kill], object], folder: Path) -> dict[str, object]:
+    """How a story ends: undisturbed (""), and with kill -9 "before" and "after" every different call that writes.
+
+    Each is told in a transaction of its own that is rolled back, so that all begin alike.
+    """
+    ends: dict[str, object] = {}
+    for when in ("", "before", "after"):
+        with transaction.atomic():
+            try:
+                ends[when] = tell(folder / when, Kill(when))
+            finally:
+                transaction.set_rollback(True)
+    return ends

@@ -184,24 +184,3 @@ def difference_score(
     total, over = n_candidate + n_baseline, over_candidate + over_baseline
     score = over_candidate - n_candidate * over / total
     return score, n_candidate * n_baseline * over * (total - over) / (total * total * (total - 1))
-
-
-def quantile_bounds(
-    quantile: float, counts: Mapping[float, tuple[float, float]]
-) -> tuple[float | None, float | None]:
-    """The interval of a latency quantile, for people, from bounds of the share over each edge.
-
-    counts: edge in seconds -> (lowest, highest plausible share of requests over it), from an always-valid
-    interval. Returns (low, high) edges in seconds: the quantile lies above the last edge whose share over it
-    is surely more than 1 - quantile, and at or below the first edge whose share over it is surely at most 1
-    - quantile. None: open.
-    """
-    checks.between(quantile, 0, 1, field="quantile", low_open=True, high_open=True)
-    low: float | None = None
-    high: float | None = None
-    for edge, (share_low, share_high) in sorted(counts.items()):
-        if share_low > 1 - quantile:
-            low = edge
-        if high is None and share_high <= 1 - quantile:
-            high = edge
-    return low, high

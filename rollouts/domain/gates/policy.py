@@ -327,16 +327,23 @@ class GatePolicy:
                 return gate
         raise InvalidInput(f"The policy {self.reference} has no gate {key!r}.", field="key")
 
-    def check_edges(self, edges: Mapping[str, Sequence[float]]) -> None:
-        """Refuses a latency gate whose SLO is no edge of the histogram that will measure it.
+    def edge_problems(self, edges: Mapping[str, Sequence[float]] | None) -> dict[int, InvalidInput]:
+        """The latency gates, by position, whose SLO is no edge of the histogram that will measure it.
 
-        edges: per signal (`ttft`, `duration`) the edges in seconds. The refusal names both neighbours.
+        edges: per signal (`ttft`, `duration`) the edges in seconds; None: not known, so nothing is wrong. Each
+        refusal names both neighbours.
         """
+        found: dict[int, InvalidInput] = {}
         for position, gate in enumerate(self.gates):
-            if gate.slo_seconds is not None and gate.signal is not None:
+            if edges is None or gate.slo_seconds is None or gate.signal is None:
+                continue
+            try:
                 require_edge(
                     gate.slo_seconds, edges.get(gate.signal, ()), field=f"gates[{position}].slo_seconds"
                 )
+            except InvalidInput as error:
+                found[position] = error
+        return found
 
     def describe(self) -> tuple[str, ...]:
         """Each gate in words, then the fast kill."""

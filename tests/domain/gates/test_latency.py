@@ -11,7 +11,6 @@ from rollouts.domain.gates.latency import (
     LatencyBlocks,
     directions_of,
     load_directions,
-    quantile_bounds,
     require_edge,
     step_directions,
 )
@@ -102,9 +101,3 @@ def test_latency_blocks__arms_that_swing_against_each_other__temper_the_evidence
         swinging = swinging.update(60, 100, 25 if number % 2 else 5, 100, 5 if number % 2 else 25)
     assert steady.temper == 1.0
     assert swinging.temper < 0.2
-
-
-def test_quantile_bounds__shares_over_edges__bracket_the_quantile() -> None:
-    shares = {0.25: (0.08, 0.12), 0.5: (0.03, 0.06), 1.0: (0.0, 0.01)}
-    assert quantile_bounds(0.95, shares) == (0.25, 1.0)
-    assert quantile_bounds(0.9999, shares) == (0.5, None)

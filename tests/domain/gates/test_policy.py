@@ -102,13 +102,13 @@ def test_gate_policy__wrong_value__refused_with_the_field(changes: dict[str, Any
     assert refused.value.message[-1] in ".?"
 
 
-def test_check_edges__slo_between_edges__refused_naming_gate_and_neighbours() -> None:
+def test_edge_problems__slo_between_edges__refused_naming_gate_and_neighbours() -> None:
     read = GatePolicy.from_json(written(gates__1__slo_seconds=0.3))
-    with pytest.raises(InvalidInput) as refused:
-        read.check_edges({"ttft": VLLM_TTFT_EDGES})
-    assert refused.value.field == "gates[1].slo_seconds"
-    assert refused.value.extra == {"below": 0.25, "above": 0.5}
-    GatePolicy.from_json(written()).check_edges({"ttft": VLLM_TTFT_EDGES})
+    found = read.edge_problems({"ttft": VLLM_TTFT_EDGES})
+    assert list(found) == [1]
+    assert found[1].field == "gates[1].slo_seconds"
+    assert found[1].extra == {"below": 0.25, "above": 0.5}
+    assert GatePolicy.from_json(written()).edge_problems({"ttft": VLLM_TTFT_EDGES}) == {}
 
 
 def test_describe__each_kind__says_limit_mode_and_budget_in_words() -> None:

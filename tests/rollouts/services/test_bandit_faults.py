@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from django.db import transaction
 
 from controlplane.audit.models import AuditEvent
 from controlplane.kernel.errors import Conflict, IllegalTransition, InvalidInput
 from rollouts.models import Arm, Effect, Evidence, EvidencePack, HistoryEvent
 from rollouts.ports import FailureReason
 from rollouts.services.commands import set_global_stop
-from tests.rollouts.memory_world import BANDIT, ERRORS, Kill, MemoryWorld
+from tests.rollouts.memory_world import BANDIT, ERRORS, Kill, MemoryWorld, tell_with_kills
 
 pytestmark = [pytest.mark.story, pytest.mark.django_db]
 
@@ -382,14 +381,6 @@ def test_kill_9__before_or_after_every_call_that_writes__the_bandit_ends_the_sam
     tmp_path: Path, story: str
 ) -> None:
     """Every different writing call kills the worker that makes it first; the next worker makes it again."""
-
-    def tell(when: str) -> tuple[object, ...]:
-        with transaction.atomic():
-            try:
-                return _tell(tmp_path / when, story, Kill(when))
-            finally:
-                transaction.set_rollback(True)
-
-    expected = tell("")
-    assert tell("before") == expected
-    assert tell("after") == expected
+    ends = tell_with_kills(lambda folder, kill: _tell(folder, story, kill), tmp_path)
+    assert ends["before"] == ends[""]
+    assert ends["after"] == ends[""]

@@ -7,7 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from django.db import transaction
 
 from controlplane.audit.models import AuditEvent
 from controlplane.kernel.errors import Conflict, Forbidden, IllegalTransition, Refused, StaleWriter
@@ -16,7 +15,7 @@ from rollouts.models import Effect, Endpoint, Evidence, Rollout
 from rollouts.ports import FailureReason
 from rollouts.services.commands import cancel_rollout, promote_rollout, set_global_stop
 from rollouts.services.leases import claim_endpoint, hold, release
-from tests.rollouts.memory_world import ERRORS, PLAN, Kill, MemoryWorld
+from tests.rollouts.memory_world import ERRORS, PLAN, Kill, MemoryWorld, tell_with_kills
 
 pytestmark = [pytest.mark.story, pytest.mark.django_db]
 
@@ -628,14 +627,6 @@ def test_kill_9__before_or_after_every_call_that_writes__the_story_ends_the_same
     tmp_path: Path, story: str
 ) -> None:
     """Every different writing call kills the worker that makes it first; the next worker makes it again."""
-
-    def tell(when: str) -> tuple[object, ...]:
-        with transaction.atomic():
-            try:
-                return _tell(tmp_path / when, story, Kill(when))
-            finally:
-                transaction.set_rollback(True)
-
-    expected = tell("")
-    assert tell("before") == expected
-    assert tell("after") == expected
+    ends = tell_with_kills(lambda folder, kill: _tell(folder, story, kill), tmp_path)
+    assert ends["before"] == ends[""]
+    assert ends["after"] == ends[""]
