@@ -77,9 +77,10 @@ class _Histogram:
         elif part == "bucket" and le != "+Inf":
             self.buckets[float(le) / unit] += number
 
-    def reading(self) -> HistogramReading:
-        edges = tuple(sorted(self.buckets))
-        return HistogramReading(edges, tuple(self.buckets[edge] for edge in edges), self.total)
+    def reading(self, edges: Collection[float] = ()) -> HistogramReading:
+        """With zeros at `edges` where nothing was counted yet."""
+        found = tuple(sorted({*self.buckets, *edges}))
+        return HistogramReading(found, tuple(self.buckets.get(edge, 0) for edge in found), self.total)
 
 
 @dataclass(slots=True)
@@ -94,8 +95,9 @@ class _Tally:
 
     def add_ended(self, ended: Ended, labels: Mapping[str, str], number: int) -> None:
         self.classes[ended] += number
-        if ended not in ("before", "midway"):
-            self.statuses[f"{int(labels.get('code') or NO_STATUS) // 100}xx"] += number
+        code = int(labels.get("code") or NO_STATUS)
+        if code != NO_STATUS and ended not in ("before", "midway"):
+            self.statuses[f"{code // 100}xx"] += number
 
     def add_time(self, ended: Ended, name: str, le: str, number: int) -> None:
         """Books a sample of a histogram where its class belongs; what says nothing of the arm's speed is left out."""
@@ -110,6 +112,9 @@ class _Tally:
             self.left["duration"].add(part, le, MILLISECONDS, number)
 
     def reading(self) -> ArmReading:
+        # both kinds, where there is one of them: an arm that nobody waited for has no latency and much of `left`
+        signals = sorted({*self.latency, *self.left})
+        edges = {name: {*self.latency[name].buckets, *self.left[name].buckets} for name in signals}
         found = ArmReading(
             arrived=self.arrived,
             answered=self.classes["answered"],
@@ -118,8 +123,8 @@ class _Tally:
             fallbacks=self.classes["fallback"],
             abandoned={when: self.classes[when] for when in ("before", "midway")},
             statuses=dict(sorted(self.statuses.items())),
-            latency={signal: histogram.reading() for signal, histogram in sorted(self.latency.items())},
-            left={signal: histogram.reading() for signal, histogram in sorted(self.left.items())},
+            latency={name: self.latency[name].reading(edges[name]) for name in signals},
+            left={name: self.left[name].reading(edges[name]) for name in signals},
         )
         # the counters are read one after the other: a request may arrive and end in between
         return replace(found, arrived=max(found.arrived, found.arrived - found.running))
