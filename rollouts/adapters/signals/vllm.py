@@ -1,6 +1,6 @@
 """The engines' own metrics, from vLLM's /metrics (names as in vLLM 0.32).
 
-How completions ended is there, by the engine's own reasons: stop, length, abort, error, repetition. What cannot be seen:
+How completions ended is there, by the engine's own reasons: stop, length, abort, error, repetition. What is not there:
 - Content filters and refusals: vLLM has none, so no reason tells them; a model that declines in words ends with "stop".
 - Completions that users left: vLLM counts them in no reason (abort stays 0) and in no length; their tokens are counted.
 - Who asked: probes and forced requests are in it. So it is for people by default, beside the router's own counters.
