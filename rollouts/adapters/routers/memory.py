@@ -1,7 +1,7 @@
 """A data plane in memory: routes, engines and requests, for tests and for trying rollouts without processes.
 
 It keeps the contract of the real one: requests are drawn by weight, a dead engine's requests are answered
-by the fallback and blamed on the assigned arm, forced requests are in no arm, and counters begin again at
+by the fallback or a rescuer and blamed on the assigned arm, forced requests are in no arm, and counters begin again at
 a restart. `send` plays the user. The engines are `MemoryEngine`s that a test changes as it likes.
 """
 
@@ -19,6 +19,7 @@ from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import NotFound, Rejected, StaleWriter, Unavailable
 from rollouts.adapters.routers.checks import check_route
 from rollouts.adapters.routers.envoy_config import EDGES as EDGES
+from rollouts.adapters.routers.envoy_routes import answerers
 from rollouts.ports import ArmReading, Backend, HistogramReading, LoggedRequest, ObservedRoute, Route
 
 Messages = tuple[Mapping[str, str], ...]
@@ -191,7 +192,7 @@ class MemoryRouter:
         if abort:
             counters.abandoned["before"] += 1
             return MemoryResponse(self._new_id(), 0, assigned, "")
-        response = self._answer(endpoint, assigned, self._chosen(assigned, route.fallback), messages)
+        response = self._answer(endpoint, assigned, self._chosen(assigned, route), messages)
         elsewhere = response.status < 500 and not response.broken and response.answered != assigned
         failed = response.broken or response.status >= 500
         counters.statuses[f"{response.status // 100}xx"] += 1
@@ -235,11 +236,12 @@ class MemoryRouter:
         )
         return response
 
-    def _chosen(self, assigned: str, fallback: str) -> str:
-        """Who answers: the assigned variant, else the fallback, which is tried even when unhealthy."""
-        if assigned != fallback and self._usable(assigned):
-            return assigned
-        return fallback if self.engine(fallback).alive else ""
+    def _chosen(self, assigned: str, route: Route) -> str:
+        """Who answers: the first healthy one, else the fallback, which is tried even when unhealthy."""
+        for variant in answerers(route, assigned):
+            if self._usable(variant):
+                return variant
+        return route.fallback if self.engine(route.fallback).alive else ""
 
     def _usable(self, variant: str) -> bool:
         engine = self.engine(variant)
