@@ -39,7 +39,7 @@ class OpenAIProber:
     ) -> Answer:
         """`timeout` is for the whole answer. See the port for what is raised."""
         body = {
-            "model": variant,
+            "model": endpoint,  # the one name that engines answer to; the header chooses and proves the variant
             "messages": [dict(message) for message in messages],
             "max_tokens": max_tokens,
             "temperature": 0,

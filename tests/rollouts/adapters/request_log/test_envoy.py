@@ -13,7 +13,7 @@ from tests.standins.running import wait_until
 
 
 def entry(name: str, **changes: object) -> bytes:
-    values = {"at": "1.5", "id": name, "cluster": "assigned/chat/v2", "variant": "v1", "status": 200}
+    values = {"at": "1.5", "id": name, "cluster": "assigned/chat/v2", "variant": "v1", "status": 200, "route": "chat"}
     return json.dumps({**values, "details": "via_upstream", "flags": "-", **changes}).encode() + b"\n"
 
 

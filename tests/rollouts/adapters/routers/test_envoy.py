@@ -159,7 +159,7 @@ def test_traffic__clients_own_headers__choose_neither_id_nor_arm_nor_timeout(
     assert response.headers["x-headgate-assigned"] == BASELINE
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/health", "/v1x", ""])
+@pytest.mark.parametrize("path", ["/metrics", "/v1x", ""])
 def test_traffic__paths_outside_the_api__are_not_served(envoy: EnvoyPlane, endpoint: str, path: str) -> None:
     envoy.router.apply(route(envoy, endpoint, 0), token=1)
     response = httpx.get(f"{envoy.url}/{endpoint}{path}")
