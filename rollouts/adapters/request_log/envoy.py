@@ -138,7 +138,7 @@ def _answered(lines: list[bytes]) -> Iterator[LoggedRequest]:
         answered = entry.get("variant") or ""
         status = int(entry.get("status") or 0)
         whole = entry.get("details") == "via_upstream"
-        inference = entry.get("route") == endpoint
+        inference = entry.get("route", endpoint) == endpoint  # lines of before an upgrade do not say
         if not endpoint or not answered or not inference or not (whole or 200 <= status < 300):
             continue
         yield LoggedRequest(
