@@ -38,6 +38,7 @@ BODY_LIMIT_BYTES = 32 * 1024 * 1024
 RETRIES = 6
 LONGEST_OWN_ANSWER = 65_536  # bytes; Envoy's default of 4,096 would refuse a long list
 NAMED_ENDPOINTS = 50
+NO_CONTENT = 204
 PREFLIGHT_SECONDS = 600
 
 ANY_ORIGIN = "*"
@@ -69,6 +70,7 @@ def route_configuration(
         "response_headers_to_add": [_header(FORCED_VARIANT_HEADER, ANSWERED_BY)],
     }
     if cors_origins:
+        host["routes"] = list(_for_browsers(table, cors_origins))
         host["typed_per_filter_config"] = {"envoy.filters.http.cors": _cors(cors_origins)}
     return {
         "name": "main",
@@ -162,7 +164,7 @@ def _turned_away(route: Route, inference: str, other: str) -> Iterator[dict[str,
         yield {
             "name": f"{endpoint}/other",
             **_match(path, "OPTIONS"),
-            "direct_response": {"status": 204},
+            "direct_response": {"status": NO_CONTENT},
             **allow,
         }
         message = f"This path of endpoint {endpoint} takes {methods}."
@@ -220,20 +222,45 @@ def _match(path: str, methods: str = "", *headers: dict[str, Any]) -> dict[str, 
     return {"match": {**match, "headers": conditions} if conditions else match}
 
 
+def _origin_regex(origins: Sequence[str]) -> dict[str, Any]:
+    regex = ".*" if ANY_ORIGIN in origins else "|".join(re.escape(origin) for origin in sorted(set(origins)))
+    return {"safe_regex": {"regex": regex}}
+
+
 def _cors(origins: Sequence[str]) -> dict[str, Any]:
-    if ANY_ORIGIN in origins:
-        allowed: list[dict[str, Any]] = [{"safe_regex": {"regex": ".*"}}]
-    else:
-        allowed = [{"exact": origin} for origin in sorted(set(origins))]
+    """What the filter adds to answers of engines; it passes over what the table answers itself."""
     return {
         "@type": TYPE + "extensions.filters.http.cors.v3.CorsPolicy",
-        "allow_origin_string_match": allowed,
-        "allow_methods": OTHER_METHODS,
-        # By the Fetch standard the star covers every header but this one.
-        "allow_headers": "authorization, *",
+        "allow_origin_string_match": [_origin_regex(origins)],
         "expose_headers": ", ".join(EXPOSED_HEADERS),
-        "max_age": str(PREFLIGHT_SECONDS),
     }
+
+
+def _for_browsers(table: Sequence[dict[str, Any]], origins: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The table with, before each answer of its own, the same one for the allowed origins with the headers for them."""
+    headers = [
+        _header("access-control-allow-origin", "%REQ(origin)%"),
+        _header("access-control-expose-headers", ", ".join(EXPOSED_HEADERS)),
+        _header("vary", "origin"),
+    ]
+    preflight = [
+        _header("access-control-allow-methods", OTHER_METHODS),
+        # By the Fetch standard the star covers every header but this one.
+        _header("access-control-allow-headers", "authorization, *"),
+        _header("access-control-max-age", str(PREFLIGHT_SECONDS)),
+    ]
+    origin = {"name": "origin", "string_match": _origin_regex(origins)}
+    for route in table:
+        if "direct_response" in route:
+            conditions = [*route["match"].get("headers", ()), origin]
+            added = [*route.get("response_headers_to_add", ()), *headers]
+            added += preflight if route["direct_response"]["status"] == NO_CONTENT else []
+            yield {
+                **route,
+                "match": {**route["match"], "headers": conditions},
+                "response_headers_to_add": added,
+            }
+        yield route
 
 
 def _header(name: str, value: str) -> dict[str, Any]:
