@@ -14,7 +14,6 @@ Decisions
 - `got` tells how far the answer came: "whole" (a backend's, to its end), "part" (some of a body was sent) or
   "nothing". Flags do not: vLLM sends a stream's headers before its first token, so a client that leaves while it waits
   for that token has status 200 and the flag DC, as one that leaves in the middle has.
-- It is one expression, because each one costs every request some microseconds.
 - Refusals and errors are not timed: a fast 400 must not make an arm look fast.
 
 Source: the API v3 reference of Envoy 1.40, "Access logging"; each way to end was tried on that version.
