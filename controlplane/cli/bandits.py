@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controlplane.cli.client import Failure
 from controlplane.cli.exits import Exit
+from controlplane.cli.failure import Failure
 from controlplane.cli.output import percent, table
 
 Options = argparse.Namespace

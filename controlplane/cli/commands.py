@@ -11,8 +11,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from controlplane.cli import bandits
-from controlplane.cli.client import Client, Failure
+from controlplane.cli.client import Client
 from controlplane.cli.exits import Exit
+from controlplane.cli.failure import Failure
 from controlplane.cli.output import Printer, Result, table
 from controlplane.cli.waiting import Patience, line_of, share_text, version_of, wait_for
 

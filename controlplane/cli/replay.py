@@ -6,9 +6,11 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from controlplane.cli.client import Client, Failure
+from controlplane.cli.answers import AS_RECORDED, REPLAY_PART, WHAT_IF, Strange, check
+from controlplane.cli.client import Client
 from controlplane.cli.commands import number_of
 from controlplane.cli.exits import Exit
+from controlplane.cli.failure import Failure
 from controlplane.cli.output import Printer, Result, table
 
 TAMPERED = "evidence-tampered"

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from controlplane.cli import bandits
-from controlplane.cli.client import Client, Failure
+from controlplane.cli.client import Client
 from controlplane.cli.exits import Exit
+from controlplane.cli.failure import Failure
 from controlplane.cli.output import Printer, percent
 
 OUTCOME: Mapping[str, Exit] = {
