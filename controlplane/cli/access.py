@@ -69,8 +69,10 @@ def _problem_of_url(address: str) -> str:
         port, host = parts.port, httpx.URL(address).host
     except (ValueError, httpx.InvalidURL):
         return f"is no address: its host or its port (1 to {LAST_PORT}) cannot be read"
-    if not host or port == 0:
-        return "names no host" if not host else "has the port 0"
+    if not host or any(not 0 < len(label) < 64 for label in host.rstrip(".").split(".")):
+        return "names no host"
+    if port == 0:
+        return "has the port 0"
     if parts.username is not None or parts.password is not None:
         return "holds a user name or a password, and the token is what says who you are"
     if "?" in address or "#" in address:

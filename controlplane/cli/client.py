@@ -38,7 +38,9 @@ class Client:
 
     def __init__(self, *, url: str, token: str, proxy: str = "", proxy_from: str = "") -> None:
         self._url = url
-        self._check = f"Check HEADGATE_URL{', ' + proxy_from if proxy_from else ''}, and that the control plane runs."
+        self._check = (
+            f"Check HEADGATE_URL{', ' + proxy_from if proxy_from else ''}, and that the control plane runs."
+        )
         try:
             self._http = remote_client(
                 url.rstrip("/") + API,
@@ -92,6 +94,10 @@ class Client:
                     f"{self._url} does not answer: {error or type(error).__name__}.",
                     fix=self._check,
                 )
+            except UnicodeError as error:  # Python's resolver, about names that DNS cannot hold
+                raise Failure(
+                    Exit.USAGE, f"{self._url} cannot be looked up: {error}.", fix=self._check
+                ) from None
             else:
                 if response.is_success:
                     return self._checked(answer, shape)
@@ -107,7 +113,10 @@ class Client:
     def _request(self, method: str, path: str, **arguments: Any) -> httpx.Request:
         try:
             return self._http.build_request(method, path, **arguments)
-        except (ValueError, httpx.InvalidURL) as error:  # a character that no UTF-8 or no header can carry, NaN
+        except (
+            ValueError,
+            httpx.InvalidURL,
+        ) as error:  # a character that no UTF-8 or no header can carry, NaN
             raise Failure(
                 Exit.USAGE,
                 "What the command line or a file says cannot be sent: it holds a character or a number that is none.",

@@ -6,7 +6,7 @@ import argparse
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import IO, NoReturn
+from typing import Any, NoReturn
 
 from controlplane.cli import bandits, commands, policies, replay
 from controlplane.cli.access import DEFAULT_URL, access_of
@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise Failure(Exit.USAGE, f"{self.prog}: {message}", fix=self.format_usage().strip())
 
-    def print_help(self, file: IO[str] | None = None) -> None:
+    def print_help(self, file: object = None) -> None:
         raise HelpAsked(self.format_help().rstrip())
 
 
@@ -106,9 +106,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _policy_commands(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser
-) -> None:
+def _policy_commands(actions: argparse._SubParsersAction[Any], shared: argparse.ArgumentParser) -> None:
     shown = _add(actions, shared, "show", policies.show, "print a gate policy as YAML")
     shown.add_argument("policy", metavar="NAME[@VERSION]", help="without a version its newest")
 
@@ -210,12 +208,8 @@ def _rollout_commands(room: argparse.ArgumentParser, shared: argparse.ArgumentPa
 
 def _shared_options() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument(
-        "--url", help=f"the control plane (or HEADGATE_URL; default {DEFAULT_URL})"
-    )
-    shared.add_argument(
-        "--token", help="an API token (better: HEADGATE_TOKEN, which ps does not show)"
-    )
+    shared.add_argument("--url", help=f"the control plane (or HEADGATE_URL; default {DEFAULT_URL})")
+    shared.add_argument("--token", help="an API token (better: HEADGATE_TOKEN, which ps does not show)")
     shared.add_argument("--json", action="store_true", help="print one JSON object with result and reason")
     shared.add_argument("--quiet", action="store_true", help="no progress on standard error")
     shared.add_argument(
@@ -225,7 +219,7 @@ def _shared_options() -> argparse.ArgumentParser:
 
 
 def _add(
-    room: argparse._SubParsersAction[argparse.ArgumentParser],
+    room: argparse._SubParsersAction[Any],
     shared: argparse.ArgumentParser,
     name: str,
     command: Command,
@@ -248,7 +242,9 @@ def _rollout_argument(made: argparse.ArgumentParser) -> None:
 
 
 def _waiting_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--timeout", type=_seconds, default=3600.0, help="seconds to wait in all (default 3600)")
+    made.add_argument(
+        "--timeout", type=_seconds, default=3600.0, help="seconds to wait in all (default 3600)"
+    )
     made.add_argument(
         "--interval", type=_seconds, default=2.0, help="seconds between two looks (default 2, at least 0.01)"
     )

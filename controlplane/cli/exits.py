@@ -19,7 +19,7 @@ class Exit(IntEnum):
     CONFLICT = 5, "it changed meanwhile, its state does not allow this, or a rollout is active already"
     UNAVAILABLE = (
         6,
-        "the control plane, or a part behind it, does not answer, or not as Headgate does; the same call may work later",
+        "the control plane, or a part behind it, does not answer, or something else does; the same call may work later",
     )
     TIMED_OUT = 7, "of `wait`: not decided in time; the rollout goes on"
     ENDED_OTHERWISE = 8, "of `wait`: the rollout was cancelled, superseded, or failed and needs a person"

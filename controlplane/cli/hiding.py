@@ -38,7 +38,7 @@ def secrets_of(arguments: Sequence[str], environment: Mapping[str, str]) -> list
     misplaced token would be repeated as what is wrong with it.
     """
     found = [environment.get("HEADGATE_TOKEN", "")]
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         option, given, value = argument.partition("=")
         if option.startswith("--t") and TOKEN_OPTION.startswith(option):
             found.append(value if given else following)

@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(_ended(arguments))
     except KeyboardInterrupt:  # once more, while the first one was being told
         return int(Exit.INTERRUPTED)
+    except Exception:  # a fault while a fault was being told: the code is all that can still be true
+        return int(Exit.INTERNAL)
 
 
 def _ended(arguments: Sequence[str]) -> Exit:

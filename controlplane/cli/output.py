@@ -21,9 +21,7 @@ from controlplane.cli.hiding import Hider
 
 LONGEST_FAULT = 300
 # A terminal obeys them, and what is printed comes from elsewhere.
-CONTROLS = {
-    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"
-}
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
 
 
 class OutputBroke(Exception):

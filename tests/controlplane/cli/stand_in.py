@@ -27,8 +27,8 @@ def rollout(**changes: Any) -> dict[str, Any]:
         "watching": False,
         "revision": 4,
         "arms": [
-            {"name": "baseline", "observed_bp": 10_000 - share},
-            {"name": "candidate", "observed_bp": share},
+            {"name": "baseline", "version": 1, "observed_bp": 10_000 - share, "dropped_at": None},
+            {"name": "candidate", "version": 2, "observed_bp": share, "dropped_at": None},
         ],
     } | changes
 

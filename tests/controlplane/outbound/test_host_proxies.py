@@ -33,7 +33,9 @@ METRICS = "\n".join(
         "vllm:generation_tokens_total",
     )
 )
-COMPLETION = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]}
+COMPLETION = {
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]
+}
 ME = {"username": "rosa", "role": "viewer", "scopes": ["read"]}
 
 

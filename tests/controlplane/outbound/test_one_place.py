@@ -1,4 +1,4 @@
-"""No source makes an HTTP client of its own: it would obey the host's proxy variables, in one letter case or another."""
+"""No source makes an HTTP client of its own: it would obey the host's proxy variables."""
 
 from __future__ import annotations
 

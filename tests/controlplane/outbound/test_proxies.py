@@ -13,7 +13,13 @@ SETTING = "HEADGATE_MLFLOW_PROXY"
 
 @pytest.mark.parametrize(
     "address",
-    ["", "http://proxy.example:3128", "https://proxy.example", "http://user:pass@10.0.0.1:8080/", "HTTP://p:1"],
+    [
+        "",
+        "http://proxy.example:3128",
+        "https://proxy.example",
+        "http://user:pass@10.0.0.1:8080/",
+        "HTTP://p:1",
+    ],
 )
 def test_checked_proxy__can_work__is_given_back(address: str) -> None:
     assert checked_proxy(f" {address}\n", setting=SETTING) == address
@@ -73,5 +79,12 @@ def test_environment__proxy__is_read_without_white_space(monkeypatch: pytest.Mon
 
 
 def test_without_proxies__any_letter_case__is_gone_and_the_rest_stays() -> None:
-    given = {"HTTP_PROXY": "a", "https_proxy": "b", "All_Proxy": "c", "NO_PROXY": "d", "PATH": "e", SETTING: "f"}
+    given = {
+        "HTTP_PROXY": "a",
+        "https_proxy": "b",
+        "All_Proxy": "c",
+        "NO_PROXY": "d",
+        "PATH": "e",
+        SETTING: "f",
+    }
     assert without_proxies(given) == {"PATH": "e", SETTING: "f"}
