@@ -225,7 +225,7 @@ def _add(
     command: Command,
     about: str,
 ) -> argparse.ArgumentParser:
-    made = room.add_parser(
+    made: argparse.ArgumentParser = room.add_parser(
         name,
         help=about,
         description=about,
