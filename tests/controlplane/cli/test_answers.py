@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from controlplane.cli.answers import BANDIT_VERDICT, ROLLOUT, Strange, check
 from controlplane.cli.exits import Exit
 from controlplane.cli.main import main
 from tests.controlplane.cli.conftest import Run
-from tests.controlplane.cli.stand_in import Raw, StandIn, bandit, bandit_verdict, rollout
+from tests.controlplane.cli.stand_in import Raw, bandit, bandit_verdict, rollout
 
 PROMOTED = rollout(phase="succeeded", reason="Promoted.")
 WAIT = ("rollout", "wait", "7", "--interval", "0.01", "--silence", "0.05", "--timeout", "0.2")
@@ -197,40 +198,32 @@ def damaged(data: Any, path: tuple[Any, ...], put: Any, *, remove: bool) -> Any:
     return data
 
 
-@pytest.fixture(scope="module")
-def liar() -> Iterator[StandIn]:
-    running = StandIn(lambda *_: (200, {}))
-    running.start()
-    yield running
-    running.stop()
-
-
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.parametrize("of", ["canary", "bandit"])
 def test_wait__answer_damaged_anywhere__never_a_fault_and_never_another_outcome(
-    of: str,
-    data: st.DataObject,
-    liar: StandIn,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    of: str, data: st.DataObject, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "FIRST_WAIT_SECONDS", 0.0)
     sound = rollout(phase="cancelled") if of == "canary" else bandit(phase="cancelled")
     about = data.draw(st.sampled_from(["rollout", "verdict"]))
     found = sound if about == "rollout" else bandit_verdict()
     path = data.draw(st.sampled_from(list(places(found))))
     wrong = damaged(found, path, data.draw(JSON), remove=bool(path) and data.draw(st.booleans()))
 
-    def answer(method: str, at: str, body: Any) -> tuple[int, Any]:
-        if at.endswith("/verdicts"):
-            return 200, wrong if about == "verdict" else bandit_verdict()
-        return 200, wrong if about == "rollout" else sound
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked = "verdict" if request.url.path.endswith("/verdicts") else "rollout"
+        right = sound if asked == "rollout" else bandit_verdict()
+        told = json.dumps(wrong if about == asked else right)
+        return httpx.Response(200, text=told, headers={"Content-Type": "application/json"})
 
-    liar.answer = answer
-    argv = [*WAIT, "--url", liar.url, "--token", "hg_of-a-test", "--silence", "0", "--timeout", "0"]
-    assert main(argv) in {Exit.UNAVAILABLE, Exit.ENDED_OTHERWISE, Exit.TIMED_OUT}
-    assert main([*argv[:1], "status", "7", *argv[9:13]]) in {Exit.UNAVAILABLE, Exit.OK}
+    def in_memory(url: str, **_: Any) -> httpx.Client:
+        return httpx.Client(base_url=url, transport=httpx.MockTransport(answer))
+
+    monkeypatch.setattr(client, "remote_client", in_memory)
+    reach = ("--token", "hg_of-a-test", "--url", "http://headgate.example")
+    waited = main(["rollout", "wait", "7", "--silence", "0", "--timeout", "0", *reach])
+    assert waited in {Exit.UNAVAILABLE, Exit.ENDED_OTHERWISE, Exit.TIMED_OUT}
+    assert main(["rollout", "status", "7", *reach]) in {Exit.UNAVAILABLE, Exit.OK}
     capfd.readouterr()
 
 

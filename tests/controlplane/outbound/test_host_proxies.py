@@ -58,7 +58,9 @@ class Server:
 
             def do_POST(self) -> None:
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if asked.get("stream"):
+                if "model" not in asked:
+                    self._answer("application/json", "{}")
+                elif asked.get("stream"):
                     events = 'data: {"choices": [{"delta": {"content": "hi"}}]}\n\ndata: [DONE]\n\n'
                     self._answer("text/event-stream", events)
                 else:
@@ -148,18 +150,11 @@ wait_for_server(url, "")
 from mlflow import MlflowClient
 assert MlflowClient(tracking_uri=url, registry_uri=url).search_registered_models() == []
 """,
-    "the stack's readiness": """
-from deploy.stack.programs import Program
-from deploy.stack.runner import _is_ready
-from controlplane.outbound.clients import local_client
-from rollouts.adapters.clusters.supervisord import ProgramInfo
-""",
     "the command": """
 from controlplane.cli.main import main
 assert main(["whoami", "--url", url, "--token", "hg_abc"]) == 0
 """,
 }
-del CLIENTS["the stack's readiness"]
 
 
 def run(program: str, url: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -169,8 +164,18 @@ def run(program: str, url: str, **environment: str) -> subprocess.CompletedProce
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("host", HOSTS)
-@pytest.mark.parametrize("client", CLIENTS)
+SLOW = {"the cluster as it is wired", "the demo's users", "the demo's registration"}  # seconds to import
+
+
+@pytest.mark.parametrize(
+    ("client", "host"),
+    [
+        (client, host)
+        for client in CLIENTS
+        for host in HOSTS
+        if client not in SLOW or host in ("dead", "socks")
+    ],
+)
 def test_client__host_names_proxies_that_lead_nowhere__works_all_the_same(
     client: str, host: str, server: Server
 ) -> None:
