@@ -58,6 +58,7 @@ SETTINGS = (
     ),
     Setting("--discount", "discount", "below 1 forgets old rewards, for arms that drift (default 1)", "D"),
 )
+LARGEST = 1e12  # beyond every limit of the server, and exact as a number
 CANARY_OPTIONS = ("steps", "hold", "min_requests")
 
 
@@ -92,8 +93,8 @@ def plan_of(options: Options) -> dict[str, Any]:
 
 
 def _finite(given: float, option: str) -> float:
-    if not math.isfinite(given):
-        raise Failure(Exit.USAGE, f"{option} is {given}, and must be a number.")
+    if not math.isfinite(given) or abs(given) > LARGEST:
+        raise Failure(Exit.USAGE, f"{option} is {given}, and must be a number that is not that large.")
     return given
 
 

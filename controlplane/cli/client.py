@@ -64,10 +64,20 @@ class Client:
         """Closes the connections; the client cannot be used afterwards."""
         self._http.close()
 
-    def get(self, path: str, *, shape: Any = None, patient: bool = True, **query: Any) -> Any:
-        """The JSON at `path`. `patient=False`: one attempt, for callers that wait themselves."""
+    def get(
+        self,
+        path: str,
+        *,
+        shape: Any = None,
+        patient: bool = True,
+        seconds: float = TIMEOUT_SECONDS,
+        **query: Any,
+    ) -> Any:
+        """The JSON at `path`. `patient=False`: one attempt, for callers that wait themselves, of at most `seconds`
+        without a byte."""
         given = {name: value for name, value in query.items() if value is not None}
-        return self._call("GET", path, shape, attempts=ATTEMPTS if patient else 1, params=given)
+        attempts = ATTEMPTS if patient else 1
+        return self._call("GET", path, shape, attempts=attempts, params=given, timeout=seconds)
 
     def post(self, path: str, body: Mapping[str, Any], *, shape: Any = None, key: str = "") -> Any:
         """Posts JSON; `key` is the idempotency key (a fresh one by default)."""
@@ -88,6 +98,8 @@ class Client:
                     answer = self._answer(response)
                 finally:
                     response.close()
+            except httpx.LocalProtocolError as error:  # its words would repeat a header, the token is one
+                raise _unsendable() from error
             except httpx.HTTPError as error:
                 failure = Failure(
                     Exit.UNAVAILABLE,
@@ -117,11 +129,7 @@ class Client:
             ValueError,
             httpx.InvalidURL,
         ) as error:  # a character that no UTF-8 or no header can carry, NaN
-            raise Failure(
-                Exit.USAGE,
-                "What the command line or a file says cannot be sent: it holds a character or a number that is none.",
-                fix="Look for broken characters, or for NaN and Infinity in a file.",
-            ) from error
+            raise _unsendable() from error
 
     def _answer(self, response: httpx.Response) -> Any:
         """The JSON of the body; a Strange when it is none. Raises httpx.HTTPError, Failure when it does not end."""
@@ -174,6 +182,14 @@ class Client:
             f"What answers at {self._url} is not Headgate, or not of this version: {what}.",
             fix="Check that HEADGATE_URL is the address of Headgate itself.",
         )
+
+
+def _unsendable() -> Failure:
+    return Failure(
+        Exit.USAGE,
+        "What the command line or a file says cannot be sent: it holds a character or a number that is none.",
+        fix="Look for broken and control characters, or for NaN and Infinity in a file.",
+    )
 
 
 def _no_number(text: str) -> NoReturn:

@@ -136,8 +136,8 @@ def _put(stream: TextIO | None, text: str) -> None:
     line = text + "\n"
     try:
         stream.write(line.encode(_encoding(stream), "backslashreplace").decode(_encoding(stream)))
-    except UnicodeError:  # an encoding that can do less than ASCII promises
-        stream.write(line.encode("ascii", "backslashreplace").decode("ascii"))
+    except UnicodeError:  # an encoding that can hold nothing, such as `undefined`
+        stream.buffer.write(line.encode("ascii", "backslashreplace"))
     stream.flush()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controlplane.cli import answers, bandits
-from controlplane.cli.client import Client
+from controlplane.cli.client import TIMEOUT_SECONDS, Client
 from controlplane.cli.exits import Exit
 from controlplane.cli.failure import Failure
 from controlplane.cli.output import Printer, percent
@@ -22,6 +22,7 @@ OUTCOME: Mapping[str, Exit] = {
 }
 REASON_EVERY_SECONDS = 15.0
 SHORTEST_INTERVAL = 0.01
+LEAST_SECONDS = 1.0  # for an answer, however little is left
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,13 @@ def wait_for(
     teller = _Teller(printer)
     while True:
         try:
-            seen = client.get(f"/rollouts/{rollout_id}", shape=answers.ROLLOUT, patient=False)
+            left = patience.timeout - (time.monotonic() - begun)
+            seen = client.get(
+                f"/rollouts/{rollout_id}",
+                shape=answers.ROLLOUT,
+                patient=False,
+                seconds=min(TIMEOUT_SECONDS, max(LEAST_SECONDS, left)),
+            )
             if seen["id"] != rollout_id:
                 raise Failure(
                     Exit.UNAVAILABLE, f"Rollout #{rollout_id} was asked for, and #{seen['id']} came."
