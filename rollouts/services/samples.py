@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from rollouts.domain.counters import Difference
+from rollouts.domain.counters import Difference, reading_from_json
 from rollouts.models import Endpoint, MinuteSample, Variant
 from rollouts.ports import SignalReading
 
 
 def add_sample(*, endpoint: Endpoint, made: Difference, reading: SignalReading, now: datetime) -> None:
     """Adds an interval to the minute that it ended in. Runs under the endpoint's lease, so nobody else adds."""
-    before = (endpoint.last_reading or {}).get("engines", {})
+    last = reading_from_json(endpoint.last_reading or {})
+    before = last.engines if last is not None else {}
     # The router goes on reporting every variant it ever knew; one that neither runs nor is asked has no minute.
     there = [name for name, counts in made.arms.items() if counts.requests or counts.ready]
     variants = Variant.objects.filter(endpoint=endpoint, name__in=there)
@@ -33,9 +34,8 @@ def add_sample(*, endpoint: Endpoint, made: Difference, reading: SignalReading, 
         engine = reading.engines.get(variant.name)
         if engine is not None:
             sample.kv_cache_share = engine.kv_cache_share
-            sample.tokens += max(
-                0, engine.generated_tokens - int(before.get(variant.name, engine.generated_tokens))
-            )
+            then = before.get(variant.name, engine)
+            sample.tokens += max(0, engine.generated_tokens - then.generated_tokens)
         sample.save()
 
 

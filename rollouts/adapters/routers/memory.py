@@ -68,11 +68,12 @@ class MemoryResponse:
 class _Counters:
     """One arm's counters since the router started."""
 
-    ended: int = 0
-    errors: int = 0
-    fallbacks: int = 0
-    aborted: int = 0
     arrived: int = 0
+    answered: int = 0
+    refused: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    failed: int = 0
+    fallbacks: int = 0
+    abandoned: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     statuses: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     histograms: dict[str, list[int]] = field(
         default_factory=lambda: {signal: [0] * (len(edges) + 1) for signal, edges in EDGES.items()}
@@ -87,7 +88,14 @@ class _Counters:
             for signal, counts in self.histograms.items()
         }
         return ArmReading(
-            self.ended, self.errors, self.fallbacks, self.aborted, self.arrived, dict(self.statuses), latency
+            arrived=self.arrived,
+            answered=self.answered,
+            refused=dict(self.refused),
+            failed=self.failed,
+            fallbacks=self.fallbacks,
+            abandoned=dict(self.abandoned),
+            statuses=dict(self.statuses),
+            latency=latency,
         )
 
 
@@ -181,14 +189,15 @@ class MemoryRouter:
         counters = self._counters.setdefault((endpoint, assigned), _Counters())
         counters.arrived += 1
         if abort:
-            counters.aborted += 1
+            counters.abandoned["before"] += 1
             return MemoryResponse(self._new_id(), 0, assigned, "")
         response = self._answer(endpoint, assigned, self._chosen(assigned, route.fallback), messages)
         elsewhere = response.status < 500 and not response.broken and response.answered != assigned
-        counters.ended += 1
+        failed = response.broken or response.status >= 500
         counters.statuses[f"{response.status // 100}xx"] += 1
         counters.fallbacks += elsewhere
-        counters.errors += elsewhere or response.broken or response.status >= 500
+        counters.failed += failed
+        counters.answered += not failed and not elsewhere
         if response.status == 200 and not response.broken and not elsewhere:
             counters.measure("ttft", response.ttft_seconds)
             counters.measure("duration", response.duration_seconds)

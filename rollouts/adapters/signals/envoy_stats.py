@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from controlplane.kernel.clock import Clock
@@ -36,11 +36,12 @@ FAILURE_FLAGS = frozenset({
 class _Tally:
     """One arm, while its samples are added up."""
 
-    ended: int = 0
-    errors: int = 0
-    fallbacks: int = 0
-    aborted: int = 0
     arrived: int = 0
+    answered: int = 0
+    refused: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    failed: int = 0
+    fallbacks: int = 0
+    abandoned: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     statuses: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     buckets: dict[str, dict[float, int]] = field(default_factory=lambda: defaultdict(dict))
     totals: dict[str, int] = field(default_factory=dict)
@@ -52,14 +53,18 @@ class _Tally:
         flags = set(sample.labels.get("flags", "").split(","))
         broken = code >= 500 or bool(sample.labels.get("stream_error")) or bool(flags & FAILURE_FLAGS)
         if not broken and (flags & ABORT_FLAGS or code in (0, 499)):
-            self.aborted += number
+            self.abandoned["before"] += number
             return
-        answered = sample.labels.get("variant", "")
-        elsewhere = not broken and answered not in ("", variant)
-        self.ended += number
         self.statuses[f"{code // 100}xx"] += number
-        self.fallbacks += number if elsewhere else 0
-        self.errors += number if broken or elsewhere else 0
+        answered = sample.labels.get("variant", "")
+        if broken:
+            self.failed += number
+        elif answered not in ("", variant):
+            self.fallbacks += number
+        elif code >= 300:
+            self.refused["gateway" if not answered else "rate" if code == 429 else "request"] += number
+        else:
+            self.answered += number
 
     def reading(self) -> ArmReading:
         latency = {}
@@ -67,16 +72,18 @@ class _Tally:
             edges = tuple(sorted(buckets))
             counts = tuple(buckets[edge] for edge in edges)
             latency[signal] = HistogramReading(edges, counts, self.totals.get(signal, 0))
-        return ArmReading(
-            ended=self.ended,
-            errors=self.errors,
+        found = ArmReading(
+            arrived=self.arrived,
+            answered=self.answered,
+            refused=dict(sorted(self.refused.items())),
+            failed=self.failed,
             fallbacks=self.fallbacks,
-            aborted=self.aborted,
-            # the counters are read one after the other: a request may end in between
-            arrived=max(self.arrived, self.ended + self.aborted),
+            abandoned=dict(sorted(self.abandoned.items())),
             statuses=dict(sorted(self.statuses.items())),
             latency=latency,
         )
+        # the counters are read one after the other: a request may end in between
+        return replace(found, arrived=max(found.arrived, found.arrived - found.running))
 
 
 def arms_of(endpoint: str, text: str) -> dict[str, ArmReading]:
