@@ -12,13 +12,15 @@ import httpx
 
 from controlplane.kernel.errors import InvalidInput
 
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)  # what httpx takes by itself
+
 
 def local_client(
     *,
     base_url: str = "",
     headers: Mapping[str, str] | None = None,
     timeout: float | httpx.Timeout = 5.0,
-    limits: httpx.Limits = httpx.Limits(),  # noqa: B008  (a value that nobody changes)
+    limits: httpx.Limits = LIMITS,
     transport: httpx.BaseTransport | None = None,
 ) -> httpx.Client:
     """A client for our own parts: the router, engines, the stack. Reads nothing from the environment and uses no proxy.
