@@ -36,7 +36,8 @@ def _run(options: argparse.Namespace, printer: Printer) -> Exit:
         raise Failure(
             Exit.USAGE,
             "There is no API token.",
-            fix="Make one under Settings > API tokens and set HEADGATE_TOKEN.",
+            fix="Set HEADGATE_TOKEN. An administrator makes one on the server: "
+            "manage.py create_token PERSON NAME --scopes read,rollouts:write",
         )
     url = options.url or os.environ.get("HEADGATE_URL", "") or DEFAULT_URL
     if not url.startswith(("http://", "https://")):
