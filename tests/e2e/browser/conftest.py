@@ -31,6 +31,11 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 START_SECONDS = 40.0
 OPTIONS = ("--lifespan", "off", "--log-level", "warning", "--timeout-graceful-shutdown", "1")
 expect.set_options(timeout=20_000)  # how long a page may take on a busy machine; no test asserts a time
+# A busy browser, for a page's own scripts: what they put off until there is a quiet moment comes late.
+NO_QUIET_MOMENT = """
+  const usual = window.setTimeout;
+  window.setTimeout = (what, after, ...more) => usual(what, after > 1 ? after : 1500, ...more);
+"""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 

@@ -16,15 +16,10 @@ from playwright.sync_api import Page, Route, expect
 from controlplane.access.roles import Role
 from rollouts.models import Rollout
 from tests import factories
-from tests.e2e.browser.conftest import Visit, Visitor
+from tests.e2e.browser.conftest import NO_QUIET_MOMENT, Visit, Visitor
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
 
-# A busy browser: what a script puts off until there is a quiet moment comes late.
-NO_QUIET_MOMENT = """
-  const usual = window.setTimeout;
-  window.setTimeout = (what, after, ...more) => usual(what, after || 1500, ...more);
-"""
 SCRIPT = "**/app*.js"
 
 

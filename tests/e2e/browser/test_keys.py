@@ -78,7 +78,9 @@ def test_rows__key_held_down__walks_on_and_round(visit: Visit) -> None:
 def test_shortcut__with_a_modifier__is_the_browsers(visit: Visit, modifier: str) -> None:
     visitor = visit(Role.VIEWER)
     for key in ("/", "?", "j"):
-        assert not tell(visitor.page, "body", key, **{f"{modifier.lower().replace('control', 'ctrl')}Key": True})
+        assert not tell(
+            visitor.page, "body", key, **{f"{modifier.lower().replace('control', 'ctrl')}Key": True}
+        )
     expect(visitor.page.locator("dialog[open]")).to_have_count(0)
 
 

@@ -34,7 +34,6 @@ def test_live__another_person_pauses__page_shows_it_without_a_reload(visit: Visi
     visitor.open(f"/rollouts/{rollout.pk}")
     expect(visitor.page.locator("#live-state")).to_contain_text("Live")
     visitor.page.evaluate("window.stayed = true")
-    visitor.page.wait_for_timeout(700)
     pause_rollout(rollout_id=rollout.pk, actor=actor(), now=factories.right_now(), why="Look at this.")
     expect(visitor.page.locator("#head .pill")).to_have_text("Paused at 25%")
     expect(visitor.page.locator("#why")).to_contain_text("Look at this.")
@@ -178,9 +177,8 @@ def test_charts__new_evidence__is_fetched_and_drawn(visit: Visit) -> None:
         decision={},
         digest="",
     )
-    publish(f"rollout:{rollout.pk}", now=factories.right_now())
     with visitor.page.expect_request(lambda request: "since=" in request.url):
-        pass
+        publish(f"rollout:{rollout.pk}", now=factories.right_now())
     expect(card.locator("tbody tr")).not_to_have_count(24)
 
 
