@@ -51,7 +51,7 @@ STATUS_OF: tuple[tuple[type[errors.HeadgateError], HTTPStatus, str], ...] = (
     (errors.Unavailable, HTTPStatus.SERVICE_UNAVAILABLE, "Unavailable"),
 )
 
-MAKE_A_TOKEN = (
+HOW_TO_SIGN_IN = (
     "Send a token as: Authorization: Bearer hg_... An administrator makes one on the server: "
     "manage.py create_token PERSON NAME --scopes read,rollouts:write"
 )
@@ -62,13 +62,13 @@ _FRAMEWORK: tuple[tuple[type[Exception], str, str, str], ...] = (
         drf.AuthenticationFailed,
         "token-not-valid",
         "Not authenticated",
-        MAKE_A_TOKEN,
+        HOW_TO_SIGN_IN,
     ),
     (
         drf.NotAuthenticated,
         "not-authenticated",
         "Not authenticated",
-        MAKE_A_TOKEN,
+        HOW_TO_SIGN_IN,
     ),
     (drf.PermissionDenied, "forbidden", "Forbidden", ""),
     (drf.NotFound, "not-found", "Not found", ""),

@@ -71,10 +71,11 @@ def paths() -> dict[str, str]:
 
 
 def until_complete(visitor: Visitor) -> None:
-    """Returns when every chart is drawn or known to be empty, every part that is fetched is there, and so is the font."""
+    """Returns when every chart is drawn or known to be empty and all that is fetched is there, the font too."""
     visitor.page.wait_for_function(
         """() => document.fonts.ready.then(() =>
-             [...document.querySelectorAll('[data-chart]')].every(e => e.matches('.empty-chart') || e.querySelector('canvas'))
+             [...document.querySelectorAll('[data-chart]')]
+               .every(chart => chart.matches('.empty-chart') || chart.querySelector('canvas'))
              && !document.querySelector('#main .htmx-request, #replay-result [hx-trigger]'))"""
     )
 

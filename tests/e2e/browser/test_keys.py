@@ -1,4 +1,4 @@
-"""Shortcuts: what a key does with dialogs open, in fields, held down, with modifiers, in an input method, after swaps."""
+"""What a key does with dialogs open, in fields, held down, with modifiers, in an input method, after swaps."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_search__left_by_a_result_and_come_back_to__is_closed_and_keys_work(visi
     visitor.page.keyboard.type("/triage")
     expect(visitor.page.locator("#hits a").first).to_be_visible()
     visitor.page.keyboard.press("Enter")
-    visitor.page.wait_for_url("**/endpoints/triage")
+    visitor.page.wait_for_url("**/models/triage")
     visitor.page.go_back()
     visitor.page.wait_for_url(visitor.site.url + "/")
     expect(visitor.page.locator("#search")).to_be_hidden()
