@@ -111,8 +111,8 @@
     const filler = target.closest('[data-fill]');
     if (filler) {
       const field = document.getElementsByName(filler.dataset.fill)[0];
-      field.value = filler.dataset.with;
-      for (const name of ['input', 'change']) field.dispatchEvent(new Event(name, { bubbles: true }));
+      if (field) field.value = filler.dataset.with;
+      for (const name of ['input', 'change']) field?.dispatchEvent(new Event(name, { bubbles: true }));
     }
     if (target.closest('[data-theme-switch]')) switchTheme();
     if (target instanceof HTMLDialogElement) target.close();      // a click on the backdrop
@@ -121,7 +121,7 @@
   });
 
   async function copy(button) {
-    const word = button.lastChild, before = word.textContent;
+    const word = button.lastChild, before = button.dataset.word ??= word.textContent;      // not "Copied", the second time
     try {
       await navigator.clipboard.writeText($(button.dataset.copy).textContent);
       word.textContent = 'Copied';

@@ -6,55 +6,19 @@ Nothing here waits for luck: a script, a page or an answer is held back until th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 
 from controlplane.access.roles import Role
 from rollouts.models import Rollout
 from tests import factories
 from tests.e2e.browser.conftest import NO_QUIET_MOMENT, Visit, Visitor
+from tests.e2e.browser.holding import held_back
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
 
 SCRIPT = "**/app*.js"
-
-
-@dataclass
-class Gate:
-    """Requests that wait until `open`; what comes later passes."""
-
-    waiting: list[Route] = field(default_factory=list)
-    shut: bool = True
-
-    def meet(self, route: Route) -> None:
-        if self.shut:
-            self.waiting.append(route)
-        else:
-            route.continue_()
-
-    def refuse(self) -> None:
-        """What waits is given up, as when the browser's stop button is pressed."""
-        for route in self.waiting:
-            route.abort("aborted")
-        self.waiting = []
-
-    def open(self) -> None:
-        self.shut = False
-        for route in self.waiting:
-            route.continue_()
-
-
-@contextmanager
-def held_back(page: Page, pattern: str | re.Pattern[str]) -> Iterator[Gate]:
-    """What is asked for at `pattern` in the block is asked of the server at its end."""
-    gate = Gate()
-    page.route(pattern, gate.meet)
-    yield gate
-    gate.open()
 
 
 def open_unready(visitor: Visitor, path: str) -> None:
