@@ -19,7 +19,7 @@ from rollouts.domain.decide import Decision, GatesView, RolloutView, decide
 from rollouts.domain.effects import EnsureWorkload, SetTraffic, WriteBack
 from rollouts.domain.plan import FULL_SHARE_BP
 from rollouts.domain.states import ACTIVE, TRAFFIC_MOVES, Phase
-from rollouts.models import Effect, EffectState, Endpoint, Feedback, MinuteSample, Rollout
+from rollouts.models import Effect, EffectState, Endpoint, Feedback, Rollout
 from rollouts.ports import WorkloadStatus
 from rollouts.services.act import converge_traffic, relaunch_lost, run_effects
 from rollouts.services.feedback import verify_feedback
@@ -34,6 +34,7 @@ from rollouts.services.recording import (
     note_reading,
     note_world,
 )
+from rollouts.services.samples import prune_samples
 from rollouts.services.situation import forced_answers, situation_of, statuses_of
 from rollouts.services.views import view_of
 from rollouts.services.world import World
@@ -224,6 +225,6 @@ def _keep_serving(
 
 def sweep(*, now: datetime) -> None:
     """Prunes what has a retention: samples after 48 h, settled feedback after 30 days, done effects after 30 days."""
-    MinuteSample.objects.filter(minute__lt=now - timedelta(hours=48)).delete()
+    prune_samples(now=now)
     Feedback.objects.exclude(state="pending").filter(received_at__lt=now - timedelta(days=30)).delete()
     Effect.objects.exclude(state=EffectState.PENDING).filter(created_at__lt=now - timedelta(days=30)).delete()

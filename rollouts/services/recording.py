@@ -14,14 +14,14 @@ from controlplane.web.live import publish
 from rollouts.domain.counters import reading_to_json
 from rollouts.domain.decide import Decision, RolloutView, Seen
 from rollouts.domain.gates.fastkill import WorkloadFacts
-from rollouts.domain.intervals import BASELINE
+from rollouts.domain.intervals import BASELINE, ArmCounts
 from rollouts.domain.recorded import decision_digest, evidence_digest
 from rollouts.evidence import last_digest
 from rollouts.models import Arm, Endpoint, Evidence, LoopDecision, ProbeResult, Rollout, Workload
 from rollouts.ports import WorkloadPhase, WorkloadStatus
 from rollouts.services.measure import Measured
 from rollouts.services.observe import Observation
-from rollouts.services.samples import add_sample
+from rollouts.services.samples import add_sample, completions_with, outcomes_with
 from rollouts.services.software import software
 
 OBSERVED = (
@@ -128,16 +128,23 @@ def count_interval(*, rollout: Rollout, measured: Measured, seen: Observation, n
         counts = interval.arms.get(arm.name)
         if counts is not None and arm.name != BASELINE and arm.dropped_at is None:
             rollout.measured_at = now
-            rollout.step_requests += counts.requests
+            rollout.step_requests += _exposure(counts)
         if counts is not None:
             hidden = min(fallbacks.get(arm.variant.name, 0), counts.errors)
             arm.requests += counts.requests
             arm.errors += counts.errors
             arm.fallbacks += hidden
             arm.failed += counts.errors - hidden
+            arm.outcomes = outcomes_with(arm.outcomes, counts.outcomes)
+            arm.completions = completions_with(arm.completions, counts.completions)
         if seen.route is not None:
             arm.observed_bp = seen.route.shares.get(arm.variant.name, 0)
         arm.save()
+
+
+def _exposure(counts: ArmCounts) -> int:
+    """How many of the interval's requests count for the step."""
+    return counts.requests if counts.outcomes is None else counts.outcomes.exposure
 
 
 @dataclass(frozen=True, slots=True)
