@@ -30,7 +30,9 @@ from rollouts.ui.bandit_arms import ArmLine, arm_line, rewards_label, ridge_of
 from rollouts.ui.bandit_parts import Launches, actions_of, launches_of
 from rollouts.ui.bandit_stop import StopLine, stop_lines
 from rollouts.ui.bandit_words import arm_labels
+from rollouts.ui.findings import calm_words, findings
 from rollouts.ui.gates_table import GatesTable, family_table
+from rollouts.ui.outcomes_table import OutcomesTable, arms_outcomes, columns_of_arms
 from rollouts.ui.page_parts import (
     EVENTS_SHOWN,
     ActionButton,
@@ -71,6 +73,7 @@ class BanditPage:
     scored: bool
     floor: str
     baseline_floor: str
+    outcomes: OutcomesTable
     launches: Launches
     events: tuple[EventRow, ...]
     event_count: int
@@ -108,6 +111,8 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
     rows = [(line, verdict.arm(line.name)) for line in lines]
     newest = list(HistoryEvent.objects.filter(rollout=rollout).order_by("-id")[: EVENTS_SHOWN + 1])
     looked = stale_since(rollout, now)
+    columns = columns_of_arms(arms)
+    found = findings(columns, verdict.gates)
     return BanditPage(
         rollout=rollout,
         pill=pill_of(rollout, plan, now.timestamp()),
@@ -129,6 +134,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
         scored=any(found.scored for _, found in rows),
         floor=share_text(spec.floor_bp),
         baseline_floor=share_text(spec.baseline_bp),
+        outcomes=arms_outcomes(rollout, arms, found, calm_words(columns, found)),
         launches=launches_of(rollout, arms),
         events=event_rows(newest),
         event_count=HistoryEvent.objects.filter(rollout=rollout).count(),

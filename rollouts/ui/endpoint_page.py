@@ -16,7 +16,9 @@ from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Arm, Endpoint, HistoryEvent, Rollout, Variant
 from rollouts.ui.arms_table import workload_of
 from rollouts.ui.bandit_words import colour_of, versions_text
+from rollouts.ui.endpoint_outcomes import beside_words, stable_outcomes
 from rollouts.ui.lists import RolloutRow, rollout_row
+from rollouts.ui.outcomes_table import OutcomesTable
 from rollouts.ui.overview_page import health_pill, shares_of_endpoint
 from rollouts.ui.phases import Pill, split_sentence
 from rollouts.ui.traffic import Rates, rates_of
@@ -58,6 +60,8 @@ class EndpointPage:
     shares_words: str
     read_back: str
     variants: tuple[VariantRow, ...]
+    outcomes: OutcomesTable
+    beside: str
     charts: tuple[EndpointChart, ...]
     history: tuple[RolloutRow, ...]
     events: tuple[HistoryEvent, ...]
@@ -103,6 +107,8 @@ def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage
         variants=tuple(
             sorted((_variant_row(v, endpoint, active) for v in variants), key=lambda row: row.arm)
         ),
+        outcomes=stable_outcomes(endpoint, now),
+        beside=beside_words(endpoint, now),
         charts=_charts(endpoint, rates),
         history=tuple(rollout_row(rollout, now) for rollout in rollouts),
         events=tuple(selectors.history_of(endpoint=endpoint, limit=EVENTS_SHOWN)),

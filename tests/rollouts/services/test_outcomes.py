@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from rollouts.domain.analysis import initial_analysis
 from rollouts.domain.counters import Difference
-from rollouts.domain.gates.family import GatesState
 from rollouts.domain.intervals import ArmCounts, Completions, Interval, LatencyCounts, Outcomes
 from rollouts.models import Arm, MinuteSample, OtherCalls, Rollout
 from rollouts.ports import SignalReading
@@ -32,8 +32,8 @@ def counts(outcomes: Outcomes | None, completions: Completions | None = None) ->
 def count(rollout: Rollout, **arms: ArmCounts) -> None:
     """One interval of the rollout, counted as the loop does."""
     interval = Interval(0, NOW.timestamp() - 5, 5.0, 500, arms)
-    state = GatesState.initial(rollout.gate_policy.policy)
-    measured = Measured(interval, state, state.assess(), {}, (), 0)
+    analysis = initial_analysis(rollout.parsed_plan, rollout.gate_policy.policy, tuple(arms))
+    measured = Measured(interval, analysis, analysis.assess({}), {}, (), 0)
     count_interval(rollout=rollout, measured=measured, seen=NOTHING_SEEN, now=NOW)
 
 
