@@ -103,12 +103,6 @@ class Outcomes:
             self.answered + self.refused + self.refused_gateway + self.failed + self.fallback + self.abandoned
         )
 
-    @property
-    def exposure(self) -> int:
-        """What a step may count as its requests: the engine, or who stood in for it, had its say about them. Whoever
-        left, and what the router refused, shows nothing of a version."""
-        return self.answered + self.refused + self.failed + self.fallback
-
     def plus(self, later: Outcomes) -> Outcomes:
         """Both stretches together; running is that of the later one."""
         added = {name: getattr(self, name) + getattr(later, name) for name in OUTCOME_CLASSES}
@@ -187,6 +181,11 @@ class ArmCounts:
     ratings: int = 0
     outcomes: Outcomes | None = None
     completions: Completions | None = None
+
+    @property
+    def exposure(self) -> int:
+        """Requests that the arm answered itself: what a step needs before it may end."""
+        return self.requests if self.outcomes is None else self.outcomes.answered
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; what was not counted is left out, so that old evidence keeps its bytes."""

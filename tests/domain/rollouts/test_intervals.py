@@ -20,11 +20,6 @@ def test_outcomes_plus__any_two__ended_adds_up_and_running_is_the_later_level(
     assert both.running == other.running
 
 
-@given(OUTCOMES)
-def test_exposure__any__leaves_out_exactly_who_left_and_what_the_router_refused(one: Outcomes) -> None:
-    assert one.exposure == one.ended - one.abandoned - one.refused_gateway
-
-
 def test_latency_plus__edges_that_only_one_knows__are_kept() -> None:
     one = LatencyCounts(10, {0.1: 5, 0.5: 1}, left=2, left_over={0.1: 1})
     other = LatencyCounts(4, {0.1: 2, 1.0: 1})

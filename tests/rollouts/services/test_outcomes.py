@@ -68,19 +68,10 @@ def test_arm__from_before_outcomes_were_counted__says_that_it_does_not_know() ->
     assert arm(rollout).requests == 10
 
 
-def test_exposure__those_who_left_and_what_the_router_refused__count_for_nothing() -> None:
+def test_exposure__only_what_the_candidate_answered_itself__counts() -> None:
     rollout = factories.rollout_pending(now=NOW)
-    count(rollout, candidate=counts(Outcomes(refused_gateway=20, abandoned_before=30, abandoned_midway=40)))
-    assert rollout.step_requests == 0
-
-
-def test_exposure__whatever_the_engine_had_its_say_about__counts() -> None:
-    rollout = factories.rollout_pending(now=NOW)
-    count(
-        rollout,
-        candidate=counts(Outcomes(answered=4, refused_request=3, refused_rate=2, failed=1, fallback=5)),
-    )
-    assert rollout.step_requests == 15
+    count(rollout, candidate=counts(Outcomes(4, 3, 2, 20, 1, 5, 30, 40)))
+    assert rollout.step_requests == 4
 
 
 def test_exposure__evidence_without_outcomes__counts_requests_as_before() -> None:

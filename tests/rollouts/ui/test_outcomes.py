@@ -231,10 +231,11 @@ def test_page__refusing_candidate__is_told_on_the_page_and_in_its_fragment(engin
 
 def test_endpoint__minutes__are_added_up_for_the_hour_and_the_day() -> None:
     served = factories.endpoint(now=NOW)
+    assert served.stable is not None
     for ago, answered in ((timedelta(minutes=10), 5), (timedelta(hours=3), 70), (timedelta(hours=25), 900)):
         MinuteSample.objects.create(
             endpoint=served,
-            variant_id=served.stable_id,
+            variant=served.stable,
             minute=NOW - ago,
             outcomes=Outcomes(answered=answered, running=2).to_json(),
             completions=Completions(answered, tokens=2 * answered).to_json(),
@@ -247,7 +248,8 @@ def test_endpoint__minutes__are_added_up_for_the_hour_and_the_day() -> None:
 
 def test_endpoint__minutes_from_before__were_not_counted() -> None:
     served = factories.endpoint(now=NOW)
-    MinuteSample.objects.create(endpoint=served, variant_id=served.stable_id, minute=NOW, requests=9)
+    assert served.stable is not None
+    MinuteSample.objects.create(endpoint=served, variant=served.stable, minute=NOW, requests=9)
     assert stable_outcomes(served, NOW).nothing == NOTHING_YET
 
 
