@@ -133,11 +133,11 @@ class GateTrack:
             fail_note="" if ways.may_fail else ways.reason,
             pass_note=pass_note,
         )
-        if spec.kind == "latency_slo":
+        if spec.kind == "latency_slo" and counts.usual:
             learned = replace(learned, censoring=self.censoring.add(counts))
         if ways.may_fail and ways.may_pass:
             learned = replace(learned, comparable=self.comparable.plus(now))
-        if self.blocks is None:
+        if self.blocks is None or not counts.usual:
             return learned
         blocks = self.blocks.update(
             interval.seconds,
@@ -235,8 +235,12 @@ def _learn_process(process: Process, counts: Counts, temper: float, *, used: boo
     steers).
     """
     assert isinstance(process, ProportionProcess)
-    if not used:
-        return process.update(0, 0, counts.n_baseline, counts.events_baseline)
+    n_candidate, events_candidate = (counts.n_candidate, counts.events_candidate) if used else (0, 0)
     return process.update(
-        counts.n_candidate, counts.events_candidate, counts.n_baseline, counts.events_baseline, temper=temper
+        n_candidate,
+        events_candidate,
+        counts.n_baseline,
+        counts.events_baseline,
+        temper=temper if used else 1.0,
+        teaches=counts.usual,
     )
