@@ -38,7 +38,7 @@ class Circumstances:
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Events of trials of both arms, which evidence they may give, the ratings behind feedback, and the requests that
-    left before an SLO could be measured. `usual`: False while the baseline is out of order."""
+    left before an SLO could be measured, where those are known. `usual`: False while the baseline is out of order."""
 
     n_candidate: int
     events_candidate: int
@@ -49,6 +49,7 @@ class Counts:
     ratings_baseline: int = 0
     censored_candidate: int = 0
     censored_baseline: int = 0
+    leavers_known: bool = False
     usual: bool = True
 
 
@@ -247,6 +248,7 @@ def _latency(
         directions,
         censored_candidate=timed_c.censored,
         censored_baseline=timed_b.censored,
+        leavers_known=arm_c.outcomes is not None and arm_b is not None and arm_b.outcomes is not None,
     )
 
 

@@ -133,7 +133,7 @@ class GateTrack:
             fail_note="" if ways.may_fail else ways.reason,
             pass_note=pass_note,
         )
-        if spec.kind == "latency_slo" and counts.usual:
+        if counts.leavers_known and counts.usual:
             learned = replace(learned, censoring=self.censoring.add(counts))
         if ways.may_fail and ways.may_pass:
             learned = replace(learned, comparable=self.comparable.plus(now))
@@ -176,7 +176,8 @@ class GateTrack:
         return self.has_passed and self.passing.log_e >= 0
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        """Plain data; censoring is left out while nothing is known of it, as in the state of an earlier version."""
+        data = {
             "failing": self.failing.to_json(),
             "passing": self.passing.to_json(),
             "bounds": self.bounds.to_json(),
@@ -184,14 +185,15 @@ class GateTrack:
             "comparable": self.comparable.to_json(),
             "trail": self.trail.to_json(),
             "blocks": None if self.blocks is None else self.blocks.to_json(),
-            "censoring": self.censoring.to_json(),
             **{name: getattr(self, name) for name in PLAIN_FIELDS},
         }
+        if self.censoring.known:
+            data["censoring"] = self.censoring.to_json()
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], spec: GateSpec) -> Self:
         names = list(cls.__dataclass_fields__)
-        # a state of an earlier version has no censoring yet
         checks.mapping(data, field="", allowed=names, needed=[name for name in names if name != "censoring"])
         process = PairedProcess if spec.kind == "paired" else ProportionProcess
         return cls(
