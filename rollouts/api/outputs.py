@@ -106,6 +106,30 @@ class VariantOutput(VariantBrief):
     workload = WorkloadOutput()
 
 
+class OutcomesOutput(serializers.Serializer[Any]):
+    """How an arm's requests ended: each in exactly one class. The total is their sum with `running`."""
+
+    answered = serializers.IntegerField(help_text="whole answers of the arm itself")
+    refused_request = serializers.IntegerField(help_text="4xx of the engine: 400, 404, 413, 422 and the like")
+    refused_rate = serializers.IntegerField(help_text="429 of the engine")
+    refused_gateway = serializers.IntegerField(help_text="refused by the gateway after an arm was drawn")
+    failed = serializers.IntegerField(help_text="5xx, resets, broken streams, errors inside a stream")
+    fallback = serializers.IntegerField(help_text="answered by another arm, unseen by the user")
+    abandoned_before = serializers.IntegerField(help_text="the client left before the first token")
+    abandoned_midway = serializers.IntegerField(help_text="the client left during the answer")
+    running = serializers.IntegerField(help_text="had not ended when last counted")
+
+
+class CompletionsOutput(serializers.Serializer[Any]):
+    """What an arm's engine says of the completions it finished, probes and forced requests among them."""
+
+    total = serializers.IntegerField(help_text="finished")
+    empty = serializers.IntegerField(help_text="of those, without a word")
+    truncated = serializers.IntegerField(help_text="of those, cut off at their length limit")
+    filtered = serializers.IntegerField(help_text="of those, held back by a filter or a refusal it names")
+    tokens = serializers.IntegerField(help_text="generated; the mean of an answer is tokens / total")
+
+
 class ArmOutput(serializers.Serializer[Any]):
     """One variant inside a rollout: shares in basis points, counts over its whole life by assigned arm."""
 
@@ -120,6 +144,12 @@ class ArmOutput(serializers.Serializer[Any]):
         help_text="of the errors: answered by another arm, unseen by the user"
     )
     failed = serializers.IntegerField(help_text="of the errors: those that reached the user")
+    outcomes = OutcomesOutput(
+        source="counted_outcomes", allow_null=True, help_text="null: not counted when it ran"
+    )
+    completions = CompletionsOutput(
+        source="counted_completions", allow_null=True, help_text="null: its engine does not say"
+    )
     dropped_at = serializers.DateTimeField(allow_null=True, help_text="when it left a bandit, for good")
     dropped_cause = serializers.ChoiceField(choices=DROP_CAUSES, allow_blank=True)
     dropped_sentence = serializers.CharField()

@@ -26,6 +26,7 @@ from rollouts.services.feedback import verify_feedback
 from rollouts.services.leases import Lease, claim_endpoint, hold, release
 from rollouts.services.measure import Measured, measure_rollout
 from rollouts.services.observe import Observation, observe_endpoint
+from rollouts.services.outages import note_outage
 from rollouts.services.recording import (
     Situation,
     count_interval,
@@ -116,6 +117,8 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
             hold(lease, now=world.clock.now())
             note_world(endpoint=endpoint, seen=seen, statuses=statuses, measure=measure, now=now)
             note_reading(endpoint=endpoint, seen=seen, now=now)
+            if measure:
+                note_outage(endpoint=endpoint, rollout=rollout, seen=seen, statuses=statuses, now=now)
             if rollout is not None:
                 decision = _decide(rollout, seen, statuses, measured, answered=answered, now=now)
             else:
@@ -131,9 +134,9 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
 
 
 def _read_endpoint(endpoint_id: int) -> Endpoint:
-    return Endpoint.objects.select_related("cluster", "model", "stable__version", "previous").get(
-        pk=endpoint_id
-    )
+    return Endpoint.objects.select_related(
+        "cluster", "model", "stable__version", "previous", "gate_policy"
+    ).get(pk=endpoint_id)
 
 
 def _interval_is_over(endpoint: Endpoint, rollout: Rollout | None, world: World, now: datetime) -> bool:

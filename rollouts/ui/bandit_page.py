@@ -32,6 +32,7 @@ from rollouts.ui.bandit_stop import StopLine, stop_lines
 from rollouts.ui.bandit_words import arm_labels
 from rollouts.ui.findings import calm_words, findings
 from rollouts.ui.gates_table import GatesTable, family_table
+from rollouts.ui.outages import OutageNote, outage_of_rollout
 from rollouts.ui.outcomes_table import OutcomesTable, arms_outcomes, columns_of_arms
 from rollouts.ui.page_parts import (
     EVENTS_SHOWN,
@@ -60,6 +61,7 @@ class BanditPage:
     rollout: Rollout
     pill: Pill
     why: Why
+    outage: OutageNote | None
     arms: tuple[ArmLine, ...]
     ridges: tuple[Ridge, ...]
     rewards_label: str
@@ -117,6 +119,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
         rollout=rollout,
         pill=pill_of(rollout, plan, now.timestamp()),
         why=why_of(rollout, plan, now),
+        outage=outage_of_rollout(rollout, now),
         arms=tuple(lines),
         ridges=tuple(ridge_of(line, found) for line, found in rows),
         rewards_label=rewards_label(rows),

@@ -22,6 +22,7 @@ from rollouts.ui.arms_table import (
 )
 from rollouts.ui.findings import calm_words, findings
 from rollouts.ui.gates_table import GatesTable, gates_table
+from rollouts.ui.outages import OutageNote, outage_of_rollout
 from rollouts.ui.outcomes_table import OutcomesTable, arms_outcomes, columns_of_arms
 from rollouts.ui.page_parts import (
     ActionButton,
@@ -55,6 +56,7 @@ class RolloutPage:
     rollout: Rollout
     pill: Pill
     why: Why
+    outage: OutageNote | None
     steps: tuple[StepCell, ...]
     gates: GatesTable
     gates_heading: str
@@ -98,6 +100,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
         rollout=rollout,
         pill=pill_of(rollout, plan, now.timestamp()),
         why=why_of(rollout, plan, now),
+        outage=outage_of_rollout(rollout, now),
         steps=step_cells(rollout, plan, history, gates, now),
         gates=gates,
         gates_heading="Gates" if rollout.step_index < 0 else f"Gates at {share}",
