@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
@@ -190,6 +191,25 @@ class RolloutOutput(serializers.Serializer[Any]):
     finished_at = serializers.DateTimeField(allow_null=True)
 
 
+class MomentField(serializers.DateTimeField):
+    """A moment that is kept as seconds since the epoch."""
+
+    def to_representation(self, value: float) -> Any:
+        return super().to_representation(datetime.fromtimestamp(value, tz=UTC))
+
+
+class OutageOutput(serializers.Serializer[Any]):
+    """The variant that serves (of a rollout: its baseline) is out of order, or was until the newest interval."""
+
+    since = MomentField()
+    seconds = serializers.FloatField(help_text="that it lasts, as far as it was measured")
+    requests = serializers.IntegerField(help_text="that were drawn for it meanwhile")
+    failed = serializers.IntegerField(help_text="of those: it gave no answer")
+    rescued = serializers.IntegerField(help_text="of those: another variant answered, unseen by the user")
+    why = serializers.CharField()
+    over = serializers.BooleanField(help_text="the newest interval was in order again")
+
+
 class RolloutBrief(serializers.Serializer[Any]):
     """A rollout by number."""
 
@@ -214,6 +234,9 @@ class EndpointOutput(serializers.Serializer[Any]):
     observed_shares = serializers.DictField(child=serializers.IntegerField())
     observed_at = serializers.DateTimeField(allow_null=True)
     router_problem = serializers.CharField(help_text="the router's words when it refused a configuration")
+    outage = OutageOutput(
+        source="serving.lasting", allow_null=True, help_text="of the stable variant; null: it is in order"
+    )
     rollouts = RolloutBrief(
         source="current_rollouts", many=True, help_text="active, or watched after promotion"
     )
@@ -272,6 +295,9 @@ class VerdictsOutput(serializers.Serializer[Any]):
     fast_kill = serializers.CharField(default=None, allow_null=True)
     reason = serializers.CharField(default="")
     verdicts = GateVerdictOutput(many=True, default=list)
+    outage = OutageOutput(
+        default=None, allow_null=True, help_text="of the baseline: nothing counts for the candidate then"
+    )
 
 
 class BanditVerdictsOutput(serializers.Serializer[Any]):

@@ -87,9 +87,14 @@ def ended_title(label: str, outage: Outage) -> str:
 def outage_sentence(outage: Outage, *, helper: str) -> str:
     """How many requests met the outage and what became of them. `helper`: who answered in its place."""
     if not outage.requests:
-        return "No request met it so far." if not outage.over else "No request met it."
-    met = f"{outage.requests:,} {'request' if outage.requests == 1 else 'requests'} met it"
+        return "No request came in that time."
     lost = outage.failed - outage.rescued
-    parts = [f"{outage.rescued:,} answered by {helper}"] if outage.rescued else []
-    parts.append(f"{lost:,} failed for their users" if lost else "none failed for its user")
-    return f"{met}: {', '.join(parts)}."
+    parts = []
+    if outage.rescued:
+        parts.append(f"{outage.rescued:,} {'was' if outage.rescued == 1 else 'were'} answered by {helper}")
+    if lost:
+        parts.append(f"{lost:,} failed for {'its user' if lost == 1 else 'their users'}")
+    else:
+        parts.append("none failed for its user")
+    came = f"{outage.requests:,} {'request' if outage.requests == 1 else 'requests'}"
+    return f"Of {came} in that time, {' and '.join(parts)}."

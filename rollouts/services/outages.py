@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from controlplane.web.live import publish
+from rollouts.domain.analysis import outage_in
 from rollouts.domain.counters import Difference
 from rollouts.domain.gates.policy import USUAL_OUTAGE_SHARE
 from rollouts.domain.serving import Serving, began_title, ended_title, outage_sentence
 from rollouts.domain.states import Phase
 from rollouts.models import Endpoint, Rollout
 from rollouts.ports import WorkloadStatus
+from rollouts.services.measure import Measured
 from rollouts.services.observe import Observation
 from rollouts.services.writing import tell
 
@@ -24,12 +26,13 @@ def note_outage(
     rollout: Rollout | None,
     seen: Observation,
     statuses: Mapping[str, WorkloadStatus],
+    measured: Measured | None,
     now: datetime,
 ) -> None:
     """Notes how the stable variant fared in the interval that ended now. Call it once an interval, inside the turn's
-    transaction, after the endpoint has traffic of its own.
+    transaction.
 
-    A rollout that progresses tells its own history of an outage (its decision holds it); otherwise it is told here.
+    A rollout that an outage holds tells the history itself (`measured`); otherwise it is told here.
     """
     stable = endpoint.stable
     if stable is None or not endpoint.desired_shares.get(stable.name):
@@ -56,7 +59,8 @@ def note_outage(
         return
     rollout_topics = [f"rollout:{rollout.pk}"] if rollout is not None else []
     publish(f"endpoint:{endpoint.pk}", "overview", *rollout_topics, now=now)
-    if rollout is not None and rollout.phase == Phase.PROGRESSING.value:
+    holds = measured is not None and outage_in(measured.assessment) is not None
+    if holds and rollout is not None and rollout.phase == Phase.PROGRESSING.value:
         return
     _tell(endpoint, rollout if rollout is not None and rollout.is_active else None, before, after, now)
 

@@ -118,7 +118,14 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
             note_world(endpoint=endpoint, seen=seen, statuses=statuses, measure=measure, now=now)
             note_reading(endpoint=endpoint, seen=seen, now=now)
             if measure:
-                note_outage(endpoint=endpoint, rollout=rollout, seen=seen, statuses=statuses, now=now)
+                note_outage(
+                    endpoint=endpoint,
+                    rollout=rollout,
+                    seen=seen,
+                    statuses=statuses,
+                    measured=measured,
+                    now=now,
+                )
             if rollout is not None:
                 decision = _decide(rollout, seen, statuses, measured, answered=answered, now=now)
             else:
