@@ -259,3 +259,13 @@ def test_policy__of_an_earlier_version__keeps_its_bytes() -> None:
     assert made.baseline_outage_share is None
     assert "baseline_outage_share" not in made.to_json()
     assert GatePolicy.from_json(made.to_json()) == made
+
+
+def test_arm_counts__refused_and_abandoned__are_no_exposure_and_no_answers_to_rate() -> None:
+    made = counted(100, refused=20, gateway=5, failed=3, fallback=2, abandoned=10, running=4)
+    assert (made.exposure, made.ratable) == (56, 56)
+
+
+def test_arm_counts__of_an_earlier_version__exposure_and_answers_are_as_they_were() -> None:
+    made = arm(100, 7)
+    assert (made.exposure, made.ratable) == (100, 93)
