@@ -194,7 +194,7 @@ class RolloutOutput(serializers.Serializer[Any]):
 class MomentField(serializers.DateTimeField):
     """A moment that is kept as seconds since the epoch."""
 
-    def to_representation(self, value: float) -> Any:
+    def to_representation(self, value: Any) -> Any:
         return super().to_representation(datetime.fromtimestamp(value, tz=UTC))
 
 

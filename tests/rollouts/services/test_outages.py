@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rollouts.domain.gates.outage import Outage
 from rollouts.models import HistoryEvent
 from rollouts.ports import FailureReason
 from tests.rollouts.memory_world import ERRORS, LONG_PLAN, MemoryWorld
@@ -17,6 +18,10 @@ pytestmark = pytest.mark.django_db
 def serving(tmp_path: Path) -> MemoryWorld:
     """Version 1 serves without a rollout."""
     return MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
+
+
+def lasting(w: MemoryWorld) -> Outage | None:
+    return w.endpoint.serving.lasting
 
 
 def told(w: MemoryWorld) -> list[tuple[str, str]]:
@@ -31,7 +36,7 @@ def test_no_rollout__engine_dies__is_told_within_an_interval_and_when_it_is_over
     w.run_for(4)
     w.cluster.kill(w.variant(1).name, down_seconds=6.0)
     w.run_for(3)
-    outage = w.endpoint.serving.lasting
+    outage = lasting(w)
     assert outage is not None
     assert outage.requests > outage.failed > 0  # the interval in which it died had answers, too
     assert outage.rescued == 0
@@ -40,7 +45,7 @@ def test_no_rollout__engine_dies__is_told_within_an_interval_and_when_it_is_over
     assert kind == "outage"
     assert title.startswith("v1 is out of order since ")
     w.run_for(40)
-    assert w.endpoint.serving.lasting is None
+    assert lasting(w) is None
     assert [kind for kind, _ in told(w)] == ["outage", "outage-over"]
 
 
@@ -50,7 +55,7 @@ def test_no_rollout__engine_answers_with_errors__is_out_of_order_though_it_is_re
     w = serving
     w.behave(1, error_rate=0.6)
     w.run_for(4)
-    outage = w.endpoint.serving.lasting
+    outage = lasting(w)
     assert outage is not None
     assert "of its requests failed" in outage.why
 
@@ -61,14 +66,14 @@ def test_no_rollout__counters_cannot_be_read__ends_no_outage(serving: MemoryWorl
     w.run_for(4)
     w.router.down = True
     w.run_for(4)
-    assert w.endpoint.serving.lasting is not None
+    assert lasting(w) is not None
 
 
 def test_no_rollout__cluster_does_not_answer__begins_no_outage(serving: MemoryWorld) -> None:
     w = serving
-    w.cluster.outage = True
+    w.cluster.outage = "it does not answer"
     w.run_for(6)
-    assert w.endpoint.serving.lasting is None
+    assert lasting(w) is None
     assert told(w) == []
 
 
@@ -84,11 +89,11 @@ def test_rollout__baseline_dies__is_told_once_and_its_page_holds(serving: Memory
     w.run(lambda: w.rollout.phase == "progressing" and w.rollout.step_since is not None)
     w.cluster.kill(w.variant(1).name, down_seconds=8.0)
     w.run_for(5)
-    assert w.endpoint.serving.lasting is not None
+    assert lasting(w) is not None
     assert len(told(w)) == 1
     assert "Held at 5%" in w.rollout.reason
     w.run_for(40)
-    assert w.endpoint.serving.lasting is None
+    assert lasting(w) is None
     assert len(told(w)) == 2
 
 
