@@ -130,7 +130,7 @@ def follow(
     look: Callable[[int, Mapping[str, FamilyBatch], Firsts], None] | None = None,
 ) -> Firsts:
     """Minutes until each policy rolled back, by name, and until its fast kill did, as "name, fast kill"."""
-    batches = {name: FamilyBatch(policy, runs) for name, policy in policies.items()}
+    batches = {name: FamilyBatch(policy, runs, passing=False) for name, policy in policies.items()}
     firsts = Firsts(runs)
     for index, (share_bp, baseline, candidate, pairs) in enumerate(rollout):
         for name, batch in batches.items():

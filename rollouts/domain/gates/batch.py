@@ -107,16 +107,17 @@ class ProportionBatch:
         events_baseline: Array,
         temper: Array | float = 1.0,
         used: Mask | bool = True,
+        usual: Mask | bool = True,
     ) -> None:
         """One interval. `used`: rollouts whose interval may count (the others learn the baseline's rate
-        only).
+        only); `usual`: those that learn the baseline's rate.
         """
         both = used & (n_candidate > 0) & ((n_baseline > 0) | (self.ratio == 0))
         if both.any():
             increments = self.increments(n_candidate, events_candidate, n_baseline, events_baseline)
             self.evidence.multiply(np.where(both, temper * increments, 0.0), both)
-        self.events = self.events + events_baseline
-        self.trials = self.trials + n_baseline
+        self.events = self.events + np.where(usual, events_baseline, 0.0)
+        self.trials = self.trials + np.where(usual, n_baseline, 0.0)
 
     def increments(
         self, n_candidate: Array, events_candidate: Array, n_baseline: Array, events_baseline: Array

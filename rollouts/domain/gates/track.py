@@ -100,10 +100,10 @@ class GateTrack:
         if isinstance(reading, Pairs):
             heard = heard._learn_pairs(interval, reading)
         else:
-            heard = heard._learn_counts(spec, interval, reading)
+            heard = heard._learn_counts(spec, interval, reading, in_order=not circumstances.outage)
         return replace(heard, has_passed=heard._still_passed(policy.beta))
 
-    def _learn_counts(self, spec: GateSpec, interval: Interval, counts: Counts) -> Self:
+    def _learn_counts(self, spec: GateSpec, interval: Interval, counts: Counts, *, in_order: bool) -> Self:
         ways = counts.directions
         big_enough = interval.share_bp >= PASS_SHARE_BP
         pass_note = ways.reason if not ways.may_pass else ""
@@ -115,8 +115,10 @@ class GateTrack:
         now = Totals(seconds=interval.seconds).add_counts(counts, absolute=spec.absolute)
         learned = replace(
             self,
-            failing=_learn_process(self.failing, counts, temper, used=ways.may_fail),
-            passing=_learn_process(self.passing, counts, temper, used=ways.may_pass and big_enough),
+            failing=_learn_process(self.failing, counts, temper, used=ways.may_fail, in_order=in_order),
+            passing=_learn_process(
+                self.passing, counts, temper, used=ways.may_pass and big_enough, in_order=in_order
+            ),
             bounds=self.bounds.update(
                 counts.n_candidate,
                 counts.events_candidate,
@@ -230,13 +232,21 @@ def measure_of(spec: GateSpec) -> Measure:
     return "ratio" if spec.ratio != 1 and spec.delta == 0 else "difference"
 
 
-def _learn_process(process: Process, counts: Counts, temper: float, *, used: bool) -> Process:
+def _learn_process(
+    process: Process, counts: Counts, temper: float, *, used: bool, in_order: bool
+) -> Process:
     """The process after this interval. One that may not use it still learns the baseline's rate (which only
-    steers).
+    steers), unless the baseline was out of order: alternatives built on the rate of an outage find nothing for minutes
+    after it.
     """
     assert isinstance(process, ProportionProcess)
-    if not used:
-        return process.update(0, 0, counts.n_baseline, counts.events_baseline)
-    return process.update(
-        counts.n_candidate, counts.events_candidate, counts.n_baseline, counts.events_baseline, temper=temper
-    )
+    if used:
+        return process.update(
+            counts.n_candidate,
+            counts.events_candidate,
+            counts.n_baseline,
+            counts.events_baseline,
+            temper=temper,
+            usual=in_order,
+        )
+    return process.update(0, 0, counts.n_baseline, counts.events_baseline, usual=in_order)
