@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from rollouts.domain.gates.dispersion import LARGEST_Z, Dispersion, excess, half_square
+from rollouts.domain.gates.dispersion import LARGEST_Z, Dispersion, half_square
 from rollouts.domain.gates.evidence import FIRST_WEIGHT, start_weight, unspent_weight
-from rollouts.domain.gates.latency import BLOCK_SECONDS, difference_score
+from rollouts.domain.gates.latency import BLOCK_SECONDS, QUICK_SECONDS, difference_score, factors
 from rollouts.domain.gates.paired import FIRST_PAIRED_WEIGHT, bets_of, gain_of
 from rollouts.domain.gates.projection import SMALLEST, Maths, log_increments
 from rollouts.domain.gates.proportion import Decision, multipliers_of
@@ -146,11 +146,11 @@ class ProportionBatch:
 
 
 @dataclass(slots=True)
-class BlocksBatch:
-    """`LatencyBlocks` of `size` rollouts: what to temper their evidence by."""
+class BlockBatch:
+    """One `Dispersion` of `size` rollouts with the block that is under way."""
 
     size: int
-    dispersion: Dispersion = field(default_factory=Dispersion)
+    length: float  # seconds
     seconds: Array = field(init=False)
     score: Array = field(init=False)
     variance: Array = field(init=False)
@@ -159,16 +159,56 @@ class BlocksBatch:
     differences: Array = field(init=False)
 
     def __post_init__(self) -> None:
-        self.seconds, self.score, self.variance = (np.zeros(self.size) for _ in range(3))
+        self.seconds, self.score, self.variance, self.half_squares, self.differences = (
+            np.zeros(self.size) for _ in range(5)
+        )
         self.last_z = np.full(self.size, np.nan)
-        self.half_squares = np.full(self.size, self.dispersion.half_squares)
-        self.differences = np.full(self.size, float(self.dispersion.differences))
+
+    def add(self, seconds: Array, score: Array, variance: Array) -> None:
+        """One interval."""
+        self.seconds, self.score, self.variance = (
+            self.seconds + seconds,
+            self.score + score,
+            self.variance + variance,
+        )
+        full = self.seconds >= self.length
+        if not full.any():
+            return
+        told = full & (self.variance > 0)
+        z = np.clip(self.score / np.sqrt(np.where(told, self.variance, 1.0)), -LARGEST_Z, LARGEST_Z)
+        again = told & ~np.isnan(self.last_z)
+        self.half_squares = self.half_squares + np.where(again, half_square(z, self.last_z), 0.0)
+        self.differences = self.differences + again
+        self.last_z = np.where(told, z, self.last_z)
+        self.score, self.variance, self.seconds = (
+            np.where(full, 0.0, values) for values in (self.score, self.variance, self.seconds)
+        )
+
+
+@dataclass(slots=True)
+class BlocksBatch:
+    """`LatencyBlocks` of `size` rollouts: what to temper their evidence by."""
+
+    size: int
+    minute: BlockBatch = field(init=False)
+    quick: BlockBatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.minute, self.quick = BlockBatch(self.size, BLOCK_SECONDS), BlockBatch(self.size, QUICK_SECONDS)
 
     @property
     def factor(self) -> Array:
-        """phi, at least 1."""
-        phi = excess(self.half_squares, self.differences, self.dispersion.phi0, self.dispersion.n0)
-        return np.asarray(np.maximum(1.0, phi))
+        """How much more the arms differ than independent requests would, with caution; at least 1."""
+        quick, minute, start = self.quick, self.minute, Dispersion()
+        found = factors(
+            quick.half_squares,
+            quick.differences,
+            minute.half_squares,
+            minute.differences,
+            start.phi0,
+            start.n0,
+        )
+        return np.maximum(1.0, np.maximum(*found))
 
     @property
     def temper(self) -> Array:
@@ -188,21 +228,9 @@ class BlocksBatch:
         both = known & (n_candidate > 0) & (n_baseline > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             score, variance = difference_score(n_candidate, over_candidate, n_baseline, over_baseline)
-        self.score = self.score + np.where(both, score, 0.0)
-        self.variance = self.variance + np.where(both, variance, 0.0)
-        self.seconds = self.seconds + np.where(known, seconds, 0.0)
-        full = self.seconds >= BLOCK_SECONDS
-        if not full.any():
-            return
-        told = full & (self.variance > 0)
-        z = np.clip(self.score / np.sqrt(np.where(told, self.variance, 1.0)), -LARGEST_Z, LARGEST_Z)
-        again = told & ~np.isnan(self.last_z)
-        self.half_squares = self.half_squares + np.where(again, half_square(z, self.last_z), 0.0)
-        self.differences = self.differences + again
-        self.last_z = np.where(told, z, self.last_z)
-        self.score, self.variance, self.seconds = (
-            np.where(full, 0.0, values) for values in (self.score, self.variance, self.seconds)
-        )
+        lasted = np.where(known, seconds, 0.0) * np.ones(self.size)
+        for block in (self.minute, self.quick):
+            block.add(lasted, np.where(both, score, 0.0), np.where(both, variance, 0.0))
 
 
 @dataclass(slots=True)
