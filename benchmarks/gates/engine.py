@@ -195,7 +195,9 @@ def _first_tokens(
 def _batch(arm: Arm, gates: Mapping[str, GateSpec], index: int) -> ArmBatch:
     counted = {name: arm.take(name, index) for name in COUNTED}
     timed = {
-        key: TimedBatch(*(arm.take(f"{key} {part}", index) for part in ("total", "over", "left", "left_over")))
+        key: TimedBatch(
+            *(arm.take(f"{key} {part}", index) for part in ("total", "over", "left", "left_over"))
+        )
         for key in gates
     }
     return ArmBatch(

@@ -72,7 +72,9 @@ def _show_comparison(results: Mapping[str, Results]) -> Sequence[Grid]:
         rows.append([name, rate(results["A/A"][name]), rate(results["incident"][name])])
         rows[-1] += [mean(results[f"x{ratio:g}"][name], 60) for ratio in RATIOS]
         if aims is not None:
-            rows.append(["*by hand*" if name == LIMIT else "*aim*", *(f"*{aim}*" if aim else "" for aim in aims)])
+            rows.append(
+                ["*by hand*" if name == LIMIT else "*aim*", *(f"*{aim}*" if aim else "" for aim in aims)]
+            )
         if name != LIMIT:
             means = [mean_of(results[f"x{ratio:g}"][name], 60)[0] for ratio in RATIOS]
             far.append([name, *(f"{own / limit:.2f}" for own, limit in zip(means, limits, strict=True))])

@@ -78,13 +78,17 @@ DEAD_CELLS = {
 
 
 def _dead(size: Size) -> Sequence[Cell]:
-    after = {"full": 10 * MINUTE, "smoke": 10 * MINUTE, "tiny": 2}[size.name]
+    after = size.pick(10 * MINUTE, 10 * MINUTE, 2)
     return [
         Cell(
             name,
             dead_run,
             size.runs(1_000, 60),
-            {"failing": failing, "before": min(before, after) if size.name == "tiny" else before, "after": after},
+            {
+                "failing": failing,
+                "before": min(before, after) if size.name == "tiny" else before,
+                "after": after,
+            },
         )
         for name, (failing, before) in DEAD_CELLS.items()
     ]
@@ -197,7 +201,7 @@ AT_LIMIT = {
 
 
 def _at_limit(size: Size) -> Sequence[Cell]:
-    intervals = size.runs(HOUR, HOUR // 2, 6)
+    intervals = size.pick(HOUR, HOUR // 2, 6)
     return [
         Cell(name, limit_run, size.runs(1_500, 60), {"what": what, "intervals": intervals})
         for name, what in AT_LIMIT.items()

@@ -24,13 +24,16 @@ KILL = f"{WHOLE}, fast kill"
 def excess_run(*, runs: int, rng: np.random.Generator, what: Whole, gate: str) -> Results:
     """Minutes until the default policy rolls back, its fast kill alone, and the one gate alone in both modes."""
     spec = DEFAULT.gate(gate)
-    policies = {WHOLE: DEFAULT, **{f"alone, {mode}": alone(spec, mode=mode) for mode in ("strict", "tolerant")}}
+    policies = {
+        WHOLE: DEFAULT,
+        **{f"alone, {mode}": alone(spec, mode=mode) for mode in ("strict", "tolerant")},
+    }
     found = follow(policies, draw_whole(what, runs, rng), runs).minutes
     return {name: found[name] for name in (WHOLE, KILL, STRICT, TOLERANT)}
 
 
 def _excess(size: Size) -> Sequence[Cell]:
-    runs, hours = size.runs(1_000, 40), {"full": 1.0, "smoke": 1.0, "tiny": 0.03}[size.name]
+    runs, hours = size.runs(1_000, 40), size.pick(1.0, 1.0, 0.03)
     return [
         Cell(
             f"{gate} {base:g} {more:g}",
@@ -51,10 +54,19 @@ def _show_excess(results: Mapping[str, Results]) -> Sequence[Grid]:
         kills = np.isfinite(found[KILL])
         killed = f"{mean(found[KILL][kills])} ({kills.mean():.0%})" if kills.any() else "never"
         minutes.append([name, *(mean(found[rule], 60) for rule in (STRICT, TOLERANT, WHOLE)), killed])
-        never.append([name, *(rate(np.where(np.isinf(found[rule]), 1.0, np.inf)) for rule in (STRICT, TOLERANT, WHOLE))])
+        never.append(
+            [
+                name,
+                *(rate(np.where(np.isinf(found[rule]), 1.0, np.inf)) for rule in (STRICT, TOLERANT, WHOLE)),
+            ]
+        )
     head = ["gate, the baseline's share, the candidate's excess", STRICT, TOLERANT, WHOLE]
     return [
-        Grid([*head, "its fast kill (of so many)"], minutes, "Minutes to roll back, 60 = never; the fast kill apart"),
+        Grid(
+            [*head, "its fast kill (of so many)"],
+            minutes,
+            "Minutes to roll back, 60 = never; the fast kill apart",
+        ),
         Grid(head, never, "Never rolled back within the hour"),
     ]
 
@@ -82,7 +94,11 @@ def _weights(keys: Sequence[str], *, equal: bool) -> list[float]:
 
 
 EVERY_KEY = tuple(gate.key for gate in DEFAULT_GATES)
-NOW, BEFORE, EQUAL = "six gates, default weights", "without the two, same proportions", "six gates, equal weights"
+NOW, BEFORE, EQUAL = (
+    "six gates, default weights",
+    "without the two, same proportions",
+    "six gates, equal weights",
+)
 WEIGHTS: Mapping[str, Sequence[float]] = {
     BEFORE: _weights(FOUR, equal=False),
     NOW: _weights(EVERY_KEY, equal=False),
@@ -120,7 +136,10 @@ WORSE = {
 
 def _policy(size: Size) -> Sequence[Cell]:
     if size.name == "tiny":
-        return [Cell("1 h", weights_run, 4, {"what": Whole(hours=0.03)}), Cell("errors x10", weights_run, 4, {"what": Whole(times={"errors": 10.0}, hours=0.03)})]
+        return [
+            Cell("1 h", weights_run, 4, {"what": Whole(hours=0.03)}),
+            Cell("errors x10", weights_run, 4, {"what": Whole(times={"errors": 10.0}, hours=0.03)}),
+        ]
     runs = {"1 h": size.runs(4_000, 60), "1 h, incident": size.runs(2_000, 40), "12 h": size.runs(1_000, 0)}
     return [
         *(Cell(name, weights_run, runs[name], {"what": what}) for name, what in FALSE.items() if runs[name]),
@@ -139,10 +158,14 @@ def _show_policy(results: Mapping[str, Results]) -> Sequence[Grid]:
         if cell in FALSE:
             continue
         now, before = mean_of(found[NOW], 60)[0], mean_of(found[BEFORE], 60)[0]
-        worse.append([cell, *(mean(found[name], 60) for name in (BEFORE, NOW, EQUAL)), f"{now / before - 1:+.0%}"])
+        worse.append(
+            [cell, *(mean(found[name], 60) for name in (BEFORE, NOW, EQUAL)), f"{now / before - 1:+.0%}"]
+        )
     return [
         Grid(["A/A rolled back", NOW, EQUAL, BEFORE, "fast kill"], false, "Nothing changed (at most .05)"),
-        Grid(["minutes to roll back", BEFORE, NOW, EQUAL, "later by"], worse, "One thing got worse; 60 = never"),
+        Grid(
+            ["minutes to roll back", BEFORE, NOW, EQUAL, "later by"], worse, "One thing got worse; 60 = never"
+        ),
     ]
 
 

@@ -177,7 +177,12 @@ class LatencyBlocks:
         return max(
             1.0,
             *factors(
-                quick.half_squares, quick.differences, slow.half_squares, slow.differences, quick.phi0, quick.n0
+                quick.half_squares,
+                quick.differences,
+                slow.half_squares,
+                slow.differences,
+                quick.phi0,
+                quick.n0,
             ),
         )
 

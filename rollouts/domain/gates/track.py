@@ -232,9 +232,7 @@ def measure_of(spec: GateSpec) -> Measure:
     return "ratio" if spec.ratio != 1 and spec.delta == 0 else "difference"
 
 
-def _learn_process(
-    process: Process, counts: Counts, temper: float, *, used: bool, in_order: bool
-) -> Process:
+def _learn_process(process: Process, counts: Counts, temper: float, *, used: bool, in_order: bool) -> Process:
     """The process after this interval. One that may not use it still learns the baseline's rate (which only
     steers), unless the baseline was out of order: alternatives built on the rate of an outage find nothing for minutes
     after it.
