@@ -9,7 +9,6 @@ import numpy as np
 
 from benchmarks.gates.report import Grid, Table, mean, mean_of, rate
 from benchmarks.gates.running import Cell, Results, Size
-from benchmarks.gates.traffic import HOUR
 from benchmarks.gates.whole import DEFAULT, Firsts, Whole, alone, draw_whole, follow
 from rollouts.domain.gates.batch import family_log_evidence
 from rollouts.domain.gates.batch_family import FamilyBatch
