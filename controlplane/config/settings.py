@@ -76,6 +76,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "controlplane.access",
     "controlplane.audit",
+    "controlplane.passes",
     "controlplane.web",
     "controlplane.api",
     "registry",
