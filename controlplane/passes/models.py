@@ -16,7 +16,7 @@ class ItemTrouble(models.Model):
     next_attempt_at  before this the pass leaves the item alone
     """
 
-    pass_name = models.CharField(max_length=40)
+    pass_name = models.CharField(max_length=80)
     item = models.CharField(max_length=200)
     label = models.CharField(max_length=300)
     attempts = models.PositiveIntegerField(default=0)
@@ -41,7 +41,7 @@ class PassRun(models.Model):
     resume_at  the item at which a run that was cut short stopped; the next one begins there
     """
 
-    name = models.CharField(max_length=40, unique=True)
+    name = models.CharField(max_length=80, unique=True)
     held_until = models.DateTimeField(null=True)
     resume_at = models.CharField(max_length=200, default="", blank=True)
 

@@ -71,10 +71,11 @@ def run_each(
     clock: Clock,
     label: Callable[[T], str] = str,
     source: Callable[[], object] | None = None,
-    pauses: Pauses = Pauses(),  # noqa: B008  (immutable)
+    pauses: Pauses = Pauses(),
     most: int | None = None,
     seconds: float | None = None,
     threads: int = 1,
+    elsewhere: Iterable[object] = (),
 ) -> Report:
     """Does `work` for each item; returns what came of it. No item's Exception leaves it.
 
@@ -87,14 +88,17 @@ def run_each(
     seconds  no item is begun after so long; the next run of this pass begins with the first one that was left.
              So a run lasts at most `seconds` and the longest work, whose own time-outs bound it
     threads  so many items at once, each with a database connection of its own
+    elsewhere  keys of items that somebody else does at this moment: not tried, and their troubles stay
 
     Order: items that did not fail last time, as given; then those whose pause is over, the one tried longest ago
-    first. `work` opens its own transactions; what it raises inside one is rolled back there. Costs two queries, and
-    one for each item whose state of trouble changes.
+    first. `work` opens its own transactions; what it raises inside one is rolled back there. Costs one query (with
+    `seconds` two), and one for each item whose state of trouble changes.
     """
-    named = {_key(key, item): item for item in items}
+    named = {_key_text(key(item)): item for item in items}
     troubles = {trouble.item: trouble for trouble in ItemTrouble.objects.filter(pass_name=name)}
-    resume_at = PassRun.objects.filter(name=name).values_list("resume_at", flat=True).first() or ""
+    resume_at = ""
+    if seconds is not None:
+        resume_at = PassRun.objects.filter(name=name).values_list("resume_at", flat=True).first() or ""
     order, waiting = _in_order(list(named), troubles, resume_at, most, clock.now())
     run = _Run(name, named, troubles, work, label, source, pauses, clock)
     left = run.all_of(
@@ -103,7 +107,7 @@ def run_each(
     begin_next_at = left[0] if left and not run.source_words else ""
     if begin_next_at != resume_at:
         PassRun.objects.update_or_create(name=name, defaults={"resume_at": begin_next_at})
-    gone = set(troubles) - set(named)
+    gone = set(troubles) - set(named) - {_key_text(key) for key in elsewhere}
     if gone:
         ItemTrouble.objects.filter(pass_name=name, item__in=gone).delete()
     beyond = len(named) - waiting - len(order)
@@ -268,8 +272,8 @@ def _in_order(
     return [*first, *due[: most - len(first)]], len(ill) - len(due)
 
 
-def _key(key: Callable[[T], object], item: T) -> str:
-    text = str(key(item))
+def _key_text(key: object) -> str:
+    text = str(key)
     if text.isprintable() and len(text) <= KEY_LENGTH:
         return text
     # Cut or cleaned alone, two different names could become one.

@@ -199,7 +199,7 @@ class MemoryWorld:
             self.store.add_version(
                 "triage", {"config.json": b"{}", "model.safetensors": b"weights %d" % number}
             )
-        mirror_models(store=self.store, now=self.now)
+        mirror_models(store=self.store, clock=self.clock)
         for version in Version.objects.all():
             register_manifest(
                 version_id=version.pk, store=self.store, models_dir=self.world.models_dir, now=self.now

@@ -59,7 +59,7 @@ def refuse() -> object:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (Unavailable("The store failed (500).", fix="Look into its log."), "The store failed (500). Look into its log."),
+        (Unavailable("It failed (500).", fix="Look into its log."), "It failed (500). Look into its log."),
         (TimeoutError("timed out"), "TimeoutError: timed out"),
         (refuse, "ValueError: invalid literal for int() with base 10: 'a number'"),
         (KeyError("name"), "KeyError: 'name'"),
@@ -205,7 +205,7 @@ def test_run__work_breaks_its_transaction__only_that_is_rolled_back(house: House
 @pytest.mark.parametrize("number", [3, 300])
 def test_run__nothing_fails__queries_do_not_grow_with_the_items(house: House, number: int) -> None:
     with CaptureQueriesContext(connection) as queries:
-        house.run("".join(chr(1000 + letter) for letter in range(number)))
+        house.run("".join(chr(1000 + letter) for letter in range(number)), seconds=60)
     assert len(queries) == 2
 
 

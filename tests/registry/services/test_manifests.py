@@ -40,7 +40,7 @@ def add(
     if not store.models():
         store.add_model("llama")
     number = store.add_version("llama", FILES if files is None else files, status=status).number
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     return Version.objects.get(number=number).pk
 
 
@@ -193,7 +193,7 @@ def test_register_pending__aliased_and_newest__others_wait_until_wanted(
     for _ in range(NEWEST_OF_A_MODEL + 3):
         last = add(store, now)
     store.set_alias("llama", "production", 1)
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     clock = ManualClock(now)
     for _ in range(NEWEST_OF_A_MODEL):
         register_pending_manifests(store=store, models_dir=models_dir, clock=clock)
@@ -209,7 +209,7 @@ def test_register_pending__aliased_version__comes_first(
     for _ in range(8):
         add(store, now)
     store.set_alias("llama", "production", 1)
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     register_pending_manifests(store=store, models_dir=models_dir, clock=ManualClock(now))
     taken = Version.objects.filter(manifest_state=ManifestState.VERIFIED).values_list("number", flat=True)
     assert sorted(taken) == [1, 5, 6, 7, 8]
@@ -396,7 +396,7 @@ def real_version(
     name = f"manifest-{uuid.uuid4().hex[:8]}"
     trainer.add_model(name)
     trainer.add_version(name, FILES)
-    mirror_models(store=mlflow_store, now=now)
+    mirror_models(store=mlflow_store, clock=ManualClock(now))
     row = Version.objects.get(model__name=name)
     return register_manifest(version_id=row.pk, store=mlflow_store, models_dir=models_dir, now=now)
 
@@ -430,7 +430,7 @@ def test_register__real_mlflow_source_by_reference_only__failed_saying_how_to_lo
     name = f"manifest-{uuid.uuid4().hex[:8]}"
     trainer.add_model(name)
     trainer.register(name, "s3://bucket/llama")
-    mirror_models(store=mlflow_store, now=now)
+    mirror_models(store=mlflow_store, clock=ManualClock(now))
     row = Version.objects.get(model__name=name)
     version = register_manifest(version_id=row.pk, store=mlflow_store, models_dir=models_dir, now=now)
     assert version.manifest_state == ManifestState.FAILED

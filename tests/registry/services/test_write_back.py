@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import NotFound, Rejected, Unavailable
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
@@ -35,7 +36,7 @@ def store(memory_store: MemoryModelStore, now: datetime) -> MemoryModelStore:
     for _ in range(2):
         memory_store.add_version("llama", FILES)
     memory_store.set_alias("llama", "chat-production", 1)
-    mirror_models(store=memory_store, now=now)
+    mirror_models(store=memory_store, clock=ManualClock(now))
     return memory_store
 
 
@@ -109,7 +110,7 @@ def test_promotion__again__changes_nothing_and_adds_no_history(
 
 def test_promotion__mirror_right_after__takes_it_for_ours(store: MemoryModelStore, now: datetime) -> None:
     promote(store, now)
-    assert mirror_models(store=store, now=now + TICK).alias_moves == 0
+    assert mirror_models(store=store, clock=ManualClock(now + TICK)).alias_moves == 0
 
 
 def test_promotion__mirror_sees_the_move_before_we_note_it__one_row_and_ours(now: datetime) -> None:
@@ -118,13 +119,13 @@ def test_promotion__mirror_sees_the_move_before_we_note_it__one_row_and_ours(now
 
         def set_alias(self, model: str, alias: str, number: int) -> None:
             super().set_alias(model, alias, number)
-            mirror_models(store=self, now=now + TICK)
+            mirror_models(store=self, clock=ManualClock(now + TICK))
 
     store = Watched()
     store.add_model("llama")
     for _ in range(2):
         store.add_version("llama", FILES)
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     move = promote(store, now + TICK)
     assert move is not None
     assert history() == [(None, 2, "rollout 126")]
@@ -157,7 +158,7 @@ def test_promotion__answer_lost_after_the_alias_moved__retry_notes_one_move(now:
     store.add_model("llama")
     for _ in range(2):
         store.add_version("llama", FILES)
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     with pytest.raises(Unavailable):
         promote(store, now)
     promote(store, now + TICK)
@@ -180,7 +181,7 @@ def test_promotion__never_seen_in_the_store__a_later_move_by_hand_is_not_ours(
         promote(store, now)  # the tags fail first, so nothing was asked
     store.down = False
     store.set_alias("llama", "chat-production", 2)
-    mirror_models(store=store, now=now + timedelta(hours=1))
+    mirror_models(store=store, clock=ManualClock(now + timedelta(hours=1)))
     assert history()[-1] == (1, 2, BY_HAND)
 
 
@@ -244,7 +245,7 @@ def test_write_back__real_mlflow_promoted_twice_and_rolled_back__alias_tags_and_
     for _ in range(2):
         trainer.add_version(name, FILES)
     trainer.set_alias(name, "chat-production", 1)
-    mirror_models(store=mlflow_store, now=now)
+    mirror_models(store=mlflow_store, clock=ManualClock(now))
 
     for _ in range(2):
         promote(mlflow_store, now, model=name)
@@ -256,5 +257,5 @@ def test_write_back__real_mlflow_promoted_twice_and_rolled_back__alias_tags_and_
         roll_back(mlflow_store, now + TICK, model=name)
     assert aliases(mlflow_store, name) == {"chat-production": 1}
     assert mlflow_store.version(name, 2).tags["headgate.decision"] == "rolled back"
-    mirror_models(store=mlflow_store, now=now + 2 * TICK)
+    mirror_models(store=mlflow_store, clock=ManualClock(now + 2 * TICK))
     assert history()[-2:] == [(1, 2, "rollout 126"), (2, 1, "rollout 126")]
