@@ -14,9 +14,11 @@ from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import HeadgateError
 from controlplane.passes.services import one_run
 from controlplane.web.health import beat
+from registry.wiring import model_store
 from rollouts.services.housekeeping import HOUSEKEEPING, keep_house
 from rollouts.services.probes import PROBES, probe_rollouts
 from rollouts.services.reconcile import reconcile_endpoint, reconcile_endpoints, worker_name
+from rollouts.services.write_backs import WRITE_BACKS, keep_mlflow_true
 from rollouts.wiring import rotate_request_log, router, world
 
 CLOCK = SystemClock()
@@ -45,6 +47,14 @@ def probe() -> None:
     with one_run(name=PROBES, clock=CLOCK, seconds=ONE_RUN_SECONDS) as mine:
         if mine:
             probe_rollouts(world=world(), threads=CONCURRENT_PROBES)
+
+
+@shared_task(name="rollouts.write_back")
+def write_back() -> None:
+    """Keeps MLflow's aliases and tags true to what serves."""
+    with one_run(name=WRITE_BACKS, clock=CLOCK, seconds=ONE_RUN_SECONDS) as mine:
+        if mine:
+            keep_mlflow_true(store=model_store(), clock=CLOCK)
 
 
 @shared_task(name="rollouts.sweep")
