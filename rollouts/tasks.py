@@ -43,7 +43,8 @@ def reconcile_endpoint_now(endpoint_id: int) -> None:
 
 @shared_task(name="rollouts.probe")
 def probe() -> None:
-    """Asks the next golden prompts for every rollout that has traffic."""
+    """Asks the next golden prompts for every rollout that has traffic, and tells that this worker lives."""
+    beat(name="errands", now=timezone.now())
     with one_run(name=PROBES, clock=CLOCK, seconds=ONE_RUN_SECONDS) as mine:
         if mine:
             probe_rollouts(world=world(), threads=CONCURRENT_PROBES)

@@ -6,18 +6,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, Min
+from django.db.models import Count, Max, Min
 
 from controlplane.passes.models import ItemTrouble
 
 
 @dataclass(frozen=True, slots=True)
 class PassTroubles:
-    """The items that one pass could not do: how many, since when, and the one that fails longest."""
+    """The items that one pass could not do: how many, since when, last tried when, and the one that fails longest."""
 
     pass_name: str
     count: int
     since: datetime
+    tried_at: datetime
     label: str
     error: str
 
@@ -42,7 +43,7 @@ def troubles_by_pass() -> tuple[PassTroubles, ...]:
     groups = list(
         ItemTrouble.objects.order_by("pass_name")
         .values("pass_name")
-        .annotate(count=Count("id"), since=Min("first_failed_at"))
+        .annotate(count=Count("id"), since=Min("first_failed_at"), tried_at=Max("last_attempt_at"))
     )
     if not groups:
         return ()
@@ -57,6 +58,7 @@ def troubles_by_pass() -> tuple[PassTroubles, ...]:
             pass_name=group["pass_name"],
             count=group["count"],
             since=group["since"],
+            tried_at=group["tried_at"],
             label=longest[group["pass_name"]].label,
             error=longest[group["pass_name"]].error,
         )

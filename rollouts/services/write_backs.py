@@ -31,9 +31,11 @@ from rollouts.domain.effects import WriteBack
 from rollouts.domain.intervals import BASELINE
 from rollouts.domain.states import Phase
 from rollouts.models import Arm, Effect, EffectState, Endpoint, Variant
+from rollouts.selectors import WRITE_BACKS
 from rollouts.services.writing import tell
 
-WRITE_BACKS = "write-backs to MLflow"  # the pass, as people read it
+__all__ = ["WRITE_BACKS", "keep_mlflow_true"]
+
 PAUSES = Pauses(first=5, longest=600)
 PASS_SECONDS = 45.0
 # Tags of versions that were decided on longer ago are history; the version that serves keeps its own for ever.

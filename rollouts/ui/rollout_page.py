@@ -20,6 +20,7 @@ from rollouts.ui.arms_table import (
     workload_of_arm,
 )
 from rollouts.ui.gates_table import GatesTable, gates_table
+from rollouts.ui.mlflow_words import MlflowNow, mlflow_now
 from rollouts.ui.page_parts import (
     ActionButton,
     EventRow,
@@ -68,7 +69,12 @@ class RolloutPage:
     legend: tuple[tuple[int, str, str], ...]
     stale_from: datetime | None
     stale_for: str
+    mlflow: MlflowNow
     now: datetime
+
+    @property
+    def mlflow_model(self) -> str:
+        return self.rollout.endpoint.model.name
 
     @property
     def shows_evidence(self) -> bool:
@@ -111,6 +117,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
         ),
         stale_from=stale_from,
         stale_for="" if stale_from is None else duration_text((now - stale_from).total_seconds()),
+        mlflow=mlflow_now(rollout.endpoint, rollout, now),
         now=now,
     )
 
