@@ -140,12 +140,12 @@ def _ask(world: World, endpoint: str, example: GoldenExample, variant: str) -> t
             max_tokens=example.max_tokens,
             timeout=world.probe_timeout,
         )
+        return variant, text(answer.text), ""
     except HeadgateError as error:
         return variant, None, f"{variant}: {error.message}"
     except Exception as error:  # an odd answer is this prompt's, as no answer is
         log.warning("probe.odd_answer variant=%s example=%s %s", variant, example.pk, error_words(error))
         return variant, None, f"{variant}: {error_words(error)}"
-    return variant, answer.text, ""
 
 
 def _keep(
@@ -166,8 +166,8 @@ def _keep(
             number=number,
             arm=arm,
             example=example,
-            answer_baseline=text(baseline or ""),
-            answer_candidate=text(candidate or ""),
+            answer_baseline=baseline or "",
+            answer_candidate=candidate or "",
             problem=" ".join(filter(None, (baseline_problem, candidate_problem))),
             asked_at=asked_at,
         )
