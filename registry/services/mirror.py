@@ -25,7 +25,7 @@ from registry.models import Alias, ManifestState, MirrorState, Model, Version
 from registry.ports import ModelStore, StoredModel, StoredVersion, Unreadable
 from registry.services.aliases import TOPIC, sync_aliases
 from registry.services.details import read_details
-from registry.services.renames import adopt_renamed, displaced_models, may_be_one_of, unknown_models
+from registry.services.renames import Renames
 
 log = logging.getLogger(__name__)
 
@@ -120,28 +120,21 @@ def _mirror(store: ModelStore, clock: Clock, only: frozenset[str], counts: dict[
     looks = {look.name: look for look in _listed(store)}
     counts["models"] = len(looks)
     stored = {look.name: look.stored for look in looks.values() if look.stored is not None}
-    displaced = displaced_models(known, stored)
-    unknown = {model.name: model for model in unknown_models(known, stored)} if displaced else {}
-    renamed: set[int] = set()
+    renames = Renames(known, stored, store, now)
     seen: set[int] = set()
 
     def look_at(look: _Look) -> None:
         if look.unreadable is not None:
             raise InvalidInput(look.unreadable.problem)
+        renames.follow(known)
         if look.stored is None:
             _look_for_missing(look.model)
             return
         stored_model = check_model(look.stored)
-        if look.name in unknown:
-            rows = [row for row in displaced if row.pk not in renamed]
-            adopted = adopt_renamed(
-                new=stored_model, displaced=rows, unknown=unknown.values(), store=store, now=now
-            )
-            if adopted is not None:
-                known[look.name] = adopted
-                renamed.add(adopted.pk)
-            del unknown[look.name]
+        renames.raise_problem_of(look.name)
         model = known.get(look.name)
+        if model is not None and renames.is_unsure_of(model):
+            return  # it may be the one whose new name cannot be read yet
         read, odd = _read_model(store, stored_model, model, now, only)
         # Most models have nothing new most of the time: they cost no query and no lock.
         if read is not None and (
@@ -154,12 +147,11 @@ def _mirror(store: ModelStore, clock: Clock, only: frozenset[str], counts: dict[
             seen.add(model.pk)
 
     def _look_for_missing(model: Model | None) -> None:
-        if model is None or model.pk in renamed or may_be_one_of(model, unknown.values()):
-            return  # under its new name, or under one that could not be read yet
+        if model is None or renames.is_renamed(model) or renames.is_unsure_of(model):
+            return
         if _is_gone(store, model.name):
             _write_gone_model(model, now, counts)
 
-    # The missing ones last: by then those under a new name are known again.
     missing = [
         _Look(name, model=model)
         for name, model in known.items()

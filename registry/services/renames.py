@@ -15,14 +15,15 @@ on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from django.db import transaction
 
 from controlplane.audit.services import record
+from controlplane.kernel.errors import InvalidInput
 from controlplane.web.live import publish
-from registry.domain.foreign import check_version
+from registry.domain.foreign import check_model, check_version
 from registry.models import Model, Version
 from registry.ports import ModelStore, StoredModel, StoredVersion
 from registry.services.aliases import TOPIC
@@ -31,59 +32,98 @@ Identity = Mapping[int, tuple[datetime, str, str]]
 NAME_LENGTH = 256
 
 
-def displaced_models(rows: Mapping[str, Model], stored: Mapping[str, StoredModel]) -> list[Model]:
-    """Rows whose name the store does not have, or has for a model that was made at another time. No query."""
-    return [
-        row
-        for name, row in rows.items()
-        if name not in stored or not _same_time(row.stored_created_at, stored[name].created_at)
-    ]
+class Renames:
+    """The renames of one pass: followed once, before any model is written, for names may be swapped or taken again.
 
-
-def unknown_models(rows: Mapping[str, Model], stored: Mapping[str, StoredModel]) -> list[StoredModel]:
-    """What the store has under a name that we do not know, or know for a model made at another time. No query."""
-    return [
-        model
-        for name, model in stored.items()
-        if name not in rows or not _same_time(rows[name].stored_created_at, model.created_at)
-    ]
-
-
-def adopt_renamed(
-    *,
-    new: StoredModel,
-    displaced: Sequence[Model],
-    unknown: Iterable[StoredModel],
-    store: ModelStore,
-    now: datetime,
-) -> Model | None:
-    """The row that lived under another name, renamed; None when there is none, or more than one way to read it.
-
-    Then each row that could be meant says so in `gone_why`. Raises what the store raises.
+    rows    ours by name, as they were before the store was asked
+    stored  what the store lists by name
     """
-    rows = [row for row in displaced if _may_be(row, new)]
-    if not rows:
-        return None
-    there = _identity_of_stored(store, new.name)
-    fits = [row for row in rows if _same_identity(_identity_of_row(row), there)]
-    if not fits:
-        return None
-    rivals = [
-        other.name
-        for other in unknown
-        if other.name != new.name
-        and _may_be(fits[0], other)
-        and _same_identity(_identity_of_row(fits[0]), _identity_of_stored(store, other.name))
-    ]
-    if len(fits) > 1 or rivals:
-        _refuse_to_guess(fits, sorted([new.name, *rivals]), now)
-        return None
-    return _rename(fits[0], new, now)
+
+    def __init__(
+        self, rows: Mapping[str, Model], stored: Mapping[str, StoredModel], store: ModelStore, now: datetime
+    ) -> None:
+        self._displaced = [
+            row
+            for name, row in rows.items()
+            if name not in stored or not _same_time(row.stored_created_at, stored[name].created_at)
+        ]
+        self._unknown = [
+            model
+            for name, model in stored.items()
+            if name not in rows or not _same_time(rows[name].stored_created_at, model.created_at)
+            if _is_sound(model)
+        ]
+        self._store, self._now = store, now
+        self._followed = False
+        self._renamed: set[int] = set()
+        self._problems: dict[str, Exception] = {}
+
+    def follow(self, rows: dict[str, Model]) -> None:
+        """Renames our rows, and puts them into `rows` under their new names. What cannot be read keeps its error for
+        its own turn (`raise_problem_of`). No query, and nothing asked, where no name is missing or new."""
+        if self._followed or not self._displaced:
+            return
+        self._followed = True
+        for new in self._unknown:
+            try:
+                row = self._adopt(new)
+            except Exception as error:  # raised again in this model's own turn
+                self._problems[new.name] = error
+                continue
+            if row is not None:
+                for name in [name for name, old in rows.items() if old.pk == row.pk]:
+                    del rows[name]
+                rows[new.name] = row
+                self._renamed.add(row.pk)
+
+    def raise_problem_of(self, name: str) -> None:
+        """Raises what went wrong when this model was compared with ours."""
+        if name in self._problems:
+            raise self._problems[name]
+
+    def is_renamed(self, row: Model) -> bool:
+        """Whether the row got another name in this pass."""
+        return row.pk in self._renamed
+
+    def is_unsure_of(self, row: Model) -> bool:
+        """Whether the row may be a model that could not be read: then it is neither known again nor deleted."""
+        if row.pk in self._renamed or not any(row.pk == other.pk for other in self._displaced):
+            return False
+        return any(_may_be(row, new) for new in self._unknown if new.name in self._problems)
+
+    def _adopt(self, new: StoredModel) -> Model | None:
+        """The row that lived under another name, renamed; None when there is none, or more than one way to read it.
+
+        Then each row that could be meant says so in `gone_why`. Raises what the store raises.
+        """
+        rows = [row for row in self._displaced if row.pk not in self._renamed and _may_be(row, new)]
+        if not rows:
+            return None
+        there = _identity_of_stored(self._store, new.name)
+        fits = [row for row in rows if _same_identity(_identity_of_row(row), there)]
+        if not fits:
+            return None
+        known = _identity_of_row(fits[0])
+        rivals = [
+            other.name
+            for other in self._unknown
+            if other.name != new.name
+            and _may_be(fits[0], other)
+            and _same_identity(known, _identity_of_stored(self._store, other.name))
+        ]
+        if len(fits) > 1 or rivals:
+            _refuse_to_guess(fits, sorted([new.name, *rivals]), self._now)
+            return None
+        return _rename(fits[0], new, self._now)
 
 
-def may_be_one_of(row: Model, unknown: Iterable[StoredModel]) -> bool:
-    """Whether one of these was made when the row's model was: then the row is not known to be deleted. No query."""
-    return row.stored_created_at is not None and any(_may_be(row, stored) for stored in unknown)
+def _is_sound(stored: StoredModel) -> bool:
+    """An odd entry is nobody's new name; its own turn says what is wrong with it."""
+    try:
+        check_model(stored)
+    except InvalidInput:
+        return False
+    return True
 
 
 def _may_be(row: Model, stored: StoredModel) -> bool:
@@ -92,7 +132,12 @@ def _may_be(row: Model, stored: StoredModel) -> bool:
 
 def _same_time(known: datetime | None, seconds: float) -> bool:
     """False only when both are known and differ."""
-    return known is None or not seconds or known == _time(seconds)
+    if known is None or not seconds:
+        return True
+    try:
+        return known == _time(seconds)
+    except (ValueError, OverflowError, OSError, TypeError):
+        return True  # an odd time says nothing
 
 
 def _identity_of_row(row: Model) -> Identity:

@@ -28,6 +28,7 @@ class Stage(Protocol):
     def describe_version(self, model: str, number: int, description: str) -> None: ...
     def delete_version(self, model: str, number: int) -> None: ...
     def delete_model(self, name: str) -> None: ...
+    def rename_model(self, name: str, new_name: str) -> None: ...
 
 
 class MemoryStage:
@@ -60,6 +61,9 @@ class MemoryStage:
 
     def delete_model(self, name: str) -> None:
         self.memory.delete_model(name)
+
+    def rename_model(self, name: str, new_name: str) -> None:
+        self.memory.rename_model(name, new_name)
 
 
 class MlflowStage(Trainer):
@@ -133,6 +137,22 @@ def test_models__version_deleted__its_alias_is_gone_too(stage: Stage, name: str)
     stage.store.set_alias(name, "production", number)
     stage.delete_version(name, number)
     assert dict(stored(stage, name).aliases) == {}
+
+
+def test_models__renamed__all_but_its_name_and_time_of_change_stays(stage: Stage, name: str) -> None:
+    stage.add_model(name, "routes tickets")
+    number = stage.add_version(name, FILES)
+    stage.store.set_alias(name, "production", number)
+    before, version = stored(stage, name), versions(stage, name)[0]
+    stage.rename_model(name, name + "-new")
+    after, (moved,) = stored(stage, name + "-new"), versions(stage, name + "-new")
+    assert before.created_at > 0
+    assert (after.created_at, dict(after.aliases)) == (before.created_at, {"production": number})
+    assert (moved.number, moved.created_at, moved.source, moved.run_id) == (
+        version.number, version.created_at, version.source, version.run_id,
+    )  # fmt: skip
+    with pytest.raises(NotFound):
+        stage.store.versions(name)
 
 
 def test_versions__several__newest_first_without_details(stage: Stage, name: str) -> None:
