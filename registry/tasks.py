@@ -14,9 +14,9 @@ from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import Unavailable
 from controlplane.passes.services import one_run
 from controlplane.web.health import beat
-from registry.selectors import has_pending_manifests, mirror_health
-from registry.services.manifests import MANIFESTS, register_pending_manifests, verify_version
-from registry.services.mirror import MODELS, ask_again, mirror_models
+from registry.selectors import MANIFESTS, MODELS, has_pending_manifests, mirror_health
+from registry.services.manifests import register_pending_manifests, verify_version
+from registry.services.mirror import ask_again, mirror_models
 from registry.wiring import allowed_files, model_store, models_dir
 
 log = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ from controlplane.web.live import publish
 from registry.domain.foreign import check_version
 from registry.models import Version
 from registry.ports import ModelStore, StoredVersion
+from registry.selectors import DETAILS
 from registry.services.aliases import TOPIC
 
-DETAILS = "version details"
 DETAILS_MAX_AGE = timedelta(minutes=5)
 NEW_A_PASS = 100
 OLD_A_PASS = 20

@@ -28,13 +28,13 @@ from registry.domain.formats import refusal_of, refused_files
 from registry.domain.manifest import Manifest, take_manifest, verify_folder
 from registry.models import Alias, ManifestState, Version
 from registry.ports import LEAVES_FOLDER, NOT_SERVED, ODD_ANSWER, ModelStore, StoredVersion
+from registry.selectors import MANIFESTS
 from registry.services.aliases import TOPIC
 
 log = logging.getLogger(__name__)
 
 IN_STORE = "in MLflow"
 ON_THIS_MACHINE = "on this machine"
-MANIFESTS = "files of versions"  # the pass, as people read it
 CLAIM_LIFETIME = timedelta(minutes=10)
 INCOMING_PREFIX = ".incoming-"
 INCOMING_LIFETIME_SECONDS = 24 * 3600.0

@@ -23,13 +23,13 @@ from controlplane.web.live import publish
 from registry.domain.foreign import check_model, check_version
 from registry.models import Alias, ManifestState, MirrorState, Model, Version
 from registry.ports import ModelStore, StoredModel, StoredVersion, Unreadable
+from registry.selectors import MODELS
 from registry.services.aliases import TOPIC, sync_aliases
 from registry.services.details import read_details
 from registry.services.renames import Renames
 
 log = logging.getLogger(__name__)
 
-MODELS = "models"  # the pass, as people read it
 # MLflow moves no timestamp for a version's tags and description, so versions are read again now and then.
 VERSIONS_MAX_AGE = timedelta(minutes=5)
 # A model with one odd version is read again this often: its other versions wait no longer.

@@ -19,9 +19,9 @@ from controlplane.passes.models import ItemTrouble
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.models import Alias, ManifestState, Version
 from registry.ports import ODD_ANSWER, StoredModel, StoredVersion, Unreadable
-from registry.services.details import DETAILS
-from registry.services.manifests import MANIFESTS, register_pending_manifests
-from registry.services.mirror import MODELS, mirror_models
+from registry.selectors import DETAILS, MANIFESTS, MODELS
+from registry.services.manifests import register_pending_manifests
+from registry.services.mirror import mirror_models
 from rollouts.models import (
     Endpoint,
     Evidence,
