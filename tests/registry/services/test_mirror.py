@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from controlplane.kernel.clock import ManualClock
+from controlplane.passes.models import ItemTrouble
 from controlplane.web.live import newest_id, read_after
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.adapters.model_stores.mlflow_http import MlflowHttp
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
 from registry.models import AliasMove, ManifestState, MirrorState, Model, Version
 from registry.ports import StoredDataset, StoredModel, StoredVersion
+from registry.selectors import MODELS
 from registry.services.aliases import BY_HAND
 from registry.services.mirror import mirror_models
 from tests.fixtures.mlflow_server import RunningMlflow, Trainer
@@ -328,6 +330,39 @@ def test_mirror__many_new_versions__written_together(
         store.add_version("llama", FILES)
     with django_assert_max_num_queries(30):
         assert mirror_models(store=store, clock=ManualClock(now + TICK)).new_versions == 40
+
+
+def test_mirror__one_version_is_odd__the_others_of_its_model_arrive_and_the_model_says_so(
+    store: MemoryModelStore, now: datetime
+) -> None:
+    store.add_version("llama", FILES, created_at=1e30)
+    store.add_version("llama", FILES)
+    assert mirror_models(store=store, clock=ManualClock(now)).failed == 1
+    assert set(Version.objects.values_list("number", flat=True)) == {1, 2, 4}
+    assert ItemTrouble.objects.get(pass_name=MODELS, item="llama").error.startswith(
+        "Version 3: creation_timestamp"
+    )
+    assert not MirrorState.objects.get().is_down
+
+
+def test_mirror__model_cannot_be_read__it_was_not_seen_and_the_others_were(
+    store: MemoryModelStore, now: datetime
+) -> None:
+    store.add_model("bert")
+    mirror_models(store=store, clock=ManualClock(now))
+    store.add_version("bert", FILES, status="")
+    mirror_models(store=store, clock=ManualClock(now + TICK))
+    assert dict(Model.objects.values_list("name", "synced_at")) == {"llama": now + TICK, "bert": now}
+
+
+def test_mirror__list_of_models_is_no_list__said_and_nothing_is_lost(
+    store: MemoryModelStore, now: datetime
+) -> None:
+    mirror_models(store=store, clock=ManualClock(now))
+    store.models = lambda *, updated_since=None: {}["models"]  # type: ignore[method-assign]
+    assert mirror_models(store=store, clock=ManualClock(now + TICK)).error == "KeyError: 'models'"
+    assert MirrorState.objects.get().is_down
+    assert Model.objects.get().gone_at is None
 
 
 @pytest.fixture
