@@ -359,7 +359,8 @@ def test_mirror__list_of_models_is_no_list__said_and_nothing_is_lost(
     store: MemoryModelStore, now: datetime
 ) -> None:
     mirror_models(store=store, clock=ManualClock(now))
-    store.models = lambda *, updated_since=None: {}["models"]  # type: ignore[method-assign]
+    answer: dict[str, Any] = {}
+    store.models = lambda *, updated_since=None: answer["models"]  # type: ignore[method-assign]
     assert mirror_models(store=store, clock=ManualClock(now + TICK)).error == "KeyError: 'models'"
     assert MirrorState.objects.get().is_down
     assert Model.objects.get().gone_at is None

@@ -15,7 +15,7 @@ from controlplane.passes.models import ItemTrouble
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
 from registry.models import Alias, AliasMove, Model, Version
-from registry.ports import StoredVersion, Unreadable
+from registry.ports import StoredVersion
 from registry.services.mirror import mirror_models
 from tests.fixtures.mlflow_server import Trainer
 
@@ -30,7 +30,7 @@ class Store(MemoryModelStore):
 
     unreadable: frozenset[str] = frozenset()
 
-    def versions(self, model: str) -> tuple[StoredVersion | Unreadable, ...]:
+    def versions(self, model: str) -> tuple[StoredVersion, ...]:
         if model in self.unreadable:
             raise Unavailable("MLflow failed (500).")
         return super().versions(model)

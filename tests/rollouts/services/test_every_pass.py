@@ -18,10 +18,11 @@ from controlplane.kernel.errors import InvalidInput, Unavailable
 from controlplane.passes.models import ItemTrouble
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.models import Alias, ManifestState, Version
-from registry.ports import ODD_ANSWER, StoredModel, StoredVersion, Unreadable
+from registry.ports import ODD_ANSWER, StoredModel, StoredVersion
 from registry.selectors import DETAILS, MANIFESTS, MODELS
 from registry.services.manifests import register_pending_manifests
 from registry.services.mirror import mirror_models
+from rollouts.evidence import evidence_rows
 from rollouts.models import (
     Endpoint,
     Evidence,
@@ -94,15 +95,14 @@ class FaultyStore(MemoryModelStore):
         raiser(self.kind, self.clock)
         return True
 
-    def models(self, *, updated_since: float | None = None) -> tuple[StoredModel | Unreadable, ...]:
+    def models(self, *, updated_since: float | None = None) -> tuple[StoredModel, ...]:
         found = super().models()
         odd = self.bad[0] == "versions" and self.kind == ODD
         return tuple(
-            replace(m, updated_at=1e30) if odd and isinstance(m, StoredModel) and m.name == self.bad[1] else m
-            for m in found
+            replace(model, updated_at=1e30) if odd and model.name == self.bad[1] else model for model in found
         )
 
-    def versions(self, model: str) -> tuple[StoredVersion | Unreadable, ...]:
+    def versions(self, model: str) -> tuple[StoredVersion, ...]:
         self.fault("versions", model)
         return super().versions(model)
 
@@ -188,7 +188,7 @@ def write_backs(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
     return Stage(
         WRITE_BACKS,
         run=lambda: keep_mlflow_true(store=store, clock=clock),
-        done=lambda: {name for m in store.models() if isinstance(m, StoredModel) for name in m.aliases},
+        done=lambda: {name for model in store.models() for name in model.aliases},
         others={"a-production", "c-production"},
         bad=str(made["b"].pk),
         words="ValueError: invalid literal for int() with base 10: 'version seven'",
@@ -259,7 +259,7 @@ def ratings(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage
 def packs(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     clock = ManualClock(right_now())
     made = {name: factories.rollout_rolled_back(of=factories.endpoint(name)) for name in "abc"}
-    read = packing.evidence_rows
+    read = evidence_rows
 
     def rows(rollout_id: int, **range_: Any) -> Any:
         if rollout_id == made["b"].pk:
@@ -308,6 +308,7 @@ def retention(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sta
 def chores(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     clock = ManualClock(right_now())
     endpoint = factories.endpoint("a")
+    assert endpoint.stable is not None
     sample = MinuteSample.objects.create(
         endpoint=endpoint, variant=endpoint.stable, minute=clock.now() - timedelta(days=3)
     )
@@ -351,7 +352,7 @@ def turns(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
                 raise RuntimeError("MLflow failed (500)")
             if kind == TIME_OUT:
                 raise TimeoutError("it took too long")
-            return ObservedRoute(shares={"x": "many"}, healthy=frozenset(), rejected="")  # type: ignore[dict-item]
+            return ObservedRoute("b", None, frozenset())  # type: ignore[arg-type]
 
         def __getattr__(self, name: str) -> Any:
             return getattr(router, name)
