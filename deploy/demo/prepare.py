@@ -27,6 +27,7 @@ from django.utils import timezone  # noqa: E402
 from controlplane.access.actors import Actor  # noqa: E402
 from controlplane.access.models import ApiToken, User  # noqa: E402
 from controlplane.access.services import create_token, ensure_user  # noqa: E402
+from controlplane.kernel.clock import SystemClock  # noqa: E402
 from registry.models import Version  # noqa: E402
 from registry.services.golden import upload_golden_set  # noqa: E402
 from registry.services.manifests import register_manifest  # noqa: E402
@@ -83,7 +84,7 @@ def prepare_token(folder: Path, user: User) -> None:
 def prepare_versions(model: str, numbers: list[int]) -> None:
     """Mirrors MLflow and takes the manifests now, so that nothing waits for the next tick."""
     ends = time.monotonic() + MANIFEST_PATIENCE_SECONDS
-    mirror_models(store=model_store(), now=timezone.now())
+    mirror_models(store=model_store(), clock=SystemClock())
     for number in numbers:
         version = Version.objects.get(model__name=model, number=number)
         while version.manifest_state == "pending" and time.monotonic() < ends:
