@@ -45,7 +45,12 @@ def edges() -> Mapping[str, tuple[float, ...]]:
 def router() -> EnvoyRouter:
     """Envoy of this machine."""
     environment = settings.HEADGATE
-    return EnvoyRouter(environment.envoy_dir, environment.gateway_port, envoy_binary())
+    return EnvoyRouter(
+        environment.envoy_dir,
+        environment.gateway_port,
+        envoy_binary(),
+        cors_origins=environment.allowed_origins,
+    )
 
 
 def envoy_binary() -> Path:

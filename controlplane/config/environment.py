@@ -48,6 +48,10 @@ class Environment:
     gateway_url: str = _setting(
         "", "address that people use for the endpoints; empty: http://127.0.0.1:GATEWAY_PORT"
     )
+    cors_origins: str = _setting(
+        "",
+        "origins (https://app.example) whose pages may call the endpoints from a browser, by comma; *: any; empty: none",
+    )
     web_port: int = _setting(8500, "port of the web process on this machine")
     engine_ports: str = _setting("18100-18199", "ports for serving engines on this machine")
     engine_python: Path = _setting(ROOT / ".venv-vllm" / "bin" / "python", "Python that has vLLM installed")
@@ -76,6 +80,11 @@ class Environment:
         """The ports of `engine_ports`, both ends included."""
         first, _, last = self.engine_ports.partition("-")
         return range(int(first), int(last or first) + 1)
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """The origins of `cors_origins`."""
+        return tuple(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())
 
     @property
     def public_gateway_url(self) -> str:

@@ -188,7 +188,13 @@ def prepare_run_dir(environment: Environment) -> None:
 
 def write_configuration(environment: Environment) -> Path:
     """Writes RUN_DIR/supervisord.conf (readable by the owner only: it may hold secrets) and Envoy's files."""
-    EnvoyRouter(environment.envoy_dir, environment.gateway_port, envoy_binary()).write_bootstrap()
+    router = EnvoyRouter(
+        environment.envoy_dir,
+        environment.gateway_port,
+        envoy_binary(),
+        cors_origins=environment.allowed_origins,
+    )
+    router.write_bootstrap()
     path = environment.run_dir / "supervisord.conf"
     write_whole(path, configuration(environment, programs_of(environment)))
     path.chmod(0o600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,9 +12,11 @@ import httpx
 import pytest
 
 from registry.domain.manifest import take_manifest
+from rollouts.adapters.clusters.launcher import MARK
 from rollouts.adapters.clusters.local import LocalCluster
+from rollouts.adapters.clusters.machine import listener_is_marked
 from rollouts.adapters.signals.vllm import VllmMetrics
-from rollouts.ports import Backend, EngineReading, FailureReason, WorkloadPhase, WorkloadSpec
+from rollouts.ports import OPENAI_API, Backend, EngineReading, FailureReason, WorkloadPhase, WorkloadSpec
 from tests.rollouts.adapters.clusters.machine_room import ROOT, MachineRoom
 from tests.standins.running import wait_until
 
@@ -67,7 +70,7 @@ def settled(cluster: LocalCluster) -> WorkloadPhase | None:
     return seen.phase if seen and seen.phase in (WorkloadPhase.READY, WorkloadPhase.FAILED) else None
 
 
-def test_real_engine__tiny_model__serves_both_names_and_drains(
+def test_real_engine__tiny_model__answers_by_the_endpoints_name_only_and_drains(
     room: MachineRoom, cluster: LocalCluster, model: Path
 ) -> None:
     cluster.ensure(spec_of(model), token=1)
@@ -77,7 +80,20 @@ def test_real_engine__tiny_model__serves_both_names_and_drains(
     question = {"model": "chat", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3}
     url = f"http://{seen.host}:{seen.port}/v1/chat/completions"
     answer = room.http.post(url, json=question, timeout=60).json()
-    assert answer["model"] == "chat-v1-aaaa"
+    assert (answer["model"], answer["system_fingerprint"]) == ("chat", "chat-v1-aaaa")
+    streamed = room.http.post(url, json={**question, "stream": True}, timeout=60).text
+    chunks = [json.loads(line[6:]) for line in streamed.splitlines() if line.startswith("data: {")]
+    assert {chunk["model"] for chunk in chunks} == {"chat"}
+    assert "chat-v1-aaaa" in {chunk.get("system_fingerprint") for chunk in chunks}
+    refused = room.http.post(url, json={**question, "model": "chat-v1-aaaa"}, timeout=60)
+    assert refused.status_code == 404
+    assert "`chat-v1-aaaa` does not exist" in refused.json()["error"]["message"]
+    mark = str(room.run_dir / "engines" / "chat-v1-aaaa.json")
+    assert (
+        listener_is_marked(seen.port, MARK, mark) is True
+    )  # known by its process too, had it no fingerprint
+    for path in OPENAI_API.other:
+        assert room.http.request("OPTIONS", f"http://{seen.host}:{seen.port}{path}").status_code != 404, path
     cluster.drain("chat-v1-aaaa", "chat", token=1)
     wait_until("it is gone", lambda: not cluster.statuses(), 60)
 
