@@ -335,7 +335,7 @@ class SignalSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """One answered request in the router's log. `at` is seconds since the epoch."""
+    """One inference that an engine answered, with whatever status. `at` is seconds since the epoch."""
 
     request_id: str
     endpoint: str
@@ -346,7 +346,7 @@ class LoggedRequest:
 
 
 class RequestLog(Protocol):
-    """Finds answered requests, so that feedback is attributed to who really answered."""
+    """Finds answered inferences, so that feedback is attributed to who really answered."""
 
     def find(self, request_ids: Collection[str]) -> Mapping[str, LoggedRequest]:
         """Those of the ids that the router has logged (the last quarter of an hour at least)."""

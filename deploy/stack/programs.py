@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from controlplane.config.environment import Environment
 from controlplane.kernel.errors import InvalidInput, Refused
+from controlplane.outbound.proxies import without_proxies
 from rollouts.adapters.clusters.folder import UNQUOTABLE, write_whole
 from rollouts.adapters.clusters.launcher import STACK_MARK
 from rollouts.adapters.routers.envoy import EnvoyRouter, envoy_command
@@ -274,7 +275,10 @@ def _quoted(name: str, value: str) -> str:
 def stack_environment(environment: Environment) -> dict[str, str]:
     """supervisord's own environment: ours, and the mark by which `down` finds what was left behind.
 
-    Our settings are not in it, the configuration holds them: what a later `up` leaves unset is unset then.
+    Our settings are not in it, the configuration holds them: what a later `up` leaves unset is unset then. Nor are the
+    host's proxies: what runs here calls addresses of this machine (MLflow's webhooks come to our web process).
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADGATE_")}
+    kept = {
+        name: value for name, value in without_proxies(os.environ).items() if not name.startswith("HEADGATE_")
+    }
     return {**kept, STACK_MARK: str(environment.run_dir)}

@@ -37,10 +37,16 @@ SHY = [sys.executable, "-c", "import time; time.sleep(600)", "{port}"]
 
 @pytest.fixture(scope="module")
 def room() -> Iterator[MachineRoom]:
-    os.environ["HEADGATE_TEST_SECRET"] = "hidden"
+    of_the_host = {
+        "HEADGATE_TEST_SECRET": "hidden",
+        "http_proxy": "http://127.0.0.1:9",
+        "ALL_PROXY": "socks5://[::1]:9",
+    }
+    os.environ.update(of_the_host)
     engines = {"wrong-name": OTHER_NAME, "plain": PLAIN, "earlier": EARLIER, "shy": SHY}
     room = MachineRoom({name: {"argv": argv} for name, argv in engines.items()})
-    del os.environ["HEADGATE_TEST_SECRET"]
+    for name in of_the_host:
+        del os.environ[name]
     yield room
     room.close()
 
@@ -197,6 +203,16 @@ def test_engine__inherits_no_setting_of_ours(room: MachineRoom, cluster: LocalCl
     assert b"HEADGATE_TEST_SECRET" not in environment
 
 
+def test_engine__inherits_no_proxy_of_the_host__but_one_that_its_spec_names(
+    room: MachineRoom, cluster: LocalCluster, variant: str
+) -> None:
+    cluster.ensure(room.spec(variant, environment={"HTTPS_PROXY": "http://proxy.example:1"}), token=1)
+    until_ready(cluster, variant)
+    assert b"http_proxy=" in Path(f"/proc/{room.process.pid}/environ").read_bytes()
+    variables = Path(f"/proc/{pid_of(room, variant)}/environ").read_bytes().split(b"\0")
+    assert [one for one in variables if b"_proxy=" in one.lower()] == [b"HTTPS_PROXY=http://proxy.example:1"]
+
+
 # --- failing ------------------------------------------------------------------------------------------------
 
 
@@ -269,7 +285,7 @@ def test_missing_engine__fails_with_the_command_that_installs_it(
     without.ensure(room.spec(variant, engine="vllm"), token=1)
     seen = until_failed(without, variant)
     assert seen.reason is FailureReason.NO_ENGINE
-    assert "make setup" in seen.message
+    assert "python3 -m deploy.bootstrap --vllm" in seen.message
 
 
 # --- refusing -----------------------------------------------------------------------------------------------

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from registry.domain.manifest import take_manifest
 from rollouts.adapters.clusters.launcher import MARK
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import listener_is_marked
-from rollouts.ports import OPENAI_API, FailureReason, WorkloadPhase, WorkloadSpec
+from rollouts.adapters.signals.vllm import VllmMetrics
+from rollouts.ports import OPENAI_API, Backend, EngineReading, FailureReason, WorkloadPhase, WorkloadSpec
 from tests.rollouts.adapters.clusters.machine_room import ROOT, MachineRoom
 from tests.standins.running import wait_until
 
@@ -94,6 +96,43 @@ def test_real_engine__tiny_model__answers_by_the_endpoints_name_only_and_drains(
         assert room.http.request("OPTIONS", f"http://{seen.host}:{seen.port}{path}").status_code != 404, path
     cluster.drain("chat-v1-aaaa", "chat", token=1)
     wait_until("it is gone", lambda: not cluster.statuses(), 60)
+
+
+def test_real_engine__completions__are_counted_by_how_they_ended_and_those_left_are_not(
+    room: MachineRoom, cluster: LocalCluster, model: Path
+) -> None:
+    """The names that signals/vllm reads; also what it says that cannot be seen."""
+    cluster.ensure(spec_of(model), token=1)
+    wait_until("vLLM is ready", lambda: settled(cluster), SECONDS)
+    seen = cluster.statuses()["chat-v1-aaaa"]
+    assert seen.is_ready, (seen.message, cluster.log_tail("chat-v1-aaaa"))
+    backends = [Backend("chat-v1-aaaa", seen.host, seen.port)]
+    url = f"http://{seen.host}:{seen.port}/v1/chat/completions"
+
+    def said() -> EngineReading:
+        engines, broken = VllmMetrics().read(backends)
+        assert broken == {}
+        return engines["chat-v1-aaaa"]
+
+    question = {"model": "chat", "messages": [{"role": "user", "content": "Hello"}], "ignore_eos": True}
+
+    def ask(**values: object) -> httpx.Response:
+        return room.http.post(url, json={**question, **values}, timeout=60)
+
+    before = said()  # warm-up asks the engine too
+    assert ask(max_tokens=3).json()["choices"][0]["finish_reason"] == "length"
+    assert ask(max_tokens=1).json()["choices"][0]["finish_reason"] == "length"
+    assert ask(max_tokens=1_000_000).status_code == 400  # a refusal is no completion
+    with room.http.stream("POST", url, json={**question, "max_tokens": 200, "stream": True}) as stream:
+        next(stream.iter_lines())
+    wait_until("the stream that was left has ended", lambda: said().running == 0)
+    after = said()
+    ended = {reason: count - before.endings[reason] for reason, count in after.endings.items()}
+    assert set(ended) == {"stop", "length", "abort", "error", "repetition"}
+    assert {reason: count for reason, count in ended.items() if count} == {"length": 2}
+    assert before.empty is not None
+    assert after.empty == before.empty + 1
+    assert after.generated_tokens >= before.generated_tokens + 4
 
 
 def test_real_engine__weights_cut_short__is_a_bad_model_with_its_log(
