@@ -56,7 +56,7 @@ def holding_note(rollout: Rollout, now: datetime) -> OutageNote | None:
         return None
     held = rollout.reason.partition(". ")[0]
     who = "a candidate" if rollout.strategy == "bandit" else rollout.candidate.version.label
-    why = f"{held}: {outage.why}, and nothing of this time counts for {who}."
+    why = f"{held}, because {outage.why}. Nothing of this time counts for {who}."
     helper = helper_of(rollout.endpoint, _labels(rollout))
     return _note(outage, rollout.baseline.version.label, why, helper, now)
 
