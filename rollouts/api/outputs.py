@@ -234,6 +234,9 @@ class EndpointOutput(serializers.Serializer[Any]):
     observed_shares = serializers.DictField(child=serializers.IntegerField())
     observed_at = serializers.DateTimeField(allow_null=True)
     router_problem = serializers.CharField(help_text="the router's words when it refused a configuration")
+    rescue = serializers.BooleanField(
+        help_text="whether a healthy variant that no gate blames answers for a dead one"
+    )
     outage = OutageOutput(
         source="serving.lasting", allow_null=True, help_text="of the stable variant; null: it is in order"
     )

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("rollouts", "0006_records_of_replay"),
+        ("rollouts", "0007_endpoint_rescue"),
     ]
 
     operations = [
