@@ -62,7 +62,10 @@ def holding_note(rollout: Rollout, now: datetime) -> OutageNote | None:
 
 
 def helper_of(endpoint: Endpoint, labels: Mapping[str, str]) -> str:
-    """Who answers for the stable variant, by name where only one can have."""
+    """Who answers for the stable variant, by name where only one can have: as the route in force says."""
+    if "rescuers" in endpoint.applied:
+        rescuers = endpoint.applied["rescuers"]
+        return labels.get(rescuers[0], ANOTHER) if len(rescuers) == 1 else ANOTHER
     stable = endpoint.stable.name if endpoint.stable is not None else ""
     others = [name for name, share in endpoint.observed_shares.items() if share and name != stable]
     if not others and endpoint.previous is not None:

@@ -129,3 +129,19 @@ def test_endpoint__rollout_held_by_the_outage__is_told_in_one_banner_each(engine
     assert "Held at 25%." in text
     assert text.count("425 requests in that time") == 1
     assert "of its 425 requests failed" not in text
+
+
+def test_helper__route_in_force_names_one_rescuer__is_that_one() -> None:
+    served = factories.endpoint(now=NOW)
+    served.applied = {"rescuers": ["triage-v3-abc"]}
+    assert helper_of(served, {"triage-v3-abc": "v3"}) == "v3"
+    served.applied = {"rescuers": ["triage-v3-abc", "triage-v2-abc"]}
+    assert helper_of(served, {"triage-v3-abc": "v3"}) == ANOTHER
+
+
+def test_endpoint__rescue_switched_off__says_that_nobody_answers(engineer: Client) -> None:
+    served = factories.endpoint(now=NOW)
+    assert "another healthy variant answers" in engineer.get("/endpoints/triage").content.decode()
+    served.rescue = False
+    served.save()
+    assert "nobody answers" in engineer.get("/endpoints/triage").content.decode()
