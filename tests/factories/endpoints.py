@@ -28,6 +28,7 @@ POLICY_BODY = {
     "name": "triage-default",
     "version": 1,
     "alpha": 0.05,
+    "baseline_outage_share": 0.2,
     "gates": [
         {"key": "quality", "label": "Golden-set score", "kind": "paired", "margin": 0.05, "weight": 0.3},
         {"key": "errors", "label": "Error rate", "kind": "error_rate", "delta": 0.02, "weight": 0.3},
