@@ -94,6 +94,40 @@ class WorkloadStatus:
         return self.phase is WorkloadPhase.READY and self.ready > 0
 
 
+@dataclass(frozen=True, slots=True)
+class EngineApi:
+    """The calls of an engine that users may make; every other path is refused by the router.
+
+    inference   paths whose POST is an inference: counted, by the arm that was drawn for it
+    other       further paths (token counts, health): passed on to the stable variant, never counted
+    """
+
+    inference: tuple[str, ...]
+    other: tuple[str, ...] = ()
+
+
+OPENAI_API = EngineApi(
+    inference=(
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/score",
+        "/v1/rerank",
+        "/v2/rerank",
+        "/v2/embed",
+        "/score",
+        "/rerank",
+        "/classify",
+        "/pooling",
+        "/v1/audio/transcriptions",
+        "/v1/audio/translations",
+    ),
+    other=("/tokenize", "/detokenize", "/v1/messages/count_tokens", "/health", "/ping", "/version"),
+)
+
+
 class Cluster(Protocol):
     """Runs variants. Calls return quickly; launching and draining go on behind, `status` tells how far."""
 
@@ -117,6 +151,10 @@ class Cluster(Protocol):
         """The last lines of the engine's log, oldest first; empty when there is none."""
         ...
 
+    def api(self, engine: str) -> EngineApi:
+        """The calls that users may make to this engine. Raises InvalidInput when the cluster knows no such engine."""
+        ...
+
 
 # --- routers --------------------------------------------------------------------------------------------------
 
@@ -137,12 +175,17 @@ class Route:
     shares      variant -> basis points; they sum to 10,000; each variant with a share has a backend
     backends    all variants that may be forced by header, those with a share of 0 too
     fallback    the variant that answers when another one's backend is dead (normally the baseline)
+    rescuers    further variants that may answer for a dead one, in this order, before the fallback is tried though it
+                fails its health check; none of them means that nobody answers for a dead fallback
+    api         which calls there are
     """
 
     endpoint: str
     shares: Mapping[str, int]
     backends: tuple[Backend, ...]
     fallback: str
+    rescuers: tuple[str, ...] = ()
+    api: EngineApi = OPENAI_API
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,48 +236,94 @@ class HistogramReading:
     total: int
 
 
+REFUSAL_KINDS = ("request", "rate", "gateway")
+ABANDONED_WHEN = ("before", "midway")
+
+
 @dataclass(frozen=True, slots=True)
 class ArmReading:
-    """Cumulative counters of one assigned arm at the router, without forced requests and shadows.
+    """Cumulative counters of the inference requests of one assigned arm at the router, without forced requests,
+    shadows, and calls that are no inference.
 
-    ended         requests that ended, client aborts left out
-    errors        of those: 5xx, broken streams, and requests another arm answered
-    fallbacks     of the errors: those another arm answered (the user saw no error)
-    aborted       requests the client gave up (no error, not in `ended`)
-    arrived       requests that arrived (ended + aborted + still running)
-    statuses      ended requests by status class: "2xx" ...
-    latency       "ttft" (first body byte) and "duration", successful requests answered by the assigned arm
+    Every arrival ends in one class, so `arrived` is the sum of the classes and of `running`.
+
+    arrived     requests that arrived
+    answered    whole answers of the assigned arm itself
+    refused     4xx, by kind: "request" (400, 404, 413, 422 and the like) and "rate" (429) said by the engine,
+                "gateway" said by the router itself
+    failed      5xx, broken streams, resets, and errors inside a stream
+    fallbacks   answered by another arm: the user saw no error, the assigned arm failed
+    abandoned   the client left: "before" its first token, or "midway"
+    statuses    ended requests by status class: "2xx" ...
+    latency     "ttft" (until the first body byte, those who left midway too) and "duration" (whole answers), of
+                requests that the assigned arm answered
+    left        how long those who left had waited: "ttft" of those who left before their first token, "duration" of
+                all
     """
 
-    ended: int
-    errors: int
-    fallbacks: int
-    aborted: int
-    arrived: int
+    arrived: int = 0
+    answered: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    failed: int = 0
+    fallbacks: int = 0
+    abandoned: Mapping[str, int] = field(default_factory=dict)
     statuses: Mapping[str, int] = field(default_factory=dict)
     latency: Mapping[str, HistogramReading] = field(default_factory=dict)
+    left: Mapping[str, HistogramReading] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> int:
+        """Requests that ended otherwise than by the client's leaving."""
+        return self.answered + sum(self.refused.values()) + self.failed + self.fallbacks
+
+    @property
+    def aborted(self) -> int:
+        """Requests that the client gave up."""
+        return sum(self.abandoned.values())
+
+    @property
+    def errors(self) -> int:
+        """What the assigned arm did not do though it should have."""
+        return self.failed + self.fallbacks
+
+    @property
+    def running(self) -> int:
+        """Requests that have not ended yet."""
+        return self.arrived - self.ended - self.aborted
 
 
 @dataclass(frozen=True, slots=True)
 class EngineReading:
-    """Gauges and counters of a variant's engine, for people (never for gates)."""
+    """Gauges and counters of a variant's engine, whoever asked (users, probes, forced requests).
+
+    endings     finished requests by the engine's own reason: "stop", "length", "abort", "error" ...
+    empty       finished requests with at most one token (the end itself is one); None: the engine does not say
+    """
 
     running: float
     waiting: float
     kv_cache_share: float
     generated_tokens: int
     started_at: float | None = None
+    endings: Mapping[str, int] = field(default_factory=dict)
+    empty: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SignalReading:
-    """One reading of an endpoint. `router_started_at` identifies the process whose counters these are."""
+    """One reading of an endpoint. `router_started_at` identifies the process whose counters these are.
+
+    other           calls that are no inference, since that process started
+    turned_away     calls that the router refused before an arm was assigned, likewise
+    """
 
     at: float
     router_started_at: float
     arms: Mapping[str, ArmReading]
     engines: Mapping[str, EngineReading] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
+    other: int = 0
+    turned_away: int = 0
 
 
 class SignalSource(Protocol):
@@ -246,7 +335,7 @@ class SignalSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """One answered request in the router's log. `at` is seconds since the epoch."""
+    """One inference that an engine answered, with whatever status. `at` is seconds since the epoch."""
 
     request_id: str
     endpoint: str
@@ -257,7 +346,7 @@ class LoggedRequest:
 
 
 class RequestLog(Protocol):
-    """Finds answered requests, so that feedback is attributed to who really answered."""
+    """Finds answered inferences, so that feedback is attributed to who really answered."""
 
     def find(self, request_ids: Collection[str]) -> Mapping[str, LoggedRequest]:
         """Those of the ids that the router has logged (the last quarter of an hour at least)."""

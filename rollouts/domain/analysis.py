@@ -17,6 +17,7 @@ from rollouts.domain.bandits.verdict import ArmVerdict
 from rollouts.domain.decision import BanditView, Drop, GatesView, OpenBecause, RolloutView
 from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.fastkill import WorkloadFacts
+from rollouts.domain.gates.outage import Outage
 from rollouts.domain.gates.policy import GatePolicy, Reaction
 from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
 from rollouts.domain.intervals import BASELINE, Interval
@@ -138,6 +139,14 @@ def opening_view(plan: Plan, policy: GatePolicy, rollout: RolloutView) -> GatesV
     return gates_view(analysis.assess({}, labels_of(rollout)), policy)
 
 
+def outage_in(assessment: Assessment) -> Outage | None:
+    """The outage of the baseline, as all candidates see it."""
+    if isinstance(assessment, FamilyVerdict):
+        return assessment.outage
+    racing = [assessment.gates[name] for name in assessment.survivors if name in assessment.gates]
+    return next((family.outage for family in racing if family.outage is not None), None)
+
+
 # --- within -----------------------------------------------------------------------------------------------------------
 
 
@@ -156,6 +165,7 @@ def _family_view(assessment: FamilyVerdict, policy: GatePolicy) -> GatesView:
         passed_sentence=f"All {len(passed)} gates passed. {' '.join(passed)}" if passed else "",
         open_because=open_because,
         reaction=_reaction(open_because, policy),
+        outage=assessment.outage,
     )
 
 
@@ -190,6 +200,7 @@ def _bandit_view(assessment: BanditVerdict, policy: GatePolicy) -> GatesView:
             tie_sentence=assessment.tie_sentence,
             skipped=assessment.reweight.sentence if assessment.reweight.skipped else "",
         ),
+        outage=outage_in(assessment),
     )
 
 

@@ -7,16 +7,19 @@ missing with its reason: never negative and never zero.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from rollouts.domain.intervals import ArmCounts, LatencyCounts
+from rollouts.domain.intervals import OUTCOME_CLASSES, ArmCounts, Completions, LatencyCounts, Outcomes
 from rollouts.ports import ArmReading, EngineReading, HistogramReading, SignalReading
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One interval of an endpoint: counts by variant, and why something is missing."""
+    """One interval of an endpoint: counts by variant, and why something is missing.
+
+    other           calls that are no inference; turned_away: calls that the router refused before it drew an arm
+    """
 
     started_at: float
     seconds: float
@@ -24,6 +27,8 @@ class Difference:
     fallbacks: Mapping[str, int]
     missing: Mapping[str, str]
     broken: Mapping[str, str]
+    other: int = 0
+    turned_away: int = 0
 
 
 def difference(before: SignalReading | None, after: SignalReading, ready: Mapping[str, float]) -> Difference:
@@ -31,7 +36,9 @@ def difference(before: SignalReading | None, after: SignalReading, ready: Mappin
     if before is None:
         return _nothing(after, "the first reading: there is nothing to compare it with yet")
     if before.router_started_at != after.router_started_at:
-        return _nothing(after, "the router restarted: its counters began again")
+        # What belongs to no arm is for people alone: all that the new process counted happened since then.
+        fresh = _nothing(after, "the router restarted: its counters began again")
+        return replace(fresh, other=after.other, turned_away=after.turned_away)
     seconds = after.at - before.at
     if seconds <= 0:
         return _nothing(after, "no time passed since the last reading")
@@ -40,7 +47,8 @@ def difference(before: SignalReading | None, after: SignalReading, ready: Mappin
     missing: dict[str, str] = {}
     for name, now in after.arms.items():
         then = before.arms.get(name, _ZERO)
-        counts = _arm(then, now, ready.get(name, 0.0))
+        completions = completions_between(before.engines.get(name), after.engines.get(name))
+        counts = _arm(then, now, ready.get(name, 0.0), completions)
         if counts is None:
             missing[name] = "a counter of the router went down: the interval is left out"
         else:
@@ -49,29 +57,67 @@ def difference(before: SignalReading | None, after: SignalReading, ready: Mappin
     for name in before.arms:
         if name not in after.arms:
             missing[name] = "the router no longer reports this variant"
-    return Difference(before.at, seconds, arms, fallbacks, missing, dict(after.broken))
+    return Difference(
+        before.at,
+        seconds,
+        arms,
+        fallbacks,
+        missing,
+        dict(after.broken),
+        other=max(0, after.other - before.other),
+        turned_away=max(0, after.turned_away - before.turned_away),
+    )
 
 
-_ZERO = ArmReading(ended=0, errors=0, fallbacks=0, aborted=0, arrived=0)
+_ZERO = ArmReading()
+# Finish reasons by which an engine says that it held an answer back.
+FILTERED = frozenset({"content_filter", "refusal", "safety"})
 
 
 def _nothing(after: SignalReading, why: str) -> Difference:
     return Difference(after.at, 0.0, {}, {}, {"router": why}, dict(after.broken))
 
 
-def _arm(then: ArmReading, now: ArmReading, ready: float) -> ArmCounts | None:
-    requests, errors = now.ended - then.ended, now.errors - then.errors
-    arrived, fallbacks = now.arrived - then.arrived, now.fallbacks - then.fallbacks
-    if min(requests, errors, arrived, fallbacks) < 0:
+def _arm(
+    then: ArmReading, now: ArmReading, ready: float, completions: Completions | None
+) -> ArmCounts | None:
+    before, after = _classes(then), _classes(now)
+    ended = {name: after[name] - before[name] for name in OUTCOME_CLASSES}
+    arrived = now.arrived - then.arrived
+    if min(arrived, *ended.values()) < 0:
         return None
+    outcomes = Outcomes(**ended, running=max(0, now.running))
     latency: dict[str, LatencyCounts] = {}
     for signal, histogram in now.latency.items():
         counts = _latency(then.latency.get(signal), histogram)
+        left = _latency(then.left.get(signal), now.left[signal]) if signal in now.left else None
+        if counts is not None and left is not None:
+            counts = replace(counts, left=left.total, left_over=left.over)
         if counts is not None:
             latency[signal] = counts
     return ArmCounts(
-        requests=requests, errors=min(errors, requests), arrived=arrived, ready=ready, latency=latency
+        requests=outcomes.ended - outcomes.abandoned,
+        errors=outcomes.failed + outcomes.fallback,
+        arrived=arrived,
+        ready=ready,
+        latency=latency,
+        outcomes=outcomes,
+        completions=completions,
     )
+
+
+def _classes(reading: ArmReading) -> dict[str, int]:
+    """The reading by the names of `Outcomes`."""
+    return {
+        "answered": reading.answered,
+        "refused_request": reading.refused.get("request", 0),
+        "refused_rate": reading.refused.get("rate", 0),
+        "refused_gateway": reading.refused.get("gateway", 0),
+        "failed": reading.failed,
+        "fallback": reading.fallbacks,
+        "abandoned_before": reading.abandoned.get("before", 0),
+        "abandoned_midway": reading.abandoned.get("midway", 0),
+    }
 
 
 def _latency(then: HistogramReading | None, now: HistogramReading) -> LatencyCounts | None:
@@ -86,6 +132,25 @@ def _latency(then: HistogramReading | None, now: HistogramReading) -> LatencyCou
     return LatencyCounts(total=total, over=over)
 
 
+def completions_between(then: EngineReading | None, now: EngineReading | None) -> Completions | None:
+    """What an engine finished between two readings; None when it does not say, or when it started in between."""
+    if then is None or now is None or not now.endings or then.started_at != now.started_at:
+        return None
+    ended = {reason: count - then.endings.get(reason, 0) for reason, count in now.endings.items()}
+    empty = 0 if now.empty is None or then.empty is None else now.empty - then.empty
+    tokens = now.generated_tokens - then.generated_tokens
+    if min(empty, tokens, *ended.values()) < 0:
+        return None
+    total = sum(count for reason, count in ended.items() if reason not in ("abort", "error"))
+    return Completions(
+        total=total,
+        empty=min(empty, total),
+        truncated=min(ended.get("length", 0), total),
+        filtered=min(sum(ended.get(reason, 0) for reason in FILTERED), total),
+        tokens=tokens,
+    )
+
+
 # --- a reading is kept between two ticks, whichever worker made it ---------------------------------------------
 
 
@@ -96,51 +161,82 @@ def reading_to_json(reading: SignalReading) -> dict[str, Any]:
         "router_started_at": reading.router_started_at,
         "arms": {
             name: {
-                "ended": arm.ended,
-                "errors": arm.errors,
-                "fallbacks": arm.fallbacks,
-                "aborted": arm.aborted,
                 "arrived": arm.arrived,
+                "answered": arm.answered,
+                "refused": dict(arm.refused),
+                "failed": arm.failed,
+                "fallbacks": arm.fallbacks,
+                "abandoned": dict(arm.abandoned),
                 "statuses": dict(arm.statuses),
-                "latency": {
-                    signal: {"edges": list(h.edges), "at_or_below": list(h.at_or_below), "total": h.total}
-                    for signal, h in arm.latency.items()
-                },
+                "latency": {signal: _histogram_to_json(h) for signal, h in arm.latency.items()},
+                "left": {signal: _histogram_to_json(h) for signal, h in arm.left.items()},
             }
             for name, arm in reading.arms.items()
         },
-        "engines": {name: engine.generated_tokens for name, engine in reading.engines.items()},
+        "engines": {
+            name: {
+                "tokens": engine.generated_tokens,
+                "started_at": engine.started_at,
+                "endings": dict(engine.endings),
+                "empty": engine.empty,
+            }
+            for name, engine in reading.engines.items()
+        },
+        "other": reading.other,
+        "turned_away": reading.turned_away,
     }
 
 
 def reading_from_json(data: Mapping[str, Any]) -> SignalReading | None:
-    """The reading that was kept; None for an empty object."""
-    if not data:
+    """The reading that was kept; None for an empty object, and for one kept before outcomes were counted (the next
+    interval then begins anew)."""
+    if not data or any("answered" not in arm for arm in data["arms"].values()):
         return None
     return SignalReading(
         at=float(data["at"]),
         router_started_at=float(data["router_started_at"]),
         arms={
             name: ArmReading(
-                ended=int(arm["ended"]),
-                errors=int(arm["errors"]),
-                fallbacks=int(arm["fallbacks"]),
-                aborted=int(arm["aborted"]),
                 arrived=int(arm["arrived"]),
+                answered=int(arm["answered"]),
+                refused={kind: int(n) for kind, n in arm["refused"].items()},
+                failed=int(arm["failed"]),
+                fallbacks=int(arm["fallbacks"]),
+                abandoned={when: int(n) for when, n in arm["abandoned"].items()},
                 statuses=dict(arm["statuses"]),
-                latency={
-                    signal: HistogramReading(
-                        tuple(float(e) for e in h["edges"]),
-                        tuple(int(n) for n in h["at_or_below"]),
-                        int(h["total"]),
-                    )
-                    for signal, h in arm["latency"].items()
-                },
+                latency={signal: _histogram_from_json(h) for signal, h in arm["latency"].items()},
+                left={signal: _histogram_from_json(h) for signal, h in arm["left"].items()},
             )
             for name, arm in data["arms"].items()
         },
         engines={
-            name: EngineReading(running=0.0, waiting=0.0, kv_cache_share=0.0, generated_tokens=int(tokens))
-            for name, tokens in data.get("engines", {}).items()
+            name: EngineReading(
+                running=0.0,
+                waiting=0.0,
+                kv_cache_share=0.0,
+                generated_tokens=int(engine["tokens"]),
+                started_at=engine["started_at"],
+                endings={reason: int(n) for reason, n in engine["endings"].items()},
+                empty=engine["empty"],
+            )
+            for name, engine in data["engines"].items()
         },
+        other=int(data["other"]),
+        turned_away=int(data["turned_away"]),
+    )
+
+
+def _histogram_to_json(histogram: HistogramReading) -> dict[str, Any]:
+    return {
+        "edges": list(histogram.edges),
+        "at_or_below": list(histogram.at_or_below),
+        "total": histogram.total,
+    }
+
+
+def _histogram_from_json(data: Mapping[str, Any]) -> HistogramReading:
+    return HistogramReading(
+        tuple(float(edge) for edge in data["edges"]),
+        tuple(int(n) for n in data["at_or_below"]),
+        int(data["total"]),
     )

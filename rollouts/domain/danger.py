@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from rollouts.domain.decision import Decision, GatesView, RolloutView, Seen
-from rollouts.domain.moves import failure_words, pause, roll_back
-from rollouts.domain.sentences import duration, percent
+from rollouts.domain.gates.outage import Outage
+from rollouts.domain.moves import failure_words, pause, roll_back, stay
+from rollouts.domain.sentences import clock_time, duration, percent
 from rollouts.domain.states import PauseReason
 from rollouts.ports import WorkloadPhase, WorkloadStatus
 
@@ -71,6 +73,29 @@ def out_of_time(
         why=PauseReason.INCONCLUSIVE,
         sentence=f"No verdict within {limit}. {found}".strip(),
         next_step=f"A person decides: {then}.",
+    )
+
+
+def held_by_outage(rollout: RolloutView, outage: Outage | None, held_at: str) -> Decision | None:
+    """A baseline that is out of order holds everything that moves forward; None when it is in order."""
+    if outage is None or outage.over:
+        return None
+    made = stay(
+        rollout,
+        f"Held at {held_at}. {outage.sentence}",
+        "It goes on when the baseline is in order again; rolling back works meanwhile.",
+    )
+    title = f"{rollout.baseline_label} is out of order since {clock_time(outage.since)}"
+    return replace(made, title=title, detail=outage.sentence, once=True)
+
+
+def told_of_outage(rollout: RolloutView, outage: Outage | None, made: Decision) -> Decision:
+    """The decision, with the end of an outage in the history when it has nothing else to tell."""
+    if outage is None or not outage.over or made.title:
+        return made
+    title = f"{rollout.baseline_label} is in order again after {duration(outage.seconds)}"
+    return replace(
+        made, title=f"{title} (since {clock_time(outage.since)})", detail=outage.sentence, once=True
     )
 
 

@@ -11,11 +11,13 @@ from dataclasses import replace
 from rollouts.domain.danger import (
     danger,
     drift_sentence,
+    held_by_outage,
     no_data,
     not_in_force,
     out_of_time,
     pause_for_drift,
     stopped,
+    told_of_outage,
 )
 from rollouts.domain.decision import Decision, GatesView, RolloutView, Seen
 from rollouts.domain.effects import EnsureWorkload, WriteBack
@@ -197,7 +199,10 @@ def _progressing(rollout: RolloutView, seen: Seen, gates: GatesView, now: float)
         return late
     if rollout.step_since is None or not seen.in_force:
         return stay(rollout, not_in_force(seen, held_at), "The step's time counts from then.")
-    return _step_progress(rollout, seen, gates, now, held_at)
+    held = held_by_outage(rollout, gates.outage, held_at)
+    if held is not None:
+        return held
+    return told_of_outage(rollout, gates.outage, _step_progress(rollout, seen, gates, now, held_at))
 
 
 def _step_progress(rollout: RolloutView, seen: Seen, gates: GatesView, now: float, held_at: str) -> Decision:

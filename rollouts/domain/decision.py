@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 from rollouts.domain.effects import Effect
+from rollouts.domain.gates.outage import Outage
 from rollouts.domain.gates.policy import Reaction
 from rollouts.domain.plan import Plan
 from rollouts.domain.states import Event, PauseReason, Phase
@@ -192,6 +193,7 @@ class GatesView:
     open_because            the worst of the required verdicts that are no PASS: what keeps it from an end
     reaction                what the policy does about that when the deadline is over
     bandit                  what the bandit says; None for a canary
+    outage                  the baseline is out of order, or was until a moment ago; None when it is not
     """
 
     rollback: bool = False
@@ -204,6 +206,7 @@ class GatesView:
     open_because: OpenBecause = ""
     reaction: Reaction = "hold"
     bandit: BanditView | None = None
+    outage: Outage | None = None
 
 
 @dataclass(frozen=True, slots=True)

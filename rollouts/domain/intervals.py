@@ -17,24 +17,149 @@ BASELINE = "baseline"
 
 @dataclass(frozen=True, slots=True)
 class LatencyCounts:
-    """A histogram of one interval: `total` requests measured and, for each edge in seconds, how many were above it."""
+    """A histogram of one interval.
+
+    total, over         requests measured and, for each edge in seconds, how many of them were above it
+    left, left_over     requests whose client left before this could be measured, and how many of them had waited
+                        longer than each edge: those are over it, the others are censored (neither good nor bad)
+    """
 
     total: int
     over: Mapping[float, int]
+    left: int = 0
+    left_over: Mapping[float, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return {"total": self.total, "over": [[edge, n] for edge, n in sorted(self.over.items())]}
+        """Plain data; evidence from before those who left were counted keeps its bytes."""
+        data: dict[str, Any] = {
+            "total": self.total,
+            "over": [[edge, n] for edge, n in sorted(self.over.items())],
+        }
+        if self.left:
+            data["left"] = self.left
+            data["left_over"] = [[edge, n] for edge, n in sorted(self.left_over.items())]
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(total=int(data["total"]), over={float(edge): int(n) for edge, n in data["over"]})
+        return cls(
+            total=int(data["total"]),
+            over={float(edge): int(n) for edge, n in data["over"]},
+            left=int(data.get("left", 0)),
+            left_over={float(edge): int(n) for edge, n in data.get("left_over", ())},
+        )
+
+    def plus(self, other: LatencyCounts) -> LatencyCounts:
+        """Both stretches together, at every edge that either knows."""
+        return LatencyCounts(
+            total=self.total + other.total,
+            over=_summed(self.over, other.over),
+            left=self.left + other.left,
+            left_over=_summed(self.left_over, other.left_over),
+        )
+
+
+def _summed(one: Mapping[float, int], other: Mapping[float, int]) -> dict[float, int]:
+    return {edge: one.get(edge, 0) + other.get(edge, 0) for edge in {*one, *other}}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """How the requests of one arm ended in one interval: every one in exactly one class.
+
+    answered            whole answers of the assigned arm
+    refused_request     4xx of the engine that blame the request: 400, 404, 413, 422 and the like
+    refused_rate        429 of the engine
+    refused_gateway     refused by the router itself
+    failed              5xx, broken streams, resets, errors inside a stream
+    fallback            another arm answered
+    abandoned_before    the client left before its first token; abandoned_midway: after it
+    running             had not ended at the end of the interval (a level, not a count of the interval)
+    """
+
+    answered: int = 0
+    refused_request: int = 0
+    refused_rate: int = 0
+    refused_gateway: int = 0
+    failed: int = 0
+    fallback: int = 0
+    abandoned_before: int = 0
+    abandoned_midway: int = 0
+    running: int = 0
+
+    @property
+    def refused(self) -> int:
+        """By the engine: what another version might have answered."""
+        return self.refused_request + self.refused_rate
+
+    @property
+    def abandoned(self) -> int:
+        return self.abandoned_before + self.abandoned_midway
+
+    @property
+    def ended(self) -> int:
+        """All that ended, in whichever class."""
+        return (
+            self.answered + self.refused + self.refused_gateway + self.failed + self.fallback + self.abandoned
+        )
+
+    def plus(self, later: Outcomes) -> Outcomes:
+        """Both stretches together; running is that of the later one."""
+        added = {name: getattr(self, name) + getattr(later, name) for name in OUTCOME_CLASSES}
+        return Outcomes(**added, running=later.running)
+
+    def to_json(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in (*OUTCOME_CLASSES, "running")}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(**{name: int(data.get(name, 0)) for name in (*OUTCOME_CLASSES, "running")})
+
+
+OUTCOME_CLASSES = (
+    "answered",
+    "refused_request",
+    "refused_rate",
+    "refused_gateway",
+    "failed",
+    "fallback",
+    "abandoned_before",
+    "abandoned_midway",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Completions:
+    """What the engine of one arm said of the completions it finished in one interval, whoever asked for them.
+
+    total       finished, aborted ones left out
+    empty       of those, with at most one token (the end itself is one)
+    truncated   ended by their length limit; filtered: by a content filter or a refusal
+    tokens      generated in the interval
+    """
+
+    total: int
+    empty: int = 0
+    truncated: int = 0
+    filtered: int = 0
+    tokens: int = 0
+
+    def plus(self, other: Completions) -> Completions:
+        return Completions(*(getattr(self, n) + getattr(other, n) for n in self.__dataclass_fields__))
+
+    def to_json(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(**{name: int(data.get(name, 0)) for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True, slots=True)
 class ArmCounts:
-    """One arm in one interval.
+    """One arm in one interval; inference requests only.
 
-    requests      ended requests (whatever the status), without client aborts
+    requests      ended requests (whatever the status), without those that the client abandoned
     errors        of those: 5xx, resets, time-outs, broken streams, and answers by another arm (fallbacks)
     arrived       requests that arrived (the load rule uses it, never running + waiting)
     ready         ready replicas, mean over the interval; 0 when none was ready
@@ -42,6 +167,8 @@ class ArmCounts:
     answers       answers served that could have been rated, for the interval whose ratings are now complete
     thumbs_down   of those answers, how many were rated down (one rating a request, verified ones only)
     ratings       of those answers, how many were rated at all
+    outcomes      how each request ended; None in evidence from before that was counted
+    completions   what the engine said of its completions; None when it does not say
     """
 
     requests: int
@@ -52,9 +179,22 @@ class ArmCounts:
     answers: int = 0
     thumbs_down: int = 0
     ratings: int = 0
+    outcomes: Outcomes | None = None
+    completions: Completions | None = None
+
+    @property
+    def exposure(self) -> int:
+        """Requests that the arm answered itself: what a step needs before it may end."""
+        return self.requests if self.outcomes is None else self.outcomes.answered
+
+    @property
+    def ratable(self) -> int:
+        """Answers that a user could rate: a refusal is none."""
+        return self.requests - self.errors if self.outcomes is None else self.outcomes.answered
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        """Plain data; what was not counted is left out, so that old evidence keeps its bytes."""
+        data: dict[str, Any] = {
             "requests": self.requests,
             "errors": self.errors,
             "arrived": self.arrived,
@@ -64,6 +204,11 @@ class ArmCounts:
             "thumbs_down": self.thumbs_down,
             "ratings": self.ratings,
         }
+        if self.outcomes is not None:
+            data["outcomes"] = self.outcomes.to_json()
+        if self.completions is not None:
+            data["completions"] = self.completions.to_json()
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -76,6 +221,10 @@ class ArmCounts:
             answers=int(data["answers"]),
             thumbs_down=int(data["thumbs_down"]),
             ratings=int(data["ratings"]),
+            outcomes=Outcomes.from_json(data["outcomes"]) if data.get("outcomes") is not None else None,
+            completions=Completions.from_json(data["completions"])
+            if data.get("completions") is not None
+            else None,
         )
 
 

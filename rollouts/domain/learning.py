@@ -1,8 +1,8 @@
 """A bandit with traffic: who leaves the race, how the shares follow the evidence, and when it ends.
 
-Raising a candidate's share is an advance: a pause, the global stop, drift, a router or cluster that cannot be read, or
-an engine that is not ready freeze it. Taking the traffic from an arm that is out is safety and is never frozen: when
-the others may not grow, its share goes to the baseline.
+Raising a candidate's share is an advance: a pause, the global stop, drift, a router or cluster that cannot be read, an
+engine that is not ready, or a baseline that is out of order freeze it. Taking the traffic from an arm that is out is
+safety and is never frozen: when the others may not grow, its share goes to the baseline.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from dataclasses import replace
 from rollouts.domain.danger import (
     GONE,
     drift_sentence,
+    held_by_outage,
     no_data,
     not_in_force,
     out_of_time,
     pause_for_drift,
     stopped,
+    told_of_outage,
     workload_cause,
     workload_words,
 )
@@ -42,7 +44,8 @@ def learn(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Dec
     if seen.drift is not None:
         return pause_for_drift(rollout, seen.drift)
     bandit = gates.bandit or BanditView({})
-    winner = rollout.arm(bandit.winner)
+    held = held_by_outage(rollout, gates.outage, share_words(rollout))
+    winner = None if held is not None else rollout.arm(bandit.winner)
     wins = winner in rollout.racing and rollout.step_since is not None and seen.in_force
     if winner is not None and wins and seen.is_ready(winner.variant):
         return promote(rollout, sentence=bandit.sentence, arm=winner.name)
@@ -52,10 +55,12 @@ def learn(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Dec
         return late
     if rollout.step_since is None or not seen.in_force:
         return stay(rollout, not_in_force(seen, share_words(rollout)), bandit.detail)
+    if held is not None:
+        return held
     if winner is not None and wins:
         words = f"{bandit.sentence} It is not ready now: promoted when it is."
         return stay(rollout, words, f"All traffic moves to {winner.label} then.")
-    return _reweigh(rollout, seen, bandit)
+    return told_of_outage(rollout, gates.outage, _reweigh(rollout, seen, bandit))
 
 
 def watch_while_held(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 
 def duration(seconds: float) -> str:
     """45 s, 3 min 20 s, 2 h 5 min, 3 d 4 h: the two largest units, whole."""
@@ -20,3 +22,8 @@ def duration(seconds: float) -> str:
 def percent(basis_points: int) -> str:
     """5%, 12.5%: a share given in basis points."""
     return f"{basis_points / 100:g}%"
+
+
+def clock_time(at: float) -> str:
+    """14:02:11 UTC: when something was, given in seconds since the epoch."""
+    return f"{datetime.fromtimestamp(at, tz=UTC):%H:%M:%S} UTC"

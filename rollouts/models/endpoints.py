@@ -8,6 +8,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 
 from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.serving import Serving
 from rollouts.domain.variants import ServingSpec
 from rollouts.ports import WorkloadPhase
 
@@ -80,6 +81,7 @@ class Endpoint(models.Model):
     `desired_shares` is what we want the router to do (variant name -> basis points), `applied` what we last published
     and read back (a whole route as JSON). They differ while a change is under way; a router that differs from
     `applied` was changed by hand, which is respected and shown as drift.
+    `rescue` lets a healthy variant that no gate blames answer for a dead one, the baseline too.
     The lease columns let one worker at a time reconcile the endpoint; `fencing_token` only grows.
     """
 
@@ -94,6 +96,9 @@ class Endpoint(models.Model):
     stable = models.ForeignKey("Variant", null=True, on_delete=models.PROTECT, related_name="+")
     previous = models.ForeignKey("Variant", null=True, on_delete=models.PROTECT, related_name="+")
     alias = models.CharField(max_length=80, help_text="MLflow alias that follows the stable version")
+    rescue = models.BooleanField(
+        default=True, help_text="a healthy variant that no gate blames answers for a dead one"
+    )
     created_at = models.DateTimeField()
 
     desired_shares = models.JSONField(default=dict)
@@ -104,6 +109,9 @@ class Endpoint(models.Model):
     observed_at = models.DateTimeField(null=True)
     router_problem = models.TextField(default="", blank=True)
     last_reading = models.JSONField(default=dict)
+    outage = models.JSONField(
+        default=dict, help_text="how the stable variant fares (Serving as JSON); empty: it is in order"
+    )
 
     lease_owner = models.CharField(max_length=80, default="", blank=True)
     lease_until = models.DateTimeField(null=True)
@@ -115,6 +123,11 @@ class Endpoint(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def serving(self) -> Serving:
+        """How its stable variant fares. Reads that variant."""
+        return Serving.from_json(self.outage, variant=self.stable.name if self.stable is not None else "")
 
 
 class Variant(models.Model):

@@ -17,7 +17,7 @@ from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import Conflict, InvalidInput, NotFound
 from controlplane.web.live import publish
 from rollouts.domain.gates.outlook import EXPOSURES, PolicyOutlook, explain_policy
-from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.gates.policy import GatePolicy, as_written
 from rollouts.domain.gates.policy_changes import Change, policy_changes
 from rollouts.domain.gates.problems import policy_problems
 from rollouts.domain.sentences import duration
@@ -322,7 +322,7 @@ def _expected(name: str, document: PolicyDocument, given: int | None) -> int | N
 
 
 def _content(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in body.items() if key not in ("name", "version")}
+    return as_written({key: value for key, value in body.items() if key not in ("name", "version")})
 
 
 def _check_name(name: str) -> None:

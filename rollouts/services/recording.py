@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from controlplane.web.live import publish
+from rollouts.domain.analysis import outage_in
 from rollouts.domain.counters import reading_to_json
 from rollouts.domain.decide import Decision, RolloutView, Seen
 from rollouts.domain.gates.fastkill import WorkloadFacts
@@ -21,7 +22,7 @@ from rollouts.models import Arm, Endpoint, Evidence, LoopDecision, ProbeResult, 
 from rollouts.ports import WorkloadPhase, WorkloadStatus
 from rollouts.services.measure import Measured
 from rollouts.services.observe import Observation
-from rollouts.services.samples import add_sample
+from rollouts.services.samples import add_sample, completions_with, outcomes_with
 from rollouts.services.software import software
 
 OBSERVED = (
@@ -121,20 +122,30 @@ def _visible(workload: Workload) -> tuple[object, ...]:
 
 
 def count_interval(*, rollout: Rollout, measured: Measured, seen: Observation, now: datetime) -> None:
-    """Adds the interval to the rollout's own counts, before the decision looks at them."""
+    """Adds the interval to the rollout's own counts, before the decision looks at them.
+
+    Exposure is what the candidate answered itself. While the baseline is out of order there is none: nothing of that
+    time can be compared, so it does not bring the next step nearer.
+    """
     interval = measured.interval
+    outage = outage_in(measured.assessment)
+    exposed = outage is None or outage.over
+    if not exposed and rollout.step_since is not None:
+        rollout.step_since = min(now, rollout.step_since + timedelta(seconds=interval.seconds))
     fallbacks = seen.difference.fallbacks if seen.difference is not None else {}
     for arm in Arm.objects.filter(rollout=rollout).select_related("variant"):
         counts = interval.arms.get(arm.name)
         if counts is not None and arm.name != BASELINE and arm.dropped_at is None:
             rollout.measured_at = now
-            rollout.step_requests += counts.requests
+            rollout.step_requests += counts.exposure if exposed else 0
         if counts is not None:
             hidden = min(fallbacks.get(arm.variant.name, 0), counts.errors)
             arm.requests += counts.requests
             arm.errors += counts.errors
             arm.fallbacks += hidden
             arm.failed += counts.errors - hidden
+            arm.outcomes = outcomes_with(arm.outcomes, counts.outcomes)
+            arm.completions = completions_with(arm.completions, counts.completions)
         if seen.route is not None:
             arm.observed_bp = seen.route.shares.get(arm.variant.name, 0)
         arm.save()
@@ -188,6 +199,7 @@ def keep_evidence(
         feedback_interval=rollout.feedback_interval,
         measured_at=rollout.measured_at,
         step_requests=rollout.step_requests,
+        step_since=rollout.step_since,
     )
     publish(f"rollout:{rollout.pk}", now=now)
 

@@ -21,6 +21,7 @@ from rollouts.services.policies import (
 )
 from rollouts.services.policy_numbers import with_traffic
 from rollouts.services.policy_text import policy_text
+from rollouts.ui.gate_words import HELP, MEASURES
 from rollouts.ui.policy_form import (
     CHOICES,
     FAST_KILL,
@@ -36,7 +37,7 @@ from rollouts.ui.policy_form import (
     switched,
     weight_sum,
 )
-from rollouts.ui.policy_page import KINDS, GateLine, gate_line
+from rollouts.ui.policy_page import GateLine, gate_line
 
 FORM_NAMES = {stored: name for name, (stored, _) in GATE_NUMBERS.items()}
 SIGNALS = (("ttft", "time to first token"), ("duration", "time of the whole answer"))
@@ -85,6 +86,7 @@ class GateRow:
     fields: GateFields
     number: int
     measures: str
+    help: str
     says: str
     problems: Mapping[str, Problem]
     other: tuple[Problem, ...]
@@ -298,7 +300,8 @@ def _gate_row(
     return GateRow(
         fields=fields,
         number=position + 1,
-        measures=KINDS.get(fields.kind, fields.kind),
+        measures=MEASURES.get(fields.kind, fields.kind),
+        help=HELP.get(fields.kind, ""),
         says=policy.gates[position].describe() if policy else "",
         problems=found,
         other=tuple(other),

@@ -12,7 +12,13 @@ from rollouts.domain.gates.forecast import requests_to_pass
 from rollouts.domain.gates.paired import PairedProcess
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.reading import PASS_SHARE_BP
-from rollouts.domain.gates.sentences import change_words, finding_of, interval_words, sentence_of
+from rollouts.domain.gates.sentences import (
+    censored_note,
+    change_words,
+    finding_of,
+    interval_words,
+    sentence_of,
+)
 from rollouts.domain.gates.totals import Totals
 from rollouts.domain.gates.track import GateTrack, measure_of
 from rollouts.domain.gates.verdict import Axis, GateVerdict, Verdict
@@ -115,8 +121,11 @@ def _decide(
     )
     if fewest < spec.min_exposure:
         return Verdict.NO_DATA, f"only {fewest} of the {spec.min_exposure} that it needs were counted"
-    if track.has_passed and counted_by_unit:
+    differing = censored_note(spec, track)
+    if track.has_passed and counted_by_unit and not differing:
         return Verdict.PASS, ""
+    if differing:
+        return Verdict.INCONCLUSIVE, differing
     return Verdict.INCONCLUSIVE, track.fail_note or track.pass_note
 
 

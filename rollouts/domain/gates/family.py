@@ -19,10 +19,18 @@ from rollouts.domain.gates import checks
 from rollouts.domain.gates.evidence import as_number, log_sum_exp
 from rollouts.domain.gates.explain import gate_verdict, reason_of
 from rollouts.domain.gates.fastkill import Window, WorkloadFacts, why_kill
+from rollouts.domain.gates.late import ShareTrail, baseline_share
+from rollouts.domain.gates.outage import Outage, next_outage, outage_of
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.gates.reading import Circumstances
 from rollouts.domain.gates.track import GateTrack
 from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
 from rollouts.domain.intervals import BASELINE, Interval
+
+LATER = (
+    "shares",
+    "outage",
+)  # not in the state of an earlier version, and left out while there is nothing in them
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,8 @@ class GatesState:
                         stays
     counted_by_unit     False: the traffic is sticky but the source counts requests, so statistics decide
                         nothing
+    shares              of the last minute, for what is counted late
+    outage              of the baseline, while it lasts and in the first interval after it; else None
     """
 
     policy: GatePolicy
@@ -52,6 +62,8 @@ class GatesState:
     crossed: str | None = None
     crossed_evidence: float = 0.0
     counted_by_unit: bool = True
+    shares: ShareTrail = field(default_factory=ShareTrail)
+    outage: Outage | None = None
 
     @classmethod
     def initial(cls, policy: GatePolicy, *, counted_by_unit: bool = True) -> Self:
@@ -81,27 +93,47 @@ class GatesState:
         share_bp = int(checks.between(interval.share_bp, 0, 10_000, field="share_bp"))
         arm = interval.arms.get(candidate)
         exposed = arm is not None or bool(interval.pairs.get(candidate))
-        restart = exposed and self.since_start >= self.policy.restart_every_seconds
+        # After an outage the search begins anew: its intervals took evidence from every start before them. One interval
+        # late, because whether the newest one is in order depends on its own counts, and a start may not.
+        due = self.since_start >= self.policy.restart_every_seconds
+        restart = exposed and (due or (self.outage is not None and self.outage.over))
         tracks = tuple(track.start_again() for track in self.tracks) if restart else self.tracks
-        warming_up = self.candidate_requests < self.policy.warm_up_requests
+        baseline = interval.arms.get(BASELINE)
+        window = self.window.add(baseline, arm, seconds, self.policy.fast_kill.window_seconds)
+        shares = self.shares
+        if self._counts_late:
+            shares = shares.add(seconds, share_bp, baseline_share(share_bp, interval.shares, BASELINE))
+        why = outage_of(self.policy.baseline_outage_share, baseline, window)
+        circumstances = Circumstances(
+            warming_up=self.candidate_requests < self.policy.warm_up_requests,
+            outage=why,
+            late=shares.directions,
+        )
         tracks = tuple(
-            track.update(gate, self.policy, interval, candidate, warming_up=warming_up)
+            track.update(gate, self.policy, interval, candidate, circumstances)
             for gate, track in zip(self.policy.gates, tracks, strict=True)
         )
         arrived = 0 if arm is None else checks.count(arm.arrived, field=f"arms.{candidate}.arrived")
         new = replace(
             self,
             tracks=tracks,
-            window=self.window.add(
-                interval.arms.get(BASELINE), arm, seconds, self.policy.fast_kill.window_seconds
-            ),
+            window=window,
             last_index=index,
             exposure_seconds=self.exposure_seconds + (seconds if exposed else 0.0),
             since_start=(0.0 if restart else self.since_start) + (seconds if exposed else 0.0),
             candidate_requests=self.candidate_requests + arrived,
             share_bp=share_bp,
+            shares=shares,
+            outage=next_outage(
+                self.outage, why, baseline, started_at=float(interval.started_at), seconds=seconds
+            ),
         )
         return new._look()
+
+    @property
+    def _counts_late(self) -> bool:
+        """Whether a gate counts what ends long after it arrived."""
+        return any(gate.kind == "abandoned" for gate in self.policy.gates)
 
     def _look(self) -> Self:
         """Latches the rollback: once proven, no later interval takes it back."""
@@ -158,6 +190,7 @@ class GatesState:
             all_required_pass=passes and not failed and kill is None,
             fast_kill=kill,
             reason=reason_of(verdicts, cause, kill),
+            outage=self.outage,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -165,13 +198,20 @@ class GatesState:
         data["policy"] = self.policy.to_json()
         data["tracks"] = [track.to_json() for track in self.tracks]
         data["window"] = self.window.to_json()
+        for name in LATER:
+            del data[name]
+        if self.shares.rows:
+            data["shares"] = self.shares.to_json()
+        if self.outage is not None:
+            data["outage"] = self.outage.to_json()
         return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Raises InvalidInput naming the field when the data is not a state."""
         names = list(cls.__dataclass_fields__)
-        values = dict(checks.mapping(data, field="", allowed=names, needed=names))
+        needed = [name for name in names if name not in LATER]
+        values = dict(checks.mapping(data, field="", allowed=names, needed=needed))
         policy = GatePolicy.from_json(values["policy"])
         if len(values["tracks"]) != len(policy.gates):
             raise InvalidInput("tracks does not hold one entry a gate.", field="tracks")
@@ -181,4 +221,7 @@ class GatesState:
             for gate, track in zip(policy.gates, values["tracks"], strict=True)
         )
         values["window"] = Window.from_json(values["window"])
+        values["shares"] = ShareTrail.from_json(values.get("shares", ()))
+        outage = values.get("outage")
+        values["outage"] = None if outage is None else Outage.from_json(outage)
         return cls(**values)

@@ -4,7 +4,7 @@ alpha.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -32,42 +32,112 @@ class WorkloadFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """The last seconds of traffic: rows of (seconds, candidate requests, errors, baseline requests,
-    errors).
-    """
+class Traffic:
+    """What one arm had in some seconds: ended requests and errors of them; arrivals, and of those how many the engine
+    refused and how many were abandoned."""
 
-    rows: tuple[tuple[float, int, int, int, int], ...] = ()
+    requests: int = 0
+    errors: int = 0
+    arrived: int = 0
+    refused: int = 0
+    abandoned: int = 0
+
+    @classmethod
+    def of(cls, arm: ArmCounts | None) -> Self:
+        if arm is None:
+            return cls()
+        outcomes = arm.outcomes
+        if outcomes is None:  # from before they were counted
+            return cls(int(arm.requests), int(arm.errors))
+        return cls(int(arm.requests), int(arm.errors), int(arm.arrived), outcomes.refused, outcomes.abandoned)
+
+    def plus(self, other: Traffic) -> Self:
+        return type(self)(*(getattr(self, n) + getattr(other, n) for n in self.__dataclass_fields__))
+
+    def share_of(self, name: str) -> tuple[int, float]:
+        """(requests, share) of `errors`, `refused` or `abandoned`. What ends after its arrival was counted may be
+        more than arrived."""
+        events = getattr(self, name)
+        trials = self.requests if name == "errors" else max(self.arrived, events)
+        return trials, events / trials if trials else 0.0
+
+    @property
+    def counted(self) -> bool:
+        """Whether anything is in it that evidence of an earlier version does not have."""
+        return bool(self.arrived or self.refused or self.abandoned)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The last seconds of traffic: rows of (seconds, candidate, baseline)."""
+
+    rows: tuple[tuple[float, Traffic, Traffic], ...] = ()
 
     def add(
         self, baseline: ArmCounts | None, candidate: ArmCounts | None, seconds: float, keep_seconds: float
     ) -> Self:
         """The window after one interval; the oldest rows go when the rest covers `keep_seconds`."""
-        row = (
-            seconds,
-            0 if candidate is None else int(candidate.requests),
-            0 if candidate is None else int(candidate.errors),
-            0 if baseline is None else int(baseline.requests),
-            0 if baseline is None else int(baseline.errors),
-        )
-        rows = (*self.rows, row)
+        rows = (*self.rows, (seconds, Traffic.of(candidate), Traffic.of(baseline)))
         covered = sum(row[0] for row in rows)
         while len(rows) > 1 and (covered - rows[0][0] >= keep_seconds or len(rows) > LONGEST_WINDOW):
             covered -= rows[0][0]
             rows = rows[1:]
         return type(self)(rows)
 
-    def total(self, column: int) -> float:
-        return sum(row[column] for row in self.rows)
+    @property
+    def seconds(self) -> float:
+        return sum(row[0] for row in self.rows)
+
+    @property
+    def candidate(self) -> Traffic:
+        return _sum(row[1] for row in self.rows)
+
+    @property
+    def baseline(self) -> Traffic:
+        return _sum(row[2] for row in self.rows)
+
+    def baseline_lately(self, seconds: float) -> tuple[int, int]:
+        """(requests, errors) of the baseline in the newest rows, until they cover so many seconds."""
+        kept: list[Traffic] = []
+        covered = 0.0
+        for row in reversed(self.rows):
+            kept.append(row[2])
+            covered += row[0]
+            if covered >= seconds:
+                break
+        lately = _sum(kept)
+        return max(lately.requests, lately.errors), lately.errors
 
     def to_json(self) -> dict[str, Any]:
-        return {"rows": [list(row) for row in self.rows]}
+        return {"rows": [_row_to_json(*row) for row in self.rows]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         checks.mapping(data, field="window", allowed=("rows",), needed=("rows",))
         rows: Sequence[Sequence[Any]] = data["rows"]
-        return cls(tuple((float(row[0]), int(row[1]), int(row[2]), int(row[3]), int(row[4])) for row in rows))
+        return cls(tuple(_row_from_json(row) for row in rows))
+
+
+def _row_to_json(seconds: float, candidate: Traffic, baseline: Traffic) -> list[float]:
+    """(seconds, candidate's requests and errors, baseline's), then what was not always counted: of the candidate,
+    then of the baseline."""
+    row = [seconds, candidate.requests, candidate.errors, baseline.requests, baseline.errors]
+    if candidate.counted or baseline.counted:
+        row += [candidate.arrived, candidate.refused, candidate.abandoned]
+        row += [baseline.arrived, baseline.refused, baseline.abandoned]
+    return row
+
+
+def _row_from_json(row: Sequence[Any]) -> tuple[float, Traffic, Traffic]:
+    seconds, numbers = float(row[0]), [int(value) for value in row[1:]]
+    return seconds, Traffic(*numbers[0:2], *numbers[4:7]), Traffic(*numbers[2:4], *numbers[7:10])
+
+
+def _sum(parts: Iterable[Traffic]) -> Traffic:
+    total = Traffic()
+    for part in parts:
+        total = total.plus(part)
+    return total
 
 
 def why_kill(rules: FastKill, window: Window, share_bp: int, workload: WorkloadFacts | None) -> str | None:
@@ -85,24 +155,42 @@ def why_kill(rules: FastKill, window: Window, share_bp: int, workload: WorkloadF
             f"The candidate's engine crashed and restarted {_times(facts.candidate_restarts)} "
             f"(the baseline's {_times(facts.baseline_restarts)})."
         )
-    return _error_burst(rules, window, share_bp)
+    return (
+        _error_burst(rules, window, share_bp)
+        or _burst(rules, window, "refused", "were refused by its engine")
+        or _burst(rules, window, "abandoned", "were abandoned by their clients")
+    )
 
 
 def _error_burst(rules: FastKill, window: Window, share_bp: int) -> str | None:
-    seconds, n_c, errors_c, n_b, errors_b = (window.total(column) for column in range(5))
-    if n_c < rules.min_requests or errors_c / n_c < rules.error_share:
-        return None
-    said = (
-        f"{percent(errors_c / n_c)} of the candidate's {n_c:,.0f} requests failed within "
-        f"{seconds_text(seconds)}"
+    (n_c, errors_c), (n_b, errors_b) = (
+        window.candidate.share_of("errors"),
+        window.baseline.share_of("errors"),
     )
+    if n_c < rules.min_requests or errors_c < rules.error_share:
+        return None
+    said = f"{percent(errors_c)} of the candidate's {n_c:,.0f} requests failed within {seconds_text(window.seconds)}"
     if n_b:
-        if errors_b / n_b > rules.baseline_error_share:
+        if errors_b > rules.baseline_error_share:
             return None
-        return f"{said}, against {percent(errors_b / n_b)} of the baseline's {n_b:,.0f}."
+        return f"{said}, against {percent(errors_b)} of the baseline's {n_b:,.0f}."
     if share_bp == WHOLE and rules.without_baseline:
         return f"{said}, with all traffic on it and so no baseline to compare."
     return None
+
+
+def _burst(rules: FastKill, window: Window, name: str, words: str) -> str | None:
+    """A burst of what may be the clients' own doing: only a baseline with as many requests tells that it is not."""
+    baseline = window.baseline
+    (n_c, share_c), (n_b, share_b) = window.candidate.share_of(name), baseline.share_of(name)
+    if n_c < rules.min_requests or share_c < rules.error_share or n_b < rules.min_requests:
+        return None
+    if share_b > rules.baseline_error_share or baseline.share_of("errors")[1] > rules.baseline_error_share:
+        return None
+    return (
+        f"{percent(share_c)} of the candidate's {n_c:,.0f} requests {words} within "
+        f"{seconds_text(window.seconds)}, against {percent(share_b)} of the baseline's {n_b:,.0f}."
+    )
 
 
 def _times(number: int) -> str:

@@ -20,7 +20,7 @@ from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.projection import log_increments
 from rollouts.domain.gates.proportion import Decision, ProportionProcess, multipliers_of
 from rollouts.domain.gates.reading import PASS_SHARE_BP
-from rollouts.domain.gates.words import duration, percent, ratio_text, rough
+from rollouts.domain.gates.words import UNITS, duration, percent, ratio_text, rough
 
 LARGEST_FORECAST = 1e7  # requests; beyond it the honest answer is "unknown"
 SMALLEST_BASE = (
@@ -174,7 +174,7 @@ def plan_forecast(
         return _paired_plan(policy, gate, steps, pairs_per_minute, score_spread)
     base = checks.between(base_rate, 0, 1, field="base_rate", high_open=True)
     base = max(base, SMALLEST_BASE)
-    temper = 1 / Dispersion().factor if gate.kind == "latency_slo" else 1.0
+    temper = 1 / Dispersion().factor if gate.kind in ("latency_slo", "abandoned") else 1.0
     stretches = [
         (share / 10_000, rate * share / 10_000 * seconds) for share, seconds in steps if 0 < share < 10_000
     ]
@@ -293,9 +293,7 @@ def _plan_words(
     in_plan: bool,
 ) -> PlanForecast:
     minutes = None if seconds is None else seconds / 60
-    unit = (
-        "pairs" if gate.kind == "paired" else "answers" if gate.kind == "feedback" else "candidate requests"
-    )
+    unit = UNITS.get(gate.kind, "candidate requests")
     if detectable is None:
         finds = "This plan is too short to find any worsening"
     elif detectable_rate is None:

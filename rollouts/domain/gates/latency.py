@@ -66,11 +66,28 @@ def require_edge(slo_seconds: float, edges: Sequence[float], *, field: str = "sl
     )
 
 
-def count_over(counts: LatencyCounts, slo_seconds: float) -> int | None:
-    """How many of the requests were over the SLO; None when this histogram has no such edge."""
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """What an SLO makes of the requests of one arm.
+
+    trials, over    requests whose side of the SLO is known, and those over it: who left after having waited longer than
+                    the SLO is over it
+    censored        who left earlier: neither
+    """
+
+    trials: int
+    over: int
+    censored: int
+
+
+def timed_against(counts: LatencyCounts, slo_seconds: float) -> Timed | None:
+    """The requests against the SLO; None when this histogram has no such edge."""
     for edge, over in counts.over.items():
         if math.isclose(edge, slo_seconds, rel_tol=1e-9):
-            return over
+            left_over = next(
+                (n for at, n in counts.left_over.items() if math.isclose(at, slo_seconds, rel_tol=1e-9)), 0
+            )
+            return Timed(counts.total + left_over, over + left_over, counts.left - left_over)
     return None
 
 
@@ -83,6 +100,13 @@ class Directions:
     may_fail: bool
     may_pass: bool
     reason: str = ""
+
+    def also(self, other: Directions) -> Directions:
+        """What both allow, with the reason of whichever forbids something."""
+        said = self.reason if not (self.may_fail and self.may_pass) else other.reason
+        return Directions(
+            self.may_fail and other.may_fail, self.may_pass and other.may_pass, said or other.reason
+        )
 
 
 def load_directions(load_candidate: float | None, load_baseline: float | None) -> Directions:
@@ -111,11 +135,19 @@ def load_directions(load_candidate: float | None, load_baseline: float | None) -
 
 def directions_of(candidate: ArmCounts, baseline: ArmCounts) -> Directions:
     """The load rule on one interval of both arms."""
-    return load_directions(_load(candidate), _load(baseline))
+    return load_directions(_load(candidate, baseline), _load(baseline, candidate))
 
 
-def _load(arm: ArmCounts) -> float | None:
-    return arm.arrived / arm.ready if arm.ready > 0 else None
+def _load(arm: ArmCounts, other: ArmCounts) -> float | None:
+    """Requests per ready replica that the arm's engine was given: its own, without those that went elsewhere because it
+    was dead, and with those that came from the other arm because that one was. (Of a bandit's further arms it is not
+    known whose requests they carried.)"""
+    if arm.ready <= 0:
+        return None
+    if arm.outcomes is None or other.outcomes is None:
+        return arm.arrived / arm.ready
+    carried = arm.arrived - arm.outcomes.fallback + other.outcomes.fallback
+    return max(0, carried) / arm.ready
 
 
 def step_directions(share_bp: int, ready_candidate: float, ready_baseline: float) -> Directions:

@@ -16,7 +16,15 @@ from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.words import odds, percent, seconds_text, significant
 
 ASSUMED_REQUESTS_PER_SECOND = 10.0
-ASSUMED_BASE_RATES: Mapping[str, float] = {"error_rate": 0.01, "latency_slo": 0.05, "feedback": 0.05}
+ASSUMED_BASE_RATES: Mapping[str, float] = {
+    "error_rate": 0.01,
+    "refused": 0.01,
+    "abandoned": 0.02,
+    "latency_slo": 0.05,
+    "feedback": 0.05,
+    "empty": 0.01,
+    "truncated": 0.1,
+}
 ASSUMED_PAIRS_PER_MINUTE = 60.0
 ASSUMED_SCORE_SPREAD = 0.4  # standard deviation of the difference of a pair, between right/wrong and graded
 USUAL_STEPS = ((500, 600.0), (2_500, 600.0), (5_000, 600.0))

@@ -26,17 +26,25 @@ from rollouts.domain.gates.latency import require_edge
 from rollouts.domain.gates.words import percent, points, ratio_text, seconds_text
 from rollouts.domain.intervals import LatencySignal
 
-GateKind = Literal["error_rate", "latency_slo", "paired", "feedback"]
+GateKind = Literal[
+    "error_rate", "refused", "abandoned", "latency_slo", "paired", "feedback", "empty", "truncated"
+]
 Mode = Literal["strict", "tolerant"]
 Reaction = Literal["hold", "rollback"]
 
 DEFAULT_MODE: Mapping[str, Mode] = {
     "error_rate": "strict",
+    "refused": "strict",
+    "abandoned": "tolerant",
     "latency_slo": "tolerant",
     "paired": "tolerant",
     "feedback": "tolerant",
+    "empty": "tolerant",
+    "truncated": "tolerant",
 }
 WEIGHT_SUM_TOLERANCE = 1e-9
+# Of the baseline's requests failing: far above any error rate that a service lives with.
+USUAL_OUTAGE_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +52,10 @@ class GateSpec:
     """One gate: a signal, a limit, a mode.
 
     key, label      the name in data and the name for people
-    kind            what is measured: `error_rate` (errors of requests), `latency_slo` (requests over the
-                    SLO), `paired` (golden-prompt scores in pairs), `feedback` (thumbs down of answers)
+    kind            what is measured: `error_rate` (errors of requests), `refused` (4xx of the engine),
+                    `abandoned` (the client gave up), `latency_slo` (requests over the SLO), `paired`
+                    (golden-prompt scores in pairs), `feedback` (thumbs down of answers), `empty` and
+                    `truncated` (completions without a word, and cut off at their length limit)
     mode            `strict`: FAIL on any proven worsening, PASS when proven within the limit;
                     `tolerant`: FAIL when proven beyond the limit, PASS when proven within it
     ratio, delta    the limit of a proportion: candidate <= ratio * baseline + delta. ratio 0 is an absolute
@@ -165,6 +175,10 @@ class GateSpec:
         """What the gate does, in two or three sentences for people."""
         counted = {
             "error_rate": "the share of requests that fail",
+            "refused": "the share of requests that the engine refuses (4xx)",
+            "abandoned": "the share of requests whose client gives up",
+            "empty": "the share of completions without a word",
+            "truncated": "the share of completions cut off at their length limit",
             "latency_slo": f"the share of requests over {seconds_text(self.slo_seconds or 0)}",
             "paired": "the mean score on golden prompts drawn at random and sent to both variants",
             "feedback": "the share of answers rated down",
@@ -212,11 +226,13 @@ class GateSpec:
 class FastKill:
     """Fixed thresholds beside the statistics, outside alpha, for what needs no proof.
 
-    Errors: over the last `window_seconds` at least `min_requests` of the candidate, of which `error_share`
-    or more failed, while the baseline's share is at most `baseline_error_share` (a shared incident kills
-    nothing). With the whole traffic on the candidate there is no baseline to compare; `without_baseline`
-    says whether to kill then. `crash_restarts` restarts of a candidate's engine, or `oom_kills` kills for
-    memory, kill at once, if the baseline's engines are not going the same way.
+    Bursts: over the last `window_seconds` at least `min_requests` of the candidate, of which `error_share`
+    or more failed, were refused by its engine, or were abandoned, while the baseline's share is at most
+    `baseline_error_share` (a shared incident kills nothing). With the whole traffic on the candidate there is
+    no baseline to compare; `without_baseline` says whether to kill for errors then. Refusals and departures
+    may be the clients' own doing, so they need a baseline with as many requests. `crash_restarts` restarts of
+    a candidate's engine, or `oom_kills` kills for memory, kill at once, if the baseline's engines are not
+    going the same way.
     """
 
     enabled: bool = True
@@ -249,8 +265,8 @@ class FastKill:
             return "The fast kill is off."
         return (
             f"Rolls back at once when {percent(self.error_share)} or more of at least {self.min_requests} "
-            f"candidate requests fail within {seconds_text(self.window_seconds)} and at most "
-            f"{percent(self.baseline_error_share)} of the baseline's do, "
+            f"candidate requests fail, are refused or are abandoned within {seconds_text(self.window_seconds)} "
+            f"and at most {percent(self.baseline_error_share)} of the baseline's do, "
             f"after {self.crash_restarts} engine restarts, or after "
             f"{self.oom_kills} kill{'s' if self.oom_kills > 1 else ''} for memory."
         )
@@ -273,6 +289,8 @@ class GatePolicy:
     warm_up_requests        the candidate's first requests, kept out of latency gates (cold caches); errors
                             count
     stale_after_seconds     without data for a gate before its verdict becomes NO_DATA
+    baseline_outage_share   share of the baseline's requests that fail from which on it is out of order and
+                            nothing counts for the candidate; None in policies from before there was this rule
     on_inconclusive, on_no_data, on_error   what then happens when the deadline is over: hold for a person, or roll back
     """
 
@@ -285,6 +303,7 @@ class GatePolicy:
     restart_every_seconds: float = 30.0
     warm_up_requests: int = 0
     stale_after_seconds: float = 60.0
+    baseline_outage_share: float | None = USUAL_OUTAGE_SHARE
     on_inconclusive: Reaction = "hold"
     on_no_data: Reaction = "hold"
     on_error: Reaction = "hold"
@@ -298,6 +317,11 @@ class GatePolicy:
         checks.between(self.restart_every_seconds, 1, 86_400, field="restart_every_seconds")
         checks.between(self.stale_after_seconds, 1, 86_400, field="stale_after_seconds")
         checks.count(self.warm_up_requests, field="warm_up_requests")
+        if self.baseline_outage_share is not None:
+            share = checks.between(
+                self.baseline_outage_share, 0, 1, field="baseline_outage_share", low_open=True
+            )
+            object.__setattr__(self, "baseline_outage_share", share)
         for name in ("on_inconclusive", "on_no_data", "on_error"):
             checks.one_of(getattr(self, name), get_args(Reaction), field=name)
         if not self.gates:
@@ -353,18 +377,21 @@ class GatePolicy:
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
         data["gates"] = [gate.to_json() for gate in self.gates]
         data["fast_kill"] = self.fast_kill.to_json()
+        if self.baseline_outage_share is None:  # an old policy keeps its bytes
+            del data["baseline_outage_share"]
         return data
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """Reads what a person wrote. Raises InvalidInput with the field, for example
-        `gates[1].slo_seconds`.
+        """Reads a stored policy, or what `as_written` completed. Raises InvalidInput with the field, for
+        example `gates[1].slo_seconds`.
         """
         values = dict(
             checks.mapping(
                 data, field="", allowed=list(cls.__dataclass_fields__), needed=("name", "version", "gates")
             )
         )
+        values.setdefault("baseline_outage_share", None)
         written = values["gates"]
         if not isinstance(written, list | tuple):
             raise InvalidInput("gates must be a list.", field="gates")
@@ -383,3 +410,11 @@ class GatePolicy:
             except InvalidInput as error:
                 raise checks.at("fast_kill", error)
         return cls(**values)
+
+
+def as_written(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a person wrote, with the rules that no new policy goes without."""
+    content = dict(body)
+    if content.get("baseline_outage_share") is None:
+        content["baseline_outage_share"] = USUAL_OUTAGE_SHARE
+    return content

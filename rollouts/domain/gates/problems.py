@@ -14,8 +14,7 @@ MOST = 12  # of one part; whoever made more mistakes than that finds the rest af
 OF_EVERY_GATE: Mapping[str, Any] = {"key": "sound", "label": "Sound", "weight": 0.5}
 OF_A_SHARE: Mapping[str, Any] = {**OF_EVERY_GATE, "ratio": 1.25, "delta": 0.01}
 SOUND: Mapping[object, Mapping[str, Any]] = {
-    "error_rate": OF_A_SHARE,
-    "feedback": OF_A_SHARE,
+    **dict.fromkeys(("error_rate", "refused", "abandoned", "feedback", "empty", "truncated"), OF_A_SHARE),
     "latency_slo": {**OF_A_SHARE, "slo_seconds": 0.5, "signal": "ttft"},
     "paired": {**OF_EVERY_GATE, "margin": 0.05},
 }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rollouts.domain.gates import checks
-from rollouts.domain.gates.latency import Directions, count_over, directions_of
+from rollouts.domain.gates.latency import Directions, Timed, directions_of, timed_against
 from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.intervals import BASELINE, ArmCounts, Interval, ProbePair
@@ -22,8 +22,23 @@ SOURCES_OF_TRAFFIC = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What the other intervals say about this one.
+
+    warming_up  the candidate has had too few requests to be timed
+    outage      why the baseline was out of order; empty when it was not
+    late        which evidence counts that come late may give
+    """
+
+    warming_up: bool = False
+    outage: str = ""
+    late: Directions = BOTH_WAYS
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
-    """Events of trials of both arms, which evidence they may give, and the ratings behind feedback."""
+    """Events of trials of both arms, which evidence they may give, the ratings behind feedback, and the requests that
+    left before an SLO could be measured, where those are known. `usual`: False while the baseline is out of order."""
 
     n_candidate: int
     events_candidate: int
@@ -32,6 +47,10 @@ class Counts:
     directions: Directions = BOTH_WAYS
     ratings_candidate: int = 0
     ratings_baseline: int = 0
+    censored_candidate: int = 0
+    censored_baseline: int = 0
+    leavers_known: bool = False
+    usual: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +71,7 @@ class Nothing:
 Reading = Counts | Pairs | Nothing
 
 
-def read(spec: GateSpec, interval: Interval, candidate: str, *, warming_up: bool) -> Reading:
+def read(spec: GateSpec, interval: Interval, candidate: str, circumstances: Circumstances) -> Reading:
     """The reading of one gate. Raises InvalidInput for impossible counts, naming arm and field."""
     if spec.kind == "paired":
         pairs = interval.pairs.get(candidate, ())
@@ -61,23 +80,120 @@ def read(spec: GateSpec, interval: Interval, candidate: str, *, warming_up: bool
     if arm_c is None or (arm_b is None and not spec.absolute):
         absent = "candidate" if arm_c is None else "baseline"
         return _nothing(spec, interval, candidate, f"the {absent} was not measured")
+    reading = _counts(spec, interval, candidate, arm_c, arm_b, circumstances)
+    if not isinstance(reading, Counts) or not circumstances.outage:
+        return reading
+    out = Directions(True, False, f"the baseline is out of order: {circumstances.outage}")
+    directions = out.also(reading.directions)
+    if not directions.may_fail:
+        return Nothing(f"{out.reason}; {reading.directions.reason}")
+    return replace(reading, directions=directions, usual=False)
+
+
+def _counts(
+    spec: GateSpec,
+    interval: Interval,
+    candidate: str,
+    arm_c: ArmCounts,
+    arm_b: ArmCounts | None,
+    circumstances: Circumstances,
+) -> Reading:
     if spec.kind == "latency_slo":
-        return _latency(spec, interval, candidate, arm_c, arm_b, warming_up)
-    if spec.kind == "error_rate":
-        counts = Counts(
-            *_events(candidate, arm_c, "errors", "requests"), *_events(BASELINE, arm_b, "errors", "requests")
+        return _latency(spec, interval, candidate, arm_c, arm_b, circumstances.warming_up)
+    if spec.kind == "feedback":
+        return _feedback(spec, interval, candidate, arm_c, arm_b)
+    if spec.kind in ("empty", "truncated"):
+        return _completions(spec, interval, candidate, arm_c, arm_b)
+    return _outcomes(spec, interval, candidate, arm_c, arm_b, circumstances.late)
+
+
+def _outcomes(
+    spec: GateSpec,
+    interval: Interval,
+    candidate: str,
+    arm_c: ArmCounts,
+    arm_b: ArmCounts | None,
+    late: Directions,
+) -> Reading:
+    """Errors, refusals and departures, of the requests that arrived.
+
+    By arrivals and not by ends: an arm whose answers take longer has in its first seconds nothing but quick ends, and
+    those are mostly bad ones.
+    """
+    found = [_ended_so(spec, candidate, arm_c), (0, 0) if arm_b is None else _ended_so(spec, BASELINE, arm_b)]
+    if found[0] is None or found[1] is None:
+        return _nothing(spec, interval, candidate, "how requests ended was not counted")
+    (n_c, events_c), (n_b, events_b) = found[0], found[1]
+    if not n_c or not (n_b or spec.absolute):
+        old = spec.kind == "error_rate" and arm_c.outcomes is None
+        idle = "candidate" if not n_c else "baseline"
+        return _nothing(
+            spec, interval, candidate, f"no request {'ended' if old else 'arrived'} on the {idle}"
         )
-        empty = "no request ended"
-    else:
-        rated_c, _ = _events(candidate, arm_c, "ratings", "answers")[::-1]
-        rated_b, _ = _events(BASELINE, arm_b, "ratings", "answers")[::-1]
-        counts = Counts(
-            *_events(candidate, arm_c, "thumbs_down", "answers"),
-            *_events(BASELINE, arm_b, "thumbs_down", "answers"),
-            ratings_candidate=rated_c,
-            ratings_baseline=rated_b,
+    directions = BOTH_WAYS
+    if spec.kind == "abandoned":  # who waits longer leaves, so load has its say as in latency
+        directions = late
+        if arm_b is not None and not spec.absolute:
+            directions = directions_of(arm_c, arm_b).also(late)
+        if not (directions.may_fail or directions.may_pass):
+            return Nothing(directions.reason)
+    return Counts(n_c, events_c, n_b, events_b, directions)
+
+
+def _ended_so(spec: GateSpec, name: str, arm: ArmCounts) -> tuple[int, int] | None:
+    """(requests, of those that ended as the gate counts); None when it was not counted then."""
+    if arm.outcomes is None:  # evidence from before every arrival had an outcome
+        return _events(name, arm, "errors", "requests") if spec.kind == "error_rate" else None
+    events = {
+        "error_rate": arm.errors,
+        "refused": arm.outcomes.refused,
+        "abandoned": arm.outcomes.abandoned,
+    }[spec.kind]
+    counted = checks.count(events, field=f"arms.{name}.outcomes.{spec.kind}")
+    # What arrived an interval ago may end in this one, so a few more may end than arrived.
+    return max(checks.count(arm.arrived, field=f"arms.{name}.arrived"), counted), counted
+
+
+def _feedback(
+    spec: GateSpec, interval: Interval, candidate: str, arm_c: ArmCounts, arm_b: ArmCounts | None
+) -> Reading:
+    rated_c, _ = _events(candidate, arm_c, "ratings", "answers")[::-1]
+    rated_b, _ = _events(BASELINE, arm_b, "ratings", "answers")[::-1]
+    counts = Counts(
+        *_events(candidate, arm_c, "thumbs_down", "answers"),
+        *_events(BASELINE, arm_b, "thumbs_down", "answers"),
+        ratings_candidate=rated_c,
+        ratings_baseline=rated_b,
+    )
+    return _if_any(spec, interval, candidate, counts, "no answer could be rated")
+
+
+def _completions(
+    spec: GateSpec, interval: Interval, candidate: str, arm_c: ArmCounts, arm_b: ArmCounts | None
+) -> Reading:
+    numbers: list[int] = []
+    for name, arm in ((candidate, arm_c), (BASELINE, arm_b)):
+        if arm is None:
+            numbers += [0, 0]
+            continue
+        if arm.completions is None:
+            return _nothing(
+                spec, interval, candidate, f"the engine of the {_who(name)} does not say how completions end"
+            )
+        events, total = checks.events_of(
+            getattr(arm.completions, spec.kind),
+            arm.completions.total,
+            events_field=f"arms.{name}.completions.{spec.kind}",
+            trials_field=f"arms.{name}.completions.total",
         )
-        empty = "no answer could be rated"
+        numbers += [total, events]
+    n_c, events_c, n_b, events_b = numbers
+    return _if_any(
+        spec, interval, candidate, Counts(n_c, events_c, n_b, events_b), "no completion was finished"
+    )
+
+
+def _if_any(spec: GateSpec, interval: Interval, candidate: str, counts: Counts, empty: str) -> Reading:
     if counts.n_candidate and (counts.n_baseline or spec.absolute):
         return counts
     idle = "candidate" if not counts.n_candidate else "baseline"
@@ -95,38 +211,45 @@ def _latency(
     if warming_up:
         return _nothing(spec, interval, candidate, "the candidate is warming up")
     signal, slo = str(spec.signal), spec.slo_seconds or 0.0
-    numbers: list[int] = []
+    found: list[Timed] = []
     for name, arm in ((candidate, arm_c), (BASELINE, arm_b)):
         histogram = None if arm is None else arm.latency.get(signal)
         if histogram is None:
             if name == BASELINE and spec.absolute:
-                numbers += [0, 0]
+                found.append(Timed(0, 0, 0))
                 continue
             return _nothing(spec, interval, candidate, f"{signal} of the {_who(name)} was not measured")
-        over = count_over(histogram, slo)
-        if over is None:
+        timed = timed_against(histogram, slo)
+        if timed is None:
             return _nothing(
                 spec,
                 interval,
                 candidate,
                 f"{seconds_text(slo)} is not an edge of the {_who(name)}'s histogram",
             )
-        over, total = checks.events_of(
-            over,
-            histogram.total,
-            events_field=f"arms.{name}.latency.{signal}.over",
-            trials_field=f"arms.{name}.latency.{signal}.total",
+        where = f"arms.{name}.latency.{signal}"
+        checks.events_of(
+            timed.over, timed.trials, events_field=f"{where}.over", trials_field=f"{where}.total"
         )
-        numbers += [total, over]
-    n_c, over_c, n_b, over_b = numbers
-    if not n_c or not (n_b or spec.absolute):
-        return _nothing(
-            spec, interval, candidate, f"no request was timed on the {'baseline' if n_c else 'candidate'}"
-        )
+        checks.count(timed.censored, field=f"{where}.left")
+        found.append(timed)
+    timed_c, timed_b = found
+    if not timed_c.trials or not (timed_b.trials or spec.absolute):
+        idle = "baseline" if timed_c.trials else "candidate"
+        return _nothing(spec, interval, candidate, f"no request was timed on the {idle}")
     directions = BOTH_WAYS if arm_b is None or spec.absolute else directions_of(arm_c, arm_b)
     if not (directions.may_fail or directions.may_pass):
         return Nothing(directions.reason)
-    return Counts(n_c, over_c, n_b, over_b, directions)
+    return Counts(
+        timed_c.trials,
+        timed_c.over,
+        timed_b.trials,
+        timed_b.over,
+        directions,
+        censored_candidate=timed_c.censored,
+        censored_baseline=timed_b.censored,
+        leavers_known=arm_c.outcomes is not None and arm_b is not None and arm_b.outcomes is not None,
+    )
 
 
 def _events(name: str, arm: ArmCounts | None, events: str, trials: str) -> tuple[int, int]:
@@ -169,7 +292,7 @@ def _concerns(source: str, spec: GateSpec, candidate: str) -> bool:
     if name == "latency":
         return spec.kind == "latency_slo"
     if name == "errors":
-        return spec.kind == "error_rate"
+        return spec.kind in ("error_rate", "refused", "abandoned")
     if name in SOURCES_OF_TRAFFIC or name in (BASELINE, candidate):
         return spec.kind != "paired"
     return True

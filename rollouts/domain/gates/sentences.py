@@ -10,6 +10,7 @@ from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.track import GateTrack, measure_of
 from rollouts.domain.gates.verdict import GateVerdict, Verdict
 from rollouts.domain.gates.words import (
+    UNITS,
     duration,
     odds,
     percent,
@@ -71,6 +72,17 @@ def finding_of(spec: GateSpec, track: GateTrack, *, counted_by_unit: bool) -> st
     if track.fail_note:
         return f"{_capital(track.fail_note)}: such intervals cannot speak against the candidate."
     return ""
+
+
+def censored_note(spec: GateSpec, track: GateTrack) -> str:
+    """Why a latency gate may not pass although those who stayed were fast enough; empty when it may."""
+    if track.blocks is None or not track.censoring.differs(track.blocks.dispersion.factor):
+        return ""
+    candidate, baseline = track.censoring.shares
+    return (
+        f"{percent(candidate)} of the candidate's requests left before they could be timed against "
+        f"{percent(baseline)} of the baseline's, so those who stayed do not compare"
+    )
 
 
 def sentence_of(
@@ -135,6 +147,10 @@ def _numbers(verdict: GateVerdict, spec: GateSpec, recent_seconds: float | None)
         )
     happened = {
         "error_rate": "requests failed",
+        "refused": "requests were refused by its engine",
+        "abandoned": "requests were abandoned by their clients",
+        "empty": "completions were empty",
+        "truncated": "completions were cut off at their length limit",
         "feedback": "answers were rated down",
         "latency_slo": (
             f"requests waited over {seconds_text(spec.slo_seconds or 0.0)} for the first token"
@@ -158,7 +174,7 @@ def _counted(verdict: GateVerdict, spec: GateSpec) -> str:
 
 
 def _unit(spec: GateSpec) -> str:
-    return {"paired": "pairs", "feedback": "answers"}.get(spec.kind, "requests")
+    return UNITS.get(spec.kind, "requests")
 
 
 def _stretch_words(seconds: float) -> str:

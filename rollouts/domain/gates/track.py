@@ -9,11 +9,12 @@ from typing import Any, Self
 
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.bounds import ChangeBounds, Measure
+from rollouts.domain.gates.censoring import Censoring
 from rollouts.domain.gates.latency import LatencyBlocks
 from rollouts.domain.gates.paired import PairedProcess
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.proportion import ProportionProcess
-from rollouts.domain.gates.reading import PASS_SHARE_BP, Counts, Nothing, Pairs, read
+from rollouts.domain.gates.reading import PASS_SHARE_BP, Circumstances, Counts, Nothing, Pairs, read
 from rollouts.domain.gates.totals import Totals, Trail
 from rollouts.domain.intervals import Interval
 
@@ -28,7 +29,8 @@ class GateTrack:
     bounds              the always-valid interval that is shown
     totals, comparable  sums over all intervals, and over those whose loads were comparable both ways
     trail               the last hour, finely at its end: where a late regression began
-    blocks              latency only: minute blocks and their over-dispersion
+    blocks              latency and abandoned only: minute blocks and their over-dispersion
+    censoring           latency only: who left before it could be measured, in both arms
     ratings_*           feedback only: how many answers were rated at all
     silent_seconds      since the gate last had data; `silence` says why, `broken` that its source is broken
                         now
@@ -43,6 +45,7 @@ class GateTrack:
     comparable: Totals = field(default_factory=Totals)
     trail: Trail = field(default_factory=Trail)
     blocks: LatencyBlocks | None = None
+    censoring: Censoring = field(default_factory=Censoring)
     ratings_candidate: int = 0
     ratings_baseline: int = 0
     silent_seconds: float = 0.0
@@ -67,7 +70,8 @@ class GateTrack:
             ProportionProcess(ratio=fail_ratio, delta=fail_delta, decision="fail", starts="spread"),
             ProportionProcess(ratio=pass_ratio, delta=pass_delta, decision="pass"),
             ChangeBounds.empty(measure_of(spec)),
-            blocks=LatencyBlocks() if spec.kind == "latency_slo" else None,
+            # How long clients have to wait comes in bursts, and so does their giving up.
+            blocks=LatencyBlocks() if spec.kind in ("latency_slo", "abandoned") else None,
         )
 
     def start_again(self) -> Self:
@@ -75,10 +79,15 @@ class GateTrack:
         return replace(self, failing=self.failing.start_again())
 
     def update(
-        self, spec: GateSpec, policy: GatePolicy, interval: Interval, candidate: str, *, warming_up: bool
+        self,
+        spec: GateSpec,
+        policy: GatePolicy,
+        interval: Interval,
+        candidate: str,
+        circumstances: Circumstances,
     ) -> Self:
         """The state after one interval. Raises InvalidInput for impossible counts or scores, naming them."""
-        reading = read(spec, interval, candidate, warming_up=warming_up)
+        reading = read(spec, interval, candidate, circumstances)
         if isinstance(reading, Nothing):
             return replace(
                 self,
@@ -124,9 +133,11 @@ class GateTrack:
             fail_note="" if ways.may_fail else ways.reason,
             pass_note=pass_note,
         )
+        if counts.leavers_known and counts.usual:
+            learned = replace(learned, censoring=self.censoring.add(counts))
         if ways.may_fail and ways.may_pass:
             learned = replace(learned, comparable=self.comparable.plus(now))
-        if self.blocks is None:
+        if self.blocks is None or not counts.usual:
             return learned
         blocks = self.blocks.update(
             interval.seconds,
@@ -165,7 +176,8 @@ class GateTrack:
         return self.has_passed and self.passing.log_e >= 0
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        """Plain data; censoring is left out while nothing is known of it, as in the state of an earlier version."""
+        data = {
             "failing": self.failing.to_json(),
             "passing": self.passing.to_json(),
             "bounds": self.bounds.to_json(),
@@ -175,12 +187,14 @@ class GateTrack:
             "blocks": None if self.blocks is None else self.blocks.to_json(),
             **{name: getattr(self, name) for name in PLAIN_FIELDS},
         }
+        if self.censoring.known:
+            data["censoring"] = self.censoring.to_json()
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], spec: GateSpec) -> Self:
-        checks.mapping(
-            data, field="", allowed=list(cls.__dataclass_fields__), needed=list(cls.__dataclass_fields__)
-        )
+        names = list(cls.__dataclass_fields__)
+        checks.mapping(data, field="", allowed=names, needed=[name for name in names if name != "censoring"])
         process = PairedProcess if spec.kind == "paired" else ProportionProcess
         return cls(
             failing=process.from_json(data["failing"]),
@@ -190,6 +204,7 @@ class GateTrack:
             comparable=Totals.from_json(data["comparable"]),
             trail=Trail.from_json(data["trail"]),
             blocks=None if data["blocks"] is None else LatencyBlocks.from_json(data["blocks"]),
+            censoring=Censoring.from_json(data.get("censoring", ())),
             **{name: data[name] for name in PLAIN_FIELDS},
         )
 
@@ -222,8 +237,12 @@ def _learn_process(process: Process, counts: Counts, temper: float, *, used: boo
     steers).
     """
     assert isinstance(process, ProportionProcess)
-    if not used:
-        return process.update(0, 0, counts.n_baseline, counts.events_baseline)
+    n_candidate, events_candidate = (counts.n_candidate, counts.events_candidate) if used else (0, 0)
     return process.update(
-        counts.n_candidate, counts.events_candidate, counts.n_baseline, counts.events_baseline, temper=temper
+        n_candidate,
+        events_candidate,
+        counts.n_baseline,
+        counts.events_baseline,
+        temper=temper if used else 1.0,
+        teaches=counts.usual,
     )

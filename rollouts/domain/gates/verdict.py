@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Literal, Self
 
+from rollouts.domain.gates.outage import Outage
+
 
 class Verdict(StrEnum):
     """PASS      proven to be within the limit
@@ -108,6 +110,7 @@ class FamilyVerdict:
     all_required_pass   every required gate says PASS now (what promotion needs)
     fast_kill           why the fast kill struck, else None (outside alpha)
     reason              the sentence to show and record
+    outage              of the baseline, while it lasts and in the first interval after it
     """
 
     rollback: bool
@@ -119,13 +122,14 @@ class FamilyVerdict:
     all_required_pass: bool
     fast_kill: str | None
     reason: str
+    outage: Outage | None = None
 
     def verdict(self, key: str) -> GateVerdict | None:
         """The verdict of the gate of that key."""
         return next((verdict for verdict in self.verdicts if verdict.key == key), None)
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        data: dict[str, Any] = {
             "rollback": self.rollback,
             "cause": None if self.cause is None else self.cause.key,
             "evidence": self.evidence,
@@ -136,11 +140,16 @@ class FamilyVerdict:
             "fast_kill": self.fast_kill,
             "reason": self.reason,
         }
+        if self.outage is not None:
+            data["outage"] = self.outage.to_json()
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         values = dict(data)
         verdicts = tuple(GateVerdict.from_json(verdict) for verdict in values["verdicts"])
         values["verdicts"] = verdicts
+        if values.get("outage") is not None:
+            values["outage"] = Outage.from_json(values["outage"])
         values["cause"] = next((verdict for verdict in verdicts if verdict.key == values["cause"]), None)
         return cls(**values)

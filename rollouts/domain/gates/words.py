@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# What a gate counts, by its kind; requests where nothing else is said.
+UNITS = {"paired": "pairs", "feedback": "answers", "empty": "completions", "truncated": "completions"}
+
 
 def significant(value: float, digits: int = 2) -> str:
     """Rounded to `digits` significant digits, in plain notation, without a trailing point."""

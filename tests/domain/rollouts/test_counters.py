@@ -5,10 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollouts.domain.counters import difference, reading_from_json, reading_to_json
+from rollouts.domain.counters import (
+    completions_between,
+    difference,
+    reading_from_json,
+    reading_to_json,
+)
+from rollouts.domain.intervals import Completions, Outcomes
 from rollouts.ports import ArmReading, EngineReading, HistogramReading, SignalReading
 
 EDGES = (0.1, 0.25, 1.0)
@@ -17,7 +24,14 @@ EDGES = (0.1, 0.25, 1.0)
 def arm(ended: int, errors: int = 0, **changes: Any) -> ArmReading:
     good = ended - errors
     latency = {"ttft": HistogramReading(EDGES, (good // 2, good, good), good)}
-    return ArmReading(ended, errors, 0, 0, ended, {"2xx": good}, changes.pop("latency", latency), **changes)
+    return ArmReading(
+        arrived=ended,
+        answered=good,
+        failed=errors,
+        statuses={"2xx": good},
+        latency=changes.pop("latency", latency),
+        **changes,
+    )
 
 
 def reading(at: float, **arms: ArmReading) -> SignalReading:
@@ -83,7 +97,7 @@ def test_difference__histogram_with_other_edges__latency_is_missing_and_the_coun
 
 
 def test_difference__fallbacks__are_told_apart() -> None:
-    now = replace(arm(20, 6), fallbacks=4)
+    now = replace(arm(20, 6), answered=10, fallbacks=4)
     assert difference(reading(100, a=arm(10)), reading(105, a=now), READY).fallbacks == {"a": 4}
 
 
@@ -107,11 +121,80 @@ def test_reading__to_json_and_back__is_the_same(ended: int, at: float, started: 
     made = SignalReading(
         at=at,
         router_started_at=started,
-        arms={"a": arm(ended), "b": replace(arm(0), aborted=3)},
-        engines={"a": EngineReading(0.0, 0.0, 0.0, 77)},
+        arms={"a": arm(ended), "b": replace(arm(0), abandoned={"before": 3}, refused={"rate": 2})},
+        engines={"a": EngineReading(0.0, 0.0, 0.0, 77, 12.5, {"stop": 4, "length": 1}, 2)},
+        other=5,
+        turned_away=6,
     )
     assert reading_from_json(reading_to_json(made)) == made
 
 
 def test_reading_from_json__nothing_kept_yet__none() -> None:
     assert reading_from_json({}) is None
+
+
+def test_reading_from_json__kept_before_outcomes_were_counted__none() -> None:
+    old = {"at": 1.0, "router_started_at": 0.5, "arms": {"a": {"ended": 3, "errors": 0}}, "engines": {}}
+    assert reading_from_json(old) is None
+
+
+def test_difference__every_class__adds_up_to_what_arrived() -> None:
+    now = ArmReading(
+        arrived=60,
+        answered=20,
+        refused={"request": 9, "rate": 1, "gateway": 2},
+        failed=3,
+        fallbacks=4,
+        abandoned={"before": 5, "midway": 6},
+    )
+    counts = difference(reading(100, a=ArmReading()), reading(105, a=now), READY).arms["a"]
+    assert counts.outcomes == Outcomes(20, 9, 1, 2, 3, 4, 5, 6, running=10)
+    assert counts.outcomes.ended + counts.outcomes.running == counts.arrived == 60
+    assert (counts.requests, counts.errors) == (39, 7)
+
+
+def test_difference__those_who_left__are_in_the_latency_with_how_long_they_waited() -> None:
+    waited = {"ttft": HistogramReading(EDGES, (1, 3, 4), 6)}
+    counts = difference(reading(100, a=arm(0)), reading(105, a=replace(arm(10), left=waited)), READY)
+    ttft = counts.arms["a"].latency["ttft"]
+    assert (ttft.total, ttft.left, ttft.left_over) == (10, 6, {0.1: 5, 0.25: 3, 1.0: 2})
+
+
+ENGINE = EngineReading(0.0, 0.0, 0.0, 100, 12.5, {"stop": 8, "length": 2, "abort": 1}, 3)
+
+
+def test_completions_between__two_readings__what_the_engine_finished() -> None:
+    later = replace(ENGINE, generated_tokens=150, empty=5, endings={"stop": 15, "length": 5, "abort": 4})
+    assert completions_between(ENGINE, later) == Completions(10, empty=2, truncated=3, tokens=50)
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        replace(ENGINE, started_at=13.0),
+        replace(ENGINE, endings={}),
+        replace(ENGINE, endings={"stop": 7}),
+        None,
+    ],
+    ids=["another process", "does not say", "went down", "not read"],
+)
+def test_completions_between__not_comparable__none(later: EngineReading | None) -> None:
+    assert completions_between(ENGINE, later) is None
+
+
+def test_difference__calls_that_belong_to_no_arm__are_those_since_the_last_reading() -> None:
+    before = replace(reading(100, a=arm(0)), other=10, turned_away=3)
+    made = difference(before, replace(reading(105, a=arm(1)), other=14, turned_away=4), READY)
+    assert (made.other, made.turned_away) == (4, 1)
+
+
+def test_difference__router_restarted__its_calls_are_all_new() -> None:
+    before = replace(reading(100, a=arm(0)), other=10)
+    again = replace(reading(105, a=arm(0)), router_started_at=102.0, other=4, turned_away=1)
+    made = difference(before, again, READY)
+    assert (made.seconds, made.other, made.turned_away) == (0.0, 4, 1)
+
+
+def test_difference__such_a_counter_went_down__is_never_negative() -> None:
+    before = replace(reading(100, a=arm(0)), other=10)
+    assert difference(before, replace(reading(105, a=arm(0)), other=4), READY).other == 0

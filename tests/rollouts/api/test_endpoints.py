@@ -9,8 +9,11 @@ from django.test.utils import CaptureQueriesContext
 
 from controlplane.access.roles import Role
 from controlplane.access.services import Scope
+from controlplane.audit.models import AuditEvent
 from rollouts.api.endpoints import EndpointFeedback
-from rollouts.models import Endpoint, Feedback
+from rollouts.domain.gates.outage import Outage
+from rollouts.domain.serving import Serving
+from rollouts.models import Endpoint, Feedback, HistoryEvent
 from tests import factories
 from tests.controlplane.api.conftest import ClientOf
 
@@ -45,6 +48,20 @@ def test_list__endpoints__by_name_with_stable_variant_and_active_rollout(client_
     assert [(rollout["id"], rollout["phase"]) for rollout in items[0]["rollouts"]] == [(made.pk, "paused")]
     assert sum(items[0]["observed_shares"].values()) == 10_000
     assert items[1]["rollouts"] == []
+
+
+def test_get__stable_variant_out_of_order__says_since_when(client_of: ClientOf) -> None:
+    served = factories.endpoint()
+    assert served.stable is not None
+    client = client_of()
+    assert client.get("/api/v1/endpoints/triage").json()["outage"] is None
+    outage = Outage(1_772_446_931.0, 95.0, 425, 425, 400, "its engine is starting")
+    served.outage = Serving(served.stable.name, outage).to_json()
+    served.save()
+
+    found = client.get("/api/v1/endpoints/triage").json()["outage"]
+
+    assert (found["since"], found["requests"], found["rescued"]) == ("2026-03-02T10:22:11Z", 425, 400)
 
 
 def test_list__more_endpoints__cost_no_more_queries(client_of: ClientOf) -> None:
@@ -119,6 +136,47 @@ def test_create__unknown_version__is_404_and_engineer_is_403(client_of: ClientOf
     engineer = client_of(Role.ENGINEER).post("/api/v1/endpoints", body(), format="json")
 
     assert (unknown.status_code, engineer.status_code) == (404, 403)
+
+
+def test_create__without_rescue__is_kept(client_of: ClientOf) -> None:
+    factories.endpoint()
+    response = client_of(Role.RELEASE_MANAGER).post("/api/v1/endpoints", body(rescue=False), format="json")
+    assert (response.status_code, response.json()["rescue"]) == (201, False)
+    assert not Endpoint.objects.get(name="support").rescue
+
+
+def test_rescue__switched_off__is_told_audited_and_wakes_the_loop(
+    client_of: ClientOf, woken: list[int]
+) -> None:
+    made = factories.endpoint()
+    client = client_of(Role.RELEASE_MANAGER)
+
+    response = client.put("/api/v1/endpoints/triage/rescue", {"on": False}, format="json")
+    again = client.put("/api/v1/endpoints/triage/rescue", {"on": False}, format="json")
+
+    assert (response.status_code, response.json()["rescue"], again.status_code) == (200, False, 200)
+    assert woken == [made.pk, made.pk]
+    assert [event.kind for event in HistoryEvent.objects.filter(endpoint=made, kind="rescue")] == ["rescue"]
+    audited = AuditEvent.objects.get(action="endpoint.rescue-set")
+    assert (audited.before, audited.after) == ({"rescue": True}, {"rescue": False})
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "sent", "status"),
+    [
+        (Role.ENGINEER, "triage", {"on": False}, 403),
+        (Role.RELEASE_MANAGER, "nowhere", {"on": False}, 404),
+        (Role.RELEASE_MANAGER, "triage", {}, 400),
+        (Role.RELEASE_MANAGER, "triage", {"on": "perhaps"}, 400),
+    ],
+)
+def test_rescue__not_allowed_or_impossible__changes_nothing(
+    client_of: ClientOf, role: Role, name: str, sent: dict[str, Any], status: int
+) -> None:
+    made = factories.endpoint()
+    response = client_of(role).put(f"/api/v1/endpoints/{name}/rescue", sent, format="json")
+    made.refresh_from_db()
+    assert (response.status_code, made.rescue) == (status, True)
 
 
 def test_variants__of_an_endpoint__newest_first_with_workload(client_of: ClientOf) -> None:
