@@ -100,12 +100,12 @@ def test_go__each_key_on_another_page__leads_there(visit: Visit) -> None:
 
 
 def test_rows__walked_while_the_page_is_left__are_those_of_the_next_page(visit: Visit) -> None:
-    rollout = factories.rollout_paused()
+    factories.rollout_paused()
     visitor = visit(Role.VIEWER)
-    with held_back(visitor.page, re.compile(r"/rollouts$")):
-        visitor.page.keyboard.type("grj\n")
+    with held_back(visitor.page, re.compile(r"/models$")):
+        visitor.page.keyboard.type("gmj\n")
         assert visitor.page.url == visitor.site.url + "/"
-    visitor.page.wait_for_url(f"**/rollouts/{rollout.pk}")
+    visitor.page.wait_for_url("**/models/triage")
 
 
 def test_search__typed_while_the_page_is_left_by_the_mouse__opens_on_the_next(visit: Visit) -> None:
@@ -173,7 +173,7 @@ def test_form__changed_before_the_script_runs__plan_follows(visit: Visit) -> Non
     endpoint = factories.endpoint()
     factories.minutes_of_traffic(endpoint, minutes=20)
     visitor = visit(Role.ENGINEER)
-    with held_back(visitor.page, SCRIPT):
+    with held_back(visitor.page, "**/htmx*.js"), held_back(visitor.page, SCRIPT):
         open_unready(visitor, "/rollouts/new?endpoint=triage")
         visitor.page.click("[name=share-0]")
         visitor.page.keyboard.press("ControlOrMeta+a")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from playwright.sync_api import Page, expect
 
 from controlplane.access.roles import Role
 from controlplane.web.live import publish
+from rollouts.models import Rollout
 from tests import factories
 from tests.e2e.browser.conftest import Visit
 
@@ -177,6 +180,8 @@ def test_row__focused_while_another_one_comes_above__stays_the_one_that_enter_op
     visitor.page.keyboard.press("j")
     expect(visitor.page.locator(f"main a.name[href='/rollouts/{first.pk}']")).to_be_focused()
     second = factories.rollout_progressing(of=endpoint)
+    # Its own row changes too: nothing but its identity tells that it is the same one.
+    Rollout.objects.filter(pk=first.pk).update(created_at=first.created_at - timedelta(hours=30))
     publish("overview", now=factories.right_now())
     expect(visitor.page.locator(f"main a.name[href='/rollouts/{second.pk}']")).to_be_visible()
     expect(visitor.page.locator(f"main a.name[href='/rollouts/{first.pk}']")).to_be_focused()
