@@ -4,7 +4,8 @@
 
 It answers as vLLM 0.32 does: /health, /v1/models, /v1/chat/completions (whole, or streamed as SSE with
 several chunks), and /metrics with vLLM's names and bucket edges. A failing stream ends as vLLM's does:
-HTTP 200, an SSE `{"error": ...}`, then `[DONE]`.
+HTTP 200, an SSE `{"error": ...}`, then `[DONE]`. A stream's headers go out before its first token; an answer that
+is not streamed goes out whole. The end of an answer is a token too, so an empty one has one.
 
 Behaviour is a flat set of values (class Behaviour). It comes from, later ones win: the defaults,
 `standin.json` in the folder given by --model, the arguments, and at run time `POST /control` with a JSON
@@ -37,7 +38,11 @@ def edges(text: str) -> tuple[float, ...]:
 
 TTFT_EDGES = edges(".001 .005 .01 .02 .04 .06 .08 .1 .25 .5 .75 1 2.5 5 7.5 10 20 40 80 160 640 2560")
 TOKEN_EDGES = edges(".01 .025 .05 .075 .1 .15 .2 .3 .4 .5 .75 1 2.5 5 7.5 10 20 40 80")
+COUNT_EDGES = edges("1 2 5 10 20 50 100 200 500 1000 2000")
 REQUEST_EDGES = edges(".3 .5 .8 1 1.5 2 2.5 5 10 15 20 30 40 50 60 120 240 480 960 1920 7680")
+
+# All that a vLLM 0.32 can say; aborts of clients are in none of them.
+FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
 
 Scope = dict[str, Any]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -48,10 +53,15 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 class Behaviour:
     """How the engine behaves.
 
-    latency_ms         before the first token
+    latency_ms         before the first token; a stream's headers have gone by then
     token_ms           before each later token
     tokens             repeats the answer's words until it is this long (0: the answer as it is)
+    limit_tokens       longer answers are cut there and end with "length" (0: only where the request says so)
     error_rate         share of requests answered with HTTP 500
+    refuse_rate        share of requests refused with `refuse_status`
+    refuse_system      requests with a system message are refused with 400, as by a template that knows no such role
+    hang_rate          share of requests that never get a first token
+    empty_rate         share of answers that end at once, without a word
     stream_error_rate  share of streams that end in an SSE error after two tokens, as a crashed vLLM's do
     cut_rate           share of streams whose connection is dropped after two tokens
     die_mid_stream     the next stream kills the process (SIGKILL) after two tokens
@@ -62,7 +72,13 @@ class Behaviour:
     latency_ms: float = 0.0
     token_ms: float = 0.0
     tokens: int = 0
+    limit_tokens: int = 0
     error_rate: float = 0.0
+    refuse_rate: float = 0.0
+    refuse_status: int = 429
+    refuse_system: bool = False
+    hang_rate: float = 0.0
+    empty_rate: float = 0.0
     stream_error_rate: float = 0.0
     cut_rate: float = 0.0
     die_mid_stream: bool = False
@@ -98,12 +114,14 @@ class Metrics:
         self.waiting = Gauge("vllm:num_requests_waiting", "waiting", **labels).labels(**at)  # type: ignore[arg-type]
         self.cache = Gauge("vllm:kv_cache_usage_perc", "cache", **labels).labels(**at)  # type: ignore[arg-type]
         self.tokens = Counter("vllm:generation_tokens", "tokens", **labels).labels(**at)  # type: ignore[arg-type]
-        self.success = Counter(
+        success = Counter(
             "vllm:request_success",
             "ended",
             ["model_name", "engine", "finished_reason"],
             registry=self.registry,
-        ).labels(**at, finished_reason="stop")
+        )
+        self.success = {reason: success.labels(**at, finished_reason=reason) for reason in FINISH_REASONS}
+        self.lengths = histogram("vllm:request_generation_tokens", COUNT_EDGES)
         self.ttft = histogram("vllm:time_to_first_token_seconds", TTFT_EDGES)
         self.per_token = histogram("vllm:request_time_per_output_token_seconds", TOKEN_EDGES)
         self.duration = histogram("vllm:e2e_request_latency_seconds", REQUEST_EDGES)
@@ -120,7 +138,7 @@ class Engine:
         self.names = names
         self.behaviour = behaviour
         self.metrics = Metrics(names[0])
-        self.counts = {"requests": 0, "completed": 0, "failed": 0, "aborted": 0}
+        self.counts = {"requests": 0, "completed": 0, "failed": 0, "refused": 0, "aborted": 0}
         self._slots = asyncio.Semaphore(slots) if slots else None
         self._size = slots or 100
         self._random = random.Random(seed)
@@ -170,6 +188,10 @@ class Engine:
             await answer(send, 404, problem(404, f"The model `{model}` does not exist."))
             return
         self.counts["requests"] += 1
+        if status := self.refusal(asked):
+            self.counts["refused"] += 1
+            await answer(send, status, problem(status, "The request is refused."))
+            return
         if self._random.random() < self.behaviour.error_rate:
             self.counts["failed"] += 1
             await answer(send, 500, problem(500, "EngineCore encountered an issue"))
@@ -192,24 +214,38 @@ class Engine:
         finally:
             gone.cancel()
 
-    def words(self, prompt: str, limit: int) -> list[str]:
+    def refusal(self, asked: dict[str, Any]) -> int:
+        """The status with which the request is refused; 0 when it is not."""
+        if self.behaviour.refuse_system and any(m["role"] == "system" for m in asked["messages"]):
+            return 400
+        return self.behaviour.refuse_status if self.happens(self.behaviour.refuse_rate) else 0
+
+    def happens(self, rate: float) -> bool:
+        """Draws; at 0 nothing is drawn, so that a value that is not used leaves the other draws as they are."""
+        return rate > 0 and self._random.random() < rate
+
+    def words(self, prompt: str) -> list[str]:
         """The answer's tokens: its words, the space with the word that follows, as tokenizers do."""
+        if self.happens(self.behaviour.empty_rate):
+            return []
         answers = self.behaviour.answers
         text = answers.get(prompt, answers.get("*", f"answered by {self.names[0]}"))
         words = [word if i == 0 else " " + word for i, word in enumerate(text.split(" "))]
         if self.behaviour.tokens:
             words = [words[i % len(words)] for i in range(self.behaviour.tokens)]
-        return words[:limit]
+        return words
 
     async def generate(
         self, asked: dict[str, Any], prompt: str, gone: asyncio.Future[None], send: Send
     ) -> None:
-        limit = asked.get("max_completion_tokens") or asked.get("max_tokens") or 1_000_000
-        words = self.words(prompt, int(limit))
+        limit = asked.get("max_completion_tokens") or asked.get("max_tokens") or self.behaviour.limit_tokens
+        tokens = [*self.words(prompt), ""]  # the end is a token, without a word
+        reason = "length" if limit and len(tokens) > int(limit) else "stop"
+        tokens = tokens[: int(limit)] if limit else tokens
         began = time.monotonic()
         model = asked.get("model") or self.names[0]
         stamp = {"id": f"chatcmpl-{os.urandom(8).hex()}", "created": int(time.time()), "model": model}
-        usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(words)}
+        usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(tokens)}
         usage["total_tokens"] = sum(usage.values())
         stream = bool(asked.get("stream"))
         fails = stream and self._random.random() < self.behaviour.stream_error_rate
@@ -221,15 +257,17 @@ class Engine:
             choice = {"index": 0, "delta": delta, "finish_reason": reason}
             return {**stamp, "object": "chat.completion.chunk", "choices": [choice]}
 
-        async for index in self.tokens(len(words), gone):
+        if self.happens(self.behaviour.hang_rate):
+            await gone
+        async for index in self.tokens(tokens, gone):
             if index == 0:
                 self.metrics.ttft.observe(time.monotonic() - began)
                 if stream:
                     await event(send, chunk({"role": "assistant", "content": ""}))
             self.metrics.tokens.inc()
-            if not stream:
+            if not stream or not tokens[index]:
                 continue
-            await event(send, chunk({"content": words[index]}))
+            await event(send, chunk({"content": tokens[index]}))
             if index == 1 and self.behaviour.die_mid_stream:
                 await asyncio.sleep(0.05)  # let the two tokens leave
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -248,26 +286,28 @@ class Engine:
             return
         seconds = time.monotonic() - began
         self.metrics.duration.observe(seconds)
-        self.metrics.per_token.observe(seconds / len(words))
-        self.metrics.success.inc()
+        self.metrics.per_token.observe(seconds / len(tokens))
+        self.metrics.lengths.observe(len(tokens))
+        self.metrics.success[reason].inc()
         self.counts["completed"] += 1
         if stream:
-            await event(send, chunk({}, "stop"))
+            await event(send, chunk({}, reason))
             if (asked.get("stream_options") or {}).get("include_usage"):
                 await event(send, {**stamp, "object": "chat.completion.chunk", "choices": [], "usage": usage})
             await event(send, "[DONE]")
             await finish(send)
         else:
-            message = {"role": "assistant", "content": "".join(words)}
-            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            message = {"role": "assistant", "content": "".join(tokens)}
+            choice = {"index": 0, "message": message, "finish_reason": reason}
             await answer(
                 send, 200, {**stamp, "object": "chat.completion", "choices": [choice], "usage": usage}
             )
 
-    async def tokens(self, number: int, gone: asyncio.Future[None]) -> AsyncIterator[int]:
+    async def tokens(self, words: list[str], gone: asyncio.Future[None]) -> AsyncIterator[int]:
         """Yields 0, 1, ... each when its time has come; ends early when the client has gone."""
-        for index in range(number):
-            wait = self.behaviour.latency_ms if index == 0 else self.behaviour.token_ms
+        for index, word in enumerate(words):
+            later = self.behaviour.token_ms if word else 0.0  # the end comes with the last word
+            wait = self.behaviour.latency_ms if index == 0 else later
             if wait:
                 await asyncio.wait({gone}, timeout=wait / 1000)
             if gone.done():
@@ -281,7 +321,8 @@ async def until_disconnect(receive: Receive) -> None:
 
 
 def problem(status: int, message: str) -> dict[str, Any]:
-    kind = {400: "BadRequestError", 404: "NotFoundError"}.get(status, "InternalServerError")
+    kinds = {400: "BadRequestError", 404: "NotFoundError", 429: "RateLimitError"}
+    kind = kinds.get(status, "InternalServerError" if status >= 500 else "UnprocessableEntityError")
     return {"error": {"message": message, "type": kind, "param": None, "code": status}}
 
 
@@ -331,12 +372,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     for spec in fields(Behaviour):
         flag = "--" + spec.name.replace("_", "-")
-        if spec.name == "die_mid_stream":
+        if spec.name in ("die_mid_stream", "refuse_system"):
             parser.add_argument(flag, action="store_true", default=None)
         elif spec.name == "healthy":
             parser.add_argument("--unhealthy", dest="healthy", action="store_false", default=None)
         elif spec.name != "answers":
-            parser.add_argument(flag, type=int if spec.name == "tokens" else float)
+            parser.add_argument(flag, type=int if spec.type == "int" else float)
     args = parser.parse_args(argv)
     if not (args.variant or args.served_model_name):
         parser.error("--variant or --served-model-name is required")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from controlplane.kernel.errors import NotFound, Rejected, Unavailable
+from rollouts.adapters.probers.openai import LATER
 from rollouts.adapters.routers.memory import MemoryRouter
 from rollouts.ports import Answer
 
@@ -28,11 +29,13 @@ class MemoryProber:
             response = self._router.send(endpoint, forced=variant, messages=messages)
         except NotFound as error:
             raise Rejected(f"{variant} answered HTTP 404: {error}") from error
-        if response.status >= 500:
+        if response.status >= 500 or response.status in LATER:
             raise Unavailable(f"{variant} answered HTTP {response.status}.")
+        if response.status >= 300:
+            raise Rejected(f"{variant} answered HTTP {response.status}: the request is refused.")
         if response.broken:
             raise Unavailable(f"{variant} broke off its answer.")
-        if response.duration_seconds > timeout:
+        if not response.status or response.duration_seconds > timeout:
             raise Unavailable(f"{variant} did not finish its answer within {timeout:g} s.")
         words = response.text.split(" ")[:max_tokens]
         return Answer(

@@ -39,8 +39,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rollouts.adapters.routers.envoy_logs import access_logs, status
 from rollouts.adapters.routers.envoy_routes import (
-    ANSWERED_BY,
     ASSIGNED_HEADER,
     BODY_LIMIT_BYTES,
     TYPE,
@@ -52,6 +52,7 @@ from rollouts.ports import Route
 
 TTFT_EDGES = tuple(sorted({*VLLM_TTFT_EDGES, 0.15, 0.2, 0.3, 0.4}))
 DURATION_EDGES = tuple(sorted({*VLLM_DURATION_EDGES, 0.05, 0.1, 0.2, 0.4}))
+MICROSECONDS, MILLISECONDS = 1_000_000, 1_000  # in a second
 EDGES: Mapping[str, tuple[float, ...]] = {"ttft": TTFT_EDGES, "duration": DURATION_EDGES}
 
 
@@ -174,9 +175,8 @@ def static_bootstrap(paths: Paths, settings: EnvoySettings, routes: Mapping[str,
 
 
 def _process(paths: Paths, settings: EnvoySettings) -> dict[str, Any]:
-    def edges(name: str, seconds: tuple[float, ...]) -> dict[str, Any]:
-        micros = [round(edge * 1_000_000) for edge in seconds]
-        return {"match": {"prefix": f"llm.{name}"}, "buckets": micros}
+    def edges(name: str, seconds: tuple[float, ...], unit: int) -> dict[str, Any]:
+        return {"match": {"prefix": f"llm.{name}"}, "buckets": [round(edge * unit) for edge in seconds]}
 
     return {
         "node": {"id": "headgate", "cluster": "headgate"},
@@ -184,8 +184,10 @@ def _process(paths: Paths, settings: EnvoySettings) -> dict[str, Any]:
         "stats_flush_interval": "1s",
         "stats_config": {
             "histogram_bucket_settings": [
-                edges("ttft", settings.ttft_edges),
-                edges("duration", settings.duration_edges),
+                edges("ttft", settings.ttft_edges, MICROSECONDS),
+                edges("duration", settings.duration_edges, MICROSECONDS),
+                edges("left_ttft", settings.ttft_edges, MILLISECONDS),
+                edges("left_duration", settings.duration_edges, MILLISECONDS),
             ]
         },
     }
@@ -249,7 +251,7 @@ def listener(paths: Paths, settings: EnvoySettings, served: dict[str, Any]) -> d
             "mappers": [_not_found_is_named()],
         },
         "access_log_options": {"flush_access_log_on_new_request": True},
-        "access_log": access_logs(paths),
+        "access_log": access_logs(paths.access_log),
         "http_filters": [
             _filter("sse_to_metadata", "SseToMetadata", sse),
             _filter("router", "Router", {}),
@@ -271,91 +273,7 @@ def _filter(name: str, message: str, config: dict[str, Any]) -> dict[str, Any]:
     return {"name": f"envoy.filters.http.{name}", "typed_config": {"@type": kind, **config}}
 
 
-def access_logs(paths: Paths) -> list[dict[str, Any]]:
-    """The counters, the histograms and the log file.
-
-    `arrived` is counted when a request arrives (its cluster is chosen by then), `requests` when it ended.
-    Both carry the cluster that the route chose: a request that no backend could take is counted too.
-    """
-
-    def only(*kinds: str) -> dict[str, Any]:
-        return {"log_type_filter": {"types": list(kinds)}}
-
-    def stats(condition: dict[str, Any], **values: Any) -> dict[str, Any]:
-        kind = TYPE + "extensions.access_loggers.stats.v3.Config"
-        config = {"@type": kind, "stat_prefix": "llm", **values}
-        return {"name": "envoy.access_loggers.stats", "filter": condition, "typed_config": config}
-
-    def tags(**values: str) -> list[dict[str, str]]:
-        return [{"name": name, "value_format": value} for name, value in values.items()]
-
-    who = {
-        "cluster": "%UPSTREAM_CLUSTER_RAW%",
-        "variant": ANSWERED_BY,
-        "stream_error": "%DYNAMIC_METADATA(llm.sse:error)%",
-    }
-    outcome = {"code": "%RESPONSE_CODE%", "flags": "%RESPONSE_FLAGS%"}
-    whole = [only("DownstreamEnd"), _status("GE", 200), _status("LE", 299), _details_via_upstream()]
-    succeeded = {"and_filter": {"filters": whole}}
-
-    def histogram(name: str, until: str) -> dict[str, Any]:
-        value = f"%COMMON_DURATION(DS_RX_BEG:{until}:us)%"
-        return {"unit": "Microseconds", "value_format": value, "stat": {"name": name, "tags": tags(**who)}}
-
-    line = {
-        "at": "%START_TIME(%s.%3f)%",
-        "id": "%REQ(X-REQUEST-ID)%",
-        "cluster": "%UPSTREAM_CLUSTER_RAW%",
-        "variant": ANSWERED_BY,
-        "status": "%RESPONSE_CODE%",
-        "flags": "%RESPONSE_FLAGS%",
-        "details": "%RESPONSE_CODE_DETAILS%",
-        "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
-        "ms": "%DURATION%",
-        "ttft_ms": "%COMMON_DURATION(DS_RX_BEG:US_RX_BODY_BEG:ms)%",
-    }
-    return [
-        stats(
-            only("DownstreamStart"),
-            counters=[
-                {
-                    "value_fixed": 1,
-                    "stat": {"name": "arrived", "tags": tags(cluster="%UPSTREAM_CLUSTER_RAW%")},
-                }
-            ],
-        ),
-        stats(
-            only("DownstreamEnd"),
-            counters=[{"value_fixed": 1, "stat": {"name": "requests", "tags": tags(**who, **outcome)}}],
-        ),
-        stats(
-            succeeded, histograms=[histogram("ttft", "US_RX_BODY_BEG"), histogram("duration", "DS_TX_END")]
-        ),
-        {
-            "name": "envoy.access_loggers.file",
-            "filter": only("DownstreamEnd"),
-            "typed_config": {
-                "@type": TYPE + "extensions.access_loggers.file.v3.FileAccessLog",
-                "path": str(paths.access_log),
-                "log_format": {"json_format": line},
-            },
-        },
-    ]
-
-
-def _status(comparison: str, code: int) -> dict[str, Any]:
-    value = {"default_value": code, "runtime_key": f"headgate.status_{comparison.lower()}"}
-    return {"status_code_filter": {"comparison": {"op": comparison, "value": value}}}
-
-
 def _not_found_is_named() -> dict[str, Any]:
     error = {"message": "%LOCAL_REPLY_BODY%", "type": "gateway_error", "param": None, "code": "not_found"}
     override = {"content_type": "application/json", "json_format": {"error": error}}
-    return {"filter": _status("EQ", 404), "body_format_override": override}
-
-
-def _details_via_upstream() -> dict[str, Any]:
-    """Whole responses of a backend: no local reply, no broken stream, no client that left."""
-    kind = TYPE + "extensions.access_loggers.filters.cel.v3.ExpressionFilter"
-    config = {"@type": kind, "expression": "response.code_details == 'via_upstream'"}
-    return {"extension_filter": {"name": "cel", "typed_config": config}}
+    return {"filter": status("EQ", 404), "body_format_override": override}

@@ -1,8 +1,9 @@
 """A data plane in memory: routes, engines and requests, for tests and for trying rollouts without processes.
 
 It keeps the contract of the real one: requests are drawn by weight, a dead engine's requests are answered
-by the fallback and blamed on the assigned arm, forced requests are in no arm, and counters begin again at
-a restart. `send` plays the user. The engines are `MemoryEngine`s that a test changes as it likes.
+by the fallback and blamed on the assigned arm, forced requests and calls that are no inference are in no arm, every
+request ends in one class, and counters begin again at a restart. `send` plays the user, who may have little patience.
+The engines are `MemoryEngine`s that a test changes as it likes.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import uuid
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from typing import Literal
 
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import NotFound, Rejected, StaleWriter, Unavailable
@@ -24,6 +26,11 @@ from rollouts.ports import ArmReading, Backend, HistogramReading, LoggedRequest,
 Messages = tuple[Mapping[str, str], ...]
 
 
+def refuses_system_messages(messages: Messages) -> int:
+    """As a chat template that knows no such role makes vLLM answer: with 400."""
+    return 400 if any(message["role"] == "system" for message in messages) else 0
+
+
 @dataclass
 class MemoryEngine:
     """How a variant's engine behaves. Change it at any time.
@@ -32,9 +39,16 @@ class MemoryEngine:
     healthy            False: it fails its health check (but would answer)
     error_rate         share of requests answered with HTTP 500
     stream_error_rate  share of requests that break after their first token
+    refuse             the status with which these messages are refused; 0: they are not
+    refuse_rate        share of requests that are refused with `refuse_status`
+    hang_rate          share of requests that never get a first token: they run until their users leave
+    empty_rate         share of answers without a word
+    length_rate        share of answers that are cut at their limit (finish reason "length")
     ttft_seconds, duration_seconds  medians; `spread` is the sigma of their lognormal noise
     answer             the text for the messages asked
     metrics            False: its /metrics cannot be read
+    tokens, endings, empty  what it counted: tokens with the end of each answer, whole answers by finish reason, and
+                       those without a word. Answers that users left are in none of them
     """
 
     alive: bool = True
@@ -43,16 +57,36 @@ class MemoryEngine:
     stream_error_rate: float = 0.0
     ttft_seconds: float = 0.02
     duration_seconds: float = 0.1
+    refuse: Callable[[Messages], int] = lambda messages: 0
+    refuse_rate: float = 0.0
+    refuse_status: int = 429
+    hang_rate: float = 0.0
+    empty_rate: float = 0.0
+    length_rate: float = 0.0
     spread: float = 0.2
     answer: Callable[[Messages], str] = lambda messages: messages[-1]["content"] if messages else ""
     metrics: bool = True
     started_at: float = 0.0
     tokens: int = 0
+    endings: dict[str, int] = field(default_factory=lambda: {"stop": 0, "length": 0})
+    empty: int = 0
+
+    def finish(self, text: str, reason: str) -> None:
+        """Counts a whole answer, as vLLM does."""
+        words = len(text.split())
+        self.tokens += words + (reason == "stop")
+        self.endings[reason] += 1
+        self.empty += words == 0
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryResponse:
-    """What the user saw. `broken`: the stream ended in an error."""
+    """What the user saw.
+
+    status      0: the user left before there was one, or still waits
+    left        how the user left: "before" the first token, or "midway"; "" when the answer ended by itself
+    broken      the stream ended in an error
+    """
 
     request_id: str
     status: int
@@ -62,6 +96,11 @@ class MemoryResponse:
     ttft_seconds: float = 0.0
     duration_seconds: float = 0.0
     broken: bool = False
+    left: Literal["", "before", "midway"] = ""
+
+
+def _no_times() -> dict[str, list[int]]:
+    return {signal: [0] * (len(edges) + 1) for signal, edges in EDGES.items()}
 
 
 @dataclass
@@ -75,18 +114,37 @@ class _Counters:
     fallbacks: int = 0
     abandoned: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     statuses: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    histograms: dict[str, list[int]] = field(
-        default_factory=lambda: {signal: [0] * (len(edges) + 1) for signal, edges in EDGES.items()}
-    )
+    latency: dict[str, list[int]] = field(default_factory=_no_times)
+    left: dict[str, list[int]] = field(default_factory=_no_times)
 
-    def measure(self, signal: str, seconds: float) -> None:
-        self.histograms[signal][bisect_left(EDGES[signal], seconds)] += 1
+    def end(self, response: MemoryResponse, waited: float) -> None:
+        """Books a request that ended in its one class; the rules are those of `envoy_stats.ended_as`."""
+        if response.status >= 500 or response.broken:
+            self.failed += 1
+        elif response.answered != response.assigned:
+            self.fallbacks += 1
+        elif response.left:
+            self.abandoned[response.left] += 1
+            self._time(self.left, "duration", waited)
+            if response.left == "before":
+                self._time(self.left, "ttft", waited)
+            else:
+                self._time(self.latency, "ttft", response.ttft_seconds)
+            return
+        elif response.status >= 300:
+            self.refused["rate" if response.status == 429 else "request"] += 1
+        else:
+            self.answered += 1
+            self._time(self.latency, "ttft", response.ttft_seconds)
+            self._time(self.latency, "duration", response.duration_seconds)
+        if response.status:
+            self.statuses[f"{response.status // 100}xx"] += 1
+
+    @staticmethod
+    def _time(histograms: dict[str, list[int]], signal: str, seconds: float) -> None:
+        histograms[signal][bisect_left(EDGES[signal], seconds)] += 1
 
     def reading(self) -> ArmReading:
-        latency = {
-            signal: HistogramReading(EDGES[signal], tuple(accumulate(counts[:-1])), sum(counts))
-            for signal, counts in self.histograms.items()
-        }
         return ArmReading(
             arrived=self.arrived,
             answered=self.answered,
@@ -95,8 +153,16 @@ class _Counters:
             fallbacks=self.fallbacks,
             abandoned=dict(self.abandoned),
             statuses=dict(self.statuses),
-            latency=latency,
+            latency=_readings(self.latency),
+            left=_readings(self.left),
         )
+
+
+def _readings(histograms: dict[str, list[int]]) -> dict[str, HistogramReading]:
+    return {
+        signal: HistogramReading(EDGES[signal], tuple(accumulate(counts[:-1])), sum(counts))
+        for signal, counts in histograms.items()
+    }
 
 
 class MemoryRouter:
@@ -116,6 +182,8 @@ class MemoryRouter:
         self.started_at = clock.now().timestamp()
         self.routes: dict[str, Route] = {}
         self.log: dict[str, LoggedRequest] = {}
+        self.other: dict[str, int] = defaultdict(int)
+        self.turned_away: dict[str, int] = defaultdict(int)
         self._engines: dict[str, MemoryEngine] = {}
         self._counters: dict[tuple[str, str], _Counters] = {}
         self._tokens: dict[str, int] = {}
@@ -167,41 +235,53 @@ class MemoryRouter:
         """The router's process ends and starts again: routes stay, counters begin again."""
         self.started_at = self.clock.now().timestamp()
         self._counters.clear()
+        self.other.clear()
+        self.turned_away.clear()
 
     def send(
-        self, endpoint: str, *, forced: str = "", messages: Messages = (), abort: bool = False
+        self,
+        endpoint: str,
+        *,
+        forced: str = "",
+        messages: Messages = (),
+        abort: bool = False,
+        patience_seconds: float | None = None,
     ) -> MemoryResponse:
-        """One user's request. `abort`: the user leaves before the answer is complete.
+        """One user's streamed inference. No time passes.
+
+        patience_seconds  the user leaves when the first token takes longer, and in the middle when the whole answer
+                          does; None: never, so that a request that hangs still runs
+        abort             the user leaves at once
 
         Raises Unavailable when the router is down, NotFound for an unknown endpoint or forced variant.
         """
-        self._require_up()
-        route = self.routes.get(endpoint)
-        if route is None:
-            raise NotFound(f"No such endpoint: {endpoint}.")
+        route = self._route(endpoint)
         variants = [backend.variant for backend in route.backends]
+        patience = 0.0 if abort else patience_seconds
         if forced:
             if forced not in variants:
+                self.turned_away[endpoint] += 1
                 raise NotFound(f"No such variant: {forced}. Endpoint {endpoint} has: {', '.join(variants)}.")
-            return self._answer(endpoint, "", forced if self._usable(forced) else "", messages)
+            return self._answer(endpoint, "", forced if self._usable(forced) else "", messages, patience)
         shares = [route.shares.get(variant, 0) for variant in variants]
         assigned = self.rng.choices(variants, shares)[0]
         counters = self._counters.setdefault((endpoint, assigned), _Counters())
         counters.arrived += 1
-        if abort:
-            counters.abandoned["before"] += 1
-            return MemoryResponse(self._new_id(), 0, assigned, "")
-        response = self._answer(endpoint, assigned, self._chosen(assigned, route.fallback), messages)
-        elsewhere = response.status < 500 and not response.broken and response.answered != assigned
-        failed = response.broken or response.status >= 500
-        counters.statuses[f"{response.status // 100}xx"] += 1
-        counters.fallbacks += elsewhere
-        counters.failed += failed
-        counters.answered += not failed and not elsewhere
-        if response.status == 200 and not response.broken and not elsewhere:
-            counters.measure("ttft", response.ttft_seconds)
-            counters.measure("duration", response.duration_seconds)
+        chosen = self._chosen(assigned, route.fallback)
+        response = self._answer(endpoint, assigned, chosen, messages, patience)
+        if response.status or response.left:
+            counters.end(response, patience or 0.0)
         return response
+
+    def call(self, endpoint: str, method: str, path: str) -> int:
+        """A call that is no inference, such as GET /v1/models; returns its status. It is in no arm.
+
+        Raises as `send` does.
+        """
+        api = self._route(endpoint).api
+        known = (method, path) == ("GET", "/v1/models") or path in api.other
+        (self.other if known else self.turned_away)[endpoint] += 1
+        return 200 if known else 404
 
     def arms(self, endpoint: str, backends: list[Backend]) -> dict[str, ArmReading]:
         """The counters of the endpoint's arms, zero for a backend without requests."""
@@ -210,36 +290,55 @@ class MemoryRouter:
         found |= {variant: c for (name, variant), c in self._counters.items() if name == endpoint}
         return {variant: counters.reading() for variant, counters in found.items()}
 
-    def _answer(self, endpoint: str, assigned: str, variant: str, messages: Messages) -> MemoryResponse:
-        """What the variant's engine answers; "" is nobody."""
+    def _answer(
+        self, endpoint: str, assigned: str, variant: str, messages: Messages, patience: float | None
+    ) -> MemoryResponse:
+        """What the user gets of the variant's engine; "" is nobody."""
         if not variant:
             return MemoryResponse(self._new_id(), 503, assigned, "")
         engine = self.engine(variant)
         failed = self.rng.random() < engine.error_rate
         broken = not failed and self.rng.random() < engine.stream_error_rate
         noise = self.rng.lognormvariate(0, engine.spread)
-        text = "" if failed else engine.answer(messages)
-        engine.tokens += len(text.split())
-        response = MemoryResponse(
-            request_id=self._new_id(),
-            status=500 if failed else 200,
-            assigned=assigned,
-            answered=variant,
-            text=text,
-            ttft_seconds=engine.ttft_seconds * noise,
-            duration_seconds=engine.duration_seconds * noise,
-            broken=broken,
-        )
-        self.log[response.request_id] = LoggedRequest(
-            response.request_id, endpoint, assigned, variant, response.status, self.clock.now().timestamp()
-        )
-        return response
+        status = 500 if failed else self._refusal(engine, messages)
+        made = MemoryResponse(self._new_id(), status or 200, assigned, variant)
+        if not status:
+            text = "" if self._happens(engine.empty_rate) else engine.answer(messages)
+            hangs = self._happens(engine.hang_rate)
+            made = replace(
+                made,
+                text=text,
+                ttft_seconds=float("inf") if hangs else engine.ttft_seconds * noise,
+                duration_seconds=float("inf") if hangs else engine.duration_seconds * noise,
+                broken=broken,
+            )
+            made = _as_seen(made, patience)
+            if made.status and not made.left and not made.broken:
+                engine.finish(text, "length" if self._happens(engine.length_rate) else "stop")
+        if made.status:
+            self.log[made.request_id] = LoggedRequest(
+                made.request_id, endpoint, assigned, variant, made.status, self.clock.now().timestamp()
+            )
+        return made
+
+    def _refusal(self, engine: MemoryEngine, messages: Messages) -> int:
+        return engine.refuse(messages) or (engine.refuse_status if self._happens(engine.refuse_rate) else 0)
+
+    def _happens(self, rate: float) -> bool:
+        """Draws; at 0 nothing is drawn, so that a value that is not used leaves the other draws as they are."""
+        return rate > 0 and self.rng.random() < rate
 
     def _chosen(self, assigned: str, fallback: str) -> str:
         """Who answers: the assigned variant, else the fallback, which is tried even when unhealthy."""
         if assigned != fallback and self._usable(assigned):
             return assigned
         return fallback if self.engine(fallback).alive else ""
+
+    def _route(self, endpoint: str) -> Route:
+        self._require_up()
+        if endpoint not in self.routes:
+            raise NotFound(f"No such endpoint: {endpoint}.")
+        return self.routes[endpoint]
 
     def _usable(self, variant: str) -> bool:
         engine = self.engine(variant)
@@ -261,3 +360,13 @@ class MemoryRouter:
                 fix="Another worker took over; nothing needs to be done.",
             )
         self._tokens[endpoint] = token
+
+
+def _as_seen(made: MemoryResponse, patience: float | None) -> MemoryResponse:
+    """The answer as far as its user waited for it. A stream that breaks ends with its first token."""
+    end = made.ttft_seconds if made.broken else made.duration_seconds
+    if patience is None:
+        return replace(made, status=0, text="") if end == float("inf") else made
+    if made.ttft_seconds > patience:
+        return replace(made, status=0, text="", broken=False, left="before")
+    return replace(made, left="midway") if end > patience else made

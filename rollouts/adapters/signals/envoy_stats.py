@@ -1,35 +1,86 @@
 """Counters of the assigned arms, out of Envoy's statistics.
 
 Envoy counts each request twice: `llm.arrived` when it arrives and `llm.requests` when it ended, both under
-the cluster that the route chose (see routers/envoy_config). So `arrived` is a measurement of its own, not
+the cluster that the route chose (see routers/envoy_logs). So `arrived` is a measurement of its own, not
 a sum, and a request that no backend could take is in both. Histograms are merged once a second: they may
 be one second behind the counters.
+
+How a request ended is decided in one place, `ended_as`, for counters and histograms alike.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import Unavailable
 from rollouts.adapters.routers.envoy_admin import EnvoyAdmin
-from rollouts.adapters.routers.envoy_config import Paths
+from rollouts.adapters.routers.envoy_config import MICROSECONDS, MILLISECONDS, Paths
+from rollouts.adapters.routers.envoy_logs import CLIENT_CLOSED, LEFT_FLAGS, NO_STATUS, PART, WHOLE
 from rollouts.adapters.routers.envoy_routes import ASSIGNED, split_cluster_name
-from rollouts.adapters.signals.exposition import Sample, samples
+from rollouts.adapters.signals.exposition import samples
 from rollouts.ports import ArmReading, Backend, HistogramReading, SignalReading
 
-MICROSECONDS = 1_000_000
-# Envoy's short response flags (its reference, "access log usage"). The client left, or was cut off:
-ABORT_FLAGS = frozenset({"DC", "DR"})
-# The router or the engine failed, whatever the status says (a stream that broke has status 200):
-FAILURE_FLAGS = frozenset({
-    "UH", "UF", "UO", "UC", "UR", "URX", "UT", "LH", "LR", "SI", "DT", "UPE", "UMSDR", "NC", "OM", "NFCF",
-    "DO", "DF",
-})  # fmt: skip
+Ended = Literal["answered", "request", "rate", "gateway", "failed", "fallback", "before", "midway"]
+# Routes that are in no arm, by the end of their names: calls that are no inference, and refusals of the router.
+OTHER, TURNED_AWAY = "other", "refused"
+_PREFIX = "envoy_llm_"
+
+
+def ended_as(labels: Mapping[str, str], assigned: str) -> Ended:
+    """In which class a request of the assigned arm belongs, by the labels that Envoy counted it with.
+
+    - An error outranks the client's leaving: clients hang up on a stream that breaks. So does a refusal.
+    - A 4xx that did not come from a backend is the router's own, whoever was about to answer: a client that stalls in
+      its own upload gets 408 and the flag of an idle time-out, and says nothing of the arm.
+    - Where another arm was answering, the assigned one did not: a fallback, also when that answer was a refusal, and
+      when the client left before it was complete.
+    - Only what is known to be an answer is one: a success that is not whole, and that no client broke off, failed.
+    """
+    code = int(labels.get("code") or NO_STATUS)
+    flags = set(labels.get("flags", "").split(",")) - {"", "-"}
+    got = labels.get("got", "")
+    left = bool(flags & set(LEFT_FLAGS)) or code in (NO_STATUS, CLIENT_CLOSED)
+    refused = 300 <= code < 500 and code != CLIENT_CLOSED
+    if code >= 500 or labels.get("stream_error"):
+        return "failed"
+    if refused and got != WHOLE and not flags & {"DC", "DR"}:
+        return "gateway"
+    if flags - set(LEFT_FLAGS) and got != WHOLE:
+        return "failed"
+    if labels.get("variant", "") not in ("", assigned):
+        return "fallback"
+    if refused:
+        return "rate" if code == 429 else "request"
+    if got == WHOLE and code != CLIENT_CLOSED:
+        return "answered"
+    if left:
+        return "midway" if got == PART else "before"
+    return "failed"
+
+
+@dataclass(slots=True)
+class _Histogram:
+    """Cumulative buckets of several series, added up."""
+
+    buckets: dict[float, int] = field(default_factory=lambda: defaultdict(int))
+    total: int = 0
+
+    def add(self, part: str, le: str, unit: int, number: int) -> None:
+        if part == "count":
+            self.total += number
+        elif part == "bucket" and le != "+Inf":
+            self.buckets[float(le) / unit] += number
+
+    def reading(self, edges: Collection[float] = ()) -> HistogramReading:
+        """With zeros at `edges` where nothing was counted yet."""
+        found = tuple(sorted({*self.buckets, *edges}))
+        return HistogramReading(found, tuple(self.buckets.get(edge, 0) for edge in found), self.total)
 
 
 @dataclass(slots=True)
@@ -37,52 +88,45 @@ class _Tally:
     """One arm, while its samples are added up."""
 
     arrived: int = 0
-    answered: int = 0
-    refused: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    failed: int = 0
-    fallbacks: int = 0
-    abandoned: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    classes: dict[Ended, int] = field(default_factory=lambda: defaultdict(int))
     statuses: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    buckets: dict[str, dict[float, int]] = field(default_factory=lambda: defaultdict(dict))
-    totals: dict[str, int] = field(default_factory=dict)
+    latency: dict[str, _Histogram] = field(default_factory=lambda: defaultdict(_Histogram))
+    left: dict[str, _Histogram] = field(default_factory=lambda: defaultdict(_Histogram))
 
-    def add_ended(self, sample: Sample, variant: str) -> None:
-        """Books requests that ended alike. An error outranks an abort: clients hang up on a broken stream."""
-        number = int(sample.value)
-        code = int(sample.labels.get("code") or 0)
-        flags = set(sample.labels.get("flags", "").split(","))
-        broken = code >= 500 or bool(sample.labels.get("stream_error")) or bool(flags & FAILURE_FLAGS)
-        if not broken and (flags & ABORT_FLAGS or code in (0, 499)):
-            self.abandoned["before"] += number
-            return
-        self.statuses[f"{code // 100}xx"] += number
-        answered = sample.labels.get("variant", "")
-        if broken:
-            self.failed += number
-        elif answered not in ("", variant):
-            self.fallbacks += number
-        elif code >= 300:
-            self.refused["gateway" if not answered else "rate" if code == 429 else "request"] += number
-        else:
-            self.answered += number
+    def add_ended(self, ended: Ended, labels: Mapping[str, str], number: int) -> None:
+        self.classes[ended] += number
+        code = int(labels.get("code") or NO_STATUS)
+        if code != NO_STATUS and ended not in ("before", "midway"):
+            self.statuses[f"{code // 100}xx"] += number
+
+    def add_time(self, ended: Ended, name: str, le: str, number: int) -> None:
+        """Books a sample of a histogram where its class belongs; what says nothing of the arm's speed is left out."""
+        histogram, _, part = name.rpartition("_")
+        if histogram == "duration" and ended == "answered":
+            self.latency["duration"].add(part, le, MICROSECONDS, number)
+        elif histogram == "ttft" and ended in ("answered", "midway"):
+            self.latency["ttft"].add(part, le, MICROSECONDS, number)
+        elif histogram == "left_ttft" and ended == "before":
+            self.left["ttft"].add(part, le, MILLISECONDS, number)
+        elif histogram == "left_duration" and ended in ("before", "midway"):
+            self.left["duration"].add(part, le, MILLISECONDS, number)
 
     def reading(self) -> ArmReading:
-        latency = {}
-        for signal, buckets in sorted(self.buckets.items()):
-            edges = tuple(sorted(buckets))
-            counts = tuple(buckets[edge] for edge in edges)
-            latency[signal] = HistogramReading(edges, counts, self.totals.get(signal, 0))
+        # both kinds, where there is one of them: an arm that nobody waited for has no latency and much of `left`
+        signals = sorted({*self.latency, *self.left})
+        edges = {name: {*self.latency[name].buckets, *self.left[name].buckets} for name in signals}
         found = ArmReading(
             arrived=self.arrived,
-            answered=self.answered,
-            refused=dict(sorted(self.refused.items())),
-            failed=self.failed,
-            fallbacks=self.fallbacks,
-            abandoned=dict(sorted(self.abandoned.items())),
+            answered=self.classes["answered"],
+            refused={kind: self.classes[kind] for kind in ("request", "rate", "gateway")},
+            failed=self.classes["failed"],
+            fallbacks=self.classes["fallback"],
+            abandoned={when: self.classes[when] for when in ("before", "midway")},
             statuses=dict(sorted(self.statuses.items())),
-            latency=latency,
+            latency={name: self.latency[name].reading(edges[name]) for name in signals},
+            left={name: self.left[name].reading(edges[name]) for name in signals},
         )
-        # the counters are read one after the other: a request may end in between
+        # the counters are read one after the other: a request may arrive and end in between
         return replace(found, arrived=max(found.arrived, found.arrived - found.running))
 
 
@@ -93,20 +137,25 @@ def arms_of(endpoint: str, text: str) -> dict[str, ArmReading]:
         kind, of_endpoint, variant = split_cluster_name(sample.labels.get("cluster", ""))
         if kind != ASSIGNED or of_endpoint != endpoint:
             continue
-        tally = tallies[variant]
-        name = sample.name.removeprefix("envoy_llm_")
+        tally, name = tallies[variant], sample.name.removeprefix(_PREFIX)
         if name == "arrived":
             tally.arrived += int(sample.value)
-        elif name == "requests":
-            tally.add_ended(sample, variant)
-        elif sample.labels.get("variant") == variant and not sample.labels.get("stream_error"):
-            # what another arm answered, and what broke, says nothing of this one's speed
-            signal, _, part = name.rpartition("_")
-            if part == "bucket" and sample.labels["le"] != "+Inf":
-                tally.buckets[signal][float(sample.labels["le"]) / MICROSECONDS] = int(sample.value)
-            elif part == "count":
-                tally.totals[signal] = int(sample.value)
+            continue
+        ended = ended_as(sample.labels, variant)
+        if name == "requests":
+            tally.add_ended(ended, sample.labels, int(sample.value))
+        else:
+            tally.add_time(ended, name, sample.labels.get("le", ""), int(sample.value))
     return {variant: tally.reading() for variant, tally in tallies.items()}
+
+
+def calls_of(endpoint: str, route: str, text: str) -> int:
+    """How many calls of the endpoint ended on its route of that name, which is in no arm."""
+    return sum(
+        int(sample.value)
+        for sample in samples(text)
+        if sample.name == f"{_PREFIX}requests" and sample.labels.get("route") == f"{endpoint}/{route}"
+    )
 
 
 class EnvoyStats:
@@ -123,9 +172,16 @@ class EnvoyStats:
     def read(self, endpoint: str, backends: Collection[Backend]) -> SignalReading:
         started_at = self._admin.started_at()
         at = self._clock.now().timestamp()
-        wanted = rf"^llm\..*{ASSIGNED}/{re.escape(endpoint)}/"
+        name = re.escape(endpoint)
+        wanted = rf"^llm\..*({ASSIGNED}/{name}/|\.route\.{name}/({OTHER}|{TURNED_AWAY})\.)"
         text = self._admin.text("/stats", filter=wanted, format="prometheus")
         if self._admin.started_at() != started_at:
             raise Unavailable("Envoy restarted while its counters were read.", fix="Read them again.")
         nothing = {backend.variant: _Tally().reading() for backend in backends}
-        return SignalReading(at=at, router_started_at=started_at, arms=nothing | arms_of(endpoint, text))
+        return SignalReading(
+            at=at,
+            router_started_at=started_at,
+            arms=nothing | arms_of(endpoint, text),
+            other=calls_of(endpoint, OTHER, text),
+            turned_away=calls_of(endpoint, TURNED_AWAY, text),
+        )

@@ -21,7 +21,15 @@ class MemorySignals:
         for backend in backends:
             engine = self._router.engine(backend.variant)
             if engine.alive and engine.metrics:
-                engines[backend.variant] = EngineReading(0.0, 0.0, 0.0, engine.tokens, engine.started_at)
+                engines[backend.variant] = EngineReading(
+                    running=0.0,
+                    waiting=0.0,
+                    kv_cache_share=0.0,
+                    generated_tokens=engine.tokens,
+                    started_at=engine.started_at,
+                    endings=dict(engine.endings),
+                    empty=engine.empty,
+                )
             else:
                 address = f"http://{backend.host}:{backend.port}/metrics"
                 broken[backend.variant] = f"{address} cannot be read: Connection refused"
@@ -31,4 +39,6 @@ class MemorySignals:
             arms=arms,
             engines=engines,
             broken=broken,
+            other=self._router.other[endpoint],
+            turned_away=self._router.turned_away[endpoint],
         )

@@ -1,7 +1,17 @@
-"""The engines' own gauges, from vLLM's /metrics (names as in vLLM 0.32). For people, never for gates."""
+"""The engines' own metrics, from vLLM's /metrics (names as in vLLM 0.32).
+
+How completions ended is there, by the engine's own reasons: stop, length, abort, error, repetition. What is not there:
+- Content filters and refusals: vLLM has none, so no reason tells them; a model that declines in words ends with "stop".
+- Completions that users left: vLLM counts them in no reason (abort stays 0) and in no length; their tokens are counted.
+- Who asked: probes and forced requests are in it. So it is for people by default, beside the router's own counters.
+- Whether a short answer was meant: one token at most is called empty, and so is a one-word answer that was asked for
+  with max_tokens=1. The tokens of one answer are only in the answer, of a stream only with include_usage.
+- Embeddings and scores: such an engine generates nothing, so it says nothing of completions.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +25,10 @@ WAITING = "vllm:num_requests_waiting"
 CACHE = "vllm:kv_cache_usage_perc"
 TOKENS = "vllm:generation_tokens_total"
 STARTED = "process_start_time_seconds"
+FINISHED = "vllm:request_success_total"
+LENGTHS = "vllm:request_generation_tokens"  # a histogram
+EMPTY_AT_MOST = 1.0  # tokens: the end is one
+EMPTY = f"{LENGTHS}_bucket of {EMPTY_AT_MOST:g}"
 AT_ONCE = 8
 
 
@@ -52,17 +66,34 @@ class VllmMetrics:
 
 def engine_reading(text: str, address: str = "/metrics") -> EngineReading | str:
     """The reading, or why there is none. The ranks of a data-parallel engine are added up; of the cache the
-    fullest counts."""
+    fullest counts. Metrics of completions that are missing are not said, never zero."""
     found: dict[str, list[float]] = {}
+    endings: dict[str, int] = defaultdict(int)
     for sample in samples(text):
-        found.setdefault(sample.name, []).append(sample.value)
+        name = sample.name
+        if name == FINISHED:
+            endings[sample.labels.get("finished_reason", "")] += int(sample.value)
+        elif name == f"{LENGTHS}_bucket" and _edge(sample.labels.get("le", "")) == EMPTY_AT_MOST:
+            name = EMPTY
+        found.setdefault(name, []).append(sample.value)
     for name in (RUNNING, WAITING, CACHE, TOKENS):
         if name not in found:
             return f"{address} answers, but has no {name}: no vLLM, or one that names it differently"
+    # Every completion has a token at least: an engine that finished some without any does something else.
+    completes = sum(found[TOKENS]) > 0 or not sum(endings.values())
     return EngineReading(
         running=sum(found[RUNNING]),
         waiting=sum(found[WAITING]),
         kv_cache_share=max(found[CACHE]),
         generated_tokens=int(sum(found[TOKENS])),
         started_at=min(found[STARTED]) if STARTED in found else None,
+        endings=dict(sorted(endings.items())) if completes else {},
+        empty=int(sum(found[EMPTY])) if completes and EMPTY in found else None,
     )
+
+
+def _edge(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 
@@ -28,7 +31,7 @@ from rollouts.adapters.probers.openai import OpenAIProber
 from rollouts.adapters.request_log.envoy import EnvoyRequestLog
 from rollouts.adapters.request_log.memory import MemoryRequestLog
 from rollouts.adapters.routers.envoy import EnvoyRouter, envoy_command
-from rollouts.adapters.routers.memory import MemoryRouter
+from rollouts.adapters.routers.memory import MemoryRouter, refuses_system_messages
 from rollouts.adapters.signals.combined import CombinedSignals
 from rollouts.adapters.signals.envoy_stats import EnvoyStats
 from rollouts.adapters.signals.memory import MemorySignals
@@ -39,6 +42,7 @@ from tests.standins.running import RunningEngine, free_port, wait_until
 ENVOY = Path(sys.executable).parent / "envoy"
 BASELINE, CANDIDATE = "chat-v1-aaaa", "chat-v2-bbbb"
 PROMPT = ({"role": "user", "content": "hello"},)
+SYSTEM_PROMPT = ({"role": "system", "content": "be brief"}, *PROMPT)
 
 
 @dataclass(frozen=True)
@@ -64,12 +68,47 @@ class Plane(Protocol):
     @property
     def prober(self) -> Prober: ...
     def backend(self, variant: str) -> Backend: ...
-    def send(self, endpoint: str, number: int, *, forced: str = "", stream: bool = False) -> list[Seen]: ...
+    def send(
+        self, endpoint: str, number: int, *, forced: str = "", stream: bool = False, system: bool = False
+    ) -> list[Seen]: ...
     def abort(self, endpoint: str, number: int) -> None: ...
+    def leave(self, endpoint: str, number: int, *, after: float) -> None:
+        """Users of streams who leave after so many seconds, whatever came by then."""
+        ...
+
+    def wait(self, endpoint: str, number: int) -> AbstractContextManager[None]:
+        """Requests that run for the time of a with block; the engines must hang."""
+        ...
+
+    def call(self, endpoint: str, method: str, path: str) -> int:
+        """The status of a call that is no inference."""
+        ...
+
     def kill(self, variant: str) -> None: ...
     def change(
-        self, variant: str, *, errors: float = 0, broken: float = 0, seconds: float = 0, healthy: bool = True
-    ) -> None: ...
+        self,
+        variant: str,
+        *,
+        errors: float = 0,
+        broken: float = 0,
+        seconds: float = 0,
+        rest: float = 0,
+        refused: int = 0,
+        refuses_system: bool = False,
+        hangs: bool = False,
+        empty: bool = False,
+        cut_short: bool = False,
+        healthy: bool = True,
+    ) -> None:
+        """Sets how an engine behaves; whatever is not named is well.
+
+        errors, broken  shares of requests answered with 500, of streams that end in an error
+        seconds, rest   until the first token, and from there until the end
+        refused         the status that every request is refused with
+        empty, cut_short  every answer has no word; ends by its limit
+        """
+        ...
+
     def refuse(self) -> str:
         """From now on the router refuses every route; returns a word of what it says then."""
         ...
@@ -105,11 +144,14 @@ class MemoryPlane:
     def backend(self, variant: str) -> Backend:
         return Backend(variant, "127.0.0.1", 18100 if variant == BASELINE else 18101)
 
-    def send(self, endpoint: str, number: int, *, forced: str = "", stream: bool = False) -> list[Seen]:
+    def send(
+        self, endpoint: str, number: int, *, forced: str = "", stream: bool = False, system: bool = False
+    ) -> list[Seen]:
         found = []
         for _ in range(number):
             try:
-                r = self.router.send(endpoint, forced=forced, messages=PROMPT)
+                messages = SYSTEM_PROMPT if system else PROMPT
+                r = self.router.send(endpoint, forced=forced, messages=messages)
             except NotFound:
                 found.append(Seen(404, "", "", "", True))
             else:
@@ -120,15 +162,44 @@ class MemoryPlane:
         for _ in range(number):
             self.router.send(endpoint, abort=True)
 
+    def leave(self, endpoint: str, number: int, *, after: float) -> None:
+        for _ in range(number):
+            self.router.send(endpoint, messages=PROMPT, patience_seconds=after)
+
+    @contextmanager
+    def wait(self, endpoint: str, number: int) -> Iterator[None]:
+        for _ in range(number):
+            self.router.send(endpoint, messages=PROMPT)
+        yield
+
+    def call(self, endpoint: str, method: str, path: str) -> int:
+        return self.router.call(endpoint, method, path)
+
     def kill(self, variant: str) -> None:
         self.router.engine(variant).alive = False
 
     def change(
-        self, variant: str, *, errors: float = 0, broken: float = 0, seconds: float = 0, healthy: bool = True
+        self,
+        variant: str,
+        *,
+        errors: float = 0,
+        broken: float = 0,
+        seconds: float = 0,
+        rest: float = 0,
+        refused: int = 0,
+        refuses_system: bool = False,
+        hangs: bool = False,
+        empty: bool = False,
+        cut_short: bool = False,
+        healthy: bool = True,
     ) -> None:
         engine = self.router.engine(variant)
         engine.error_rate, engine.stream_error_rate, engine.healthy = errors, broken, healthy
-        engine.ttft_seconds = engine.duration_seconds = seconds or 0.01
+        engine.ttft_seconds = seconds or 0.01
+        engine.duration_seconds = engine.ttft_seconds + rest
+        engine.refuse_rate, engine.refuse_status = float(bool(refused)), refused
+        engine.refuse = refuses_system_messages if refuses_system else lambda messages: 0
+        engine.hang_rate, engine.empty_rate, engine.length_rate = float(hangs), float(empty), float(cut_short)
         engine.answer = lambda messages: f"answered by {variant}"
 
     def refuse(self) -> str:
@@ -185,9 +256,17 @@ class EnvoyPlane:
     def backend(self, variant: str) -> Backend:
         return Backend(variant, "127.0.0.1", self.engines[variant].port)
 
-    def ask(self, client: httpx.Client, endpoint: str, *, forced: str = "", stream: bool = False) -> Seen:
+    def ask(
+        self,
+        client: httpx.Client,
+        endpoint: str,
+        *,
+        forced: str = "",
+        stream: bool = False,
+        system: bool = False,
+    ) -> Seen:
         headers = {"x-headgate-variant": forced} if forced else {}
-        body = {"messages": PROMPT, "stream": stream}
+        body = {"messages": SYSTEM_PROMPT if system else PROMPT, "stream": stream}
         path = f"{self.url}/{endpoint}/v1/chat/completions"
         with client.stream("POST", path, json=body, headers=headers) as response:
             try:
@@ -202,11 +281,12 @@ class EnvoyPlane:
             "data: [DONE]" in text and '"error"' not in text if stream else bool(text),
         )
 
-    def send(self, endpoint: str, number: int, *, forced: str = "", stream: bool = False) -> list[Seen]:
+    def send(
+        self, endpoint: str, number: int, *, forced: str = "", stream: bool = False, system: bool = False
+    ) -> list[Seen]:
+        how: dict[str, Any] = {"forced": forced, "stream": stream, "system": system}
         with httpx.Client(timeout=60) as client, ThreadPoolExecutor(4) as pool:
-            return list(
-                pool.map(lambda _: self.ask(client, endpoint, forced=forced, stream=stream), range(number))
-            )
+            return list(pool.map(lambda _: self.ask(client, endpoint, **how), range(number)))
 
     def abort(self, endpoint: str, number: int) -> None:
         """Leaves while the engines are still thinking."""
@@ -222,15 +302,64 @@ class EnvoyPlane:
         for engine in self.engines.values():
             engine.control(latency_ms=0)
 
+    def leave(self, endpoint: str, number: int, *, after: float) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: self._leave(endpoint, after), range(number)))
+
+    def _leave(self, endpoint: str, after: float) -> None:
+        with self.begin(endpoint):
+            time.sleep(after)
+
+    @contextmanager
+    def wait(self, endpoint: str, number: int) -> Iterator[None]:
+        with ExitStack() as stack:
+            for _ in range(number):
+                stack.enter_context(self.begin(endpoint))
+            yield
+
+    def begin(self, endpoint: str, *, stream: bool = True, upload: int | None = None) -> socket.socket:
+        """A connection on which a request was sent, or the first `upload` bytes of its body. Closing it is leaving."""
+        body = self.body(stream=stream)
+        head = f"POST {self.path(endpoint)} HTTP/1.1\r\nhost: headgate\r\ncontent-type: application/json\r\n"
+        connection = socket.create_connection(("127.0.0.1", self.port))
+        connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body[:upload])
+        return connection
+
+    @staticmethod
+    def path(endpoint: str) -> str:
+        return f"/{endpoint}/v1/chat/completions"
+
+    @staticmethod
+    def body(*, stream: bool = True) -> bytes:
+        return json.dumps({"messages": PROMPT, "stream": stream}).encode()
+
+    def call(self, endpoint: str, method: str, path: str) -> int:
+        return httpx.request(method, f"{self.url}/{endpoint}{path}").status_code
+
     def kill(self, variant: str) -> None:
         self.engines[variant].kill()
 
     def change(
-        self, variant: str, *, errors: float = 0, broken: float = 0, seconds: float = 0, healthy: bool = True
+        self,
+        variant: str,
+        *,
+        errors: float = 0,
+        broken: float = 0,
+        seconds: float = 0,
+        rest: float = 0,
+        refused: int = 0,
+        refuses_system: bool = False,
+        hangs: bool = False,
+        empty: bool = False,
+        cut_short: bool = False,
+        healthy: bool = True,
     ) -> None:
+        tokens = 11 if rest else 0
         self.engines[variant].control(
             error_rate=errors, stream_error_rate=broken, latency_ms=seconds * 1000, healthy=healthy,
-            token_ms=0.0, tokens=0, cut_rate=0.0,
+            token_ms=rest * 100.0, tokens=tokens, cut_rate=0.0, refuse_rate=float(bool(refused)),
+            refuse_status=refused or 429, refuse_system=refuses_system, hang_rate=float(hangs),
+            empty_rate=float(empty), limit_tokens=2 * cut_short,
         )  # fmt: skip
 
     def refuse(self) -> str:

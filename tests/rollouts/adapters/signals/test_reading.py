@@ -2,46 +2,147 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rollouts.adapters.signals.envoy_stats import arms_of
+from rollouts.adapters.routers.envoy_logs import LEFT_FLAGS, NOTHING, PART, WHOLE
+from rollouts.adapters.signals.envoy_stats import OTHER, TURNED_AWAY, arms_of, calls_of
 from rollouts.adapters.signals.exposition import Sample, samples
 from rollouts.adapters.signals.vllm import VllmMetrics, engine_reading
-from rollouts.ports import Backend, EngineReading
+from rollouts.ports import ArmReading, Backend, EngineReading, HistogramReading
+
+# variant, code, flags, got, stream error
+Ended = tuple[str, str, str, str, str]
 
 
-def line(variant: str, code: str, flags: str, error: str, number: int) -> str:
-    tags = f'variant="{variant}",code="{code}",flags="{flags}",stream_error="{error}"'
-    return f'envoy_llm_requests{{cluster="assigned/chat/v2",{tags}}} {number}\n'
+def tags(ended: Ended, **more: str) -> str:
+    """Labels as Envoy writes them, of the arm v2."""
+    variant, code, flags, got, error = ended
+    found = {"variant": variant, "code": code, "flags": flags, "got": got, "stream_error": error, **more}
+    return ",".join(['cluster="assigned/chat/v2"', *(f'{name}="{value}"' for name, value in found.items())])
+
+
+def line(ended: Ended, number: int = 1) -> str:
+    return f"envoy_llm_requests{{{tags(ended)}}} {number}\n"
+
+
+def classes(arm: ArmReading) -> dict[str, int]:
+    found = {"answered": arm.answered, "failed": arm.failed, "fallback": arm.fallbacks}
+    return {**found, **arm.refused, **arm.abandoned}
+
+
+def only(arm: ArmReading) -> str:
+    """The one class that the arm's one request is in."""
+    (name,) = [name for name, number in classes(arm).items() if number]
+    return name
 
 
 @pytest.mark.parametrize(
     ("ended", "expected"),
     [
-        (("v2", "200", "-", ""), (1, 0, 0, 0)),
-        (("v2", "404", "-", ""), (1, 0, 0, 0)),
-        (("v2", "500", "-", ""), (1, 1, 0, 0)),
-        (("v1", "200", "-", ""), (1, 1, 1, 0)),
-        (("v1", "500", "-", ""), (1, 1, 0, 0)),
-        (("", "503", "UH", ""), (1, 1, 0, 0)),
-        (("v2", "503", "URX,UF", ""), (1, 1, 0, 0)),
-        (("v2", "200", "UC", ""), (1, 1, 0, 0)),
-        (("v2", "200", "SI", ""), (1, 1, 0, 0)),
-        (("v2", "200", "-", "yes"), (1, 1, 0, 0)),
-        (("v2", "200", "DC", "yes"), (1, 1, 0, 0)),
-        (("v2", "200", "DC", ""), (0, 0, 0, 1)),
-        (("v1", "200", "DC", ""), (0, 0, 0, 1)),
-        (("v2", "0", "DC", ""), (0, 0, 0, 1)),
-        (("v2", "0", "DR", ""), (0, 0, 0, 1)),
+        # variant, code, flags, got, stream error: as the real Envoy counted each of them
+        (("v2", "200", "-", "whole", ""), "answered"),
+        (("v2", "204", "-", "whole", ""), "answered"),
+        (("v2", "400", "-", "whole", ""), "request"),
+        (("v2", "404", "-", "whole", ""), "request"),
+        (("v2", "302", "-", "whole", ""), "request"),
+        (("v2", "400", "DC", "part", ""), "request"),  # hung up on the refusal
+        (("v2", "429", "-", "whole", ""), "rate"),
+        (("", "413", "-", "part", ""), "gateway"),
+        (("v2", "408", "SI", "part", ""), "gateway"),  # the client stalled in its upload
+        (("v2", "400", "DPE", "part", ""), "gateway"),  # the client sent what is no HTTP
+        (("v1", "408", "SI", "part", ""), "gateway"),
+        (("v2", "500", "-", "whole", ""), "failed"),
+        (("v2", "500", "DC", "part", ""), "failed"),
+        (("v1", "500", "-", "whole", ""), "failed"),
+        (("", "503", "UH", "part", ""), "failed"),
+        (("v2", "503", "URX,UF", "part", ""), "failed"),
+        (("v2", "504", "SI", "part", ""), "failed"),  # no first token, headers had not come
+        (("v2", "200", "SI", "nothing", ""), "failed"),  # no first token, headers had come
+        (("v2", "200", "UC", "part", ""), "failed"),
+        (("v2", "200", "UPE", "part", ""), "failed"),
+        (("v2", "200", "UC,DC", "part", ""), "failed"),
+        (("v1", "200", "UC", "part", ""), "failed"),
+        (("v2", "200", "-", "whole", "yes"), "failed"),
+        (("v2", "200", "DC", "part", "yes"), "failed"),
+        (("v2", "200", "-", "part", ""), "failed"),  # no answer, and nobody left: something new
+        (("v2", "200", "NEW", "part", ""), "failed"),
+        (("v1", "200", "-", "whole", ""), "fallback"),
+        (("v1", "400", "-", "whole", ""), "fallback"),
+        (("v1", "200", "DC", "part", ""), "fallback"),
+        (("v1", "0", "DC", "nothing", ""), "fallback"),
+        (("v2", "0", "DC", "nothing", ""), "before"),
+        (("v2", "0", "DR", "nothing", ""), "before"),
+        (("v2", "200", "DC", "nothing", ""), "before"),  # a stream: its headers had come
+        (("", "0", "DC", "nothing", ""), "before"),
+        (("v2", "0", "-", "nothing", ""), "before"),
+        (("v2", "499", "-", "whole", ""), "before"),
+        (("v2", "200", "DC", "part", ""), "midway"),
+        (("v2", "200", "DR", "part", ""), "midway"),
+        (("v2", "200", "DPE", "part", ""), "midway"),
     ],
 )
-def test_arms_of__one_way_to_end__is_booked(
-    ended: tuple[str, str, str, str], expected: tuple[int, int, int, int]
-) -> None:
-    arm = arms_of("chat", line(*ended, 1))["v2"]
-    assert (arm.ended, arm.errors, arm.fallbacks, arm.aborted) == expected
+def test_arms_of__one_way_to_end__is_booked(ended: Ended, expected: str) -> None:
+    arm = arms_of("chat", line(ended))["v2"]
+    assert only(arm) == expected
     assert arm.arrived == 1
+
+
+ENDS = st.tuples(
+    st.sampled_from(["v2", "v1", ""]),
+    st.sampled_from(
+        ["0", "", "100", "200", "204", "302", "400", "404", "408", "413", "429", "499", "500", "503"]
+    ),
+    st.lists(
+        st.sampled_from([*LEFT_FLAGS, "UC", "UF", "SI", "UT", "UH", "NEW"]), max_size=2, unique=True
+    ).map(lambda flags: ",".join(flags) or "-"),
+    st.sampled_from([WHOLE, PART, NOTHING, "-", ""]),
+    st.sampled_from(["", "yes"]),
+)
+
+
+@given(st.dictionaries(ENDS, st.integers(1, 50), min_size=1), st.integers(0, 500))
+def test_arms_of__any_ends__each_in_one_class_and_all_in_the_arrivals(
+    ends: dict[Ended, int], still_running: int
+) -> None:
+    total = sum(ends.values())
+    arrived = f'envoy_llm_arrived{{cluster="assigned/chat/v2"}} {total + still_running}\n'
+    arm = arms_of("chat", arrived + "".join(line(ended, n) for ended, n in ends.items()))["v2"]
+    assert sum(classes(arm).values()) == total
+    assert arm.ended + arm.aborted + arm.running == arm.arrived
+    assert arm.running == still_running
+    one_by_one = [only(arms_of("chat", line(ended))["v2"]) for ended, n in ends.items() for _ in range(n)]
+    assert {name: n for name, n in classes(arm).items() if n} == Counter(one_by_one)
+
+
+@given(ENDS)
+def test_arms_of__any_end__is_timed_as_its_class_says(ended: Ended) -> None:
+    measured = "".join(
+        f"envoy_llm_{name}_count{{{tags(ended)}}} 1\nenvoy_llm_{name}_bucket{{{tags(ended, le='500')}}} 1\n"
+        for name in ("ttft", "duration", "left_ttft", "left_duration")
+    )
+    arm = arms_of("chat", line(ended) + measured)["v2"]
+    found = {name for name, histogram in arm.latency.items() if histogram.total}
+    found |= {f"left {name}" for name, histogram in arm.left.items() if histogram.total}
+    assert found == {
+        "answered": {"ttft", "duration"},
+        "midway": {"ttft", "left duration"},
+        "before": {"left ttft", "left duration"},
+    }.get(only(arm), set())
+
+
+@given(st.integers(0, 20), st.integers(0, 20))
+def test_arms_of__ended_while_the_counters_were_read__nothing_runs_and_nothing_is_lost(
+    arrived: int, ended: int
+) -> None:
+    answered = line(("v2", "200", "-", "whole", ""), ended)
+    arm = arms_of("chat", f'envoy_llm_arrived{{cluster="assigned/chat/v2"}} {arrived}\n' + answered)["v2"]
+    assert (arm.answered, arm.running) == (ended, max(0, arrived - ended))
 
 
 def test_arms_of__other_endpoints_and_forced_requests__are_left_out() -> None:
@@ -55,17 +156,47 @@ def test_arms_of__other_endpoints_and_forced_requests__are_left_out() -> None:
     assert {variant: arm.arrived for variant, arm in found.items()} == {"v1": 8}
 
 
-def test_arms_of__histogram__is_in_seconds_and_only_of_the_assigned_variant() -> None:
-    who = 'cluster="assigned/chat/v2",variant='
-    broken = f'envoy_llm_ttft_count{{{who}"v2",stream_error="yes"}} 7\n'
+ANSWERED = ("v2", "200", "-", "whole", "")
+MIDWAY = ("v2", "200", "DC", "part", "")
+BEFORE = ("v2", "0", "DC", "nothing", "")
+FALLBACK = ("v1", "200", "-", "whole", "")
+
+
+def histogram(name: str, ended: Ended, total: int, **at_or_below: int) -> str:
+    buckets = {**{le.removeprefix("le"): number for le, number in at_or_below.items()}, "+Inf": total}
+    lines = [f"envoy_llm_{name}_bucket{{{tags(ended, le=le)}}} {number}" for le, number in buckets.items()]
+    return "\n".join([*lines, f"envoy_llm_{name}_count{{{tags(ended)}}} {total}", ""])
+
+
+def test_arms_of__histograms__are_in_seconds_and_added_up_over_the_ways_to_end() -> None:
+    text = histogram("ttft", ANSWERED, 5, le150000=3, le2500000=4)
+    text += histogram("ttft", MIDWAY, 2, le150000=1, le2500000=2)
+    text += histogram("ttft", FALLBACK, 9, le150000=9, le2500000=9)
+    text += histogram("left_ttft", BEFORE, 4, le150=0, le2500=3)
+    arm = arms_of("chat", text)["v2"]
+    assert arm.latency == {"ttft": HistogramReading((0.15, 2.5), (4, 6), 7)}
+    assert arm.left == {"ttft": HistogramReading((0.15, 2.5), (0, 3), 4)}
+
+
+def test_arms_of__only_some_who_left__there_is_a_latency_of_nobody() -> None:
+    arm = arms_of("chat", histogram("left_ttft", BEFORE, 4, le150=0, le2500=3))["v2"]
+    assert arm.latency == {"ttft": HistogramReading((0.15, 2.5), (0, 0), 0)}
+    assert arm.left == {"ttft": HistogramReading((0.15, 2.5), (0, 3), 4)}
+
+
+def test_calls_of__routes_that_are_in_no_arm__are_told_by_their_names() -> None:
     text = "".join(
-        f'envoy_llm_ttft_bucket{{{who}"{variant}",le="{le}"}} {number}\n'
-        for variant, le, number in [
-            ("v2", "150000", 3), ("v2", "2500000", 4), ("v2", "+Inf", 5), ("v1", "150000", 9)
+        f'envoy_llm_requests{{cluster="{cluster}",route="{route}",code="200"}} {number}\n'
+        for cluster, route, number in [
+            ("answer/chat/v1", "chat/other", 3),
+            ("answer/chat/v2", "chat/other", 4),
+            ("", "chat/refused", 5),
+            ("answer/chat/v1", "chat", 6),
+            ("answer/chat2/v1", "chat2/other", 7),
         ]
-    ) + f'envoy_llm_ttft_count{{{who}"v2"}} 5\n' + f'envoy_llm_ttft_count{{{who}"v1"}} 9\n'  # fmt: skip
-    histogram = arms_of("chat", text + broken)["v2"].latency["ttft"]
-    assert (histogram.edges, histogram.at_or_below, histogram.total) == ((0.15, 2.5), (3, 4), 5)
+    )
+    assert (calls_of("chat", OTHER, text), calls_of("chat", TURNED_AWAY, text)) == (7, 5)
+    assert arms_of("chat", text) == {}
 
 
 def test_samples__labels_comments_and_nonsense__are_told_apart() -> None:
@@ -89,6 +220,49 @@ def test_engine_reading__two_ranks__are_added_and_the_fullest_cache_counts() -> 
     assert engine_reading(VLLM + "process_start_time_seconds 1.75e+09\n") == EngineReading(
         3.0, 4.0, 0.5, 1200, 1.75e9
     )
+
+
+FINISHED = """vllm:request_success_total{engine="0",finished_reason="stop",model_name="m"} 7.0
+vllm:request_success_total{engine="1",finished_reason="stop",model_name="m"} 1.0
+vllm:request_success_total{engine="0",finished_reason="length",model_name="m"} 2.0
+vllm:request_success_total{engine="0",finished_reason="abort",model_name="m"} 0.0
+vllm:request_generation_tokens_bucket{engine="0",le="1.0",model_name="m"} 3.0
+vllm:request_generation_tokens_bucket{engine="1",le="1.0",model_name="m"} 1.0
+vllm:request_generation_tokens_bucket{engine="0",le="10.0",model_name="m"} 9.0
+"""
+
+
+def reading(text: str) -> EngineReading:
+    found = engine_reading(text)
+    assert isinstance(found, EngineReading)
+    return found
+
+
+def test_engine_reading__finished_completions__by_reason_and_the_empty_ones() -> None:
+    found = reading(VLLM + FINISHED)
+    assert found.endings == {"stop": 8, "length": 2, "abort": 0}
+    assert found.empty == 4
+
+
+def test_engine_reading__metrics_of_completions_missing__are_not_said() -> None:
+    found = reading(VLLM)
+    assert (found.endings, found.empty) == ({}, None)
+
+
+def test_engine_reading__other_buckets__empty_ones_are_not_said() -> None:
+    found = reading(VLLM + FINISHED.replace('le="1.0"', 'le="8.0"'))
+    assert (found.endings["stop"], found.empty) == (8, None)
+
+
+def test_engine_reading__embeddings__are_no_completions() -> None:
+    found = reading(VLLM.replace("1.2e+03", "0.0") + FINISHED)
+    assert (found.endings, found.empty) == ({}, None)
+
+
+def test_engine_reading__nothing_finished_yet__zeros() -> None:
+    nothing = re.sub(r" [0-9.e+]+$", " 0.0", VLLM + FINISHED, flags=re.MULTILINE)
+    found = reading(nothing)
+    assert (found.endings, found.empty) == ({"stop": 0, "length": 0, "abort": 0}, 0)
 
 
 def test_engine_reading__no_process_metrics__has_no_start() -> None:
