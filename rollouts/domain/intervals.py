@@ -174,6 +174,11 @@ class ArmCounts:
         """Requests that the arm answered itself: what a step needs before it may end."""
         return self.requests if self.outcomes is None else self.outcomes.answered
 
+    @property
+    def ratable(self) -> int:
+        """Answers that a user could rate: a refusal is none."""
+        return self.requests - self.errors if self.outcomes is None else self.outcomes.answered
+
     def to_json(self) -> dict[str, Any]:
         """Plain data; what was not counted is left out, so that old evidence keeps its bytes."""
         data: dict[str, Any] = {

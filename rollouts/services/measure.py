@@ -216,7 +216,7 @@ def _feedback(
     counts = ratings_between(rollout=rollout, start=start, end=datetime.fromtimestamp(last.ended_at, tz=UTC))
     fed: dict[str, ArmCounts] = {}
     for arm, now_counts in arms.items():
-        answers = sum(one.arms[arm].requests - one.arms[arm].errors for one in alike if arm in one.arms)
+        answers = sum(one.arms[arm].ratable for one in alike if arm in one.arms)
         ratings, down = counts.get(names[arm], (0, 0))
         fed[arm] = replace(
             now_counts,

@@ -45,6 +45,10 @@ class Censoring:
             self.variance + variance,
         )
 
+    @property
+    def known(self) -> bool:
+        return bool(self.n_candidate or self.n_baseline)
+
     def differs(self, dispersion: float) -> bool:
         """Whether the arms clearly lose other shares. `dispersion`: how much more counts vary than by chance."""
         return self.variance > 0 and abs(self.score) > CLEARLY_OTHER * math.sqrt(self.variance * dispersion)

@@ -27,6 +27,11 @@ from rollouts.domain.gates.track import GateTrack
 from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
 from rollouts.domain.intervals import BASELINE, Interval
 
+LATER = (
+    "shares",
+    "outage",
+)  # not in the state of an earlier version, and left out while there is nothing in them
+
 
 @dataclass(frozen=True, slots=True)
 class GatesState:
@@ -95,7 +100,9 @@ class GatesState:
         tracks = tuple(track.start_again() for track in self.tracks) if restart else self.tracks
         baseline = interval.arms.get(BASELINE)
         window = self.window.add(baseline, arm, seconds, self.policy.fast_kill.window_seconds)
-        shares = self.shares.add(seconds, share_bp, baseline_share(share_bp, interval.shares, BASELINE))
+        shares = self.shares
+        if self._counts_late:
+            shares = shares.add(seconds, share_bp, baseline_share(share_bp, interval.shares, BASELINE))
         why = outage_of(self.policy.baseline_outage_share, baseline, window)
         circumstances = Circumstances(
             warming_up=self.candidate_requests < self.policy.warm_up_requests,
@@ -122,6 +129,11 @@ class GatesState:
             ),
         )
         return new._look()
+
+    @property
+    def _counts_late(self) -> bool:
+        """Whether a gate counts what ends long after it arrived."""
+        return any(gate.kind == "abandoned" for gate in self.policy.gates)
 
     def _look(self) -> Self:
         """Latches the rollback: once proven, no later interval takes it back."""
@@ -186,16 +198,19 @@ class GatesState:
         data["policy"] = self.policy.to_json()
         data["tracks"] = [track.to_json() for track in self.tracks]
         data["window"] = self.window.to_json()
-        data["shares"] = self.shares.to_json()
-        data["outage"] = None if self.outage is None else self.outage.to_json()
+        for name in LATER:
+            del data[name]
+        if self.shares.rows:
+            data["shares"] = self.shares.to_json()
+        if self.outage is not None:
+            data["outage"] = self.outage.to_json()
         return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Raises InvalidInput naming the field when the data is not a state."""
         names = list(cls.__dataclass_fields__)
-        later = ("shares", "outage")  # a state of an earlier version has none yet
-        needed = [name for name in names if name not in later]
+        needed = [name for name in names if name not in LATER]
         values = dict(checks.mapping(data, field="", allowed=names, needed=needed))
         policy = GatePolicy.from_json(values["policy"])
         if len(values["tracks"]) != len(policy.gates):

@@ -61,8 +61,10 @@ class Traffic:
         trials = self.requests if name == "errors" else max(self.arrived, events)
         return trials, events / trials if trials else 0.0
 
-    def to_json(self) -> list[int]:
-        return [getattr(self, name) for name in self.__dataclass_fields__]
+    @property
+    def counted(self) -> bool:
+        """Whether anything is in it that evidence of an earlier version does not have."""
+        return bool(self.arrived or self.refused or self.abandoned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,25 +109,28 @@ class Window:
         return max(lately.requests, lately.errors), lately.errors
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "rows": [
-                [seconds, candidate.to_json(), baseline.to_json()]
-                for seconds, candidate, baseline in self.rows
-            ]
-        }
+        return {"rows": [_row_to_json(*row) for row in self.rows]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Reads rows of an earlier version, too: (seconds, candidate requests, errors, baseline requests, errors)."""
         checks.mapping(data, field="window", allowed=("rows",), needed=("rows",))
         rows: Sequence[Sequence[Any]] = data["rows"]
-        return cls(tuple(_row(row) for row in rows))
+        return cls(tuple(_row_from_json(row) for row in rows))
 
 
-def _row(row: Sequence[Any]) -> tuple[float, Traffic, Traffic]:
-    if len(row) == 5:
-        return float(row[0]), Traffic(int(row[1]), int(row[2])), Traffic(int(row[3]), int(row[4]))
-    return float(row[0]), Traffic(*map(int, row[1])), Traffic(*map(int, row[2]))
+def _row_to_json(seconds: float, candidate: Traffic, baseline: Traffic) -> list[float]:
+    """(seconds, candidate's requests and errors, baseline's), then what was not always counted: of the candidate,
+    then of the baseline."""
+    row = [seconds, candidate.requests, candidate.errors, baseline.requests, baseline.errors]
+    if candidate.counted or baseline.counted:
+        row += [candidate.arrived, candidate.refused, candidate.abandoned]
+        row += [baseline.arrived, baseline.refused, baseline.abandoned]
+    return row
+
+
+def _row_from_json(row: Sequence[Any]) -> tuple[float, Traffic, Traffic]:
+    seconds, numbers = float(row[0]), [int(value) for value in row[1:]]
+    return seconds, Traffic(*numbers[0:2], *numbers[4:7]), Traffic(*numbers[2:4], *numbers[7:10])
 
 
 def _sum(parts: Iterable[Traffic]) -> Traffic:

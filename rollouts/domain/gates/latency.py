@@ -135,11 +135,19 @@ def load_directions(load_candidate: float | None, load_baseline: float | None) -
 
 def directions_of(candidate: ArmCounts, baseline: ArmCounts) -> Directions:
     """The load rule on one interval of both arms."""
-    return load_directions(_load(candidate), _load(baseline))
+    return load_directions(_load(candidate, baseline), _load(baseline, candidate))
 
 
-def _load(arm: ArmCounts) -> float | None:
-    return arm.arrived / arm.ready if arm.ready > 0 else None
+def _load(arm: ArmCounts, other: ArmCounts) -> float | None:
+    """Requests per ready replica that the arm's engine was given: its own, without those that went elsewhere because it
+    was dead, and with those that came from the other arm because that one was. (Of a bandit's further arms it is not
+    known whose requests they carried.)"""
+    if arm.ready <= 0:
+        return None
+    if arm.outcomes is None or other.outcomes is None:
+        return arm.arrived / arm.ready
+    carried = arm.arrived - arm.outcomes.fallback + other.outcomes.fallback
+    return max(0, carried) / arm.ready
 
 
 def step_directions(share_bp: int, ready_candidate: float, ready_baseline: float) -> Directions:

@@ -38,7 +38,7 @@ class Circumstances:
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Events of trials of both arms, which evidence they may give, the ratings behind feedback, and the requests that
-    left before an SLO could be measured."""
+    left before an SLO could be measured, where those are known. `usual`: False while the baseline is out of order."""
 
     n_candidate: int
     events_candidate: int
@@ -49,6 +49,8 @@ class Counts:
     ratings_baseline: int = 0
     censored_candidate: int = 0
     censored_baseline: int = 0
+    leavers_known: bool = False
+    usual: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def read(spec: GateSpec, interval: Interval, candidate: str, circumstances: Circ
     directions = out.also(reading.directions)
     if not directions.may_fail:
         return Nothing(f"{out.reason}; {reading.directions.reason}")
-    return replace(reading, directions=directions)
+    return replace(reading, directions=directions, usual=False)
 
 
 def _counts(
@@ -246,6 +248,7 @@ def _latency(
         directions,
         censored_candidate=timed_c.censored,
         censored_baseline=timed_b.censored,
+        leavers_known=arm_c.outcomes is not None and arm_b is not None and arm_b.outcomes is not None,
     )
 
 

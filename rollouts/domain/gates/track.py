@@ -133,11 +133,11 @@ class GateTrack:
             fail_note="" if ways.may_fail else ways.reason,
             pass_note=pass_note,
         )
-        if spec.kind == "latency_slo":
+        if counts.leavers_known and counts.usual:
             learned = replace(learned, censoring=self.censoring.add(counts))
         if ways.may_fail and ways.may_pass:
             learned = replace(learned, comparable=self.comparable.plus(now))
-        if self.blocks is None:
+        if self.blocks is None or not counts.usual:
             return learned
         blocks = self.blocks.update(
             interval.seconds,
@@ -176,7 +176,8 @@ class GateTrack:
         return self.has_passed and self.passing.log_e >= 0
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        """Plain data; censoring is left out while nothing is known of it, as in the state of an earlier version."""
+        data = {
             "failing": self.failing.to_json(),
             "passing": self.passing.to_json(),
             "bounds": self.bounds.to_json(),
@@ -184,14 +185,15 @@ class GateTrack:
             "comparable": self.comparable.to_json(),
             "trail": self.trail.to_json(),
             "blocks": None if self.blocks is None else self.blocks.to_json(),
-            "censoring": self.censoring.to_json(),
             **{name: getattr(self, name) for name in PLAIN_FIELDS},
         }
+        if self.censoring.known:
+            data["censoring"] = self.censoring.to_json()
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], spec: GateSpec) -> Self:
         names = list(cls.__dataclass_fields__)
-        # a state of an earlier version has no censoring yet
         checks.mapping(data, field="", allowed=names, needed=[name for name in names if name != "censoring"])
         process = PairedProcess if spec.kind == "paired" else ProportionProcess
         return cls(
@@ -235,8 +237,12 @@ def _learn_process(process: Process, counts: Counts, temper: float, *, used: boo
     steers).
     """
     assert isinstance(process, ProportionProcess)
-    if not used:
-        return process.update(0, 0, counts.n_baseline, counts.events_baseline)
+    n_candidate, events_candidate = (counts.n_candidate, counts.events_candidate) if used else (0, 0)
     return process.update(
-        counts.n_candidate, counts.events_candidate, counts.n_baseline, counts.events_baseline, temper=temper
+        n_candidate,
+        events_candidate,
+        counts.n_baseline,
+        counts.events_baseline,
+        temper=temper if used else 1.0,
+        teaches=counts.usual,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.intervals import ArmCounts, Interval, LatencyCounts, ProbePair
+from rollouts.domain.intervals import ArmCounts, Completions, Interval, LatencyCounts, Outcomes, ProbePair
 
 ERRORS = {"key": "errors", "label": "Error rate", "kind": "error_rate", "delta": 0.01, "weight": 1.0}
 LATENCY = {
@@ -21,6 +21,10 @@ LATENCY = {
 }
 QUALITY = {"key": "quality", "label": "Golden set", "kind": "paired", "margin": 0.05, "weight": 1.0}
 THUMBS = {"key": "thumbs", "label": "Thumbs down", "kind": "feedback", "delta": 0.03, "weight": 1.0}
+
+REFUSED = {"key": "refused", "label": "Refused", "kind": "refused", "delta": 0.01, "weight": 1.0}
+ABANDONED = {"key": "abandoned", "label": "Abandoned", "kind": "abandoned", "delta": 0.02, "weight": 1.0}
+TRUNCATED = {"key": "cut", "label": "Cut off", "kind": "truncated", "delta": 0.05, "weight": 1.0}
 
 
 def policy(*gates: Mapping[str, Any], **other: Any) -> GatePolicy:
@@ -51,6 +55,50 @@ def arm(
         answers,
         thumbs_down,
         ratings,
+    )
+
+
+def counted(
+    arrived: int,
+    *,
+    refused: int = 0,
+    rate: int = 0,
+    gateway: int = 0,
+    failed: int = 0,
+    fallback: int = 0,
+    abandoned: int = 0,
+    running: int = 0,
+    ready: float = 1.0,
+    over: int = 0,
+    left: int = 0,
+    left_over: int = 0,
+    completions: Completions | None = None,
+) -> ArmCounts:
+    """An arm whose every arrival has an outcome; what is not named was answered. `left`: of the abandoned, who left
+    before the first token; `left_over` of those after more than 500 ms."""
+    bad = refused + rate + gateway + failed + fallback + abandoned + running
+    outcomes = Outcomes(
+        answered=max(0, arrived - bad),
+        refused_request=refused,
+        refused_rate=rate,
+        refused_gateway=gateway,
+        failed=failed,
+        fallback=fallback,
+        abandoned_before=left,
+        abandoned_midway=abandoned - left,
+        running=running,
+    )
+    timed = LatencyCounts(
+        outcomes.answered, {0.25: outcomes.answered, 0.5: over}, left, {0.25: left, 0.5: left_over}
+    )
+    return ArmCounts(
+        requests=outcomes.ended - abandoned,
+        errors=failed + fallback,
+        arrived=arrived,
+        ready=ready,
+        latency={"ttft": timed},
+        outcomes=outcomes,
+        completions=completions,
     )
 
 

@@ -14,7 +14,7 @@ from rollouts.domain.gates.latency import (
     require_edge,
     step_directions,
 )
-from tests.domain.gates.helpers import arm
+from tests.domain.gates.helpers import arm, counted
 
 
 def test_require_edge__an_edge__is_returned() -> None:
@@ -101,3 +101,9 @@ def test_latency_blocks__arms_that_swing_against_each_other__temper_the_evidence
         swinging = swinging.update(60, 100, 25 if number % 2 else 5, 100, 5 if number % 2 else 25)
     assert steady.temper == 1.0
     assert swinging.temper < 0.2
+
+
+def test_directions_of__baselines_requests_answered_by_the_candidate__are_the_candidates_load() -> None:
+    found = directions_of(counted(100), counted(100, fallback=30))
+    assert (found.may_fail, found.may_pass) == (False, True)
+    assert "1.9 times the load" in found.reason

@@ -24,6 +24,7 @@ from rollouts.domain.decide import (
     roll_back,
 )
 from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic, WriteBack
+from rollouts.domain.gates.outage import Outage
 from rollouts.domain.plan import canary
 from rollouts.domain.states import Event, PauseReason, Phase
 from rollouts.ports import FailureReason, WorkloadPhase, WorkloadStatus
@@ -528,3 +529,40 @@ def test_progressing__deadline_and_a_policy_that_rolls_back__labelled_with_what_
     made = after(late, seen(), replace(QUIET, open_because=because, reaction="rollback"))
     assert (made.event, made.cause) == (Event.ROLL_BACK, because)
     assert after(late, seen(), replace(QUIET, open_because=because)).event is Event.PAUSE
+
+
+# --- the baseline is out of order -----------------------------------------------------------------------------------
+
+OUT = Outage(NOW - 30, 30.0, 300, 290, 250, "no replica of it was seen ready")
+
+
+def test_progressing__baseline_out_of_order__holds_whatever_the_exposure_and_says_since_when() -> None:
+    rollout = view(**EXPOSED)
+    made = after(rollout, seen(), GatesView(outage=OUT))
+    assert stays(made, rollout)
+    assert made.reason.startswith("Held at 5%. The baseline is out of order for 30 s")
+    assert made.title == "v1 is out of order since 03:46:10 UTC"
+    assert made.once
+
+
+def test_progressing__baseline_out_of_order_at_the_last_step__is_not_promoted_by_an_earlier_pass() -> None:
+    rollout = view(**LAST)
+    assert stays(after(rollout, seen(), replace(PASS, outage=OUT)), rollout)
+
+
+def test_progressing__baseline_out_of_order_and_a_gate_fails__rolls_back() -> None:
+    failed = GatesView(rollback=True, cause="gate:errors", cause_sentence="Errors.", outage=OUT)
+    assert after(view(), seen(), failed).event is Event.ROLL_BACK
+
+
+def test_progressing__baseline_in_order_again__goes_on_and_tells_how_long_it_was() -> None:
+    made = after(view(), seen(), GatesView(outage=replace(OUT, over=True)))
+    assert made.event is None
+    assert made.title == "v1 is in order again after 30 s (since 03:46:10 UTC)"
+    assert "290 of its 300 requests failed" in made.detail
+
+
+def test_progressing__advance_in_the_interval_after_an_outage__tells_of_the_advance() -> None:
+    made = after(view(**EXPOSED), seen(), GatesView(outage=replace(OUT, over=True)))
+    assert made.event is Event.ADVANCE
+    assert made.title == "Moving traffic 5% to 25%"
