@@ -83,8 +83,18 @@ class House:
             "HEADGATE_INTERVAL_SECONDS": "1",
             "HEADGATE_FEEDBACK_SECONDS": "2",
         }
+        try:
+            self._furnish(wrong, behaviours or {}, policy)
+        except BaseException:
+            self._stop()
+            raise
+
+    def _furnish(
+        self, wrong: dict[str, int], behaviours: dict[str, dict[str, Any]], policy: dict[str, Any]
+    ) -> None:
+        """Everything that takes time: what runs by then is stopped when it fails."""
         (self.run_dir / "engines.json").write_text(json.dumps({"standin": {"argv": STANDIN}}))
-        self._write_versions(wrong, behaviours or {})
+        self._write_versions(wrong, behaviours)
         self.run("-m", "deploy.stack", "up")
         registered = self.folder / "registered.json"
         self.run(
@@ -177,6 +187,9 @@ class House:
     def close(self) -> None:
         """Leaves nothing running and nothing behind."""
         self.client.close()
+        self._stop()
+
+    def _stop(self) -> None:
         self.stop_users()
         subprocess.run(
             [sys.executable, "-m", "deploy.stack", "down"],
