@@ -34,6 +34,7 @@ django.setup()
 from django.core.management import call_command  # noqa: E402
 
 from controlplane.access.services import Scope, create_token, ensure_user  # noqa: E402
+from controlplane.outbound.clients import local_client  # noqa: E402
 from registry import selectors  # noqa: E402
 from registry.adapters.model_stores.mlflow_http import MlflowHttp  # noqa: E402
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore  # noqa: E402
@@ -114,8 +115,8 @@ def compare(mlflow_url: str, headgate_url: str, requests: int) -> None:
     _, secret = create_token(
         user=user, name="bench", scopes=[Scope.READ], expires_at=None, now=datetime.now(UTC)
     )
-    theirs = httpx.Client(base_url=mlflow_url + "/api/2.0/mlflow/", timeout=60)
-    ours = httpx.Client(
+    theirs = local_client(base_url=mlflow_url + "/api/2.0/mlflow/", timeout=60)
+    ours = local_client(
         base_url=headgate_url + "/api/v1/", timeout=60, headers={"Authorization": f"Bearer {secret}"}
     )
     wait_for(ours)

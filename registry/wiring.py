@@ -14,8 +14,9 @@ from registry.ports import ModelStore
 
 @cache
 def model_store() -> ModelStore:
-    """MLflow at HEADGATE_MLFLOW_URL; one connection pool a process."""
-    return MlflowModelStore(MlflowHttp(settings.HEADGATE.mlflow_url))
+    """MLflow at HEADGATE_MLFLOW_URL, through HEADGATE_MLFLOW_PROXY; one connection pool a process."""
+    environment = settings.HEADGATE
+    return MlflowModelStore(MlflowHttp(environment.mlflow_url, proxy=environment.mlflow_proxy))
 
 
 def models_dir() -> Path:

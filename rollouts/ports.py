@@ -94,6 +94,40 @@ class WorkloadStatus:
         return self.phase is WorkloadPhase.READY and self.ready > 0
 
 
+@dataclass(frozen=True, slots=True)
+class EngineApi:
+    """The calls of an engine that users may make; every other path is refused by the router.
+
+    inference   paths whose POST is an inference: counted, by the arm that was drawn for it
+    other       further paths (token counts, health): passed on to the stable variant, never counted
+    """
+
+    inference: tuple[str, ...]
+    other: tuple[str, ...] = ()
+
+
+OPENAI_API = EngineApi(
+    inference=(
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/score",
+        "/v1/rerank",
+        "/v2/rerank",
+        "/v2/embed",
+        "/score",
+        "/rerank",
+        "/classify",
+        "/pooling",
+        "/v1/audio/transcriptions",
+        "/v1/audio/translations",
+    ),
+    other=("/tokenize", "/detokenize", "/v1/messages/count_tokens", "/health", "/ping", "/version"),
+)
+
+
 class Cluster(Protocol):
     """Runs variants. Calls return quickly; launching and draining go on behind, `status` tells how far."""
 
@@ -117,6 +151,10 @@ class Cluster(Protocol):
         """The last lines of the engine's log, oldest first; empty when there is none."""
         ...
 
+    def api(self, engine: str) -> EngineApi:
+        """The calls that users may make to this engine. Raises InvalidInput when the cluster knows no such engine."""
+        ...
+
 
 # --- routers --------------------------------------------------------------------------------------------------
 
@@ -128,34 +166,6 @@ class Backend:
     variant: str
     host: str
     port: int
-
-
-@dataclass(frozen=True, slots=True)
-class EngineApi:
-    """The calls of an engine that users may make; every other path is refused by the router.
-
-    inference   paths whose POST is an inference: counted, by the arm that was drawn for it
-    other       further paths (token counts, health): passed on to the stable variant, never counted
-    """
-
-    inference: tuple[str, ...]
-    other: tuple[str, ...] = ()
-
-
-OPENAI_API = EngineApi(
-    inference=(
-        "/v1/chat/completions",
-        "/v1/completions",
-        "/v1/embeddings",
-        "/v1/responses",
-        "/v1/messages",
-        "/v1/score",
-        "/v1/rerank",
-        "/v1/audio/transcriptions",
-        "/v1/audio/translations",
-    ),
-    other=("/tokenize", "/detokenize", "/health", "/ping", "/version"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +335,7 @@ class SignalSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """One answered request in the router's log. `at` is seconds since the epoch."""
+    """One inference that an engine answered, with whatever status. `at` is seconds since the epoch."""
 
     request_id: str
     endpoint: str
@@ -336,7 +346,7 @@ class LoggedRequest:
 
 
 class RequestLog(Protocol):
-    """Finds answered requests, so that feedback is attributed to who really answered."""
+    """Finds answered inferences, so that feedback is attributed to who really answered."""
 
     def find(self, request_ids: Collection[str]) -> Mapping[str, LoggedRequest]:
         """Those of the ids that the router has logged (the last quarter of an hour at least)."""

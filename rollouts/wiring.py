@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-import httpx
 from django.conf import settings
 
 from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import Unavailable
+from controlplane.outbound.clients import local_client
 from registry.wiring import allowed_files, model_store, models_dir
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import available_memory_mb
@@ -45,7 +45,12 @@ def edges() -> Mapping[str, tuple[float, ...]]:
 def router() -> EnvoyRouter:
     """Envoy of this machine."""
     environment = settings.HEADGATE
-    return EnvoyRouter(environment.envoy_dir, environment.gateway_port, envoy_binary())
+    return EnvoyRouter(
+        environment.envoy_dir,
+        environment.gateway_port,
+        envoy_binary(),
+        cors_origins=environment.allowed_origins,
+    )
 
 
 def envoy_binary() -> Path:
@@ -68,7 +73,7 @@ def local_cluster() -> LocalCluster:
         environment.engine_port_range,
         environment.engine_memory_mb,
         SystemClock(),
-        httpx.Client(timeout=ENGINE_TIMEOUT_SECONDS, trust_env=False),
+        local_client(timeout=ENGINE_TIMEOUT_SECONDS),
     )
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controlplane.cli.client import Failure
 from controlplane.cli.exits import Exit
+from controlplane.cli.failure import Failure
 from controlplane.cli.output import percent, table
 
 Options = argparse.Namespace
@@ -58,6 +58,7 @@ SETTINGS = (
     ),
     Setting("--discount", "discount", "below 1 forgets old rewards, for arms that drift (default 1)", "D"),
 )
+LARGEST = 1e12  # beyond every limit of the server, and exact as a number
 CANARY_OPTIONS = ("steps", "hold", "min_requests")
 
 
@@ -92,8 +93,8 @@ def plan_of(options: Options) -> dict[str, Any]:
 
 
 def _finite(given: float, option: str) -> float:
-    if not math.isfinite(given):
-        raise Failure(Exit.USAGE, f"{option} is {given}, and must be a number.")
+    if not math.isfinite(given) or abs(given) > LARGEST:
+        raise Failure(Exit.USAGE, f"{option} is {given}, and must be a number that is not that large.")
     return given
 
 
@@ -143,25 +144,28 @@ def preview_lines(bandit: Mapping[str, Any] | None) -> list[str]:
 def arms_table(rollout: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[str]:
     """The arms with what is known of each, and below it why the others left."""
     versions = {arm["name"]: f"v{arm['version']}" for arm in rollout["arms"]}
+    threshold = verdict["threshold"]
     shares = {arm["name"]: percent(int(arm["observed_bp"])) for arm in rollout["arms"]}
     rows = [
         [
-            versions[arm["name"]],
+            versions.get(arm["name"], "-"),
             arm["name"],
             arm["state"],
-            shares[arm["name"]],
+            shares.get(arm["name"], "-"),
             f"{arm['scored']:,}",
             _interval(arm),
             "-" if arm["p_best"] is None else f"{arm['p_best']:.0%}",
             "-" if arm["expected_loss"] is None else f"{arm['expected_loss']:.4f}",
-            f"{arm['evidence']:.3g} of {verdict['threshold']:g}",
+            f"{arm['evidence']:.3g}" + (f" of {threshold:g}" if threshold is not None else ""),
             f"{arm['gates_passed']} of {arm['gates_required']}" if arm["gates_required"] else "-",
         ]
         for arm in verdict["arms"]
     ]
     head = ["ARM", "NAME", "STATE", "SHARE", "ANSWERS", "REWARD", "P(BEST)", "LOSS", "AGAINST IT", "GATES"]
     gone = [
-        f"{versions[arm['name']]}: {arm['sentence']}" for arm in verdict["arms"] if arm["state"] != "racing"
+        f"{versions.get(arm['name'], arm['name'])}: {arm['sentence']}"
+        for arm in verdict["arms"]
+        if arm["state"] != "racing"
     ]
     return [*table(head, rows), *([""] if gone else []), *gone]
 
@@ -170,7 +174,7 @@ def gates_table(rollout: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[
     """The gates of every candidate."""
     versions = {arm["name"]: f"v{arm['version']}" for arm in rollout["arms"]}
     rows = [
-        [versions[name], gate["verdict"], gate["label"], gate["sentence"]]
+        [versions.get(name, name), gate["verdict"], gate["label"], gate["sentence"]]
         for name, family in verdict["gates"].items()
         for gate in family["verdicts"]
     ]
@@ -178,6 +182,6 @@ def gates_table(rollout: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[
 
 
 def _interval(arm: Mapping[str, Any]) -> str:
-    if arm["mean"] is None:
+    if None in (arm["mean"], arm["low"], arm["high"]):
         return "-"
     return f"{arm['mean']:.3f} ({arm['low']:.3f} to {arm['high']:.3f})"

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
-from controlplane.cli import bandits
-from controlplane.cli.client import Client, Failure
+from controlplane.cli import answers, bandits
+from controlplane.cli.client import Client
 from controlplane.cli.exits import Exit
+from controlplane.cli.failure import Failure
 from controlplane.cli.output import Printer, Result, table
 from controlplane.cli.waiting import Patience, line_of, share_text, version_of, wait_for
 
@@ -20,6 +21,9 @@ Options = argparse.Namespace
 DEFAULT_STEPS = (5.0, 25.0, 50.0)
 DEFAULT_HOLD_SECONDS = 300
 DEFAULT_MIN_REQUESTS = 100
+MOST_PAGES = 1_000
+LONGEST_NUMBER = 18  # digits of a rollout's number; the name of an endpoint may be longer
+LARGEST_FILE = 32 << 20
 
 
 def start(client: Client, options: Options, printer: Printer) -> Result:
@@ -44,8 +48,8 @@ def start(client: Client, options: Options, printer: Printer) -> Result:
     if options.serving:
         body["serving"] = _json_file(options.serving, "--serving")
     if options.dry_run:
-        return _preview(client.post("/rollouts", body | {"dry_run": True}))
-    rollout = client.post("/rollouts", body, key=options.idempotency_key)
+        return _preview(client.post("/rollouts", body | {"dry_run": True}, shape=answers.PREVIEW))
+    rollout = client.post("/rollouts", body, shape=answers.ROLLOUT, key=options.idempotency_key)
     if options.wait:
         printer.progress(f"Started rollout #{rollout['id']}.")
         return _waited(client, rollout["id"], options, printer)
@@ -63,8 +67,9 @@ def wait(client: Client, options: Options, printer: Printer) -> Result:
 
 def status(client: Client, options: Options, printer: Printer) -> Result:
     """`rollout status`"""
-    rollout = client.get(f"/rollouts/{number_of(client, options.rollout)}")
-    verdicts = client.get(f"/rollouts/{rollout['id']}/verdicts")
+    rollout = client.get(f"/rollouts/{number_of(client, options.rollout)}", shape=answers.ROLLOUT)
+    shape = answers.BANDIT_VERDICT if bandits.is_bandit(rollout) else answers.VERDICTS
+    verdicts = client.get(f"/rollouts/{rollout['id']}/verdicts", shape=shape)
     lines = [line_of(rollout), *([rollout["next_step"]] if rollout["next_step"] else [])]
     lines += [f"Cause: {rollout['cause_sentence']}"] if rollout["cause_sentence"] else []
     if bandits.is_bandit(rollout):
@@ -90,7 +95,7 @@ def act(client: Client, options: Options, printer: Printer) -> Result:
     if getattr(options, "arm", ""):
         body["arm"] = options.arm
     rollout_id = number_of(client, options.rollout)
-    rollout = client.post(f"/rollouts/{rollout_id}/{options.action}", body)
+    rollout = client.post(f"/rollouts/{rollout_id}/{options.action}", body, shape=answers.ROLLOUT)
     return Result([line_of(rollout)], {"rollout": rollout}, reason=rollout["reason"])
 
 
@@ -98,6 +103,7 @@ def rollouts(client: Client, options: Options, printer: Printer) -> Result:
     """`rollout list`"""
     page = client.get(
         "/rollouts",
+        shape=answers.ROLLOUTS,
         endpoint=options.endpoint,
         active="true" if options.active else None,
         limit=options.limit,
@@ -120,11 +126,15 @@ def rollouts(client: Client, options: Options, printer: Printer) -> Result:
 def endpoints(client: Client, options: Options, printer: Printer) -> Result:
     """`endpoint list`"""
     items: list[dict[str, Any]] = []
-    query: dict[str, Any] = {"limit": 200}
-    while query:
-        page = client.get("/endpoints", **query)
+    cursor: str | None = None
+    for _ in range(MOST_PAGES):
+        page = client.get("/endpoints", shape=answers.ENDPOINTS, limit=200, cursor=cursor)
         items += page["items"]
-        query = _query_of(page["next"])
+        cursor = _cursor_of(page["next"])
+        if cursor is None:
+            break
+    else:
+        raise Failure(Exit.UNAVAILABLE, f"The list of endpoints has not ended after {MOST_PAGES} pages.")
     rows = [
         [
             item["name"],
@@ -142,23 +152,29 @@ def endpoints(client: Client, options: Options, printer: Printer) -> Result:
 def upload_golden(client: Client, options: Options, printer: Printer) -> Result:
     """`golden upload`"""
     text = text_of(options.file, "FILE")
-    kept = client.post("/golden-sets", {"name": options.name, "text": text})
+    kept = client.post("/golden-sets", {"name": options.name, "text": text}, shape=answers.GOLDEN_SET)
     return Result([f"{kept['label']} holds {kept['size']} examples."], {"golden_set": kept})
 
 
 def stop(client: Client, options: Options, printer: Printer) -> Result:
     """`stop on | off | status`"""
     if options.state == "status":
-        state = client.get("/global-stop")
+        state = client.get("/global-stop", shape=answers.GLOBAL_STOP)
     else:
-        state = client.put("/global-stop", {"on": options.state == "on", "why": options.why})
+        on = options.state == "on"
+        state = client.put("/global-stop", {"on": on, "why": options.why}, shape=answers.GLOBAL_STOP)
+        if state["on"] is not on:
+            raise Failure(
+                Exit.CONFLICT,
+                f"The global stop is {'off' if on else 'on'} all the same: somebody else set it meanwhile.",
+            )
     words = "The global stop is on: nothing moves forward." if state["on"] else "The global stop is off."
     return Result([f"{words} {state['why']}".rstrip()], {"global_stop": state}, reason=state["why"])
 
 
 def whoami(client: Client, options: Options, printer: Printer) -> Result:
     """`whoami`"""
-    me = client.get("/me")
+    me = client.get("/me", shape=answers.ME)
     return Result([f"{me['username']}, {me['role']}, scopes: {', '.join(me['scopes'] or [])}"], {"me": me})
 
 
@@ -194,7 +210,9 @@ def _bandit_verdict(client: Client, rollout: Mapping[str, Any]) -> Mapping[str, 
     if not bandits.is_bandit(rollout):
         return None
     try:
-        verdict: Mapping[str, Any] = client.get(f"/rollouts/{rollout['id']}/verdicts")
+        verdict: Mapping[str, Any] = client.get(
+            f"/rollouts/{rollout['id']}/verdicts", shape=answers.BANDIT_VERDICT
+        )
     except Failure as failure:
         if failure.code is not Exit.UNAVAILABLE:
             raise
@@ -223,12 +241,19 @@ def _preview(preview: Mapping[str, Any]) -> Result:
 def number_of(client: Client, named: str) -> int:
     """The number of a rollout: `7`, `#7`, or the name of an endpoint for its newest rollout."""
     number = named.removeprefix("#")
-    if number.isdecimal():
+    if number.isdecimal() and len(number) <= LONGEST_NUMBER:
         return int(number)
-    page = client.get("/rollouts", endpoint=named, limit=1)
-    if not page["items"]:
+    if not named.strip():  # an empty filter would find the newest rollout of whatever endpoint
+        raise Failure(Exit.USAGE, "ROLLOUT is empty.", fix="Give its number, or the name of an endpoint.")
+    items = client.get("/rollouts", shape=answers.ROLLOUTS, endpoint=named, limit=1)["items"]
+    if not items:
         raise Failure(Exit.NOT_FOUND, f"The endpoint {named!r} has had no rollout.")
-    return int(page["items"][0]["id"])
+    if items[0]["endpoint"] != named:
+        raise Failure(
+            Exit.UNAVAILABLE,
+            f"The newest rollout of {named!r} was asked for, and one of {items[0]['endpoint']!r} came.",
+        )
+    return int(items[0]["id"])
 
 
 def _plan_of(options: Options) -> Any:
@@ -258,18 +283,37 @@ def _plan_of(options: Options) -> Any:
 def _json_file(path: str, option: str) -> Any:
     try:
         return json.loads(text_of(path, option))
+    except RecursionError:
+        raise Failure(Exit.USAGE, f"{option}: {path} is nested too deeply.") from None
     except ValueError as error:
         raise Failure(Exit.USAGE, f"{option}: {path} is no JSON: {error}.") from None
 
 
 def text_of(path: str, option: str) -> str:
-    """The text of a file; `-` is standard input."""
+    """The text of a file in UTF-8, whatever the locale; `-` is standard input. Raises Failure (usage)."""
     try:
-        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        if path != "-":
+            with Path(path).open("rb") as file:
+                content = file.read(LARGEST_FILE + 1)
+        elif sys.stdin is None:
+            raise Failure(Exit.USAGE, f"{option}: standard input is closed.")
+        else:
+            content = sys.stdin.buffer.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise Failure(Exit.USAGE, f"{option}: {path} has more than {LARGEST_FILE >> 20} MB.")
+        return content.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
         raise Failure(Exit.USAGE, f"{option}: {path} cannot be read: {error}.") from None
 
 
-def _query_of(url: str | None) -> dict[str, str]:
-    """The query of the next page's address, to be asked of the address that we were given."""
-    return dict(parse_qsl(urlsplit(url).query)) if url else {}
+def _cursor_of(url: str | None) -> str | None:
+    """The cursor in the next page's address, to be asked of the address that we were given; None at the end.
+
+    Raises Failure when the address holds none: the list would begin anew.
+    """
+    if not url:
+        return None
+    cursor = dict(parse_qsl(url.partition("?")[2])).get("cursor")
+    if not cursor:
+        raise Failure(Exit.UNAVAILABLE, "The list of endpoints goes on, and does not say where.")
+    return cursor

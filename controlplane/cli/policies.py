@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from controlplane.cli.answers import CHECKED_POLICY, POLICY, STORED_POLICY
 from controlplane.cli.client import Client
 from controlplane.cli.commands import text_of
 from controlplane.cli.output import Printer, Result
@@ -16,14 +17,14 @@ Options = argparse.Namespace
 
 def show(client: Client, options: Options, printer: Printer) -> Result:
     """`policy show`: its YAML on standard output, ready to be edited and pushed."""
-    found = client.get(f"/gate-policies/{quote(options.policy, safe='@')}")
-    return Result(str(found["yaml"]).splitlines(), {"policy": found})
+    found = client.get(f"/gate-policies/{quote(options.policy, safe='@')}", shape=POLICY)
+    return Result(found["yaml"].splitlines(), {"policy": found})
 
 
 def check(client: Client, options: Options, printer: Printer) -> Result:
     """`policy check`: what is wrong with a file, or what it would do. Stores nothing."""
     body = {"name": options.name, "text": text_of(options.file, "FILE"), "endpoint": options.endpoint}
-    found = client.post("/gate-policies/check", body)
+    found = client.post("/gate-policies/check", body, shape=CHECKED_POLICY)
     return Result(_explained(found), {"check": found}, reason=_outcome(found))
 
 
@@ -36,7 +37,7 @@ def push(client: Client, options: Options, printer: Printer) -> Result:
     }
     if options.expected_version is not None:
         body["expected_version"] = options.expected_version
-    made = client.post("/gate-policies", body, key=options.idempotency_key)
+    made = client.post("/gate-policies", body, shape=STORED_POLICY, key=options.idempotency_key)
     reference = f"{made['name']}@{made['version']}"
     return Result([f"{reference} is what is stored, {made['digest']}."], {"policy": made}, reason=reference)
 

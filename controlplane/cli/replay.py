@@ -6,12 +6,15 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from controlplane.cli.client import Client, Failure
+from controlplane.cli.answers import AS_RECORDED, REPLAY_PART, WHAT_IF, Strange, check
+from controlplane.cli.client import Client
 from controlplane.cli.commands import number_of
 from controlplane.cli.exits import Exit
+from controlplane.cli.failure import Failure
 from controlplane.cli.output import Printer, Result, table
 
 TAMPERED = "evidence-tampered"
+MOST_STILL = 50  # answers in a row without progress
 
 
 def replay(client: Client, options: argparse.Namespace, printer: Printer) -> Result:
@@ -33,11 +36,27 @@ def replay_report(
 ) -> dict[str, Any]:
     """The server's report on a replay, asked for part by part. Raises Failure."""
     path = f"/rollouts/{rollout}/replay"
-    part = client.get(path, policy=policy)
+    part = client.get(path, shape=REPLAY_PART, policy=policy)
+    still = 0
     while part["state"] != "done":
         progress(f"{part['done']:,} of {part['total']:,} replayed")
-        part = client.get(path, policy=policy, run=part["run"])
-    report: dict[str, Any] = part["report"]
+        before = part["done"]
+        part = client.get(path, shape=REPLAY_PART, policy=policy, run=part["run"])
+        still = 0 if part["done"] > before else still + 1
+        if still == MOST_STILL:
+            raise Failure(
+                Exit.UNAVAILABLE, f"The replay stands still at {before:,} of {part['total']:,}. Run it again."
+            )
+    report: dict[str, Any] = part.get("report")
+    kind = report.get("kind") if isinstance(report, dict) else ""
+    if kind != ("what-if" if policy else "replay"):
+        raise Failure(
+            Exit.UNAVAILABLE, "The replay is done, and its report is not the one that was asked for."
+        )
+    try:
+        check(report, WHAT_IF if policy else AS_RECORDED, "the report")
+    except Strange as strange:
+        raise Failure(Exit.UNAVAILABLE, f"The replay's report cannot be read: {strange}.") from None
     return report
 
 
@@ -53,7 +72,7 @@ def _lines(report: Mapping[str, Any]) -> list[str]:
     found = report["first_other"] or report["first"]
     if found:
         lines.append(
-            f"  {found['row']}, {found['path']}: recorded {found['recorded']!r}, replayed {found['replayed']!r}"
+            f"  {found['row']}, {found['path']}: recorded {found.get('recorded')!r}, replayed {found.get('replayed')!r}"
         )
     return [*lines, f"Digest of the last interval: {report['digest'] or 'none'}"]
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controlplane.cli import bandits
-from controlplane.cli.client import Client, Failure
+from controlplane.cli import answers, bandits
+from controlplane.cli.client import TIMEOUT_SECONDS, Client
 from controlplane.cli.exits import Exit
+from controlplane.cli.failure import Failure
 from controlplane.cli.output import Printer, percent
 
 OUTCOME: Mapping[str, Exit] = {
@@ -20,6 +21,8 @@ OUTCOME: Mapping[str, Exit] = {
     "failed": Exit.ENDED_OTHERWISE,
 }
 REASON_EVERY_SECONDS = 15.0
+SHORTEST_INTERVAL = 0.01
+LEAST_SECONDS = 1.0  # for an answer, however little is left
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +49,33 @@ def wait_for(
     teller = _Teller(printer)
     while True:
         try:
-            rollout = client.get(f"/rollouts/{rollout_id}", patient=False)
+            left = patience.timeout - (time.monotonic() - begun)
+            seen = client.get(
+                f"/rollouts/{rollout_id}",
+                shape=answers.ROLLOUT,
+                patient=False,
+                seconds=min(TIMEOUT_SECONDS, max(LEAST_SECONDS, left)),
+            )
+            if seen["id"] != rollout_id:
+                raise Failure(
+                    Exit.UNAVAILABLE, f"Rollout #{rollout_id} was asked for, and #{seen['id']} came."
+                )
         except Failure as failure:
             silent = time.monotonic() - last_answer
             if failure.code is not Exit.UNAVAILABLE or silent >= patience.silence:
                 raise
             teller.silent(silent)
         else:
+            rollout = seen
             last_answer = time.monotonic()
             teller.tell(rollout)
             code = Exit.UNDECIDED if bandits.is_tie(rollout) else OUTCOME.get(rollout["phase"])
             if code is not None and not (code is Exit.OK and through_watch and rollout["watching"]):
                 return code, rollout
-        if time.monotonic() - begun >= patience.timeout:
+        left = patience.timeout - (time.monotonic() - begun)
+        if left <= 0:
             return Exit.TIMED_OUT, rollout
-        time.sleep(patience.interval)
+        time.sleep(max(SHORTEST_INTERVAL, min(patience.interval, left)))
 
 
 class _Teller:

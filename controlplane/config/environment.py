@@ -9,13 +9,22 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
+
+from controlplane.kernel.errors import InvalidInput
+from controlplane.outbound.proxies import checked_proxy
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def _setting(default: Any, about: str) -> Any:
-    return field(default=default, metadata={"about": about})
+class Check(Protocol):
+    """Gives the value as it is used. Raises InvalidInput, naming the variable, for one that cannot work."""
+
+    def __call__(self, value: str, /, *, setting: str) -> str: ...
+
+
+def _setting(default: Any, about: str, *, check: Check | None = None) -> Any:
+    return field(default=default, metadata={"about": about, "check": check})
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,11 @@ class Environment:
     trusted_origins: str = _setting("", "origins (https://host) that may post forms, by comma")
     broker_url: str = _setting("filesystem://", "Celery's broker; filesystem:// needs no server")
     mlflow_url: str = _setting("http://127.0.0.1:5500", "address of the MLflow tracking server")
+    mlflow_proxy: str = _setting(
+        "",
+        "proxy for requests to MLflow, scheme://host:port (http, https, socks5); empty: none, whatever HTTP_PROXY says",
+        check=checked_proxy,
+    )
     mlflow_webhook_secret: str = _setting(
         "", "shared secret of MLflow's webhooks; empty: webhooks are refused"
     )
@@ -47,6 +61,10 @@ class Environment:
     gateway_port: int = _setting(8600, "port of Envoy, where the endpoints are served (local cluster)")
     gateway_url: str = _setting(
         "", "address that people use for the endpoints; empty: http://127.0.0.1:GATEWAY_PORT"
+    )
+    cors_origins: str = _setting(
+        "",
+        "origins (https://app.example) whose pages may call the endpoints from a browser, by comma; *: any; empty: none",
     )
     web_port: int = _setting(8500, "port of the web process on this machine")
     engine_ports: str = _setting("18100-18199", "ports for serving engines on this machine")
@@ -78,6 +96,11 @@ class Environment:
         return range(int(first), int(last or first) + 1)
 
     @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """The origins of `cors_origins`."""
+        return tuple(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())
+
+    @property
     def public_gateway_url(self) -> str:
         """Where people reach the endpoints."""
         return self.gateway_url or f"http://127.0.0.1:{self.gateway_port}"
@@ -91,6 +114,9 @@ class Environment:
             if raw is None or raw == "":
                 continue
             kind: Any = type(spec.default)
+            check: Check | None = spec.metadata["check"]
+            if check is not None:
+                raw = _checked(check, raw, "HEADGATE_" + spec.name.upper())
             try:
                 values[spec.name] = (
                     Path(raw).expanduser().absolute() if isinstance(spec.default, Path) else kind(raw)
@@ -100,6 +126,13 @@ class Environment:
                     f"HEADGATE_{spec.name.upper()}={raw!r} is not a {kind.__name__}: {error}"
                 ) from error
         return cls(**values)
+
+
+def _checked(check: Check, raw: str, variable: str) -> str:
+    try:
+        return check(raw, setting=variable)
+    except InvalidInput as error:
+        raise ValueError(str(error)) from None
 
 
 ENVIRONMENT = Environment.read()

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from openai import APIStatusError, OpenAI
+from openai import APIStatusError, DefaultHttpxClient, OpenAI
+
+from controlplane.outbound.clients import local_client
 
 THUMB_SHARE = 0.3
 TIMEOUT_SECONDS = 60.0
@@ -69,8 +71,10 @@ class Users:
             api_key="not-needed",
             max_retries=0,
             timeout=TIMEOUT_SECONDS,
+            # these users are on this machine: the host's proxies lead elsewhere
+            http_client=DefaultHttpxClient(trust_env=False),
         )
-        self._api = httpx.Client(
+        self._api = local_client(
             base_url=api, headers={"Authorization": f"Bearer {token}"}, timeout=10.0, limits=limits
         )
 

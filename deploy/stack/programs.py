@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from controlplane.config.environment import Environment
 from controlplane.kernel.errors import InvalidInput, Refused
+from controlplane.outbound.proxies import without_proxies
 from rollouts.adapters.clusters.folder import UNQUOTABLE, write_whole
 from rollouts.adapters.clusters.launcher import STACK_MARK
 from rollouts.adapters.routers.envoy import EnvoyRouter, envoy_command
@@ -188,7 +189,13 @@ def prepare_run_dir(environment: Environment) -> None:
 
 def write_configuration(environment: Environment) -> Path:
     """Writes RUN_DIR/supervisord.conf (readable by the owner only: it may hold secrets) and Envoy's files."""
-    EnvoyRouter(environment.envoy_dir, environment.gateway_port, envoy_binary()).write_bootstrap()
+    router = EnvoyRouter(
+        environment.envoy_dir,
+        environment.gateway_port,
+        envoy_binary(),
+        cors_origins=environment.allowed_origins,
+    )
+    router.write_bootstrap()
     path = environment.run_dir / "supervisord.conf"
     write_whole(path, configuration(environment, programs_of(environment)))
     path.chmod(0o600)
@@ -268,7 +275,10 @@ def _quoted(name: str, value: str) -> str:
 def stack_environment(environment: Environment) -> dict[str, str]:
     """supervisord's own environment: ours, and the mark by which `down` finds what was left behind.
 
-    Our settings are not in it, the configuration holds them: what a later `up` leaves unset is unset then.
+    Our settings are not in it, the configuration holds them: what a later `up` leaves unset is unset then. Nor are the
+    host's proxies: what runs here calls addresses of this machine (MLflow's webhooks come to our web process).
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADGATE_")}
+    kept = {
+        name: value for name, value in without_proxies(os.environ).items() if not name.startswith("HEADGATE_")
+    }
     return {**kept, STACK_MARK: str(environment.run_dir)}

@@ -27,6 +27,7 @@ import httpx
 from controlplane.config.environment import Environment
 from controlplane.kernel.digests import digest_of, sha256_of_file
 from controlplane.kernel.errors import Conflict, Refused, Unavailable
+from controlplane.outbound.clients import local_client
 from deploy.stack.preflight import problems
 from deploy.stack.programs import (
     ROOT,
@@ -246,7 +247,7 @@ def _await_ready(
     began = time.monotonic()
     told = began
     waiting = {program.name: program for program in programs}
-    with httpx.Client(trust_env=False, timeout=2.0) as http:
+    with local_client(timeout=2.0) as http:
         while waiting:
             infos = supervisor.programs()
             for program in [*waiting.values()]:

@@ -20,11 +20,11 @@ from controlplane.api.permissions import Need
 from controlplane.api.throttling import ClientRateThrottle
 from registry.selectors import get_golden_set, get_version
 from rollouts import selectors
-from rollouts.api.inputs import EndpointInput, FeedbackInput
+from rollouts.api.inputs import EndpointInput, FeedbackInput, RescueInput
 from rollouts.api.outputs import EndpointOutput, FeedbackOutput, HistoryOutput, VariantOutput
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, HistoryEvent, Variant
-from rollouts.services.endpoints import create_endpoint
+from rollouts.services.endpoints import create_endpoint, set_rescue
 from rollouts.services.feedback import record_feedback
 from rollouts.wake import wake
 
@@ -73,6 +73,7 @@ class Endpoints(generics.ListAPIView[Endpoint]):
             cluster=selectors.find_cluster(form["cluster"]),
             alias=form["alias"],
             environment=form["environment"],
+            rescue=form["rescue"],
             actor=actor_of(request),
             now=now_of(request),
         )
@@ -91,6 +92,30 @@ class OneEndpoint(APIView):
         operation_id="endpoints_get", summary="Get an endpoint", tags=TAGS, responses=EndpointOutput
     )
     def get(self, request: Request, name: str) -> Response:
+        return Response(EndpointOutput(selectors.find_endpoint(name)).data)
+
+
+class EndpointRescue(APIView):
+    """Whether another variant answers for a dead one."""
+
+    needs = {"PUT": Need(Scope.ROLLOUTS_WRITE, Action.EDIT_ENDPOINT)}
+
+    @extend_schema(
+        operation_id="endpoints_set_rescue",
+        summary="Set whether another variant answers for a dead one",
+        description=(
+            "On: the candidates that have traffic and that no gate blames, and the previous variant while it is warm,"
+            " answer for a dead baseline. What they answer counts as a failure of the variant that was drawn. Off:"
+            " nobody answers for a dead baseline; the baseline answers for a dead candidate in any case."
+        ),
+        tags=TAGS,
+        request=RescueInput,
+        responses=EndpointOutput,
+    )
+    def put(self, request: Request, name: str) -> Response:
+        form = RescueInput.read(request)
+        endpoint = set_rescue(endpoint_name=name, on=form["on"], actor=actor_of(request), now=now_of(request))
+        wake(endpoint.pk)
         return Response(EndpointOutput(selectors.find_endpoint(name)).data)
 
 

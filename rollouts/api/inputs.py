@@ -104,6 +104,17 @@ class EndpointInput(Input):
         required=False, default="", allow_blank=True, help_text="MLflow alias that follows the stable version"
     )
     environment = serializers.CharField(required=False, default="production", max_length=40)
+    rescue = serializers.BooleanField(
+        required=False,
+        default=True,
+        help_text="whether a healthy variant that no gate blames answers for a dead one",
+    )
+
+
+class RescueInput(Input):
+    """Whether a healthy variant that no gate blames answers for a dead one."""
+
+    on = serializers.BooleanField()
 
 
 class GlobalStopInput(Input):

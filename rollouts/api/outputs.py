@@ -184,6 +184,9 @@ class EndpointOutput(serializers.Serializer[Any]):
     observed_shares = serializers.DictField(child=serializers.IntegerField())
     observed_at = serializers.DateTimeField(allow_null=True)
     router_problem = serializers.CharField(help_text="the router's words when it refused a configuration")
+    rescue = serializers.BooleanField(
+        help_text="whether a healthy variant that no gate blames answers for a dead one"
+    )
     rollouts = RolloutBrief(
         source="current_rollouts", many=True, help_text="active, or watched after promotion"
     )

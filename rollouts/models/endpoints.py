@@ -80,6 +80,7 @@ class Endpoint(models.Model):
     `desired_shares` is what we want the router to do (variant name -> basis points), `applied` what we last published
     and read back (a whole route as JSON). They differ while a change is under way; a router that differs from
     `applied` was changed by hand, which is respected and shown as drift.
+    `rescue` lets a healthy variant that no gate blames answer for a dead one, the baseline too.
     The lease columns let one worker at a time reconcile the endpoint; `fencing_token` only grows.
     """
 
@@ -94,6 +95,9 @@ class Endpoint(models.Model):
     stable = models.ForeignKey("Variant", null=True, on_delete=models.PROTECT, related_name="+")
     previous = models.ForeignKey("Variant", null=True, on_delete=models.PROTECT, related_name="+")
     alias = models.CharField(max_length=80, help_text="MLflow alias that follows the stable version")
+    rescue = models.BooleanField(
+        default=True, help_text="a healthy variant that no gate blames answers for a dead one"
+    )
     created_at = models.DateTimeField()
 
     desired_shares = models.JSONField(default=dict)

@@ -26,7 +26,8 @@ from rollouts.ports import FailureReason, Route, WorkloadPhase
 from rollouts.services.commands import stop_is_on
 from rollouts.services.launching import final_reason, launch, note_failure
 from rollouts.services.leases import Lease, hold
-from rollouts.services.observe import Observation, backends_of
+from rollouts.services.observe import Observation
+from rollouts.services.routing import desired_route, route_json
 from rollouts.services.situation import drift_of, shares_in_force, split, traffic_waits
 from rollouts.services.world import World
 from rollouts.services.writing import add_effects, tell
@@ -41,7 +42,7 @@ LONGEST_PAUSE = {
     WriteBack.kind: 60.0,
 }
 REFUSED_WRITE_BACKS = 5  # a store that does not answer is asked for ever; one that says no is asked so often
-ROUTE_FIELDS = ("desired_shares", "desired_fallback", "applied")
+ROUTE_FIELDS = ("desired_shares", "desired_fallback", "applied", "rescue")
 RUNNING = (WorkloadPhase.STARTING, WorkloadPhase.READY, WorkloadPhase.UNREADY)
 
 
@@ -109,15 +110,16 @@ def relaunch_lost(*, endpoint: Endpoint, seen: Observation, now: datetime) -> No
 def converge_traffic(
     *, endpoint: Endpoint, lease: Lease, world: World, seen: Observation, now: datetime
 ) -> None:
-    """Level-triggered: a router that lost the endpoint, or whose backends moved, gets the desired route again.
+    """Level-triggered: a router that lost the endpoint gets the desired route again, and so does one whose backends
+    moved, whose rescuers are others now, or whose engine has other calls.
 
-    Weights that were set by hand stay as they are (they are drift, not loss): only addresses are brought up to date.
+    Weights that were set by hand stay as they are (they are drift, not loss): only the rest is brought up to date.
     """
     endpoint.refresh_from_db(fields=list(ROUTE_FIELDS))
     if not endpoint.desired_shares or not seen.route_known or traffic_waits(endpoint):
         return
-    route = _route(endpoint)
-    if _without_backend(route) or (seen.route is not None and endpoint.applied == _route_json(route)):
+    route = desired_route(endpoint, world)
+    if _without_backend(route) or (seen.route is not None and endpoint.applied == route_json(route)):
         return
     hold(lease, now=world.clock.now())
     try:
@@ -136,7 +138,7 @@ def converge_traffic(
 def _set_traffic(
     endpoint: Endpoint, effect: Effect, lease: Lease, world: World, seen: Observation, now: datetime
 ) -> str:
-    missing = _without_backend(_route(endpoint))
+    missing = _without_backend(desired_route(endpoint, world))
     if missing:
         return f"{', '.join(missing)} has no address yet"
     problem = _not_forward(endpoint, effect, seen)
@@ -315,26 +317,8 @@ def _variant(endpoint: Endpoint, effect: Effect) -> Variant:
     )
 
 
-def _route(endpoint: Endpoint) -> Route:
-    """The desired route. A fallback that has no address now is no fallback: the largest share takes its place."""
-    backends = backends_of(endpoint)
-    shares = dict(endpoint.desired_shares)
-    fallback = endpoint.desired_fallback
-    if fallback not in {backend.variant for backend in backends}:
-        fallback = max(shares, key=lambda name: (shares[name], name))
-    return Route(endpoint=endpoint.name, shares=shares, backends=backends, fallback=fallback)
-
-
 def _without_backend(route: Route) -> list[str]:
     return sorted(set(split(route.shares)) - {backend.variant for backend in route.backends})
-
-
-def _route_json(route: Route) -> dict[str, Any]:
-    return {
-        "shares": dict(sorted(route.shares.items())),
-        "fallback": route.fallback,
-        "backends": [{"variant": b.variant, "host": b.host, "port": b.port} for b in route.backends],
-    }
 
 
 def _publish(
@@ -344,7 +328,7 @@ def _publish(
 
     by_hand     shares that were set by hand and stay; the route's backends are ours all the same
     """
-    route = _route(endpoint)
+    route = desired_route(endpoint, world)
     sent = route if by_hand is None else replace(route, shares=by_hand)
     world.router.apply(sent, token=lease.token)
     observed = world.router.observe(endpoint.name)
@@ -355,7 +339,7 @@ def _publish(
         )
     now = world.clock.now()
     with _holding(lease, world):
-        endpoint.applied, endpoint.applied_at = _route_json(route), now
+        endpoint.applied, endpoint.applied_at = route_json(route), now
         endpoint.observed_shares, endpoint.observed_at = dict(observed.shares), now
         endpoint.router_problem = ""
         endpoint.save(

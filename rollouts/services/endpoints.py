@@ -10,7 +10,8 @@ from django.db import IntegrityError, transaction
 from controlplane.access.actors import Actor
 from controlplane.access.roles import Action
 from controlplane.audit.services import record
-from controlplane.kernel.errors import Conflict, InvalidInput, Refused
+from controlplane.kernel.errors import Conflict, InvalidInput, NotFound, Refused
+from controlplane.web.live import publish
 from registry.models import GoldenSet, Model, Version
 from rollouts.domain.effects import EnsureWorkload
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
@@ -75,8 +76,11 @@ def create_endpoint(
     now: datetime,
     alias: str = "",
     environment: str = "production",
+    rescue: bool = True,
 ) -> Endpoint:
     """Makes an endpoint and asks for its first variant to run; it is routed as soon as it is ready.
+
+    rescue  whether a healthy variant that no gate blames answers for a dead one
 
     Raises Forbidden, Conflict (the name is taken), InvalidInput (name, golden set missing for a paired gate),
     Refused (the version may not be launched).
@@ -105,6 +109,7 @@ def create_endpoint(
                 gate_policy=gate_policy,
                 golden_set=golden_set,
                 alias=alias or f"{name}-production",
+                rescue=rescue,
                 created_at=now,
             )
             variant = ensure_variant(endpoint=endpoint, version=version, spec=serving, now=now)
@@ -134,4 +139,42 @@ def create_endpoint(
         raise Conflict(
             f"An endpoint {name!r} exists.", code="endpoint-exists", fix="Choose another name."
         ) from error
+    return endpoint
+
+
+def set_rescue(*, endpoint_name: str, on: bool, actor: Actor, now: datetime) -> Endpoint:
+    """Sets whether a healthy variant that no gate blames answers for a dead one. The router follows at its next turn.
+
+    Set to what it is, nothing changes. Raises Forbidden, NotFound.
+    """
+    actor.require(Action.EDIT_ENDPOINT)
+    with transaction.atomic():
+        endpoint = Endpoint.objects.select_for_update().filter(name=endpoint_name).first()
+        if endpoint is None:
+            raise NotFound(f"There is no endpoint {endpoint_name!r}.", code="endpoint-not-found")
+        if endpoint.rescue == on:
+            return endpoint
+        endpoint.rescue = on
+        endpoint.save(update_fields=["rescue"])
+        tell(
+            endpoint=endpoint,
+            rollout=None,
+            kind="rescue",
+            title="Another variant answers for a dead one" if on else "Nobody answers for a dead baseline",
+            detail="" if on else "the baseline still answers for a dead candidate",
+            actor=actor.name,
+            now=now,
+        )
+        record(
+            at=now,
+            actor=actor.name,
+            actor_kind=actor.kind,
+            action="endpoint.rescue-set",
+            object_kind="endpoint",
+            object_id=endpoint_name,
+            before={"rescue": not on},
+            after={"rescue": on},
+            request_id=actor.request_id,
+        )
+        publish(f"endpoint:{endpoint.pk}", now=now)
     return endpoint

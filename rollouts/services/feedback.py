@@ -59,8 +59,9 @@ def record_feedback(
 def verify_feedback(*, endpoint: Endpoint, log: RequestLog, now: datetime) -> int:
     """Compares waiting ratings with the router's log; returns how many were settled.
 
-    A rating whose request the router never logged, or that another variant answered, is unverifiable and excluded;
-    one of a forced variant is excluded too. While the log cannot be read, ratings wait.
+    A rating whose request the router never logged as an inference, that another variant answered, or that was refused
+    or failed (there is no answer to rate) is unverifiable and excluded; one of a forced variant is excluded too. While
+    the log cannot be read, ratings wait.
     """
     waiting = list(Feedback.objects.filter(endpoint=endpoint, state=FeedbackState.PENDING)[:BATCH])
     if not waiting:
@@ -79,7 +80,8 @@ def verify_feedback(*, endpoint: Endpoint, log: RequestLog, now: datetime) -> in
             continue
         row.answered_at = datetime.fromtimestamp(request.at, tz=now.tzinfo)
         row.assigned = request.assigned
-        if request.endpoint != endpoint.name or request.answered != row.variant:
+        of_this = request.endpoint == endpoint.name and request.answered == row.variant
+        if not of_this or not 200 <= request.status < 300:
             row.state = FeedbackState.UNVERIFIABLE
         elif not request.assigned:
             row.state = FeedbackState.FORCED

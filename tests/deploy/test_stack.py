@@ -97,6 +97,20 @@ def test_stack_environment__keeps_our_settings_out_and_carries_the_mark(
     assert found["HEADGATE_STACK"] == str(environment.run_dir)
 
 
+def test_stack_environment__host_names_proxies__leaves_them_behind(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "https_proxy", "All_Proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "socks5://127.0.0.1:9")
+    assert not {name for name in stack_environment(environment) if name.lower().endswith("_proxy")}
+
+
+def test_configuration__mlflow_proxy__reaches_every_program(environment: Environment) -> None:
+    variables = parsed(replace(environment, mlflow_proxy="http://user:p@proxy.example:3128"))
+    for name in ("web", "worker", "beat"):
+        assert variables[name]["HEADGATE_MLFLOW_PROXY"] == "http://user:p@proxy.example:3128"
+
+
 def test_mlflow__is_small_quiet_and_keeps_its_key(environment: Environment) -> None:
     first, second = (programs_of(environment)[0] for _ in range(2))
     assert first == second

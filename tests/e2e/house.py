@@ -24,7 +24,7 @@ QUESTIONS = 24
 SETTLED = {"succeeded", "rolled-back", "cancelled", "failed", "superseded"}
 STANDIN = [
     sys.executable, "-m", "tests.standins.engine", "--port", "{port}", "--model", "{folder}", "{arguments}",
-    "--served-model-name", "{variant}", "{endpoint}",
+    "--variant", "{variant}", "--served-model-name", "{endpoint}",
 ]  # fmt: skip
 
 POLICY: dict[str, Any] = {

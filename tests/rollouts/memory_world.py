@@ -31,7 +31,7 @@ from registry.services.mirror import mirror_models
 from rollouts.adapters.clusters.memory import MemoryCluster
 from rollouts.adapters.probers.memory import MemoryProber
 from rollouts.adapters.request_log.memory import MemoryRequestLog
-from rollouts.adapters.routers.memory import EDGES, MemoryEngine, MemoryResponse, MemoryRouter
+from rollouts.adapters.routers.memory import EDGES, MemoryEngine, MemoryResponse, MemoryRouter, Messages
 from rollouts.adapters.signals.memory import MemorySignals
 from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.plan import Plan, canary
@@ -49,6 +49,8 @@ from rollouts.services.world import World
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 GOLDEN = 40
+TICKET: Messages = ({"role": "user", "content": "ticket 1"},)
+SYSTEM = {"role": "system", "content": "answer with one word"}
 WRITES = frozenset(
     {
         "cluster.ensure", "cluster.drain", "router.apply", "store.set_alias", "store.set_version_tags",
@@ -145,8 +147,12 @@ class Tap:
 class MemoryWorld:
     """An endpoint `triage` whose version 1 serves; versions 2 to 4 are registered.
 
-    rate    users' requests a second
-    lost    requests that ended in an error for the user while the router was up, by second
+    rate      users' requests a second
+    lost      requests that ended in an error for the user while the router was up
+    refused   requests that an engine refused, by version
+    left      requests whose users gave up, by version
+    messages  what a user asks
+    patience  how many seconds a user waits for the first token and for the whole answer; None: as long as it takes
     """
 
     def __init__(
@@ -162,7 +168,12 @@ class MemoryWorld:
         self.rng = random.Random(seed)
         self.rate = rate
         self.lost = 0
+        self.refused: dict[int, int] = {}
+        self.left: dict[int, int] = {}
         self.served: dict[str, int] = {}
+        self.users = random.Random(seed + 1)  # their own, so that how they are changes nothing else
+        self.messages: Callable[[random.Random], Messages] = lambda users: TICKET
+        self.patience: Callable[[random.Random], float | None] = lambda users: None
         self.workers = 0
         self.on_answer: Callable[[MemoryResponse], None] | None = None
         self.calls = Calls()
@@ -303,11 +314,10 @@ class MemoryWorld:
         by_name: dict[str, float] = {}
 
         def rate(response: MemoryResponse) -> None:
-            if not response.answered or response.status >= 400:
+            if not response.answered or not 200 <= response.status < 300:
                 return
             if response.answered not in by_name:
-                number = int(response.answered.split("-v")[1].split("-")[0])
-                by_name[response.answered] = down.get(number, 0.0)
+                by_name[response.answered] = down.get(version_of(response.answered), 0.0)
             if draws.random() < by_name[response.answered]:
                 record_feedback(
                     endpoint_name="triage",
@@ -318,6 +328,14 @@ class MemoryWorld:
                 )
 
         self.on_answer = rate
+
+    def users_send_system_messages(self, share: float) -> None:
+        """So many of the requests hold a system message, which not every engine's template knows."""
+        self.messages = lambda users: (SYSTEM, *TICKET) if users.random() < share else TICKET
+
+    def users_give_up_after(self, seconds: float) -> None:
+        """Clients have a time-out, for the first token and for the whole answer."""
+        self.patience = lambda users: seconds
 
     # --- time -------------------------------------------------------------------------------------
 
@@ -358,12 +376,22 @@ class MemoryWorld:
         if self.router.down or "triage" not in self.router.routes:
             return
         for _ in range(round(self.rate * seconds)):
-            response = self.router.send("triage", messages=({"role": "user", "content": "ticket 1"},))
+            response = self.router.send(
+                "triage", messages=self.messages(self.users), patience_seconds=self.patience(self.users)
+            )
             if response.status >= 500 or response.broken:
                 self.lost += 1
+            elif response.left:
+                self._count(self.left, response)
+            elif response.status >= 300:
+                self._count(self.refused, response)
             self.served[response.answered] = self.served.get(response.answered, 0) + 1
             if self.on_answer is not None:
                 self.on_answer(response)
+
+    def _count(self, counts: dict[int, int], response: MemoryResponse) -> None:
+        number = version_of(response.assigned)
+        counts[number] = counts.get(number, 0) + 1
 
     def run(self, until: Callable[[], bool], *, limit: int = 150, seconds: float = 1.0) -> None:
         """Ticks until the condition holds; fails, telling where the story stands, when it never does."""
@@ -430,7 +458,12 @@ class MemoryWorld:
         self.router.routes["triage"] = replace(route, shares=shares)
 
 
-def _answer(messages: tuple[Mapping[str, str], ...], accuracy: float) -> str:
+def version_of(variant: str) -> int:
+    """The version's number out of a variant's name."""
+    return int(variant.split("-v")[1].split("-")[0])
+
+
+def _answer(messages: Messages, accuracy: float) -> str:
     """Right for a fixed part of the prompts, as a model at temperature 0 is."""
     text = messages[-1]["content"] if messages else ""
     draw = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF

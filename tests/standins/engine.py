@@ -134,10 +134,13 @@ class Cut(Exception):
 class Engine:
     """The ASGI application."""
 
-    def __init__(self, *, names: list[str], behaviour: Behaviour, slots: int, seed: int) -> None:
+    def __init__(
+        self, *, variant: str, names: list[str], behaviour: Behaviour, slots: int, seed: int
+    ) -> None:
+        self.variant = variant
         self.names = names
         self.behaviour = behaviour
-        self.metrics = Metrics(names[0])
+        self.metrics = Metrics(self.name)
         self.counts = {"requests": 0, "completed": 0, "failed": 0, "refused": 0, "aborted": 0}
         self._slots = asyncio.Semaphore(slots) if slots else None
         self._size = slots or 100
@@ -159,7 +162,8 @@ class Engine:
             await answer(send, 200, generate_latest(self.metrics.registry), b"text/plain; version=0.0.4")
         elif where == ("GET", "/v1/models"):
             data = [
-                {"id": name, "object": "model", "created": 0, "owned_by": "standin"} for name in self.names
+                {"id": name, "object": "model", "created": 0, "owned_by": "standin"}
+                for name in self.names or [self.variant]
             ]
             await answer(send, 200, {"object": "list", "data": data})
         elif where == ("GET", "/control"):
@@ -176,6 +180,11 @@ class Engine:
         else:
             await answer(send, 404, problem(404, f"no such path: {scope['path']}"))
 
+    @property
+    def name(self) -> str:
+        """What it reports as its model, as vLLM does: the first name it is served under."""
+        return self.names[0] if self.names else self.variant
+
     async def complete(self, body: bytes, receive: Receive, send: Send) -> None:
         try:
             asked = json.loads(body)
@@ -183,8 +192,8 @@ class Engine:
         except (ValueError, KeyError, IndexError, TypeError) as error:
             await answer(send, 400, problem(400, f"cannot read the request: {error!r}"))
             return
-        model = asked.get("model") or self.names[0]
-        if model not in self.names:
+        model = asked.get("model") or self.name
+        if self.names and model not in self.names:
             await answer(send, 404, problem(404, f"The model `{model}` does not exist."))
             return
         self.counts["requests"] += 1
@@ -229,7 +238,7 @@ class Engine:
         if self.happens(self.behaviour.empty_rate):
             return []
         answers = self.behaviour.answers
-        text = answers.get(prompt, answers.get("*", f"answered by {self.names[0]}"))
+        text = answers.get(prompt, answers.get("*", f"answered by {self.variant}"))
         words = [word if i == 0 else " " + word for i, word in enumerate(text.split(" "))]
         if self.behaviour.tokens:
             words = [words[i % len(words)] for i in range(self.behaviour.tokens)]
@@ -243,8 +252,9 @@ class Engine:
         reason = "length" if limit and len(tokens) > int(limit) else "stop"
         tokens = tokens[: int(limit)] if limit else tokens
         began = time.monotonic()
-        model = asked.get("model") or self.names[0]
+        model = self.name if self.names else asked.get("model") or self.variant
         stamp = {"id": f"chatcmpl-{os.urandom(8).hex()}", "created": int(time.time()), "model": model}
+        stamp["system_fingerprint"] = self.variant
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(tokens)}
         usage["total_tokens"] = sum(usage.values())
         stream = bool(asked.get("stream"))
@@ -351,10 +361,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument(
-        "--variant", default="", help="the model's name; the other way is --served-model-name"
+        "--variant", default="", help="who it is, as its system_fingerprint; default: its first name"
     )
     parser.add_argument(
-        "--served-model-name", nargs="+", default=[], help="all names, the first one is reported"
+        "--served-model-name",
+        nargs="+",
+        default=[],
+        help="models it answers to (default: any); reported: the first",
     )
     parser.add_argument("--model", type=Path, help="folder; its standin.json may hold a Behaviour")
     parser.add_argument(
@@ -403,9 +416,11 @@ def main(argv: list[str] | None = None) -> int:
     if args.fail:
         print(args.fail, file=sys.stderr)
         return 1
-    names = list(dict.fromkeys(([args.variant] if args.variant else []) + args.served_model_name))
-    engine = Engine(names=names, behaviour=behaviour, slots=args.slots, seed=args.seed)
-    print(f"standin engine {names[0]} on {args.host}:{args.port}", file=sys.stderr)
+    names = list(dict.fromkeys(args.served_model_name))
+    engine = Engine(
+        variant=args.variant or names[0], names=names, behaviour=behaviour, slots=args.slots, seed=args.seed
+    )
+    print(f"standin engine {engine.variant} on {args.host}:{args.port}", file=sys.stderr)
     uvicorn.run(
         engine, host=args.host, port=args.port, log_level="critical", access_log=False, lifespan="off",
         timeout_keep_alive=75,

@@ -37,9 +37,9 @@ def wait_until(what: str, check: Callable[[], T], seconds: float = 30.0) -> T:
 class RunningEngine:
     """A stand-in engine as a process. `kill()` is kill -9; `start()` starts it again on the same port."""
 
-    def __init__(self, variant: str, *arguments: str) -> None:
+    def __init__(self, variant: str, *arguments: str, port: int | None = None) -> None:
         self.variant = variant
-        self.port = free_port()
+        self.port = free_port() if port is None else port
         self.url = f"http://127.0.0.1:{self.port}"
         self._arguments = arguments
         self._client = httpx.Client(

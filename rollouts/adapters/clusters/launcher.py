@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from controlplane.kernel.errors import TamperedFile, Unavailable
+from controlplane.outbound.proxies import without_proxies
 from registry.domain.manifest import verify_folder
 from rollouts.adapters.clusters.engines import (
     EngineTemplate,
@@ -108,7 +109,9 @@ def become_engine(launch: Launch, template: EngineTemplate, path: Path) -> NoRet
     say(f"[headgate] {len(spec.manifest.entries)} files verified in {time.monotonic() - began:.2f} s")
     await_port(launch.port)
     command = command_line(template, spec, python=launch.engine_python, port=launch.port)
-    environment = engine_environment(template, spec, python=launch.engine_python, inherited=os.environ)
+    environment = engine_environment(
+        template, spec, python=launch.engine_python, inherited=without_proxies(os.environ)
+    )
     environment[MARK] = str(path)
     if STACK_MARK in os.environ:
         environment[STACK_MARK] = os.environ[STACK_MARK]

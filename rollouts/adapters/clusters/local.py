@@ -33,7 +33,7 @@ import httpx
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, TamperedFile
 from registry.domain.manifest import Manifest, verify_folder
-from rollouts.adapters.clusters.engines import load_engines, template_of
+from rollouts.adapters.clusters.engines import load_engines, template_named, template_of
 from rollouts.adapters.clusters.folder import (
     PROGRAM_PREFIX,
     Drain,
@@ -47,13 +47,14 @@ from rollouts.adapters.clusters.machine import (
     available_memory_mb,
     end_processes,
     group_memory_mb,
+    listener_is_marked,
     port_is_free,
     processes_marked,
 )
 from rollouts.adapters.clusters.probe import Health, warm_up
 from rollouts.adapters.clusters.sight import Sight, look, look_again, status_of, unreadable
 from rollouts.adapters.clusters.supervisord import ALIVE_STATES, RESTING_STATES, ProgramInfo, Supervisor
-from rollouts.ports import FailureReason, WorkloadSpec, WorkloadStatus
+from rollouts.ports import EngineApi, FailureReason, WorkloadSpec, WorkloadStatus
 
 ROOT = Path(__file__).resolve().parents[3]
 FULL_CHECK_BYTES = 1 << 30
@@ -166,6 +167,9 @@ class LocalCluster:
 
     def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
         return self._folder.log_lines(variant, min(lines, 5000))
+
+    def api(self, engine: str) -> EngineApi:
+        return template_named(engine, load_engines(self._folder.run_dir)).api
 
     # --- launching ---------------------------------------------------------------------------------------
 
@@ -350,7 +354,14 @@ stdout_logfile_backups=1
             with self._folder.locked_if_free(f".{variant}.warming") as mine:
                 if not mine:
                     return  # another process does it
-                result = warm_up(self._http, variant, launch.port)
+                mark = str(self._folder.file(variant, "json"))
+                result = warm_up(
+                    self._http,
+                    variant,
+                    launch.spec.endpoint,
+                    launch.port,
+                    is_ours=lambda: listener_is_marked(launch.port, MARK, mark),
+                )
             if result.again:
                 log.info("cluster.warm_up_again variant=%s problem=%s", variant, result.problem)
                 return

@@ -16,6 +16,11 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 MEGABYTE = 1024 * 1024
 NO_LIMIT = 1 << 60  # cgroup v1 writes an absurdly large number for "no limit"
 TCP_LISTEN = "0A"
+LOOPBACK, EVERY_ADDRESS, EVERY_ADDRESS_6 = (  # 127.0.0.1, 0.0.0.0 and :: as /proc/net/tcp writes them here
+    f"{socket.htonl(0x7F000001):08X}",
+    "0" * 8,
+    "0" * 32,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +99,59 @@ def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 def who_listens(port: int) -> Process | None:
     """The process that listens on the TCP port; None when there is none or it may not be seen."""
-    inodes = set()
+    inodes = {inode for found in _listening(port).values() for inode in found}
+    pid = min(_holders(inodes), default=None)
+    return None if pid is None else Process(pid, command_of(pid))
+
+
+def listener_is_marked(port: int, name: str, value: str) -> bool | None:
+    """Whether what answers on 127.0.0.1:`port` is a process whose environment holds `name=value`, or its child.
+
+    None when nobody listens there or it cannot be seen who does (a process of another user, a container). Several
+    programs may share a port (SO_REUSEPORT): then all must be marked.
+    """
+    by_address = _listening(port)
+    # The kernel prefers the exact address; a listener on all of them gets what is left.
+    address = next((a for a in (LOOPBACK, EVERY_ADDRESS, EVERY_ADDRESS_6) if by_address.get(a)), None)
+    if address is None:
+        return None
+    mark = f"{name}={value}".encode()
+    seen: dict[str, bool] = dict.fromkeys(by_address[address], False)
+    known: set[str] = set()
+    for pid, held in _holders(set(seen)).items():
+        with contextlib.suppress(OSError):
+            marked = mark in (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+            known |= held
+            for inode in held:
+                seen[inode] = seen[inode] or marked
+    if any(not seen[inode] for inode in known):
+        return False
+    return True if known == set(seen) else None
+
+
+def _listening(port: int) -> dict[str, set[str]]:
+    """Listening TCP sockets of the port ("socket:[inode]"), by the address they listen on as /proc writes it."""
+    found: dict[str, set[str]] = {}
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
             for line in (PROC / "net" / table).read_text().splitlines()[1:]:
                 columns = line.split()
-                if columns[3] == TCP_LISTEN and int(columns[1].rsplit(":", 1)[1], 16) == port:
-                    inodes.add(f"socket:[{columns[9]}]")
-    if not inodes:
-        return None
-    for pid in all_pids():
+                address, _, number = columns[1].rpartition(":")
+                if columns[3] == TCP_LISTEN and int(number, 16) == port:
+                    found.setdefault(address, set()).add(f"socket:[{columns[9]}]")
+    return found
+
+
+def _holders(inodes: set[str]) -> dict[int, set[str]]:
+    """Which processes hold which of the sockets, as far as this user may see."""
+    found: dict[int, set[str]] = {}
+    for pid in all_pids() if inodes else []:
         with contextlib.suppress(OSError):
             for handle in (PROC / str(pid) / "fd").iterdir():
                 with contextlib.suppress(OSError):
-                    if str(handle.readlink()) in inodes:
-                        return Process(pid, command_of(pid))
-    return None
+                    if (target := str(handle.readlink())) in inodes:
+                        found.setdefault(pid, set()).add(target)
+    return found
 
 
 def all_pids() -> list[int]:

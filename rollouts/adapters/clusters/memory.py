@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controlplane.kernel.clock import Clock
-from controlplane.kernel.errors import NotFound, Refused, StaleWriter, Unavailable
+from controlplane.kernel.errors import InvalidInput, NotFound, Refused, StaleWriter, Unavailable
 from registry.domain.manifest import Manifest
-from rollouts.ports import FailureReason, WorkloadPhase, WorkloadSpec, WorkloadStatus
+from rollouts.ports import OPENAI_API, EngineApi, FailureReason, WorkloadPhase, WorkloadSpec, WorkloadStatus
 
 FIRST_PORT = 20_000
 # Two processes of one variant never share a start time, even when the clock stands still.
@@ -39,6 +39,7 @@ class MemoryCluster:
     drain_seconds  after so many seconds a drain stops waiting for requests in flight
     verify         called with folder and manifest before every launch; it raises TamperedFile to refuse
 
+    `apis` are the engines that it knows and their calls.
     Scripting: `fail` and `mend`, `kill`, `set_in_flight`; while `outage` is set, all calls raise Unavailable.
     """
 
@@ -55,6 +56,7 @@ class MemoryCluster:
         self.room = room
         self.drain_seconds = drain_seconds
         self.outage = ""
+        self.apis: dict[str, EngineApi] = {"vllm": OPENAI_API}
         self._clock = clock
         self._verify = verify
         self._lock = threading.RLock()
@@ -109,6 +111,17 @@ class MemoryCluster:
         with self._lock:
             self._reach()
             return tuple(self._logs.get(variant, ())[-lines:]) if lines > 0 else ()
+
+    def api(self, engine: str) -> EngineApi:
+        with self._lock:
+            found = self.apis.get(engine)
+        if found is None:
+            raise InvalidInput(
+                f"This cluster knows no engine {engine!r}.",
+                field="engine",
+                fix=f"Use one of: {', '.join(sorted(self.apis))}.",
+            )
+        return found
 
     # --- the script -------------------------------------------------------------------------------
 

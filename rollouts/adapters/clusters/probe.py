@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -64,10 +65,19 @@ def ask_in_flight(http: httpx.Client, template: EngineTemplate, port: int) -> in
     return round(total) if found else None
 
 
-def warm_up(http: httpx.Client, variant: str, port: int) -> WarmUp:
-    """One short chat completion. It must come from `variant`: a stranger on the port does not count."""
+def warm_up(
+    http: httpx.Client, variant: str, endpoint: str, port: int, *, is_ours: Callable[[], bool | None]
+) -> WarmUp:
+    """One short chat completion. It must come from `variant`: a stranger on the port does not count.
+
+    The engine is asked by the endpoint's name, as users do. That it is ours is proved by any of three things: its
+    `system_fingerprint` is the variant's name; it calls itself by the variant's name (engines that an earlier version
+    launched, and declared ones); or the process that listens on the port is the one that was launched.
+
+    is_ours     whether that process listens there; None when it cannot be seen who does
+    """
     question = {
-        "model": variant,
+        "model": endpoint,
         "messages": [{"role": "user", "content": "Hello"}],
         "max_tokens": 2,
         "temperature": 0,
@@ -84,9 +94,19 @@ def warm_up(http: httpx.Client, variant: str, port: int) -> WarmUp:
         return WarmUp(False, f"HTTP {answer.status_code}: {answer.text[:300]}")
     try:
         body = answer.json()
-        model, choices = body["model"], body["choices"]
-    except (ValueError, KeyError, TypeError):
+        choices = body["choices"]
+        names = {body.get("system_fingerprint"), body.get("model")}
+    except (ValueError, KeyError, TypeError, AttributeError):
         return WarmUp(False, f"no chat completion came back: {answer.text[:300]}")
-    if model != variant:
-        return WarmUp(False, f"{model!r} answered instead of {variant!r}", stranger=True)
+    if variant not in names:
+        ours = is_ours()
+        if ours is None:
+            return WarmUp(
+                False,
+                f"nothing proves that {variant} answered on port {port}: give the engine {{variant}} as the"
+                " system_fingerprint or first model name of its answers, or run it as a process of this user",
+                stranger=True,
+            )
+        if not ours:
+            return WarmUp(False, f"another program answered on port {port}, not {variant}", stranger=True)
     return WarmUp(bool(choices), "" if choices else "a completion without choices came back")

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from controlplane.kernel.errors import Rejected, Unavailable
+from controlplane.outbound.clients import local_client
 from rollouts.ports import FORCED_VARIANT_HEADER, Answer
 
 # Said by a server that may well answer the same request later (RFC 9110, RFC 6585).
@@ -26,7 +27,7 @@ class OpenAIProber:
     def __init__(self, gateway_url: str, *, transport: httpx.BaseTransport | None = None) -> None:
         # no kept connections: they would not outlive the router's restart or a worker's fork
         limits = httpx.Limits(max_keepalive_connections=0)
-        self._client = httpx.Client(base_url=gateway_url.rstrip("/"), transport=transport, limits=limits)
+        self._client = local_client(base_url=gateway_url.rstrip("/"), transport=transport, limits=limits)
 
     def ask(
         self,
@@ -39,7 +40,7 @@ class OpenAIProber:
     ) -> Answer:
         """`timeout` is for the whole answer. See the port for what is raised."""
         body = {
-            "model": variant,
+            "model": endpoint,  # the one name that engines answer to; the header chooses and proves the variant
             "messages": [dict(message) for message in messages],
             "max_tokens": max_tokens,
             "temperature": 0,

@@ -53,7 +53,8 @@ class EnvoyRequestLog:
         self._lock = Lock()
 
     def find(self, request_ids: Collection[str]) -> Mapping[str, LoggedRequest]:
-        """Those of the ids that an engine answered. Raises Unavailable when the log cannot be read."""
+        """Those of the ids that are inferences and that an engine answered, with whatever status. Raises Unavailable
+        when the log cannot be read."""
         with self._lock:
             try:
                 self._catch_up()
@@ -125,8 +126,9 @@ class EnvoyRequestLog:
 
 
 def _answered(lines: list[bytes]) -> Iterator[LoggedRequest]:
-    """The requests that an engine answered, out of lines of the log. A line that is no JSON is left out: the
-    kernel may have cut the last one of a killed Envoy."""
+    """The inferences that an engine answered, out of lines of the log. Other calls have no answer that anybody could
+    rate, and would push the inferences out of the index. A line that is no JSON is left out: the kernel may have cut
+    the last one of a killed Envoy."""
     for line in lines:
         try:
             entry = json.loads(line)
@@ -136,7 +138,8 @@ def _answered(lines: list[bytes]) -> Iterator[LoggedRequest]:
         answered = entry.get("variant") or ""
         status = int(entry.get("status") or 0)
         whole = entry.get("details") == "via_upstream"
-        if not endpoint or not answered or not (whole or 200 <= status < 300):
+        inference = entry.get("route", endpoint) == endpoint  # lines of before an upgrade do not say
+        if not endpoint or not answered or not inference or not (whole or 200 <= status < 300):
             continue
         yield LoggedRequest(
             request_id=entry["id"],

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from controlplane.kernel.errors import InvalidInput
-from rollouts.ports import FULL_SHARE_BP, Route
+from rollouts.ports import FULL_SHARE_BP, EngineApi, Route
 
 # Names become parts of paths, cluster names and counters.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|\*")
 _HOST = re.compile(r"[A-Za-z0-9.:_-]+")
 
 
@@ -56,6 +59,34 @@ def check_route(route: Route) -> None:
             field="route.fallback",
             fix=f"Choose one of: {', '.join(variants) or 'none'}.",
         )
+    for rescuer in route.rescuers:
+        if rescuer not in variants:
+            raise InvalidInput(
+                f"{rescuer!r} is to answer for a dead variant but has no backend.",
+                field="route.rescuers",
+                fix=f"There are backends of: {', '.join(variants)}.",
+            )
+    _check_api(route.api)
+
+
+def check_origins(origins: Sequence[str]) -> None:
+    """Raises InvalidInput for what is no origin as browsers send it."""
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise InvalidInput(
+                f"{origin!r} is no origin.",
+                field="cors_origins",
+                fix="Write it as browsers send it, https://app.example:8443 without a path, or * for any;"
+                " several by comma (HEADGATE_CORS_ORIGINS).",
+            )
+
+
+def _check_api(api: EngineApi) -> None:
+    if not api.inference:
+        raise InvalidInput("The endpoint has no inference path.", field="route.api")
+    for path in (*api.inference, *api.other):
+        if not _PATH.fullmatch(path):
+            raise InvalidInput(f"{path!r} is no path of an engine.", field="route.api")
 
 
 def _check_name(name: str, field: str) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.kernel.errors import Rejected, StaleWriter, Unavailable
-from rollouts.adapters.routers.checks import check_route
+from rollouts.adapters.routers.checks import check_origins, check_route
 from rollouts.adapters.routers.envoy_admin import EnvoyAdmin
 from rollouts.adapters.routers.envoy_config import (
     Document,
@@ -37,7 +37,7 @@ from rollouts.adapters.routers.envoy_config import (
     static_bootstrap,
 )
 from rollouts.adapters.routers.envoy_routes import shares_in_force
-from rollouts.ports import Backend, ObservedRoute, Route
+from rollouts.ports import OPENAI_API, Backend, EngineApi, ObservedRoute, Route
 
 CLUSTERS = "cluster_manager.cds"
 ROUTES = "http.gw.rds.main"
@@ -74,6 +74,8 @@ class _State:
                 "shares": dict(route.shares),
                 "backends": [[b.variant, b.host, b.port] for b in route.backends],
                 "fallback": route.fallback,
+                "rescuers": list(route.rescuers),
+                "api": {"inference": list(route.api.inference), "other": list(route.api.other)},
             }
             for name, route in self.routes.items()
         }
@@ -87,6 +89,9 @@ class _State:
                 shares={variant: int(share) for variant, share in route["shares"].items()},
                 backends=tuple(Backend(str(v), str(h), int(p)) for v, h, p in route["backends"]),
                 fallback=str(route["fallback"]),
+                # Files of an earlier version have neither.
+                rescuers=tuple(map(str, route.get("rescuers", ()))),
+                api=_api(route["api"]) if "api" in route else OPENAI_API,
             )
             for name, route in data["routes"].items()
         }
@@ -94,11 +99,16 @@ class _State:
         return cls(routes, tokens, dict(data["rejected"]))
 
 
+def _api(data: Mapping[str, Any]) -> EngineApi:
+    return EngineApi(tuple(map(str, data["inference"])), tuple(map(str, data["other"])))
+
+
 class EnvoyRouter:
     """A TrafficRouter on Envoy. Several processes may use one run folder at a time.
 
     run_dir          Envoy's own folder: configuration, logs, and a unix socket (so its path must be short)
     envoy_binary     the same binary that serves, to validate with
+    cors_origins     origins whose pages may call the endpoints from a browser; "*": any
     publish_seconds  how long Envoy may take to put a configuration in force
     """
 
@@ -110,10 +120,14 @@ class EnvoyRouter:
         *,
         host: str = "127.0.0.1",
         idle_timeout_seconds: float = 300.0,
+        cors_origins: tuple[str, ...] = (),
         publish_seconds: float = 20.0,
     ) -> None:
         self.paths = Paths(run_dir)
-        self.settings = EnvoySettings(port=port, host=host, idle_timeout_seconds=idle_timeout_seconds)
+        check_origins(cors_origins)
+        self.settings = EnvoySettings(
+            port=port, host=host, idle_timeout_seconds=idle_timeout_seconds, cors_origins=cors_origins
+        )
         self._binary = envoy_binary
         self._publish_seconds = publish_seconds
         self._admin = EnvoyAdmin(self.paths.admin)

@@ -2,9 +2,10 @@
 
 What an endpoint becomes:
 
-    route   /ENDPOINT/v1 with the header x-headgate-variant  -> cluster answer/ENDPOINT/VARIANT   (forced)
-    route   /ENDPOINT/v1                                     -> by weight, assigned/ENDPOINT/VARIANT
-    cluster assigned/ENDPOINT/VARIANT    an aggregate: answer/ENDPOINT/VARIANT, then fallback/ENDPOINT/...
+    routes  /ENDPOINT/...                which call goes to which of these clusters (see envoy_table)
+    cluster assigned/ENDPOINT/VARIANT    an aggregate: the first healthy one of answer/ENDPOINT/VARIANT, the fallback's
+                                         and the rescuers' answer/..., at last fallback/ENDPOINT/...
+    cluster other/ENDPOINT/FALLBACK      the same for calls that are no inference, the fallback first
     cluster answer/ENDPOINT/VARIANT      the variant's backend, left out while its health check fails
     cluster fallback/ENDPOINT/VARIANT    the fallback variant's backend, always tried
 
@@ -21,11 +22,18 @@ Decisions
   the fallback too; `attempts` in the log shows such requests.
 - The retry budget is 20% of the active requests, never less than MIN_CONCURRENT_RETRIES: all requests of
   a killed engine come back in the same moment, and a bare share would drop most of them.
-- Health checks are patient (UNHEALTHY_AFTER failures of up to HEALTH_TIMEOUT each): a busy engine on few
-  cores answers /health late, and shifting its traffic away would blame it. A dead one is noticed at once
-  by outlier detection.
-- The fallback (the baseline) fails open: nobody else may answer for it, so it is tried even while its health
-  check fails, and its failures are never shifted to another variant.
+- Dead is what does not answer; busy is not dead. Health checks are patient (UNHEALTHY_AFTER failures of up to
+  HEALTH_TIMEOUT each): a busy engine on few cores answers /health late, and shifting its traffic away would blame
+  it and, worse, pour it over a rescuer that may be smaller. For the same reason an engine's own 5xx never eject it,
+  a full one's 503 among them: the gates judge those. What ejects at once are connections that are refused or reset.
+- For a dead variant the fallback answers (the baseline), and for a dead fallback the route's rescuers, in their
+  order: whoever decides on the route names only variants that no gate blames. All of it counts against the variant
+  that was drawn. A rescuer gets the dead one's whole traffic, whatever its size: its circuit breakers are its limit.
+- The fallback fails open: when nobody is healthy it is tried all the same, so that a fault of the health check
+  alone loses nothing. Without rescuers nobody answers for a dead fallback.
+- /v1/models and refusals are answered here, so they cost no engine and are the same on every arm. The table is an
+  allowlist by regular expression; `merge_slashes` and `normalize_path` make one path of the ways to write it.
+- HTTP/1.0 is accepted, for proxies in front that still speak it (nginx by default).
 
 Source: the API v3 reference of Envoy 1.40; each piece was tried on that version.
 """
@@ -39,14 +47,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rollouts.adapters.routers.envoy_logs import access_logs, status
+from rollouts.adapters.routers.envoy_logs import access_logs, when
 from rollouts.adapters.routers.envoy_routes import (
     ASSIGNED_HEADER,
-    BODY_LIMIT_BYTES,
     TYPE,
     clusters,
-    route_configuration,
 )
+from rollouts.adapters.routers.envoy_table import BODY_LIMIT_BYTES, route_configuration
 from rollouts.domain.gates.latency import VLLM_DURATION_EDGES, VLLM_TTFT_EDGES
 from rollouts.ports import Route
 
@@ -55,6 +62,9 @@ DURATION_EDGES = tuple(sorted({*VLLM_DURATION_EDGES, 0.05, 0.1, 0.2, 0.4}))
 MICROSECONDS, MILLISECONDS = 1_000_000, 1_000  # in a second
 EDGES: Mapping[str, tuple[float, ...]] = {"ttft": TTFT_EDGES, "duration": DURATION_EDGES}
 
+# Envoy's limit on the size of a regular expression guards against those of strangers; ours name all paths of an API.
+RUNTIME = {"re2.max_program_size.error_level": 20_000, "re2.max_program_size.warn_level": 20_000}
+
 
 @dataclass(frozen=True, slots=True)
 class EnvoySettings:
@@ -62,12 +72,14 @@ class EnvoySettings:
 
     host, port            where the endpoints are served
     idle_timeout_seconds  the longest silence of an engine, before the first token too
+    cors_origins          origins whose pages may call the endpoints from a browser; "*": any
     ttft_edges, duration_edges  edges of the router's histograms in seconds: an SLO must be one of them
     """
 
     port: int
     host: str = "127.0.0.1"
     idle_timeout_seconds: float = 300.0
+    cors_origins: tuple[str, ...] = ()
     ttft_edges: tuple[float, ...] = TTFT_EDGES
     duration_edges: tuple[float, ...] = DURATION_EDGES
 
@@ -139,7 +151,7 @@ def cluster_document(routes: Mapping[str, Route], *, besides: Mapping[str, Route
 
 
 def route_document(routes: Mapping[str, Route], settings: EnvoySettings) -> Document:
-    table = route_configuration(routes, settings.idle_timeout_seconds)
+    table = route_configuration(routes, settings.idle_timeout_seconds, settings.cors_origins)
     return document("route.v3.RouteConfiguration", [table])
 
 
@@ -164,7 +176,8 @@ def bootstrap(paths: Paths, settings: EnvoySettings) -> dict[str, Any]:
 
 def static_bootstrap(paths: Paths, settings: EnvoySettings, routes: Mapping[str, Route]) -> dict[str, Any]:
     """The same clusters and routes in one static file: what `envoy --mode validate` reads in full."""
-    served = {"route_config": route_configuration(routes, settings.idle_timeout_seconds)}
+    table = route_configuration(routes, settings.idle_timeout_seconds, settings.cors_origins)
+    served = {"route_config": table}
     return {
         **_process(paths, settings),
         "static_resources": {
@@ -181,6 +194,7 @@ def _process(paths: Paths, settings: EnvoySettings) -> dict[str, Any]:
     return {
         "node": {"id": "headgate", "cluster": "headgate"},
         "admin": {"address": {"pipe": {"path": str(paths.admin), "mode": 0o600}}},
+        "layered_runtime": {"layers": [{"name": "headgate", "static_layer": RUNTIME}]},
         "stats_flush_interval": "1s",
         "stats_config": {
             "histogram_bucket_settings": [
@@ -221,6 +235,9 @@ def listener(paths: Paths, settings: EnvoySettings, served: dict[str, Any]) -> d
     manager = {
         "@type": TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "gw",
+        "normalize_path": True,
+        "merge_slashes": True,
+        "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "headgate"},
         "always_set_request_id_in_response": True,
         # Feedback is attributed by request id: a client must not choose it, nor say who was assigned.
         "early_header_mutation_extensions": [
@@ -248,11 +265,12 @@ def listener(paths: Paths, settings: EnvoySettings, served: dict[str, Any]) -> d
                     }
                 },
             },
-            "mappers": [_not_found_is_named()],
+            "mappers": [_own_answers_as_they_are()],
         },
         "access_log_options": {"flush_access_log_on_new_request": True},
         "access_log": access_logs(paths.access_log),
         "http_filters": [
+            _filter("cors", "Cors", {}),
             _filter("sse_to_metadata", "SseToMetadata", sse),
             _filter("router", "Router", {}),
         ],
@@ -273,7 +291,10 @@ def _filter(name: str, message: str, config: dict[str, Any]) -> dict[str, Any]:
     return {"name": f"envoy.filters.http.{name}", "typed_config": {"@type": kind, **config}}
 
 
-def _not_found_is_named() -> dict[str, Any]:
-    error = {"message": "%LOCAL_REPLY_BODY%", "type": "gateway_error", "param": None, "code": "not_found"}
-    override = {"content_type": "application/json", "json_format": {"error": error}}
-    return {"filter": status("EQ", 404), "body_format_override": override}
+def _own_answers_as_they_are() -> dict[str, Any]:
+    """Answers of the route table are JSON already; everything else that Envoy says by itself is wrapped."""
+    plain = {
+        "content_type": "application/json",
+        "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
+    }
+    return {"filter": when("response.code_details == 'direct_response'"), "body_format_override": plain}

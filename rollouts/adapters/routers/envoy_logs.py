@@ -14,7 +14,6 @@ Decisions
 - `got` tells how far the answer came: "whole" (a backend's, to its end), "part" (some of a body was sent) or
   "nothing". Flags do not: vLLM sends a stream's headers before its first token, so a client that leaves while it waits
   for that token has status 200 and the flag DC, as one that leaves in the middle has.
-- It is one expression, because each one costs every request some microseconds.
 - Refusals and errors are not timed: a fast 400 must not make an arm look fast.
 
 Source: the API v3 reference of Envoy 1.40, "Access logging"; each way to end was tried on that version.
@@ -48,17 +47,17 @@ def access_logs(path: Path) -> list[dict[str, Any]]:
         "code": "%RESPONSE_CODE%",
         "flags": "%RESPONSE_FLAGS%",
     }
-    success = [status("GE", 200), status("LE", 299)]
-    left = _any(_left(), status("EQ", NO_STATUS), status("EQ", CLIENT_CLOSED))
+    success = [_status("GE", 200), _status("LE", 299)]
+    left = _any(_left(), _status("EQ", NO_STATUS), _status("EQ", CLIENT_CLOSED))
     return [
         _stats(_only("DownstreamStart"), counters=[_counter("arrived", {"cluster": arm["cluster"]})]),
         _stats(_only("DownstreamEnd"), counters=[_counter("requests", ended)]),
         _stats(
-            _all(_only("DownstreamEnd"), *success, _cel(_SENT)),
+            _all(_only("DownstreamEnd"), *success, when(_SENT)),
             histograms=[_since_arrival("ttft", "US_RX_BODY_BEG", ended)],
         ),
         _stats(
-            _all(_only("DownstreamEnd"), *success, _cel(_VIA_UPSTREAM)),
+            _all(_only("DownstreamEnd"), *success, when(_VIA_UPSTREAM)),
             histograms=[_since_arrival("duration", "DS_TX_END", ended)],
         ),
         _stats(
@@ -69,8 +68,7 @@ def access_logs(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def status(comparison: str, code: int) -> dict[str, Any]:
-    """A filter: what was answered with such a status ("GE", "LE", "EQ")."""
+def _status(comparison: str, code: int) -> dict[str, Any]:
     value = {"default_value": code, "runtime_key": f"headgate.status_{comparison.lower()}_{code}"}
     return {"status_code_filter": {"comparison": {"op": comparison, "value": value}}}
 
@@ -91,7 +89,8 @@ def _left() -> dict[str, Any]:
     return {"response_flag_filter": {"flags": list(LEFT_FLAGS)}}
 
 
-def _cel(expression: str) -> dict[str, Any]:
+def when(expression: str) -> dict[str, Any]:
+    """A filter: requests of which this expression of the Common Expression Language is true."""
     kind = TYPE + "extensions.access_loggers.filters.cel.v3.ExpressionFilter"
     return {"extension_filter": {"name": "cel", "typed_config": {"@type": kind, "expression": expression}}}
 

@@ -1,20 +1,20 @@
-"""Envoy's clusters and route table for a set of endpoint routes; envoy_config says what each is for."""
+"""Envoy's clusters, and the shares in a route table that it dumped; envoy_config says what each cluster is for."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rollouts.ports import FORCED_VARIANT_HEADER, FULL_SHARE_BP, Backend, Route
+from rollouts.ports import FULL_SHARE_BP, Backend, Route
 
 ASSIGNED_HEADER = "x-headgate-assigned"
 ASSIGNED = "assigned"
 ANSWER = "answer"
 FALLBACK = "fallback"
-BODY_LIMIT_BYTES = 32 * 1024 * 1024
+OTHER = "other"
+KINDS = (ASSIGNED, ANSWER, FALLBACK, OTHER)
 
-RETRIES = 6
 EJECT_AFTER = 3
 EJECT_SECONDS = 5
 MIN_CONCURRENT_RETRIES = 256
@@ -37,7 +37,7 @@ def cluster_name(kind: str, endpoint: str, variant: str) -> str:
 def split_cluster_name(name: str) -> tuple[str, str, str]:
     """(kind, endpoint, variant); three empty strings when it is no cluster of ours."""
     parts = name.split("/")
-    if len(parts) != 3 or parts[0] not in (ASSIGNED, ANSWER, FALLBACK):
+    if len(parts) != 3 or parts[0] not in KINDS:
         return "", "", ""
     return parts[0], parts[1], parts[2]
 
@@ -56,7 +56,8 @@ def clusters(routes: Mapping[str, Route]) -> list[dict[str, Any]]:
             found.append(_answer(endpoint, backend))
             if backend.variant == route.fallback:
                 found.append(_backend(FALLBACK, endpoint, backend))
-            found.append(_assigned(endpoint, backend.variant, route.fallback))
+            found.append(_assigned(endpoint, backend.variant, route))
+        found.append(_other(endpoint, route))
     return found
 
 
@@ -86,9 +87,9 @@ def _answer(endpoint: str, backend: Backend) -> dict[str, Any]:
         "http_health_check": {"path": "/health"},
     }
     outliers = {
-        "enforcing_consecutive_5xx": 0,  # an engine's own 500s are for the gates to judge
-        "consecutive_gateway_failure": EJECT_AFTER,
-        "enforcing_consecutive_gateway_failure": 100,
+        # An engine's own answers are for the gates to judge, a full one's 503 too: only what nobody answered ejects.
+        "enforcing_consecutive_5xx": 0,
+        "enforcing_consecutive_gateway_failure": 0,
         "split_external_local_origin_errors": True,
         "consecutive_local_origin_failure": EJECT_AFTER,
         "enforcing_consecutive_local_origin_failure": 100,
@@ -107,12 +108,32 @@ def _answer(endpoint: str, backend: Backend) -> dict[str, Any]:
     }
 
 
-def _assigned(endpoint: str, variant: str, fallback: str) -> dict[str, Any]:
-    """What the weighted route chooses: the variant and, behind it, the fallback."""
-    members = [] if variant == fallback else [cluster_name(ANSWER, endpoint, variant)]
+def _assigned(endpoint: str, variant: str, route: Route) -> dict[str, Any]:
+    """What the weighted route chooses: the variant and, behind it, who may answer for it."""
+    return _first_healthy(
+        cluster_name(ASSIGNED, endpoint, variant), endpoint, answerers(route, variant), route.fallback
+    )
+
+
+def _other(endpoint: str, route: Route) -> dict[str, Any]:
+    """Takes the calls that are no inference: the fallback first, which is the stable variant."""
+    name = cluster_name(OTHER, endpoint, route.fallback)
+    return _first_healthy(name, endpoint, answerers(route, route.fallback), route.fallback)
+
+
+def answerers(route: Route, variant: str) -> tuple[str, ...]:
+    """Who answers a request that drew `variant`: the first of them that is healthy, else the fallback all the same."""
+    return tuple(dict.fromkeys((variant, route.fallback, *route.rescuers)))
+
+
+def _first_healthy(name: str, endpoint: str, order: Sequence[str], fallback: str) -> dict[str, Any]:
+    """An aggregate: a request goes to the first member that is healthy. The fallback stands at the end without a
+    health check, and before the others with one, unless no others come."""
+    checked = order[:-1] if order[-1] == fallback else order
+    members = [cluster_name(ANSWER, endpoint, variant) for variant in checked]
     members.append(cluster_name(FALLBACK, endpoint, fallback))
     return {
-        **_cluster(cluster_name(ASSIGNED, endpoint, variant)),
+        **_cluster(name),
         "lb_policy": "CLUSTER_PROVIDED",
         "common_lb_config": _NEVER_PANIC,
         "cluster_type": {
@@ -144,74 +165,6 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def route_configuration(routes: Mapping[str, Route], idle_timeout_seconds: float) -> dict[str, Any]:
-    """The route table. An unknown cluster in it is refused (`validate_clusters`), never served as 503."""
-    table: list[dict[str, Any]] = []
-    for endpoint, route in sorted(routes.items()):
-        table += _endpoint(endpoint, route, idle_timeout_seconds)
-    known = ", ".join(sorted(routes)) or "none yet"
-    table.append(
-        {
-            "match": {"prefix": "/"},
-            **_not_found(f"No such endpoint. Addresses are /ENDPOINT/v1/...; there are: {known}."),
-        }
-    )
-    return {
-        "name": "main",
-        "validate_clusters": True,
-        "virtual_hosts": [
-            {
-                "name": "all",
-                "domains": ["*"],
-                "routes": table,
-                "response_headers_to_add": [_header(FORCED_VARIANT_HEADER, ANSWERED_BY)],
-            }
-        ],
-    }
-
-
-def _endpoint(endpoint: str, route: Route, idle_timeout_seconds: float) -> list[dict[str, Any]]:
-    path = {"path_separated_prefix": f"/{endpoint}/v1"}
-    variants = sorted(backend.variant for backend in route.backends)
-    action = {
-        "timeout": "0s",
-        "idle_timeout": f"{idle_timeout_seconds:.3f}s",
-        "prefix_rewrite": "/v1",
-        "retry_policy": {
-            "retry_on": "connect-failure,refused-stream,reset",
-            "num_retries": RETRIES,
-            "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.250s"},
-        },
-    }
-    found: list[dict[str, Any]] = []
-
-    def add(match: dict[str, Any], **values: Any) -> None:
-        found.append(
-            {
-                "name": endpoint,
-                "match": {**path, **match},
-                "request_body_buffer_limit": BODY_LIMIT_BYTES,
-                **values,
-            }
-        )
-
-    for variant in variants:
-        forced = {"name": FORCED_VARIANT_HEADER, "string_match": {"exact": variant}}
-        add({"headers": [forced]}, route={**action, "cluster": cluster_name(ANSWER, endpoint, variant)})
-    unknown = f"No such variant. Endpoint {endpoint} has: {', '.join(variants)}."
-    add({"headers": [{"name": FORCED_VARIANT_HEADER, "present_match": True}]}, **_not_found(unknown))
-    weighted = [
-        {
-            "name": cluster_name(ASSIGNED, endpoint, variant),
-            "weight": route.shares.get(variant, 0),
-            "response_headers_to_add": [_header(ASSIGNED_HEADER, variant)],
-        }
-        for variant in variants
-    ]
-    add({}, route={**action, "weighted_clusters": {"clusters": weighted}})
-    return found
-
-
 def shares_in_force(dump: Mapping[str, Any], endpoint: str) -> dict[str, int] | None:
     """The endpoint's shares out of a route table as Envoy dumps it; None when the endpoint is not in it.
 
@@ -240,11 +193,3 @@ def _basis_points(weights: Mapping[str, int]) -> dict[str, int]:
     for name in by_remainder[: FULL_SHARE_BP - sum(shares.values())]:
         shares[name] += 1
     return {name: share for name, share in shares.items() if share}
-
-
-def _header(name: str, value: str) -> dict[str, Any]:
-    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-
-
-def _not_found(message: str) -> dict[str, Any]:
-    return {"direct_response": {"status": 404, "body": {"inline_string": message}}}

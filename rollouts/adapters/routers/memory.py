@@ -1,9 +1,9 @@
 """A data plane in memory: routes, engines and requests, for tests and for trying rollouts without processes.
 
 It keeps the contract of the real one: requests are drawn by weight, a dead engine's requests are answered
-by the fallback and blamed on the assigned arm, forced requests and calls that are no inference are in no arm, every
-request ends in one class, and counters begin again at a restart. `send` plays the user, who may have little patience.
-The engines are `MemoryEngine`s that a test changes as it likes.
+by the fallback or a rescuer and blamed on the assigned arm, forced requests and calls that are no inference are in no
+arm, every request ends in one class, and counters begin again at a restart. `send` plays the user, who may have little
+patience. The engines are `MemoryEngine`s that a test changes as it likes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import NotFound, Rejected, StaleWriter, Unavailable
 from rollouts.adapters.routers.checks import check_route
 from rollouts.adapters.routers.envoy_config import EDGES as EDGES
+from rollouts.adapters.routers.envoy_routes import answerers
 from rollouts.ports import ArmReading, Backend, HistogramReading, LoggedRequest, ObservedRoute, Route
 
 Messages = tuple[Mapping[str, str], ...]
@@ -267,7 +268,7 @@ class MemoryRouter:
         assigned = self.rng.choices(variants, shares)[0]
         counters = self._counters.setdefault((endpoint, assigned), _Counters())
         counters.arrived += 1
-        chosen = self._chosen(assigned, route.fallback)
+        chosen = self._chosen(assigned, route)
         response = self._answer(endpoint, assigned, chosen, messages, patience)
         if response.status or response.left:
             counters.end(response, patience or 0.0)
@@ -328,11 +329,12 @@ class MemoryRouter:
         """Draws; at 0 nothing is drawn, so that a value that is not used leaves the other draws as they are."""
         return rate > 0 and self.rng.random() < rate
 
-    def _chosen(self, assigned: str, fallback: str) -> str:
-        """Who answers: the assigned variant, else the fallback, which is tried even when unhealthy."""
-        if assigned != fallback and self._usable(assigned):
-            return assigned
-        return fallback if self.engine(fallback).alive else ""
+    def _chosen(self, assigned: str, route: Route) -> str:
+        """Who answers: the first healthy one, else the fallback, which is tried even when unhealthy."""
+        for variant in answerers(route, assigned):
+            if self._usable(variant):
+                return variant
+        return route.fallback if self.engine(route.fallback).alive else ""
 
     def _route(self, endpoint: str) -> Route:
         self._require_up()

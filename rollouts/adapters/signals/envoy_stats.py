@@ -21,7 +21,7 @@ from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import Unavailable
 from rollouts.adapters.routers.envoy_admin import EnvoyAdmin
 from rollouts.adapters.routers.envoy_config import MICROSECONDS, MILLISECONDS, Paths
-from rollouts.adapters.routers.envoy_logs import CLIENT_CLOSED, LEFT_FLAGS, NO_STATUS, PART, WHOLE
+from rollouts.adapters.routers.envoy_logs import CLIENT_CLOSED, LEFT_FLAGS, NO_STATUS, NOTHING, PART, WHOLE
 from rollouts.adapters.routers.envoy_routes import ASSIGNED, split_cluster_name
 from rollouts.adapters.signals.exposition import samples
 from rollouts.ports import ArmReading, Backend, HistogramReading, SignalReading
@@ -44,7 +44,8 @@ def ended_as(labels: Mapping[str, str], assigned: str) -> Ended:
     """
     code = int(labels.get("code") or NO_STATUS)
     flags = set(labels.get("flags", "").split(",")) - {"", "-"}
-    got = labels.get("got", "")
+    # Connections that outlive an upgrade are counted as they were before it, without this tag.
+    got = labels.get("got") or (NOTHING if flags else WHOLE)
     left = bool(flags & set(LEFT_FLAGS)) or code in (NO_STATUS, CLIENT_CLOSED)
     refused = 300 <= code < 500 and code != CLIENT_CLOSED
     if code >= 500 or labels.get("stream_error"):

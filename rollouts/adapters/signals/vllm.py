@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
+from controlplane.outbound.clients import local_client
 from rollouts.adapters.signals.exposition import samples
 from rollouts.ports import Backend, EngineReading
 
@@ -38,7 +39,7 @@ class VllmMetrics:
     def __init__(self, *, timeout: float = 2.0, transport: httpx.BaseTransport | None = None) -> None:
         # no kept connections: engines come and go, and a worker forks
         limits = httpx.Limits(max_keepalive_connections=0)
-        self._client = httpx.Client(timeout=timeout, transport=transport, limits=limits)
+        self._client = local_client(timeout=timeout, transport=transport, limits=limits)
 
     def read(self, backends: Collection[Backend]) -> tuple[Mapping[str, EngineReading], Mapping[str, str]]:
         """(what each variant's engine says, why another's could not be read), both by variant."""

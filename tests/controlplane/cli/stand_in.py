@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Answer = tuple[int, Any]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A body that is sent as it is, under headers that need not be true."""
+
+    body: bytes
+    kind: str = "application/json"
+    more: Mapping[str, str] = field(default_factory=dict)
+    length: int | None = None
 
 
 def rollout(**changes: Any) -> dict[str, Any]:
@@ -27,8 +39,8 @@ def rollout(**changes: Any) -> dict[str, Any]:
         "watching": False,
         "revision": 4,
         "arms": [
-            {"name": "baseline", "observed_bp": 10_000 - share},
-            {"name": "candidate", "observed_bp": share},
+            {"name": "baseline", "version": 1, "observed_bp": 10_000 - share, "dropped_at": None},
+            {"name": "candidate", "version": 2, "observed_bp": share, "dropped_at": None},
         ],
     } | changes
 
@@ -124,12 +136,19 @@ class StandIn:
                 body = json.loads(raw) if raw else None
                 stand_in.seen.append((self.command, self.path, body, dict(self.headers.items())))
                 status, data = stand_in.answer(self.command, self.path, body)
-                text = data if isinstance(data, str) else json.dumps(data)
+                if not isinstance(data, Raw):
+                    data = Raw((data if isinstance(data, str) else json.dumps(data)).encode())
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(text.encode())))
+                self.send_header("Content-Type", data.kind)
+                self.send_header(
+                    "Content-Length", str(len(data.body) if data.length is None else data.length)
+                )
+                for name, value in data.more.items():
+                    self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(text.encode())
+                with contextlib.suppress(ConnectionError):  # a command that has seen enough hangs up
+                    self.wfile.write(data.body)
+                self.close_connection = data.length is not None
 
             do_GET = do_POST = do_PUT = _any
 

@@ -125,7 +125,7 @@ def test_status__bandit_as_json__has_the_verdict(serve: Any, run: Run) -> None:
 
 
 def test_status__bandit_that_measured_nothing__says_where_it_is(serve: Any, run: Run) -> None:
-    nothing = {"kind": "bandit", "sentence": "", "arms": [], "gates": {}}
+    nothing: dict[str, Any] = {"kind": "bandit", "sentence": "", "threshold": None, "arms": [], "gates": {}}
     serve(story(bandit(phase="provisioning"), verdict=nothing))
 
     assert len(run("rollout", "status", "7").out.splitlines()) == 2

@@ -152,3 +152,26 @@ def test_wait__without_the_watch__ends_with_the_promotion(serve: Any, run: Run) 
     serve(story(PROMOTED | {"watching": True}, ROLLED_BACK))
 
     assert run("rollout", "wait", "7", *FAST).code == 0
+
+
+def test_wait__control_plane_hangs__ends_at_its_time_out(serve: Any, run: Run) -> None:
+    hangs = threading.Event()
+
+    def answer(method: str, path: str, body: Any) -> Answer:
+        hangs.wait(20)
+        return 200, rollout()
+
+    serve(answer)
+    begun = time.monotonic()
+    code = run("rollout", "wait", "7", "--timeout", "0.2", *FAST).code
+    hangs.set()
+
+    assert code == 7
+    assert time.monotonic() - begun < 10
+
+
+def test_wait__answers_of_something_else__goes_on_until_the_silence_is_over(serve: Any, run: Run) -> None:
+    answers: list[Answer] = [(200, "<html>We are back soon</html>"), (200, {}), (200, PROMOTED | {"id": 8})]
+    serve(lambda *_: answers.pop(0) if answers else (200, PROMOTED))
+
+    assert run("rollout", "wait", "7", *FAST).code == 0

@@ -121,10 +121,18 @@ class Plane(Protocol):
         ...
 
 
-def route(plane: Plane, endpoint: str, candidate_bp: int, *, fallback: str = BASELINE) -> Route:
+def route(
+    plane: Plane,
+    endpoint: str,
+    candidate_bp: int,
+    *,
+    fallback: str = BASELINE,
+    rescuers: tuple[str, ...] = (),
+) -> Route:
     """Both variants, the candidate with the given share."""
     shares = {BASELINE: 10_000 - candidate_bp, CANDIDATE: candidate_bp}
-    return Route(endpoint, shares, (plane.backend(BASELINE), plane.backend(CANDIDATE)), fallback)
+    backends = (plane.backend(BASELINE), plane.backend(CANDIDATE))
+    return Route(endpoint, shares, backends, fallback, rescuers)
 
 
 def arms(plane: Plane, endpoint: str) -> Mapping[str, ArmReading]:

@@ -9,8 +9,9 @@ from django.test.utils import CaptureQueriesContext
 
 from controlplane.access.roles import Role
 from controlplane.access.services import Scope
+from controlplane.audit.models import AuditEvent
 from rollouts.api.endpoints import EndpointFeedback
-from rollouts.models import Endpoint, Feedback
+from rollouts.models import Endpoint, Feedback, HistoryEvent
 from tests import factories
 from tests.controlplane.api.conftest import ClientOf
 
@@ -119,6 +120,47 @@ def test_create__unknown_version__is_404_and_engineer_is_403(client_of: ClientOf
     engineer = client_of(Role.ENGINEER).post("/api/v1/endpoints", body(), format="json")
 
     assert (unknown.status_code, engineer.status_code) == (404, 403)
+
+
+def test_create__without_rescue__is_kept(client_of: ClientOf) -> None:
+    factories.endpoint()
+    response = client_of(Role.RELEASE_MANAGER).post("/api/v1/endpoints", body(rescue=False), format="json")
+    assert (response.status_code, response.json()["rescue"]) == (201, False)
+    assert not Endpoint.objects.get(name="support").rescue
+
+
+def test_rescue__switched_off__is_told_audited_and_wakes_the_loop(
+    client_of: ClientOf, woken: list[int]
+) -> None:
+    made = factories.endpoint()
+    client = client_of(Role.RELEASE_MANAGER)
+
+    response = client.put("/api/v1/endpoints/triage/rescue", {"on": False}, format="json")
+    again = client.put("/api/v1/endpoints/triage/rescue", {"on": False}, format="json")
+
+    assert (response.status_code, response.json()["rescue"], again.status_code) == (200, False, 200)
+    assert woken == [made.pk, made.pk]
+    assert [event.kind for event in HistoryEvent.objects.filter(endpoint=made, kind="rescue")] == ["rescue"]
+    audited = AuditEvent.objects.get(action="endpoint.rescue-set")
+    assert (audited.before, audited.after) == ({"rescue": True}, {"rescue": False})
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "sent", "status"),
+    [
+        (Role.ENGINEER, "triage", {"on": False}, 403),
+        (Role.RELEASE_MANAGER, "nowhere", {"on": False}, 404),
+        (Role.RELEASE_MANAGER, "triage", {}, 400),
+        (Role.RELEASE_MANAGER, "triage", {"on": "perhaps"}, 400),
+    ],
+)
+def test_rescue__not_allowed_or_impossible__changes_nothing(
+    client_of: ClientOf, role: Role, name: str, sent: dict[str, Any], status: int
+) -> None:
+    made = factories.endpoint()
+    response = client_of(role).put(f"/api/v1/endpoints/{name}/rescue", sent, format="json")
+    made.refresh_from_db()
+    assert (response.status_code, made.rescue) == (status, True)
 
 
 def test_variants__of_an_endpoint__newest_first_with_workload(client_of: ClientOf) -> None:

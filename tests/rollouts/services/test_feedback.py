@@ -76,6 +76,25 @@ def test_verify__another_variant_answered__unverifiable(moving: MemoryWorld) -> 
     assert state_of(w, rate(w, response, variant=w.variant(1).name)) == FeedbackState.UNVERIFIABLE
 
 
+@pytest.mark.parametrize(
+    ("behaviour", "status"),
+    [
+        ({"refuse_rate": 1.0, "refuse_status": 400}, 400),
+        ({"refuse_rate": 1.0}, 429),
+        ({"error_rate": 1.0}, 500),
+    ],
+)
+def test_verify__request_that_was_refused_or_failed__has_no_answer_to_rate(
+    w: MemoryWorld, behaviour: dict[str, Any], status: int
+) -> None:
+    w.behave(1, **behaviour)
+    response = w.router.send("triage")
+    assert response.status == status
+    made = rate(w, response, up=False)
+    assert state_of(w, made) == FeedbackState.UNVERIFIABLE
+    assert ratings_between(rollout=w.start(2), start=made.received_at, end=w.now) == {}
+
+
 def test_verify__unknown_request__waits_five_minutes_then_unverifiable(w: MemoryWorld) -> None:
     made = rate(w, w.router.send("triage"), request_id="00000000-never-seen")
     assert state_of(w, made) == FeedbackState.PENDING

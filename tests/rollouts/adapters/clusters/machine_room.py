@@ -39,7 +39,7 @@ files = {run}/engines/*.conf
 """
 STANDIN = [
     sys.executable, "-m", "tests.standins.engine", "--port", "{port}", "--model", "{folder}", "{arguments}",
-    "--served-model-name", "{variant}", "{endpoint}",
+    "--variant", "{variant}", "--served-model-name", "{endpoint}",
 ]  # fmt: skip
 
 

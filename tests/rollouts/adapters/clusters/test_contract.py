@@ -17,10 +17,10 @@ from typing import Protocol
 import pytest
 
 from controlplane.kernel.clock import ManualClock
-from controlplane.kernel.errors import StaleWriter, TamperedFile
+from controlplane.kernel.errors import InvalidInput, StaleWriter, TamperedFile
 from registry.domain.manifest import take_manifest, verify_folder
 from rollouts.adapters.clusters.memory import MemoryCluster
-from rollouts.ports import Cluster, FailureReason, WorkloadPhase, WorkloadSpec, WorkloadStatus
+from rollouts.ports import OPENAI_API, Cluster, FailureReason, WorkloadPhase, WorkloadSpec, WorkloadStatus
 from tests.rollouts.adapters.clusters.machine_room import MachineRoom
 from tests.standins.running import wait_until
 
@@ -306,3 +306,13 @@ def test_log_tail__of_a_running_engine__has_at_most_the_lines_asked_for(bench: B
 
 def test_log_tail__unknown_variant__is_empty(bench: Bench, endpoint: str) -> None:
     assert bench.cluster.log_tail(f"{endpoint}-v1-aaaa") == ()
+
+
+def test_api__known_engine__has_its_calls(bench: Bench) -> None:
+    assert bench.cluster.api("vllm") == OPENAI_API
+
+
+def test_api__unknown_engine__is_refused_by_name(bench: Bench) -> None:
+    with pytest.raises(InvalidInput, match="no-such") as caught:
+        bench.cluster.api("no-such")
+    assert caught.value.field == "engine"

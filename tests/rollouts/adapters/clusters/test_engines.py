@@ -18,7 +18,7 @@ from rollouts.adapters.clusters.engines import (
     load_engines,
     template_of,
 )
-from rollouts.ports import FailureReason, WorkloadSpec
+from rollouts.ports import OPENAI_API, EngineApi, FailureReason, WorkloadSpec
 
 VLLM = ENGINES["vllm"]
 GPU_PYTHON = Path("/opt/engine/bin/python")
@@ -41,13 +41,22 @@ def cpu_python(tmp_path: Path) -> Path:
     return tmp_path / "bin" / "python"
 
 
-def test_command_line__vllm__names_variant_then_endpoint_last(cpu_python: Path) -> None:
+def test_command_line__vllm__answers_to_the_endpoints_name_only(cpu_python: Path) -> None:
     words = command_line(VLLM, spec(), python=cpu_python, port=18100)
     assert words[:3] == [str(cpu_python), "-m", "vllm.entrypoints.openai.api_server"]
-    assert words[-3:] == ["--served-model-name", "chat-v1-aaaa", "chat"]
+    assert words[-2:] == ["--served-model-name", "chat"]
+    assert "chat-v1-aaaa" not in words
     assert words[words.index("--model") + 1] == "/models/chat/1"
     assert words[words.index("--port") + 1] == "18100"
     assert words[words.index("--max-model-len") + 1] == "256"
+
+
+def test_command_line__vllm_that_can_say_who_it_is__is_told_the_variant(tmp_path: Path) -> None:
+    package = tmp_path / "lib/python3.12/site-packages/vllm/entrypoints/serve/utils"
+    package.mkdir(parents=True)
+    (package / "fingerprint.py").touch()
+    words = command_line(VLLM, spec(), python=tmp_path / "bin" / "python", port=1)
+    assert words[-4:] == ["--fingerprint-mode", "custom", "--fingerprint-value", "chat-v1-aaaa"]
 
 
 def test_command_line__same_arguments_in_another_order__is_the_same(cpu_python: Path) -> None:
@@ -99,6 +108,7 @@ def test_engine_environment__on_a_gpu__has_nothing_for_the_cpu() -> None:
         ({"engine": "no-such"}, "engine"),
         ({"arguments": {"port": 1}}, "arguments.port"),
         ({"arguments": {"served_model_name": "x"}}, "arguments.served_model_name"),
+        ({"arguments": {"fingerprint-value": "x"}}, "arguments.fingerprint-value"),
         ({"arguments": {"trust-remote": True}}, "arguments.trust-remote"),
         ({"arguments": {"--max-model-len": 1}}, "arguments.--max-model-len"),
         ({"environment": {"LD_PRELOAD": "/x.so"}}, "environment.LD_PRELOAD"),
@@ -159,6 +169,50 @@ def test_load_engines__declared_by_the_operator__joins_the_table(tmp_path: Path)
     assert set(engines) == {"vllm", "mine"}
     words = command_line(engines["mine"], spec(arguments={"a": 1}), python=GPU_PYTHON, port=7)
     assert words == ["/bin/mine", "7", "--a", "1"]
+
+
+def test_load_engines__without_calls__has_those_of_openai(tmp_path: Path) -> None:
+    (tmp_path / "engines.json").write_text(json.dumps({"mine": {"argv": ["/bin/mine", "{port}"]}}))
+    assert load_engines(tmp_path)["mine"].api == OPENAI_API
+
+
+def test_load_engines__with_calls__has_exactly_these(tmp_path: Path) -> None:
+    calls = {"inference": ["/v1/chat/completions", "/generate"], "other": []}
+    (tmp_path / "engines.json").write_text(json.dumps({"mine": {"argv": ["/bin/mine", "{port}"], **calls}}))
+    assert load_engines(tmp_path)["mine"].api == EngineApi(("/v1/chat/completions", "/generate"), ())
+
+
+def test_load_engines__a_path_of_the_defaults_that_is_inference_here__is_inference_only(
+    tmp_path: Path,
+) -> None:
+    calls = {"inference": ["/tokenize"]}
+    (tmp_path / "engines.json").write_text(json.dumps({"mine": {"argv": ["/bin/mine", "{port}"], **calls}}))
+    api = load_engines(tmp_path)["mine"].api
+    assert api.inference == ("/tokenize",)
+    assert "/tokenize" not in api.other
+
+
+@pytest.mark.parametrize(
+    ("calls", "says"),
+    [
+        ({"inference": "/v1/x"}, "list of paths"),
+        ({"inference": []}, "no inference path"),
+        ({"inference": ["v1/x"]}, "'v1/x' in inference .* is no path"),
+        ({"inference": ["/v1/x/"]}, "is no path"),
+        ({"inference": ["/v1/(.*)"]}, "is no path"),
+        ({"inference": ["/v1/../metrics"]}, "is no path"),
+        ({"inference": ["/v1/x?y=1"]}, "is no path"),
+        ({"other": [7]}, "7 in other"),
+        ({"other": ["/v1/models"]}, "answered by the router itself"),
+        ({"inference": ["/v1/x"], "other": ["/v1/x"]}, "both inference and other"),
+    ],
+)
+def test_load_engines__impossible_calls__are_refused_by_name(
+    tmp_path: Path, calls: dict[str, object], says: str
+) -> None:
+    (tmp_path / "engines.json").write_text(json.dumps({"mine": {"argv": ["/bin/mine", "{port}"], **calls}}))
+    with pytest.raises(InvalidInput, match=f"engines.json.*{says}"):
+        load_engines(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -23,19 +23,30 @@ from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import available_memory_mb, processes_marked
 from rollouts.ports import FailureReason, WorkloadPhase, WorkloadSpec
 from tests.rollouts.adapters.clusters.machine_room import ROOT, MachineRoom, status, until_failed, until_ready
-from tests.standins.running import wait_until
+from tests.standins.running import RunningEngine, wait_until
 
 pytestmark = pytest.mark.e2e  # a real supervisord and real processes
 
 numbers = count(1)
-OTHER_NAME = [sys.executable, "-m", "tests.standins.engine", "--port", "{port}", "--variant", "somebody-else"]
+PLAIN = [sys.executable, "-m", "tests.standins.engine", "--port", "{port}", "--variant", "somebody-else"]
+OTHER_NAME = [*PLAIN, "--served-model-name", "somebody-else"]
+EARLIER = [*PLAIN, "--served-model-name", "{variant}", "{endpoint}"]  # as an earlier version launched engines
+# Lives, and never listens.
+SHY = [sys.executable, "-c", "import time; time.sleep(600)", "{port}"]
 
 
 @pytest.fixture(scope="module")
 def room() -> Iterator[MachineRoom]:
-    os.environ["HEADGATE_TEST_SECRET"] = "hidden"
-    room = MachineRoom({"wrong-name": {"argv": OTHER_NAME}})
-    del os.environ["HEADGATE_TEST_SECRET"]
+    of_the_host = {
+        "HEADGATE_TEST_SECRET": "hidden",
+        "http_proxy": "http://127.0.0.1:9",
+        "ALL_PROXY": "socks5://[::1]:9",
+    }
+    os.environ.update(of_the_host)
+    engines = {"wrong-name": OTHER_NAME, "plain": PLAIN, "earlier": EARLIER, "shy": SHY}
+    room = MachineRoom({name: {"argv": argv} for name, argv in engines.items()})
+    for name in of_the_host:
+        del os.environ[name]
     yield room
     room.close()
 
@@ -143,8 +154,33 @@ def test_engine__that_serves_another_name__fails_with_its_words(
     cluster.ensure(room.spec(variant, engine="wrong-name"), token=1)
     seen = until_failed(cluster, variant)
     assert seen.reason is FailureReason.BAD_MODEL
-    assert f"The model `{variant}` does not exist" in seen.message
+    assert f"The model `{variant.split('-')[0]}` does not exist" in seen.message
     wait_until("it was stopped", lambda: not processes_of(room, variant))
+
+
+@pytest.mark.parametrize("engine", ["plain", "earlier"])
+def test_engine__whose_fingerprint_is_another__is_known_by_its_process_or_its_name(
+    room: MachineRoom, cluster: LocalCluster, variant: str, engine: str
+) -> None:
+    cluster.ensure(room.spec(variant, engine=engine), token=1)
+    until_ready(cluster, variant)
+
+
+def test_engine__that_never_listens_and_a_stranger_does__fails_with_the_port(
+    room: MachineRoom, cluster: LocalCluster, variant: str
+) -> None:
+    cluster.ensure(room.spec(variant, engine="shy"), token=1)
+    port = wait_until(
+        "it was launched", lambda: processes_of(room, variant) and status(cluster, variant)
+    ).port
+    stranger = RunningEngine("stranger", port=port)
+    try:
+        stranger.start()
+        seen = until_failed(cluster, variant)
+    finally:
+        stranger.kill()
+    assert seen.reason is FailureReason.PORT_TAKEN
+    assert f"another program answered on port {port}, not {variant}" in seen.message
 
 
 def test_ready_engine__that_turns_unhealthy__is_unready_until_it_recovers(
@@ -165,6 +201,16 @@ def test_engine__inherits_no_setting_of_ours(room: MachineRoom, cluster: LocalCl
     assert b"OWN=1" in environment
     assert b"HEADGATE_TEST_SECRET" in Path(f"/proc/{room.process.pid}/environ").read_bytes()
     assert b"HEADGATE_TEST_SECRET" not in environment
+
+
+def test_engine__inherits_no_proxy_of_the_host__but_one_that_its_spec_names(
+    room: MachineRoom, cluster: LocalCluster, variant: str
+) -> None:
+    cluster.ensure(room.spec(variant, environment={"HTTPS_PROXY": "http://proxy.example:1"}), token=1)
+    until_ready(cluster, variant)
+    assert b"http_proxy=" in Path(f"/proc/{room.process.pid}/environ").read_bytes()
+    variables = Path(f"/proc/{pid_of(room, variant)}/environ").read_bytes().split(b"\0")
+    assert [one for one in variables if b"_proxy=" in one.lower()] == [b"HTTPS_PROXY=http://proxy.example:1"]
 
 
 # --- failing ------------------------------------------------------------------------------------------------

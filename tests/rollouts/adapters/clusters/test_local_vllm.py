@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from registry.domain.manifest import take_manifest
+from rollouts.adapters.clusters.launcher import MARK
 from rollouts.adapters.clusters.local import LocalCluster
-from rollouts.ports import FailureReason, WorkloadPhase, WorkloadSpec
+from rollouts.adapters.clusters.machine import listener_is_marked
+from rollouts.adapters.signals.vllm import VllmMetrics
+from rollouts.ports import OPENAI_API, Backend, EngineReading, FailureReason, WorkloadPhase, WorkloadSpec
 from tests.rollouts.adapters.clusters.machine_room import ROOT, MachineRoom
 from tests.standins.running import wait_until
 
@@ -65,7 +70,7 @@ def settled(cluster: LocalCluster) -> WorkloadPhase | None:
     return seen.phase if seen and seen.phase in (WorkloadPhase.READY, WorkloadPhase.FAILED) else None
 
 
-def test_real_engine__tiny_model__serves_both_names_and_drains(
+def test_real_engine__tiny_model__answers_by_the_endpoints_name_only_and_drains(
     room: MachineRoom, cluster: LocalCluster, model: Path
 ) -> None:
     cluster.ensure(spec_of(model), token=1)
@@ -75,9 +80,59 @@ def test_real_engine__tiny_model__serves_both_names_and_drains(
     question = {"model": "chat", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3}
     url = f"http://{seen.host}:{seen.port}/v1/chat/completions"
     answer = room.http.post(url, json=question, timeout=60).json()
-    assert answer["model"] == "chat-v1-aaaa"
+    assert (answer["model"], answer["system_fingerprint"]) == ("chat", "chat-v1-aaaa")
+    streamed = room.http.post(url, json={**question, "stream": True}, timeout=60).text
+    chunks = [json.loads(line[6:]) for line in streamed.splitlines() if line.startswith("data: {")]
+    assert {chunk["model"] for chunk in chunks} == {"chat"}
+    assert "chat-v1-aaaa" in {chunk.get("system_fingerprint") for chunk in chunks}
+    refused = room.http.post(url, json={**question, "model": "chat-v1-aaaa"}, timeout=60)
+    assert refused.status_code == 404
+    assert "`chat-v1-aaaa` does not exist" in refused.json()["error"]["message"]
+    mark = str(room.run_dir / "engines" / "chat-v1-aaaa.json")
+    assert (
+        listener_is_marked(seen.port, MARK, mark) is True
+    )  # known by its process too, had it no fingerprint
+    for path in OPENAI_API.other:
+        assert room.http.request("OPTIONS", f"http://{seen.host}:{seen.port}{path}").status_code != 404, path
     cluster.drain("chat-v1-aaaa", "chat", token=1)
     wait_until("it is gone", lambda: not cluster.statuses(), 60)
+
+
+def test_real_engine__completions__are_counted_by_how_they_ended_and_those_left_are_not(
+    room: MachineRoom, cluster: LocalCluster, model: Path
+) -> None:
+    """The names that signals/vllm reads; also what it says that cannot be seen."""
+    cluster.ensure(spec_of(model), token=1)
+    wait_until("vLLM is ready", lambda: settled(cluster), SECONDS)
+    seen = cluster.statuses()["chat-v1-aaaa"]
+    assert seen.is_ready, (seen.message, cluster.log_tail("chat-v1-aaaa"))
+    backends = [Backend("chat-v1-aaaa", seen.host, seen.port)]
+    url = f"http://{seen.host}:{seen.port}/v1/chat/completions"
+
+    def said() -> EngineReading:
+        engines, broken = VllmMetrics().read(backends)
+        assert broken == {}
+        return engines["chat-v1-aaaa"]
+
+    question = {"model": "chat", "messages": [{"role": "user", "content": "Hello"}], "ignore_eos": True}
+
+    def ask(**values: object) -> httpx.Response:
+        return room.http.post(url, json={**question, **values}, timeout=60)
+
+    before = said()  # warm-up asks the engine too
+    assert ask(max_tokens=3).json()["choices"][0]["finish_reason"] == "length"
+    assert ask(max_tokens=1).json()["choices"][0]["finish_reason"] == "length"
+    assert ask(max_tokens=1_000_000).status_code == 400  # a refusal is no completion
+    with room.http.stream("POST", url, json={**question, "max_tokens": 200, "stream": True}) as stream:
+        next(stream.iter_lines())
+    wait_until("the stream that was left has ended", lambda: said().running == 0)
+    after = said()
+    ended = {reason: count - before.endings[reason] for reason, count in after.endings.items()}
+    assert set(ended) == {"stop", "length", "abort", "error", "repetition"}
+    assert {reason: count for reason, count in ended.items() if count} == {"length": 2}
+    assert before.empty is not None
+    assert after.empty == before.empty + 1
+    assert after.generated_tokens >= before.generated_tokens + 4
 
 
 def test_real_engine__weights_cut_short__is_a_bad_model_with_its_log(

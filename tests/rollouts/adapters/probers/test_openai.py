@@ -38,7 +38,7 @@ def test_ask__request__is_forced_deterministic_and_streamed() -> None:
     body = json.loads(sent[0].content)
     assert str(sent[0].url) == "http://gateway/chat/v1/chat/completions"
     assert sent[0].headers["x-headgate-variant"] == "v2"
-    assert (body["model"], body["temperature"], body["max_tokens"], body["stream"]) == ("v2", 0, 9, True)
+    assert (body["model"], body["temperature"], body["max_tokens"], body["stream"]) == ("chat", 0, 9, True)
 
 
 @pytest.mark.parametrize(

@@ -48,3 +48,11 @@ def test_find__nobody_answered_or_unknown__is_left_out(plane: Plane, endpoint: s
     (later,) = plane.send(endpoint, 1)
     wait_until("both good ones are logged", lambda: logged(plane, good) and logged(plane, later))
     assert set(plane.request_log.find([good.request_id, bad.request_id, "unknown"])) == {good.request_id}
+
+
+def test_find__refused_by_the_engine__is_logged_with_its_status(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 0), token=1)
+    plane.change(BASELINE, refused=422)
+    (seen,) = plane.send(endpoint, 1)
+    wait_until("it is logged", lambda: logged(plane, seen))
+    assert plane.request_log.find([seen.request_id])[seen.request_id].status == 422

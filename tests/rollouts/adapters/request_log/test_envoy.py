@@ -13,7 +13,14 @@ from tests.standins.running import wait_until
 
 
 def entry(name: str, **changes: object) -> bytes:
-    values = {"at": "1.5", "id": name, "cluster": "assigned/chat/v2", "variant": "v1", "status": 200}
+    values = {
+        "at": "1.5",
+        "id": name,
+        "cluster": "assigned/chat/v2",
+        "variant": "v1",
+        "status": 200,
+        "route": "chat",
+    }
     return json.dumps({**values, "details": "via_upstream", "flags": "-", **changes}).encode() + b"\n"
 
 
@@ -62,17 +69,32 @@ def test_find__more_than_may_be_remembered__forgets_the_oldest(tmp_path: Path) -
     ("changes", "found"),
     [
         ({}, True),
+        ({"status": 400}, True),
         ({"status": 500}, True),
+        ({"route": "chat/other"}, False),
+        ({"route": "chat/other", "cluster": "answer/chat/v1"}, False),
+        ({"cluster": "answer/chat/v1"}, True),
         ({"flags": "DC", "details": "downstream_remote_disconnect"}, True),
         ({"status": 0, "flags": "DC", "details": "downstream_remote_disconnect"}, False),
         ({"status": 503, "flags": "UF", "details": "upstream_reset_before_response_started"}, False),
         ({"variant": None, "cluster": None, "status": 404, "details": "direct_response"}, False),
     ],
 )
-def test_find__who_counts_as_answered(tmp_path: Path, changes: dict[str, object], found: bool) -> None:
+def test_find__one_kind_of_line__is_an_answered_inference_or_not(
+    tmp_path: Path, changes: dict[str, object], found: bool
+) -> None:
     (tmp_path / "access.jsonl").write_bytes(b"cut off by a kill\n" + entry("a", **changes))
     log = EnvoyRequestLog(tmp_path)
     assert ("a" in log.find(["a"])) is found
+    log.close()
+
+
+def test_find__line_of_before_an_upgrade__names_no_route_and_is_an_inference(tmp_path: Path) -> None:
+    line = json.loads(entry("a"))
+    del line["route"]
+    (tmp_path / "access.jsonl").write_text(json.dumps(line) + "\n")
+    log = EnvoyRequestLog(tmp_path)
+    assert set(log.find(["a"])) == {"a"}
     log.close()
 
 

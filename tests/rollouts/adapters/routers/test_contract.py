@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
 from controlplane.kernel.errors import InvalidInput, Rejected, StaleWriter, Unavailable
-from rollouts.ports import Backend, ObservedRoute
-from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, Plane, route
+from rollouts.ports import ArmReading, Backend, EngineApi, ObservedRoute
+from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, Plane, arms, route
 from tests.standins.running import wait_until
 
 BOTH = frozenset({BASELINE, CANDIDATE})
@@ -20,6 +21,12 @@ def observed(plane: Plane, endpoint: str) -> ObservedRoute:
     found = plane.router.observe(endpoint)
     assert found is not None
     return found
+
+
+def counted(plane: Plane, endpoint: str, number: int) -> Mapping[str, ArmReading] | None:
+    """The arms when so many requests have ended; None before."""
+    found = arms(plane, endpoint)
+    return found if sum(arm.ended for arm in found.values()) == number else None
 
 
 def test_apply__new_route__is_observed_in_force(plane: Plane, endpoint: str) -> None:
@@ -59,6 +66,9 @@ def test_apply__candidate_without_backend_any_more__is_no_longer_known(plane: Pl
         ({"shares": {BASELINE: 10_500, CANDIDATE: -500}}, "route.shares"),
         ({"shares": {BASELINE: 9000, "chat-v9-cccc": 1000}}, "route.shares"),
         ({"fallback": "chat-v9-cccc"}, "route.fallback"),
+        ({"rescuers": ("chat-v9-cccc",)}, "route.rescuers"),
+        ({"api": EngineApi(())}, "route.api"),
+        ({"api": EngineApi(("/v1/x",), ("/v1/.*",))}, "route.api"),
         ({"backends": (Backend(BASELINE, "host", 0), Backend(CANDIDATE, "host", 1))}, "route.backends"),
         ({"backends": (Backend(BASELINE, "host", 1), Backend(BASELINE, "host", 2))}, "route.backends"),
         ({"endpoint": "no/slash"}, "route.endpoint"),
@@ -174,10 +184,67 @@ def test_traffic__dead_candidate__is_answered_by_the_fallback(plane: Plane, endp
     wait_until("its health check fails", lambda: observed(plane, endpoint).healthy == {BASELINE})
 
 
-def test_traffic__dead_baseline__is_not_shifted_to_the_candidate(plane: Plane, endpoint: str) -> None:
+def test_traffic__dead_baseline_without_rescuers__is_answered_by_nobody(plane: Plane, endpoint: str) -> None:
     plane.router.apply(route(plane, endpoint, 0), token=1)
     plane.kill(BASELINE)
     assert {s.status for s in plane.send(endpoint, 5)} == {503}
+
+
+def test_traffic__dead_baseline_with_a_rescuer__is_answered_by_it(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 5000, rescuers=(CANDIDATE,)), token=1)
+    plane.kill(BASELINE)
+    seen = plane.send(endpoint, 60)
+    assert {(s.status, s.answered) for s in seen} == {(200, CANDIDATE)}
+    drawn = Counter(s.assigned for s in seen)
+    assert set(drawn) == BOTH  # who was drawn stays as it was
+    found = wait_until("all are counted", lambda: counted(plane, endpoint, 60))
+    baseline, candidate = found[BASELINE], found[CANDIDATE]
+    assert (baseline.arrived, baseline.fallbacks, baseline.answered) == (drawn[BASELINE], drawn[BASELINE], 0)
+    assert (candidate.arrived, candidate.fallbacks, candidate.answered) == (
+        drawn[CANDIDATE],
+        0,
+        drawn[CANDIDATE],
+    )
+
+
+def test_traffic__dead_candidate_that_would_be_a_rescuer__is_answered_by_the_fallback(
+    plane: Plane, endpoint: str
+) -> None:
+    plane.router.apply(route(plane, endpoint, 10_000, rescuers=(CANDIDATE,)), token=1)
+    plane.kill(CANDIDATE)
+    assert {(s.status, s.assigned, s.answered) for s in plane.send(endpoint, 20)} == {
+        (200, CANDIDATE, BASELINE)
+    }
+
+
+def test_traffic__both_dead__fails_in_the_arm_that_was_drawn(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 5000, rescuers=(CANDIDATE,)), token=1)
+    plane.kill(BASELINE)
+    plane.kill(CANDIDATE)
+    seen = plane.send(endpoint, 40)
+    assert {s.status for s in seen} == {503}
+    drawn = Counter(s.assigned for s in seen)
+    found = wait_until("all are counted", lambda: counted(plane, endpoint, 40))
+    for variant in BOTH:
+        assert (found[variant].failed, found[variant].fallbacks) == (drawn[variant], 0)
+
+
+def test_traffic__rescuer_taken_away__answers_no_longer(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 0, rescuers=(CANDIDATE,)), token=1)
+    plane.kill(BASELINE)
+    assert {s.answered for s in plane.send(endpoint, 10)} == {CANDIDATE}
+    plane.router.apply(route(plane, endpoint, 0), token=1)
+    assert {s.status for s in plane.send(endpoint, 10)} == {503}
+
+
+def test_traffic__baseline_comes_back__answers_itself_again(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 0, rescuers=(CANDIDATE,)), token=1)
+    plane.change(BASELINE, healthy=False)
+    wait_until("its health check fails", lambda: BASELINE not in observed(plane, endpoint).healthy)
+    assert {s.answered for s in plane.send(endpoint, 10)} == {CANDIDATE}
+    plane.change(BASELINE)
+    wait_until("it is healthy", lambda: BASELINE in observed(plane, endpoint).healthy)
+    assert {s.answered for s in plane.send(endpoint, 10)} == {BASELINE}
 
 
 def test_traffic__baseline_fails_its_health_check_only__still_answers(plane: Plane, endpoint: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +14,9 @@ import pytest
 
 from controlplane.kernel.errors import InvalidInput, Rejected, Unavailable
 from rollouts.adapters.routers.envoy import EnvoyRouter
-from rollouts.ports import Route
+from rollouts.ports import Backend, EngineApi, Route
 from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, ENVOY, EnvoyPlane, Seen, arms, route
+from tests.standins.echo import echoing
 from tests.standins.running import wait_until
 
 pytestmark = pytest.mark.needs("envoy")
@@ -121,6 +124,96 @@ def test_traffic__engine_killed_under_load__no_whole_request_fails(envoy: EnvoyP
     assert any(s.assigned != s.answered for s in users.seen)
 
 
+@pytest.mark.parametrize("number", [1, 12])
+def test_traffic__baseline_killed_under_load__no_whole_request_fails(
+    envoy: EnvoyPlane, endpoint: str, number: int
+) -> None:
+    envoy.router.apply(route(envoy, endpoint, 5000, rescuers=(CANDIDATE,)), token=1)
+    envoy.change(BASELINE, seconds=0.1)
+    envoy.change(CANDIDATE, seconds=0.1)
+    with Users(envoy, endpoint, number=number, stream=False) as users:
+        users.wait_for(10)
+        envoy.kill(BASELINE)
+        users.wait_for(60)
+    assert users.bad == []
+    assert any((s.assigned, s.answered) == (BASELINE, CANDIDATE) for s in users.seen)
+
+
+def test_apply__rescuers_change_under_load__no_request_lost_and_no_stream_cut(
+    envoy: EnvoyPlane, endpoint: str
+) -> None:
+    envoy.router.apply(route(envoy, endpoint, 5000), token=1)
+    slow_streams(envoy)
+    with (
+        Users(envoy, endpoint, number=6, stream=True) as streams,
+        Users(envoy, endpoint, number=2, stream=False) as others,
+    ):
+        for rescuers in ((CANDIDATE,), (), (CANDIDATE,), ()):
+            envoy.router.apply(route(envoy, endpoint, 5000, rescuers=rescuers), token=1)
+            streams.wait_for(6)
+    assert streams.bad == []
+    assert others.bad == []
+    assert all(s.assigned == s.answered for s in streams.seen + others.seen)
+
+
+def test_traffic__baseline_answers_503_because_it_is_full__is_not_taken_for_dead(
+    envoy: EnvoyPlane, endpoint: str
+) -> None:
+    with echoing(BASELINE) as full, echoing(CANDIDATE) as small:
+        full.status = 503
+        backends = (Backend(BASELINE, "127.0.0.1", full.port), Backend(CANDIDATE, "127.0.0.1", small.port))
+        shares = {BASELINE: 10_000, CANDIDATE: 0}
+        envoy.router.apply(Route(endpoint, shares, backends, BASELINE, (CANDIDATE,)), token=1)
+        url = f"{envoy.url}/{endpoint}/v1/chat/completions"
+        seen = [httpx.post(url, json={}) for _ in range(20)]
+        assert {(r.status_code, r.headers["x-headgate-variant"]) for r in seen} == {(503, BASELINE)}
+        assert small.seen == []
+
+
+def test_traffic__baseline_slow_to_answer_its_health_check__is_not_taken_for_dead(
+    envoy: EnvoyPlane, endpoint: str
+) -> None:
+    with echoing(BASELINE) as busy, echoing(CANDIDATE) as small:
+        backends = (Backend(BASELINE, "127.0.0.1", busy.port), Backend(CANDIDATE, "127.0.0.1", small.port))
+        shares = {BASELINE: 10_000, CANDIDATE: 0}
+        envoy.router.apply(Route(endpoint, shares, backends, BASELINE, (CANDIDATE,)), token=1)
+        busy.health_seconds = 4.0
+        end = time.monotonic() + 10
+        url = f"{envoy.url}/{endpoint}/v1/chat/completions"
+        while time.monotonic() < end:
+            assert httpx.post(url, json={}).headers["x-headgate-variant"] == BASELINE
+            time.sleep(0.2)
+
+
+def test_state__of_an_earlier_version__still_loads(envoy: EnvoyPlane, endpoint: str) -> None:
+    """An updated worker reads what the one before it wrote."""
+    envoy.router.apply(route(envoy, endpoint, 500, rescuers=(CANDIDATE,)), token=1)
+    path = envoy.router.paths.state
+    state = json.loads(path.read_text())
+    for known in state["routes"].values():
+        del known["rescuers"], known["api"]
+    path.write_text(json.dumps(state))
+    envoy.router.apply(route(envoy, endpoint, 600), token=1)
+    seen = envoy.router.observe(endpoint)
+    assert seen is not None
+    assert seen.shares[CANDIDATE] == 600
+    assert {s.status for s in envoy.send(endpoint, 3)} == {200}
+
+
+def test_state__route_with_rescuers_and_calls__is_read_as_it_was_written(
+    envoy: EnvoyPlane, endpoint: str
+) -> None:
+    own = EngineApi(("/generate",), ("/tokenize",))
+    envoy.router.apply(replace(route(envoy, endpoint, 500, rescuers=(CANDIDATE,)), api=own), token=1)
+    before = envoy.file_versions()
+    envoy.stop_router()
+    envoy.router.paths.routes.unlink()
+    envoy.router.paths.clusters.unlink()
+    envoy.router.write_bootstrap()
+    assert envoy.file_versions() == before
+    envoy.start_router()
+
+
 def test_traffic__stream_cut_by_a_killed_engine__is_an_error_of_its_arm(
     envoy: EnvoyPlane, endpoint: str
 ) -> None:
@@ -159,7 +252,7 @@ def test_traffic__clients_own_headers__choose_neither_id_nor_arm_nor_timeout(
     assert response.headers["x-headgate-assigned"] == BASELINE
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/health", "/v1x", ""])
+@pytest.mark.parametrize("path", ["/metrics", "/v1x", ""])
 def test_traffic__paths_outside_the_api__are_not_served(envoy: EnvoyPlane, endpoint: str, path: str) -> None:
     envoy.router.apply(route(envoy, endpoint, 0), token=1)
     response = httpx.get(f"{envoy.url}/{endpoint}{path}")

@@ -85,6 +85,11 @@ def only(arm: ArmReading) -> str:
         (("v2", "200", "DC", "part", ""), "midway"),
         (("v2", "200", "DR", "part", ""), "midway"),
         (("v2", "200", "DPE", "part", ""), "midway"),
+        # of a connection that outlived an upgrade
+        (("v2", "200", "-", "", ""), "answered"),
+        (("v2", "400", "-", "", ""), "request"),
+        (("v2", "200", "DC", "", ""), "before"),
+        (("v2", "200", "UC", "", ""), "failed"),
     ],
 )
 def test_arms_of__one_way_to_end__is_booked(ended: Ended, expected: str) -> None:

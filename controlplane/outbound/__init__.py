@@ -1,0 +1,1 @@
+"""What leaves this process over HTTP: the one place that makes HTTP clients."""
