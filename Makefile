@@ -16,7 +16,7 @@ demo: ## set up and run the main job, on real parts
 	@python3 -m deploy.bootstrap --vllm --check-memory
 	@$(PYTHON) -m deploy.demo $(DEMO)
 
-setup: ## the application's environment with the test tools, and the engine's
+setup: ## the application's environment with the test tools; REQUIRE=all: the engine's too
 	@python3 -m deploy.bootstrap --dev $(if $(filter all,$(REQUIRE)),--vllm,)
 
 up: ## start the stack (MLflow, Envoy, web, worker, beat) and leave it running

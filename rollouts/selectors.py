@@ -32,6 +32,8 @@ def rollouts() -> QuerySet[Rollout]:
         Rollout.objects.select_related(
             "endpoint__cluster",
             "endpoint__model",
+            "endpoint__stable__version",
+            "endpoint__previous",
             "baseline__version__model",
             "candidate__version__model",
             "baseline__workload",

@@ -97,6 +97,7 @@
     const dialog = $(id);
     if (!dialog.open) dialog.showModal();
     if (id === 'search') $('search-words').select();
+    if (id === 'keys') $('search').close();          // it is offered there
   }
 
   document.addEventListener('click', event => {
@@ -110,8 +111,8 @@
     const filler = target.closest('[data-fill]');
     if (filler) {
       const field = document.getElementsByName(filler.dataset.fill)[0];
-      field.value = filler.dataset.with;
-      for (const name of ['input', 'change']) field.dispatchEvent(new Event(name, { bubbles: true }));
+      if (field) field.value = filler.dataset.with;
+      for (const name of ['input', 'change']) field?.dispatchEvent(new Event(name, { bubbles: true }));
     }
     if (target.closest('[data-theme-switch]')) switchTheme();
     if (target instanceof HTMLDialogElement) target.close();      // a click on the backdrop
@@ -120,7 +121,7 @@
   });
 
   async function copy(button) {
-    const word = button.lastChild, before = word.textContent;
+    const word = button.lastChild, before = button.dataset.word ??= word.textContent;      // not "Copied", the second time
     try {
       await navigator.clipboard.writeText($(button.dataset.copy).textContent);
       word.textContent = 'Copied';
@@ -148,8 +149,10 @@
   }
 
   // ------------------------------------------------------------------ keyboard
-  let going = false;
-  const keysOn = () => document.body.dataset.keys === 'on' && kept('keys') !== 'off';
+  const { plain, inText, keysOn } = early;
+  const GOING_MS = 1500;
+  let goingSince = 0;               // when g was pressed
+  let opener = '';                  // the key that opened a dialog: held down, it must not type into it
 
   function move(step) {
     const rows = [...document.querySelectorAll('main tbody tr a.name, main .needs li a.btn, main tbody tr th a')];
@@ -158,44 +161,107 @@
     rows[at < 0 ? (step > 0 ? 0 : rows.length - 1) : (at + step + rows.length) % rows.length].focus();
   }
 
-  document.addEventListener('keydown', event => {
-    if (event.ctrlKey || event.metaKey || event.altKey || !keysOn()) return;
-    const field = event.target instanceof Element && event.target.closest('input, textarea, select, [contenteditable]');
-    if (field || document.querySelector('dialog[open]')) return;
+  // Whether the key means something on a page without an open dialog; if so, it was done.
+  function shortcut(key) {
+    const going = Date.now() - goingSince < GOING_MS;
+    goingSince = 0;
     if (going) {
-      going = false;
-      const place = document.querySelector(`.nav a[data-letter="${CSS.escape(event.key)}"]`);
-      if (place) { event.preventDefault(); place.click(); }
-      return;
+      const place = document.querySelector(`.nav a[data-letter="${CSS.escape(key)}"]`);
+      if (place) { early.leave(); place.click(); }
+      return place !== null;
     }
-    if (event.key === '/') { event.preventDefault(); open('search'); }
-    else if (event.key === '?') { event.preventDefault(); open('keys'); }
-    else if (event.key === 'j') move(1);
-    else if (event.key === 'k') move(-1);
-    else if (event.key === 'g') { going = true; setTimeout(() => { going = false; }, 1500); }
+    if (key === '/') open('search');
+    else if (key === '?') open('keys');
+    else if (key === 'j') move(1);
+    else if (key === 'k') move(-1);
+    else if (key === 'g') goingSince = Date.now();
+    else return false;
+    return true;
+  }
+
+  document.addEventListener('keydown', event => {
+    if (event.repeat && event.key === opener) { event.preventDefault(); return; }
+    opener = '';
+    const menu = document.querySelector('details.menu[open]');
+    if (menu && event.key === 'Escape') { menu.open = false; menu.querySelector('summary').focus(); return; }
+    if (!plain(event) || !keysOn() || inText(event) || document.querySelector('dialog[open]')) return;
+    if (['Shift', 'CapsLock', 'AltGraph'].includes(event.key)) return;        // half of a key, such as ? or a capital
+    if (event.repeat && !['j', 'k'].includes(event.key)) return;
+    const key = event.shiftKey ? event.key : event.key.toLowerCase();         // j is j under caps lock
+    if (!shortcut(key)) return;
+    event.preventDefault();
+    if (document.querySelector('dialog[open]')) opener = event.key;
   });
 
-  // Arrows walk through the search's results, Enter in the field takes the first.
+  // ------------------------------------------------------------------ search
+  // Arrows walk through the results, Enter in the field takes the first. Keys that come before the answer to what is
+  // written wait for it: the list on the screen is that of other words.
+  let waiting = [];
+  const words = () => $('search-words');
+  const answered = () => ($('hits').querySelector('[data-words]')?.dataset.words ?? '').trim() === words().value.trim();
+
+  function walk(key) {
+    if (waiting.length || !answered()) {
+      waiting.push(key);
+      if (key === 'Enter' && !words().classList.contains('htmx-request')) words().dispatchEvent(new Event('again'));
+      return;
+    }
+    const links = [...$('hits').querySelectorAll('a')], at = links.indexOf(document.activeElement);
+    if (key === 'Enter') { links[Math.max(at, 0)]?.click(); return; }
+    const next = at + (key === 'ArrowDown' ? 1 : -1);
+    (next < 0 ? words() : links[Math.min(next, links.length - 1)])?.focus();
+  }
+
   document.addEventListener('keydown', event => {
     const dialog = $('search');
-    if (!dialog?.open || !['ArrowDown', 'ArrowUp', 'Enter', 'Escape'].includes(event.key)) return;
-    if (event.key === 'Escape') { event.preventDefault(); dialog.close(); return; }   // not only the field's text
-    const links = [...dialog.querySelectorAll('#hits a')], at = links.indexOf(document.activeElement);
-    if (event.key === 'Enter') {
-      if (at < 0) { event.preventDefault(); links[0]?.click(); }
-      return;
+    if (!dialog?.open || !plain(event) || event.shiftKey) return;
+    const here = event.target === words() || event.target.closest('#hits a') !== null;
+    if (event.key === 'Escape') { event.preventDefault(); dialog.close(); }   // not only the field's text
+    else if (['ArrowDown', 'ArrowUp'].includes(event.key) || (event.key === 'Enter' && here)) {
+      event.preventDefault();
+      walk(event.key);
     }
-    event.preventDefault();
-    const next = at + (event.key === 'ArrowDown' ? 1 : -1);
-    (next < 0 ? $('search-words') : links[Math.min(next, links.length - 1)])?.focus();
   });
 
-  document.addEventListener('DOMContentLoaded', () => {
-    const box = $('keys-on');
-    if (box) {
-      box.checked = kept('keys') !== 'off';
-      box.addEventListener('change', () => keep('keys', box.checked ? 'on' : 'off'));
-    }
-    tick();
+  document.addEventListener('input', event => { if (event.target === words()) waiting = []; });
+  document.addEventListener('htmx:after:swap', event => {
+    if (event.detail.ctx.target?.id !== 'hits' || !answered()) return;
+    for (const key of waiting.splice(0)) walk(key);
   });
+  document.addEventListener('htmx:response:error', event => { if (event.target === words()) waiting = []; });
+  document.addEventListener('htmx:error', event => {
+    if (event.target !== words()) return;
+    waiting = [];
+    const note = Object.assign(document.createElement('p'), { className: 'note pad', textContent: 'No answer. Enter asks again.' });
+    $('hits').replaceChildren(note);
+  });
+  // A result leads away: what is typed from here on is meant for the page it leads to.
+  document.addEventListener('click', event => {
+    if (!(event.target instanceof Element) || !event.target.closest('#hits a') || !plain(event) || event.shiftKey) return;
+    $('search').close();
+    early.leave();
+  });
+
+  // ------------------------------------------------------------------ what was done before this script ran
+  // A key that was kept: as if it were pressed now.
+  function pressed(key) {
+    if (!keysOn()) return;
+    if ($('search').open) {
+      if (key.length > 1 && key !== 'Backspace') { walk(key); return; }
+      words().value = key === 'Backspace' ? words().value.slice(0, -1) : words().value + key;
+      words().dispatchEvent(new Event('input', { bubbles: true }));
+    } else if (key === 'Enter') {
+      const link = document.activeElement.closest('main a');
+      if (link) { early.leave(); link.click(); }
+    } else if (!document.querySelector('dialog[open]')) shortcut(key);
+  }
+
+  htmx.process(document.body);      // now, not at the browser's next quiet moment: a field is heard before it can be typed in
+  const box = $('keys-on');
+  if (box) {
+    box.checked = kept('keys') !== 'off';
+    box.addEventListener('change', () => keep('keys', box.checked ? 'on' : 'off'));
+  }
+  early.listen(pressed);
+  document.addEventListener('DOMContentLoaded', tick);
 })();

@@ -148,8 +148,22 @@
     return answer.ok ? answer.json() : null;
   }
 
+  // One question a chart at a time: answers of a slow network that overtake each other would tear its data. What became
+  // known meanwhile is asked for afterwards.
   async function load(element) {
-    const chart = charts.get(element), last = chart.config?.t.at(-1);
+    const chart = charts.get(element);
+    if (chart.asking) { chart.again = true; return; }
+    chart.asking = true;
+    try {
+      do {
+        chart.again = false;
+        await askFor(element, chart);
+      } while (chart.again);
+    } finally { chart.asking = false; }
+  }
+
+  async function askFor(element, chart) {
+    const last = chart.config?.t.at(-1);
     const url = new URL(element.dataset.chart, location.href);
     if (last !== undefined) url.searchParams.set('since', last);
     let fresh = await ask(url);
@@ -172,7 +186,7 @@
   document.addEventListener('DOMContentLoaded', () => {
     probe.hidden = true; document.body.append(probe);
     document.querySelectorAll('[data-chart]').forEach(element => {
-      charts.set(element, { config: null, plot: null });
+      charts.set(element, { config: null, plot: null, asking: false, again: false });
       element.parentElement.querySelector('details.data')?.addEventListener('toggle', () => {
         const { config } = charts.get(element);
         if (config) fillTable(element, config);

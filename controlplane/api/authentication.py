@@ -59,7 +59,7 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
         return {
             "type": "http",
             "scheme": SCHEME,
-            "description": f"An API token of Headgate ({TOKEN_PREFIX}...), made under Settings > API tokens.",
+            "description": f"An API token of Headgate ({TOKEN_PREFIX}...), made by manage.py create_token.",
         }
 
 

@@ -51,19 +51,24 @@ STATUS_OF: tuple[tuple[type[errors.HeadgateError], HTTPStatus, str], ...] = (
     (errors.Unavailable, HTTPStatus.SERVICE_UNAVAILABLE, "Unavailable"),
 )
 
+HOW_TO_SIGN_IN = (
+    "Send a token as: Authorization: Bearer hg_... An administrator makes one on the server: "
+    "manage.py create_token PERSON NAME --scopes read,rollouts:write"
+)
+
 _FRAMEWORK: tuple[tuple[type[Exception], str, str, str], ...] = (
     (drf.ParseError, "malformed-body", "Malformed body", "Send one JSON object, UTF-8."),
     (
         drf.AuthenticationFailed,
         "token-not-valid",
         "Not authenticated",
-        "Make a token under Settings > API tokens and send it as: Authorization: Bearer hg_...",
+        HOW_TO_SIGN_IN,
     ),
     (
         drf.NotAuthenticated,
         "not-authenticated",
         "Not authenticated",
-        "Make a token under Settings > API tokens and send it as: Authorization: Bearer hg_...",
+        HOW_TO_SIGN_IN,
     ),
     (drf.PermissionDenied, "forbidden", "Forbidden", ""),
     (drf.NotFound, "not-found", "Not found", ""),

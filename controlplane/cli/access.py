@@ -84,7 +84,10 @@ def _token(option: str | None, environment: Mapping[str, str]) -> str:
     setting = TOKEN_VARIABLE if option is None else "--token"
     given = environment.get(TOKEN_VARIABLE, "") if option is None else option
     token = given.strip()
-    get_one = f"Make one under Settings > API tokens and set {TOKEN_VARIABLE}."
+    get_one = (
+        f"Set {TOKEN_VARIABLE}. An administrator makes one on the server: "
+        "manage.py create_token PERSON NAME --scopes read,rollouts:write"
+    )
     if not token:
         raise Failure(Exit.USAGE, f"There is no API token: {setting} is not set or empty.", fix=get_one)
     for place, character in enumerate(token, start=1):

@@ -101,7 +101,7 @@ class Printer:
         return self.failure(
             Failure(
                 Exit.INTERNAL,
-                f"headgate itself failed ({what}). Nothing is known about the outcome.",
+                f"The command itself failed ({what}). Nothing is known about the outcome.",
                 fix="" if debug else "Run it again with --debug, and report what it prints.",
             )
         )

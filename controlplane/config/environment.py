@@ -64,7 +64,7 @@ class Environment:
     )
     cors_origins: str = _setting(
         "",
-        "origins (https://app.example) whose pages may call the endpoints from a browser, by comma; *: any; empty: none",
+        "origins (https://app.example) whose pages may call the endpoints, by comma; *: any; empty: none",
     )
     web_port: int = _setting(8500, "port of the web process on this machine")
     engine_ports: str = _setting("18100-18199", "ports for serving engines on this machine")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
@@ -34,6 +35,53 @@ def traffic_bar(shares: Sequence[tuple[int, int]], *, label: str, large: bool = 
         " lg" if large else "",
         label,
         format_html_join("", '<rect class="a{}" x="{}" width="{}" height="8"/>', rects),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a stacked bar: its classes in the style sheet, and how many percent of the bar it is. A hatched one is
+    told from its neighbours without colour."""
+
+    css: str
+    percent: float
+    hatched: bool = False
+
+
+def stacked_bar(segments: Sequence[Segment], *, label: str) -> SafeString:
+    """Parts of a whole from left to right. Widths are percentages of the picture: a hatch is never stretched."""
+    rects: list[SafeString] = []
+    x = 0.0
+    for segment in segments:
+        place = format_html('x="{}%" width="{}%" height="16"', f"{x:.2f}", f"{segment.percent:.2f}")
+        rects.append(format_html('<rect class="{}" {}/>', segment.css, place))
+        if segment.hatched:
+            rects.append(format_html('<rect {} fill="url(#hatch)"/>', place))
+        x += segment.percent
+    return format_html(
+        '<svg class="stacked" width="100%" height="16" role="img" aria-label="{}">{}</svg>',
+        label,
+        format_html_join("", "{}", ((rect,) for rect in rects)),
+    )
+
+
+def hatch() -> SafeString:
+    """What stacked bars and their keys are drawn with, once on a page: the hatch, and a square with and without it."""
+    return SafeString(
+        '<svg class="vh" width="0" height="0" aria-hidden="true"><defs><pattern id="hatch" width="6" height="6"'
+        ' patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect class="stripe" width="3" height="6"/>'
+        '</pattern></defs><symbol id="mark"><rect width="12" height="12" rx="3"/></symbol>'
+        '<symbol id="mark-hatched"><rect width="12" height="12" rx="3"/>'
+        '<rect width="12" height="12" rx="3" fill="url(#hatch)"/></symbol></svg>'
+    )
+
+
+def key_mark(css: str, *, hatched: bool) -> SafeString:
+    """The square of a class in the key of a stacked bar."""
+    return format_html(
+        '<svg class="keymark {}" aria-hidden="true"><use href="#mark{}"/></svg>',
+        css,
+        "-hatched" if hatched else "",
     )
 
 

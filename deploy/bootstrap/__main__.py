@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 TOO_OTHER = (
     "Headgate needs Python 3.11, 3.12 or 3.13; this is %d.%d, and no other is on the PATH.\n"
-    "  Remedy: install one (Debian, Ubuntu: apt-get install python3.12 python3.12-venv); it is found by its name."
+    "  Remedy: install one; it is found by its name. Debian 12: apt-get install python3.11 python3.11-venv; "
+    "Ubuntu 24.04: apt-get install python3.12 python3.12-venv; where uv is: uv python install 3.12"
 )
 
 
@@ -85,20 +86,30 @@ def engine_kind(choice: str, *, root: Path, nvidia: bool) -> str:
     return "gpu"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python3 -m deploy.bootstrap", description=__doc__)
-    parser.add_argument("--dev", action="store_true", help="also what checks and tests Headgate")
-    parser.add_argument("--vllm", action="store_true", help="also the serving engine")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    made = argparse.ArgumentParser(prog="python3 -m deploy.bootstrap", description=__doc__)
+    made.add_argument("--dev", action="store_true", help="also what checks and tests Headgate")
+    made.add_argument("--vllm", action="store_true", help="also the serving engine")
+    made.add_argument(
         "--engine", choices=("auto", "cpu", "gpu"), default="auto", help="which build of the engine"
     )
-    parser.add_argument(
+    made.add_argument(
         "--check-memory", action="store_true", help="refuse when the demo would not fit in memory"
     )
-    options = parser.parse_args()
+    return made
+
+
+def asked_for(options: argparse.Namespace, *, root: Path, nvidia: bool) -> dict[str, Environment]:
+    """The environments that a command line asks for, on a machine with or without a GPU from NVIDIA."""
+    engine = engine_kind(options.engine, root=root, nvidia=nvidia) if options.vllm else ""
+    return plan(root, dev=options.dev, engine=engine)
+
+
+def main() -> int:
+    options = parser().parse_args()
     facts = look(ROOT)
-    engine = engine_kind(options.engine, root=ROOT, nvidia=facts.nvidia) if options.vllm else ""
-    planned = plan(ROOT, dev=options.dev, engine=engine)
+    planned = asked_for(options, root=ROOT, nvidia=facts.nvidia)
     missing = {kind: not holds(env, stamp_of(env.locks)) for kind, env in planned.items()}
     problems = complaints(facts, wanted=missing, check_memory=options.check_memory)
     if problems:

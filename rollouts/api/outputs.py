@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
@@ -106,6 +107,30 @@ class VariantOutput(VariantBrief):
     workload = WorkloadOutput()
 
 
+class OutcomesOutput(serializers.Serializer[Any]):
+    """How an arm's requests ended: each in exactly one class. The total is their sum with `running`."""
+
+    answered = serializers.IntegerField(help_text="whole answers of the arm itself")
+    refused_request = serializers.IntegerField(help_text="4xx of the engine: 400, 404, 413, 422 and the like")
+    refused_rate = serializers.IntegerField(help_text="429 of the engine")
+    refused_gateway = serializers.IntegerField(help_text="refused by the gateway after an arm was drawn")
+    failed = serializers.IntegerField(help_text="5xx, resets, broken streams, errors inside a stream")
+    fallback = serializers.IntegerField(help_text="answered by another arm, unseen by the user")
+    abandoned_before = serializers.IntegerField(help_text="the client left before the first token")
+    abandoned_midway = serializers.IntegerField(help_text="the client left during the answer")
+    running = serializers.IntegerField(help_text="had not ended when last counted")
+
+
+class CompletionsOutput(serializers.Serializer[Any]):
+    """What an arm's engine says of the completions it finished, probes and forced requests among them."""
+
+    total = serializers.IntegerField(help_text="finished")
+    empty = serializers.IntegerField(help_text="of those, without a word")
+    truncated = serializers.IntegerField(help_text="of those, cut off at their length limit")
+    filtered = serializers.IntegerField(help_text="of those, held back by a filter or a refusal it names")
+    tokens = serializers.IntegerField(help_text="generated; the mean of an answer is tokens / total")
+
+
 class ArmOutput(serializers.Serializer[Any]):
     """One variant inside a rollout: shares in basis points, counts over its whole life by assigned arm."""
 
@@ -120,6 +145,12 @@ class ArmOutput(serializers.Serializer[Any]):
         help_text="of the errors: answered by another arm, unseen by the user"
     )
     failed = serializers.IntegerField(help_text="of the errors: those that reached the user")
+    outcomes = OutcomesOutput(
+        source="counted_outcomes", allow_null=True, help_text="null: not counted when it ran"
+    )
+    completions = CompletionsOutput(
+        source="counted_completions", allow_null=True, help_text="null: its engine does not say"
+    )
     dropped_at = serializers.DateTimeField(allow_null=True, help_text="when it left a bandit, for good")
     dropped_cause = serializers.ChoiceField(choices=DROP_CAUSES, allow_blank=True)
     dropped_sentence = serializers.CharField()
@@ -160,6 +191,25 @@ class RolloutOutput(serializers.Serializer[Any]):
     finished_at = serializers.DateTimeField(allow_null=True)
 
 
+class MomentField(serializers.DateTimeField):
+    """A moment that is kept as seconds since the epoch."""
+
+    def to_representation(self, value: Any) -> Any:
+        return super().to_representation(datetime.fromtimestamp(value, tz=UTC))
+
+
+class OutageOutput(serializers.Serializer[Any]):
+    """The variant that serves (of a rollout: its baseline) is out of order, or was until the newest interval."""
+
+    since = MomentField()
+    seconds = serializers.FloatField(help_text="that it lasts, as far as it was measured")
+    requests = serializers.IntegerField(help_text="that were drawn for it meanwhile")
+    failed = serializers.IntegerField(help_text="of those: it gave no answer")
+    rescued = serializers.IntegerField(help_text="of those: another variant answered, unseen by the user")
+    why = serializers.CharField()
+    over = serializers.BooleanField(help_text="the newest interval was in order again")
+
+
 class RolloutBrief(serializers.Serializer[Any]):
     """A rollout by number."""
 
@@ -186,6 +236,9 @@ class EndpointOutput(serializers.Serializer[Any]):
     router_problem = serializers.CharField(help_text="the router's words when it refused a configuration")
     rescue = serializers.BooleanField(
         help_text="whether a healthy variant that no gate blames answers for a dead one"
+    )
+    outage = OutageOutput(
+        source="serving.lasting", allow_null=True, help_text="of the stable variant; null: it is in order"
     )
     rollouts = RolloutBrief(
         source="current_rollouts", many=True, help_text="active, or watched after promotion"
@@ -245,6 +298,9 @@ class VerdictsOutput(serializers.Serializer[Any]):
     fast_kill = serializers.CharField(default=None, allow_null=True)
     reason = serializers.CharField(default="")
     verdicts = GateVerdictOutput(many=True, default=list)
+    outage = OutageOutput(
+        default=None, allow_null=True, help_text="of the baseline: nothing counts for the candidate then"
+    )
 
 
 class BanditVerdictsOutput(serializers.Serializer[Any]):

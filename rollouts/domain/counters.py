@@ -16,7 +16,10 @@ from rollouts.ports import ArmReading, EngineReading, HistogramReading, SignalRe
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One interval of an endpoint: counts by variant, and why something is missing."""
+    """One interval of an endpoint: counts by variant, and why something is missing.
+
+    other           calls that are no inference; turned_away: calls that the router refused before it drew an arm
+    """
 
     started_at: float
     seconds: float
@@ -24,6 +27,8 @@ class Difference:
     fallbacks: Mapping[str, int]
     missing: Mapping[str, str]
     broken: Mapping[str, str]
+    other: int = 0
+    turned_away: int = 0
 
 
 def difference(before: SignalReading | None, after: SignalReading, ready: Mapping[str, float]) -> Difference:
@@ -31,7 +36,9 @@ def difference(before: SignalReading | None, after: SignalReading, ready: Mappin
     if before is None:
         return _nothing(after, "the first reading: there is nothing to compare it with yet")
     if before.router_started_at != after.router_started_at:
-        return _nothing(after, "the router restarted: its counters began again")
+        # What belongs to no arm is for people alone: all that the new process counted happened since then.
+        fresh = _nothing(after, "the router restarted: its counters began again")
+        return replace(fresh, other=after.other, turned_away=after.turned_away)
     seconds = after.at - before.at
     if seconds <= 0:
         return _nothing(after, "no time passed since the last reading")
@@ -50,7 +57,16 @@ def difference(before: SignalReading | None, after: SignalReading, ready: Mappin
     for name in before.arms:
         if name not in after.arms:
             missing[name] = "the router no longer reports this variant"
-    return Difference(before.at, seconds, arms, fallbacks, missing, dict(after.broken))
+    return Difference(
+        before.at,
+        seconds,
+        arms,
+        fallbacks,
+        missing,
+        dict(after.broken),
+        other=max(0, after.other - before.other),
+        turned_away=max(0, after.turned_away - before.turned_away),
+    )
 
 
 _ZERO = ArmReading()

@@ -49,6 +49,19 @@ class LatencyCounts:
             left_over={float(edge): int(n) for edge, n in data.get("left_over", ())},
         )
 
+    def plus(self, other: LatencyCounts) -> LatencyCounts:
+        """Both stretches together, at every edge that either knows."""
+        return LatencyCounts(
+            total=self.total + other.total,
+            over=_summed(self.over, other.over),
+            left=self.left + other.left,
+            left_over=_summed(self.left_over, other.left_over),
+        )
+
+
+def _summed(one: Mapping[float, int], other: Mapping[float, int]) -> dict[float, int]:
+    return {edge: one.get(edge, 0) + other.get(edge, 0) for edge in {*one, *other}}
+
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:

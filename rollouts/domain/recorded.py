@@ -7,11 +7,13 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, Self
 
 from controlplane.kernel.digests import canonical_json, digest_of
 from controlplane.kernel.errors import Refused
+from rollouts.domain.intervals import Completions, LatencyCounts, Outcomes
 
 PACK_LEVEL = 6
 Json = Mapping[str, Any]
@@ -206,6 +208,8 @@ def _merge_arm(group: Sequence[Json], arm: str, edges: Edges) -> dict[str, Any]:
     seconds = sum(float(one["seconds"]) for one in group)
     signals = sorted({signal for one in counts for signal in one["latency"]})
     names = ("requests", "errors", "arrived", "answers", "thumbs_down", "ratings")
+    ended = [Outcomes.from_json(one["outcomes"]) for one in counts if "outcomes" in one]
+    said = [Completions.from_json(one["completions"]) for one in counts if "completions" in one]
     return {
         **{name: sum(one[name] for one in counts) for name in names},
         "ready": round(_mean([(one["arms"][arm]["ready"], one["seconds"]) for one in group], seconds), 3),
@@ -215,19 +219,19 @@ def _merge_arm(group: Sequence[Json], arm: str, edges: Edges) -> dict[str, Any]:
             )
             for signal in signals
         },
+        # What was counted in a part of the time only is left out: its sum is none of all of it.
+        **({"outcomes": reduce(Outcomes.plus, ended).to_json()} if len(ended) == len(counts) else {}),
+        **({"completions": reduce(Completions.plus, said).to_json()} if said else {}),
     }
 
 
 def _merge_latency(histograms: Sequence[Json], edges: Collection[float]) -> dict[str, Any]:
-    over: dict[float, int] = {}
-    for histogram in histograms:
-        for edge, count in histogram["over"]:
-            if edge in edges:
-                over[edge] = over.get(edge, 0) + count
-    return {
-        "total": sum(histogram["total"] for histogram in histograms),
-        "over": [[edge, over[edge]] for edge in sorted(over)],
-    }
+    merged = reduce(LatencyCounts.plus, (LatencyCounts.from_json(histogram) for histogram in histograms))
+    return replace(
+        merged,
+        over={edge: n for edge, n in merged.over.items() if edge in edges},
+        left_over={edge: n for edge, n in merged.left_over.items() if edge in edges},
+    ).to_json()
 
 
 def _mean(values: Iterable[tuple[float, float]], seconds: float) -> float:

@@ -8,6 +8,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 
 from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.serving import Serving
 from rollouts.domain.variants import ServingSpec
 from rollouts.ports import WorkloadPhase
 
@@ -108,6 +109,9 @@ class Endpoint(models.Model):
     observed_at = models.DateTimeField(null=True)
     router_problem = models.TextField(default="", blank=True)
     last_reading = models.JSONField(default=dict)
+    outage = models.JSONField(
+        default=dict, help_text="how the stable variant fares (Serving as JSON); empty: it is in order"
+    )
 
     lease_owner = models.CharField(max_length=80, default="", blank=True)
     lease_until = models.DateTimeField(null=True)
@@ -119,6 +123,11 @@ class Endpoint(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def serving(self) -> Serving:
+        """How its stable variant fares. Reads that variant."""
+        return Serving.from_json(self.outage, variant=self.stable.name if self.stable is not None else "")
 
 
 class Variant(models.Model):

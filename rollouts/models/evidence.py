@@ -100,9 +100,32 @@ class MinuteSample(models.Model):
     ready = models.FloatField(default=0.0)
     kv_cache_share = models.FloatField(null=True)
     tokens = models.PositiveBigIntegerField(default=0)
+    outcomes = models.JSONField(default=dict, help_text="Outcomes as JSON; empty: not counted then")
+    completions = models.JSONField(
+        default=dict,
+        help_text="Completions as JSON; empty: the engine did not say, or it was not counted then",
+    )
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["endpoint", "variant", "minute"], name="sample_minute")
         ]
+        ordering = ["endpoint", "minute"]
+
+
+class OtherCalls(models.Model):
+    """One minute of an endpoint's calls that belong to no variant; a minute without any has no row; pruned like the
+    samples.
+
+    no_inference    calls such as model lists and token counts
+    turned_away     calls that the router refused before a variant was drawn
+    """
+
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="other_calls")
+    minute = models.DateTimeField()
+    no_inference = models.PositiveBigIntegerField(default=0)
+    turned_away = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["endpoint", "minute"], name="other_calls_minute")]
         ordering = ["endpoint", "minute"]

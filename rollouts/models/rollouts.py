@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from rollouts.domain.intervals import Completions, Outcomes
 from rollouts.domain.plan import Plan
 from rollouts.domain.states import ACTIVE, PauseReason, Phase
 from rollouts.models.endpoints import Endpoint, GatePolicyVersion, Variant
@@ -115,6 +116,11 @@ class Arm(models.Model):
         default=0, help_text="answered by another arm: no user saw an error"
     )
     failed = models.PositiveBigIntegerField(default=0, help_text="errors that reached the user")
+    outcomes = models.JSONField(default=dict, help_text="Outcomes as JSON; empty: not counted then")
+    completions = models.JSONField(
+        default=dict,
+        help_text="Completions as JSON; empty: the engine did not say, or it was not counted then",
+    )
     dropped_at = models.DateTimeField(null=True, help_text="when it left a bandit's race, for good")
     dropped_cause = models.CharField(
         max_length=12,
@@ -129,3 +135,13 @@ class Arm(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["rollout", "name"], name="arm_name")]
         ordering = ["rollout", "id"]
+
+    @property
+    def counted_outcomes(self) -> Outcomes | None:
+        """How its requests ended; None when that was not counted."""
+        return Outcomes.from_json(self.outcomes) if self.outcomes else None
+
+    @property
+    def counted_completions(self) -> Completions | None:
+        """What its engine said of its completions; None when it never said."""
+        return Completions.from_json(self.completions) if self.completions else None

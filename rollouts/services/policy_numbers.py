@@ -7,10 +7,13 @@ from datetime import datetime, timedelta
 
 from django.db.models import Exists, OuterRef, QuerySet
 
+from rollouts.domain.gates.latency import timed_against
 from rollouts.domain.gates.outlook import USUAL_STEPS, Traffic
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.intervals import LatencyCounts
+from rollouts.domain.intervals import Completions, LatencyCounts, Outcomes
 from rollouts.models import Endpoint, Feedback, FeedbackState, MinuteSample, Rollout
+from rollouts.services.base_rates import ended_share
+from rollouts.services.samples import completions_with, outcomes_with
 
 WINDOW = timedelta(hours=24)
 
@@ -26,11 +29,14 @@ def traffic_for(*, endpoint: Endpoint | None, policy: GatePolicy, now: datetime)
     rows = MinuteSample.objects.filter(endpoint=endpoint, minute__gte=now - WINDOW, requests__gt=0).order_by()
     seconds: dict[datetime, float] = defaultdict(float)
     requests = stable_requests = stable_errors = 0
+    ended: dict[str, int] = {}
+    said: dict[str, int] = {}
     over: dict[tuple[str, float], int] = defaultdict(int)
     totals: dict[tuple[str, float], int] = defaultdict(int)
-    needed = {gate.signal for gate in policy.gates if gate.signal}
-    for minute, variant_id, asked, errors, lasted, latency in rows.values_list(
-        "minute", "variant_id", "requests", "errors", "seconds", "latency"
+    needed = {(gate.signal, gate.slo_seconds) for gate in policy.gates if gate.signal and gate.slo_seconds}
+    columns = "minute", "variant_id", "requests", "errors", "seconds", "latency", "outcomes", "completions"
+    for minute, variant_id, asked, errors, lasted, latency, outcomes, completions in rows.values_list(
+        *columns
     ):
         requests += asked
         seconds[minute] = max(seconds[minute], lasted)
@@ -38,16 +44,25 @@ def traffic_for(*, endpoint: Endpoint | None, policy: GatePolicy, now: datetime)
             continue
         stable_requests += asked
         stable_errors += errors
-        for signal in needed & latency.keys():
-            counts = LatencyCounts.from_json(latency[signal])
-            for edge, count in counts.over.items():
-                over[signal, edge] += count
-                totals[signal, edge] += counts.total
+        ended = outcomes_with(ended, Outcomes.from_json(outcomes) if outcomes else None)
+        said = completions_with(said, Completions.from_json(completions) if completions else None)
+        for signal, slo_seconds in needed:
+            if signal not in latency:
+                continue
+            timed = timed_against(LatencyCounts.from_json(latency[signal]), slo_seconds)
+            if timed is not None:
+                over[signal, slo_seconds] += timed.over
+                totals[signal, slo_seconds] += timed.trials
     measured_seconds = sum(seconds.values())
     if not requests or not measured_seconds:
         return Traffic()
     rates: dict[str, float] = {}
+    how_ended = Outcomes.from_json(ended) if ended else None
+    how_completed = Completions.from_json(said) if said else None
     for gate in policy.gates:
+        share = ended_share(gate, how_ended, how_completed)
+        if share is not None:
+            rates[gate.key] = share
         slo = (gate.signal or "", gate.slo_seconds or 0.0)
         if gate.kind == "error_rate" and stable_requests:
             rates[gate.key] = stable_errors / stable_requests

@@ -8,13 +8,18 @@ from datetime import datetime, timedelta
 
 from django.db.models import Count, Max, Q, Sum
 
+from rollouts.domain.gates.latency import timed_against
+from rollouts.domain.gates.outlook import ASSUMED_BASE_RATES
 from rollouts.domain.gates.policy import GateSpec
-from rollouts.domain.intervals import LatencyCounts
+from rollouts.domain.intervals import Completions, LatencyCounts, Outcomes
 from rollouts.models import Endpoint, Feedback, FeedbackState, MinuteSample
+from rollouts.services.base_rates import ended_share
+from rollouts.services.samples import completions_with, outcomes_with
 
 TRAFFIC_WINDOW = timedelta(hours=1)
 RATINGS_WINDOW = timedelta(hours=24)
 ASSUMED_BASE_RATE = 0.01
+ENDINGS = frozenset({"refused", "abandoned", "empty", "truncated"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +49,15 @@ class Ratings:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The endpoint's last hour; latency of the stable variant only."""
+    """The endpoint's last hour; latency, outcomes and completions of the stable variant only, None: not counted."""
 
     per_second: float
     requests: int
     errors: int
     latency: Mapping[str, LatencyCounts]
     ratings: Ratings
+    outcomes: Outcomes | None = None
+    completions: Completions | None = None
 
     @property
     def answers_per_second(self) -> float:
@@ -62,9 +69,13 @@ class Traffic:
             return self.errors / self.requests
         if gate.kind == "feedback":
             return min(0.99, self.ratings.rated_down or ASSUMED_BASE_RATE)
+        if gate.kind in ENDINGS:
+            share = ended_share(gate, self.outcomes, self.completions)
+            return ASSUMED_BASE_RATES[gate.kind] if share is None else min(0.99, share)
         counts = self.latency.get(gate.signal or "")
-        if gate.kind == "latency_slo" and counts is not None and counts.total:
-            return min(0.99, counts.over.get(gate.slo_seconds or 0.0, 0) / counts.total)
+        timed = None if counts is None else timed_against(counts, gate.slo_seconds or 0.0)
+        if gate.kind == "latency_slo" and timed is not None and timed.trials:
+            return min(0.99, timed.over / timed.trials)
         return ASSUMED_BASE_RATE
 
 
@@ -80,20 +91,24 @@ def recent_traffic(endpoint: Endpoint, now: datetime) -> Traffic:
     seconds = sum(float(row["lasted"]) for row in minutes)
     requests = sum(int(row["asked"]) for row in minutes)
     latency: dict[str, LatencyCounts] = {}
+    ended: dict[str, int] = {}
+    said: dict[str, int] = {}
     for sample in rows.filter(variant=endpoint.stable):
         for signal, data in sample.latency.items():
             counts = LatencyCounts.from_json(data)
-            known = latency.get(signal)
-            over = dict(known.over) if known else {}
-            for edge, count in counts.over.items():
-                over[edge] = over.get(edge, 0) + count
-            latency[signal] = LatencyCounts((known.total if known else 0) + counts.total, over)
+            latency[signal] = latency[signal].plus(counts) if signal in latency else counts
+        ended = outcomes_with(ended, Outcomes.from_json(sample.outcomes) if sample.outcomes else None)
+        said = completions_with(
+            said, Completions.from_json(sample.completions) if sample.completions else None
+        )
     return Traffic(
         per_second=requests / seconds if seconds else 0.0,
         requests=requests,
         errors=sum(int(row["failed"]) for row in minutes),
         latency=latency,
         ratings=_recent_ratings(endpoint, now),
+        outcomes=Outcomes.from_json(ended) if ended else None,
+        completions=Completions.from_json(said) if said else None,
     )
 
 

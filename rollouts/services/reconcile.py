@@ -19,13 +19,14 @@ from rollouts.domain.decide import Decision, GatesView, RolloutView, decide
 from rollouts.domain.effects import EnsureWorkload, SetTraffic, WriteBack
 from rollouts.domain.plan import FULL_SHARE_BP
 from rollouts.domain.states import ACTIVE, TRAFFIC_MOVES, Phase
-from rollouts.models import Effect, EffectState, Endpoint, Feedback, MinuteSample, Rollout
+from rollouts.models import Effect, EffectState, Endpoint, Feedback, Rollout
 from rollouts.ports import WorkloadStatus
 from rollouts.services.act import converge_traffic, relaunch_lost, run_effects
 from rollouts.services.feedback import verify_feedback
 from rollouts.services.leases import Lease, claim_endpoint, hold, release
 from rollouts.services.measure import Measured, measure_rollout
 from rollouts.services.observe import Observation, observe_endpoint
+from rollouts.services.outages import note_outage
 from rollouts.services.recording import (
     Situation,
     count_interval,
@@ -34,6 +35,7 @@ from rollouts.services.recording import (
     note_reading,
     note_world,
 )
+from rollouts.services.samples import prune_samples
 from rollouts.services.situation import forced_answers, situation_of, statuses_of
 from rollouts.services.views import view_of
 from rollouts.services.world import World
@@ -115,6 +117,15 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
             hold(lease, now=world.clock.now())
             note_world(endpoint=endpoint, seen=seen, statuses=statuses, measure=measure, now=now)
             note_reading(endpoint=endpoint, seen=seen, now=now)
+            if measure:
+                note_outage(
+                    endpoint=endpoint,
+                    rollout=rollout,
+                    seen=seen,
+                    statuses=statuses,
+                    measured=measured,
+                    now=now,
+                )
             if rollout is not None:
                 decision = _decide(rollout, seen, statuses, measured, answered=answered, now=now)
             else:
@@ -130,9 +141,9 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
 
 
 def _read_endpoint(endpoint_id: int) -> Endpoint:
-    return Endpoint.objects.select_related("cluster", "model", "stable__version", "previous").get(
-        pk=endpoint_id
-    )
+    return Endpoint.objects.select_related(
+        "cluster", "model", "stable__version", "previous", "gate_policy"
+    ).get(pk=endpoint_id)
 
 
 def _interval_is_over(endpoint: Endpoint, rollout: Rollout | None, world: World, now: datetime) -> bool:
@@ -224,6 +235,6 @@ def _keep_serving(
 
 def sweep(*, now: datetime) -> None:
     """Prunes what has a retention: samples after 48 h, settled feedback after 30 days, done effects after 30 days."""
-    MinuteSample.objects.filter(minute__lt=now - timedelta(hours=48)).delete()
+    prune_samples(now=now)
     Feedback.objects.exclude(state="pending").filter(received_at__lt=now - timedelta(days=30)).delete()
     Effect.objects.exclude(state=EffectState.PENDING).filter(created_at__lt=now - timedelta(days=30)).delete()

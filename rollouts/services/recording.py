@@ -22,7 +22,7 @@ from rollouts.models import Arm, Endpoint, Evidence, LoopDecision, ProbeResult, 
 from rollouts.ports import WorkloadPhase, WorkloadStatus
 from rollouts.services.measure import Measured
 from rollouts.services.observe import Observation
-from rollouts.services.samples import add_sample
+from rollouts.services.samples import add_sample, completions_with, outcomes_with
 from rollouts.services.software import software
 
 OBSERVED = (
@@ -144,6 +144,8 @@ def count_interval(*, rollout: Rollout, measured: Measured, seen: Observation, n
             arm.errors += counts.errors
             arm.fallbacks += hidden
             arm.failed += counts.errors - hidden
+            arm.outcomes = outcomes_with(arm.outcomes, counts.outcomes)
+            arm.completions = completions_with(arm.completions, counts.completions)
         if seen.route is not None:
             arm.observed_bp = seen.route.shares.get(arm.variant.name, 0)
         arm.save()

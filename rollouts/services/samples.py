@@ -1,35 +1,44 @@
-"""Minutes of an endpoint, for the charts of the last 24 hours."""
+"""Minutes of an endpoint, for the charts and the table of the last 24 hours."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from rollouts.domain.counters import Difference, reading_from_json
-from rollouts.models import Endpoint, MinuteSample, Variant
+from rollouts.domain.intervals import ArmCounts, Completions, LatencyCounts, Outcomes
+from rollouts.models import Endpoint, MinuteSample, OtherCalls, Variant
 from rollouts.ports import SignalReading
+
+KEPT = timedelta(hours=48)
 
 
 def add_sample(*, endpoint: Endpoint, made: Difference, reading: SignalReading, now: datetime) -> None:
     """Adds an interval to the minute that it ended in. Runs under the endpoint's lease, so nobody else adds."""
+    minute = now.replace(second=0, microsecond=0)
+    if made.other or made.turned_away:
+        calls, _ = OtherCalls.objects.get_or_create(endpoint=endpoint, minute=minute)
+        calls.no_inference += made.other
+        calls.turned_away += made.turned_away
+        calls.save()
     last = reading_from_json(endpoint.last_reading or {})
     before = last.engines if last is not None else {}
     # The router goes on reporting every variant it ever knew; one that neither runs nor is asked has no minute.
-    there = [name for name, counts in made.arms.items() if counts.requests or counts.ready]
+    there = [name for name, counts in made.arms.items() if _was_asked(counts) or counts.ready]
     variants = Variant.objects.filter(endpoint=endpoint, name__in=there)
     for variant in variants:
         counts = made.arms[variant.name]
-        sample, _ = MinuteSample.objects.get_or_create(
-            endpoint=endpoint, variant=variant, minute=now.replace(second=0, microsecond=0)
-        )
+        sample, _ = MinuteSample.objects.get_or_create(endpoint=endpoint, variant=variant, minute=minute)
         sample.requests += counts.requests
         sample.errors += counts.errors
         sample.seconds += made.seconds
         sample.latency = sample.latency | {
-            signal: _added(sample.latency.get(signal), latency.to_json())
+            signal: _latency(sample.latency.get(signal), latency)
             for signal, latency in counts.latency.items()
         }
+        sample.outcomes = outcomes_with(sample.outcomes, counts.outcomes)
+        sample.completions = completions_with(sample.completions, counts.completions)
         sample.ready = counts.ready
         engine = reading.engines.get(variant.name)
         if engine is not None:
@@ -39,10 +48,30 @@ def add_sample(*, endpoint: Endpoint, made: Difference, reading: SignalReading, 
         sample.save()
 
 
-def _added(kept: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
-    if kept is None:
-        return dict(more)
-    over = dict(kept["over"])
-    for edge, count in more["over"]:
-        over[edge] = over.get(edge, 0) + count
-    return {"total": kept["total"] + more["total"], "over": [[edge, over[edge]] for edge in sorted(over)]}
+def outcomes_with(kept: Mapping[str, Any], more: Outcomes | None) -> dict[str, int]:
+    """The sum as it is kept; what was not counted adds nothing."""
+    if more is None:
+        return dict(kept)
+    return (Outcomes.from_json(kept).plus(more) if kept else more).to_json()
+
+
+def completions_with(kept: Mapping[str, Any], more: Completions | None) -> dict[str, int]:
+    """The sum as it is kept; what the engine did not say adds nothing."""
+    if more is None:
+        return dict(kept)
+    return (Completions.from_json(kept).plus(more) if kept else more).to_json()
+
+
+def prune_samples(*, now: datetime) -> None:
+    """Deletes the minutes whose retention is over."""
+    MinuteSample.objects.filter(minute__lt=now - KEPT).delete()
+    OtherCalls.objects.filter(minute__lt=now - KEPT).delete()
+
+
+def _was_asked(counts: ArmCounts) -> bool:
+    """Those who left count too, and so do those who still wait: `requests` knows neither."""
+    return bool(counts.requests or counts.arrived or (counts.outcomes and counts.outcomes.ended))
+
+
+def _latency(kept: Mapping[str, Any] | None, more: LatencyCounts) -> dict[str, Any]:
+    return (more if kept is None else LatencyCounts.from_json(kept).plus(more)).to_json()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from controlplane.web.words import count_text, number_text, percent_text, share_text
+from rollouts.domain.gates.latency import timed_against
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.intervals import Interval
 from rollouts.evidence import thin_series
@@ -64,11 +65,10 @@ def arm_row(arm: Arm, workload: Workload | None, intervals: Sequence[Interval], 
     for gate in policy.gates:
         if gate.kind != "latency_slo":
             continue
-        measured = [
-            count.latency[gate.signal or ""] for count in counts if (gate.signal or "") in count.latency
-        ]
-        total = sum(one.total for one in measured)
-        over = sum(one.over.get(gate.slo_seconds or 0.0, 0) for one in measured)
+        histograms = (count.latency.get(gate.signal or "") for count in counts)
+        found = [timed_against(one, gate.slo_seconds or 0.0) for one in histograms if one is not None]
+        total = sum(one.trials for one in found if one is not None)
+        over = sum(one.over for one in found if one is not None)
         latency.append(percent_text(over / total if total else None))
     kv_cache = workload.kv_cache_share if workload else None
     return ArmRow(

@@ -30,7 +30,10 @@ from rollouts.ui.bandit_arms import ArmLine, arm_line, rewards_label, ridge_of
 from rollouts.ui.bandit_parts import Launches, actions_of, launches_of
 from rollouts.ui.bandit_stop import StopLine, stop_lines
 from rollouts.ui.bandit_words import arm_labels
+from rollouts.ui.findings import calm_words, findings
 from rollouts.ui.gates_table import GatesTable, family_table
+from rollouts.ui.outages import OutageNote, outage_of_rollout
+from rollouts.ui.outcomes_table import OutcomesTable, arms_outcomes, columns_of_arms
 from rollouts.ui.page_parts import (
     EVENTS_SHOWN,
     ActionButton,
@@ -58,6 +61,7 @@ class BanditPage:
     rollout: Rollout
     pill: Pill
     why: Why
+    outage: OutageNote | None
     arms: tuple[ArmLine, ...]
     ridges: tuple[Ridge, ...]
     rewards_label: str
@@ -71,6 +75,7 @@ class BanditPage:
     scored: bool
     floor: str
     baseline_floor: str
+    outcomes: OutcomesTable
     launches: Launches
     events: tuple[EventRow, ...]
     event_count: int
@@ -108,10 +113,13 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
     rows = [(line, verdict.arm(line.name)) for line in lines]
     newest = list(HistoryEvent.objects.filter(rollout=rollout).order_by("-id")[: EVENTS_SHOWN + 1])
     looked = stale_since(rollout, now)
+    columns = columns_of_arms(arms)
+    found = findings(columns, verdict.gates)
     return BanditPage(
         rollout=rollout,
         pill=pill_of(rollout, plan, now.timestamp()),
         why=why_of(rollout, plan, now),
+        outage=outage_of_rollout(rollout, now),
         arms=tuple(lines),
         ridges=tuple(ridge_of(line, found) for line, found in rows),
         rewards_label=rewards_label(rows),
@@ -129,6 +137,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
         scored=any(found.scored for _, found in rows),
         floor=share_text(spec.floor_bp),
         baseline_floor=share_text(spec.baseline_bp),
+        outcomes=arms_outcomes(rollout, arms, found, calm_words(columns, found)),
         launches=launches_of(rollout, arms),
         events=event_rows(newest),
         event_count=HistoryEvent.objects.filter(rollout=rollout).count(),

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from controlplane.kernel.errors import NotFound
 from controlplane.web.words import share_text
+from rollouts.domain.gates.latency import timed_against
 from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.gates.words import seconds_text
+from rollouts.domain.intervals import LatencyCounts, Outcomes
 from rollouts.domain.plan import Plan
 from rollouts.domain.recorded import pair_sums
 from rollouts.domain.states import FINAL, Phase
@@ -23,6 +26,7 @@ from rollouts.evidence import thin_series
 from rollouts.models import HistoryEvent, Rollout
 from rollouts.ui.bandit_charts import allocation
 from rollouts.ui.bandit_words import is_bandit
+from rollouts.ui.gate_words import unit_of
 
 MOST_POINTS = 240
 BUCKETS = (5, 10, 15, 30, 60, 120, 300, 600, 1_800, 3_600, 21_600)
@@ -179,7 +183,7 @@ def _shares(
     limit = None if base is None else round(100 * min(1.0, gate.pass_limit[0] * base + gate.pass_limit[1]), 3)
     about = f"over {seconds_text(gate.slo_seconds)}" if gate.slo_seconds else gate.label.lower()
     return {
-        "label": f"Share of requests, {about}, over time. {_last_words(rollout, values, '%')}",
+        "label": f"Share of {unit_of(gate)}, {about}, over time. {_last_words(rollout, values, '%')}",
         "unit": "%",
         "stack": False,
         "y": None,
@@ -201,20 +205,37 @@ def _baseline_value(rollout: Rollout, gate: GateSpec) -> float | None:
 
 
 def _counter(gate: GateSpec) -> Callable[[Row], tuple[int, int]]:
-    """(events, trials) of an arm's counts in one interval, for this gate."""
+    """(events, trials) of an arm's counts in one interval, as this gate counts them; (0, 0) of what was not counted."""
     if gate.kind == "latency_slo":
-
-        def over(arm: Row) -> tuple[int, int]:
-            counts = arm["latency"].get(gate.signal)
-            if counts is None:
-                return 0, 0
-            above = next((n for edge, n in counts["over"] if edge == gate.slo_seconds), 0)
-            return int(above), int(counts["total"])
-
-        return over
+        return partial(_over, gate.signal or "", gate.slo_seconds or 0.0)
     if gate.kind == "feedback":
         return lambda arm: (int(arm["thumbs_down"]), int(arm["answers"]))
-    return lambda arm: (int(arm["errors"]), int(arm["requests"]))
+    if gate.kind in ("empty", "truncated"):
+        return partial(_completions, gate.kind)
+    return partial(_ended, gate.kind)
+
+
+def _over(signal: str, slo_seconds: float, arm: Row) -> tuple[int, int]:
+    counts = arm["latency"].get(signal)
+    timed = None if counts is None else timed_against(LatencyCounts.from_json(counts), slo_seconds)
+    return (0, 0) if timed is None else (timed.over, timed.trials)
+
+
+def _completions(kind: str, arm: Row) -> tuple[int, int]:
+    counts = arm.get("completions")
+    return (0, 0) if counts is None else (int(counts[kind]), int(counts["total"]))
+
+
+def _ended(kind: str, arm: Row) -> tuple[int, int]:
+    if "outcomes" not in arm:  # from before they were counted
+        return (int(arm["errors"]), int(arm["requests"])) if kind == "error_rate" else (0, 0)
+    outcomes = Outcomes.from_json(arm["outcomes"])
+    events = {
+        "error_rate": outcomes.failed + outcomes.fallback,
+        "refused": outcomes.refused,
+        "abandoned": outcomes.abandoned,
+    }[kind]
+    return events, max(events, int(arm["arrived"]))
 
 
 def _scores(

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from controlplane.kernel.errors import NotFound
+from rollouts.domain.gates.latency import timed_against
+from rollouts.domain.intervals import LatencyCounts
 from rollouts.models import Arm, Endpoint, HistoryEvent, MinuteSample
 from rollouts.ui.bandit_words import colour_of
 from rollouts.ui.charts import Json
@@ -133,12 +135,10 @@ def _kv_cache(rows: Sequence[Row]) -> float | None:
 
 def _over(slo_seconds: float) -> Measure:
     def measure(rows: Sequence[Row]) -> float | None:
-        total = over = 0
-        for row in rows:
-            counts = row["latency"].get("ttft")
-            if counts:
-                total += counts["total"]
-                over += next((n for edge, n in counts["over"] if edge == slo_seconds), 0)
+        histograms = (row["latency"].get("ttft") for row in rows)
+        found = [timed_against(LatencyCounts.from_json(one), slo_seconds) for one in histograms if one]
+        total = sum(one.trials for one in found if one is not None)
+        over = sum(one.over for one in found if one is not None)
         return round(100 * over / total, 3) if total else None
 
     return measure

@@ -13,11 +13,15 @@ from rollouts import selectors
 from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.intervals import BASELINE
 from rollouts.domain.states import ACTIVE, Phase
-from rollouts.models import Arm, Endpoint, HistoryEvent, Rollout, Variant
+from rollouts.models import Arm, Endpoint, Rollout, Variant
 from rollouts.ui.arms_table import workload_of
 from rollouts.ui.bandit_words import colour_of, versions_text
+from rollouts.ui.endpoint_outcomes import beside_words, stable_outcomes
 from rollouts.ui.lists import RolloutRow, rollout_row
+from rollouts.ui.outages import OutageNote, outage_note
+from rollouts.ui.outcomes_table import OutcomesTable
 from rollouts.ui.overview_page import health_pill, shares_of_endpoint
+from rollouts.ui.page_parts import EventRow, event_rows
 from rollouts.ui.phases import Pill, split_sentence
 from rollouts.ui.traffic import Rates, rates_of
 
@@ -58,9 +62,12 @@ class EndpointPage:
     shares_words: str
     read_back: str
     variants: tuple[VariantRow, ...]
+    outcomes: OutcomesTable
+    beside: str
     charts: tuple[EndpointChart, ...]
     history: tuple[RolloutRow, ...]
-    events: tuple[HistoryEvent, ...]
+    events: tuple[EventRow, ...]
+    outage: OutageNote | None
     active: Rollout | None
     active_strong: str
     active_first: str
@@ -103,9 +110,12 @@ def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage
         variants=tuple(
             sorted((_variant_row(v, endpoint, active) for v in variants), key=lambda row: row.arm)
         ),
+        outcomes=stable_outcomes(endpoint, now),
+        beside=beside_words(endpoint, now),
         charts=_charts(endpoint, rates),
         history=tuple(rollout_row(rollout, now) for rollout in rollouts),
-        events=tuple(selectors.history_of(endpoint=endpoint, limit=EVENTS_SHOWN)),
+        events=event_rows(selectors.history_of(endpoint=endpoint, limit=EVENTS_SHOWN)),
+        outage=outage_note(endpoint, now, labels=labels),
         active=active,
         active_strong=strong,
         active_first=first,
@@ -130,7 +140,7 @@ def candidates_of(endpoint: Endpoint) -> list[Arm]:
 
 
 def _names(endpoint: Endpoint, active: Rollout | None) -> set[str]:
-    names = {endpoint.stable.name} if endpoint.stable else set()
+    names = {one.name for one in (endpoint.stable, endpoint.previous) if one is not None}
     if active is not None:
         names |= {arm.variant.name for arm in active.arms.all()}
     return names

@@ -9,7 +9,7 @@ from typing import Any
 from controlplane.web.words import MINUS, percent_text
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.verdict import FamilyVerdict, GateVerdict, Verdict
-from rollouts.domain.gates.words import seconds_text
+from rollouts.ui.gate_words import hint_of, unit_of
 
 LOOK = {
     Verdict.PASS: ("pass", "Pass", "circle-check"),
@@ -18,7 +18,6 @@ LOOK = {
     Verdict.NO_DATA: ("mute", "No data", "circle-dashed"),
     Verdict.ERROR: ("fail", "Error", "unplug"),
 }
-COUNTED = {"error_rate": "requests", "latency_slo": "requests", "paired": "pairs", "feedback": "answers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ def _row(gate: GateSpec, verdict: GateVerdict) -> GateRow:
     return GateRow(
         key=gate.key,
         label=gate.label,
-        hint=_hint(gate),
+        hint=hint_of(gate),
         strict=gate.mode == "strict",
         required=gate.required,
         baseline=_value(verdict.baseline, score=score),
@@ -123,7 +122,7 @@ def _row(gate: GateSpec, verdict: GateVerdict) -> GateRow:
         change=change,
         limit=verdict.limit_text,
         exposure=f"{verdict.n_candidate:,}",
-        counted=COUNTED[gate.kind],
+        counted=unit_of(gate),
         tone=tone,
         verdict=words,
         icon=icon,
@@ -144,7 +143,7 @@ def _empty_row(gate: GateSpec) -> GateRow:
     return GateRow(
         key=gate.key,
         label=gate.label,
-        hint=_hint(gate),
+        hint=hint_of(gate),
         strict=gate.mode == "strict",
         required=gate.required,
         baseline="",
@@ -152,7 +151,7 @@ def _empty_row(gate: GateSpec) -> GateRow:
         change="",
         limit=gate.limit_text(),
         exposure="0",
-        counted=COUNTED[gate.kind],
+        counted=unit_of(gate),
         tone=tone,
         verdict=words,
         icon=icon,
@@ -163,16 +162,6 @@ def _empty_row(gate: GateSpec) -> GateRow:
         high=None,
         picture=f"{gate.label}: nothing measured yet, limit {gate.limit_text()}",
     )
-
-
-def _hint(gate: GateSpec) -> str:
-    if gate.kind == "latency_slo":
-        return f"share over {seconds_text(gate.slo_seconds or 0)}"
-    return {
-        "error_rate": "5xx, broken streams, fallbacks",
-        "paired": "golden prompts, drawn at random",
-        "feedback": "share of answers rated down",
-    }[gate.kind]
 
 
 def _value(value: float | None, *, score: bool) -> str:

@@ -16,6 +16,7 @@ from rollouts.domain.states import PauseReason, Phase
 from rollouts.models import Endpoint, Rollout
 from rollouts.ui.arms_table import workload_of
 from rollouts.ui.bandit_words import is_bandit
+from rollouts.ui.outages import outage_note
 from rollouts.ui.phases import pill_of
 
 RECENT = timedelta(hours=24)
@@ -35,15 +36,20 @@ class Need:
 
 
 def needs_of(
-    endpoints: Sequence[Endpoint], latest: Mapping[int, Rollout], parts: Sequence[Part], now: datetime
+    endpoints: Sequence[Endpoint],
+    latest: Mapping[int, Rollout],
+    parts: Sequence[Part],
+    now: datetime,
+    *,
+    labels: Mapping[str, str],
 ) -> list[Need]:
-    """Everything that waits, the worst first. Two queries beside what it is given."""
+    """Everything that waits, the worst first; `labels`: `v6` by variant name. Two queries beside what it is given."""
     found = []
     for endpoint in endpoints:
         rollout = latest.get(endpoint.pk)
         if rollout is not None:
             found += _needs_of_rollout(endpoint, rollout, now)
-        found += _needs_of_endpoint(endpoint, now)
+        found += _needs_of_endpoint(endpoint, labels, now)
     worker = next((part for part in parts if part.name == "worker"), None)
     if worker is not None and worker.state == "stale":
         ago = duration_text(worker.age_seconds or 0)
@@ -139,7 +145,7 @@ def _needs_of_rollout(endpoint: Endpoint, rollout: Rollout, now: datetime) -> li
     return []
 
 
-def _needs_of_endpoint(endpoint: Endpoint, now: datetime) -> list[Need]:
+def _needs_of_endpoint(endpoint: Endpoint, labels: Mapping[str, str], now: datetime) -> list[Need]:
     url = reverse("endpoint", args=[endpoint.name])
     if endpoint.router_problem:
         return [
@@ -149,6 +155,19 @@ def _needs_of_endpoint(endpoint: Endpoint, now: datetime) -> list[Need]:
                 f"{endpoint.name}: the router has a problem",
                 endpoint.router_problem,
                 endpoint.observed_at,
+                "See the endpoint",
+                url,
+            )
+        ]
+    outage = outage_note(endpoint, now, labels=labels)
+    if outage is not None:
+        return [
+            Need(
+                "fail",
+                "server",
+                f"{endpoint.name}: {outage.label} is out of order",
+                f"{outage.first} {outage.more}",
+                outage.since,
                 "See the endpoint",
                 url,
             )

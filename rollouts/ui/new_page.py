@@ -16,6 +16,7 @@ from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Endpoint, Rollout
 from rollouts.services.start import EngineRoom, Preview, preview_rollout
+from rollouts.ui.gate_words import hint_of
 from rollouts.ui.new_bandit_form import DIAL, KNOBS, Knob, dial_words
 from rollouts.ui.new_form import Draft, GateFields, NewRolloutForm, StepFields, field_of
 from rollouts.ui.new_plan import PlanPanel, panel
@@ -260,12 +261,7 @@ def _messages(draft: Draft, *names: str) -> tuple[str, ...]:
 
 def _gate_row(gate: GateSpec, fields: GateFields, position: int, draft: Draft, edges: Edges) -> GateRow:
     where = f"gates[{position}]"
-    hint = {
-        "error_rate": "5xx, broken streams, fallbacks",
-        "latency_slo": "share of requests over",
-        "paired": "paired, random prompts",
-        "feedback": "share of answers rated down",
-    }[gate.kind]
+    hint = "share of requests over" if gate.kind == "latency_slo" else hint_of(gate)
     objective, below, above = _messages(draft, f"{where}.slo_seconds"), "", ""
     if gate.kind == "latency_slo" and not objective:
         known = sorted(edges.get(gate.signal or "", ()))

@@ -101,7 +101,7 @@ def build(*, now: datetime) -> OverviewPage:
     active = sum(Phase(rollout.phase) in ACTIVE for rollout in latest.values())
     total = sum(found.per_second or 0.0 for found in rates.values())
     return OverviewPage(
-        needs=tuple(needs_of(endpoints, latest, parts, now)),
+        needs=tuple(needs_of(endpoints, latest, parts, now, labels=labels)),
         endpoints=tuple(sorted(rows, key=lambda row: (row.attention, row.name))),
         finished=tuple(_finished_row(rollout, now) for rollout in finished),
         parts=parts,
@@ -132,6 +132,7 @@ def latest_rollouts(endpoints: Sequence[int]) -> Mapping[int, Rollout]:
 def variant_labels(endpoints: Sequence[Endpoint]) -> Mapping[str, str]:
     """`v14` by variant name, for every variant that has or should have traffic. One query."""
     names = {name for endpoint in endpoints for name in (*endpoint.observed_shares, *endpoint.desired_shares)}
+    names |= {endpoint.previous.name for endpoint in endpoints if endpoint.previous is not None}
     found = Variant.objects.filter(name__in=names).values_list("name", "version__number")
     return {name: f"v{number}" for name, number in found}
 
@@ -163,6 +164,8 @@ def health_pill(endpoint: Endpoint) -> Pill:
     """How the stable variant is, and whether the router obeys."""
     if endpoint.router_problem:
         return Pill("fail", "Router", "unplug")
+    if endpoint.serving.lasting is not None:
+        return Pill("fail", "Out of order", "circle-x")
     workload = workload_of(endpoint.stable)
     if workload is None:
         return Pill("mute", "No data", "circle-dashed")

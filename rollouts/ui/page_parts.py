@@ -13,6 +13,7 @@ from rollouts.domain.plan import Plan
 from rollouts.domain.states import FINAL, PauseReason, Phase
 from rollouts.models import HistoryEvent, Rollout
 from rollouts.ui.arms_table import workload_of
+from rollouts.ui.outages import holding_note
 from rollouts.ui.phases import cause_words, exposure_reached, split_sentence
 
 STALE_AFTER = timedelta(seconds=60)
@@ -37,6 +38,8 @@ EVENT_LOOK: Mapping[str, tuple[str, str]] = {
     "give-up": ("circle-x", "fail"),
     "global-stop": ("octagon-pause", "warn"),
     "launch-failed": ("circle-x", "fail"),
+    "outage": ("circle-x", "fail"),
+    "outage-over": ("circle-check", "pass"),
 }
 
 
@@ -97,6 +100,9 @@ def stale_since(rollout: Rollout, now: datetime) -> datetime | None:
 def why_of(rollout: Rollout, plan: Plan, now: datetime) -> Why:
     """The band: the loop's own reason and next step, in the tone of the phase."""
     phase = Phase(rollout.phase)
+    held = holding_note(rollout, now)
+    if held is not None:
+        return Why("fail", "server", held.strong, held.first, f"{held.more} {rollout.next_step}")
     tone, icon = "info", "activity"
     if phase is Phase.PAUSED or (
         phase is Phase.PROGRESSING and exposure_reached(rollout, plan, now.timestamp())
@@ -128,7 +134,7 @@ def event_rows(history: Sequence[HistoryEvent]) -> tuple[EventRow, ...]:
     before = [*[event.detail for event in history[1:]], ""]
     return tuple(
         _event_row(event, "" if event.detail == older else event.detail)
-        for event, older in list(zip(history, before, strict=True))[:EVENTS_SHOWN]
+        for event, older in list(zip(history, before, strict=False))[:EVENTS_SHOWN]
     )
 
 

@@ -11,6 +11,7 @@ from controlplane.kernel.errors import InvalidInput, NotFound
 from controlplane.web.words import count_text
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.policy_changes import Change, policy_changes
+from rollouts.domain.gates.templates import DEFAULT_GATES
 from rollouts.models import Endpoint, GatePolicyVersion
 from rollouts.services.policies import (
     RESERVED,
@@ -21,6 +22,7 @@ from rollouts.services.policies import (
 )
 from rollouts.services.policy_numbers import with_traffic
 from rollouts.services.policy_text import policy_text
+from rollouts.ui.gate_words import HELP, MEASURES
 from rollouts.ui.policy_form import (
     CHOICES,
     FAST_KILL,
@@ -36,15 +38,10 @@ from rollouts.ui.policy_form import (
     switched,
     weight_sum,
 )
-from rollouts.ui.policy_page import KINDS, GateLine, gate_line
+from rollouts.ui.policy_page import GateLine, gate_line
 
 FORM_NAMES = {stored: name for name, (stored, _) in GATE_NUMBERS.items()}
 SIGNALS = (("ttft", "time to first token"), ("duration", "time of the whole answer"))
-STARTER = {
-    "name": "unnamed",
-    "version": 1,
-    "gates": [{"key": "errors", "label": "Error rate", "kind": "error_rate", "delta": 0.01}],
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +82,7 @@ class GateRow:
     fields: GateFields
     number: int
     measures: str
+    help: str
     says: str
     problems: Mapping[str, Problem]
     other: tuple[Problem, ...]
@@ -159,7 +157,7 @@ class EditPage:
 
 def starter() -> GatePolicy:
     """What a new policy begins with when nothing is copied."""
-    return GatePolicy.from_json(STARTER)
+    return GatePolicy(name="unnamed", version=1, gates=DEFAULT_GATES)
 
 
 def first_user_of(name: str, now: datetime) -> str:
@@ -298,7 +296,8 @@ def _gate_row(
     return GateRow(
         fields=fields,
         number=position + 1,
-        measures=KINDS.get(fields.kind, fields.kind),
+        measures=MEASURES.get(fields.kind, fields.kind),
+        help=HELP.get(fields.kind, ""),
         says=policy.gates[position].describe() if policy else "",
         problems=found,
         other=tuple(other),

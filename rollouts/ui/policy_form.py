@@ -36,6 +36,7 @@ class ChoiceField:
     label: str
 
 
+OUTAGE = "baseline_outage_share"
 NUMBERS = (
     NumberField(
         "alpha", "False alarms, alpha", hint="chance that a rollout that changes nothing is rolled back"
@@ -48,6 +49,13 @@ NUMBERS = (
     ),
     NumberField("stale_after_seconds", "No data after", "s", "without a measurement"),
     NumberField("warm_up_requests", "Warm-up", "requests", "of the candidate, kept out of latency gates"),
+    NumberField(
+        OUTAGE,
+        "Baseline is out of order",
+        "%",
+        "when so many of its requests fail: nothing counts for the candidate then, and the rollout holds",
+        100.0,
+    ),
 )
 CHOICES = (
     ChoiceField("on_inconclusive", "No decision in time"),
@@ -74,14 +82,10 @@ GATE_NUMBERS = {  # name in the form -> (field of the gate, scale)
     "slo": ("slo_seconds", 1000.0),
     "exposure": ("min_exposure", 1.0),
 }
-GATE_WORDS = {
-    "error_rate": "Errors",
-    "latency_slo": "Latency",
-    "paired": "Golden prompts",
-    "feedback": "Feedback",
-}
 NEW_GATES: Mapping[str, Mapping[str, str]] = {
     "error_rate": {"key": "errors", "label": "Error rate", "mode": "strict", "ratio": "1", "delta": "1"},
+    "refused": {"key": "refused", "label": "Refused", "mode": "strict", "ratio": "1", "delta": "1"},
+    "abandoned": {"key": "abandoned", "label": "Abandoned", "mode": "tolerant", "ratio": "1", "delta": "2"},
     "latency_slo": {
         "key": "ttft",
         "label": "Time to first token",
@@ -93,6 +97,8 @@ NEW_GATES: Mapping[str, Mapping[str, str]] = {
     },
     "paired": {"key": "quality", "label": "Golden-set score", "mode": "tolerant", "margin": "0.05"},
     "feedback": {"key": "thumbs", "label": "Thumbs down", "mode": "tolerant", "ratio": "1", "delta": "3"},
+    "empty": {"key": "empty", "label": "Empty answers", "mode": "tolerant", "ratio": "1", "delta": "1"},
+    "truncated": {"key": "cut", "label": "Cut answers", "mode": "tolerant", "ratio": "1", "delta": "5"},
 }
 
 
@@ -186,6 +192,8 @@ def meaning_of(form: PolicyForm) -> Meaning:
     body: dict[str, Any] = {one.field: form.typed[one.field] for one in CHOICES}
     for one in (*NUMBERS, *FAST_KILL):
         value = value_of(form.typed[one.field], one.scale)
+        if one.field == OUTAGE and not form.typed[one.field]:
+            continue  # as in a policy from before there was this rule: storing it brings the usual share
         if one.field.startswith("fast_kill."):
             fast_kill[one.field.removeprefix("fast_kill.")] = value
         else:
@@ -234,7 +242,7 @@ def shown(value: Any, scale: float = 1.0) -> str:
 
 def _at(data: Mapping[str, Any], name: str) -> Any:
     outer, dot, inner = name.partition(".")
-    return data[outer][inner] if dot else data[outer]
+    return data[outer][inner] if dot else data.get(outer)
 
 
 def _gate_fields(row: int, gate: GateSpec) -> GateFields:

@@ -20,17 +20,12 @@ from rollouts.models import Endpoint, GatePolicyVersion, Rollout
 from rollouts.services.policies import explain
 from rollouts.services.policy_numbers import with_traffic
 from rollouts.services.policy_text import policy_text
+from rollouts.ui.gate_words import MEASURES, unit_of
 from rollouts.ui.lists import RolloutRow, rollout_row
 
 A_PAGE = 20
 ROLLOUTS_SHOWN = 8
 FIELDS_SHOWN = 3
-KINDS = {
-    "error_rate": "requests that fail",
-    "latency_slo": "requests over the objective",
-    "paired": "golden prompts, in pairs",
-    "feedback": "answers rated down",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,15 +184,16 @@ def gate_line(gate: GateSpec, told: GateOutlook) -> GateLine:
         what = "first token" if gate.signal == "ttft" else "whole answer"
         objective = f"{what} within {seconds_text(gate.slo_seconds)}"
     forecast = told.forecast
-    unit = "pairs" if gate.kind == "paired" else "answers" if gate.kind == "feedback" else "requests"
     return GateLine(
         gate=gate,
-        measures=KINDS[gate.kind],
+        measures=MEASURES[gate.kind],
         objective=objective,
         weight=percent(gate.weight),
         smallest=worsening_text(gate, forecast.detectable, told.base_rate),
         passes=passes_text(told),
-        to_pass="" if forecast.requests_to_pass is None else f"{rough(forecast.requests_to_pass)} {unit}",
+        to_pass=""
+        if forecast.requests_to_pass is None
+        else f"{rough(forecast.requests_to_pass)} {unit_of(gate)}",
         does=told.does,
         alone=f"{odds(told.odds_alone)} to 1",
         base=""
@@ -231,6 +227,12 @@ def rules_of(policy: GatePolicy) -> tuple[Rule, ...]:
         Rule("No data after", seconds_text(policy.stale_after_seconds)),
         Rule("Late search every", seconds_text(policy.restart_every_seconds)),
         Rule("Warm-up, latency only", f"{policy.warm_up_requests:,} requests"),
+        Rule(
+            "Baseline out of order",
+            "no rule"
+            if policy.baseline_outage_share is None
+            else f"{percent(policy.baseline_outage_share)} of its requests fail",
+        ),
         Rule("Fast kill", "on" if policy.fast_kill.enabled else "off"),
     )
 

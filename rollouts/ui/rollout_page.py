@@ -8,6 +8,7 @@ from datetime import datetime
 from controlplane.access.models import User
 from controlplane.web.words import duration_text, share_text
 from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.gates.verdict import FamilyVerdict
 from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.states import FINAL, Phase
 from rollouts.models import HistoryEvent, Rollout
@@ -19,7 +20,10 @@ from rollouts.ui.arms_table import (
     recent_intervals,
     workload_of_arm,
 )
+from rollouts.ui.findings import calm_words, findings
 from rollouts.ui.gates_table import GatesTable, gates_table
+from rollouts.ui.outages import OutageNote, outage_of_rollout
+from rollouts.ui.outcomes_table import OutcomesTable, arms_outcomes, columns_of_arms
 from rollouts.ui.page_parts import (
     ActionButton,
     EventRow,
@@ -52,11 +56,13 @@ class RolloutPage:
     rollout: Rollout
     pill: Pill
     why: Why
+    outage: OutageNote | None
     steps: tuple[StepCell, ...]
     gates: GatesTable
     gates_heading: str
     arms: tuple[ArmRow, ...]
     arms_meta: str
+    outcomes: OutcomesTable
     latency_titles: tuple[str, ...]
     events: tuple[EventRow, ...]
     event_count: int
@@ -84,6 +90,9 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
     arms = list(rollout.arms.all())
     intervals = recent_intervals(rollout)
     gates = gates_table(policy, rollout.verdicts)
+    columns = columns_of_arms(arms)
+    families = {"candidate": FamilyVerdict.from_json(rollout.verdicts)} if rollout.verdicts else {}
+    found = findings(columns, families)
     latency = [gate for gate in policy.gates if gate.kind == "latency_slo"]
     stale_from = stale_since(rollout, now)
     share = share_text(step_share(plan, rollout.step_index))
@@ -91,11 +100,13 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
         rollout=rollout,
         pill=pill_of(rollout, plan, now.timestamp()),
         why=why_of(rollout, plan, now),
+        outage=outage_of_rollout(rollout, now),
         steps=step_cells(rollout, plan, history, gates, now),
         gates=gates,
         gates_heading="Gates" if rollout.step_index < 0 else f"Gates at {share}",
         arms=tuple(arm_row(arm, workload_of_arm(rollout, arm), intervals, policy) for arm in arms),
         arms_meta=arms_meta(rollout, arms, intervals),
+        outcomes=arms_outcomes(rollout, arms, found, calm_words(columns, found)),
         latency_titles=tuple(
             f"{_signal_words(gate.signal)} > {seconds_text(gate.slo_seconds or 0)}" for gate in latency
         ),

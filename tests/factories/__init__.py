@@ -15,6 +15,7 @@ from tests.factories.rollouts import (
     rollout_progressing,
     rollout_promoted,
     rollout_rolled_back,
+    with_outcomes,
 )
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "rollout_rolled_back",
     "variant",
     "version",
+    "with_outcomes",
 ]

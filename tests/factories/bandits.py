@@ -15,10 +15,11 @@ from registry.models import Model
 from rollouts.domain.bandits.spec import BanditSpec
 from rollouts.domain.bandits.state import BanditState
 from rollouts.domain.bandits.verdict import BanditVerdict
-from rollouts.domain.intervals import ArmCounts, Interval, ProbePair
+from rollouts.domain.intervals import ArmCounts, Completions, Interval, Outcomes, ProbePair
 from rollouts.domain.plan import Plan
 from rollouts.domain.states import PauseReason, Phase
 from rollouts.models import Arm, Endpoint, Evidence, Rollout, Workload
+from rollouts.services.samples import completions_with, outcomes_with
 from tests.factories.endpoints import endpoint, latency_counts, variant
 from tests.factories.people import person, right_now
 from tests.factories.registry import model, version
@@ -296,6 +297,8 @@ def _interval(
             answers=answers,
             thumbs_down=int(rng.binomial(answers, 1 - behaviour.score)),
             ratings=answers,
+            outcomes=Outcomes(answered=answers, failed=errors),
+            completions=Completions(answers, truncated=answers // 20, tokens=answers * 21),
         )
     pairs = {
         name: tuple(
@@ -329,6 +332,8 @@ def _count(
             arm.requests += interval.arms[arm.name].requests
             arm.errors += interval.arms[arm.name].errors
             arm.failed = arm.errors
+            arm.outcomes = outcomes_with(arm.outcomes, interval.arms[arm.name].outcomes)
+            arm.completions = completions_with(arm.completions, interval.arms[arm.name].completions)
         if arm.name in left and arm.name != "baseline":
             found = verdict.arm(arm.name)
             arm.dropped_at, arm.dropped_cause, arm.dropped_sentence = ended, found.cause, found.sentence

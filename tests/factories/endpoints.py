@@ -9,7 +9,7 @@ import numpy as np
 from controlplane.kernel.digests import digest_of
 from registry.models import Model
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.intervals import LatencyCounts
+from rollouts.domain.intervals import Completions, LatencyCounts, Outcomes
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import (
     Cluster,
@@ -138,6 +138,12 @@ def minutes_of_traffic(of: Endpoint, *, minutes: int = 90, now: datetime | None 
             ready=1.0,
             kv_cache_share=float(rng.uniform(0.2, 0.3)),
             tokens=requests * 8,
+            outcomes=Outcomes(
+                requests - requests // 500, failed=requests // 500, abandoned_before=2
+            ).to_json(),
+            completions=Completions(
+                requests, empty=1, truncated=requests // 20, tokens=requests * 8
+            ).to_json(),
         )
         for i in range(minutes)
     )

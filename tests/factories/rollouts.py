@@ -13,7 +13,7 @@ from rollouts.domain.decide import RolloutView, Seen, decide
 from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.fastkill import WorkloadFacts
 from rollouts.domain.gates.verdict import FamilyVerdict
-from rollouts.domain.intervals import ArmCounts, Interval, ProbePair
+from rollouts.domain.intervals import ArmCounts, Completions, Interval, Outcomes, ProbePair
 from rollouts.domain.plan import canary
 from rollouts.domain.recorded import evidence_digest
 from rollouts.domain.states import PauseReason, Phase
@@ -193,6 +193,18 @@ def rollout_progressing(
     return made
 
 
+def with_outcomes(made: Rollout, **arms: Outcomes) -> Rollout:
+    """The same rollout, whose arms' requests ended like this; the engine of an arm that is not named keeps quiet."""
+    for name in ("baseline", "candidate"):
+        found = arms.get(name)
+        made.arms.filter(name=name).update(
+            outcomes=found.to_json() if found else {},
+            requests=found.ended - found.abandoned if found else 0,
+            **({} if found else {"completions": {}}),
+        )
+    return made
+
+
 def rollout_paused(*, of: Endpoint | None = None, now: datetime | None = None) -> Rollout:
     """Held by a person at 25%."""
     at = now or right_now()
@@ -270,6 +282,8 @@ def _measure(made: Rollout, shares: Sequence[int], *, candidate: Behaviour, bega
     policy = made.gate_policy.policy
     state = GatesState.initial(policy)
     totals = {"baseline": [0, 0], "candidate": [0, 0]}
+    outcomes: dict[str, Outcomes] = dict.fromkeys(totals, Outcomes())
+    completions: dict[str, Completions] = dict.fromkeys(totals, Completions(0))
     rows = []
     family = state.assess()
     before = None
@@ -287,13 +301,21 @@ def _measure(made: Rollout, shares: Sequence[int], *, candidate: Behaviour, bega
             arms[name] = ArmCounts(
                 requests=requests,
                 errors=errors,
-                arrived=requests,
+                arrived=requests + requests // 12,
                 ready=1.0,
                 latency={"ttft": latency_counts(rng, answers, behaviour.slow)},
                 answers=answers,
                 thumbs_down=int(rng.binomial(ratings, 1 - behaviour.score)),
                 ratings=ratings,
+                outcomes=Outcomes(
+                    answered=answers, failed=errors, abandoned_midway=requests // 12, running=1
+                ),
+                completions=Completions(
+                    answers, empty=answers // 90, truncated=answers // 14, tokens=answers * 21
+                ),
             )
+            outcomes[name] = outcomes[name].plus(arms[name].outcomes or Outcomes())
+            completions[name] = completions[name].plus(arms[name].completions or Completions(0))
             totals[name][0] += requests
             totals[name][1] += errors
         pairs = tuple(
@@ -335,6 +357,7 @@ def _measure(made: Rollout, shares: Sequence[int], *, candidate: Behaviour, bega
     for arm in made.arms.all():
         arm.requests, arm.errors = totals[arm.name]
         arm.failed = arm.errors
+        arm.outcomes, arm.completions = outcomes[arm.name].to_json(), completions[arm.name].to_json()
         arm.desired_bp = arm.observed_bp = shares[-1] if arm.name == "candidate" else 10_000 - shares[-1]
         arm.save()
     return family

@@ -46,6 +46,21 @@ def traffic_bar(shares: Sequence[tuple[int, int]], label: str, large: bool = Fal
 
 
 @register.simple_tag
+def stacked_bar(segments: Sequence[plots.Segment], label: str) -> SafeString:
+    return plots.stacked_bar(segments, label=label)
+
+
+@register.simple_tag
+def hatch() -> SafeString:
+    return plots.hatch()
+
+
+@register.simple_tag
+def key_mark(css: str, hatched: bool = False) -> SafeString:
+    return plots.key_mark(css, hatched=hatched)
+
+
+@register.simple_tag
 def meter(percent: float, arm: int = 0) -> SafeString:
     return plots.meter(percent, arm=arm)
 

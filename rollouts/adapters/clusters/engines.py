@@ -158,7 +158,7 @@ ENGINES: Mapping[str, EngineTemplate] = {
             "tool-parser-plugin", "reasoning-parser-plugin",
         }),
         symptoms=COMMON_SYMPTOMS,
-        install="Run: make setup",
+        install="Run: python3 -m deploy.bootstrap --vllm",
     ),
 }  # fmt: skip
 

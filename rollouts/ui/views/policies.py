@@ -18,7 +18,7 @@ from rollouts import wiring
 from rollouts.selectors import find_gate_policy
 from rollouts.services.policies import define_from_document, find_policy, set_endpoint_policy
 from rollouts.services.policy_text import PolicyDocument
-from rollouts.ui import policy_edit, policy_form, policy_list, policy_page
+from rollouts.ui import gate_words, policy_edit, policy_form, policy_list, policy_page
 from rollouts.ui.policy_form import PolicyForm
 
 
@@ -170,7 +170,7 @@ def _edit(
         "stored_by": stored_by,
         "between": between,
         "stays": not switched,
-        "new_gates": list(policy_form.GATE_WORDS.items()),
+        "new_gates": list(gate_words.NAMES.items()),
         "signals": policy_edit.SIGNALS,
         "nav": "policies",
     }

@@ -47,7 +47,7 @@ def headgate(
     given: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
     return subprocess.run(
         [sys.executable, "-m", "controlplane.cli", *arguments],
-        cwd=ROOT, env=surroundings(server, **(environment or {})), timeout=60, check=False, **given,
+        cwd=ROOT, env=surroundings(server, **(environment or {})), timeout=240, check=False, **given,
     )  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def shell(server: StandIn, line: str) -> subprocess.CompletedProcess[str]:
     """Runs a line of bash in which `headgate` is the command; its exit status is that of the command."""
     return subprocess.run(
         ["bash", "-c", f'headgate() {{ "{sys.executable}" -m controlplane.cli "$@"; }}; {line}'],
-        cwd=ROOT, env=surroundings(server), capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, env=surroundings(server), capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
 
 

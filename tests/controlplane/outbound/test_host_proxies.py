@@ -160,7 +160,7 @@ assert main(["whoami", "--url", url, "--token", "hg_abc"]) == 0
 def run(program: str, url: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", f"url = {url!r}\n{program}"],
-        cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
 
 

@@ -180,3 +180,21 @@ def test_completions_between__two_readings__what_the_engine_finished() -> None:
 )
 def test_completions_between__not_comparable__none(later: EngineReading | None) -> None:
     assert completions_between(ENGINE, later) is None
+
+
+def test_difference__calls_that_belong_to_no_arm__are_those_since_the_last_reading() -> None:
+    before = replace(reading(100, a=arm(0)), other=10, turned_away=3)
+    made = difference(before, replace(reading(105, a=arm(1)), other=14, turned_away=4), READY)
+    assert (made.other, made.turned_away) == (4, 1)
+
+
+def test_difference__router_restarted__its_calls_are_all_new() -> None:
+    before = replace(reading(100, a=arm(0)), other=10)
+    again = replace(reading(105, a=arm(0)), router_started_at=102.0, other=4, turned_away=1)
+    made = difference(before, again, READY)
+    assert (made.seconds, made.other, made.turned_away) == (0.0, 4, 1)
+
+
+def test_difference__such_a_counter_went_down__is_never_negative() -> None:
+    before = replace(reading(100, a=arm(0)), other=10)
+    assert difference(before, replace(reading(105, a=arm(0)), other=4), READY).other == 0

@@ -18,7 +18,7 @@ from rollouts.domain.comparing import compare
 from rollouts.domain.decide import RolloutView, Seen, decide
 from rollouts.domain.gates.fastkill import WorkloadFacts
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.intervals import ArmCounts, Interval, LatencyCounts, ProbePair
+from rollouts.domain.intervals import ArmCounts, Completions, Interval, LatencyCounts, Outcomes, ProbePair
 from rollouts.domain.plan import canary
 from rollouts.domain.recorded import (
     MOST_THIN_ROWS,
@@ -296,3 +296,38 @@ def test_thin__of_few_intervals__changes_no_count() -> None:
             ttft = counts["latency"]["ttft"]
             over = [pair for pair in ttft["over"] if pair[0] == 0.25]
             assert row["arms"][arm] == {**counts, "latency": {"ttft": {"total": ttft["total"], "over": over}}}
+
+
+def test_thin__how_requests_ended__is_added_up_where_all_of_it_was_counted() -> None:
+    rng = np.random.default_rng(2)
+    intervals = [random_interval(rng, index) for index in range(720)]
+    ended = [
+        replace(
+            one,
+            arms={
+                name: replace(
+                    arm,
+                    latency={
+                        "ttft": LatencyCounts(9, {0.25: 3, 0.5: 1}, left=2, left_over={0.25: 1, 0.5: 1})
+                    },
+                    outcomes=None if one.index == 0 else Outcomes(answered=7, refused_request=one.index % 3),
+                    completions=Completions(7, empty=1, tokens=70),
+                )
+                for name, arm in one.arms.items()
+            },
+        )
+        for one in intervals
+    ]
+    thin = [Interval.from_json(row) for row in thin_rows([one.to_json() for one in ended], edges=EDGES)]
+    first, rest = thin[0].arms["baseline"], thin[1:]
+    assert first.outcomes is None  # of a part of the time: no sum
+    for arm in ("baseline", "candidate"):
+        merged = [row.arms[arm] for row in rest if arm in row.arms]
+        whole = [one.arms[arm] for one in ended if arm in one.arms and one.index > thin[0].index]
+        for name in ("answered", "refused_request"):
+            assert sum(getattr(one.outcomes, name) for one in merged) == sum(
+                getattr(one.outcomes, name) for one in whole
+            )
+        assert sum(one.completions.tokens for one in merged if one.completions) == 70 * len(whole)
+        assert sum(one.latency["ttft"].left_over[0.25] for one in merged) == len(whole)
+        assert set(merged[0].latency["ttft"].left_over) == {0.25}

@@ -31,6 +31,11 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 START_SECONDS = 40.0
 OPTIONS = ("--lifespan", "off", "--log-level", "warning", "--timeout-graceful-shutdown", "1")
 expect.set_options(timeout=20_000)  # how long a page may take on a busy machine; no test asserts a time
+# A busy browser, for a page's own scripts: what they put off until there is a quiet moment comes late.
+NO_QUIET_MOMENT = """
+  const usual = window.setTimeout;
+  window.setTimeout = (what, after, ...more) => usual(what, after > 1 ? after : 1500, ...more);
+"""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -67,14 +72,14 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The web process as it runs in the demo: migrated database file, collected static files, uvicorn."""
+    """The web process as it runs in the demo: migrated database file, hashed static files, uvicorn."""
     folder = tmp_path_factory.mktemp("site")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {
         **os.environ,
-        "DJANGO_SETTINGS_MODULE": "controlplane.config.settings",
+        "DJANGO_SETTINGS_MODULE": "tests.e2e.browser.site_settings",
         "HEADGATE_RUN_DIR": str(folder),
         "HEADGATE_LOG_LEVEL": "WARNING",
         "HEADGATE_SECRET_KEY": settings.SECRET_KEY,  # so that a session made here is one there

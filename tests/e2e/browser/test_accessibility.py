@@ -70,6 +70,16 @@ def paths() -> dict[str, str]:
     }
 
 
+def until_complete(visitor: Visitor) -> None:
+    """Returns when every chart is drawn or known to be empty and all that is fetched is there, the font too."""
+    visitor.page.wait_for_function(
+        """() => document.fonts.ready.then(() =>
+             [...document.querySelectorAll('[data-chart]')]
+               .every(chart => chart.matches('.empty-chart') || chart.querySelector('canvas'))
+             && !document.querySelector('#main .htmx-request, #replay-result [hx-trigger]'))"""
+    )
+
+
 def violations(visitor: Visitor) -> list[str]:
     found = Axe().run(visitor.page).response["violations"]
     return [f"{one['id']}: {one['nodes'][0]['target']}" for one in found]
@@ -84,7 +94,7 @@ def test_every_page__axe__finds_nothing(
     problems = {}
     for name, path in paths.items():
         visitor.open(path)
-        visitor.page.wait_for_timeout(250)
+        until_complete(visitor)
         if found := violations(visitor):
             problems[name] = found
         wide = visitor.page.evaluate("document.documentElement.scrollWidth")
@@ -121,7 +131,7 @@ def test_sign_in__axe__finds_nothing(visit: Visit) -> None:
 def test_rollout_page__loading__moves_nothing_about(visit: Visit, paths: dict[str, str]) -> None:
     visitor = visit()
     visitor.open(paths["progressing"])
-    visitor.page.wait_for_selector(".u-over")
+    until_complete(visitor)
     shift = visitor.page.evaluate(
         """() => new Promise(done => {
              let sum = 0;

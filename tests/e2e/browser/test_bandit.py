@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from controlplane.web.live import publish
 from rollouts.models import Arm, Rollout
 from tests import factories
-from tests.e2e.browser.conftest import Visit
+from tests.e2e.browser.conftest import NO_QUIET_MOMENT, Visit
 from tests.factories import bandits
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
@@ -61,3 +61,20 @@ def test_choose__keyboard_only__promotes_the_arm_that_was_chosen(visit: Visit) -
     rollout.refresh_from_db()
     assert rollout.candidate.version.label == "v3"
     assert visitor.complaints == []
+
+
+def test_dialog__its_next_page__is_bound_in_the_moment_it_is_seen(visit: Visit) -> None:
+    """Else an early Enter leaves the page that the dialog stands on."""
+    rollout = bandits.rollout_bandit(life=LIFE)
+    visitor = visit()
+    page = visitor.page
+    page.add_init_script(NO_QUIET_MOMENT)
+    visitor.open(f"/rollouts/{rollout.pk}")
+    page.evaluate("window.stayed = true")
+    page.get_by_role("link", name="Choose an arm").click()
+    page.locator("#dialog").get_by_role("link", name="Promote v3").click()
+    page.wait_for_selector("#dialog [name=typed]")
+    page.focus("#dialog [name=typed]")
+    page.keyboard.type("triage\n")
+    expect(page.locator("#head .pill")).to_have_text("Promoting")
+    assert page.evaluate("window.stayed")

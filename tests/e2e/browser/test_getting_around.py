@@ -52,7 +52,7 @@ def test_new_rollout__typing__keeps_focus_and_text_while_the_plan_follows(visit:
     visitor.page.keyboard.press("Control+A")
     visitor.page.keyboard.type("10", delay=30)
     expect(visitor.page.locator("button:has-text('Start canary to 10%')")).to_be_visible()
-    assert visitor.page.evaluate("document.activeElement.name") == "share-0"
+    expect(visitor.page.locator("[name=share-0]")).to_be_focused()
     expect(visitor.page.locator("[name=share-0]")).to_have_value("10")
 
 
@@ -66,7 +66,7 @@ def test_new_rollout__another_endpoint__brings_its_versions_and_steps(visit: Vis
     visitor.page.select_option("[name=endpoint]", "chat")
     expect(visitor.page.locator("#new .sub")).to_contain_text("chat-v1")
     expect(visitor.page.locator("[name=hold-0]")).to_have_value("10")
-    assert visitor.page.locator("[name=version]").count() == 2
+    expect(visitor.page.locator("[name=version]")).to_have_count(2)
 
 
 def test_global_stop__set__covers_every_open_page_until_it_is_lifted(visit: Visit) -> None:
@@ -97,7 +97,7 @@ def test_keys__search_go_and_rows(visit: Visit) -> None:
     visitor.page.keyboard.type("triage")
     visitor.page.wait_for_selector("#hits a")
     visitor.page.keyboard.press("ArrowDown")
-    assert visitor.page.evaluate("document.activeElement.closest('#hits') !== null")
+    expect(visitor.page.locator("#hits a").first).to_be_focused()
     visitor.page.keyboard.press("Escape")
     expect(visitor.page.locator("#search")).to_be_hidden()
     visitor.page.keyboard.press("g")
@@ -117,6 +117,8 @@ def test_keys__switched_off__stay_off(visit: Visit) -> None:
     visitor.page.reload()
     visitor.page.keyboard.press("/")
     expect(visitor.page.locator("#search")).to_be_hidden()
+    visitor.page.click("button.search")  # it can still be opened, so it would have been
+    expect(visitor.page.locator("#search")).to_be_visible()
 
 
 def test_theme__switched__is_kept_and_charts_follow(visit: Visit) -> None:

@@ -15,6 +15,7 @@ from rollouts.models import Rollout
 from rollouts.services.commands import pause_rollout, roll_back_rollout
 from tests import factories
 from tests.e2e.browser.conftest import Visit
+from tests.e2e.browser.holding import held_back
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
 
@@ -28,13 +29,26 @@ def actor(role: Role = Role.ENGINEER) -> Actor:
     return Actor.person(factories.person(role))
 
 
+def more_evidence(rollout: Rollout) -> None:
+    """One interval more, as the loop would have written it."""
+    last = rollout.evidence.order_by("-index")[0]
+    interval = {**last.interval, "index": last.index + 1, "started_at": last.interval["started_at"] + 5}
+    rollout.evidence.create(
+        index=last.index + 1,
+        ended_at=last.ended_at + timedelta(seconds=5),
+        interval=interval,
+        verdicts=last.verdicts,
+        decision={},
+        digest="",
+    )
+
+
 def test_live__another_person_pauses__page_shows_it_without_a_reload(visit: Visit) -> None:
     rollout = factories.rollout_progressing()
     visitor = visit(Role.VIEWER)
     visitor.open(f"/rollouts/{rollout.pk}")
     expect(visitor.page.locator("#live-state")).to_contain_text("Live")
     visitor.page.evaluate("window.stayed = true")
-    visitor.page.wait_for_timeout(700)
     pause_rollout(rollout_id=rollout.pk, actor=actor(), now=factories.right_now(), why="Look at this.")
     expect(visitor.page.locator("#head .pill")).to_have_text("Paused at 25%")
     expect(visitor.page.locator("#why")).to_contain_text("Look at this.")
@@ -168,20 +182,34 @@ def test_charts__new_evidence__is_fetched_and_drawn(visit: Visit) -> None:
     card = visitor.page.locator("section:has(#chart-traffic)")
     card.locator("summary").click()
     expect(card.locator("tbody tr")).to_have_count(24)
-    last = rollout.evidence.order_by("-index")[0]
-    interval = {**last.interval, "index": last.index + 1, "started_at": last.interval["started_at"] + 5}
-    rollout.evidence.create(
-        index=last.index + 1,
-        ended_at=last.ended_at + timedelta(seconds=5),
-        interval=interval,
-        verdicts=last.verdicts,
-        decision={},
-        digest="",
-    )
-    publish(f"rollout:{rollout.pk}", now=factories.right_now())
+    more_evidence(rollout)
     with visitor.page.expect_request(lambda request: "since=" in request.url):
-        pass
+        publish(f"rollout:{rollout.pk}", now=factories.right_now())
     expect(card.locator("tbody tr")).not_to_have_count(24)
+
+
+def test_charts__news_while_an_answer_is_awaited__is_asked_for_after_it(visit: Visit) -> None:
+    """One question a chart at a time: answers that overtake each other would tear its data."""
+    rollout = factories.rollout_progressing()
+    visitor = visit()
+    visitor.page.clock.install()
+    visitor.open(f"/rollouts/{rollout.pk}")
+    card = visitor.page.locator("section:has(#chart-traffic)")
+    card.locator("summary").click()
+    expect(card.locator("tbody tr")).to_have_count(24)
+    before = card.locator("tbody tr").last.inner_text()
+    with held_back(visitor.page, re.compile("since=")) as gate:
+        for _ in range(2):
+            for _ in range(12):  # the table thins: a minute is sure to be seen
+                more_evidence(rollout)
+            with visitor.page.expect_response(f"**/rollouts/{rollout.pk}"):
+                publish(f"rollout:{rollout.pk}", now=factories.right_now())
+            visitor.page.clock.run_for(1_000)
+        asked = [route.request.url for route in gate.waiting]
+        assert len(asked) == len(set(asked)) == 3
+    visitor.page.clock.run_for(1_000)
+    expect(card.locator("tbody tr").last).not_to_have_text(before)
+    assert visitor.complaints == []
 
 
 def test_launch_failed__log_is_on_the_page(visit: Visit) -> None:

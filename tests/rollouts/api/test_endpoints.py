@@ -11,6 +11,8 @@ from controlplane.access.roles import Role
 from controlplane.access.services import Scope
 from controlplane.audit.models import AuditEvent
 from rollouts.api.endpoints import EndpointFeedback
+from rollouts.domain.gates.outage import Outage
+from rollouts.domain.serving import Serving
 from rollouts.models import Endpoint, Feedback, HistoryEvent
 from tests import factories
 from tests.controlplane.api.conftest import ClientOf
@@ -46,6 +48,20 @@ def test_list__endpoints__by_name_with_stable_variant_and_active_rollout(client_
     assert [(rollout["id"], rollout["phase"]) for rollout in items[0]["rollouts"]] == [(made.pk, "paused")]
     assert sum(items[0]["observed_shares"].values()) == 10_000
     assert items[1]["rollouts"] == []
+
+
+def test_get__stable_variant_out_of_order__says_since_when(client_of: ClientOf) -> None:
+    served = factories.endpoint()
+    assert served.stable is not None
+    client = client_of()
+    assert client.get("/api/v1/endpoints/triage").json()["outage"] is None
+    outage = Outage(1_772_446_931.0, 95.0, 425, 425, 400, "its engine is starting")
+    served.outage = Serving(served.stable.name, outage).to_json()
+    served.save()
+
+    found = client.get("/api/v1/endpoints/triage").json()["outage"]
+
+    assert (found["since"], found["requests"], found["rescued"]) == ("2026-03-02T10:22:11Z", 425, 400)
 
 
 def test_list__more_endpoints__cost_no_more_queries(client_of: ClientOf) -> None:

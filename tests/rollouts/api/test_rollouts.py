@@ -10,6 +10,8 @@ from controlplane.access.roles import Role
 from controlplane.access.services import Scope
 from controlplane.audit.models import AuditEvent
 from rollouts import wiring
+from rollouts.domain.gates.outage import Outage
+from rollouts.domain.intervals import Completions, Outcomes
 from rollouts.models import Rollout, Variant
 from rollouts.services.policies import define_gate_policy
 from tests import factories
@@ -241,6 +243,37 @@ def test_evidence__after_an_index__goes_on_behind_it(client_of: ClientOf) -> Non
     assert [row["index"] for row in first + rest] == [0, 1, 2, 3, 4, 5]
     assert first[0]["interval"]["arms"]["candidate"]["requests"] > 0
     assert first[0]["digest"].startswith("sha256:")
+
+
+def test_get__arms__say_how_their_requests_ended_and_what_their_engines_finished(client_of: ClientOf) -> None:
+    candidate = Outcomes(205, 212, 3, 1, 2, 4, 9, 12, running=3)
+    made = factories.with_outcomes(factories.rollout_progressing(), candidate=candidate)
+    made.arms.filter(name="candidate").update(completions=Completions(200, 10, 50, 1, 3300).to_json())
+
+    baseline, arm = client_of().get(f"/api/v1/rollouts/{made.pk}").json()["arms"]
+
+    assert arm["outcomes"] == candidate.to_json()
+    assert arm["completions"] == {
+        "total": 200,
+        "empty": 10,
+        "truncated": 50,
+        "filtered": 1,
+        "tokens": 3300,
+    }
+    assert (baseline["outcomes"], baseline["completions"]) == (None, None)
+
+
+def test_verdicts__baseline_out_of_order__have_since_when_and_how_many(client_of: ClientOf) -> None:
+    made = factories.rollout_progressing()
+    client = client_of()
+    assert client.get(f"/api/v1/rollouts/{made.pk}/verdicts").json()["outage"] is None
+    outage = Outage(1_772_446_931.0, 95.0, 425, 425, 400, "its engine is starting")
+    made.verdicts = {**made.verdicts, "outage": outage.to_json()}
+    made.save()
+
+    found = client.get(f"/api/v1/rollouts/{made.pk}/verdicts").json()["outage"]
+
+    assert found == {**outage.to_json(), "since": "2026-03-02T10:22:11Z"}
 
 
 def test_verdicts__with_evidence__have_a_sentence_each(client_of: ClientOf) -> None:

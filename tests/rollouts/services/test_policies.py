@@ -14,6 +14,9 @@ from controlplane.access.roles import Action, Role
 from controlplane.audit.models import AuditEvent
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import Conflict, Forbidden, InvalidInput, NotFound
+from rollouts.domain.gates.outlook import ASSUMED_BASE_RATES
+from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.intervals import Completions, LatencyCounts, Outcomes
 from rollouts.models import Endpoint, Feedback, GatePolicyVersion, HistoryEvent, MinuteSample
 from rollouts.services.policies import (
     check_gate_policy,
@@ -23,6 +26,9 @@ from rollouts.services.policies import (
 )
 from rollouts.services.policy_numbers import steps_for, traffic_for
 from rollouts.services.policy_text import read_policy_text
+from rollouts.services.preview_traffic import recent_traffic
+
+# from rollouts.services.policy_text import read_policy_text
 from tests import factories
 from tests.factories.endpoints import POLICY_BODY
 
@@ -270,6 +276,53 @@ def test_traffic_for__a_day_of_minutes__gives_rate_errors_and_slow_requests() ->
     assert traffic.base_rates["ttft"] == pytest.approx(0.04, rel=0.2)
     assert "thumbs" not in traffic.base_rates
     assert traffic.source == "triage, the last 24 h"
+
+
+def test_traffic_for__how_requests_and_completions_ended__gives_the_rates_of_those_gates() -> None:
+    endpoint = factories.endpoint(now=NOW)
+    assert endpoint.stable is not None
+    for ago in range(2):
+        MinuteSample.objects.create(
+            endpoint=endpoint,
+            variant=endpoint.stable,
+            minute=NOW - timedelta(minutes=ago),
+            requests=90,
+            seconds=60.0,
+            latency={"ttft": LatencyCounts(80, {0.25: 8}, left=20, left_over={0.25: 10}).to_json()},
+            outcomes=Outcomes(answered=80, refused_request=8, refused_rate=2, abandoned_before=10).to_json(),
+            completions=Completions(50, empty=5, truncated=10, tokens=900).to_json(),
+        )
+    kinds = ("refused", "abandoned", "empty", "truncated")
+    body = {
+        "name": "p",
+        "version": 1,
+        "gates": [
+            *({"key": kind, "kind": kind, "delta": 0.1} for kind in kinds),
+            {"key": "ttft", "kind": "latency_slo", "signal": "ttft", "slo_seconds": 0.25, "delta": 0.1},
+        ],
+    }
+    traffic = traffic_for(endpoint=endpoint, policy=GatePolicy.from_json(body), now=NOW)
+    assert traffic.base_rates == {
+        "refused": 0.1,
+        "abandoned": 0.1,
+        "empty": 0.1,
+        "truncated": 0.2,
+        "ttft": 18 / 90,  # who waited longer than that before leaving is over it, the others are neither
+    }
+    recent = recent_traffic(endpoint, NOW)
+    assert [recent.base_rate(gate) for gate in GatePolicy.from_json(body).gates] == [
+        0.1,
+        0.1,
+        0.1,
+        0.2,
+        18 / 90,
+    ]
+
+
+def test_recent_traffic__endings_not_counted__are_assumed_as_a_policys_page_assumes_them() -> None:
+    endpoint = factories.endpoint(now=NOW)
+    gate = GateSpec.from_json({"key": "left", "kind": "abandoned", "delta": 0.1, "weight": 1})
+    assert recent_traffic(endpoint, NOW).base_rate(gate) == ASSUMED_BASE_RATES["abandoned"]
 
 
 def test_traffic_for__candidate_beside_it__counts_the_minute_once_and_its_errors_not() -> None:

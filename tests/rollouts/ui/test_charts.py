@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from rollouts.models import Evidence
+from rollouts.domain.intervals import Completions, LatencyCounts, Outcomes
+from rollouts.models import Evidence, Rollout
+from rollouts.services.policies import define_gate_policy
 from rollouts.ui.charts import MOST_POINTS
 from tests import factories
 
@@ -52,6 +54,56 @@ def test_latency__share_over_the_objective__is_that_of_the_counts(engineer: Clie
     assert data["values"][0][0] == round(100 * over / first["total"], 3)
     verdict = next(v for v in rollout.verdicts["verdicts"] if v["key"] == "ttft")
     assert data["limit"] == round(100 * (1.5 * verdict["baseline"] + 0.05), 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "percent"),
+    [("error_rate", 4.0), ("refused", 10.0), ("abandoned", 6.0), ("empty", 20.0), ("truncated", 5.0)],
+)
+def test_endings__of_a_gate__are_the_share_that_the_gate_counts(
+    engineer: Client, kind: str, percent: float
+) -> None:
+    rollout = gated(kind)
+    row = rollout.evidence.order_by("index")[0]
+    row.interval["arms"]["candidate"] |= {
+        "arrived": 100,
+        "outcomes": Outcomes(75, 8, 2, 0, 3, 1, 4, 2, running=5).to_json(),
+        "completions": Completions(80, empty=16, truncated=4).to_json(),
+    }
+    row.save()
+    data = chart(engineer, f"/rollouts/{rollout.pk}/charts/{kind}")
+    assert data["values"][1][0] == percent
+
+
+@pytest.mark.parametrize("kind", ["refused", "abandoned", "empty", "truncated"])
+def test_endings__not_counted_then__are_no_zeros(engineer: Client, kind: str) -> None:
+    rollout = gated(kind)
+    row = rollout.evidence.order_by("index")[0]
+    for arm in row.interval["arms"].values():
+        del arm["outcomes"], arm["completions"]
+    row.save()
+    assert chart(engineer, f"/rollouts/{rollout.pk}/charts/{kind}")["values"][1][0] is None
+
+
+def test_latency__who_left_after_the_objective__is_over_it(engineer: Client) -> None:
+    rollout = factories.rollout_progressing()
+    row = rollout.evidence.order_by("index")[0]
+    row.interval["arms"]["candidate"]["latency"]["ttft"] = LatencyCounts(
+        10, {0.25: 1}, left=15, left_over={0.25: 10}
+    ).to_json()
+    row.save()
+    assert chart(engineer, f"/rollouts/{rollout.pk}/charts/ttft")["values"][1][0] == 55.0
+
+
+def gated(kind: str) -> Rollout:
+    """A rollout whose policy has one more gate, of that kind."""
+    rollout = factories.rollout_progressing()
+    body = rollout.gate_policy.policy.to_json()
+    body["gates"] = [{**gate, "weight": gate["weight"] / 2} for gate in body["gates"]]
+    body["gates"].append({"key": kind, "kind": kind, "delta": 0.1, "weight": 0.5})
+    rollout.gate_policy = define_gate_policy(name="more", body=body, now=factories.right_now())
+    rollout.save()
+    return rollout
 
 
 def test_scores__mean_so_far__with_the_limit_below_the_baseline(engineer: Client) -> None:

@@ -32,7 +32,7 @@ def queries(client: Client, path: str) -> int:
 def test_rollouts__none__says_so_with_the_call_to_copy(engineer: Client) -> None:
     text = engineer.get("/rollouts").content.decode()
     assert "No rollout yet: every endpoint runs its stable variant." in text
-    assert "headgate rollout start --endpoint NAME --version 2" in text
+    assert "headgate rollout start ENDPOINT 2 --wait" in text
 
 
 @pytest.mark.parametrize(

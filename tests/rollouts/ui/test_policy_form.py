@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollouts.domain.gates.policy import FastKill, GatePolicy, GateSpec
+from rollouts.domain.gates.policy import FastKill, GateKind, GatePolicy, GateSpec
 from rollouts.domain.gates.problems import policy_problems
+from rollouts.ui.gate_words import HELP, MEASURES, NAMES, hint_of, unit_of
 from rollouts.ui.policy_form import (
     CHOICES,
     FAST_KILL,
@@ -209,3 +210,30 @@ def test_switched__to_yaml_and_back__is_the_same_policy_with_what_was_noted() ->
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e15, max_value=1e15))
 def test_shown__number__is_read_back_as_itself(value: float) -> None:
     assert value_of(shown(value)) == value
+
+
+def test_form__policy_from_before_outages_were_known__keeps_to_itself_and_gets_the_rule_when_typed() -> None:
+    assert POLICY.baseline_outage_share is None
+    shown_form = form_of(POLICY, name="p", based_on=1)
+    assert shown_form.typed["baseline_outage_share"] == ""
+    assert "baseline_outage_share" not in meaning_of(read_form(sent_of(shown_form), name="p")).body
+    assert read(form(baseline_outage_share="35")).baseline_outage_share == 0.35
+    assert problems(form(baseline_outage_share="0")) == ["baseline_outage_share"]
+
+
+def test_words__every_kind_of_gate__has_a_button_a_start_and_three_sentences() -> None:
+    kinds = set(get_args(GateKind))
+    assert set(NEW_GATES) == set(NAMES) == set(MEASURES) == set(HELP) == kinds
+    assert {kind: text.count(". ") + 1 for kind, text in HELP.items()} == dict.fromkeys(kinds, 3)
+    for kind in kinds:
+        gate = GateSpec.from_json(
+            {"key": kind, "kind": kind, "weight": 1, **LIMITS.get(kind, {"delta": 0.1})}
+        )
+        assert hint_of(gate)
+        assert unit_of(gate)
+
+
+LIMITS: dict[str, dict[str, Any]] = {
+    "paired": {"margin": 0.1},
+    "latency_slo": {"delta": 0.1, "signal": "ttft", "slo_seconds": 0.5},
+}

@@ -285,7 +285,7 @@ def test_missing_engine__fails_with_the_command_that_installs_it(
     without.ensure(room.spec(variant, engine="vllm"), token=1)
     seen = until_failed(without, variant)
     assert seen.reason is FailureReason.NO_ENGINE
-    assert "make setup" in seen.message
+    assert "python3 -m deploy.bootstrap --vllm" in seen.message
 
 
 # --- refusing -----------------------------------------------------------------------------------------------
