@@ -33,7 +33,7 @@ from registry.services.golden import upload_golden_set  # noqa: E402
 from registry.services.manifests import register_manifest  # noqa: E402
 from registry.services.mirror import mirror_models  # noqa: E402
 from registry.wiring import allowed_files, model_store, models_dir  # noqa: E402
-from rollouts.domain.effects import DrainWorkload  # noqa: E402
+from rollouts.domain.effects import DrainWorkload, EnsureWorkload  # noqa: E402
 from rollouts.domain.states import Phase  # noqa: E402
 from rollouts.domain.variants import ServingSpec  # noqa: E402
 from rollouts.models import Endpoint, Rollout, Workload  # noqa: E402
@@ -156,6 +156,11 @@ def begin_anew(endpoint: Endpoint, *, first: int, spec: ServingSpec, actor: Acto
         row = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
         variant = ensure_variant(endpoint=row, version=version, spec=spec, now=now)
         if row.stable_id == variant.pk:
+            # One that failed in an earlier run is launched anew.
+            if Workload.objects.filter(variant=variant, phase="failed").update(
+                phase="absent", reason="", message=""
+            ):
+                add_effects(endpoint=row, rollout=None, effects=(EnsureWorkload(variant.name),), now=now)
             return
         Rollout.objects.filter(endpoint=row, watching=True).update(watching=False, watch_until=now)
         others = [
