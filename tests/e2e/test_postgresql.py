@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SUITES = (
     "tests/rollouts/services/test_stories.py",
     "tests/rollouts/services/test_replay.py",
+    "tests/rollouts/services/test_outages.py",
+    "tests/rollouts/services/test_outcomes.py",
     "tests/rollouts/api",
     "tests/registry/services",
     "tests/registry/test_selectors.py",
