@@ -133,11 +133,14 @@ def _latency(then: HistogramReading | None, now: HistogramReading) -> LatencyCou
 
 
 def completions_between(then: EngineReading | None, now: EngineReading | None) -> Completions | None:
-    """What an engine finished between two readings; None when it does not say, or when it started in between."""
+    """What an engine finished between two readings; None when it started in between, or does not say all of it: what
+    is not said must not look like zero."""
     if then is None or now is None or not now.endings or then.started_at != now.started_at:
         return None
+    if then.empty is None or now.empty is None:
+        return None
     ended = {reason: count - then.endings.get(reason, 0) for reason, count in now.endings.items()}
-    empty = 0 if now.empty is None or then.empty is None else now.empty - then.empty
+    empty = now.empty - then.empty
     tokens = now.generated_tokens - then.generated_tokens
     if min(empty, tokens, *ended.values()) < 0:
         return None

@@ -21,6 +21,8 @@ SUITES = (
     "tests/rollouts/services/test_replay.py",
     "tests/rollouts/services/test_every_pass.py",
     "tests/rollouts/services/test_write_backs.py",
+    "tests/rollouts/services/test_outages.py",
+    "tests/rollouts/services/test_outcomes.py",
     "tests/rollouts/api",
     "tests/registry/services",
     "tests/registry/test_selectors.py",

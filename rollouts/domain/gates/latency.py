@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from controlplane.kernel.errors import InvalidInput
@@ -187,17 +187,15 @@ class LatencyBlocks:
         if not self.cautious:
             return self.dispersion.factor
         quick, slow = self.quick, self.dispersion
-        return max(
-            1.0,
-            *factors(
-                quick.half_squares,
-                quick.differences,
-                slow.half_squares,
-                slow.differences,
-                quick.phi0,
-                quick.n0,
-            ),
+        found = factors(
+            quick.half_squares,
+            quick.differences,
+            slow.half_squares,
+            slow.differences,
+            quick.phi0,
+            quick.n0,
         )
+        return max(1.0, *map(float, found))
 
     @property
     def temper(self) -> float:
@@ -211,16 +209,26 @@ class LatencyBlocks:
         more = more_variance = 0.0
         if n_candidate and n_baseline:
             more, more_variance = difference_score(n_candidate, over_candidate, n_baseline, over_baseline)
-        minute = (self.dispersion, self.seconds + seconds, self.score + more, self.variance + more_variance)
-        quick = (
+        dispersion, elapsed, score, variance = _ended(
+            self.dispersion,
+            self.seconds + seconds,
+            self.score + more,
+            self.variance + more_variance,
+            BLOCK_SECONDS,
+        )
+        learned = replace(self, dispersion=dispersion, seconds=elapsed, score=score, variance=variance)
+        if not self.cautious:
+            return learned
+        dispersion, elapsed, score, variance = _ended(
             self.quick,
             self.quick_seconds + seconds,
             self.quick_score + more,
             self.quick_variance + more_variance,
+            QUICK_SECONDS,
         )
-        if not self.cautious:
-            return type(self)(*_ended(*minute, BLOCK_SECONDS), cautious=False)
-        return type(self)(*_ended(*minute, BLOCK_SECONDS), *_ended(*quick, QUICK_SECONDS))
+        return replace(
+            learned, quick=dispersion, quick_seconds=elapsed, quick_score=score, quick_variance=variance
+        )
 
     def to_json(self) -> dict[str, Any]:
         minutes = {
@@ -241,16 +249,21 @@ class LatencyBlocks:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """A state of an earlier version has no short blocks, and goes on without."""
-        cautious = "quick" in data
-        quick = Dispersion.from_json(data["quick"]) if cautious else Dispersion()
-        return cls(
+        minutes = cls(
             Dispersion.from_json(data["dispersion"]),
             float(data["seconds"]),
             float(data["score"]),
             float(data["variance"]),
-            quick,
-            *(float(data.get(name, 0.0)) for name in ("quick_seconds", "quick_score", "quick_variance")),
-            cautious=cautious,
+            cautious="quick" in data,
+        )
+        if not minutes.cautious:
+            return minutes
+        return replace(
+            minutes,
+            quick=Dispersion.from_json(data["quick"]),
+            quick_seconds=float(data["quick_seconds"]),
+            quick_score=float(data["quick_score"]),
+            quick_variance=float(data["quick_variance"]),
         )
 
 

@@ -10,7 +10,7 @@ import pytest
 from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.verdict import GateVerdict, Verdict
-from rollouts.domain.intervals import Completions, Interval
+from rollouts.domain.intervals import ArmCounts, Completions, Interval
 from tests.domain.gates.helpers import (
     ABANDONED,
     ERRORS,
@@ -185,6 +185,12 @@ def test_truncated__engine_does_not_say__is_no_data_and_never_a_pass() -> None:
     assert "the engine of the candidate does not say" in first(state).sentence
 
 
+def burst(how: str) -> ArmCounts:
+    """60 of 100 requests end so."""
+    ends: dict[str, Any] = {how: 60}
+    return counted(100, **ends)
+
+
 # --- fast kill ----------------------------------------------------------------------------------------------------
 
 
@@ -194,7 +200,7 @@ def test_truncated__engine_does_not_say__is_no_data_and_never_a_pass() -> None:
      ("abandoned", "60% of the candidate's 100 requests were abandoned by their clients within 10 s")],
 )  # fmt: skip
 def test_fast_kill__burst_on_the_candidate_only__kills_with_the_numbers(how: str, said: str) -> None:
-    state = after(1, ERRORS, baseline=counted(100), candidate=counted(100, **{how: 60}))
+    state = after(1, ERRORS, baseline=counted(100), candidate=burst(how))
     assert (state.assess().fast_kill or "").startswith(said)
 
 
@@ -203,13 +209,13 @@ def test_fast_kill__burst_on_the_candidate_only__kills_with_the_numbers(how: str
     [("refused", "refused"), ("abandoned", "abandoned"), ("refused", "failed"), ("abandoned", "failed")],
 )
 def test_fast_kill__baseline_is_no_better__kills_nothing(how: str, baseline: str) -> None:
-    bad = {"baseline": counted(100, **{baseline: 60}), "candidate": counted(100, **{how: 60})}
+    bad = {"baseline": burst(baseline), "candidate": burst(how)}
     assert after(1, ERRORS, **bad).assess().fast_kill is None
 
 
 @pytest.mark.parametrize("how", ["refused", "abandoned"])
 def test_fast_kill__no_baseline_to_tell_whose_doing_it_is__kills_nothing(how: str) -> None:
-    whole = {"candidate": counted(100, **{how: 60}), "share_bp": 10_000}
+    whole = {"candidate": burst(how), "share_bp": 10_000}
     assert after(1, ERRORS, **whole).assess().fast_kill is None
 
 

@@ -173,10 +173,11 @@ def test_completions_between__two_readings__what_the_engine_finished() -> None:
     [
         replace(ENGINE, started_at=13.0),
         replace(ENGINE, endings={}),
+        replace(ENGINE, empty=None),
         replace(ENGINE, endings={"stop": 7}),
         None,
     ],
-    ids=["another process", "does not say", "went down", "not read"],
+    ids=["another process", "does not say", "does not say how long", "went down", "not read"],
 )
 def test_completions_between__not_comparable__none(later: EngineReading | None) -> None:
     assert completions_between(ENGINE, later) is None
