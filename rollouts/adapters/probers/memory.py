@@ -37,11 +37,13 @@ class MemoryProber:
             raise Unavailable(f"{variant} broke off its answer.")
         if not response.status or response.duration_seconds > timeout:
             raise Unavailable(f"{variant} did not finish its answer within {timeout:g} s.")
-        words = response.text.split(" ")[:max_tokens]
+        words = response.text.split(" ")
+        tokens = min(len(words) + 1, max_tokens)  # the end is one
+        words = words[:max_tokens]
         return Answer(
             text=" ".join(words),
             variant=response.answered,
             seconds=response.duration_seconds,
             first_token_seconds=response.ttft_seconds,
-            tokens=len(words),
+            tokens=tokens,
         )
