@@ -104,7 +104,8 @@ def _answer(endpoint: str, backend: Backend) -> dict[str, Any]:
         **_backend(ANSWER, endpoint, backend),
         "health_checks": [health],
         "outlier_detection": outliers,
-        "common_lb_config": _NEVER_PANIC,
+        # By default Envoy's threads learn up to a second late that a host is dead or well again.
+        "common_lb_config": {**_NEVER_PANIC, "update_merge_window": "0s"},
     }
 
 
