@@ -34,6 +34,7 @@ django.setup()
 from django.core.management import call_command  # noqa: E402
 
 from controlplane.access.services import Scope, create_token, ensure_user  # noqa: E402
+from controlplane.kernel.clock import SystemClock  # noqa: E402
 from controlplane.outbound.clients import local_client  # noqa: E402
 from registry import selectors  # noqa: E402
 from registry.adapters.model_stores.mlflow_http import MlflowHttp  # noqa: E402
@@ -100,7 +101,7 @@ def mirror(url: str) -> None:
     store = MlflowModelStore(MlflowHttp(url, timeout_seconds=60))
     for words in ("first pass, all versions", "next pass, no news"):
         begin = time.perf_counter()
-        report = mirror_models(store=store, now=datetime.now(UTC))
+        report = mirror_models(store=store, clock=SystemClock())
         assert not report.error, report.error
         print(
             f"mirror, {words}: {time.perf_counter() - begin:.2f} s, "

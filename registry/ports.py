@@ -7,16 +7,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+# Codes of what a store raises, for those who must tell one from another.
+ODD_ANSWER = "odd-answer"  # InvalidInput: what it says of this one thing cannot be understood
+NOT_SERVED = "source-not-served"  # Rejected: it does not hand out the version's files itself
+LEAVES_FOLDER = "leaves-folder"  # Rejected: a file's name would lead out of the version's folder
+
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A registered model as the store has it. Times are seconds since the epoch."""
+    """A registered model as the store has it. Times are seconds since the epoch; 0: the store does not say."""
 
     name: str
     description: str
     updated_at: float
     aliases: Mapping[str, int] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An entry of a list that cannot be understood: what it seems to be called, and what is wrong with it."""
+
+    name: str
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +65,20 @@ class StoredVersion:
 class ModelStore(Protocol):
     """The source of truth of what a version is.
 
-    Every method raises Unavailable when the store does not answer, NotFound when what was named is not there.
+    Every method raises Unavailable when the store does not answer, NotFound when what was named is not there. What it
+    returns is what the store says: `registry.domain.foreign` tells whether it may be believed.
     """
 
-    def models(self, *, updated_since: float | None = None) -> tuple[StoredModel, ...]:
-        """Registered models, newest change first; all of them, paged inside."""
+    def models(self, *, updated_since: float | None = None) -> tuple[StoredModel | Unreadable, ...]:
+        """Registered models, newest change first; all of them, paged inside. An odd entry takes its own place only."""
         ...
 
-    def versions(self, model: str) -> tuple[StoredVersion, ...]:
+    def versions(self, model: str) -> tuple[StoredVersion | Unreadable, ...]:
         """All versions of a model, newest first, without params, metrics and data sets (see `version`)."""
         ...
 
     def version(self, model: str, number: int) -> StoredVersion:
-        """One version, whole."""
+        """One version, whole. Raises InvalidInput when what the store says of it cannot be understood."""
         ...
 
     def download(self, version: StoredVersion, to: Path) -> None:

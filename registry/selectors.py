@@ -8,11 +8,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import CharField, Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models.functions import Cast, Coalesce
 
 from controlplane.kernel.errors import NotFound
+from controlplane.passes.models import ItemTrouble
 from registry.domain.manifest import ManifestEntry
 from registry.models import (
     Alias,
@@ -25,6 +27,8 @@ from registry.models import (
     Version,
 )
 
+# The passes over foreign things, as people read them.
+MODELS, DETAILS, MANIFESTS = "models", "version details", "files of versions"
 VERSIONS_A_PAGE = 25
 MOVES_SHOWN = 20
 VERSIONS_COMPARED = 8
@@ -77,7 +81,8 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True)
 class ModelDetail:
-    """What the head of a model's page shows. `problems` are versions that changed or failed, newest first."""
+    """What the head of a model's page shows. `problems` are versions that changed, failed or cannot be read, newest
+    first."""
 
     model: Model
     version_count: int
@@ -159,18 +164,22 @@ def models_with_counts(search: str = "", include_gone: bool = False) -> QuerySet
         changed_count=_count(present.filter(manifest_state=ManifestState.CHANGED)),
         newest_number=Subquery(newest.values("number")[:1]),
         newest_at=Subquery(newest.values("created_at")[:1]),
+        **_trouble_of((MODELS,), OuterRef("name")),
     ).prefetch_related(_aliases_prefetch())
 
 
 def get_model(*, name: str) -> ModelDetail:
     """One model by name. Raises NotFound. Five queries."""
-    model = Model.objects.filter(name=name).prefetch_related(_aliases_prefetch()).first()
+    models = Model.objects.filter(name=name).annotate(**_trouble_of((MODELS,), OuterRef("name")))
+    model = models.prefetch_related(_aliases_prefetch()).first()
     if model is None:
         raise NotFound(
             f"There is no model {name!r}.", fix="Register it in MLflow; it is read within seconds."
         )
     present = model.versions.filter(gone_at=None)
-    bad = present.filter(manifest_state__in=(ManifestState.CHANGED, ManifestState.FAILED))
+    bad = present.annotate(**_trouble_of_version()).filter(
+        Q(manifest_state__in=(ManifestState.CHANGED, ManifestState.FAILED)) | Q(trouble_error__isnull=False)
+    )
     newest = list(present.select_related("model").defer("manifest")[:1])
     return ModelDetail(
         model=model,
@@ -212,6 +221,7 @@ def page_versions(
 def versions_of(*, model_id: int, include_gone: bool = False) -> QuerySet[Version]:
     """A model's versions, newest first, without their manifests, aliases prefetched. Two queries."""
     versions = Version.objects.filter(model_id=model_id).select_related("model").defer("manifest")
+    versions = versions.annotate(**_trouble_of_version())
     if not include_gone:
         versions = versions.filter(gone_at=None)
     return versions.prefetch_related("aliases").order_by("-number")
@@ -223,6 +233,7 @@ def get_version(*, model: str, number: int) -> Version:
     """
     found = (
         Version.objects.filter(model__name=model, number=number)
+        .annotate(**_trouble_of_version())
         .select_related("model")
         .prefetch_related("aliases")
         .first()
@@ -240,7 +251,12 @@ def refusal_to_launch(version: Version) -> str:
         return ""
     if version.manifest_problem:
         return version.manifest_problem
-    return "Its files are being read for the first time."
+    error: str | None = version.__dict__.get("trouble_error")
+    return (
+        f"Its files could not be read yet: {error}"
+        if error
+        else "Its files are being read for the first time."
+    )
 
 
 def manifest_entries(version: Version) -> tuple[ManifestEntry, ...]:
@@ -306,6 +322,21 @@ def get_golden_set(*, name: str, revision: int | None = None) -> GoldenSet:
 def examples_of(*, golden_set_id: int) -> QuerySet[GoldenExample]:
     """The examples of a revision in their order. One query."""
     return GoldenExample.objects.filter(golden_set_id=golden_set_id).order_by("position")
+
+
+def _trouble_of(passes: Sequence[str], key: Any) -> dict[str, Subquery]:
+    """Why a pass could not do an item, since when, and when it is tried again: `trouble_error`, `trouble_since`,
+    `trouble_until`, all None when it could. No query of their own."""
+    trouble = ItemTrouble.objects.filter(pass_name__in=passes, item=key).order_by("pass_name")
+    return {
+        "trouble_error": Subquery(trouble.values("error")[:1]),
+        "trouble_since": Subquery(trouble.values("first_failed_at")[:1]),
+        "trouble_until": Subquery(trouble.values("next_attempt_at")[:1]),
+    }
+
+
+def _trouble_of_version() -> dict[str, Subquery]:
+    return _trouble_of((MANIFESTS, DETAILS), Cast(OuterRef("pk"), CharField()))
 
 
 def _count(versions: QuerySet[Version]) -> Coalesce:

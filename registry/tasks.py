@@ -12,19 +12,28 @@ from django.utils import timezone
 
 from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import Unavailable
+from controlplane.passes.services import one_run
 from controlplane.web.health import beat
-from registry.selectors import has_pending_manifests, mirror_health
+from registry.selectors import MANIFESTS, MODELS, has_pending_manifests, mirror_health
 from registry.services.manifests import register_pending_manifests, verify_version
-from registry.services.mirror import mirror_models
+from registry.services.mirror import ask_again, mirror_models
 from registry.wiring import allowed_files, model_store, models_dir
 
 log = logging.getLogger(__name__)
+
+CLOCK = SystemClock()
+# So long a run keeps others of its kind away. A longer one (large files) goes on beside them: what it works on is its.
+ONE_RUN_SECONDS = 60.0
 
 
 @shared_task(name="registry.mirror")
 def mirror(models: Sequence[str] = ()) -> None:
     """Reads the store; a webhook names the `models` to look at closely."""
-    mirror_models(store=model_store(), now=timezone.now(), only=models)
+    ask_again(models=models)
+    with one_run(name=MODELS, clock=CLOCK, seconds=ONE_RUN_SECONDS) as mine:
+        if not mine:
+            return  # a slow one is under way; the next one reads what was asked for again
+        mirror_models(store=model_store(), clock=CLOCK)
     health = mirror_health(now=timezone.now())
     beat(name="mlflow", now=timezone.now(), ok=not health.error, message=health.error)
     if has_pending_manifests(now=timezone.now()):
@@ -35,12 +44,11 @@ def mirror(models: Sequence[str] = ()) -> None:
 @shared_task(name="registry.take_manifests")
 def take_manifests() -> None:
     """Takes the manifests of versions that were just registered."""
-    try:
-        register_pending_manifests(
-            store=model_store(), models_dir=models_dir(), clock=SystemClock(), allowed_files=allowed_files()
-        )
-    except Unavailable as error:
-        log.warning("registry.manifests_waiting %s", error)
+    with one_run(name=MANIFESTS, clock=CLOCK, seconds=ONE_RUN_SECONDS) as mine:
+        if mine:
+            register_pending_manifests(
+                store=model_store(), models_dir=models_dir(), clock=CLOCK, allowed_files=allowed_files()
+            )
 
 
 @shared_task(name="registry.verify")

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import islice
 
-from django.db.models import Prefetch, QuerySet
+from django.db.models import CharField, OuterRef, Prefetch, QuerySet, Subquery
+from django.db.models.functions import Cast
 
 from controlplane.kernel.errors import InvalidInput, NotFound
+from controlplane.passes.models import ItemTrouble
+from registry.models import Alias
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.evidence import evidence_rows
 from rollouts.models import (
@@ -23,6 +26,7 @@ from rollouts.models import (
     Variant,
 )
 
+WRITE_BACKS = "write-backs to MLflow"  # the pass that keeps MLflow true, as people read it
 ACTIVE_PHASES = tuple(sorted(phase.value for phase in ACTIVE))
 
 
@@ -32,7 +36,7 @@ def rollouts() -> QuerySet[Rollout]:
         Rollout.objects.select_related(
             "endpoint__cluster",
             "endpoint__model",
-            "endpoint__stable__version",
+            "endpoint__stable__version__model",
             "endpoint__previous",
             "baseline__version__model",
             "candidate__version__model",
@@ -44,8 +48,26 @@ def rollouts() -> QuerySet[Rollout]:
         .prefetch_related(
             Prefetch("arms", queryset=Arm.objects.select_related("variant__version", "variant__workload"))
         )
+        .annotate(**_in_mlflow("endpoint__"))
         .order_by("-id")
     )
+
+
+def _in_mlflow(endpoint: str) -> dict[str, Subquery]:
+    """What MLflow was last read to have for an endpoint, and why it cannot be told more: no query of their own.
+
+    alias_number     the version that the endpoint's alias points to, None when it is not there
+    untold_error, untold_since, untold_until    the words, the first failure and the next try of a write-back
+    """
+    alias = Alias.objects.filter(model=OuterRef(f"{endpoint}model"), name=OuterRef(f"{endpoint}alias"))
+    key = Cast(OuterRef(f"{endpoint}pk"), CharField())
+    trouble = ItemTrouble.objects.filter(pass_name=WRITE_BACKS, item=key)
+    return {
+        "alias_number": Subquery(alias.values("version__number")[:1]),
+        "untold_error": Subquery(trouble.values("error")[:1]),
+        "untold_since": Subquery(trouble.values("first_failed_at")[:1]),
+        "untold_until": Subquery(trouble.values("next_attempt_at")[:1]),
+    }
 
 
 def find_rollout(rollout_id: int) -> Rollout:
@@ -61,19 +83,29 @@ def endpoints() -> QuerySet[Endpoint]:
     current = Rollout.objects.filter(phase__in=ACTIVE_PHASES) | Rollout.objects.filter(
         phase=Phase.SUCCEEDED.value, watching=True
     )
-    return Endpoint.objects.select_related(
-        "cluster", "model", "gate_policy", "golden_set", "stable__version", "stable__workload", "previous"
-    ).prefetch_related(
-        Prefetch(
-            "rollouts",
-            queryset=current.select_related("baseline__version", "candidate__version").order_by("-id"),
-            to_attr="current_rollouts",
-        ),
-        Prefetch(
-            "variants",
-            queryset=Variant.objects.filter(workload__wanted=True).select_related("version", "workload"),
-            to_attr="running_variants",
-        ),
+    return (
+        Endpoint.objects.select_related(
+            "cluster",
+            "model",
+            "gate_policy",
+            "golden_set",
+            "stable__version__model",
+            "stable__workload",
+            "previous",
+        )
+        .annotate(**_in_mlflow(""))
+        .prefetch_related(
+            Prefetch(
+                "rollouts",
+                queryset=current.select_related("baseline__version", "candidate__version").order_by("-id"),
+                to_attr="current_rollouts",
+            ),
+            Prefetch(
+                "variants",
+                queryset=Variant.objects.filter(workload__wanted=True).select_related("version", "workload"),
+                to_attr="running_variants",
+            ),
+        )
     )
 
 

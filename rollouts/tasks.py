@@ -1,36 +1,36 @@
-"""Tasks: thin, each calls one service. A tick that is lost costs nothing, the next one sees the same database."""
+"""Tasks: thin, each calls one service. A tick that is lost costs nothing, the next one sees the same database.
+
+The loop's tasks have a queue and a worker of their own; all that may have to wait for somebody else runs in the other
+one (`CELERY_TASK_ROUTES`).
+"""
 
 from __future__ import annotations
 
-import logging
-from concurrent.futures import ThreadPoolExecutor
-
 from celery import shared_task
 from django.conf import settings
-from django.db import close_old_connections, connections
 from django.utils import timezone
 
-from controlplane.api.idempotency import forget_expired
-from controlplane.kernel.errors import HeadgateError, Unavailable
+from controlplane.kernel.clock import SystemClock
+from controlplane.kernel.errors import HeadgateError
+from controlplane.passes.services import one_run
 from controlplane.web.health import beat
-from rollouts.models import Rollout
-from rollouts.services.packing import forget_evidence, pack_evidence
-from rollouts.services.probes import PROBED, probe_rollout
-from rollouts.services.reconcile import due_endpoints, reconcile_endpoint, sweep, worker_name
-from rollouts.services.replay import forget_replays
+from registry.wiring import model_store
+from rollouts.services.housekeeping import HOUSEKEEPING, keep_house
+from rollouts.services.probes import PROBES, probe_rollouts
+from rollouts.services.reconcile import reconcile_endpoint, reconcile_endpoints, worker_name
+from rollouts.services.write_backs import WRITE_BACKS, keep_mlflow_true
 from rollouts.wiring import rotate_request_log, router, world
 
-log = logging.getLogger(__name__)
-
+CLOCK = SystemClock()
 CONCURRENT_ENDPOINTS = 4
+CONCURRENT_PROBES = 4
+ONE_RUN_SECONDS = 60.0  # so long a run keeps others of its kind away
 
 
 @shared_task(name="rollouts.reconcile")
 def reconcile() -> None:
     """One tick: every endpoint that nobody holds, several at a time."""
-    due = due_endpoints(now=timezone.now())
-    with ThreadPoolExecutor(max_workers=CONCURRENT_ENDPOINTS) as pool:
-        list(pool.map(_reconcile_one, due))
+    reconcile_endpoints(world=world, clock=CLOCK, threads=CONCURRENT_ENDPOINTS)
     beat(name="worker", now=timezone.now())
     _report_router()
 
@@ -38,29 +38,34 @@ def reconcile() -> None:
 @shared_task(name="rollouts.reconcile_endpoint")
 def reconcile_endpoint_now(endpoint_id: int) -> None:
     """A wake-up after a click; the next tick would do the same."""
-    _reconcile_one(endpoint_id)
+    reconcile_endpoint(endpoint_id=endpoint_id, world=world(), owner=worker_name())
 
 
 @shared_task(name="rollouts.probe")
 def probe() -> None:
-    """Asks the next golden prompts for every rollout that has traffic."""
-    watched_or_moving = Rollout.objects.filter(phase__in=PROBED).exclude(phase="succeeded", watching=False)
-    for rollout_id in watched_or_moving.values_list("pk", flat=True):
-        probe_rollout(rollout_id=rollout_id, world=world())
+    """Asks the next golden prompts for every rollout that has traffic, and tells that this worker lives."""
+    beat(name="errands", now=timezone.now())
+    with one_run(name=PROBES, clock=CLOCK, seconds=ONE_RUN_SECONDS) as mine:
+        if mine:
+            probe_rollouts(world=world(), threads=CONCURRENT_PROBES)
+
+
+@shared_task(name="rollouts.write_back")
+def write_back() -> None:
+    """Keeps MLflow's aliases and tags true to what serves."""
+    with one_run(name=WRITE_BACKS, clock=CLOCK, seconds=ONE_RUN_SECONDS) as mine:
+        if mine:
+            keep_mlflow_true(store=model_store(), clock=CLOCK)
 
 
 @shared_task(name="rollouts.sweep")
 def sweep_old() -> None:
     """Prunes what has a retention, packs old evidence, and keeps the router's log within bounds."""
-    sweep(now=timezone.now())
-    pack_evidence(now=timezone.now())
-    forget_evidence(now=timezone.now(), days=settings.HEADGATE.evidence_days)
-    forget_replays(now=timezone.now())
-    forget_expired(now=timezone.now())
-    try:
-        rotate_request_log()
-    except Unavailable as error:
-        log.warning("request_log.not_rotated %s", error)
+    with one_run(name=HOUSEKEEPING, clock=CLOCK, seconds=ONE_RUN_SECONDS) as mine:
+        if mine:
+            keep_house(
+                clock=CLOCK, evidence_days=settings.HEADGATE.evidence_days, rotate_log=rotate_request_log
+            )
 
 
 def _report_router() -> None:
@@ -70,13 +75,3 @@ def _report_router() -> None:
         beat(name="router", now=timezone.now(), ok=False, message=str(error))
     else:
         beat(name="router", now=timezone.now())
-
-
-def _reconcile_one(endpoint_id: int) -> None:
-    close_old_connections()
-    try:
-        reconcile_endpoint(endpoint_id=endpoint_id, world=world(), owner=worker_name())
-    except Exception:  # the boundary of one endpoint: a defect in one must not stop the others' ticks
-        log.exception("endpoint.reconcile_failed endpoint=%s", endpoint_id)
-    finally:
-        connections.close_all()

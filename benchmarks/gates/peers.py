@@ -105,6 +105,20 @@ def group_sequential(counts: Counts, shares: Array, *, alpha: float = 0.05, look
     return first(z[at] > np.asarray(bounds)[:, None], every)
 
 
+def told_both(counts: Counts, *, ratio: float, alpha: float = 0.05) -> Array:
+    """The limit: Wald's sequential probability ratio test that is told the baseline's true rate in every interval and
+    that a bad candidate's is `ratio` times it. It needs no baseline, and no test at this alpha that may be looked at all
+    the time is faster on average.
+    """
+    if counts.rate is None:
+        raise AssertionError("these counts do not say what the true rates were")
+    good = np.clip(counts.rate, 0, 0.9)
+    bad = np.clip(good * ratio, 0, 0.95)
+    ok = counts.n_candidate - counts.e_candidate
+    log_odds = counts.e_candidate * np.log(bad / good) + ok * (np.log1p(-bad) - np.log1p(-good))
+    return first(np.cumsum(log_odds, axis=0) >= math.log(1 / alpha), 1)
+
+
 def running_z(counts: Counts) -> tuple[Array, Array]:
     """(z, candidate requests) of all intervals so far: each interval compared within itself and summed (Mantel-
     Haenszel), so that shared drift and ramps do the peers no harm either. Shape (intervals, runs).

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
 
@@ -17,17 +17,29 @@ from benchmarks.gates.traffic import Array
 
 Results = Mapping[str, Array]  # per outcome an array whose last axis is the runs
 Simulation = Callable[..., Results]
-SIZES = ("full", "smoke", "tiny")
+T = TypeVar("T")
+SIZES = ("full", "part", "smoke", "tiny")
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large: `full` by hand, `smoke` in CI, `tiny` for tests."""
+    """How large: `full` by hand, `part` (a quarter of the runs) where that takes too long, `smoke` in CI, `tiny` for
+    tests.
+    """
 
     name: str
 
     def runs(self, full: int, smoke: int, tiny: int = 4) -> int:
-        return {"full": full, "smoke": smoke, "tiny": tiny}[self.name]
+        return {"full": full, "part": max(full // 4, smoke), "smoke": smoke, "tiny": tiny}[self.name]
+
+    def pick(self, full: T, smoke: T, tiny: T) -> T:
+        """What is no number of runs: hours, intervals, ages."""
+        return full if self.whole else {"smoke": smoke, "tiny": tiny}[self.name]
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything is simulated as the page says it, with however many runs."""
+        return self.name in ("full", "part")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,15 @@ BASE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Requests and events of many rollouts, each array of shape (intervals, runs)."""
+    """Requests and events of many rollouts, each array of shape (intervals, runs). `rate`: the baseline's true rate,
+    which only the limit is told.
+    """
 
     n_candidate: Array
     e_candidate: Array
     n_baseline: Array
     e_baseline: Array
+    rate: Array | None = None
 
     @property
     def intervals(self) -> int:
@@ -102,4 +105,6 @@ def draw_errors(what: Errors, runs: int, rng: np.random.Generator) -> Counts:
     n_c = rng.binomial(REQUESTS, shares_of(what.share, intervals)[:, None], (intervals, runs))
     e_c = rng.binomial(n_c, np.clip(base * what.ratio + what.delta, 0, 0.95))
     e_b = rng.binomial(REQUESTS - n_c, base)
-    return Counts(n_c.astype(float), e_c.astype(float), (REQUESTS - n_c).astype(float), e_b.astype(float))
+    return Counts(
+        n_c.astype(float), e_c.astype(float), (REQUESTS - n_c).astype(float), e_b.astype(float), base
+    )

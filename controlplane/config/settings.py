@@ -76,6 +76,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "controlplane.access",
     "controlplane.audit",
+    "controlplane.passes",
     "controlplane.web",
     "controlplane.api",
     "registry",
@@ -215,6 +216,14 @@ if ENVIRONMENT.broker_url.startswith("filesystem:"):
     }
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "headgate"
+# What may have to wait for MLflow, an engine's answer or a large download has a queue and a worker of its own: nothing
+# that can hang keeps the loop from its turns.
+CELERY_TASK_ROUTES = {
+    "registry.*": {"queue": "errands"},
+    "rollouts.probe": {"queue": "errands"},
+    "rollouts.sweep": {"queue": "errands"},
+    "rollouts.write_back": {"queue": "errands"},
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 # Ticks that waited while the worker was away are worthless: the next tick sees the same database.
@@ -225,6 +234,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": max(2.0, 2 * ENVIRONMENT.tick_seconds)},
     },
     "mirror-registry": {"task": "registry.mirror", "schedule": 10.0, "options": {"expires": 10.0}},
+    "write-back": {"task": "rollouts.write_back", "schedule": 5.0, "options": {"expires": 10.0}},
     "probe": {"task": "rollouts.probe", "schedule": 2.0, "options": {"expires": 4.0}},
     "sweep": {"task": "rollouts.sweep", "schedule": 60.0, "options": {"expires": 60.0}},
 }

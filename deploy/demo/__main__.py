@@ -1,9 +1,10 @@
 """The main job on real parts, from nothing: `python -m deploy.demo` (what `make demo` runs after installing).
 
-Trains five tiny Llamas, registers them in MLflow, serves v1 with vLLM behind Envoy, lets users send traffic, and rolls
-out v2 (better), v3 (worse answers) and v4 (slow). Headgate promotes the first and rolls the others back by itself. Then
-a bandit finds the best of v2, v5 and v1 by what users say of the answers, and promotes it. At the end every rollout is
-decided once more from its recorded evidence.
+Makes six versions of a tiny Llama, registers them in MLflow, serves v1 with vLLM behind Envoy, lets users send traffic,
+and rolls out v2 (better), v3 (worse answers), v4 (slow) and v6 (its chat template refuses the system messages that
+every second user sends). Headgate promotes the first and rolls the others back by itself. Then a bandit finds the best
+of v2, v5 and v1 by what users say of the answers, and promotes it. At the end every rollout is decided once more from
+its recorded evidence. While one rollout is judged, the engine of the next one loads.
 Ends with a table; then everything goes on until Ctrl-C, which leaves nothing running.
 """
 
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,6 @@ WEB = f"http://127.0.0.1:{ENVIRONMENT.web_port}"
 GATEWAY = ENVIRONMENT.gateway_url or f"http://127.0.0.1:{ENVIRONMENT.gateway_port}"
 SERVING_PATIENCE_SECONDS = 600.0
 ROLLOUT_PATIENCE_SECONDS = 1_500.0
-SETTLE_SECONDS = 15.0
 SETTLED = {"succeeded", "rolled-back", "cancelled", "failed", "superseded"}
 
 
@@ -42,15 +43,16 @@ class DemoFailed(Exception):
 
 @dataclass(frozen=True)
 class Told:
-    """One rollout of the story, as it ended. `lost` is what users lost while it ran; `number` the version that the
-    story expects to come out ahead or to be sent back; `why` the sentence of the decision; `replayed` what came of
-    deciding it all again from the recorded evidence."""
+    """One rollout of the story, as it ended. `lost` is what users lost while it ran and `refused` what versions refused
+    them; `number` the version that the story expects to come out ahead or to be sent back; `why` the sentence of the
+    decision; `replayed` what came of deciding it all again from the recorded evidence."""
 
     rollout: dict[str, Any]
     expected: str
     number: int
     why: str
     lost: int
+    refused: int
     sent: int
     replayed: str = ""
 
@@ -84,9 +86,10 @@ def start_traffic(story: dict[str, Any]) -> subprocess.Popen[bytes]:
 def traffic_now() -> dict[str, Any]:
     """What users saw so far."""
     path = FOLDER / "traffic.json"
-    return (
-        json.loads(path.read_text()) if path.exists() else {"sent": 0, "lost": 0, "answered": {}, "right": {}}
-    )
+    if path.exists():
+        seen: dict[str, Any] = json.loads(path.read_text())
+        return seen
+    return {"sent": 0, "lost": 0, "answered": {}, "right": {}, "refused": {}}
 
 
 def wait_until_serving(client: Client, progress: Progress, endpoint: str) -> None:
@@ -109,9 +112,15 @@ def wait_until_serving(client: Client, progress: Progress, endpoint: str) -> Non
 
 
 def tell_rollout(
-    client: Client, progress: Progress, story: dict[str, Any], chapter: dict[str, Any], numbers: list[int]
+    client: Client,
+    progress: Progress,
+    story: dict[str, Any],
+    chapter: dict[str, Any],
+    numbers: list[int],
+    following: int | None,
 ) -> Told:
-    """Starts a rollout as a pipeline would, and waits for what Headgate decides."""
+    """Starts a rollout as a pipeline would, and waits for what Headgate decides. `following` is the version that the
+    story rolls out after it: it is launched as soon as this one has traffic."""
     before = traffic_now()
     plan = chapter.get("plan", story["plan"])
     names = " and ".join(chapter["versions"])
@@ -132,6 +141,9 @@ def tell_rollout(
             continue
         if state["phase"] in SETTLED:
             break
+        if following is not None and state["phase"] == "progressing":
+            launch_ahead(progress, story["endpoint"], following)
+            following = None
         progress.wait(f"{state['phase']}: {state['reason']}")
         time.sleep(1)
     else:
@@ -141,7 +153,21 @@ def tell_rollout(
     progress.end()
     after = traffic_now()
     lost, sent = after["lost"] - before["lost"], after["sent"] - before["sent"]
-    return Told(state, chapter["expect"], numbers[0], why, lost, sent)
+    refused = sum(after["refused"].values()) - sum(before["refused"].values())
+    return Told(state, chapter["expect"], numbers[0], why, lost, refused, sent)
+
+
+def launch_ahead(progress: Progress, endpoint: str, number: int) -> None:
+    """Lets the next engine load now. Where that fails its own rollout launches it, and says what is wrong."""
+    command = [sys.executable, "-m", "deploy.demo.launch_ahead"]
+    done = subprocess.run(
+        [*command, "--endpoint", endpoint, "--version", str(number)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode == 0:
+        progress.line(f"version {number}, the next one, loads meanwhile")
+    else:
+        progress.line(f"version {number} was not launched ahead: {done.stderr.strip().splitlines()[-1:]}")
 
 
 def why_promoted(client: Client, state: dict[str, Any]) -> str:
@@ -164,7 +190,7 @@ def replay_all(client: Client, progress: Progress, told: list[Told]) -> list[Tol
 
 
 def wait_out_the_watch(client: Client, progress: Progress, rollout_id: int) -> None:
-    """The old variant stays warm until the rollback window is over; then there is room for the next candidate."""
+    """The old variant stays warm until the rollback window is over; the next rollout would end it early."""
     progress.begin("Keeping the old version warm for the rollback window")
     while (state := client.get(f"/rollouts/{rollout_id}"))["watching"]:
         progress.wait(state["next_step"])
@@ -177,13 +203,16 @@ def tell_story(story: dict[str, Any], progress: Progress) -> list[Told]:
     registered = json.loads((FOLDER / "registered.json").read_text())
     client = Client(url=WEB, token=json.loads((FOLDER / "token.json").read_text())["token"])
     told: list[Told] = []
-    for chapter in story["rollouts"]:
-        numbers = [int(registered["versions"][name]) for name in chapter["versions"]]
-        outcome = tell_rollout(client, progress, story, chapter, numbers)
+    chapters = [
+        (chapter, [int(registered["versions"][name]) for name in chapter["versions"]])
+        for chapter in story["rollouts"]
+    ]
+    first_of_next = [numbers[0] for _, numbers in chapters[1:]]
+    for (chapter, numbers), following in zip_longest(chapters, first_of_next):
+        outcome = tell_rollout(client, progress, story, chapter, numbers, following)
         told.append(outcome)
         if outcome.rollout["phase"] == "succeeded":
             wait_out_the_watch(client, progress, outcome.rollout["id"])
-        time.sleep(SETTLE_SECONDS)
     return replay_all(client, progress, told)
 
 
@@ -196,7 +225,7 @@ def prepare(story: dict[str, Any], progress: Progress) -> None:
         progress, "Starting MLflow, Envoy, web, worker and beat", [sys.executable, "-m", "deploy.stack", "up"]
     )
     run_step(
-        progress, "Training five tiny Llamas on ticket routing",
+        progress, "Making six versions of a tiny Llama that routes tickets",
         [python, "-m", "deploy.demo.models.train", "--out", str(MODELS)],
     )  # fmt: skip
     run_step(

@@ -27,12 +27,13 @@ from django.utils import timezone  # noqa: E402
 from controlplane.access.actors import Actor  # noqa: E402
 from controlplane.access.models import ApiToken, User  # noqa: E402
 from controlplane.access.services import create_token, ensure_user  # noqa: E402
+from controlplane.kernel.clock import SystemClock  # noqa: E402
 from registry.models import Version  # noqa: E402
 from registry.services.golden import upload_golden_set  # noqa: E402
 from registry.services.manifests import register_manifest  # noqa: E402
 from registry.services.mirror import mirror_models  # noqa: E402
 from registry.wiring import allowed_files, model_store, models_dir  # noqa: E402
-from rollouts.domain.effects import DrainWorkload  # noqa: E402
+from rollouts.domain.effects import DrainWorkload, EnsureWorkload  # noqa: E402
 from rollouts.domain.states import Phase  # noqa: E402
 from rollouts.domain.variants import ServingSpec  # noqa: E402
 from rollouts.models import Endpoint, Rollout, Workload  # noqa: E402
@@ -83,7 +84,7 @@ def prepare_token(folder: Path, user: User) -> None:
 def prepare_versions(model: str, numbers: list[int]) -> None:
     """Mirrors MLflow and takes the manifests now, so that nothing waits for the next tick."""
     ends = time.monotonic() + MANIFEST_PATIENCE_SECONDS
-    mirror_models(store=model_store(), now=timezone.now())
+    mirror_models(store=model_store(), clock=SystemClock())
     for number in numbers:
         version = Version.objects.get(model__name=model, number=number)
         while version.manifest_state == "pending" and time.monotonic() < ends:
@@ -155,6 +156,11 @@ def begin_anew(endpoint: Endpoint, *, first: int, spec: ServingSpec, actor: Acto
         row = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
         variant = ensure_variant(endpoint=row, version=version, spec=spec, now=now)
         if row.stable_id == variant.pk:
+            # One that failed in an earlier run is launched anew.
+            if Workload.objects.filter(variant=variant, phase="failed").update(
+                phase="absent", reason="", message=""
+            ):
+                add_effects(endpoint=row, rollout=None, effects=(EnsureWorkload(variant.name),), now=now)
             return
         Rollout.objects.filter(endpoint=row, watching=True).update(watching=False, watch_until=now)
         others = [

@@ -28,6 +28,8 @@ class ToldRollout(Protocol):
     @property
     def lost(self) -> int: ...
     @property
+    def refused(self) -> int: ...
+    @property
     def sent(self) -> int: ...
 
 
@@ -95,6 +97,7 @@ def show_table(
             ("decided in", f"{row['seconds_to_decide']} s after traffic moved"),
             ("requests", ", ".join(f"{name} {count:,}" for name, count in row["requests"].items())),
             ("lost", f"{row['lost']} of {row['sent']:,}"),
+            ("refused", f"{row['refused']} of {row['sent']:,}"),
             ("replayed", row["replayed"]),
         ):
             lines = textwrap.wrap(text, 82) or [""]
@@ -108,12 +111,19 @@ def show_table(
         if count
     }
     progress.say(
-        f"Users' requests {traffic['sent']:,}, lost {traffic['lost']}; answers that were right: {right}"
+        f"Users' requests {traffic['sent']:,}, lost {traffic['lost']}; refused: {traffic['refused']}"
     )
+    progress.say(f"Answers that were right: {right}")
     progress.say(f"From the first step to the table: {seconds / 60:.1f} min")
     for loss in traffic.get("losses", ())[:5]:
         progress.say(f"  lost: {loss['error'][:90]}")
-    return {"rollouts": rows, "sent": traffic["sent"], "lost": traffic["lost"], "seconds": round(seconds)}
+    return {
+        "rollouts": rows,
+        "sent": traffic["sent"],
+        "lost": traffic["lost"],
+        "refused": traffic["refused"],
+        "seconds": round(seconds),
+    }
 
 
 def _row(outcome: ToldRollout) -> dict[str, Any]:
@@ -131,6 +141,7 @@ def _row(outcome: ToldRollout) -> dict[str, Any]:
         "seconds_to_decide": _seconds(state["traffic_at"], state["decided_at"]),
         "requests": {arm["variant"]: arm["requests"] for arm in state["arms"]},
         "lost": outcome.lost,
+        "refused": outcome.refused,
         "sent": outcome.sent,
         "replayed": outcome.replayed,
     }

@@ -1,7 +1,8 @@
 """The demo's users: a real OpenAI client that sends tickets and rates answers: `python -m deploy.demo.traffic`.
 
-Half of the requests stream. Every answer is compared with what the ticket needs; some users leave a thumb. What a user
-lost (an error, a cut stream, no answer) is counted and written to a status file twice a second. Stops on SIGTERM.
+Half of the requests stream, and half of the tickets come with a system message. Every answer is compared with what the
+ticket needs; some users leave a thumb. What a user lost (an error, a cut stream, no answer) is counted, and apart from
+it what a version refused with a 4xx. Both are written to a status file twice a second. Stops on SIGTERM.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from openai import DefaultHttpxClient, OpenAI
+from openai import APIStatusError, DefaultHttpxClient, OpenAI
 
 from controlplane.outbound.clients import local_client
 
@@ -35,6 +36,7 @@ class Counts:
     sent: int = 0
     answered: Counter[str] = field(default_factory=Counter)
     right: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
     lost: int = 0
     losses: list[dict[str, Any]] = field(default_factory=list)
     rated: int = 0
@@ -47,6 +49,7 @@ class Counts:
                 "sent": self.sent,
                 "answered": dict(self.answered),
                 "right": dict(self.right),
+                "refused": dict(self.refused),
                 "lost": self.lost,
                 "losses": list(self.losses),
                 "rated": self.rated,
@@ -84,7 +87,8 @@ class Users:
         try:
             text, request_id, variant = self._stream(ticket) if stream else self._whole(ticket)
         except Exception as error:  # whatever it was, this user has no answer: that is what is counted
-            self._lost(error, stream=stream)
+            if not self._refused(error):
+                self._lost(error, stream=stream)
             return
         right = text.strip() == str(ticket["expected"]).strip()
         with self.counts.lock:
@@ -131,6 +135,16 @@ class Users:
         if response.is_success:
             with self.counts.lock:
                 self.counts.rated += 1
+
+    def _refused(self, error: Exception) -> bool:
+        """Counts what a version itself refused; False for everything else, the gateway's own refusals too."""
+        if not isinstance(error, APIStatusError) or error.status_code >= 500:
+            return False
+        variant = _who(error.response.headers)[1]
+        if variant:
+            with self.counts.lock:
+                self.counts.refused[variant] += 1
+        return bool(variant)
 
     def _lost(self, error: Exception, *, stream: bool) -> None:
         with self.counts.lock:

@@ -89,13 +89,25 @@ def programs_of(environment: Environment) -> tuple[Program, ...]:
         Program(
             name="worker",
             command=(
-                *celery, "worker", "-P", "threads", "-c", "4", "--without-gossip", "--without-mingle",
-                "--without-heartbeat", "--loglevel", level,
+                *celery, "worker", "-n", "loop@%h", "-Q", "headgate", "-P", "threads", "-c", "4",
+                "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", level,
             ),
             priority=40,
             # It reports what it did for the ticks of beat: the whole way of a task is seen to work.
             ready_url=f"http://127.0.0.1:{environment.web_port}/readyz",
             ready_part="worker",
+        ),
+        Program(
+            name="errands",
+            # All that may have to wait for somebody else: MLflow, probes, packing. As many threads as there are kinds
+            # of it, so that one that hangs keeps no other waiting.
+            command=(
+                *celery, "worker", "-n", "errands@%h", "-Q", "errands", "-P", "threads", "-c", "8",
+                "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", level,
+            ),
+            priority=40,
+            ready_url=f"http://127.0.0.1:{environment.web_port}/readyz",
+            ready_part="errands",
         ),
         Program(
             name="beat",

@@ -16,7 +16,20 @@ class AliasOutput(serializers.Serializer[Any]):
     version = serializers.IntegerField(source="number")
 
 
-class ModelOutput(serializers.ModelSerializer[Model]):
+class TroubleFields(serializers.Serializer[Any]):
+    """Why something of MLflow cannot be read, in its own words; all null when it can. It is tried again for ever."""
+
+    trouble = serializers.CharField(source="trouble_error", allow_null=True, default=None)
+    trouble_since = serializers.DateTimeField(allow_null=True, default=None)
+    trouble_until = serializers.DateTimeField(
+        allow_null=True, default=None, help_text="before this it is not tried again"
+    )
+
+
+TROUBLE = ("trouble", "trouble_since", "trouble_until")
+
+
+class ModelOutput(TroubleFields, serializers.ModelSerializer[Model]):
     """A registered model, as MLflow has it."""
 
     version_count = serializers.IntegerField()
@@ -38,7 +51,11 @@ class ModelOutput(serializers.ModelSerializer[Model]):
             "aliases",
             "stored_updated_at",
             "synced_at",
+            "former_name",
+            "renamed_at",
             "gone_at",
+            "gone_why",
+            *TROUBLE,
         )
         read_only_fields = fields
 
@@ -52,7 +69,7 @@ class DatasetOutput(serializers.Serializer[Any]):
     context = serializers.CharField()  # type: ignore[assignment]
 
 
-class VersionOutput(serializers.ModelSerializer[Version]):
+class VersionOutput(TroubleFields, serializers.ModelSerializer[Version]):
     """A model version, without the list of its files."""
 
     model = serializers.CharField(source="model.name")
@@ -91,6 +108,7 @@ class VersionOutput(serializers.ModelSerializer[Version]):
             "manifest_problem",
             "may_launch",
             "gone_at",
+            *TROUBLE,
         )
         read_only_fields = fields
 

@@ -17,15 +17,22 @@ class ManifestState(models.TextChoices):
 
 
 class Model(models.Model):
-    """A registered model as the store last had it. A deleted one stays, with `gone_at` set."""
+    """A registered model as the store last had it. A deleted one stays, with `gone_at` set.
+
+    A model that is renamed in the store keeps its row (`registry.services.renames` says how it is known again).
+    """
 
     name = models.CharField(max_length=256, unique=True)
     description = models.TextField(blank=True)
     tags = models.JSONField(default=dict)
+    former_name = models.CharField(max_length=256, blank=True, default="", help_text="before it was renamed")
+    renamed_at = models.DateTimeField(null=True, help_text="when the mirror saw that it was renamed")
+    stored_created_at = models.DateTimeField(null=True, help_text="when the store says that it was made")
     stored_updated_at = models.DateTimeField(help_text="when the store last changed it")
     versions_read_at = models.DateTimeField(null=True, help_text="when its versions were last read in full")
     synced_at = models.DateTimeField(help_text="when the mirror last saw it")
     gone_at = models.DateTimeField(null=True, blank=True)
+    gone_why = models.TextField(blank=True, default="", help_text="what else is known of its end")
     alias_epoch = models.PositiveIntegerField(
         default=0,
         help_text="grows with every change of an alias, so that an older read of the store is not applied",

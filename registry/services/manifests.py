@@ -22,11 +22,13 @@ from django.db.models import Exists, OuterRef, Q
 from controlplane.audit.services import record
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import InvalidInput, NotFound, Refused, Rejected, TamperedFile, Unavailable
+from controlplane.passes.services import Report, run_each
 from controlplane.web.live import publish
 from registry.domain.formats import refusal_of, refused_files
 from registry.domain.manifest import Manifest, take_manifest, verify_folder
 from registry.models import Alias, ManifestState, Version
-from registry.ports import ModelStore, StoredVersion
+from registry.ports import LEAVES_FOLDER, NOT_SERVED, ODD_ANSWER, ModelStore, StoredVersion
+from registry.selectors import MANIFESTS
 from registry.services.aliases import TOPIC
 
 log = logging.getLogger(__name__)
@@ -53,9 +55,9 @@ def register_manifest(
 
     Returns the version: `verified`; `failed` with the problem when there is nothing to serve (no files, a
     source that MLflow does not hand out, pickled files that `allowed_files` does not name); still `pending`
-    while MLflow says that the files are being written, or while another process reads them. A version that
-    has its manifest is
-    returned as it is. Raises Unavailable when the store does not answer; then nothing changed.
+    while MLflow says that the files are being written, or while another process reads them. A version that has its
+    manifest is returned as it is. Raises Unavailable when the store does not answer or refuses to, InvalidInput when
+    its answer cannot be understood; then nothing changed.
     """
     version = _load(version_id)
     if version.manifest is not None or not _claim(version, now):
@@ -69,30 +71,48 @@ def register_manifest(
 
 def register_pending_manifests(
     *, store: ModelStore, models_dir: Path, clock: Clock, allowed_files: Collection[str] = ()
-) -> int:
-    """Takes the manifests that are due, aliased versions first, then the newest; returns how many were looked
-    at.
+) -> Report:
+    """Takes the manifests that are due, aliased versions first, then the newest; returns what came of it.
 
-    At most MANIFESTS_A_PASS a call. Raises Unavailable when the store does not answer.
+    At most MANIFESTS_A_PASS a call. A version whose files cannot be read keeps its error and is tried again later; it
+    takes one place of a pass at most, so that the others go on. How long one takes is bounded by the time-out of each
+    read (the store's adapter), not as a whole: files may be large.
     """
     newer = Version.objects.filter(model=OuterRef("model"), number__gte=OuterRef("number"), gone_at=None)
     due = (
         Version.objects.filter(manifest_state=ManifestState.PENDING, gone_at=None)
-        .filter(Q(manifest_claimed_until=None) | Q(manifest_claimed_until__lte=clock.now()))
         .annotate(has_alias=Exists(Alias.objects.filter(version=OuterRef("pk"))))
         .filter(Q(has_alias=True) | ~Exists(newer[NEWEST_OF_A_MODEL:]))
         .order_by("-has_alias", "manifest_checked_at", "-id")
+        .values_list("id", "model__name", "number", "manifest_claimed_until")
     )
-    ids = list(due.values_list("id", flat=True)[:MANIFESTS_A_PASS])
-    for version_id in ids:
+    now = clock.now()
+    rows = list(due)
+    claimed = {row[0] for row in rows if row[3] is not None and row[3] > now}
+
+    def take(row: tuple[int, str, int, datetime | None]) -> None:
         register_manifest(
-            version_id=version_id,
+            version_id=row[0],
             store=store,
             models_dir=models_dir,
             now=clock.now(),
             allowed_files=allowed_files,
         )
-    return len(ids)
+
+    report = run_each(
+        name=MANIFESTS,
+        items=[row for row in rows if row[0] not in claimed],
+        key=lambda row: row[0],
+        label=lambda row: f"{row[1]} v{row[2]}",
+        work=take,
+        clock=clock,
+        source=store.ping,
+        most=MANIFESTS_A_PASS,
+        elsewhere=claimed,
+    )
+    if report.news:
+        publish(TOPIC, "overview", now=clock.now())
+    return report
 
 
 def verify_version(
@@ -209,6 +229,8 @@ def _take(
             if not refusal:
                 _land(incoming, models_dir, manifest)
     except (NotFound, InvalidInput, Rejected) as error:
+        if not _says_it_of_the_version(error):
+            raise
         _mark(version, ManifestState.FAILED, str(error), now)
         return
     with transaction.atomic():
@@ -222,6 +244,14 @@ def _take(
             manifest_checked_at=now,
         )
         publish(TOPIC, now=now)
+
+
+def _says_it_of_the_version(error: NotFound | InvalidInput | Rejected) -> bool:
+    """Whether the answer is about the version's files for good, and not about the store of this hour (a refusal of
+    its proxy, an answer that cannot be understood), which is worth asking again."""
+    if isinstance(error, Rejected):
+        return error.code in (NOT_SERVED, LEAVES_FOLDER)
+    return error.code != ODD_ANSWER
 
 
 def _cannot_serve(version: Version) -> Unavailable | Refused:

@@ -2,7 +2,7 @@
 
 The store is asked first, with no transaction open; what it said is then written one model at a time, each in
 one short transaction. So a store that dies in the middle leaves whole models behind, and writers never wait
-for the network.
+for the network. One model that cannot be read or written keeps its error; all the others are read (`run_each`).
 """
 
 from __future__ import annotations
@@ -11,35 +11,54 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
 
-from controlplane.kernel.errors import HeadgateError, NotFound
+from controlplane.kernel.clock import Clock
+from controlplane.kernel.errors import HeadgateError, InvalidInput, NotFound
+from controlplane.passes.services import Pauses, run_each
+from controlplane.passes.words import error_words, traceback_words
 from controlplane.web.live import publish
+from registry.domain.foreign import check_model, check_version
 from registry.models import Alias, ManifestState, MirrorState, Model, Version
-from registry.ports import ModelStore, StoredModel, StoredVersion
+from registry.ports import ModelStore, StoredModel, StoredVersion, Unreadable
+from registry.selectors import MODELS
 from registry.services.aliases import TOPIC, sync_aliases
+from registry.services.details import read_details
+from registry.services.renames import Renames
 
 log = logging.getLogger(__name__)
 
 # MLflow moves no timestamp for a version's tags and description, so versions are read again now and then.
 VERSIONS_MAX_AGE = timedelta(minutes=5)
-DETAILS_MAX_AGE = timedelta(minutes=5)
-NEW_DETAILS_A_PASS = 100
-OLD_DETAILS_A_PASS = 20
+# A model with one odd version is read again this often: its other versions wait no longer.
+PAUSES = Pauses(first=10, longest=60)
+PASS_SECONDS = 45.0
 
 
 @dataclass(frozen=True, slots=True)
 class MirrorReport:
-    """What one pass did. `error` is empty when the store was read to the end."""
+    """What one pass did. `error` is empty when the store answered to the end; `failed` models keep their own."""
 
     models: int = 0
     new_versions: int = 0
     gone_versions: int = 0
     alias_moves: int = 0
     details: int = 0
+    failed: int = 0
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One thing of a pass: a model that the store lists, an entry that cannot be understood, a model that is missing
+    from the list. `model` is our row as it was before the store was asked."""
+
+    name: str
+    stored: StoredModel | None = None
+    unreadable: Unreadable | None = None
+    model: Model | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,55 +71,125 @@ class _Read:
     epoch: int
 
 
-def mirror_models(*, store: ModelStore, now: datetime, only: Collection[str] = ()) -> MirrorReport:
-    """Reads the store and writes what changed: models, versions, deletions, moves of aliases, details.
+def mirror_models(*, store: ModelStore, clock: Clock, only: Collection[str] = ()) -> MirrorReport:
+    """Reads the store and writes what changed: models, versions, deletions, renames, moves of aliases, details.
 
     Models named in `only` have their versions read even if nothing says that they changed (a webhook's hint);
     all the others are looked at too. When the store does not answer, the reason is kept in MirrorState and
-    returned, what was not read yet stays as it was, and nothing is raised.
+    returned, what was not read yet stays as it was, and nothing is raised. No model is begun after PASS_SECONDS; the
+    next pass goes on there.
     """
-    counts = dict.fromkeys(("models", "new_versions", "gone_versions", "alias_moves", "details"), 0)
+    now = clock.now()
+    counts = dict.fromkeys(("models", "new_versions", "gone_versions", "alias_moves", "details", "failed"), 0)
     try:
-        _mirror(store, now, frozenset(only), counts)
-    except HeadgateError as error:
-        MirrorState.objects.update_or_create(id=1, defaults={"last_error": str(error), "last_error_at": now})
+        error = _mirror(store, clock, frozenset(only), counts)
+    except (
+        Exception
+    ) as raised:  # the list of models itself cannot be read: every model waits, and the page says why
+        error = str(raised) if isinstance(raised, HeadgateError) else error_words(raised)
+        if not isinstance(raised, HeadgateError):
+            log.error("registry.mirror_broken %s", traceback_words(raised))
+    if error:
+        _note_state(last_error=error, last_error_at=now)
         log.warning("registry.mirror_failed %s", error)
-        return _report(counts, error=str(error))
-    MirrorState.objects.update_or_create(id=1, defaults={"last_success_at": now, "last_error": ""})
-    return _report(counts)
+    else:
+        _note_state(last_success_at=now, last_error="")
+    return MirrorReport(**counts, error=error)
 
 
-def _report(counts: Mapping[str, int], error: str = "") -> MirrorReport:
-    return MirrorReport(
-        models=counts["models"],
-        new_versions=counts["new_versions"],
-        gone_versions=counts["gone_versions"],
-        alias_moves=counts["alias_moves"],
-        details=counts["details"],
-        error=error,
-    )
+def _note_state(**fields: Any) -> None:
+    """One query, but for the first time."""
+    if not MirrorState.objects.filter(id=1).update(**fields):
+        MirrorState.objects.update_or_create(id=1, defaults=fields)
 
 
-def _mirror(store: ModelStore, now: datetime, only: frozenset[str], counts: dict[str, int]) -> None:
+def ask_again(*, models: Collection[str]) -> None:
+    """Has the versions of these models read by the next pass, even if nothing says that they changed (a webhook's
+    hint). Names that nobody knows are new: they are read anyway."""
+    if models:
+        Model.objects.filter(name__in=models).update(versions_read_at=None)
+
+
+def _mirror(store: ModelStore, clock: Clock, only: frozenset[str], counts: dict[str, int]) -> str:
+    """Does it; returns the words of a store that went away meanwhile, else nothing."""
+    now = clock.now()
     # The epochs are read before the store is: an alias that we move meanwhile makes this read too old to
     # apply.
-    known = {model.name: model for model in Model.objects.all()}
+    known: dict[str, Model] = {model.name: model for model in Model.objects.all()}
     aliases = _known_aliases()
-    stored_models = {stored.name: stored for stored in store.models()}
-    for stored in stored_models.values():
-        model = known.get(stored.name)
-        read = _read_model(store, stored, model, now, only)
-        if read is None:
-            continue
+    looks = {look.name: look for look in _listed(store)}
+    counts["models"] = len(looks)
+    stored = {look.name: look.stored for look in looks.values() if look.stored is not None}
+    renames = Renames(known, stored, store, now)
+    seen: set[int] = set()
+
+    def look_at(look: _Look) -> None:
+        if look.unreadable is not None:
+            raise InvalidInput(look.unreadable.problem)
+        renames.follow(known)
+        if look.stored is None:
+            _look_for_missing(look.model)
+            return
+        stored_model = check_model(look.stored)
+        renames.raise_problem_of(look.name)
+        model = known.get(look.name)
+        if model is not None and renames.is_unsure_of(model):
+            return  # it may be the one whose new name cannot be read yet
+        read, odd = _read_model(store, stored_model, model, now, only)
         # Most models have nothing new most of the time: they cost no query and no lock.
-        if model is None or _differs(model, stored, read) or aliases.get(model.pk, {}) != stored.aliases:
+        if read is not None and (
+            model is None or _differs(model, read) or aliases.get(model.pk, {}) != read.stored.aliases
+        ):
             _write_model(read, now, counts)
-    for name, model in known.items():
-        if name not in stored_models and model.gone_at is None and _is_gone(store, name):
+        if odd:
+            raise InvalidInput(odd)  # its other versions are written: only now it is said
+        if model is not None:
+            seen.add(model.pk)
+
+    def _look_for_missing(model: Model | None) -> None:
+        if model is None or renames.is_renamed(model) or renames.is_unsure_of(model):
+            return
+        if _is_gone(store, model.name):
             _write_gone_model(model, now, counts)
-    counts["models"] = len(stored_models)
-    Model.objects.filter(gone_at=None).update(synced_at=now)
-    counts["details"] = _read_details(store, now)
+
+    missing = [
+        _Look(name, model=model)
+        for name, model in known.items()
+        if name not in looks and model.gone_at is None
+    ]
+    report = run_each(
+        name=MODELS,
+        items=[*looks.values(), *missing],
+        key=lambda look: look.name,
+        label=lambda look: look.name,
+        work=look_at,
+        clock=clock,
+        source=store.ping,
+        pauses=PAUSES,
+        seconds=PASS_SECONDS,
+    )
+    counts["failed"] = report.failed
+    _note_seen(known, seen, now)
+    if report.news:
+        publish(TOPIC, "overview", now=now)
+    if report.source:
+        return report.source
+    counts["details"], error = read_details(store=store, clock=clock)
+    return error
+
+
+def _listed(store: ModelStore) -> Iterable[_Look]:
+    for number, entry in enumerate(store.models(), start=1):
+        if isinstance(entry, Unreadable):
+            yield _Look(f"entry {number} ({entry.name})", unreadable=entry)
+        else:
+            yield _Look(entry.name, stored=entry)
+
+
+def _note_seen(known: Mapping[str, Model], seen: Collection[int], now: datetime) -> None:
+    """When our rows were last as the store has them. One update, whatever the number of models."""
+    unseen = [model.pk for model in known.values() if model.gone_at is None and model.pk not in seen]
+    Model.objects.filter(gone_at=None).exclude(pk__in=unseen).update(synced_at=now)
 
 
 def _known_aliases() -> dict[int, dict[str, int]]:
@@ -114,21 +203,41 @@ def _known_aliases() -> dict[int, dict[str, int]]:
 
 def _read_model(
     store: ModelStore, stored: StoredModel, model: Model | None, now: datetime, only: frozenset[str]
-) -> _Read | None:
-    """Asks for the versions where there is a reason to; None when the model was deleted meanwhile."""
-    if model is None:
-        versions, numbers = _versions_of(store, stored.name), set[int]()
-        return None if versions is None else _Read(stored, versions, frozenset(), 0)
-    if not _needs_versions(model, stored, now, only):
-        return _Read(stored, None, frozenset(), model.alias_epoch)
-    numbers = set(model.versions.filter(gone_at=None).values_list("number", flat=True))
-    versions = _versions_of(store, stored.name)
-    if versions is None:
-        return None
+) -> tuple[_Read | None, str]:
+    """Asks for the versions where there is a reason to; None when the model was deleted meanwhile. And what is wrong
+    with versions that cannot be understood, which are left out."""
+    if model is not None and not _needs_versions(model, stored, now, only):
+        return _Read(stored, None, frozenset(), model.alias_epoch), ""
+    numbers = (
+        set(model.versions.filter(gone_at=None).values_list("number", flat=True))
+        if model is not None
+        else set()
+    )
+    try:
+        found = store.versions(stored.name)
+    except NotFound:
+        return None, ""
+    versions, odd = _understood(found)
     # A page that shifts while it is read may hide a row: only the store's own "not found" means gone.
     missing = numbers - {version.number for version in versions}
     gone = frozenset(number for number in missing if _is_gone(store, stored.name, number))
-    return _Read(stored, versions, gone, model.alias_epoch)
+    return _Read(stored, versions, gone, model.alias_epoch if model is not None else 0), odd
+
+
+def _understood(
+    found: Iterable[StoredVersion | Unreadable],
+) -> tuple[tuple[StoredVersion, ...], str]:
+    versions: list[StoredVersion] = []
+    problems: list[str] = []
+    for entry in found:
+        if isinstance(entry, Unreadable):
+            problems.append(f"Version {entry.name}: {entry.problem}")
+            continue
+        try:
+            versions.append(check_version(entry))
+        except InvalidInput as error:
+            problems.append(f"Version {entry.number!r}: {error}")
+    return tuple(versions), " ".join(problems)
 
 
 def _needs_versions(model: Model, stored: StoredModel, now: datetime, only: frozenset[str]) -> bool:
@@ -141,13 +250,6 @@ def _needs_versions(model: Model, stored: StoredModel, now: datetime, only: froz
     )
 
 
-def _versions_of(store: ModelStore, name: str) -> tuple[StoredVersion, ...] | None:
-    try:
-        return store.versions(name)
-    except NotFound:
-        return None
-
-
 def _is_gone(store: ModelStore, name: str, number: int | None = None) -> bool:
     try:
         if number is None:
@@ -156,6 +258,8 @@ def _is_gone(store: ModelStore, name: str, number: int | None = None) -> bool:
             store.version(name, number)
     except NotFound:
         return True
+    except InvalidInput:
+        return False  # it is there, and odd
     return False
 
 
@@ -165,14 +269,26 @@ def _write_model(read: _Read, now: datetime, counts: dict[str, int]) -> None:
     model, made = Model.objects.select_for_update().get_or_create(
         name=stored.name, defaults={"stored_updated_at": _time(stored.updated_at), "synced_at": now}
     )
-    if made or _differs(model, stored, read):
+    if made or _differs(model, read):
         model.description = stored.description
         model.tags = dict(stored.tags)
-        model.gone_at = None
+        model.gone_at, model.gone_why = None, ""
+        if stored.created_at:
+            model.stored_created_at = _time(stored.created_at)
         if read.versions is not None:
             model.stored_updated_at = _time(stored.updated_at)
             model.versions_read_at = now
-        model.save(update_fields=["description", "tags", "gone_at", "stored_updated_at", "versions_read_at"])
+        model.save(
+            update_fields=[
+                "description",
+                "tags",
+                "gone_at",
+                "gone_why",
+                "stored_created_at",
+                "stored_updated_at",
+                "versions_read_at",
+            ]
+        )
     if read.versions is not None:
         counts["new_versions"] += _write_versions(model, read.versions)
         counts["gone_versions"] += _mark_gone(model, read.gone_numbers, now)
@@ -182,12 +298,15 @@ def _write_model(read: _Read, now: datetime, counts: dict[str, int]) -> None:
     publish(TOPIC, now=now)
 
 
-def _differs(model: Model, stored: StoredModel, read: _Read) -> bool:
+def _differs(model: Model, read: _Read) -> bool:
+    stored = read.stored
+    made_at = _time(stored.created_at) if stored.created_at else model.stored_created_at
     return (
         read.versions is not None
         or model.gone_at is not None
         or model.description != stored.description
         or model.tags != dict(stored.tags)
+        or model.stored_created_at != made_at
     )
 
 
@@ -278,55 +397,6 @@ def _write_gone_model(model: Model, now: datetime, counts: dict[str, int]) -> No
     )
     Model.objects.filter(id=locked.id).update(gone_at=now)
     publish(TOPIC, now=now)
-
-
-def _read_details(store: ModelStore, now: datetime) -> int:
-    """Reads runs and LoggedModels: those never read, newest first, then the oldest reads."""
-    there = Version.objects.filter(gone_at=None).select_related("model")
-    due = list(there.filter(details_at=None).order_by("-id")[:NEW_DETAILS_A_PASS])
-    old = there.filter(Q(details_at__lte=now - DETAILS_MAX_AGE)).order_by("details_at")
-    due += list(old[:OLD_DETAILS_A_PASS])
-    read: list[Version] = []
-    news = False
-    try:
-        for version in due:
-            try:
-                found = store.version(version.model.name, version.number)
-            except NotFound:
-                continue  # Deleted since; the next pass over its model says so.
-            news |= _take_details(version, found, now)
-            read.append(version)
-    finally:
-        # What was read before the store went away is worth keeping.
-        if read:
-            _keep_details(read, news, now)
-    return len(read)
-
-
-@transaction.atomic
-def _keep_details(read: list[Version], news: bool, now: datetime) -> None:
-    Version.objects.bulk_update(read, [*_DETAILS, "details_at"], batch_size=50)
-    if news:
-        publish(TOPIC, now=now)
-
-
-_DETAILS = ["status", "run_name", "params", "metrics", "datasets", "tags", "description"]
-
-
-def _take_details(version: Version, found: StoredVersion, now: datetime) -> bool:
-    """Sets what the run and the LoggedModel say, unsaved; returns whether anything differs."""
-    before = [getattr(version, name) for name in _DETAILS]
-    version.status = found.status
-    version.run_name = found.run_name
-    version.params = dict(found.params)
-    version.metrics = dict(found.metrics)
-    version.datasets = [
-        {"name": data.name, "digest": data.digest, "context": data.context} for data in found.datasets
-    ]
-    version.tags = dict(found.tags)
-    version.description = found.description
-    version.details_at = now
-    return before != [getattr(version, name) for name in _DETAILS]
 
 
 def _time(seconds: float) -> datetime:

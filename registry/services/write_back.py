@@ -1,6 +1,6 @@
 """Writes to the model store what a rollout decided: aliases and tags. MLflow stays the source of truth.
 
-Every call is idempotent and read back, so that an effect may be tried again until it is seen. No transaction
+Every call is idempotent and read back, so that it may be tried again until it is seen. No transaction
 is open while the store is asked. The order is: write down that we ask, ask, read back (the adapter does),
 write down that it happened. The first step lets the mirror know the move for ours should it see it before us.
 """
@@ -16,7 +16,7 @@ from django.db.models import F
 from controlplane.kernel.errors import NotFound, Rejected
 from registry.models import AliasMove, Model, Version
 from registry.ports import ModelStore
-from registry.services.aliases import record_move, waiting_moves
+from registry.services.aliases import INTENT_LIFETIME, record_move, waiting_moves
 
 TAG_ROLLOUT = "headgate.rollout"
 TAG_DECISION = "headgate.decision"
@@ -38,62 +38,16 @@ def decision_tags(*, rollout: str, decision: str, approved_by: str = "", digest:
     return {name: value for name, value in tags.items() if value}
 
 
-def write_back_promotion(
-    *,
-    store: ModelStore,
-    model: str,
-    version_number: int,
-    alias: str,
-    tags: Mapping[str, str],
-    by: str,
-    why: str,
-    now: datetime,
+def point_alias(
+    *, store: ModelStore, model: str, alias: str, version_number: int, by: str, why: str, now: datetime
 ) -> AliasMove | None:
-    """Tags the promoted version and points `alias` to it; returns the move, None when it pointed there
-    before.
+    """Points `alias` to a version; returns the move, None when it pointed there before.
 
     Raises NotFound when the registry or the store does not have them, Unavailable or Rejected from the store;
-    whatever was done before it raised is done again by the next call.
+    the next call does what was left undone.
     """
     row, version = _version(model, version_number)
-    store.set_version_tags(model, version_number, tags)
-    _remember_tags(version, tags)
     return _move_alias(store=store, model=row, alias=alias, version=version, by=by, why=why, now=now)
-
-
-def write_back_rollback(
-    *,
-    store: ModelStore,
-    model: str,
-    alias: str,
-    back_to: int | None,
-    rejected_number: int | None,
-    tags: Mapping[str, str],
-    by: str,
-    why: str,
-    now: datetime,
-) -> AliasMove | None:
-    """Points `alias` back to version `back_to` (None: removes it) and tags the version that was rejected.
-
-    The alias goes first: it is what others read. An alias that never left `back_to` stays where it is, and a
-    rejected version that was deleted meanwhile is no error. Raises as `write_back_promotion` does.
-    """
-    if back_to is None:
-        move = clear_alias(store=store, model=model, alias=alias, by=by, why=why, now=now)
-    else:
-        row, version = _version(model, back_to)
-        move = _move_alias(store=store, model=row, alias=alias, version=version, by=by, why=why, now=now)
-    if rejected_number is not None:
-        tag_version(store=store, model=model, version_number=rejected_number, tags=tags)
-    return move
-
-
-def clear_alias(
-    *, store: ModelStore, model: str, alias: str, by: str, why: str, now: datetime
-) -> AliasMove | None:
-    """Removes `alias`; returns the move, None when there was none. Raises as `write_back_promotion` does."""
-    row = _model(model)
-    return _move_alias(store=store, model=row, alias=alias, version=None, by=by, why=why, now=now)
 
 
 def tag_version(*, store: ModelStore, model: str, version_number: int, tags: Mapping[str, str]) -> bool:
@@ -108,22 +62,12 @@ def tag_version(*, store: ModelStore, model: str, version_number: int, tags: Map
 
 
 def _move_alias(
-    *,
-    store: ModelStore,
-    model: Model,
-    alias: str,
-    version: Version | None,
-    by: str,
-    why: str,
-    now: datetime,
+    *, store: ModelStore, model: Model, alias: str, version: Version, by: str, why: str, now: datetime
 ) -> AliasMove | None:
     intent = _write_intent(model, alias, version, by, why, now)
     try:
         # Asked even when our row already says so: only the store knows, and the same answer costs nothing.
-        if version is None:
-            store.delete_alias(model.name, alias)
-        else:
-            store.set_alias(model.name, alias, version.number)
+        store.set_alias(model.name, alias, version.number)
     except (NotFound, Rejected):
         # A plain no: nothing moved. (After Unavailable nobody knows, and the intent stays.)
         AliasMove.objects.filter(id=intent.id, moved_at=None).delete()
@@ -132,10 +76,12 @@ def _move_alias(
 
 
 @transaction.atomic
-def _write_intent(
-    model: Model, alias: str, version: Version | None, by: str, why: str, now: datetime
-) -> AliasMove:
+def _write_intent(model: Model, alias: str, version: Version, by: str, why: str, now: datetime) -> AliasMove:
     locked = Model.objects.select_for_update().get(id=model.id)
+    # What was asked for long ago and never seen is no move: a store that is down for days leaves one row, not many.
+    AliasMove.objects.filter(
+        model=locked, alias=alias, moved_at=None, asked_at__lte=now - INTENT_LIFETIME
+    ).delete()
     waiting = waiting_moves(model=locked, alias=alias, now=now).filter(version=version, by=by).first()
     if waiting is not None:
         return waiting
@@ -154,7 +100,7 @@ def _write_intent(
 
 @transaction.atomic
 def _confirm(
-    model: Model, alias: str, version: Version | None, intent: AliasMove, now: datetime
+    model: Model, alias: str, version: Version, intent: AliasMove, now: datetime
 ) -> AliasMove | None:
     locked = Model.objects.select_for_update().get(id=model.id)
     intent.refresh_from_db()

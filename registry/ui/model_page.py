@@ -11,7 +11,7 @@ from controlplane.kernel.errors import NotFound
 from controlplane.web.words import bytes_text, count_text, duration_text, number_text
 from registry import selectors
 from registry.domain.manifest import ManifestEntry
-from registry.models import AliasMove, Version
+from registry.models import AliasMove, ManifestState, Model, Version
 from registry.selectors import Evaluations, MirrorHealth, ModelDetail
 
 FILES_SHOWN = 40
@@ -50,10 +50,32 @@ class MeasureLine:
 
 
 @dataclass(frozen=True, slots=True)
+class TroubleWords:
+    """Why something cannot be read, and since when; when it is tried again."""
+
+    error: str
+    again: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A band for one version that needs somebody, or cannot be read yet."""
+
+    version: Version
+    tone: str
+    icon: str
+    strong: str
+    detail: str
+    then: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelPage:
     """`chosen` is the version whose lineage and files are shown, None for a model without versions."""
 
     detail: ModelDetail
+    model_trouble: TroubleWords | None
+    problems: tuple[Problem, ...]
     mirror: MirrorHealth
     mirror_words: str
     versions: tuple[VersionLine, ...]
@@ -98,6 +120,8 @@ def build(*, name: str, version: int | None, before: int | None, user: User, now
     labels = [v.label for v in evaluations.versions]
     return ModelPage(
         detail=detail,
+        model_trouble=_trouble(detail.model, now),
+        problems=tuple(_problem(version, now) for version in detail.problems),
         mirror=mirror,
         mirror_words=_mirror_words(mirror),
         versions=lines,
@@ -122,6 +146,30 @@ def build(*, name: str, version: int | None, before: int | None, user: User, now
     )
 
 
+def _problem(version: Version, now: datetime) -> Problem:
+    refused = "A launch of it, or a rollback to it, is refused until its files are as they were registered."
+    trouble = _trouble(version, now)
+    if version.manifest_state == ManifestState.CHANGED:
+        strong = f"{version.label} is no longer what was registered."
+        return Problem(version, "fail", "circle-x", strong, version.manifest_problem, refused)
+    if version.manifest_state == ManifestState.FAILED or trouble is None:
+        strong = f"{version.label} may not be served."
+        return Problem(version, "fail", "circle-x", strong, version.manifest_problem, refused)
+    strong = f"{version.label} cannot be read."
+    return Problem(version, "warn", "circle-alert", strong, trouble.error, trouble.again)
+
+
+def _trouble(row: Model | Version, now: datetime) -> TroubleWords | None:
+    """What the selectors read beside the row; None when all is well."""
+    error: str | None = row.__dict__.get("trouble_error")
+    since: datetime | None = row.__dict__.get("trouble_since")
+    until: datetime | None = row.__dict__.get("trouble_until")
+    if error is None or since is None or until is None:
+        return None
+    again = f"at {until:%H:%M:%S} UTC" if until > now else "within seconds"
+    return TroubleWords(error, f"Since {since:%Y-%m-%d %H:%M} UTC; it is tried again {again}.")
+
+
 def _chosen(detail: ModelDetail, number: int | None) -> Version | None:
     if number is not None:
         return selectors.get_version(model=detail.model.name, number=number)
@@ -144,6 +192,8 @@ def _line(
     tone, state, icon = MANIFEST_PILLS.get(
         version.manifest_state, ("mute", version.manifest_state, "circle-dashed")
     )
+    if version.manifest_state == ManifestState.PENDING and version.__dict__.get("trouble_error"):
+        tone, state, icon = "warn", "Cannot be read", "circle-alert"
     value = version.metrics.get(score) if score else None
     number = float(value) if isinstance(value, int | float) else None
     return VersionLine(

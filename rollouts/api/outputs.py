@@ -226,6 +226,23 @@ class EndpointOutput(serializers.Serializer[Any]):
     cluster = serializers.CharField()
     model = serializers.CharField()
     alias = serializers.CharField(help_text="MLflow alias that follows the stable version")
+    alias_version = serializers.IntegerField(
+        source="alias_number",
+        allow_null=True,
+        help_text="where the alias points in MLflow, as last read; null: it is not there",
+    )
+    alias_read_at = serializers.DateTimeField(source="model.synced_at")
+    alias_problem = serializers.CharField(
+        source="untold_error",
+        allow_null=True,
+        help_text="why MLflow cannot be told; it is tried again for ever",
+    )
+    stable_deleted_at = serializers.DateTimeField(
+        source="stable.version.gone_at",
+        default=None,
+        allow_null=True,
+        help_text="when the stable version was found deleted in MLflow; it serves on from its verified files",
+    )
     gate_policy = serializers.CharField()
     golden_set = serializers.CharField(allow_null=True)
     stable = VariantBrief(allow_null=True)

@@ -47,7 +47,8 @@ class DrainWorkload:
 
 @dataclass(frozen=True, slots=True)
 class WriteBack:
-    """Tell MLflow what was decided: the endpoint's alias on `alias_variant`'s version, tags on `tagged_variant`'s."""
+    """MLflow does not know this decision yet: the endpoint's alias on `alias_variant`'s version, tags on
+    `tagged_variant`'s. It is done when the pass that keeps MLflow true has read it back."""
 
     alias_variant: str
     tagged_variant: str

@@ -7,20 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import transaction
 
-from controlplane.audit.services import record
 from controlplane.kernel.errors import (
     HeadgateError,
-    InvalidInput,
-    NotFound,
     Rejected,
     StaleWriter,
 )
-from registry.services.write_back import decision_tags, write_back_promotion, write_back_rollback
-from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic, WriteBack
+from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic
 from rollouts.models import Effect, EffectState, Endpoint, Variant, Workload
 from rollouts.ports import FailureReason, Route, WorkloadPhase
 from rollouts.services.commands import stop_is_on
@@ -30,7 +25,7 @@ from rollouts.services.observe import Observation
 from rollouts.services.routing import desired_route, route_json
 from rollouts.services.situation import drift_of, shares_in_force, split, traffic_waits
 from rollouts.services.world import World
-from rollouts.services.writing import add_effects, tell
+from rollouts.services.writing import add_effects
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +34,7 @@ LONGEST_PAUSE = {
     SetTraffic.kind: 4.0,
     DrainWorkload.kind: 30.0,
     EnsureWorkload.kind: 30.0,
-    WriteBack.kind: 60.0,
 }
-REFUSED_WRITE_BACKS = 5  # a store that does not answer is asked for ever; one that says no is asked so often
 ROUTE_FIELDS = ("desired_shares", "desired_fallback", "applied", "rescue")
 RUNNING = (WorkloadPhase.STARTING, WorkloadPhase.READY, WorkloadPhase.UNREADY)
 
@@ -54,7 +47,11 @@ def run_effects(*, endpoint: Endpoint, lease: Lease, world: World, seen: Observa
     """
     done = 0
     held: set[tuple[str, str]] = set()
-    waiting = Effect.objects.filter(endpoint=endpoint, state=EffectState.PENDING).order_by("id")
+    # MLflow is told by a pass beside the loop (`write_backs.py`): nothing here waits for it.
+    kinds = tuple(_HANDLERS)
+    waiting = Effect.objects.filter(endpoint=endpoint, kind__in=kinds, state=EffectState.PENDING).order_by(
+        "id"
+    )
     for pk in list(waiting.values_list("pk", flat=True)):
         # Read again one by one: a person's command may have superseded it, and the split, a moment ago.
         effect = Effect.objects.select_related("rollout").filter(pk=pk, state=EffectState.PENDING).first()
@@ -232,65 +229,10 @@ def _drain_workload(
     return ""
 
 
-def _write_back(
-    endpoint: Endpoint, effect: Effect, lease: Lease, world: World, seen: Observation, now: datetime
-) -> str:
-    payload: dict[str, Any] = effect.payload
-    by_name = {v.name: v for v in Variant.objects.filter(endpoint=endpoint).select_related("version")}
-    alias, tagged = by_name[payload["alias_variant"]], by_name[payload["tagged_variant"]]
-    rollout = effect.rollout
-    by = f"rollout #{rollout.pk}" if rollout else f"endpoint {endpoint.name}"
-    why = (rollout.cause_sentence or rollout.reason) if rollout else "first version of the endpoint"
-    tags = decision_tags(
-        rollout=str(rollout.pk) if rollout else "",
-        decision=payload["decision"],
-        digest=tagged.version.manifest_digest,
-    )
-    if payload["decision"] == "rolled-back":
-        write_back_rollback(
-            store=world.store,
-            model=endpoint.model.name,
-            alias=endpoint.alias,
-            back_to=alias.version.number,
-            rejected_number=tagged.version.number,
-            tags=tags,
-            by=by,
-            why=why,
-            now=now,
-        )
-    else:
-        write_back_promotion(
-            store=world.store,
-            model=endpoint.model.name,
-            version_number=alias.version.number,
-            alias=endpoint.alias,
-            tags=tags,
-            by=by,
-            why=why,
-            now=now,
-        )
-    with _holding(lease, world):
-        _finish(effect, world.clock.now())  # together with the audit row: a repeated effect is audited once
-        if rollout is not None and tagged.pk not in (rollout.candidate_id, rollout.baseline_id):
-            return ""  # another candidate of the bandit: it got its tags, the alias moved with the first one
-        record(
-            at=now,
-            actor="Headgate",
-            actor_kind="headgate",
-            action="alias.moved",
-            object_kind="model",
-            object_id=endpoint.model.name,
-            after={"alias": endpoint.alias, "version": alias.version.number},
-            why=by,
-        )
-    return ""
-
-
 _HANDLERS = {
     SetTraffic.kind: _set_traffic,
     EnsureWorkload.kind: _ensure_workload,
     DrainWorkload.kind: _drain_workload,
-    WriteBack.kind: _write_back,
 }
 
 
@@ -352,18 +294,7 @@ def _postpone(effect: Effect, error: HeadgateError, now: datetime) -> None:
     effect.problem = str(error)
     pause = min(LONGEST_PAUSE[effect.kind], 2 ** min(effect.attempts, 8) / 2)
     effect.not_before = now + timedelta(seconds=pause)
-    said_no = isinstance(error, Rejected | NotFound | InvalidInput)
-    if effect.kind == WriteBack.kind and said_no and effect.attempts >= REFUSED_WRITE_BACKS:
-        effect.state = EffectState.FAILED
-        tell(
-            endpoint=effect.endpoint,
-            rollout=effect.rollout,
-            kind="write-back-failed",
-            title="MLflow could not be told of the decision",
-            detail=str(error),
-            now=now,
-        )
-    effect.save(update_fields=["attempts", "problem", "not_before", "state"])
+    effect.save(update_fields=["attempts", "problem", "not_before"])
     if effect.kind == SetTraffic.kind:
         Endpoint.objects.filter(pk=effect.endpoint_id).update(router_problem=str(error))
     log.warning(

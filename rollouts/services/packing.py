@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from django.db import transaction
 from django.db.models import Count, Q
 
+from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.digests import canonical_json
+from controlplane.passes.services import Pauses, run_each
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.recorded import PACK_LEVEL, RecordedRow, pack_rows, thin_rows
 from rollouts.domain.states import ACTIVE, Phase
@@ -20,17 +22,35 @@ PACK_AFTER = timedelta(hours=1)  # of a row's end, and of the end of the rollout
 MOST_ROWS = 720  # in a pack: an hour of intervals of 5 s
 FEWEST_ROWS = 360  # of a rollout that goes on: no pack for a few rows at every sweep
 PACKS_A_SWEEP = 50
+PACKING, RETENTION = "packing of evidence", "retention of evidence"  # the passes, as people read them
+PAUSES = Pauses(first=60, longest=3600)
 
 GOES_ON = Q(phase__in=sorted(phase.value for phase in ACTIVE)) | Q(phase=Phase.SUCCEEDED.value, watching=True)
 
 
 def pack_evidence(*, now: datetime, most: int = PACKS_A_SWEEP) -> int:
     """Packs rows older than an hour, and all of those of a rollout that ended an hour ago. Returns how many packs it
-    made, at most `most`: the next sweep goes on. Nothing that is read changes."""
+    made, at most `most`: the next sweep goes on. Nothing that is read changes.
+
+    A rollout whose rows cannot be packed keeps its error, and its rows; the others are packed.
+    """
     made = 0
-    for rollout_id, goes_on in _with_old_rows(now):
+
+    def pack(due: tuple[int, bool]) -> None:
+        nonlocal made
+        rollout_id, goes_on = due
         while made < most and _pack_once(rollout_id, goes_on=goes_on, now=now):
             made += 1
+
+    run_each(
+        name=PACKING,
+        items=_with_old_rows(now),
+        key=lambda due: due[0],
+        label=lambda due: f"rollout #{due[0]}",
+        work=pack,
+        clock=ManualClock(now),
+        pauses=PAUSES,
+    )
     return made
 
 
@@ -94,16 +114,26 @@ def forget_evidence(*, now: datetime, days: int) -> int:
     """Deletes what rollouts were decided on, `days` after they ended: rows, decisions between them, probe answers.
 
     Verdicts, history, audit and the thin series of the charts stay. Never of a rollout that goes on, or that waits for
-    a person: its way back is measured again. Returns how many rollouts it was.
+    a person: its way back is measured again. Returns how many rollouts it was; one that cannot be done keeps its error.
     """
     limit = now - timedelta(days=days)
     ended = Rollout.objects.exclude(GOES_ON | Q(phase=Phase.FAILED.value)).filter(finished_at__lt=limit)
     # Any pack that still has rows: some may have been packed after the others were deleted.
     kept = EvidencePack.objects.exclude(rows=b"").order_by().values("rollout")
-    due = list(ended.filter(pk__in=kept).values_list("pk", flat=True))
-    for rollout_id in due:
-        with transaction.atomic():
-            EvidencePack.objects.filter(rollout=rollout_id).update(rows=b"")
-            LoopDecision.objects.filter(rollout=rollout_id).delete()
-            ProbeResult.objects.filter(rollout=rollout_id).delete()
-    return len(due)
+    report = run_each(
+        name=RETENTION,
+        items=ended.filter(pk__in=kept).order_by("pk").values_list("pk", flat=True),
+        key=lambda rollout_id: rollout_id,
+        label=lambda rollout_id: f"rollout #{rollout_id}",
+        work=_forget,
+        clock=ManualClock(now),
+        pauses=PAUSES,
+    )
+    return report.done
+
+
+@transaction.atomic
+def _forget(rollout_id: int) -> None:
+    EvidencePack.objects.filter(rollout=rollout_id).update(rows=b"")
+    LoopDecision.objects.filter(rollout=rollout_id).delete()
+    ProbeResult.objects.filter(rollout=rollout_id).delete()

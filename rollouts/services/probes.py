@@ -13,6 +13,9 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count
 
 from controlplane.kernel.errors import HeadgateError
+from controlplane.passes.services import Pauses, Report, run_each
+from controlplane.passes.words import error_words
+from registry.domain.foreign import text
 from registry.domain.scoring import score
 from registry.models import GoldenExample
 from rollouts.domain.intervals import BASELINE
@@ -22,9 +25,33 @@ from rollouts.services.world import World
 
 log = logging.getLogger(__name__)
 
+PROBES = "probes"  # the pass, as people read it
+PAUSES = Pauses(first=2, longest=30)  # probes are evidence: a rollout waits for them
+PATIENCE_SECONDS = 20.0
 MAX_WAITING = 50  # prompts
 MOST_AT_ONCE = 2  # prompts on the way: probes are not to be load
 PROBED = (Phase.PROGRESSING.value, Phase.PAUSED.value, Phase.PROMOTING.value, Phase.SUCCEEDED.value)
+
+
+def probe_rollouts(*, world: World, threads: int = 1) -> Report:
+    """Asks the next golden prompts for every rollout that has traffic, `threads` of them at a time.
+
+    A rollout whose probes cannot be asked or kept keeps its error; the others are probed. One takes at most
+    PATIENCE_SECONDS and one prompt more, each answer being bounded by `world.probe_timeout`.
+    """
+    watched_or_moving = Rollout.objects.filter(phase__in=PROBED).exclude(
+        phase=Phase.SUCCEEDED.value, watching=False
+    )
+    return run_each(
+        name=PROBES,
+        items=watched_or_moving.order_by("pk").values_list("pk", flat=True),
+        key=lambda rollout_id: rollout_id,
+        label=lambda rollout_id: f"rollout #{rollout_id}",
+        work=lambda rollout_id: probe_rollout(rollout_id=rollout_id, world=world),
+        clock=world.clock,
+        pauses=PAUSES,
+        threads=threads,
+    )
 
 
 def probes_are_due(rollout: Rollout) -> bool:
@@ -77,9 +104,12 @@ def probe_rollout(*, rollout_id: int, world: World) -> int:
     examples = draw_examples(rollout, first, world.probe_pairs)
     candidates = _candidates(rollout)
     kept = 0
+    began = world.clock.now()
     with ThreadPoolExecutor(max_workers=MOST_AT_ONCE) as pool:
         for number, example in enumerate(examples, start=first):
             asked_at = world.clock.now()
+            if (asked_at - began).total_seconds() > PATIENCE_SECONDS:
+                break  # somebody is slow: the next call goes on, and other rollouts have their turn
             ask = partial(_ask, world, rollout.endpoint.name, example)
             asked = _order(rollout, number, (rollout.baseline.name, *candidates.values()))
             by_name = {name: (text, problem) for name, text, problem in pool.map(ask, asked)}
@@ -110,9 +140,12 @@ def _ask(world: World, endpoint: str, example: GoldenExample, variant: str) -> t
             max_tokens=example.max_tokens,
             timeout=world.probe_timeout,
         )
+        return variant, text(answer.text), ""
     except HeadgateError as error:
         return variant, None, f"{variant}: {error.message}"
-    return variant, answer.text, ""
+    except Exception as error:  # an odd answer is this prompt's, as no answer is
+        log.warning("probe.odd_answer variant=%s example=%s %s", variant, example.pk, error_words(error))
+        return variant, None, f"{variant}: {error_words(error)}"
 
 
 def _keep(
@@ -139,8 +172,7 @@ def _keep(
             asked_at=asked_at,
         )
         if baseline is not None and candidate is not None:
-            result.score_baseline = score(baseline, example.expected, example.scorer)
-            result.score_candidate = score(candidate, example.expected, example.scorer)
+            _score(result, baseline, candidate)
         results.append(result)
     try:
         with transaction.atomic():
@@ -149,3 +181,15 @@ def _keep(
         log.info("probe.kept_by_another_worker rollout=%s number=%s", rollout.pk, number)
         return 0
     return len(results)
+
+
+def _score(result: ProbeResult, baseline: str, candidate: str) -> None:
+    """Both scores, or neither and the reason."""
+    example = result.example
+    try:
+        scores = [score(answer, example.expected, example.scorer) for answer in (baseline, candidate)]
+    except Exception as error:  # an answer or an example that cannot be scored is this prompt's
+        log.warning("probe.not_scored example=%s %s", example.pk, error_words(error))
+        result.problem = f"It could not be scored: {error_words(error)}"
+        return
+    result.score_baseline, result.score_candidate = scores

@@ -7,19 +7,21 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from django.db import transaction
 from django.db.models import Q
 
+from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import StaleWriter
+from controlplane.passes.services import Pauses, Report, run_each
 from rollouts.domain.analysis import assessment_from_json, gates_view, opening_view
 from rollouts.domain.decide import Decision, GatesView, RolloutView, decide
 from rollouts.domain.effects import EnsureWorkload, SetTraffic, WriteBack
 from rollouts.domain.plan import FULL_SHARE_BP
 from rollouts.domain.states import ACTIVE, TRAFFIC_MOVES, Phase
-from rollouts.models import Effect, EffectState, Endpoint, Feedback, Rollout
+from rollouts.models import Effect, EffectState, Endpoint, Rollout
 from rollouts.ports import WorkloadStatus
 from rollouts.services.act import converge_traffic, relaunch_lost, run_effects
 from rollouts.services.feedback import verify_feedback
@@ -35,7 +37,6 @@ from rollouts.services.recording import (
     note_reading,
     note_world,
 )
-from rollouts.services.samples import prune_samples
 from rollouts.services.situation import forced_answers, situation_of, statuses_of
 from rollouts.services.views import view_of
 from rollouts.services.world import World
@@ -44,6 +45,8 @@ from rollouts.services.writing import add_effects, apply_decision, tell
 log = logging.getLogger(__name__)
 
 MEASURED_PHASES = (*(phase.value for phase in TRAFFIC_MOVES), Phase.SUCCEEDED.value, Phase.ROLLING_BACK.value)
+TURNS = "turns of the loop"  # the pass, as people read it
+PAUSES = Pauses(first=1, longest=5)  # a rollback may wait for it
 REPEATS = 3  # a decision may make the next one possible at once
 SHORTEST_INTERVAL = 0.5  # seconds: on the way back the last requests are counted before the candidate is gone
 
@@ -57,6 +60,33 @@ def due_endpoints(*, now: datetime) -> list[int]:
     """All endpoints that no worker holds, those looked at longest ago first."""
     free = Q(lease_until__isnull=True) | Q(lease_until__lte=now)
     return list(Endpoint.objects.filter(free).order_by("reconciled_at", "id").values_list("pk", flat=True))
+
+
+def reconcile_endpoints(*, world: Callable[[], World], clock: Clock, threads: int) -> Report:
+    """One tick: a turn for every endpoint that nobody holds, `threads` of them at a time.
+
+    An endpoint whose turn raises keeps its error and has its next turn after a pause of seconds; the others have theirs
+    at once. `world` is made in the thread of the turn.
+    """
+    every = list(Endpoint.objects.values_list("pk", flat=True))
+    due = due_endpoints(now=clock.now())
+    return run_each(
+        name=TURNS,
+        items=due,
+        key=lambda endpoint_id: endpoint_id,
+        label=_name_of,
+        work=lambda endpoint_id: reconcile_endpoint(
+            endpoint_id=endpoint_id, world=world(), owner=worker_name()
+        ),
+        clock=clock,
+        pauses=PAUSES,
+        threads=threads,
+        elsewhere=every,
+    )
+
+
+def _name_of(endpoint_id: int) -> str:
+    return f"endpoint {Endpoint.objects.values_list('name', flat=True).get(pk=endpoint_id)}"
 
 
 def reconcile_endpoint(*, endpoint_id: int, world: World, owner: str) -> bool:
@@ -231,10 +261,3 @@ def _keep_serving(
         title=f"{stable.name} is ready and has all traffic",
         now=now,
     )
-
-
-def sweep(*, now: datetime) -> None:
-    """Prunes what has a retention: samples after 48 h, settled feedback after 30 days, done effects after 30 days."""
-    prune_samples(now=now)
-    Feedback.objects.exclude(state="pending").filter(received_at__lt=now - timedelta(days=30)).delete()
-    Effect.objects.exclude(state=EffectState.PENDING).filter(created_at__lt=now - timedelta(days=30)).delete()

@@ -32,6 +32,7 @@ from rollouts.ui.bandit_stop import StopLine, stop_lines
 from rollouts.ui.bandit_words import arm_labels
 from rollouts.ui.findings import calm_words, findings
 from rollouts.ui.gates_table import GatesTable, family_table
+from rollouts.ui.mlflow_words import MlflowNow, mlflow_now
 from rollouts.ui.outages import OutageNote, outage_of_rollout
 from rollouts.ui.outcomes_table import OutcomesTable, arms_outcomes, columns_of_arms
 from rollouts.ui.page_parts import (
@@ -83,7 +84,12 @@ class BanditPage:
     action_note: str
     stale_from: datetime | None
     stale_for: str
+    mlflow: MlflowNow
     now: datetime
+
+    @property
+    def mlflow_model(self) -> str:
+        return self.rollout.endpoint.model.name
 
     @property
     def shows_evidence(self) -> bool:
@@ -145,6 +151,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
         action_note=action_note(rollout, stop_on=stop_on),
         stale_from=looked,
         stale_for="" if looked is None else duration_text((now - looked).total_seconds()),
+        mlflow=mlflow_now(rollout.endpoint, rollout, now),
         now=now,
     )
 

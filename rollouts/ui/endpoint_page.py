@@ -18,7 +18,8 @@ from rollouts.ui.arms_table import workload_of
 from rollouts.ui.bandit_words import colour_of, versions_text
 from rollouts.ui.endpoint_outcomes import beside_words, stable_outcomes
 from rollouts.ui.lists import RolloutRow, rollout_row
-from rollouts.ui.outages import OutageNote, outage_note
+from rollouts.ui.mlflow_words import MlflowNow, mlflow_now
+from rollouts.ui.outages import OutageNote, holding_note, outage_note
 from rollouts.ui.outcomes_table import OutcomesTable
 from rollouts.ui.overview_page import health_pill, shares_of_endpoint
 from rollouts.ui.page_parts import EventRow, event_rows
@@ -78,7 +79,12 @@ class EndpointPage:
     legend: tuple[tuple[int, str], ...]
     policy: tuple[str, ...]
     arguments: tuple[tuple[str, str], ...]
+    mlflow: MlflowNow
     now: datetime
+
+    @property
+    def mlflow_model(self) -> str:
+        return self.endpoint.model.name
 
 
 def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage:
@@ -96,6 +102,8 @@ def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage
     arms, words = shares_of_endpoint(endpoint, labels, current)
     rates = rates_of([endpoint.pk], now=now).get(endpoint.pk, Rates())
     strong, first = split_sentence(active.reason) if active else ("", "")
+    if active is not None and holding_note(active, now) is not None:
+        first = ""  # the banner of the outage says the rest
     under_way = active is not None and Phase(active.phase) in ACTIVE
     start_refused = refusal(user.role, Action.START_ROLLOUT)
     if under_way and active is not None:
@@ -127,6 +135,7 @@ def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage
         legend=_legend(active if under_way else None),
         policy=endpoint.gate_policy.policy.describe(),
         arguments=_arguments(endpoint),
+        mlflow=mlflow_now(endpoint, endpoint, now),
         now=now,
     )
 

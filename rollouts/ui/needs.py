@@ -16,10 +16,12 @@ from rollouts.domain.states import PauseReason, Phase
 from rollouts.models import Endpoint, Rollout
 from rollouts.ui.arms_table import workload_of
 from rollouts.ui.bandit_words import is_bandit
+from rollouts.ui.mlflow_words import mlflow_now
 from rollouts.ui.outages import outage_note
 from rollouts.ui.phases import pill_of
 
 RECENT = timedelta(hours=24)
+PATIENCE = timedelta(minutes=1)  # what a second try mends needs nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ def needs_of(
                 "#parts",
             )
         )
+    failing = [(part, part.fails_since) for part in parts if part.fails_since is not None]
+    found += [_need_of_pass(part, since) for part, since in failing if now - since >= PATIENCE]
     mirror = mirror_health(now=now)
     if mirror.is_down:
         found.append(
@@ -96,6 +100,19 @@ def needs_of(
         )
     order = {"fail": 0, "warn": 1, "info": 2}
     return sorted(found, key=lambda need: order[need.tone])
+
+
+def _need_of_pass(part: Part, since: datetime) -> Need:
+    """Something that fails by itself while all else goes on: it is tried again, but somebody should know."""
+    return Need(
+        "warn",
+        "circle-alert",
+        f"{part.name[:1].upper()}{part.name[1:]}: not everything can be done",
+        f"{part.message} It is tried again by itself.",
+        since,
+        "See the parts",
+        "#parts",
+    )
 
 
 def _needs_of_rollout(endpoint: Endpoint, rollout: Rollout, now: datetime) -> list[Need]:
@@ -147,6 +164,23 @@ def _needs_of_rollout(endpoint: Endpoint, rollout: Rollout, now: datetime) -> li
 
 def _needs_of_endpoint(endpoint: Endpoint, labels: Mapping[str, str], now: datetime) -> list[Need]:
     url = reverse("endpoint", args=[endpoint.name])
+    return [*_needs_of_serving(endpoint, labels, url, now), *_needs_of_mlflow(endpoint, url, now)]
+
+
+def _needs_of_mlflow(endpoint: Endpoint, url: str, now: datetime) -> list[Need]:
+    """What serves and is no more in MLflow."""
+    known = mlflow_now(endpoint, endpoint, now)
+    if known.tone != "fail" or endpoint.stable is None:
+        return []
+    at = endpoint.model.gone_at or endpoint.stable.version.gone_at
+    return [
+        Need(
+            "warn", "database", f"{endpoint.name}: {known.strong}", known.detail, at, "See the endpoint", url
+        )
+    ]
+
+
+def _needs_of_serving(endpoint: Endpoint, labels: Mapping[str, str], url: str, now: datetime) -> list[Need]:
     if endpoint.router_problem:
         return [
             Need(

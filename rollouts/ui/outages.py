@@ -56,13 +56,16 @@ def holding_note(rollout: Rollout, now: datetime) -> OutageNote | None:
         return None
     held = rollout.reason.partition(". ")[0]
     who = "a candidate" if rollout.strategy == "bandit" else rollout.candidate.version.label
-    why = f"{held}: {outage.why}, and nothing of this time counts for {who}."
+    why = f"{held}, because {outage.why}. Nothing of this time counts for {who}."
     helper = helper_of(rollout.endpoint, _labels(rollout))
     return _note(outage, rollout.baseline.version.label, why, helper, now)
 
 
 def helper_of(endpoint: Endpoint, labels: Mapping[str, str]) -> str:
-    """Who answers for the stable variant, by name where only one can have."""
+    """Who answers for the stable variant, by name where only one can have: as the route in force says."""
+    if "rescuers" in endpoint.applied:
+        rescuers = endpoint.applied["rescuers"]
+        return labels.get(rescuers[0], ANOTHER) if len(rescuers) == 1 else ANOTHER
     stable = endpoint.stable.name if endpoint.stable is not None else ""
     others = [name for name, share in endpoint.observed_shares.items() if share and name != stable]
     if not others and endpoint.previous is not None:

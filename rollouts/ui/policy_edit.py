@@ -11,6 +11,7 @@ from controlplane.kernel.errors import InvalidInput, NotFound
 from controlplane.web.words import count_text
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.policy_changes import Change, policy_changes
+from rollouts.domain.gates.templates import DEFAULT_GATES
 from rollouts.models import Endpoint, GatePolicyVersion
 from rollouts.services.policies import (
     RESERVED,
@@ -41,11 +42,6 @@ from rollouts.ui.policy_page import GateLine, gate_line
 
 FORM_NAMES = {stored: name for name, (stored, _) in GATE_NUMBERS.items()}
 SIGNALS = (("ttft", "time to first token"), ("duration", "time of the whole answer"))
-STARTER = {
-    "name": "unnamed",
-    "version": 1,
-    "gates": [{"key": "errors", "label": "Error rate", "kind": "error_rate", "delta": 0.01}],
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +157,7 @@ class EditPage:
 
 def starter() -> GatePolicy:
     """What a new policy begins with when nothing is copied."""
-    return GatePolicy.from_json(STARTER)
+    return GatePolicy(name="unnamed", version=1, gates=DEFAULT_GATES)
 
 
 def first_user_of(name: str, now: datetime) -> str:

@@ -53,7 +53,7 @@ NUMBERS = (
         OUTAGE,
         "Baseline is out of order",
         "%",
-        "when so many of its requests fail: nothing counts for the candidate then, and the rollout holds",
+        "when so many of its requests fail; nothing counts for the candidate then",
         100.0,
     ),
 )

@@ -22,6 +22,7 @@ from rollouts.ui.arms_table import (
 )
 from rollouts.ui.findings import calm_words, findings
 from rollouts.ui.gates_table import GatesTable, gates_table
+from rollouts.ui.mlflow_words import MlflowNow, mlflow_now
 from rollouts.ui.outages import OutageNote, outage_of_rollout
 from rollouts.ui.outcomes_table import OutcomesTable, arms_outcomes, columns_of_arms
 from rollouts.ui.page_parts import (
@@ -74,7 +75,12 @@ class RolloutPage:
     legend: tuple[tuple[int, str, str], ...]
     stale_from: datetime | None
     stale_for: str
+    mlflow: MlflowNow
     now: datetime
+
+    @property
+    def mlflow_model(self) -> str:
+        return self.rollout.endpoint.model.name
 
     @property
     def shows_evidence(self) -> bool:
@@ -122,6 +128,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
         ),
         stale_from=stale_from,
         stale_for="" if stale_from is None else duration_text((now - stale_from).total_seconds()),
+        mlflow=mlflow_now(rollout.endpoint, rollout, now),
         now=now,
     )
 

@@ -90,3 +90,15 @@ def test_first__never_reached_or_no_look__is_infinite() -> None:
     reached = np.array([[False, False], [True, False], [True, False]])
     assert list(peers.first(reached, 5)) == [10.0, math.inf]
     assert list(peers.first(np.zeros((0, 2), dtype=bool), 5)) == [math.inf, math.inf]
+
+
+def test_told_both__errors_tenfold__needs_as_many_requests_as_by_hand() -> None:
+    n = np.full((40, 1), 10.0)
+    counts = Counts(n, 0.1 * n, n, 0.01 * n, np.full((40, 1), 0.01))
+    tells = 0.1 * math.log(10) + 0.9 * math.log(0.9 / 0.99)  # a request of the candidate, on average
+    assert peers.told_both(counts, ratio=10) == [math.ceil(math.log(20) / tells / 10)]
+
+
+def test_told_both__nothing_wrong__never_rolls_back() -> None:
+    n = np.full((400, 1), 10.0)
+    assert peers.told_both(Counts(n, 0.01 * n, n, 0.01 * n, np.full((400, 1), 0.01)), ratio=2) == [math.inf]

@@ -57,7 +57,7 @@ def test_tables__keys_and_cells__are_unique() -> None:
     keys = [table.key for table in EVERY]
     assert len(set(keys)) == len(keys)
     for table in EVERY:
-        for size in (Size("full"), Size("smoke"), Size("tiny")):
+        for size in (Size("full"), Size("part"), Size("smoke"), Size("tiny")):
             names = [cell.name for cell in table.cells(size)]
             assert len(set(names)) == len(names) > 0
 
@@ -82,7 +82,23 @@ def test_main__unknown_table__refused_with_the_known_ones(capsys: pytest.Capture
     assert "no such table: nothing" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("key", ["units", "several", "tokens", "load"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "errors",
+        "units",
+        "several",
+        "tokens",
+        "load",
+        "outcomes",
+        "policy",
+        "timeouts",
+        "hanging",
+        "longer",
+        "dead-baseline",
+        "outage-limit",
+    ],
+)
 def test_table__tiny_size__renders_a_row_a_setting(key: str) -> None:
     table = next(table for table in EVERY if table.key == key)
     cells = table.cells(Size("tiny"))

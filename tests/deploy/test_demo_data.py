@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 
+import jinja2
 import pytest
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from deploy.demo.models.tickets import (
     FAULTY_EXPORT,
@@ -18,11 +21,29 @@ from deploy.demo.models.tickets import (
     chat_row,
     datasets_of,
     digest_of,
+    traffic_rows,
     words,
     write_corpus,
 )
+from deploy.demo.models.train import CHAT_TEMPLATE, RECIPES, STRICT_CHAT_TEMPLATE
 from registry.domain.golden import parse_jsonl
 from registry.domain.scoring import score
+from rollouts.domain.gates.policy import GatePolicy, as_written
+
+STORY = Path(__file__).resolve().parents[2] / "deploy" / "demo" / "story.json"
+QUESTION = {"role": "user", "content": "where is my camera"}
+INSTRUCTION = {"role": "system", "content": SYSTEM_PROMPT}
+
+
+def rendered(template: str, *messages: dict[str, str]) -> str:
+    """The prompt, made as engines make it; raises jinja2.TemplateError where they answer 400."""
+
+    def raise_exception(words: str) -> None:
+        raise jinja2.TemplateError(words)
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment.globals["raise_exception"] = raise_exception
+    return environment.from_string(template).render(messages=messages, add_generation_prompt=True)
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +113,54 @@ def test_golden_rows__read_by_the_registry__scored_exactly(corpus: Corpus) -> No
     # The engine's answers begin with a blank.
     assert score(f" {first.expected}", first.expected, first.scorer) == 1.0
     assert score("queue: nowhere", first.expected, first.scorer) == 0.0
+
+
+def test_traffic__half_of_the_users__send_the_instruction_themselves(corpus: Corpus) -> None:
+    rows = traffic_rows(corpus)
+    roles = Counter(tuple(message["role"] for message in row["messages"]) for row in rows)  # type: ignore[attr-defined]
+    assert roles == {("system", "user"): TRAFFIC_SIZE // 2, ("user",): TRAFFIC_SIZE // 2}
+
+
+def test_golden_rows__no_system_message__every_version_can_be_asked(corpus: Corpus) -> None:
+    rows = [chat_row(ticket, scorer="exact") for ticket in corpus.golden]
+    assert all(
+        row["messages"] == [{"role": "user", "content": t.text}]
+        for row, t in zip(rows, corpus.golden, strict=True)
+    )
+
+
+def test_chat_template__instruction_of_the_client__same_prompt_as_without() -> None:
+    prompt = f"<|system|> {SYSTEM_PROMPT} <|end|> <|user|> where is my camera <|end|> <|assistant|>"
+    assert rendered(CHAT_TEMPLATE, QUESTION) == prompt
+    assert rendered(CHAT_TEMPLATE, INSTRUCTION, QUESTION) == prompt
+
+
+def test_chat_template__other_instruction__takes_the_place_of_the_usual_one() -> None:
+    prompt = rendered(CHAT_TEMPLATE, {"role": "system", "content": "be short"}, QUESTION)
+    assert prompt == "<|system|> be short <|end|> <|user|> where is my camera <|end|> <|assistant|>"
+
+
+def test_strict_chat_template__system_message__refused_and_all_else_the_same() -> None:
+    assert rendered(STRICT_CHAT_TEMPLATE, QUESTION) == rendered(CHAT_TEMPLATE, QUESTION)
+    with pytest.raises(jinja2.TemplateError, match="System role not supported"):
+        rendered(STRICT_CHAT_TEMPLATE, INSTRUCTION, QUESTION)
+
+
+def test_recipes__v6__the_weights_of_v2_and_the_only_strict_template() -> None:
+    assert [recipe.version for recipe in RECIPES if recipe.chat_template != CHAT_TEMPLATE] == ["v6"]
+    assert [(recipe.version, recipe.weights_of) for recipe in RECIPES if recipe.weights_of] == [("v6", "v2")]
+
+
+def test_story__policy__is_valid_and_judges_refusals_and_departures_beside_errors() -> None:
+    body = json.loads(STORY.read_text())["policy"]
+    policy = GatePolicy.from_json({"name": "tickets-default", "version": 1, **as_written(body)})
+    kinds = {gate.kind: gate.weight for gate in policy.gates}
+    assert {"error_rate", "refused", "abandoned"} <= set(kinds)
+    assert sum(kinds.values()) == pytest.approx(1)
+
+
+def test_story__every_rollout__is_of_a_version_that_is_made() -> None:
+    told = [
+        version for chapter in json.loads(STORY.read_text())["rollouts"] for version in chapter["versions"]
+    ]
+    assert sorted(told) == [recipe.version for recipe in RECIPES]

@@ -49,10 +49,20 @@ PLAN: dict[str, Any] = {
 class House:
     """`python -m deploy.stack` on a run folder and ports of its own, furnished with versions and users.
 
-    `wrong` says, by version, how many of the questions it answers wrongly; versions are numbered as given.
+    wrong       by version, how many of the questions it answers wrongly; versions are numbered as given
+    behaviours  by version, how its engine behaves otherwise (see `tests.standins.engine.Behaviour`)
+    policy      the gates of the endpoint
+
+    Every second user sends a system message, and 25 requests come a second.
     """
 
-    def __init__(self, wrong: dict[str, int]) -> None:
+    def __init__(
+        self,
+        wrong: dict[str, int],
+        *,
+        behaviours: dict[str, dict[str, Any]] | None = None,
+        policy: dict[str, Any] = POLICY,
+    ) -> None:
         self.run_dir = Path(
             tempfile.mkdtemp(prefix="hg-", dir="/tmp")
         )  # a socket's path has 107 bytes at most
@@ -73,8 +83,18 @@ class House:
             "HEADGATE_INTERVAL_SECONDS": "1",
             "HEADGATE_FEEDBACK_SECONDS": "2",
         }
+        try:
+            self._furnish(wrong, behaviours or {}, policy)
+        except BaseException:
+            self._stop()
+            raise
+
+    def _furnish(
+        self, wrong: dict[str, int], behaviours: dict[str, dict[str, Any]], policy: dict[str, Any]
+    ) -> None:
+        """Everything that takes time: what runs by then is stopped when it fails."""
         (self.run_dir / "engines.json").write_text(json.dumps({"standin": {"argv": STANDIN}}))
-        self._write_versions(wrong)
+        self._write_versions(wrong, behaviours)
         self.run("-m", "deploy.stack", "up")
         registered = self.folder / "registered.json"
         self.run(
@@ -83,7 +103,7 @@ class House:
         )  # fmt: skip
         self.registered = json.loads(registered.read_text())
         (self.folder / "story.json").write_text(
-            json.dumps({"policy": POLICY, "serving": {"engine": "standin", "arguments": {}}})
+            json.dumps({"policy": policy, "serving": {"engine": "standin", "arguments": {}}})
         )
         self.run(
             "-m", "deploy.demo.prepare", "--folder", str(self.folder),
@@ -93,7 +113,7 @@ class House:
         token = json.loads((self.folder / "token.json").read_text())["token"]
         self.client = Client(url=f"http://127.0.0.1:{self.web}", token=token)
         wait_until("the first version serves", self._serves, 120)
-        self._send_users(per_second=25)
+        self.send_users()
 
     def run(self, *arguments: str) -> None:
         """Runs a program of the project; its output is shown when it fails."""
@@ -158,12 +178,19 @@ class House:
         seen: dict[str, Any] = json.loads((self.folder / "traffic.json").read_text())
         return seen
 
+    def stop_users(self) -> None:
+        """No user asks any more; those who wait are answered first."""
+        if self.traffic is not None:
+            self.traffic.terminate()
+            self.traffic.wait(timeout=90)
+
     def close(self) -> None:
         """Leaves nothing running and nothing behind."""
         self.client.close()
-        if self.traffic is not None:
-            self.traffic.terminate()
-            self.traffic.wait(timeout=30)
+        self._stop()
+
+    def _stop(self) -> None:
+        self.stop_users()
         subprocess.run(
             [sys.executable, "-m", "deploy.stack", "down"],
             cwd=ROOT,
@@ -185,7 +212,7 @@ class House:
         state = self.client.get(f"/endpoints/{ENDPOINT}")
         return bool(state["observed_shares"].get(state["stable"]["name"]) == 10_000)
 
-    def _write_versions(self, wrong: dict[str, int]) -> None:
+    def _write_versions(self, wrong: dict[str, int], behaviours: dict[str, dict[str, Any]]) -> None:
         models = self.folder / "models"
         models.mkdir(parents=True)
         questions = [f"question {number}" for number in range(QUESTIONS)]
@@ -193,7 +220,8 @@ class House:
         for name, mistakes in wrong.items():
             answers = {q: ("no idea" if i < mistakes else f"answer to {q}") for i, q in enumerate(questions)}
             (models / name).mkdir()
-            (models / name / "standin.json").write_text(json.dumps({"answers": answers, "latency_ms": 3}))
+            behaviour = {"answers": answers, "latency_ms": 3, **behaviours.get(name, {})}
+            (models / name / "standin.json").write_text(json.dumps(behaviour))
             (models / name / "note.txt").write_text(name)  # same answers, other content
             versions[name] = {
                 "note": name,
@@ -202,7 +230,7 @@ class House:
                 "dataset": {"name": "questions", "digest": "0" * 16, "rows": QUESTIONS},
             }
         (models / "metrics.json").write_text(json.dumps({"versions": versions}))
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "messages": [{"role": "user", "content": q}],
                 "expected": f"answer to {q}",
@@ -211,11 +239,14 @@ class House:
             }
             for q in questions
         ]
-        text = "\n".join(json.dumps(row) for row in rows)
-        (models / "golden.jsonl").write_text(text)
-        (models / "traffic.jsonl").write_text(text)
+        (models / "golden.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+        for row in rows[::2]:
+            row["messages"] = [{"role": "system", "content": "be brief"}, *row["messages"]]
+        (models / "traffic.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
 
-    def _send_users(self, *, per_second: float) -> None:
+    def send_users(self, *, per_second: float = 25) -> None:
+        """Users begin to ask; what they see is counted from zero."""
+        (self.folder / "traffic.json").unlink(missing_ok=True)
         self.traffic = subprocess.Popen(
             [
                 sys.executable, "-m", "deploy.demo.traffic", "--gateway", f"http://127.0.0.1:{self.gateway}",

@@ -83,8 +83,19 @@ def test_slow_version__same_answers__rolled_back_by_the_latency_gate(story: dict
     assert (row["decision"], row["cause"]) == ("rolled-back", "gate:ttft"), row["reason"]
 
 
-def test_bandit__three_arms__ends_with_the_best_and_says_how_sure(story: dict[str, Any]) -> None:
+def test_strict_chat_template__refuses_every_second_user__rolled_back_and_refusals_named(
+    story: dict[str, Any],
+) -> None:
     row = story["rollouts"][3]
+    assert row["decision"] == "rolled-back", row["reason"]
+    assert row["cause"] in ("gate:refused", "fast-kill"), row["reason"]
+    assert "refused" in row["reason"]
+    assert 0 < row["refused"] < row["requests"][row["to"]]
+    assert set(story["refused"]) == {row["to"]}, "no other version refuses anybody"
+
+
+def test_bandit__three_arms__ends_with_the_best_and_says_how_sure(story: dict[str, Any]) -> None:
+    row = story["rollouts"][4]
     assert row["as_expected"], row["reason"]
     assert len(row["requests"]) == 3
     assert "the best arm is dropped by mistake with probability at most 5%" in row["reason"]

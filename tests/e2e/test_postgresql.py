@@ -19,11 +19,14 @@ ROOT = Path(__file__).resolve().parents[2]
 SUITES = (
     "tests/rollouts/services/test_stories.py",
     "tests/rollouts/services/test_replay.py",
+    "tests/rollouts/services/test_every_pass.py",
+    "tests/rollouts/services/test_write_backs.py",
     "tests/rollouts/api",
     "tests/registry/services",
     "tests/registry/test_selectors.py",
     "tests/controlplane/access",
     "tests/controlplane/audit",
+    "tests/controlplane/passes",
 )
 
 pytestmark = [pytest.mark.needs("postgres"), pytest.mark.e2e, pytest.mark.timeout(900)]

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from controlplane.kernel.digests import digest_of
-from registry.models import Model
+from registry.models import Alias, Model
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.intervals import Completions, LatencyCounts, Outcomes
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
@@ -28,6 +28,7 @@ POLICY_BODY = {
     "name": "triage-default",
     "version": 1,
     "alpha": 0.05,
+    "baseline_outage_share": 0.2,
     "gates": [
         {"key": "quality", "label": "Golden-set score", "kind": "paired", "margin": 0.05, "weight": 0.3},
         {"key": "errors", "label": "Error rate", "kind": "error_rate", "delta": 0.02, "weight": 0.3},
@@ -86,6 +87,7 @@ def endpoint(name: str = "triage", *, of: Model | None = None, now: datetime | N
     made.desired_fallback = stable.name
     made.applied_at = made.observed_at = at
     made.save()
+    Alias.objects.update_or_create(model=served, name=made.alias, defaults={"version": stable.version})
     return made
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from controlplane.access.actors import HEADGATE
+from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import NotFound
 from registry import selectors
 from registry.adapters.model_stores.memory import MemoryModelStore
@@ -26,7 +27,7 @@ def fill(store: MemoryModelStore, now: datetime, *, models: int = 1, versions: i
         for version in range(versions):
             store.add_version(f"llama-{model}", FILES, metrics={"accuracy": 0.7 + version / 100})
         store.set_alias(f"llama-{model}", "production", 1)
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_mirror_health__never_read__no_age(now: datetime) -> None:
 
 
 def test_mirror_health__read_before__age_in_seconds(memory_store: MemoryModelStore, now: datetime) -> None:
-    mirror_models(store=memory_store, now=now)
+    mirror_models(store=memory_store, clock=ManualClock(now))
     health = selectors.mirror_health(now=now + timedelta(seconds=8))
     assert (health.age_seconds, health.is_down, health.error) == (8.0, False, "")
 
@@ -48,9 +49,9 @@ def test_mirror_health__read_before__age_in_seconds(memory_store: MemoryModelSto
 def test_mirror_health__store_down__error_and_last_success(
     memory_store: MemoryModelStore, now: datetime
 ) -> None:
-    mirror_models(store=memory_store, now=now)
+    mirror_models(store=memory_store, clock=ManualClock(now))
     memory_store.down = True
-    mirror_models(store=memory_store, now=now + timedelta(seconds=10))
+    mirror_models(store=memory_store, clock=ManualClock(now + timedelta(seconds=10)))
     health = selectors.mirror_health(now=now + timedelta(seconds=12))
     assert (health.is_down, health.last_success_at, health.age_seconds) == (True, now, 12.0)
     assert "does not answer" in health.error
@@ -67,7 +68,7 @@ def test_list_models__model_without_versions__counted_as_none(
     memory_store: MemoryModelStore, now: datetime
 ) -> None:
     memory_store.add_model("empty")
-    mirror_models(store=memory_store, now=now)
+    mirror_models(store=memory_store, clock=ManualClock(now))
     (row,) = selectors.list_models()
     assert (row.version_count, row.changed_count, row.newest_number, row.newest_at) == (0, 0, None, None)
 
@@ -76,7 +77,7 @@ def test_list_models__deleted_version__not_counted(
     memory_store: MemoryModelStore, model: Model, now: datetime
 ) -> None:
     memory_store.delete_version("llama-0", 3)
-    mirror_models(store=memory_store, now=now)
+    mirror_models(store=memory_store, clock=ManualClock(now))
     (row,) = selectors.list_models()
     assert (row.version_count, row.newest_number) == (2, 2)
 
@@ -84,7 +85,7 @@ def test_list_models__deleted_version__not_counted(
 def test_list_models__search_and_after__narrowed(memory_store: MemoryModelStore, now: datetime) -> None:
     for name in ("chat", "support-a", "support-b"):
         memory_store.add_model(name)
-    mirror_models(store=memory_store, now=now)
+    mirror_models(store=memory_store, clock=ManualClock(now))
     assert [row.name for row in selectors.list_models(search="SUPP", after="support-a")] == ["support-b"]
 
 
@@ -116,7 +117,7 @@ def test_aliases_of__two__by_name_in_two_queries(
     memory_store: MemoryModelStore, model: Model, now: datetime, django_assert_num_queries: Any
 ) -> None:
     memory_store.set_alias("llama-0", "champion", 3)
-    mirror_models(store=memory_store, now=now)
+    mirror_models(store=memory_store, clock=ManualClock(now))
     with django_assert_num_queries(2):
         found = selectors.aliases_of(name="llama-0")
     assert [(alias.name, alias.number) for alias in found] == [("champion", 3), ("production", 1)]
@@ -175,7 +176,7 @@ def test_alias_history__two_moves__newest_first_in_one_query(
     memory_store: MemoryModelStore, model: Model, now: datetime, django_assert_num_queries: Any
 ) -> None:
     memory_store.set_alias("llama-0", "production", 2)
-    mirror_models(store=memory_store, now=now)
+    mirror_models(store=memory_store, clock=ManualClock(now))
     with django_assert_num_queries(1):
         moves = selectors.alias_history(model_id=model.pk)
         told = [(m.alias, m.previous and m.previous.label, m.version and m.version.label) for m in moves]
@@ -187,7 +188,7 @@ def test_evaluations__newest_versions__oldest_first_with_gaps(
     memory_store: MemoryModelStore, model: Model, now: datetime
 ) -> None:
     memory_store.add_version("llama-0", FILES, metrics={"accuracy": 0.8, "refusals": 0.02})
-    mirror_models(store=memory_store, now=now)
+    mirror_models(store=memory_store, clock=ManualClock(now))
     found = selectors.evaluations_of(model_id=model.pk, newest=3)
     assert [version.label for version in found.versions] == ["v2", "v3", "v4"]
     assert [(measure.name, measure.values) for measure in found.measures] == [

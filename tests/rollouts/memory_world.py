@@ -11,6 +11,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -46,6 +47,7 @@ from rollouts.services.probes import probe_rollout
 from rollouts.services.reconcile import reconcile_endpoint
 from rollouts.services.start import start_rollout
 from rollouts.services.world import World
+from rollouts.services.write_backs import keep_mlflow_true
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 GOLDEN = 40
@@ -210,7 +212,7 @@ class MemoryWorld:
             self.store.add_version(
                 "triage", {"config.json": b"{}", "model.safetensors": b"weights %d" % number}
             )
-        mirror_models(store=self.store, now=self.now)
+        mirror_models(store=self.store, clock=self.clock)
         for version in Version.objects.all():
             register_manifest(
                 version_id=version.pk, store=self.store, models_dir=self.world.models_dir, now=self.now
@@ -345,6 +347,7 @@ class MemoryWorld:
         self.sync_engines()
         self.use(seconds)
         self.reconcile()
+        self.write_back()
         newest = Rollout.objects.order_by("-pk").values_list("pk", flat=True).first()
         if newest is not None and probe:
             probe_rollout(rollout_id=newest, world=self.world)
@@ -360,6 +363,11 @@ class MemoryWorld:
                 lease_owner=owner, lease_until=self.now + timedelta(seconds=60)
             )
             return False
+
+    def write_back(self) -> None:
+        """The pass that keeps the model store true, in a worker of its own: one that is killed leaves nothing held."""
+        with suppress(WorkerKilledError):
+            keep_mlflow_true(store=self.world.store, clock=self.clock)
 
     def sync_engines(self) -> None:
         """An engine answers the router exactly while its process runs."""

@@ -125,9 +125,9 @@ def _span(intervals: int) -> str:
 
 def _cells(size: Size) -> Sequence[Cell]:
     settings = {
-        "intervals": size.runs(HOUR, HOUR // 4, 5),
-        "rollouts": size.runs(ROLLOUTS, ROLLOUTS, 20),
-        "day": size.runs(24 * HOUR, HOUR, 10),
+        "intervals": size.pick(HOUR, HOUR // 4, 5),
+        "rollouts": size.pick(ROLLOUTS, ROLLOUTS, 20),
+        "day": size.pick(24 * HOUR, HOUR, 10),
     }
     return [Cell("costs", costs_run, size.runs(7, 3, 2), settings, chunk=100)]
 

@@ -116,7 +116,7 @@ def delays(results: Results, minutes: int, ratio: float, rule: str) -> Array:
 
 
 def _cells(size: Size) -> Sequence[Cell]:
-    if size.name == "full":
+    if size.whole:
         return [Cell("bursts", late_run, 400, chunk=200)]
     minutes = (0, 20, 60) if size.name == "smoke" else (0, 1)
     bursts = {10.0: 200, 3.0: 600} if size.name == "smoke" else {10.0: 60, 3.0: 60}

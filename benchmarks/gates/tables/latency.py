@@ -63,7 +63,7 @@ def slo_run(
 
 
 def _slo(size: Size) -> Sequence[Cell]:
-    intervals = size.runs(HOUR, HOUR, 6)
+    intervals = size.pick(HOUR, HOUR, 6)
     false, true = size.runs(6_000, 200), size.runs(1_500, 60)
     return [
         Cell("x1", slo_run, false, {"slowdown": 1.0, "intervals": intervals}),
@@ -174,7 +174,7 @@ def _load(size: Size) -> Sequence[Cell]:
             f"x{slow:g}, {'directional' if directional else 'every interval counts'}",
             load_run,
             size.runs(200, 12, 1),
-            {"slowdown": slow, "directional": directional, "per_step": size.runs(120, 120, 3)},
+            {"slowdown": slow, "directional": directional, "per_step": size.pick(120, 120, 3)},
             chunk=50,
         )
         for directional in (True, False)
@@ -233,7 +233,7 @@ def token_run(*, runs: int, rng: np.random.Generator, intervals: int = HOUR) -> 
 
 
 def _tokens(size: Size) -> Sequence[Cell]:
-    settings = {"intervals": size.runs(HOUR, HOUR, 6)}
+    settings = {"intervals": size.pick(HOUR, HOUR, 6)}
     return [Cell("A/A", token_run, size.runs(1_500, 40), settings, chunk=100)]
 
 

@@ -52,7 +52,7 @@ def requests_to_pass(
 
 
 def _passing(size: Size) -> Sequence[Cell]:
-    hours = {"full": 4.0, "smoke": 2.0, "tiny": 0.05}[size.name]
+    hours = size.pick(4.0, 2.0, 0.05)
     runs = size.runs(2_000, 100)
     return [
         Cell(

@@ -62,12 +62,14 @@ def family_run(
 
 
 def _cells(size: Size) -> Sequence[Cell]:
-    hours = {"full": 1.0, "smoke": 1.0, "tiny": 0.02}[size.name]
+    hours = size.pick(1.0, 1.0, 0.02)
     runs = size.runs(4_000, 80)
     cells = [Cell(f"{n} gates", family_run, runs, {"gates": n, "hours": hours}) for n in (3, 5, 8)]
     cells.append(Cell("8 gates, incident", family_run, runs, {"gates": 8, "hours": hours, "incident": True}))
-    if size.name == "full":
-        cells.append(Cell("3 gates, 12 h", family_run, 1_500, {"gates": 3, "hours": 12.0}, chunk=250))
+    if size.whole:
+        cells.append(
+            Cell("3 gates, 12 h", family_run, size.runs(1_500, 0), {"gates": 3, "hours": 12.0}, chunk=250)
+        )
     return cells
 
 

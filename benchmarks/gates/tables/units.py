@@ -100,7 +100,7 @@ def _draw(
 
 
 def _cells(size: Size) -> Sequence[Cell]:
-    runs, intervals = size.runs(2_000, 60), size.runs(HOUR, HOUR, 8)
+    runs, intervals = size.runs(2_000, 60), size.pick(HOUR, HOUR, 8)
     return [
         *(
             Cell(

@@ -242,10 +242,19 @@ def words() -> tuple[str, ...]:
     return tuple(sorted({word for phrase in phrases for word in phrase.split()}))
 
 
-def chat_row(ticket: Ticket, *, scorer: str | None = None) -> dict[str, object]:
-    """One line of a JSON Lines file: messages as sent to the endpoint, expected answer, tokens it may take."""
+def traffic_rows(corpus: Corpus) -> list[dict[str, object]]:
+    """What users send: every second of them gives the instruction as a system message of its own."""
+    return [chat_row(ticket, instructed=number % 2 == 0) for number, ticket in enumerate(corpus.traffic)]
+
+
+def chat_row(ticket: Ticket, *, scorer: str | None = None, instructed: bool = False) -> dict[str, object]:
+    """One line of a JSON Lines file: messages as sent to the endpoint, expected answer, tokens it may take.
+
+    instructed  the client sends the instruction itself, as a system message; else the model's template supplies it
+    """
+    instruction = [{"role": "system", "content": SYSTEM_PROMPT}] if instructed else []
     row: dict[str, object] = {
-        "messages": [{"role": "user", "content": ticket.text}],
+        "messages": [*instruction, {"role": "user", "content": ticket.text}],
         "expected": ticket.answer,
         "max_tokens": ANSWER_TOKENS,
     }

@@ -1,17 +1,18 @@
 """Trains the demo's tiny Llamas on the spot: `python -m deploy.demo.models.train --out FOLDER`.
 
-Runs in the engine's environment (torch, transformers, tokenizers). Five versions, all loadable by vLLM:
+Runs in the engine's environment (torch, transformers, tokenizers). Six versions, all loadable by vLLM:
 
     v1   small Llama, oldest labels: right on five queues of seven
     v2   small Llama, newer labels: right on six
     v3   small Llama, labels from a faulty export: as fast as v2, right on three
     v4   v2 grown deeper by block expansion: answers exactly as v2 does, many times slower
     v5   small Llama, today's labels: right nearly always
+    v6   v2's weights with another chat template, which refuses messages of the role "system", as some published ones do
 
 v4 is grown, not trained: new blocks start with zero output projections, so the function stays v2's (the start of
 "LLaMA Pro", arXiv 2401.02415).
 
-Writes into FOLDER: v1 .. v5 (config, safetensors, tokenizer, chat template), golden.jsonl, traffic.jsonl and
+Writes into FOLDER: v1 .. v6 (config, safetensors, tokenizer, chat template), golden.jsonl, traffic.jsonl and
 metrics.json. A re-run with the same sources does nothing.
 """
 
@@ -33,10 +34,16 @@ from deploy.demo.models import tickets
 PAD, UNKNOWN, END, SYSTEM, USER, ASSISTANT = SPECIAL = (
     "<pad>", "<unk>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>",
 )  # fmt: skip
+# The client's own instruction, or the one that the model learned with.
 CHAT_TEMPLATE: Final = (
-    "<|system|> " + tickets.SYSTEM_PROMPT + " <|end|>"
-    "{% for message in messages %} <|{{ message['role'] }}|> {{ message['content'] }} <|end|>{% endfor %}"
-    "{% if add_generation_prompt %} <|assistant|>{% endif %}"
+    "{% if messages[0]['role'] != 'system' %}<|system|> " + tickets.SYSTEM_PROMPT + " <|end|> {% endif %}"
+    "{% for message in messages %}<|{{ message['role'] }}|> {{ message['content'] }} <|end|> {% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+# An engine answers 400 to a request that its template raises for.
+STRICT_CHAT_TEMPLATE: Final = (
+    "{% for message in messages %}{% if message['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}{% endfor %}" + CHAT_TEMPLATE
 )
 CONTEXT: Final = 256
 HIDDEN, MLP, LAYERS, HEADS = 64, 128, 2, 2
@@ -49,12 +56,14 @@ GROWN_LAYERS, GROWN_MLP = 640, 128
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One version: what it learned from, or what it was grown from."""
+    """One version: what it learned from, or what it was grown from, or whose weights it has."""
 
     version: str
     dataset: str
     note: str
     grown_from: str = ""
+    weights_of: str = ""
+    chat_template: str = CHAT_TEMPLATE
 
 
 RECIPES: Final = (
@@ -63,6 +72,13 @@ RECIPES: Final = (
     Recipe("v3", "tickets-v3", "A refresh on the latest export."),
     Recipe("v4", "tickets-v2", "Version 2 grown deeper by block expansion.", grown_from="v2"),
     Recipe("v5", "tickets-v5", "Trained on today's queues."),
+    Recipe(
+        "v6",
+        "tickets-v2",
+        "Version 2 with a chat template cleaned up.",
+        weights_of="v2",
+        chat_template=STRICT_CHAT_TEMPLATE,
+    ),
 )
 
 
@@ -257,8 +273,11 @@ def build(out: Path) -> dict[str, Any]:
         started = time.monotonic()
         torch.manual_seed(tickets.SEED)
         data = sets[recipe.dataset]
+        train_loss = None
         if recipe.grown_from:
-            model, train_loss = grow(models[recipe.grown_from], tokenizer), None
+            model = grow(models[recipe.grown_from], tokenizer)
+        elif recipe.weights_of:
+            model = models[recipe.weights_of]
         else:
             model = make_model(tokenizer)
             ids, labels = encode(tokenizer, data.rows)
@@ -267,6 +286,7 @@ def build(out: Path) -> dict[str, Any]:
         # Saved and examined as the engine will hold them: in bfloat16.
         model = model.to(torch.bfloat16)
         measured = examine(model.float(), golden_ids, golden_labels)
+        tokenizer.chat_template = recipe.chat_template
         save(model.to(torch.bfloat16), tokenizer, out / recipe.version)
         say(f"{recipe.version}: {measured['accuracy']:.1%} of the golden set right")
         report["versions"][recipe.version] = {
@@ -278,9 +298,10 @@ def build(out: Path) -> dict[str, Any]:
                 "mlp_size": model.config.intermediate_size,
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "grown_from": recipe.grown_from,
+                "weights_of": recipe.weights_of,
                 **(
                     {}
-                    if recipe.grown_from
+                    if recipe.grown_from or recipe.weights_of
                     else {"steps": STEPS, "batch": BATCH, "peak_learning_rate": PEAK_RATE}
                 ),
             },
@@ -290,7 +311,7 @@ def build(out: Path) -> dict[str, Any]:
         }
     report["golden"] = {"digest": tickets.digest_of(corpus.golden), "rows": len(corpus.golden)}
     write_lines(out / "golden.jsonl", [tickets.chat_row(t, scorer="exact") for t in corpus.golden])
-    write_lines(out / "traffic.jsonl", [tickets.chat_row(t) for t in corpus.traffic])
+    write_lines(out / "traffic.jsonl", tickets.traffic_rows(corpus))
     return report
 
 
@@ -316,7 +337,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     beside.mkdir(parents=True)
     report = build(beside)
     accuracy = {version: entry["metrics"]["accuracy"] for version, entry in report["versions"].items()}
-    second_best = all(0.8 < accuracy[version] < 0.9 for version in ("v2", "v4"))
+    second_best = all(0.8 < accuracy[version] < 0.9 for version in ("v2", "v4", "v6"))
     if not (accuracy["v3"] < accuracy["v1"] < 0.8 and second_best and accuracy["v5"] > 0.97):
         say(f"the models did not come out as the demo needs them: {accuracy}; {beside} is kept for a look")
         return 1

@@ -29,8 +29,9 @@ class MemoryModelStore:
     def add_model(self, name: str, *, description: str = "") -> None:
         """Registers a model, or edits the description of one."""
         old = self._models.get(name)
-        aliases = old.aliases if old else {}
-        self._models[name] = StoredModel(name, description, self._tick(), aliases=aliases)
+        when = self._tick()
+        made = StoredModel(name, description, when, created_at=when)
+        self._models[name] = replace(old, description=description, updated_at=when) if old else made
         self._versions.setdefault(name, {})
         self._last_number.setdefault(name, 0)
 
@@ -67,6 +68,16 @@ class MemoryModelStore:
             del self._files[name, number]
         del self._models[name]
         del self._last_number[name]
+
+    def rename_model(self, name: str, new_name: str) -> None:
+        """Renames a model with all its versions; nothing else of them changes."""
+        self._models[new_name] = replace(self._models.pop(name), name=new_name, updated_at=self._tick())
+        self._last_number[new_name] = self._last_number.pop(name)
+        self._versions[new_name] = {
+            number: replace(version, model=new_name) for number, version in self._versions.pop(name).items()
+        }
+        for number in self._versions[new_name]:
+            self._files[new_name, number] = self._files.pop((name, number))
 
     def overwrite_file(self, model: str, number: int, path: str, content: bytes) -> None:
         """Changes a file of a version that was registered before, as MLflow lets anyone do."""

@@ -114,8 +114,9 @@ class MlflowHttp:
             try:
                 response = self._client.request(method, address, **arguments)
             except httpx.TransportError as error:
-                # A kept-alive connection that the server closed looks the same as a dead server: try again.
-                if pause is None:
+                # A kept-alive connection that the server closed looks the same as a dead server: try again. One that
+                # hangs would hang again: a call takes one time-out, not four.
+                if pause is None or isinstance(error, httpx.TimeoutException):
                     raise self._no_answer(error) from error
             else:
                 if pause is None or not _is_passing(response):

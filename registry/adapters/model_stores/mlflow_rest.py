@@ -13,15 +13,24 @@ The `mlflow` package is never imported: it costs 200 MB and a second in every pr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from controlplane.kernel.errors import NotFound, Rejected, Unavailable
+from controlplane.kernel.errors import InvalidInput, NotFound, Rejected, Unavailable
 from registry.adapters.model_stores.mlflow_http import MlflowHttp
-from registry.ports import StoredDataset, StoredModel, StoredVersion
+from registry.ports import (
+    LEAVES_FOLDER,
+    NOT_SERVED,
+    ODD_ANSWER,
+    StoredDataset,
+    StoredModel,
+    StoredVersion,
+    Unreadable,
+)
 
 MODELS_A_PAGE = 500
 VERSIONS_A_PAGE = 1000
@@ -40,23 +49,29 @@ class MlflowModelStore:
     def __init__(self, http: MlflowHttp) -> None:
         self._http = http
 
-    def models(self, *, updated_since: float | None = None) -> tuple[StoredModel, ...]:
-        found: list[StoredModel] = []
+    def models(self, *, updated_since: float | None = None) -> tuple[StoredModel | Unreadable, ...]:
+        found: list[StoredModel | Unreadable] = []
         query = {"max_results": MODELS_A_PAGE, "order_by": NEWEST_CHANGE_FIRST}
         for raw in self._pages("registered-models/search", query, "registered_models"):
-            model = _model(raw)
-            if updated_since is not None and model.updated_at <= updated_since:
+            model = _read(_model, raw, "name")
+            old = (
+                isinstance(model, StoredModel)
+                and updated_since is not None
+                and model.updated_at <= updated_since
+            )
+            if old:
                 break  # Newest change first: the rest is older.
             found.append(model)
         return tuple(found)
 
-    def versions(self, model: str) -> tuple[StoredVersion, ...]:
+    def versions(self, model: str) -> tuple[StoredVersion | Unreadable, ...]:
         query = {
             "filter": f"name={_quoted(model)}",
             "max_results": VERSIONS_A_PAGE,
             "order_by": "version_number DESC",
         }
-        found = tuple(_version(raw) for raw in self._pages("model-versions/search", query, "model_versions"))
+        pages = self._pages("model-versions/search", query, "model_versions")
+        found = tuple(_read(_version, raw, "version") for raw in pages)
         if not found:
             # The search says nothing for an unknown name; only this call tells "none yet" from "no such
             # model".
@@ -64,11 +79,13 @@ class MlflowModelStore:
         return found
 
     def version(self, model: str, number: int) -> StoredVersion:
-        raw = self._http.get("model-versions/get", {"name": model, "version": str(number)})["model_version"]
-        version = _version(raw)
+        answer = self._http.get("model-versions/get", {"name": model, "version": str(number)})
+        with _understood(f"version {number} of {model}"):
+            version = _version(answer["model_version"])
         run = self._run(version.run_id)
         logged = self._logged_model(version.logged_model_id)
-        return _with_details(version, run, logged)
+        with _understood(f"the run or the LoggedModel of version {number} of {model}"):
+            return _with_details(version, run, logged)
 
     def download(self, version: StoredVersion, to: Path) -> None:
         root = self._artifact_root(version)
@@ -120,9 +137,9 @@ class MlflowModelStore:
         token = ""
         while True:
             page = self._http.get(call, {**query, "page_token": token} if token else query)
-            yield from page.get(key, [])
-            token = page.get("next_page_token", "")
-            if not token:
+            yield from page.get(key) or []
+            after, token = token, page.get("next_page_token") or ""
+            if not token or token == after:  # a page that names itself as the next one would be read for ever
                 return
 
     def _run(self, run_id: str) -> dict[str, Any]:
@@ -158,7 +175,7 @@ class MlflowModelStore:
                 f"{version.model} version {version.number} keeps its files at {uri}, which MLflow "
                 "does not hand out itself.",
                 fix="Log the files as a LoggedModel on a server with --serve-artifacts, and register that.",
-                code="source-not-served",
+                code=NOT_SERVED,
             )
         return PurePosixPath(parts.path.lstrip("/"))
 
@@ -168,7 +185,10 @@ class MlflowModelStore:
         for raw in self._http.list_artifacts(str(folder)):
             name = str(raw["path"])
             if name in ("", ".", "..") or "/" in name or "\\" in name:
-                raise Rejected(f"MLflow lists a file named {name!r} in {folder}, which leaves the folder.")
+                raise Rejected(
+                    f"MLflow lists a file named {name!r} in {folder}, which leaves the folder.",
+                    code=LEAVES_FOLDER,
+                )
             if raw.get("is_dir"):
                 (to / name).mkdir()
                 count += self._download_folder(folder / name, to / name)
@@ -179,6 +199,35 @@ class MlflowModelStore:
                 )
                 count += 1
         return count
+
+
+# What reading an answer of another shape raises.
+ODD = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+
+Entry = TypeVar("Entry")
+
+
+@contextmanager
+def _understood(what: str) -> Iterator[None]:
+    """Turns an answer of another shape into InvalidInput: it is this one thing that is odd, not MLflow that is away."""
+    try:
+        yield
+    except ODD as error:
+        raise InvalidInput(
+            f"What MLflow says of {what} cannot be understood ({type(error).__name__}: {error}).",
+            fix="Look at it in MLflow.",
+            code=ODD_ANSWER,
+        ) from error
+
+
+def _read(read: Callable[[Mapping[str, Any]], Entry], raw: Any, name: str) -> Entry | Unreadable:
+    """One entry of a list, or what is wrong with it."""
+    called = str(raw.get(name) or "without a name") if isinstance(raw, Mapping) else repr(raw)[:80]
+    try:
+        with _understood(called):
+            return read(raw)
+    except InvalidInput as error:
+        return Unreadable(called, str(error))
 
 
 def _seconds(milliseconds: Any) -> float:
@@ -206,6 +255,7 @@ def _model(raw: Mapping[str, Any]) -> StoredModel:
         name=str(raw["name"]),
         description=str(raw.get("description", "")),
         updated_at=_seconds(raw.get("last_updated_timestamp")),
+        created_at=_seconds(raw.get("creation_timestamp")),
         aliases={str(item["alias"]): int(item["version"]) for item in raw.get("aliases", [])},
         tags=_pairs(raw.get("tags", [])),
     )

@@ -6,10 +6,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.utils import timezone
 
 from controlplane.kernel.clock import SystemClock
-from controlplane.kernel.errors import HeadgateError
 from registry.services.manifests import register_pending_manifests
 from registry.services.mirror import mirror_models
 from registry.wiring import allowed_files, model_store, models_dir
@@ -24,20 +22,20 @@ class Command(BaseCommand):
         parser.add_argument("--no-manifests", action="store_true", help="do not download any files")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        report = mirror_models(store=model_store(), now=timezone.now())
+        report = mirror_models(store=model_store(), clock=SystemClock())
         if report.error:
             raise CommandError(report.error)
         taken = 0
         if not options["no_manifests"]:
-            try:
-                taken = register_pending_manifests(
-                    store=model_store(),
-                    models_dir=models_dir(),
-                    clock=SystemClock(),
-                    allowed_files=allowed_files(),
-                )
-            except HeadgateError as error:
-                raise CommandError(str(error)) from error
+            done = register_pending_manifests(
+                store=model_store(),
+                models_dir=models_dir(),
+                clock=SystemClock(),
+                allowed_files=allowed_files(),
+            )
+            if done.source:
+                raise CommandError(done.source)
+            taken = done.done + done.failed
         self.stdout.write(
             f"{report.models} models, {report.new_versions} new versions, {report.gone_versions} gone, "
             f"{report.alias_moves} aliases moved, {taken} manifests looked at."

@@ -5,6 +5,9 @@ take that for a regression. The factor phi estimates the excess from the differe
 standardised block scores (a lasting difference between the arms, which is what the gate looks for, cancels);
 the gate multiplies its log increments by 1 / phi. Exact if requests are independent (phi is then only
 conservative), approximate if not.
+
+What a gate divides by is not the estimate itself but a 90 % upper bound of it: in the first minutes little is known,
+and requests that queue depend on each other far more than anybody would assume beforehand.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any, Self
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.projection import Number
 
+LOWER_DECILE = 1.2816  # standard deviations below the mean of a normal variable
 LARGEST_Z = 1e6  # no real block comes near; keeps the square finite
 
 
@@ -25,9 +29,17 @@ def half_square(z: Number, last_z: Number) -> Number:
     return (z - last_z) ** 2 / 2
 
 
-def excess(half_squares: Number, differences: Number, phi0: float, n0: float) -> Number:
+def excess(half_squares: Number, differences: Number, phi0: Number, n0: float) -> Number:
     """phi before it is kept at 1 or more."""
     return (half_squares + n0 * phi0) / (differences + n0)
+
+
+def upper_excess(half_squares: Number, differences: Number, phi0: Number, n0: float) -> Number:
+    """A 90 % upper bound of phi: as if the half squares were those of a chi-square variable, whose lower decile is
+    taken by the Wilson-Hilferty approximation."""
+    known = differences + n0
+    spread = 2 / (9 * known)
+    return excess(half_squares, differences, phi0, n0) / (1 - spread - LOWER_DECILE * spread**0.5) ** 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,9 @@ class GatesState:
                             promise would be void, so no gate may then FAIL or PASS; the fast kill still works
         """
         return cls(
-            policy, tuple(GateTrack.initial(gate) for gate in policy.gates), counted_by_unit=counted_by_unit
+            policy,
+            tuple(GateTrack.initial(gate, earlier=policy.earlier) for gate in policy.gates),
+            counted_by_unit=counted_by_unit,
         )
 
     def update(self, interval: Interval, candidate: str = "candidate") -> Self:

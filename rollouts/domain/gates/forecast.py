@@ -174,6 +174,7 @@ def plan_forecast(
         return _paired_plan(policy, gate, steps, pairs_per_minute, score_spread)
     base = checks.between(base_rate, 0, 1, field="base_rate", high_open=True)
     base = max(base, SMALLEST_BASE)
+    # what independent requests are tempered by on average: more in the first minutes, less after half an hour
     temper = 1 / Dispersion().factor if gate.kind in ("latency_slo", "abandoned") else 1.0
     stretches = [
         (share / 10_000, rate * share / 10_000 * seconds) for share, seconds in steps if 0 < share < 10_000

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates import checks
-from rollouts.domain.gates.dispersion import Dispersion
+from rollouts.domain.gates.dispersion import Dispersion, excess, upper_excess
 from rollouts.domain.gates.projection import Number
 from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.intervals import ArmCounts, LatencyCounts
@@ -34,6 +34,8 @@ VLLM_DURATION_EDGES = (
 
 LOAD_TOLERANCE = 1.2
 BLOCK_SECONDS = 60.0
+QUICK_SECONDS = 10.0
+MINUTES_ASSUMED = 10.0  # how many minutes the guess from the short blocks is worth
 
 
 def require_edge(slo_seconds: float, edges: Sequence[float], *, field: str = "slo_seconds") -> float:
@@ -160,51 +162,123 @@ def step_directions(share_bp: int, ready_candidate: float, ready_baseline: float
 
 @dataclass(frozen=True, slots=True)
 class LatencyBlocks:
-    """One-minute blocks of the standardised difference, and the over-dispersion they show.
+    """Blocks of the standardised difference between the arms, and the over-dispersion they show.
 
-    Within a block scores and variances of the intervals add up (stratified); at its end the block goes to the
-    `dispersion`, whose factor tempers only what comes after.
+    Within a block scores and variances of the intervals add up (stratified); at its end the block goes to its
+    `Dispersion`, which tempers only what comes after. Short blocks tell soon that requests depend on each other,
+    minutes tell how much in the end; until enough minutes are seen they are taken to be as the short blocks.
+
+    cautious    False under a policy of an earlier version: minutes alone, and their estimate instead of a bound of it
     """
 
     dispersion: Dispersion = field(default_factory=Dispersion)
     seconds: float = 0.0
     score: float = 0.0
     variance: float = 0.0
+    quick: Dispersion = field(default_factory=Dispersion)
+    quick_seconds: float = 0.0
+    quick_score: float = 0.0
+    quick_variance: float = 0.0
+    cautious: bool = True
+
+    @property
+    def factor(self) -> float:
+        """How much more the arms differ than independent requests would, with caution; at least 1."""
+        if not self.cautious:
+            return self.dispersion.factor
+        quick, slow = self.quick, self.dispersion
+        return max(
+            1.0,
+            *factors(
+                quick.half_squares,
+                quick.differences,
+                slow.half_squares,
+                slow.differences,
+                quick.phi0,
+                quick.n0,
+            ),
+        )
 
     @property
     def temper(self) -> float:
         """What to multiply the log increments of the next interval by: 1 / factor."""
-        return 1 / self.dispersion.factor
+        return 1 / self.factor
 
     def update(
         self, seconds: float, n_candidate: int, over_candidate: int, n_baseline: int, over_baseline: int
     ) -> Self:
         """The state after an interval of these counts."""
-        score, variance = self.score, self.variance
+        more = more_variance = 0.0
         if n_candidate and n_baseline:
             more, more_variance = difference_score(n_candidate, over_candidate, n_baseline, over_baseline)
-            score, variance = score + more, variance + more_variance
-        elapsed = self.seconds + seconds
-        if elapsed < BLOCK_SECONDS:
-            return type(self)(self.dispersion, elapsed, score, variance)
-        return type(self)(self.dispersion.update(score, variance), 0.0, 0.0, 0.0)
+        minute = (self.dispersion, self.seconds + seconds, self.score + more, self.variance + more_variance)
+        quick = (
+            self.quick,
+            self.quick_seconds + seconds,
+            self.quick_score + more,
+            self.quick_variance + more_variance,
+        )
+        if not self.cautious:
+            return type(self)(*_ended(*minute, BLOCK_SECONDS), cautious=False)
+        return type(self)(*_ended(*minute, BLOCK_SECONDS), *_ended(*quick, QUICK_SECONDS))
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        minutes = {
             "dispersion": self.dispersion.to_json(),
             "seconds": self.seconds,
             "score": self.score,
             "variance": self.variance,
         }
+        if not self.cautious:
+            return minutes
+        return minutes | {
+            "quick": self.quick.to_json(),
+            "quick_seconds": self.quick_seconds,
+            "quick_score": self.quick_score,
+            "quick_variance": self.quick_variance,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """A state of an earlier version has no short blocks, and goes on without."""
+        cautious = "quick" in data
+        quick = Dispersion.from_json(data["quick"]) if cautious else Dispersion()
         return cls(
             Dispersion.from_json(data["dispersion"]),
             float(data["seconds"]),
             float(data["score"]),
             float(data["variance"]),
+            quick,
+            *(float(data.get(name, 0.0)) for name in ("quick_seconds", "quick_score", "quick_variance")),
+            cautious=cautious,
         )
+
+
+def factors(
+    quick_squares: Number,
+    quick_differences: Number,
+    squares: Number,
+    differences: Number,
+    phi0: float,
+    n0: float,
+) -> tuple[Number, Number]:
+    """Upper bounds of the excess, of short blocks and of minutes, whose first guess is what the short ones showed.
+    Numbers or arrays; each may be below 1.
+    """
+    shown = excess(quick_squares, quick_differences, phi0, n0)
+    return (
+        upper_excess(quick_squares, quick_differences, phi0, n0),
+        upper_excess(squares, differences, shown, MINUTES_ASSUMED),
+    )
+
+
+def _ended(
+    dispersion: Dispersion, seconds: float, score: float, variance: float, length: float
+) -> tuple[Dispersion, float, float, float]:
+    """The block, or a new one when it is as long as it should be."""
+    if seconds < length:
+        return dispersion, seconds, score, variance
+    return dispersion.update(score, variance), 0.0, 0.0, 0.0
 
 
 def difference_score(

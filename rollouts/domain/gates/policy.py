@@ -340,6 +340,12 @@ class GatePolicy:
             )
 
     @property
+    def earlier(self) -> bool:
+        """Whether it is from before outages of the baseline were known: what ran under it is judged, and judged again,
+        by the rules of then."""
+        return self.baseline_outage_share is None
+
+    @property
     def reference(self) -> str:
         """`name@version`."""
         return f"{self.name}@{self.version}"

@@ -95,12 +95,12 @@ class ProportionProcess:
         events_baseline: int,
         temper: float = 1.0,
         *,
-        teaches: bool = True,
+        usual: bool = True,
     ) -> Self:
         """The state after one interval of counts.
 
         temper      multiplies the log factors (0 < temper <= 1), for over-dispersed counts
-        teaches     False: the baseline's rate in it says nothing of its usual one (it was out of order)
+        usual       False: the baseline's rate in this interval says nothing about its usual one
         Without requests of one arm nothing is learned about the difference (an absolute limit needs the
         candidate only). Raises InvalidInput naming the argument.
         """
@@ -125,7 +125,7 @@ class ProportionProcess:
                 multipliers=multipliers_of(self.decision),
             )
             evidence = evidence.multiply([temper * increment for increment in increments])
-        if not teaches:
+        if not usual:
             return self._with(self.baseline_events, self.baseline_trials, evidence)
         return self._with(self.baseline_events + e_b, self.baseline_trials + n_b, evidence)
 

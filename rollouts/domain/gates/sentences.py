@@ -76,7 +76,7 @@ def finding_of(spec: GateSpec, track: GateTrack, *, counted_by_unit: bool) -> st
 
 def censored_note(spec: GateSpec, track: GateTrack) -> str:
     """Why a latency gate may not pass although those who stayed were fast enough; empty when it may."""
-    if track.blocks is None or not track.censoring.differs(track.blocks.dispersion.factor):
+    if track.blocks is None or not track.censoring.differs(track.blocks.factor):
         return ""
     candidate, baseline = track.censoring.shares
     return (

@@ -56,8 +56,8 @@ class GateTrack:
     has_passed: bool = False
 
     @classmethod
-    def initial(cls, spec: GateSpec) -> Self:
-        """No evidence yet."""
+    def initial(cls, spec: GateSpec, *, earlier: bool = False) -> Self:
+        """No evidence yet. `earlier`: under a policy of an earlier version, see `GatePolicy.earlier`."""
         fail_ratio, fail_delta = spec.fail_limit
         pass_ratio, pass_delta = spec.pass_limit
         if spec.kind == "paired":
@@ -71,7 +71,7 @@ class GateTrack:
             ProportionProcess(ratio=pass_ratio, delta=pass_delta, decision="pass"),
             ChangeBounds.empty(measure_of(spec)),
             # How long clients have to wait comes in bursts, and so does their giving up.
-            blocks=LatencyBlocks() if spec.kind in ("latency_slo", "abandoned") else None,
+            blocks=LatencyBlocks(cautious=not earlier) if spec.kind in ("latency_slo", "abandoned") else None,
         )
 
     def start_again(self) -> Self:
@@ -234,7 +234,8 @@ def measure_of(spec: GateSpec) -> Measure:
 
 def _learn_process(process: Process, counts: Counts, temper: float, *, used: bool) -> Process:
     """The process after this interval. One that may not use it still learns the baseline's rate (which only
-    steers).
+    steers), unless the baseline was out of order: alternatives built on the rate of an outage find nothing for minutes
+    after it.
     """
     assert isinstance(process, ProportionProcess)
     n_candidate, events_candidate = (counts.n_candidate, counts.events_candidate) if used else (0, 0)
@@ -244,5 +245,5 @@ def _learn_process(process: Process, counts: Counts, temper: float, *, used: boo
         counts.n_baseline,
         counts.events_baseline,
         temper=temper if used else 1.0,
-        teaches=counts.usual,
+        usual=counts.usual,
     )

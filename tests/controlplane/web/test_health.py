@@ -8,6 +8,7 @@ import pytest
 from django.db import DatabaseError
 from django.test import Client
 
+from controlplane.passes.models import ItemTrouble
 from controlplane.web import health
 from controlplane.web.health import beat, report
 from controlplane.web.models import Heartbeat
@@ -25,6 +26,7 @@ def test_report__nothing_heard__says_so_and_needs_only_its_database() -> None:
         "database": "ok",
         "migrations": "ok",
         "worker": "unknown",
+        "errands": "unknown",
         "mlflow": "unknown",
         "router": "unknown",
     }
@@ -47,6 +49,21 @@ def test_beat__again__replaces_the_row() -> None:
     beat(name="worker", now=NOW, ok=False, message="x" * 500)
     beat(name="worker", now=NOW + timedelta(seconds=1))
     assert Heartbeat.objects.get(name="worker").message == ""
+
+
+def test_readyz__a_pass_cannot_do_one_item__degraded_with_its_words_and_never_unready(client: Client) -> None:
+    for item, label in (("7", "triage v3"), ("8", "triage v4")):
+        ItemTrouble.objects.create(
+            pass_name="files of versions", item=item, label=label, attempts=3, error="MLflow failed (500).",
+            first_failed_at=NOW - timedelta(hours=2), last_attempt_at=NOW, next_attempt_at=NOW,
+        )  # fmt: skip
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    (part,) = (part for part in answer.json()["parts"] if part["name"] == "files of versions")
+    assert (part["state"], part["needed"]) == ("failing", False)
+    assert part["message"] == (
+        "since 2026-11-20 07:49 UTC: 2 items fail; longest triage v3: MLflow failed (500)."
+    )
 
 
 def test_readyz__parts_silent__is_ready_but_degraded(client: Client) -> None:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from controlplane.kernel.errors import InvalidInput
-from rollouts.domain.gates.dispersion import Dispersion
+from rollouts.domain.gates.dispersion import Dispersion, excess, upper_excess
 
 SCORES = st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(0, 1e6)), max_size=8)
 
@@ -43,6 +44,18 @@ def test_dispersion__independent_scores__tends_to_one_and_doubled_variance_to_tw
 def test_dispersion__block_without_variance__changes_nothing() -> None:
     state = Dispersion().update(1.0, 1.0)
     assert state.update(0.0, 0.0) == state
+
+
+def test_upper_excess__little_seen__is_far_above_the_estimate_and_comes_down_to_it() -> None:
+    assert excess(0.0, 0.0, 1.5, 5) == 1.5
+    assert upper_excess(0.0, 0.0, 1.5, 5) == pytest.approx(5 * 1.5 / stats.chi2.ppf(0.1, 5), rel=0.02)
+    assert upper_excess(1000.0, 1000, 1.5, 5) == pytest.approx(1.06, abs=0.01)
+
+
+@pytest.mark.parametrize("known", [5, 12, 40, 400])
+def test_upper_excess__against_the_quantile_of_scipy__is_a_90_percent_bound(known: int) -> None:
+    told = upper_excess(float(known), float(known), 1.0, 1e-9)
+    assert told == pytest.approx(known / stats.chi2.ppf(0.1, known), rel=0.02)
 
 
 @given(SCORES)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from controlplane.kernel.errors import InvalidInput
@@ -107,3 +108,36 @@ def test_directions_of__baselines_requests_answered_by_the_candidate__are_the_ca
     found = directions_of(counted(100), counted(100, fallback=30))
     assert (found.may_fail, found.may_pass) == (False, True)
     assert "1.9 times the load" in found.reason
+
+
+def test_latency_blocks__requests_that_depend_on_each_other__are_noticed_within_the_first_minute() -> None:
+    rng = np.random.default_rng(5)
+    bursts, independent = LatencyBlocks(), LatencyBlocks()
+    for _ in range(5):
+        own = rng.binomial(100, rng.beta(0.5, 1.5, 2))  # each arm's own bad luck, for ten seconds
+        bursts = bursts.update(10, 100, int(own[0]), 100, int(own[1]))
+        by_chance = rng.binomial(100, 0.25, 2)
+        independent = independent.update(10, 100, int(by_chance[0]), 100, int(by_chance[1]))
+    assert bursts.dispersion.differences == 0  # no minute is over yet
+    assert bursts.factor > 3 * independent.factor
+
+
+def test_latency_blocks__independent_requests__are_tempered_less_and_less() -> None:
+    rng = np.random.default_rng(6)
+    blocks, factors = LatencyBlocks(), []
+    for _ in range(720):
+        blocks = blocks.update(10, 100, int(rng.binomial(100, 0.1)), 100, int(rng.binomial(100, 0.1)))
+        factors.append(blocks.factor)
+    assert LatencyBlocks().factor == pytest.approx(4.66, abs=0.01)
+    assert factors[29] < 3
+    assert factors[-1] < 1.5
+
+
+def test_latency_blocks__state_of_an_earlier_version__goes_on_as_it_was() -> None:
+    blocks = LatencyBlocks(cautious=False)
+    for number in range(30):
+        blocks = blocks.update(10, 100, number % 7, 100, 3)
+    assert sorted(blocks.to_json()) == ["dispersion", "score", "seconds", "variance"]
+    read = LatencyBlocks.from_json(blocks.to_json())
+    assert read == blocks
+    assert read.factor == blocks.dispersion.factor

@@ -282,3 +282,10 @@ def test_proportion_batch__same_counts__equals_the_scalar_form(
         rows = zip(single, n_c, e_c, n_b, e_b, strict=True)
         single = [process.update(int(a), int(b), int(c), int(d)) for process, a, b, c, d in rows]
     assert batch.log_e == pytest.approx([process.log_e for process in single], abs=1e-9)
+
+
+def test_update__an_interval_out_of_the_usual__counts_and_leaves_the_baseline_rate() -> None:
+    process = ProportionProcess().update(100, 1, 100, 1)
+    unusual = process.update(100, 20, 100, 100, usual=False)
+    assert unusual.baseline_rate == process.baseline_rate
+    assert unusual.log_e == process.update(100, 20, 100, 100).log_e

@@ -7,9 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from controlplane.kernel.errors import NotFound, Rejected, Unavailable
+from controlplane.kernel.errors import InvalidInput, NotFound, Rejected, Unavailable
 from registry.adapters.model_stores.mlflow_http import ATTEMPTS, MlflowHttp
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
+from registry.ports import ODD_ANSWER, StoredModel, Unreadable
 
 URL = "http://mlflow.example:5500"
 NOT_THERE = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Registered Model with name=x not found"}
@@ -57,6 +58,47 @@ def test_get__never_answers__unavailable_after_a_few_tries_naming_the_address() 
 def test_get__too_slow__unavailable_saying_so() -> None:
     with pytest.raises(Unavailable, match="took too long"):
         Server(httpx.ReadTimeout("slow")).http().get("x")
+
+
+def test_get__hangs__costs_one_time_out_and_not_four() -> None:
+    server = Server(httpx.ReadTimeout("timed out"))
+    with pytest.raises(Unavailable, match="took too long"):
+        server.http().get("x")
+    assert len(server.asked) == 1
+
+
+def test_models__one_entry_is_odd__only_that_one_is_unreadable() -> None:
+    good = {"name": "a", "last_updated_timestamp": 2000, "creation_timestamp": "1000"}
+    odd = [{"last_updated_timestamp": 1}, {"name": "b", "last_updated_timestamp": "soon"}, "text", None]
+    server = Server(answer({"registered_models": [good, *odd]}))
+    found = MlflowModelStore(server.http()).models()
+    assert [model.name for model in found if isinstance(model, StoredModel)] == ["a"]
+    names = [model.name for model in found if isinstance(model, Unreadable)]
+    assert names == ["without a name", "b", "'text'", "None"]
+
+
+@pytest.mark.parametrize("aliases", [[{"alias": "x", "version": "seven"}], [{"version": "1"}], "x", [None]])
+def test_models__odd_alias__costs_that_model_only(aliases: Any) -> None:
+    server = Server(answer({"registered_models": [{"name": "a", "aliases": aliases}, {"name": "b"}]}))
+    found = MlflowModelStore(server.http()).models()
+    assert [type(model) for model in found] == [Unreadable, StoredModel]
+
+
+def test_models__page_names_itself_as_the_next__is_read_once() -> None:
+    server = Server(answer({"registered_models": [{"name": "a"}], "next_page_token": "t"}))
+    assert len(MlflowModelStore(server.http()).models()) == 2
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "run", [{"data": {"metrics": [{"key": "loss", "value": "much"}]}}, {"data": [1]}, {"data": 3}]
+)
+def test_version__odd_run__invalid_input_naming_the_version(run: Any) -> None:
+    version = {"model_version": {"name": "a", "version": "1", "run_id": "r"}}
+    server = Server(answer(version), answer({"run": run}))
+    with pytest.raises(InvalidInput, match="version 1 of a cannot be understood") as refused:
+        MlflowModelStore(server.http()).version("a", 1)
+    assert refused.value.code == ODD_ANSWER
 
 
 def test_get__address_with_a_password__never_shown_but_sent() -> None:
@@ -129,7 +171,8 @@ def test_models__several_pages__all_of_them() -> None:
     second = {"registered_models": [{"name": "b", "last_updated_timestamp": 1000}]}
     server = Server(answer(first), answer(second))
     store = MlflowModelStore(server.http())
-    assert [(model.name, model.updated_at) for model in store.models()] == [("a", 2.0), ("b", 1.0)]
+    models = [model for model in store.models() if isinstance(model, StoredModel)]
+    assert [(model.name, model.updated_at) for model in models] == [("a", 2.0), ("b", 1.0)]
     assert server.asked[1].url.params["page_token"] == "t"
 
 

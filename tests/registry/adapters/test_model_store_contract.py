@@ -11,7 +11,7 @@ import pytest
 
 from controlplane.kernel.errors import NotFound, Rejected
 from registry.adapters.model_stores.memory import MemoryModelStore
-from registry.ports import ModelStore, StoredDataset, StoredModel
+from registry.ports import ModelStore, StoredDataset, StoredModel, StoredVersion
 from tests.fixtures.mlflow_server import Trainer
 
 FILES = {"config.json": b"{}", "model.safetensors": b"weights" * 40, "tok en/vocab ü.json": b"[]"}
@@ -28,6 +28,7 @@ class Stage(Protocol):
     def describe_version(self, model: str, number: int, description: str) -> None: ...
     def delete_version(self, model: str, number: int) -> None: ...
     def delete_model(self, name: str) -> None: ...
+    def rename_model(self, name: str, new_name: str) -> None: ...
 
 
 class MemoryStage:
@@ -61,6 +62,9 @@ class MemoryStage:
     def delete_model(self, name: str) -> None:
         self.memory.delete_model(name)
 
+    def rename_model(self, name: str, new_name: str) -> None:
+        self.memory.rename_model(name, new_name)
+
 
 class MlflowStage(Trainer):
     """The same hands for a real MLflow."""
@@ -90,7 +94,12 @@ def name() -> str:
 
 
 def stored(stage: Stage, name: str) -> StoredModel:
-    return next(model for model in stage.store.models() if model.name == name)
+    return next(m for m in stage.store.models() if isinstance(m, StoredModel) and m.name == name)
+
+
+def versions(stage: Stage, name: str) -> list[StoredVersion]:
+    """The versions, all of which could be read."""
+    return [v for v in stage.store.versions(name) if isinstance(v, StoredVersion)]
 
 
 def test_models__two_registered__newest_change_first(stage: Stage, name: str) -> None:
@@ -130,11 +139,27 @@ def test_models__version_deleted__its_alias_is_gone_too(stage: Stage, name: str)
     assert dict(stored(stage, name).aliases) == {}
 
 
+def test_models__renamed__all_but_its_name_and_time_of_change_stays(stage: Stage, name: str) -> None:
+    stage.add_model(name, "routes tickets")
+    number = stage.add_version(name, FILES)
+    stage.store.set_alias(name, "production", number)
+    before, version = stored(stage, name), versions(stage, name)[0]
+    stage.rename_model(name, name + "-new")
+    after, (moved,) = stored(stage, name + "-new"), versions(stage, name + "-new")
+    assert before.created_at > 0
+    assert (after.created_at, dict(after.aliases)) == (before.created_at, {"production": number})
+    assert (moved.number, moved.created_at, moved.source, moved.run_id) == (
+        version.number, version.created_at, version.source, version.run_id,
+    )  # fmt: skip
+    with pytest.raises(NotFound):
+        stage.store.versions(name)
+
+
 def test_versions__several__newest_first_without_details(stage: Stage, name: str) -> None:
     stage.add_model(name)
     for accuracy in (0.7, 0.8):
         stage.add_version(name, FILES, metrics={"accuracy": accuracy}, params={"lr": "1e-3"})
-    found = stage.store.versions(name)
+    found = versions(stage, name)
     assert [(v.number, dict(v.metrics), dict(v.params), v.run_name) for v in found] == [
         (2, {}, {}, ""),
         (1, {}, {}, ""),
@@ -147,7 +172,7 @@ def test_versions__one_deleted__the_others_stay_and_no_number_comes_twice(stage:
         stage.add_version(name, FILES)
     stage.delete_version(name, 2)
     stage.add_version(name, FILES)
-    assert [version.number for version in stage.store.versions(name)] == [3, 1]
+    assert [version.number for version in versions(stage, name)] == [3, 1]
 
 
 def test_versions__model_without_any__none(stage: Stage, name: str) -> None:

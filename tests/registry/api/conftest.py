@@ -10,6 +10,7 @@ from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from controlplane.access.services import Scope, create_token, ensure_user
+from controlplane.kernel.clock import ManualClock
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.services.mirror import mirror_models
 
@@ -41,5 +42,5 @@ def filled(memory_store: MemoryModelStore, now: datetime, db: None) -> MemoryMod
     for _ in range(3):
         memory_store.add_version("llama", {"model.safetensors": b"weights"}, metrics={"accuracy": 0.8})
     memory_store.set_alias("llama", "production", 1)
-    mirror_models(store=memory_store, now=now)
+    mirror_models(store=memory_store, clock=ManualClock(now))
     return memory_store

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from controlplane.kernel.clock import ManualClock
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.models import Version
 from registry.services.manifests import register_manifest
@@ -40,7 +41,7 @@ def test_models__many__queries_do_not_grow(
 ) -> None:
     for number in range(30):
         filled.add_model(f"model-{number}")
-    mirror_models(store=filled, now=now)
+    mirror_models(store=filled, clock=ManualClock(now))
     client = client_of()
     with django_assert_max_num_queries(6):
         assert len(client.get("/api/v1/models").json()["items"]) == 32
@@ -73,7 +74,7 @@ def test_versions__many__queries_do_not_grow(
 ) -> None:
     for _ in range(40):
         filled.add_version("llama", {"a": b"b"})
-    mirror_models(store=filled, now=now)
+    mirror_models(store=filled, clock=ManualClock(now))
     client = client_of()
     with django_assert_max_num_queries(7):
         assert len(client.get("/api/v1/models/llama/versions").json()["items"]) == 43
@@ -109,7 +110,7 @@ def test_alias_moves__listed__newest_first(
     filled: MemoryModelStore, client_of: ClientOf, now: datetime
 ) -> None:
     filled.delete_alias("llama", "production")
-    mirror_models(store=filled, now=now)
+    mirror_models(store=filled, clock=ManualClock(now))
     items = client_of().get("/api/v1/models/llama/alias-moves").json()["items"]
     assert [(item["previous"], item["version"], item["by"]) for item in items] == [
         (1, None, "by hand in MLflow"),

@@ -10,13 +10,15 @@ import pytest
 
 from controlplane.audit.models import AuditEvent
 from controlplane.kernel.clock import ManualClock
-from controlplane.kernel.errors import NotFound, Refused, TamperedFile, Unavailable
+from controlplane.kernel.errors import InvalidInput, NotFound, Refused, Rejected, TamperedFile, Unavailable
+from controlplane.passes.models import ItemTrouble
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.adapters.model_stores.mlflow_http import MlflowHttp
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
 from registry.domain.manifest import take_manifest
 from registry.models import ManifestState, Version
-from registry.ports import StoredVersion
+from registry.ports import ODD_ANSWER, StoredVersion
+from registry.selectors import MANIFESTS
 from registry.services.manifests import (
     NEWEST_OF_A_MODEL,
     materialise_version,
@@ -40,7 +42,7 @@ def add(
     if not store.models():
         store.add_model("llama")
     number = store.add_version("llama", FILES if files is None else files, status=status).number
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     return Version.objects.get(number=number).pk
 
 
@@ -193,7 +195,7 @@ def test_register_pending__aliased_and_newest__others_wait_until_wanted(
     for _ in range(NEWEST_OF_A_MODEL + 3):
         last = add(store, now)
     store.set_alias("llama", "production", 1)
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     clock = ManualClock(now)
     for _ in range(NEWEST_OF_A_MODEL):
         register_pending_manifests(store=store, models_dir=models_dir, clock=clock)
@@ -209,10 +211,100 @@ def test_register_pending__aliased_version__comes_first(
     for _ in range(8):
         add(store, now)
     store.set_alias("llama", "production", 1)
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     register_pending_manifests(store=store, models_dir=models_dir, clock=ManualClock(now))
     taken = Version.objects.filter(manifest_state=ManifestState.VERIFIED).values_list("number", flat=True)
     assert sorted(taken) == [1, 5, 6, 7, 8]
+
+
+class Broken(MemoryModelStore):
+    """Hands out no file of some versions: MLflow answers 500 for them, and is well otherwise."""
+
+    broken: frozenset[int] = frozenset()
+    error: Exception = Unavailable("MLflow failed (500).")
+
+    def download(self, version: StoredVersion, to: Path) -> None:
+        if version.number in self.broken:
+            raise self.error
+        super().download(version, to)
+
+
+@pytest.fixture
+def broken(now: datetime) -> Broken:
+    """Model llama with versions 1 to 8, the newest six broken."""
+    made = Broken()
+    made.add_model("llama")
+    for _ in range(8):
+        made.add_version("llama", FILES)
+    made.broken = frozenset(range(3, 9))
+    mirror_models(store=made, clock=ManualClock(now))
+    return made
+
+
+def states() -> dict[int, str]:
+    return dict(Version.objects.values_list("number", "manifest_state"))
+
+
+def test_register_pending__more_broken_ones_than_a_pass_takes__the_others_are_read_all_the_same(
+    broken: Broken, models_dir: Path, now: datetime
+) -> None:
+    clock = ManualClock(now)
+    for _ in range(3):
+        register_pending_manifests(store=broken, models_dir=models_dir, clock=clock)
+        clock.advance(10)
+    assert [number for number, state in states().items() if state == ManifestState.VERIFIED] == [2, 1]
+    assert ItemTrouble.objects.filter(pass_name=MANIFESTS).count() == 6
+
+
+def test_register_pending__broken_one_is_mended__taken_after_its_pause(
+    broken: Broken, models_dir: Path, now: datetime
+) -> None:
+    clock = ManualClock(now)
+    register_pending_manifests(store=broken, models_dir=models_dir, clock=clock)
+    broken.broken = frozenset()
+    for _ in range(8):
+        clock.advance(10)
+        register_pending_manifests(store=broken, models_dir=models_dir, clock=clock)
+    assert set(states().values()) == {ManifestState.VERIFIED}
+    assert not ItemTrouble.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Rejected("A proxy refused it (403)."),
+        InvalidInput("It cannot be understood.", code=ODD_ANSWER),
+        KeyError("x"),
+    ],
+)
+def test_register_pending__refused_for_now__stays_pending_and_is_tried_again(
+    broken: Broken, models_dir: Path, now: datetime, error: Exception
+) -> None:
+    broken.error = error
+    register_pending_manifests(store=broken, models_dir=models_dir, clock=ManualClock(now))
+    assert ManifestState.FAILED not in states().values()
+    assert ItemTrouble.objects.filter(pass_name=MANIFESTS).count() == 5
+
+
+def test_register_pending__store_down__no_version_is_blamed(
+    broken: Broken, models_dir: Path, now: datetime
+) -> None:
+    broken.down = True
+    report = register_pending_manifests(store=broken, models_dir=models_dir, clock=ManualClock(now))
+    assert "does not answer" in report.source
+    assert not ItemTrouble.objects.exists()
+
+
+def test_register_pending__another_process_reads_it__its_trouble_is_kept(
+    broken: Broken, models_dir: Path, now: datetime
+) -> None:
+    register_pending_manifests(store=broken, models_dir=models_dir, clock=ManualClock(now))
+    failed = Version.objects.get(number=8)
+    Version.objects.filter(pk=failed.pk).update(manifest_claimed_until=now + LATER)
+    register_pending_manifests(
+        store=broken, models_dir=models_dir, clock=ManualClock(now + timedelta(minutes=5))
+    )
+    assert ItemTrouble.objects.get(item=str(failed.pk)).attempts == 1
 
 
 def test_verify__local_copy_and_store_as_registered__verified(
@@ -396,7 +488,7 @@ def real_version(
     name = f"manifest-{uuid.uuid4().hex[:8]}"
     trainer.add_model(name)
     trainer.add_version(name, FILES)
-    mirror_models(store=mlflow_store, now=now)
+    mirror_models(store=mlflow_store, clock=ManualClock(now))
     row = Version.objects.get(model__name=name)
     return register_manifest(version_id=row.pk, store=mlflow_store, models_dir=models_dir, now=now)
 
@@ -430,7 +522,7 @@ def test_register__real_mlflow_source_by_reference_only__failed_saying_how_to_lo
     name = f"manifest-{uuid.uuid4().hex[:8]}"
     trainer.add_model(name)
     trainer.register(name, "s3://bucket/llama")
-    mirror_models(store=mlflow_store, now=now)
+    mirror_models(store=mlflow_store, clock=ManualClock(now))
     row = Version.objects.get(model__name=name)
     version = register_manifest(version_id=row.pk, store=mlflow_store, models_dir=models_dir, now=now)
     assert version.manifest_state == ManifestState.FAILED

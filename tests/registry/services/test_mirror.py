@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
+from controlplane.kernel.clock import ManualClock
+from controlplane.passes.models import ItemTrouble
 from controlplane.web.live import newest_id, read_after
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.adapters.model_stores.mlflow_http import MlflowHttp
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
 from registry.models import AliasMove, ManifestState, MirrorState, Model, Version
 from registry.ports import StoredDataset, StoredModel, StoredVersion
+from registry.selectors import MODELS
 from registry.services.aliases import BY_HAND
 from registry.services.mirror import mirror_models
 from tests.fixtures.mlflow_server import RunningMlflow, Trainer
@@ -39,7 +42,7 @@ def moves(name: str = "llama") -> list[tuple[str, int | None, int | None, str]]:
 
 
 def test_mirror__empty_registry__models_and_versions_appear(store: MemoryModelStore, now: datetime) -> None:
-    report = mirror_models(store=store, now=now)
+    report = mirror_models(store=store, clock=ManualClock(now))
     model = Model.objects.get()
     assert (model.name, model.description, model.synced_at) == ("llama", "routes tickets", now)
     assert [version.label for version in model.versions.all()] == ["v2", "v1"]
@@ -55,7 +58,7 @@ def test_mirror__run_and_logged_model__kept_as_details(store: MemoryModelStore, 
         metrics={"accuracy": 0.84},
         datasets=(StoredDataset("tickets", "77be", "training"),),
     )
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     version = Version.objects.get(number=3)
     assert (version.run_name, version.params, version.metrics, version.datasets, version.details_at) == (
         "support-ft",
@@ -69,22 +72,22 @@ def test_mirror__run_and_logged_model__kept_as_details(store: MemoryModelStore, 
 def test_mirror__second_pass_without_changes__no_versions_are_asked_for(
     store: MemoryModelStore, now: datetime
 ) -> None:
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     store.versions = lambda model: pytest.fail("asked although nothing changed")  # type: ignore[method-assign]
-    assert mirror_models(store=store, now=now + TICK).error == ""
+    assert mirror_models(store=store, clock=ManualClock(now + TICK)).error == ""
 
 
 def test_mirror__new_version__appears_on_the_next_pass(store: MemoryModelStore, now: datetime) -> None:
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     store.add_version("llama", FILES)
-    assert mirror_models(store=store, now=now + TICK).new_versions == 1
+    assert mirror_models(store=store, clock=ManualClock(now + TICK)).new_versions == 1
     assert Version.objects.filter(number=3).exists()
 
 
 def test_mirror__version_deleted__marked_gone_and_kept(store: MemoryModelStore, now: datetime) -> None:
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     store.delete_version("llama", 1)
-    report = mirror_models(store=store, now=now + TICK)
+    report = mirror_models(store=store, clock=ManualClock(now + TICK))
     assert (report.gone_versions, Version.objects.get(number=1).gone_at) == (1, now + TICK)
     assert Version.objects.get(number=2).gone_at is None
 
@@ -93,9 +96,9 @@ def test_mirror__model_deleted__all_marked_gone_and_aliases_end(
     store: MemoryModelStore, now: datetime
 ) -> None:
     store.set_alias("llama", "production", 2)
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     store.delete_model("llama")
-    mirror_models(store=store, now=now + TICK)
+    mirror_models(store=store, clock=ManualClock(now + TICK))
     assert Model.objects.get().gone_at == now + TICK
     assert not Version.objects.filter(gone_at=None).exists()
     assert moves()[-1] == ("production", 2, None, BY_HAND)
@@ -104,32 +107,32 @@ def test_mirror__model_deleted__all_marked_gone_and_aliases_end(
 def test_mirror__row_hidden_by_a_shifting_page__is_not_taken_for_deleted(
     store: MemoryModelStore, now: datetime
 ) -> None:
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     whole = store.versions("llama")
     store.add_model("llama", description="edited")
     store.versions = lambda model: whole[:1]  # type: ignore[method-assign]
-    report = mirror_models(store=store, now=now + TICK)
+    report = mirror_models(store=store, clock=ManualClock(now + TICK))
     assert (report.gone_versions, Version.objects.filter(gone_at=None).count()) == (0, 2)
 
 
 def test_mirror__model_hidden_by_a_shifting_page__is_not_taken_for_deleted(
     store: MemoryModelStore, now: datetime
 ) -> None:
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     store.models = lambda *, updated_since=None: ()  # type: ignore[method-assign]
-    mirror_models(store=store, now=now + TICK)
+    mirror_models(store=store, clock=ManualClock(now + TICK))
     assert Model.objects.get().gone_at is None
 
 
 def test_mirror__model_made_again_under_its_name__known_number_is_changed(
     store: MemoryModelStore, now: datetime
 ) -> None:
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     Version.objects.filter(number=1).update(manifest=[], manifest_state=ManifestState.VERIFIED)
     store.delete_model("llama")
     store.add_model("llama")
     store.add_version("llama", {"model.safetensors": b"others"})
-    mirror_models(store=store, now=now + TICK)
+    mirror_models(store=store, clock=ManualClock(now + TICK))
     version = Version.objects.get(number=1)
     assert version.manifest_state == ManifestState.CHANGED
     assert "another version under this number" in version.manifest_problem
@@ -139,7 +142,7 @@ def test_mirror__alias_found_at_first_sight__history_begins_there(
     store: MemoryModelStore, now: datetime
 ) -> None:
     store.set_alias("llama", "production", 1)
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     assert moves() == [("production", None, 1, BY_HAND)]
 
 
@@ -147,59 +150,59 @@ def test_mirror__alias_moved_by_hand__history_has_both_versions(
     store: MemoryModelStore, now: datetime
 ) -> None:
     store.set_alias("llama", "production", 1)
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     store.set_alias("llama", "production", 2)
-    mirror_models(store=store, now=now + TICK)
+    mirror_models(store=store, clock=ManualClock(now + TICK))
     assert moves()[-1] == ("production", 1, 2, BY_HAND)
     assert AliasMove.objects.latest("id").moved_at == now + TICK
 
 
 def test_mirror__alias_unmoved__no_history_row(store: MemoryModelStore, now: datetime) -> None:
     store.set_alias("llama", "production", 1)
-    mirror_models(store=store, now=now)
-    mirror_models(store=store, now=now + TICK)
+    mirror_models(store=store, clock=ManualClock(now))
+    mirror_models(store=store, clock=ManualClock(now + TICK))
     assert len(moves()) == 1
 
 
 def test_mirror__alias_to_a_version_of_the_last_second__waits_for_the_next_pass(
     store: MemoryModelStore, now: datetime
 ) -> None:
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     stale = store.versions("llama")
     store.add_version("llama", FILES)
     store.set_alias("llama", "production", 3)
     fresh = store.versions
     store.versions = lambda model: stale  # type: ignore[method-assign]
-    assert mirror_models(store=store, now=now + TICK).alias_moves == 0
+    assert mirror_models(store=store, clock=ManualClock(now + TICK)).alias_moves == 0
     store.versions = fresh  # type: ignore[method-assign]
     store.add_model("llama", description="edited")
-    assert mirror_models(store=store, now=now + 2 * TICK).alias_moves == 1
+    assert mirror_models(store=store, clock=ManualClock(now + 2 * TICK)).alias_moves == 1
 
 
 def test_mirror__description_of_a_version_edited__seen_within_five_minutes(
     store: MemoryModelStore, now: datetime
 ) -> None:
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     store.edit_version("llama", 1, description="the better one")
-    mirror_models(store=store, now=now + timedelta(minutes=5))
+    mirror_models(store=store, clock=ManualClock(now + timedelta(minutes=5)))
     assert Version.objects.get(number=1).description == "the better one"
 
 
 def test_mirror__description_edited_and_named_by_a_hint__seen_at_once(
     store: MemoryModelStore, now: datetime
 ) -> None:
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     store.edit_version("llama", 1, description="the better one")
-    mirror_models(store=store, now=now + TICK, only=["llama"])
+    mirror_models(store=store, clock=ManualClock(now + TICK), only=["llama"])
     assert Version.objects.get(number=1).description == "the better one"
 
 
 def test_mirror__metrics_logged_later__seen_within_five_minutes(
     store: MemoryModelStore, now: datetime
 ) -> None:
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     store.edit_version("llama", 1, metrics={"accuracy": 0.9})
-    mirror_models(store=store, now=now + timedelta(minutes=5))
+    mirror_models(store=store, clock=ManualClock(now + timedelta(minutes=5)))
     assert Version.objects.get(number=1).metrics == {"accuracy": 0.9}
 
 
@@ -216,18 +219,18 @@ def test_mirror__logged_model_pending__status_stays_pending_after_a_plain_read(
     plain = Plain()
     plain.add_model("llama")
     plain.add_version("llama", FILES)
-    mirror_models(store=plain, now=now)
-    mirror_models(store=plain, now=now + TICK, only=["llama"])
+    mirror_models(store=plain, clock=ManualClock(now))
+    mirror_models(store=plain, clock=ManualClock(now + TICK), only=["llama"])
     assert Version.objects.get().status == "PENDING"
 
 
 def test_mirror__store_down__reason_kept_and_nothing_else_changes(
     store: MemoryModelStore, now: datetime
 ) -> None:
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     before = list(Model.objects.values()) + list(Version.objects.values())
     store.down = True
-    report = mirror_models(store=store, now=now + TICK)
+    report = mirror_models(store=store, clock=ManualClock(now + TICK))
     state = MirrorState.objects.get()
     assert "does not answer" in report.error
     assert (state.is_down, state.last_success_at, state.last_error_at) == (True, now, now + TICK)
@@ -236,9 +239,9 @@ def test_mirror__store_down__reason_kept_and_nothing_else_changes(
 
 def test_mirror__store_up_again__error_is_cleared(store: MemoryModelStore, now: datetime) -> None:
     store.down = True
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     store.down = False
-    mirror_models(store=store, now=now + TICK)
+    mirror_models(store=store, clock=ManualClock(now + TICK))
     state = MirrorState.objects.get()
     assert (state.is_down, state.last_error, state.last_success_at) == (False, "", now + TICK)
 
@@ -253,7 +256,7 @@ def test_mirror__store_dies_between_two_models__whole_models_stay(now: datetime)
     for name in ("first", "second"):
         store.add_model(name)
         store.add_version(name, FILES)
-    assert mirror_models(store=store, now=now).error
+    assert mirror_models(store=store, clock=ManualClock(now)).error
     assert [str(version) for version in Version.objects.all()] == ["second v1"]
     assert list(Model.objects.values_list("name", flat=True)) == ["second"]
 
@@ -268,7 +271,7 @@ def test_mirror__store_dies_between_two_details__the_first_are_kept(now: datetim
     store.add_model("llama")
     for _ in range(2):
         store.add_version("llama", FILES, run_name="ft")
-    assert mirror_models(store=store, now=now).error
+    assert mirror_models(store=store, clock=ManualClock(now)).error
     assert list(Version.objects.values_list("number", "run_name", "details_at")) == [
         (2, "ft", now),
         (1, "", None),
@@ -279,7 +282,7 @@ def test_mirror__older_read_of_an_alias_that_we_moved_meanwhile__not_applied(
     store: MemoryModelStore, now: datetime
 ) -> None:
     store.set_alias("llama", "production", 1)
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
 
     class Slow(MemoryModelStore):
         """Between its answer and the mirror's writing, somebody else's move is written down."""
@@ -287,23 +290,23 @@ def test_mirror__older_read_of_an_alias_that_we_moved_meanwhile__not_applied(
         def models(self, *, updated_since: float | None = None) -> tuple[StoredModel, ...]:
             answer = store.models()
             store.set_alias("llama", "production", 2)
-            mirror_models(store=store, now=now + TICK)
+            mirror_models(store=store, clock=ManualClock(now + TICK))
             return answer
 
         def version(self, model: str, number: int) -> StoredVersion:
             return store.version(model, number)
 
-    mirror_models(store=Slow(), now=now + TICK)
+    mirror_models(store=Slow(), clock=ManualClock(now + TICK))
     assert moves() == [("production", None, 1, BY_HAND), ("production", 1, 2, BY_HAND)]
 
 
 def test_mirror__news_or_none__open_pages_hear_of_news_only(store: MemoryModelStore, now: datetime) -> None:
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     heard = newest_id()
-    mirror_models(store=store, now=now + TICK)
+    mirror_models(store=store, clock=ManualClock(now + TICK))
     assert newest_id() == heard
     store.add_version("llama", FILES)
-    mirror_models(store=store, now=now + 2 * TICK)
+    mirror_models(store=store, clock=ManualClock(now + 2 * TICK))
     assert {hint.topic for hint in read_after(heard)} == {"models"}
 
 
@@ -314,19 +317,53 @@ def test_mirror__many_models_without_news__queries_do_not_grow(
         store.add_model(f"model-{number}")
         store.add_version(f"model-{number}", FILES)
         store.set_alias(f"model-{number}", "production", 1)
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     with django_assert_max_num_queries(10):
-        assert mirror_models(store=store, now=now + TICK).models == 31
+        assert mirror_models(store=store, clock=ManualClock(now + TICK)).models == 31
 
 
 def test_mirror__many_new_versions__written_together(
     store: MemoryModelStore, now: datetime, django_assert_max_num_queries: Any
 ) -> None:
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     for _ in range(40):
         store.add_version("llama", FILES)
     with django_assert_max_num_queries(30):
-        assert mirror_models(store=store, now=now + TICK).new_versions == 40
+        assert mirror_models(store=store, clock=ManualClock(now + TICK)).new_versions == 40
+
+
+def test_mirror__one_version_is_odd__the_others_of_its_model_arrive_and_the_model_says_so(
+    store: MemoryModelStore, now: datetime
+) -> None:
+    store.add_version("llama", FILES, created_at=1e30)
+    store.add_version("llama", FILES)
+    assert mirror_models(store=store, clock=ManualClock(now)).failed == 1
+    assert set(Version.objects.values_list("number", flat=True)) == {1, 2, 4}
+    assert ItemTrouble.objects.get(pass_name=MODELS, item="llama").error.startswith(
+        "Version 3: creation_timestamp"
+    )
+    assert not MirrorState.objects.get().is_down
+
+
+def test_mirror__model_cannot_be_read__it_was_not_seen_and_the_others_were(
+    store: MemoryModelStore, now: datetime
+) -> None:
+    store.add_model("bert")
+    mirror_models(store=store, clock=ManualClock(now))
+    store.add_version("bert", FILES, status="")
+    mirror_models(store=store, clock=ManualClock(now + TICK))
+    assert dict(Model.objects.values_list("name", "synced_at")) == {"llama": now + TICK, "bert": now}
+
+
+def test_mirror__list_of_models_is_no_list__said_and_nothing_is_lost(
+    store: MemoryModelStore, now: datetime
+) -> None:
+    mirror_models(store=store, clock=ManualClock(now))
+    answer: dict[str, Any] = {}
+    store.models = lambda *, updated_since=None: answer["models"]  # type: ignore[method-assign]
+    assert mirror_models(store=store, clock=ManualClock(now + TICK)).error == "KeyError: 'models'"
+    assert MirrorState.objects.get().is_down
+    assert Model.objects.get().gone_at is None
 
 
 @pytest.fixture
@@ -348,7 +385,7 @@ def test_mirror__real_mlflow__version_alias_and_lineage_arrive(
         run_name="ft",
     )
     trainer.set_alias(name, "production", 1)
-    assert mirror_models(store=mlflow_store, now=now).error == ""
+    assert mirror_models(store=mlflow_store, clock=ManualClock(now)).error == ""
     version = Version.objects.get(model__name=name)
     assert (version.run_name, version.params, version.metrics, version.status) == (
         "ft",
@@ -368,10 +405,10 @@ def test_mirror__real_mlflow_alias_moved_and_version_deleted__seen_on_the_next_p
     for _ in range(3):
         trainer.add_version(name, FILES)
     trainer.set_alias(name, "production", 1)
-    mirror_models(store=mlflow_store, now=now)
+    mirror_models(store=mlflow_store, clock=ManualClock(now))
     trainer.set_alias(name, "production", 2)
     trainer.delete_version(name, 3)
-    mirror_models(store=mlflow_store, now=now + TICK)
+    mirror_models(store=mlflow_store, clock=ManualClock(now + TICK))
     gone = Version.objects.filter(model__name=name, gone_at=now + TICK).values_list("number", flat=True)
     assert (list(gone), moves(name)[-1]) == ([3], ("production", 1, 2, BY_HAND))
 
@@ -387,10 +424,10 @@ def test_mirror__real_mlflow_killed__clear_message_and_nothing_changes(
     try:
         doomed.start()
         store = MlflowModelStore(http)
-        assert mirror_models(store=store, now=now).error == ""
+        assert mirror_models(store=store, clock=ManualClock(now)).error == ""
         before = list(Model.objects.values()) + list(Version.objects.values())
         doomed.kill()
-        report = mirror_models(store=store, now=now + TICK)
+        report = mirror_models(store=store, clock=ManualClock(now + TICK))
     finally:
         doomed.kill()
         http.close()

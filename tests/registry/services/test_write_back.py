@@ -5,20 +5,15 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import NotFound, Rejected, Unavailable
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
 from registry.models import Alias, AliasMove, Version
-from registry.ports import ModelStore
+from registry.ports import ModelStore, StoredModel
 from registry.services.aliases import BY_HAND
 from registry.services.mirror import mirror_models
-from registry.services.write_back import (
-    clear_alias,
-    decision_tags,
-    tag_version,
-    write_back_promotion,
-    write_back_rollback,
-)
+from registry.services.write_back import decision_tags, point_alias, tag_version
 from tests.fixtures.mlflow_server import Trainer
 
 pytestmark = pytest.mark.django_db
@@ -35,41 +30,40 @@ def store(memory_store: MemoryModelStore, now: datetime) -> MemoryModelStore:
     for _ in range(2):
         memory_store.add_version("llama", FILES)
     memory_store.set_alias("llama", "chat-production", 1)
-    mirror_models(store=memory_store, now=now)
+    mirror_models(store=memory_store, clock=ManualClock(now))
     return memory_store
 
 
 def promote(store: ModelStore, now: datetime, *, model: str = "llama", number: int = 2) -> AliasMove | None:
-    return write_back_promotion(
+    tag_version(store=store, model=model, version_number=number, tags=TAGS)
+    return point_alias(
         store=store,
         model=model,
-        version_number=number,
         alias="chat-production",
-        tags=TAGS,
+        version_number=number,
         by="rollout 126",
         why="Every gate passed.",
         now=now,
     )
 
 
-def roll_back(
-    store: ModelStore, now: datetime, *, model: str = "llama", back_to: int | None = 1
-) -> AliasMove | None:
-    return write_back_rollback(
+def roll_back(store: ModelStore, now: datetime, *, model: str = "llama") -> AliasMove | None:
+    move = point_alias(
         store=store,
         model=model,
         alias="chat-production",
-        back_to=back_to,
-        rejected_number=2,
-        tags=decision_tags(rollout="126", decision="rolled back"),
+        version_number=1,
         by="rollout 126",
         why="Quality fell.",
         now=now,
     )
+    tags = decision_tags(rollout="126", decision="rolled back")
+    tag_version(store=store, model=model, version_number=2, tags=tags)
+    return move
 
 
 def aliases(store: ModelStore, model: str = "llama") -> dict[str, int]:
-    return dict(next(found for found in store.models() if found.name == model).aliases)
+    return next(dict(m.aliases) for m in store.models() if isinstance(m, StoredModel) and m.name == model)
 
 
 def history() -> list[tuple[int | None, int | None, str]]:
@@ -109,7 +103,7 @@ def test_promotion__again__changes_nothing_and_adds_no_history(
 
 def test_promotion__mirror_right_after__takes_it_for_ours(store: MemoryModelStore, now: datetime) -> None:
     promote(store, now)
-    assert mirror_models(store=store, now=now + TICK).alias_moves == 0
+    assert mirror_models(store=store, clock=ManualClock(now + TICK)).alias_moves == 0
 
 
 def test_promotion__mirror_sees_the_move_before_we_note_it__one_row_and_ours(now: datetime) -> None:
@@ -118,13 +112,13 @@ def test_promotion__mirror_sees_the_move_before_we_note_it__one_row_and_ours(now
 
         def set_alias(self, model: str, alias: str, number: int) -> None:
             super().set_alias(model, alias, number)
-            mirror_models(store=self, now=now + TICK)
+            mirror_models(store=self, clock=ManualClock(now + TICK))
 
     store = Watched()
     store.add_model("llama")
     for _ in range(2):
         store.add_version("llama", FILES)
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     move = promote(store, now + TICK)
     assert move is not None
     assert history() == [(None, 2, "rollout 126")]
@@ -157,7 +151,7 @@ def test_promotion__answer_lost_after_the_alias_moved__retry_notes_one_move(now:
     store.add_model("llama")
     for _ in range(2):
         store.add_version("llama", FILES)
-    mirror_models(store=store, now=now)
+    mirror_models(store=store, clock=ManualClock(now))
     with pytest.raises(Unavailable):
         promote(store, now)
     promote(store, now + TICK)
@@ -166,9 +160,7 @@ def test_promotion__answer_lost_after_the_alias_moved__retry_notes_one_move(now:
 
 def test_promotion__refused_by_the_store__no_intent_is_left(store: MemoryModelStore, now: datetime) -> None:
     with pytest.raises(Rejected):
-        write_back_promotion(
-            store=store, model="llama", version_number=2, alias="v2", tags={}, by="x", why="", now=now
-        )
+        point_alias(store=store, model="llama", alias="v2", version_number=2, by="x", why="", now=now)
     assert not AliasMove.objects.filter(moved_at=None).exists()
 
 
@@ -180,7 +172,7 @@ def test_promotion__never_seen_in_the_store__a_later_move_by_hand_is_not_ours(
         promote(store, now)  # the tags fail first, so nothing was asked
     store.down = False
     store.set_alias("llama", "chat-production", 2)
-    mirror_models(store=store, now=now + timedelta(hours=1))
+    mirror_models(store=store, clock=ManualClock(now + timedelta(hours=1)))
     assert history()[-1] == (1, 2, BY_HAND)
 
 
@@ -208,13 +200,6 @@ def test_rollback__alias_never_moved__only_tags(store: MemoryModelStore, now: da
     assert store.version("llama", 2).tags["headgate.decision"] == "rolled back"
 
 
-def test_rollback__nowhere_to_go_back_to__alias_removed(store: MemoryModelStore, now: datetime) -> None:
-    promote(store, now)
-    roll_back(store, now, back_to=None)
-    assert (aliases(store), history()[-1]) == ({}, (2, None, "rollout 126"))
-    assert not Alias.objects.exists()
-
-
 def test_rollback__rejected_version_deleted_meanwhile__alias_still_moves(
     store: MemoryModelStore, now: datetime
 ) -> None:
@@ -224,10 +209,16 @@ def test_rollback__rejected_version_deleted_meanwhile__alias_still_moves(
     assert aliases(store) == {"chat-production": 1}
 
 
-def test_clear__twice__one_move(store: MemoryModelStore, now: datetime) -> None:
-    for _ in range(2):
-        clear_alias(store=store, model="llama", alias="chat-production", by="ana", why="", now=now)
-    assert (aliases(store), history()[-1], len(history())) == ({}, (1, None, "ana"), 2)
+def test_promotion__store_down_for_days__one_intent_is_left(store: MemoryModelStore, now: datetime) -> None:
+    store.set_version_tags("llama", 2, TAGS)
+    store.down = True
+    for hour in range(48):
+        with pytest.raises(Unavailable):
+            point_alias(
+                store=store, model="llama", alias="chat-production", version_number=2, by="rollout 126", why="",
+                now=now + timedelta(hours=hour),
+            )  # fmt: skip
+    assert AliasMove.objects.filter(moved_at=None).count() == 1
 
 
 def test_tag_version__deleted_in_the_store__says_so(store: MemoryModelStore) -> None:
@@ -244,7 +235,7 @@ def test_write_back__real_mlflow_promoted_twice_and_rolled_back__alias_tags_and_
     for _ in range(2):
         trainer.add_version(name, FILES)
     trainer.set_alias(name, "chat-production", 1)
-    mirror_models(store=mlflow_store, now=now)
+    mirror_models(store=mlflow_store, clock=ManualClock(now))
 
     for _ in range(2):
         promote(mlflow_store, now, model=name)
@@ -256,5 +247,5 @@ def test_write_back__real_mlflow_promoted_twice_and_rolled_back__alias_tags_and_
         roll_back(mlflow_store, now + TICK, model=name)
     assert aliases(mlflow_store, name) == {"chat-production": 1}
     assert mlflow_store.version(name, 2).tags["headgate.decision"] == "rolled back"
-    mirror_models(store=mlflow_store, now=now + 2 * TICK)
+    mirror_models(store=mlflow_store, clock=ManualClock(now + 2 * TICK))
     assert history()[-2:] == [(1, 2, "rollout 126"), (2, 1, "rollout 126")]

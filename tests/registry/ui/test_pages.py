@@ -11,7 +11,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from controlplane.access.roles import Role
+from controlplane.passes.models import ItemTrouble
 from registry.models import GoldenSet, MirrorState
+from registry.selectors import MANIFESTS, MODELS
 from registry.ui.model_page import ModelPage, build
 from tests import factories
 
@@ -60,6 +62,42 @@ def test_models__list__shows_versions_aliases_and_changed_files(engineer: Client
     text = engineer.get("/models").content.decode()
     assert "production v1" in text
     assert "1 changed" in text
+
+
+def trouble(pass_name: str, item: object, error: str) -> None:
+    ItemTrouble.objects.create(
+        pass_name=pass_name, item=str(item), label="x", attempts=3, error=error,
+        first_failed_at=NOW - timedelta(hours=2), last_attempt_at=NOW, next_attempt_at=NOW + timedelta(minutes=5),
+    )  # fmt: skip
+
+
+def test_model__version_cannot_be_read__says_why_since_when_and_the_next_try(engineer: Client) -> None:
+    version = factories.model(now=NOW).versions.get(number=3)
+    version.manifest_state = "pending"
+    version.save()
+    trouble(MANIFESTS, version.pk, "MLflow at http://mlflow failed (500): bucket gone")
+    text = engineer.get("/models/triage").content.decode()
+    assert "v3 cannot be read." in text
+    assert "failed (500): bucket gone" in text
+    assert f"Since {NOW - timedelta(hours=2):%Y-%m-%d %H:%M} UTC; it is tried again at" in text
+    assert "Cannot be read" in text
+
+
+def test_model__one_of_its_versions_is_odd__said_at_the_model(engineer: Client) -> None:
+    factories.model(now=NOW)
+    trouble(
+        MODELS, "triage", "Version 7: creation_timestamp is 1e+30, which is no time between 1970 and 2100."
+    )
+    text = engineer.get("/models/triage").content.decode()
+    assert "Not all of this model can be read." in text
+    assert "Version 7: creation_timestamp is 1e+30" in text
+
+
+def test_model__renamed_in_mlflow__says_what_it_was_called(engineer: Client) -> None:
+    model = factories.model(now=NOW)
+    model.former_name, model.renamed_at = "tickets", NOW
+    model.save()
+    assert "Called <b>tickets</b> until" in engineer.get("/models/triage").content.decode()
 
 
 def test_models__more_of_them__cost_the_same(engineer: Client) -> None:

@@ -10,10 +10,13 @@ from django.test.utils import CaptureQueriesContext
 from controlplane.access.roles import Role
 from controlplane.access.services import Scope
 from controlplane.audit.models import AuditEvent
+from controlplane.passes.models import ItemTrouble
+from registry.models import Alias
 from rollouts.api.endpoints import EndpointFeedback
 from rollouts.domain.gates.outage import Outage
 from rollouts.domain.serving import Serving
 from rollouts.models import Endpoint, Feedback, HistoryEvent
+from rollouts.selectors import WRITE_BACKS
 from tests import factories
 from tests.controlplane.api.conftest import ClientOf
 
@@ -78,6 +81,21 @@ def test_list__more_endpoints__cost_no_more_queries(client_of: ClientOf) -> None
         assert len(client.get("/api/v1/endpoints").json()["items"]) == 6
 
     assert len(more) == len(few)
+
+
+def test_get__endpoint__says_what_mlflow_really_has(client_of: ClientOf) -> None:
+    made = factories.endpoint()
+    Alias.objects.filter(name=made.alias).update(version=made.model.versions.get(number=2))
+    made.model.versions.filter(number=1).update(gone_at=factories.right_now())
+    ItemTrouble.objects.create(
+        pass_name=WRITE_BACKS, item=str(made.pk), label="x", error="MLflow failed (500).",
+        first_failed_at=factories.right_now(), last_attempt_at=factories.right_now(),
+        next_attempt_at=factories.right_now(),
+    )  # fmt: skip
+    got = client_of(Role.VIEWER).get("/api/v1/endpoints/triage").json()
+    assert (got["alias_version"], got["alias_problem"]) == (2, "MLflow failed (500).")
+    assert got["alias_read_at"] is not None
+    assert got["stable_deleted_at"] is not None
 
 
 def test_get__unknown_endpoint__is_404(client_of: ClientOf) -> None:

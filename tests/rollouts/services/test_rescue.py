@@ -95,14 +95,17 @@ def test_rescuers_of__phase_of_the_workload__decides(
 def test_canary__before_its_first_step__rescues_nobody(w: MemoryWorld) -> None:
     w.start(2)
     w.behave(2)
-    seen = []
-    w.run(
-        lambda: seen.append((w.rollout.phase, rescuers(w), w.shares().get(2, 0))) or w.shares().get(2, 0) > 0
-    )  # type: ignore[func-returns-value]
-    before_traffic = [found for _, found, share in seen if share == 0]
+    seen: list[tuple[list[int], int]] = []
+
+    def has_traffic() -> bool:
+        seen.append((rescuers(w), w.shares().get(2, 0)))
+        return seen[-1][1] > 0
+
+    w.run(has_traffic)
+    before_traffic = [found for found, share in seen if share == 0]
     assert before_traffic
     assert not any(before_traffic)
-    assert seen[-1][1] == [2]
+    assert seen[-1][0] == [2]
 
 
 def test_roll_back__of_a_candidate__it_rescues_nobody_from_the_first_route_on(half: MemoryWorld) -> None:

@@ -55,7 +55,7 @@ def test_rollout__held_by_an_outage__says_since_when_how_many_and_who_answered()
     assert page.why.tone == "fail"
     assert page.why.strong == "v1 is out of order since 14:02:11 UTC, for 1 min 40 s."
     assert page.why.first == (
-        "Held at 25%: its engine is starting: loading weights, and nothing of this time counts for v2."
+        "Held at 25%, because its engine is starting: loading weights. Nothing of this time counts for v2."
     )
     assert page.why.more == f"{SENTENCE} It goes on when the baseline is in order again."
     assert page.outage is None  # said once
@@ -121,3 +121,27 @@ def test_helper__no_rollout__is_the_previous_variant_that_is_still_warm() -> Non
     served = factories.endpoint(now=NOW)
     served.previous = factories.variant(served, 2, now=NOW)
     assert helper_of(served, {served.previous.name: "v2"}) == "v2"
+
+
+def test_endpoint__rollout_held_by_the_outage__is_told_in_one_banner_each(engineer: Client) -> None:
+    held(factories.rollout_progressing(now=NOW))
+    text = engineer.get("/endpoints/triage").content.decode()
+    assert "Held at 25%." in text
+    assert text.count("425 requests in that time") == 1
+    assert "of its 425 requests failed" not in text
+
+
+def test_helper__route_in_force_names_one_rescuer__is_that_one() -> None:
+    served = factories.endpoint(now=NOW)
+    served.applied = {"rescuers": ["triage-v3-abc"]}
+    assert helper_of(served, {"triage-v3-abc": "v3"}) == "v3"
+    served.applied = {"rescuers": ["triage-v3-abc", "triage-v2-abc"]}
+    assert helper_of(served, {"triage-v3-abc": "v3"}) == ANOTHER
+
+
+def test_endpoint__rescue_switched_off__says_that_nobody_answers(engineer: Client) -> None:
+    served = factories.endpoint(now=NOW)
+    assert "another healthy variant answers" in engineer.get("/endpoints/triage").content.decode()
+    served.rescue = False
+    served.save()
+    assert "nobody answers" in engineer.get("/endpoints/triage").content.decode()

@@ -265,6 +265,10 @@ def test_endpoint__beside__names_both_kinds_of_the_last_day() -> None:
     )
 
 
+def test_endpoint__nothing_beside__says_nothing_of_it() -> None:
+    assert beside_words(factories.endpoint(now=NOW), NOW) == ""
+
+
 @pytest.mark.parametrize("minutes", [3, 60])
 def test_endpoint_fragment__queries__do_not_grow_with_the_minutes(
     engineer: Client, minutes: int, django_assert_num_queries: DjangoAssertNumQueries

@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from controlplane.access.roles import Role
 from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.gates.templates import DEFAULT_GATES
 from rollouts.models import Endpoint, GatePolicyVersion, MinuteSample
 from rollouts.services.policies import define_gate_policy
 from rollouts.ui.policy_form import form_of
@@ -397,9 +398,9 @@ def test_new__name_that_is_taken__conflicts(manager: Client) -> None:
     assert GatePolicyVersion.objects.count() == 1
 
 
-def test_new__from_nothing__begins_with_a_sound_gate(manager: Client) -> None:
+def test_new__from_nothing__begins_with_the_default_gates(manager: Client) -> None:
     text = text_of(manager, "/policies/new")
-    assert text.count('class="gatebox"') == 1
+    assert text.count('class="gatebox"') == len(DEFAULT_GATES)
     assert text.count('aria-invalid="true"') == 1  # the name that is not there yet
 
 

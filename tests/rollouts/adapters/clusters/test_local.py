@@ -170,9 +170,8 @@ def test_engine__that_never_listens_and_a_stranger_does__fails_with_the_port(
     room: MachineRoom, cluster: LocalCluster, variant: str
 ) -> None:
     cluster.ensure(room.spec(variant, engine="shy"), token=1)
-    port = wait_until(
-        "it was launched", lambda: processes_of(room, variant) and status(cluster, variant)
-    ).port
+    wait_until("it was launched", lambda: processes_of(room, variant))
+    port = cluster.statuses()[variant].port
     stranger = RunningEngine("stranger", port=port)
     try:
         stranger.start()

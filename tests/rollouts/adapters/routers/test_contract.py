@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
 from controlplane.kernel.errors import InvalidInput, Rejected, StaleWriter, Unavailable
-from rollouts.ports import ArmReading, Backend, EngineApi, ObservedRoute
+from rollouts.ports import Backend, EngineApi, ObservedRoute
 from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, Plane, arms, route
 from tests.standins.running import wait_until
 
@@ -23,10 +22,9 @@ def observed(plane: Plane, endpoint: str) -> ObservedRoute:
     return found
 
 
-def counted(plane: Plane, endpoint: str, number: int) -> Mapping[str, ArmReading] | None:
-    """The arms when so many requests have ended; None before."""
-    found = arms(plane, endpoint)
-    return found if sum(arm.ended for arm in found.values()) == number else None
+def counted(plane: Plane, endpoint: str, number: int) -> bool:
+    """Whether so many requests have ended, as the counters say."""
+    return sum(arm.ended for arm in arms(plane, endpoint).values()) == number
 
 
 def test_apply__new_route__is_observed_in_force(plane: Plane, endpoint: str) -> None:
@@ -197,7 +195,8 @@ def test_traffic__dead_baseline_with_a_rescuer__is_answered_by_it(plane: Plane, 
     assert {(s.status, s.answered) for s in seen} == {(200, CANDIDATE)}
     drawn = Counter(s.assigned for s in seen)
     assert set(drawn) == BOTH  # who was drawn stays as it was
-    found = wait_until("all are counted", lambda: counted(plane, endpoint, 60))
+    wait_until("all are counted", lambda: counted(plane, endpoint, 60))
+    found = arms(plane, endpoint)
     baseline, candidate = found[BASELINE], found[CANDIDATE]
     assert (baseline.arrived, baseline.fallbacks, baseline.answered) == (drawn[BASELINE], drawn[BASELINE], 0)
     assert (candidate.arrived, candidate.fallbacks, candidate.answered) == (
@@ -224,7 +223,8 @@ def test_traffic__both_dead__fails_in_the_arm_that_was_drawn(plane: Plane, endpo
     seen = plane.send(endpoint, 40)
     assert {s.status for s in seen} == {503}
     drawn = Counter(s.assigned for s in seen)
-    found = wait_until("all are counted", lambda: counted(plane, endpoint, 40))
+    wait_until("all are counted", lambda: counted(plane, endpoint, 40))
+    found = arms(plane, endpoint)
     for variant in BOTH:
         assert (found[variant].failed, found[variant].fallbacks) == (drawn[variant], 0)
 

@@ -1,0 +1,55 @@
+"""Housekeeping: prunes what has a retention and packs old evidence. One chore that fails keeps no other from being
+done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from controlplane.api.idempotency import forget_expired
+from controlplane.kernel.clock import Clock
+from controlplane.passes.services import Pauses, Report, run_each
+from rollouts.models import Effect, EffectState, Feedback, FeedbackState
+from rollouts.services.packing import forget_evidence, pack_evidence
+from rollouts.services.replay import forget_replays
+from rollouts.services.samples import prune_samples
+
+HOUSEKEEPING = "housekeeping"  # the pass, as people read it
+PAUSES = Pauses(first=60, longest=3600)
+FEEDBACK_KEPT = timedelta(days=30)
+EFFECTS_KEPT = timedelta(days=30)
+
+
+def keep_house(*, clock: Clock, evidence_days: int, rotate_log: Callable[[], object]) -> Report:
+    """Does every chore that is due; a chore that failed is tried again later, with its error kept meanwhile.
+
+    rotate_log  keeps the router's log within bounds
+    """
+    now = clock.now()
+    chores: dict[str, Callable[[], object]] = {
+        "old samples": lambda: prune_samples(now=now),
+        "settled ratings": lambda: _forget_feedback(now),
+        "done effects": lambda: _forget_effects(now),
+        "packing": lambda: pack_evidence(now=now),
+        "retention of evidence": lambda: forget_evidence(now=now, days=evidence_days),
+        "unfinished replays": lambda: forget_replays(now=now),
+        "answers kept for repeated requests": lambda: forget_expired(now=now),
+        "the router's log": rotate_log,
+    }
+    return run_each(
+        name=HOUSEKEEPING,
+        items=chores,
+        key=lambda chore: chore,
+        work=lambda chore: chores[chore](),
+        clock=clock,
+        pauses=PAUSES,
+    )
+
+
+def _forget_feedback(now: datetime) -> None:
+    settled = Feedback.objects.exclude(state=FeedbackState.PENDING)
+    settled.filter(received_at__lt=now - FEEDBACK_KEPT).delete()
+
+
+def _forget_effects(now: datetime) -> None:
+    Effect.objects.exclude(state=EffectState.PENDING).filter(created_at__lt=now - EFFECTS_KEPT).delete()
