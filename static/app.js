@@ -132,6 +132,16 @@
     setTimeout(() => { word.textContent = before; }, 2000);
   }
 
+  // What is only told while somebody types (data-yields) gives way to what they then do with that form: both answers
+  // replace the form, and the later one would take back a row, a view or a choice.
+  document.addEventListener('htmx:before:request', event => {
+    const source = event.target instanceof Element ? event.target : null, form = source?.closest('form');
+    if (!form) return;
+    if (!source.hasAttribute('data-yields')) {
+      form.querySelectorAll('[data-yields]').forEach(teller => teller.dispatchEvent(new CustomEvent('htmx:abort')));
+    } else if (form.matches('.htmx-request') || form.querySelector('.htmx-request:not([data-yields])')) event.preventDefault();
+  });
+
   // The name is typed only where all traffic moves.
   document.addEventListener('input', event => {
     const field = event.target;

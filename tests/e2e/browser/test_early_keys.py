@@ -182,6 +182,41 @@ def test_form__changed_before_the_script_runs__plan_follows(visit: Visit) -> Non
     assert not Rollout.objects.exists()
 
 
+def test_policy__view_changed_right_after_typing__stays_changed(visit: Visit) -> None:
+    """What was typed is being explained when another view is asked for: the late answer would undo that."""
+    factories.minutes_of_traffic(factories.endpoint(), minutes=20)
+    visitor = visit()
+    visitor.open("/policies/triage-default/edit")
+    page = visitor.page
+    with held_back(page, "**/edit") as gate:
+        with page.expect_request("**/edit") as asked:
+            page.fill("#in-alpha", "0.02")
+        gate.shut = False
+        with page.expect_event("requestfailed", lambda request: request == asked.value):
+            page.get_by_role("button", name="YAML", exact=True).click()
+    expect(page.locator("#policy-text")).to_have_value(re.compile("alpha: 0.02"))
+    assert visitor.complaints == []
+
+
+def test_form__step_asked_for_and_typed_on__the_plan_waits_for_the_step(visit: Visit) -> None:
+    """A plan of the form without the step, answered after it, would take the step back."""
+    factories.minutes_of_traffic(factories.endpoint(), minutes=20)
+    visitor = visit(Role.ENGINEER)
+    visitor.open("/rollouts/new?endpoint=triage")
+    page = visitor.page
+    plans: list[str] = []
+    page.on("request", lambda request: plans.append(request.url) if "/plan?" in request.url else None)
+    page.clock.install()
+    with held_back(page, "**change=add-step**"):
+        with page.expect_request("**change=add-step**"):
+            page.click("button:has-text('Add step')")
+        page.fill("[name=note]", "later")
+        page.clock.run_for(2_000)
+        assert plans == []
+    expect(page.locator("[name=share-3]")).to_be_visible()
+    assert visitor.complaints == []
+
+
 def test_keys_switched_off__pressed_early__stay_off(visit: Visit) -> None:
     visitor = visit(Role.VIEWER)
     visitor.page.evaluate("localStorage.setItem('keys', 'off')")
