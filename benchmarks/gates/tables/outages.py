@@ -73,7 +73,7 @@ DEAD_CELLS = {
     "healthy (1 %)": (BASE, 0),
     "fails 20 % from then on": (0.2, 0),
     "fails 5 % from then on": (0.05, 0),
-    "fails 20 %, after 20 healthy minutes": (0.2, 20 * MINUTE),
+    "fails 20 %, after 20 healthy minutes in which it passed": (0.2, 20 * MINUTE),
 }
 
 
