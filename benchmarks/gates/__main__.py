@@ -7,7 +7,7 @@ import datetime
 import time
 from pathlib import Path
 
-from benchmarks.gates.page import Making, page
+from benchmarks.gates.page import Making, merged, page
 from benchmarks.gates.plots import draw_all
 from benchmarks.gates.report import Section
 from benchmarks.gates.running import SIZES, Progress, Results, Size, run_cells
@@ -22,7 +22,12 @@ def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gates", description="Reproduces the figures of the gates."
     )
-    parser.add_argument("--size", choices=SIZES, default="smoke", help="full: up to an hour (smoke)")
+    parser.add_argument(
+        "--size",
+        choices=SIZES,
+        default="smoke",
+        help="full: up to an hour; part: a quarter of the runs (smoke)",
+    )
     parser.add_argument("--seed", type=int, default=SEED, help=f"of all random numbers ({SEED})")
     parser.add_argument(
         "--only", action="append", metavar="TABLE", help=f"one of: {', '.join(table.key for table in EVERY)}"
@@ -32,6 +37,12 @@ def options() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         help="folder to write to (docs/evidence for the whole full size, else var/bench-gates)",
+    )
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="PAGE",
+        help="an existing page whose sections of these tables are replaced",
     )
     return parser
 
@@ -43,7 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
     if unknown := only - {table.key for table in EVERY}:
         parser.error(f"no such table: {', '.join(sorted(unknown))}")
     whole = chosen.size == "full" and not chosen.only
-    out: Path = chosen.out or (EVIDENCE if whole else SCRATCH)
+    into: Path | None = chosen.into
+    out: Path = chosen.out or (EVIDENCE if whole else into.parent if into else SCRATCH)
     size, begin = Size(chosen.size), time.monotonic()
     results: dict[str, dict[str, Results]] = {}
     for tables, workers in ((SIMULATED, chosen.workers), (ALONE, 0)):
@@ -62,10 +74,14 @@ def main(arguments: list[str] | None = None) -> None:
     command = "make bench-gates" if whole else f"python -m benchmarks.gates --size {size.name}"
     making = Making(command, size.name, chosen.seed, time.monotonic() - begin, today)
     out.mkdir(parents=True, exist_ok=True)
-    text = page(sections, draw_all(results, out), making)
-    (out / "gates.md").write_text(text, encoding="utf-8")
+    pictures, order = draw_all(results, out), [table.title for table in EVERY]
+    if into is None:
+        text, target = page(sections, pictures, making), out / "gates.md"
+    else:
+        text, target = merged(into.read_text(encoding="utf-8"), sections, pictures, making, order), into
+    target.write_text(text, encoding="utf-8")
     print(text)
-    print(f"Written to {out / 'gates.md'}.")
+    print(f"Written to {target}.")
 
 
 if __name__ == "__main__":

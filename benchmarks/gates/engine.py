@@ -142,7 +142,7 @@ def _interval(
     before = ~(token <= load.first)
     midway = ~before & (token + rest > load.whole)
     waited = np.where(before, min(load.first, load.whole), np.where(midway, load.whole, token + rest))
-    waited = np.where(refused | failed, QUICK, waited)
+    waited = np.where(refused | failed | ~there, QUICK, waited)
     ends = (at + waited) // SECONDS - index
     column = np.broadcast_to(np.arange(size), (most, size))
     nothing = np.zeros_like(ends)

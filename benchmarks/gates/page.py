@@ -39,6 +39,29 @@ class Making:
             "same figures (times aside) on any number of processes."
         )
 
+    def beside(self) -> str:
+        """For a section that was made apart from the rest of its page."""
+        return (
+            f"*Made apart from the rest by `{self.command}`: size {self.size}, seed {self.seed}, "
+            f"{self.day.isoformat()}.*"
+        )
+
+
+def merged(
+    text: str, sections: Sequence[Section], pictures: Mapping[str, str], making: Making, order: Sequence[str]
+) -> str:
+    """An existing page with these sections in the place of their old ones, each with how it was made; new ones come
+    where `order`, the titles of all tables, puts them."""
+    head, *blocks = text.split("\n## ")
+    by_title = {block.partition("\n")[0]: block.rstrip("\n") for block in blocks}
+    for section in sections:
+        parts = [section.markdown().removeprefix("## "), making.beside()]
+        if section.table.key in pictures:
+            parts.append(f"![{section.table.title}]({pictures[section.table.key]})")
+        by_title[section.table.title] = "\n\n".join(parts)
+    titles = [title for title in order if title in by_title]
+    return "\n\n## ".join([head.rstrip("\n"), *(by_title[title] for title in titles)]) + "\n"
+
 
 def page(sections: Sequence[Section], pictures: Mapping[str, str], making: Making) -> str:
     """The Markdown. `pictures`: table key -> file beside the page."""

@@ -107,8 +107,8 @@ def group_sequential(counts: Counts, shares: Array, *, alpha: float = 0.05, look
 
 def told_both(counts: Counts, *, ratio: float, alpha: float = 0.05) -> Array:
     """The limit: Wald's sequential probability ratio test that is told the baseline's true rate in every interval and
-    that a bad candidate's is `ratio` times it. It needs no baseline, and no test at this alpha that may be looked at all
-    the time is faster on average.
+    that a bad candidate's is `ratio` times it. It needs no baseline, and no test at this alpha that may be looked at
+    all the time is faster on average.
     """
     if counts.rate is None:
         raise AssertionError("these counts do not say what the true rates were")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.gates.__main__ import main
-from benchmarks.gates.page import Making, page
+from benchmarks.gates.page import Making, merged, page
 from benchmarks.gates.report import Grid, Section, Table, mean, median, rate, rate_of, share
 from benchmarks.gates.running import Size, Task
 from benchmarks.gates.tables import EVERY
@@ -51,6 +51,28 @@ def test_page__sections__hold_words_grid_picture_and_how_it_was_made() -> None:
     assert "## The title\n\nWhat it shows.\n\n*The set-up. Runs per cell: 4,000.*" in text
     assert "**Caption**\n\n| rule | rate |\n| --- | --- |\n| ours | .030 ± .002 |" in text
     assert "![The title](picture.svg)" in text
+
+
+def test_merged__one_section_anew__keeps_the_others_and_says_how_it_was_made() -> None:
+    def section(title: str, figure: str) -> Section:
+        table = Table(title, title, "Set-up.", "Shows.", lambda size: (), lambda results: ())
+        return Section(table, [Grid(["rule"], [[figure]])], {})
+
+    old = Making("make bench-gates", "full", 7, 60.0, datetime.date(2026, 1, 2))
+    text = page([section("First", "one"), section("Last", "three")], {}, old)
+    new = Making("python -m benchmarks.gates --size part", "part", 7, 60.0, datetime.date(2026, 2, 3))
+    order = ["First", "Middle", "Last"]
+    again = merged(text, [section("Middle", "two"), section("Last", "four")], {}, new, order)
+    assert again.startswith(text.partition("\n## ")[0])
+    assert [line for line in again.splitlines() if line.startswith("## ")] == [
+        f"## {title}" for title in order
+    ]
+    assert "| one |" in again
+    assert "| three |" not in again
+    assert (
+        "| four |\n\n*Made apart from the rest by `python -m benchmarks.gates --size part`: size part"
+        in again
+    )
 
 
 def test_tables__keys_and_cells__are_unique() -> None:

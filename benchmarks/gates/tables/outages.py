@@ -73,7 +73,7 @@ DEAD_CELLS = {
     "healthy (1 %)": (BASE, 0),
     "fails 20 % from then on": (0.2, 0),
     "fails 5 % from then on": (0.05, 0),
-    "fails 20 %, after 20 healthy minutes": (0.2, 20 * MINUTE),
+    "fails 20 %, after 20 healthy minutes in which it passed": (0.2, 20 * MINUTE),
 }
 
 
@@ -121,11 +121,14 @@ def _show_dead(results: Mapping[str, Results]) -> Sequence[Grid]:
 DEAD_BASELINE = Table(
     "dead-baseline",
     "A dead baseline",
-    "20 requests a second, half of them on the candidate, the gate on errors alone (limit +1 pp, strict). For 100 s every "
+    "20 requests a second, half of them on the candidate, the gate on errors alone (limit +1 pp, "
+    "strict). For 100 s every "
     "request of the baseline fails (or is answered by the candidate, which is a failure of the baseline all the same); "
-    "from the beginning of the outage the candidate fails as often as stated, and goes on so for ten minutes after it. A "
+    "from the beginning of the outage the candidate fails as often as stated, and goes on so for ten "
+    "minutes after it. A "
     "negative number of seconds: FAIL came during the outage.",
-    "An outage of the baseline makes every candidate look good. If its intervals count, they are overwhelming evidence for "
+    "An outage of the baseline makes every candidate look good. If its intervals count, they are "
+    "overwhelming evidence for "
     "a candidate that fails itself; with the rule they are none, and a bad candidate fails soon after.",
     _dead,
     _show_dead,
@@ -219,12 +222,16 @@ def _show_limit(results: Mapping[str, Results]) -> Sequence[Grid]:
 OUTAGE_LIMIT = Table(
     "outage-limit",
     "A candidate at its limit while the baseline is in trouble",
-    "As above for an hour; the candidate is exactly at the limit of +1 pp (1 % against 2 % in good times). Outages now and "
-    "then: one every five minutes, a minute long on average, 60 % of the requests fail. Hovering: the baseline's failures "
-    "swing around 20 %, the share from which on it is out of order, so that chance decides which intervals are left out. "
+    "As above for an hour; the candidate is exactly at the limit of +1 pp (1 % against 2 % in good "
+    "times). Outages now and "
+    "then: one every five minutes, a minute long on average, 60 % of the requests fail. Hovering: the "
+    "baseline's failures "
+    "swing around 20 %, the share from which on it is out of order, so that chance decides which "
+    "intervals are left out. "
     "Flapping: 90 % fail in every other interval. Refusals: 1 % of the baseline's requests and 2 % of the candidate's.",
     "Leaving intervals out by what the baseline did in them could favour the candidate, if it were done carelessly. It "
-    "does not: a candidate at its limit passes at most one time in twenty, wherever the outages come from. Without the rule "
+    "does not: a candidate at its limit passes at most one time in twenty, wherever the outages come "
+    "from. Without the rule "
     "a candidate that merely goes on while the baseline is down always passes.",
     _at_limit,
     _show_limit,

@@ -74,7 +74,8 @@ EXCESSES = Table(
     "outcomes",
     "Requests refused and clients that give up",
     "200 requests every 10 s for an hour, the usual ramp and shared drift; everything else as in the baseline. Alone: "
-    "the gate with the whole budget. The limits are those of the default policy (refused +1 pp, strict; abandoned +2 pp, "
+    "the gate with the whole budget. The limits are those of the default policy (refused +1 pp, strict; "
+    "abandoned +2 pp, "
     "tolerant); an excess up to its limit is what a tolerant gate keeps.",
     "How long users of a candidate that refuses more requests, or makes more clients give up, are left with it. What "
     "half of the requests suffer is stopped by the fast kill within half a minute; small refusals that are rare in the "
@@ -172,7 +173,8 @@ POLICY = Table(
     "policy",
     "The default policy, and what two gates more cost",
     "The gates that a new policy begins with, all on the same traffic: 200 requests every 10 s, the usual ramp; 1 % "
-    "errors, 1 % refused, 2 % abandoned, 4 % over the SLO, 5 % rated down, two golden pairs every 10 s; a drift that all "
+    "errors, 1 % refused, 2 % abandoned, 4 % over the SLO, 5 % rated down, two golden pairs every 10 s; "
+    "a drift that all "
     "shares of both arms share. The weights are compared on the very same evidence.",
     "Six gates share one budget, so a rollout that changes nothing is rolled back at most one time in twenty. The two "
     "gates that joined take their weight from the others, which find what they found before a little later.",

@@ -153,14 +153,20 @@ def _show_loaded(results: Mapping[str, Results]) -> Sequence[Grid]:
 LOADED_TABLE = Table(
     "timeouts",
     "Clients with time-outs on a loaded engine",
-    "Every request through a queue: 20 requests a second whose number swings in both arms together, one replica an arm that "
-    "makes 12 first tokens a second (half of the traffic each, so it is 83 % busy and at times more than it can do) or 22.5 "
-    "(ramp and moving shares, 84 % at 95 % of the traffic); answers take 2 s more on average. Clients leave after 1 or 10 s "
+    "Every request through a queue: 20 requests a second whose number swings in both arms together, one "
+    "replica an arm that "
+    "makes 12 first tokens a second (half of the traffic each, so it is 83 % busy and at times more than "
+    "it can do) or 22.5 "
+    "(ramp and moving shares, 84 % at 95 % of the traffic); answers take 2 s more on average. Clients "
+    "leave after 1 or 10 s "
     "without a first token, or 10 or 20 s without the whole answer. In turn: the share moves every minute, as a bandit "
-    "might. Five gates of equal weight: errors, refused, abandoned (+2 pp), first token over 500 ms and answer over 5 s "
+    "might. Five gates of equal weight: errors, refused, abandoned (+2 pp), first token over 500 ms and "
+    "answer over 5 s "
     "(x1.25).",
-    "Requests that queue depend on each other: who waits is among others who wait. Counts over the SLO then vary 15 to 90 "
-    "times as much as independent ones would. The factor that the evidence is divided by is measured from the first ten "
+    "Requests that queue depend on each other: who waits is among others who wait. Counts over the SLO "
+    "then vary 15 to 90 "
+    "times as much as independent ones would. The factor that the evidence is divided by is measured "
+    "from the first ten "
     "seconds on, with caution; what it cannot see in time is an engine that is overloaded for minutes.",
     _loaded,
     _show_loaded,
@@ -223,8 +229,10 @@ LONGER_TABLE = Table(
     "Answers that take longer",
     "As above, an engine that is not loaded and clients that wait; the candidate's answers take five times as long, "
     "refusals and failures come at once and are as frequent in both arms. One gate, strict.",
-    "Refusals and failures are mostly quick, answers are not. Counted among the requests that have *ended*, an arm with "
-    "longer answers seems full of them whenever its traffic begins or grows; counted among those that *arrived* it does "
+    "Refusals and failures are mostly quick, answers are not. Counted among the requests that have "
+    "*ended*, an arm with "
+    "longer answers seems full of them whenever its traffic begins or grows; counted among those that "
+    "*arrived* it does "
     "not. The product counts by arrivals.",
     _longer,
     _show_longer,
@@ -297,11 +305,14 @@ def _show_hanging(results: Mapping[str, Results]) -> Sequence[Grid]:
 HANGING_TABLE = Table(
     "hanging",
     "Slow only for those who leave",
-    "As above on an engine with little load (40 first tokens a second); one request in ten of the candidate's never gets a "
-    "first token, and its client leaves after 1 or 10 s. Gates of equal weight: errors, refused, abandoned (+2 pp), first "
+    "As above on an engine with little load (40 first tokens a second); one request in ten of the "
+    "candidate's never gets a "
+    "first token, and its client leaves after 1 or 10 s. Gates of equal weight: errors, refused, "
+    "abandoned (+2 pp), first "
     "token over 500 ms (x1.25) and over 2.5 s (+1 pp). Before: what was counted when who left was counted nowhere.",
     "A candidate that is slow only for requests that then time out was invisible: every request that anybody timed was "
-    "fast. Now whoever left after the SLO is over it, whoever left earlier is censored and withholds the PASS, and the gate "
+    "fast. Now whoever left after the SLO is over it, whoever left earlier is censored and withholds the "
+    "PASS, and the gate "
     "on departures finds both.",
     _hanging,
     _show_hanging,

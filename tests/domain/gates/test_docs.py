@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.forecast import plan_forecast
+from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.gates.templates import DEFAULT_GATES
+from rollouts.domain.intervals import ArmCounts, Outcomes
 from tests.domain.gates.helpers import ERRORS, LATENCY, QUALITY, arm, feed, interval, policy
 
 PAGE = (Path(__file__).parents[3] / "docs" / "statistics.md").read_text(encoding="utf-8")
@@ -54,6 +58,24 @@ def slow() -> GatesState:
 
 def stupid() -> GatesState:
     return feed(GatesState.initial(policy(QUALITY)), 60, pairs=[(0.9, 0.8), (0.8, 0.5), (0.7, 0.7)])
+
+
+def refusing() -> GatesState:
+    """Half of the users send what the candidate's template refuses, under the gates that a new policy begins with."""
+
+    def answered(requests: int, refused: int) -> ArmCounts:
+        outcomes = Outcomes(answered=requests - refused, refused_request=refused)
+        return replace(arm(requests, timed=False), outcomes=outcomes)
+
+    state = GatesState.initial(GatePolicy(name="default", version=1, gates=DEFAULT_GATES))
+    return state.update(interval(0, share_bp=500, baseline=answered(190, 2), candidate=answered(10, 5)))
+
+
+def test_statistics_page__refusing_template__is_rolled_back_as_it_says() -> None:
+    verdict = refusing().assess()
+    assert verdict.cause is not None
+    assert verdict.cause.key == "refused"
+    assert verdict.cause.sentence in PAGE
 
 
 @pytest.mark.parametrize("example", [fourfold, unchanged, late, slow, stupid])
