@@ -174,17 +174,10 @@ class LatencyBlocks:
     def factor(self) -> float:
         """How much more the arms differ than independent requests would, with caution; at least 1."""
         quick, slow = self.quick, self.dispersion
-        return max(
-            1.0,
-            *factors(
-                quick.half_squares,
-                quick.differences,
-                slow.half_squares,
-                slow.differences,
-                quick.phi0,
-                quick.n0,
-            ),
+        found = factors(
+            quick.half_squares, quick.differences, slow.half_squares, slow.differences, quick.phi0, quick.n0
         )
+        return float(max(1.0, *found))
 
     @property
     def temper(self) -> float:
