@@ -208,7 +208,7 @@ class BlocksBatch:
             start.phi0,
             start.n0,
         )
-        return np.maximum(1.0, np.maximum(*found))
+        return np.asarray(np.maximum(1.0, np.maximum(*found)))
 
     @property
     def temper(self) -> Array:
