@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.gates.traffic import HOUR, REQUESTS, SECONDS, Array, ar1
+from benchmarks.gates.traffic import REQUESTS, SECONDS, Array, ar1
 from rollouts.domain.gates.batch import Mask
 from rollouts.domain.gates.batch_family import ArmBatch, TimedBatch
 from rollouts.domain.gates.policy import GateSpec
@@ -87,7 +87,7 @@ class Arm:
         if name not in self.counts:
             return np.zeros(len(self.free))
         row = interval % (LONGEST + 1)
-        taken = self.counts[name][row].copy()
+        taken = np.array(self.counts[name][row])
         self.counts[name][row] = 0.0
         return taken
 
@@ -106,11 +106,6 @@ def play(
         _interval(load, gates, arms, index, share, swing[index], rng)
         baseline, candidate = (_batch(arm, gates, index) for arm in arms)
         yield round(share * 10_000), baseline, candidate
-
-
-def ended_of(load: Load, intervals: int = HOUR) -> float:
-    """How busy a baseline replica is with half of the traffic: work a second."""
-    return REQUESTS / SECONDS / 2 / load.speed
 
 
 def _interval(
@@ -144,7 +139,7 @@ def _interval(
     waited = np.where(before, min(load.first, load.whole), np.where(midway, load.whole, token + rest))
     waited = np.where(refused | failed | ~there, QUICK, waited)
     ends = (at + waited) // SECONDS - index
-    column = np.broadcast_to(np.arange(size), (most, size))
+    column = np.broadcast_to(np.arange(size, dtype=float), (most, size))
     nothing = np.zeros_like(ends)
     served = there & ~refused & ~failed
     for arm, of_arm in zip(arms, (there & ~mine, there & mine), strict=True):

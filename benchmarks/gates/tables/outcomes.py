@@ -78,8 +78,8 @@ EXCESSES = Table(
     "abandoned +2 pp, "
     "tolerant); an excess up to its limit is what a tolerant gate keeps.",
     "How long users of a candidate that refuses more requests, or makes more clients give up, are left with it. What "
-    "half of the requests suffer is stopped by the fast kill within half a minute; small refusals that are rare in the "
-    "baseline are found soonest, because there every single one speaks.",
+    "half of the requests suffer is found within a quarter of a minute, and the fast kill follows; refusals are found "
+    "soonest where they are rare. Departures are judged more patiently, since waiting comes in bursts.",
     _excess,
     _show_excess,
 )

@@ -186,14 +186,17 @@ def longer_run(*, runs: int, rng: np.random.Generator, load: Load, intervals: in
             firsts.note(f"{key}, by arrivals", batch.crossed >= 0, index)
             if due(index):
                 ends[key].start_again()
-            counts: list[Array] = []
-            for arm in (candidate, baseline):
-                assert arm.refused is not None
-                assert arm.abandoned is not None
-                counts += [arm.requests + arm.abandoned, arm.refused if key == "refused" else arm.errors]
-            ends[key].update(*counts)
+            (n_c, e_c), (n_b, e_b) = (_by_ends(arm, key) for arm in (candidate, baseline))
+            ends[key].update(n_c, e_c, n_b, e_b)
             firsts.note(f"{key}, by ends", ends[key].log_e >= THRESHOLD, index)
     return firsts.minutes
+
+
+def _by_ends(arm: ArmBatch, key: str) -> tuple[Array, Array]:
+    """(requests that ended, of those the refused or failed ones)."""
+    assert arm.refused is not None
+    assert arm.abandoned is not None
+    return arm.requests + arm.abandoned, arm.refused if key == "refused" else arm.errors
 
 
 EASY = {"speed": 22.5, "wave": 0.15}

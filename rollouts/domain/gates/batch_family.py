@@ -157,7 +157,7 @@ class GateBatch:
         kept = self.has_passed & ~self.differs
         fresh = self.silent < policy.stale_after_seconds
         fewest = self.n_candidate if self.spec.absolute else np.minimum(self.n_candidate, self.n_baseline)
-        return kept & (fresh | (self.spec.kind == "paired")) & (fewest >= self.spec.min_exposure)
+        return np.asarray(kept & (fresh | (self.spec.kind == "paired")) & (fewest >= self.spec.min_exposure))
 
 
 @dataclass(slots=True)
@@ -186,7 +186,8 @@ class WindowBatch:
 
     def bursts(self, rules: FastKill) -> Mask:
         """Where the candidate's errors, refusals or departures kill it at once, with a baseline to compare."""
-        candidate, baseline = (np.sum([row[side] for row in self.rows], axis=0) for side in (1, 2))
+        candidate = np.sum(np.stack([row[1] for row in self.rows]), axis=0)
+        baseline = np.sum(np.stack([row[2] for row in self.rows]), axis=0)
         killed = np.zeros(candidate.shape[1], dtype=bool)
         if not rules.enabled:
             return killed
@@ -275,7 +276,7 @@ class FamilyBatch:
         """Where the gate at this position passes now."""
         gate = self.gates[position]
         proven = math.log(gate.spec.weight) + gate.failing.log_e >= math.log(1 / self.policy.alpha)
-        return gate.passes(self.policy) & ~proven & (self.crossed != position)
+        return np.asarray(gate.passes(self.policy) & ~proven & (self.crossed != position))
 
 
 def _read(spec: GateSpec, baseline: ArmBatch, candidate: ArmBatch, late: Directions) -> Said:

@@ -188,14 +188,9 @@ class LatencyBlocks:
             return self.dispersion.factor
         quick, slow = self.quick, self.dispersion
         found = factors(
-            quick.half_squares,
-            quick.differences,
-            slow.half_squares,
-            slow.differences,
-            quick.phi0,
-            quick.n0,
+            quick.half_squares, quick.differences, slow.half_squares, slow.differences, quick.phi0, quick.n0
         )
-        return max(1.0, *map(float, found))
+        return float(max(1.0, *found))
 
     @property
     def temper(self) -> float:

@@ -118,10 +118,12 @@ def _draw(name: str, part_bp: int, index: int, what: str, rng: np.random.Generat
     if what == "healthy":
         ready = np.full(SIZE, 1.0)
     down = rng.binomial(answered, 0.05)
-    requests, errors, arrived, refusals, left, answered, down = _floats(
+    ended, failures, came, declined, gone, whole, rated_down = _floats(
         requests, errors, arrived, refusals, left, answered, down
     )
-    return ArmBatch(requests, errors, arrived, ready, refusals, left, {"ttft": timed}, answered, down)
+    return ArmBatch(
+        ended, failures, came, ready, declined, gone, {"ttft": timed}, answers=whole, thumbs_down=rated_down
+    )
 
 
 def _floats(*counts: np.typing.NDArray[np.int64]) -> tuple[Array, ...]:
