@@ -23,6 +23,11 @@ class Gate:
         else:
             route.continue_()
 
+    def until_met(self, page: Page, number: int = 1) -> None:
+        """Returns when so many wait here: a request is announced before it arrives."""
+        while len(self.waiting) < number:
+            page.wait_for_timeout(10)
+
     def refuse(self) -> None:
         """What waits is given up, as when the browser's stop button is pressed."""
         for route in self.waiting:

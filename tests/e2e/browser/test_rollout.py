@@ -205,6 +205,7 @@ def test_charts__news_while_an_answer_is_awaited__is_asked_for_after_it(visit: V
             with visitor.page.expect_response(f"**/rollouts/{rollout.pk}"):
                 publish(f"rollout:{rollout.pk}", now=factories.right_now())
             visitor.page.clock.run_for(1_000)
+        gate.until_met(visitor.page, 3)
         asked = [route.request.url for route in gate.waiting]
         assert len(asked) == len(set(asked)) == 3
     visitor.page.clock.run_for(1_000)
