@@ -55,6 +55,27 @@ def test_outage__absolute_limit_broken_meanwhile__fails_all_the_same() -> None:
     assert state.assess().rollback
 
 
+@pytest.mark.parametrize("ended", ["failed", "fallback"])
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_outage__requests_that_clients_spoil_themselves__do_not_blame_the_candidate(
+    ended: str, share: float
+) -> None:
+    """Five of a hundred are refused by either engine, and five give up; a baseline that fails does neither."""
+    usual = counted(100, refused=5, abandoned=5)
+    well = feed(start(ERRORS, REFUSED, ABANDONED), 6, baseline=usual, candidate=usual)
+    left = round(5 * (1 - share))
+    broken = counted(100, refused=left, abandoned=left, **{ended: round(100 * share)})
+    for seconds in (2.0, 10.0):
+        during = feed(well, 60, baseline=broken, candidate=usual, seconds=seconds)
+        assert not during.assess().rollback
+
+
+def test_outage__candidate_that_refuses_more_than_what_is_left_of_the_baseline__is_found() -> None:
+    half = counted(100, refused=2, failed=50)
+    state = feed(start(REFUSED), 20, baseline=half, candidate=counted(100, refused=30))
+    assert state.assess().rollback
+
+
 def test_outage__pairs_of_probes__count_as_always() -> None:
     state = feed(start(QUALITY), 40, baseline=DEAD, candidate=counted(100), pairs=[(1.0, 1.0)] * 10)
     assert state.assess().verdicts[0].verdict is Verdict.PASS
