@@ -127,6 +127,16 @@ def test_outage__over__is_told_once_more_and_then_forgotten() -> None:
     assert feed(out, 2, **quick).outage is None
 
 
+def test_outage__interval_that_nobody_could_read__does_not_end_it() -> None:
+    state = feed(start(ERRORS), 30, baseline=counted(100), candidate=counted(100))
+    out = feed(state, 3, baseline=DEAD, candidate=counted(100))
+    unread = feed(out, 1, missing={"router": "the router restarted: its counters began again"}).assess()
+    assert unread.all_required_pass  # so it would be promoted, were it not held
+    assert unread.outage is not None
+    assert not unread.outage.over
+    assert (unread.outage.since, unread.outage.seconds, unread.outage.requests) == (300.0, 40.0, 300)
+
+
 def test_outage__after_it__a_new_search_starts_with_the_next_interval() -> None:
     state = feed(start(ERRORS, restart_every_seconds=10_000), 3, baseline=DEAD, candidate=counted(1000))
     starts = [track.failing.evidence.starts for track in state.tracks]
