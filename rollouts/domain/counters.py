@@ -193,7 +193,7 @@ def reading_to_json(reading: SignalReading) -> dict[str, Any]:
 def reading_from_json(data: Mapping[str, Any]) -> SignalReading | None:
     """The reading that was kept; None for an empty object, and for one kept before outcomes were counted (the next
     interval then begins anew)."""
-    if not data or any("answered" not in arm for arm in data["arms"].values()):
+    if "other" not in data:
         return None
     return SignalReading(
         at=float(data["at"]),

@@ -59,12 +59,14 @@ def out_of_time(
 ) -> Decision | None:
     """The deadline is over: hold for a person, or roll back, as the policy says for what is still open.
 
-    Counted since traffic moved or somebody resumed: who resumes grants the same time again.
+    Counted since traffic moved or somebody resumed: who resumes grants the same time again. While the baseline is out
+    of order it always holds: what is open then is open because of the baseline, and going back would be going to it.
     """
     if now - rollout.phase_since <= rollout.plan.deadline_seconds:
         return None
     limit = duration(rollout.plan.deadline_seconds)
-    if gates.reaction == "rollback" and gates.open_because:
+    out_of_order = gates.outage is not None and not gates.outage.over
+    if gates.reaction == "rollback" and gates.open_because and not out_of_order:
         why = f"{OPEN_WORDS[gates.open_because]}, and then the policy rolls back"
         sentence = f"No verdict within {limit}: {why}. {found}"
         return roll_back(rollout, cause=gates.open_because, sentence=sentence.strip())

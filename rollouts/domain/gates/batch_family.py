@@ -109,7 +109,7 @@ class GateBatch:
         may_pass = said.known & said.may_pass & (self.may_pass and share_bp >= PASS_SHARE_BP)
         self.passing.update(n_c, e_c, n_b, e_b, temper, may_pass, said.usual)
         if self.blocks is not None:
-            self.blocks.update(seconds, n_c, e_c, n_b, e_b, said.known)
+            self.blocks.update(seconds, n_c, e_c, n_b, e_b, said.known & said.usual)
         if said.censored is not None:
             self._censor(said, n_c, n_b)
         self.n_candidate += n_c
@@ -245,7 +245,8 @@ class FamilyBatch:
                 gate.learn_pairs(pairs, seconds, self.policy.beta)
             else:
                 said = _read(gate.spec, baseline, candidate, self.shares.directions)
-                gate.learn(_without_outage(said, self.outage), seconds, share_bp, self.policy.beta)
+                said = _without_outage(gate.spec, said, baseline, self.outage)
+                gate.learn(said, seconds, share_bp, self.policy.beta)
         self.killed = self.window.bursts(self.policy.fast_kill)
         newly = (self.crossed < 0) & (self.log_evidence >= math.log(1 / self.policy.alpha))
         if newly.any():
@@ -312,10 +313,16 @@ def _said(
     return Said(n_c, e_c, n_b, e_b, known, may_fail, may_pass, np.ones_like(known), censored)
 
 
-def _without_outage(said: Said, outage: Mask) -> Said:
+def _without_outage(spec: GateSpec, said: Said, baseline: ArmBatch, outage: Mask) -> Said:
+    known, n_baseline = said.known, said.n_baseline
+    if spec.kind in ("refused", "abandoned"):  # what it failed it could neither refuse nor keep waiting
+        kept = np.maximum(n_baseline - baseline.errors, said.e_baseline)
+        n_baseline = np.where(outage, kept, n_baseline)
+        known = known & ((n_baseline > 0) | spec.absolute)
     return replace(
         said,
-        known=said.known & (said.may_fail | ~outage),
+        n_baseline=n_baseline,
+        known=known & (said.may_fail | ~outage),
         may_pass=said.may_pass & ~outage,
         usual=said.usual & ~outage,
     )

@@ -85,8 +85,12 @@ class Outage:
 def next_outage(
     before: Outage | None, why: str, baseline: ArmCounts | None, *, started_at: float, seconds: float
 ) -> Outage | None:
-    """The outage after an interval; `why` is empty when the baseline was in order in it."""
+    """The outage after an interval; `why` is empty when the baseline was in order in it, and when nobody measured it:
+    an outage that lasts does not end by that.
+    """
     lasting = None if before is None or before.over else before
+    if lasting is not None and baseline is None:
+        return lasting.longer(None, seconds, lasting.why)
     if not why:
         return None if lasting is None else replace(lasting, over=True)
     return (lasting or Outage(started_at, 0.0, 0, 0, 0, why)).longer(baseline, seconds, why)

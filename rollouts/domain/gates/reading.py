@@ -104,7 +104,7 @@ def _counts(
         return _feedback(spec, interval, candidate, arm_c, arm_b)
     if spec.kind in ("empty", "truncated"):
         return _completions(spec, interval, candidate, arm_c, arm_b)
-    return _outcomes(spec, interval, candidate, arm_c, arm_b, circumstances.late)
+    return _outcomes(spec, interval, candidate, arm_c, arm_b, circumstances)
 
 
 def _outcomes(
@@ -113,17 +113,23 @@ def _outcomes(
     candidate: str,
     arm_c: ArmCounts,
     arm_b: ArmCounts | None,
-    late: Directions,
+    circumstances: Circumstances,
 ) -> Reading:
     """Errors, refusals and departures, of the requests that arrived.
 
     By arrivals and not by ends: an arm whose answers take longer has in its first seconds nothing but quick ends, and
-    those are mostly bad ones.
+    those are mostly bad ones. What a baseline out of order failed it could neither refuse nor keep waiting, so there
+    these are no trials of the other two: a candidate would be blamed for refusing what the baseline refuses when well.
     """
+    late = circumstances.late
     found = [_ended_so(spec, candidate, arm_c), (0, 0) if arm_b is None else _ended_so(spec, BASELINE, arm_b)]
     if found[0] is None or found[1] is None:
         return _nothing(spec, interval, candidate, "how requests ended was not counted")
     (n_c, events_c), (n_b, events_b) = found[0], found[1]
+    if circumstances.outage and spec.kind != "error_rate" and arm_b is not None:
+        n_b = max(n_b - checks.count(arm_b.errors, field=f"arms.{BASELINE}.errors"), events_b)
+        if not n_b and not spec.absolute:
+            return Nothing(f"the baseline is out of order: {circumstances.outage}")
     if not n_c or not (n_b or spec.absolute):
         old = spec.kind == "error_rate" and arm_c.outcomes is None
         idle = "candidate" if not n_c else "baseline"

@@ -55,6 +55,27 @@ def test_outage__absolute_limit_broken_meanwhile__fails_all_the_same() -> None:
     assert state.assess().rollback
 
 
+@pytest.mark.parametrize("ended", ["failed", "fallback"])
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_outage__requests_that_clients_spoil_themselves__do_not_blame_the_candidate(
+    ended: str, share: float
+) -> None:
+    """Five of a hundred are refused by either engine, and five give up; a baseline that fails does neither."""
+    usual = counted(100, refused=5, abandoned=5)
+    well = feed(start(ERRORS, REFUSED, ABANDONED), 6, baseline=usual, candidate=usual)
+    left = round(5 * (1 - share))
+    broken = counted(100, refused=left, abandoned=left, **{ended: round(100 * share)})
+    for seconds in (2.0, 10.0):
+        during = feed(well, 60, baseline=broken, candidate=usual, seconds=seconds)
+        assert not during.assess().rollback
+
+
+def test_outage__candidate_that_refuses_more_than_what_is_left_of_the_baseline__is_found() -> None:
+    half = counted(100, refused=2, failed=50)
+    state = feed(start(REFUSED), 20, baseline=half, candidate=counted(100, refused=30))
+    assert state.assess().rollback
+
+
 def test_outage__pairs_of_probes__count_as_always() -> None:
     state = feed(start(QUALITY), 40, baseline=DEAD, candidate=counted(100), pairs=[(1.0, 1.0)] * 10)
     assert state.assess().verdicts[0].verdict is Verdict.PASS
@@ -104,6 +125,16 @@ def test_outage__over__is_told_once_more_and_then_forgotten() -> None:
     assert over is not None
     assert over.sentence.startswith("The baseline is in order again. It was out of order for ")
     assert feed(out, 2, **quick).outage is None
+
+
+def test_outage__interval_that_nobody_could_read__does_not_end_it() -> None:
+    state = feed(start(ERRORS), 30, baseline=counted(100), candidate=counted(100))
+    out = feed(state, 3, baseline=DEAD, candidate=counted(100))
+    unread = feed(out, 1, missing={"router": "the router restarted: its counters began again"}).assess()
+    assert unread.all_required_pass  # so it would be promoted, were it not held
+    assert unread.outage is not None
+    assert not unread.outage.over
+    assert (unread.outage.since, unread.outage.seconds, unread.outage.requests) == (300.0, 40.0, 300)
 
 
 def test_outage__after_it__a_new_search_starts_with_the_next_interval() -> None:

@@ -133,6 +133,11 @@ def test_reading_from_json__nothing_kept_yet__none() -> None:
     assert reading_from_json({}) is None
 
 
+def test_reading_from_json__kept_before_outcomes_were_counted_and_without_an_arm__none() -> None:
+    """As an endpoint keeps it whose first engine is still loading."""
+    assert reading_from_json({"at": 5.0, "router_started_at": 1.0, "arms": {}, "engines": {}}) is None
+
+
 def test_reading_from_json__kept_before_outcomes_were_counted__none() -> None:
     old = {"at": 1.0, "router_started_at": 0.5, "arms": {"a": {"ended": 3, "errors": 0}}, "engines": {}}
     assert reading_from_json(old) is None
