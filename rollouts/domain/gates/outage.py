@@ -90,7 +90,7 @@ def next_outage(
     """
     lasting = None if before is None or before.over else before
     if lasting is not None and baseline is None:
-        return lasting.longer(None, seconds, lasting.why)
+        why = why or lasting.why
     if not why:
         return None if lasting is None else replace(lasting, over=True)
     return (lasting or Outage(started_at, 0.0, 0, 0, 0, why)).longer(baseline, seconds, why)
