@@ -184,14 +184,15 @@ class WindowBatch:
                 break
         return np.maximum(kept[0], kept[1]), kept[1]
 
-    def bursts(self, rules: FastKill) -> Mask:
-        """Where the candidate's errors, refusals or departures kill it at once, with a baseline to compare."""
+    def bursts(self, rules: FastKill, late: Directions) -> Mask:
+        """Where the candidate's errors, refusals or departures (if late counts may speak) kill it at once, with a
+        baseline to compare."""
         candidate, baseline = (np.sum([row[side] for row in self.rows], axis=0) for side in (1, 2))
         killed = np.zeros(candidate.shape[1], dtype=bool)
         if not rules.enabled:
             return killed
         _, failing = _share(baseline, "errors")
-        for name in BURSTS:
+        for name in BURSTS if late.may_fail else BURSTS[:-1]:
             (n_c, share_c), (n_b, share_b) = _share(candidate, name), _share(baseline, name)
             bad = (n_c >= rules.min_requests) & (share_c >= rules.error_share)
             bad &= share_b <= rules.baseline_error_share
@@ -246,7 +247,7 @@ class FamilyBatch:
                 said = _read(gate.spec, baseline, candidate, self.shares.directions)
                 said = _without_outage(gate.spec, said, baseline, self.outage)
                 gate.learn(said, seconds, share_bp, self.policy.beta)
-        self.killed = self.window.bursts(self.policy.fast_kill)
+        self.killed = self.window.bursts(self.policy.fast_kill, self.shares.directions)
         newly = (self.crossed < 0) & (self.log_evidence >= math.log(1 / self.policy.alpha))
         if newly.any():
             parts = [math.log(gate.spec.weight) + gate.failing.log_e for gate in self.gates]
