@@ -64,7 +64,8 @@ def test_outage__requests_that_clients_spoil_themselves__do_not_blame_the_candid
     usual = counted(100, refused=5, abandoned=5)
     well = feed(start(ERRORS, REFUSED, ABANDONED), 6, baseline=usual, candidate=usual)
     left = round(5 * (1 - share))
-    broken = counted(100, refused=left, abandoned=left, **{ended: round(100 * share)})
+    failing: dict[str, Any] = {ended: round(100 * share)}
+    broken = counted(100, refused=left, abandoned=left, **failing)
     for seconds in (2.0, 10.0):
         during = feed(well, 60, baseline=broken, candidate=usual, seconds=seconds)
         assert not during.assess().rollback
