@@ -238,7 +238,7 @@ class FamilyBatch:
         self.since_start = np.where(restart, 0.0, self.since_start) + seconds
         self.window.add(seconds, candidate, baseline, self.policy.fast_kill.window_seconds)
         self.shares = self.shares.add(seconds, share_bp, 10_000 - share_bp)
-        before, self.outage = self.outage, self._outage(baseline)
+        before, self.outage = self.outage, self._outage(baseline, candidate)
         self.over = before & ~self.outage
         for gate in self.gates:
             if gate.spec.kind == "paired":
@@ -253,12 +253,12 @@ class FamilyBatch:
             parts = [math.log(gate.spec.weight) + gate.failing.log_e for gate in self.gates]
             self.crossed = np.where(newly, np.argmax(np.stack(parts), axis=0), self.crossed)
 
-    def _outage(self, baseline: ArmBatch) -> Mask:
+    def _outage(self, baseline: ArmBatch, candidate: ArmBatch) -> Mask:
         limit = self.policy.baseline_outage_share
         if limit is None:
             return np.zeros(self.size, dtype=bool)
         now = np.maximum(baseline.requests, baseline.errors), baseline.errors
-        found = (baseline.ready == 0) & (baseline.errors > 0)
+        found = (baseline.ready == 0) & (candidate.ready > 0) & (baseline.errors > 0)
         for requests, failed in (now, self.window.baseline_lately(WINDOW_SECONDS)):
             found = found | ((failed >= FEWEST_FAILURES) & (failed >= limit * requests))
         return np.asarray(found)

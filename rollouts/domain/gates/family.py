@@ -105,7 +105,9 @@ class GatesState:
         shares = self.shares
         if self._counts_late:
             shares = shares.add(seconds, share_bp, baseline_share(share_bp, interval.shares, BASELINE))
-        why = outage_of(self.policy.baseline_outage_share, baseline, window)
+        # One cluster tells of both: where it saw no replica of either, it is more likely that it could not be read.
+        looked = arm is None or arm.ready > 0
+        why = outage_of(self.policy.baseline_outage_share, baseline, window, looked=looked)
         circumstances = Circumstances(
             warming_up=self.candidate_requests < self.policy.warm_up_requests,
             outage=why,

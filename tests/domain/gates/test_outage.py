@@ -99,6 +99,13 @@ def test_outage__what_the_baseline_did__begins_one_or_not(baseline: Any, *, is_o
     assert (state.outage is not None) is is_outage
 
 
+def test_outage__no_replica_of_either_was_seen_ready__is_a_cluster_that_could_not_be_read() -> None:
+    blind = {"baseline": counted(100, failed=1, ready=0), "candidate": counted(100, failed=1, ready=0)}
+    assert feed(start(ERRORS), 3, **blind).outage is None
+    dead = counted(100, failed=100, ready=0)
+    assert feed(start(ERRORS), 1, baseline=dead, candidate=dead).outage is not None
+
+
 def test_outage__little_traffic__shows_within_the_window() -> None:
     state = feed(start(ERRORS), 1, baseline=counted(2, failed=2), candidate=counted(2))
     assert state.outage is None
