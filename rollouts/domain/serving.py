@@ -38,6 +38,7 @@ class Serving:
         counts: ArmCounts | None,
         *,
         not_ready: str,
+        looked: bool,
         limit: float,
         started_at: float,
         seconds: float,
@@ -46,10 +47,11 @@ class Serving:
 
         counts      of the variant; None: not measured
         not_ready   why its engine does not answer; empty when it is ready, or when nobody could look
+        looked      the cluster told which engines are ready
         limit       the share of its requests that fail from which on it is out of order
         """
         window = self.window.add(counts, None, seconds, WINDOW_SECONDS)
-        why = not_ready or outage_of(limit, counts, window)
+        why = not_ready or outage_of(limit, counts, window, looked=looked)
         outage = next_outage(self.outage, why, counts, started_at=started_at, seconds=seconds)
         return replace(self, outage=outage, window=window if window.baseline.errors else Window())
 

@@ -47,6 +47,7 @@ def note_outage(
     after = before.after(
         counts,
         not_ready=not_ready,
+        looked=seen.statuses is not None,
         limit=USUAL_OUTAGE_SHARE if limit is None else limit,
         started_at=made.started_at if made is not None else now.timestamp(),
         seconds=_seconds(before, made, now),

@@ -13,7 +13,7 @@ from benchmarks.gates.report import Grid, Table
 from benchmarks.gates.running import Cell, Results, Size
 from benchmarks.gates.traffic import HOUR, SECONDS
 from rollouts.domain.gates.family import GatesState
-from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.gates.policy import GatePolicy, as_written
 from rollouts.domain.gates.proportion import ProportionProcess
 from rollouts.domain.intervals import ArmCounts, Interval, LatencyCounts, ProbePair
 
@@ -33,7 +33,7 @@ ROLLOUTS, STATES = 1_000, 20
 
 def policy_of(gates: int) -> GatePolicy:
     """The first so many of eight usual gates, in equal parts."""
-    return GatePolicy.from_json({"name": "costs", "version": 1, "gates": list(GATES[:gates])})
+    return GatePolicy.from_json(as_written({"name": "costs", "version": 1, "gates": list(GATES[:gates])}))
 
 
 def usual_interval(index: int, rng: random.Random) -> Interval:

@@ -301,7 +301,7 @@ PLAIN_FIELDS = ("last_index", "burn_in", "since_reweight", "new_answers")
 
 def _why_out(gates: GatesState) -> tuple[Cause, str] | None:
     """Why an arm's gates take it out of the race, in a word and in a sentence; None: they do not."""
-    kill = why_kill(gates.policy.fast_kill, gates.window, gates.share_bp, None)
+    kill = why_kill(gates.policy.fast_kill, gates.window, gates.share_bp, None, gates.shares.directions)
     if kill is not None:
         return "fast-kill", kill
     return ("guardrail", gates.assess().reason) if gates.crossed is not None else None

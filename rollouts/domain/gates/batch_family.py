@@ -184,15 +184,16 @@ class WindowBatch:
                 break
         return np.maximum(kept[0], kept[1]), kept[1]
 
-    def bursts(self, rules: FastKill) -> Mask:
-        """Where the candidate's errors, refusals or departures kill it at once, with a baseline to compare."""
+    def bursts(self, rules: FastKill, late: Directions) -> Mask:
+        """Where the candidate's errors, refusals or departures (if late counts may speak) kill it at once, with a
+        baseline to compare."""
         candidate = np.sum(np.stack([row[1] for row in self.rows]), axis=0)
         baseline = np.sum(np.stack([row[2] for row in self.rows]), axis=0)
         killed = np.zeros(candidate.shape[1], dtype=bool)
         if not rules.enabled:
             return killed
         _, failing = _share(baseline, "errors")
-        for name in BURSTS:
+        for name in BURSTS if late.may_fail else BURSTS[:-1]:
             (n_c, share_c), (n_b, share_b) = _share(candidate, name), _share(baseline, name)
             bad = (n_c >= rules.min_requests) & (share_c >= rules.error_share)
             bad &= share_b <= rules.baseline_error_share
@@ -238,7 +239,7 @@ class FamilyBatch:
         self.since_start = np.where(restart, 0.0, self.since_start) + seconds
         self.window.add(seconds, candidate, baseline, self.policy.fast_kill.window_seconds)
         self.shares = self.shares.add(seconds, share_bp, 10_000 - share_bp)
-        before, self.outage = self.outage, self._outage(baseline)
+        before, self.outage = self.outage, self._outage(baseline, candidate)
         self.over = before & ~self.outage
         for gate in self.gates:
             if gate.spec.kind == "paired":
@@ -247,18 +248,18 @@ class FamilyBatch:
                 said = _read(gate.spec, baseline, candidate, self.shares.directions)
                 said = _without_outage(gate.spec, said, baseline, self.outage)
                 gate.learn(said, seconds, share_bp, self.policy.beta)
-        self.killed = self.window.bursts(self.policy.fast_kill)
+        self.killed = self.window.bursts(self.policy.fast_kill, self.shares.directions)
         newly = (self.crossed < 0) & (self.log_evidence >= math.log(1 / self.policy.alpha))
         if newly.any():
             parts = [math.log(gate.spec.weight) + gate.failing.log_e for gate in self.gates]
             self.crossed = np.where(newly, np.argmax(np.stack(parts), axis=0), self.crossed)
 
-    def _outage(self, baseline: ArmBatch) -> Mask:
+    def _outage(self, baseline: ArmBatch, candidate: ArmBatch) -> Mask:
         limit = self.policy.baseline_outage_share
         if limit is None:
             return np.zeros(self.size, dtype=bool)
         now = np.maximum(baseline.requests, baseline.errors), baseline.errors
-        found = (baseline.ready == 0) & (baseline.errors > 0)
+        found = (baseline.ready == 0) & (candidate.ready > 0) & (baseline.errors > 0)
         for requests, failed in (now, self.window.baseline_lately(WINDOW_SECONDS)):
             found = found | ((failed >= FEWEST_FAILURES) & (failed >= limit * requests))
         return np.asarray(found)

@@ -105,7 +105,9 @@ class GatesState:
         shares = self.shares
         if self._counts_late:
             shares = shares.add(seconds, share_bp, baseline_share(share_bp, interval.shares, BASELINE))
-        why = outage_of(self.policy.baseline_outage_share, baseline, window)
+        # One cluster tells of both: where it saw no replica of either, it is more likely that it could not be read.
+        looked = arm is None or arm.ready > 0
+        why = outage_of(self.policy.baseline_outage_share, baseline, window, looked=looked)
         circumstances = Circumstances(
             warming_up=self.candidate_requests < self.policy.warm_up_requests,
             outage=why,
@@ -134,8 +136,9 @@ class GatesState:
 
     @property
     def _counts_late(self) -> bool:
-        """Whether a gate counts what ends long after it arrived."""
-        return any(gate.kind == "abandoned" for gate in self.policy.gates)
+        """Whether a gate, or the fast kill, counts what ends long after it arrived."""
+        kills = self.policy.fast_kill.enabled and not self.policy.earlier
+        return kills or any(gate.kind == "abandoned" for gate in self.policy.gates)
 
     def _look(self) -> Self:
         """Latches the rollback: once proven, no later interval takes it back."""
@@ -177,7 +180,8 @@ class GatesState:
             for gate, track in self._pairs()
         )
         cause = next((verdict for verdict in verdicts if verdict.key == self.crossed), None)
-        kill = why_kill(self.policy.fast_kill, self.window, self.share_bp, workload)
+        late = self.shares.directions
+        kill = why_kill(self.policy.fast_kill, self.window, self.share_bp, workload, late)
         required = [verdict for verdict in verdicts if verdict.required]
         passes = all(verdict.verdict is Verdict.PASS for verdict in required)
         failed = any(verdict.verdict is Verdict.FAIL for verdict in verdicts)

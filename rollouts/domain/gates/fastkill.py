@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from rollouts.domain.gates import checks
+from rollouts.domain.gates.latency import Directions
 from rollouts.domain.gates.policy import FastKill
 from rollouts.domain.gates.words import percent, seconds_text
 from rollouts.domain.intervals import ArmCounts
@@ -140,8 +141,14 @@ def _sum(parts: Iterable[Traffic]) -> Traffic:
     return total
 
 
-def why_kill(rules: FastKill, window: Window, share_bp: int, workload: WorkloadFacts | None) -> str | None:
-    """The sentence of the fast kill, or None. Every rule needs the candidate bad *and* the baseline not."""
+def why_kill(
+    rules: FastKill, window: Window, share_bp: int, workload: WorkloadFacts | None, late: Directions
+) -> str | None:
+    """The sentence of the fast kill, or None. Every rule needs the candidate bad *and* the baseline not.
+
+    late    which evidence what is counted late may give: after the candidate lost share, those who leave are too many
+            for the few that arrive, and kill nothing
+    """
     if not rules.enabled:
         return None
     facts = workload or WorkloadFacts()
@@ -158,7 +165,7 @@ def why_kill(rules: FastKill, window: Window, share_bp: int, workload: WorkloadF
     return (
         _error_burst(rules, window, share_bp)
         or _burst(rules, window, "refused", "were refused by its engine")
-        or _burst(rules, window, "abandoned", "were abandoned by their clients")
+        or (_burst(rules, window, "abandoned", "were abandoned by their clients") if late.may_fail else None)
     )
 
 

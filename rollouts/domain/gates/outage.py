@@ -90,22 +90,23 @@ def next_outage(
     """
     lasting = None if before is None or before.over else before
     if lasting is not None and baseline is None:
-        return lasting.longer(None, seconds, lasting.why)
+        why = why or lasting.why
     if not why:
         return None if lasting is None else replace(lasting, over=True)
     return (lasting or Outage(started_at, 0.0, 0, 0, 0, why)).longer(baseline, seconds, why)
 
 
-def outage_of(limit: float | None, baseline: ArmCounts | None, window: Window) -> str:
+def outage_of(limit: float | None, baseline: ArmCounts | None, window: Window, *, looked: bool) -> str:
     """Why the baseline was out of order in an interval; empty when it was not, or was not measured.
 
     limit       the share of its requests from which on it is; None: the policy is from before there was such a rule
     window      the last seconds, this interval included
+    looked      somebody saw how many replicas are ready: a cluster that could not be read has none, too
     """
     if limit is None or baseline is None:
         return ""
     requests, failed, _ = _counted(baseline)
-    if baseline.ready == 0 and failed:  # without a failure it may be the cluster that could not be read
+    if looked and baseline.ready == 0 and failed:
         return "no replica of it was seen ready"
     if _beyond(limit, requests, failed):
         return f"{percent(failed / requests)} of its requests failed, {percent(limit)} is an outage"

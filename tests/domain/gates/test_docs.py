@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from rollouts.domain.gates.forecast import plan_forecast
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.templates import DEFAULT_GATES
 from rollouts.domain.intervals import ArmCounts, Outcomes
-from tests.domain.gates.helpers import ERRORS, LATENCY, QUALITY, arm, feed, interval, policy
+from tests.domain.gates import helpers
+from tests.domain.gates.helpers import ERRORS, LATENCY, QUALITY, arm, feed, interval
 
+policy = partial(helpers.policy, baseline_outage_share=0.2)  # as people write one today
 PAGE = (Path(__file__).parents[3] / "docs" / "statistics.md").read_text(encoding="utf-8")
 
 

@@ -64,7 +64,8 @@ def test_outage__requests_that_clients_spoil_themselves__do_not_blame_the_candid
     usual = counted(100, refused=5, abandoned=5)
     well = feed(start(ERRORS, REFUSED, ABANDONED), 6, baseline=usual, candidate=usual)
     left = round(5 * (1 - share))
-    broken = counted(100, refused=left, abandoned=left, **{ended: round(100 * share)})
+    failing: dict[str, Any] = {ended: round(100 * share)}
+    broken = counted(100, refused=left, abandoned=left, **failing)
     for seconds in (2.0, 10.0):
         during = feed(well, 60, baseline=broken, candidate=usual, seconds=seconds)
         assert not during.assess().rollback
@@ -96,6 +97,13 @@ def test_outage__pairs_of_probes__count_as_always() -> None:
 def test_outage__what_the_baseline_did__begins_one_or_not(baseline: Any, *, is_outage: bool) -> None:
     state = feed(start(ERRORS), 1, baseline=baseline, candidate=counted(100))
     assert (state.outage is not None) is is_outage
+
+
+def test_outage__no_replica_of_either_was_seen_ready__is_a_cluster_that_could_not_be_read() -> None:
+    blind = {"baseline": counted(100, failed=1, ready=0), "candidate": counted(100, failed=1, ready=0)}
+    assert feed(start(ERRORS), 3, **blind).outage is None
+    dead = counted(100, failed=100, ready=0)
+    assert feed(start(ERRORS), 1, baseline=dead, candidate=dead).outage is not None
 
 
 def test_outage__little_traffic__shows_within_the_window() -> None:

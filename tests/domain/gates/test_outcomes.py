@@ -267,6 +267,20 @@ def test_policy__of_an_earlier_version__keeps_its_bytes() -> None:
     assert GatePolicy.from_json(made.to_json()) == made
 
 
+def test_fast_kill__candidate_lost_share_and_those_who_leave_are_of_before__kills_nothing() -> None:
+    """Of 100 requests 9 give up after 20 s in both arms; then the candidate has a tenth of the requests it had."""
+    state = GatesState.initial(policy(ERRORS, baseline_outage_share=0.2))
+    state = feed(state, 6, baseline=counted(100, abandoned=9), candidate=counted(100, abandoned=9))
+    moved = {"share_bp": 500, "baseline": counted(190, abandoned=9), "candidate": counted(10, abandoned=9)}
+    for _ in range(2):
+        state = feed(state, 1, **moved)
+        assert state.assess().fast_kill is None
+    settled = feed(state, 6, **{**moved, "candidate": counted(10, abandoned=1)})
+    assert settled.assess().fast_kill is None
+    lasting = feed(state, 6, **moved)
+    assert lasting.assess().fast_kill is not None
+
+
 def test_arm_counts__refused_and_abandoned__are_no_exposure_and_no_answers_to_rate() -> None:
     made = counted(100, refused=20, gateway=5, failed=3, fallback=2, abandoned=10, running=4)
     assert (made.exposure, made.ratable) == (56, 56)

@@ -550,7 +550,9 @@ def test_progressing__baseline_out_of_order_at_the_last_step__is_not_promoted_by
     assert stays(after(rollout, seen(), replace(PASS, outage=OUT)), rollout)
 
 
-def test_progressing__deadline_while_the_baseline_is_out_of_order__does_not_send_everybody_back_to_it() -> None:
+def test_progressing__deadline_while_the_baseline_is_out_of_order__does_not_send_everybody_back_to_it() -> (
+    None
+):
     late = view(phase_since=NOW - PLAN.deadline_seconds - 1)
     open_gates = GatesView(open_because="inconclusive", reaction="rollback", outage=OUT)
     made = after(late, seen(), open_gates)

@@ -18,7 +18,7 @@ def counts(answered: int = 0, failed: int = 0, fallback: int = 0, ready: float =
 
 
 def later(before: Serving, found: ArmCounts | None, *, not_ready: str = "", at: float = AT) -> Serving:
-    return before.after(found, not_ready=not_ready, limit=0.2, started_at=at, seconds=5.0)
+    return before.after(found, not_ready=not_ready, looked=True, limit=0.2, started_at=at, seconds=5.0)
 
 
 SOUND = Serving("triage-v5-abc")

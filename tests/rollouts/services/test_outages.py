@@ -77,6 +77,31 @@ def test_no_rollout__cluster_does_not_answer__begins_no_outage(serving: MemoryWo
     assert told(w) == []
 
 
+def test_no_rollout__cluster_does_not_answer_and_a_request_fails__begins_no_outage(
+    serving: MemoryWorld,
+) -> None:
+    w = serving
+    w.behave(1, error_rate=0.02)
+    w.cluster.outage = "it does not answer"
+    w.run_for(10)
+    assert w.lost > 0
+    assert lasting(w) is None
+    assert told(w) == []
+
+
+def test_rollout__cluster_does_not_answer_and_a_request_fails__is_not_held_for_it(
+    serving: MemoryWorld,
+) -> None:
+    w = serving
+    w.start(2, plan=LONG_PLAN)
+    w.run_to("progressing")
+    w.behave(1, error_rate=0.02)
+    w.cluster.outage = "it does not answer"
+    w.run_for(10)
+    assert "out of order" not in w.rollout.reason
+    assert told(w) == []
+
+
 def test_starting__before_it_ever_served__is_no_outage(tmp_path: Path) -> None:
     w = MemoryWorld(tmp_path, gates=(ERRORS,), ready_after=8.0)
     w.run_for(6)
