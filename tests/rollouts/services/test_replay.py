@@ -20,7 +20,7 @@ from rollouts.services import packing, replay
 from rollouts.services.commands import set_global_stop
 from rollouts.services.packing import forget_evidence, pack_evidence
 from rollouts.services.policies import define_gate_policy
-from rollouts.services.replay import forget_replays, replay_part, replay_whole
+from rollouts.services.replay import Part, forget_replays, replay_part, replay_whole
 from rollouts.services.replay_report import ReplayReport
 from tests.rollouts.memory_world import BANDIT, ERRORS, LATENCY, LONG_PLAN, QUALITY, MemoryWorld
 
@@ -376,6 +376,12 @@ def test_other_software__promises_the_same_verdicts_only(
 # --- in parts -------------------------------------------------------------------------------------------------------
 
 
+def play_on(rollout: Rollout, part: Part, w: MemoryWorld) -> None:
+    """Asks for part after part until there is a report."""
+    while part.report is None:
+        part = replay_part(rollout=rollout, key=part.key, now=w.now)
+
+
 @pytest.fixture
 def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "STEPS_A_LOOK", 4)
@@ -417,8 +423,7 @@ def test_parts__tampered_behind_the_first__is_still_refused(w: MemoryWorld) -> N
     last = w.rollout.next_interval - 1
     Evidence.objects.filter(rollout=w.rollout, index=last).update(digest="sha256:0")
     with pytest.raises(TamperedEvidence, match=f"interval {last}"):
-        while part.report is None:
-            part = replay_part(rollout=rollout, key=part.key, now=w.now)
+        play_on(rollout, part, w)
 
 
 @pytest.mark.usefixtures("short_parts")
