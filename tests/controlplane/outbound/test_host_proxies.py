@@ -117,7 +117,7 @@ port = int(url.rpartition(":")[2])
 with local_client() as http:
     assert ask_health(http, ENGINES["vllm"], port) is Health.GOOD
     assert ask_in_flight(http, ENGINES["vllm"], port) == 2
-    assert warm_up(http, "chat-v1", port).ok
+    assert warm_up(http, "chat-v1", "chat", port, is_ours=lambda: True).ok
 """,
     "the cluster as it is wired": """
 import os, tempfile
