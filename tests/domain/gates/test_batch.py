@@ -80,7 +80,7 @@ def test_paired_batch__same_scores__equals_the_scalar_form(decision: Decision, s
 def test_batches__whole_rollout__equal_the_gates_state_with_starts_tempering_and_family() -> None:
     rng = np.random.default_rng(4)
     strict = {"mode": "strict"}
-    rules = policy(ERRORS, {**LATENCY, **strict}, {**QUALITY, **strict})
+    rules = policy(ERRORS, {**LATENCY, **strict}, {**QUALITY, **strict}, baseline_outage_share=0.2)
     state = GatesState.initial(rules)
     errors, slow = (ProportionBatch(1, spread=True) for _ in range(2))
     blocks, pairs = BlocksBatch(1), PairedBatch(1, spread=True)

@@ -119,7 +119,7 @@ def test_latency_blocks__requests_that_depend_on_each_other__are_noticed_within_
         by_chance = rng.binomial(100, 0.25, 2)
         independent = independent.update(10, 100, int(by_chance[0]), 100, int(by_chance[1]))
     assert bursts.dispersion.differences == 0  # no minute is over yet
-    assert bursts.factor > 3 * independent.factor
+    assert independent.factor < LatencyBlocks().factor < bursts.factor / 1.5
 
 
 def test_latency_blocks__independent_requests__are_tempered_less_and_less() -> None:
