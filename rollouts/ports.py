@@ -236,10 +236,6 @@ class HistogramReading:
     total: int
 
 
-REFUSAL_KINDS = ("request", "rate", "gateway")
-ABANDONED_WHEN = ("before", "midway")
-
-
 @dataclass(frozen=True, slots=True)
 class ArmReading:
     """Cumulative counters of the inference requests of one assigned arm at the router, without forced requests,
