@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -28,14 +27,6 @@ class PassTroubles:
         if self.count == 1:
             return f"{self.label}: {self.error}"
         return f"{self.count} items fail; longest {self.label}: {self.error}"
-
-
-def troubles_of(pass_name: str, items: Iterable[object]) -> Mapping[str, ItemTrouble]:
-    """The open troubles among the items, by key as text. One query."""
-    keys = [str(item) for item in items]
-    if not keys:
-        return {}
-    return {row.item: row for row in ItemTrouble.objects.filter(pass_name=pass_name, item__in=keys)}
 
 
 def troubles_by_pass() -> tuple[PassTroubles, ...]:

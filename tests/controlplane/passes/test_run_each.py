@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import InvalidInput, Rejected, Unavailable
 from controlplane.passes.models import ItemTrouble, PassRun
-from controlplane.passes.selectors import troubles_by_pass, troubles_of
+from controlplane.passes.selectors import troubles_by_pass
 from controlplane.passes.services import Pauses, Report, one_run, run_each
 
 pytestmark = pytest.mark.django_db
@@ -256,15 +256,13 @@ def test_one_run__another_is_under_way__waits_its_turn_but_not_for_a_dead_one() 
         assert last
 
 
-def test_troubles__by_item_and_by_pass(house: House) -> None:
+def test_troubles__by_pass__are_counted_with_the_oldest(house: House) -> None:
     assert troubles_by_pass() == ()
     house.faults["b"] = KeyError("x")
     house.run()
     house.clock.advance(5)
     house.faults["c"] = KeyError("y")
     house.run()
-    assert list(troubles_of("letters", ["a", "b"])) == ["b"]
-    assert list(troubles_of("others", ["b"])) == []
     (found,) = troubles_by_pass()
     assert (found.pass_name, found.count, found.since, found.label) == ("letters", 2, NOW, "B")
     assert found.sentence == "2 items fail; longest B: KeyError: 'x'"
