@@ -90,7 +90,8 @@ def test_strict_chat_template__refuses_every_second_user__rolled_back_and_refusa
     assert row["decision"] == "rolled-back", row["reason"]
     assert row["cause"] in ("gate:refused", "fast-kill"), row["reason"]
     assert "refused" in row["reason"]
-    assert 0 < row["refused"] < row["requests"][row["to"]]
+    # Not "fewer than it got": the users come by chance, and its first few can all be of the kind it refuses.
+    assert 0 < row["refused"] <= row["requests"][row["to"]]
     assert set(story["refused"]) == {row["to"]}, "no other version refuses anybody"
 
 
