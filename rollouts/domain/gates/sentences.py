@@ -93,7 +93,8 @@ def running_note(spec: GateSpec, totals: Totals, unsettled: Unsettled) -> str:
         return ""
     return (
         f"{whole(unsettled.running)} of the candidate's requests still run, where "
-        f"{rough(unsettled.expected)} would be as on the baseline; if those beyond it ended badly, the limit would be broken"
+        f"{rough(unsettled.expected)} would be as on the baseline; if those beyond it ended badly, the limit would be "
+        "broken"
     )
 
 
