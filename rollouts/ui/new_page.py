@@ -15,6 +15,7 @@ from rollouts import selectors
 from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Endpoint, Rollout
+from rollouts.services.serving import Clusters
 from rollouts.services.start import EngineRoom, Preview, preview_rollout
 from rollouts.ui.gate_words import hint_of
 from rollouts.ui.new_bandit_form import DIAL, KNOBS, Knob, dial_words
@@ -118,13 +119,14 @@ def build(
     form: NewRolloutForm,
     draft: Draft,
     edges: Edges,
+    clusters: Clusters,
     room: EngineRoom | None,
     user: User,
     address: str,
     now: datetime,
 ) -> NewRolloutPage:
     """The whole page; reads the versions and tries the rollout dry."""
-    preview, problem = _preview(endpoint, draft, edges, room, now)
+    preview, problem = _preview(endpoint, draft, edges, clusters, room, now)
     if problem is not None:
         draft = replace(draft, problems={**draft.problems, field_of(problem): problem})
     return NewRolloutPage(
@@ -179,7 +181,12 @@ def _place(endpoint: Endpoint) -> str:
 
 
 def _preview(
-    endpoint: Endpoint, draft: Draft, edges: Edges, room: EngineRoom | None, now: datetime
+    endpoint: Endpoint,
+    draft: Draft,
+    edges: Edges,
+    clusters: Clusters,
+    room: EngineRoom | None,
+    now: datetime,
 ) -> tuple[Preview | None, InvalidInput | None]:
     """The dry run, or why these versions and settings cannot be tried together."""
     if not draft.versions or draft.plan is None:
@@ -192,6 +199,7 @@ def _preview(
             other_versions=others,
             plan=draft.plan,
             edges=edges,
+            clusters=clusters,
             serving=draft.serving,
             gate_policy=draft.policy,
             room=room,
