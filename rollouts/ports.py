@@ -160,11 +160,11 @@ class Cluster(Protocol):
 
     def options(self, engine: str) -> EngineOptions:
         """All that a serving spec may set of this engine; `ensure` refuses everything else (InvalidInput, the field
-        named). Raises InvalidInput when the cluster knows no such engine."""
+        named). Raises InvalidInput when the cluster knows no such engine, Unavailable when it cannot say now."""
         ...
 
     def engines(self) -> tuple[str, ...]:
-        """The engines that the cluster knows, sorted by name."""
+        """The engines that the cluster knows, sorted by name. Raises Unavailable when it cannot say now."""
         ...
 
 

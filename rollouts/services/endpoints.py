@@ -17,7 +17,7 @@ from rollouts.domain.effects import EnsureWorkload
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import Cluster, Endpoint, GatePolicyVersion, Variant, Workload
 from rollouts.models.endpoints import name_validator
-from rollouts.services.serving import Clusters, check_serving
+from rollouts.services.serving_specs import Clusters, check_serving
 from rollouts.services.writing import add_effects, tell
 
 

@@ -37,8 +37,8 @@ from rollouts.services.preview_checks import (
     policy_checks,
     serving_checks,
 )
-from rollouts.services.serving import Clusters
 from rollouts.services.preview_traffic import Traffic, recent_traffic
+from rollouts.services.serving_specs import Clusters
 
 LARGEST_NUMBER = 2**31 - 1  # of a version: databases refuse to look for a larger one
 LAUNCH_GUESS_SECONDS = 60.0

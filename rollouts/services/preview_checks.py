@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from controlplane.kernel.errors import InvalidInput, Refused
+from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Unavailable
 from registry.models import Version
 from rollouts.domain.gates.forecast import PlanForecast
 from rollouts.domain.gates.policy import GatePolicy
@@ -16,7 +16,7 @@ from rollouts.models import Endpoint, Rollout, Workload
 from rollouts.services.commands import stop_is_on
 from rollouts.services.endpoints import check_launchable
 from rollouts.services.preview_traffic import Traffic
-from rollouts.services.serving import Clusters, check_serving
+from rollouts.services.serving_specs import Clusters, check_serving
 
 ASSUMED_RATE = 1.0
 
@@ -68,15 +68,17 @@ def serving_checks(
 ) -> list[Check]:
     """Whether the endpoint's cluster would serve every candidate so. A check only where it would not; the same refusal
     for several candidates is one."""
-    refusals: dict[tuple[str, str], InvalidInput] = {}
+    refusals: dict[tuple[str, str], HeadgateError] = {}
     for version in versions:
         try:
             check_serving(spec=spec, version=version, cluster=endpoint.cluster, clusters=clusters)
         except InvalidInput as error:
             refusals.setdefault((error.field, error.message), error)
+        except Unavailable as error:
+            refusals.setdefault(("", error.message), error)
     return [
-        Check("refused", error.message.rstrip("."), fix=error.fix, field=error.field, code=error.code)
-        for error in refusals.values()
+        Check("refused", error.message.rstrip("."), fix=error.fix, field=field, code=error.code)
+        for (field, _), error in refusals.items()
     ]
 
 

@@ -31,7 +31,7 @@ from rollouts.services.preview import (
 )
 from rollouts.services.preview_bandit import BanditPreview
 from rollouts.services.preview_checks import Check, EngineRoom
-from rollouts.services.serving import Clusters
+from rollouts.services.serving_specs import Clusters
 from rollouts.services.views import view_of
 from rollouts.services.writing import apply_decision, tell
 
@@ -70,7 +70,8 @@ def start_rollout(
     supersede       ends a rollout that has not moved traffic yet
 
     All or nothing. Raises Forbidden, InvalidInput (an unknown version, or versions that cannot be candidates together;
-    an SLO that is no bucket edge; a serving spec that the engine's options do not allow), Refused (the first failed check), Conflict (another rollout is active).
+    an SLO that is no bucket edge; a serving spec that the engine's options do not allow), Refused (the first failed
+    check), Conflict (another rollout is active).
     """
     actor.require(Action.START_ROLLOUT)
     preview = preview_rollout(

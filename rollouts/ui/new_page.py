@@ -15,7 +15,7 @@ from rollouts import selectors
 from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Endpoint, Rollout
-from rollouts.services.serving import Clusters
+from rollouts.services.serving_specs import Clusters
 from rollouts.services.start import EngineRoom, Preview, preview_rollout
 from rollouts.ui.gate_words import hint_of
 from rollouts.ui.new_bandit_form import DIAL, KNOBS, Knob, dial_words
@@ -152,7 +152,7 @@ def build(
         ),
         policy=str(draft.policy),
         policy_note="stored as a new version when you start" if draft.policy_changed else "",
-        arguments_problem=" ".join(_messages(draft, "arguments")),
+        arguments_problem=_problem_of(draft, preview, "arguments"),
         plan=panel(
             endpoint=endpoint,
             draft=draft,
@@ -211,13 +211,8 @@ def _preview(
 
 
 def _bandit_rows(form: NewRolloutForm, draft: Draft, preview: Preview | None) -> BanditRows:
-    checked = (
-        {field_of(check): check for check in preview.checks if check.state == "refused"} if preview else {}
-    )
-
     def problem(name: str) -> str:
-        found = checked.get(name)
-        return " ".join([*_messages(draft, name), *([f"{found.title}. {found.fix}"] if found else [])])
+        return _problem_of(draft, preview, name)
 
     return BanditRows(
         knobs=tuple(KnobRow(knob, form.bandit.knobs[knob.sent], problem(knob.sent)) for knob in KNOBS),
@@ -226,6 +221,13 @@ def _bandit_rows(form: NewRolloutForm, draft: Draft, preview: Preview | None) ->
         deadline_problem=problem("deadline"),
         watch_problem=problem("watch"),
     )
+
+
+def _problem_of(draft: Draft, preview: Preview | None, name: str) -> str:
+    """What is wrong with a field: how it was typed, or what the dry run refused."""
+    refused = [check for check in preview.checks if check.state == "refused"] if preview else []
+    found = [f"{check.title}. {check.fix}".strip() for check in refused if field_of(check) == name]
+    return " ".join([*_messages(draft, name), *found])
 
 
 def _versions(endpoint: Endpoint, form: NewRolloutForm) -> list[VersionChoice]:

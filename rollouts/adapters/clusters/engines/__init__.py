@@ -12,7 +12,12 @@ from rollouts.adapters.clusters.engines.command import (
     template_of,
     words_of,
 )
-from rollouts.adapters.clusters.engines.declared import ENGINES, load_engines, template_named
+from rollouts.adapters.clusters.engines.declared import (
+    ENGINES,
+    engines_in_force,
+    load_engines,
+    template_named,
+)
 from rollouts.adapters.clusters.engines.symptoms import explain
 from rollouts.adapters.clusters.engines.template import HOST, EngineTemplate
 
@@ -22,6 +27,7 @@ __all__ = [
     "EngineTemplate",
     "command_line",
     "engine_environment",
+    "engines_in_force",
     "explain",
     "has_fingerprint",
     "is_cpu_build",

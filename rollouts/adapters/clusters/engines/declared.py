@@ -20,13 +20,14 @@ the router's header.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.errors import InvalidInput, Unavailable
 from rollouts.adapters.clusters.engines.declared_options import read_options
 from rollouts.adapters.clusters.engines.symptoms import COMMON_SYMPTOMS
 from rollouts.adapters.clusters.engines.template import EngineTemplate
@@ -44,11 +45,14 @@ DECLARES = WIDENS | {"argv", "health", "in_flight", "install", "inference", "oth
 
 ENGINES: Mapping[str, EngineTemplate] = {"vllm": VLLM}
 
+log = logging.getLogger(__name__)
+_last_read: dict[Path, Mapping[str, EngineTemplate]] = {}
+
 
 def load_engines(run_dir: Path) -> Mapping[str, EngineTemplate]:
     """The table, with what the operator declared in RUN_DIR/engines.json.
 
-    Raises InvalidInput naming the file and the entry that cannot be read.
+    Raises Unavailable naming the file and the entry that cannot be read: nothing is launched until it is mended.
     """
     path = run_dir / DECLARATIONS
     try:
@@ -59,7 +63,20 @@ def load_engines(run_dir: Path) -> Mapping[str, EngineTemplate]:
     except FileNotFoundError:
         return ENGINES
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise InvalidInput(f"{path} cannot be read: {error}.", field=DECLARATIONS) from error
+        raise Unavailable(
+            f"{DECLARATIONS}, the operator's declarations of engines, cannot be read: {error}.",
+            fix=f"Mend {path}.",
+        ) from error
+
+
+def engines_in_force(run_dir: Path) -> Mapping[str, EngineTemplate]:
+    """The table by which engines that run already are looked at: while RUN_DIR/engines.json cannot be read, as this
+    process read it last. A slip in a file must not make healthy engines look dead."""
+    try:
+        _last_read[run_dir] = load_engines(run_dir)
+    except Unavailable as error:
+        log.warning("engines.unreadable %s", error)
+    return _last_read.get(run_dir, ENGINES)
 
 
 def template_named(engine: str, engines: Mapping[str, EngineTemplate]) -> EngineTemplate:

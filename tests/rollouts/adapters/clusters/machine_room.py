@@ -47,11 +47,7 @@ STANDINS = {
     "arguments": {
         "fail": {"kind": "text", "pattern": ".*", "help": "What it prints before it ends."},
         "load-seconds": {"kind": "number", "most": 600, "help": "How long it loads."},
-        "settings": {
-            "kind": "file",
-            "choices": [".json"],
-            "help": "A file of the version; nothing reads it.",
-        },
+        "answers": {"kind": "file", "choices": [".json"], "help": "What it answers."},
     },
     "variables": {"OWN": {"kind": "integer", "most": 9, "help": "Nothing reads it."}},
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.errors import InvalidInput, NotFound
 from registry.models import Version
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.variants import ServingSpec
@@ -17,8 +17,8 @@ Clusters = Mapping[str, Cluster]
 def engine_options(*, cluster: ClusterRow, engine: str, clusters: Clusters) -> EngineOptions:
     """What a spec may set of this engine on this cluster.
 
-    Raises InvalidInput: field `cluster` when nothing here runs that cluster, `serving.engine` for an engine that it does
-    not know, `engines.json` when the operator's declarations cannot be read.
+    Raises InvalidInput (field `cluster`: nothing here runs that cluster; `serving.engine`: it knows no such engine),
+    Unavailable when the cluster cannot say now.
     """
     port = clusters.get(cluster.name)
     if port is None:
@@ -30,14 +30,21 @@ def engine_options(*, cluster: ClusterRow, engine: str, clusters: Clusters) -> E
     try:
         return port.options(engine)
     except InvalidInput as error:
-        if error.field != "engine":
-            raise
         raise InvalidInput(error.message, field="serving.engine", fix=error.fix, code=error.code) from error
+
+
+def engines_of(*, cluster: str, clusters: Clusters) -> tuple[EngineOptions, ...]:
+    """The engines of a cluster by name, each with what a spec may set. Raises NotFound, Unavailable."""
+    port = clusters.get(cluster)
+    if port is None:
+        raise NotFound(f"There is no cluster {cluster!r}.", code="cluster-not-found")
+    return tuple(port.options(engine) for engine in port.engines())
 
 
 def check_serving(*, spec: ServingSpec, version: Version, cluster: ClusterRow, clusters: Clusters) -> None:
     """Raises InvalidInput naming the first field that the engine's options do not allow for this version, such as
-    `serving.arguments.scheduler-cls`. The cluster checks the same again at every launch."""
+    `serving.arguments.scheduler-cls`; Unavailable when the cluster cannot say now. The cluster checks the same again at
+    every launch."""
     options = engine_options(cluster=cluster, engine=spec.engine, clusters=clusters)
     manifest = version.manifest_value
     files = None if manifest is None else {entry.path for entry in manifest.entries}
