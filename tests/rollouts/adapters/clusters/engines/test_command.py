@@ -23,6 +23,7 @@ from rollouts.adapters.clusters.engines import (
 from rollouts.adapters.clusters.engines.template import OF_THE_MACHINE
 from rollouts.domain.engine_options import Kind, Option
 from rollouts.ports import WorkloadSpec
+from tests.rollouts.serving_attacks import ATTACKS, named
 
 VLLM = ENGINES["vllm"]
 GPU_PYTHON = Path("/opt/engine/bin/python")
@@ -126,6 +127,18 @@ def test_command_line__file_that_is_a_link_out_of_the_folder__is_refused(tmp_pat
     with pytest.raises(InvalidInput, match="not inside the version's folder") as caught:
         command_line(VLLM, wanted, python=GPU_PYTHON, port=1)
     assert caught.value.field == "arguments.chat-template"
+
+
+@pytest.mark.parametrize(("field", "serving"), ATTACKS)
+def test_template_of__spec_that_brings_something__is_refused_by_field(
+    field: str, serving: dict[str, Any]
+) -> None:
+    wanted = spec(**{"arguments": {}, **serving})
+    with pytest.raises(InvalidInput) as caught:
+        template_of(wanted, ENGINES)
+    assert named(field, of=caught.value.field)
+    with pytest.raises(InvalidInput):
+        command_line(VLLM, wanted, python=GPU_PYTHON, port=1)
 
 
 # --- the environment ----------------------------------------------------------------------------------------
