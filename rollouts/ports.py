@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from registry.domain.manifest import Manifest
+from rollouts.domain.engine_options import EngineOptions
 
 FULL_SHARE_BP = 10_000
 FORCED_VARIANT_HEADER = (
@@ -42,6 +43,7 @@ class FailureReason(StrEnum):
     NONE = ""
     NO_MEMORY = "no-memory"
     BAD_MODEL = "bad-model"
+    BAD_SPEC = "bad-spec"  # the serving spec asks for what the engine's options do not allow
     PORT_TAKEN = "port-taken"
     TAMPERED_FILE = "tampered-file"
     CRASH_LOOP = "crash-loop"
@@ -56,8 +58,8 @@ class WorkloadSpec:
     folder       the version's files on this machine (or where the cluster finds them)
     manifest     verified against `folder` before every launch
     engine       name of an engine template: "vllm", or another that the cluster knows
-    arguments    engine arguments by name without dashes ("max-model-len": 256; True for a bare flag)
-    environment  extra environment of the engine
+    arguments    engine arguments by name without dashes ("max-model-len": 256); only declared options
+    environment  variables of the engine; only declared options
     replicas     how many to run
     start_seconds how long it may take until READY
     """
@@ -134,7 +136,8 @@ class Cluster(Protocol):
     def ensure(self, spec: WorkloadSpec, *, token: int) -> None:
         """Makes the variant run. Already running or starting: nothing happens. FAILED: it is tried again.
 
-        Raises TamperedFile before anything starts when a file differs from the manifest; Refused (with the remedy)
+        Raises TamperedFile before anything starts when a file differs from the manifest; InvalidInput naming the field
+        (`engine`, `arguments.x`, `environment.X`) for what the engine's options do not allow; Refused (with the remedy)
         when the machine has no room; Unavailable when the cluster does not answer.
         """
         ...
@@ -153,6 +156,15 @@ class Cluster(Protocol):
 
     def api(self, engine: str) -> EngineApi:
         """The calls that users may make to this engine. Raises InvalidInput when the cluster knows no such engine."""
+        ...
+
+    def options(self, engine: str) -> EngineOptions:
+        """All that a serving spec may set of this engine; `ensure` refuses everything else (InvalidInput, the field
+        named). Raises InvalidInput when the cluster knows no such engine, Unavailable when it cannot say now."""
+        ...
+
+    def engines(self) -> tuple[str, ...]:
+        """The engines that the cluster knows, sorted by name. Raises Unavailable when it cannot say now."""
         ...
 
 

@@ -196,6 +196,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "RolloutPhase": "rollouts.api.outputs.PHASES",
         "WorkloadPhase": "rollouts.api.outputs.WORKLOAD_PHASES",
+        "OptionKind": "rollouts.api.clusters.KINDS",
     },
     "SERVERS": [{"url": "/", "description": "this installation"}],
     "POSTPROCESSING_HOOKS": [

@@ -20,6 +20,7 @@ from django.db import transaction  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from registry.models import Version  # noqa: E402
+from rollouts import wiring  # noqa: E402
 from rollouts.domain.effects import EnsureWorkload  # noqa: E402
 from rollouts.models import Endpoint  # noqa: E402
 from rollouts.services.endpoints import ensure_variant  # noqa: E402
@@ -33,7 +34,9 @@ def launch_ahead(*, endpoint_name: str, number: int) -> None:
         endpoint = Endpoint.objects.select_for_update(of=("self",)).get(name=endpoint_name)
         assert endpoint.stable is not None
         version = Version.objects.select_related("model").get(model=endpoint.model, number=number)
-        variant = ensure_variant(endpoint=endpoint, version=version, spec=endpoint.stable.spec, now=now)
+        variant = ensure_variant(
+            endpoint=endpoint, version=version, spec=endpoint.stable.spec, clusters=wiring.clusters(), now=now
+        )
         add_effects(endpoint=endpoint, rollout=None, effects=(EnsureWorkload(variant.name),), now=now)
         tell(
             endpoint=endpoint, rollout=None, kind="launched-ahead", title=f"The demo launches {variant.name} ahead",

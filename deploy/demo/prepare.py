@@ -33,6 +33,7 @@ from registry.services.golden import upload_golden_set  # noqa: E402
 from registry.services.manifests import register_manifest  # noqa: E402
 from registry.services.mirror import mirror_models  # noqa: E402
 from registry.wiring import allowed_files, model_store, models_dir  # noqa: E402
+from rollouts import wiring  # noqa: E402
 from rollouts.domain.effects import DrainWorkload, EnsureWorkload  # noqa: E402
 from rollouts.domain.states import Phase  # noqa: E402
 from rollouts.domain.variants import ServingSpec  # noqa: E402
@@ -126,6 +127,7 @@ def prepare_endpoint(
         gate_policy=gate_policy,
         golden_set=golden_set,
         cluster=ensure_cluster(name="local"),
+        clusters=wiring.clusters(),
         actor=actor,
         now=now,
     )
@@ -154,7 +156,9 @@ def begin_anew(endpoint: Endpoint, *, first: int, spec: ServingSpec, actor: Acto
     now = timezone.now()
     with transaction.atomic():
         row = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
-        variant = ensure_variant(endpoint=row, version=version, spec=spec, now=now)
+        variant = ensure_variant(
+            endpoint=row, version=version, spec=spec, clusters=wiring.clusters(), now=now
+        )
         if row.stable_id == variant.pk:
             # One that failed in an earlier run is launched anew.
             if Workload.objects.filter(variant=variant, phase="failed").update(

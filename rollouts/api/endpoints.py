@@ -19,7 +19,7 @@ from controlplane.api.pagination import KeysetPagination
 from controlplane.api.permissions import Need
 from controlplane.api.throttling import ClientRateThrottle
 from registry.selectors import get_golden_set, get_version
-from rollouts import selectors
+from rollouts import selectors, wiring
 from rollouts.api.inputs import EndpointInput, FeedbackInput, RescueInput
 from rollouts.api.outputs import EndpointOutput, FeedbackOutput, HistoryOutput, VariantOutput
 from rollouts.domain.variants import ServingSpec
@@ -71,6 +71,7 @@ class Endpoints(generics.ListAPIView[Endpoint]):
             gate_policy=selectors.find_gate_policy(form["gate_policy"]),
             golden_set=get_golden_set(name=form["golden_set"]) if form["golden_set"] else None,
             cluster=selectors.find_cluster(form["cluster"]),
+            clusters=wiring.clusters(),
             alias=form["alias"],
             environment=form["environment"],
             rescue=form["rescue"],

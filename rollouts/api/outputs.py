@@ -51,8 +51,13 @@ class ServingForm(serializers.Serializer[Any]):
     """How a version is served."""
 
     engine = serializers.CharField(default="vllm")
-    arguments = serializers.DictField(required=False, help_text="engine arguments by name without dashes")
-    environment = serializers.DictField(child=serializers.CharField(), required=False)
+    arguments = serializers.DictField(
+        required=False,
+        help_text="engine arguments by name without dashes; `GET /clusters/{name}/engines` lists all that may be set",
+    )
+    environment = serializers.DictField(
+        child=serializers.CharField(), required=False, help_text="variables of the engine, likewise"
+    )
     resources = serializers.DictField(child=serializers.IntegerField(), required=False)
     replicas = serializers.IntegerField(min_value=1, max_value=64, default=1)
 

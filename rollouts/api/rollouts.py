@@ -78,6 +78,7 @@ class Rollouts(generics.ListAPIView[Rollout]):
             "serving": ServingSpec.from_json(form["serving"]) if "serving" in form else None,
             "gate_policy": selectors.find_gate_policy(form["gate_policy"]) if form["gate_policy"] else None,
             "edges": wiring.edges(),
+            "clusters": wiring.clusters(),
             "now": now_of(request),
         }
         if form["dry_run"]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from rollouts.api import endpoints, installation, policies, replay, rollouts
+from rollouts.api import clusters, endpoints, installation, policies, replay, rollouts
 
 urlpatterns: list[URLPattern] = [
+    path("clusters/<str:name>/engines", clusters.ClusterEngines.as_view(), name="api-cluster-engines"),
     path("endpoints", endpoints.Endpoints.as_view(), name="api-endpoints"),
     path("endpoints/<str:name>", endpoints.OneEndpoint.as_view(), name="api-endpoint"),
     path("endpoints/<str:name>/rescue", endpoints.EndpointRescue.as_view(), name="api-endpoint-rescue"),

@@ -18,8 +18,9 @@ class ServingSpec:
     """How a version is served.
 
     engine       the engine template's name
-    arguments    engine arguments by name without dashes
-    environment  extra environment of the engine
+    arguments    engine arguments by name without dashes: texts, numbers, true or false, or objects of these. What may
+                 be set is said by the engine's options
+    environment  variables of the engine, likewise
     resources    what one replica needs, for example {"memory_mb": 3000}
     """
 
@@ -53,11 +54,16 @@ class ServingSpec:
             if not isinstance(data.get(name, {}), Mapping):
                 raise InvalidInput("This must be an object.", field=f"serving.{name}")
         for name, value in data.get("arguments", {}).items():
-            # 1e999 is read as infinity, which no digest covers.
-            endless = isinstance(value, float) and not math.isfinite(value)
-            if endless or not isinstance(value, str | int | float | bool):
+            parts = value.values() if isinstance(value, Mapping) and value else [value]
+            if not all(_is_plain(part) for part in parts):
                 raise InvalidInput(
-                    "An engine argument is a text, a number or true.", field=f"serving.arguments.{name}"
+                    "An engine argument is a text, a number, true or false, or an object of these.",
+                    field=f"serving.arguments.{name}",
+                )
+        for name, value in data.get("environment", {}).items():
+            if isinstance(value, bool) or not _is_plain(value):
+                raise InvalidInput(
+                    "A variable of the engine is a text or a number.", field=f"serving.environment.{name}"
                 )
         for name, value in data.get("resources", {}).items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -74,6 +80,11 @@ class ServingSpec:
             resources={str(k): v for k, v in data.get("resources", {}).items()},
             replicas=replicas,
         )
+
+
+def _is_plain(value: Any) -> bool:
+    # 1e999 is read as infinity, which no digest covers.
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def variant_digest(*, manifest_digest: str, spec: ServingSpec) -> str:

@@ -17,6 +17,7 @@ from rollouts.domain.effects import EnsureWorkload
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import Cluster, Endpoint, GatePolicyVersion, Variant, Workload
 from rollouts.models.endpoints import name_validator
+from rollouts.services.serving_specs import Clusters, check_serving
 from rollouts.services.writing import add_effects, tell
 
 
@@ -25,9 +26,16 @@ def ensure_cluster(*, name: str, kind: str = "local") -> Cluster:
     return Cluster.objects.get_or_create(name=name, defaults={"kind": kind})[0]
 
 
-def ensure_variant(*, endpoint: Endpoint, version: Version, spec: ServingSpec, now: datetime) -> Variant:
-    """The one variant of this content. Raises Refused when the version's files may not be launched."""
+def ensure_variant(
+    *, endpoint: Endpoint, version: Version, spec: ServingSpec, clusters: Clusters, now: datetime
+) -> Variant:
+    """The one variant of this content.
+
+    Raises Refused when the version's files may not be launched, InvalidInput naming the field when the endpoint's
+    cluster would not serve it so (`check_serving`).
+    """
     check_launchable(version)
+    check_serving(spec=spec, version=version, cluster=endpoint.cluster, clusters=clusters)
     digest = variant_digest(manifest_digest=version.manifest_digest, spec=spec)
     variant, _ = Variant.objects.get_or_create(
         endpoint=endpoint,
@@ -72,6 +80,7 @@ def create_endpoint(
     gate_policy: GatePolicyVersion,
     golden_set: GoldenSet | None,
     cluster: Cluster,
+    clusters: Clusters,
     actor: Actor,
     now: datetime,
     alias: str = "",
@@ -80,10 +89,11 @@ def create_endpoint(
 ) -> Endpoint:
     """Makes an endpoint and asks for its first variant to run; it is routed as soon as it is ready.
 
-    rescue  whether a healthy variant that no gate blames answers for a dead one
+    clusters  those that there are, by name: `cluster` is asked whether it would serve the version so
+    rescue    whether a healthy variant that no gate blames answers for a dead one
 
-    Raises Forbidden, Conflict (the name is taken), InvalidInput (name, golden set missing for a paired gate),
-    Refused (the version may not be launched).
+    Raises Forbidden, Conflict (the name is taken), InvalidInput (name, golden set missing for a paired gate, whatever
+    the engine's options do not allow), Refused (the version may not be launched).
     """
     actor.require(Action.EDIT_ENDPOINT)
     try:
@@ -112,7 +122,9 @@ def create_endpoint(
                 rescue=rescue,
                 created_at=now,
             )
-            variant = ensure_variant(endpoint=endpoint, version=version, spec=serving, now=now)
+            variant = ensure_variant(
+                endpoint=endpoint, version=version, spec=serving, clusters=clusters, now=now
+            )
             endpoint.stable = variant
             endpoint.desired_fallback = variant.name
             endpoint.save(update_fields=["stable", "desired_fallback"])

@@ -41,8 +41,10 @@ def final_reason(error: HeadgateError) -> FailureReason:
     """Why a launch that was refused will be refused again; NONE when it is worth another try."""
     if isinstance(error, TamperedFile):
         return FailureReason.TAMPERED_FILE
-    if isinstance(error, InvalidInput) and "engine" in error.field:
+    if isinstance(error, InvalidInput) and error.field == "engine":
         return FailureReason.NO_ENGINE
+    if isinstance(error, InvalidInput) and error.field.startswith(("arguments", "environment", "replicas")):
+        return FailureReason.BAD_SPEC
     if isinstance(error, Refused) and error.code in NO_ROOM:
         return FailureReason.NONE
     if isinstance(error, InvalidInput | NotFound | Rejected | Refused):

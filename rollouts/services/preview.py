@@ -35,8 +35,10 @@ from rollouts.services.preview_checks import (
     endpoint_checks,
     forecast_checks,
     policy_checks,
+    serving_checks,
 )
 from rollouts.services.preview_traffic import Traffic, recent_traffic
+from rollouts.services.serving_specs import Clusters
 
 LARGEST_NUMBER = 2**31 - 1  # of a version: databases refuse to look for a larger one
 LAUNCH_GUESS_SECONDS = 60.0
@@ -155,6 +157,7 @@ def preview_rollout(
     version_number: int,
     plan: Plan,
     edges: Edges,
+    clusters: Clusters,
     now: datetime,
     other_versions: Sequence[int] = (),
     serving: ServingSpec | None = None,
@@ -163,7 +166,8 @@ def preview_rollout(
 ) -> Preview:
     """What `start_rollout` would do: every check with its fix, the plan in time, what each gate can find.
 
-    room    memory for engines, where somebody knows
+    clusters  those that there are, by name: the endpoint's is asked what its engines allow
+    room      memory for engines, where somebody knows
     Raises InvalidInput for versions that cannot be candidates together (`find_candidates`) and for a bandit's floors
     that leave no room for so many arms; all else is a check.
     """
@@ -183,6 +187,7 @@ def preview_rollout(
         for (version, field), name in zip(candidates, variants, strict=True)
         for check in candidate_checks(endpoint, version, name, field, alone=len(versions) == 1)
     ]
+    checks += serving_checks(endpoint, versions, spec, clusters)
     checks += [*endpoint_checks(endpoint), *policy_checks(endpoint, policy, edges)]
     checks += check_room(room, sum(spec.replicas for name in variants if name not in running))
     if plan.bandit is None:

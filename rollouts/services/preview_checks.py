@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from controlplane.kernel.errors import Refused
+from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Unavailable
 from registry.models import Version
 from rollouts.domain.gates.forecast import PlanForecast
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.sentences import duration
 from rollouts.domain.states import ACTIVE
+from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, Rollout, Workload
 from rollouts.services.commands import stop_is_on
 from rollouts.services.endpoints import check_launchable
 from rollouts.services.preview_traffic import Traffic
+from rollouts.services.serving_specs import Clusters, check_serving
 
 ASSUMED_RATE = 1.0
 
@@ -58,6 +60,25 @@ def candidate_checks(
     files, _ = checks
     return failed or [
         Check("ok", f"{version.label}: new variant {name}", f"{files.title.lower()}, {files.detail}")
+    ]
+
+
+def serving_checks(
+    endpoint: Endpoint, versions: Sequence[Version], spec: ServingSpec, clusters: Clusters
+) -> list[Check]:
+    """Whether the endpoint's cluster would serve every candidate so. A check only where it would not; the same refusal
+    for several candidates is one."""
+    refusals: dict[tuple[str, str], HeadgateError] = {}
+    for version in versions:
+        try:
+            check_serving(spec=spec, version=version, cluster=endpoint.cluster, clusters=clusters)
+        except InvalidInput as error:
+            refusals.setdefault((error.field, error.message), error)
+        except Unavailable as error:
+            refusals.setdefault(("", error.message), error)
+    return [
+        Check("refused", error.message.rstrip("."), fix=error.fix, field=field, code=error.code)
+        for (field, _), error in refusals.items()
     ]
 
 

@@ -31,6 +31,7 @@ from rollouts.services.preview import (
 )
 from rollouts.services.preview_bandit import BanditPreview
 from rollouts.services.preview_checks import Check, EngineRoom
+from rollouts.services.serving_specs import Clusters
 from rollouts.services.views import view_of
 from rollouts.services.writing import apply_decision, tell
 
@@ -54,6 +55,7 @@ def start_rollout(
     plan: Plan,
     actor: Actor,
     edges: Mapping[str, tuple[float, ...]],
+    clusters: Clusters,
     now: datetime,
     other_versions: Sequence[int] = (),
     serving: ServingSpec | None = None,
@@ -64,10 +66,12 @@ def start_rollout(
     """Starts a rollout of a version on an endpoint; the loop takes it from there.
 
     other_versions  further candidates of a bandit, in the order of their arms
+    clusters        those that there are, by name
     supersede       ends a rollout that has not moved traffic yet
 
     All or nothing. Raises Forbidden, InvalidInput (an unknown version, or versions that cannot be candidates together;
-    an SLO that is no bucket edge), Refused (the first failed check), Conflict (another rollout is active).
+    an SLO that is no bucket edge; a serving spec that the engine's options do not allow), Refused (the first failed
+    check), Conflict (another rollout is active).
     """
     actor.require(Action.START_ROLLOUT)
     preview = preview_rollout(
@@ -76,6 +80,7 @@ def start_rollout(
         other_versions=other_versions,
         plan=plan,
         edges=edges,
+        clusters=clusters,
         now=now,
         serving=serving,
         gate_policy=gate_policy,
@@ -98,7 +103,7 @@ def start_rollout(
             if active is not None:
                 _supersede(active, actor, now)
             candidates = [
-                ensure_variant(endpoint=endpoint, version=version, spec=spec, now=now)
+                ensure_variant(endpoint=endpoint, version=version, spec=spec, clusters=clusters, now=now)
                 for version, _ in chosen
             ]
             _end_watch(endpoint, candidates, actor, now)

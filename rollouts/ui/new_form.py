@@ -322,10 +322,13 @@ def _gate_fields(gate: GateSpec) -> GateFields:
 
 
 def field_of(error: InvalidInput | Check) -> str:
-    """`plan.steps[1].share_bp` -> `share-1`, `versions[1]` -> `version`; a gate's field is called as in the policy."""
+    """`plan.steps[1].share_bp` -> `share-1`, `versions[1]` -> `version`, `serving.arguments.x` -> `arguments`; a gate's
+    field is called as in the policy."""
     name = error.field
     if name.startswith("versions"):
         return "version"
+    if name.startswith("serving."):
+        return "arguments"
     if name.startswith("plan.steps["):
         index, _, part = name.removeprefix("plan.steps[").partition("].")
         short = {"share_bp": "share", "hold_seconds": "hold", "min_requests": "requests"}.get(part, part)

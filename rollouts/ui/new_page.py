@@ -15,6 +15,7 @@ from rollouts import selectors
 from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Endpoint, Rollout
+from rollouts.services.serving_specs import Clusters
 from rollouts.services.start import EngineRoom, Preview, preview_rollout
 from rollouts.ui.gate_words import hint_of
 from rollouts.ui.new_bandit_form import DIAL, KNOBS, Knob, dial_words
@@ -118,13 +119,14 @@ def build(
     form: NewRolloutForm,
     draft: Draft,
     edges: Edges,
+    clusters: Clusters,
     room: EngineRoom | None,
     user: User,
     address: str,
     now: datetime,
 ) -> NewRolloutPage:
     """The whole page; reads the versions and tries the rollout dry."""
-    preview, problem = _preview(endpoint, draft, edges, room, now)
+    preview, problem = _preview(endpoint, draft, edges, clusters, room, now)
     if problem is not None:
         draft = replace(draft, problems={**draft.problems, field_of(problem): problem})
     return NewRolloutPage(
@@ -150,7 +152,7 @@ def build(
         ),
         policy=str(draft.policy),
         policy_note="stored as a new version when you start" if draft.policy_changed else "",
-        arguments_problem=" ".join(_messages(draft, "arguments")),
+        arguments_problem=_problem_of(draft, preview, "arguments"),
         plan=panel(
             endpoint=endpoint,
             draft=draft,
@@ -179,7 +181,12 @@ def _place(endpoint: Endpoint) -> str:
 
 
 def _preview(
-    endpoint: Endpoint, draft: Draft, edges: Edges, room: EngineRoom | None, now: datetime
+    endpoint: Endpoint,
+    draft: Draft,
+    edges: Edges,
+    clusters: Clusters,
+    room: EngineRoom | None,
+    now: datetime,
 ) -> tuple[Preview | None, InvalidInput | None]:
     """The dry run, or why these versions and settings cannot be tried together."""
     if not draft.versions or draft.plan is None:
@@ -192,6 +199,7 @@ def _preview(
             other_versions=others,
             plan=draft.plan,
             edges=edges,
+            clusters=clusters,
             serving=draft.serving,
             gate_policy=draft.policy,
             room=room,
@@ -203,13 +211,8 @@ def _preview(
 
 
 def _bandit_rows(form: NewRolloutForm, draft: Draft, preview: Preview | None) -> BanditRows:
-    checked = (
-        {field_of(check): check for check in preview.checks if check.state == "refused"} if preview else {}
-    )
-
     def problem(name: str) -> str:
-        found = checked.get(name)
-        return " ".join([*_messages(draft, name), *([f"{found.title}. {found.fix}"] if found else [])])
+        return _problem_of(draft, preview, name)
 
     return BanditRows(
         knobs=tuple(KnobRow(knob, form.bandit.knobs[knob.sent], problem(knob.sent)) for knob in KNOBS),
@@ -218,6 +221,13 @@ def _bandit_rows(form: NewRolloutForm, draft: Draft, preview: Preview | None) ->
         deadline_problem=problem("deadline"),
         watch_problem=problem("watch"),
     )
+
+
+def _problem_of(draft: Draft, preview: Preview | None, name: str) -> str:
+    """What is wrong with a field: how it was typed, or what the dry run refused."""
+    refused = [check for check in preview.checks if check.state == "refused"] if preview else []
+    found = [f"{check.title}. {check.fix}".strip() for check in refused if field_of(check) == name]
+    return " ".join([*_messages(draft, name), *found])
 
 
 def _versions(endpoint: Endpoint, form: NewRolloutForm) -> list[VersionChoice]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from rollouts.ui.views import endpoint, new, overview, policies, replay, rollout
+from rollouts.ui.views import cluster, endpoint, new, overview, policies, replay, rollout
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
@@ -12,6 +12,7 @@ urlpatterns = [
     path("endpoints", endpoint.endpoints, name="endpoints"),
     path("endpoints/<slug:name>", endpoint.endpoint, name="endpoint"),
     path("endpoints/<slug:name>/charts/<slug:chart_name>", endpoint.chart, name="endpoint-chart"),
+    path("clusters/<str:name>", cluster.cluster, name="cluster"),
     path("rollouts", overview.rollouts, name="rollouts"),
     path("rollouts/new", new.new_rollout, name="rollout-new"),
     path("rollouts/new/plan", new.plan, name="rollout-plan"),

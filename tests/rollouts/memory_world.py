@@ -242,6 +242,7 @@ class MemoryWorld:
             gate_policy=define_gate_policy(name="default", body=body, now=self.now),
             golden_set=golden,
             cluster=ensure_cluster(name="here"),
+            clusters=self.world.clusters,
             actor=self.manager,
             now=self.now,
         )
@@ -443,6 +444,7 @@ class MemoryWorld:
             plan=plan,
             actor=self.engineer,
             edges=EDGES,
+            clusters=self.world.clusters,
             now=self.now,
             **options,
         )

@@ -25,8 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from controlplane.kernel.errors import TamperedFile, Unavailable
-from controlplane.outbound.proxies import without_proxies
+from controlplane.kernel.errors import InvalidInput, TamperedFile, Unavailable
 from registry.domain.manifest import verify_folder
 from rollouts.adapters.clusters.engines import (
     EngineTemplate,
@@ -51,6 +50,7 @@ GIVE_UP = 78  # sysexits' EX_CONFIG; declared in the program's `exitcodes`
 MARK = (
     "HEADGATE_ENGINE"  # in the engine's environment: the path of its launch file, to find what it left behind
 )
+ENGINE_HOME = "engine-home"  # below the run folder: the HOME of all engines, for what they cache
 STACK_MARK = "HEADGATE_STACK"  # in every process of a stack: its run folder
 MAX_CRASHES = 3
 CRASH_WINDOW = 300.0
@@ -90,6 +90,8 @@ def main(arguments: Sequence[str]) -> NoReturn:
         become_engine(launch, template, path)
     except GaveUp as gave_up:
         give_up(folder, variant, gave_up)
+    except InvalidInput as error:
+        give_up(folder, variant, GaveUp(FailureReason.BAD_SPEC, str(error)))
     except Exception as error:
         # Left to itself it would be restarted at once and for ever.
         traceback.print_exc()
@@ -109,8 +111,10 @@ def become_engine(launch: Launch, template: EngineTemplate, path: Path) -> NoRet
     say(f"[headgate] {len(spec.manifest.entries)} files verified in {time.monotonic() - began:.2f} s")
     await_port(launch.port)
     command = command_line(template, spec, python=launch.engine_python, port=launch.port)
+    home = launch.run_dir / ENGINE_HOME
+    home.mkdir(mode=0o700, exist_ok=True)
     environment = engine_environment(
-        template, spec, python=launch.engine_python, inherited=without_proxies(os.environ)
+        template, spec, python=launch.engine_python, home=home, outside=os.environ
     )
     environment[MARK] = str(path)
     if STACK_MARK in os.environ:

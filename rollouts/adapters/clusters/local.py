@@ -54,6 +54,7 @@ from rollouts.adapters.clusters.machine import (
 from rollouts.adapters.clusters.probe import Health, warm_up
 from rollouts.adapters.clusters.sight import Sight, look, look_again, status_of, unreadable
 from rollouts.adapters.clusters.supervisord import ALIVE_STATES, RESTING_STATES, ProgramInfo, Supervisor
+from rollouts.domain.engine_options import EngineOptions
 from rollouts.ports import EngineApi, FailureReason, WorkloadSpec, WorkloadStatus
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -170,6 +171,12 @@ class LocalCluster:
 
     def api(self, engine: str) -> EngineApi:
         return template_named(engine, load_engines(self._folder.run_dir)).api
+
+    def options(self, engine: str) -> EngineOptions:
+        return template_named(engine, load_engines(self._folder.run_dir)).options
+
+    def engines(self) -> tuple[str, ...]:
+        return tuple(sorted(load_engines(self._folder.run_dir)))
 
     # --- launching ---------------------------------------------------------------------------------------
 

@@ -10,9 +10,16 @@ from pathlib import Path
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import InvalidInput, NotFound, Refused, StaleWriter, Unavailable
 from registry.domain.manifest import Manifest
+from rollouts.domain.engine_options import EngineOptions, Kind, Option
 from rollouts.ports import OPENAI_API, EngineApi, FailureReason, WorkloadPhase, WorkloadSpec, WorkloadStatus
 
 FIRST_PORT = 20_000
+SOME_ARGUMENTS = (
+    Option("max-model-len", Kind.INTEGER, "Longest request in tokens.", 1, 1_000_000),
+    Option("enforce-eager", Kind.FLAG, "Computes without CUDA graphs."),
+    Option("chat-template", Kind.FILE, "A file of the version.", choices=(".jinja",)),
+)
+SOME_VARIABLES = (Option("OMP_NUM_THREADS", Kind.INTEGER, "Threads.", 1, 64),)
 # Two processes of one variant never share a start time, even when the clock stands still.
 SMALLEST_TICK = 0.001
 
@@ -39,7 +46,7 @@ class MemoryCluster:
     drain_seconds  after so many seconds a drain stops waiting for requests in flight
     verify         called with folder and manifest before every launch; it raises TamperedFile to refuse
 
-    `apis` are the engines that it knows and their calls.
+    `apis` are the engines that it knows and their calls; `allowed` what a spec may set of each, nothing when not named.
     Scripting: `fail` and `mend`, `kill`, `set_in_flight`; while `outage` is set, all calls raise Unavailable.
     """
 
@@ -57,6 +64,9 @@ class MemoryCluster:
         self.drain_seconds = drain_seconds
         self.outage = ""
         self.apis: dict[str, EngineApi] = {"vllm": OPENAI_API}
+        self.allowed: dict[str, EngineOptions] = {
+            "vllm": EngineOptions("vllm", SOME_ARGUMENTS, SOME_VARIABLES)
+        }
         self._clock = clock
         self._verify = verify
         self._lock = threading.RLock()
@@ -71,6 +81,8 @@ class MemoryCluster:
     def ensure(self, spec: WorkloadSpec, *, token: int) -> None:
         with self._lock:
             self._reach()
+            files = {entry.path for entry in spec.manifest.entries}
+            self.options(spec.engine).choose(spec.arguments, spec.environment, files=files)
             self._check_token(spec.endpoint, token)
             self._advance()
             found = self._workloads.get(spec.variant)
@@ -122,6 +134,15 @@ class MemoryCluster:
                 fix=f"Use one of: {', '.join(sorted(self.apis))}.",
             )
         return found
+
+    def options(self, engine: str) -> EngineOptions:
+        self.api(engine)
+        with self._lock:
+            return self.allowed.get(engine, EngineOptions(engine))
+
+    def engines(self) -> tuple[str, ...]:
+        with self._lock:
+            return tuple(sorted(self.apis))
 
     # --- the script -------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import httpx
 
 from controlplane.kernel.errors import HeadgateError
-from rollouts.adapters.clusters.engines import HOST, EngineTemplate, load_engines
+from rollouts.adapters.clusters.engines import HOST, EngineTemplate, engines_in_force
 from rollouts.adapters.clusters.folder import PROGRAM_PREFIX, Drain, EngineFolder, Failure, Launch, Runs
 from rollouts.adapters.clusters.probe import Health, ask_health, ask_in_flight
 from rollouts.adapters.clusters.supervisord import ALIVE_STATES, ProgramInfo
@@ -62,7 +62,7 @@ def look(
         launch = folder.launch(variant)
         if launch is None:
             return None
-        template = load_engines(folder.run_dir).get(launch.spec.engine)
+        template = engines_in_force(folder.run_dir).get(launch.spec.engine)
         sight = Sight(
             launch=launch,
             template=template,

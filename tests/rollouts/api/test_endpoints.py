@@ -15,10 +15,11 @@ from registry.models import Alias
 from rollouts.api.endpoints import EndpointFeedback
 from rollouts.domain.gates.outage import Outage
 from rollouts.domain.serving import Serving
-from rollouts.models import Endpoint, Feedback, HistoryEvent
+from rollouts.models import Endpoint, Feedback, HistoryEvent, Variant
 from rollouts.selectors import WRITE_BACKS
 from tests import factories
 from tests.controlplane.api.conftest import ClientOf
+from tests.rollouts.serving_attacks import ATTACKS, named
 
 pytestmark = pytest.mark.django_db
 
@@ -296,3 +297,40 @@ def test_feedback__more_than_the_rate__is_429(client_of: ClientOf, monkeypatch: 
 
     assert [answer.status_code for answer in answers] == [202, 202, 429]
     assert Feedback.objects.count() == 2
+
+
+# --- what a serving spec may set ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("field", "serving"), ATTACKS)
+def test_create__serving_spec_that_brings_something__is_refused_by_field_and_makes_nothing(
+    client_of: ClientOf, field: str, serving: dict[str, Any]
+) -> None:
+    factories.endpoint()
+    before = Variant.objects.count()
+
+    response = client_of(Role.RELEASE_MANAGER).post("/api/v1/endpoints", body(serving=serving), format="json")
+
+    assert response.status_code == 422, response.json()
+    assert response["Content-Type"] == "application/problem+json"
+    assert named(f"serving.{field}", of=response.json()["errors"][0]["field"])
+    assert not Endpoint.objects.filter(name="support").exists()
+    assert Variant.objects.count() == before
+
+
+def test_create__declared_options__are_kept_as_they_were_given(client_of: ClientOf) -> None:
+    factories.endpoint()
+    serving = {
+        "arguments": {
+            "max-model-len": 256,
+            "limit-mm-per-prompt": {"image": 2},
+            "enable-prefix-caching": True,
+        },
+        "environment": {"VLLM_LOGGING_LEVEL": "DEBUG"},
+    }
+
+    response = client_of(Role.RELEASE_MANAGER).post("/api/v1/endpoints", body(serving=serving), format="json")
+
+    assert response.status_code == 201, response.json()
+    stored = Variant.objects.get(endpoint__name="support").serving
+    assert {name: stored[name] for name in serving} == serving

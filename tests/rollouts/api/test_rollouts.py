@@ -16,6 +16,7 @@ from rollouts.models import Rollout, Variant
 from rollouts.services.policies import define_gate_policy
 from tests import factories
 from tests.controlplane.api.conftest import ClientOf
+from tests.rollouts.serving_attacks import ATTACKS, named
 
 pytestmark = pytest.mark.django_db
 
@@ -118,6 +119,44 @@ def test_start__wrong_value__is_refused_naming_it(
     assert response.status_code == status, response.json()
     assert [item["field"] for item in response.json()["errors"]] == [field]
     assert not Rollout.objects.exists()
+
+
+@pytest.mark.parametrize(("field", "serving"), ATTACKS)
+def test_start__serving_spec_that_brings_something__is_refused_by_field_and_dry_run_says_so(
+    client_of: ClientOf, woken: list[int], field: str, serving: dict[str, Any]
+) -> None:
+    factories.endpoint()
+    client = client_of()
+
+    response = client.post("/api/v1/rollouts", body(serving=serving), format="json")
+    preview = client.post("/api/v1/rollouts", body(serving=serving, dry_run=True), format="json").json()
+
+    assert response.status_code == 422, response.json()
+    assert named(f"serving.{field}", of=response.json()["errors"][0]["field"])
+    assert preview["can_start"] is False
+    refused = [check for check in preview["checks"] if check["state"] == "refused"]
+    assert [named(f"serving.{field}", of=check["field"]) for check in refused] == [True]
+    assert not Rollout.objects.exists()
+    assert woken == []
+
+
+def test_start__stable_variant_from_before_the_options__is_refused_naming_what_to_leave_out(
+    client_of: ClientOf,
+) -> None:
+    stable = factories.endpoint().stable
+    assert stable is not None
+    stable.serving["environment"] = {"BASH_ENV": "/tmp/x"}
+    stable.save()
+    client = client_of()
+
+    response = client.post("/api/v1/rollouts", body(), format="json")
+    other = client.post(
+        "/api/v1/rollouts", body(serving={"arguments": {"max-model-len": 256}}), format="json"
+    )
+
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "serving.environment.BASH_ENV"
+    assert other.status_code == 201, other.json()
 
 
 def test_start__unknown_endpoint__is_404(client_of: ClientOf) -> None:

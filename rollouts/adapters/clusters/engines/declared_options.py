@@ -1,0 +1,83 @@
+"""Options as the operator declares them in JSON, read into the domain's. Every mistake is a ValueError in words."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from rollouts.domain.engine_options import ARGUMENT_NAME, FIELD_KINDS, LARGEST, VARIABLE_KINDS, Kind, Option
+
+COMMON = frozenset({"kind", "help"})
+PARTS = {
+    Kind.INTEGER: frozenset({"least", "most"}),
+    Kind.NUMBER: frozenset({"least", "most"}),
+    Kind.SIZE: frozenset({"least", "most"}),
+    Kind.WORD: frozenset({"choices"}),
+    Kind.TEXT: frozenset({"pattern"}),
+    Kind.FLAG: frozenset(),
+    Kind.FILE: frozenset({"choices"}),
+    Kind.OBJECT: frozenset({"fields"}),
+}
+
+
+def read_options(values: Any, *, of: str, variables: bool = False) -> tuple[Option, ...]:
+    """The options of an object by name. `of` says whose they are: "arguments of engine 'x'"."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{of} must be an object of options by name")
+    allowed = VARIABLE_KINDS if variables else frozenset(Kind)
+    for name in values:
+        if not variables and not ARGUMENT_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} in {of} is no argument's name; write it as max-model-len")
+    return tuple(_option(name, value, f"{name!r} in {of}", allowed) for name, value in values.items())
+
+
+def _option(name: str, values: Any, what: str, allowed: frozenset[Kind]) -> Option:
+    if not isinstance(values, dict) or not isinstance(values.get("kind"), str):
+        raise ValueError(f"{what} needs a kind, one of {', '.join(sorted(allowed))}")
+    if values["kind"] not in allowed:
+        raise ValueError(
+            f"{what} cannot be of the kind {values['kind']!r}, only {', '.join(sorted(allowed))}"
+        )
+    kind = Kind(values["kind"])
+    known = COMMON | PARTS[kind]
+    if not set(values) <= known:
+        raise ValueError(f"{what} may have only {', '.join(sorted(known))}")
+    if not isinstance(values.get("help"), str) or not values["help"].strip():
+        raise ValueError(f"{what} needs help, a sentence that says what it does")
+    least, most = values.get("least", 0), values.get("most", LARGEST)
+    if not (_is_number(least) and _is_number(most) and least <= most):
+        raise ValueError(f"least and most of {what} must be numbers, least not above most")
+    fields = values.get("fields", {})
+    if kind is Kind.OBJECT and (not isinstance(fields, dict) or not fields):
+        raise ValueError(f"{what} needs fields, an object of options by name")
+    return Option(
+        name,
+        kind,
+        values["help"].strip(),
+        least,
+        most,
+        _choices(values.get("choices", []), what, needed=kind is Kind.WORD),
+        _pattern(values.get("pattern", ""), what, needed=kind is Kind.TEXT),
+        tuple(_option(key, value, f"{key!r} of {what}", FIELD_KINDS) for key, value in fields.items()),
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def _choices(values: Any, what: str, *, needed: bool) -> tuple[str, ...]:
+    fine = isinstance(values, list) and all(isinstance(value, str) and value for value in values)
+    if not fine or (needed and not values):
+        raise ValueError(f"{what} needs choices, a list of texts")
+    return tuple(values)
+
+
+def _pattern(value: Any, what: str, *, needed: bool) -> str:
+    if not isinstance(value, str) or (needed and not value):
+        raise ValueError(f"{what} needs a pattern, a regular expression")
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"the pattern of {what} is no regular expression: {error}") from error
+    return value

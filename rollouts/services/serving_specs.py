@@ -1,0 +1,51 @@
+"""Whether a cluster would serve a version as a spec says: asked before anything is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from controlplane.kernel.errors import InvalidInput, NotFound
+from registry.models import Version
+from rollouts.domain.engine_options import EngineOptions
+from rollouts.domain.variants import ServingSpec
+from rollouts.models import Cluster as ClusterRow
+from rollouts.ports import Cluster
+
+Clusters = Mapping[str, Cluster]
+
+
+def engine_options(*, cluster: ClusterRow, engine: str, clusters: Clusters) -> EngineOptions:
+    """What a spec may set of this engine on this cluster.
+
+    Raises InvalidInput (field `cluster`: nothing here runs that cluster; `serving.engine`: it knows no such engine),
+    Unavailable when the cluster cannot say now.
+    """
+    port = clusters.get(cluster.name)
+    if port is None:
+        raise InvalidInput(
+            f"Nothing here runs engines on the cluster {cluster.name!r}.",
+            field="cluster",
+            fix=f"Use one of: {', '.join(sorted(clusters)) or 'none yet'}.",
+        )
+    try:
+        return port.options(engine)
+    except InvalidInput as error:
+        raise InvalidInput(error.message, field="serving.engine", fix=error.fix, code=error.code) from error
+
+
+def engines_of(*, cluster: str, clusters: Clusters) -> tuple[EngineOptions, ...]:
+    """The engines of a cluster by name, each with what a spec may set. Raises NotFound, Unavailable."""
+    port = clusters.get(cluster)
+    if port is None:
+        raise NotFound(f"There is no cluster {cluster!r}.", code="cluster-not-found")
+    return tuple(port.options(engine) for engine in port.engines())
+
+
+def check_serving(*, spec: ServingSpec, version: Version, cluster: ClusterRow, clusters: Clusters) -> None:
+    """Raises InvalidInput naming the first field that the engine's options do not allow for this version, such as
+    `serving.arguments.scheduler-cls`; Unavailable when the cluster cannot say now. The cluster checks the same again at
+    every launch."""
+    options = engine_options(cluster=cluster, engine=spec.engine, clusters=clusters)
+    manifest = version.manifest_value
+    files = None if manifest is None else {entry.path for entry in manifest.entries}
+    options.choose(spec.arguments, spec.environment, files=files, prefix="serving.")

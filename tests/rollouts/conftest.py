@@ -1,0 +1,26 @@
+"""What the tests of pages, API and services have in common."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import pytest
+from django.conf import settings
+
+
+class Declare(Protocol):
+    def __call__(self, **engines: Any) -> None: ...
+
+
+@pytest.fixture
+def declare() -> Iterator[Declare]:
+    """Writes the operator's engines.json for the length of a test."""
+    path = settings.HEADGATE.run_dir / "engines.json"
+
+    def write(**engines: Any) -> None:
+        path.write_text(json.dumps(engines))
+
+    yield write
+    path.unlink(missing_ok=True)
