@@ -27,11 +27,12 @@ from registry.services.manifests import (
     verify_version,
 )
 from registry.services.mirror import mirror_models
+from tests.factories.weights import safetensors
 from tests.fixtures.mlflow_server import RunningMlflow, Trainer
 
 pytestmark = pytest.mark.django_db
 
-FILES = {"model.safetensors": b"weights", "sub/config.json": b"{}"}
+FILES = {"model.safetensors": safetensors(), "sub/config.json": b"{}"}
 LATER = timedelta(hours=1)
 
 
@@ -72,13 +73,13 @@ def test_register__first_sight__manifest_kept_and_files_lie_under_its_digest(
     )
     assert folders(models_dir) == [registered.manifest_digest.removeprefix("sha256:")]
     assert take_manifest(models_dir / folders(models_dir)[0]) == registered.manifest_value
-    assert (registered.manifest_bytes, registered.manifest_claimed_until) == (9, None)
+    assert (registered.manifest_bytes, registered.manifest_claimed_until) == (len(safetensors()) + 2, None)
 
 
 def test_register__files_changed_since__first_manifest_stands(
     registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
 ) -> None:
-    store.overwrite_file("llama", 1, "model.safetensors", b"others")
+    store.overwrite_file("llama", 1, "model.safetensors", safetensors(b"others"))
     again = register_manifest(version_id=registered.pk, store=store, models_dir=models_dir, now=now + LATER)
     assert (again.manifest_digest, again.manifest_checked_at) == (registered.manifest_digest, now)
 
@@ -317,7 +318,7 @@ def test_verify__local_copy_and_store_as_registered__verified(
 def test_verify__file_changed_in_the_store__changed_naming_file_and_place(
     registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
 ) -> None:
-    store.overwrite_file("llama", 1, "model.safetensors", b"WEIGHTS")
+    store.overwrite_file("llama", 1, "model.safetensors", safetensors(b"WEIGHTS"))
     version = verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now)
     assert version.manifest_state == ManifestState.CHANGED
     assert version.manifest_problem.startswith(
@@ -328,7 +329,7 @@ def test_verify__file_changed_in_the_store__changed_naming_file_and_place(
 def test_verify__changed__audited_once(
     registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
 ) -> None:
-    store.overwrite_file("llama", 1, "model.safetensors", b"WEIGHTS")
+    store.overwrite_file("llama", 1, "model.safetensors", safetensors(b"WEIGHTS"))
     for _ in range(2):
         verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now)
     event = AuditEvent.objects.get()
@@ -349,7 +350,7 @@ def test_verify__local_copy_changed__changed_naming_this_machine(
 def test_verify__changed_in_the_store_and_local_copy_right__stays_changed(
     registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
 ) -> None:
-    store.overwrite_file("llama", 1, "model.safetensors", b"WEIGHTS")
+    store.overwrite_file("llama", 1, "model.safetensors", safetensors(b"WEIGHTS"))
     verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now)
     version = verify_version(version_id=registered.pk, models_dir=models_dir, now=now + LATER)
     assert (version.manifest_state, version.manifest_checked_at) == (ManifestState.CHANGED, now + LATER)
@@ -358,7 +359,7 @@ def test_verify__changed_in_the_store_and_local_copy_right__stays_changed(
 def test_verify__file_restored_in_the_store__verified_again(
     registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
 ) -> None:
-    for content in (b"WEIGHTS", FILES["model.safetensors"]):
+    for content in (safetensors(b"WEIGHTS"), FILES["model.safetensors"]):
         store.overwrite_file("llama", 1, "model.safetensors", content)
         version = verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now)
     assert (version.manifest_state, version.manifest_problem) == (ManifestState.VERIFIED, "")
@@ -444,7 +445,7 @@ def test_materialise__spoilt_copy_deleted_as_advised__fetched_and_verified(
 def test_materialise__found_changed_in_the_store_before__refused_although_the_copy_is_right(
     registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
 ) -> None:
-    store.overwrite_file("llama", 1, "model.safetensors", b"WEIGHTS")
+    store.overwrite_file("llama", 1, "model.safetensors", safetensors(b"WEIGHTS"))
     verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now)
     with pytest.raises(TamperedFile, match="in MLflow"):
         materialise_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now)
@@ -455,7 +456,7 @@ def test_materialise__no_manifest_yet__taken_first(
 ) -> None:
     version_id = add(store, now)
     folder, _ = materialise_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
-    assert (folder / "model.safetensors").read_bytes() == b"weights"
+    assert (folder / "model.safetensors").read_bytes() == safetensors()
     assert Version.objects.get().manifest_state == ManifestState.VERIFIED
 
 
@@ -498,7 +499,7 @@ def test_verify__real_mlflow_artifact_overwritten_after_registration__detected_b
     real_version: Version, mlflow_store: MlflowModelStore, trainer: Trainer, models_dir: Path, now: datetime
 ) -> None:
     assert real_version.manifest_state == ManifestState.VERIFIED
-    trainer.overwrite_file(real_version.model.name, 1, "model.safetensors", b"WEIGHTS")
+    trainer.overwrite_file(real_version.model.name, 1, "model.safetensors", safetensors(b"WEIGHTS"))
     version = verify_version(version_id=real_version.pk, models_dir=models_dir, store=mlflow_store, now=now)
     assert version.manifest_state == ManifestState.CHANGED
     assert "model.safetensors differs in MLflow" in version.manifest_problem
