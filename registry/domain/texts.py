@@ -14,6 +14,7 @@ import yaml
 
 LARGEST_TEXT = 64 * 1024 * 1024  # bytes; the largest tokenizers have half of it
 LARGEST_YAML = 1024 * 1024
+DEEPEST_YAML = 50  # the parser's time grows with the square of the depth
 # A list of empty lists takes forty times its text in memory, so values are counted before they are made.
 MOST_JSON_VALUES = 4_000_000
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
@@ -80,9 +81,13 @@ def check_yaml(data: bytes) -> None:
     if len(data) > LARGEST_YAML:
         raise NotThat(f"it has {len(data)} bytes, more than {LARGEST_YAML} are not read")
     text = check_text(data)
+    depth = 0
     try:
         # Events only: nothing is constructed, and an alias stays an alias.
         for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST_YAML:
+                raise NotThat(f"its YAML is nested more than {DEEPEST_YAML} deep")
             tag = getattr(event, "tag", None)
             if tag and tag != "!" and tag not in YAML_PLAIN_TAGS:
                 raise NotThat(f"its YAML asks for an object of the type {tag!r:.80}")

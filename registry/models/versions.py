@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 
-from registry.domain.formats import FileClass
+from registry.domain.formats import FileClass, findings_of
 from registry.domain.manifest import Manifest
 
 
@@ -112,6 +114,20 @@ class Version(models.Model):
     def classes(self) -> tuple[FileClass, ...]:
         """What each file is, by path; empty before the first check."""
         return tuple(FileClass.from_json(data) for data in self.file_classes or ())
+
+    @property
+    def files(self) -> list[dict[str, Any]] | None:
+        """The manifest's entries with what each file is (kind "" before the first check); None before the manifest."""
+        if self.manifest is None:
+            return None
+        unknown = {"kind": "", "why": "", "finding": ""}
+        classes = {file["path"]: file for file in self.file_classes or ()}
+        return [unknown | classes.get(entry["path"], {}) | entry for entry in self.manifest]
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What people should know of the files, a sentence each: remote code, what the operator allowed."""
+        return findings_of(self.classes, served=self.manifest_state == ManifestState.VERIFIED)
 
     @property
     def may_launch(self) -> bool:

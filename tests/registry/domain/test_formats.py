@@ -9,7 +9,9 @@ PICKLE = FileClass("deep/optimizer.pt", Kind.PICKLE, "is a pickle")
 
 
 def test_refused_files__data__none() -> None:
-    assert refused_files([WEIGHTS, FileClass("config.json", Kind.CONFIGURATION, finding="asks for code")]) == ()
+    assert (
+        refused_files([WEIGHTS, FileClass("config.json", Kind.CONFIGURATION, finding="asks for code")]) == ()
+    )
 
 
 def test_refused_files__what_is_not_data__named() -> None:

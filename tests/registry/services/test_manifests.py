@@ -29,6 +29,7 @@ from registry.services.manifests import (
 from registry.services.mirror import mirror_models
 from tests.factories.weights import safetensors
 from tests.fixtures.mlflow_server import RunningMlflow, Trainer
+from tests.registry.domain.dressed_up import PICKLE
 
 pytestmark = pytest.mark.django_db
 
@@ -167,6 +168,32 @@ def test_register__pickled_file_allowed_by_name__verified(
         version_id=version_id, store=store, models_dir=models_dir, now=now, allowed_files={"optimizer.pt"}
     )
     assert version.manifest_state == ManifestState.VERIFIED
+
+
+def test_register__every_file__kept_with_what_it_is(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    files = FILES | {"config.json": b'{"auto_map": {"AutoModel": "x.X"}}'}
+    version_id = add(store, now, files=files)
+    version = register_manifest(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    assert [(file.path, file.kind.value) for file in version.classes] == [
+        ("config.json", "configuration"),
+        ("model.safetensors", "weights"),
+        ("sub/config.json", "configuration"),
+    ]
+    assert version.manifest_state == ManifestState.VERIFIED
+    (finding,) = version.findings
+    assert finding.startswith("config.json asks for code of its own (auto_map: AutoModel)")
+
+
+def test_register__pickle_renamed_to_safetensors__refused_as_a_pickle(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now, files={"model.safetensors": PICKLE})
+    version = register_manifest(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    assert version.manifest_state == ManifestState.FAILED
+    assert "model.safetensors is a pickle" in version.manifest_problem
+    assert folders(models_dir) == []
 
 
 def test_register__another_process_reads_it__left_alone_until_its_claim_ends(
@@ -465,6 +492,80 @@ def test_materialise__pickled_file__refused(store: MemoryModelStore, models_dir:
     with pytest.raises(Refused, match=r"pytorch_model\.bin") as caught:
         materialise_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
     assert caught.value.code == "unsafe-file"
+
+
+def test_materialise__file_allowed_by_the_operator__given_with_it(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now, files=FILES | {"pytorch_model.bin": PICKLE})
+    folder, _ = materialise_version(
+        version_id=version_id,
+        store=store,
+        models_dir=models_dir,
+        now=now,
+        allowed_files={"pytorch_model.bin"},
+    )
+    assert (folder / "pytorch_model.bin").read_bytes() == PICKLE
+    version = Version.objects.get()
+    assert (version.manifest_state, version.manifest_problem) == (ManifestState.VERIFIED, "")
+    assert "pytorch_model.bin is a pickle" in version.findings[0]
+
+
+def test_materialise__file_no_longer_allowed__refused_and_shown(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now, files=FILES | {"pytorch_model.bin": PICKLE})
+    register_manifest(
+        version_id=version_id,
+        store=store,
+        models_dir=models_dir,
+        now=now,
+        allowed_files={"pytorch_model.bin"},
+    )
+    with pytest.raises(Refused, match=r"pytorch_model\.bin is a pickle") as caught:
+        materialise_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    assert caught.value.extra["paths"] == ["pytorch_model.bin"]
+    version = Version.objects.get()
+    assert version.manifest_state == ManifestState.FAILED
+    assert version.manifest_problem == str(caught.value)
+
+
+def test_materialise__verified_before_there_were_classes__classified_and_refused(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now, files=FILES | {"vocab.txt": PICKLE})
+    register_manifest(
+        version_id=version_id, store=store, models_dir=models_dir, now=now, allowed_files={"vocab.txt"}
+    )
+    Version.objects.update(file_classes=None)
+    with pytest.raises(Refused, match=r"vocab\.txt is a pickle"):
+        materialise_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    assert len(Version.objects.get().classes) == 3
+
+
+def test_materialise__before_there_were_classes_and_all_data__digest_and_name_stay(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    Version.objects.update(file_classes=None)
+    folder, manifest = materialise_version(
+        version_id=registered.pk, store=store, models_dir=models_dir, now=now
+    )
+    assert (manifest.digest, folder.name) == (registered.manifest_digest, folders(models_dir)[0])
+    assert len(Version.objects.get().classes) == 2
+
+
+def test_materialise__found_changed_and_not_data__told_as_changed(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now, files=FILES | {"a.bin": PICKLE})
+    register_manifest(
+        version_id=version_id, store=store, models_dir=models_dir, now=now, allowed_files={"a.bin"}
+    )
+    store.overwrite_file("llama", 1, "sub/config.json", b"[]")
+    verify_version(version_id=version_id, models_dir=models_dir, store=store, now=now)
+    with pytest.raises(TamperedFile):
+        materialise_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    assert Version.objects.get().manifest_state == ManifestState.CHANGED
 
 
 def test_materialise__no_files__refused_with_the_reason(
