@@ -90,9 +90,7 @@ _IMAGE = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff[\xc0-\xfe]|GIF8[79]a|RIFF.
 _PLAIN_NAME = re.compile(
     r"(licen[cs]e|notice|copying|copyright|readme|authors|changelog|([a-z]+_)*use_policy)([-_][a-z0-9_-]*)?"
 )
-_VOCABULARY_NAME = re.compile(
-    r"(tokenizer|spiece|sentencepiece\.bpe|tiktoken|source|target)\.model(\.v\d+(m\d+)?)?"
-)
+_VOCABULARY_NAME = re.compile(r".+\.model(\.v\d+(m\d+)?)?")
 _TOKENIZER_JSON = frozenset({
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "tekken.json", "normalizer.json",
