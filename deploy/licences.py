@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from importlib.metadata import PackageNotFoundError, metadata
-from typing import Any
+from typing import Any, cast
 
 from packaging.markers import Marker
 
@@ -77,7 +77,8 @@ def shipped(stated: Mapping[str, Mapping[str, str]]) -> Iterable[Part]:
         if package.marker and not Marker(package.marker).evaluate():
             continue
         try:
-            data = metadata(package.name)
+            # Typed as less than it is; `[]` of it warns about what is missing.
+            data = cast(Message, metadata(package.name))
         except PackageNotFoundError:
             yield Part(package.name, package.version, "", "not installed here: run make setup")
             continue
