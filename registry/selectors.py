@@ -180,13 +180,13 @@ def get_model(*, name: str) -> ModelDetail:
     bad = present.annotate(**_trouble_of_version()).filter(
         Q(manifest_state__in=(ManifestState.CHANGED, ManifestState.FAILED)) | Q(trouble_error__isnull=False)
     )
-    newest = list(present.select_related("model").defer("manifest")[:1])
+    newest = list(present.select_related("model").defer("manifest", "file_classes")[:1])
     return ModelDetail(
         model=model,
         version_count=present.count(),
         newest=newest[0] if newest else None,
         aliases=_alias_rows(model),
-        problems=tuple(bad.select_related("model").defer("manifest")[:VERSIONS_A_PAGE]),
+        problems=tuple(bad.select_related("model").defer("manifest", "file_classes")[:VERSIONS_A_PAGE]),
     )
 
 
@@ -220,7 +220,9 @@ def page_versions(
 
 def versions_of(*, model_id: int, include_gone: bool = False) -> QuerySet[Version]:
     """A model's versions, newest first, without their manifests, aliases prefetched. Two queries."""
-    versions = Version.objects.filter(model_id=model_id).select_related("model").defer("manifest")
+    versions = (
+        Version.objects.filter(model_id=model_id).select_related("model").defer("manifest", "file_classes")
+    )
     versions = versions.annotate(**_trouble_of_version())
     if not include_gone:
         versions = versions.filter(gone_at=None)
@@ -278,7 +280,9 @@ def alias_history(
 def moves_of(*, model_id: int) -> QuerySet[AliasMove]:
     """As `alias_history`, not evaluated yet."""
     moves = AliasMove.objects.filter(model_id=model_id, moved_at__isnull=False)
-    return moves.select_related("version", "previous").defer("version__manifest", "previous__manifest")
+    return moves.select_related("version", "previous").defer(
+        "version__manifest", "version__file_classes", "previous__manifest", "previous__file_classes"
+    )
 
 
 def evaluations_of(*, model_id: int, newest: int = VERSIONS_COMPARED) -> Evaluations:

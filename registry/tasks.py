@@ -17,6 +17,7 @@ from controlplane.web.health import beat
 from registry.selectors import MANIFESTS, MODELS, has_pending_manifests, mirror_health
 from registry.services.manifests import register_pending_manifests, verify_version
 from registry.services.mirror import ask_again, mirror_models
+from registry.services.refusals import accept_allowed
 from registry.wiring import allowed_files, model_store, models_dir
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def mirror(models: Sequence[str] = ()) -> None:
         if not mine:
             return  # a slow one is under way; the next one reads what was asked for again
         mirror_models(store=model_store(), clock=CLOCK)
+    accept_allowed(allowed_files=allowed_files(), now=timezone.now())
     health = mirror_health(now=timezone.now())
     beat(name="mlflow", now=timezone.now(), ok=not health.error, message=health.error)
     if has_pending_manifests(now=timezone.now()):

@@ -25,7 +25,7 @@ def models_dir() -> Path:
 
 
 def allowed_files() -> frozenset[str]:
-    """Names of files in a pickle-like format that may be served all the same."""
+    """Names or paths of files that may be served although they are not data."""
     names = str(settings.HEADGATE.allowed_pickle_files).split(",")
     return frozenset(name.strip() for name in names if name.strip())
 

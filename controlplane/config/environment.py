@@ -56,7 +56,8 @@ class Environment:
     )
     allowed_pickle_files: str = _setting(
         "",
-        "files in a pickle-based format that may be served all the same, by name and comma; empty: safetensors only",
+        "files that may be served although they are not data (pickles, code, unknown kinds), by name or path and "
+        "comma; empty: none",
     )
     gateway_port: int = _setting(8600, "port of Envoy, where the endpoints are served (local cluster)")
     gateway_url: str = _setting(

@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from registry.domain.formats import Kind
 from registry.models import AliasMove, GoldenExample, GoldenSet, Model, Version
 
 
@@ -119,15 +120,25 @@ class FileOutput(serializers.Serializer[Any]):
     path = serializers.CharField()
     size = serializers.IntegerField(help_text="bytes")
     sha256 = serializers.CharField(help_text="hex")
+    kind = serializers.CharField(
+        allow_blank=True, help_text=f'what its content is: {", ".join(Kind)}; "": not looked at yet'
+    )
+    why = serializers.CharField(
+        allow_blank=True, help_text='why it is not served unless the operator allows it; "": it is data'
+    )
+    finding = serializers.CharField(allow_blank=True, help_text='what else is to be known of it; mostly ""')
 
 
 class VersionDetailOutput(VersionOutput):
     """A model version with its files."""
 
-    manifest = FileOutput(many=True, allow_null=True)
+    manifest = FileOutput(many=True, allow_null=True, source="files")
+    findings = serializers.ListField(
+        child=serializers.CharField(), help_text="what people should know of the files, a sentence each"
+    )
 
     class Meta(VersionOutput.Meta):
-        fields = (*VersionOutput.Meta.fields, "manifest")
+        fields = (*VersionOutput.Meta.fields, "manifest", "findings")
         read_only_fields = fields
 
 

@@ -1,36 +1,118 @@
-"""Which files of a version may be served: a simple rule on names, safetensors unless somebody allows more.
+"""Which files of a version may be served: only data. Each file has a class by its content and its name.
 
-Pickle-based formats run code when they are loaded, and scanners miss some of it, so the rule refuses the
-formats and inspects no content.
+The rule is an allowlist. A file is served when its name belongs to a kind that engines read as data and its content
+is of that kind; whatever else lies in the version is refused with its name and the reason, unless the operator allowed
+that one file. What a file must be is in `contents`, what code looks like in `signatures`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from pathlib import PurePosixPath
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
 
-from registry.domain.manifest import Manifest
-
-PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt"})
-
-
-def refused_files(manifest: Manifest, *, allowed: Collection[str] = ()) -> tuple[str, ...]:
-    """Paths of the files in a pickle-like format; `allowed` holds paths or names that may be served."""
-    return tuple(
-        entry.path
-        for entry in manifest.entries
-        if PurePosixPath(entry.path).suffix.lower() in PICKLE_SUFFIXES
-        and entry.path not in allowed
-        and PurePosixPath(entry.path).name not in allowed
-    )
+SHOWN_IN_A_SENTENCE = 5
+LONGEST_PATH_SHOWN = 120
+PYFUNC_MODEL = "python_model.pkl"
 
 
-def refusal_of(paths: Collection[str]) -> str:
-    """The sentence for `refused_files`; empty when there are none."""
-    if not paths:
+class Kind(StrEnum):
+    """What a file is. The first five are data; the others are not served."""
+
+    WEIGHTS = "weights"
+    CONFIGURATION = "configuration"
+    TOKENIZER = "tokenizer"
+    TEMPLATE = "template"
+    DOCUMENT = "document"
+    CODE = "code"
+    PICKLE = "pickle"
+    ARCHIVE = "archive"
+    DAMAGED = "damaged"  # its content is not what its name says
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found of one file's content.
+
+    why      ends the sentence "The file ..." and says why it is not served; "" when it is data
+    finding  ends the same sentence; something about a file of data that people should know, mostly ""
+    """
+
+    kind: Kind
+    why: str = ""
+    finding: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FileClass:
+    """A verdict with the manifest's path of the file."""
+
+    path: str
+    kind: Kind
+    why: str = ""
+    finding: str = ""
+
+    @classmethod
+    def of(cls, path: str, verdict: Verdict) -> Self:
+        return cls(path, verdict.kind, verdict.why, verdict.finding)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(str(data["path"]), Kind(data["kind"]), str(data["why"]), str(data["finding"]))
+
+    def to_json(self) -> dict[str, str]:
+        return {"path": self.path, "kind": self.kind.value, "why": self.why, "finding": self.finding}
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+
+def refused_files(classes: Iterable[FileClass], *, allowed: Collection[str] = ()) -> tuple[FileClass, ...]:
+    """The files that keep a version from being served; `allowed` holds paths or names that the operator allowed."""
+    return tuple(f for f in classes if f.why and f.path not in allowed and f.name not in allowed)
+
+
+def refusal_of(refused: Collection[FileClass]) -> str:
+    """The sentences for `refused_files`; empty when there are none."""
+    if not refused:
         return ""
-    files = ", ".join(sorted(paths))
+    shown = sorted(refused)[:SHOWN_IN_A_SENTENCE]
+    more = len(refused) - len(shown)
+    files = "; ".join(f"{shown_path(file.path)} {file.why}" for file in shown)
+    files += f"; and {more} more" if more else ""
+    remedy = "Save weights as safetensors, leave the other files out, and register a new version"
+    if any(file.name == PYFUNC_MODEL for file in refused):
+        remedy = (
+            f"{PYFUNC_MODEL} is how MLflow keeps a Python model, which no engine serves: log the model's own files "
+            "(safetensors, configuration, tokenizer) instead"
+        )
     return (
-        f"Refused: {files} may hold pickled code, which runs when it is loaded (a rule on file names: "
-        f"{' '.join(sorted(PICKLE_SUFFIXES))}). Save the weights as safetensors, or allow the file by name."
+        f"Refused, because only data is served: {files}. {remedy}; or the operator allows a file by name "
+        "(HEADGATE_ALLOWED_PICKLE_FILES)."
     )
+
+
+def findings_of(classes: Iterable[FileClass], *, served: bool) -> tuple[str, ...]:
+    """What people should know of the files, a sentence each.
+
+    `served`: the version may be launched, so whatever is not data was allowed by the operator.
+    """
+    found = []
+    for file in classes:
+        if file.finding:
+            found.append(f"{shown_path(file.path)} {file.finding}.")
+        if file.why and served:
+            found.append(
+                f"{shown_path(file.path)} {file.why}. It may be served because the operator allowed it."
+            )
+    return tuple(found)
+
+
+def shown_path(path: str) -> str:
+    """A path as sentences show it: printable, and not longer than a line."""
+    printable = "".join(c if c.isprintable() else "\ufffd" for c in path)
+    return printable if len(printable) <= LONGEST_PATH_SHOWN else f"{printable[:LONGEST_PATH_SHOWN]}..."

@@ -6,6 +6,7 @@ be served.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -56,8 +57,21 @@ class Manifest:
 
 
 def take_manifest(folder: Path) -> Manifest:
-    """Reads every file below `folder` and returns its manifest. Raises InvalidInput when there is none."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    """Reads every file below `folder` and returns its manifest.
+
+    Raises InvalidInput when there is none, or something that is neither a file nor a folder.
+    """
+    files = []
+    for path in sorted(folder.rglob("*")):
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode):
+            files.append(path)
+        elif not stat.S_ISDIR(mode):
+            raise InvalidInput(
+                f"{path.relative_to(folder)} is neither a file nor a folder ({_name_of(mode)}).",
+                field="source",
+                fix="Log the file itself.",
+            )
     if not files:
         raise InvalidInput("The version has no files.", field="source", fix="Log the model's files first.")
     return Manifest.of(
@@ -69,11 +83,16 @@ def take_manifest(folder: Path) -> Manifest:
 def verify_folder(folder: Path, manifest: Manifest, *, where: str = "", fix: str = "") -> None:
     """Reads every file again and compares. Raises TamperedFile naming the first file that differs.
 
-    A file that the manifest does not know is refused too: an engine might load it. `where` ("in MLflow") and
-    `fix` go into the error.
+    A file that the manifest does not know is refused too: an engine might load it. So is a link, whatever it leads
+    to: what it leads to can change afterwards. `where` ("in MLflow") and `fix` go into the error.
     """
     where = f" {where}" if where else ""
     known = {entry.path for entry in manifest.entries}
+    for path in sorted(folder.rglob("*")):
+        mode = path.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            name = path.relative_to(folder).as_posix()
+            raise TamperedFile(name, f"is neither a file nor a folder{where} ({_name_of(mode)})", fix=fix)
     for entry in manifest.entries:
         path = folder / entry.path
         if not path.is_file():
@@ -89,3 +108,8 @@ def verify_folder(folder: Path, manifest: Manifest, *, where: str = "", fix: str
         name = path.relative_to(folder).as_posix()
         if name not in known and not path.is_dir():
             raise TamperedFile(name, f"is not in the manifest, but lies{where} beside the others", fix=fix)
+
+
+def _name_of(mode: int) -> str:
+    kinds = ((stat.S_ISLNK, "a symbolic link"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    return next((name for is_it, name in kinds if is_it(mode)), "a device")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 
+from registry.domain.formats import FileClass, findings_of
 from registry.domain.manifest import Manifest
 
 
@@ -13,7 +16,7 @@ class ManifestState(models.TextChoices):
     PENDING = "pending", "pending"  # not read yet
     VERIFIED = "verified", "verified"  # as they were at registration, the last time somebody looked
     CHANGED = "changed", "changed"  # a file differs from the manifest; `manifest_problem` names it
-    FAILED = "failed", "failed"  # the files cannot be read, or hold what is never served
+    FAILED = "failed", "failed"  # the files cannot be read, or are not only data
 
 
 class Model(models.Model):
@@ -68,6 +71,11 @@ class Version(models.Model):
     datasets = models.JSONField(default=list, help_text="[{name, digest, context}]")
     details_at = models.DateTimeField(null=True, blank=True)
     manifest = models.JSONField(null=True, blank=True, help_text="[{path, size, sha256}], sorted by path")
+    file_classes = models.JSONField(
+        null=True,
+        blank=True,
+        help_text="[{path, kind, why, finding}] as of the last check; null: last checked before there were classes",
+    )
     manifest_digest = models.CharField(max_length=80, blank=True)
     manifest_bytes = models.BigIntegerField(default=0)
     manifest_state = models.CharField(
@@ -101,6 +109,25 @@ class Version(models.Model):
     def manifest_value(self) -> Manifest | None:
         """The manifest as a domain value, or None before it was taken."""
         return None if self.manifest is None else Manifest.from_json(self.manifest)
+
+    @property
+    def classes(self) -> tuple[FileClass, ...]:
+        """What each file is, by path; empty before the first check."""
+        return tuple(FileClass.from_json(data) for data in self.file_classes or ())
+
+    @property
+    def files(self) -> list[dict[str, Any]] | None:
+        """The manifest's entries with what each file is (kind "" before the first check); None before the manifest."""
+        if self.manifest is None:
+            return None
+        unknown = {"kind": "", "why": "", "finding": ""}
+        classes = {file["path"]: file for file in self.file_classes or ()}
+        return [unknown | classes.get(entry["path"], {}) | entry for entry in self.manifest]
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What people should know of the files, a sentence each: remote code, what the operator allowed."""
+        return findings_of(self.classes, served=self.manifest_state == ManifestState.VERIFIED)
 
     @property
     def may_launch(self) -> bool:

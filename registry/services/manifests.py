@@ -24,7 +24,8 @@ from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import InvalidInput, NotFound, Refused, Rejected, TamperedFile, Unavailable
 from controlplane.passes.services import Report, run_each
 from controlplane.web.live import publish
-from registry.domain.formats import refusal_of, refused_files
+from registry.domain.contents import classify_folder
+from registry.domain.formats import FileClass, refusal_of, refused_files
 from registry.domain.manifest import Manifest, take_manifest, verify_folder
 from registry.models import Alias, ManifestState, Version
 from registry.ports import LEAVES_FOLDER, NOT_SERVED, ODD_ANSWER, ModelStore, StoredVersion
@@ -54,7 +55,7 @@ def register_manifest(
     """Downloads a version once, writes its manifest down for good, and keeps the files.
 
     Returns the version: `verified`; `failed` with the problem when there is nothing to serve (no files, a
-    source that MLflow does not hand out, pickled files that `allowed_files` does not name); still `pending`
+    source that MLflow does not hand out, a file that is not data and not in `allowed_files`); still `pending`
     while MLflow says that the files are being written, or while another process reads them. A version that has its
     manifest is returned as it is. Raises Unavailable when the store does not answer or refuses to, InvalidInput when
     its answer cannot be understood; then nothing changed.
@@ -145,16 +146,18 @@ def verify_version(
     folder = folder_of(models_dir, manifest)
     if store is None and not folder.is_dir():
         raise NotFound(f"There is no copy of {version} on this machine.", fix="Check it against MLflow.")
+    classes: tuple[FileClass, ...] = ()
     try:
         if folder.is_dir():
-            _verify_local(folder, manifest)
+            classes = _verify_local(folder, manifest)
         if store is not None:
             with _fetched(version, store, models_dir) as incoming:
                 verify_folder(incoming, manifest, where=IN_STORE)
+                classes = classes or classify_folder(incoming, manifest)
     except TamperedFile as error:
         _mark_changed(version, error, now)
         return _load(version_id)
-    refusal = refusal_of(refused_files(manifest, allowed=allowed_files))
+    refusal = refusal_of(_refused(version, classes, allowed_files))
     if store is None and version.manifest_state != ManifestState.VERIFIED:
         # A copy that is right says nothing about what was found in the store.
         Version.objects.filter(id=version.id).update(manifest_checked_at=now)
@@ -174,7 +177,8 @@ def materialise_version(
     """A folder with the version's files, every byte compared with the manifest just now, for a launch.
 
     Fetches what is not on this machine yet. Raises TamperedFile when a file differs (the version is `changed`
-    from then on, and nothing that was fetched is kept), Refused when the version may not be served,
+    from then on, and nothing that was fetched is kept), Refused when the version may not be served (a file that is
+    not data and not in `allowed_files`: the version is `failed` from then on),
     Unavailable when the store is needed and does not answer, NotFound when it is needed and the version was
     deleted there.
     """
@@ -190,16 +194,15 @@ def materialise_version(
     manifest = version.manifest_value
     if manifest is None:
         raise _cannot_serve(version)
-    refusal = refusal_of(refused_files(manifest, allowed=allowed_files))
-    if refusal:
-        raise Refused(refusal, code="unsafe-file", extra={"paths": list(refused_files(manifest))})
     folder = folder_of(models_dir, manifest)
     try:
-        if folder.is_dir():
-            _verify_local(folder, manifest)
-        if version.manifest_state == ManifestState.CHANGED or not folder.is_dir():
+        classes = _verify_local(folder, manifest) if folder.is_dir() else ()
+        if classes and version.manifest_state != ManifestState.CHANGED:
+            _check_classes(version, classes, allowed_files, now)
+        else:
             with _fetched(version, store, models_dir) as incoming:
                 verify_folder(incoming, manifest, where=IN_STORE)
+                _check_classes(version, classify_folder(incoming, manifest), allowed_files, now)
                 _land(incoming, models_dir, manifest)
     except TamperedFile as error:
         _mark_changed(version, error, now)
@@ -225,7 +228,8 @@ def _take(
             raise InvalidInput("MLflow says that writing the files failed.", fix="Log and register it again.")
         with _fetched(version, store, models_dir, stored) as incoming:
             manifest = take_manifest(incoming)
-            refusal = refusal_of(refused_files(manifest, allowed=allowed))
+            classes = classify_folder(incoming, manifest)
+            refusal = refusal_of(refused_files(classes, allowed=allowed))
             if not refusal:
                 _land(incoming, models_dir, manifest)
     except (NotFound, InvalidInput, Rejected) as error:
@@ -239,6 +243,7 @@ def _take(
             manifest=manifest.to_json(),
             manifest_digest=manifest.digest,
             manifest_bytes=manifest.total_bytes,
+            file_classes=[file.to_json() for file in classes],
             manifest_state=ManifestState.FAILED if refusal else ManifestState.VERIFIED,
             manifest_problem=refusal,
             manifest_checked_at=now,
@@ -263,9 +268,40 @@ def _cannot_serve(version: Version) -> Unavailable | Refused:
     return Refused(f"{version} cannot be served: {version.manifest_problem}", code="no-files")
 
 
-def _verify_local(folder: Path, manifest: Manifest) -> None:
+def _verify_local(folder: Path, manifest: Manifest) -> tuple[FileClass, ...]:
+    """Returns the class of every file. Raises TamperedFile, and Unavailable when they cannot be read."""
     fix = f"Delete the folder {folder}, so that the files are fetched again, or register a new version."
-    verify_folder(folder, manifest, where=ON_THIS_MACHINE, fix=fix)
+    try:
+        verify_folder(folder, manifest, where=ON_THIS_MACHINE, fix=fix)
+        return classify_folder(folder, manifest)
+    except OSError as error:
+        raise Unavailable(
+            f"The files in {folder} cannot be read: {error}.", fix="Mend the folder's permissions."
+        ) from error
+
+
+def _refused(
+    version: Version, classes: Collection[FileClass], allowed: Collection[str]
+) -> tuple[FileClass, ...]:
+    """The files that may not be served; keeps the classes for pages and API.
+
+    They are found anew each time: a version may have been verified before there were classes, or under older rules.
+    """
+    found = [file.to_json() for file in classes]
+    if found != version.file_classes:
+        Version.objects.filter(id=version.id).update(file_classes=found)
+    return refused_files(classes, allowed=allowed)
+
+
+def _check_classes(
+    version: Version, classes: Collection[FileClass], allowed: Collection[str], now: datetime
+) -> None:
+    refused = _refused(version, classes, allowed)
+    if refused:
+        _mark(version, ManifestState.FAILED, refusal_of(refused), now)
+        raise Refused(
+            refusal_of(refused), code="unsafe-file", extra={"paths": [file.path for file in refused]}
+        )
 
 
 @contextmanager

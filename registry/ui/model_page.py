@@ -43,6 +43,15 @@ class VersionLine:
 
 
 @dataclass(frozen=True, slots=True)
+class FileLine:
+    """A file of the manifest, and what it is; `refused`: it is not data."""
+
+    entry: ManifestEntry
+    kind: str
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MeasureLine:
     name: str
     values: tuple[float | None, ...]
@@ -82,7 +91,8 @@ class ModelPage:
     next_before: int | None
     score_name: str
     chosen: Version | None
-    chosen_files: tuple[ManifestEntry, ...]
+    chosen_files: tuple[FileLine, ...]
+    findings: tuple[str, ...]
     files_words: str
     size_words: str
     parameters: tuple[tuple[str, str], ...]
@@ -128,7 +138,8 @@ def build(*, name: str, version: int | None, before: int | None, user: User, now
         next_before=listed.next_before,
         score_name=score.replace("_", " "),
         chosen=chosen,
-        chosen_files=files[:FILES_SHOWN],
+        chosen_files=_file_lines(chosen, files[:FILES_SHOWN]) if chosen else (),
+        findings=chosen.findings if chosen else (),
         files_words=count_text(len(files), "file"),
         size_words=bytes_text(chosen.manifest_bytes) if chosen else "",
         parameters=tuple(sorted(chosen.params.items()))[:PARAMETERS_SHOWN] if chosen else (),
@@ -146,15 +157,27 @@ def build(*, name: str, version: int | None, before: int | None, user: User, now
     )
 
 
+def _file_lines(version: Version, files: tuple[ManifestEntry, ...]) -> tuple[FileLine, ...]:
+    classes = {file.path: file for file in version.classes}
+    return tuple(
+        FileLine(entry, found.kind.value, bool(found.why))
+        if found
+        else FileLine(entry, "not checked yet", False)
+        for entry in files
+        for found in (classes.get(entry.path),)
+    )
+
+
 def _problem(version: Version, now: datetime) -> Problem:
-    refused = "A launch of it, or a rollback to it, is refused until its files are as they were registered."
+    refused = "A launch of it, or a rollback to it, is refused"
+    changed = f"{refused} until its files are as they were registered."
     trouble = _trouble(version, now)
     if version.manifest_state == ManifestState.CHANGED:
         strong = f"{version.label} is no longer what was registered."
-        return Problem(version, "fail", "circle-x", strong, version.manifest_problem, refused)
+        return Problem(version, "fail", "circle-x", strong, version.manifest_problem, changed)
     if version.manifest_state == ManifestState.FAILED or trouble is None:
         strong = f"{version.label} may not be served."
-        return Problem(version, "fail", "circle-x", strong, version.manifest_problem, refused)
+        return Problem(version, "fail", "circle-x", strong, version.manifest_problem, f"{refused}.")
     strong = f"{version.label} cannot be read."
     return Problem(version, "warn", "circle-alert", strong, trouble.error, trouble.again)
 

@@ -65,9 +65,12 @@ def check_launchable(version: Version) -> None:
         )
     if not version.may_launch:
         raise Refused(
-            f"{version} may not be launched: {version.manifest_problem or version.manifest_state}.",
+            f"{version} may not be launched: {(version.manifest_problem or version.manifest_state).rstrip('.')}.",
             code="manifest-" + version.manifest_state,
-            fix="Restore the files as they were registered, or register a new version.",
+            # What is wrong with files that were never right, is said with its remedy already.
+            fix="Restore the files as they were registered, or register a new version."
+            if version.manifest_state == "changed"
+            else "",
         )
 
 

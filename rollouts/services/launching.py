@@ -19,7 +19,11 @@ NO_ROOM = frozenset({"no-room", "no-memory", "no-port"})  # refusals of a cluste
 def launch(endpoint: Endpoint, variant: Variant, lease: Lease, world: World) -> None:
     """Verified files, then the cluster."""
     folder, manifest = materialise_version(
-        version_id=variant.version_id, store=world.store, models_dir=world.models_dir, now=world.clock.now()
+        version_id=variant.version_id,
+        store=world.store,
+        models_dir=world.models_dir,
+        now=world.clock.now(),
+        allowed_files=world.allowed_files,
     )
     spec = variant.spec
     world.clusters[endpoint.cluster.name].ensure(

@@ -19,6 +19,7 @@ class World:
     edges             the router's histogram edges in seconds, by signal
     interval_seconds  the length of one interval of evidence
     feedback_seconds  how long ratings of an answer may come in
+    allowed_files     names of files that may be launched although they are not data
     probe_pairs       prompts drawn a call, each asked of both variants within `probe_timeout` seconds
     """
 

@@ -192,7 +192,7 @@ def _wishes(now: datetime) -> list[_Wish]:
         Endpoint.objects.exclude(stable=None)
         .exclude(desired_shares={})
         .select_related("model", "stable__version__model")
-        .defer("stable__version__manifest", "last_reading")
+        .defer("stable__version__manifest", "stable__version__file_classes", "last_reading")
         .order_by("pk")
     )
     if not endpoints:
@@ -253,7 +253,7 @@ def _versions(endpoints: Sequence[Endpoint], of_endpoint: Mapping[int, set[int]]
     """Every version that carries tags, by id, without its manifest. One query."""
     wanted = {endpoint.stable.version_id for endpoint in endpoints if endpoint.stable is not None}
     wanted.update(*of_endpoint.values())
-    found = Version.objects.filter(pk__in=wanted).select_related("model").defer("manifest")
+    found = Version.objects.filter(pk__in=wanted).select_related("model").defer("manifest", "file_classes")
     return {version.pk: version for version in found}
 
 

@@ -84,7 +84,7 @@ def needs_of(
     changed = (
         Version.objects.filter(manifest_state="changed", gone_at=None)
         .select_related("model")
-        .defer("manifest")
+        .defer("manifest", "file_classes")
     )
     for version in changed[:5]:
         found.append(

@@ -15,10 +15,11 @@ from registry.models import ManifestState, Model, Version
 from registry.services.golden import upload_golden_set
 from registry.services.manifests import register_manifest, verify_version
 from registry.services.mirror import mirror_models
+from tests.factories.weights import safetensors
 
 pytestmark = pytest.mark.django_db
 
-FILES = {"model.safetensors": b"weights"}
+FILES = {"model.safetensors": safetensors()}
 
 
 def fill(store: MemoryModelStore, now: datetime, *, models: int = 1, versions: int = 3) -> None:
@@ -160,7 +161,7 @@ def test_refusal__by_state__a_sentence_or_nothing(
     version = register_manifest(version_id=version.pk, store=memory_store, models_dir=models_dir, now=now)
     assert selectors.refusal_to_launch(version) == ""
     assert [entry.path for entry in selectors.manifest_entries(version)] == ["model.safetensors"]
-    memory_store.overwrite_file("llama-0", 1, "model.safetensors", b"others")
+    memory_store.overwrite_file("llama-0", 1, "model.safetensors", safetensors(b"others"))
     version = verify_version(version_id=version.pk, store=memory_store, models_dir=models_dir, now=now)
     assert "model.safetensors" in selectors.refusal_to_launch(version)
     version.gone_at = now

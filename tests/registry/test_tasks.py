@@ -14,6 +14,7 @@ from registry import tasks
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
 from registry.models import ManifestState, MirrorState, Version
 from registry.wiring import model_store, models_dir
+from tests.factories.weights import safetensors
 from tests.fixtures.mlflow_server import RunningMlflow, Trainer
 
 pytestmark = pytest.mark.django_db
@@ -43,7 +44,7 @@ def name(trainer: Trainer) -> str:
     """A model with one version in the real MLflow, in production: so its manifest comes first."""
     made = f"tasks-{uuid.uuid4().hex[:8]}"
     trainer.add_model(made)
-    trainer.add_version(made, {"model.safetensors": b"weights"})
+    trainer.add_version(made, {"model.safetensors": safetensors()})
     trainer.set_alias(made, "production", 1)
     return made
 
@@ -69,7 +70,7 @@ def test_verify__real_mlflow_file_overwritten__version_changed(
     tasks.mirror()
     version = Version.objects.get(model__name=name)
     tasks.verify(version.pk)
-    trainer.overwrite_file(name, 1, "model.safetensors", b"WEIGHTS")
+    trainer.overwrite_file(name, 1, "model.safetensors", safetensors(b"WEIGHTS"))
     tasks.verify(version.pk)
     version.refresh_from_db()
     assert version.manifest_state == ManifestState.CHANGED

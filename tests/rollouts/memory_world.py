@@ -48,6 +48,7 @@ from rollouts.services.reconcile import reconcile_endpoint
 from rollouts.services.start import start_rollout
 from rollouts.services.world import World
 from rollouts.services.write_backs import keep_mlflow_true
+from tests.factories.weights import safetensors
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 GOLDEN = 40
@@ -210,7 +211,7 @@ class MemoryWorld:
         self.store.add_model("triage")
         for number in range(1, 5):
             self.store.add_version(
-                "triage", {"config.json": b"{}", "model.safetensors": b"weights %d" % number}
+                "triage", {"config.json": b"{}", "model.safetensors": safetensors(b"weights %d" % number)}
             )
         mirror_models(store=self.store, clock=self.clock)
         for version in Version.objects.all():

@@ -13,6 +13,7 @@ from controlplane.access.services import Scope, create_token, ensure_user
 from controlplane.kernel.clock import ManualClock
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.services.mirror import mirror_models
+from tests.factories.weights import safetensors
 
 ClientOf = Callable[..., APIClient]
 
@@ -40,7 +41,7 @@ def filled(memory_store: MemoryModelStore, now: datetime, db: None) -> MemoryMod
     memory_store.add_model("empty")
     memory_store.add_model("llama", description="routes tickets")
     for _ in range(3):
-        memory_store.add_version("llama", {"model.safetensors": b"weights"}, metrics={"accuracy": 0.8})
+        memory_store.add_version("llama", {"model.safetensors": safetensors()}, metrics={"accuracy": 0.8})
     memory_store.set_alias("llama", "production", 1)
     mirror_models(store=memory_store, clock=ManualClock(now))
     return memory_store

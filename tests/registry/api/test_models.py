@@ -11,6 +11,7 @@ from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.models import Version
 from registry.services.manifests import register_manifest
 from registry.services.mirror import mirror_models
+from tests.factories.weights import safetensors
 from tests.registry.api.conftest import ClientOf
 
 pytestmark = pytest.mark.django_db
@@ -91,7 +92,40 @@ def test_version__with_manifest__files_named(
     register_manifest(version_id=row.pk, store=filled, models_dir=models_dir, now=now)
     body = client_of().get("/api/v1/models/llama/versions/2").json()
     assert (body["manifest_state"], body["may_launch"]) == ("verified", True)
-    assert [(entry["path"], entry["size"]) for entry in body["manifest"]] == [("model.safetensors", 7)]
+    assert [(entry["path"], entry["size"]) for entry in body["manifest"]] == [
+        ("model.safetensors", len(safetensors()))
+    ]
+
+
+def test_version__files__each_with_what_it_is_and_the_findings_as_sentences(
+    filled: MemoryModelStore, client_of: ClientOf, models_dir: Path, now: datetime
+) -> None:
+    filled.add_version(
+        "llama", {"config.json": b'{"auto_map": "x.X"}', "run.py": b"1", "model.safetensors": safetensors()}
+    )
+    mirror_models(store=filled, clock=ManualClock(now))
+    row = Version.objects.get(number=4)
+    register_manifest(version_id=row.pk, store=filled, models_dir=models_dir, now=now)
+    body = client_of().get("/api/v1/models/llama/versions/4").json()
+    assert [(file["path"], file["kind"], file["why"]) for file in body["manifest"]] == [
+        ("config.json", "configuration", ""),
+        ("model.safetensors", "weights", ""),
+        ("run.py", "code", "is Python source"),
+    ]
+    assert body["manifest"][0]["finding"].startswith("asks for code of its own (auto_map: x.X)")
+    assert body["findings"] == [f"config.json {body['manifest'][0]['finding']}."]
+    assert (body["manifest_state"], body["may_launch"]) == ("failed", False)
+
+
+def test_version__last_checked_before_there_were_classes__files_without_a_kind(
+    filled: MemoryModelStore, client_of: ClientOf, models_dir: Path, now: datetime
+) -> None:
+    row = Version.objects.get(number=2)
+    register_manifest(version_id=row.pk, store=filled, models_dir=models_dir, now=now)
+    Version.objects.update(file_classes=None)
+    body = client_of().get("/api/v1/models/llama/versions/2").json()
+    assert [(file["kind"], file["why"], file["finding"]) for file in body["manifest"]] == [("", "", "")]
+    assert body["findings"] == []
 
 
 def test_version__unknown__problem_names_model_and_number(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,51 @@ def test_verify__one_file_differs__refused_naming_it(
 def test_entry__path_out_of_the_folder__refused(path: str) -> None:
     with pytest.raises(InvalidInput):
         ManifestEntry(path, 1, "00")
+
+
+def link(folder: Path) -> None:
+    (folder / "odd").symlink_to(folder / "model.safetensors")
+
+
+def link_to_folder(folder: Path) -> None:
+    (folder / "odd").symlink_to(folder / "sub", target_is_directory=True)
+
+
+def link_to_nothing(folder: Path) -> None:
+    (folder / "odd").symlink_to(folder / "nothing")
+
+
+def pipe(folder: Path) -> None:
+    os.mkfifo(folder / "odd")
+
+
+ODD = pytest.mark.parametrize("make", [link, link_to_folder, link_to_nothing, pipe])
+
+
+@ODD
+def test_take__link_or_pipe__refused_naming_it(folder: Path, make: Callable[[Path], None]) -> None:
+    make(folder)
+    with pytest.raises(InvalidInput, match="odd is neither a file nor a folder"):
+        take_manifest(folder)
+
+
+@ODD
+def test_verify__link_or_pipe_beside_the_files__refused_naming_it(
+    folder: Path, make: Callable[[Path], None]
+) -> None:
+    manifest = take_manifest(folder)
+    make(folder)
+    with pytest.raises(TamperedFile) as caught:
+        verify_folder(folder, manifest)
+    assert caught.value.path == "odd"
+
+
+def test_verify__file_replaced_by_a_link_to_the_same_bytes__refused(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    manifest = take_manifest(folder)
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "weights"
+    (folder / "model.safetensors").rename(elsewhere)
+    (folder / "model.safetensors").symlink_to(elsewhere)
+    with pytest.raises(TamperedFile, match="symbolic link"):
+        verify_folder(folder, manifest)

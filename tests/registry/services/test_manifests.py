@@ -27,11 +27,13 @@ from registry.services.manifests import (
     verify_version,
 )
 from registry.services.mirror import mirror_models
+from tests.factories.weights import safetensors
 from tests.fixtures.mlflow_server import RunningMlflow, Trainer
+from tests.registry.domain.dressed_up import PICKLE
 
 pytestmark = pytest.mark.django_db
 
-FILES = {"model.safetensors": b"weights", "sub/config.json": b"{}"}
+FILES = {"model.safetensors": safetensors(), "sub/config.json": b"{}"}
 LATER = timedelta(hours=1)
 
 
@@ -72,13 +74,13 @@ def test_register__first_sight__manifest_kept_and_files_lie_under_its_digest(
     )
     assert folders(models_dir) == [registered.manifest_digest.removeprefix("sha256:")]
     assert take_manifest(models_dir / folders(models_dir)[0]) == registered.manifest_value
-    assert (registered.manifest_bytes, registered.manifest_claimed_until) == (9, None)
+    assert (registered.manifest_bytes, registered.manifest_claimed_until) == (len(safetensors()) + 2, None)
 
 
 def test_register__files_changed_since__first_manifest_stands(
     registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
 ) -> None:
-    store.overwrite_file("llama", 1, "model.safetensors", b"others")
+    store.overwrite_file("llama", 1, "model.safetensors", safetensors(b"others"))
     again = register_manifest(version_id=registered.pk, store=store, models_dir=models_dir, now=now + LATER)
     assert (again.manifest_digest, again.manifest_checked_at) == (registered.manifest_digest, now)
 
@@ -166,6 +168,32 @@ def test_register__pickled_file_allowed_by_name__verified(
         version_id=version_id, store=store, models_dir=models_dir, now=now, allowed_files={"optimizer.pt"}
     )
     assert version.manifest_state == ManifestState.VERIFIED
+
+
+def test_register__every_file__kept_with_what_it_is(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    files = FILES | {"config.json": b'{"auto_map": {"AutoModel": "x.X"}}'}
+    version_id = add(store, now, files=files)
+    version = register_manifest(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    assert [(file.path, file.kind.value) for file in version.classes] == [
+        ("config.json", "configuration"),
+        ("model.safetensors", "weights"),
+        ("sub/config.json", "configuration"),
+    ]
+    assert version.manifest_state == ManifestState.VERIFIED
+    (finding,) = version.findings
+    assert finding.startswith("config.json asks for code of its own (auto_map: AutoModel)")
+
+
+def test_register__pickle_renamed_to_safetensors__refused_as_a_pickle(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now, files={"model.safetensors": PICKLE})
+    version = register_manifest(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    assert version.manifest_state == ManifestState.FAILED
+    assert "model.safetensors is a pickle" in version.manifest_problem
+    assert folders(models_dir) == []
 
 
 def test_register__another_process_reads_it__left_alone_until_its_claim_ends(
@@ -317,7 +345,7 @@ def test_verify__local_copy_and_store_as_registered__verified(
 def test_verify__file_changed_in_the_store__changed_naming_file_and_place(
     registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
 ) -> None:
-    store.overwrite_file("llama", 1, "model.safetensors", b"WEIGHTS")
+    store.overwrite_file("llama", 1, "model.safetensors", safetensors(b"WEIGHTS"))
     version = verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now)
     assert version.manifest_state == ManifestState.CHANGED
     assert version.manifest_problem.startswith(
@@ -328,7 +356,7 @@ def test_verify__file_changed_in_the_store__changed_naming_file_and_place(
 def test_verify__changed__audited_once(
     registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
 ) -> None:
-    store.overwrite_file("llama", 1, "model.safetensors", b"WEIGHTS")
+    store.overwrite_file("llama", 1, "model.safetensors", safetensors(b"WEIGHTS"))
     for _ in range(2):
         verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now)
     event = AuditEvent.objects.get()
@@ -349,7 +377,7 @@ def test_verify__local_copy_changed__changed_naming_this_machine(
 def test_verify__changed_in_the_store_and_local_copy_right__stays_changed(
     registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
 ) -> None:
-    store.overwrite_file("llama", 1, "model.safetensors", b"WEIGHTS")
+    store.overwrite_file("llama", 1, "model.safetensors", safetensors(b"WEIGHTS"))
     verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now)
     version = verify_version(version_id=registered.pk, models_dir=models_dir, now=now + LATER)
     assert (version.manifest_state, version.manifest_checked_at) == (ManifestState.CHANGED, now + LATER)
@@ -358,7 +386,7 @@ def test_verify__changed_in_the_store_and_local_copy_right__stays_changed(
 def test_verify__file_restored_in_the_store__verified_again(
     registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
 ) -> None:
-    for content in (b"WEIGHTS", FILES["model.safetensors"]):
+    for content in (safetensors(b"WEIGHTS"), FILES["model.safetensors"]):
         store.overwrite_file("llama", 1, "model.safetensors", content)
         version = verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now)
     assert (version.manifest_state, version.manifest_problem) == (ManifestState.VERIFIED, "")
@@ -444,7 +472,7 @@ def test_materialise__spoilt_copy_deleted_as_advised__fetched_and_verified(
 def test_materialise__found_changed_in_the_store_before__refused_although_the_copy_is_right(
     registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
 ) -> None:
-    store.overwrite_file("llama", 1, "model.safetensors", b"WEIGHTS")
+    store.overwrite_file("llama", 1, "model.safetensors", safetensors(b"WEIGHTS"))
     verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now)
     with pytest.raises(TamperedFile, match="in MLflow"):
         materialise_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now)
@@ -455,7 +483,7 @@ def test_materialise__no_manifest_yet__taken_first(
 ) -> None:
     version_id = add(store, now)
     folder, _ = materialise_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
-    assert (folder / "model.safetensors").read_bytes() == b"weights"
+    assert (folder / "model.safetensors").read_bytes() == safetensors()
     assert Version.objects.get().manifest_state == ManifestState.VERIFIED
 
 
@@ -464,6 +492,80 @@ def test_materialise__pickled_file__refused(store: MemoryModelStore, models_dir:
     with pytest.raises(Refused, match=r"pytorch_model\.bin") as caught:
         materialise_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
     assert caught.value.code == "unsafe-file"
+
+
+def test_materialise__file_allowed_by_the_operator__given_with_it(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now, files=FILES | {"pytorch_model.bin": PICKLE})
+    folder, _ = materialise_version(
+        version_id=version_id,
+        store=store,
+        models_dir=models_dir,
+        now=now,
+        allowed_files={"pytorch_model.bin"},
+    )
+    assert (folder / "pytorch_model.bin").read_bytes() == PICKLE
+    version = Version.objects.get()
+    assert (version.manifest_state, version.manifest_problem) == (ManifestState.VERIFIED, "")
+    assert "pytorch_model.bin is a pickle" in version.findings[0]
+
+
+def test_materialise__file_no_longer_allowed__refused_and_shown(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now, files=FILES | {"pytorch_model.bin": PICKLE})
+    register_manifest(
+        version_id=version_id,
+        store=store,
+        models_dir=models_dir,
+        now=now,
+        allowed_files={"pytorch_model.bin"},
+    )
+    with pytest.raises(Refused, match=r"pytorch_model\.bin is a pickle") as caught:
+        materialise_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    assert caught.value.extra["paths"] == ["pytorch_model.bin"]
+    version = Version.objects.get()
+    assert version.manifest_state == ManifestState.FAILED
+    assert version.manifest_problem == str(caught.value)
+
+
+def test_materialise__verified_before_there_were_classes__classified_and_refused(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now, files=FILES | {"vocab.txt": PICKLE})
+    register_manifest(
+        version_id=version_id, store=store, models_dir=models_dir, now=now, allowed_files={"vocab.txt"}
+    )
+    Version.objects.update(file_classes=None)
+    with pytest.raises(Refused, match=r"vocab\.txt is a pickle"):
+        materialise_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    assert len(Version.objects.get().classes) == 3
+
+
+def test_materialise__before_there_were_classes_and_all_data__digest_and_name_stay(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    Version.objects.update(file_classes=None)
+    folder, manifest = materialise_version(
+        version_id=registered.pk, store=store, models_dir=models_dir, now=now
+    )
+    assert (manifest.digest, folder.name) == (registered.manifest_digest, folders(models_dir)[0])
+    assert len(Version.objects.get().classes) == 2
+
+
+def test_materialise__found_changed_and_not_data__told_as_changed(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now, files=FILES | {"a.bin": PICKLE})
+    register_manifest(
+        version_id=version_id, store=store, models_dir=models_dir, now=now, allowed_files={"a.bin"}
+    )
+    store.overwrite_file("llama", 1, "sub/config.json", b"[]")
+    verify_version(version_id=version_id, models_dir=models_dir, store=store, now=now)
+    with pytest.raises(TamperedFile):
+        materialise_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    assert Version.objects.get().manifest_state == ManifestState.CHANGED
 
 
 def test_materialise__no_files__refused_with_the_reason(
@@ -498,7 +600,7 @@ def test_verify__real_mlflow_artifact_overwritten_after_registration__detected_b
     real_version: Version, mlflow_store: MlflowModelStore, trainer: Trainer, models_dir: Path, now: datetime
 ) -> None:
     assert real_version.manifest_state == ManifestState.VERIFIED
-    trainer.overwrite_file(real_version.model.name, 1, "model.safetensors", b"WEIGHTS")
+    trainer.overwrite_file(real_version.model.name, 1, "model.safetensors", safetensors(b"WEIGHTS"))
     version = verify_version(version_id=real_version.pk, models_dir=models_dir, store=mlflow_store, now=now)
     assert version.manifest_state == ManifestState.CHANGED
     assert "model.safetensors differs in MLflow" in version.manifest_problem

@@ -17,11 +17,12 @@ from registry.ports import StoredDataset, StoredModel, StoredVersion
 from registry.selectors import MODELS
 from registry.services.aliases import BY_HAND
 from registry.services.mirror import mirror_models
+from tests.factories.weights import safetensors
 from tests.fixtures.mlflow_server import RunningMlflow, Trainer
 
 pytestmark = pytest.mark.django_db
 
-FILES = {"model.safetensors": b"weights"}
+FILES = {"model.safetensors": safetensors()}
 TICK = timedelta(seconds=10)
 
 
@@ -131,7 +132,7 @@ def test_mirror__model_made_again_under_its_name__known_number_is_changed(
     Version.objects.filter(number=1).update(manifest=[], manifest_state=ManifestState.VERIFIED)
     store.delete_model("llama")
     store.add_model("llama")
-    store.add_version("llama", {"model.safetensors": b"others"})
+    store.add_version("llama", {"model.safetensors": safetensors(b"others")})
     mirror_models(store=store, clock=ManualClock(now + TICK))
     version = Version.objects.get(number=1)
     assert version.manifest_state == ManifestState.CHANGED

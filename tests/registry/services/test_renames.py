@@ -17,11 +17,12 @@ from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
 from registry.models import Alias, AliasMove, Model, Version
 from registry.ports import StoredVersion
 from registry.services.mirror import mirror_models
+from tests.factories.weights import safetensors
 from tests.fixtures.mlflow_server import Trainer
 
 pytestmark = pytest.mark.django_db
 
-FILES = {"model.safetensors": b"weights"}
+FILES = {"model.safetensors": safetensors()}
 TICK = timedelta(seconds=10)
 
 

@@ -14,11 +14,12 @@ from registry.ports import ModelStore, StoredModel
 from registry.services.aliases import BY_HAND
 from registry.services.mirror import mirror_models
 from registry.services.write_back import decision_tags, point_alias, tag_version
+from tests.factories.weights import safetensors
 from tests.fixtures.mlflow_server import Trainer
 
 pytestmark = pytest.mark.django_db
 
-FILES = {"model.safetensors": b"weights"}
+FILES = {"model.safetensors": safetensors()}
 TICK = timedelta(seconds=10)
 TAGS = decision_tags(rollout="126", decision="promoted", approved_by="ana", digest="sha256:00")
 

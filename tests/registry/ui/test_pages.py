@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from controlplane.access.roles import Role
 from controlplane.passes.models import ItemTrouble
+from registry.domain.formats import FileClass, Kind
 from registry.models import GoldenSet, MirrorState
 from registry.selectors import MANIFESTS, MODELS
 from registry.ui.model_page import ModelPage, build
@@ -114,7 +115,7 @@ def test_model__newest_version__is_traced_unless_another_is_chosen() -> None:
     chosen = page(version=1)
     assert chosen.chosen.label == "v1"  # type: ignore[union-attr]
     assert [line.chosen for line in chosen.versions] == [False, False, True]
-    assert [entry.path for entry in chosen.chosen_files] == [
+    assert [file.entry.path for file in chosen.chosen_files] == [
         "config.json",
         "model.safetensors",
         "tokenizer.json",
@@ -142,6 +143,21 @@ def test_model__changed_version__is_refused_with_the_file_named(engineer: Client
     assert "refused: The file model.safetensors differs" in text
     assert 'href="/rollouts/new?version=3"' not in text
     assert 'href="/rollouts/new?version=2"' in text
+
+
+def test_model__files__shown_with_their_kind_and_what_is_to_be_known(engineer: Client) -> None:
+    version = factories.model().versions.get(number=3)
+    version.file_classes = [
+        FileClass("config.json", Kind.CONFIGURATION, finding="asks for <code> of its own").to_json(),
+        FileClass("model.safetensors", Kind.PICKLE, why="is a pickle").to_json(),
+    ]
+    version.save()
+    text = engineer.get("/models/triage").content.decode()
+    assert "config.json asks for &lt;code&gt; of its own." in text
+    assert "model.safetensors is a pickle. It may be served because the operator allowed it." in text
+    kinds = [line.kind for line in page().chosen_files]
+    assert kinds == ["configuration", "pickle", "not checked yet"]
+    assert "pickle, not data" in text
 
 
 def test_model__mlflow_down__says_so_and_keeps_what_is_known(engineer: Client) -> None:

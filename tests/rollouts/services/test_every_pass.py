@@ -43,13 +43,14 @@ from rollouts.services.reconcile import TURNS, reconcile_endpoints
 from rollouts.services.write_backs import keep_mlflow_true
 from tests import factories
 from tests.factories.people import right_now
+from tests.factories.weights import safetensors
 from tests.rollouts.memory_world import START, MemoryWorld
 
 pytestmark = pytest.mark.django_db
 
 ERROR, TIME_OUT, ODD = "error", "time-out", "odd value"
 WORDS = {ERROR: "failed (500)", TIME_OUT: "took too long", ODD: ""}
-FILES = {"model.safetensors": b"weights"}
+FILES = {"model.safetensors": safetensors()}
 
 
 @dataclass

@@ -26,12 +26,13 @@ from rollouts.selectors import WRITE_BACKS
 from rollouts.services.write_backs import keep_mlflow_true
 from rollouts.services.writing import add_effects
 from tests import factories
+from tests.factories.weights import safetensors
 from tests.fixtures.mlflow_server import RunningMlflow, Trainer
 from tests.rollouts.memory_world import ERRORS, START, MemoryWorld
 
 pytestmark = pytest.mark.django_db
 
-FILES = {"model.safetensors": b"weights"}
+FILES = {"model.safetensors": safetensors()}
 ALIAS = "chat-production"
 
 
@@ -339,4 +340,4 @@ def test_real_mlflow__serving_version_deleted__serves_on_from_its_files(
         version_id=serving.pk, store=MemoryModelStore(), models_dir=models, now=real.clock.now()
     )
     assert [entry.path for entry in manifest.entries] == ["model.safetensors"]
-    assert (folder / "model.safetensors").read_bytes() == b"weights"
+    assert (folder / "model.safetensors").read_bytes() == safetensors()
