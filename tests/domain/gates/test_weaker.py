@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollouts.domain.gates import weaker
-from rollouts.domain.gates.policy import FastKill, GatePolicy, GateSpec
+from rollouts.domain.gates.policy import FastKill, GatePolicy, GateSpec, Reaction
 from rollouts.domain.gates.weaker import weakenings
 from tests.domain.gates.helpers import ERRORS, LATENCY, QUALITY, policy
 
@@ -45,12 +45,12 @@ def gates(draw: st.DrawFn, key: str, weight: float) -> GateSpec:
         "required": draw(st.booleans()),
         "min_exposure": draw(few([10, 30])),
     }
-    kind = draw(few(["error_rate", "refused", "latency_slo", "paired"]))
+    kind: Any = draw(few(["error_rate", "refused", "latency_slo", "paired"]))
     if kind == "paired":
         return GateSpec(kind="paired", margin=draw(few([0.05, 0.2])), **common)
-    limit = {"ratio": draw(few([0.0, 1.25, 2.0])), "delta": draw(few([0.01, 0.1]))}
+    limit: dict[str, Any] = {"ratio": draw(few([0.0, 1.25, 2.0])), "delta": draw(few([0.01, 0.1]))}
     if kind == "latency_slo":
-        latency = {"slo_seconds": draw(few([0.25, 0.5])), "signal": draw(few(["ttft", "duration"]))}
+        latency: dict[str, Any] = {"slo_seconds": draw(few([0.25, 0.5])), "signal": draw(few(["ttft", "duration"]))}
         return GateSpec(kind="latency_slo", **common, **limit, **latency)
     return GateSpec(kind=kind, **common, **limit)
 
@@ -60,7 +60,7 @@ def policies(draw: st.DrawFn) -> GatePolicy:
     keys = draw(st.lists(names, min_size=1, max_size=3, unique=True))
     first = draw(few([0.5, 0.25])) if len(keys) > 1 else 1.0
     rest = (1.0 - first) / max(len(keys) - 1, 1)
-    reaction = few(["hold", "rollback"])
+    reaction: st.SearchStrategy[Reaction] = few(["hold", "rollback"])
     kill = FastKill(
         enabled=draw(st.booleans()),
         window_seconds=draw(few([10.0, 30.0])),
@@ -123,7 +123,7 @@ def test_weakenings__not_weaker_twice__is_not_weaker_in_the_end(
 
 @given(policies(), st.data())
 def test_weakenings__one_value_made_weaker__is_the_one_found(one: GatePolicy, data: st.DataObject) -> None:
-    field, value = data.draw(
+    changed: tuple[str, Any] = data.draw(
         few(
             [
                 ("alpha", one.alpha * 2),
@@ -137,6 +137,7 @@ def test_weakenings__one_value_made_weaker__is_the_one_found(one: GatePolicy, da
             ]
         )
     )  # fmt: skip
+    field, value = changed
     assert found(one, replace(one, **{field: value})) == [field]
 
 

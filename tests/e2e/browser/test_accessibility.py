@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from controlplane.access.actors import HEADGATE
 from registry.models import Version
 from rollouts.services.policies import define_gate_policy
 from tests import factories
@@ -41,7 +42,7 @@ def paths() -> dict[str, str]:
     factories.endpoint("idle", of=model)
     over = states["rolled-back"]
     body = {**over.gate_policy.body, "alpha": 0.4}
-    other = define_gate_policy(name="sooner", body=body, now=factories.right_now())
+    other = define_gate_policy(actor=HEADGATE, name="sooner", body=body, now=factories.right_now())
     Version.objects.filter(number=3).update(
         manifest_state="changed", manifest_problem="The file a.bin differs."
     )
