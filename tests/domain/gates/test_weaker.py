@@ -50,7 +50,10 @@ def gates(draw: st.DrawFn, key: str, weight: float) -> GateSpec:
         return GateSpec(kind="paired", margin=draw(few([0.05, 0.2])), **common)
     limit: dict[str, Any] = {"ratio": draw(few([0.0, 1.25, 2.0])), "delta": draw(few([0.01, 0.1]))}
     if kind == "latency_slo":
-        latency: dict[str, Any] = {"slo_seconds": draw(few([0.25, 0.5])), "signal": draw(few(["ttft", "duration"]))}
+        latency: dict[str, Any] = {
+            "slo_seconds": draw(few([0.25, 0.5])),
+            "signal": draw(few(["ttft", "duration"])),
+        }
         return GateSpec(kind="latency_slo", **common, **limit, **latency)
     return GateSpec(kind=kind, **common, **limit)
 
