@@ -136,4 +136,5 @@ def _end_of_pause(mine: SignInTry, now: datetime) -> datetime:
     if last is None or number < FREE_TRIES:
         return now
     doubled = min((number - FREE_TRIES) // TRIES_A_PAUSE, 16)
-    return last + min(FIRST_PAUSE * 2**doubled, LONGEST_PAUSE)
+    pause: timedelta = min(FIRST_PAUSE * (1 << doubled), LONGEST_PAUSE)
+    return last + pause

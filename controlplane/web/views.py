@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import urlsplit
 
-from django.contrib.auth import login, logout
+from django.contrib.auth import aget_user, login, logout
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -108,15 +108,18 @@ async def events(request: HttpRequest) -> HttpResponseBase:
     if not topics or len(topics) > MAX_TOPICS or any(len(topic) > MAX_TOPIC_LENGTH for topic in topics):
         raise InvalidInput(f"topics must name 1 to {MAX_TOPICS} topics, by comma.", field="topics")
     last_id = _event_id(request.headers.get("Last-Event-ID", "")) or _event_id(request.GET.get("after", ""))
-    response = StreamingHttpResponse(_stream(topics, last_id), content_type="text/event-stream")
+    stream = _stream(request, topics, last_id)
+    response = StreamingHttpResponse(stream, content_type="text/event-stream")
     response.headers["Cache-Control"] = "no-cache, no-transform"
     response.headers["X-Accel-Buffering"] = "no"
     return response
 
 
-async def _stream(topics: list[str], last_id: int | None) -> AsyncIterator[bytes]:
+async def _stream(request: HttpRequest, topics: list[str], last_id: int | None) -> AsyncIterator[bytes]:
     async for hint in live.feed().listen(topics, last_id=last_id):
         if hint is None:
+            if not (await aget_user(request)).is_authenticated:
+                return  # the sessions of this person were ended, or their password changed
             yield b": alive\n\n"
         else:
             yield f"id: {hint.id}\nevent: changed\ndata: {hint.topic}\n\n".encode()

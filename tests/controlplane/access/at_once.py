@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from unittest.mock import patch
 
 TRIES = 40
 PASSWORD = "the right one, and long"
@@ -24,7 +25,7 @@ def sign_in_at_once(*, right: bool = False) -> dict[str, int]:
 
     hashed: Counter[str] = Counter()
     together = threading.Barrier(TRIES)
-    check = sign_in.person_with
+    check = hashing.person_with
 
     def counted(*, username: str, password: str) -> object:
         hashed["hashed"] += 1
@@ -47,12 +48,8 @@ def sign_in_at_once(*, right: bool = False) -> dict[str, int]:
             connection.close()
         return "in"
 
-    sign_in.person_with = counted  # type: ignore[assignment]
-    try:
-        with ThreadPoolExecutor(TRIES) as pool:
-            ends = Counter(pool.map(attempt, range(TRIES)))
-    finally:
-        sign_in.person_with = check
+    with patch.object(sign_in, "person_with", counted), ThreadPoolExecutor(TRIES) as pool:
+        ends = Counter(pool.map(attempt, range(TRIES)))
     return {**ends, **hashed}
 
 
