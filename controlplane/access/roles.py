@@ -38,9 +38,12 @@ class Action(StrEnum):
     """Something a person may want to do."""
 
     VIEW = "view"
+    RATE_ANSWER = "rate an answer"
+    CHANGE_OWN_ACCESS = "change one's own password, sessions and tokens"
     START_ROLLOUT = "start a rollout"
     CONTROL_ROLLOUT = "pause, resume or roll back a rollout"
     UPLOAD_GOLDEN_SET = "upload a golden set"
+    START_WEAKER = "start a rollout under a weaker policy than the endpoint's"
     PROMOTE_NOW = "promote a rollout before its gates are done"
     GLOBAL_STOP = "set or lift the global stop"
     EDIT_ENDPOINT = "change an endpoint"
@@ -50,9 +53,12 @@ class Action(StrEnum):
 
 LOWEST_ROLE: dict[Action, Role] = {
     Action.VIEW: Role.VIEWER,
+    Action.RATE_ANSWER: Role.VIEWER,
+    Action.CHANGE_OWN_ACCESS: Role.VIEWER,
     Action.START_ROLLOUT: Role.ENGINEER,
     Action.CONTROL_ROLLOUT: Role.ENGINEER,
     Action.UPLOAD_GOLDEN_SET: Role.ENGINEER,
+    Action.START_WEAKER: Role.RELEASE_MANAGER,
     Action.PROMOTE_NOW: Role.RELEASE_MANAGER,
     Action.GLOBAL_STOP: Role.RELEASE_MANAGER,
     Action.EDIT_ENDPOINT: Role.RELEASE_MANAGER,

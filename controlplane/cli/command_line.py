@@ -18,7 +18,12 @@ from controlplane.cli.output import Printer, Result
 Command = Callable[[Client, argparse.Namespace, Printer], Result]
 
 EXIT_HELP = "exit codes:\n" + "\n".join(f"  {code.value:>3}  {code.meaning}" for code in Exit)
-FILES = {"file", "plan", "serving"}  # a file's name may be any bytes; everything else is sent as text
+FILES = {
+    "file",
+    "plan",
+    "serving",
+    "own_policy",
+}  # a file's name may be any bytes; everything else is sent as text
 LONGEST_WAIT = 366 * 86_400.0
 
 
@@ -161,6 +166,11 @@ def _rollout_commands(room: argparse.ArgumentParser, shared: argparse.ArgumentPa
         "--serving", metavar="FILE", help="how to serve it, as JSON (default: as the stable variant)"
     )
     begin.add_argument("--gate-policy", metavar="NAME[@VERSION]", help="default: the endpoint's")
+    begin.add_argument(
+        "--own-policy",
+        metavar="FILE",
+        help="a policy for this rollout alone (YAML or JSON); a weaker one needs a release manager",
+    )
     begin.add_argument("--note", default="", help="why, for the history")
     begin.add_argument(
         "--supersede", action="store_true", help="take the place of a rollout without traffic yet"

@@ -45,6 +45,8 @@ def start(client: Client, options: Options, printer: Printer) -> Result:
         )
         if value
     }
+    if options.own_policy:
+        body["own_policy_text"] = text_of(options.own_policy, "--own-policy")
     if options.serving:
         body["serving"] = _json_file(options.serving, "--serving")
     if options.dry_run:

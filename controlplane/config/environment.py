@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.networks import Network, checked_networks, read_networks
 from controlplane.outbound.proxies import checked_proxy
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -42,6 +43,11 @@ class Environment:
     )
     allowed_hosts: str = _setting(
         "localhost,127.0.0.1,[::1]", "host names that the web process answers to, by comma"
+    )
+    trusted_proxies: str = _setting(
+        "",
+        "proxies whose X-Forwarded-For and X-Forwarded-Proto count, as addresses or networks by comma; empty: none",
+        check=checked_networks,
     )
     trusted_origins: str = _setting("", "origins (https://host) that may post forms, by comma")
     broker_url: str = _setting("filesystem://", "Celery's broker; filesystem:// needs no server")
@@ -95,6 +101,11 @@ class Environment:
         """The ports of `engine_ports`, both ends included."""
         first, _, last = self.engine_ports.partition("-")
         return range(int(first), int(last or first) + 1)
+
+    @property
+    def proxy_networks(self) -> tuple[Network, ...]:
+        """The networks of `trusted_proxies`."""
+        return read_networks(self.trusted_proxies, setting="HEADGATE_TRUSTED_PROXIES")
 
     @property
     def allowed_origins(self) -> tuple[str, ...]:

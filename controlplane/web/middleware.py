@@ -7,17 +7,43 @@ import uuid
 from collections.abc import Callable
 from contextvars import ContextVar
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import HeadgateError
+from controlplane.kernel.networks import Network, client_address, is_within
 from controlplane.web import metrics
 from controlplane.web.problems import problem_page
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 
+FORWARDED = ("HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PORT", "HTTP_FORWARDED")
 ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 current_request_id: ContextVar[str] = ContextVar("current_request_id", default="")
+
+
+class ClientAddressMiddleware:
+    """Makes REMOTE_ADDR the address of the client, by the word of trusted proxies alone (HEADGATE_TRUSTED_PROXIES).
+
+    What anybody else says of addresses and of TLS is taken off the request, so that nothing behind can believe it.
+    The server must hand on the address of its own peer: uvicorn runs with --no-proxy-headers.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self._get_response = get_response
+        self._proxies: tuple[Network, ...] = settings.HEADGATE.proxy_networks
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        peer = request.META.get("REMOTE_ADDR", "") or ""
+        forwarded_for = request.META.pop("HTTP_X_FORWARDED_FOR", "")
+        if not is_within(peer, self._proxies):
+            for name in FORWARDED:
+                request.META.pop(name, None)
+        request.META["REMOTE_ADDR"] = client_address(
+            peer=peer, forwarded_for=forwarded_for, proxies=self._proxies
+        )
+        return self._get_response(request)
 
 
 class RequestIdMiddleware:

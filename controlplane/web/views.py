@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from urllib.parse import urlsplit
 
-from django.contrib.auth import login, logout
+from django.contrib.auth import aget_user, login, logout
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -15,8 +15,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from controlplane.access.sign_in import SignInRefused, check_sign_in
-from controlplane.kernel.errors import InvalidInput
+from controlplane.access.hashing import TooBusy
+from controlplane.access.sign_in import check_sign_in
+from controlplane.kernel.errors import HeadgateError, InvalidInput
 from controlplane.web import health, live, metrics, shell
 from controlplane.web.pages import page
 
@@ -43,14 +44,23 @@ def sign_in(request: HttpRequest) -> HttpResponse:
             address=request.META.get("REMOTE_ADDR", ""),
             now=request.received_at,  # type: ignore[attr-defined]
         )
-    except SignInRefused as refused:
+    except (InvalidInput, TooBusy) as refused:
         context = {"next": wanted, "username": username, "refused": refused}
-        response = render(request, "web/sign_in.html", context, status=429 if refused.wait_seconds else 400)
-        if refused.wait_seconds:
-            response.headers["Retry-After"] = str(refused.wait_seconds)
-        return response
+        return password_problem(request, "web/sign_in.html", context, refused)
     login(request, user)
     return redirect(onward)
+
+
+def password_problem(
+    request: HttpRequest, template: str, context: Mapping[str, object], problem: HeadgateError
+) -> HttpResponse:
+    """The page again with what was wrong: 400, or 429 and 503 with the time to wait."""
+    wait = getattr(problem, "wait_seconds", 0)
+    status = 503 if isinstance(problem, TooBusy) else 429 if wait else 400
+    response = render(request, template, dict(context), status=status)
+    if wait:
+        response.headers["Retry-After"] = str(wait)
+    return response
 
 
 @require_POST
@@ -98,15 +108,18 @@ async def events(request: HttpRequest) -> HttpResponseBase:
     if not topics or len(topics) > MAX_TOPICS or any(len(topic) > MAX_TOPIC_LENGTH for topic in topics):
         raise InvalidInput(f"topics must name 1 to {MAX_TOPICS} topics, by comma.", field="topics")
     last_id = _event_id(request.headers.get("Last-Event-ID", "")) or _event_id(request.GET.get("after", ""))
-    response = StreamingHttpResponse(_stream(topics, last_id), content_type="text/event-stream")
+    stream = _stream(request, topics, last_id)
+    response = StreamingHttpResponse(stream, content_type="text/event-stream")
     response.headers["Cache-Control"] = "no-cache, no-transform"
     response.headers["X-Accel-Buffering"] = "no"
     return response
 
 
-async def _stream(topics: list[str], last_id: int | None) -> AsyncIterator[bytes]:
+async def _stream(request: HttpRequest, topics: list[str], last_id: int | None) -> AsyncIterator[bytes]:
     async for hint in live.feed().listen(topics, last_id=last_id):
         if hint is None:
+            if not (await aget_user(request)).is_authenticated:
+                return  # the sessions of this person were ended, or their password changed
             yield b": alive\n\n"
         else:
             yield f"id: {hint.id}\nevent: changed\ndata: {hint.topic}\n\n".encode()

@@ -24,7 +24,7 @@ django.setup()
 from django.db import transaction  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from controlplane.access.actors import Actor  # noqa: E402
+from controlplane.access.actors import HEADGATE, Actor  # noqa: E402
 from controlplane.access.models import ApiToken, User  # noqa: E402
 from controlplane.access.services import create_token, ensure_user  # noqa: E402
 from controlplane.kernel.clock import SystemClock  # noqa: E402
@@ -112,7 +112,7 @@ def prepare_endpoint(
     now = timezone.now()
     actor = Actor.person(user)
     golden_set, _ = upload_golden_set(name="tickets", text=golden.read_text(), actor=actor, now=now)
-    gate_policy = define_gate_policy(name="tickets-default", body=policy, now=now)
+    gate_policy = define_gate_policy(actor=HEADGATE, name="tickets-default", body=policy, now=now)
     existing = Endpoint.objects.filter(name=ENDPOINT).first()
     if existing is not None:
         Endpoint.objects.filter(pk=existing.pk).update(gate_policy=gate_policy, golden_set=golden_set)

@@ -79,6 +79,7 @@ def programs_of(environment: Environment) -> tuple[Program, ...]:
             command=(
                 python, "-m", "uvicorn", "controlplane.config.asgi:application", "--host", "127.0.0.1",
                 "--port", str(environment.web_port), "--lifespan", "off", "--no-access-log",
+                "--no-proxy-headers",  # whose word counts is HEADGATE_TRUSTED_PROXIES, and nothing else
                 "--timeout-graceful-shutdown", "3",
             ),
             priority=30,

@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from controlplane.api.inputs import Input
 from rollouts.api.outputs import PHASES, PlanField, ServingField
+from rollouts.services.policy_text import LONGEST
 
 
 class RolloutFilter(Input):
@@ -39,6 +40,16 @@ class StartInput(Input):
         allow_blank=True,
         help_text="NAME or NAME@VERSION; default: the endpoint's",
     )
+    own_policy = serializers.DictField(
+        required=False,
+        help_text=(
+            "a policy for this rollout alone, as `body` of a stored one; it is made from `gate_policy` and no version "
+            "of it. One that is weaker than the endpoint's in any value needs a release manager"
+        ),
+    )
+    own_policy_text = serializers.CharField(
+        required=False, max_length=LONGEST, trim_whitespace=False, help_text="the same as YAML or JSON"
+    )
     note = serializers.CharField(required=False, default="", allow_blank=True, max_length=2_000)
     supersede = serializers.BooleanField(
         required=False, default=False, help_text="take the place of a rollout that has no traffic yet"
@@ -51,6 +62,9 @@ class StartInput(Input):
             raise serializers.ValidationError({"version": "This field is required, or `versions`."})
         if "version" in attrs and "versions" in attrs:
             raise serializers.ValidationError({"versions": "Give either `version` or `versions`."})
+        if "own_policy" in attrs and "own_policy_text" in attrs:
+            words = "Give either `own_policy` or `own_policy_text`."
+            raise serializers.ValidationError({"own_policy_text": words})
         return {"versions": [attrs["version"]] if "version" in attrs else [], **attrs}
 
 

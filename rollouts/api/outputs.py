@@ -171,7 +171,13 @@ class RolloutOutput(serializers.Serializer[Any]):
     strategy = serializers.CharField()
     plan = PlanField()
     step = serializers.IntegerField(source="step_index", help_text="from 0; -1 before the first")
-    gate_policy = serializers.CharField()
+    gate_policy = serializers.CharField(
+        help_text="NAME@VERSION; what `own_policy` was made from, if there is one"
+    )
+    own_policy = serializers.DictField(
+        allow_null=True,
+        help_text="what judges this rollout alone, no version of any name; null: `gate_policy` does",
+    )
     attempt = serializers.IntegerField()
     phase = serializers.ChoiceField(choices=PHASES)
     pause_reason = serializers.ChoiceField(choices=PAUSE_REASONS)

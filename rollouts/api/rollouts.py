@@ -19,7 +19,7 @@ from controlplane.access.services import Scope
 from controlplane.api.callers import actor_of, now_of
 from controlplane.api.idempotency import idempotent
 from controlplane.api.permissions import Need
-from controlplane.kernel.errors import Conflict
+from controlplane.kernel.errors import Conflict, InvalidInput
 from rollouts import selectors, wiring
 from rollouts.api.inputs import ActionInput, EvidenceFilter, PromoteInput, RolloutFilter, StartInput
 from rollouts.api.outputs import (
@@ -30,10 +30,13 @@ from rollouts.api.outputs import (
     RolloutOutput,
     VerdictsOutput,
 )
+from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.plan import Plan
 from rollouts.domain.variants import ServingSpec
-from rollouts.models import HistoryEvent, Rollout
+from rollouts.models import GatePolicyVersion, HistoryEvent, Rollout
 from rollouts.services import commands
+from rollouts.services.own_policy import own_policy_of
+from rollouts.services.policy_text import document_of, read_policy_text
 from rollouts.services.start import preview_rollout, start_rollout
 from rollouts.wake import wake
 
@@ -70,19 +73,23 @@ class Rollouts(generics.ListAPIView[Rollout]):
     def post(self, request: Request) -> Response:
         form = StartInput.read(request)
         first, *others = form["versions"]
+        endpoint = selectors.find_endpoint(form["endpoint"])
+        shared = selectors.find_gate_policy(form["gate_policy"]) if form["gate_policy"] else None
         wanted: dict[str, Any] = {
-            "endpoint": selectors.find_endpoint(form["endpoint"]),
+            "endpoint": endpoint,
             "version_number": first,
             "other_versions": others,
             "plan": Plan.from_json(form["plan"]),
             "serving": ServingSpec.from_json(form["serving"]) if "serving" in form else None,
-            "gate_policy": selectors.find_gate_policy(form["gate_policy"]) if form["gate_policy"] else None,
+            "gate_policy": shared,
+            "own_policy": _own_policy(form, shared or endpoint.gate_policy),
             "edges": wiring.edges(),
             "clusters": wiring.clusters(),
             "now": now_of(request),
         }
         if form["dry_run"]:
-            return Response(PreviewOutput(preview_rollout(**wanted, room=wiring.engine_room())).data)
+            preview = preview_rollout(**wanted, room=wiring.engine_room(), actor=actor_of(request))
+            return Response(PreviewOutput(preview).data)
         rollout = start_rollout(
             **wanted, actor=actor_of(request), note=form["note"], supersede=form["supersede"]
         )
@@ -92,6 +99,22 @@ class Rollouts(generics.ListAPIView[Rollout]):
             status=status.HTTP_201_CREATED,
             headers={"Location": reverse("api-rollout", kwargs={"rollout_id": rollout.pk})},
         )
+
+
+def _own_policy(form: dict[str, Any], source: GatePolicyVersion) -> GatePolicy | None:
+    """The policy of this rollout alone, if one was sent. Raises InvalidInput with the field as the form calls it."""
+    field = "own_policy_text" if "own_policy_text" in form else "own_policy"
+    if field not in form:
+        return None
+    try:
+        read = read_policy_text if field == "own_policy_text" else document_of
+        return own_policy_of(read(form[field]), source=source)
+    except InvalidInput as error:
+        # A mistake of the text as a whole is called `text`; the policy's own values are parts of the field.
+        error.field = field if error.field in ("", "text") else f"{field}.{error.field}"
+        for one in error.extra.get("problems", ()):
+            one["field"] = f"{field}.{one['field']}"
+        raise
 
 
 class OneRollout(APIView):

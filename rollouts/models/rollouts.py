@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.intervals import Completions, Outcomes
 from rollouts.domain.plan import Plan
 from rollouts.domain.states import ACTIVE, PauseReason, Phase
@@ -19,12 +20,18 @@ class Rollout(models.Model):
     `revision` grows with every change of state by anyone: people post the one they saw (409 when it moved on), and
     the loop drops a decision that was made on an older one.
     `reason` is the sentence the UI shows; `cause` the machine-readable word ("gate:golden-score", "person", ...).
+    `own_policy` is a gate policy of this rollout alone, made from `gate_policy`; it is no version of that name.
+    Whoever wants to know what the rollout is judged by reads `policy`, never `gate_policy.policy`.
     """
 
     endpoint = models.ForeignKey(Endpoint, on_delete=models.PROTECT, related_name="rollouts")
     baseline = models.ForeignKey(Variant, on_delete=models.PROTECT, related_name="+")
     candidate = models.ForeignKey(Variant, on_delete=models.PROTECT, related_name="+")
     gate_policy = models.ForeignKey(GatePolicyVersion, on_delete=models.PROTECT, related_name="rollouts")
+    own_policy = models.JSONField(
+        null=True, help_text="as GatePolicy.to_json() gives it; null: judged by gate_policy"
+    )
+    own_policy_digest = models.CharField(max_length=71, default="", blank=True)
     strategy = models.CharField(max_length=20, default="canary", help_text='"canary" or "bandit"')
     plan = models.JSONField()
     plan_digest = models.CharField(max_length=71)
@@ -92,6 +99,20 @@ class Rollout(models.Model):
     @property
     def is_active(self) -> bool:
         return Phase(self.phase) in ACTIVE
+
+    @property
+    def policy(self) -> GatePolicy:
+        """What it is judged by: its own policy, or the shared one. Reads `gate_policy`: select it with it."""
+        return self.gate_policy.policy if self.own_policy is None else GatePolicy.from_json(self.own_policy)
+
+    @property
+    def policy_words(self) -> str:
+        """`NAME@VERSION`, or `policy of this rollout, from NAME@VERSION`."""
+        return (
+            str(self.gate_policy)
+            if self.own_policy is None
+            else f"policy of this rollout, from {self.gate_policy}"
+        )
 
     @property
     def parsed_plan(self) -> Plan:

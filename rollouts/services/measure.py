@@ -137,7 +137,7 @@ def _analysis(rollout: Rollout, view: RolloutView) -> Analysis:
     """What the evidence says so far: as it was stored, or none yet."""
     if rollout.gates_state:
         return analysis_from_json(rollout.gates_state)
-    return initial_analysis(view.plan, rollout.gate_policy.policy, analysed_arms(view))
+    return initial_analysis(view.plan, rollout.policy, analysed_arms(view))
 
 
 def _last_end(rollout: Rollout, now: datetime) -> float:

@@ -83,7 +83,7 @@ def _pack_once(rollout_id: int, *, goes_on: bool, now: datetime) -> bool:
             began_at=datetime.fromtimestamp(float(first.interval["started_at"]), tz=UTC),
             ended_at=datetime.fromtimestamp(last.ended_at, tz=UTC),
             rows=pack_rows(rows),
-            series=_series(rows, rollout.gate_policy.policy),
+            series=_series(rows, rollout.policy),
             digest=last.digest,
         )
         old.filter(index__gte=first.index, index__lte=last.index).delete()

@@ -12,6 +12,7 @@ from django.db import IntegrityError, transaction
 
 from controlplane.access.actors import HEADGATE, Actor
 from controlplane.access.roles import Action
+from controlplane.access.rules import requires
 from controlplane.audit.services import record
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import Conflict, InvalidInput, NotFound
@@ -62,13 +63,13 @@ class PolicyCheck:
         return self.newest is not None and self.policy is not None and not self.changes
 
 
+@requires(Action.EDIT_GATE_POLICY)
 def define_gate_policy(
     *,
     name: str,
     body: Mapping[str, Any],
     now: datetime,
-    actor: Actor = HEADGATE,
-    needs: Action = Action.EDIT_GATE_POLICY,
+    actor: Actor,
     expected_version: int | None = None,
     edges: Edges | None = None,
     note: str = "",
@@ -78,11 +79,9 @@ def define_gate_policy(
     body                a policy as a person writes it; its name and version are not looked at
     expected_version    the version that `body` is an edit of, 0 for none; None for whatever is the newest
     edges               signal -> histogram edges that a latency gate's SLO must be one of; None: not checked here
-    needs               starting a rollout includes the gates that it was started with
     Raises Forbidden, InvalidInput naming the field, and Conflict (`policy-changed`) when somebody stored a newer
     version than the expected one; its number is `extra["newest"]`.
     """
-    actor.require(needs)
     newest = newest_version(name)
     policy = read_policy(name=name, body=body, newest=newest, edges=edges)
     if newest is not None and not policy_changes(newest.policy, policy):
@@ -125,12 +124,13 @@ def define_gate_policy(
     return made
 
 
+@requires(Action.EDIT_GATE_POLICY)
 def define_from_document(
     *,
     name: str,
     document: PolicyDocument,
     now: datetime,
-    actor: Actor = HEADGATE,
+    actor: Actor,
     expected_version: int | None = None,
     edges: Edges | None = None,
     note: str = "",
@@ -201,6 +201,7 @@ def explain(
     )
 
 
+@requires(Action.EDIT_ENDPOINT)
 def set_endpoint_policy(
     *,
     endpoint_name: str,
@@ -216,7 +217,6 @@ def set_endpoint_policy(
     expected    the policy that the asker saw (NAME@VERSION); empty for whatever it is now
     Raises Forbidden, NotFound, InvalidInput (unknown policy; a gate that this endpoint cannot measure), Conflict.
     """
-    actor.require(Action.EDIT_ENDPOINT)
     chosen = find_gate_policy(reference)
     with transaction.atomic():
         endpoint = (

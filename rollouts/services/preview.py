@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from controlplane.access.actors import Actor
 from controlplane.kernel.errors import InvalidInput, NotFound
 from registry.models import Version
 from rollouts.domain.arms import MOST_CANDIDATES
@@ -17,6 +18,7 @@ from rollouts.domain.plan import FULL_SHARE_BP, Plan
 from rollouts.domain.sentences import percent
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import Endpoint, GatePolicyVersion, Workload
+from rollouts.services.own_policy import weaker_checks, weaker_than_endpoint
 from rollouts.services.preview_bandit import (
     BanditPreview,
     bandit_checks,
@@ -162,19 +164,23 @@ def preview_rollout(
     other_versions: Sequence[int] = (),
     serving: ServingSpec | None = None,
     gate_policy: GatePolicyVersion | None = None,
+    own_policy: GatePolicy | None = None,
     room: EngineRoom | None = None,
+    actor: Actor | None = None,
 ) -> Preview:
     """What `start_rollout` would do: every check with its fix, the plan in time, what each gate can find.
 
     clusters  those that there are, by name: the endpoint's is asked what its engines allow
     room      memory for engines, where somebody knows
+    actor     who would start it, where somebody does: a policy that this one may not use is then a refused check
     Raises InvalidInput for versions that cannot be candidates together (`find_candidates`) and for a bandit's floors
     that leave no room for so many arms; all else is a check.
     """
     candidates = find_candidates(endpoint, plan, (version_number, *other_versions))
     versions = [version for version, _ in candidates]
     spec = serving or (endpoint.stable.spec if endpoint.stable else ServingSpec())
-    policy = (gate_policy or endpoint.gate_policy).policy
+    policy = own_policy or (gate_policy or endpoint.gate_policy).policy
+    weaker = weaker_than_endpoint(endpoint, source=gate_policy, own=own_policy)
     variants = [_variant_name(endpoint, version, spec) for version in versions]
     traffic = recent_traffic(endpoint, now)
     running = frozenset(
@@ -189,6 +195,7 @@ def preview_rollout(
     ]
     checks += serving_checks(endpoint, versions, spec, clusters)
     checks += [*endpoint_checks(endpoint), *policy_checks(endpoint, policy, edges)]
+    checks += weaker_checks(weaker, endpoint=endpoint, actor=actor)
     checks += check_room(room, sum(spec.replicas for name in variants if name not in running))
     if plan.bandit is None:
         bandit = None

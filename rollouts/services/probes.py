@@ -60,7 +60,7 @@ def probes_are_due(rollout: Rollout) -> bool:
         return False
     if rollout.endpoint.golden_set_id is None:
         return False
-    return any(gate.kind == "paired" for gate in rollout.gate_policy.policy.gates)
+    return any(gate.kind == "paired" for gate in rollout.policy.gates)
 
 
 def draw_examples(rollout: Rollout, first: int, count: int) -> list[GoldenExample]:

@@ -223,7 +223,7 @@ def _check_unchanged(rollout: Rollout) -> None:
 
 def _gates(rollout: Rollout, view: RolloutView, measured: Measured | None) -> GatesView:
     """What the gates say; between two intervals what they said last."""
-    policy = rollout.gate_policy.policy
+    policy = rollout.policy
     if measured is not None:
         return gates_view(measured.assessment, policy)
     if rollout.verdicts:

@@ -55,8 +55,8 @@ class _Task:
 
     @property
     def case(self) -> Case:
-        policy = self.policy or self.rollout.gate_policy
-        return Case(self.rollout.pk, self.rollout.parsed_plan, policy.policy)
+        policy = self.rollout.policy if self.policy is None else self.policy.policy
+        return Case(self.rollout.pk, self.rollout.parsed_plan, policy)
 
     @property
     def total(self) -> int:
@@ -118,7 +118,7 @@ def forget_replays(*, now: datetime) -> None:
 
 
 def _task(rollout: Rollout, policy: GatePolicyVersion | None) -> _Task:
-    if policy is not None and policy.pk == rollout.gate_policy_id:
+    if policy is not None and policy.pk == rollout.gate_policy_id and rollout.own_policy is None:
         policy = None
     require_kept(rollout.pk)
     if rollout.parsed_plan.digest != rollout.plan_digest:
@@ -128,6 +128,10 @@ def _task(rollout: Rollout, policy: GatePolicyVersion | None) -> _Task:
             raise TamperedEvidence(
                 f"the gate policy {stored}", "does not have the digest that it was stored with"
             )
+    if rollout.own_policy is not None and digest_of(rollout.own_policy) != rollout.own_policy_digest:
+        raise TamperedEvidence(
+            "the policy of this rollout", "does not have the digest that it was started with"
+        )
     ends = {"gates_state": rollout.gates_state, "verdicts": rollout.verdicts}
     return _Task(rollout, policy, rollout.next_interval, rollout.next_decision, ends)
 
@@ -174,7 +178,7 @@ def _begin(task: _Task) -> Played:
         first.check(index=0, before=None)
         require_recorded(task.policy.policy, first)
     began = rollout.traffic_at or rollout.created_at
-    return WhatIf.begin(recorded=str(rollout.gate_policy), other=str(task.policy), began=began.timestamp())
+    return WhatIf.begin(recorded=rollout.policy_words, other=str(task.policy), began=began.timestamp())
 
 
 def _from_json(task: _Task, state: dict[str, Any]) -> Played:

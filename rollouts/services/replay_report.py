@@ -73,7 +73,7 @@ def replay_report(
         kind="replay",
         rollout=rollout.pk,
         endpoint=rollout.endpoint.name,
-        policy=str(rollout.gate_policy),
+        policy=rollout.policy_words,
         outcome=outcome,
         sentence=_replay_sentence(played, promise, tolerance),
         intervals=played.rows,

@@ -9,18 +9,23 @@ from django.db import IntegrityError, transaction
 
 from controlplane.access.actors import Actor
 from controlplane.access.roles import Action
+from controlplane.access.rules import requires
 from controlplane.audit.services import record
+from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import Conflict, HeadgateError, InvalidInput, Refused
 from controlplane.web.live import publish
 from rollouts.domain.arms import arm_names
 from rollouts.domain.decide import cancel, end_watch
 from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.gates.policy_changes import policy_changes
+from rollouts.domain.gates.weaker import Weakening
 from rollouts.domain.plan import FULL_SHARE_BP, Plan
 from rollouts.domain.states import ACTIVE, Event, Phase
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Arm, Endpoint, GatePolicyVersion, Rollout, Variant, Workload
 from rollouts.services.commands import lock_rollout, stop_is_on
 from rollouts.services.endpoints import ensure_variant
+from rollouts.services.own_policy import require_may_weaken, weaker_than_endpoint
 from rollouts.services.preview import (
     Preview,
     StepForecast,
@@ -48,6 +53,7 @@ __all__ = [
 ]
 
 
+@requires(Action.START_ROLLOUT)
 def start_rollout(
     *,
     endpoint: Endpoint,
@@ -60,6 +66,7 @@ def start_rollout(
     other_versions: Sequence[int] = (),
     serving: ServingSpec | None = None,
     gate_policy: GatePolicyVersion | None = None,
+    own_policy: GatePolicy | None = None,
     note: str = "",
     supersede: bool = False,
 ) -> Rollout:
@@ -67,13 +74,17 @@ def start_rollout(
 
     other_versions  further candidates of a bandit, in the order of their arms
     clusters        those that there are, by name
+    own_policy      judges this rollout alone, made from `gate_policy` (else from the endpoint's)
     supersede       ends a rollout that has not moved traffic yet
 
-    All or nothing. Raises Forbidden, InvalidInput (an unknown version, or versions that cannot be candidates together;
-    an SLO that is no bucket edge; a serving spec that the engine's options do not allow), Refused (the first failed
-    check), Conflict (another rollout is active).
+    All or nothing. Raises Forbidden (also for a policy that is weaker than the endpoint's), InvalidInput (an unknown
+    version, or versions that cannot be candidates together; an SLO that is no bucket edge; a serving spec that the
+    engine's options do not allow), Refused (the first failed check), Conflict (another rollout is active; the endpoint
+    changed meanwhile).
     """
-    actor.require(Action.START_ROLLOUT)
+    weaker = weaker_than_endpoint(endpoint, source=gate_policy, own=own_policy)
+    require_may_weaken(weaker, endpoint=endpoint, actor=actor)
+    shared = gate_policy or endpoint.gate_policy
     preview = preview_rollout(
         endpoint=endpoint,
         version_number=version_number,
@@ -84,6 +95,7 @@ def start_rollout(
         now=now,
         serving=serving,
         gate_policy=gate_policy,
+        own_policy=own_policy,
     )
     active = Rollout.objects.filter(endpoint=endpoint, phase__in=[phase.value for phase in ACTIVE]).first()
     replaceable = active is not None and Phase(active.phase) in (Phase.PENDING, Phase.PROVISIONING)
@@ -91,7 +103,7 @@ def start_rollout(
         raise _duplicate(active)
     for check in preview.checks:
         if check.state == "refused" and check.code != "rollout-active":
-            raise _refusal(check, policy=(gate_policy or endpoint.gate_policy).policy, edges=edges)
+            raise _refusal(check, policy=own_policy or shared.policy, edges=edges)
     if stop_is_on():
         raise Refused("The global stop is on.", code="global-stop", fix="Lift the global stop first.")
     chosen = find_candidates(endpoint, plan, (version_number, *other_versions))
@@ -99,7 +111,7 @@ def start_rollout(
     spec = serving or endpoint.stable.spec
     try:
         with transaction.atomic():
-            _check_stable(endpoint)
+            _check_unchanged(endpoint)
             if active is not None:
                 _supersede(active, actor, now)
             candidates = [
@@ -107,9 +119,7 @@ def start_rollout(
                 for version, _ in chosen
             ]
             _end_watch(endpoint, candidates, actor, now)
-            rollout = _create(
-                endpoint, candidates, plan, gate_policy or endpoint.gate_policy, actor, note, now
-            )
+            rollout = _create(endpoint, candidates, plan, shared, own_policy, weaker, actor, note, now)
     except IntegrityError as error:
         other = Rollout.objects.filter(endpoint=endpoint, phase__in=[phase.value for phase in ACTIVE]).first()
         raise (_duplicate(other) if other else Conflict("Another rollout started meanwhile.")) from error
@@ -120,7 +130,9 @@ def _create(
     endpoint: Endpoint,
     candidates: Sequence[Variant],
     plan: Plan,
-    gate_policy: GatePolicyVersion,
+    shared: GatePolicyVersion,
+    own_policy: GatePolicy | None,
+    weaker: Sequence[Weakening],
     actor: Actor,
     note: str,
     now: datetime,
@@ -129,11 +141,14 @@ def _create(
     assert baseline is not None
     names = ", ".join(variant.name for variant in candidates)
     earlier = Rollout.objects.filter(endpoint=endpoint, candidate=candidate).count()
+    own = None if own_policy is None else own_policy.to_json()
     rollout = Rollout.objects.create(
         endpoint=endpoint,
         baseline=baseline,
         candidate=candidate,
-        gate_policy=gate_policy,
+        gate_policy=shared,
+        own_policy=own,
+        own_policy_digest="" if own is None else digest_of(own),
         strategy=plan.strategy,
         plan=plan.to_json(),
         plan_digest=plan.digest,
@@ -160,6 +175,19 @@ def _create(
         actor=actor.name,
         now=now,
     )
+    changes = [] if own_policy is None else policy_changes(shared.policy, own_policy)
+    if changes:
+        tell(
+            endpoint=endpoint,
+            rollout=rollout,
+            kind="own-policy",
+            title=f"Judged by a policy of its own, from {shared}",
+            detail="; ".join(
+                f"{one.field} {one.before or 'none'} → {one.after or 'none'}" for one in changes
+            ),
+            actor=actor.name,
+            now=now,
+        )
     record(
         at=now,
         actor=actor.name,
@@ -167,7 +195,14 @@ def _create(
         action="rollout.created",
         object_kind="rollout",
         object_id=rollout.pk,
-        after={"endpoint": endpoint.name, "candidate": names, "plan": rollout.plan_digest},
+        after={
+            "endpoint": endpoint.name,
+            "candidate": names,
+            "plan": rollout.plan_digest,
+            "gate_policy": rollout.policy_words,
+            "changes": [one.to_json() for one in changes],
+            "weaker": [one.to_json() for one in weaker],
+        },
         why=note,
         request_id=actor.request_id,
     )
@@ -192,10 +227,17 @@ def _supersede(active: Rollout, actor: Actor, now: datetime) -> None:
     )
 
 
-def _check_stable(endpoint: Endpoint) -> None:
-    """Raises Conflict when the stable variant changed since the endpoint was read: the plan was made for another."""
-    now = Endpoint.objects.select_for_update(of=("self",)).filter(pk=endpoint.pk)
-    if list(now.values_list("stable_id", flat=True)) != [endpoint.stable_id]:
+def _check_unchanged(endpoint: Endpoint) -> None:
+    """Raises Conflict when the stable variant or the policy changed since the endpoint was read: the plan was made, and
+    the role checked, for another."""
+    now = Endpoint.objects.select_for_update(of=("self",)).get(pk=endpoint.pk)
+    if now.gate_policy_id != endpoint.gate_policy_id:
+        raise Conflict(
+            f"The gate policy of {endpoint.name} changed meanwhile.",
+            code="policy-changed",
+            fix="Look at the plan again and start it anew.",
+        )
+    if now.stable_id != endpoint.stable_id:
         raise Conflict(
             f"The stable variant of {endpoint.name} changed meanwhile.",
             code="stable-changed",

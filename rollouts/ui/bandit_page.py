@@ -109,7 +109,7 @@ class BanditPage:
 
 def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> BanditPage:
     """Everything the page shows at `now` for `user`. `rollout` is one of `selectors.find_rollout`."""
-    plan, policy = rollout.parsed_plan, rollout.gate_policy.policy
+    plan, policy = rollout.parsed_plan, rollout.policy
     spec = plan.bandit or BanditSpec()
     arms = list(rollout.arms.all())
     verdict = verdict_of(rollout)
@@ -162,7 +162,7 @@ def verdict_of(rollout: Rollout) -> BanditVerdict:
         return BanditVerdict.from_json(rollout.verdicts)
     labels = arm_labels(rollout)
     spec = rollout.parsed_plan.bandit or BanditSpec()
-    return BanditState.initial(spec, rollout.gate_policy.policy, list(labels)).assess(labels=labels)
+    return BanditState.initial(spec, rollout.policy, list(labels)).assess(labels=labels)
 
 
 def _moments(rollout: Rollout, verdict: BanditVerdict) -> Mapping[str, datetime]:

@@ -82,7 +82,7 @@ def _deadline_line(
         hint = f"The answer is “{answer}”. A tie is never forced into a winner; you choose."
     else:
         hint = "Then it is held, and a person decides."
-    if gates_open and rollout.gate_policy.policy.on_inconclusive == "rollback":
+    if gates_open and rollout.policy.on_inconclusive == "rollback":
         hint = "If gates are open then, the policy rolls back. " + (hint if several else "")
     phase, limit = Phase(rollout.phase), rollout.parsed_plan.deadline_seconds
     what = "if several remain" if several else "if its gates are open"

@@ -50,7 +50,7 @@ def rollout_chart(*, rollout: Rollout, name: str, since: float | None, now: date
             raise NotFound(f"There is no chart {name!r} of a bandit: its gates are tables, one an arm.")
         return allocation(rollout=rollout, since=since)
     plan = rollout.parsed_plan
-    gate = next((gate for gate in rollout.gate_policy.policy.gates if gate.key == name), None)
+    gate = next((gate for gate in rollout.policy.gates if gate.key == name), None)
     if name != "traffic" and gate is None:
         raise NotFound(f"There is no chart {name!r} here.")
     rows, bucket_seconds = _rows(rollout, since=since if gate is None or gate.kind != "paired" else None)

@@ -9,17 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 from django.http import QueryDict
 
-from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.plan import STRATEGIES, Plan
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, GatePolicyVersion, Rollout
+from rollouts.services.own_policy import own_policy_from_values
 from rollouts.services.start import Check
 from rollouts.ui.new_bandit_form import (
     BanditFields,
@@ -90,15 +89,20 @@ class Draft:
 
     versions    the candidates; of a canary one, of a bandit in the order of their numbers
     serving     None for "as the stable variant"
-    policy      the endpoint's own, or one that is not stored yet
+    own_policy  of this rollout alone; None for the endpoint's as it is
     """
 
     versions: tuple[int, ...]
     plan: Plan | None
     serving: ServingSpec | None
-    policy: GatePolicyVersion
-    policy_changed: bool
+    shared_policy: GatePolicyVersion
+    own_policy: GatePolicy | None
     problems: Mapping[str, InvalidInput] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> GatePolicy:
+        """What the rollout would be judged by."""
+        return self.own_policy or self.shared_policy.policy
 
     @property
     def candidates_text(self) -> str:
@@ -204,7 +208,7 @@ def _changed(form: NewRolloutForm, change: str) -> NewRolloutForm:
     return form
 
 
-def understand(form: NewRolloutForm, *, endpoint: Endpoint, now: datetime) -> Draft:
+def understand(form: NewRolloutForm, *, endpoint: Endpoint) -> Draft:
     """What the form means. Every part is read for itself, so that all mistakes show at once."""
     problems: dict[str, InvalidInput] = {}
 
@@ -229,13 +233,13 @@ def understand(form: NewRolloutForm, *, endpoint: Endpoint, now: datetime) -> Dr
         plan = kept(_plan, form, watch or 0)
     plan = None if watch is None else plan
     serving = kept(_serving, form, endpoint)
-    policy = kept(_policy, form, endpoint, now)
+    own_policy = kept(_policy, form, endpoint)
     return Draft(
         versions=versions,
         plan=plan,
         serving=serving,
-        policy=policy or endpoint.gate_policy,
-        policy_changed=policy is not None and policy.pk is None,
+        shared_policy=endpoint.gate_policy,
+        own_policy=own_policy,
         problems=problems,
     )
 
@@ -277,19 +281,12 @@ def _serving(form: NewRolloutForm, endpoint: Endpoint) -> ServingSpec | None:
     return ServingSpec.from_json({**stable.to_json(), "arguments": arguments})
 
 
-def _policy(form: NewRolloutForm, endpoint: Endpoint, now: datetime) -> GatePolicyVersion:
-    """The endpoint's policy, or an unsaved next version of it when a gate was changed."""
-    stored = endpoint.gate_policy.policy
+def _policy(form: NewRolloutForm, endpoint: Endpoint) -> GatePolicy | None:
+    """The policy of this rollout when a gate was changed; None for the endpoint's."""
+    stored = endpoint.gate_policy
     typed = {gate.key: gate for gate in form.gates}
-    gates = [_gate(gate, typed[gate.key], position) for position, gate in enumerate(stored.gates)]
-    body = {**stored.to_json(), "gates": gates}
-    read = GatePolicy.from_json(body)
-    if read == stored:
-        return endpoint.gate_policy
-    changed = GatePolicy.from_json({**body, "version": stored.version + 1}).to_json()
-    return GatePolicyVersion(
-        name=stored.name, version=stored.version + 1, body=changed, digest=digest_of(changed), created_at=now
-    )
+    gates = [_gate(gate, typed[gate.key], position) for position, gate in enumerate(stored.policy.gates)]
+    return own_policy_from_values({**stored.policy.to_json(), "gates": gates}, source=stored)
 
 
 def _gate(stored: GateSpec, typed: GateFields, position: int) -> dict[str, Any]:

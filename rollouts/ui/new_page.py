@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from controlplane.access.actors import Actor
 from controlplane.access.models import User
 from controlplane.kernel.errors import InvalidInput
 from controlplane.web.words import number_text
@@ -13,8 +14,10 @@ from registry.models import Version
 from registry.selectors import page_versions
 from rollouts import selectors
 from rollouts.domain.gates.policy import GateSpec
+from rollouts.domain.gates.weaker import Weakening
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Endpoint, Rollout
+from rollouts.services.own_policy import weaker_than_endpoint
 from rollouts.services.serving_specs import Clusters
 from rollouts.services.start import EngineRoom, Preview, preview_rollout
 from rollouts.ui.gate_words import hint_of
@@ -50,12 +53,17 @@ class StepRow:
 
 @dataclass(frozen=True, slots=True)
 class GateRow:
-    """A gate of the form. `below`, `above` are the neighbouring edges in ms when the objective is none."""
+    """A gate of the form.
+
+    weaker          in what it is weaker than the endpoint's gate
+    below, above    the neighbouring edges in ms, when the objective is no edge
+    """
 
     gate: GateSpec
     hint: str
     fields: GateFields
     problems: tuple[str, ...]
+    weaker: tuple[str, ...]
     objective_problem: str
     below: str
     above: str
@@ -96,7 +104,7 @@ class NewRolloutPage:
     steps: tuple[StepRow, ...]
     gates: tuple[GateRow, ...]
     policy: str
-    policy_note: str
+    policy_is_own: bool
     arguments_problem: str
     plan: PlanPanel
     now: datetime
@@ -126,9 +134,10 @@ def build(
     now: datetime,
 ) -> NewRolloutPage:
     """The whole page; reads the versions and tries the rollout dry."""
-    preview, problem = _preview(endpoint, draft, edges, clusters, room, now)
+    preview, problem = _preview(endpoint, draft, edges, clusters, room, user, now)
     if problem is not None:
         draft = replace(draft, problems={**draft.problems, field_of(problem): problem})
+    weaker = weaker_than_endpoint(endpoint, source=None, own=draft.own_policy)
     return NewRolloutPage(
         endpoint=endpoint,
         endpoints=tuple((one.name, _place(one), one.pk == endpoint.pk) for one in choices),
@@ -145,13 +154,13 @@ def build(
             for index, fields in enumerate(form.steps)
         ),
         gates=tuple(
-            _gate_row(gate, fields, position, draft, edges)
+            _gate_row(gate, fields, position, draft, edges, weaker)
             for position, (gate, fields) in enumerate(
                 zip(endpoint.gate_policy.policy.gates, form.gates, strict=True)
             )
         ),
-        policy=str(draft.policy),
-        policy_note="stored as a new version when you start" if draft.policy_changed else "",
+        policy=str(draft.shared_policy),
+        policy_is_own=draft.own_policy is not None,
         arguments_problem=_problem_of(draft, preview, "arguments"),
         plan=panel(
             endpoint=endpoint,
@@ -186,6 +195,7 @@ def _preview(
     edges: Edges,
     clusters: Clusters,
     room: EngineRoom | None,
+    user: User,
     now: datetime,
 ) -> tuple[Preview | None, InvalidInput | None]:
     """The dry run, or why these versions and settings cannot be tried together."""
@@ -201,8 +211,9 @@ def _preview(
             edges=edges,
             clusters=clusters,
             serving=draft.serving,
-            gate_policy=draft.policy,
+            own_policy=draft.own_policy,
             room=room,
+            actor=Actor.person(user),
             now=now,
         )
     except InvalidInput as problem:
@@ -269,20 +280,33 @@ def _messages(draft: Draft, *names: str) -> tuple[str, ...]:
     )
 
 
-def _gate_row(gate: GateSpec, fields: GateFields, position: int, draft: Draft, edges: Edges) -> GateRow:
+def _gate_row(
+    gate: GateSpec,
+    fields: GateFields,
+    position: int,
+    draft: Draft,
+    edges: Edges,
+    weaker: Sequence[Weakening],
+) -> GateRow:
     where = f"gates[{position}]"
     hint = "share of requests over" if gate.kind == "latency_slo" else hint_of(gate)
     objective, below, above = _messages(draft, f"{where}.slo_seconds"), "", ""
     if gate.kind == "latency_slo" and not objective:
         known = sorted(edges.get(gate.signal or "", ()))
-        slo = draft.policy.policy.gate(gate.key).slo_seconds or 0.0
+        slo = draft.policy.gate(gate.key).slo_seconds or 0.0
         if known and slo not in known:
             below = next((_ms(edge) for edge in reversed(known) if edge < slo), "")
             above = next((_ms(edge) for edge in known if edge > slo), "")
             objective = ("No bucket edge.",)
     names = [f"{where}.{name}" for name in ("mode", "ratio", "delta", "margin", "weight", "required")]
     problems = _messages(draft, *names, *(["gates"] if position == 0 else []))
-    return GateRow(gate, hint, fields, problems, " ".join(objective), below, above)
+    prefix = f"gates.{gate.key}."
+    lost = tuple(
+        f"Weaker {one.field.removeprefix(prefix)}: {one.before} → {one.after}"
+        for one in weaker
+        if one.field.startswith(prefix)
+    )
+    return GateRow(gate, hint, fields, problems, lost, " ".join(objective), below, above)
 
 
 def _ms(seconds: float) -> str:

@@ -159,7 +159,7 @@ def _line(
 
 
 def _found(forecast: PlanForecast, draft: Draft) -> FoundRow:
-    gate = draft.policy.policy.gate(forecast.key)
+    gate = draft.policy.gate(forecast.key)
     rate, ratio = forecast.detectable_rate, forecast.detectable
     smallest = worsening_text(gate, ratio, rate / ratio if rate and ratio else None)
     if forecast.minutes_to_pass is None:
@@ -191,7 +191,10 @@ def _call(endpoint: Endpoint, draft: Draft, address: str) -> str:
         body["versions"] = list(draft.versions)
     else:
         body["version"] = draft.versions[0] if draft.versions else 0
-    body["gate_policy"] = str(draft.policy)
+    body["gate_policy"] = str(draft.shared_policy)
+    if draft.own_policy is not None:
+        own = draft.own_policy.to_json().items()
+        body["own_policy"] = {name: value for name, value in own if name not in ("name", "version")}
     if draft.serving is not None:
         body["serving"] = draft.serving.to_json()
     body["plan"] = draft.plan.to_json() if draft.plan else {}

@@ -95,7 +95,7 @@ def cause_words(rollout: Rollout) -> str:
     """What sent it back or ended it, short: `golden-set score`, `launch: no-memory`, `ana`."""
     kind, _, rest = rollout.cause.partition(":")
     if kind == "gate":
-        labels = {gate.key: gate.label for gate in rollout.gate_policy.policy.gates}
+        labels = {gate.key: gate.label for gate in rollout.policy.gates}
         return labels.get(rest, rest).lower()
     if kind in ("launch", "workload"):
         return f"{kind}: {rest}"

@@ -50,7 +50,7 @@ def policy_list(*, user: User, after: str, now: datetime) -> PolicyList:
         endpoints[name].append((endpoint, f"@{version}", version == latest[name]))
     rollouts = {
         row["gate_policy__name"]: _rollouts_text(row["all"], row["active"])
-        for row in Rollout.objects.filter(gate_policy__name__in=names)
+        for row in Rollout.objects.filter(gate_policy__name__in=names, own_policy__isnull=True)
         .order_by()
         .values("gate_policy__name")
         .annotate(all=Count("pk"), active=Count("pk", filter=Q(phase__in=ACTIVE_PHASES)))

@@ -140,7 +140,7 @@ def build(
     policy = shown.policy
     outlook = explain(policy, endpoint=source, now=now)
     counts = dict(
-        Rollout.objects.filter(gate_policy__name=name)
+        Rollout.objects.filter(gate_policy__name=name, own_policy__isnull=True)
         .order_by()
         .values_list("gate_policy__version")
         .annotate(Count("pk"))
@@ -168,7 +168,9 @@ def build(
         endpoints=tuple(endpoint.name for endpoint in endpoints),
         rollouts=tuple(
             rollout_row(rollout, now)
-            for rollout in selectors.rollouts().filter(gate_policy__name=name)[:ROLLOUTS_SHOWN]
+            for rollout in selectors.rollouts().filter(gate_policy__name=name, own_policy__isnull=True)[
+                :ROLLOUTS_SHOWN
+            ]
         ),
         edit_refused=refusal(user.role, Action.EDIT_GATE_POLICY),
         use_refused=refusal(user.role, Action.EDIT_ENDPOINT),

@@ -91,7 +91,7 @@ class RolloutPage:
 def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> RolloutPage:
     """Everything the page shows at `now` for `user`. `rollout` is one of `selectors.find_rollout`."""
     plan = rollout.parsed_plan
-    policy = rollout.gate_policy.policy
+    policy = rollout.policy
     history = list(HistoryEvent.objects.filter(rollout=rollout).order_by("-id"))
     arms = list(rollout.arms.all())
     intervals = recent_intervals(rollout)

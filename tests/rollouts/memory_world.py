@@ -19,7 +19,7 @@ from typing import Any
 
 from django.db import transaction
 
-from controlplane.access.actors import Actor
+from controlplane.access.actors import HEADGATE, Actor
 from controlplane.access.roles import Role
 from controlplane.access.services import ensure_user
 from controlplane.kernel.clock import ManualClock
@@ -240,7 +240,7 @@ class MemoryWorld:
             model=model,
             version=model.versions.get(number=1),
             serving=ServingSpec(),
-            gate_policy=define_gate_policy(name="default", body=body, now=self.now),
+            gate_policy=define_gate_policy(actor=HEADGATE, name="default", body=body, now=self.now),
             golden_set=golden,
             cluster=ensure_cluster(name="here"),
             clusters=self.world.clusters,

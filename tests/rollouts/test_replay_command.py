@@ -7,6 +7,7 @@ import json
 import pytest
 from django.core.management import CommandError, call_command
 
+from controlplane.access.actors import HEADGATE
 from rollouts.models import Evidence
 from rollouts.services.policies import define_gate_policy
 from tests import factories
@@ -39,7 +40,7 @@ def test_replay__another_policy_decides_otherwise__exit_11_with_both_reasons(
 ) -> None:
     made = factories.rollout_rolled_back()
     other = define_gate_policy(
-        name="sooner", body={**made.gate_policy.body, "alpha": 0.4}, now=factories.right_now()
+        actor=HEADGATE, name="sooner", body={**made.gate_policy.body, "alpha": 0.4}, now=factories.right_now()
     )
     with pytest.raises(SystemExit) as ended:
         call_command("replay", str(made.pk), policy=str(other))

@@ -50,13 +50,14 @@ def _rules(policy: GatePolicy) -> dict[str, Any]:
 def _values(prefix: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     names = [*old, *(name for name in new if name not in old)]
     return [
-        Change(prefix + name, _text(old.get(name)), _text(new.get(name)))
+        Change(prefix + name, value_text(old.get(name)), value_text(new.get(name)))
         for name in names
         if old.get(name) != new.get(name)
     ]
 
 
-def _text(value: object) -> str:
+def value_text(value: object) -> str:
+    """A value of a policy as people write it; empty for one that is not there."""
     if value is None:
         return ""
     if isinstance(value, bool):

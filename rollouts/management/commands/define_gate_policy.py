@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from controlplane.access.actors import HEADGATE
 from controlplane.kernel.errors import HeadgateError, InvalidInput
 from rollouts.services.policies import define_from_document
 from rollouts.services.policy_text import read_policy_text
@@ -23,7 +24,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             document = read_policy_text(options["file"].read_text(encoding="utf-8"))
-            made = define_from_document(name=options["name"], document=document, now=timezone.now())
+            made = define_from_document(
+                name=options["name"], document=document, actor=HEADGATE, now=timezone.now()
+            )
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{options['file']} cannot be read: {error}") from error
         except InvalidInput as error:

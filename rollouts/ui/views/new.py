@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods
 
 from controlplane.access.actors import Actor
-from controlplane.access.roles import Action, require
+from controlplane.access.rules import action_of
 from controlplane.kernel.errors import HeadgateError, NotFound
 from controlplane.web.pages import Asker, asker, go_to, is_fragment, page, render_page
 from controlplane.web.problems import status_and_title
 from rollouts import wiring
 from rollouts.models import Endpoint, Rollout
-from rollouts.services.policies import define_gate_policy
 from rollouts.services.start import start_rollout
 from rollouts.ui import new_form, new_page
 from rollouts.wake import wake
@@ -65,7 +63,7 @@ def _context(request: HttpRequest, who: Asker, sent: Mapping[str, str]) -> dict[
         endpoint=endpoint,
         choices=choices,
         form=form,
-        draft=new_form.understand(form, endpoint=endpoint, now=who.now),
+        draft=new_form.understand(form, endpoint=endpoint),
         edges=wiring.edges(),
         clusters=wiring.clusters(),
         room=wiring.engine_room(),
@@ -99,14 +97,14 @@ def _form(endpoint: Endpoint, sent: Mapping[str, str]) -> new_form.NewRolloutFor
 
 
 def _start(request: HttpRequest, who: Asker) -> HttpResponse:
-    require(who.user.role, Action.START_ROLLOUT)
+    Actor.person(who.user).require(action_of(start_rollout))  # before the form says what is wrong in it
     endpoint = _chosen(new_page.endpoints_to_choose(), request.POST.get("endpoint", ""))
     form = new_form.read_form(request.POST, endpoint=endpoint)
     if request.POST.get("strategy_shown", form.strategy) != form.strategy:
         return _show(
             request, who, request.POST
         )  # Without script: the settings of the strategy just chosen come first.
-    draft = new_form.understand(form, endpoint=endpoint, now=who.now)
+    draft = new_form.understand(form, endpoint=endpoint)
     if draft.problems or draft.plan is None or not draft.versions:
         first = next(iter(draft.problems.values()), None)
         return _show(request, who, request.POST, problem=first)
@@ -121,28 +119,16 @@ def _start(request: HttpRequest, who: Asker) -> HttpResponse:
 def _started(endpoint: Endpoint, form: new_form.NewRolloutForm, draft: new_form.Draft, who: Asker) -> Rollout:
     assert draft.plan is not None
     first, *others = draft.versions
-    policy = draft.policy
-    actor = Actor.person(who.user, request_id=who.request_id)
-    with transaction.atomic():  # A rollout that cannot start leaves no policy behind.
-        if draft.policy_changed:
-            policy = define_gate_policy(
-                name=policy.name,
-                body=policy.body,
-                actor=actor,
-                needs=Action.START_ROLLOUT,
-                note=f"for a rollout of {draft.candidates_text} on {endpoint.name}",
-                now=who.now,
-            )
-        return start_rollout(
-            endpoint=endpoint,
-            version_number=first,
-            other_versions=others,
-            plan=draft.plan,
-            actor=actor,
-            edges=wiring.edges(),
-            clusters=wiring.clusters(),
-            serving=draft.serving,
-            gate_policy=policy,
-            note=form.note,
-            now=who.now,
-        )
+    return start_rollout(
+        endpoint=endpoint,
+        version_number=first,
+        other_versions=others,
+        plan=draft.plan,
+        actor=Actor.person(who.user, request_id=who.request_id),
+        edges=wiring.edges(),
+        clusters=wiring.clusters(),
+        serving=draft.serving,
+        own_policy=draft.own_policy,
+        note=form.note,
+        now=who.now,
+    )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 
 from controlplane.kernel import errors
-from controlplane.web.middleware import ErrorPageMiddleware, RequestIdMiddleware
+from controlplane.web.middleware import ClientAddressMiddleware, ErrorPageMiddleware, RequestIdMiddleware
 from controlplane.web.problems import server_error, status_and_title
 from tests import factories
 
@@ -29,6 +31,25 @@ def test_request_id__odd_or_missing__is_made(rf: RequestFactory, sent: str) -> N
     response = RequestIdMiddleware(answer)(rf.get("/", headers={"x-request-id": sent}))
     assert len(response.headers["X-Request-ID"]) == 32
     assert response.headers["X-Request-ID"] != sent
+
+
+def client_of(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(f"{request.META['REMOTE_ADDR']} {request.scheme}")
+
+
+@pytest.mark.parametrize(
+    ("proxies", "expected"),
+    [("", "127.0.0.1 http"), ("10.0.0.0/8", "127.0.0.1 http"), ("127.0.0.1", "198.51.100.1 https")],
+)
+def test_client_address__what_is_said_of_it__counts_from_a_trusted_proxy_only(
+    rf: RequestFactory, settings: Any, proxies: str, expected: str
+) -> None:
+    settings.HEADGATE = replace(settings.HEADGATE, trusted_proxies=proxies)
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    said = {"x-forwarded-for": "198.51.100.1", "x-forwarded-proto": "https"}
+    request = rf.get("/", headers=said)
+    ClientAddressMiddleware(client_of)(request)
+    assert client_of(request).content.decode() == expected
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from django.test import Client
 
+from controlplane.access.hashing import TooBusy
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -60,6 +64,67 @@ def test_sign_in__too_many_tries__is_429_with_retry_after(client: Client) -> Non
     response = client.post("/sign-in", {"username": "mira", "password": factories.PASSWORD})
     assert response.status_code == 429
     assert 0 < int(response.headers["Retry-After"]) <= 300
+
+
+def test_sign_in__other_forwarded_address_each_time__is_braked_all_the_same(client: Client) -> None:
+    """No proxy is configured: what a client writes of where it is from changes nothing."""
+    answers = [
+        client.post(
+            "/sign-in",
+            {"username": "mira", "password": "guess"},
+            headers={"x-forwarded-for": f"198.51.100.{number}", "forwarded": f"for=198.51.100.{number}"},
+        ).status_code
+        for number in range(30)
+    ]
+    assert answers == [400] * 5 + [429] * 25
+
+
+def test_sign_in__through_a_trusted_proxy__is_braked_for_the_client_it_names(
+    client: Client, settings: Any
+) -> None:
+    settings.HEADGATE = replace(settings.HEADGATE, trusted_proxies="127.0.0.1")
+
+    def guess(said: str) -> int:
+        sent = {"username": "mira", "password": "guess"}
+        return client.post("/sign-in", sent, headers={"x-forwarded-for": said}).status_code
+
+    assert [guess(f"10.9.9.{number}, 198.51.100.1") for number in range(6)] == [400] * 5 + [429]
+    assert guess("198.51.100.2") == 400
+
+
+def test_sign_in__too_many_hash_at_this_moment__is_503_with_retry_after(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(**_: object) -> None:
+        raise TooBusy
+
+    monkeypatch.setattr("controlplane.access.sign_in.person_with", busy)
+    response = client.post("/sign-in", {"username": "mira", "password": factories.PASSWORD})
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) > 0
+    assert "Try again in a few seconds." in response.content.decode()
+
+
+def test_sign_in__password_of_a_megabyte__is_refused(client: Client) -> None:
+    response = client.post("/sign-in", {"username": "mira", "password": "x" * 1_000_000})
+    assert response.status_code == 400
+    assert "at most 1,000 characters" in response.content.decode()
+
+
+@pytest.mark.parametrize(
+    "header", ["Basic bWlyYTpndWVzcw==", "Digest username=mira", "Bearer hg_" + "x" * 43]
+)
+def test_api__other_ways_to_send_a_password__hash_nothing(
+    client: Client, header: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens have 256 random bits: looking one up needs no slow hash, and no brake. There is no other door."""
+
+    def hashes(*_: object, **__: object) -> None:
+        pytest.fail("something was hashed")
+
+    monkeypatch.setattr("django.contrib.auth.hashers.check_password", hashes)
+    monkeypatch.setattr("django.contrib.auth.hashers.make_password", hashes)
+    assert client.get("/api/v1/me", headers={"authorization": header}).status_code == 401
 
 
 def test_sign_in__already_signed_in__goes_on(client: Client) -> None:

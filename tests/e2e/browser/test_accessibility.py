@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from controlplane.access.actors import HEADGATE
+from controlplane.access.roles import Role
+from controlplane.access.services import create_token
 from registry.models import Version
 from rollouts.services.policies import define_gate_policy
 from tests import factories
@@ -41,7 +44,7 @@ def paths() -> dict[str, str]:
     factories.endpoint("idle", of=model)
     over = states["rolled-back"]
     body = {**over.gate_policy.body, "alpha": 0.4}
-    other = define_gate_policy(name="sooner", body=body, now=factories.right_now())
+    other = define_gate_policy(actor=HEADGATE, name="sooner", body=body, now=factories.right_now())
     Version.objects.filter(number=3).update(
         manifest_state="changed", manifest_problem="The file a.bin differs."
     )
@@ -64,6 +67,8 @@ def paths() -> dict[str, str]:
         "replay under another policy": f"/rollouts/{over.pk}/replay?policy={other}",
         "policy on past rollouts": f"/policies/{other.name}/{other.version}/try",
         "not found": "/nothing",
+        "account": "/account",
+        "sign out everywhere": "/account/sign-out-everywhere",
         "confirm": f"/rollouts/{states['paused'].pk}/confirm/promote",
         "choose an arm": f"/rollouts/{learning.pk}/confirm/choose",
         "promote an arm": f"/rollouts/{learning.pk}/confirm/promote?arm=candidate",
@@ -103,6 +108,43 @@ def test_every_page__axe__finds_nothing(
     assert problems == {}
     # The browser itself notes the one page that does not exist; nothing else may be noted.
     assert [text for text in visitor.complaints if "404 (Not Found)" not in text] == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: str(size["width"]))
+def test_people__axe__finds_nothing(visit: Visit, size: dict[str, int], theme: str) -> None:
+    visitor = visit(Role.ADMINISTRATOR, viewport=size, color_scheme=theme)
+    somebody = factories.person(username="mira")
+    create_token(user=somebody, name="ci", scopes=["read"], expires_at=None, now=factories.right_now())
+    for path in ("/people", "/people/mira/end-access"):
+        visitor.open(path)
+        assert violations(visitor) == [], path
+        wide = visitor.page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= size["width"], path
+    visitor.open("/people")
+    visitor.page.click("a:has-text('access of mira')")
+    visitor.page.wait_for_selector("#dialog[open]")
+    assert violations(visitor) == []
+    visitor.page.click("#dialog button:has-text('End access')")
+    visitor.page.wait_for_selector("text=What you chose of mira is ended.")
+    assert visitor.complaints == []
+
+
+def test_account__mistake_and_change__finds_nothing(visit: Visit) -> None:
+    visitor = visit()
+    visitor.open("/account")
+    visitor.page.fill("[name=current]", "wrong")
+    visitor.page.fill("[name=new]", "a staple for the horse")
+    visitor.page.fill("[name=again]", "a staple for the horse")
+    visitor.page.click("button:has-text('Change password')")
+    visitor.page.wait_for_selector("text=That is not the password you have now.")
+    assert violations(visitor) == []
+    visitor.page.fill("[name=current]", factories.PASSWORD)
+    visitor.page.fill("[name=new]", "a staple for the horse")
+    visitor.page.fill("[name=again]", "a staple for the horse")
+    visitor.page.click("button:has-text('Change password')")
+    visitor.page.wait_for_selector("text=The password is changed.")
+    assert violations(visitor) == []
 
 
 def test_dialogs__axe__finds_nothing(visit: Visit, paths: dict[str, str]) -> None:

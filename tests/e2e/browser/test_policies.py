@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
+from controlplane.access.actors import HEADGATE
 from rollouts.models import Endpoint, GatePolicyVersion
 from rollouts.services.policies import define_gate_policy
 from tests import factories
@@ -90,7 +91,9 @@ def test_edit__newer_version_meanwhile__draft_is_kept_and_stored_on_top(
     body = endpoint.gate_policy.body
     page.fill("#in-alpha", "0.01")
     expect(page.get_by_role("button", name="Store as triage-default@2")).to_be_enabled()
-    define_gate_policy(name="triage-default", body={**body, "beta": 0.2}, now=factories.right_now())
+    define_gate_policy(
+        actor=HEADGATE, name="triage-default", body={**body, "beta": 0.2}, now=factories.right_now()
+    )
     store(page, "Store as triage-default@")
     expect(page.get_by_role("alert")).to_contain_text("triage-default@2 was stored by Headgate")
     assert page.input_value("#in-alpha") == "0.01"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
+from controlplane.access.actors import HEADGATE
 from rollouts.models import Evidence
 from rollouts.services.policies import define_gate_policy
 from tests import factories
@@ -35,7 +36,7 @@ def test_replay__of_changed_evidence__names_the_row_on_the_page(visit: Visit) ->
 def test_policy__tried_on_a_past_rollout__shows_both_courses_in_its_row(visit: Visit) -> None:
     rollout = factories.rollout_rolled_back()
     body = {**rollout.gate_policy.body, "alpha": 0.4}
-    other = define_gate_policy(name="sooner", body=body, now=factories.right_now())
+    other = define_gate_policy(actor=HEADGATE, name="sooner", body=body, now=factories.right_now())
     visitor = visit()
     visitor.open(f"/policies/{other.name}")
     visitor.page.get_by_role("link", name="Choose a rollout").click()

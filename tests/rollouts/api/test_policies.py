@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from controlplane.access.actors import HEADGATE
 from controlplane.access.roles import Role
 from controlplane.access.services import Scope
 from controlplane.audit.models import AuditEvent
@@ -28,7 +29,9 @@ gates:
 
 
 def define(**changes: Any) -> GatePolicyVersion:
-    return define_gate_policy(name="triage-default", body={**BODY, **changes}, now=factories.right_now())
+    return define_gate_policy(
+        actor=HEADGATE, name="triage-default", body={**BODY, **changes}, now=factories.right_now()
+    )
 
 
 def draft(**changes: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from controlplane.access.actors import HEADGATE
 from rollouts.models import Evidence
 from rollouts.services import replay
 from rollouts.services.policies import define_gate_policy
@@ -57,7 +58,9 @@ def test_replay__changed_evidence__is_refused_with_the_row(client_of: ClientOf) 
 def test_replay__under_another_policy__gives_both_courses(client_of: ClientOf) -> None:
     made = factories.rollout_rolled_back()
     body = {**made.gate_policy.body, "alpha": 0.4}
-    other = define_gate_policy(name=made.gate_policy.name, body=body, now=factories.right_now())
+    other = define_gate_policy(
+        actor=HEADGATE, name=made.gate_policy.name, body=body, now=factories.right_now()
+    )
     report = client_of().get(f"/api/v1/rollouts/{made.pk}/replay?policy={other}").json()["report"]
     assert report["kind"] == "what-if"
     assert report["recorded"]["policy"] == str(made.gate_policy)

@@ -6,6 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from controlplane.access.actors import HEADGATE
 from controlplane.access.roles import Role
 from controlplane.access.services import Scope
 from controlplane.audit.models import AuditEvent
@@ -184,7 +185,10 @@ def test_start__slo_that_is_no_bucket_edge__names_both_neighbours(client_of: Cli
     gates = [dict(gate) for gate in endpoint.gate_policy.body["gates"]]
     gates[2]["slo_seconds"] = (below + above) / 2
     endpoint.gate_policy = define_gate_policy(
-        name="between-edges", body={**endpoint.gate_policy.body, "gates": gates}, now=factories.right_now()
+        actor=HEADGATE,
+        name="between-edges",
+        body={**endpoint.gate_policy.body, "gates": gates},
+        now=factories.right_now(),
     )
     endpoint.save()
 

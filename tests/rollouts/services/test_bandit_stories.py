@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from controlplane.access.actors import HEADGATE
 from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.plan import Plan, canary
 from rollouts.models import Arm, Evidence, HistoryEvent, ProbeResult
@@ -140,7 +141,7 @@ def test_tie__resumed__learns_on_with_the_shares_it_had(w: MemoryWorld) -> None:
 
 def test_deadline__policy_that_rolls_back__does_so_with_its_cause(w: MemoryWorld) -> None:
     body = {**_written(w), "on_inconclusive": "rollback"}
-    policy = define_gate_policy(name="strict", body=body, now=w.now)
+    policy = define_gate_policy(actor=HEADGATE, name="strict", body=body, now=w.now)
     w.start(2, others=(3,), plan=SOON, gate_policy=policy)
     w.users_rate(TIE)
     rollout = w.run_to("succeeded", "rolled-back", "paused")
@@ -152,7 +153,7 @@ def test_deadline__policy_that_rolls_back__does_so_with_its_cause(w: MemoryWorld
 def test_deadline_of_a_canary__policy_that_rolls_back__does_so_with_its_cause(w: MemoryWorld) -> None:
     body = {**_written(w), "on_no_data": "rollback"}
     w.rate = 0
-    policy = define_gate_policy(name="strict", body=body, now=w.now)
+    policy = define_gate_policy(actor=HEADGATE, name="strict", body=body, now=w.now)
     w.start(2, plan=replace(PLAN, deadline_seconds=6), gate_policy=policy)
     rollout = w.run_to("rolled-back", "paused", limit=20)
     assert (rollout.phase, rollout.cause) == ("rolled-back", "no-data")

@@ -81,13 +81,14 @@ def test_launch__file_allowed_by_the_operator__a_real_process_has_it(
 ) -> None:
     w = MemoryWorld(tmp_path)
     version = register_pickled(w)
+    cluster = room.cluster()
+    clusters = {"here": cluster}
     variant = ensure_variant(
-        endpoint=w.endpoint, version=version, spec=ServingSpec(engine="standin"), now=w.now
+        endpoint=w.endpoint, version=version, spec=ServingSpec(engine="standin"), clusters=clusters, now=w.now
     )
     lease = claim_endpoint(endpoint_id=w.endpoint_id, owner="test", now=w.now)
     assert lease is not None
-    cluster = room.cluster()
-    world = replace(w.world, clusters={"here": cluster})
+    world = replace(w.world, clusters=clusters)
     with pytest.raises(Refused) as caught:
         launch(w.endpoint, variant, lease, world)
     assert (caught.value.code, final_reason(caught.value)) == ("unsafe-file", FailureReason.BAD_MODEL)

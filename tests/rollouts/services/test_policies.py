@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from controlplane.access.actors import Actor
-from controlplane.access.roles import Action, Role
+from controlplane.access.roles import Role
 from controlplane.audit.models import AuditEvent
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import Conflict, Forbidden, InvalidInput, NotFound
@@ -167,11 +167,6 @@ def test_define__slo_that_is_no_edge__names_both_neighbours() -> None:
 def test_define__role_too_low__is_forbidden(role: Role) -> None:
     with pytest.raises(Forbidden):
         define(actor=Actor.person(factories.person(role)))
-
-
-def test_define__with_a_rollout__needs_no_more_than_the_start() -> None:
-    engineer = Actor.person(factories.person(Role.ENGINEER))
-    assert define(actor=engineer, needs=Action.START_ROLLOUT).version == 1
 
 
 def test_version__once_stored__cannot_be_changed_or_deleted() -> None:

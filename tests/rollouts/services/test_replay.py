@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.db.models import QuerySet
 
+from controlplane.access.actors import HEADGATE
 from controlplane.kernel.digests import canonical_json
 from controlplane.kernel.errors import InvalidInput, NotFound, Refused
 from rollouts.domain.recorded import TamperedEvidence, evidence_digest
@@ -441,7 +442,7 @@ def test_parts__nobody_asks_on__are_forgotten(w: MemoryWorld) -> None:
 def what_if(w: MemoryWorld, *gates: Mapping[str, Any], **policy: Any) -> ReplayReport:
     total = sum(gate.get("weight", 1.0) for gate in gates)
     body = {"gates": [{**gate, "weight": gate.get("weight", 1.0) / total} for gate in gates], **policy}
-    made = define_gate_policy(name="other", body=body, now=w.now)
+    made = define_gate_policy(actor=HEADGATE, name="other", body=body, now=w.now)
     rollout = Rollout.objects.select_related("endpoint", "gate_policy").get(pk=w.rollout.pk)
     return replay_whole(rollout=rollout, policy=made)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from controlplane.access.actors import HEADGATE
 from rollouts.domain.intervals import Completions, LatencyCounts, Outcomes
 from rollouts.models import Evidence, Rollout
 from rollouts.services.policies import define_gate_policy
@@ -101,7 +102,9 @@ def gated(kind: str) -> Rollout:
     body = rollout.gate_policy.policy.to_json()
     body["gates"] = [{**gate, "weight": gate["weight"] / 2} for gate in body["gates"]]
     body["gates"].append({"key": kind, "kind": kind, "delta": 0.1, "weight": 0.5})
-    rollout.gate_policy = define_gate_policy(name="more", body=body, now=factories.right_now())
+    rollout.gate_policy = define_gate_policy(
+        actor=HEADGATE, name="more", body=body, now=factories.right_now()
+    )
     rollout.save()
     return rollout
 

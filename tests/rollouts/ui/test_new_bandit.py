@@ -67,7 +67,7 @@ def typed(data: dict[str, Any]) -> QueryDict:
 
 def draft(endpoint: Endpoint, *versions: str, **changed: str) -> Draft:
     form = read_form(typed(sent(*versions, **changed)), endpoint=endpoint)
-    return understand(form, endpoint=endpoint, now=NOW)
+    return understand(form, endpoint=endpoint)
 
 
 # --- what the form means ------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def test_understand__bandit__is_its_plan_and_all_its_versions(endpoint: Endpoint
 def test_blank_form__bandit__has_the_usual_settings(endpoint: Endpoint) -> None:
     form = blank_form(endpoint=endpoint, version="2", like=None, strategy="bandit")
 
-    found = understand(form, endpoint=endpoint, now=NOW)
+    found = understand(form, endpoint=endpoint)
 
     assert found.problems == {}
     assert found.plan == Plan("bandit", (), bandit=BanditSpec())
@@ -98,7 +98,7 @@ def test_blank_form__earlier_bandit__takes_over_its_settings(endpoint: Endpoint,
     earlier = bandits.bandit_pending(of=endpoint, now=NOW, arms=3)
     form = blank_form(endpoint=endpoint, version="2", like=earlier, strategy=strategy)
 
-    found = understand(form, endpoint=endpoint, now=NOW)
+    found = understand(form, endpoint=endpoint)
 
     assert found.problems == {}
     assert found.plan is not None
@@ -148,7 +148,7 @@ def test_understand__several_mistakes__are_all_found(endpoint: Endpoint) -> None
 def test_understand__no_version__is_found(endpoint: Endpoint) -> None:
     form = read_form(typed({**sent(), "version": []}), endpoint=endpoint)
 
-    assert list(understand(form, endpoint=endpoint, now=NOW).problems) == ["version"]
+    assert list(understand(form, endpoint=endpoint).problems) == ["version"]
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def fields(**changed: str) -> dict[str, str]:
 
 
 def draft(endpoint: Endpoint, **changed: str) -> Draft:
-    return understand(read_form(fields(**changed), endpoint=endpoint), endpoint=endpoint, now=NOW)
+    return understand(read_form(fields(**changed), endpoint=endpoint), endpoint=endpoint)
 
 
 # --- what the form means ------------------------------------------------------------------------------------
@@ -87,23 +87,23 @@ def test_understand__usual_form__is_the_plan_and_the_endpoint_s_own_policy(endpo
         (5_000, 60, 50),
     ]
     assert found.plan.watch_seconds == 900
-    assert found.policy == endpoint.gate_policy
-    assert not found.policy_changed
+    assert found.policy == endpoint.gate_policy.policy
+    assert found.own_policy is None
     assert found.serving is None
 
 
 def test_blank_form__read_back__means_the_same(endpoint: Endpoint) -> None:
     form = blank_form(endpoint=endpoint, version="2", like=None)
-    found = understand(form, endpoint=endpoint, now=NOW)
+    found = understand(form, endpoint=endpoint)
     assert found.problems == {}
-    assert not found.policy_changed
+    assert found.own_policy is None
     assert found.serving is None
 
 
 def test_blank_form__earlier_rollout__takes_over_its_steps(endpoint: Endpoint) -> None:
     rollout = factories.rollout_rolled_back(of=endpoint, now=NOW)
     form = blank_form(endpoint=endpoint, version="2", like=rollout)
-    found = understand(form, endpoint=endpoint, now=NOW)
+    found = understand(form, endpoint=endpoint)
     assert found.plan == rollout.parsed_plan
 
 
@@ -149,12 +149,12 @@ def test_understand__numbers_as_people_write_them__are_read(endpoint: Endpoint) 
     assert found.plan.steps[2].min_requests == 1_000
 
 
-def test_understand__changed_gate__is_the_next_version_and_not_stored(endpoint: Endpoint) -> None:
+def test_understand__changed_gate__is_a_policy_of_this_rollout(endpoint: Endpoint) -> None:
     found = draft(endpoint, **{"objective-ttft": "500", "required-thumbs": "on"})
-    assert found.policy_changed
-    assert str(found.policy) == "triage-default@2"
-    assert found.policy.policy.gate("ttft").slo_seconds == 0.5
-    assert found.policy.policy.gate("thumbs").required
+    assert found.own_policy == found.policy
+    assert found.policy.reference == "triage-default@1"
+    assert found.policy.gate("ttft").slo_seconds == 0.5
+    assert found.policy.gate("thumbs").required
     assert GatePolicyVersion.objects.count() == 1
 
 
@@ -215,9 +215,9 @@ def test_page__no_endpoint__says_who_makes_one(engineer: Client) -> None:
 
 
 def test_plan__objective_is_no_edge__names_both_neighbours_and_start_is_off(
-    engineer: Client, endpoint: Endpoint
+    manager: Client, endpoint: Endpoint
 ) -> None:
-    text = plan_text(engineer, **{"objective-ttft": "333"})
+    text = plan_text(manager, **{"objective-ttft": "333"})
     assert "333 ms is not an edge of the histogram" in text
     assert 'data-fill="objective-ttft" data-with="300"' in text
     assert 'data-fill="objective-ttft" data-with="400"' in text
@@ -310,9 +310,49 @@ def test_start__good_form__starts_and_goes_there(engineer: Client, endpoint: End
     assert rollout.gate_policy == endpoint.gate_policy
 
 
-def test_start__changed_gate__stores_the_next_version(engineer: Client, endpoint: Endpoint) -> None:
-    engineer.post("/rollouts/new", fields(**{"objective-ttft": "500"}))
-    assert str(Rollout.objects.get().gate_policy) == "triage-default@2"
+def test_start__stricter_gate__is_kept_with_the_rollout_and_is_no_version(
+    engineer: Client, endpoint: Endpoint
+) -> None:
+    engineer.post("/rollouts/new", fields(**{"ratio-ttft": "1.25"}))
+    rollout = Rollout.objects.get()
+    assert rollout.gate_policy == endpoint.gate_policy
+    assert rollout.policy.gate("ttft").ratio == 1.25
+    assert [str(one) for one in GatePolicyVersion.objects.all()] == ["triage-default@1"]
+
+
+def test_start__weaker_gate__is_refused_to_an_engineer_who_reads_which_and_by_whom(
+    engineer: Client, endpoint: Endpoint
+) -> None:
+    response = engineer.post("/rollouts/new", fields(**{"ratio-ttft": "1000"}))
+    text = response.content.decode()
+    assert response.status_code == 403
+    assert "gates.ttft.ratio: 1.5 → 1000, a larger limit lets more worsening through" in text
+    assert "Needs release manager." in text
+    assert "Weaker ratio: 1.5 → 1000" in text
+    assert GatePolicyVersion.objects.count() == 1
+    assert not Rollout.objects.exists()
+
+
+def test_plan__weaker_gate__turns_start_off_for_an_engineer_only(
+    engineer: Client, manager: Client, endpoint: Endpoint
+) -> None:
+    asked = fields(**{"ratio-ttft": "1000"})
+    off = engineer.get("/rollouts/new/plan", asked, headers=HTMX).content.decode()
+    on = manager.get("/rollouts/new/plan", asked, headers=HTMX).content.decode()
+    assert "The policy is weaker than triage-default@1 in 1 value" in off
+    assert "Off: 1 check fails. Fix it first." in off
+    assert "The policy is weaker than triage-default@1 in 1 value" in on
+    assert "Off:" not in on
+
+
+def test_start__weaker_gate__is_a_release_manager_s_to_start(manager: Client, endpoint: Endpoint) -> None:
+    assert manager.post("/rollouts/new", fields(**{"ratio-ttft": "1000"})).status_code == 303
+    rollout = Rollout.objects.get()
+    page = manager.get(f"/rollouts/{rollout.pk}").content.decode()
+    assert rollout.policy.gate("ttft").ratio == 1000
+    assert "Policy of this rollout, from <a" in page
+    assert "Judged by a policy of its own, from triage-default@1" in page
+    assert "gates.ttft.ratio 1.5 → 1000" in page
 
 
 def test_start__mistake__starts_nothing_and_keeps_what_was_typed(
@@ -326,8 +366,8 @@ def test_start__mistake__starts_nothing_and_keeps_what_was_typed(
     assert not Rollout.objects.exists()
 
 
-def test_start__refused__leaves_no_policy_behind(engineer: Client, endpoint: Endpoint) -> None:
-    response = engineer.post("/rollouts/new", fields(**{"objective-ttft": "333"}))
+def test_start__refused__leaves_no_policy_behind(manager: Client, endpoint: Endpoint) -> None:
+    response = manager.post("/rollouts/new", fields(**{"objective-ttft": "333"}))
     assert response.status_code == 400
     assert "The neighbouring edges are 300 ms and 400 ms: choose one of them." in response.content.decode()
     assert GatePolicyVersion.objects.count() == 1

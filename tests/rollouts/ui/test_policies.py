@@ -11,6 +11,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from controlplane.access.actors import HEADGATE
 from controlplane.access.roles import Role
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.templates import DEFAULT_GATES
@@ -28,7 +29,7 @@ BODY: dict[str, Any] = POLICY_BODY
 
 
 def define(name: str = "triage-default", **changes: Any) -> GatePolicyVersion:
-    return define_gate_policy(name=name, body={**BODY, **changes}, now=NOW)
+    return define_gate_policy(actor=HEADGATE, name=name, body={**BODY, **changes}, now=NOW)
 
 
 def text_of(client: Client, path: str) -> str:

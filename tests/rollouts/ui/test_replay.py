@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
+from controlplane.access.actors import HEADGATE
 from rollouts.models import Evidence, GatePolicyVersion
 from rollouts.services import replay
 from rollouts.services.packing import pack_evidence
@@ -23,7 +24,11 @@ def stricter() -> GatePolicyVersion:
     """The default policy of the factories, with a limit on quality that is easily broken."""
     first = GatePolicyVersion.objects.earliest("id")
     return define_gate_policy(
-        name=first.name, body={**first.body, "alpha": 0.4}, now=factories.right_now(), note="try"
+        actor=HEADGATE,
+        name=first.name,
+        body={**first.body, "alpha": 0.4},
+        now=factories.right_now(),
+        note="try",
     )
 
 

@@ -7,9 +7,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from controlplane.access.account import end_token
+from controlplane.access.actors import HEADGATE
 from controlplane.access.models import User
 from controlplane.access.selectors import tokens_of
-from controlplane.access.services import revoke_token
 
 
 class Command(BaseCommand):
@@ -29,5 +30,5 @@ class Command(BaseCommand):
             raise CommandError(
                 f"{user.username} has no token {options['name']!r}, only: {', '.join(tokens) or 'none'}."
             )
-        revoke_token(token=token, now=timezone.now())
+        end_token(token_id=token.pk, actor=HEADGATE, now=timezone.now())
         self.stdout.write(f"{token.name} of {user.username} is revoked.")

@@ -1,0 +1,161 @@
+"""In what one policy is weaker than another: what it would let through, or find later, that the other would not.
+
+Every value of a policy has a rule here. A value that has no better and worse side counts as weaker whenever it
+differs: somebody who answers for the endpoint has to look at it. So "not weaker" is always a promise, and "weaker"
+only a question to a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rollouts.domain.gates.policy import USUAL_OUTAGE_SHARE, FastKill, GatePolicy, GateSpec
+from rollouts.domain.gates.policy_changes import value_text
+
+
+@dataclass(frozen=True, slots=True)
+class Weakening:
+    """One value in which a policy is weaker.
+
+    field           as `policy_changes` names it: `alpha`, `fast_kill.error_share`, `gates.errors.ratio`, or
+                    `gates.errors` for a gate that is missing
+    before, after   the two values as texts; `after` is empty for a missing gate
+    why             what is lost by it
+    """
+
+    field: str
+    before: str
+    after: str
+    why: str
+
+    @property
+    def sentence(self) -> str:
+        """`gates.errors.ratio: 1.25 → 1000, a larger limit lets more worsening through`."""
+        values = f"{self.before} → {self.after}, " if self.after else ""
+        return f"{self.field}: {values}{self.why}"
+
+    def to_json(self) -> dict[str, str]:
+        return {"field": self.field, "before": self.before, "after": self.after, "why": self.why}
+
+
+Rule = Callable[[Any, Any], bool]
+
+
+def _larger(old: float, new: float) -> bool:
+    return new > old
+
+
+def _smaller(old: float, new: float) -> bool:
+    return new < old
+
+
+def _differs(old: object, new: object) -> bool:
+    return new != old
+
+
+def _switched_off(old: bool, new: bool) -> bool:
+    return old and not new
+
+
+def _never(old: object, new: object) -> bool:
+    return False
+
+
+def _no_rollback_any_more(old: str, new: str) -> bool:
+    return old == "rollback" and new != "rollback"
+
+
+def _tolerant_now(old: str, new: str) -> bool:
+    return old == "strict" and new != "strict"
+
+
+def _other_outage_rule(old: float | None, new: float | None) -> bool:
+    """A policy from before there was this rule may gain the usual one."""
+    return new != old and not (old is None and new == USUAL_OUTAGE_SHARE)
+
+
+# What is lost when the rule says so. A value with no rule here is found by a test.
+OF_THE_POLICY: Mapping[str, tuple[Rule, str]] = {
+    "alpha": (_differs, "larger rolls back harmless versions more often, smaller finds bad ones later"),
+    "beta": (_larger, "a version beyond a limit may pass more often"),
+    "restart_every_seconds": (_differs, "late regressions are looked for at other times"),
+    "warm_up_requests": (_larger, "more of the first requests are left out of the latency gates"),
+    "stale_after_seconds": (_larger, "missing data is noticed later"),
+    "baseline_outage_share": (_other_outage_rule, "another outage of the baseline stops the judging"),
+    "on_inconclusive": (_no_rollback_any_more, "an open question at the deadline is no rollback any more"),
+    "on_no_data": (_no_rollback_any_more, "missing data at the deadline is no rollback any more"),
+    "on_error": (_no_rollback_any_more, "a gate that cannot be read at the deadline is no rollback any more"),
+    "name": (_never, ""),
+    "version": (_never, ""),
+}
+OF_THE_FAST_KILL: Mapping[str, tuple[Rule, str]] = {
+    "enabled": (_switched_off, "nothing rolls back at once any more"),
+    "window_seconds": (_differs, "bursts are looked for over another time"),
+    "min_requests": (_larger, "a burst needs more requests to be seen"),
+    "error_share": (_larger, "a burst needs more failures to be seen"),
+    "baseline_error_share": (_smaller, "fewer failures of the baseline excuse the candidate"),
+    "without_baseline": (_switched_off, "errors do not roll back at once without a baseline any more"),
+    "crash_restarts": (_larger, "more crashes are allowed"),
+    "oom_kills": (_larger, "more kills for memory are allowed"),
+}
+OF_A_GATE: Mapping[str, tuple[Rule, str]] = {
+    "key": (_never, ""),
+    "label": (_never, ""),
+    "kind": (_differs, "it measures something else"),
+    "signal": (_differs, "it measures something else"),
+    "slo_seconds": (_differs, "it counts other requests as slow"),
+    "mode": (_tolerant_now, "a worsening within the limit does not fail any more"),
+    "weight": (_smaller, "with less of the false-alarm budget it fails later"),
+    "ratio": (_larger, "a larger limit lets more worsening through"),
+    "delta": (_larger, "a larger limit lets more worsening through"),
+    "margin": (_larger, "a larger limit lets more worsening through"),
+    "required": (_switched_off, "its pass is not needed for a promotion any more"),
+    "min_exposure": (_smaller, "it may pass on fewer requests"),
+}
+
+
+def weakenings(old: GatePolicy, new: GatePolicy) -> tuple[Weakening, ...]:
+    """Every value in which `new` is weaker than `old`, in the order of the policy; empty when in none."""
+    found = list(_compared("", OF_THE_POLICY, old, new))
+    found += _fast_kill(old.fast_kill, new.fast_kill)
+    there = {gate.key: gate for gate in new.gates}
+    for gate in old.gates:
+        other = there.get(gate.key)
+        if other is None:
+            what = f"{gate.label}, {gate.limit_text()}"
+            found.append(Weakening(f"gates.{gate.key}", what, "", "this gate is missing"))
+        else:
+            found += _gate(gate, other)
+    return tuple(found)
+
+
+def _fast_kill(old: FastKill, new: FastKill) -> Iterator[Weakening]:
+    if not old.enabled:
+        return  # whatever it says now, it did nothing before
+    if not new.enabled:
+        _, why = OF_THE_FAST_KILL["enabled"]
+        yield Weakening("fast_kill.enabled", value_text(True), value_text(False), why)
+        return
+    yield from _compared("fast_kill.", OF_THE_FAST_KILL, old, new)
+
+
+def _gate(old: GateSpec, new: GateSpec) -> Iterator[Weakening]:
+    prefix = f"gates.{old.key}."
+    if old.kind != new.kind:
+        yield Weakening(f"{prefix}kind", old.kind, new.kind, OF_A_GATE["kind"][1])
+    elif old.absolute != new.absolute:
+        why = "a limit on the candidate alone and one against the baseline cannot be compared"
+        yield Weakening(f"{prefix}ratio", value_text(old.ratio), value_text(new.ratio), why)
+    else:
+        yield from _compared(prefix, OF_A_GATE, old, new)
+
+
+def _compared(
+    prefix: str, rules: Mapping[str, tuple[Rule, str]], old: object, new: object
+) -> Iterator[Weakening]:
+    for name, (is_weaker, why) in rules.items():
+        before, after = getattr(old, name), getattr(new, name)
+        if before != after and is_weaker(before, after):
+            yield Weakening(prefix + name, value_text(before) or "none", value_text(after) or "none", why)

@@ -1,0 +1,197 @@
+"""Pages about access: one's own, and everybody's for administrators."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from django.conf import settings
+from django.test import Client
+
+from controlplane.access.models import ApiToken, User
+from controlplane.access.roles import Role
+from controlplane.access.services import Scope, create_token
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+NEW = "a staple for the horse"
+FORM = {"current": factories.PASSWORD, "new": NEW, "again": NEW, "end_tokens": "on"}
+
+
+@pytest.fixture
+def mira(db: None) -> User:
+    return factories.person(username="mira")
+
+
+def browser(person: User) -> Client:
+    client = Client()
+    client.force_login(person)
+    return client
+
+
+def token(person: User) -> ApiToken:
+    return create_token(user=person, name="ci", scopes=[Scope.READ], expires_at=None, now=datetime.now(UTC))[
+        0
+    ]
+
+
+def is_signed_in(client: Client) -> bool:
+    return client.get("/account").status_code == 200
+
+
+def test_account__shows_name_role_and_tokens_without_secrets(mira: User) -> None:
+    made = token(mira)
+    text = browser(mira).get("/account").content.decode()
+    assert "mira" in text
+    assert made.prefix in text
+    assert made.secret_sha256 not in text
+    assert '<input type="checkbox" name="end_tokens" checked>' in text
+
+
+def test_password__changed__ends_the_other_sessions_and_the_tokens_and_keeps_this_one(mira: User) -> None:
+    here, elsewhere, made = browser(mira), browser(mira), token(mira)
+    response = here.post("/account/password", FORM)
+    assert (response.status_code, response.headers["Location"]) == (303, "/account?done=password")
+    assert is_signed_in(here)
+    assert not is_signed_in(elsewhere)
+    made.refresh_from_db()
+    assert made.revoked_at is not None
+
+
+def test_password__box_not_ticked__keeps_the_tokens(mira: User) -> None:
+    made = token(mira)
+    browser(mira).post("/account/password", {k: v for k, v in FORM.items() if k != "end_tokens"})
+    made.refresh_from_db()
+    assert made.revoked_at is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"current": "wrong"}, "That is not the password you have now."),
+        ({"again": "other"}, "The two new passwords differ."),
+        ({"new": "short", "again": "short"}, "This password is too short."),
+        ({"new": "x" * 2_000, "again": "x" * 2_000}, "at most 1,000 characters"),
+    ],
+)
+def test_password__mistake__is_said_at_the_field_and_repeats_no_password(
+    mira: User, changes: dict[str, str], words: str
+) -> None:
+    response = browser(mira).post("/account/password", FORM | changes)
+    text = response.content.decode()
+    assert response.status_code == 400
+    assert words in text
+    assert text.count('aria-invalid="true"') == 1
+    assert NEW not in text
+    assert factories.PASSWORD not in text
+
+
+def test_password__guessed__is_429_with_retry_after(mira: User) -> None:
+    here = browser(mira)
+    for _ in range(5):
+        here.post("/account/password", FORM | {"current": "wrong"})
+    response = here.post("/account/password", FORM)
+    assert response.status_code == 429
+    assert int(response.headers["Retry-After"]) > 0
+
+
+def test_sign_out_everywhere__ends_every_session(mira: User) -> None:
+    here, elsewhere = browser(mira), browser(mira)
+    assert (
+        "Every session of yours ends, this one too."
+        in here.get("/account/sign-out-everywhere").content.decode()
+    )
+    assert here.post("/account/sign-out-everywhere").headers["Location"] == "/sign-in"
+    assert not is_signed_in(here)
+    assert not is_signed_in(elsewhere)
+    assert is_signed_in(browser(User.objects.get(pk=mira.pk)))
+
+
+def test_sign_out_everywhere__tokens_kept_unless_asked(mira: User) -> None:
+    made = token(mira)
+    browser(mira).post("/account/sign-out-everywhere")
+    made.refresh_from_db()
+    assert made.revoked_at is None
+    browser(User.objects.get(pk=mira.pk)).post("/account/sign-out-everywhere", {"tokens": "on"})
+    made.refresh_from_db()
+    assert made.revoked_at is not None
+
+
+def test_sign_out_everywhere__after_the_secret_key_was_changed__holds_for_older_sessions_too(
+    mira: User, settings: pytest.FixtureRequest
+) -> None:
+    """A key that is only read any more must not let back in what was ended."""
+    older, kept = browser(mira), browser(factories.person(username="jonas"))
+    browser(mira).post("/account/sign-out-everywhere")
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]  # type: ignore[attr-defined]
+    settings.SECRET_KEY = "another-one" * 10  # type: ignore[attr-defined]
+    assert not is_signed_in(older)
+    assert is_signed_in(kept)
+
+
+def test_token__ended_on_the_page__is_ended(mira: User) -> None:
+    made = token(mira)
+    assert browser(mira).post(f"/account/tokens/{made.pk}/end").status_code == 303
+    made.refresh_from_db()
+    assert made.revoked_at is not None
+
+
+def test_token__of_somebody_else__is_the_same_page_as_one_that_does_not_exist(mira: User) -> None:
+    made = token(mira)
+    other = browser(factories.person(username="jonas"))
+    answers = [other.post(f"/account/tokens/{number}/end") for number in (made.pk, 999_999)]
+    assert [answer.status_code for answer in answers] == [403, 403]
+    made.refresh_from_db()
+    assert made.revoked_at is None
+
+
+# --- administrators -------------------------------------------------------------------------------------------------
+
+
+def test_people__by_an_administrator__are_listed_with_live_tokens(mira: User) -> None:
+    token(mira)
+    text = browser(factories.person(Role.ADMINISTRATOR)).get("/people").content.decode()
+    assert 'href="/people/mira/end-access"' in text
+    assert '<td role="cell" class="r num" data-l="Live tokens">1</td>' in text
+
+
+def test_people__many__come_in_pages() -> None:
+    User.objects.bulk_create([User(username=f"person-{number:03}") for number in range(60)])
+    admin = browser(factories.person(Role.ADMINISTRATOR))
+    first = admin.get("/people").content.decode()
+    assert "person-049" not in first
+    assert "person-059" in admin.get("/people?after=person-049").content.decode()
+
+
+def test_end_access__by_an_administrator__signs_the_person_out_and_ends_the_tokens(mira: User) -> None:
+    theirs, made = browser(mira), token(mira)
+    admin = browser(factories.person(Role.ADMINISTRATOR))
+    assert "1 token acts for mira" in admin.get("/people/mira/end-access").content.decode()
+    done = admin.post("/people/mira/end-access", {"sessions": "on", "tokens": "on"})
+    assert done.headers["Location"] == "/people?done=mira"
+    assert not is_signed_in(theirs)
+    made.refresh_from_db()
+    assert made.revoked_at is not None
+    assert is_signed_in(admin)
+
+
+def test_end_access__nothing_ticked__says_so(mira: User) -> None:
+    response = browser(factories.person(Role.ADMINISTRATOR)).post("/people/mira/end-access")
+    assert response.status_code == 400
+    assert "Choose what to end" in response.content.decode()
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.ENGINEER, Role.RELEASE_MANAGER])
+@pytest.mark.parametrize("path", ["/people", "/people/mira/end-access", "/people/nobody/end-access"])
+def test_people__below_administrator__are_forbidden_whoever_is_asked_about(
+    mira: User, role: Role, path: str
+) -> None:
+    client = browser(factories.person(role, username="asker"))
+    assert client.get(path).status_code == 403
+    if path != "/people":
+        assert client.post(path, {"sessions": "on"}).status_code == 403
+
+
+def test_pages__not_signed_in__lead_to_the_door(client: Client) -> None:
+    for path in ("/account", "/people", "/account/sign-out-everywhere"):
+        assert client.get(path).headers["Location"].startswith(settings.LOGIN_URL.join(["/", "?"]))
