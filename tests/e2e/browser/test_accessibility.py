@@ -66,6 +66,7 @@ def paths() -> dict[str, str]:
         "replay": f"/rollouts/{over.pk}/replay",
         "replay under another policy": f"/rollouts/{over.pk}/replay?policy={other}",
         "policy on past rollouts": f"/policies/{other.name}/{other.version}/try",
+        "cluster": "/clusters/here",
         "not found": "/nothing",
         "account": "/account",
         "sign out everywhere": "/account/sign-out-everywhere",
