@@ -110,7 +110,7 @@ def test_check_vocabulary__neither__refused(data: bytes) -> None:
     ("data", "words"),
     [
         (b"IQ== 1\n" * (LARGEST_VOCABULARY // 7 + 1), "at most 33554432 are read"),
-        (b"\x0a\x00" * ((MOST_PIECES + 1), "more than 2000000 pieces"),
+        (b"\x0a\x00" * (MOST_PIECES + 1), "more than 2000000 pieces"),
     ],
 )
 def test_check_vocabulary__larger_than_any_tokenizer__refused(data: bytes, words: str) -> None:
