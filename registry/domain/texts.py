@@ -18,7 +18,12 @@ DEEPEST_YAML = 50  # the parser's time grows with the square of the depth
 # A list of empty lists takes forty times its text in memory, so values are counted before they are made.
 MOST_JSON_VALUES = 4_000_000
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
-TIKTOKEN = re.compile(rb"(?:[A-Za-z0-9+/]+={0,2} [0-9]{1,9}\r?\n)*(?:[A-Za-z0-9+/]+={0,2} [0-9]{1,9})?")
+LARGEST_VOCABULARY = 32 * 1024 * 1024
+MOST_PIECES = 2_000_000
+# Possessive: what matched is not kept for another try, which would take gigabytes.
+TIKTOKEN = re.compile(
+    rb"(?:[A-Za-z0-9+/]++={0,2}+ [0-9]{1,9}+\r?+\n)*+(?:[A-Za-z0-9+/]++={0,2}+ [0-9]{1,9}+)?+"
+)
 YAML_CORE = "tag:yaml.org,2002:"
 YAML_PLAIN_TAGS = frozenset(
     YAML_CORE + name for name in ("str", "int", "float", "bool", "null", "seq", "map", "timestamp")
@@ -98,6 +103,8 @@ def check_yaml(data: bytes) -> None:
 
 def check_vocabulary(data: bytes) -> None:
     """Raises NotThat unless it is a SentencePiece model or a tiktoken list (base64 and rank, a line each)."""
+    if len(data) > LARGEST_VOCABULARY:
+        raise NotThat(f"it has {len(data)} bytes, at most {LARGEST_VOCABULARY} are read")
     if data and TIKTOKEN.fullmatch(data):
         return
     place, pieces = 0, 0
@@ -111,6 +118,8 @@ def check_vocabulary(data: bytes) -> None:
         length, place = _varint(data, place)
         place += length
         pieces += field == 1
+        if pieces > MOST_PIECES:
+            raise NotThat(f"it has more than {MOST_PIECES} pieces")
     if place != len(data) or not pieces:
         raise NotThat("it is neither a SentencePiece model nor a tiktoken list")
 

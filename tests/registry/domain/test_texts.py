@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 
 from registry.domain.texts import (
     DEEPEST_YAML,
+    LARGEST_VOCABULARY,
     LARGEST_YAML,
     MOST_JSON_VALUES,
+    MOST_PIECES,
     NotThat,
     check_text,
     check_vocabulary,
@@ -101,4 +103,16 @@ def test_check_vocabulary__what_passes__no_longer_with_a_piece_that_is_cut_off(d
 )
 def test_check_vocabulary__neither__refused(data: bytes) -> None:
     with pytest.raises(NotThat, match="neither"):
+        check_vocabulary(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"IQ== 1\n" * (LARGEST_VOCABULARY // 7 + 1), "at most 33554432 are read"),
+        (b"\x0a\x00" * (MOST_PIECES + 1), "more than 2000000 pieces"),
+    ],
+)
+def test_check_vocabulary__larger_than_any_tokenizer__refused(data: bytes, words: str) -> None:
+    with pytest.raises(NotThat, match=words):
         check_vocabulary(data)
