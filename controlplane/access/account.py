@@ -20,6 +20,8 @@ from controlplane.access.sign_in import SignInRefused, check_sign_in
 from controlplane.audit.services import record
 from controlplane.kernel.errors import Conflict, Forbidden, InvalidInput, NotFound
 
+LARGEST_ID = 2**63 - 1  # databases refuse to look for a larger one
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -98,19 +100,25 @@ def end_token(*, token_id: int, actor: Actor, now: datetime) -> ApiToken:
 
     Raises Forbidden, which says nothing of whether somebody else has such a token; NotFound.
     """
-    owned = ApiToken.objects.select_related("user")
-    token = owned.filter(pk=token_id, user=actor.user).first() if actor.user is not None else None
-    if token is None:
-        actor.require(Action.MANAGE_ACCESS)
-        token = owned.filter(pk=token_id).first()
-    if token is None:
-        raise NotFound("There is no such token.", code="token-not-found")
+    token = find_token_to_end(token_id=token_id, actor=actor)
     if token.revoked_at is not None:
         return token
     with transaction.atomic():
         ended = revoke_token(token=token, now=now)
         _note(actor, "token.ended", token.user, now, after={"token": token.name})
     return ended
+
+
+def find_token_to_end(*, token_id: int, actor: Actor) -> ApiToken:
+    """A token that `actor` may end, with its owner. Raises like `end_token`."""
+    owned = ApiToken.objects.select_related("user").filter(pk=min(token_id, LARGEST_ID))
+    token = owned.filter(user=actor.user).first() if actor.user is not None else None
+    if token is None:
+        actor.require(Action.MANAGE_ACCESS)
+        token = owned.first()
+    if token is None:
+        raise NotFound("There is no such token.", code="token-not-found")
+    return token
 
 
 def _check_new(new: str, current: str, person: User) -> None:

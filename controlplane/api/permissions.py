@@ -33,8 +33,9 @@ READ = Need(Scope.READ, Action.VIEW)
 class HasScope(BasePermission):
     """Refuses a caller without a token's scope or without the role.
 
-    A view says what its writing methods need, `needs = {"POST": Need(Scope.ROLLOUTS_WRITE, ...)}`; reading
-    needs READ unless said otherwise. A view that forgets to say is an error of the program, never open.
+    A view says what its writing methods need, `needs = {"POST": Need(Scope.ROLLOUTS_WRITE, action_of(service))}`: the
+    role is the service's own rule, asked here as well, before anything is looked up. Reading needs READ unless said
+    otherwise. A view that forgets to say is an error of the program, never open.
     Raises Forbidden naming the missing scope or role; False (401) when nobody is known.
     """
 

@@ -9,7 +9,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from controlplane.access.account import change_password, end_access, end_token
+from controlplane.access.account import change_password, end_access, end_token, find_token_to_end
 from controlplane.access.actors import Actor
 from controlplane.access.hashing import TooBusy
 from controlplane.access.roles import Action
@@ -76,11 +76,20 @@ def sign_out_everywhere(request: HttpRequest) -> HttpResponse:
     return go_to(request, reverse("sign-in"))
 
 
-@require_POST
+@never_cache
+@require_http_methods(["GET", "POST"])
 @page()
 def end_own_token(request: HttpRequest, token_id: int) -> HttpResponse:
-    """Ends a token at once: one's own, or an administrator anybody's."""
+    """What ending a token means; a POST does it: one's own, or an administrator anybody's."""
     who = asker(request)
+    if request.method == "GET":
+        token = find_token_to_end(token_id=token_id, actor=_actor(who))
+        return render_page(
+            request,
+            page="web/end_token.html",
+            fragment="web/_end_token.html",
+            context={"token": token, "now": who.now, "nav": "account"},
+        )
     end_token(token_id=token_id, actor=_actor(who), now=who.now)
     return go_to(request, f"{reverse('account')}?done=token")
 

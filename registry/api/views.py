@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from controlplane.access.roles import Action
+from controlplane.access.rules import action_of
 from controlplane.access.services import Scope
 from controlplane.api.callers import actor_of, now_of
 from controlplane.api.idempotency import idempotent
@@ -124,7 +124,7 @@ class GoldenSetList(generics.ListAPIView[GoldenSet]):
 
     serializer_class = GoldenSetOutput
     pagination_class = ByName
-    needs = {"POST": Need(Scope.REGISTRY_WRITE, Action.UPLOAD_GOLDEN_SET)}
+    needs = {"POST": Need(Scope.REGISTRY_WRITE, action_of(upload_golden_set))}
 
     def get_queryset(self) -> QuerySet[GoldenSet]:
         return selectors.newest_golden_sets()

@@ -10,12 +10,14 @@ from django.db import IntegrityError, transaction
 
 from controlplane.access.actors import Actor
 from controlplane.access.roles import Action
+from controlplane.access.rules import requires
 from controlplane.audit.services import record
 from controlplane.kernel.errors import Conflict
 from registry.domain.golden import Example, check_name, digest_of_examples, parse_jsonl, parse_objects
 from registry.models import GoldenExample, GoldenSet
 
 
+@requires(Action.UPLOAD_GOLDEN_SET)
 def upload_golden_set(
     *, name: str, text: str | Sequence[Any], actor: Actor, now: datetime
 ) -> tuple[GoldenSet, bool]:
@@ -25,7 +27,6 @@ def upload_golden_set(
     again gives that revision. Raises Forbidden by role, InvalidInput naming the line and field of every fault
     (see `registry.domain.golden`), Conflict when two upload at once; then nothing was kept.
     """
-    actor.require(Action.UPLOAD_GOLDEN_SET)
     check_name(name)
     examples = parse_jsonl(text) if isinstance(text, str) else parse_objects(text)
     try:

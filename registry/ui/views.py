@@ -10,7 +10,8 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods
 
 from controlplane.access.actors import Actor
-from controlplane.access.roles import Action, refusal, require
+from controlplane.access.roles import refusal, require
+from controlplane.access.rules import action_of
 from controlplane.kernel.errors import HeadgateError, InvalidInput
 from controlplane.web.pages import asker, go_to, number_or_none, page, render_page
 from controlplane.web.problems import status_and_title
@@ -96,7 +97,7 @@ def _golden_sets(
     who = asker(request)
     context = {
         "sets": list(selectors.newest_golden_sets()[:200]),
-        "upload_refused": refusal(who.user.role, Action.UPLOAD_GOLDEN_SET),
+        "upload_refused": refusal(who.user.role, action_of(upload_golden_set)),
         "problem": problem,
         "name": name,
         "text": text,
@@ -116,7 +117,7 @@ def _golden_sets(
 
 def _upload(request: HttpRequest) -> HttpResponse:
     who = asker(request)
-    require(who.user.role, Action.UPLOAD_GOLDEN_SET)
+    require(who.user.role, action_of(upload_golden_set))  # before a file is read
     name, text = request.POST.get("name", "").strip(), request.POST.get("text", "")
     try:
         sent = request.FILES.get("file")

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 from rest_framework.views import APIView
 
-from controlplane.access.roles import Action
+from controlplane.access.rules import action_of
 from controlplane.access.services import Scope
 from controlplane.api.callers import actor_of, now_of
 from controlplane.api.idempotency import idempotent
@@ -43,7 +43,7 @@ class Endpoints(generics.ListAPIView[Endpoint]):
 
     serializer_class = EndpointOutput
     pagination_class = ByName
-    needs = {"POST": Need(Scope.ROLLOUTS_WRITE, Action.EDIT_ENDPOINT)}
+    needs = {"POST": Need(Scope.ROLLOUTS_WRITE, action_of(create_endpoint))}
 
     def get_queryset(self) -> Any:
         return selectors.endpoints()
@@ -99,7 +99,7 @@ class OneEndpoint(APIView):
 class EndpointRescue(APIView):
     """Whether another variant answers for a dead one."""
 
-    needs = {"PUT": Need(Scope.ROLLOUTS_WRITE, Action.EDIT_ENDPOINT)}
+    needs = {"PUT": Need(Scope.ROLLOUTS_WRITE, action_of(set_rescue))}
 
     @extend_schema(
         operation_id="endpoints_set_rescue",
@@ -149,7 +149,7 @@ class EndpointHistory(generics.ListAPIView[HistoryEvent]):
 class EndpointFeedback(APIView):
     """Scores for responses."""
 
-    needs = {"POST": Need(Scope.FEEDBACK_WRITE, Action.VIEW)}
+    needs = {"POST": Need(Scope.FEEDBACK_WRITE, action_of(record_feedback))}
     throttle_classes = [ClientRateThrottle]
     rate = FEEDBACK_RATE
 
@@ -174,6 +174,7 @@ class EndpointFeedback(APIView):
             variant=form["variant"],
             up=form["score"] == "up",
             comment=form["comment"],
+            actor=actor_of(request),
             now=now_of(request),
         )
         return Response(FeedbackOutput(feedback).data, status=status.HTTP_202_ACCEPTED)

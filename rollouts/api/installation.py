@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from controlplane.access.roles import Action
+from controlplane.access.rules import action_of
 from controlplane.access.services import Scope
 from controlplane.api.callers import actor_of, now_of
 from controlplane.api.permissions import Need
@@ -22,7 +22,7 @@ TAGS = ["installation"]
 class GlobalStop(APIView):
     """While it is on, nothing in the installation moves forward. Rolling back is never stopped."""
 
-    needs = {"PUT": Need(Scope.ROLLOUTS_WRITE, Action.GLOBAL_STOP)}
+    needs = {"PUT": Need(Scope.ROLLOUTS_WRITE, action_of(set_global_stop))}
 
     @extend_schema(
         operation_id="global_stop_get", summary="Get the global stop", tags=TAGS, responses=GlobalStopOutput

@@ -12,6 +12,7 @@ from rest_framework.reverse import reverse
 from rest_framework.views import APIView
 
 from controlplane.access.roles import Action
+from controlplane.access.rules import action_of
 from controlplane.access.services import Scope
 from controlplane.api.callers import actor_of, now_of
 from controlplane.api.idempotency import idempotent
@@ -171,7 +172,7 @@ class GatePolicies(generics.ListAPIView[GatePolicyVersion]):
     """All versions of all gate policies, newest first; POST stores the next version of one."""
 
     serializer_class = GatePolicyOutput
-    needs = {"POST": Need(Scope.ROLLOUTS_WRITE, Action.EDIT_GATE_POLICY)}
+    needs = {"POST": Need(Scope.ROLLOUTS_WRITE, action_of(define_from_document))}
 
     def get_queryset(self) -> Any:
         return selectors.gate_policies()
@@ -267,7 +268,7 @@ class CheckGatePolicy(APIView):
 class EndpointGatePolicy(APIView):
     """Which policy the next rollouts of an endpoint are tested by."""
 
-    needs = {"PUT": Need(Scope.ROLLOUTS_WRITE, Action.EDIT_ENDPOINT)}
+    needs = {"PUT": Need(Scope.ROLLOUTS_WRITE, action_of(set_endpoint_policy))}
 
     @extend_schema(
         operation_id="endpoints_set_gate_policy",

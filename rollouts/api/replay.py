@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from controlplane.api.callers import now_of
+from controlplane.api.callers import actor_of, now_of
 from controlplane.api.inputs import Input
 from rollouts import selectors
 from rollouts.services.replay import replay_part
@@ -135,6 +135,7 @@ class RolloutReplay(APIView):
             rollout=selectors.find_rollout(rollout_id),
             policy=selectors.find_gate_policy(asked["policy"], field="policy") if asked["policy"] else None,
             key=asked["run"],
+            actor=actor_of(request),
             now=now_of(request),
         )
         body = {

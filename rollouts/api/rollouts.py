@@ -14,7 +14,7 @@ from rest_framework.reverse import reverse
 from rest_framework.views import APIView
 
 from controlplane.access.actors import Actor
-from controlplane.access.roles import Action
+from controlplane.access.rules import action_of
 from controlplane.access.services import Scope
 from controlplane.api.callers import actor_of, now_of
 from controlplane.api.idempotency import idempotent
@@ -41,16 +41,13 @@ from rollouts.services.start import preview_rollout, start_rollout
 from rollouts.wake import wake
 
 TAGS = ["rollouts"]
-START = Need(Scope.ROLLOUTS_WRITE, Action.START_ROLLOUT)
-CONTROL = Need(Scope.ROLLOUTS_WRITE, Action.CONTROL_ROLLOUT)
-PROMOTE = Need(Scope.ROLLOUTS_WRITE, Action.PROMOTE_NOW)
 
 
 class Rollouts(generics.ListAPIView[Rollout]):
     """Rollouts, newest first; POST starts one."""
 
     serializer_class = RolloutOutput
-    needs = {"POST": START}
+    needs = {"POST": Need(Scope.ROLLOUTS_WRITE, action_of(start_rollout))}
 
     def get_queryset(self) -> Any:
         return selectors.rollouts_where(**RolloutFilter.read_query(self.request))
@@ -157,7 +154,7 @@ class Pause(RolloutAction):
     and may roll back; an arm of a bandit that is proven worse still leaves."""
 
     service = commands.pause_rollout
-    needs = {"POST": CONTROL}
+    needs = {"POST": Need(Scope.ROLLOUTS_WRITE, action_of(service))}
 
     @extend_schema(
         operation_id="rollouts_pause",
@@ -175,7 +172,7 @@ class Resume(RolloutAction):
     """Goes on with the step; weights that were set by hand are set as planned again."""
 
     service = commands.resume_rollout
-    needs = {"POST": CONTROL}
+    needs = {"POST": Need(Scope.ROLLOUTS_WRITE, action_of(service))}
 
     @extend_schema(
         operation_id="rollouts_resume",
@@ -194,7 +191,7 @@ class Promote(RolloutAction):
 
     service = commands.promote_rollout
     form = PromoteInput
-    needs = {"POST": PROMOTE}
+    needs = {"POST": Need(Scope.ROLLOUTS_WRITE, action_of(service))}
 
     @extend_schema(
         operation_id="rollouts_promote",
@@ -212,7 +209,7 @@ class RollBack(RolloutAction):
     """Returns all traffic to the baseline. Never stopped by a global stop."""
 
     service = commands.roll_back_rollout
-    needs = {"POST": CONTROL}
+    needs = {"POST": Need(Scope.ROLLOUTS_WRITE, action_of(service))}
 
     @extend_schema(
         operation_id="rollouts_rollback",
@@ -230,7 +227,7 @@ class Cancel(RolloutAction):
     """Ends a rollout before any traffic moved."""
 
     service = commands.cancel_rollout
-    needs = {"POST": CONTROL}
+    needs = {"POST": Need(Scope.ROLLOUTS_WRITE, action_of(service))}
 
     @extend_schema(
         operation_id="rollouts_cancel",

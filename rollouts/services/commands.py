@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 
 from controlplane.access.actors import Actor
 from controlplane.access.roles import Action
+from controlplane.access.rules import requires
 from controlplane.audit.services import record
 from controlplane.kernel.errors import Conflict, NotFound, Refused
 from controlplane.web.live import publish
@@ -26,6 +27,7 @@ from rollouts.services.writing import apply_decision, tell
 Command = Callable[[RolloutView], Decision]
 
 
+@requires(Action.CONTROL_ROLLOUT)
 def pause_rollout(
     *, rollout_id: int, actor: Actor, now: datetime, expected_revision: int | None = None, why: str = ""
 ) -> Rollout:
@@ -33,7 +35,6 @@ def pause_rollout(
 
     Of a bandit it freezes the weights: it goes on learning, and an arm that is proven worse still leaves.
     """
-    actor.require(Action.CONTROL_ROLLOUT)
     more = f" {why}" if why else ""
 
     def command(view: RolloutView) -> Decision:
@@ -48,11 +49,11 @@ def pause_rollout(
     return _command(rollout_id, command, actor=actor, now=now, expected_revision=expected_revision)
 
 
+@requires(Action.CONTROL_ROLLOUT)
 def resume_rollout(
     *, rollout_id: int, actor: Actor, now: datetime, expected_revision: int | None = None, why: str = ""
 ) -> Rollout:
     """Goes on with the step; weights that were set by hand are set as planned again."""
-    actor.require(Action.CONTROL_ROLLOUT)
     if stop_is_on():
         raise Refused("The global stop is on.", code="global-stop", fix="Lift the global stop first.")
     more = f" {why}" if why else ""
@@ -71,6 +72,7 @@ def resume_rollout(
     )
 
 
+@requires(Action.PROMOTE_NOW)
 def promote_rollout(
     *,
     rollout_id: int,
@@ -86,7 +88,6 @@ def promote_rollout(
 
     Raises InvalidInput (field `arm`) for one that is missing, unknown or not in the race any more.
     """
-    actor.require(Action.PROMOTE_NOW)
     if stop_is_on():
         raise Refused("The global stop is on.", code="global-stop", fix="Lift the global stop first.")
     more = f" {why}" if why else ""
@@ -103,11 +104,11 @@ def promote_rollout(
     return _command(rollout_id, command, actor=actor, now=now, expected_revision=expected_revision)
 
 
+@requires(Action.CONTROL_ROLLOUT)
 def roll_back_rollout(
     *, rollout_id: int, actor: Actor, now: datetime, expected_revision: int | None = None, why: str = ""
 ) -> Rollout:
     """Returns all traffic to the baseline. Allowed in a global stop, and while the watch after a promotion lasts."""
-    actor.require(Action.CONTROL_ROLLOUT)
     sentence = f"{actor.name} rolled it back." + (f" {why}" if why else "")
 
     def command(view: RolloutView) -> Decision:
@@ -122,11 +123,11 @@ def roll_back_rollout(
     return _command(rollout_id, command, actor=actor, now=now, expected_revision=expected_revision)
 
 
+@requires(Action.CONTROL_ROLLOUT)
 def cancel_rollout(
     *, rollout_id: int, actor: Actor, now: datetime, expected_revision: int | None = None, why: str = ""
 ) -> Rollout:
     """Ends a rollout before any traffic moved."""
-    actor.require(Action.CONTROL_ROLLOUT)
     sentence = f"{actor.name} cancelled it before traffic moved." + (f" {why}" if why else "")
     return _command(
         rollout_id,
@@ -142,9 +143,9 @@ def stop_is_on() -> bool:
     return GlobalStop.objects.filter(pk=1, on=True).exists()
 
 
+@requires(Action.GLOBAL_STOP)
 def set_global_stop(*, on: bool, why: str, actor: Actor, now: datetime) -> GlobalStop:
     """Freezes (or frees) every forward action of the installation. Rolling back is never stopped."""
-    actor.require(Action.GLOBAL_STOP)
     with transaction.atomic():
         stop, _ = GlobalStop.objects.get_or_create(pk=1)
         stop = GlobalStop.objects.select_for_update().get(pk=1)

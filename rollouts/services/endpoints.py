@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 
 from controlplane.access.actors import Actor
 from controlplane.access.roles import Action
+from controlplane.access.rules import requires
 from controlplane.audit.services import record
 from controlplane.kernel.errors import Conflict, InvalidInput, NotFound, Refused
 from controlplane.web.live import publish
@@ -74,6 +75,7 @@ def check_launchable(version: Version) -> None:
         )
 
 
+@requires(Action.EDIT_ENDPOINT)
 def create_endpoint(
     *,
     name: str,
@@ -98,7 +100,6 @@ def create_endpoint(
     Raises Forbidden, Conflict (the name is taken), InvalidInput (name, golden set missing for a paired gate, whatever
     the engine's options do not allow), Refused (the version may not be launched).
     """
-    actor.require(Action.EDIT_ENDPOINT)
     try:
         name_validator(name)
     except ValidationError as error:
@@ -157,12 +158,12 @@ def create_endpoint(
     return endpoint
 
 
+@requires(Action.EDIT_ENDPOINT)
 def set_rescue(*, endpoint_name: str, on: bool, actor: Actor, now: datetime) -> Endpoint:
     """Sets whether a healthy variant that no gate blames answers for a dead one. The router follows at its next turn.
 
     Set to what it is, nothing changes. Raises Forbidden, NotFound.
     """
-    actor.require(Action.EDIT_ENDPOINT)
     with transaction.atomic():
         endpoint = Endpoint.objects.select_for_update().filter(name=endpoint_name).first()
         if endpoint is None:

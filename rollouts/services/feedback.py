@@ -9,6 +9,9 @@ from datetime import datetime, timedelta
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
+from controlplane.access.actors import Actor
+from controlplane.access.roles import Action
+from controlplane.access.rules import requires
 from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import Conflict, InvalidInput, NotFound, Unavailable
 from controlplane.passes.services import Pauses, run_each
@@ -26,8 +29,16 @@ ALONE = 20  # so many are looked for one by one, when the log fails for one of a
 PAUSES = Pauses(first=10, longest=60)
 
 
+@requires(Action.RATE_ANSWER)
 def record_feedback(
-    *, endpoint_name: str, request_id: str, variant: str, up: bool, now: datetime, comment: str = ""
+    *,
+    endpoint_name: str,
+    request_id: str,
+    variant: str,
+    up: bool,
+    actor: Actor,
+    now: datetime,
+    comment: str = "",
 ) -> Feedback:
     """Keeps a rating; the loop verifies it against the router's log before it counts.
 

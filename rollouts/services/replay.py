@@ -14,6 +14,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from controlplane.access.actors import Actor
+from controlplane.access.roles import Action
+from controlplane.access.rules import requires
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import NotFound, Refused
 from rollouts.domain.comparing import LOG_E_TOLERANCE
@@ -84,12 +87,14 @@ def replay_whole(
     return _report(task, played, seconds=time.monotonic() - began)
 
 
+@requires(Action.VIEW)
 def replay_part(
     *,
     rollout: Rollout,
+    actor: Actor,
+    now: datetime,
     policy: GatePolicyVersion | None = None,
     key: UUID | None = None,
-    now: datetime,
 ) -> Part:
     """The next PART_SECONDS of a replay: of the one with `key`, or of a new one. Raises what `replay_whole` raises, and
     NotFound for a key that is over."""

@@ -8,7 +8,6 @@ from datetime import datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from controlplane.access.roles import Action
 from controlplane.kernel.errors import InvalidInput
 from controlplane.web.words import duration_text, percent_text, share_text
 from rollouts.domain.bandits.verdict import BanditVerdict
@@ -85,7 +84,6 @@ def _freeze(rollout: Rollout) -> Confirmation:
         ),
         "Freeze weights",
         "primary",
-        Action.CONTROL_ROLLOUT,
     )
 
 
@@ -103,7 +101,6 @@ def _resume(rollout: Rollout) -> Confirmation:
         ),
         "Resume weights",
         "primary",
-        Action.CONTROL_ROLLOUT,
     )
 
 
@@ -117,7 +114,6 @@ def _cancel(rollout: Rollout) -> Confirmation:
         ),
         "Cancel the rollout",
         "solid",
-        Action.CONTROL_ROLLOUT,
     )
 
 
@@ -145,7 +141,6 @@ def _return_all(rollout: Rollout, now: datetime) -> Confirmation:
         ),
         f"Return all to {label}",
         "solid",
-        Action.CONTROL_ROLLOUT,
         note="One confirm, nothing to type. Allowed in a global stop too.",
     )
 
@@ -181,7 +176,6 @@ def _promote(rollout: Rollout, chosen: Arm, now: datetime) -> Confirmation:
         tuple(effects),
         f"Promote {label} to 100%",
         "primary",
-        Action.PROMOTE_NOW,
         typed=rollout.endpoint.name,
         arm=chosen.name,
     )

@@ -8,7 +8,6 @@ from datetime import datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from controlplane.access.roles import Action
 from controlplane.kernel.errors import NotFound
 from controlplane.web.words import duration_text, share_text
 from rollouts.domain.gates.verdict import FamilyVerdict
@@ -68,7 +67,6 @@ def _pause(rollout: Rollout, now: datetime) -> Confirmation:
         ),
         f"Pause at {share}",
         "primary",
-        Action.CONTROL_ROLLOUT,
     )
 
 
@@ -83,7 +81,6 @@ def _resume(rollout: Rollout, now: datetime) -> Confirmation:
         ),
         f"Resume at {share}",
         "primary",
-        Action.CONTROL_ROLLOUT,
     )
 
 
@@ -108,7 +105,6 @@ def _roll_back(rollout: Rollout, now: datetime) -> Confirmation:
         tuple(effects),
         f"Roll back to {baseline.version.label}",
         "solid",
-        Action.CONTROL_ROLLOUT,
         note="One confirm, nothing to type. Allowed in a global stop too.",
     )
 
@@ -133,7 +129,6 @@ def _promote(rollout: Rollout, now: datetime) -> Confirmation:
         ),
         "Promote to 100%",
         "primary",
-        Action.PROMOTE_NOW,
         typed=rollout.endpoint.name,
     )
 
@@ -148,7 +143,6 @@ def _cancel(rollout: Rollout, now: datetime) -> Confirmation:
         ),
         "Cancel the rollout",
         "solid",
-        Action.CONTROL_ROLLOUT,
     )
 
 
@@ -169,7 +163,6 @@ def stop_confirmation(stop: GlobalStop, *, active: int) -> Confirmation:
             ),
             "Lift the stop",
             "primary",
-            Action.GLOBAL_STOP,
         )
     return Confirmation(
         "stop",
@@ -182,5 +175,4 @@ def stop_confirmation(stop: GlobalStop, *, active: int) -> Confirmation:
         ),
         "Stop every rollout",
         "solid",
-        Action.GLOBAL_STOP,
     )

@@ -9,7 +9,6 @@ from django.db.models import Sum
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from controlplane.access.roles import Action
 from controlplane.web.words import number_text
 from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
 from rollouts.domain.plan import FULL_SHARE_BP
@@ -29,7 +28,6 @@ class Confirmation:
     effects: tuple[SafeString, ...]
     go: str
     look: str
-    needs: Action
     typed: str = ""
     note: str = ""
     arm: str = ""

@@ -324,6 +324,7 @@ class MemoryWorld:
                 by_name[response.answered] = down.get(version_of(response.answered), 0.0)
             if draws.random() < by_name[response.answered]:
                 record_feedback(
+                    actor=HEADGATE,
                     endpoint_name="triage",
                     request_id=response.request_id,
                     variant=response.answered,

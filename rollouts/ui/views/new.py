@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods
 
 from controlplane.access.actors import Actor
+from controlplane.access.roles import require
 from controlplane.access.rules import action_of
 from controlplane.kernel.errors import HeadgateError, NotFound
 from controlplane.web.pages import Asker, asker, go_to, is_fragment, page, render_page
@@ -97,7 +98,7 @@ def _form(endpoint: Endpoint, sent: Mapping[str, str]) -> new_form.NewRolloutFor
 
 
 def _start(request: HttpRequest, who: Asker) -> HttpResponse:
-    Actor.person(who.user).require(action_of(start_rollout))  # before the form says what is wrong in it
+    require(who.user.role, action_of(start_rollout))  # before the form says what is wrong in it
     endpoint = _chosen(new_page.endpoints_to_choose(), request.POST.get("endpoint", ""))
     form = new_form.read_form(request.POST, endpoint=endpoint)
     if request.POST.get("strategy_shown", form.strategy) != form.strategy:

@@ -7,7 +7,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods
 
 from controlplane.access.actors import Actor
-from controlplane.access.roles import Action, require
+from controlplane.access.rules import action_of
 from controlplane.web.pages import asker, go_to, number_or_none, page, render_page
 from rollouts import selectors
 from rollouts.models import Rollout
@@ -46,11 +46,10 @@ def rollouts(request: HttpRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@page()
+@page(needs=action_of(set_global_stop))
 def global_stop(request: HttpRequest) -> HttpResponse:
     """What setting or lifting the stop would do; a POST does it."""
     who = asker(request)
-    require(who.user.role, Action.GLOBAL_STOP)
     stop = selectors.global_stop()
     if request.method == "GET":
         active = Rollout.objects.filter(phase__in=selectors.ACTIVE_PHASES).count()

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from controlplane.access.actors import Actor
-from controlplane.access.roles import Action
+from controlplane.access.rules import action_of
 from controlplane.kernel.errors import Conflict, HeadgateError, InvalidInput
 from controlplane.web.pages import Asker, asker, go_to, number_or_none, page, render_page
 from controlplane.web.problems import status_and_title
@@ -63,7 +63,7 @@ def use(request: HttpRequest, name: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@page(needs=Action.EDIT_GATE_POLICY)
+@page(needs=action_of(define_from_document))
 def new_policy(request: HttpRequest) -> HttpResponse:
     """A policy under a new name, from nothing or from a copy (`?copy=NAME`); a POST stores it."""
     if request.method == "POST":
@@ -74,7 +74,7 @@ def new_policy(request: HttpRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@page(needs=Action.EDIT_GATE_POLICY)
+@page(needs=action_of(define_from_document))
 def edit_policy(request: HttpRequest, name: str) -> HttpResponse:
     """The next version, from the newest or `?version=N`; a POST stores it, or only says what it would do."""
     if request.method == "POST":

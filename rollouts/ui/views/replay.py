@@ -7,6 +7,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_GET
 
+from controlplane.access.actors import Actor
 from controlplane.kernel.errors import HeadgateError, InvalidInput
 from controlplane.web.pages import asker, page, render_page
 from controlplane.web.problems import status_and_title
@@ -20,14 +21,15 @@ from rollouts.ui import replay_page
 def replay(request: HttpRequest, rollout_id: int) -> HttpResponse:
     """The next part of a replay, and its result when it is done: `policy` for another one, `run` to go on,
     `row` for the short form in a table."""
-    found = selectors.find_rollout(rollout_id)
+    who, found = asker(request), selectors.find_rollout(rollout_id)
     reference, part, problem = request.GET.get("policy", "").strip(), None, None
     try:
         part = replay_part(
             rollout=found,
             policy=selectors.find_gate_policy(reference, field="policy") if reference else None,
             key=_key(request.GET.get("run", "")),
-            now=asker(request).now,
+            actor=Actor.person(who.user, request_id=who.request_id),
+            now=who.now,
         )
     except HeadgateError as error:
         problem = error

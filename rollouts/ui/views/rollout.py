@@ -7,7 +7,8 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from controlplane.access.actors import Actor
-from controlplane.access.roles import Action, refusal, require
+from controlplane.access.roles import refusal, require
+from controlplane.access.rules import action_of
 from controlplane.kernel.errors import Conflict, IllegalTransition, InvalidInput, NotFound
 from controlplane.web.pages import (
     Asker,
@@ -21,6 +22,7 @@ from controlplane.web.pages import (
 )
 from rollouts import selectors
 from rollouts.models import Rollout
+from rollouts.services.commands import promote_rollout
 from rollouts.ui import bandit_confirm, bandit_page, bandit_parts, confirm, rollout_page
 from rollouts.ui.bandit_words import is_bandit
 from rollouts.ui.charts import rollout_chart
@@ -68,12 +70,12 @@ def confirmation(request: HttpRequest, rollout_id: int, action: str) -> HttpResp
     who = asker(request)
     found = selectors.find_rollout(rollout_id)
     asked = confirm.confirmation(found, action, now=who.now, arm=request.GET.get("arm", ""))
-    require(who.user.role, asked.needs)
+    require(who.user.role, action_of(confirm.COMMANDS[action]))
     return _dialog(request, found, asked)
 
 
 @require_GET
-@page(needs=Action.PROMOTE_NOW)
+@page(needs=action_of(promote_rollout))
 def choose(request: HttpRequest, rollout_id: int) -> HttpResponse:
     """The candidates of a bandit that are in the race: which one to promote. Each leads to its confirmation."""
     found = selectors.find_rollout(rollout_id)
@@ -150,7 +152,7 @@ def _conflict(request: HttpRequest, rollout_id: int, action: str, conflict: Conf
         "action": action,
         "saw_share": request.POST.get("saw_share", "")[:200],
         "share": confirm.share_now(found),
-        "refused": refusal(who.user.role, again.needs) if again else "",
+        "refused": refusal(who.user.role, action_of(confirm.COMMANDS[again.action])) if again else "",
         "nav": "rollouts",
     }
     return render_page(

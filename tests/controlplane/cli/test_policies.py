@@ -125,3 +125,26 @@ def test_policy__unreadable_file__is_a_usage_error_naming_it(serve: Any, run: Ru
 
     assert outcome.code == 2
     assert "/nowhere/policy.yaml" in outcome.err
+
+
+def test_start__own_policy__is_sent_as_it_is_written(serve: Any, run: Run, file: Path) -> None:
+    control_plane = serve(lambda *_: (200, {"can_start": True, "checks": [], "gates": [], "bandit": None}))
+
+    outcome = run("rollout", "start", "triage", "2", "--own-policy", str(file), "--dry-run")
+
+    assert outcome.code == 0, outcome.err
+    _, path, body, _ = control_plane.seen[0]
+    assert path == "/api/v1/rollouts"
+    assert body["own_policy_text"] == YAML
+
+
+def test_start__own_policy_that_cannot_be_read__is_a_usage_error(
+    serve: Any, run: Run, tmp_path: Path
+) -> None:
+    control_plane = serve(lambda *_: (500, {}))
+
+    outcome = run("rollout", "start", "triage", "2", "--own-policy", str(tmp_path / "nothing"))
+
+    assert outcome.code == 2
+    assert "--own-policy" in outcome.err
+    assert control_plane.seen == []

@@ -129,8 +129,12 @@ def test_sign_out_everywhere__after_the_secret_key_was_changed__holds_for_older_
     assert is_signed_in(kept)
 
 
-def test_token__ended_on_the_page__is_ended(mira: User) -> None:
+def test_token__ended_on_the_page__is_asked_first(mira: User) -> None:
     made = token(mira)
+    asked = browser(mira).get(f"/account/tokens/{made.pk}/end")
+    assert "It was never used." in asked.content.decode()
+    made.refresh_from_db()
+    assert made.revoked_at is None
     assert browser(mira).post(f"/account/tokens/{made.pk}/end").status_code == 303
     made.refresh_from_db()
     assert made.revoked_at is not None
@@ -139,8 +143,9 @@ def test_token__ended_on_the_page__is_ended(mira: User) -> None:
 def test_token__of_somebody_else__is_the_same_page_as_one_that_does_not_exist(mira: User) -> None:
     made = token(mira)
     other = browser(factories.person(username="jonas"))
-    answers = [other.post(f"/account/tokens/{number}/end") for number in (made.pk, 999_999)]
-    assert [answer.status_code for answer in answers] == [403, 403]
+    for number in (made.pk, 999_999, 10**30):
+        assert other.get(f"/account/tokens/{number}/end").status_code == 403
+        assert other.post(f"/account/tokens/{number}/end").status_code == 403
     made.refresh_from_db()
     assert made.revoked_at is None
 

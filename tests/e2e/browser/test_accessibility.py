@@ -131,8 +131,10 @@ def test_people__axe__finds_nothing(visit: Visit, size: dict[str, int], theme: s
     assert visitor.complaints == []
 
 
-def test_account__mistake_and_change__finds_nothing(visit: Visit) -> None:
+def test_account__mistake_and_ended_token__finds_nothing(visit: Visit) -> None:
     visitor = visit()
+    somebody = factories.person(Role.RELEASE_MANAGER)
+    create_token(user=somebody, name="ci", scopes=["read"], expires_at=None, now=factories.right_now())
     visitor.open("/account")
     visitor.page.fill("[name=current]", "wrong")
     visitor.page.fill("[name=new]", "a staple for the horse")
@@ -140,11 +142,11 @@ def test_account__mistake_and_change__finds_nothing(visit: Visit) -> None:
     visitor.page.click("button:has-text('Change password')")
     visitor.page.wait_for_selector("text=That is not the password you have now.")
     assert violations(visitor) == []
-    visitor.page.fill("[name=current]", factories.PASSWORD)
-    visitor.page.fill("[name=new]", "a staple for the horse")
-    visitor.page.fill("[name=again]", "a staple for the horse")
-    visitor.page.click("button:has-text('Change password')")
-    visitor.page.wait_for_selector("text=The password is changed.")
+    visitor.page.click("a:has-text('the token ci')")
+    visitor.page.wait_for_selector("#dialog[open]")
+    assert violations(visitor) == []
+    visitor.page.click("#dialog button:has-text('End the token')")
+    visitor.page.wait_for_selector("text=The token is ended.")
     assert violations(visitor) == []
 
 

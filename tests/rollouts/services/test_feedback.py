@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from controlplane.access.actors import HEADGATE
 from controlplane.kernel.errors import Conflict, InvalidInput, NotFound
 from rollouts.adapters.routers.memory import MemoryResponse
 from rollouts.domain.plan import canary
@@ -39,7 +40,7 @@ def rate(w: MemoryWorld, response: MemoryResponse, *, up: bool = True, **changes
         "endpoint_name": "triage",
         **changes,
     }
-    return record_feedback(up=up, now=w.now, **values)
+    return record_feedback(actor=HEADGATE, up=up, now=w.now, **values)
 
 
 def state_of(w: MemoryWorld, made: Feedback, *, ticks: int = 3) -> str:

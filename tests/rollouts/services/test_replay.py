@@ -380,7 +380,7 @@ def test_other_software__promises_the_same_verdicts_only(
 def play_on(rollout: Rollout, part: Part, w: MemoryWorld) -> None:
     """Asks for part after part until there is a report."""
     while part.report is None:
-        part = replay_part(rollout=rollout, key=part.key, now=w.now)
+        part = replay_part(actor=HEADGATE, rollout=rollout, key=part.key, now=w.now)
 
 
 @pytest.fixture
@@ -393,12 +393,12 @@ def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_parts__of_a_long_replay__end_with_the_same_report(w: MemoryWorld) -> None:
     promoted(w)
     rollout = Rollout.objects.select_related("endpoint", "gate_policy").get(pk=w.rollout.pk)
-    part = replay_part(rollout=rollout, now=w.now)
+    part = replay_part(actor=HEADGATE, rollout=rollout, now=w.now)
     parts = 1
     while part.report is None:
         assert part.key is not None
         assert part.done < part.total == w.rollout.next_interval + w.rollout.next_decision
-        part = replay_part(rollout=rollout, key=part.key, now=w.now)
+        part = replay_part(actor=HEADGATE, rollout=rollout, key=part.key, now=w.now)
         parts += 1
     assert parts >= 2
     assert part.report.outcome == "identical"
@@ -409,9 +409,9 @@ def test_parts__of_a_long_replay__end_with_the_same_report(w: MemoryWorld) -> No
 def test_parts__of_a_long_replay__took_as_long_as_all_of_them(w: MemoryWorld) -> None:
     promoted(w)
     rollout = Rollout.objects.select_related("endpoint", "gate_policy").get(pk=w.rollout.pk)
-    part = replay_part(rollout=rollout, now=w.now)
+    part = replay_part(actor=HEADGATE, rollout=rollout, now=w.now)
     while part.report is None:
-        part = replay_part(rollout=rollout, key=part.key, now=w.now + timedelta(seconds=60))
+        part = replay_part(actor=HEADGATE, rollout=rollout, key=part.key, now=w.now + timedelta(seconds=60))
     assert part.report.seconds >= 60
 
 
@@ -419,7 +419,7 @@ def test_parts__of_a_long_replay__took_as_long_as_all_of_them(w: MemoryWorld) ->
 def test_parts__tampered_behind_the_first__is_still_refused(w: MemoryWorld) -> None:
     promoted(w)
     rollout = Rollout.objects.select_related("endpoint", "gate_policy").get(pk=w.rollout.pk)
-    part = replay_part(rollout=rollout, now=w.now)
+    part = replay_part(actor=HEADGATE, rollout=rollout, now=w.now)
     assert part.key is not None
     last = w.rollout.next_interval - 1
     Evidence.objects.filter(rollout=w.rollout, index=last).update(digest="sha256:0")
@@ -430,10 +430,10 @@ def test_parts__tampered_behind_the_first__is_still_refused(w: MemoryWorld) -> N
 @pytest.mark.usefixtures("short_parts")
 def test_parts__nobody_asks_on__are_forgotten(w: MemoryWorld) -> None:
     promoted(w)
-    part = replay_part(rollout=w.rollout, now=w.now)
+    part = replay_part(actor=HEADGATE, rollout=w.rollout, now=w.now)
     forget_replays(now=w.now + timedelta(hours=2))
     with pytest.raises(NotFound):
-        replay_part(rollout=w.rollout, key=part.key, now=w.now)
+        replay_part(actor=HEADGATE, rollout=w.rollout, key=part.key, now=w.now)
 
 
 # --- another policy -------------------------------------------------------------------------------------------------
