@@ -111,17 +111,35 @@ class Fields:
         return whole_of(value, self._said, self._path(name), least=least, most=most)
 
     def number(
-        self, name: str, default: float = _MISSING, *, least: float = -math.inf, finite: bool = True
+        self,
+        name: str,
+        default: float = _MISSING,
+        *,
+        least: float = -math.inf,
+        most: float = math.inf,
+        finite: bool = True,
     ) -> float:
-        """A number, also one that comes as text; finite, and not below `least`, unless told otherwise."""
+        """A number from `least` to `most`, also one that comes as text; finite unless told otherwise."""
         value = self._get(name, default)
-        return number_of(value, self._said, self._path(name), least=least, finite=finite)
+        return number_of(value, self._said, self._path(name), least=least, most=most, finite=finite)
 
     def flag(self, name: str, default: bool = _MISSING) -> bool:
         value = self._get(name, default)
         if not isinstance(value, bool):
             raise self._refuse(value, "true or false", self._path(name))
         return value
+
+    def has(self, name: str, value: str) -> bool:
+        """Whether the field is there with this value; whatever else it holds is not read."""
+        return bool(self._raw.get(name) == value)
+
+    def has_object(self, name: str) -> bool:
+        """Whether the field is there and not null, where null says that there is none."""
+        return self._raw.get(name) is not None
+
+    def is_only(self, name: str, value: str) -> bool:
+        """Whether the object has this one field, with this value."""
+        return len(self._raw) == 1 and self._raw.get(name) == value
 
     def part(self, name: str) -> Fields:
         """The object in that field; an empty one when it is missing."""
@@ -144,6 +162,14 @@ class Fields:
         """The objects of the list in that field; none when it is missing."""
         for index, entry in enumerate(self.entries(name)):
             yield Fields(entry, self._said, f"{self._path(name)}.{index}")
+
+    def texts(self, name: str, *, longest: int = LONGEST_TEXT) -> list[str]:
+        """The texts of the list in that field; none when it is missing."""
+        entries = enumerate(self.entries(name))
+        path = self._path(name)
+        return [
+            Fields({str(n): entry}, self._said, path).text(str(n), longest=longest) for n, entry in entries
+        ]
 
     def odd(self, what: str, name: str = "") -> InvalidInput:
         """The error to raise for what only the caller knows to be odd: `what` goes on after the colon."""
@@ -180,15 +206,24 @@ def whole_of(value: object, said: str, at: str, *, least: int = -INT64 - 1, most
     return found
 
 
-def number_of(value: object, said: str, at: str, *, least: float = -math.inf, finite: bool = True) -> float:
+def number_of(
+    value: object,
+    said: str,
+    at: str,
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+    finite: bool = True,
+) -> float:
     """See `Fields.number`."""
     found = _number(value)
     if found is None:
         raise _odd(said, f"{at} is {shown_value(value)}, which is no number", at)
     if finite and not math.isfinite(found):
         raise _odd(said, f"{at} is {shown_value(value)}, which is not finite", at)
-    if found < least:
-        raise _odd(said, f"{at} is {shown_value(value)}, which is below {least:g}", at)
+    if found < least or found > most:
+        bound = f"below {least:g}" if found < least else f"above {most:g}"
+        raise _odd(said, f"{at} is {shown_value(value)}, which is {bound}", at)
     return found
 
 

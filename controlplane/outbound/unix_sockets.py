@@ -60,6 +60,8 @@ def ask_unix(path: Path, method: str, target: str, *, most_bytes: int, seconds: 
         connection.request(method, target, headers={"Accept-Encoding": "identity"})
         response = connection.getresponse()
         body = response.read(most_bytes + 1)
+        if response.length and len(body) <= most_bytes:  # the library says nothing of it
+            raise http.client.IncompleteRead(body)
     except (http.client.HTTPException, ValueError) as error:
         raise ConnectionError(f"it answers in no HTTP ({type(error).__name__})") from error
     finally:
