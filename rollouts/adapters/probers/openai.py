@@ -16,6 +16,7 @@ from rollouts.ports import FORCED_VARIANT_HEADER, Answer
 # Said by a server that may well answer the same request later (RFC 9110, RFC 6585).
 LATER = frozenset({408, 425, 429})
 MOST_BYTES = 16 << 20  # of one streamed answer: a token is a few hundred bytes
+LONGEST_LINE = 1 << 20
 MOST_WORDS = 4_000  # bytes of a refusal that are read
 MOST_TOKENS = 2**31 - 1
 
@@ -108,9 +109,11 @@ def _lines(incoming: Incoming, variant: str) -> Iterator[bytes]:
     rest, total = b"", 0
     for piece in incoming.pieces():
         total += len(piece)
-        if total > MOST_BYTES:
-            raise Unavailable(f"{variant} answers with more than {MOST_BYTES >> 20} MB.")
         *whole, rest = (rest + piece).split(b"\n")
+        if total > MOST_BYTES or len(rest) > LONGEST_LINE:
+            raise Unavailable(
+                f"{variant} answers with more than {MOST_BYTES >> 20} MB, or {LONGEST_LINE >> 20} MB in one line."
+            )
         yield from whole
     yield rest
 
