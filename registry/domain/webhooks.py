@@ -84,7 +84,9 @@ def model_of_delivery(body: bytes) -> str:
 
 def _is_near(timestamp: str, now: float) -> bool:
     try:
-        return abs(now - whole_of(timestamp, "The header", "X-MLflow-Timestamp", least=0)) <= TOLERANCE_SECONDS
+        return (
+            abs(now - whole_of(timestamp, "The header", "X-MLflow-Timestamp", least=0)) <= TOLERANCE_SECONDS
+        )
     except InvalidInput:
         return False
 

@@ -1,4 +1,4 @@
-"""Envoy's admin interface as a stand-in: right answers about the endpoint `chat`, and an odd one where a test wants it."""
+"""Envoy's admin interface as a stand-in: right answers about one endpoint, and odd ones where a test wants them."""
 
 from __future__ import annotations
 

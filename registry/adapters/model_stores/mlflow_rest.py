@@ -96,6 +96,8 @@ class MlflowModelStore:
         called = f"version {number} of {_short(model)}"
         query = {"name": model, "version": str(number)}
         version = _version(self._http.get("model-versions/get", query, said=called).needed("model_version"))
+        if (version.model, version.number) != (model, number):
+            raise _odd(called, f"it speaks of version {version.number} of {shown_value(version.model)}")
         run = self._run(version.run_id, called)
         logged = self._logged_model(version.logged_model_id, called)
         return _with_details(version, run, logged)

@@ -103,11 +103,11 @@ def store_that_says(odd: str, body: bytes, *, status: int = 200, **headers: str)
             if (odd == "files" and listing and "folder" not in str(request.url)) or (
                 odd == "file" and not listing
             ):
-                return httpx.Response(status, content=body, headers=headers)
+                return httpx.Response(status, content=iter([body]), headers=headers)
             top = listing and "folder" not in str(request.url)
             return httpx.Response(200, content=written(FILES if top else {"files": []}) if listing else b"{}")
         if path == odd:
-            return httpx.Response(status, content=body, headers=headers)
+            return httpx.Response(status, content=iter([body]), headers=headers)
         return httpx.Response(200, content=written(PAGES[path]))
 
     return MlflowModelStore(
