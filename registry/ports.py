@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from controlplane.kernel import foreign
+
 # Codes of what a store raises, for those who must tell one from another.
-ODD_ANSWER = "odd-answer"  # InvalidInput: what it says of this one thing cannot be understood
+ODD_ANSWER = foreign.ODD_ANSWER  # InvalidInput: what it says of this one thing cannot be understood
 NOT_SERVED = "source-not-served"  # Rejected: it does not hand out the version's files itself
 LEAVES_FOLDER = "leaves-folder"  # Rejected: a file's name would lead out of the version's folder
 

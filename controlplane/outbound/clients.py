@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import httpx
 
 from controlplane.kernel.errors import InvalidInput
+from controlplane.outbound.deadlines import with_deadlines
 
 LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)  # what httpx takes by itself
 
@@ -31,8 +32,8 @@ def local_client(
         base_url=base_url,
         headers=dict(headers or {}),
         timeout=timeout,
-        limits=limits,
-        transport=transport,
+        transport=transport or with_deadlines(httpx.HTTPTransport(limits=limits, trust_env=False)),
+        follow_redirects=False,
         trust_env=False,
     )
 
@@ -53,12 +54,19 @@ def remote_client(
     """
     secure = any(address.lower().startswith("https:") for address in (url, proxy))
     context = _certificates() if secure else None
+    if transport is None:
+        transport = with_deadlines(
+            httpx.HTTPTransport(
+                verify=context or True,
+                proxy=_proxy(proxy, context) if proxy else None,
+                limits=LIMITS,
+                trust_env=False,
+            )
+        )
     return httpx.Client(
         base_url=url.rstrip("/"),
         headers=dict(headers or {}),
         timeout=timeout,
-        proxy=_proxy(proxy, context) if proxy else None,
-        verify=context or True,
         transport=transport,
         follow_redirects=False,
         trust_env=False,

@@ -1,4 +1,6 @@
-"""What a model store says, checked before it is believed. Pure.
+"""What a model store says, checked before it is believed: whether the registry can keep it. Pure.
+
+Whether it is of the right kind at all was read by `controlplane.kernel.foreign` in the store's adapter.
 
 MLflow is filled by everybody's jobs. A value that no column takes, or that would break an address or a calculation
 later, is refused here in words that name it; a text that merely cannot be stored as it is, is made storable.
@@ -12,12 +14,14 @@ from dataclasses import replace
 from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.foreign import shown_value, storable
 from registry.ports import StoredDataset, StoredModel, StoredVersion
 
 LONGEST_NAME = 256
 LONGEST_ID = 64
 LONGEST_RUN_NAME = 250
 LONGEST_STATUS = 40
+MOST_PAIRS = 10_000  # tags, parameters or metrics of one model or version
 LARGEST_NUMBER = 2**31 - 1
 LATEST = 4_102_444_800.0  # the year 2100, in seconds since the epoch
 FINITE = sys.float_info.max
@@ -35,7 +39,7 @@ def check_model(stored: StoredModel) -> StoredModel:
         description=text(stored.description),
         updated_at=_time(stored.updated_at, "last_updated_timestamp"),
         created_at=_time(stored.created_at, "creation_timestamp"),
-        tags=texts(stored.tags),
+        tags=_pairs(stored.tags, "tags"),
     )
 
 
@@ -60,8 +64,8 @@ def check_version(stored: StoredVersion) -> StoredVersion:
         updated_at=_time(stored.updated_at, "last_updated_timestamp"),
         run_name=text(stored.run_name)[:LONGEST_RUN_NAME],
         description=text(stored.description),
-        tags=texts(stored.tags),
-        params=texts(stored.params),
+        tags=_pairs(stored.tags, "tags"),
+        params=_pairs(stored.params, "params"),
         metrics=_metrics(stored.metrics),
         datasets=tuple(
             StoredDataset(text(data.name), text(data.digest), text(data.context)) for data in stored.datasets
@@ -72,8 +76,8 @@ def check_version(stored: StoredVersion) -> StoredVersion:
 def text(value: Any) -> str:
     """The text without what no database takes: NUL and lone surrogates become the replacement character."""
     if not isinstance(value, str):
-        raise InvalidInput(f"{value!r:.80} is no text.", field="text")
-    return "".join("\ufffd" if c == "\x00" or "\ud800" <= c <= "\udfff" else c for c in value)
+        raise InvalidInput(f"{shown_value(value)} is no text.", field="text")
+    return storable(value)
 
 
 def texts(values: Mapping[str, str]) -> dict[str, str]:
@@ -81,9 +85,21 @@ def texts(values: Mapping[str, str]) -> dict[str, str]:
     return {text(name): text(value) for name, value in values.items()}
 
 
+def _pairs(values: Mapping[str, str], field: str) -> dict[str, str]:
+    _check_count(values, field)
+    return texts(values)
+
+
+def _check_count(values: Mapping[str, Any], field: str) -> None:
+    if len(values) > MOST_PAIRS:
+        raise InvalidInput(
+            f"{field} has {len(values):,} entries, at most {MOST_PAIRS:,} can be kept.", field=field
+        )
+
+
 def _check_name(value: Any, field: str, what: str, *, longest: int = LONGEST_NAME, fix: str = "") -> None:
     if not isinstance(value, str) or not value.strip():
-        raise InvalidInput(f"{what} is {value!r:.80}, which is no name.", field=field, fix=fix)
+        raise InvalidInput(f"{what} is {shown_value(value)}, which is no name.", field=field, fix=fix)
     if len(value) > longest:
         raise InvalidInput(
             f"{what} {value[:40]!r}... has {len(value)} characters, at most {longest} can be kept.",
@@ -92,29 +108,33 @@ def _check_name(value: Any, field: str, what: str, *, longest: int = LONGEST_NAM
         )
     if not value.isprintable():
         raise InvalidInput(
-            f"{what} {value!r:.80} holds a character that cannot be shown.", field=field, fix=fix
+            f"{what} {shown_value(value)} holds a character that cannot be shown.", field=field, fix=fix
         )
 
 
 def _check_number(value: Any, field: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_NUMBER:
-        raise InvalidInput(f"{field} is {value!r:.80}, which is no version number.", field=field)
+        raise InvalidInput(f"{field} is {shown_value(value)}, which is no version number.", field=field)
 
 
 def _time(value: Any, field: str) -> float:
     """Seconds since the epoch; 0 means unknown."""
     if not _is_number(value) or not 0 <= value <= LATEST:
-        raise InvalidInput(f"{field} is {value!r:.80}, which is no time between 1970 and 2100.", field=field)
+        raise InvalidInput(
+            f"{field} is {shown_value(value)}, which is no time between 1970 and 2100.", field=field
+        )
     return float(value)
 
 
 def _metrics(values: Mapping[str, Any]) -> dict[str, float]:
     """Those that are finite: JSON cannot hold the others. Raises InvalidInput for what is no number at all."""
+    _check_count(values, "metrics")
     kept: dict[str, float] = {}
     for name, value in values.items():
         if not _is_number(value):
             raise InvalidInput(
-                f"The metric {name!r:.80} is {value!r:.80}, which is no number.", field="metrics"
+                f"The metric {shown_value(name)} is {shown_value(value)}, which is no number.",
+                field="metrics",
             )
         if -FINITE <= value <= FINITE:
             kept[text(name)] = float(value)

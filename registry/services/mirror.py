@@ -86,7 +86,7 @@ def mirror_models(*, store: ModelStore, clock: Clock, only: Collection[str] = ()
     except (
         Exception
     ) as raised:  # the list of models itself cannot be read: every model waits, and the page says why
-        error = str(raised) if isinstance(raised, HeadgateError) else error_words(raised)
+        error = error_words(raised)
         if not isinstance(raised, HeadgateError):
             log.error("registry.mirror_broken %s", traceback_words(raised))
     if error:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controlplane.kernel.errors import HeadgateError
+from controlplane.passes.words import error_words
 from rollouts.domain.counters import Difference, difference, reading_from_json
 from rollouts.models import Endpoint, Workload
 from rollouts.ports import Backend, ObservedRoute, SignalReading, WorkloadPhase, WorkloadStatus
@@ -52,14 +53,14 @@ def observe_endpoint(*, endpoint: Endpoint, world: World, measure: bool) -> Obse
     try:
         statuses = world.clusters[endpoint.cluster.name].statuses()
     except HeadgateError as error:
-        problems["cluster"] = str(error)
+        problems["cluster"] = error_words(error)
     route: ObservedRoute | None = None
     route_known = False
     try:
         route = world.router.observe(endpoint.name)
         route_known = True
     except HeadgateError as error:
-        problems["router"] = str(error)
+        problems["router"] = error_words(error)
     reading: SignalReading | None = None
     made: Difference | None = None
     if measure:
@@ -67,7 +68,7 @@ def observe_endpoint(*, endpoint: Endpoint, world: World, measure: bool) -> Obse
         try:
             reading = world.signals.read(endpoint.name, backends)
         except HeadgateError as error:
-            problems["signals"] = str(error)
+            problems["signals"] = error_words(error)
         if reading is not None:
             ready = {name: float(status.ready) for name, status in (statuses or {}).items()}
             made = difference(reading_from_json(endpoint.last_reading), reading, ready)
@@ -99,7 +100,7 @@ def _log_tails(
         try:
             tails[name] = tuple(world.clusters[endpoint.cluster.name].log_tail(name, LOG_LINES))
         except HeadgateError as error:
-            tails[name] = (f"The log could not be read: {error}",)
+            tails[name] = (f"The log could not be read: {error_words(error)}",)
     return tails
 
 

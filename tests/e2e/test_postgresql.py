@@ -23,6 +23,7 @@ SUITES = (
     "tests/rollouts/services/test_write_backs.py",
     "tests/rollouts/services/test_outages.py",
     "tests/rollouts/services/test_outcomes.py",
+    "tests/rollouts/services/test_odd_answers.py",
     "tests/rollouts/api",
     "tests/registry/services",
     "tests/registry/test_selectors.py",

@@ -1,16 +1,19 @@
-"""Requests to MLflow's REST API: time limits, retries, and its errors as ours. Knows nothing of models."""
+"""Requests to MLflow's REST API: bounds, retries, and its errors as ours. Knows nothing of models."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import httpx
 
-from controlplane.kernel.errors import NotFound, Rejected, Unavailable
+from controlplane.kernel.errors import InvalidInput, NotFound, Rejected, Unavailable
+from controlplane.kernel.foreign import Fields, parsed, words_of
+from controlplane.outbound.asking import Received, ask, asking
 from controlplane.outbound.clients import remote_client
 
 API = "/api/2.0/mlflow/"
@@ -20,15 +23,23 @@ FIRST_PAUSE_SECONDS = 0.05
 # Answers that mean "not now": the database was locked, a proxy had no worker. Everything asked here is
 # idempotent.
 PASSING = frozenset({429, 502, 503, 504})
-CHUNK_BYTES = 1 << 20
+MOST_BYTES = 64 << 20  # of one answer: a page of 500 models is half a megabyte
+MOST_WORDS = 400
+CALL_SECONDS = 60.0  # for one whole answer
+# A download that is slower than this as a whole is given up; the first minutes are free.
+SLOWEST_BYTES_A_SECOND = 64 << 10
+DOWNLOAD_SECONDS = 300.0
+LARGEST_FILE = 1 << 40
+TOO_LARGE = "too-large"  # code of Rejected: the answer is larger than MOST_BYTES
 
 
 class MlflowHttp:
     """Sends requests to one MLflow server.
 
     Raises Unavailable when it does not answer (or keeps answering "not now"), NotFound when it says that the
-    thing does not exist, Rejected for any other refusal. Safe to share between threads, not between
-    processes.
+    thing does not exist, Rejected for any other refusal, InvalidInput for a request that cannot be sent (a name that
+    no address holds). An answer is at most MOST_BYTES large and takes at most `call_seconds`. Safe to share between
+    threads, not between processes.
     """
 
     def __init__(
@@ -37,6 +48,8 @@ class MlflowHttp:
         *,
         proxy: str = "",
         timeout_seconds: float = 10.0,
+        call_seconds: float = CALL_SECONDS,
+        most_bytes: int = MOST_BYTES,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -48,71 +61,91 @@ class MlflowHttp:
         )
         self._check = "HEADGATE_MLFLOW_URL and HEADGATE_MLFLOW_PROXY" if proxy else "HEADGATE_MLFLOW_URL"
         self._sleep = sleep
+        self._call_seconds, self._most_bytes = call_seconds, most_bytes
         parts = httpx.URL(url)
         self.address = str(parts.copy_with(username="", password="")).rstrip("/")
         self.authority = parts.netloc.decode()
 
-    def get(self, call: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """GET of one REST call, for example `model-versions/get`."""
-        return self._json("GET", API + call, params=dict(parameters or {}))
+    def get(self, call: str, parameters: Mapping[str, Any] | None = None, *, said: str = "") -> Fields:
+        """GET of one REST call, for example `model-versions/get`. `said`: what it speaks of, for errors."""
+        return self._fields("GET", API + call, said, params=dict(parameters or {}))
 
-    def send(self, method: str, call: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def send(self, method: str, call: str, body: Mapping[str, Any]) -> Fields:
         """POST, PATCH or DELETE with a JSON body."""
-        return self._json(method, API + call, json=dict(body))
+        return self._fields(method, API + call, "", json=dict(body))
 
-    def list_artifacts(self, path: str) -> list[dict[str, Any]]:
-        """What lies directly in a folder of the artifact store: `{path, is_dir, file_size}`, path its last
-        name.
+    def list_artifacts(self, path: str) -> Fields:
+        """What lies directly in a folder of the artifact store: `files`, a list of `{path, is_dir, file_size}`, path
+        being its last name.
         """
-        files = self._json("GET", ARTIFACTS, params={"path": path}).get("files", [])
-        return list(files)
+        return self._fields("GET", ARTIFACTS, f"the files in {words_of(path, 100)}", params={"path": path})
 
     def download(self, path: str, to: Path, *, bytes_expected: int | None) -> None:
         """Writes one artifact to the file `to`, in chunks.
 
-        Raises Unavailable when the connection ends before all of it came.
+        Raises Unavailable when the connection ends before all of it came, when more comes than was said, and when it
+        comes too slowly.
         """
-        address = f"{ARTIFACTS}/{quote(path)}"
+        most = LARGEST_FILE if bytes_expected is None else bytes_expected
+        seconds = DOWNLOAD_SECONDS + most / SLOWEST_BYTES_A_SECOND
         written = 0
         try:
-            with self._client.stream("GET", address, headers={"Accept-Encoding": "identity"}) as response:
-                if response.status_code != httpx.codes.OK:
-                    response.read()
-                    self._raise(response, path)
+            with (
+                _sendable(),
+                asking(self._client, "GET", f"{ARTIFACTS}/{quote(path)}", seconds=seconds) as incoming,
+            ):
+                if incoming.status != httpx.codes.OK:
+                    self._raise(incoming.received(MOST_WORDS * 4), path)
                 with to.open("wb") as stream:
-                    for chunk in response.iter_bytes(CHUNK_BYTES):
-                        stream.write(chunk)
-                        written += len(chunk)
+                    for piece in incoming.pieces():
+                        written += len(piece)
+                        if written > most:
+                            break
+                        stream.write(piece)
         except httpx.TransportError as error:
             raise self._no_answer(error) from error
         if bytes_expected is not None and written != bytes_expected:
+            sent = (
+                f"more than the {bytes_expected}" if written > most else f"{written} of the {bytes_expected}"
+            )
             raise Unavailable(
-                f"MLflow at {self.address} sent {written} of the {bytes_expected} bytes of {path}.",
+                f"MLflow at {self.address} sent {sent} bytes of {words_of(path, 200)}.",
                 fix="Try again; look into MLflow's log if it stays so.",
             )
 
     def close(self) -> None:
         self._client.close()
 
-    def _json(self, method: str, address: str, **arguments: Any) -> dict[str, Any]:
+    def _fields(self, method: str, address: str, said: str, **arguments: Any) -> Fields:
         response = self._answer(method, address, **arguments)
-        if response.is_error:
+        if not response.ok:
             self._raise(response, address)
-        try:
-            body = response.json()
-        except ValueError:
-            body = None
-        if not isinstance(body, dict):
+        if not response.whole:
             raise Rejected(
-                f"What answers at {self.address} is not MLflow ({response.status_code}, no JSON object).",
-                fix=f"Correct {self._check}.",
+                f"MLflow at {self.address} answers {address} with more than {self._most_bytes >> 20} MB.",
+                fix="Look for a model with very long tags or descriptions in MLflow.",
+                code=TOO_LARGE,
             )
-        return body
+        try:
+            return Fields(parsed(response.body), f"What MLflow says of {said}" if said else "MLflow's answer")
+        except InvalidInput:
+            raise Rejected(
+                f"What answers at {self.address} is not MLflow ({response.status}, no JSON object).",
+                fix=f"Correct {self._check}.",
+            ) from None
 
-    def _answer(self, method: str, address: str, **arguments: Any) -> httpx.Response:
+    def _answer(self, method: str, address: str, **arguments: Any) -> Received:
         for pause in self._pauses():
             try:
-                response = self._client.request(method, address, **arguments)
+                with _sendable():
+                    response = ask(
+                        self._client,
+                        method,
+                        address,
+                        most_bytes=self._most_bytes,
+                        seconds=self._call_seconds,
+                        **arguments,
+                    )
             except httpx.TransportError as error:
                 # A kept-alive connection that the server closed looks the same as a dead server: try again. One that
                 # hangs would hang again: a call takes one time-out, not four.
@@ -132,37 +165,54 @@ class MlflowHttp:
     def _no_answer(self, error: httpx.TransportError) -> Unavailable:
         what = "took too long to answer" if isinstance(error, httpx.TimeoutException) else "does not answer"
         return Unavailable(
-            f"MLflow at {self.address} {what} ({error}).",
+            f"MLflow at {self.address} {what} ({words_of(str(error), 200)}).",
             fix=f"Start it, or correct {self._check}; nothing was changed here.",
         )
 
-    def _raise(self, response: httpx.Response, what: str) -> None:
+    def _raise(self, response: Received, what: str) -> NoReturn:
         try:
-            body = response.json()
-        except ValueError:
-            body = {}
-        body = body if isinstance(body, dict) else {}
-        said = str(body.get("message") or response.text.strip() or response.reason_phrase)[:400]
-        if body.get("error_code") == "RESOURCE_DOES_NOT_EXIST":
+            body = Fields(parsed(response.body))
+            said, code = body.text("message", ""), body.text("error_code", "")
+        except InvalidInput:
+            said, code = "", ""
+        said = words_of(said, MOST_WORDS) or response.words(MOST_WORDS) or _phrase(response.status)
+        what = words_of(what, 200)
+        if code == "RESOURCE_DOES_NOT_EXIST":
             raise NotFound(f"MLflow: {said}")
-        if response.status_code in PASSING or response.is_server_error:
+        if response.status in PASSING or response.status >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise Unavailable(
-                f"MLflow at {self.address} failed ({response.status_code}): {said}",
+                f"MLflow at {self.address} failed ({response.status}): {said}",
                 fix="Look into MLflow's log.",
             )
         raise Rejected(
-            f"MLflow at {self.address} refused {what} ({response.status_code}): {said}",
+            f"MLflow at {self.address} refused {what} ({response.status}): {said}",
             fix="Is the server's --allowed-hosts right, and is HEADGATE_MLFLOW_URL MLflow's own address?"
-            if response.status_code == httpx.codes.FORBIDDEN
+            if response.status == httpx.codes.FORBIDDEN
             else "",
         )
 
 
-def _is_passing(response: httpx.Response) -> bool:
+def _phrase(status: int) -> str:
+    return httpx.codes.get_reason_phrase(status) or "it said nothing more"
+
+
+@contextmanager
+def _sendable() -> Iterator[None]:
+    """Turns what no request can carry into InvalidInput: a lone surrogate in a name, an address that is too long."""
+    try:
+        yield
+    except (UnicodeEncodeError, httpx.InvalidURL) as error:
+        raise InvalidInput(
+            f"MLflow cannot be asked for it: {words_of(str(error), 200)}.", fix="Rename it in MLflow."
+        ) from error
+
+
+def _is_passing(response: Received) -> bool:
     """True for answers that a second try may turn into a good one.
 
     Parallel writes of one alias collide inside MLflow: about 1 in 160 ends as a 400 with an IntegrityError.
     """
-    if response.status_code in PASSING:
+    if response.status in PASSING:
         return True
-    return response.is_error and ("IntegrityError" in response.text or "database is locked" in response.text)
+    failed = response.status >= httpx.codes.BAD_REQUEST
+    return failed and (b"IntegrityError" in response.body or b"database is locked" in response.body)

@@ -7,21 +7,25 @@ The `mlflow` package is never imported: it costs 200 MB and a second in every pr
 - `model-versions/search` returns no aliases; `registered-models/search` does;
 - a version is READY at once, even while its LoggedModel is still being written: only the two together say
   READY;
-- params and metrics live on the run and the LoggedModel, never on the version.
+- params and metrics live on the run and the LoggedModel, never on the version;
+- its filter language knows no escape for quotes, but LIKE and its `_`, which is any one character.
+
+Whatever comes is read by `controlplane.kernel.foreign`: an odd entry of a list takes its own place only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from controlplane.kernel.errors import InvalidInput, NotFound, Rejected, Unavailable
-from registry.adapters.model_stores.mlflow_http import MlflowHttp
+from controlplane.kernel.foreign import Fields, shown_value, words_of
+from registry.adapters.model_stores.mlflow_http import TOO_LARGE, MlflowHttp
 from registry.ports import (
     LEAVES_FOLDER,
     NOT_SERVED,
@@ -34,6 +38,12 @@ from registry.ports import (
 
 MODELS_A_PAGE = 500
 VERSIONS_A_PAGE = 1000
+SMALLER = 8  # a page that is too large is asked for again, so many times smaller
+MOST_PAGES = 1000
+DEEPEST_FOLDER, MOST_FILES = 32, 100_000
+LONGEST_FILE_NAME = 255  # bytes, as file systems have it
+# An id becomes part of an address.
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LOGGED_MODEL_STATUS = {
     "LOGGED_MODEL_PENDING": "PENDING",
     "LOGGED_MODEL_READY": "READY",
@@ -52,7 +62,7 @@ class MlflowModelStore:
     def models(self, *, updated_since: float | None = None) -> tuple[StoredModel | Unreadable, ...]:
         found: list[StoredModel | Unreadable] = []
         query = {"max_results": MODELS_A_PAGE, "order_by": NEWEST_CHANGE_FIRST}
-        for raw in self._pages("registered-models/search", query, "registered_models"):
+        for raw in self._pages("registered-models/search", query, "registered_models", "its models"):
             model = _read(_model, raw, "name")
             old = (
                 isinstance(model, StoredModel)
@@ -66,12 +76,16 @@ class MlflowModelStore:
 
     def versions(self, model: str) -> tuple[StoredVersion | Unreadable, ...]:
         query = {
-            "filter": f"name={_quoted(model)}",
+            "filter": _named(model),
             "max_results": VERSIONS_A_PAGE,
             "order_by": "version_number DESC",
         }
-        pages = self._pages("model-versions/search", query, "model_versions")
-        found = tuple(_read(_version, raw, "version") for raw in pages)
+        pages = self._pages(
+            "model-versions/search", query, "model_versions", f"the versions of {_short(model)}"
+        )
+        read = (_read(_version, raw, "version") for raw in pages)
+        # The filter may find more than was asked for (see `_named`).
+        found = tuple(v for v in read if isinstance(v, Unreadable) or v.model == model)
         if not found:
             # The search says nothing for an unknown name; only this call tells "none yet" from "no such
             # model".
@@ -79,13 +93,14 @@ class MlflowModelStore:
         return found
 
     def version(self, model: str, number: int) -> StoredVersion:
-        answer = self._http.get("model-versions/get", {"name": model, "version": str(number)})
-        with _understood(f"version {number} of {model}"):
-            version = _version(answer["model_version"])
-        run = self._run(version.run_id)
-        logged = self._logged_model(version.logged_model_id)
-        with _understood(f"the run or the LoggedModel of version {number} of {model}"):
-            return _with_details(version, run, logged)
+        called = f"version {number} of {_short(model)}"
+        query = {"name": model, "version": str(number)}
+        version = _version(self._http.get("model-versions/get", query, said=called).needed("model_version"))
+        if (version.model, version.number) != (model, number):
+            raise _odd(called, f"it speaks of version {version.number} of {shown_value(version.model)}")
+        run = self._run(version.run_id, called)
+        logged = self._logged_model(version.logged_model_id, called)
+        return _with_details(version, run, logged)
 
     def download(self, version: StoredVersion, to: Path) -> None:
         root = self._artifact_root(version)
@@ -101,7 +116,7 @@ class MlflowModelStore:
         )
         # MLflow has no compare-and-set on aliases: reading back is the only proof.
         seen = self._http.get("registered-models/alias", {"name": model, "alias": alias})
-        now_at = int(seen["model_version"]["version"])
+        now_at = seen.needed("model_version").whole("version")
         if now_at != number:
             raise Unavailable(
                 f"The alias {alias} of {model} points to version {now_at} after it was set to {number}.",
@@ -116,8 +131,9 @@ class MlflowModelStore:
         for key, value in tags.items():
             body = {"name": model, "version": str(number), "key": key, "value": value}
             self._http.send("POST", "model-versions/set-tag", body)
-        raw = self._http.get("model-versions/get", {"name": model, "version": str(number)})["model_version"]
-        seen = _pairs(raw.get("tags", []))
+        query = {"name": model, "version": str(number)}
+        raw = self._http.get("model-versions/get", query, said=f"version {number} of {_short(model)}")
+        seen = _pairs(raw.needed("model_version").parts("tags"))
         for key, value in tags.items():
             if seen.get(key) != value:
                 raise Unavailable(
@@ -133,195 +149,243 @@ class MlflowModelStore:
         """Ends the kept-alive connections."""
         self._http.close()
 
-    def _pages(self, call: str, query: Mapping[str, Any], key: str) -> Iterator[dict[str, Any]]:
-        token = ""
-        while True:
-            page = self._http.get(call, {**query, "page_token": token} if token else query)
-            yield from page.get(key) or []
-            after, token = token, page.get("next_page_token") or ""
-            if not token or token == after:  # a page that names itself as the next one would be read for ever
+    def _pages(self, call: str, query: Mapping[str, Any], key: str, said: str) -> Iterator[object]:
+        """The entries of a list, of all its pages. One that never ends ends with an error."""
+        token, seen, size = "", set[str](), int(query["max_results"])
+        for _ in range(MOST_PAGES):
+            asked = {**query, "page_token": token} if token else query
+            page, size = self._page(call, asked, size, said)
+            yield from page.entries(key)
+            token = page.exact("next_page_token", "")
+            if not token or token in seen:  # pages that name each other as the next would be read for ever
                 return
+            seen.add(token)
+        raise Rejected(
+            f"MLflow lists {said} on more than {MOST_PAGES:,} pages.",
+            fix="Delete what is not needed in MLflow.",
+        )
 
-    def _run(self, run_id: str) -> dict[str, Any]:
-        """The run, or nothing when it was deleted for good (the version outlives it)."""
-        if not run_id:
-            return {}
-        try:
-            return dict(self._http.get("runs/get", {"run_id": run_id})["run"])
-        except NotFound:
-            return {}
+    def _page(self, call: str, query: Mapping[str, Any], size: int, said: str) -> tuple[Fields, int]:
+        """One page, and the size that the next one should have: long tags make 500 models too much at a time."""
+        while True:
+            try:
+                return self._http.get(call, {**query, "max_results": size}, said=said), size
+            except Rejected as error:
+                if error.code != TOO_LARGE or size == 1:
+                    raise
+                size = max(1, size // SMALLER)
 
-    def _logged_model(self, model_id: str) -> dict[str, Any]:
-        if not model_id:
-            return {}
-        try:
-            return dict(self._http.get(f"logged-models/{model_id}")["model"])
-        except NotFound:
-            return {}
+    def _run(self, run_id: str, called: str) -> Fields:
+        """The run, or an empty one when it was deleted for good (the version outlives it)."""
+        said = f"the run of {called}"
+        if run_id:
+            try:
+                return self._http.get("runs/get", {"run_id": run_id}, said=said).needed("run")
+            except NotFound:
+                pass
+        return Fields({}, said)
+
+    def _logged_model(self, model_id: str, called: str) -> Fields:
+        said = f"the LoggedModel of {called}"
+        if model_id:
+            try:
+                return self._http.get(f"logged-models/{_id(model_id, said)}", said=said).needed("model")
+            except NotFound:
+                pass
+        return Fields({}, said)
 
     def _artifact_root(self, version: StoredVersion) -> PurePosixPath:
         """The folder inside the artifact store that holds the version's files."""
         query = {"name": version.model, "version": str(version.number)}
-        uri = str(self._http.get("model-versions/get-download-uri", query)["artifact_uri"])
+        called = f"the files of version {version.number} of {_short(version.model)}"
+        uri = self._http.get("model-versions/get-download-uri", query, said=called).exact("artifact_uri")
         if uri.startswith("runs:/"):
             run_id, _, below = uri.removeprefix("runs:/").partition("/")
-            uri = self._http.get("runs/get", {"run_id": run_id})["run"]["info"]["artifact_uri"] + "/" + below
+            run = self._http.get("runs/get", {"run_id": run_id}, said=called).needed("run").needed("info")
+            uri = run.exact("artifact_uri") + "/" + below
         elif uri.startswith("models:/m-"):
-            model_id = uri.removeprefix("models:/")
-            uri = self._http.get(f"logged-models/{model_id}")["model"]["info"]["artifact_uri"]
-        parts = urlsplit(uri)
+            model_id = _id(uri.removeprefix("models:/"), called)
+            logged = self._http.get(f"logged-models/{model_id}", said=called).needed("model").needed("info")
+            uri = logged.exact("artifact_uri")
+        try:
+            parts = urlsplit(uri)
+        except ValueError as error:
+            raise _odd(called, f"artifact_uri is {shown_value(uri)}, which is no address") from error
         if parts.scheme != "mlflow-artifacts" or parts.netloc not in ("", self._http.authority):
             raise Rejected(
-                f"{version.model} version {version.number} keeps its files at {uri}, which MLflow "
+                f"{_short(version.model)} version {version.number} keeps its files at {_short(uri)}, which MLflow "
                 "does not hand out itself.",
                 fix="Log the files as a LoggedModel on a server with --serve-artifacts, and register that.",
                 code=NOT_SERVED,
             )
         return PurePosixPath(parts.path.lstrip("/"))
 
-    def _download_folder(self, folder: PurePosixPath, to: Path) -> int:
-        """Brings everything below `folder`; returns how many files there were."""
-        count = 0
-        for raw in self._http.list_artifacts(str(folder)):
-            name = str(raw["path"])
-            if name in ("", ".", "..") or "/" in name or "\\" in name:
+    def _download_folder(self, folder: PurePosixPath, to: Path, *, depth: int = 0, before: int = 0) -> int:
+        """Brings everything below `folder`; returns how many files there were. `before`: those that came already."""
+        if depth > DEEPEST_FOLDER:
+            raise Rejected(
+                f"MLflow's folders are nested too deeply at {_short(str(folder))}.", code=LEAVES_FOLDER
+            )
+        count = before
+        for raw in self._http.list_artifacts(str(folder)).parts("files"):
+            name = raw.exact("path")
+            if name in ("", ".", "..") or "/" in name or "\\" in name or not _is_file_name(name):
                 raise Rejected(
-                    f"MLflow lists a file named {name!r} in {folder}, which leaves the folder.",
+                    f"MLflow lists a file named {shown_value(name)} in {_short(str(folder))}, which leaves the folder "
+                    "or is no file's name.",
                     code=LEAVES_FOLDER,
                 )
-            if raw.get("is_dir"):
-                (to / name).mkdir()
-                count += self._download_folder(folder / name, to / name)
-            else:
-                size = raw.get("file_size")
-                self._http.download(
-                    str(folder / name), to / name, bytes_expected=None if size is None else int(size)
+            if (to / name).exists():
+                raise Rejected(
+                    f"MLflow lists {shown_value(name)} twice in {_short(str(folder))}.", code=LEAVES_FOLDER
                 )
+            if raw.flag("is_dir", False):
+                (to / name).mkdir()
+                count = self._download_folder(folder / name, to / name, depth=depth + 1, before=count)
+            else:
+                size = raw.whole("file_size", least=0) if "file_size" in raw else None
+                self._http.download(str(folder / name), to / name, bytes_expected=size)
                 count += 1
+            if count > MOST_FILES:
+                raise Rejected(f"MLflow lists more than {MOST_FILES:,} files.", code=LEAVES_FOLDER)
         return count
 
-
-# What reading an answer of another shape raises.
-ODD = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 Entry = TypeVar("Entry")
 
 
-@contextmanager
-def _understood(what: str) -> Iterator[None]:
-    """Turns an answer of another shape into InvalidInput: it is this one thing that is odd, not MLflow that is away."""
-    try:
-        yield
-    except ODD as error:
-        raise InvalidInput(
-            f"What MLflow says of {what} cannot be understood ({type(error).__name__}: {error}).",
-            fix="Look at it in MLflow.",
-            code=ODD_ANSWER,
-        ) from error
+def _odd(called: str, what: str) -> InvalidInput:
+    """It is this one thing that is odd, not MLflow that is away."""
+    return InvalidInput(
+        f"What MLflow says of {called} cannot be understood: {what}.",
+        fix="Look at it in MLflow.",
+        code=ODD_ANSWER,
+    )
 
 
-def _read(read: Callable[[Mapping[str, Any]], Entry], raw: Any, name: str) -> Entry | Unreadable:
+def _read(read: Callable[[Fields], Entry], raw: object, name: str) -> Entry | Unreadable:
     """One entry of a list, or what is wrong with it."""
-    called = str(raw.get(name) or "without a name") if isinstance(raw, Mapping) else repr(raw)[:80]
+    called = _called(raw, name)
     try:
-        with _understood(called):
-            return read(raw)
+        return read(Fields(raw, f"What MLflow says of {called}"))
     except InvalidInput as error:
-        return Unreadable(called, str(error))
+        return Unreadable(called, error.message)
 
 
-def _seconds(milliseconds: Any) -> float:
-    return int(milliseconds or 0) / 1000
+def _called(raw: object, name: str) -> str:
+    if not isinstance(raw, Mapping):
+        return shown_value(raw)
+    said = raw.get(name)
+    return _short(said) if isinstance(said, str) and said.strip() else "an entry without a name"
 
 
-def _pairs(raw: list[Mapping[str, Any]]) -> dict[str, str]:
-    return {str(item["key"]): str(item.get("value", "")) for item in raw}
+def _short(text: str) -> str:
+    return words_of(text, 100)
 
 
-def _quoted(text: str) -> str:
-    """A string of MLflow's filter language. It knows no escape, so the quote that the text lacks is taken."""
-    if "'" not in text:
-        return f"'{text}'"
-    if '"' not in text:
-        return f'"{text}"'
-    raise Rejected(
-        f"MLflow cannot search for the name {text!r}: it holds both kinds of quotation marks.",
-        fix="Rename the model in MLflow.",
-    )
+def _is_file_name(name: str) -> bool:
+    """Whether the file systems of this machine take it, and a manifest can say it."""
+    try:
+        return len(name.encode()) <= LONGEST_FILE_NAME and name.isprintable()
+    except UnicodeEncodeError:
+        return False
 
 
-def _model(raw: Mapping[str, Any]) -> StoredModel:
+def _id(value: str, called: str) -> str:
+    if not _ID.fullmatch(value):
+        raise _odd(called, f"it names {shown_value(value)}, which is no id")
+    return value
+
+
+def _seconds(milliseconds: int) -> float:
+    return milliseconds / 1000
+
+
+def _pairs(raw: Iterable[Fields]) -> dict[str, str]:
+    return {item.text("key"): item.text("value", "") for item in raw}
+
+
+def _named(model: str) -> str:
+    """A filter that finds the versions of the model. It knows no escape: of the two kinds of quotes the one is taken
+    that the name lacks. A name with both is asked for with `_`, any one character, in the place of what would end the
+    text; then others may be found too."""
+    if "'" not in model:
+        return f"name='{model}'"
+    if '"' not in model:
+        return f'name="{model}"'
+    pattern = "".join("_" if character in "'\"\\%" else character for character in model)
+    return f"name LIKE '{pattern}'"
+
+
+def _model(raw: Fields) -> StoredModel:
     return StoredModel(
-        name=str(raw["name"]),
-        description=str(raw.get("description", "")),
-        updated_at=_seconds(raw.get("last_updated_timestamp")),
-        created_at=_seconds(raw.get("creation_timestamp")),
-        aliases={str(item["alias"]): int(item["version"]) for item in raw.get("aliases", [])},
-        tags=_pairs(raw.get("tags", [])),
+        name=raw.exact("name"),
+        description=raw.text("description", ""),
+        updated_at=_seconds(raw.whole("last_updated_timestamp", 0)),
+        created_at=_seconds(raw.whole("creation_timestamp", 0)),
+        aliases={item.exact("alias"): item.whole("version") for item in raw.parts("aliases")},
+        tags=_pairs(raw.parts("tags")),
     )
 
 
-def _version(raw: Mapping[str, Any]) -> StoredVersion:
-    source = str(raw.get("source", ""))
-    status = str(raw.get("status", "READY"))
+def _version(raw: Fields) -> StoredVersion:
+    source = raw.text("source", "")
+    status = raw.exact("status", "READY")
     return StoredVersion(
-        model=str(raw["name"]),
-        number=int(raw["version"]),
+        model=raw.exact("name"),
+        number=raw.whole("version"),
         source=source,
         status=VERSION_STATUS.get(status, status),
-        created_at=_seconds(raw.get("creation_timestamp")),
-        updated_at=_seconds(raw.get("last_updated_timestamp")),
-        run_id=str(raw.get("run_id", "")),
+        created_at=_seconds(raw.whole("creation_timestamp", 0)),
+        updated_at=_seconds(raw.whole("last_updated_timestamp", 0)),
+        run_id=raw.exact("run_id", ""),
         # `model_id` comes back empty: the source is where the LoggedModel is named.
         logged_model_id=source.removeprefix("models:/") if source.startswith("models:/m-") else "",
-        description=str(raw.get("description", "")),
-        tags=_pairs(raw.get("tags", [])),
+        description=raw.text("description", ""),
+        tags=_pairs(raw.parts("tags")),
     )
 
 
-def _with_details(version: StoredVersion, run: Mapping[str, Any], logged: Mapping[str, Any]) -> StoredVersion:
-    run_data = run.get("data", {})
-    logged_data = logged.get("data", {})
+def _with_details(version: StoredVersion, run: Fields, logged: Fields) -> StoredVersion:
+    run_data, logged_data = run.part("data"), logged.part("data")
     status = version.status
     if logged:
-        stored = str(logged.get("info", {}).get("status", ""))
-        waits = LOGGED_MODEL_STATUS.get(stored, "PENDING")
+        waits = LOGGED_MODEL_STATUS.get(logged.part("info").exact("status", ""), "PENDING")
         status = waits if status == "READY" else status
+    of_logged = list(logged_data.parts("metrics"))
     return replace(
         version,
         status=status,
-        run_name=str(run.get("info", {}).get("run_name", "")),
-        params=_pairs(run_data.get("params", [])) | _pairs(logged_data.get("params", [])),
+        run_name=run.part("info").text("run_name", ""),
+        params=_pairs(run_data.parts("params")) | _pairs(logged_data.parts("params")),
         # A run may have made several LoggedModels; its own metrics then mix all of them.
-        metrics=_metrics(logged_data.get("metrics", []) or run_data.get("metrics", [])),
-        datasets=_datasets(run.get("inputs", {}).get("dataset_inputs", []), logged_data.get("metrics", [])),
+        metrics=_metrics(of_logged or run_data.parts("metrics")),
+        datasets=_datasets(run.part("inputs").parts("dataset_inputs"), of_logged),
     )
 
 
-def _metrics(raw: list[Mapping[str, Any]]) -> dict[str, float]:
+def _metrics(raw: Iterable[Fields]) -> dict[str, float]:
     """The newest value of each name. Values that are not finite are left out: JSON cannot hold them."""
     newest: dict[str, tuple[tuple[int, int], float]] = {}
     for item in raw:
-        value = float(item.get("value", "nan"))
-        when = (int(item.get("timestamp", 0)), int(item.get("step", 0)))
-        key = str(item["key"])
+        value = item.number("value", math.nan, finite=False)
+        when = (item.whole("timestamp", 0), item.whole("step", 0))
+        key = item.text("key")
         if math.isfinite(value) and (key not in newest or newest[key][0] <= when):
             newest[key] = (when, value)
     return {key: value for key, (_, value) in sorted(newest.items())}
 
 
-def _datasets(inputs: list[Mapping[str, Any]], metrics: list[Mapping[str, Any]]) -> tuple[StoredDataset, ...]:
+def _datasets(inputs: Iterable[Fields], metrics: Iterable[Fields]) -> tuple[StoredDataset, ...]:
     """What the run read, then what the LoggedModel was measured on."""
     found: dict[tuple[str, str], StoredDataset] = {}
     for item in inputs:
-        dataset = item.get("dataset", {})
-        context = _pairs(item.get("tags", [])).get("mlflow.data.context", "")
-        entry = StoredDataset(str(dataset.get("name", "")), str(dataset.get("digest", "")), context)
+        dataset = item.part("dataset")
+        context = _pairs(item.parts("tags")).get("mlflow.data.context", "")
+        entry = StoredDataset(dataset.text("name", ""), dataset.text("digest", ""), context)
         found.setdefault((entry.name, entry.digest), entry)
     for item in metrics:
-        if item.get("dataset_name"):
-            entry = StoredDataset(
-                str(item["dataset_name"]), str(item.get("dataset_digest", "")), "evaluation"
-            )
+        if name := item.text("dataset_name", ""):
+            entry = StoredDataset(name, item.text("dataset_digest", ""), "evaluation")
             found.setdefault((entry.name, entry.digest), entry)
     return tuple(found.values())

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from controlplane.kernel.errors import InvalidInput, StaleWriter
+from controlplane.kernel.foreign import storable
 from registry.domain.manifest import Manifest
 from rollouts.ports import FailureReason, WorkloadSpec
 
@@ -312,6 +313,6 @@ def _last_lines(path: Path, lines: int) -> list[str]:
         handle.seek(0, os.SEEK_END)
         start = max(0, handle.tell() - 256 * 1024)
         handle.seek(start)
-        text = handle.read().decode(errors="replace")
+        text = storable(handle.read().decode(errors="replace"))  # engines print what no database takes
     found = text.splitlines()
     return (found[1:] if start else found)[-lines:]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import httpx
 
+from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.foreign import INT64, Fields, parsed, words_of
+from controlplane.outbound.asking import Received, ask
 from rollouts.adapters.clusters.engines import HOST, EngineTemplate
+from rollouts.adapters.signals.exposition import samples
 
 ASK_SECONDS = 2.0  # a busy engine on a busy machine answers /health late
 WARM_UP_SECONDS = 120.0  # the first completion may compile kernels
+MOST_BYTES = 8 << 20  # of an answer
+LONGEST_NAME = 1_000
 
 
 class Health(StrEnum):
@@ -36,33 +42,32 @@ class WarmUp:
 
 def ask_health(http: httpx.Client, template: EngineTemplate, port: int) -> Health:
     try:
-        answer = http.get(f"http://{HOST}:{port}{template.health}", timeout=ASK_SECONDS)
+        answer = _ask(http, "GET", port, template.health, ASK_SECONDS, timeout=ASK_SECONDS)
     except httpx.ConnectError:
         return Health.CLOSED
     except httpx.TransportError:
         return Health.SILENT
-    return Health.GOOD if answer.status_code == httpx.codes.OK else Health.BAD
+    return Health.GOOD if answer.ok else Health.BAD
 
 
 def ask_in_flight(http: httpx.Client, template: EngineTemplate, port: int) -> int | None:
-    """Requests running and waiting in the engine; None when it does not say."""
+    """Requests running and waiting in the engine; None when it does not say, or says what can be no number of them."""
     if not template.in_flight:
         return None
     try:
-        answer = http.get(f"http://{HOST}:{port}/metrics", timeout=ASK_SECONDS)
+        answer = _ask(http, "GET", port, "/metrics", ASK_SECONDS, timeout=ASK_SECONDS)
     except httpx.ConnectError:
         return 0
     except httpx.TransportError:
         return None
-    if answer.status_code != httpx.codes.OK:
+    if not answer.ok or not answer.whole:
         return None
-    found = False
-    total = 0.0
-    for metric in template.in_flight:
-        for value in re.findall(rf"^{re.escape(metric)}(?:\{{.*\}})? (\S+)$", answer.text, re.MULTILINE):
-            found = True
-            total += float(value)
-    return round(total) if found else None
+    try:
+        found = [sample.amount for sample in samples(answer.text) if sample.name in template.in_flight]
+    except InvalidInput:
+        return None
+    total = sum(found)
+    return round(total) if found and total <= INT64 else None
 
 
 def warm_up(
@@ -83,21 +88,29 @@ def warm_up(
         "temperature": 0,
     }
     try:
-        answer = http.post(
-            f"http://{HOST}:{port}/v1/chat/completions", json=question, timeout=WARM_UP_SECONDS
+        answer = _ask(
+            http,
+            "POST",
+            port,
+            "/v1/chat/completions",
+            WARM_UP_SECONDS,
+            json=question,
+            timeout=WARM_UP_SECONDS,
         )
     except httpx.TransportError as error:
-        return WarmUp(False, f"{type(error).__name__}: {error}", again=True)
-    if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-        return WarmUp(False, f"HTTP {answer.status_code}: {answer.text[:300]}", again=True)
-    if answer.status_code != httpx.codes.OK:
-        return WarmUp(False, f"HTTP {answer.status_code}: {answer.text[:300]}")
+        return WarmUp(False, f"{type(error).__name__}: {words_of(str(error))}", again=True)
+    if answer.status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return WarmUp(False, f"HTTP {answer.status}: {answer.words()}", again=True)
+    if not answer.ok or not answer.whole:
+        return WarmUp(False, f"HTTP {answer.status}: {answer.words()}")
     try:
-        body = answer.json()
-        choices = body["choices"]
-        names = {body.get("system_fingerprint"), body.get("model")}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return WarmUp(False, f"no chat completion came back: {answer.text[:300]}")
+        body = Fields(parsed(answer.body))
+        choices = len([*body.parts("choices")])
+        names = {body.exact(name, "", longest=LONGEST_NAME) for name in ("system_fingerprint", "model")}
+        if "choices" not in body:
+            raise body.odd("choices is missing")
+    except InvalidInput:
+        return WarmUp(False, f"no chat completion came back: {answer.words()}")
     if variant not in names:
         ours = is_ours()
         if ours is None:
@@ -109,4 +122,9 @@ def warm_up(
             )
         if not ours:
             return WarmUp(False, f"another program answered on port {port}, not {variant}", stranger=True)
-    return WarmUp(bool(choices), "" if choices else "a completion without choices came back")
+    return WarmUp(choices > 0, "" if choices else "a completion without choices came back")
+
+
+def _ask(http: httpx.Client, method: str, port: int, path: str, seconds: float, **arguments: Any) -> Received:
+    url = f"http://{HOST}:{port}{path}"
+    return ask(http, method, url, most_bytes=MOST_BYTES, seconds=seconds, **arguments)

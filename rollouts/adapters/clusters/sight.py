@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from controlplane.kernel.errors import HeadgateError
 from rollouts.adapters.clusters.engines import HOST, EngineTemplate, engines_in_force
 from rollouts.adapters.clusters.folder import PROGRAM_PREFIX, Drain, EngineFolder, Failure, Launch, Runs
 from rollouts.adapters.clusters.probe import Health, ask_health, ask_in_flight
@@ -77,7 +76,7 @@ def look(
         if sight.drain is not None:
             return replace(sight, in_flight=ask_in_flight(http, template, launch.port))
         return replace(sight, health=ask_health(http, template, launch.port))
-    except (HeadgateError, OSError, ValueError, KeyError, TypeError, httpx.HTTPError) as error:
+    except Exception as error:  # the boundary of one workload: what is odd about it must not stop the others
         log.exception("cluster.look_failed variant=%s", variant)
         return error
 

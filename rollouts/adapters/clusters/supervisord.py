@@ -1,22 +1,43 @@
-"""A small client of supervisord's XML-RPC interface on its unix socket. Standard library only."""
+"""A small client of supervisord's XML-RPC interface on its unix socket; what it answers is read with bounds."""
 
 from __future__ import annotations
 
 import http.client
-import socket
 import xmlrpc.client  # the peer is our own supervisord, behind a socket only its owner can open
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ExpatError
 
-from controlplane.kernel.errors import Rejected, Unavailable
+from controlplane.kernel.errors import InvalidInput, Rejected, Unavailable
+from controlplane.kernel.foreign import Fields, whole_of, words_of
+from controlplane.outbound.unix_sockets import UnixConnection
 
 # Fault numbers of supervisor.xmlrpc.Faults that we treat as "already so".
 BAD_NAME = 10
 ALREADY_STARTED = 60
 NOT_RUNNING = 70
 ALREADY_ADDED = 90
+
+SAID = "What the process manager says"
+MOST_BYTES = 16 << 20  # of one answer
+LARGEST_PID = 2**31 - 1
+LONGEST_NAME = 1_000
+# What a call raises when nobody answers, or answers in no XML-RPC: the library reads numbers and structures unchecked.
+NO_ANSWER = (
+    OSError,
+    http.client.HTTPException,
+    xmlrpc.client.Error,
+    ExpatError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 
 ALIVE_STATES = frozenset({"STARTING", "RUNNING", "BACKOFF"})
 RESTING_STATES = frozenset({"STOPPED", "EXITED", "FATAL", "UNKNOWN"})
@@ -35,53 +56,49 @@ class ProgramInfo:
     description: str
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 class _UnixTransport(xmlrpc.client.Transport):
-    def __init__(self, path: str, timeout: float) -> None:
+    """XML-RPC over a unix socket: one deadline for the whole call, and an answer of bounded size."""
+
+    accept_gzip_encoding = False
+
+    def __init__(self, path: Path, seconds: float) -> None:
         super().__init__()
         self._path = path
-        self._timeout = timeout
+        self._seconds = seconds
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        connection = _UnixConnection(self._path, self._timeout)
+        connection = UnixConnection(self._path, self._seconds)
         self._connection = host, connection  # Transport.close() closes this one
         return connection
+
+    def parse_response(self, response: Any) -> Any:
+        body = response.read(MOST_BYTES + 1)
+        if len(body) > MOST_BYTES:
+            raise ValueError(f"it answers with more than {MOST_BYTES >> 20} MB")
+        parser, unmarshaller = self.getparser()
+        parser.feed(body)
+        parser.close()
+        return unmarshaller.close()
 
 
 class Supervisor:
     """One supervisord. Every method raises Unavailable when it does not answer, Rejected when it refuses."""
 
-    def __init__(self, socket_path: Path, *, timeout: float = 5.0) -> None:
+    def __init__(self, socket_path: Path, *, seconds: float = 5.0) -> None:
         self.socket_path = socket_path
-        self._timeout = timeout
+        self._seconds = seconds
 
     def programs(self) -> Mapping[str, ProgramInfo]:
         """All programs by name."""
-        found = {}
-        for info in self._call("getAllProcessInfo"):
-            found[str(info["name"])] = ProgramInfo(
-                name=str(info["name"]),
-                state=str(info["statename"]),
-                pid=int(info["pid"]),
-                exit_status=int(info["exitstatus"]),
-                started_at=float(info["start"]),
-                spawn_error=str(info["spawnerr"]),
-                description=str(info["description"]),
-            )
-        return found
+        answer = self._call("getAllProcessInfo")
+        with self._as_unavailable():
+            infos = [_info(raw) for raw in Fields({"programs": answer}, SAID).parts("programs")]
+        return {info.name: info for info in infos}
 
     def pid(self) -> int:
-        return int(self._call("getPID"))
+        answer = self._call("getPID")
+        with self._as_unavailable():
+            return whole_of(answer, SAID, "its pid", least=0, most=LARGEST_PID)
 
     def is_up(self) -> bool:
         try:
@@ -92,8 +109,17 @@ class Supervisor:
 
     def reload(self) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
         """Reads the configuration files again; nothing starts or stops. Returns (added, changed, removed)."""
-        added, changed, removed = self._call("reloadConfig")[0]
-        return frozenset(added), frozenset(changed), frozenset(removed)
+        answer = self._call("reloadConfig")
+        with self._as_unavailable():
+            match answer:
+                case [[added, changed, removed]]:
+                    names = Fields({"added": added, "changed": changed, "removed": removed}, SAID)
+                    told = [frozenset(names.texts(kind)) for kind in ("added", "changed", "removed")]
+                    return told[0], told[1], told[2]
+                case _:
+                    raise Fields({}, SAID).odd(
+                        "reloadConfig does not list what it added, changed and removed"
+                    )
 
     def add(self, name: str) -> None:
         """Takes a program of the configuration in (and starts it, when it has autostart)."""
@@ -113,14 +139,16 @@ class Supervisor:
 
     def log_end(self, size: int = 16_384) -> str:
         """The end of supervisord's own log."""
-        return str(self._call("readLog", -size, 0))
+        answer = self._call("readLog", -size, 0)
+        with self._as_unavailable():
+            return Fields({"log": answer}, SAID).text("log")
 
     def shutdown(self) -> None:
         """Stops every program, then supervisord; returns before that has happened."""
         self._call("shutdown")
 
     def _call(self, method: str, *arguments: Any, already: int | None = None) -> Any:
-        transport = _UnixTransport(str(self.socket_path), self._timeout)
+        transport = _UnixTransport(self.socket_path, self._seconds)
         try:
             with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as proxy:
                 return getattr(proxy.supervisor, method)(*arguments)
@@ -128,11 +156,32 @@ class Supervisor:
             if already is not None and fault.faultCode == already:
                 return None
             raise Rejected(
-                f"The process manager refused {method} {' '.join(map(str, arguments))}: {fault.faultString}.",
-                extra={"fault": fault.faultCode},
+                f"The process manager refused {method} {' '.join(map(str, arguments))}:"
+                f" {words_of(str(fault.faultString))}.",
+                extra={"fault": fault.faultCode if isinstance(fault.faultCode, int) else 0},
             ) from fault
-        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
+        except NO_ANSWER as error:
             raise Unavailable(
-                f"The process manager does not answer on {self.socket_path} ({error}).",
+                f"The process manager does not answer on {self.socket_path} ({words_of(str(error))}).",
                 fix="Start the stack: python -m deploy.stack up",
             ) from error
+
+    @contextmanager
+    def _as_unavailable(self) -> Iterator[None]:
+        """What cannot be understood says nothing: to leave one program out would be to take it for gone."""
+        try:
+            yield
+        except InvalidInput as error:
+            raise Unavailable(error.message, fix=f"See what answers on {self.socket_path}.") from error
+
+
+def _info(raw: Fields) -> ProgramInfo:
+    return ProgramInfo(
+        name=raw.text("name", longest=LONGEST_NAME),
+        state=raw.text("statename", longest=LONGEST_NAME),
+        pid=raw.whole("pid", least=0, most=LARGEST_PID),
+        exit_status=raw.whole("exitstatus"),
+        started_at=raw.number("start", least=0.0),
+        spawn_error=words_of(raw.text("spawnerr", "")),
+        description=words_of(raw.text("description", "")),
+    )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import httpx
 
-from controlplane.kernel.errors import Rejected, Unavailable
+from controlplane.kernel.errors import InvalidInput, Rejected, Unavailable
+from controlplane.kernel.foreign import Fields, parsed, words_of
+from controlplane.outbound.asking import Incoming, asking
 from controlplane.outbound.clients import local_client
 from rollouts.ports import FORCED_VARIANT_HEADER, Answer
 
 # Said by a server that may well answer the same request later (RFC 9110, RFC 6585).
 LATER = frozenset({408, 425, 429})
+MOST_BYTES = 16 << 20  # of one streamed answer: a token is a few hundred bytes
+LONGEST_LINE = 1 << 20
+MOST_WORDS = 4_000  # bytes of a refusal that are read
+MOST_TOKENS = 2**31 - 1
 
 
 class OpenAIProber:
@@ -49,32 +53,37 @@ class OpenAIProber:
         }
         began = time.monotonic()
         try:
-            with self._client.stream(
+            with asking(
+                self._client,
                 "POST",
                 f"/{endpoint}/v1/chat/completions",
+                seconds=timeout,
                 json=body,
                 headers={FORCED_VARIANT_HEADER: variant},
                 timeout=timeout,
-            ) as response:
-                _check(response, variant)
-                return _read(_events(response), variant, began, timeout)
+            ) as incoming:
+                _check(incoming, variant)
+                return _read(_events(incoming, variant), variant, began)
+        except InvalidInput as error:
+            raise Unavailable(error.message, fix="Look at what the engine answers.") from error
+        except httpx.TimeoutException as error:
+            raise Unavailable(f"{variant} did not finish its answer within {timeout:g} s.") from error
         except httpx.HTTPError as error:
             raise Unavailable(
-                f"{variant} gave no answer: {error or type(error).__name__}.",
+                f"{variant} gave no answer: {words_of(str(error)) or type(error).__name__}.",
                 fix="See whether its engine runs.",
             ) from error
 
 
-def _check(response: httpx.Response, variant: str) -> None:
+def _check(incoming: Incoming, variant: str) -> None:
     """Raises unless it is an answer of this variant."""
-    if response.status_code != 200:
-        response.read()
-        said = response.text[:300]
-        message = f"{variant} answered HTTP {response.status_code}: {said}"
-        if 400 <= response.status_code < 500 and response.status_code not in LATER:
+    if incoming.status != httpx.codes.OK:
+        said = incoming.received(MOST_WORDS).words()
+        message = f"{variant} answered HTTP {incoming.status}: {said}"
+        if 400 <= incoming.status < 500 and incoming.status not in LATER:
             raise Rejected(message, fix="Mend the request; the same one will be refused again.")
         raise Unavailable(message)
-    answered = response.headers.get(FORCED_VARIANT_HEADER, "")
+    answered = words_of(incoming.headers.get(FORCED_VARIANT_HEADER, ""), 200)
     if answered != variant:
         who = (
             f"another variant answered: {answered}" if answered else "the response does not say who answered"
@@ -82,36 +91,47 @@ def _check(response: httpx.Response, variant: str) -> None:
         raise Unavailable(f"{variant} was asked, but {who}.", fix="See the endpoint's route.")
 
 
-def _events(response: httpx.Response) -> Iterator[dict[str, Any]]:
+def _events(incoming: Incoming, variant: str) -> Iterator[Fields]:
     """The JSON objects of an SSE stream up to [DONE]. Raises Unavailable when it ends before that."""
-    for line in response.iter_lines():
-        if not line.startswith("data:"):
+    said = f"What {variant} streams"
+    for line in _lines(incoming, variant):
+        if not line.startswith(b"data:"):
             continue
-        data = line.removeprefix("data:").strip()
-        if data == "[DONE]":
+        data = line.removeprefix(b"data:").strip()
+        if data == b"[DONE]":
             return
-        try:
-            yield json.loads(data)
-        except ValueError as error:
-            raise Unavailable(f"The stream holds what is not JSON: {data[:100]!r}.") from error
+        yield Fields(parsed(data, said), said)
     raise Unavailable("The stream ended before it was complete.")
 
 
-def _read(events: Iterator[dict[str, Any]], variant: str, began: float, timeout: float) -> Answer:
+def _lines(incoming: Incoming, variant: str) -> Iterator[bytes]:
+    """The lines of the stream. Raises Unavailable when it holds more than any answer needs."""
+    rest, total = b"", 0
+    for piece in incoming.pieces():
+        total += len(piece)
+        *whole, rest = (rest + piece).split(b"\n")
+        if total > MOST_BYTES or len(rest) > LONGEST_LINE:
+            raise Unavailable(
+                f"{variant} answers with more than {MOST_BYTES >> 20} MB, or {LONGEST_LINE >> 20} MB in one line."
+            )
+        yield from whole
+    yield rest
+
+
+def _read(events: Iterator[Fields], variant: str, began: float) -> Answer:
     pieces: list[str] = []
     first: float | None = None
     tokens = 0
     for event in events:
         seconds = time.monotonic() - began
-        if seconds > timeout:
-            raise Unavailable(f"{variant} did not finish its answer within {timeout:g} s.")
         if "error" in event:
-            raise Unavailable(f"{variant} broke off its answer: {event['error']}.")
-        for choice in event.get("choices", ()):
-            if piece := choice.get("delta", {}).get("content"):
+            raise Unavailable(f"{variant} broke off its answer: {_error_words(event)}.")
+        for choice in event.parts("choices"):
+            if piece := choice.part("delta").text("content", ""):
                 first = seconds if first is None else first
                 pieces.append(piece)
-        tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
+        if event.has_object("usage"):
+            tokens = event.part("usage").whole("completion_tokens", tokens, least=0, most=MOST_TOKENS)
     return Answer(
         text="".join(pieces),
         variant=variant,
@@ -119,3 +139,10 @@ def _read(events: Iterator[dict[str, Any]], variant: str, began: float, timeout:
         first_token_seconds=first,
         tokens=tokens or len(pieces),
     )
+
+
+def _error_words(event: Fields) -> str:
+    try:
+        return words_of(event.part("error").text("message", "")) or "it says no more"
+    except InvalidInput:
+        return "it says no more"

@@ -7,7 +7,7 @@ the last ROTATE_BYTES are there: 180,000 requests, half an hour at 100 a second.
 from __future__ import annotations
 
 import fcntl
-import json
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
@@ -16,7 +16,8 @@ from sys import intern
 from threading import Lock
 from typing import BinaryIO
 
-from controlplane.kernel.errors import Unavailable
+from controlplane.kernel.errors import InvalidInput, Unavailable
+from controlplane.kernel.foreign import Fields, parsed
 from rollouts.adapters.routers.envoy_admin import EnvoyAdmin
 from rollouts.adapters.routers.envoy_config import Paths
 from rollouts.adapters.routers.envoy_routes import ASSIGNED, split_cluster_name
@@ -25,6 +26,14 @@ from rollouts.ports import LoggedRequest
 ROTATE_BYTES = 64 * 1024 * 1024
 INDEXED = 200_000
 CHUNK_BYTES = 1 << 20
+LONGEST_LINE = 1 << 20
+TOO_LONG = b"..."
+LONGEST_NAME = 1_000
+LATEST = 4_102_444_800.0  # the year 2100, in seconds since the epoch
+LONGEST_ID = 80  # of a request; nobody can rate one with a longer id
+
+
+log = logging.getLogger(__name__)
 
 
 class EnvoyRequestLog:
@@ -119,6 +128,8 @@ class EnvoyRequestLog:
         while chunk := stream.read(CHUNK_BYTES):
             lines = (self._rest + chunk).split(b"\n")
             self._rest = lines.pop()
+            if len(self._rest) > LONGEST_LINE:
+                self._rest = TOO_LONG  # what is left of the line is no JSON behind it, and is left out
             for request in _answered(lines):
                 self._index[request.request_id] = request
                 if len(self._index) > self._indexed:
@@ -127,25 +138,37 @@ class EnvoyRequestLog:
 
 def _answered(lines: list[bytes]) -> Iterator[LoggedRequest]:
     """The inferences that an engine answered, out of lines of the log. Other calls have no answer that anybody could
-    rate, and would push the inferences out of the index. A line that is no JSON is left out: the kernel may have cut
-    the last one of a killed Envoy."""
+    rate, and would push the inferences out of the index. An odd line is left out alone and told in our log; one that is
+    cut is usual, for the kernel may have cut the last one of a killed Envoy."""
+    odd, words = 0, ""
     for line in lines:
+        if not line.strip():
+            continue
         try:
-            entry = json.loads(line)
-        except ValueError:
+            request = _request(Fields(parsed(line, "A line of the access log"), "A line of the access log"))
+        except InvalidInput as error:
+            odd, words = odd + 1, error.message
             continue
-        kind, endpoint, variant = split_cluster_name(entry.get("cluster") or "")
-        answered = entry.get("variant") or ""
-        status = int(entry.get("status") or 0)
-        whole = entry.get("details") == "via_upstream"
-        inference = entry.get("route", endpoint) == endpoint  # lines of before an upgrade do not say
-        if not endpoint or not answered or not inference or not (whole or 200 <= status < 300):
-            continue
-        yield LoggedRequest(
-            request_id=entry["id"],
-            endpoint=intern(endpoint),  # a few names in many entries
-            assigned=intern(variant) if kind == ASSIGNED else "",
-            answered=intern(answered),
-            status=status,
-            at=float(entry["at"]),
-        )
+        if request is not None:
+            yield request
+    if odd:
+        log.warning("request_log.odd_lines lines=%s %s", odd, words)
+
+
+def _request(entry: Fields) -> LoggedRequest | None:
+    """The request, None when it is no inference that an engine answered. Raises InvalidInput."""
+    kind, endpoint, variant = split_cluster_name(entry.text("cluster", "", longest=LONGEST_NAME))
+    answered = entry.text("variant", "", longest=LONGEST_NAME)
+    status = entry.whole("status", 0, least=0, most=999)
+    whole = entry.has("details", "via_upstream")
+    inference = "route" not in entry or entry.has("route", endpoint)  # lines of before an upgrade do not say
+    if not endpoint or not answered or not inference or not (whole or 200 <= status < 300):
+        return None
+    return LoggedRequest(
+        request_id=entry.exact("id", longest=LONGEST_ID),
+        endpoint=intern(endpoint),  # a few names in many entries
+        assigned=intern(variant) if kind == ASSIGNED else "",
+        answered=intern(answered),
+        status=status,
+        at=entry.number("at", least=0.0, most=LATEST),
+    )

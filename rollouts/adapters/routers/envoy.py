@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.kernel.errors import Rejected, StaleWriter, Unavailable
+from controlplane.kernel.foreign import words_of
 from rollouts.adapters.routers.checks import check_origins, check_route
 from rollouts.adapters.routers.envoy_admin import EnvoyAdmin
 from rollouts.adapters.routers.envoy_config import (
@@ -36,13 +37,13 @@ from rollouts.adapters.routers.envoy_config import (
     route_document,
     static_bootstrap,
 )
-from rollouts.adapters.routers.envoy_routes import shares_in_force
 from rollouts.ports import OPENAI_API, Backend, EngineApi, ObservedRoute, Route
 
 CLUSTERS = "cluster_manager.cds"
 ROUTES = "http.gw.rds.main"
 DRAIN_SECONDS = 3600
 LOG_SECONDS = 2.0
+LONGEST_REFUSAL = 2_000  # characters of Envoy's words
 
 
 def envoy_command(run_dir: Path, envoy_binary: Path, *, concurrency: int = 2) -> list[str]:
@@ -172,8 +173,7 @@ class EnvoyRouter:
 
     def observe(self, endpoint: str) -> ObservedRoute | None:
         """What Envoy has in force; variants with a share of 0 are left out of `shares`."""
-        version, table = self._admin.routes()
-        shares = shares_in_force(table, endpoint)
+        version, shares = self._admin.shares(endpoint)
         if shares is None:
             return None
         return ObservedRoute(
@@ -350,7 +350,7 @@ def _words(log: str, after: str) -> str:
     text = log[found[-1].end() :] if found else log
     text = re.split(r"\n\[\d{4}-", text)[0]
     text = re.sub(r"goo\.gle/debug\w*", "", text)  # protobuf's note to itself
-    return re.sub(r"\s+", " ", text).strip() or "it gave no reason (see its log)"
+    return words_of(text, LONGEST_REFUSAL) or "it gave no reason (see its log)"
 
 
 def _content(path: Path) -> bytes | None:

@@ -1,24 +1,25 @@
-"""Envoy's admin interface, over its unix socket."""
+"""Envoy's admin interface, over its unix socket. Its answers are read with bounds (`controlplane.kernel.foreign`)."""
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import re
-import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 from controlplane.kernel.errors import InvalidInput, Unavailable
-from rollouts.adapters.routers.envoy_routes import ANSWER, split_cluster_name
+from controlplane.kernel.foreign import ODD_ANSWER, Fields, parsed, words_of
+from controlplane.outbound.unix_sockets import ask_unix
+from rollouts.adapters.routers.envoy_routes import ANSWER, shares_in_force, split_cluster_name
 
 # sun_path of a unix socket address holds 108 bytes with its final zero (man 7 unix).
 _SOCKET_PATH_LIMIT = 107
+MOST_BYTES = 64 << 20  # of one answer: counters of a hundred variants are a few megabytes
+CALL_SECONDS = 15.0  # for one whole answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +34,27 @@ class Acceptance:
     refusals: int
 
 
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a unix socket. (httpx leaves the socket open when the connection is refused.)"""
-
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("envoy", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+@contextmanager
+def unknown_if_odd() -> Iterator[None]:
+    """Turns an answer that cannot be understood into Unavailable: what Envoy does is then unknown, and an unknown read
+    changes nothing."""
+    try:
+        yield
+    except InvalidInput as error:
+        if error.code != ODD_ANSWER:
+            raise
+        raise Unavailable(error.message, fix="Look at the router's own admin interface.") from error
 
 
 class EnvoyAdmin:
     """Asks Envoy, on a new connection each time: a kept one would not outlive Envoy's restart.
 
-    Every call raises Unavailable when Envoy does not answer. The constructor raises InvalidInput when the
+    Every call raises Unavailable when Envoy does not answer, or answers with what cannot be understood. The
+    constructor raises InvalidInput when the
     socket's path is longer than the system allows.
     """
 
-    def __init__(self, path: Path, *, timeout: float = 5.0) -> None:
+    def __init__(self, path: Path, *, seconds: float = CALL_SECONDS) -> None:
         if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
             raise InvalidInput(
                 f"The path of Envoy's socket is too long for this system: {path}",
@@ -61,35 +62,36 @@ class EnvoyAdmin:
                 fix=f"Choose a run folder so that it has at most {_SOCKET_PATH_LIMIT} bytes.",
             )
         self._path = path
-        self._timeout = timeout
+        self._seconds = seconds
 
     def text(self, path: str, **query: str) -> str:
         """The answer to GET path?query."""
         return self._ask("GET", path, query)
 
-    def json(self, path: str, **query: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._ask("GET", path, query))
-        return found
+    def json(self, path: str, **query: str) -> Fields:
+        """The JSON object that answers GET path?query. What is read of it raises InvalidInput where it is odd: do so
+        under `unknown_if_odd`."""
+        said = f"What Envoy says on {path}"
+        with unknown_if_odd():
+            return Fields(parsed(self._ask("GET", path, query), said), said)
 
     def post(self, path: str) -> None:
         self._ask("POST", path, {})
 
     def _ask(self, method: str, path: str, query: Mapping[str, str]) -> str:
-        connection = _Connection(self._path, self._timeout)
+        target = f"{path}?{urlencode(query)}" if query else path
         try:
-            connection.request(method, f"{path}?{urlencode(query)}" if query else path)
-            response = connection.getresponse()
-            body = response.read().decode()
-        except (OSError, http.client.HTTPException) as error:
+            answer = ask_unix(self._path, method, target, most_bytes=MOST_BYTES, seconds=self._seconds)
+        except OSError as error:
             raise Unavailable(
-                f"Envoy does not answer on {self._path} ({path}): {error or type(error).__name__}.",
+                f"Envoy does not answer on {self._path} ({path}): {words_of(str(error)) or type(error).__name__}.",
                 fix="See whether the router process runs.",
             ) from error
-        finally:
-            connection.close()
-        if response.status != 200:
-            raise Unavailable(f"Envoy answered {path} with HTTP {response.status}: {body[:200].strip()}")
-        return body
+        if not answer.ok:
+            raise Unavailable(f"Envoy answered {path} with HTTP {answer.status}: {answer.words(200)}")
+        if not answer.whole:
+            raise Unavailable(f"Envoy answered {path} with more than {MOST_BYTES >> 20} MB.")
+        return answer.body.decode(errors="surrogateescape")
 
     def started_at(self) -> float:
         """When this Envoy process started, in seconds since the epoch; the same value for all its life.
@@ -99,45 +101,65 @@ class EnvoyAdmin:
         """
         mask = "active_state.last_updated"
         dump = self.json("/config_dump", resource="dynamic_listeners", mask=mask)
-        for listener in dump.get("configs", ()):
-            if stamp := listener.get("active_state", {}).get("last_updated"):
-                return _seconds(stamp)
+        with unknown_if_odd():
+            for listener in dump.parts("configs"):
+                if stamp := listener.part("active_state").exact("last_updated", "", longest=64):
+                    return _seconds(stamp, listener)
         raise Unavailable("Envoy has no listener yet.", fix="It is starting; try again.")
 
     def acceptance(self, kind: str) -> Acceptance:
         """`kind` is "cluster_manager.cds" or "http.gw.rds.main"."""
         names = f"^{re.escape(kind)}\\.(version_text|update_rejected|update_failure)$"
-        stats = self.json("/stats", filter=names, format="json")["stats"]
-        values = {stat["name"].rsplit(".", 1)[1]: stat["value"] for stat in stats if "name" in stat}
-        refusals = int(values.get("update_rejected", 0)) + int(values.get("update_failure", 0))
-        return Acceptance(str(values.get("version_text", "")), refusals)
+        stats = self._stats(names)
+        with unknown_if_odd():
+            refusals = sum(
+                stats[name].whole("value", least=0)
+                for name in ("update_rejected", "update_failure")
+                if name in stats
+            )
+            text = stats["version_text"].exact("value", longest=200) if "version_text" in stats else ""
+        return Acceptance(text, refusals)
 
     def warming_clusters(self) -> int:
         """Clusters that wait for their first health check; a route must not name them yet."""
-        name = "^cluster_manager\\.warming_clusters$"
-        stats = self.json("/stats", filter=name, format="json")["stats"]
-        return sum(int(stat["value"]) for stat in stats if "value" in stat)
+        stats = self._stats("^cluster_manager\\.warming_clusters$")
+        with unknown_if_odd():
+            return sum(stat.whole("value", least=0) for stat in stats.values())
 
-    def routes(self) -> tuple[str, dict[str, Any]]:
-        """The route table in force and its version; ("", {}) before the first."""
+    def _stats(self, names: str) -> dict[str, Fields]:
+        """The statistics whose names match, by the last part of their names. Histograms are left out: no name."""
+        answer = self.json("/stats", filter=names, format="json")
+        with unknown_if_odd():
+            named = [stat for stat in answer.parts("stats") if "name" in stat]
+            return {stat.exact("name").rpartition(".")[2]: stat for stat in named}
+
+    def shares(self, endpoint: str) -> tuple[str, dict[str, int] | None]:
+        """The version of the route table in force, and the endpoint's shares in it; None: it is not in it."""
         dump = self.json("/config_dump", resource="dynamic_route_configs")
-        for config in dump.get("configs", ()):
-            return str(config.get("version_info", "")), dict(config.get("route_config", {}))
-        return "", {}
+        with unknown_if_odd():
+            for config in dump.parts("configs"):
+                version = config.text("version_info", "", longest=200)
+                return version, shares_in_force(config.part("route_config"), endpoint)
+        return "", None
 
     def healthy_variants(self, endpoint: str) -> frozenset[str]:
         """Variants whose backends Envoy would send requests to."""
         found: set[str] = set()
-        for cluster in self.json("/clusters", format="json").get("cluster_statuses", ()):
-            kind, of_endpoint, variant = split_cluster_name(cluster["name"])
-            if kind != ANSWER or of_endpoint != endpoint:
-                continue
-            for host in cluster.get("host_statuses", ()):
-                if host.get("health_status") == {"eds_health_status": "HEALTHY"}:
-                    found.add(variant)
+        answer = self.json("/clusters", format="json")
+        with unknown_if_odd():
+            for cluster in answer.parts("cluster_statuses"):
+                kind, of_endpoint, variant = split_cluster_name(cluster.exact("name"))
+                if kind != ANSWER or of_endpoint != endpoint:
+                    continue  # an odd cluster of another endpoint is that one's trouble
+                for host in cluster.parts("host_statuses"):
+                    if host.part("health_status").is_only("eds_health_status", "HEALTHY"):
+                        found.add(variant)
         return frozenset(found)
 
 
-def _seconds(stamp: str) -> float:
+def _seconds(stamp: str, listener: Fields) -> float:
     """Envoy's `2026-11-21T09:22:15.552Z` in seconds since the epoch."""
-    return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
+    try:
+        return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise listener.odd(f"its last_updated is {stamp!r}, which is no time") from error

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from controlplane.kernel.foreign import Fields
 from rollouts.ports import FULL_SHARE_BP, Backend, Route
 
 ASSIGNED_HEADER = "x-headgate-assigned"
@@ -21,6 +22,7 @@ MIN_CONCURRENT_RETRIES = 256
 UNHEALTHY_AFTER = 3
 HEALTH_TIMEOUT = "5s"
 CONCURRENT_REQUESTS = 4096
+UINT32 = 2**32 - 1  # the largest weight
 
 TYPE = "type.googleapis.com/envoy."
 ANSWERED_BY = "%UPSTREAM_METADATA(llm:variant)%"
@@ -166,20 +168,24 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def shares_in_force(dump: Mapping[str, Any], endpoint: str) -> dict[str, int] | None:
+def shares_in_force(table: Fields, endpoint: str) -> dict[str, int] | None:
     """The endpoint's shares out of a route table as Envoy dumps it; None when the endpoint is not in it.
 
-    Weights that were set by hand may have any sum (50 and 50): they are told as the shares that they are.
+    Weights that were set by hand may have any sum (50 and 50): they are told as the shares that they are. Raises
+    InvalidInput where the table is odd, but not for what another endpoint's routes hold.
     """
-    for host in dump.get("virtual_hosts", ()):
-        for route in host.get("routes", ()):
-            if route.get("name") != endpoint or "weighted_clusters" not in route.get("route", {}):
+    for host in table.parts("virtual_hosts"):
+        for route in host.parts("routes"):
+            if not route.has("name", endpoint):
+                continue
+            action = route.part("route")
+            if "weighted_clusters" not in action:
                 continue
             weights: dict[str, int] = {}
-            for entry in route["route"]["weighted_clusters"]["clusters"]:
-                weight = int(entry.get("weight", 0))
+            for entry in action.part("weighted_clusters").parts("clusters"):
+                weight = entry.whole("weight", 0, least=0, most=UINT32)
                 if weight:
-                    weights[split_cluster_name(entry["name"])[2]] = weight
+                    weights[split_cluster_name(entry.exact("name"))[2]] = weight
             return _basis_points(weights)
     return None
 

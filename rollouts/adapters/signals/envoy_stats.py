@@ -19,7 +19,8 @@ from typing import Literal
 
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import Unavailable
-from rollouts.adapters.routers.envoy_admin import EnvoyAdmin
+from controlplane.kernel.foreign import number_of, whole_of
+from rollouts.adapters.routers.envoy_admin import EnvoyAdmin, unknown_if_odd
 from rollouts.adapters.routers.envoy_config import MICROSECONDS, MILLISECONDS, Paths
 from rollouts.adapters.routers.envoy_logs import CLIENT_CLOSED, LEFT_FLAGS, NO_STATUS, NOTHING, PART, WHOLE
 from rollouts.adapters.routers.envoy_routes import ASSIGNED, split_cluster_name
@@ -42,7 +43,7 @@ def ended_as(labels: Mapping[str, str], assigned: str) -> Ended:
       when the client left before it was complete.
     - Only what is known to be an answer is one: a success that is not whole, and that no client broke off, failed.
     """
-    code = int(labels.get("code") or NO_STATUS)
+    code = _code(labels)
     flags = set(labels.get("flags", "").split(",")) - {"", "-"}
     # Connections that outlive an upgrade are counted as they were before it, without this tag.
     got = labels.get("got") or (NOTHING if flags else WHOLE)
@@ -65,6 +66,11 @@ def ended_as(labels: Mapping[str, str], assigned: str) -> Ended:
     return "failed"
 
 
+def _code(labels: Mapping[str, str]) -> int:
+    """The status that a request ended with. Raises InvalidInput."""
+    return whole_of(labels.get("code") or NO_STATUS, "The metrics", "code", least=0, most=999)
+
+
 @dataclass(slots=True)
 class _Histogram:
     """Cumulative buckets of several series, added up."""
@@ -76,7 +82,7 @@ class _Histogram:
         if part == "count":
             self.total += number
         elif part == "bucket" and le != "+Inf":
-            self.buckets[float(le) / unit] += number
+            self.buckets[number_of(le, "The metrics", "the edge of a bucket", least=0.0) / unit] += number
 
     def reading(self, edges: Collection[float] = ()) -> HistogramReading:
         """With zeros at `edges` where nothing was counted yet."""
@@ -96,7 +102,7 @@ class _Tally:
 
     def add_ended(self, ended: Ended, labels: Mapping[str, str], number: int) -> None:
         self.classes[ended] += number
-        code = int(labels.get("code") or NO_STATUS)
+        code = _code(labels)
         if code != NO_STATUS and ended not in ("before", "midway"):
             self.statuses[f"{code // 100}xx"] += number
 
@@ -132,7 +138,10 @@ class _Tally:
 
 
 def arms_of(endpoint: str, text: str) -> dict[str, ArmReading]:
-    """The arms of one endpoint in Envoy's Prometheus output, by variant; forced requests are in none."""
+    """The arms of one endpoint in Envoy's Prometheus output, by variant; forced requests are in none.
+
+    Raises InvalidInput for a sample that can be no count: the others without it would be less than was counted.
+    """
     tallies: dict[str, _Tally] = defaultdict(_Tally)
     for sample in samples(text):
         kind, of_endpoint, variant = split_cluster_name(sample.labels.get("cluster", ""))
@@ -140,20 +149,20 @@ def arms_of(endpoint: str, text: str) -> dict[str, ArmReading]:
             continue
         tally, name = tallies[variant], sample.name.removeprefix(_PREFIX)
         if name == "arrived":
-            tally.arrived += int(sample.value)
+            tally.arrived += sample.count
             continue
         ended = ended_as(sample.labels, variant)
         if name == "requests":
-            tally.add_ended(ended, sample.labels, int(sample.value))
+            tally.add_ended(ended, sample.labels, sample.count)
         else:
-            tally.add_time(ended, name, sample.labels.get("le", ""), int(sample.value))
+            tally.add_time(ended, name, sample.labels.get("le", ""), sample.count)
     return {variant: tally.reading() for variant, tally in tallies.items()}
 
 
 def calls_of(endpoint: str, route: str, text: str) -> int:
     """How many calls of the endpoint ended on its route of that name, which is in no arm."""
     return sum(
-        int(sample.value)
+        sample.count
         for sample in samples(text)
         if sample.name == f"{_PREFIX}requests" and sample.labels.get("route") == f"{endpoint}/{route}"
     )
@@ -179,10 +188,11 @@ class EnvoyStats:
         if self._admin.started_at() != started_at:
             raise Unavailable("Envoy restarted while its counters were read.", fix="Read them again.")
         nothing = {backend.variant: _Tally().reading() for backend in backends}
-        return SignalReading(
-            at=at,
-            router_started_at=started_at,
-            arms=nothing | arms_of(endpoint, text),
-            other=calls_of(endpoint, OTHER, text),
-            turned_away=calls_of(endpoint, TURNED_AWAY, text),
-        )
+        with unknown_if_odd():
+            return SignalReading(
+                at=at,
+                router_started_at=started_at,
+                arms=nothing | arms_of(endpoint, text),
+                other=calls_of(endpoint, OTHER, text),
+                turned_away=calls_of(endpoint, TURNED_AWAY, text),
+            )

@@ -17,8 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
+from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.foreign import words_of
+from controlplane.outbound.asking import ask
 from controlplane.outbound.clients import local_client
-from rollouts.adapters.signals.exposition import samples
+from rollouts.adapters.signals.exposition import Sample, odd_metric, samples
 from rollouts.ports import Backend, EngineReading
 
 RUNNING = "vllm:num_requests_running"
@@ -30,7 +33,10 @@ FINISHED = "vllm:request_success_total"
 LENGTHS = "vllm:request_generation_tokens"  # a histogram
 EMPTY_AT_MOST = 1.0  # tokens: the end is one
 EMPTY = f"{LENGTHS}_bucket of {EMPTY_AT_MOST:g}"
+READ = frozenset({RUNNING, WAITING, CACHE, TOKENS, STARTED, EMPTY})
 AT_ONCE = 8
+MOST_BYTES = 8 << 20
+MOST_REASONS, LONGEST_REASON = 50, 40  # vLLM knows five
 
 
 class VllmMetrics:
@@ -39,6 +45,7 @@ class VllmMetrics:
     def __init__(self, *, timeout: float = 2.0, transport: httpx.BaseTransport | None = None) -> None:
         # no kept connections: engines come and go, and a worker forks
         limits = httpx.Limits(max_keepalive_connections=0)
+        self._seconds = timeout
         self._client = local_client(timeout=timeout, transport=transport, limits=limits)
 
     def read(self, backends: Collection[Backend]) -> tuple[Mapping[str, EngineReading], Mapping[str, str]]:
@@ -58,25 +65,35 @@ class VllmMetrics:
     def _read_one(self, backend: Backend) -> EngineReading | str:
         address = f"http://{backend.host}:{backend.port}/metrics"
         try:
-            response = self._client.get(address)
-            response.raise_for_status()
+            answer = ask(self._client, "GET", address, most_bytes=MOST_BYTES, seconds=self._seconds)
         except httpx.HTTPError as error:
-            return f"{address} cannot be read: {error or type(error).__name__}"
-        return engine_reading(response.text, address)
+            return f"{address} cannot be read: {words_of(str(error)) or type(error).__name__}"
+        if not answer.ok:
+            return f"{address} cannot be read: HTTP {answer.status}"
+        if not answer.whole:
+            return f"{address} cannot be read: it is longer than {MOST_BYTES >> 20} MB"
+        try:
+            return engine_reading(answer.text, address)
+        except InvalidInput as error:
+            return f"{address} cannot be read: {error.message}"
 
 
 def engine_reading(text: str, address: str = "/metrics") -> EngineReading | str:
     """The reading, or why there is none. The ranks of a data-parallel engine are added up; of the cache the
-    fullest counts. Metrics of completions that are missing are not said, never zero."""
+    fullest counts. Metrics of completions that are missing are not said, never zero. Raises InvalidInput for a metric
+    that is no amount (NaN, endless, below 0)."""
     found: dict[str, list[float]] = {}
     endings: dict[str, int] = defaultdict(int)
     for sample in samples(text):
         name = sample.name
         if name == FINISHED:
-            endings[sample.labels.get("finished_reason", "")] += int(sample.value)
+            endings[words_of(sample.labels.get("finished_reason", ""), LONGEST_REASON)] += sample.count
         elif name == f"{LENGTHS}_bucket" and _edge(sample.labels.get("le", "")) == EMPTY_AT_MOST:
             name = EMPTY
-        found.setdefault(name, []).append(sample.value)
+        if name in READ:
+            found.setdefault(name, []).append(sample.amount)
+    if len(endings) > MOST_REASONS:
+        raise odd_metric(f"{FINISHED} names {len(endings)} reasons")
     for name in (RUNNING, WAITING, CACHE, TOKENS):
         if name not in found:
             return f"{address} answers, but has no {name}: no vLLM, or one that names it differently"
@@ -86,11 +103,15 @@ def engine_reading(text: str, address: str = "/metrics") -> EngineReading | str:
         running=sum(found[RUNNING]),
         waiting=sum(found[WAITING]),
         kv_cache_share=max(found[CACHE]),
-        generated_tokens=int(sum(found[TOKENS])),
+        generated_tokens=_count(TOKENS, sum(found[TOKENS])),
         started_at=min(found[STARTED]) if STARTED in found else None,
         endings=dict(sorted(endings.items())) if completes else {},
-        empty=int(sum(found[EMPTY])) if completes and EMPTY in found else None,
+        empty=_count(EMPTY, sum(found[EMPTY])) if completes and EMPTY in found else None,
     )
+
+
+def _count(name: str, amount: float) -> int:
+    return Sample(name, {}, amount).count
 
 
 def _edge(text: str) -> float | None:

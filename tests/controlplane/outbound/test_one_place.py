@@ -16,8 +16,8 @@ MAKERS = {
     *("get", "post", "put", "patch", "delete", "head", "options", "request", "stream"),
 }
 LIBRARIES = {"requests", "urllib3", "aiohttp", "httpcore", "httpx2", "websockets", "pycurl"}
-# They speak to unix sockets, which no variable redirects.
-UNIX_SOCKETS = {"rollouts/adapters/routers/envoy_admin.py", "rollouts/adapters/clusters/supervisord.py"}
+# It speaks to a unix socket, which no variable redirects.
+UNIX_SOCKETS = {"rollouts/adapters/clusters/supervisord.py"}
 
 
 def findings(source: str, where: str) -> Iterator[str]:

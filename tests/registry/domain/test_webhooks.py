@@ -68,6 +68,31 @@ def test_verify__timestamp_no_number__refused(timestamp: str) -> None:
         check(sign(timestamp=timestamp), timestamp=timestamp)
 
 
+@pytest.mark.parametrize("timestamp", ["1" * 5000, "1_795_252_000", "\ud800", ""])
+def test_verify__timestamp_that_is_no_time__refused_though_it_is_signed(timestamp: str) -> None:
+    text = f"d-1.{timestamp}.".encode(errors="replace") + BODY
+    signature = "v1," + base64.b64encode(hmac.new(b"s3cret", text, hashlib.sha256).digest()).decode()
+    with pytest.raises((Forbidden, InvalidInput)):
+        check(signature, timestamp=timestamp)
+
+
+@pytest.mark.parametrize("delivery", ["d\x00", "\ud800", "d" * 101, "d\n", "доставка"])
+def test_verify__delivery_id_that_no_column_takes__named(delivery: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        check(sign(), delivery_id=delivery)
+    assert refused.value.field == "X-MLflow-Delivery-Id"
+
+
+def test_verify__signature_with_half_a_character__refused() -> None:
+    with pytest.raises(Forbidden):
+        check("v1,\ud800")
+
+
+@pytest.mark.parametrize("name", ["a\\u0000b", "\\ud800", "a/b", "x" * 300, "..", " "])
+def test_model_of__name_that_no_model_has__is_no_hint(name: str) -> None:
+    assert model_of_delivery(b'{"data": {"name": "%b"}}' % name.encode()) == ""
+
+
 def test_verify__no_secret_set__refused_saying_which_setting() -> None:
     with pytest.raises(Forbidden, match="HEADGATE_MLFLOW_WEBHOOK_SECRET"):
         check(sign(secret=""), secret="")

@@ -415,6 +415,51 @@ def test_mirror__real_mlflow_alias_moved_and_version_deleted__seen_on_the_next_p
 
 
 @pytest.mark.needs("mlflow")
+def test_mirror__real_mlflow_with_odd_names_and_values__what_can_be_kept_is_and_the_rest_says_why(
+    mlflow_store: MlflowModelStore, trainer: Trainer, name: str, now: datetime
+) -> None:
+    """All of this is what MLflow itself accepts."""
+    kept = [
+        name + end
+        for end in (
+            *(
+                " it's",
+                ' "so"',
+                ' it\'s "so"',
+                " q'--\"",
+                " 100% _x_",
+                " back\\slash",
+                " end\\",
+                "; -- x",
+                " модель 😀",
+            ),
+            "x" * (256 - len(name)),
+        )
+    ]
+    refused = [name + end for end in ("\x00nul", "\u202eturned", "\nline", "y" * (300 - len(name)))]
+    for model in (*kept, *refused):
+        trainer.add_model(model, "zero \x00 byte")
+        trainer.register(model, "s3://bucket/weights")
+    metrics = {"endless": "Infinity", "fine": 0.5}
+    trainer.add_model(name)
+    trainer.add_version(name, FILES, metrics=metrics, run_name="n\x00ame")  # type: ignore[arg-type]
+    try:
+        mirror_models(store=mlflow_store, clock=ManualClock(now))
+    finally:
+        for model in (*kept, *refused):
+            trainer.delete_model(model)
+    versions = Version.objects.filter(model__name__startswith=name).exclude(details_at=None)
+    assert set(versions.values_list("model__name", flat=True)) == {*kept, name}
+    assert set(versions.values_list("model__description", flat=True)) == {"zero \ufffd byte", ""}
+    plain = versions.get(model__name=name)
+    assert (plain.run_name, plain.metrics["fine"]) == ("n\ufffdame", 0.5)
+    words = [trouble.error for trouble in ItemTrouble.objects.filter(label__startswith=name)]
+    assert len(words) == len(refused)
+    assert all("name" in said and "Rename it in MLflow." in said for said in words)
+    assert not MirrorState.objects.get().is_down
+
+
+@pytest.mark.needs("mlflow")
 def test_mirror__real_mlflow_killed__clear_message_and_nothing_changes(
     mlflow_server: RunningMlflow, trainer: Trainer, name: str, now: datetime
 ) -> None:

@@ -49,7 +49,7 @@ def test_ask__request__is_forced_deterministic_and_streamed() -> None:
         (gives(429, "slow down"), "HTTP 429"),
         (gives(503, "no healthy upstream"), "HTTP 503"),
         (gives(200, GOOD.replace("data: [DONE]\n\n", "")), "ended before"),
-        (gives(200, "data: {nonsense\n\n"), "not JSON"),
+        (gives(200, "data: {nonsense\n\n"), "no JSON"),
         (gives(200, 'data: {"error": {"message": "oops"}}\n\ndata: [DONE]\n\n'), "broke off its answer"),
     ],
 )

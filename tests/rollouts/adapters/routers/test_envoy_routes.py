@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
+from controlplane.kernel.foreign import Fields
 from rollouts.adapters.routers.envoy_routes import ASSIGNED, cluster_name, shares_in_force
 
 
-def dump(**weights: int) -> dict[str, Any]:
+def dump(**weights: int) -> Fields:
     """A route table of the endpoint `chat` with these weights by variant."""
     clusters = [{"name": cluster_name(ASSIGNED, "chat", name), "weight": w} for name, w in weights.items()]
-    weighted = {"name": "chat", "route": {"weighted_clusters": {"clusters": clusters}}}
-    return {"virtual_hosts": [{"routes": [weighted]}]}
+    weighted: dict[str, Any] = {"name": "chat", "route": {"weighted_clusters": {"clusters": clusters}}}
+    return Fields({"virtual_hosts": [{"routes": [weighted]}]})
 
 
 @pytest.mark.parametrize(
