@@ -131,20 +131,20 @@ def test_problems__port_taken__names_who_and_the_variable(environment: Environme
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()
         port = stranger.getsockname()[1]
-        found = problems(programs_of(replace(environment, web_port=port)), environment.run_dir)
+        found = problems(programs_of(replace(environment, web_port=port)), environment)
     assert len(found) == 1
     assert f"Port {port} of web is taken by process" in found[0]
     assert f"HEADGATE_WEB_PORT={port + 1}" in found[0]
 
 
 def test_problems__two_programs_on_one_port__names_both(environment: Environment) -> None:
-    found = problems(programs_of(replace(environment, web_port=19411)), environment.run_dir)
+    found = problems(programs_of(replace(environment, web_port=19411)), environment)
     assert len(found) == 1
     assert "web and envoy both want port 19411" in found[0]
 
 
 def test_problems__too_little_memory__says_how_much(environment: Environment) -> None:
-    found = problems([Program("big", ("true",), 1, memory_mb=10_000_000)], environment.run_dir)
+    found = problems([Program("big", ("true",), 1, memory_mb=10_000_000)], environment)
     assert len(found) == 1
     assert "needs 10000000 MB" in found[0]
 

@@ -16,6 +16,7 @@ from typing import Any
 from controlplane.cli.client import Client, Failure
 from rollouts.adapters.clusters.machine import end_processes, processes_marked
 from rollouts.adapters.clusters.supervisord import Supervisor
+from tests.rollouts.adapters.clusters.machine_room import first_process
 from tests.standins.running import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,7 +170,8 @@ class House:
 
     def kill_engine(self, variant: str) -> int:
         """kill -9 of a variant's engine."""
-        pid = next(info.pid for info in self.supervisor.programs().values() if variant in info.name)
+        keeper = next(info.pid for info in self.supervisor.programs().values() if variant in info.name)
+        pid = first_process(keeper)
         os.kill(pid, signal.SIGKILL)
         return pid
 

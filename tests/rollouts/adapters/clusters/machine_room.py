@@ -17,7 +17,7 @@ import httpx
 from controlplane.kernel.clock import SystemClock
 from registry.domain.manifest import take_manifest
 from rollouts.adapters.clusters.local import LocalCluster
-from rollouts.adapters.clusters.machine import end_processes, processes_marked
+from rollouts.adapters.clusters.machine import all_pids, end_processes, processes_marked, stat_of
 from rollouts.adapters.clusters.supervisord import Supervisor
 from rollouts.ports import WorkloadSpec, WorkloadStatus
 from tests.standins.running import wait_until
@@ -41,6 +41,8 @@ STANDIN = [
     sys.executable, "-m", "tests.standins.engine", "--port", "{port}", "--model", "{folder}", "{arguments}",
     "--variant", "{variant}", "--served-model-name", "{endpoint}",
 ]  # fmt: skip
+
+FAMILY = [word.replace("standins.engine", "standins.family") for word in STANDIN]
 
 
 class MachineRoom:
@@ -117,6 +119,17 @@ class MachineRoom:
             start_seconds=values.pop("start_seconds", 60.0),
             **values,
         )
+
+
+def first_process(keeper: int) -> int:
+    """An engine's first process, by that of its outer keeper, which is what supervisord started."""
+    (inner,) = wait_until("the inner keeper runs", lambda: children_of(keeper))
+    first = wait_until("the engine's first process runs", lambda: children_of(inner))
+    return min(first, key=lambda pid: stat.started if (stat := stat_of(pid)) else 0)
+
+
+def children_of(parent: int) -> list[int]:
+    return [pid for pid in all_pids() if (stat := stat_of(pid)) and stat.parent == parent and stat.alive]
 
 
 def status(cluster: LocalCluster, variant: str = "chat-v1-aaaa") -> WorkloadStatus | None:
