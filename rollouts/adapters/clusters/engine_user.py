@@ -1,7 +1,7 @@
 """The user that engines run as where Headgate runs as root, and what that user may reach.
 
 What it may reach is a short list: the run folder and what is directly in it are closed to it, save the way to the files
-of its version, which it can read and not write, and a home and a temporary folder, which are its own. All engines of a
+of its version, which it can read and not write, and a home and temporary folders, which are its own. All engines of a
 stack share this user, so they are kept from Headgate's data, not from each other.
 """
 
@@ -23,7 +23,7 @@ from controlplane.kernel.errors import Refused
 from registry.domain.manifest import Manifest
 
 DEFAULT_USER = "headgate-engine"
-HOMES = "homes"
+ENGINE_HOME = "engine-home"  # below the run folder
 SETTING = "HEADGATE_ENGINE_USER"
 MAKE_USER = f"useradd --system --user-group --no-create-home --shell /usr/sbin/nologin {DEFAULT_USER}"
 
@@ -132,10 +132,6 @@ def _let_pass(user: EngineUser, folder: Path) -> None:
         folder.chmod(wanted)
 
 
-def home_of(run_dir: Path, variant: str) -> Path:
-    return run_dir / HOMES / variant
-
-
 def temporary_of(run_dir: Path, variant: str) -> Path:
     """Outside the run folder: engines put unix sockets there, whose whole path has 107 bytes at most."""
     digest = hashlib.sha256(f"{run_dir}\0{variant}".encode()).hexdigest()[:16]
@@ -143,26 +139,26 @@ def temporary_of(run_dir: Path, variant: str) -> Path:
 
 
 def make_places(user: EngineUser | None, run_dir: Path, variant: str) -> dict[str, str]:
-    """Makes the engine's home, which it keeps from launch to launch (caches), and an empty temporary folder.
+    """Makes the home of all engines, where they cache what takes long, and an empty temporary folder of this one.
 
     Returns the variables that name them. Raises OSError, also when somebody else holds the temporary folder's name.
     """
-    home, temporary = home_of(run_dir, variant), temporary_of(run_dir, variant)
-    home.parent.mkdir(exist_ok=True, mode=0o700)
+    home, temporary = run_dir / ENGINE_HOME, temporary_of(run_dir, variant)
+    owner, group = (user.uid, user.gid) if user is not None else (os.geteuid(), os.getegid())
+    if home.exists() and home.stat().st_uid != owner:
+        _remove(home)  # the setting has changed: what lies in it is of no use to another user
     home.mkdir(exist_ok=True, mode=0o700)
     _remove(temporary)
     temporary.mkdir(mode=0o700)  # fails where it exists, also as a link
+    for path in (home, temporary):
+        os.chown(path, owner, group)
     if user is not None:
         _let_pass(user, run_dir)
-        _let_pass(user, home.parent)
-    for path in (home, temporary):
-        os.chown(path, user.uid if user else os.geteuid(), user.gid if user else os.getegid())
     return {"HOME": str(home), "TMPDIR": str(temporary)}
 
 
-def remove_places(run_dir: Path, variant: str) -> None:
-    """Takes the home and the temporary folder away; what cannot be removed stays."""
-    _remove(home_of(run_dir, variant))
+def remove_temporary(run_dir: Path, variant: str) -> None:
+    """Takes the temporary folder away; what cannot be removed stays."""
     _remove(temporary_of(run_dir, variant))
 
 

@@ -33,7 +33,7 @@ import httpx
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, TamperedFile
 from registry.domain.manifest import Manifest, verify_folder
-from rollouts.adapters.clusters.engine_user import remove_places
+from rollouts.adapters.clusters.engine_user import remove_temporary
 from rollouts.adapters.clusters.engines import load_engines, template_named, template_of
 from rollouts.adapters.clusters.folder import (
     PROGRAM_PREFIX,
@@ -329,7 +329,7 @@ stdout_logfile_backups=1
                 )
             if sight.program is not None:
                 self._supervisor.remove(name)
-            remove_places(self._folder.run_dir, sight.variant)
+            remove_temporary(self._folder.run_dir, sight.variant)
             self._folder.delete(sight.variant, *RECORDS)
             (self._folder.path / f".{sight.variant}.warming").unlink(missing_ok=True)
             return

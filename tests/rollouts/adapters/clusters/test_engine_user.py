@@ -22,12 +22,12 @@ from controlplane.kernel.errors import Refused
 from registry.domain.manifest import take_manifest
 from rollouts.adapters.clusters.engine_user import (
     DEFAULT_USER,
+    ENGINE_HOME,
     close_run_dir,
     engine_user,
-    home_of,
     make_places,
     open_to,
-    remove_places,
+    remove_temporary,
     temporary_of,
 )
 from rollouts.adapters.clusters.local import LocalCluster
@@ -133,21 +133,37 @@ def test_open_to__version_is_readable_and_writable_for_nobody(tmp_path: Path) ->
     assert (folder / "weights").stat().st_uid == 0
 
 
-def test_places__are_new_and_private__and_go_again(tmp_path: Path) -> None:
+def test_places__home_keeps_what_is_cached__temporary_folder_is_new_at_each_launch(tmp_path: Path) -> None:
     places = make_places(None, tmp_path, VARIANT)
     home, temporary = (Path(places[name]) for name in ("HOME", "TMPDIR"))
     try:
-        assert (mode(home), mode(temporary), mode(home.parent)) == (0o700, 0o700, 0o700)
+        assert (mode(home), mode(temporary)) == (0o700, 0o700)
         assert len(str(temporary)) < 50, "there is room for the name of a socket"
         (home / "cache").write_text("kept")
         (temporary / "left").write_text("")
-        make_places(None, tmp_path, VARIANT)
+        assert make_places(None, tmp_path, VARIANT) == places
         assert (home / "cache").exists()
         assert list(temporary.iterdir()) == []
+        other = make_places(None, tmp_path, "chat-v2-bbbb")
+        assert other["TMPDIR"] != places["TMPDIR"]
     finally:
-        remove_places(tmp_path, VARIANT)
-    assert not home.exists()
+        remove_temporary(tmp_path, VARIANT)
+        remove_temporary(tmp_path, "chat-v2-bbbb")
     assert not temporary.exists()
+
+
+@as_root
+def test_places__user_has_changed__home_is_made_anew(tmp_path: Path) -> None:
+    home = Path(make_places(None, tmp_path, VARIANT)["HOME"])
+    (home / "cache").write_text("of root")
+    user = engine_user(NOBODY)
+    assert user is not None
+    try:
+        make_places(user, tmp_path, VARIANT)
+        assert home.stat().st_uid == user.uid
+        assert list(home.iterdir()) == []
+    finally:
+        remove_temporary(tmp_path, VARIANT)
 
 
 def test_places__somebody_holds_the_name__is_an_error_and_touches_nothing(tmp_path: Path) -> None:
@@ -159,7 +175,7 @@ def test_places__somebody_holds_the_name__is_an_error_and_touches_nothing(tmp_pa
     try:
         with pytest.raises(FileExistsError):
             make_places(None, tmp_path, VARIANT)
-        remove_places(tmp_path, VARIANT)
+        remove_temporary(tmp_path, VARIANT)
         assert (target / "kept").exists()
     finally:
         temporary.unlink()
@@ -241,17 +257,13 @@ def secrets(room: MachineRoom, variant: str) -> Iterator[dict[str, list[Any]]]:
                 run,
                 run / "engines",
                 run / "models",
-                run / "homes",
                 run / "versions",
                 folder,
                 run / "log",
             )
         ]
         + [str(path) for path in [*files, folder / "model.safetensors"]],
-        "list": [
-            str(path)
-            for path in (run, run / "engines", run / "models", run / "homes", run / "versions", folder)
-        ],
+        "list": [str(path) for path in (run, run / "engines", run / "models", run / "versions", folder)],
         "open_up": [str(folder), str(folder / "model.safetensors"), str(run)],
         "connect": [str(run / name) for name in ("supervisor.sock", "envoy/admin.sock", "control.sock")],
         "signal": [room.process.pid],
@@ -270,7 +282,7 @@ def test_engine__as_nobody__reads_its_version_and_writes_what_is_its_own_and_tha
     spec = room.spec(variant, engine="trespasser", behaviour=secrets)
     cluster.ensure(spec, token=1)
     until_ready(cluster, variant)
-    report = json.loads((home_of(room.run_dir, variant) / "report.json").read_text())
+    report = json.loads((room.run_dir / ENGINE_HOME / "report.json").read_text())
     nobody = pwd.getpwnam(NOBODY)
     assert report == {
         "read": [str(spec.folder / "model.safetensors")],
@@ -285,7 +297,7 @@ def test_engine__as_nobody__reads_its_version_and_writes_what_is_its_own_and_tha
 
 @pytest.mark.e2e
 @as_root
-def test_engine__as_nobody__killed__is_started_again_as_nobody_and_its_places_go_with_it(
+def test_engine__as_nobody__killed__is_started_again_as_nobody_and_its_temporary_folder_goes_with_it(
     room: MachineRoom, cluster: LocalCluster, variant: str
 ) -> None:
     cluster.ensure(room.spec(variant, engine="trespasser"), token=1)
@@ -302,7 +314,6 @@ def test_engine__as_nobody__killed__is_started_again_as_nobody_and_its_places_go
     cluster.drain(variant, variant.split("-")[0], token=1)
     wait_until("it is gone", lambda: variant not in cluster.statuses(), 60)
     assert not temporary_of(room.run_dir, variant).exists()
-    assert not home_of(room.run_dir, variant).exists()
 
 
 @pytest.mark.e2e
