@@ -1,6 +1,7 @@
 """Owns an engine's whole tree of processes, and ends all of it when the first of them ends.
 
-    python -I -S keeper.py stop_seconds=10 [memory_mb=9000] [uid=997 gid=997 groups=997,44] -- COMMAND...
+    python -I -S keeper.py stop_seconds=10 [memory_mb=9000] [uid=997 gid=997 groups=997,44] [temporary=FOLDER]
+        -- COMMAND...
 
 The launcher becomes this program, which imports next to nothing: two small processes stay.
 
@@ -61,7 +62,9 @@ def main(words: list[str]) -> None:
     outer = os.getpid()
     inner = os.fork()
     if inner:
-        end_as(Tree(inner).keep(patience + OUTER_SECONDS))
+        status = Tree(inner).keep(patience + OUTER_SECONDS)
+        remove(orders.get("temporary"))
+        end_as(status)
     os.setsid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_PDEATHSIG, PARENT_DIED)
@@ -69,7 +72,9 @@ def main(words: list[str]) -> None:
     engine = os.fork()
     if not engine:
         become(words[split + 1 :], orders, keeper)
-    end_as(Tree(engine).keep(patience, parent=outer))
+    status = Tree(engine).keep(patience, parent=outer)
+    remove(orders.get("temporary"))
+    end_as(status)
 
 
 class Tree:
@@ -213,6 +218,14 @@ def prctl(option: int, value: int) -> None:
     if libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)):
         number = ctypes.get_errno()
         raise OSError(number, f"prctl {option}: {os.strerror(number)}")
+
+
+def remove(folder: str | None) -> None:
+    """Takes the engine's temporary folder away, when nobody of the engine is left."""
+    if folder:
+        import shutil  # not while the engine runs: it takes as much memory as all the rest here
+
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def end_as(status: int) -> None:

@@ -134,14 +134,15 @@ def become_keeper(launch: Launch, template: EngineTemplate, path: Path) -> NoRet
     environment[MARK] = str(path)
     if STACK_MARK in os.environ:
         environment[STACK_MARK] = os.environ[STACK_MARK]
-    environment |= KEEP_THE_MARK | make_places(user, launch.run_dir, spec.variant)
+    places = make_places(user, launch.run_dir, spec.variant)
+    environment |= KEEP_THE_MARK | places
     check_program(command[0], environment, template, launch, user)
     limit_mb = launch.memory_limit_mb or int(memory_mb() * MEMORY_SHARE)
     say(
         f"[headgate] as {user.name if user else 'the user of Headgate'}, at most {limit_mb} MB of memory a process"
     )
     say(f"[headgate] {' '.join(command)}")
-    orders = [f"stop_seconds={launch.stop_seconds}", f"memory_mb={limit_mb}"]
+    orders = [f"stop_seconds={launch.stop_seconds}", f"memory_mb={limit_mb}", f"temporary={places['TMPDIR']}"]
     if user is not None:
         orders += [f"uid={user.uid}", f"gid={user.gid}", f"groups={','.join(map(str, user.groups))}"]
     keeper = [sys.executable, "-I", "-S", str(KEEPER), *orders, "--", *command]

@@ -201,6 +201,20 @@ time.sleep(600)
     kept.wait()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_temporary_folder__goes_with_the_engine__also_when_the_outer_keeper_is_killed(
+    tmp_path: Path, number: int
+) -> None:
+    folder = tmp_path / "temporary"
+    (folder / "inner").mkdir(parents=True)
+    kept = Kept("import time; print('up', flush=True); time.sleep(600)", f"temporary={folder}")
+    kept.until_up()
+    assert folder.exists()
+    kept.process.send_signal(number)
+    kept.wait()
+    wait_until("it is gone", lambda: not folder.exists())
+
+
 def test_tree_memory__counts_what_left_its_session(family: Kept) -> None:
     assert tree_memory_mb(family.process.pid) >= 2 * CORE_MB
     assert tree_memory_mb(1 << 22) == 0, "no such process"
