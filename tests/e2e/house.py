@@ -162,9 +162,13 @@ class House:
         wait_until(f"rollout #{number} is settled", settled, 240)
         return self.rollout(number)
 
+    def program(self, name: str) -> int:
+        """The process of a program of the stack."""
+        return next(info.pid for info in self.supervisor.programs().values() if info.name == name)
+
     def kill(self, program: str) -> int:
         """kill -9 of a program of the stack; returns the process that is gone."""
-        pid = next(info.pid for info in self.supervisor.programs().values() if info.name == program)
+        pid = self.program(program)
         os.kill(pid, signal.SIGKILL)
         return pid
 

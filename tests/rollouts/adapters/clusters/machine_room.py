@@ -132,6 +132,14 @@ def children_of(parent: int) -> list[int]:
     return [pid for pid in all_pids() if (stat := stat_of(pid)) and stat.parent == parent and stat.alive]
 
 
+def below(pid: int) -> list[int]:
+    """The process and all that descends from it."""
+    found = [pid]
+    for one in found:
+        found += children_of(one)
+    return found
+
+
 def status(cluster: LocalCluster, variant: str = "chat-v1-aaaa") -> WorkloadStatus | None:
     return cluster.statuses().get(variant)
 

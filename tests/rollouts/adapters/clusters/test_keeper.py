@@ -17,7 +17,7 @@ import pytest
 
 from rollouts.adapters.clusters import keeper
 from rollouts.adapters.clusters.machine import end_marked, stat_of, tree_memory_mb
-from tests.rollouts.adapters.clusters.machine_room import children_of, first_process
+from tests.rollouts.adapters.clusters.machine_room import below, children_of, first_process
 from tests.standins.family import CORE_MB
 from tests.standins.running import ROOT, wait_until
 
@@ -49,11 +49,7 @@ class Kept:
     def until_up(self) -> dict[int, int]:
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "up\n"
-        pids, ahead = [], [self.process.pid]
-        while ahead:
-            pids.append(ahead.pop())
-            ahead += children_of(pids[-1])
-        self.tree = {pid: stat.started for pid in pids if (stat := stat_of(pid))}
+        self.tree = {pid: stat.started for pid in below(self.process.pid) if (stat := stat_of(pid))}
         return self.tree
 
     @property

@@ -26,6 +26,7 @@ from tests.rollouts.adapters.clusters.machine_room import (
     FAMILY,
     ROOT,
     MachineRoom,
+    below,
     children_of,
     first_process,
     status,
@@ -425,14 +426,8 @@ def test_drain__request_that_never_ends__is_cut_at_the_deadline(
 
 def family_of(room: MachineRoom, variant: str) -> dict[int, int]:
     """All processes below the program of supervisord and itself, by id and start."""
-    found: dict[int, int] = {}
-    ahead = [room.supervisor.programs()[f"engine-{variant}"].pid]
-    while ahead:
-        pid = ahead.pop()
-        if stat := stat_of(pid):
-            found[pid] = stat.started
-            ahead += children_of(pid)
-    return found
+    keeper = room.supervisor.programs()[f"engine-{variant}"].pid
+    return {pid: stat.started for pid in below(keeper) if (stat := stat_of(pid))}
 
 
 def left_of(family: dict[int, int]) -> list[int]:

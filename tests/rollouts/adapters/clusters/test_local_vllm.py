@@ -1,5 +1,5 @@
-"""The local cluster with the real vLLM: a tiny model that serves, one that cannot be loaded, and an engine of several
-processes that is killed."""
+"""The local cluster with the real vLLM: a tiny model that serves, one that cannot be loaded, and one that
+is killed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ import httpx
 import pytest
 
 from registry.domain.manifest import take_manifest
-from rollouts.adapters.clusters.engines import ENGINES
 from rollouts.adapters.clusters.launcher import MARK
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import command_of, listener_is_marked, processes_marked, stat_of
 from rollouts.adapters.signals.vllm import VllmMetrics
 from rollouts.ports import OPENAI_API, Backend, EngineReading, FailureReason, WorkloadPhase, WorkloadSpec
-from tests.rollouts.adapters.clusters.machine_room import ROOT, MachineRoom, children_of, first_process
+from tests.rollouts.adapters.clusters.machine_room import ROOT, MachineRoom, below, first_process
 from tests.standins.running import wait_until
 
 ENGINE_PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
@@ -117,29 +116,13 @@ def test_real_engine__weights_cut_short__is_a_bad_model_with_its_log(
     assert any("safetensor" in line.lower() for line in cluster.log_tail("chat-v1-aaaa", lines=500))
 
 
-# --- as on a GPU: several processes -------------------------------------------------------------------------
-
-# The template's, but in several processes, which is vLLM's own default; an operator can declare it.
-MANY = {
-    "argv": [
-        "{python}", "-m", "vllm.entrypoints.openai.api_server", "--max-model-len=256", "--enforce-eager",
-        f"--kv-cache-memory-bytes={1 << 28}", "--distributed-executor-backend=uni", "--model={folder}",
-        "--host={host}", "--port={port}", "--served-model-name={endpoint}", "--fingerprint-mode=custom",
-        "--fingerprint-value={variant}",
-    ],
-    "environment": {
-        **ENGINES["vllm"].environment, **ENGINES["vllm"].cpu_environment, "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
-    },
-}  # fmt: skip
-
-
 @pytest.fixture(scope="module")
-def many(model: Path) -> Iterator[tuple[MachineRoom, LocalCluster]]:
-    """An engine of several processes that serves."""
-    room = MachineRoom({"many": MANY})
+def serving(model: Path) -> Iterator[tuple[MachineRoom, LocalCluster]]:
+    """An engine that serves. vLLM's API server starts a core as a process of its own, on a CPU too."""
+    room = MachineRoom()
     try:
         cluster = room.cluster(engine_python=ENGINE_PYTHON, memory_mb=2500, stop_seconds=10, drain_seconds=0)
-        cluster.ensure(replace(spec_of(model), engine="many", arguments={}), token=1)
+        cluster.ensure(spec_of(model), token=1)
         wait_until("vLLM is ready", lambda: settled(cluster), SECONDS)
         seen = cluster.statuses()["chat-v1-aaaa"]
         assert seen.is_ready, (seen.message, cluster.log_tail("chat-v1-aaaa"))
@@ -149,10 +132,10 @@ def many(model: Path) -> Iterator[tuple[MachineRoom, LocalCluster]]:
 
 
 def test_real_engine__completions__are_counted_by_how_they_ended_and_those_left_are_not(
-    many: tuple[MachineRoom, LocalCluster],
+    serving: tuple[MachineRoom, LocalCluster],
 ) -> None:
     """The names that signals/vllm reads; also what it says that cannot be seen."""
-    room, cluster = many
+    room, cluster = serving
     seen = cluster.statuses()["chat-v1-aaaa"]
     backends = [Backend("chat-v1-aaaa", seen.host, seen.port)]
     url = f"http://{seen.host}:{seen.port}/v1/chat/completions"
@@ -184,9 +167,9 @@ def test_real_engine__completions__are_counted_by_how_they_ended_and_those_left_
 
 
 def test_real_engine__first_process_killed__nothing_of_it_is_left_beside_the_new_one(
-    many: tuple[MachineRoom, LocalCluster],
+    serving: tuple[MachineRoom, LocalCluster],
 ) -> None:
-    room, cluster = many
+    room, cluster = serving
     mark = str(room.run_dir / "engines" / "chat-v1-aaaa.json")
 
     def tree() -> dict[int, int]:
@@ -214,11 +197,3 @@ def test_real_engine__first_process_killed__nothing_of_it_is_left_beside_the_new
     cluster.drain("chat-v1-aaaa", "chat", token=1)
     wait_until("it is gone", lambda: not cluster.statuses(), 60)
     assert tree() == {}
-
-
-def below(pid: int) -> list[int]:
-    """The process and all that descends from it."""
-    found = [pid]
-    for one in found:
-        found += children_of(one)
-    return found
