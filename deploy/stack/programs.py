@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import re
 import secrets
@@ -18,7 +19,7 @@ from controlplane.config.environment import Environment
 from controlplane.kernel.errors import InvalidInput, Refused
 from controlplane.outbound.proxies import without_proxies
 from deploy.stack.begin import PROGRAM_MARK
-from rollouts.adapters.clusters.engine_user import close_run_dir
+from rollouts.adapters.clusters.engine_user import close_run_dir, engine_user
 from rollouts.adapters.clusters.folder import UNQUOTABLE, write_whole
 from rollouts.adapters.clusters.launcher import KEEP_THE_MARK, STACK_MARK
 from rollouts.adapters.routers.envoy import EnvoyRouter, envoy_command
@@ -199,7 +200,10 @@ def prepare_run_dir(environment: Environment) -> None:
         )
     for folder in (run_dir, run_dir / "log", run_dir / "engines", run_dir / "mlflow"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    close_run_dir(run_dir)
+    user = None
+    with contextlib.suppress(Refused):  # preflight says what is wrong with it
+        user = engine_user(environment.engine_user)
+    close_run_dir(run_dir, user)
 
 
 def write_configuration(environment: Environment) -> Path:

@@ -86,17 +86,18 @@ def _exists(uid: int) -> bool:
 # --- what is open and what is closed -------------------------------------------------------------------------
 
 
-def close_run_dir(run_dir: Path) -> None:
+def close_run_dir(run_dir: Path, user: EngineUser | None) -> None:
     """Takes every right of others from the run folder and from what is directly in it.
 
-    A folder's group may keep the right to pass through: `open_to` gives it to the engine's.
+    The user's group keeps its right to pass through a folder (`open_to` gives it): its engines may run at this moment.
     """
     for path in (run_dir, *run_dir.iterdir()):
         with contextlib.suppress(FileNotFoundError):  # files come and go
             found = path.lstat()
             if stat.S_ISLNK(found.st_mode) or found.st_uid != os.geteuid():
                 continue
-            kept = 0o7710 if stat.S_ISDIR(found.st_mode) else 0o7700
+            passes = user is not None and found.st_gid == user.gid and stat.S_ISDIR(found.st_mode)
+            kept = 0o7710 if passes else 0o7700
             if stat.S_IMODE(found.st_mode) & ~kept:
                 path.chmod(stat.S_IMODE(found.st_mode) & kept)
 

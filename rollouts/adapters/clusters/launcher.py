@@ -118,7 +118,7 @@ def become_keeper(launch: Launch, template: EngineTemplate, path: Path) -> NoRet
     began = time.monotonic()
     try:
         if user is not None:
-            close_run_dir(launch.run_dir)
+            close_run_dir(launch.run_dir, user)
             open_to(user, spec.folder, launch.run_dir)  # first: what nobody can write stays as it is verified
         verify_folder(spec.folder, spec.manifest)
     except TamperedFile as error:

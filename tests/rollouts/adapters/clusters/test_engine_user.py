@@ -109,10 +109,24 @@ def test_close_run_dir__what_lies_in_it_is_for_the_owner_only(tmp_path: Path) ->
     for path in (tmp_path, tmp_path / "log", tmp_path / "database"):
         path.chmod(0o777)
     before = mode(Path("/"))
-    close_run_dir(tmp_path)
-    assert [mode(path) for path in (tmp_path, tmp_path / "log")] == [0o710, 0o710]
-    assert mode(tmp_path / "database") == 0o700
+    close_run_dir(tmp_path, None)
+    assert [mode(tmp_path / name) for name in ("", "log", "database")] == [0o700] * 3
     assert mode(Path("/")) == before, "a link is not followed"
+
+
+@as_root
+def test_close_run_dir__way_of_the_engines_user__stays_open_for_engines_that_run(tmp_path: Path) -> None:
+    user = engine_user(NOBODY)
+    assert user is not None
+    folder = tmp_path / "models" / "abc"
+    folder.mkdir(parents=True)
+    open_to(user, folder, tmp_path)
+    (tmp_path / "log").mkdir(mode=0o755)
+    (tmp_path / "database").touch(mode=0o644)
+    os.chown(tmp_path / "database", 0, user.gid)
+    close_run_dir(tmp_path, user)
+    modes = [mode(tmp_path / name) for name in ("", "models", "log", "database")]
+    assert modes == [0o710, 0o710, 0o700, 0o600]
 
 
 @as_root
