@@ -74,6 +74,8 @@ def local_cluster() -> LocalCluster:
         environment.engine_memory_mb,
         SystemClock(),
         local_client(timeout=ENGINE_TIMEOUT_SECONDS),
+        memory_limit_mb=environment.engine_memory_limit_mb,
+        engine_user=environment.engine_user,
     )
 
 

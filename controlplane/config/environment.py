@@ -77,6 +77,13 @@ class Environment:
     engine_ports: str = _setting("18100-18199", "ports for serving engines on this machine")
     engine_python: Path = _setting(ROOT / ".venv-vllm" / "bin" / "python", "Python that has vLLM installed")
     engine_memory_mb: int = _setting(3200, "memory that one more engine needs free before it is launched")
+    engine_memory_limit_mb: int = _setting(
+        0, "memory that one process of an engine may take; 0: three quarters of the machine's"
+    )
+    engine_user: str = _setting(
+        "",
+        "user that engines run as where Headgate runs as root; empty: headgate-engine if it exists; root: as root",
+    )
     tick_seconds: float = _setting(1.0, "how often due rollouts are reconciled")
     interval_seconds: float = _setting(5.0, "length of one interval of evidence")
     feedback_seconds: float = _setting(60.0, "how long after an answer its rating still counts")

@@ -27,6 +27,7 @@ from controlplane.cli.replay import replay_report
 from controlplane.config.environment import ENVIRONMENT, ROOT
 from deploy.demo.show import Progress, show_table
 from deploy.stack.runner import stop_on_signals
+from rollouts.adapters.clusters.launcher import STACK_MARK
 
 FOLDER = ENVIRONMENT.run_dir / "demo"
 MODELS = FOLDER / "models"
@@ -70,7 +71,7 @@ def run_step(progress: Progress, title: str, command: list[str]) -> None:
 
 
 def start_traffic(story: dict[str, Any]) -> subprocess.Popen[bytes]:
-    """The users, as a process of their own."""
+    """The users, as a process of their own. By its mark `make down` finds it after a demo that was killed."""
     log = (ENVIRONMENT.run_dir / "log" / "traffic.log").open("ab")
     return subprocess.Popen(
         [
@@ -80,6 +81,7 @@ def start_traffic(story: dict[str, Any]) -> subprocess.Popen[bytes]:
             "--status", str(FOLDER / "traffic.json"), "--per-second", str(story["requests_per_second"]),
         ],
         cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+        env={**os.environ, STACK_MARK: str(ENVIRONMENT.run_dir)},
     )  # fmt: skip
 
 
@@ -315,4 +317,5 @@ def main() -> int:
 
 if __name__ == "__main__":
     os.chdir(ROOT)
+    os.umask(0o077)  # it writes passwords and a token
     sys.exit(main())

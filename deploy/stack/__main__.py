@@ -6,6 +6,7 @@ Exit status: 0 done (status: everything runs); 1 it failed; 3 status: not everyt
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("down", help="stop everything, engines too")
     commands.add_parser("status", help="what runs")
     chosen = parser.parse_args(arguments)
+    os.umask(0o077)  # as supervisord sets it for the programs: the database, among others, is made here
     try:
         if chosen.command == "up":
             return _up(chosen.foreground)

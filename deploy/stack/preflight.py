@@ -1,20 +1,27 @@
-"""What is checked before anything starts: ports, memory, disk. Each problem names cause and remedy."""
+"""What is checked before anything starts: ports, memory, disk, engines' user. Each problem names cause and remedy."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
+from controlplane.config.environment import Environment
+from controlplane.kernel.errors import Refused
 from deploy.stack.programs import Program
+from rollouts.adapters.clusters.engine_user import engine_user
 from rollouts.adapters.clusters.machine import MEGABYTE, available_memory_mb, port_is_free, who_listens
 
 DISK_MB = 1000
 
 
-def problems(programs: Sequence[Program], run_dir: Path) -> list[str]:
-    """One sentence a problem; empty when the stack can start."""
+def problems(programs: Sequence[Program], environment: Environment) -> list[str]:
+    """A sentence or two a problem; empty when the stack can start."""
+    run_dir = environment.run_dir
     found = [*_ports(programs)]
+    try:
+        engine_user(environment.engine_user)
+    except Refused as refused:
+        found.append(f"{refused.message} {refused.fix}")
     needed = sum(program.memory_mb for program in programs)
     free = available_memory_mb()
     if free < needed:

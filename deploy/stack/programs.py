@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import re
 import secrets
@@ -17,8 +18,10 @@ from urllib.parse import urlsplit
 from controlplane.config.environment import Environment
 from controlplane.kernel.errors import InvalidInput, Refused
 from controlplane.outbound.proxies import without_proxies
+from deploy.stack.begin import PROGRAM_MARK
+from rollouts.adapters.clusters.engine_user import close_run_dir, engine_user
 from rollouts.adapters.clusters.folder import UNQUOTABLE, write_whole
-from rollouts.adapters.clusters.launcher import STACK_MARK
+from rollouts.adapters.clusters.launcher import KEEP_THE_MARK, STACK_MARK
 from rollouts.adapters.routers.envoy import EnvoyRouter, envoy_command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,7 +183,7 @@ def settings_of(environment: Environment) -> dict[str, str]:
 
 
 def prepare_run_dir(environment: Environment) -> None:
-    """Makes the folders. Raises InvalidInput when the run folder's path cannot be used."""
+    """Makes the folders, closed to others. Raises InvalidInput when the run folder's path cannot be used."""
     run_dir = environment.run_dir
     socket = str(environment.supervisor_socket)
     if UNQUOTABLE.search(str(run_dir)):
@@ -198,6 +201,10 @@ def prepare_run_dir(environment: Environment) -> None:
         )
     for folder in (run_dir, run_dir / "log", run_dir / "engines", run_dir / "mlflow"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    user = None
+    with contextlib.suppress(Refused):  # preflight says what is wrong with it
+        user = engine_user(environment.engine_user)
+    close_run_dir(run_dir, user)
 
 
 def write_configuration(environment: Environment) -> Path:
@@ -249,12 +256,19 @@ files = {run_dir / "engines"}/*.conf
     return "\n".join(parts)
 
 
+def program_mark(run_dir: Path, name: str) -> str:
+    """What all processes of a program of the stack have as HEADGATE_PROGRAM."""
+    return f"{run_dir}:{name}"
+
+
 def _section(program: Program, settings: Mapping[str, str], run_dir: Path) -> str:
-    variables = {**settings, **program.environment, "PYTHONUNBUFFERED": "1"}
+    mark = {PROGRAM_MARK: program_mark(run_dir, program.name)}
+    variables = {**settings, **program.environment, **mark, "PYTHONUNBUFFERED": "1"}
+    command = (sys.executable, "-S", "-m", "deploy.stack.begin", *program.command)
     pairs = ",".join(f"{name}={_quoted(name, value)}" for name, value in sorted(variables.items()))
     # startretries: a program whose neighbour is not there yet is started again, more and more slowly.
     return f"""[program:{program.name}]
-command={shlex.join(program.command).replace("%", "%%")}
+command={shlex.join(command).replace("%", "%%")}
 directory={ROOT}
 environment={pairs}
 priority={program.priority}
@@ -294,4 +308,4 @@ def stack_environment(environment: Environment) -> dict[str, str]:
     kept = {
         name: value for name, value in without_proxies(os.environ).items() if not name.startswith("HEADGATE_")
     }
-    return {**kept, STACK_MARK: str(environment.run_dir)}
+    return {**kept, **KEEP_THE_MARK, STACK_MARK: str(environment.run_dir)}

@@ -5,7 +5,8 @@
   started.
 - supervisord killed with -9 leaves its children running without a manager: traffic flows on, nothing is
   started again. Everything of a stack carries HEADGATE_STACK=RUN_DIR in its environment: the next `up` and
-  every `down` end what carries it. The engines' records stay, so the next `up` launches them again.
+  every `down` end what carries it, and say so. The engines' records stay, so the next `up` launches them again.
+- A program's first process killed with -9 may leave others of it: what starts it again ends them (begin.py).
 """
 
 from __future__ import annotations
@@ -28,23 +29,27 @@ from controlplane.config.environment import Environment
 from controlplane.kernel.digests import digest_of, sha256_of_file
 from controlplane.kernel.errors import Conflict, Refused, Unavailable
 from controlplane.outbound.clients import local_client
+from deploy.stack.begin import PROGRAM_MARK
 from deploy.stack.preflight import problems
 from deploy.stack.programs import (
     ROOT,
     Program,
     prepare_run_dir,
+    program_mark,
     programs_of,
     settings_of,
     stack_environment,
     write_configuration,
 )
+from rollouts.adapters.clusters.engine_user import MAKE_USER, engine_user
 from rollouts.adapters.clusters.folder import PROGRAM_PREFIX, write_whole
 from rollouts.adapters.clusters.launcher import STACK_MARK
-from rollouts.adapters.clusters.machine import end_processes, is_alive, processes_marked
+from rollouts.adapters.clusters.machine import end_marked, is_alive, processes_marked
 from rollouts.adapters.clusters.supervisord import ALIVE_STATES, RESTING_STATES, ProgramInfo, Supervisor
 
 READY_SECONDS = 300.0
 STOP_SECONDS = 45.0
+LEFTOVER_GRACE_SECONDS = 20.0  # an engine's keeper needs up to 14 to end its tree in an orderly way
 
 Say = Callable[[str], None]
 
@@ -88,9 +93,10 @@ def up(environment: Environment, say: Say) -> None:
         supervisor = Supervisor(environment.supervisor_socket)
         programs = programs_of(environment)
         running = supervisor.is_up()
+        _say_engine_user(environment, say)
         if not running:
             _end_leftovers(environment, say)
-            found = problems(programs, environment.run_dir)
+            found = problems(programs, environment)
             if found:
                 raise Refused("The stack cannot start:\n  - " + "\n  - ".join(found), code="preflight")
         _manage(environment, say, "database", ["migrate", "--no-input", "--verbosity", "0"])
@@ -99,7 +105,7 @@ def up(environment: Environment, say: Say) -> None:
         if running:
             if collected:
                 _stop(supervisor, "web")  # it reads the list of static files once; it is started again below
-            _apply_changes(supervisor, say)
+            _apply_changes(supervisor, environment.run_dir, say)
         else:
             _start_supervisord(environment, configuration, supervisor)
         _await_ready(supervisor, programs, environment, say)
@@ -184,9 +190,20 @@ def _end_leftovers(environment: Environment, say: Say) -> None:
     if pids:
         say(f"Ending {len(pids)} processes without a manager ...")
         try:
-            end_processes(pids)
+            for process in end_marked(
+                STACK_MARK, str(environment.run_dir), grace_seconds=LEFTOVER_GRACE_SECONDS
+            ):
+                say(f"  ended {process}")
         except TimeoutError as error:
             raise Unavailable(str(error), fix="Only a restart of the machine ends such a process.") from error
+
+
+def _say_engine_user(environment: Environment, say: Say) -> None:
+    if os.geteuid() == 0:
+        with contextlib.suppress(Refused):  # told with the other problems
+            user = engine_user(environment.engine_user)
+            advice = "" if environment.engine_user else f" (better: {MAKE_USER})"
+            say(f"{'engines':<14}run as {user.name if user else 'root' + advice}")
 
 
 def _start_supervisord(environment: Environment, configuration: Path, supervisor: Supervisor) -> None:
@@ -205,12 +222,13 @@ def _start_supervisord(environment: Environment, configuration: Path, supervisor
     _await(supervisor.is_up, "the process manager answers")
 
 
-def _apply_changes(supervisor: Supervisor, say: Say) -> None:
+def _apply_changes(supervisor: Supervisor, run_dir: Path, say: Say) -> None:
     """Makes a running supervisord follow the new configuration. Engines are the local cluster's business."""
     added, changed, removed = supervisor.reload()
     for name in _ours(changed | removed):
         say(f"{name:<14}{'changed: restarting' if name in changed else 'not needed any more: stopping'}")
         _stop(supervisor, name)
+        end_marked(PROGRAM_MARK, program_mark(run_dir, name), grace_seconds=LEFTOVER_GRACE_SECONDS)
         supervisor.remove(name)
     for name in _ours(added | changed):
         supervisor.add(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -131,20 +132,20 @@ def test_problems__port_taken__names_who_and_the_variable(environment: Environme
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()
         port = stranger.getsockname()[1]
-        found = problems(programs_of(replace(environment, web_port=port)), environment.run_dir)
+        found = problems(programs_of(replace(environment, web_port=port)), environment)
     assert len(found) == 1
     assert f"Port {port} of web is taken by process" in found[0]
     assert f"HEADGATE_WEB_PORT={port + 1}" in found[0]
 
 
 def test_problems__two_programs_on_one_port__names_both(environment: Environment) -> None:
-    found = problems(programs_of(replace(environment, web_port=19411)), environment.run_dir)
+    found = problems(programs_of(replace(environment, web_port=19411)), environment)
     assert len(found) == 1
     assert "web and envoy both want port 19411" in found[0]
 
 
 def test_problems__too_little_memory__says_how_much(environment: Environment) -> None:
-    found = problems([Program("big", ("true",), 1, memory_mb=10_000_000)], environment.run_dir)
+    found = problems([Program("big", ("true",), 1, memory_mb=10_000_000)], environment)
     assert len(found) == 1
     assert "needs 10000000 MB" in found[0]
 
@@ -157,3 +158,28 @@ def test_prepare_run_dir__path_with_a_blank__is_refused_with_the_variable(tmp_pa
 def test_prepare_run_dir__path_too_long_for_a_socket__is_refused_with_the_length(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="too long"):
         prepare_run_dir(Environment(run_dir=tmp_path / ("x" * 120)))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start engines as another user")
+def test_problems__user_of_engines_does_not_exist__says_how_to_make_it(environment: Environment) -> None:
+    found = problems([], replace(environment, engine_user="no-such-user"))
+    assert len(found) == 1
+    assert "HEADGATE_ENGINE_USER is no-such-user, and this machine has no such user." in found[0]
+    assert "useradd" in found[0]
+
+
+def test_configuration__every_program__is_begun_with_a_mark_of_its_own(environment: Environment) -> None:
+    programs = programs_of(environment)
+    text = configuration(environment, programs)
+    for program in programs:
+        assert f'HEADGATE_PROGRAM="{environment.run_dir}:{program.name}"' in text
+    assert text.count("-S -m deploy.stack.begin ") == len(programs)
+
+
+def test_prepare_run_dir__database_that_everybody_could_read__is_closed(environment: Environment) -> None:
+    database = environment.run_dir / "headgate.sqlite3"
+    database.touch()
+    for path in (environment.run_dir, database):
+        path.chmod(0o755)
+    prepare_run_dir(environment)
+    assert [path.stat().st_mode & 0o077 for path in (environment.run_dir, database)] == [0, 0]

@@ -19,7 +19,7 @@ import pytest
 from controlplane.kernel.clock import SystemClock
 from registry.domain.manifest import take_manifest
 from rollouts.adapters.clusters.local import LocalCluster
-from rollouts.adapters.clusters.machine import end_processes, processes_marked
+from rollouts.adapters.clusters.machine import end_processes, processes_marked, stat_of
 from rollouts.adapters.clusters.supervisord import Supervisor
 from rollouts.ports import WorkloadSpec
 from tests.rollouts.adapters.clusters.machine_room import STANDIN, until_ready
@@ -126,6 +126,51 @@ def test_web_killed__is_started_again(stack: Stack) -> None:
     os.kill(before, signal.SIGKILL)
     wait_until("another web process runs", lambda: stack.pids()["web"] not in (0, before), 60)
     wait_until("it answers", stack.web_answers, 120)
+
+
+def test_every_program_killed__is_started_again__and_nothing_of_before_is_left(stack: Stack) -> None:
+    before, manager = stack.pids(), stack.supervisor.pid()
+    old = {pid: stat.started for pid in stack.marked() if pid != manager and (stat := stat_of(pid))}
+    for name in NAMES:
+        os.kill(before[name], signal.SIGKILL)
+
+    def all_new() -> bool:
+        now = stack.supervisor.programs()
+        return all(now[name].state == "RUNNING" and now[name].pid != before[name] for name in NAMES)
+
+    wait_until("all run again", all_new, 120)
+    wait_until("the web process answers", stack.web_answers, 120)
+    left = [pid for pid, started in old.items() if (stat := stat_of(pid)) and stat.started == started]
+    assert left == []
+    for name, pid in stack.pids().items():
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        assert f"HEADGATE_PROGRAM={stack.run_dir}:{name}".encode() in variables
+
+
+def test_run_dir__is_closed_to_others(stack: Stack) -> None:
+    rights = {path.name: stat_mode(path) for path in [stack.run_dir, *stack.run_dir.iterdir()]}
+    assert {name for name, mode in rights.items() if mode & 0o067} == set()
+
+
+def stat_mode(path: Path) -> int:
+    return path.lstat().st_mode & 0o777 if not path.is_symlink() else 0
+
+
+def test_users_of_a_demo_that_was_killed__down_ends_them(own_stack: Stack) -> None:
+    (own_stack.run_dir / "log").mkdir()
+    start = "from deploy.demo.__main__ import *; print(start_traffic({'endpoint': 'x', 'requests_per_second': 1}).pid)"
+    users = subprocess.run(
+        [sys.executable, "-c", start],
+        cwd=ROOT,
+        env=own_stack.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert own_stack.marked() == [int(users.stdout)]
+    done = own_stack.run("down")
+    assert own_stack.marked() == []
+    assert f"ended process {users.stdout.strip()} (" in done.stdout
 
 
 def test_up__port_taken__says_so_and_starts_nothing(stack: Stack, own_stack: Stack) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from controlplane.cli.client import Client, Failure
 from rollouts.adapters.clusters.machine import end_processes, processes_marked
 from rollouts.adapters.clusters.supervisord import Supervisor
+from tests.rollouts.adapters.clusters.machine_room import first_process
 from tests.standins.running import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,15 +162,20 @@ class House:
         wait_until(f"rollout #{number} is settled", settled, 240)
         return self.rollout(number)
 
+    def program(self, name: str) -> int:
+        """The process of a program of the stack."""
+        return next(info.pid for info in self.supervisor.programs().values() if info.name == name)
+
     def kill(self, program: str) -> int:
         """kill -9 of a program of the stack; returns the process that is gone."""
-        pid = next(info.pid for info in self.supervisor.programs().values() if info.name == program)
+        pid = self.program(program)
         os.kill(pid, signal.SIGKILL)
         return pid
 
     def kill_engine(self, variant: str) -> int:
         """kill -9 of a variant's engine."""
-        pid = next(info.pid for info in self.supervisor.programs().values() if variant in info.name)
+        keeper = next(info.pid for info in self.supervisor.programs().values() if variant in info.name)
+        pid = first_process(keeper)
         os.kill(pid, signal.SIGKILL)
         return pid
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from rollouts.adapters.clusters.machine import stat_of
 from tests.e2e.house import House
+from tests.rollouts.adapters.clusters.machine_room import below
 from tests.standins.running import wait_until
 
 pytestmark = [pytest.mark.needs("envoy", "mlflow"), pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -52,6 +54,20 @@ def test_web__killed_in_a_canary__promoted_all_the_same_and_nothing_lost(house: 
     state = house.wait_settled(number)
     assert state["phase"] == "succeeded", f"{state['reason']}\n{house.logs()}"
     assert house.users()["lost"] == before["lost"], house.users()["losses"]
+
+
+def test_mlflow__first_process_killed__its_workers_end_with_it_and_the_next_one_serves(house: House) -> None:
+    first = house.program("mlflow")
+    old = [pid for pid in below(first) if (stat := stat_of(pid)) and stat.alive]
+    assert len(old) >= 3, "MLflow's first process, its web server and workers"
+    started = {pid: stat.started for pid in old if (stat := stat_of(pid))}
+    house.kill("mlflow")
+    wait_until("a new MLflow runs", lambda: program_is_new(house, "mlflow", first), 60)
+    wait_until("it serves", lambda: len(below(house.program("mlflow"))) >= 3, 60)
+    left = [pid for pid in old if (stat := stat_of(pid)) and stat.alive and stat.started == started[pid]]
+    assert left == []
+    log = (house.run_dir / "log" / "mlflow.log").read_text()
+    assert "ended what the process before left running" in log
 
 
 def test_envoy__killed_in_a_canary__same_routes_after_it_and_only_its_own_kill_is_lost(house: House) -> None:

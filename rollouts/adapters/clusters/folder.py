@@ -40,7 +40,12 @@ LAUNCH_LINE = "[headgate] launch"
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What was asked for. `requested_at` (seconds since the epoch) tells attempts apart."""
+    """What was asked for. `requested_at` (seconds since the epoch) tells attempts apart.
+
+    stop_seconds     from SIGTERM to SIGKILL
+    engine_user      as in HEADGATE_ENGINE_USER
+    memory_limit_mb  of one process of the engine; 0: the launcher chooses
+    """
 
     spec: WorkloadSpec
     port: int
@@ -48,6 +53,9 @@ class Launch:
     engine_python: Path
     run_dir: Path
     supervisor_socket: Path
+    stop_seconds: int = 10
+    engine_user: str = ""
+    memory_limit_mb: int = 0
 
     def to_json(self) -> dict[str, Any]:
         spec = self.spec
@@ -65,6 +73,9 @@ class Launch:
             "engine_python": str(self.engine_python),
             "run_dir": str(self.run_dir),
             "supervisor_socket": str(self.supervisor_socket),
+            "stop_seconds": self.stop_seconds,
+            "engine_user": self.engine_user,
+            "memory_limit_mb": self.memory_limit_mb,
         }
 
     @classmethod
@@ -86,6 +97,10 @@ class Launch:
             Path(data["engine_python"]),
             Path(data["run_dir"]),
             Path(data["supervisor_socket"]),
+            # Launches of an earlier version do not say.
+            int(data.get("stop_seconds", 10)),
+            str(data.get("engine_user", "")),
+            int(data.get("memory_limit_mb", 0)),
         )
 
 
@@ -93,7 +108,8 @@ class Launch:
 class Runs:
     """The newest process of a variant, and when processes before it crashed (seconds since the epoch).
 
-    `oom_kills` is the kernel's count when the process started.
+    `pid` is the keeper's, at the head of the engine's tree (keeper.py), as supervisord has it, too. `oom_kills` is the
+    kernel's count when the process started.
     """
 
     pid: int

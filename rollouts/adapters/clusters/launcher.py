@@ -1,4 +1,4 @@
-"""Starts one engine: verifies the version's files, then becomes the engine. Run by supervisord; no Django.
+"""Starts one engine: verifies the version's files, then becomes its keeper. Run by supervisord; no Django.
 
     python -m rollouts.adapters.clusters.launcher RUN_DIR/engines/VARIANT.json
 
@@ -12,21 +12,35 @@ VARIANT.failure.json, and the exit status is GIVE_UP, which supervisord does not
 - One that had been ready is restarted; the third crash within CRASH_WINDOW seconds is a crash loop.
 - A port that a stranger took after it was chosen fails with PORT_TAKEN: the router knows this port, so it is
   not changed silently; the next `ensure` chooses another.
+
+What it becomes (keeper.py) starts the engine and ends all of its processes with the first of them. Where that was
+killed, what the engine before left running is found here by its mark, and ended before the next one starts.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from controlplane.kernel.errors import InvalidInput, TamperedFile, Unavailable
+from controlplane.kernel.errors import InvalidInput, Refused, TamperedFile, Unavailable
 from registry.domain.manifest import verify_folder
+from rollouts.adapters.clusters.engine_user import (
+    MAKE_USER,
+    SETTING,
+    EngineUser,
+    close_run_dir,
+    engine_user,
+    make_places,
+    obstacle,
+    open_to,
+)
 from rollouts.adapters.clusters.engines import (
     EngineTemplate,
     command_line,
@@ -36,13 +50,7 @@ from rollouts.adapters.clusters.engines import (
     template_of,
 )
 from rollouts.adapters.clusters.folder import LAUNCH_LINE, PROGRAM_PREFIX, EngineFolder, Failure, Launch, Runs
-from rollouts.adapters.clusters.machine import (
-    end_processes,
-    oom_kills,
-    port_is_free,
-    processes_marked,
-    who_listens,
-)
+from rollouts.adapters.clusters.machine import end_marked, memory_mb, oom_kills, port_is_free, who_listens
 from rollouts.adapters.clusters.supervisord import Supervisor
 from rollouts.ports import FailureReason
 
@@ -50,8 +58,13 @@ GIVE_UP = 78  # sysexits' EX_CONFIG; declared in the program's `exitcodes`
 MARK = (
     "HEADGATE_ENGINE"  # in the engine's environment: the path of its launch file, to find what it left behind
 )
-ENGINE_HOME = "engine-home"  # below the run folder: the HOME of all engines, for what they cache
 STACK_MARK = "HEADGATE_STACK"  # in every process of a stack: its run folder
+# vLLM's processes show titles of their own (VLLM::EngineCore). Without this the title is written over the environment
+# that the kernel shows, and the mark is gone.
+KEEP_THE_MARK = {"SPT_NOENV": "1"}
+KEEPER = Path(__file__).with_name("keeper.py")
+LEFTOVER_GRACE_SECONDS = 3.0  # from SIGTERM to SIGKILL, for what an engine left behind
+MEMORY_SHARE = 0.75  # of the machine's, which one process of an engine may take where nothing else is set
 MAX_CRASHES = 3
 CRASH_WINDOW = 300.0
 MAX_UNREADY_CRASHES = 2
@@ -68,7 +81,7 @@ class GaveUp(Exception):
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """Becomes the engine, or exits with GIVE_UP after writing the failure."""
+    """Becomes the engine's keeper, or exits with GIVE_UP after writing the failure."""
     path = Path(arguments[0]).absolute()
     folder = EngineFolder(path.parent.parent)
     variant = path.name.removesuffix(".json")
@@ -77,8 +90,9 @@ def main(arguments: Sequence[str]) -> NoReturn:
         sys.exit(GIVE_UP)
     try:
         template = template_of(launch.spec, load_engines(launch.run_dir))
-        # What the process before left running holds its memory and its port.
-        end_processes(processes_marked(MARK, str(path)), grace_seconds=0)
+        # It would hold the memory and the port of the next one.
+        if ended := end_marked(MARK, str(path), grace_seconds=LEFTOVER_GRACE_SECONDS):
+            say(f"[headgate] ended what the engine before left running: {', '.join(map(str, ended))}")
         before = folder.runs(variant)
         crashes = judge_predecessor(folder, launch, template, before) if before is not None else ()
         time.sleep(min(5.0, 2.0 ** (len(crashes) - 2)) if len(crashes) > 1 else 0.0)
@@ -87,7 +101,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
         restarts = 0 if before is None else before.restarts + 1
         runs = Runs(os.getpid(), time.time(), restarts, tuple(crashes), oom_kills())
         folder.write(variant, "runs.json", runs.to_json())
-        become_engine(launch, template, path)
+        become_keeper(launch, template, path)
     except GaveUp as gave_up:
         give_up(folder, variant, gave_up)
     except InvalidInput as error:
@@ -98,11 +112,15 @@ def main(arguments: Sequence[str]) -> NoReturn:
         give_up(folder, variant, GaveUp(FailureReason.CRASH_LOOP, f"The launcher failed: {error}"))
 
 
-def become_engine(launch: Launch, template: EngineTemplate, path: Path) -> NoReturn:
-    """Verifies, checks the port, and replaces this process by the engine. Raises GaveUp."""
+def become_keeper(launch: Launch, template: EngineTemplate, path: Path) -> NoReturn:
+    """Verifies, checks the port, and replaces this process by the keeper with its engine. Raises GaveUp."""
     spec = launch.spec
+    user = user_of(launch)
     began = time.monotonic()
     try:
+        if user is not None:
+            close_run_dir(launch.run_dir, user)
+            open_to(user, spec.folder, launch.run_dir)  # first: what nobody can write stays as it is verified
         verify_folder(spec.folder, spec.manifest)
     except TamperedFile as error:
         raise GaveUp(FailureReason.TAMPERED_FILE, str(error), error.path) from error
@@ -111,21 +129,60 @@ def become_engine(launch: Launch, template: EngineTemplate, path: Path) -> NoRet
     say(f"[headgate] {len(spec.manifest.entries)} files verified in {time.monotonic() - began:.2f} s")
     await_port(launch.port)
     command = command_line(template, spec, python=launch.engine_python, port=launch.port)
-    home = launch.run_dir / ENGINE_HOME
-    home.mkdir(mode=0o700, exist_ok=True)
+    places = make_places(user, launch.run_dir, spec.variant)
     environment = engine_environment(
-        template, spec, python=launch.engine_python, home=home, outside=os.environ
+        template, spec, python=launch.engine_python, places=places, outside=os.environ
     )
     environment[MARK] = str(path)
     if STACK_MARK in os.environ:
         environment[STACK_MARK] = os.environ[STACK_MARK]
+    environment |= KEEP_THE_MARK
+    check_program(command[0], environment, template, launch, user)
+    limit_mb = launch.memory_limit_mb or int(memory_mb() * MEMORY_SHARE)
+    say(
+        f"[headgate] as {user.name if user else 'the user of Headgate'}, at most {limit_mb} MB of memory a process"
+    )
     say(f"[headgate] {' '.join(command)}")
+    orders = [f"stop_seconds={launch.stop_seconds}", f"memory_mb={limit_mb}", f"temporary={places['TMPDIR']}"]
+    if user is not None:
+        orders += [f"uid={user.uid}", f"gid={user.gid}", f"groups={','.join(map(str, user.groups))}"]
+    keeper = [sys.executable, "-I", "-S", str(KEEPER), *orders, "--", *command]
+    os.execve(keeper[0], keeper, environment)  # noqa: S606 - no shell is the point
+
+
+def user_of(launch: Launch) -> EngineUser | None:
+    """Raises GaveUp where the user that is named cannot be used."""
     try:
-        os.execvpe(command[0], command, environment)  # noqa: S606 - no shell is the point
-    except OSError as error:
+        user = engine_user(launch.engine_user)
+    except Refused as refused:
+        raise GaveUp(FailureReason.NO_ENGINE, f"{refused.message} {refused.fix}") from refused
+    if user is None and os.geteuid() == 0 and not launch.engine_user:
+        say(f"[headgate] the engine runs as root. Better: {MAKE_USER}, and the next launch uses it.")
+    return user
+
+
+def check_program(
+    program: str,
+    environment: Mapping[str, str],
+    template: EngineTemplate,
+    launch: Launch,
+    user: EngineUser | None,
+) -> None:
+    """Raises GaveUp where the engine cannot be started, or its user reaches too little or too much."""
+    found = shutil.which(program, path=environment.get("PATH"))
+    if found is None:
+        why = "It is not executable" if Path(program).exists() else "No such file or directory"
+        raise GaveUp(FailureReason.NO_ENGINE, f"{program} cannot be started ({why}). {template.install}")
+    if user is None:
+        return
+    about_program, about_files = obstacle(user, found, launch.spec.folder, launch.spec.manifest)
+    if about_program:
         raise GaveUp(
-            FailureReason.NO_ENGINE, f"{command[0]} cannot be started ({error.strerror}). {template.install}"
-        ) from error
+            FailureReason.NO_ENGINE,
+            f"{about_program} Install it where every user may run it, or set {SETTING}=root to run engines as root.",
+        )
+    if about_files:
+        raise GaveUp(FailureReason.BAD_MODEL, about_files)
 
 
 def judge_predecessor(

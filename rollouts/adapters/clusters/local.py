@@ -33,6 +33,7 @@ import httpx
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, TamperedFile
 from registry.domain.manifest import Manifest, verify_folder
+from rollouts.adapters.clusters.engine_user import remove_temporary
 from rollouts.adapters.clusters.engines import load_engines, template_named, template_of
 from rollouts.adapters.clusters.folder import (
     PROGRAM_PREFIX,
@@ -42,14 +43,13 @@ from rollouts.adapters.clusters.folder import (
     Launch,
     checked_name,
 )
-from rollouts.adapters.clusters.launcher import GIVE_UP, MARK
+from rollouts.adapters.clusters.launcher import GIVE_UP, LEFTOVER_GRACE_SECONDS, MARK
 from rollouts.adapters.clusters.machine import (
     available_memory_mb,
-    end_processes,
-    group_memory_mb,
+    end_marked,
     listener_is_marked,
     port_is_free,
-    processes_marked,
+    tree_memory_mb,
 )
 from rollouts.adapters.clusters.probe import Health, warm_up
 from rollouts.adapters.clusters.sight import Sight, look, look_again, status_of, unreadable
@@ -59,6 +59,7 @@ from rollouts.ports import EngineApi, FailureReason, WorkloadSpec, WorkloadStatu
 
 ROOT = Path(__file__).resolve().parents[3]
 FULL_CHECK_BYTES = 1 << 30
+KEEPER_SECONDS = 10  # what an engine's keeper may take beyond `stop_seconds` until all of the tree has ended
 RECORDS = ("conf", "runs.json", "warm.json", "failure.json", "json", "drain.json")  # deleted in this order
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,8 @@ class LocalCluster:
     engine_python      Python that has the engine installed
     ports              for engines
     memory_mb          megabytes that must be free before one more engine is launched
+    memory_limit_mb    that one process of an engine may take; 0: the launcher chooses
+    engine_user        the user that engines run as, as in HEADGATE_ENGINE_USER
     drain_seconds      a drain stops waiting after so long
     settle_seconds     nothing may be inside for so long before a drained engine is stopped
     stop_seconds       from SIGTERM to SIGKILL, for an engine that does not end
@@ -90,6 +93,8 @@ class LocalCluster:
         drain_seconds: float = 120.0,
         settle_seconds: float = 1.0,
         stop_seconds: int = 10,
+        memory_limit_mb: int = 0,
+        engine_user: str = "",
     ) -> None:
         self._folder = EngineFolder(run_dir)
         self._folder.prepare()
@@ -102,6 +107,8 @@ class LocalCluster:
         self._drain_seconds = drain_seconds
         self._settle_seconds = settle_seconds
         self._stop_seconds = stop_seconds
+        self._memory_limit_mb = memory_limit_mb
+        self._engine_user = engine_user
         self._warming: set[str] = set()
         self._warming_lock = threading.Lock()
 
@@ -128,6 +135,9 @@ class LocalCluster:
                 engine_python=self._engine_python,
                 run_dir=self._folder.run_dir,
                 supervisor_socket=self._supervisor.socket_path,
+                stop_seconds=self._stop_seconds,
+                engine_user=self._engine_user,
+                memory_limit_mb=self._memory_limit_mb,
             )
             self._folder.delete(spec.variant, "runs.json", "warm.json", "drain.json", "failure.json")
             self._folder.write(spec.variant, "json", launch.to_json())
@@ -218,7 +228,8 @@ class LocalCluster:
         launcher = [sys.executable, "-m", "rollouts.adapters.clusters.launcher"]
         command = shlex.join([*launcher, str(self._folder.file(variant, "json"))])
         # startsecs=0: of a process that ends within startsecs, supervisord would not look at the exit status.
-        # The pause between restarts, and giving up, are the launcher's.
+        # The pause between restarts, and giving up, are the launcher's. SIGTERM goes to the keeper alone, which ends
+        # the tree within stop_seconds and a little; supervisord's own SIGKILL is for a keeper that hangs.
         return f"""[program:{PROGRAM_PREFIX}{variant}]
 command={command}
 directory={ROOT}
@@ -228,8 +239,8 @@ exitcodes={GIVE_UP}
 startsecs=0
 startretries=3
 stopsignal=TERM
-stopwaitsecs={self._stop_seconds}
-stopasgroup=true
+stopwaitsecs={self._stop_seconds + KEEPER_SECONDS}
+stopasgroup=false
 killasgroup=true
 priority=500
 umask=077
@@ -248,7 +259,7 @@ stdout_logfile_backups=1
                 runs is None or self._folder.warmed(other) != runs.started_at
             )
             if other != variant and loading:
-                taken = group_memory_mb(runs.pid) if runs else 0
+                taken = tree_memory_mb(runs.pid) if runs else 0
                 promised += max(0, self._memory_mb - taken)
         if free - promised < self._memory_mb:
             kept = f", {promised} MB of them for engines that still load" if promised else ""
@@ -318,11 +329,14 @@ stdout_logfile_backups=1
         name = sight.program_name
         now = self._now()
         if sight.program is None or sight.program.state in RESTING_STATES:
-            end_processes(
-                processes_marked(MARK, str(self._folder.file(sight.variant, "json"))), grace_seconds=0
-            )
+            mark = str(self._folder.file(sight.variant, "json"))
+            if ended := end_marked(MARK, mark, grace_seconds=LEFTOVER_GRACE_SECONDS):
+                log.warning(
+                    "cluster.leftovers_ended variant=%s %s", sight.variant, ", ".join(map(str, ended))
+                )
             if sight.program is not None:
                 self._supervisor.remove(name)
+            remove_temporary(self._folder.run_dir, sight.variant)
             self._folder.delete(sight.variant, *RECORDS)
             (self._folder.path / f".{sight.variant}.warming").unlink(missing_ok=True)
             return

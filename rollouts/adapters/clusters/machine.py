@@ -42,8 +42,22 @@ def available_memory_mb() -> int:
     return (available if left is None else min(available, left)) // MEGABYTE
 
 
+def memory_mb() -> int:
+    """Megabytes of memory that the machine has, or that its cgroup may take."""
+    fields = dict(line.split(":", 1) for line in (PROC / "meminfo").read_text().splitlines())
+    total = int(fields["MemTotal"].split()[0]) * 1024
+    limit = _cgroup_limit()
+    return (total if limit is None else min(total, limit[0])) // MEGABYTE
+
+
 def _cgroup_bytes_left() -> int | None:
     """What the cgroup's limit leaves; None without a limit. Reclaimable page cache counts as free."""
+    found = _cgroup_limit()
+    return None if found is None else max(0, found[0] - found[1])
+
+
+def _cgroup_limit() -> tuple[int, int] | None:
+    """The limit of the cgroup's memory and what of it is taken, in bytes, less reclaimable page cache."""
     for folder in _cgroup_folders():
         for limit_name, usage_name in (
             ("memory.max", "memory.current"),
@@ -53,7 +67,7 @@ def _cgroup_bytes_left() -> int | None:
                 limit = int((folder / limit_name).read_text())  # "max" is a ValueError: no limit
                 if limit < NO_LIMIT:
                     usage = int((folder / usage_name).read_text())
-                    return max(0, limit - usage + _reclaimable_bytes(folder))
+                    return limit, usage - _reclaimable_bytes(folder)
     return None
 
 
@@ -166,55 +180,108 @@ def command_of(pid: int, limit: int = 120) -> str:
     return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """A line of /proc/PID/stat. `started`, in ticks since the machine's start, tells two processes apart that were
+    given the same id one after the other."""
+
+    state: str
+    parent: int
+    started: int
+    resident_pages: int
+
+    @property
+    def alive(self) -> bool:
+        return self.state not in ("Z", "X")
+
+
+def stat_of(pid: int) -> Stat | None:
+    """None when there is no such process."""
+    try:
+        columns = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        return Stat(columns[0], int(columns[1]), int(columns[19]), int(columns[21]))
+    except (OSError, IndexError):
+        return None
+
+
 def is_alive(pid: int) -> bool:
     """Whether the process runs (a zombie does not)."""
-    try:
-        state = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in ("Z", "X")
+    found = stat_of(pid)
+    return found is not None and found.alive
 
 
 def processes_marked(name: str, value: str) -> list[int]:
-    """Living processes of ours whose environment holds `name=value`, this one left out."""
-    mark = f"{name}={value}".encode()
-    found = []
-    for pid in all_pids():
-        with contextlib.suppress(OSError):
-            marked = mark in (PROC / str(pid) / "environ").read_bytes().split(b"\0")
-            if marked and pid != os.getpid() and is_alive(pid):
-                found.append(pid)
-    return found
+    """Living processes whose environment holds `name=value`, and all that descends from one; this one is left out.
+
+    Descendants count because a program may overwrite its environment (to show another title), and because that of
+    another user's process cannot be read without a capability which root has not in every container.
+    """
+    stats = {pid: stat for pid in all_pids() if (stat := stat_of(pid)) is not None and stat.alive}
+    children: dict[int, list[int]] = {}
+    for pid, stat in stats.items():
+        children.setdefault(stat.parent, []).append(pid)
+    ahead = [pid for pid in stats if _is_marked(pid, f"{name}={value}".encode())]
+    found: set[int] = set()
+    while ahead:
+        pid = ahead.pop()
+        if pid not in found and pid != os.getpid():
+            found.add(pid)
+            ahead += children.get(pid, ())
+    return sorted(found)
 
 
-def group_memory_mb(group: int) -> int:
-    """Resident memory of a process group, in megabytes (shared pages are counted more than once)."""
-    pages = 0
-    for pid in all_pids():
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            columns = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-            if int(columns[2]) == group:
-                pages += int(columns[21])
+def _is_marked(pid: int, mark: bytes) -> bool:
+    with contextlib.suppress(OSError):
+        return mark in (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    return False
+
+
+def end_marked(name: str, value: str, *, grace_seconds: float) -> list[Process]:
+    """Ends what `processes_marked` finds until it finds nothing more, and returns what was ended.
+
+    Raises TimeoutError as `end_processes` does.
+    """
+    ended: dict[int, Process] = {}
+    while pids := processes_marked(name, value):
+        ended |= {pid: Process(pid, command_of(pid)) for pid in pids}
+        end_processes(pids, grace_seconds=grace_seconds)
+        grace_seconds = 0  # they had it
+    return [ended[pid] for pid in sorted(ended)]
+
+
+def tree_memory_mb(root: int) -> int:
+    """Resident memory of a process and all below it, in megabytes (shared pages are counted more than once)."""
+    stats = {pid: stat for pid in all_pids() if (stat := stat_of(pid)) is not None}
+    pages, ahead = 0, [root] if root in stats else []
+    while ahead:
+        parent = ahead.pop()
+        pages += stats[parent].resident_pages
+        ahead += [pid for pid, stat in stats.items() if stat.parent == parent]
     return pages * PAGE_BYTES // MEGABYTE
 
 
 def end_processes(pids: Collection[int], *, grace_seconds: float = 5.0) -> None:
     """Asks the processes to end, kills those that live on after `grace_seconds`; returns when all are gone.
 
-    Raises TimeoutError when one does not even die of SIGKILL within five seconds.
+    A process that is given the id of one that has ended meanwhile is left alone. Raises TimeoutError when one does not
+    even die of SIGKILL within five seconds.
     """
+    started = {pid: stat.started for pid in pids if (stat := stat_of(pid)) is not None}
+
+    def alive() -> list[int]:
+        stats = ((pid, stat_of(pid)) for pid in started)
+        return [pid for pid, now in stats if now is not None and now.alive and now.started == started[pid]]
+
     for step, wait in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 5.0)):
         if wait <= 0:
             continue
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                if is_alive(pid):
-                    os.kill(pid, step)
+        for pid in alive():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, step)
         end = time.monotonic() + wait
-        while any(is_alive(pid) for pid in pids) and time.monotonic() < end:
+        while alive() and time.monotonic() < end:
             time.sleep(0.05)
-    alive = [pid for pid in pids if is_alive(pid)]
-    if alive:
+    if left := alive():
         raise TimeoutError(
-            f"These processes do not end: {', '.join(str(Process(p, command_of(p))) for p in alive)}"
+            f"These processes do not end: {', '.join(str(Process(p, command_of(p))) for p in left)}"
         )

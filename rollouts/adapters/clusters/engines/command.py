@@ -74,16 +74,21 @@ def words_of(arguments: Mapping[str, Any]) -> list[str]:
 
 
 def engine_environment(
-    template: EngineTemplate, spec: WorkloadSpec, *, python: Path, home: Path, outside: Mapping[str, str]
+    template: EngineTemplate,
+    spec: WorkloadSpec,
+    *,
+    python: Path,
+    places: Mapping[str, str],
+    outside: Mapping[str, str],
 ) -> dict[str, str]:
     """All variables of the engine: what any program needs, what the template passes on from `outside` and sets itself,
     and what the spec chose. Nothing else is inherited.
 
-    home    a folder of the engines' own, for what they cache
+    places  HOME and TMPDIR, which are of the engines' own
     """
     needed = {
+        **places,
         "PATH": f"{python.parent}{os.pathsep}{SYSTEM_PATH}",
-        "HOME": str(home),
         "LANG": "C.UTF-8",
         "PYTHONNOUSERSITE": "1",
     }

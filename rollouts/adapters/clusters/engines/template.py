@@ -12,14 +12,13 @@ from rollouts.ports import OPENAI_API, EngineApi, FailureReason
 
 HOST = "127.0.0.1"
 # What a process needs to know of the machine, and an operator sets for a whole stack: where the driver's libraries lie,
-# which GPUs are ours, where temporary files go. Nothing else is taken over from the stack's own environment.
+# which GPUs are ours. Nothing else is taken over from the stack's own environment.
 OF_THE_MACHINE = (
     "CUDA_DEVICE_ORDER",
     "CUDA_HOME",
     "CUDA_VISIBLE_DEVICES",
     "LD_LIBRARY_PATH",
     "NVIDIA_VISIBLE_DEVICES",
-    "TMPDIR",
     "TZ",
 )
 

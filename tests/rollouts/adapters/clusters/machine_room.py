@@ -17,7 +17,7 @@ import httpx
 from controlplane.kernel.clock import SystemClock
 from registry.domain.manifest import take_manifest
 from rollouts.adapters.clusters.local import LocalCluster
-from rollouts.adapters.clusters.machine import end_processes, processes_marked
+from rollouts.adapters.clusters.machine import all_pids, end_processes, processes_marked, stat_of
 from rollouts.adapters.clusters.supervisord import Supervisor
 from rollouts.ports import WorkloadSpec, WorkloadStatus
 from tests.standins.running import wait_until
@@ -51,6 +51,7 @@ STANDINS = {
     },
     "variables": {"OWN": {"kind": "integer", "most": 9, "help": "Nothing reads it."}},
 }
+FAMILY = [word.replace("standins.engine", "standins.family") for word in STANDIN]
 
 
 class MachineRoom:
@@ -125,6 +126,25 @@ class MachineRoom:
             start_seconds=values.pop("start_seconds", 60.0),
             **values,
         )
+
+
+def first_process(keeper: int) -> int:
+    """An engine's first process, by that of its outer keeper, which is what supervisord started."""
+    (inner,) = wait_until("the inner keeper runs", lambda: children_of(keeper))
+    first = wait_until("the engine's first process runs", lambda: children_of(inner))
+    return min(first, key=lambda pid: stat.started if (stat := stat_of(pid)) else 0)
+
+
+def children_of(parent: int) -> list[int]:
+    return [pid for pid in all_pids() if (stat := stat_of(pid)) and stat.parent == parent and stat.alive]
+
+
+def below(pid: int) -> list[int]:
+    """The process and all that descends from it."""
+    found = [pid]
+    for one in found:
+        found += children_of(one)
+    return found
 
 
 def status(cluster: LocalCluster, variant: str = "chat-v1-aaaa") -> WorkloadStatus | None:

@@ -21,7 +21,7 @@ from controlplane.kernel.errors import InvalidInput, StaleWriter, TamperedFile
 from registry.domain.manifest import take_manifest, verify_folder
 from rollouts.adapters.clusters.memory import MemoryCluster
 from rollouts.ports import OPENAI_API, Cluster, FailureReason, WorkloadPhase, WorkloadSpec, WorkloadStatus
-from tests.rollouts.adapters.clusters.machine_room import MachineRoom
+from tests.rollouts.adapters.clusters.machine_room import MachineRoom, first_process
 from tests.standins.running import wait_until
 
 numbers = count(1)
@@ -88,7 +88,8 @@ class LocalBench:
         wait_until(what, check, 60)
 
     def kill(self, variant: str) -> None:
-        os.kill(self.room.supervisor.programs()[f"engine-{variant}"].pid, signal.SIGKILL)
+        keeper = self.room.supervisor.programs()[f"engine-{variant}"].pid
+        os.kill(first_process(keeper), signal.SIGKILL)
 
     def broken(self, spec: WorkloadSpec) -> WorkloadSpec:
         return replace(spec, arguments={"fail": "ValueError: No available memory for the cache blocks."})

@@ -20,11 +20,15 @@ import pytest
 from controlplane.kernel.errors import InvalidInput, Refused, Unavailable
 from rollouts.adapters.clusters.folder import EngineFolder, Launch
 from rollouts.adapters.clusters.local import LocalCluster
-from rollouts.adapters.clusters.machine import available_memory_mb, processes_marked
+from rollouts.adapters.clusters.machine import available_memory_mb, processes_marked, stat_of
 from rollouts.ports import FailureReason, WorkloadPhase, WorkloadSpec
 from tests.rollouts.adapters.clusters.machine_room import (
+    FAMILY,
     ROOT,
     MachineRoom,
+    below,
+    children_of,
+    first_process,
     status,
     until_failed,
     until_ready,
@@ -43,7 +47,9 @@ SHY = [sys.executable, "-c", "import time; time.sleep(600)", "{port}"]
 
 @pytest.fixture(scope="module")
 def room() -> Iterator[MachineRoom]:
-    engines = {"wrong-name": OTHER_NAME, "plain": PLAIN, "earlier": EARLIER, "shy": SHY}
+    engines = {
+        "wrong-name": OTHER_NAME, "plain": PLAIN, "earlier": EARLIER, "shy": SHY, "family": FAMILY,
+    }  # fmt: skip
     room = MachineRoom({name: {"argv": argv} for name, argv in engines.items()})
     yield room
     room.close()
@@ -66,7 +72,8 @@ def variant() -> str:
 
 
 def pid_of(room: MachineRoom, variant: str) -> int:
-    return room.supervisor.programs()[f"engine-{variant}"].pid
+    """The engine's own first process."""
+    return first_process(room.supervisor.programs()[f"engine-{variant}"].pid)
 
 
 def control(room: MachineRoom, cluster: LocalCluster, variant: str, **values: object) -> None:
@@ -387,6 +394,74 @@ def test_drain__request_that_never_ends__is_cut_at_the_deadline(
             list(lines)
 
 
+# --- an engine of many processes ---------------------------------------------------------------------------
+
+
+def family_of(room: MachineRoom, variant: str) -> dict[int, int]:
+    """All processes below the program of supervisord and itself, by id and start."""
+    keeper = room.supervisor.programs()[f"engine-{variant}"].pid
+    return {pid: stat.started for pid in below(keeper) if (stat := stat_of(pid))}
+
+
+def left_of(family: dict[int, int]) -> list[int]:
+    stats = {pid: stat_of(pid) for pid in family}
+    return [pid for pid, stat in stats.items() if stat and stat.alive and stat.started == family[pid]]
+
+
+def test_first_process_killed__nothing_of_the_tree_is_left_beside_the_new_one(
+    room: MachineRoom, cluster: LocalCluster, variant: str
+) -> None:
+    cluster.ensure(room.spec(variant, engine="family"), token=1)
+    neighbour = f"other-{variant}"
+    cluster.ensure(room.spec(neighbour, engine="family"), token=1)
+    before = until_ready(cluster, variant)
+    until_ready(cluster, neighbour)
+    old, others = family_of(room, variant), family_of(room, neighbour)
+    assert len(old) == 5, "two keepers, the first process, its core and an orphan"
+    os.kill(pid_of(room, variant), signal.SIGKILL)
+    wait_until("it is not ready", lambda: not cluster.statuses()[variant].is_ready)
+    after = until_ready(cluster, variant)
+    assert after.started_at != before.started_at
+    assert left_of(old) == []
+    assert len(family_of(room, variant)) == 5
+    assert set(left_of(others)) == set(others), "the tree of another engine is not touched"
+    said = "\n".join(cluster.log_tail(variant, 200))
+    assert "terminated by SIGKILL" in said
+    assert "ended what was left of it, python" in said
+
+    new = family_of(room, variant)
+    cluster.drain(variant, variant.split("-")[0], token=1)
+    wait_until("it is gone", lambda: variant not in cluster.statuses(), 60)
+    assert left_of(new) == []
+
+
+def test_both_keepers_killed__the_next_launch_ends_what_has_the_mark_and_says_so(
+    room: MachineRoom, cluster: LocalCluster, variant: str
+) -> None:
+    cluster.ensure(room.spec(variant), token=1)
+    until_ready(cluster, variant)
+    old = family_of(room, variant)
+    outer = room.supervisor.programs()[f"engine-{variant}"].pid
+    left_over = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"],
+        env={"HEADGATE_ENGINE": str(room.run_dir / "engines" / f"{variant}.json")},
+    )
+    try:
+        keepers = (outer, *children_of(outer))
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in keepers:
+                os.kill(pid, number)
+        assert left_over.wait(60) == -signal.SIGTERM
+    finally:
+        left_over.kill()
+        left_over.wait()
+    until_ready(cluster, variant)
+    assert left_of(old) == []
+    said = "\n".join(cluster.log_tail(variant, 200))
+    assert "ended what the engine before left running" in said
+    assert f"process {left_over.pid} (" in said
+
+
 # --- supervisord --------------------------------------------------------------------------------------------
 
 
@@ -407,7 +482,7 @@ def test_supervisord_killed__cluster_is_unavailable_then_engines_start_anew() ->
         after = wait_until("it runs anew", lambda: newer(cluster, before.started_at), 60)
         assert after
         assert set(cluster.statuses()) == {"chat-v1-aaaa"}
-        assert len(processes_of(room, "chat-v1-aaaa")) == 1
+        assert len(processes_of(room, "chat-v1-aaaa")) == 3, "two keepers and an engine"
     finally:
         room.close()
 

@@ -14,12 +14,14 @@ import pytest
 
 from controlplane.kernel.errors import Unavailable
 from rollouts.adapters.clusters.engines.template import OF_THE_MACHINE
+from rollouts.adapters.clusters.launcher import KEEP_THE_MARK
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import processes_marked
 from rollouts.ports import FailureReason
 from tests.rollouts.adapters.clusters.machine_room import (
     STANDINS,
     MachineRoom,
+    first_process,
     status,
     until_failed,
     until_ready,
@@ -73,7 +75,8 @@ def variant() -> str:
 
 
 def pid_of(room: MachineRoom, variant: str) -> int:
-    return room.supervisor.programs()[f"engine-{variant}"].pid
+    """The engine's own first process."""
+    return first_process(room.supervisor.programs()[f"engine-{variant}"].pid)
 
 
 def environment_of(room: MachineRoom, variant: str) -> dict[str, str]:
@@ -103,11 +106,13 @@ def test_engine__gets_these_words_and_these_variables_and_no_other(
     assert found == {
         "PATH": found["PATH"],
         "HOME": str(room.run_dir / "engine-home"),
+        "TMPDIR": found["TMPDIR"],
         "LANG": "C.UTF-8",
         "PYTHONNOUSERSITE": "1",
         "OWN": "1",
         "HEADGATE_ENGINE": str(room.run_dir / "engines" / f"{variant}.json"),
         "HEADGATE_STACK": str(room.run_dir),
+        **KEEP_THE_MARK,
         **passed_on,
     }
     assert found["PATH"].startswith(f"{Path(sys.executable).parent}:")

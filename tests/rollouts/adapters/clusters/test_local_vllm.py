@@ -1,8 +1,11 @@
-"""The local cluster with the real vLLM: one tiny model that serves, and one that cannot be loaded."""
+"""The local cluster with the real vLLM: a tiny model that serves, one that cannot be loaded, and one that
+is killed."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,10 +19,10 @@ from rollouts.adapters.clusters.engines.template import OF_THE_MACHINE
 from rollouts.adapters.clusters.engines.vllm import VLLM
 from rollouts.adapters.clusters.launcher import MARK
 from rollouts.adapters.clusters.local import LocalCluster
-from rollouts.adapters.clusters.machine import listener_is_marked
+from rollouts.adapters.clusters.machine import command_of, listener_is_marked, processes_marked, stat_of
 from rollouts.adapters.signals.vllm import VllmMetrics
 from rollouts.ports import OPENAI_API, Backend, EngineReading, FailureReason, WorkloadPhase, WorkloadSpec
-from tests.rollouts.adapters.clusters.machine_room import ROOT, MachineRoom
+from tests.rollouts.adapters.clusters.machine_room import ROOT, MachineRoom, below, first_process
 from tests.standins.running import wait_until
 
 ENGINE_PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
@@ -119,14 +122,42 @@ def test_real_engine__tiny_model__answers_by_the_endpoints_name_only_and_drains(
     wait_until("it is gone", lambda: not cluster.statuses(), 60)
 
 
+def test_real_engine__weights_cut_short__is_a_bad_model_with_its_log(
+    cluster: LocalCluster, model: Path, tmp_path: Path
+) -> None:
+    for path in model.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    cluster.ensure(replace(spec_of(tmp_path), manifest=take_manifest(tmp_path)), token=1)
+    wait_until("vLLM has given up", lambda: settled(cluster), SECONDS)
+    seen = cluster.statuses()["chat-v1-aaaa"]
+    assert (seen.phase, seen.reason) == (WorkloadPhase.FAILED, FailureReason.BAD_MODEL), seen.message
+    assert "safetensor" in seen.message.lower()
+    assert any("safetensor" in line.lower() for line in cluster.log_tail("chat-v1-aaaa", lines=500))
+
+
+@pytest.fixture(scope="module")
+def serving(model: Path) -> Iterator[tuple[MachineRoom, LocalCluster]]:
+    """An engine that serves. vLLM's API server starts a core as a process of its own, on a CPU too."""
+    room = MachineRoom()
+    try:
+        cluster = room.cluster(engine_python=ENGINE_PYTHON, memory_mb=2500, stop_seconds=10, drain_seconds=0)
+        cluster.ensure(spec_of(model), token=1)
+        wait_until("vLLM is ready", lambda: settled(cluster), SECONDS)
+        seen = cluster.statuses()["chat-v1-aaaa"]
+        assert seen.is_ready, (seen.message, cluster.log_tail("chat-v1-aaaa"))
+        yield room, cluster
+    finally:
+        room.close()
+
+
 def test_real_engine__completions__are_counted_by_how_they_ended_and_those_left_are_not(
-    room: MachineRoom, cluster: LocalCluster, model: Path
+    serving: tuple[MachineRoom, LocalCluster],
 ) -> None:
     """The names that signals/vllm reads; also what it says that cannot be seen."""
-    cluster.ensure(spec_of(model), token=1)
-    wait_until("vLLM is ready", lambda: settled(cluster), SECONDS)
+    room, cluster = serving
     seen = cluster.statuses()["chat-v1-aaaa"]
-    assert seen.is_ready, (seen.message, cluster.log_tail("chat-v1-aaaa"))
     backends = [Backend("chat-v1-aaaa", seen.host, seen.port)]
     url = f"http://{seen.host}:{seen.port}/v1/chat/completions"
 
@@ -156,16 +187,34 @@ def test_real_engine__completions__are_counted_by_how_they_ended_and_those_left_
     assert after.generated_tokens >= before.generated_tokens + 4
 
 
-def test_real_engine__weights_cut_short__is_a_bad_model_with_its_log(
-    cluster: LocalCluster, model: Path, tmp_path: Path
+def test_real_engine__first_process_killed__nothing_of_it_is_left_beside_the_new_one(
+    serving: tuple[MachineRoom, LocalCluster],
 ) -> None:
-    for path in model.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    cluster.ensure(replace(spec_of(tmp_path), manifest=take_manifest(tmp_path)), token=1)
-    wait_until("vLLM has given up", lambda: settled(cluster), SECONDS)
-    seen = cluster.statuses()["chat-v1-aaaa"]
-    assert (seen.phase, seen.reason) == (WorkloadPhase.FAILED, FailureReason.BAD_MODEL), seen.message
-    assert "safetensor" in seen.message.lower()
-    assert any("safetensor" in line.lower() for line in cluster.log_tail("chat-v1-aaaa", lines=500))
+    room, cluster = serving
+    mark = str(room.run_dir / "engines" / "chat-v1-aaaa.json")
+
+    def tree() -> dict[int, int]:
+        """All with the mark, by id and start."""
+        return {pid: stat.started for pid in processes_marked(MARK, mark) if (stat := stat_of(pid))}
+
+    def keeper() -> int:
+        return room.supervisor.programs()["engine-chat-v1-aaaa"].pid
+
+    old, old_keeper = tree(), keeper()
+    cores = [pid for pid in old if command_of(pid).startswith("VLLM::EngineCore")]
+    assert cores, [command_of(pid) for pid in old]
+    assert MARK.encode() in Path(f"/proc/{cores[0]}/environ").read_bytes(), "the mark outlives the title"
+    os.kill(first_process(old_keeper), signal.SIGKILL)
+    wait_until("another one is launched", lambda: keeper() not in (0, old_keeper), 60)
+    first_process(keeper())
+    assert not set(old.items()) & set(tree().items())
+    assert set(tree()) <= set(below(keeper())), "all that runs is of the new tree"
+    assert "ended what was left of it" in "\n".join(cluster.log_tail("chat-v1-aaaa", 1000))
+    wait_until(
+        "it has a core again",
+        lambda: any(command_of(pid).startswith("VLLM::EngineCore") for pid in tree()),
+        SECONDS,
+    )
+    cluster.drain("chat-v1-aaaa", "chat", token=1)
+    wait_until("it is gone", lambda: not cluster.statuses(), 60)
+    assert tree() == {}

@@ -27,7 +27,7 @@ from tests.rollouts.serving_attacks import ATTACKS, named
 
 VLLM = ENGINES["vllm"]
 GPU_PYTHON = Path("/opt/engine/bin/python")
-HOME = Path("/run/engine-home")
+PLACES = {"HOME": "/run/engine-home", "TMPDIR": "/tmp/chat-v1-aaaa"}
 FILES = ("config.json", "templates/chat.jinja")
 
 
@@ -156,9 +156,9 @@ def test_engine_environment__vllm_on_a_cpu__is_this_to_the_letter(cpu_python: Pa
         "CUDA_VISIBLE_DEVICES": "0",
     }
     wanted = spec(environment={"OMP_NUM_THREADS": "2"})
-    assert engine_environment(VLLM, wanted, python=cpu_python, home=HOME, outside=outside) == {
+    assert engine_environment(VLLM, wanted, python=cpu_python, places=PLACES, outside=outside) == {
         "PATH": f"{cpu_python.parent}:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": "/run/engine-home",
+        **PLACES,
         "LANG": "C.UTF-8",
         "PYTHONNOUSERSITE": "1",
         "CUDA_VISIBLE_DEVICES": "0",
@@ -175,7 +175,7 @@ def test_engine_environment__vllm_on_a_cpu__is_this_to_the_letter(cpu_python: Pa
 
 
 def test_engine_environment__on_a_gpu__has_nothing_for_the_cpu() -> None:
-    found = engine_environment(VLLM, spec(), python=GPU_PYTHON, home=HOME, outside={})
+    found = engine_environment(VLLM, spec(), python=GPU_PYTHON, places=PLACES, outside={})
     assert "VLLM_TARGET_DEVICE" not in found
 
 
@@ -257,8 +257,8 @@ def assert_closed(version: Path, wanted: dict[str, dict[str, Any]]) -> None:
         assert name in ARGUMENTS or name in VLLM.gpu_arguments or name.removeprefix("no-") in ARGUMENTS, word
         assert "\0" not in word
     outside = {"BASH_ENV": "/x", "PYTHONPATH": "/x", "TZ": "UTC"}
-    variables = engine_environment(VLLM, launched, python=GPU_PYTHON, home=HOME, outside=outside)
-    allowed = {"PATH", "HOME", "LANG", "PYTHONNOUSERSITE", *OF_THE_MACHINE, *VLLM.environment, *VARIABLES}
+    variables = engine_environment(VLLM, launched, python=GPU_PYTHON, places=PLACES, outside=outside)
+    allowed = {"PATH", *PLACES, "LANG", "PYTHONNOUSERSITE", *OF_THE_MACHINE, *VLLM.environment, *VARIABLES}
     assert set(variables) <= allowed
 
 
