@@ -63,7 +63,7 @@ def test_mlflow__first_process_killed__its_workers_end_with_it_and_the_next_one_
     started = {pid: stat.started for pid in old if (stat := stat_of(pid))}
     house.kill("mlflow")
     wait_until("a new MLflow runs", lambda: program_is_new(house, "mlflow", first), 60)
-    wait_until("it serves", lambda: len(below(house.program("mlflow"))) >= 3, 60)
+    wait_until("it serves", lambda: len(below(house.program("mlflow"))) >= 3, 180)
     left = [pid for pid in old if (stat := stat_of(pid)) and stat.alive and stat.started == started[pid]]
     assert left == []
     log = (house.run_dir / "log" / "mlflow.log").read_text()
