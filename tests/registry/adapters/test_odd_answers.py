@@ -93,7 +93,9 @@ PAGES = {
 }
 
 
-def store_that_says(odd: str, body: bytes, *, status: int = 200, **headers: str) -> MlflowModelStore:
+def store_that_says(
+    odd: str, body: bytes, *, status: int = 200, headers: dict[str, str] | None = None
+) -> MlflowModelStore:
     """MLflow, right in everything but in one call."""
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -185,7 +187,9 @@ def test_write_back__odd_answer_on_reading_back__done_or_our_error(call: str, da
     odd_bodies({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such model"}),
 )
 def test_any_call__odd_refusal__our_error_with_storable_words(status: int, body: bytes) -> None:
-    store = store_that_says("registered-models/search", body, status=status, Location="http://elsewhere/")
+    store = store_that_says(
+        "registered-models/search", body, status=status, headers={"Location": "http://elsewhere/"}
+    )
     assert isinstance(outcome(store.models), HeadgateError)
 
 
@@ -270,14 +274,14 @@ def test_models__one_model_larger_than_the_bound__rejected_naming_it_as_too_larg
 
 def test_any_call__answer_is_packed_though_nobody_asked__unavailable_and_never_unpacked() -> None:
     bomb = gzip.compress(b"0" * 50_000_000)
-    store = store_that_says("registered-models/search", bomb, **{"Content-Encoding": "gzip"})
+    store = store_that_says("registered-models/search", bomb, headers={"Content-Encoding": "gzip"})
     with pytest.raises(Unavailable, match="encoding 'gzip'"):
         store.models()
 
 
 def test_any_call__redirect_with_a_right_body__not_followed_and_not_believed() -> None:
     store = store_that_says(
-        "registered-models/search", written(MODELS), status=302, Location="http://169.254.0.1/"
+        "registered-models/search", written(MODELS), status=302, headers={"Location": "http://169.254.0.1/"}
     )
     with pytest.raises(Rejected, match="302"):
         store.models()

@@ -142,7 +142,7 @@ def test_observe__another_endpoints_route_is_odd__this_one_is_read(envoy: EnvoyS
     envoy.odd = {"routes": written(table), "clusters": written(clusters)}
     seen = router(envoy).observe("chat")
     assert seen is not None
-    assert (seen.shares, seen.healthy) == ({"v1": 9000, "v2": 1000}, {"v1", "v2"})
+    assert (dict(seen.shares), seen.healthy) == ({"v1": 9000, "v2": 1000}, frozenset({"v1", "v2"}))
 
 
 # --- the access log ---------------------------------------------------------------------------------------------------
@@ -202,11 +202,13 @@ process_start_time_seconds 1795252000.5
 TEMPLATE = EngineTemplate("vllm", ())
 
 
-def http(body: bytes, *, status: int = 200, **headers: str) -> httpx.Client:
-    return httpx.Client(transport=transport(body, status=status, **headers))
+def http(body: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> httpx.Client:
+    return httpx.Client(transport=transport(body, status=status, headers=headers))
 
 
-def transport(body: bytes, *, status: int = 200, **headers: str) -> httpx.MockTransport:
+def transport(
+    body: bytes, *, status: int = 200, headers: dict[str, str] | None = None
+) -> httpx.MockTransport:
     """Every engine on port 2 answers so, all others as they should."""
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -240,12 +242,14 @@ def test_in_flight__odd_metrics__a_number_or_unknown(body: bytes) -> None:
 @pytest.mark.parametrize(("status", "health"), [(200, Health.GOOD), (302, Health.BAD), (500, Health.BAD)])
 def test_health__any_body__the_status_says_it(status: int, health: Health) -> None:
     for body in (b"", b"\xff" * 100_000):
-        assert ask_health(http(body, status=status, Location="/elsewhere"), TEMPLATE, 2) is health
+        assert (
+            ask_health(http(body, status=status, headers={"Location": "/elsewhere"}), TEMPLATE, 2) is health
+        )
 
 
 @pytest.mark.parametrize("ask", [ask_health, ask_in_flight, lambda client, template, port: warm(client).ok])
 def test_engine__packed_though_nobody_asked__is_no_answer(ask: Callable[..., object]) -> None:
-    client = http(b"\x1f\x8b broken", **{"Content-Encoding": "gzip"})
+    client = http(b"\x1f\x8b broken", headers={"Content-Encoding": "gzip"})
     assert ask(client, TEMPLATE, 2) in (Health.SILENT, None, False)
 
 
@@ -277,10 +281,9 @@ def streamed(*events: bytes) -> bytes:
     )
 
 
-def ask(body: bytes, *, status: int = 200, **headers: str) -> Answer | HeadgateError:
-    prober = OpenAIProber(
-        "http://gateway/", transport=transport(body, status=status, **{"x-headgate-variant": "v2", **headers})
-    )
+def ask(body: bytes, *, status: int = 200) -> Answer | HeadgateError:
+    said = transport(body, status=status, headers={"x-headgate-variant": "v2"})
+    prober = OpenAIProber("http://gateway/", transport=said)
     return outcome(lambda: prober.ask(endpoint="chat", variant="v2", messages=(), max_tokens=9, timeout=5))
 
 

@@ -172,7 +172,7 @@ def test_engine__odd_first_completion_in_every_way__its_words_are_kept(w: Memory
     world = replace(w.world, clusters={"here": Cluster()})
     folder.file(variant, "log").write_bytes(b"loading \x00 the \xff model\n")
     for body in (b"no \x00 model \xff", b'{"choices": null}', *BODIES):
-        transport = httpx.MockTransport(lambda request, body=body: httpx.Response(200, content=iter([body])))  # type: ignore[misc]
+        transport = httpx.MockTransport(lambda request, body=body: httpx.Response(200, content=iter([body])))
         with httpx.Client(transport=transport) as http:
             result = warm_up(http, variant, "triage", 7, is_ours=lambda: True)
         assert not result.ok
@@ -231,7 +231,7 @@ def test_probes__refusal_with_what_no_database_takes__is_kept_as_their_problem(i
     for status in (302, 400, 500):
         ProbeResult.objects.all().delete()
         refusal = httpx.MockTransport(
-            lambda request, status=status: httpx.Response(status, content=iter([b"a \x00 \xff b"]))  # type: ignore[misc]
+            lambda request, status=status: httpx.Response(status, content=iter([b"a \x00 \xff b"]))
         )
         prober = OpenAIProber("http://gateway", transport=refusal)
         assert probe_rollouts(world=replace(idle.world, prober=prober)).failed == 0
