@@ -15,7 +15,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.config.settings")
 class Application(ASGIHandler):
     """Django's handler; a request whose head it cannot even read is answered with 400, not with a broken connection.
 
-    `Content-Type: text/plain; a*=hex''61` names a codec that is none for texts, which Django does not expect.
+    `Content-Type: text/plain; charset*=utf-8''%00` names a character set with a NUL in it: Django does not expect it.
     """
 
     def create_request(
@@ -23,7 +23,7 @@ class Application(ASGIHandler):
     ) -> tuple[ASGIRequest, None] | tuple[None, HttpResponse]:
         try:
             return super().create_request(scope, body_file)  # type: ignore[return-value]
-        except (LookupError, ValueError):
+        except ValueError:
             return None, HttpResponseBadRequest(
                 "The head of this request cannot be read.\n",
                 content_type="text/plain",

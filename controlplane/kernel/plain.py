@@ -92,6 +92,7 @@ def _checked_name(key: Any, outer: str) -> str:
         raise Unreadable(f"{where} has a name that is no text: {key!r:.40}.", field=outer)
     if not is_plain_text(key):
         raise Unreadable(
-            f"{where} has a name that holds a NUL character or half of a surrogate pair: {shown(key)!r}.", field=outer
+            f"{where} has a name that holds a NUL character or half of a surrogate pair: {shown(key)!r}.",
+            field=outer,
         )
     return f"{outer}.{shown(key)}" if outer else shown(key)

@@ -1,10 +1,10 @@
 """What an error of the database means to whoever called: one mapping for the pages and for the REST API.
 
-    the disk is full, the database only reads    Unavailable, with what to do; reads go on
-    locked, too slow, no connection              Unavailable: nothing was changed, the same call may work in a moment
-    a rule of the database is broken             Conflict: somebody else wrote meanwhile
-    it cannot hold a value                       Unreadable
-    anything else                                None: a fault of ours
+the disk is full, the database only reads    Unavailable, with what to do; reads go on
+locked, too slow, no connection              Unavailable: nothing was changed, the same call may work in a moment
+a rule of the database is broken             Conflict: somebody else wrote meanwhile
+it cannot hold a value                       Unreadable
+anything else                                None: a fault of ours
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from controlplane.kernel.errors import Conflict, HeadgateError, Unavailable, Unr
 RETRY_AFTER_SECONDS = 5
 # PostgreSQL's own codes (its manual, appendix A); a class has two characters.
 DISK_FULL, READ_ONLY = "53100", "25006"
-BUSY = frozenset({"40001", "40P01", "55P03", "57014"})  # serialization, deadlock, lock timeout, statement timeout
+BUSY = frozenset(
+    {"40001", "40P01", "55P03", "57014"}
+)  # serialization, deadlock, lock timeout, statement timeout
 BUSY_SQLITE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 

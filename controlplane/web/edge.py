@@ -45,7 +45,7 @@ class EdgeMiddleware:
         # What may be posted without the form's own token is no form: those views read their bodies themselves.
         if request.method == "POST" and not getattr(view, "csrf_exempt", False):
             try:
-                _check_form(request)
+                _check_values(request.POST.lists())
             except Unreadable as error:
                 return problem_page(request, error, bare=True)
         return None
@@ -77,16 +77,6 @@ def _check_address(request: HttpRequest) -> None:
     if len(request.META.get("QUERY_STRING", "")) > LONGEST_QUERY:
         raise Unreadable(f"The query is longer than {LONGEST_QUERY:,} characters.", field="query")
     _check_values(request.GET.lists())
-
-
-def _check_form(request: HttpRequest) -> None:
-    try:
-        form = request.POST
-    except (LookupError, UnicodeError):  # a part of a multipart form names a character set that there is not
-        raise Unreadable(
-            "A part of the form names a character set that is not read here.", field="form", fix="Send UTF-8."
-        ) from None
-    _check_values(form.lists())
 
 
 def _check_values(lists: Any) -> None:

@@ -48,7 +48,9 @@ def text(values: Mapping[str, str], name: str, *, longest: int) -> str:
     raw = values.get(name, "").strip()
     if len(raw) > longest:
         raise InvalidInput(
-            f"{name} has {len(raw):,} characters, at most {longest:,} are taken.", field=name, fix="Shorten it."
+            f"{name} has {len(raw):,} characters, at most {longest:,} are taken.",
+            field=name,
+            fix="Shorten it.",
         )
     return raw
 
@@ -63,6 +65,8 @@ def _number_or_none(values: Mapping[str, str], name: str, low: float, high: floa
         number = math.nan
     if not low <= number <= high:
         raise InvalidInput(
-            f"{name} must be a number, not {shown(raw)!r}.", field=name, fix=f"Use a number from {low:,.0f} to {high:,.0f}."
+            f"{name} must be a number, not {shown(raw)!r}.",
+            field=name,
+            fix=f"Use a number from {low:,.0f} to {high:,.0f}.",
         )
     return number

@@ -19,10 +19,16 @@ class BanditForm(serializers.Serializer[Any]):
         choices=["feedback"], default="feedback", help_text="an answer earns 1, or 0 when it was rated down"
     )
     alpha = serializers.FloatField(
-        default=0.05, help_text="the best arm is dropped by mistake with probability at most this"
+        default=0.05,
+        min_value=0,
+        max_value=1,
+        help_text="the best arm is dropped by mistake with probability at most this",
     )
     beta = serializers.FloatField(
-        default=0.5, help_text="the dial: high keeps regret low, low decides sooner; above 0 to 1"
+        default=0.5,
+        min_value=0,
+        max_value=1,
+        help_text="the dial: high keeps regret low, low decides sooner; above 0 to 1",
     )
     floor_bp = serializers.IntegerField(
         default=500, min_value=0, max_value=5_000, help_text="least share of a candidate in the race"

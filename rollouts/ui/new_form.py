@@ -287,7 +287,7 @@ def _serving(form: NewRolloutForm, endpoint: Endpoint) -> ServingSpec | None:
         raise InvalidInput("Engine arguments are too large to be read.", field="arguments") from None
     if not isinstance(arguments, dict):
         raise InvalidInput("Engine arguments are a JSON object.", field="arguments")
-    check_plain(arguments, field="arguments")
+    check_plain(arguments, field="serving.arguments")
     if arguments == dict(stable.arguments):
         return None
     return ServingSpec.from_json({**stable.to_json(), "arguments": arguments})

@@ -208,7 +208,9 @@ def note_problem(form: PolicyForm) -> InvalidInput | None:
     """Why the note cannot be kept with the version, if so."""
     if len(form.note) <= LONGEST_NOTE:
         return None
-    return InvalidInput(f"The note is longer than {LONGEST_NOTE} characters.", field="note", fix="Shorten it.")
+    return InvalidInput(
+        f"The note is longer than {LONGEST_NOTE} characters.", field="note", fix="Shorten it."
+    )
 
 
 def switched(form: PolicyForm, policy: GatePolicy, view: str) -> PolicyForm:

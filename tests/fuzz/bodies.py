@@ -5,13 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 _POLICY = {"alpha": 0.05, "gates": [{"key": "errors", "kind": "error_rate", "delta": 0.02, "weight": 1}]}
-_SERVING = {"engine": "vllm", "arguments": {"max-model-len": 512}, "environment": {}, "resources": {}, "replicas": 1}
+_SERVING = {
+    "engine": "vllm",
+    "arguments": {"max-model-len": 512},
+    "environment": {},
+    "resources": {},
+    "replicas": 1,
+}
 _STEPS = [{"share_bp": 500, "hold_seconds": 60, "min_requests": 10, "require_pass": False}]
 _TIMES = {"watch_seconds": 60, "no_data_seconds": 60, "deadline_seconds": 3_600, "launch_seconds": 600}
 _CANARY = {"strategy": "canary", "steps": _STEPS, **_TIMES}
 _BANDIT = {"strategy": "bandit", "bandit": {"beta": 0.5, "floor_bp": 500, "baseline_bp": 1_000}, **_TIMES}
 _ACTION = {"expected_version": 5, "why": "because"}
-_EXAMPLE = {"messages": [{"role": "user", "content": "hi"}], "expected": "hi", "scorer": "exact", "max_tokens": 8}
+_EXAMPLE = {
+    "messages": [{"role": "user", "content": "hi"}],
+    "expected": "hi",
+    "scorer": "exact",
+    "max_tokens": 8,
+}
 _YAML = "alpha: 0.05\ngates:\n- {key: errors, kind: error_rate, delta: 0.02, weight: 1}\n"
 
 BODIES: dict[str, tuple[dict[str, Any], ...]] = {

@@ -68,7 +68,10 @@ class Asked:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """While this lasts, every look into a query or a form is noted."""
-        with mock.patch.multiple(QueryDict, **{name: self._heard(name) for name in ("get", "getlist", "__getitem__", "__contains__")}):
+        with mock.patch.multiple(
+            QueryDict,
+            **{name: self._heard(name) for name in ("get", "getlist", "__getitem__", "__contains__")},
+        ):
             yield
 
     def _heard(self, method: str) -> Any:
@@ -97,14 +100,21 @@ class _Page(HTMLParser):
             if has.get(name, "").startswith("/"):
                 parts = urlsplit(has[name])
                 own = ((has["name"], has.get("value", "")),) if "name" in has and tag == "button" else ()
-                self.found.append((method, parts.path, (*parse_qsl(parts.query, keep_blank_values=True), *own)))
+                self.found.append(
+                    (method, parts.path, (*parse_qsl(parts.query, keep_blank_values=True), *own))
+                )
         if tag == "form":
             self._form = []
             self._to = (has.get("method", "get").upper(), has.get("action") or self.address)
         name = has.get("name", "")
         if self._form is None or not name:
             self._area = ""
-            if tag == "option" and self._select and self._form is not None and ("selected" in has or not self._has(self._select)):
+            if (
+                tag == "option"
+                and self._select
+                and self._form is not None
+                and ("selected" in has or not self._has(self._select))
+            ):
                 self._put(self._select, has.get("value", ""))
             return
         if tag == "select":

@@ -7,7 +7,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -52,7 +51,12 @@ def site(world: World) -> Iterator[Site]:
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_page__anything_sent__is_no_fault_of_ours(route: str, site: Site) -> None:
-    @settings(max_examples=14 * MORE, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=14 * MORE,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(data=st.data())
     def send(data: st.DataObject) -> None:
         ask(site, route, data)
@@ -84,14 +88,24 @@ def ask(site: Site, route: str, data: st.DataObject) -> None:
         client.cookies[django.SESSION_COOKIE_NAME] = site.session
     with transaction.atomic(), site.asked.during(route, method):
         answer = client.generic(
-            method, address, data=body if method == "POST" else b"", content_type=headers.pop("Content-Type", kind), headers=headers
+            method,
+            address,
+            data=body if method == "POST" else b"",
+            content_type=headers.pop("Content-Type", kind),
+            headers=headers,
         )
         transaction.set_rollback(True)
     seen[route, method, answer.status_code] += 1
     if os.environ.get("COUNT") and answer.status_code >= 500:
         print("COUNT5XX", answer.status_code, str(getattr(answer, "exc_info", None))[:200])
         return
-    assert answer.status_code < 500, (method, address[:300], fields if len(str(fields)) < 800 else str(fields)[:800], headers, body[:200])
+    assert answer.status_code < 500, (
+        method,
+        address[:300],
+        fields if len(str(fields)) < 800 else str(fields)[:800],
+        headers,
+        body[:200],
+    )
 
 
 def base(site: Site, route: str, method: str, data: st.DataObject) -> tuple[str, list[tuple[str, str]]]:
@@ -103,7 +117,9 @@ def base(site: Site, route: str, method: str, data: st.DataObject) -> tuple[str,
     parts = []
     for texts in choices(route, site.world.values):
         usual = len(texts) == 1 or data.draw(st.integers(0, 7))
-        parts.append(quote(data.draw(st.sampled_from(texts) if usual else odd.paths), safe="", errors="surrogatepass"))
+        parts.append(
+            quote(data.draw(st.sampled_from(texts) if usual else odd.paths), safe="", errors="surrogatepass")
+        )
     return "/" + "/".join(parts), []
 
 
@@ -112,7 +128,9 @@ def mutated(fields: list[tuple[str, str]], asked: list[str], data: st.DataObject
     names = sorted({name for name, _ in fields} | set(asked))
     odd_ones = {}
     if names:
-        odd_ones = {name: data.draw(odd.texts) for name in data.draw(st.lists(st.sampled_from(names), max_size=3))}
+        odd_ones = {
+            name: data.draw(odd.texts) for name in data.draw(st.lists(st.sampled_from(names), max_size=3))
+        }
     return [(name, value) for name, value in fields if name not in odd_ones] + list(odd_ones.items())
 
 
@@ -131,4 +149,10 @@ def test_zz(site: Site) -> None:
         total[status] += n
     print(total, sum(total.values()))
     for key in sorted({(route, method) for route, method, _ in seen}):
-        print("PAGE", *key, {status: n for (*k, status), n in seen.items() if tuple(k) == key}, len(site.sent.get(key, [])), sorted(site.asked.names[key])[:30])
+        print(
+            "PAGE",
+            *key,
+            {status: n for (*k, status), n in seen.items() if tuple(k) == key},
+            len(site.sent.get(key, [])),
+            sorted(site.asked.names[key])[:30],
+        )

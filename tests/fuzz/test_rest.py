@@ -54,7 +54,9 @@ def test_call__generated_from_the_document__is_no_fault_of_ours(operation: Any, 
 @every_operation
 def test_call__right_but_for_a_value__is_no_fault_of_ours(operation: Any, world: World) -> None:
     known = BODIES.get(operation.definition.raw["operationId"])
-    assert (known is None) == (operation.method in ("get", "head")), "bodies.py has a right body for each call"
+    assert (known is None) == (operation.method in ("get", "head")), (
+        "bodies.py has a right body for each call"
+    )
 
     @settings(max_examples=(25 if known else 8) * MORE, **QUIET)
     @given(data=st.data())
@@ -119,7 +121,14 @@ def ask(world: World, operation: Any, data: st.DataObject, *, query: dict[str, A
     if os.environ.get("COUNT") and answer.status_code >= 500:
         print("COUNT5XX", answer.status_code, str(getattr(answer, "exc_info", None))[:200])
         return
-    assert answer.status_code < 500, (operation.label, parts, query, sent[:300], headers, answer.content[:500])
+    assert answer.status_code < 500, (
+        operation.label,
+        parts,
+        query,
+        sent[:300],
+        headers,
+        answer.content[:500],
+    )
 
 
 def test_zz() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from django.http import HttpRequest, HttpResponse
@@ -11,7 +10,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from controlplane.access.actors import Actor
 from controlplane.access.roles import Action
-from controlplane.kernel.errors import Conflict, HeadgateError, InvalidInput
+from controlplane.kernel.errors import Conflict, HeadgateError
 from controlplane.web.pages import Asker, asker, go_to, page, render_page
 from controlplane.web.problems import status_and_title
 from controlplane.web.readers import whole_number, whole_number_or_none
