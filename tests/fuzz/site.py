@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from itertools import islice, product
 from typing import Any
 from unittest import mock
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from django.db import transaction
 from django.http import QueryDict
 from django.test import Client
 from django.urls import Resolver404, URLPattern, URLResolver, get_resolver, resolve
 
-Pairs = tuple[tuple[str, str], ...]
+Fields = tuple[tuple[str, str], ...]
 BESIDES = ("api/",)  # has a document, and a test that reads it
 ACTIONS = ("pause", "resume", "promote", "rollback", "cancel", "choose", "nothing")
 CHARTS = ("shares", "traffic", "errors", "ttft", "quality", "evidence", "requests", "latency", "nothing")
@@ -50,38 +51,60 @@ def choices(route: str, known: Mapping[str, tuple[str, ...]]) -> list[tuple[str,
     return found
 
 
-@dataclass
+def addresses(route: str, known: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Addresses of that route that are there: all of one kind, since each rollout is in another phase, else a few."""
+    most = 20 if route.count("<") < 2 else 3
+    return ["/" + "/".join(parts) for parts in islice(product(*choices(route, known)), most)]
+
+
+def methods_of(client: Client, address: str) -> list[str]:
+    """GET and POST, as far as they are taken there."""
+    allowed = client.options(address).headers.get("Allow", "GET, POST")
+    return [method for method in ("GET", "POST") if method in allowed]
+
+
 class Asked:
-    """Names that views asked for, by route and method."""
+    """Names that views ask a query or a form for, learned by listening to every look into one."""
 
-    names: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
-    _now: tuple[str, str] = ("", "")
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str], set[str]] = defaultdict(set)
+
+    def found(self) -> dict[tuple[str, str], list[str]]:
+        """The names by route and method, in an order of their own."""
+        return {key: sorted(names) for key, names in self._names.items()}
+
+    def learn(self, client: Client, route: str, method: str, sent: Sequence[tuple[str, Fields]]) -> None:
+        """Sends what pages send there, then with every name that was asked for: one name may uncover another."""
+        names = self._names[route, method]
+        for round_ in range(3):
+            before = len(names)
+            for to, fields in sent:
+                values = dict.fromkeys(names if round_ else (), "1") | dict(fields)
+                with transaction.atomic(), self._listening(names):
+                    client.generic(
+                        method,
+                        to + ("?" + urlencode(values) if method == "GET" else ""),
+                        urlencode(values) if method == "POST" else "",
+                        content_type="application/x-www-form-urlencoded",
+                    )
+                    transaction.set_rollback(True)
+            if round_ and len(names) == before:
+                return
 
     @contextmanager
-    def during(self, route: str, method: str) -> Iterator[None]:
-        self._now = (route, method)
-        try:
+    def _listening(self, names: set[str]) -> Iterator[None]:
+        def listener(name: str) -> Any:
+            usual = getattr(QueryDict, name)
+
+            def heard(query: QueryDict, key: Any, *args: Any, **kwargs: Any) -> Any:
+                names.add(str(key))
+                return usual(query, key, *args, **kwargs)
+
+            return heard
+
+        looks = ("get", "getlist", "__getitem__", "__contains__")
+        with mock.patch.multiple(QueryDict, **{name: listener(name) for name in looks}):
             yield
-        finally:
-            self._now = ("", "")
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """While this lasts, every look into a query or a form is noted."""
-        with mock.patch.multiple(
-            QueryDict,
-            **{name: self._heard(name) for name in ("get", "getlist", "__getitem__", "__contains__")},
-        ):
-            yield
-
-    def _heard(self, method: str) -> Any:
-        usual = getattr(QueryDict, method)
-
-        def heard(query: QueryDict, key: Any, *args: Any, **kwargs: Any) -> Any:
-            self.names[self._now].add(str(key))
-            return usual(query, key, *args, **kwargs)
-
-        return heard
 
 
 class _Page(HTMLParser):
@@ -148,10 +171,10 @@ class _Page(HTMLParser):
         self._form = [pair for pair in self._form if pair[0] != name] + [(name, value)]
 
 
-def harvest(client: Client, addresses: list[str]) -> dict[tuple[str, str], list[Pairs]]:
+def harvest(client: Client, pages: list[str]) -> dict[tuple[str, str], list[tuple[str, Fields]]]:
     """What the pages themselves would send, by route and method: forms as they are first shown, links with a query."""
-    found: dict[tuple[str, str], dict[tuple[str, Pairs], None]] = defaultdict(dict)
-    for address in addresses:
+    found: dict[tuple[str, str], dict[tuple[str, Fields], None]] = defaultdict(dict)
+    for address in pages:
         answer = client.get(address)
         if answer.status_code != 200 or "html" not in answer.headers["Content-Type"]:
             continue
@@ -163,4 +186,4 @@ def harvest(client: Client, addresses: list[str]) -> dict[tuple[str, str], list[
             except Resolver404:
                 continue
             found[route, method][to, tuple(fields)] = None
-    return {key: list(sent) for key, sent in found.items()}  # type: ignore[misc]
+    return {key: list(sent) for key, sent in found.items()}

@@ -21,12 +21,12 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from controlplane.access.roles import Role
+from controlplane.access.services import Scope, create_token
 from controlplane.kernel.errors import Conflict, Unavailable, Unreadable
 from controlplane.web import database_errors
 from controlplane.web.database_errors import error_of
 from rollouts.models import GlobalStop
 from tests import factories
-from tests.controlplane.api.conftest import client_of, person  # noqa: F401  (fixtures)
 
 on_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="a fault that only SQLite has")
 
@@ -74,6 +74,22 @@ def test_error_of__disk_full_at_a_file__tells_path_and_what_is_free_to_those_who
 
 
 @pytest.fixture
+def rest(db: None) -> APIClient:
+    """Calls as an administrator; the use of the token is noted already."""
+    _, secret = create_token(
+        user=factories.person(Role.ADMINISTRATOR),
+        name="ci",
+        scopes=tuple(Scope),
+        expires_at=None,
+        now=factories.right_now(),
+    )
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {secret}")
+    assert client.get("/api/v1/me").status_code == 200
+    return client
+
+
+@pytest.fixture
 def full_disk(db: None) -> Iterator[Callable[[], None]]:
     """SQLite's own error for a full disk: the file may not have a page more."""
 
@@ -90,16 +106,14 @@ def full_disk(db: None) -> Iterator[Callable[[], None]]:
 @on_sqlite
 def test_rest__disk_full__is_503_that_says_so_and_reading_goes_on(
     full_disk: Callable[[], None],
-    client_of: Callable[..., APIClient],  # noqa: F811
+    rest: APIClient,
 ) -> None:
-    client = client_of(Role.ADMINISTRATOR)
-    assert client.get("/api/v1/me").status_code == 200  # notes the token's use, while it can
     full_disk()
     body = {"name": "s", "text": '{"prompt": "%s", "expected": "y"}' % ("x" * 30_000)}
-    answer = client.post("/api/v1/golden-sets", body, format="json")
+    answer = rest.post("/api/v1/golden-sets", body, format="json")
     assert (answer.status_code, answer.json()["code"]) == (503, "database-full")
     assert answer.headers["Retry-After"] == "5"
-    assert client.get("/api/v1/golden-sets").json()["items"] == []
+    assert rest.get("/api/v1/golden-sets").json()["items"] == []
 
 
 @on_sqlite
@@ -137,12 +151,10 @@ def only_reads(db: None) -> Iterator[Callable[[], None]]:
 
 def test_both_doors__database_only_reads__say_the_same_and_reading_goes_on(
     only_reads: Callable[[], None],
-    client_of: Callable[..., APIClient],
+    rest: APIClient,
     client: Client,
 ) -> None:
-    rest = client_of(Role.ADMINISTRATOR)
     client.force_login(factories.person(Role.ADMINISTRATOR))
-    assert rest.get("/api/v1/me").status_code == 200
     only_reads()
     answer = rest.put("/api/v1/global-stop", {"on": True}, format="json")
     assert (answer.status_code, answer.json()["code"]) == (503, "database-read-only")
@@ -156,7 +168,7 @@ def test_both_doors__database_only_reads__say_the_same_and_reading_goes_on(
 
 def test_both_doors__a_rule_is_broken_by_a_race__are_409_and_not_500(
     monkeypatch: pytest.MonkeyPatch,
-    client_of: Callable[..., APIClient],
+    rest: APIClient,
     client: Client,
 ) -> None:
     def raced(**_: object) -> None:
@@ -165,10 +177,10 @@ def test_both_doors__a_rule_is_broken_by_a_race__are_409_and_not_500(
     for module in ("rollouts.api.installation", "rollouts.ui.views.overview"):
         monkeypatch.setattr(f"{module}.set_global_stop", raced)
     client.force_login(factories.person(Role.ADMINISTRATOR))
-    rest = client_of(Role.ADMINISTRATOR).put("/api/v1/global-stop", {"on": True}, format="json")
+    answer = rest.put("/api/v1/global-stop", {"on": True}, format="json")
     page = client.post("/stop", {"on": "yes"})
-    assert (rest.status_code, page.status_code) == (409, 409)
-    assert "secret" not in json.dumps(rest.json()) + page.content.decode()
+    assert (answer.status_code, page.status_code) == (409, 409)
+    assert "secret" not in json.dumps(answer.json()) + page.content.decode()
 
 
 def test_page__session_cannot_be_kept__says_what_the_database_says(
