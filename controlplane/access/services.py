@@ -13,8 +13,12 @@ from django.db import transaction
 from controlplane.access.models import ApiToken, User
 from controlplane.access.roles import Role
 from controlplane.kernel.errors import Conflict, InvalidInput
+from controlplane.kernel.plain import check_text
 
 TOKEN_PREFIX = "hg_"  # noqa: S105  (a mark to recognise leaked tokens by, not a secret)
+LONGEST_USERNAME = 120
+LONGEST_TOKEN_NAME = 80
+LONGEST_ACTOR = 150  # what history and audit trail keep
 LAST_USED_RESOLUTION = timedelta(minutes=1)
 
 
@@ -34,6 +38,9 @@ def ensure_user(*, username: str, role: Role | str, password: str) -> User:
     """
     if not username.strip():
         raise InvalidInput("A person needs a name to sign in with.", field="username")
+    check_text(username, field="username")
+    if len(username) > LONGEST_USERNAME:
+        raise InvalidInput(f"A person's name has at most {LONGEST_USERNAME} characters.", field="username")
     if not password:
         raise InvalidInput("A person needs a password.", field="password")
     known = _role(role)
@@ -62,6 +69,7 @@ def create_token(
         raise InvalidInput(
             "A token needs at least one scope.", field="scopes", fix=f"Scopes: {_all_scopes()}."
         )
+    _check_name(user, name)
     known = sorted({_scope(scope).value for scope in scopes})
     if expires_at is not None and expires_at <= now:
         raise InvalidInput(
@@ -94,8 +102,8 @@ def find_token(secret: str, now: datetime) -> ApiToken | None:
 
     Notes the use, at most once a minute, so that a busy token does not write on every request.
     """
-    token = ApiToken.objects.select_related("user").filter(secret_sha256=hash_secret(secret)).first()
-    if token is None or not token.is_live(now) or not token.user.is_active:
+    token = live_token(secret=secret, now=now)
+    if token is None:
         return None
     if token.last_used_at is None or now - token.last_used_at >= LAST_USED_RESOLUTION:
         ApiToken.objects.filter(id=token.id).update(last_used_at=now)
@@ -103,9 +111,27 @@ def find_token(secret: str, now: datetime) -> ApiToken | None:
     return token
 
 
+def live_token(*, secret: str, now: datetime) -> ApiToken | None:
+    """As `find_token`, and nothing is noted: for probes, which write nothing."""
+    token = ApiToken.objects.select_related("user").filter(secret_sha256=hash_secret(secret)).first()
+    return token if token is not None and token.is_live(now) and token.user.is_active else None
+
+
 def hash_secret(secret: str) -> str:
     """Hex SHA-256. The secret has 256 random bits, so a slow hash would add nothing."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _check_name(user: User, name: str) -> None:
+    """History and audit trail name an actor as `PERSON via TOKEN`; both databases must be able to hold it."""
+    check_text(name, field="name")
+    longest = min(LONGEST_TOKEN_NAME, LONGEST_ACTOR - len(f"{user.username} via "))
+    if len(name) > longest:
+        raise InvalidInput(
+            f"A token of {user.username} has a name of at most {longest} characters, not {len(name)}.",
+            field="name",
+            fix="Choose a shorter name.",
+        )
 
 
 def _role(role: Role | str) -> Role:

@@ -8,6 +8,10 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.request import Request
 
+LONGEST_NAME = 256  # of anything that is only looked up by it
+LONGEST_REFERENCE = 80  # NAME@VERSION of a gate policy
+LARGEST_NUMBER = 2**31 - 1  # of versions, revisions and intervals: what their columns hold
+
 
 class Input(serializers.Serializer[Any]):
     """A form of input that refuses names it does not know: a misspelt option must not be ignored silently."""

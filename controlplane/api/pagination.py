@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
 from rest_framework.response import Response
 
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.plain import check_plain, shown
 
 LARGEST_PAGE = 200
+MOST_DIGITS = 3
+LONGEST_CURSOR = 2_000
 
 
 class KeysetPagination(CursorPagination):
@@ -27,9 +31,14 @@ class KeysetPagination(CursorPagination):
     def paginate_queryset(self, queryset: Any, request: Any, view: Any = None) -> list[Any] | None:
         """As the framework's; nonsense is not ignored: InvalidInput (field `cursor` or `limit`)."""
         raw = request.query_params.get(self.page_size_query_param)
-        if raw is not None and not (raw.isdecimal() and 1 <= int(raw) <= LARGEST_PAGE):
+        self._ordered_by = queryset.model._meta.get_field(self.ordering.removeprefix("-"))
+        if raw is not None and not (
+            raw.isdecimal() and len(raw) <= MOST_DIGITS and 1 <= int(raw) <= LARGEST_PAGE
+        ):
             raise InvalidInput(
-                f"limit is {raw!r}.", field="limit", fix=f"Use a whole number from 1 to {LARGEST_PAGE}."
+                f"limit is {shown(raw)!r}.",
+                field="limit",
+                fix=f"Use a whole number from 1 to {LARGEST_PAGE}.",
             )
         try:
             return super().paginate_queryset(queryset, request, view)
@@ -39,6 +48,20 @@ class KeysetPagination(CursorPagination):
                 field="cursor",
                 fix="Follow the URL in next or previous, or leave cursor out to begin anew.",
             ) from error
+
+    def decode_cursor(self, request: Any) -> Any:
+        """As the framework's. The position in it must be one that the column can have: what was never given out is
+        refused before the database sees it."""
+        if len(request.query_params.get(self.cursor_query_param, "")) > LONGEST_CURSOR:
+            raise NotFound(self.invalid_cursor_message)
+        cursor = super().decode_cursor(request)
+        if cursor is not None and cursor.position is not None:
+            try:
+                position = self._ordered_by.to_python(cursor.position)
+                check_plain(position)
+            except (ValidationError, ValueError, InvalidInput):
+                raise NotFound(self.invalid_cursor_message) from None
+        return cursor
 
     def get_paginated_response(self, data: Any) -> Response:
         return Response({"items": data, "next": self.get_next_link(), "previous": self.get_previous_link()})
@@ -50,3 +73,12 @@ class KeysetPagination(CursorPagination):
             "required": ["items", "next", "previous"],
             "properties": {"items": schema, "next": link, "previous": link},
         }
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        """As the framework's, with the bounds that are kept."""
+        bounds = {
+            self.page_size_query_param: {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE},
+            self.cursor_query_param: {"type": "string", "maxLength": LONGEST_CURSOR},
+        }
+        found: list[dict[str, Any]] = super().get_schema_operation_parameters(view)  # type: ignore[no-untyped-call]
+        return [{**one, "schema": {**one["schema"], **bounds[one["name"]]}} for one in found]

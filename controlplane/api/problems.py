@@ -27,7 +27,6 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest
 from rest_framework import exceptions as drf
 from rest_framework.request import Request
@@ -35,6 +34,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from controlplane.kernel import errors
+from controlplane.web.database_errors import RETRY_AFTER_SECONDS, error_of
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ MEDIA_TYPE = "application/problem+json"
 
 STATUS_OF: tuple[tuple[type[errors.HeadgateError], HTTPStatus, str], ...] = (
     # Most specific first: the first class that matches decides.
+    (errors.Unreadable, HTTPStatus.BAD_REQUEST, "Unreadable input"),
     (errors.InvalidInput, HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid input"),
     (errors.NotFound, HTTPStatus.NOT_FOUND, "Not found"),
     (errors.Forbidden, HTTPStatus.FORBIDDEN, "Forbidden"),
@@ -107,8 +108,12 @@ class Problem:
         return members | {name: value for name, value in optional.items() if value}
 
 
-def problem_of(error: Exception) -> Problem:
-    """The problem that says what `error` means to a client. What is not known is a 500 without details."""
+def problem_of(error: Exception, *, tell_path: bool = False) -> Problem:
+    """The problem that says what `error` means to a client. What is not known is a 500 without details.
+
+    tell_path   whether the client may learn where the database lies, when that is what failed
+    """
+    error = error_of(error, tell_path=tell_path) or error
     if isinstance(error, errors.HeadgateError):
         return _of_ours(error)
     if isinstance(error, drf.ValidationError):
@@ -134,15 +139,6 @@ def problem_of(error: Exception) -> Problem:
         error = drf.PermissionDenied()
     if isinstance(error, drf.APIException):
         return _of_framework(error)
-    if isinstance(error, OperationalError | InterfaceError):
-        return Problem(
-            status=HTTPStatus.SERVICE_UNAVAILABLE,
-            code="database-unavailable",
-            title="Unavailable",
-            detail="The database did not answer.",
-            fix="Nothing was changed. Try again in a few seconds.",
-            headers={"Retry-After": "5"},
-        )
     return Problem(
         status=HTTPStatus.INTERNAL_SERVER_ERROR,
         code="internal-error",
@@ -155,9 +151,10 @@ def problem_of(error: Exception) -> Problem:
 def problem_response(error: Exception, context: Mapping[str, Any]) -> Response:
     """REST framework's exception handler: every error of a view ends here."""
     set_rollback()  # a view inside ATOMIC_REQUESTS must not commit half of its work
-    problem = problem_of(error)
     request: Request = context["request"]
     http_request = request._request
+    # Whoever was let into a view is known; who is refused before is nobody, and `user` then asks the database again.
+    problem = problem_of(error, tell_path=getattr(request, "_user", None) is not None)
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, errors.HeadgateError):
         log.error(
             "api.failed %s %s request_id=%s",
@@ -195,7 +192,7 @@ def _of_ours(error: errors.HeadgateError) -> Problem:
         # A document with several mistakes names them all at once (`problems`: field, detail, fix).
         listed = extra.pop("problems", None) or [{"field": error.field, "detail": error.message}]
         wrong = tuple({"field": one["field"], "detail": one["detail"], "code": error.code} for one in listed)
-    headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     return Problem(
         status=status,
         code=error.code,

@@ -91,6 +91,10 @@ class Environment:
         400, "days after the end of a rollout before the evidence it was decided on is deleted"
     )
     probe_pairs: int = _setting(5, "golden prompts that are asked of both variants at a time")
+    metrics_addresses: str = _setting(
+        "",
+        "addresses of this server, HOST or HOST:PORT by comma, where /metrics asks for no token; empty: it always does",
+    )
     log_level: str = _setting("INFO", "level of the log")
 
     @property
@@ -118,6 +122,11 @@ class Environment:
     def allowed_origins(self) -> tuple[str, ...]:
         """The origins of `cors_origins`."""
         return tuple(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())
+
+    @property
+    def metrics_at(self) -> frozenset[str]:
+        """The addresses of `metrics_addresses`."""
+        return frozenset(one.strip() for one in self.metrics_addresses.split(",") if one.strip())
 
     @property
     def public_gateway_url(self) -> str:

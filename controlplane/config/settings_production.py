@@ -13,6 +13,8 @@ if not ENVIRONMENT.database_url:
     raise ImproperlyConfigured("Set HEADGATE_DATABASE_URL: production runs on PostgreSQL.")
 
 SECURE_SSL_REDIRECT = True
+# A probe comes from this machine or its neighbour, without TLS, and follows no redirect.
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_HSTS_SECONDS = 31_536_000
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True

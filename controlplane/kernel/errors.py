@@ -2,6 +2,7 @@
 
     HeadgateError
     |-- InvalidInput          a value is wrong; `field` names it                       (HTTP 400/422)
+    |   `-- Unreadable            no database could hold it, whatever it means         (400)
     |-- NotFound              what was named does not exist                            (404)
     |-- Forbidden             the actor may not do this; the message names the role    (403)
     |-- Conflict              the thing changed, or its state does not allow this      (409)
@@ -9,7 +10,7 @@
     |   `-- StaleWriter           a worker lost its lease; its fencing token is old
     |-- Refused               policy says no (tampered file, global stop, checks fail) (422)
     |   `-- TamperedFile          a file differs from the manifest; `path` names it
-    `-- Unavailable           a part of the outside world did not answer; retry later  (503)
+    `-- Unavailable           a part, or the database, did not answer; retry later     (503)
         `-- Rejected              it answered, and said no (bad configuration); retrying will not help (502)
 
 Every message says what happened, where, and how to fix it. The web and the API map this tree to pages and to
@@ -61,6 +62,12 @@ class InvalidInput(HeadgateError):
     ) -> None:
         super().__init__(message, fix=fix, code=code, extra=extra)
         self.field = field
+
+
+class Unreadable(InvalidInput):
+    """A value that cannot be looked at for its meaning: no text, no number in range, nested or long without end."""
+
+    code = "unreadable-input"
 
 
 class NotFound(HeadgateError):

@@ -1,26 +1,33 @@
 """Signs of life. Parts report with `beat`; the probes read what they reported, so that a probe never waits
-for one.
+for one. A probe writes nothing.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count, Max, Value
 
 from controlplane.passes.models import ItemTrouble
 from controlplane.passes.selectors import troubles_by_pass
+from controlplane.web.database_errors import database_file
 from controlplane.web.models import Heartbeat
 from controlplane.web.words import duration_text
 
 FRESH_SECONDS: Mapping[str, float] = {"worker": 15.0, "errands": 30.0, "mlflow": 60.0, "router": 30.0}
 """How old the last word of a part may be. These are always reported, also when they never spoke."""
 
+KNOWN_PARTS = ("database", "database writes", "migrations", *FRESH_SECONDS)
+"""Parts that every installation has. Their names say nothing about this one."""
+
 DEFAULT_FRESH_SECONDS = 60.0
+LEAST_FREE_BYTES = 50_000_000  # below it SQLite's journal may not grow any more
 MESSAGE_LENGTH = 300
 
 
@@ -63,23 +70,39 @@ def report(*, now: datetime) -> tuple[Part, ...]:
     """All parts. `needed` marks those without which this process is useless: its database, in the right
     shape.
 
-    A silent worker or MLflow, and things that a pass cannot do, are reported and do not make this process unready:
-    pages and roll backs still work.
+    A silent worker or MLflow, a database that takes no writes, and things that a pass cannot do, are reported and do
+    not make this process unready: pages can still be read.
     """
-    database = _database(now)
-    if not database.is_ok:
-        return (database,)
-    return (database, _migrations(), *reported(now=now))
-
-
-def _database(now: datetime) -> Part:
     try:
-        beat(name="web", now=now)
-    except DatabaseError as error:
-        return Part(
-            "database", "failing", needed=True, message=f"cannot be written: {error}"[:MESSAGE_LENGTH]
-        )
-    return Part("database", "ok", needed=True)
+        return (Part("database", "ok", needed=True), _writes(), _migrations(), *reported(now=now))
+    except (DatabaseError, InterfaceError) as error:
+        message = f"cannot be read: {error}"[:MESSAGE_LENGTH]
+        return (Part("database", "failing", needed=True, message=message),)
+
+
+def _writes() -> Part:
+    """Whether the database can be written, as far as that shows without writing: its mode, and on this machine its file
+    and the disk. The full disk of a database server does not show here, but in the silence of the worker.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW transaction_read_only")
+            (only_reads,) = cursor.fetchone()
+        message = "the server only reads" if only_reads == "on" else ""
+    else:
+        message = _trouble_of_file()
+    state = "failing" if message else "ok"
+    return Part("database writes", state, needed=False, message=message[:MESSAGE_LENGTH])
+
+
+def _trouble_of_file() -> str:
+    path = database_file()
+    if path is None:  # in memory
+        return ""
+    if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+        return f"this process may not write {path}"
+    free = shutil.disk_usage(path.parent).free
+    return "" if free >= LEAST_FREE_BYTES else f"{free / 1e6:,.1f} MB are free at {path}"
 
 
 def _migrations() -> Part:
@@ -95,7 +118,7 @@ def _migrations() -> Part:
 def reported(*, now: datetime) -> tuple[Part, ...]:
     """What the other parts last said, and a part for each pass that cannot do all of its items: one query while all
     of them can, else three. Nothing is written."""
-    beats = Heartbeat.objects.order_by().exclude(name="web").annotate(failing=Value(0))
+    beats = Heartbeat.objects.order_by().annotate(failing=Value(0))
     passes = (
         ItemTrouble.objects.order_by()
         .values("pass_name")

@@ -14,7 +14,7 @@ from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import HeadgateError
 from controlplane.kernel.networks import Network, client_address, is_within
 from controlplane.web import metrics
-from controlplane.web.problems import problem_page
+from controlplane.web.problems import database_page, problem_page
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 
@@ -79,7 +79,7 @@ class RequestIdMiddleware:
 
 
 class ErrorPageMiddleware:
-    """Turns an error of our tree that a view let through into its page."""
+    """Turns an error of our tree, or of the database, that a view let through into its page."""
 
     def __init__(self, get_response: Handler) -> None:
         self._get_response = get_response
@@ -90,4 +90,4 @@ class ErrorPageMiddleware:
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, HeadgateError):
             return problem_page(request, exception)
-        return None
+        return database_page(request, exception)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +17,6 @@ from django.utils.cache import patch_vary_headers
 
 from controlplane.access.models import User
 from controlplane.access.roles import Action, require
-from controlplane.kernel.errors import InvalidInput
 
 P = ParamSpec("P")
 
@@ -116,26 +114,3 @@ def go_to(request: HttpRequest, url: str) -> HttpResponse:
     response = HttpResponse(status=303)
     response.headers["Location"] = url
     return response
-
-
-def whole_number(values: Mapping[str, str], name: str) -> int:
-    """A number of a form. Raises InvalidInput naming the field."""
-    raw = values.get(name, "").strip()
-    try:
-        return int(raw)
-    except ValueError:
-        raise InvalidInput(f"{name} must be a whole number, not {raw!r}.", field=name) from None
-
-
-def number_or_none(values: Mapping[str, str], name: str) -> float | None:
-    """A number of a query, None when it is not given. Raises InvalidInput naming the field."""
-    raw = values.get(name, "")
-    if not raw:
-        return None
-    try:
-        number = float(raw)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise InvalidInput(f"{name} must be a number, not {raw!r}.", field=name)
-    return number

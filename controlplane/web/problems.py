@@ -1,16 +1,24 @@
-"""Maps the tree of errors to pages. The one place for the web; the API has its own for problem+json."""
+"""Maps the tree of errors to pages. The one place for the web; what is asked of the API, or delivered by a machine, is
+answered with the API's own problem+json, whoever found the error.
+"""
 
 from __future__ import annotations
 
 import logging
+import sys
 
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
 
+from controlplane.api.problems import MEDIA_TYPE, Problem, problem_of
 from controlplane.kernel import errors
+from controlplane.web.database_errors import RETRY_AFTER_SECONDS, error_of
 
 log = logging.getLogger(__name__)
+
+FOR_MACHINES = ("/api/", "/hooks/")
 
 STATUS_AND_TITLE: tuple[tuple[type[errors.HeadgateError], int, str], ...] = (
     (errors.InvalidInput, 400, "That cannot be right"),
@@ -31,14 +39,47 @@ def status_and_title(error: errors.HeadgateError) -> tuple[int, str]:
     return 500, "Something broke"
 
 
-def problem_page(request: HttpRequest, error: errors.HeadgateError) -> HttpResponse:
-    """The error as a page, or as a panel when htmx asked."""
+def problem_page(request: HttpRequest, error: errors.HeadgateError, *, bare: bool = False) -> HttpResponse:
+    """The error as a page, as a panel when htmx asked, or as a problem where machines ask.
+
+    bare    without the frame around pages, which asks the database
+    """
+    if request.path.startswith(FOR_MACHINES):
+        return _problem(request, problem_of(error))
     status, title = status_and_title(error)
-    return _answer(request, status=status, title=title, message=error.message, fix=error.fix, code=error.code)
+    response = _answer(
+        request, status=status, title=title, message=error.message, fix=error.fix, code=error.code, bare=bare
+    )
+    if status == 503:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+def database_page(request: HttpRequest, error: BaseException | None) -> HttpResponse | None:
+    """The answer to an error of the database, None when it is none that is known."""
+    known = error_of(error, tell_path=is_known(request))
+    if known is None:
+        return None
+    log.error("web.database_failed %s %s: %s", request.method, request.path, known.code, exc_info=error)
+    return problem_page(request, known, bare=True)
+
+
+def is_known(request: HttpRequest) -> bool:
+    """Whether somebody signed in is known to ask, as far as was looked already: this asks no database."""
+    return bool(getattr(getattr(request, "_cached_user", None), "is_authenticated", False))
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """Django's handler400."""
+    if isinstance(exception, RequestDataTooBig):
+        return _answer(
+            request,
+            status=413,
+            title="Too large",
+            message="The form is larger than this server takes.",
+            fix="Send less at once.",
+            code="body-too-large",
+        )
     return _answer(
         request,
         status=400,
@@ -83,7 +124,10 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's handler500. Touches no database: it may be what broke."""
+    """Django's handler500. Touches no database: it may be what broke, outside every view (a session to be kept)."""
+    answer = database_page(request, sys.exception())
+    if answer is not None:
+        return answer
     return _answer(
         request,
         status=500,
@@ -98,19 +142,9 @@ def server_error(request: HttpRequest) -> HttpResponse:
 def _answer(
     request: HttpRequest, *, status: int, title: str, message: str, fix: str, code: str, bare: bool = False
 ) -> HttpResponse:
+    if request.path.startswith(FOR_MACHINES):
+        return _problem(request, Problem(status=status, code=code, title=title, detail=message, fix=fix))
     request_id = getattr(request, "request_id", "")
-    if request.path.startswith("/api/"):
-        problem = {
-            "type": f"urn:headgate:problem:{code}",
-            "title": title,
-            "status": status,
-            "detail": message,
-            "instance": request.path,
-            "code": code,
-            "fix": fix,
-            "request_id": request_id,
-        }
-        return JsonResponse(problem, status=status, content_type="application/problem+json")
     is_fragment = request.headers.get("HX-Request") == "true"
     context = {
         "status": status,
@@ -128,3 +162,10 @@ def _answer(
     response = render(None if bare else request, template, context, status=status)
     patch_vary_headers(response, ["HX-Request"])
     return response
+
+
+def _problem(request: HttpRequest, problem: Problem) -> HttpResponse:
+    body = problem.body(instance=request.path, request_id=getattr(request, "request_id", ""))
+    return JsonResponse(
+        body, status=int(problem.status), content_type=MEDIA_TYPE, headers=dict(problem.headers)
+    )

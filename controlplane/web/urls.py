@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from controlplane.web import account, views
+from controlplane.web import account, probes, views
 
 urlpatterns = [
     path("sign-in", views.sign_in, name="sign-in"),
@@ -18,7 +18,7 @@ urlpatterns = [
     path("search", views.search, name="search"),
     path("banners", views.banners, name="banners"),
     path("events", views.events, name="events"),
-    path("healthz", views.healthz, name="healthz"),
-    path("readyz", views.readyz, name="readyz"),
-    path("metrics", views.metrics_text, name="metrics"),
+    path("healthz", probes.healthz, name="healthz"),
+    path("readyz", probes.readyz, name="readyz"),
+    path("metrics", probes.metrics_text, name="metrics"),
 ]

@@ -1,13 +1,18 @@
-"""Pages that belong to no app: sign in, search, the live stream, and the probes of this process."""
+"""Pages that belong to no app: sign in, search and the live stream."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import urlsplit
 
 from django.contrib.auth import aget_user, login, logout
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -18,11 +23,12 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from controlplane.access.hashing import TooBusy
 from controlplane.access.sign_in import check_sign_in
 from controlplane.kernel.errors import HeadgateError, InvalidInput
-from controlplane.web import health, live, metrics, shell
+from controlplane.web import live, shell
 from controlplane.web.pages import page
 
 MAX_TOPICS = 20
 MAX_TOPIC_LENGTH = 120
+LONGEST_ADDRESS = 2_000  # Django refuses to redirect to a longer one
 
 
 @never_cache
@@ -34,7 +40,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     onward = _onward(request, wanted)
     if request.method == "GET":
         if request.user.is_authenticated:
-            return redirect(onward)
+            return HttpResponseRedirect(onward)
         return render(request, "web/sign_in.html", {"next": wanted})
     username = request.POST.get("username", "")
     try:
@@ -48,7 +54,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         context = {"next": wanted, "username": username, "refused": refused}
         return password_problem(request, "web/sign_in.html", context, refused)
     login(request, user)
-    return redirect(onward)
+    return HttpResponseRedirect(onward)
 
 
 def password_problem(
@@ -71,13 +77,16 @@ def sign_out(request: HttpRequest) -> HttpResponse:
 
 
 def _onward(request: HttpRequest, wanted: str) -> str:
-    """`wanted` when it stays on this site, else the overview. htmx names the full address of its page."""
-    parts = urlsplit(wanted)
+    """`wanted` when it is an address of this site, else the overview. htmx names the full address of its page."""
+    overview = reverse("overview")
+    try:
+        parts = urlsplit(wanted)
+    except ValueError:  # a host in brackets that is none
+        return overview
     if parts.netloc == request.get_host():
         wanted = parts._replace(scheme="", netloc="").geturl()
-    if wanted and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None):
-        return wanted
-    return reverse("overview")
+    is_ours = wanted.startswith("/") and len(wanted) <= LONGEST_ADDRESS
+    return wanted if is_ours and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None) else overview
 
 
 @require_GET
@@ -127,42 +136,3 @@ async def _stream(request: HttpRequest, topics: list[str], last_id: int | None) 
 
 def _event_id(raw: str) -> int | None:
     return int(raw) if raw.isascii() and raw.isdigit() and len(raw) < 19 else None
-
-
-@require_GET
-@never_cache
-def healthz(request: HttpRequest) -> HttpResponse:
-    """This process answers. Says nothing about any other part."""
-    return JsonResponse({"status": "alive"})
-
-
-@require_GET
-@never_cache
-def readyz(request: HttpRequest) -> HttpResponse:
-    """503 when this process is useless (no database, wrong schema); other parts are reported with their
-    age.
-    """
-    parts = health.report(now=request.received_at)  # type: ignore[attr-defined]
-    ready = all(part.is_ok for part in parts if part.needed)
-    body = {
-        "status": "unready" if not ready else "ready" if all(part.is_ok for part in parts) else "degraded",
-        "parts": [
-            {
-                "name": part.name,
-                "state": part.state,
-                "needed": part.needed,
-                "age_seconds": part.age_seconds,
-                "message": part.message,
-            }
-            for part in parts
-        ],
-    }
-    text = json.dumps(body, indent=1) + "\n"
-    return HttpResponse(text, status=200 if ready else 503, content_type="application/json")
-
-
-@require_GET
-@never_cache
-def metrics_text(request: HttpRequest) -> HttpResponse:
-    """Prometheus' text format."""
-    return HttpResponse(metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")

@@ -6,7 +6,9 @@ from typing import Any
 
 from rest_framework import serializers
 
+from controlplane.api.inputs import Input
 from registry.domain.formats import Kind
+from registry.domain.golden import MAX_BYTES, MAX_EXAMPLES, MAX_NAME, NAME
 from registry.models import AliasMove, GoldenExample, GoldenSet, Model, Version
 
 
@@ -26,6 +28,8 @@ class TroubleFields(serializers.Serializer[Any]):
         allow_null=True, default=None, help_text="before this it is not tried again"
     )
 
+
+LONGEST_MODEL_NAME = 256
 
 TROUBLE = ("trouble", "trouble_since", "trouble_until")
 
@@ -183,16 +187,31 @@ class GoldenExampleOutput(serializers.ModelSerializer[GoldenExample]):
         read_only_fields = fields
 
 
-class GoldenSetInput(serializers.Serializer[Any]):
+class ModelFilter(Input):
+    """Which models to list."""
+
+    search = serializers.CharField(
+        required=False,
+        default="",
+        allow_blank=True,
+        max_length=LONGEST_MODEL_NAME,
+        help_text="part of the name",
+    )
+
+
+class GoldenSetInput(Input):
     """A golden set to keep: `text` in JSON Lines, or the same objects as `examples`; one of the two."""
 
-    name = serializers.CharField(help_text="lower-case letters, digits and dashes")
+    name = serializers.RegexField(
+        f"^{NAME.pattern}$", max_length=MAX_NAME, help_text="lower-case letters, digits and dashes"
+    )
     text = serializers.CharField(
         required=False,
+        max_length=MAX_BYTES,
         trim_whitespace=False,
         help_text='one object a line: {"prompt" or "messages", "expected", "scorer"?, "max_tokens"?}',
     )
-    examples = serializers.ListField(child=serializers.JSONField(), required=False)
+    examples = serializers.ListField(child=serializers.JSONField(), required=False, max_length=MAX_EXAMPLES)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("text" in attrs) == ("examples" in attrs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import QuerySet
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -25,6 +25,7 @@ from registry.api.serializers import (
     GoldenExampleOutput,
     GoldenSetInput,
     GoldenSetOutput,
+    ModelFilter,
     ModelOutput,
     VersionDetailOutput,
     VersionOutput,
@@ -52,7 +53,7 @@ class ByPosition(KeysetPagination):
         operation_id="models_list",
         summary="Models",
         tags=TAG,
-        parameters=[OpenApiParameter("search", str, description="part of the name")],
+        parameters=[ModelFilter],
     )
 )
 class ModelList(generics.ListAPIView[Model]):
@@ -62,7 +63,7 @@ class ModelList(generics.ListAPIView[Model]):
     pagination_class = ByName
 
     def get_queryset(self) -> QuerySet[Model]:
-        return selectors.models_with_counts(self.request.query_params.get("search", ""))
+        return selectors.models_with_counts(ModelFilter.read_query(self.request)["search"])
 
 
 class ModelDetail(APIView):
@@ -147,9 +148,7 @@ class GoldenSetList(generics.ListAPIView[GoldenSet]):
     )
     @idempotent
     def post(self, request: Request) -> Response:
-        given = GoldenSetInput(data=request.data)
-        given.is_valid(raise_exception=True)
-        values = given.validated_data
+        values = GoldenSetInput.read(request)
         made, new = upload_golden_set(
             name=values["name"],
             text=values["text"] if "text" in values else values["examples"],

@@ -13,8 +13,9 @@ from controlplane.access.actors import Actor
 from controlplane.access.roles import refusal, require
 from controlplane.access.rules import action_of
 from controlplane.kernel.errors import HeadgateError, InvalidInput
-from controlplane.web.pages import asker, go_to, number_or_none, page, render_page
+from controlplane.web.pages import asker, go_to, page, render_page
 from controlplane.web.problems import status_and_title
+from controlplane.web.readers import whole_number_or_none
 from registry import selectors
 from registry.services.golden import upload_golden_set
 from registry.ui import model_page
@@ -48,11 +49,10 @@ def models(request: HttpRequest) -> HttpResponse:
 def model(request: HttpRequest, name: str) -> HttpResponse:
     """One model; `version` chooses whose lineage is shown, `before` pages through the versions."""
     who = asker(request)
-    version, before = number_or_none(request.GET, "version"), number_or_none(request.GET, "before")
     built = model_page.build(
         name=name,
-        version=None if version is None else int(version),
-        before=None if before is None else int(before),
+        version=whole_number_or_none(request.GET, "version"),
+        before=whole_number_or_none(request.GET, "before"),
         user=who.user,
         now=who.now,
     )
@@ -75,8 +75,7 @@ def golden_sets(request: HttpRequest) -> HttpResponse:
 @page()
 def golden_set(request: HttpRequest, name: str) -> HttpResponse:
     """One golden set: its revisions, and the prompts of the chosen one."""
-    revision = number_or_none(request.GET, "revision")
-    chosen = selectors.get_golden_set(name=name, revision=None if revision is None else int(revision))
+    chosen = selectors.get_golden_set(name=name, revision=whole_number_or_none(request.GET, "revision"))
     context = {
         "chosen": chosen,
         "revisions": list(selectors.golden_revisions(name=name)[:20]),

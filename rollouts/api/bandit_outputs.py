@@ -6,6 +6,8 @@ from typing import Any
 
 from rest_framework import serializers
 
+from rollouts.domain.gates.checks import LARGEST_COUNT
+
 ARM_STATES = [(state, state) for state in ("racing", "eliminated", "dropped")]
 DROP_CAUSES = [
     (cause, cause) for cause in ("evidence", "guardrail", "fast-kill", "launch", "workload", "person")
@@ -19,10 +21,16 @@ class BanditForm(serializers.Serializer[Any]):
         choices=["feedback"], default="feedback", help_text="an answer earns 1, or 0 when it was rated down"
     )
     alpha = serializers.FloatField(
-        default=0.05, help_text="the best arm is dropped by mistake with probability at most this"
+        default=0.05,
+        min_value=0,
+        max_value=1,
+        help_text="the best arm is dropped by mistake with probability at most this",
     )
     beta = serializers.FloatField(
-        default=0.5, help_text="the dial: high keeps regret low, low decides sooner; above 0 to 1"
+        default=0.5,
+        min_value=0,
+        max_value=1,
+        help_text="the dial: high keeps regret low, low decides sooner; above 0 to 1",
     )
     floor_bp = serializers.IntegerField(
         default=500, min_value=0, max_value=5_000, help_text="least share of a candidate in the race"
@@ -31,7 +39,10 @@ class BanditForm(serializers.Serializer[Any]):
         default=1_000, min_value=1, max_value=9_000, help_text="least share of the baseline, always"
     )
     burn_in = serializers.IntegerField(
-        default=200, min_value=0, help_text="answers of each arm at equal shares before weights move"
+        default=200,
+        min_value=0,
+        max_value=LARGEST_COUNT,
+        help_text="answers of each arm at equal shares before weights move",
     )
     reweight_seconds = serializers.FloatField(
         default=60.0,

@@ -6,15 +6,20 @@ from typing import Any
 
 from rest_framework import serializers
 
-from controlplane.api.inputs import Input
+from controlplane.api.inputs import LARGEST_NUMBER, LONGEST_NAME, LONGEST_REFERENCE, Input
+from registry.api.serializers import LONGEST_MODEL_NAME
 from rollouts.api.outputs import PHASES, PlanField, ServingField
+from rollouts.domain.bandits.spec import MOST_ARMS
+from rollouts.services.feedback import MAX_COMMENT, MAX_ID
 from rollouts.services.policy_text import LONGEST
 
 
 class RolloutFilter(Input):
     """Which rollouts to list."""
 
-    endpoint = serializers.CharField(required=False, default="", help_text="only this endpoint's")
+    endpoint = serializers.CharField(
+        required=False, default="", max_length=LONGEST_NAME, help_text="only this endpoint's"
+    )
     phase = serializers.ChoiceField(choices=PHASES, required=False, default="")
     active = serializers.BooleanField(required=False, default=False, help_text="only those not decided")
 
@@ -22,14 +27,18 @@ class RolloutFilter(Input):
 class StartInput(Input):
     """Start a rollout of a version, or with `dry_run` only say what would happen."""
 
-    endpoint = serializers.CharField()
+    endpoint = serializers.CharField(max_length=LONGEST_NAME)
     version = serializers.IntegerField(
-        required=False, min_value=1, help_text="number of the model version; either this or `versions`"
+        required=False,
+        min_value=1,
+        max_value=LARGEST_NUMBER,
+        help_text="number of the model version; either this or `versions`",
     )
     versions = serializers.ListField(
-        child=serializers.IntegerField(min_value=1),
+        child=serializers.IntegerField(min_value=1, max_value=LARGEST_NUMBER),
         required=False,
         min_length=1,
+        max_length=MOST_ARMS,
         help_text="the candidates of a bandit, in the order of their arms",
     )
     plan = PlanField()
@@ -38,6 +47,7 @@ class StartInput(Input):
         required=False,
         default="",
         allow_blank=True,
+        max_length=LONGEST_REFERENCE,
         help_text="NAME or NAME@VERSION; default: the endpoint's",
     )
     own_policy = serializers.DictField(
@@ -76,6 +86,7 @@ class ActionInput(Input):
         allow_null=True,
         default=None,
         min_value=0,
+        max_value=LARGEST_NUMBER,
         help_text="the revision you saw: 409 when it moved on since; left out: whatever it is now",
     )
     why = serializers.CharField(required=False, default="", allow_blank=True, max_length=2_000)
@@ -88,6 +99,7 @@ class PromoteInput(ActionInput):
         required=False,
         default="",
         allow_blank=True,
+        max_length=20,
         help_text="of a bandit: which arm, such as candidate-2; needed while several are in the race",
     )
 
@@ -95,27 +107,38 @@ class PromoteInput(ActionInput):
 class EvidenceFilter(Input):
     """Which intervals to read."""
 
-    after = serializers.IntegerField(required=False, default=-1, help_text="only those with a larger index")
+    after = serializers.IntegerField(
+        required=False,
+        default=-1,
+        min_value=-1,
+        max_value=LARGEST_NUMBER,
+        help_text="only those with a larger index",
+    )
     limit = serializers.IntegerField(required=False, default=200, min_value=1, max_value=1_000)
 
 
 class EndpointInput(Input):
     """Make an endpoint and launch its first variant."""
 
-    name = serializers.CharField()
-    model = serializers.CharField(help_text="name of the registered model")
-    version = serializers.IntegerField(min_value=1)
-    gate_policy = serializers.CharField(help_text="NAME or NAME@VERSION")
+    name = serializers.CharField(max_length=40)
+    model = serializers.CharField(max_length=LONGEST_MODEL_NAME, help_text="name of the registered model")
+    version = serializers.IntegerField(min_value=1, max_value=LARGEST_NUMBER)
+    gate_policy = serializers.CharField(max_length=LONGEST_REFERENCE, help_text="NAME or NAME@VERSION")
     golden_set = serializers.CharField(
         required=False,
         default="",
         allow_blank=True,
+        max_length=80,
         help_text="NAME, its newest revision; needed by a gate on paired probes",
     )
     serving = ServingField(required=False)
-    cluster = serializers.CharField(required=False, default="local")
+    cluster = serializers.CharField(required=False, default="local", max_length=40)
     alias = serializers.CharField(
-        required=False, default="", allow_blank=True, help_text="MLflow alias that follows the stable version"
+        required=False,
+        default="",
+        allow_blank=True,
+        max_length=80,
+        help_text="MLflow alias that follows the stable version",
     )
     environment = serializers.CharField(required=False, default="production", max_length=40)
     rescue = serializers.BooleanField(
@@ -141,7 +164,7 @@ class GlobalStopInput(Input):
 class FeedbackInput(Input):
     """A user's score for one response; `request_id` and `variant` are headers of that response."""
 
-    request_id = serializers.CharField(help_text="its x-request-id header")
-    variant = serializers.CharField(help_text="its x-headgate-variant header")
+    request_id = serializers.CharField(min_length=8, max_length=MAX_ID, help_text="its x-request-id header")
+    variant = serializers.CharField(max_length=80, help_text="its x-headgate-variant header")
     score = serializers.ChoiceField(choices=["up", "down"])
-    comment = serializers.CharField(required=False, default="", allow_blank=True)
+    comment = serializers.CharField(required=False, default="", allow_blank=True, max_length=MAX_COMMENT)

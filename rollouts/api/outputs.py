@@ -16,6 +16,7 @@ from rollouts.api.bandit_outputs import (
     ReweightOutput,
 )
 from rollouts.domain.gates.verdict import Verdict
+from rollouts.domain.plan import MAX_HOLD_SECONDS, MAX_STEPS, MOST_REQUESTS
 from rollouts.domain.states import PauseReason, Phase
 from rollouts.ports import WorkloadPhase
 
@@ -29,8 +30,8 @@ class StepForm(serializers.Serializer[Any]):
     """One step of a plan; `share_bp` is the candidate's share in basis points (500 = 5%)."""
 
     share_bp = serializers.IntegerField(min_value=1, max_value=9_999)
-    hold_seconds = serializers.IntegerField(min_value=1)
-    min_requests = serializers.IntegerField(min_value=0, default=0)
+    hold_seconds = serializers.IntegerField(min_value=1, max_value=MAX_HOLD_SECONDS)
+    min_requests = serializers.IntegerField(min_value=0, max_value=MOST_REQUESTS, default=0)
     require_pass = serializers.BooleanField(default=False)
 
 
@@ -39,12 +40,14 @@ class PlanForm(serializers.Serializer[Any]):
     and its watch follow by themselves."""
 
     strategy = serializers.ChoiceField(choices=["canary", "bandit"], default="canary")
-    steps = StepForm(many=True, required=False, help_text="of a canary")
+    steps = serializers.ListField(
+        child=StepForm(), required=False, min_length=1, max_length=MAX_STEPS, help_text="of a canary"
+    )
     bandit = BanditForm(required=False, help_text="of a bandit")
-    watch_seconds = serializers.IntegerField(min_value=0, required=False)
-    no_data_seconds = serializers.IntegerField(min_value=0, required=False)
-    deadline_seconds = serializers.IntegerField(min_value=0, required=False)
-    launch_seconds = serializers.IntegerField(min_value=0, required=False)
+    watch_seconds = serializers.IntegerField(min_value=0, max_value=MAX_HOLD_SECONDS, required=False)
+    no_data_seconds = serializers.IntegerField(min_value=0, max_value=MAX_HOLD_SECONDS, required=False)
+    deadline_seconds = serializers.IntegerField(min_value=0, max_value=MAX_HOLD_SECONDS, required=False)
+    launch_seconds = serializers.IntegerField(min_value=0, max_value=MAX_HOLD_SECONDS, required=False)
 
 
 class ServingForm(serializers.Serializer[Any]):
@@ -58,7 +61,7 @@ class ServingForm(serializers.Serializer[Any]):
     environment = serializers.DictField(
         child=serializers.CharField(), required=False, help_text="variables of the engine, likewise"
     )
-    resources = serializers.DictField(child=serializers.IntegerField(), required=False)
+    resources = serializers.DictField(child=serializers.IntegerField(min_value=0), required=False)
     replicas = serializers.IntegerField(min_value=1, max_value=64, default=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
@@ -16,7 +17,7 @@ from controlplane.access.rules import action_of
 from controlplane.access.services import Scope
 from controlplane.api.callers import actor_of, now_of
 from controlplane.api.idempotency import idempotent
-from controlplane.api.inputs import Input
+from controlplane.api.inputs import LARGEST_NUMBER, LONGEST_NAME, LONGEST_REFERENCE, Input
 from controlplane.api.permissions import Need
 from controlplane.kernel.errors import InvalidInput
 from rollouts import selectors, wiring
@@ -41,7 +42,7 @@ TAGS = ["gate policies"]
 class PolicyDraftInput(Input):
     """A policy as `text` (YAML or JSON) or as `policy` (an object); exactly one of them."""
 
-    name = serializers.CharField(help_text="the next version of this policy")
+    name = serializers.CharField(max_length=60, help_text="the next version of this policy")
     text = serializers.CharField(
         required=False, max_length=LONGEST, trim_whitespace=False, help_text="YAML or JSON; comments are lost"
     )
@@ -56,6 +57,7 @@ class PolicyInput(PolicyDraftInput):
         allow_null=True,
         default=None,
         min_value=0,
+        max_value=LARGEST_NUMBER,
         help_text=(
             "the version that this is an edit of, 0 for a new policy: 409 when there is a newer one; default: the "
             "`version` in the policy, else whatever is the newest"
@@ -73,12 +75,14 @@ class PolicyCheckInput(PolicyDraftInput):
         required=False,
         default="",
         allow_blank=True,
+        max_length=60,
         help_text="default: the name in the policy, else `draft`",
     )
     endpoint = serializers.CharField(
         required=False,
         default="",
         allow_blank=True,
+        max_length=LONGEST_NAME,
         help_text="whose last 24 hours and newest plan the numbers are from; default: assumed ones, as `basis` says",
     )
 
@@ -86,11 +90,14 @@ class PolicyCheckInput(PolicyDraftInput):
 class EndpointPolicyInput(Input):
     """Use another policy for the next rollouts of an endpoint."""
 
-    gate_policy = serializers.CharField(help_text="NAME@VERSION, or NAME for its newest")
+    gate_policy = serializers.CharField(
+        max_length=LONGEST_REFERENCE, help_text="NAME@VERSION, or NAME for its newest"
+    )
     expected = serializers.CharField(
         required=False,
         default="",
         allow_blank=True,
+        max_length=LONGEST_REFERENCE,
         help_text="the NAME@VERSION you saw: 409 when it is another by now",
     )
 
@@ -298,7 +305,11 @@ def _document(form: dict[str, Any]) -> PolicyDocument:
             field="text",
             fix="Put YAML into text, or the object into policy.",
         )
-    return read_policy_text(form["text"]) if "text" in form else document_of(form["policy"])
+    if "text" in form:
+        return read_policy_text(form["text"])
+    if len(json.dumps(form["policy"])) > LONGEST:
+        raise InvalidInput(f"The policy is longer than {LONGEST:,} characters.", field="policy")
+    return document_of(form["policy"])
 
 
 def _endpoint(name: str) -> Endpoint | None:

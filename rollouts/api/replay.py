@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from controlplane.api.callers import actor_of, now_of
-from controlplane.api.inputs import Input
+from controlplane.api.inputs import LONGEST_REFERENCE, Input
 from rollouts import selectors
 from rollouts.services.replay import replay_part
 
@@ -25,6 +25,7 @@ class ReplayFilter(Input):
         required=False,
         default="",
         allow_blank=True,
+        max_length=LONGEST_REFERENCE,
         help_text="NAME@VERSION: what this gate policy would have done; left out: what was recorded, again",
     )
     run = serializers.UUIDField(

@@ -18,6 +18,7 @@ from rollouts.domain.gates import checks
 FULL_SHARE_BP = 10_000
 MAX_STEPS = 20
 MAX_HOLD_SECONDS = 30 * 24 * 3600
+MOST_REQUESTS = 10**9
 STRATEGIES = ("canary", "bandit")
 TIMES = ("watch_seconds", "no_data_seconds", "deadline_seconds", "launch_seconds")
 
@@ -167,7 +168,7 @@ def _read_step(data: Any, where: str) -> Step:
     return Step(
         share_bp=_whole(data["share_bp"], f"{where}.share_bp", 1, FULL_SHARE_BP - 1),
         hold_seconds=_whole(data["hold_seconds"], f"{where}.hold_seconds", 1, MAX_HOLD_SECONDS),
-        min_requests=_whole(data.get("min_requests", 0), f"{where}.min_requests", 0, 10**9),
+        min_requests=_whole(data.get("min_requests", 0), f"{where}.min_requests", 0, MOST_REQUESTS),
         require_pass=bool(data.get("require_pass", False)),
     )
 

@@ -104,6 +104,9 @@ def create_endpoint(
         name_validator(name)
     except ValidationError as error:
         raise InvalidInput(f"{name!r} is no endpoint name. {error.messages[0]}", field="name") from error
+    for field, value, longest in (("alias", alias, 80), ("environment", environment, 40)):
+        if len(value) > longest:
+            raise InvalidInput(f"{field} has at most {longest} characters.", field=field, fix="Shorten it.")
     if version.model_id != model.pk:
         raise InvalidInput(f"{version} is not a version of {model.name}.", field="version")
     if golden_set is None and any(gate.kind == "paired" for gate in gate_policy.policy.gates):

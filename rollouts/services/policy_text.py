@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.errors import InvalidInput, Unreadable
+from controlplane.kernel.plain import check_plain
 from rollouts.domain.gates.policy import GatePolicy
 
 LONGEST = 32_000  # characters; a policy of a hundred gates is shorter
@@ -36,8 +37,9 @@ FIELD = "text"
 
 
 class _Loader(yaml.SafeLoader):
-    """Stops at once at what no policy needs and what costs time: anchors, which make a small text a huge one, and deep
-    nesting, which takes the parser a minute."""
+    """Stops at once at what no policy needs and what costs time: anchors, which make a small text a huge one, deep
+    nesting, which takes the parser a minute, and tags. What is left are texts, numbers, truth values, lists, mappings;
+    a date is a text, as in JSON."""
 
     depth = 0
 
@@ -45,6 +47,8 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise _at_line("Anchors and aliases are not read here.", event.start_mark.line + 1)
+        if isinstance(event, yaml.NodeEvent) and getattr(event, "tag", None):
+            raise _at_line("Tags such as !!binary are not read here.", event.start_mark.line + 1)
         self.depth += 1
         if self.depth > DEEPEST:
             raise _at_line("This is nested too deeply for a policy.", event.start_mark.line + 1)
@@ -64,6 +68,13 @@ for _kind in (_Loader, _Dumper):
         re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
         list("-+.0123456789"),
     )
+
+
+# Dates are no JSON: without the resolver they are the texts that they look like.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+    for first, found in _Loader.yaml_implicit_resolvers.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +148,7 @@ def read_policy_text(text: str) -> PolicyDocument:
         raise InvalidInput(f"A value of the text cannot be read: {reason}.", field=FIELD) from None
     if not isinstance(data, dict):
         raise _at_line("The policy must be a mapping of names to values.", 1)
+    check_readable(data, lines)
     return document_of(data, lines=lines)
 
 
@@ -149,6 +161,17 @@ def document_of(data: Mapping[str, Any], *, lines: Mapping[str, int] | None = No
         version=_version(data.get("version"), known),
         lines=known,
     )
+
+
+def check_readable(data: Any, lines: Mapping[str, int]) -> None:
+    """Raises Unreadable, with the line where it is known, for what no database could hold; see `kernel.plain`."""
+    try:
+        check_plain(data)
+    except Unreadable as error:
+        where = PolicyDocument({}, lines=lines).line_of(error.field)
+        words = error.message if where is None else f"Line {where}: {error.message}"
+        extra = {} if where is None else {"line": where}
+        raise Unreadable(words, field=error.field or FIELD, fix=error.fix, extra=extra) from None
 
 
 def _in_order(data: Mapping[str, Any], first: tuple[str, ...]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from rollouts.domain.plan import FULL_SHARE_BP
 from rollouts.models import MinuteSample, Rollout, Variant
 
 RATE_OVER = timedelta(minutes=5)
+LONGEST_WHY = 500  # of a reason, as the forms say themselves
 
 
 @dataclass(frozen=True, slots=True)

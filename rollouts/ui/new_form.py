@@ -14,6 +14,7 @@ from typing import Any
 from django.http import QueryDict
 
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.plain import check_plain
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.plan import STRATEGIES, Plan
 from rollouts.domain.variants import ServingSpec
@@ -31,6 +32,8 @@ from rollouts.ui.numbers import need_number, number_text, read_number
 
 MAX_STEPS = 20
 MODES = ("strict", "tolerant")
+LONGEST_NOTE = 500
+LONGEST_ARGUMENTS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +179,7 @@ def read_form(sent: Mapping[str, str], *, endpoint: Endpoint) -> NewRolloutForm:
         endpoint=endpoint.name,
         strategy=_strategy(sent.get("strategy", "")),
         versions=tuple(dict.fromkeys([*_all(sent, "version"), *_all(sent, "also")])),
-        note=sent.get("note", "").strip()[:500],
+        note=sent.get("note", "").strip(),
         arguments=sent.get("arguments", "").strip(),
         watch=sent.get("watch", "").strip(),
         steps=tuple(steps),
@@ -226,6 +229,7 @@ def understand(form: NewRolloutForm, *, endpoint: Endpoint) -> Draft:
     if not versions:
         words = "Choose one version or several." if form.is_bandit else "Choose a version."
         problems["version"] = InvalidInput(words, field="version")
+    kept(_check_note, form)
     watch = kept(_watch, form)
     if form.is_bandit:
         plan = bandit_plan(form.bandit, watch_seconds=watch or 0, keep=kept)
@@ -242,6 +246,13 @@ def understand(form: NewRolloutForm, *, endpoint: Endpoint) -> Draft:
         own_policy=own_policy,
         problems=problems,
     )
+
+
+def _check_note(form: NewRolloutForm) -> None:
+    if len(form.note) > LONGEST_NOTE:
+        raise InvalidInput(
+            f"The note is longer than {LONGEST_NOTE} characters.", field="note", fix="Shorten it."
+        )
 
 
 def _watch(form: NewRolloutForm) -> int:
@@ -266,6 +277,10 @@ def _serving(form: NewRolloutForm, endpoint: Endpoint) -> ServingSpec | None:
     if endpoint.stable is None or not form.arguments:
         return None
     stable = endpoint.stable.spec
+    if len(form.arguments) > LONGEST_ARGUMENTS:
+        raise InvalidInput(
+            f"Engine arguments are longer than {LONGEST_ARGUMENTS:,} characters.", field="arguments"
+        )
     try:
         arguments = json.loads(form.arguments)
     except json.JSONDecodeError as error:
@@ -276,6 +291,7 @@ def _serving(form: NewRolloutForm, endpoint: Endpoint) -> ServingSpec | None:
         raise InvalidInput("Engine arguments are too large to be read.", field="arguments") from None
     if not isinstance(arguments, dict):
         raise InvalidInput("Engine arguments are a JSON object.", field="arguments")
+    check_plain(arguments, field="serving.arguments")
     if arguments == dict(stable.arguments):
         return None
     return ServingSpec.from_json({**stable.to_json(), "arguments": arguments})

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.plain import shown
+
+LARGEST = 1e12  # of any number in a form, before its own range: nothing is computed with more
 
 
 def need_number(text: str, name: str, what: str) -> float:
@@ -12,18 +15,19 @@ def need_number(text: str, name: str, what: str) -> float:
     value = read_number(text)
     if value is None:
         raise InvalidInput(
-            f"{text!r} is no {what}: a number is needed." if text else f"The {what} is missing.", field=name
+            f"{shown(text)!r} is no {what}: a number is needed." if text else f"The {what} is missing.",
+            field=name,
         )
     return value
 
 
 def read_number(text: str) -> float | None:
-    """1,000, −2 and ×1.5 are numbers; None for what is none."""
+    """1,000, −2 and ×1.5 are numbers; None for what is none, or beyond LARGEST."""
     try:
         value = float(text.replace(",", "").replace("\N{MINUS SIGN}", "-").replace("×", ""))
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if math.isfinite(value) and abs(value) <= LARGEST else None
 
 
 def number_text(value: float) -> str:

@@ -16,6 +16,7 @@ from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.services.policy_text import LONGEST, PolicyDocument, policy_text, read_policy_text
 
 MAX_GATES = 30
+LONGEST_NOTE = 500
 VIEWS = ("form", "yaml")
 
 
@@ -170,7 +171,7 @@ def read_form(sent: Mapping[str, str], *, name: str) -> PolicyForm:
         name=name or sent.get("name", "").strip()[:200],
         based_on=int(base) if base.isdecimal() and len(base) < 10 else 0,
         view=view if view in VIEWS else "form",
-        note=sent.get("note", "").strip()[:500],
+        note=sent.get("note", "").strip(),
         numbers_of=sent.get("numbers_of", ""),
         typed={one.field: sent.get(one.field, "").strip() for one in (*NUMBERS, *FAST_KILL, *CHOICES)},
         flags={name: name in sent for name, _ in FAST_KILL_FLAGS},
@@ -201,6 +202,15 @@ def meaning_of(form: PolicyForm) -> Meaning:
     body["gates"] = [_gate_body(gate) for gate in form.gates]
     body["fast_kill"] = fast_kill
     return Meaning(body, rows=tuple(gate.row for gate in form.gates))
+
+
+def note_problem(form: PolicyForm) -> InvalidInput | None:
+    """Why the note cannot be kept with the version, if so."""
+    if len(form.note) <= LONGEST_NOTE:
+        return None
+    return InvalidInput(
+        f"The note is longer than {LONGEST_NOTE} characters.", field="note", fix="Shorten it."
+    )
 
 
 def switched(form: PolicyForm, policy: GatePolicy, view: str) -> PolicyForm:

@@ -30,6 +30,11 @@ SUITES = (
     "tests/controlplane/access",
     "tests/controlplane/audit",
     "tests/controlplane/passes",
+    "tests/controlplane/web/test_database_errors.py",
+    "tests/controlplane/web/test_edge.py",
+    "tests/controlplane/web/test_health.py",
+    "tests/controlplane/web/test_probes.py",
+    "tests/fuzz",
 )
 
 pytestmark = [pytest.mark.needs("postgres"), pytest.mark.e2e, pytest.mark.timeout(900)]

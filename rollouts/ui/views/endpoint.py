@@ -6,7 +6,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from controlplane.web.pages import asker, number_or_none, page, render_page
+from controlplane.web.pages import asker, page, render_page
+from controlplane.web.readers import moment_or_none
 from rollouts import selectors
 from rollouts.ui import endpoint_page, overview_page
 from rollouts.ui.deployed import deployed as deployed_rows
@@ -53,7 +54,7 @@ def chart(request: HttpRequest, name: str, chart_name: str) -> JsonResponse:
         endpoint=found,
         candidates=endpoint_page.candidates_of(found),
         name=chart_name,
-        since=number_or_none(request.GET, "since"),
+        since=moment_or_none(request.GET, "since"),
         now=asker(request).now,
     )
     return JsonResponse(data)

@@ -8,11 +8,13 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from controlplane.access.actors import Actor
 from controlplane.access.rules import action_of
-from controlplane.web.pages import asker, go_to, number_or_none, page, render_page
+from controlplane.web.pages import asker, go_to, page, render_page
+from controlplane.web.readers import text, whole_number_or_none
 from rollouts import selectors
 from rollouts.models import Rollout
 from rollouts.services.commands import set_global_stop
 from rollouts.ui import confirm, lists, overview_page
+from rollouts.ui.confirm_parts import LONGEST_WHY
 
 
 @require_GET
@@ -33,10 +35,9 @@ def overview(request: HttpRequest) -> HttpResponse:
 @page()
 def rollouts(request: HttpRequest) -> HttpResponse:
     """Every rollout, newest first, a page at a time."""
-    before = number_or_none(request.GET, "before")
     found = lists.rollout_list(
         chosen=request.GET.get("show", "all"),
-        before=None if before is None else int(before),
+        before=whole_number_or_none(request.GET, "before"),
         now=asker(request).now,
     )
     context = {"list": found, "nav": "rollouts", "topics": ["overview", "global-stop"]}
@@ -59,7 +60,7 @@ def global_stop(request: HttpRequest) -> HttpResponse:
         )
     set_global_stop(
         on=request.POST.get("on") == "yes",
-        why=request.POST.get("why", "").strip()[:500],
+        why=text(request.POST, "why", longest=LONGEST_WHY),
         actor=Actor.person(who.user, request_id=who.request_id),
         now=who.now,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from django.http import HttpRequest, HttpResponse
@@ -11,9 +10,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from controlplane.access.actors import Actor
 from controlplane.access.rules import action_of
-from controlplane.kernel.errors import Conflict, HeadgateError, InvalidInput
-from controlplane.web.pages import Asker, asker, go_to, number_or_none, page, render_page
+from controlplane.kernel.errors import Conflict, HeadgateError
+from controlplane.web.pages import Asker, asker, go_to, page, render_page
 from controlplane.web.problems import status_and_title
+from controlplane.web.readers import whole_number, whole_number_or_none
 from rollouts import wiring
 from rollouts.selectors import find_gate_policy
 from rollouts.services.policies import define_from_document, find_policy, set_endpoint_policy
@@ -46,7 +46,7 @@ def policy(request: HttpRequest, name: str) -> HttpResponse:
 def use(request: HttpRequest, name: str) -> HttpResponse:
     """Makes a version of the policy the one of an endpoint's next rollouts."""
     who = asker(request)
-    version = _whole(request.POST, "version")
+    version = whole_number(request.POST, "version")
     endpoint = request.POST.get("endpoint", "")
     try:
         set_endpoint_policy(
@@ -79,9 +79,9 @@ def edit_policy(request: HttpRequest, name: str) -> HttpResponse:
     """The next version, from the newest or `?version=N`; a POST stores it, or only says what it would do."""
     if request.method == "POST":
         return _draft(request, name=name)
-    number = number_or_none(request.GET, "version")
+    number = whole_number_or_none(request.GET, "version")
     newest = find_policy(name)
-    start = newest if number is None else find_policy(name, int(number))
+    start = newest if number is None else find_policy(name, number)
     view = "yaml" if request.GET.get("view") == "yaml" else "form"
     form = policy_form.form_of(start.policy, name=name, based_on=newest.version, view=view)
     form = replace(form, numbers_of=policy_edit.first_user_of(name, asker(request).now))
@@ -95,9 +95,9 @@ def _show(request: HttpRequest, name: str, *, problem: HeadgateError | None = No
         name=name,
         user=who.user,
         now=who.now,
-        version=_number(asked, "version"),
-        against=_number(asked, "against"),
-        before=_number(asked, "before"),
+        version=whole_number_or_none(asked, "version"),
+        against=whole_number_or_none(asked, "against"),
+        before=whole_number_or_none(asked, "before"),
         numbers_of=asked.get("numbers", ""),
     )
     context = {
@@ -128,8 +128,9 @@ def _draft(request: HttpRequest, *, name: str) -> HttpResponse:
 def _save(request: HttpRequest, form: PolicyForm, *, is_new: bool) -> HttpResponse:
     who = asker(request)
     meaning = policy_form.meaning_of(form)
-    if meaning.problem is not None:
-        return _edit(request, form, is_new=is_new, problem=meaning.problem)
+    problem = meaning.problem or policy_form.note_problem(form)
+    if problem is not None:
+        return _edit(request, form, is_new=is_new, problem=problem)
     try:
         made = define_from_document(
             name=form.name,
@@ -155,7 +156,7 @@ def _edit(
     problem: HeadgateError | None = None,
     wanted_view: str = "",
 ) -> HttpResponse:
-    since = 0 if is_new else _number(request.POST, "since") or 0
+    since = 0 if is_new else whole_number_or_none(request.POST, "since") or 0
     if isinstance(problem, Conflict) and not is_new:
         # Saving again is then an edit of what is newest now, on purpose: the page goes on saying so.
         since, form = form.based_on, replace(form, based_on=int(problem.extra["newest"]))
@@ -186,15 +187,3 @@ def _edit(
 
 def _actor(who: Asker) -> Actor:
     return Actor.person(who.user, request_id=who.request_id)
-
-
-def _number(values: Mapping[str, str], name: str) -> int | None:
-    number = number_or_none(values, name)
-    return None if number is None else int(number)
-
-
-def _whole(values: Mapping[str, str], name: str) -> int:
-    number = _number(values, name)
-    if number is None:
-        raise InvalidInput(f"{name} is missing.", field=name)
-    return number

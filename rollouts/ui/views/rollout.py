@@ -15,18 +15,17 @@ from controlplane.web.pages import (
     asker,
     go_to,
     is_fragment,
-    number_or_none,
     page,
     render_page,
-    whole_number,
 )
+from controlplane.web.readers import moment_or_none, text, whole_number
 from rollouts import selectors
 from rollouts.models import Rollout
 from rollouts.services.commands import promote_rollout
 from rollouts.ui import bandit_confirm, bandit_page, bandit_parts, confirm, rollout_page
 from rollouts.ui.bandit_words import is_bandit
 from rollouts.ui.charts import rollout_chart
-from rollouts.ui.confirm_parts import Confirmation
+from rollouts.ui.confirm_parts import LONGEST_WHY, Confirmation
 from rollouts.wake import wake
 
 
@@ -58,7 +57,7 @@ def _build(found: Rollout, who: Asker) -> rollout_page.RolloutPage | bandit_page
 @page()
 def chart(request: HttpRequest, rollout_id: int, name: str) -> JsonResponse:
     """A series for a chart; `since` (seconds since the epoch) asks for what came after."""
-    since = number_or_none(request.GET, "since")
+    since = moment_or_none(request.GET, "since")
     found = selectors.find_rollout(rollout_id)
     return JsonResponse(rollout_chart(rollout=found, name=name, since=since, now=asker(request).now))
 
@@ -107,7 +106,7 @@ def act(request: HttpRequest, rollout_id: int, action: str) -> HttpResponse:
             rollout_id=rollout_id,
             actor=Actor.person(who.user, request_id=who.request_id),
             expected_revision=whole_number(request.POST, "expected_version"),
-            why=request.POST.get("why", "").strip()[:500],
+            why=text(request.POST, "why", longest=LONGEST_WHY),
             now=who.now,
             **({"arm": asked.arm} if asked.arm else {}),
         )

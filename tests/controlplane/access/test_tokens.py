@@ -114,3 +114,24 @@ def test_tokens_of__two_people__gives_only_theirs(owner: User) -> None:
     make(other)
     token, _ = make(owner)
     assert tokens_of(owner) == [token]
+
+
+@pytest.mark.parametrize("name", ["x" * 81, "a\x00b", "\ud800"])
+def test_create_token__name_that_the_trail_cannot_hold__is_refused(owner: User, name: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        make(owner, name=name)
+    assert caught.value.field == "name"
+
+
+def test_create_token__longest_names__are_held_together_by_history_and_audit_trail() -> None:
+    long = ensure_user(username="m" * 120, role=Role.ENGINEER, password="a long enough one")
+    make(long, name="n" * 25)
+    with pytest.raises(InvalidInput, match="at most 25 characters"):
+        make(long, name="n" * 26)
+
+
+@pytest.mark.parametrize("username", ["m" * 121, "a\x00b", "\ud800"])
+def test_ensure_user__name_that_no_database_can_hold__is_refused(username: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        ensure_user(username=username, role=Role.VIEWER, password="a long enough one")
+    assert caught.value.field == "username"

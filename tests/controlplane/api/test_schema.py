@@ -96,3 +96,55 @@ def test_docs__page__has_no_inline_script_or_style_and_a_policy_of_its_own(clien
 def test_policy__any_other_answer__stays_strict(client: Client) -> None:
     assert "data:" not in client.get("/api/v1/schema")["Content-Security-Policy"]
     assert "unsafe" not in client.get("/api/v1/docs")["Content-Security-Policy"]
+
+
+FREE = {
+    # The domain reads these and names what is wrong in them.
+    "ServingFormRequest.engine",
+    "ServingFormRequest.arguments",
+    "ServingFormRequest.environment",
+    "ServingFormRequest.resources",
+}
+BOUNDS = {
+    "string": ("maxLength", "enum", "format"),
+    "integer": ("maximum",),
+    "number": ("maximum",),
+    "array": ("maxItems",),
+}
+
+
+def unbounded(schema: dict[str, Any], name: str, components: dict[str, Any]) -> list[str]:
+    """Names of the values inside that may be as long or as large as one likes, as far as the document says."""
+    if "$ref" in schema:
+        ref = schema["$ref"].rpartition("/")[2]
+        return unbounded(components[ref], ref, components)
+    if "allOf" in schema or "oneOf" in schema:
+        return [
+            found
+            for one in schema.get("allOf", schema.get("oneOf"))
+            for found in unbounded(one, name, components)
+        ]
+    kind = schema.get("type")
+    found = (
+        []
+        if name in FREE
+        or not kind
+        or set(BOUNDS.get(kind, ())) & set(schema)
+        or kind in ("boolean", "object")
+        else [name]
+    )
+    for inner, value in schema.get("properties", {}).items():
+        found += unbounded(value, f"{name}.{inner}", components)
+    return found + (unbounded(schema["items"], f"{name}[]", components) if "items" in schema else [])
+
+
+def test_snapshot__every_value_that_is_sent__has_the_bound_that_is_kept(document: dict[str, Any]) -> None:
+    components = document["components"]["schemas"]
+    found = set()
+    for name, operation in operations(document):
+        for parameter in operation.get("parameters", []):
+            if parameter["in"] != "path":  # those are looked up, not kept; the edge bounds the whole path
+                found |= set(unbounded(parameter["schema"], f"{name} {parameter['name']}", components))
+        for body in operation.get("requestBody", {}).get("content", {}).values():
+            found |= set(unbounded(body["schema"], name, components))
+    assert found == set()

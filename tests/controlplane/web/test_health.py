@@ -1,12 +1,16 @@
-"""Probes: alive, ready, and what the other parts last said."""
+"""What the parts last said, and what the database says of itself."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from pathlib import Path
 
 import pytest
-from django.db import DatabaseError
-from django.test import Client
+from django.apps import apps
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 
 from controlplane.passes.models import ItemTrouble
 from controlplane.web import health
@@ -14,6 +18,7 @@ from controlplane.web.health import beat, report
 from controlplane.web.models import Heartbeat
 
 pytestmark = pytest.mark.django_db
+READS = re.compile(r"[\s(]*(SELECT|SHOW)\b")
 NOW = datetime(2026, 11, 20, 9, 49, tzinfo=UTC)
 
 
@@ -24,6 +29,7 @@ def states(now: datetime = NOW) -> dict[str, str]:
 def test_report__nothing_heard__says_so_and_needs_only_its_database() -> None:
     assert states() == {
         "database": "ok",
+        "database writes": "ok",
         "migrations": "ok",
         "worker": "unknown",
         "errands": "unknown",
@@ -51,57 +57,63 @@ def test_beat__again__replaces_the_row() -> None:
     assert Heartbeat.objects.get(name="worker").message == ""
 
 
-def test_readyz__a_pass_cannot_do_one_item__degraded_with_its_words_and_never_unready(client: Client) -> None:
+def test_report__a_pass_cannot_do_one_item__says_since_when_and_never_makes_unready() -> None:
     for item, label in (("7", "triage v3"), ("8", "triage v4")):
         ItemTrouble.objects.create(
             pass_name="files of versions", item=item, label=label, attempts=3, error="MLflow failed (500).",
             first_failed_at=NOW - timedelta(hours=2), last_attempt_at=NOW, next_attempt_at=NOW,
         )  # fmt: skip
-    answer = client.get("/readyz")
-    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
-    (part,) = (part for part in answer.json()["parts"] if part["name"] == "files of versions")
-    assert (part["state"], part["needed"]) == ("failing", False)
-    assert part["message"] == (
+    (part,) = (part for part in report(now=NOW) if part.name == "files of versions")
+    assert (part.state, part.needed) == ("failing", False)
+    assert part.message == (
         "since 2026-11-20 07:49 UTC: 2 items fail; longest triage v3: MLflow failed (500)."
     )
 
 
-def test_readyz__parts_silent__is_ready_but_degraded(client: Client) -> None:
-    answer = client.get("/readyz")
-    assert answer.status_code == 200
-    body = answer.json()
-    assert body["status"] == "degraded"
-    assert {part["name"] for part in body["parts"]} >= {
-        "database",
-        "migrations",
-        "worker",
-        "mlflow",
-        "router",
-    }
-
-
-def test_readyz__database_cannot_be_written__is_unready(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+def test_report__database_does_not_answer__is_the_only_part_and_needed(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def broken(**_: object) -> None:
-        raise DatabaseError("read-only")
+    def broken() -> None:
+        raise OperationalError("connection refused")
 
-    monkeypatch.setattr(health, "beat", broken)
-    answer = client.get("/readyz")
-    assert answer.status_code == 503
-    assert answer.json()["parts"] == [
-        {
-            "name": "database",
-            "state": "failing",
-            "needed": True,
-            "age_seconds": None,
-            "message": "cannot be written: read-only",
-        }
-    ]
+    monkeypatch.setattr(health, "_migrations", broken)
+    (part,) = report(now=NOW)
+    assert (part.name, part.state, part.needed) == ("database", "failing", True)
+    assert part.message == "cannot be read: connection refused"
 
 
-def test_healthz__always__answers_without_the_database(
-    client: Client, django_assert_num_queries: object
+def test_report__anything__writes_nothing() -> None:
+    report(now=NOW)
+    with CaptureQueriesContext(connection) as caught:
+        report(now=NOW)
+    assert [query["sql"] for query in caught if not READS.match(query["sql"])] == []
+    assert not Heartbeat.objects.exists()
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no such mode")
+def test_report__server_only_reads__says_so_and_stays_ready() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION READ ONLY")
+    (part,) = (part for part in report(now=NOW) if part.name == "database writes")
+    assert (part.state, part.needed, part.message) == ("failing", False, "the server only reads")
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="the disk of a server is not seen from here")
+def test_report__disk_of_the_file_nearly_full__says_how_much_is_free(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with django_assert_num_queries(0):  # type: ignore[operator]
-        assert client.get("/healthz").json() == {"status": "alive"}
+    file = tmp_path / "headgate.sqlite3"
+    file.touch()
+    monkeypatch.setattr(health, "database_file", lambda: file)
+    assert states()["database writes"] == "ok"
+    monkeypatch.setattr(health, "LEAST_FREE_BYTES", 10**18)
+    (part,) = (part for part in report(now=NOW) if part.name == "database writes")
+    assert (part.state, part.needed) == ("failing", False)
+    assert part.message.endswith(f"MB are free at {file}")
+
+
+def test_web_beats_no_more__row_of_an_older_version__is_gone_after_the_migration() -> None:
+    beat(name="web", now=NOW)
+    migration = import_module("controlplane.web.migrations.0002_web_beats_no_more")
+    migration.forget_web(apps, None)
+    assert not Heartbeat.objects.filter(name="web").exists()

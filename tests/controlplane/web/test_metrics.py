@@ -16,6 +16,7 @@ pytestmark = pytest.mark.django_db
 
 def scrape(client: Client) -> dict[str, dict[tuple[str, ...], float]]:
     """Values by metric and label values, in the order of the label names."""
+    client.force_login(factories.person())
     answer = client.get("/metrics")
     assert answer.status_code == 200
     found: dict[str, dict[tuple[str, ...], float]] = {}

@@ -8,9 +8,7 @@ import pytest
 from django.test import AsyncClient, Client
 
 from controlplane.access.roles import Role
-from controlplane.kernel.errors import InvalidInput
 from controlplane.web.live import publish
-from controlplane.web.pages import number_or_none, whole_number
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -77,25 +75,6 @@ def test_search__nothing_like_it__says_so(mira: Client) -> None:
 
 def test_banners__no_stop__are_empty(mira: Client) -> None:
     assert mira.get("/banners", headers=HTMX).content.decode().strip() == ""
-
-
-@pytest.mark.parametrize(("raw", "value"), [("", None), ("7", 7.0), ("1.5", 1.5)])
-def test_number_or_none__numbers(raw: str, value: float | None) -> None:
-    assert number_or_none({"since": raw}, "since") == value
-
-
-@pytest.mark.parametrize("raw", ["x", "nan", "inf"])
-def test_number_or_none__anything_else__names_the_field(raw: str) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        number_or_none({"since": raw}, "since")
-    assert caught.value.field == "since"
-
-
-@pytest.mark.parametrize("raw", ["", "x", "1.5"])
-def test_whole_number__anything_else__names_the_field(raw: str) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        whole_number({"expected_version": raw}, "expected_version")
-    assert caught.value.field == "expected_version"
 
 
 # --- the stream ---------------------------------------------------------------------------------------------

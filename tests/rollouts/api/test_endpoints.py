@@ -251,7 +251,7 @@ def test_feedback__same_response_twice__is_409_and_one_counts(client_of: ClientO
     [
         ({"score": "5 stars"}, 400, "score"),
         ({"variant": "triage-v9-000000"}, 422, "variant"),
-        ({"request_id": "x"}, 422, "request_id"),
+        ({"request_id": "x"}, 400, "request_id"),
     ],
 )
 def test_feedback__wrong_value__is_refused_naming_it(
