@@ -77,6 +77,7 @@ INSTALLED_APPS = [
     "controlplane.access",
     "controlplane.audit",
     "controlplane.passes",
+    "controlplane.timekeeping",
     "controlplane.web",
     "controlplane.api",
     "registry",

@@ -15,6 +15,7 @@ from controlplane.kernel.errors import (
     Rejected,
     StaleWriter,
 )
+from controlplane.timekeeping.claims import is_free
 from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic
 from rollouts.models import Effect, EffectState, Endpoint, Variant, Workload
 from rollouts.ports import FailureReason, Route, WorkloadPhase
@@ -58,7 +59,7 @@ def run_effects(*, endpoint: Endpoint, lease: Lease, world: World, seen: Observa
         if effect is None:
             continue
         queue = (effect.kind, str(effect.payload.get("variant", "")))
-        if queue in held or (effect.not_before is not None and effect.not_before > now):
+        if queue in held or _is_postponed(effect, now):
             held.add(queue)
             continue
         hold(lease, now=world.clock.now())
@@ -287,6 +288,12 @@ def _publish(
         endpoint.save(
             update_fields=["applied", "applied_at", "observed_shares", "observed_at", "router_problem"]
         )
+
+
+def _is_postponed(effect: Effect, now: datetime) -> bool:
+    """Whether a failed effect still waits. One that waits longer than any does was postponed by another clock."""
+    longest = timedelta(seconds=LONGEST_PAUSE[effect.kind])
+    return not is_free(effect.not_before, now=now, lifetime=longest)
 
 
 def _postpone(effect: Effect, error: HeadgateError, now: datetime) -> None:

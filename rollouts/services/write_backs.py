@@ -23,6 +23,7 @@ from controlplane.audit.services import record
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import Conflict
 from controlplane.passes.services import Pauses, Report, run_each
+from controlplane.timekeeping.claims import is_over
 from controlplane.web.live import publish
 from registry.models import Alias, AliasMove, Version
 from registry.ports import ModelStore
@@ -171,7 +172,7 @@ def _be_patient(wish: _Wish, now: datetime) -> None:
     if len(recent) < MOVES_IN_PATIENCE or recent[0] is None:
         return
     pause = timedelta(seconds=min(PATIENCE.total_seconds(), 60.0 * 2 ** (len(recent) - MOVES_IN_PATIENCE)))
-    if now - recent[0] < pause:
+    if not is_over(recent[0], now=now, lifetime=pause):
         raise Conflict(
             f"Somebody else moves the alias too: it was put back {len(recent)} times within the hour and points to "
             f"v{wish.alias_at} again.",

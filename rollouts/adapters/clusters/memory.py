@@ -19,9 +19,12 @@ SMALLEST_TICK = 0.001
 
 @dataclass(frozen=True, slots=True)
 class _Workload:
+    """`started_at` is what the clock showed; all other times are seconds of its monotonic clock."""
+
     spec: WorkloadSpec
     port: int
     started_at: float
+    launched: float
     ready_at: float
     restarts: int = 0
     was_ready: bool = False
@@ -148,7 +151,8 @@ class MemoryCluster:
             self._log(variant, "killed; started again")
             self._workloads[variant] = replace(
                 found,
-                started_at=max(self._now(), found.started_at + SMALLEST_TICK),
+                started_at=max(self._shown(), found.started_at + SMALLEST_TICK),
+                launched=self._now(),
                 ready_at=self._now() + max(self.ready_after, down_seconds),
                 restarts=found.restarts + 1,
                 in_flight=0,
@@ -164,6 +168,9 @@ class MemoryCluster:
     # --- within -----------------------------------------------------------------------------------
 
     def _now(self) -> float:
+        return self._clock.reading().steady
+
+    def _shown(self) -> float:
         return self._clock.now().timestamp()
 
     def _reach(self) -> None:
@@ -178,10 +185,11 @@ class MemoryCluster:
 
     def _launch(self, spec: WorkloadSpec, before: _Workload | None) -> None:
         now = self._now()
-        started_at = now if before is None else max(now, before.started_at + SMALLEST_TICK)
+        shown = self._shown()
+        started_at = shown if before is None else max(shown, before.started_at + SMALLEST_TICK)
         self._launches += 1
         port = before.port if before is not None else FIRST_PORT + self._launches
-        self._workloads[spec.variant] = _Workload(spec, port, started_at, now + self.ready_after)
+        self._workloads[spec.variant] = _Workload(spec, port, started_at, now, now + self.ready_after)
         self._log(spec.variant, f"launched on port {port}")
         if spec.variant in self._faults:
             self._break(spec.variant)
@@ -204,7 +212,7 @@ class MemoryCluster:
                 self._log(variant, "drained and stopped")
             elif not load.was_ready and now >= load.ready_at:
                 self._workloads[variant] = replace(load, was_ready=True)
-            elif not load.was_ready and now >= load.started_at + load.spec.start_seconds:
+            elif not load.was_ready and now >= load.launched + load.spec.start_seconds:
                 self._workloads[variant] = replace(
                     load,
                     failure=FailureReason.TIMEOUT,
