@@ -66,7 +66,7 @@ def _jump_since(row: ClockWatch, reading: Reading) -> float:
         jump = _origin(reading, row.total) - known["origin"]
     else:
         jump = min(0.0, shows - row.at.timestamp())
-    return float(jump) if abs(jump) >= SMALLEST_JUMP else 0.0
+    return round(float(jump), 3) if abs(jump) >= SMALLEST_JUMP else 0.0
 
 
 def _origin(reading: Reading, total: float) -> float:

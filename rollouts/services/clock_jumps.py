@@ -61,9 +61,10 @@ def move_times(endpoint: Endpoint, move: Move) -> None:
     for rollout in Rollout.objects.select_for_update().filter(goes_on, endpoint=endpoint):
         times = {name: getattr(rollout, name) for name in ROLLOUT_TIMES}
         changed = {name: move(moment) for name, moment in times.items() if moment is not None}
-        if rollout.watch_until is not None and rollout.promoted_at is not None:
-            # It lies in the future: what tells before from after the jump is when it was set.
-            changed["watch_until"] = rollout.watch_until + (move(rollout.promoted_at) - rollout.promoted_at)
+        if rollout.watch_until is not None:
+            # An end lies in the future: what tells before from after the jump is its beginning.
+            lasts = timedelta(seconds=rollout.parsed_plan.watch_seconds)
+            changed["watch_until"] = move(rollout.watch_until - lasts) + lasts
         Rollout.objects.filter(pk=rollout.pk).update(**changed)
     fields: dict[str, Any] = {}
     if endpoint.last_reading:
