@@ -17,6 +17,7 @@ from registry.wiring import model_store
 from rollouts.services.housekeeping import HOUSEKEEPING, keep_house
 from rollouts.services.probes import PROBES, probe_rollouts
 from rollouts.services.reconcile import reconcile_endpoint, reconcile_endpoints, worker_name
+from rollouts.services.restored import report_restored
 from rollouts.services.write_backs import WRITE_BACKS, keep_mlflow_true
 from rollouts.wiring import rotate_request_log, router, world
 
@@ -30,6 +31,7 @@ def reconcile() -> None:
     """One tick: every endpoint that nobody holds, several at a time."""
     reconcile_endpoints(world=world, clock=CLOCK, threads=CONCURRENT_ENDPOINTS)
     beat(name="worker", now=CLOCK.now())
+    report_restored(now=CLOCK.now())
     _report_router()
 
 

@@ -59,6 +59,11 @@ def beat(*, name: str, now: datetime, ok: bool = True, message: str = "") -> Non
     )
 
 
+def forget(*, name: str) -> None:
+    """A part that has nothing to say is none."""
+    Heartbeat.objects.filter(name=name).delete()
+
+
 def report(*, now: datetime) -> tuple[Part, ...]:
     """All parts. `needed` marks those without which this process is useless: its database, in the right
     shape.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -40,16 +40,24 @@ ROUTE_FIELDS = ("desired_shares", "desired_fallback", "applied", "rescue")
 RUNNING = (WorkloadPhase.STARTING, WorkloadPhase.READY, WorkloadPhase.UNREADY)
 
 
-def run_effects(*, endpoint: Endpoint, lease: Lease, world: World, seen: Observation, now: datetime) -> int:
+def run_effects(
+    *,
+    endpoint: Endpoint,
+    lease: Lease,
+    world: World,
+    seen: Observation,
+    now: datetime,
+    kinds: Collection[str] = (SetTraffic.kind, EnsureWorkload.kind, DrainWorkload.kind),
+) -> int:
     """Carries out the waiting effects of an endpoint in order; returns how many were done.
+
+    kinds   only these; MLflow is told by a pass beside the loop (`write_backs.py`): nothing here waits for it
 
     One that fails is kept with its problem and tried again later; it holds up those of its kind (and variant) only.
     Raises StaleWriter when the lease was lost.
     """
     done = 0
     held: set[tuple[str, str]] = set()
-    # MLflow is told by a pass beside the loop (`write_backs.py`): nothing here waits for it.
-    kinds = tuple(_HANDLERS)
     waiting = Effect.objects.filter(endpoint=endpoint, kind__in=kinds, state=EffectState.PENDING).order_by(
         "id"
     )

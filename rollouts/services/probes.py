@@ -40,7 +40,7 @@ def probe_rollouts(*, world: World, threads: int = 1) -> Report:
     A rollout whose probes cannot be asked or kept keeps its error; the others are probed. One takes at most
     PATIENCE_SECONDS and one prompt more, each answer being bounded by `world.probe_timeout`.
     """
-    watched_or_moving = Rollout.objects.filter(phase__in=PROBED).exclude(
+    watched_or_moving = Rollout.objects.filter(phase__in=PROBED, endpoint__restored_state="").exclude(
         phase=Phase.SUCCEEDED.value, watching=False
     )
     return run_each(

@@ -40,6 +40,7 @@ from rollouts.services.recording import (
     note_reading,
     note_world,
 )
+from rollouts.services.restored import held_as_restored
 from rollouts.services.situation import forced_answers, situation_of, statuses_of
 from rollouts.services.views import view_of
 from rollouts.services.world import World
@@ -107,6 +108,7 @@ def reconcile_endpoint(*, endpoint_id: int, world: World, owner: str) -> bool:
                 break
         reconciled = True
     except StaleWriter as error:
+        # An adapter that knows a newer writer is told of at the next interval (`restored.py`), should there be one.
         log.info("endpoint.lease_lost endpoint=%s %s", endpoint_id, error)
     finally:
         release(lease, now=world.clock.now(), reconciled=reconciled)
@@ -134,8 +136,10 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
     # The rollout before the endpoint: what a person changes in between then fails the check of its revision.
     rollout = _current_rollout(lease.endpoint_id)
     endpoint = _read_endpoint(lease.endpoint_id)
-    measure = first and _interval_is_over(endpoint, rollout, world, now)
+    measure = first and not endpoint.restored_state and _interval_is_over(endpoint, rollout, world, now)
     seen = observe_endpoint(endpoint=endpoint, world=world, measure=measure)
+    if held_as_restored(endpoint=endpoint, lease=lease, world=world, seen=seen, look=look, ask=measure):
+        return False
     statuses = statuses_of(seen)
     if measure:
         verify_feedback(endpoint=endpoint, log=world.request_log, now=now)

@@ -19,7 +19,7 @@ from rollouts.domain.plan import FULL_SHARE_BP, Plan
 from rollouts.domain.states import ACTIVE, Event, Phase
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Arm, Endpoint, GatePolicyVersion, Rollout, Variant, Workload
-from rollouts.services.commands import lock_rollout, stop_is_on
+from rollouts.services.commands import lock_rollout, refuse_while_restored, stop_is_on
 from rollouts.services.endpoints import ensure_variant
 from rollouts.services.preview import (
     Preview,
@@ -95,6 +95,7 @@ def start_rollout(
     try:
         with transaction.atomic():
             _check_stable(endpoint)
+            refuse_while_restored(endpoint)
             if active is not None:
                 _supersede(active, actor, now)
             candidates = [

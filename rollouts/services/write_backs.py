@@ -44,6 +44,7 @@ TAGS_KEPT = timedelta(days=30)
 # Somebody else who moves our alias again and again is another machine: it is put back ever more slowly.
 PATIENCE = timedelta(hours=1)
 MOVES_IN_PATIENCE = 3
+LOOKED_AT_WITHIN = timedelta(minutes=1)
 SERVING, PROMOTED, ROLLED_BACK = "serving", "promoted", "rolled-back"
 
 
@@ -189,8 +190,11 @@ def _wishes(now: datetime) -> list[_Wish]:
     effects: dict[int, list[Effect]] = {}
     for effect in pending.order_by("pk").select_related("rollout"):
         effects.setdefault(effect.endpoint_id, []).append(effect)
+    # A database that was restored from an older copy does not know what serves until the loop has looked.
+    looked_at = Q(reconciled_at=None) | Q(reconciled_at__gt=now - LOOKED_AT_WITHIN)
     endpoints = list(
-        Endpoint.objects.exclude(stable=None)
+        Endpoint.objects.filter(looked_at, restored_state="")
+        .exclude(stable=None)
         .exclude(desired_shares={})
         .select_related("model", "stable__version__model")
         .defer("stable__version__manifest", "last_reading")

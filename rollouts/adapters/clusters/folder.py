@@ -204,12 +204,21 @@ class EngineFolder:
 
     def claim(self, endpoint: str, token: int) -> None:
         """Remembers the newest fencing token of the endpoint. Call it under the lock. Raises StaleWriter."""
+        newest = self.newest_token(endpoint, token)
+        if token < newest:
+            raise StaleWriter(
+                f"Token {token} for endpoint {endpoint} is older than {newest}.", extra={"newest": newest}
+            )
+
+    def newest_token(self, endpoint: str, token: int) -> int:
+        """Remembers the token unless a larger one was seen; returns the largest one. Call it under the lock."""
         path = self.path / "tokens" / checked_name(endpoint, "endpoint")
         newest = int(path.read_text()) if path.exists() else None
         if newest is not None and token < newest:
-            raise StaleWriter(f"Token {token} for endpoint {endpoint} is older than {newest}.")
+            return newest
         if newest != token:
             write_whole(path, str(token))
+        return token
 
     def last_port(self) -> int | None:
         """The port given out last, so that ports go round."""

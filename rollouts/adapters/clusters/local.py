@@ -146,6 +146,14 @@ class LocalCluster:
             now = self._now()
             self._folder.write(variant, "drain.json", Drain(now, now + self._drain_seconds).to_json())
 
+    def claim(self, endpoint: str, *, token: int) -> int:
+        with self._folder.locked():
+            return self._folder.newest_token(endpoint, token)
+
+    def launched(self, variant: str) -> WorkloadSpec | None:
+        launch = self._folder.launch(variant)
+        return None if launch is None else launch.spec
+
     def statuses(self) -> Mapping[str, WorkloadStatus]:
         """Raises Unavailable when supervisord does not answer. A broken engine only breaks its own status."""
         programs = self._supervisor.programs()

@@ -104,6 +104,18 @@ class MemoryCluster:
                 return
             self._workloads[variant] = replace(found, drain_until=self._now() + self.drain_seconds)
 
+    def claim(self, endpoint: str, *, token: int) -> int:
+        with self._lock:
+            self._reach()
+            self._tokens[endpoint] = max(token, self._tokens.get(endpoint, token))
+            return self._tokens[endpoint]
+
+    def launched(self, variant: str) -> WorkloadSpec | None:
+        with self._lock:
+            self._reach()
+            found = self._workloads.get(variant)
+            return None if found is None else found.spec
+
     def statuses(self) -> Mapping[str, WorkloadStatus]:
         with self._lock:
             self._reach()
@@ -180,7 +192,9 @@ class MemoryCluster:
     def _check_token(self, endpoint: str, token: int) -> None:
         newest = self._tokens.get(endpoint)
         if newest is not None and token < newest:
-            raise StaleWriter(f"Token {token} for endpoint {endpoint} is older than {newest}.")
+            raise StaleWriter(
+                f"Token {token} for endpoint {endpoint} is older than {newest}.", extra={"newest": newest}
+            )
         self._tokens[endpoint] = token
 
     def _launch(self, spec: WorkloadSpec, before: _Workload | None) -> None:
