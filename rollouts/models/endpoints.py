@@ -143,6 +143,11 @@ class Endpoint(models.Model):
         """How its stable variant fares. Reads that variant."""
         return Serving.from_json(self.outage, variant=self.stable.name if self.stable is not None else "")
 
+    @property
+    def restored_copy(self) -> dict[str, Any] | None:
+        """What is known while this database is an older copy (`Restored` as JSON, and `state`); None otherwise."""
+        return {**self.restored, "state": self.restored_state} if self.restored_state else None
+
 
 class Variant(models.Model):
     """An immutable bundle: a version and how it is served. Content-addressed, so that it exists once."""

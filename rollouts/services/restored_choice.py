@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Literal
 
 from django.db import transaction
 
@@ -18,13 +17,11 @@ from rollouts.models import Endpoint
 from rollouts.services.restored import ask_to_run
 from rollouts.services.writing import tell
 
-Choice = Literal["keep", "return"]
-
 
 def choose_after_restore(
     *,
     endpoint_name: str,
-    choice: Choice,
+    choice: str,
     actor: Actor,
     now: datetime,
     variant: str = "",
@@ -41,7 +38,7 @@ def choose_after_restore(
     """
     actor.require(Action.EDIT_ENDPOINT)
     if choice not in ("keep", "return"):
-        raise InvalidInput("The choice is `keep` or `return`.", field="choice")
+        raise InvalidInput(f"{choice!r:.40} is no choice.", field="choice", fix="Choose `keep` or `return`.")
     with transaction.atomic():
         endpoint = Endpoint.objects.select_for_update().filter(name=endpoint_name).first()
         if endpoint is None:

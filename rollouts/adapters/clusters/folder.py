@@ -22,9 +22,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from controlplane.kernel.clock import Reading, seconds_between
 from controlplane.kernel.errors import InvalidInput, StaleWriter
 from registry.domain.manifest import Manifest
 from rollouts.ports import FailureReason, WorkloadSpec
@@ -92,7 +94,8 @@ class Launch:
 class Runs:
     """The newest process of a variant, and when processes before it crashed (seconds since the epoch).
 
-    `oom_kills` is the kernel's count when the process started.
+    `oom_kills` is the kernel's count when the process started, `reading` what the clocks showed (None: it was started
+    before that was kept): `started_at` names the process, and says nothing about its age once the clock jumped.
     """
 
     pid: int
@@ -100,6 +103,13 @@ class Runs:
     restarts: int = 0
     crashes: tuple[float, ...] = ()
     oom_kills: int = 0
+    reading: Reading | None = None
+
+    def seconds(self, now: Reading) -> float:
+        """For how long it runs."""
+        if self.reading is None:
+            return now.at.timestamp() - self.started_at
+        return seconds_between(self.reading, now)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -108,6 +118,7 @@ class Runs:
             "restarts": self.restarts,
             "crashes": list(self.crashes[-KEPT_CRASHES:]),
             "oom_kills": self.oom_kills,
+            "reading": _reading_to_json(self.reading),
         }
 
     @classmethod
@@ -118,6 +129,7 @@ class Runs:
             int(data["restarts"]),
             tuple(map(float, data["crashes"])),
             int(data["oom_kills"]),
+            _reading_from_json(data.get("reading")),
         )
 
 
@@ -140,26 +152,48 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """A drain in progress. `idle_since`: no request inside since then; `stopping`: it was told to end."""
+    """A drain in progress. `idle`: no request inside since then; `stopping`: it was told to end.
 
-    requested_at: float
-    deadline: float
-    idle_since: float | None = None
+    seconds  that it may take at most
+    """
+
+    requested: Reading
+    seconds: float
+    idle: Reading | None = None
     stopping: bool = False
+
+    def left(self, now: Reading) -> float:
+        """Seconds until it is stopped whatever is inside."""
+        return self.seconds - seconds_between(self.requested, now)
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "requested_at": self.requested_at,
-            "deadline": self.deadline,
-            "idle_since": self.idle_since,
+            "requested": self.requested.to_json(),
+            "seconds": self.seconds,
+            "idle": _reading_to_json(self.idle),
             "stopping": self.stopping,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
+        if "deadline" in data:  # of an earlier version: it was in progress over the upgrade
+            at = datetime.fromtimestamp(float(data["requested_at"]), tz=UTC)
+            length = float(data["deadline"]) - float(data["requested_at"])
+            return cls(Reading(at, 0.0, ""), length, None, bool(data["stopping"]))
         return cls(
-            float(data["requested_at"]), float(data["deadline"]), data["idle_since"], bool(data["stopping"])
+            Reading.from_json(data["requested"]),
+            float(data["seconds"]),
+            _reading_from_json(data["idle"]),
+            bool(data["stopping"]),
         )
+
+
+def _reading_to_json(reading: Reading | None) -> dict[str, Any] | None:
+    return None if reading is None else reading.to_json()
+
+
+def _reading_from_json(data: Mapping[str, Any] | None) -> Reading | None:
+    return None if data is None else Reading.from_json(data)
 
 
 class EngineFolder:
