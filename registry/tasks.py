@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from celery import shared_task
 
+from controlplane.kernel.clock import MESSAGE_SECONDS
 from controlplane.kernel.errors import Unavailable
 from controlplane.passes.services import one_run
 from controlplane.timekeeping.database_clock import CLOCK
@@ -36,7 +37,7 @@ def mirror(models: Sequence[str] = ()) -> None:
     beat(name="mlflow", now=CLOCK.now(), ok=not health.error, message=health.error)
     if has_pending_manifests(now=CLOCK.now()):
         # A task of its own: a large download must not hold up the next look at the store.
-        take_manifests.apply_async(expires=60)
+        take_manifests.apply_async(expires=MESSAGE_SECONDS)
 
 
 @shared_task(name="registry.take_manifests")

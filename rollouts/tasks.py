@@ -11,6 +11,7 @@ from django.conf import settings
 
 from controlplane.kernel.errors import HeadgateError
 from controlplane.passes.services import one_run
+from controlplane.passes.ticks import Ticks
 from controlplane.timekeeping.database_clock import CLOCK
 from controlplane.web.health import beat
 from registry.wiring import model_store
@@ -21,6 +22,7 @@ from rollouts.services.restored import report_restored
 from rollouts.services.write_backs import WRITE_BACKS, keep_mlflow_true
 from rollouts.wiring import rotate_request_log, router, world
 
+TICKS = Ticks(seconds=settings.HEADGATE.tick_seconds / 2)
 CONCURRENT_ENDPOINTS = 4
 CONCURRENT_PROBES = 4
 ONE_RUN_SECONDS = 60.0  # so long a run keeps others of its kind away
@@ -28,7 +30,10 @@ ONE_RUN_SECONDS = 60.0  # so long a run keeps others of its kind away
 
 @shared_task(name="rollouts.reconcile")
 def reconcile() -> None:
-    """One tick: every endpoint that nobody holds, several at a time."""
+    """One tick: every endpoint that nobody holds, several at a time. Ticks that piled up while this worker was away are
+    left out."""
+    if not TICKS.may_begin():
+        return
     reconcile_endpoints(world=world, clock=CLOCK, threads=CONCURRENT_ENDPOINTS)
     beat(name="worker", now=CLOCK.now())
     report_restored(now=CLOCK.now())

@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 from uuid import uuid4
 
+# How long a message to a worker is good for. The sender writes down when that ends by its clock and the receiver
+# compares by its own: anything short would be over on arrival where their clocks differ, or when one jumps. What is
+# still done after an hour costs nothing: every task looks at the database first.
+MESSAGE_SECONDS = 3900.0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LONGEST_READ = 1.0  # seconds; in a longer one nobody knows which moment was read
 
