@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import CharField, Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Subquery
@@ -15,6 +15,7 @@ from django.db.models.functions import Cast, Coalesce
 
 from controlplane.kernel.errors import NotFound
 from controlplane.passes.models import ItemTrouble
+from controlplane.timekeeping.claims import free
 from registry.domain.manifest import ManifestEntry
 from registry.models import (
     Alias,
@@ -29,6 +30,7 @@ from registry.models import (
 
 # The passes over foreign things, as people read them.
 MODELS, DETAILS, MANIFESTS = "models", "version details", "files of versions"
+CLAIM_LIFETIME = timedelta(minutes=10)  # so long a version is kept for who reads its files
 VERSIONS_A_PAGE = 25
 MOVES_SHOWN = 20
 VERSIONS_COMPARED = 8
@@ -298,8 +300,8 @@ def evaluations_of(*, model_id: int, newest: int = VERSIONS_COMPARED) -> Evaluat
 
 def has_pending_manifests(*, now: datetime) -> bool:
     """True when some version waits for its manifest and nobody reads it. One query."""
-    free = Q(manifest_claimed_until=None) | Q(manifest_claimed_until__lte=now)
-    return Version.objects.filter(free, manifest_state=ManifestState.PENDING, gone_at=None).exists()
+    unclaimed = free("manifest_claimed_until", now=now, lifetime=CLAIM_LIFETIME)
+    return Version.objects.filter(unclaimed, manifest_state=ManifestState.PENDING, gone_at=None).exists()
 
 
 def newest_golden_sets() -> QuerySet[GoldenSet]:

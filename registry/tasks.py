@@ -8,11 +8,11 @@ import logging
 from collections.abc import Sequence
 
 from celery import shared_task
-from django.utils import timezone
 
-from controlplane.kernel.clock import SystemClock
+from controlplane.kernel.clock import MESSAGE_SECONDS
 from controlplane.kernel.errors import Unavailable
 from controlplane.passes.services import one_run
+from controlplane.timekeeping.database_clock import CLOCK
 from controlplane.web.health import beat
 from registry.selectors import MANIFESTS, MODELS, has_pending_manifests, mirror_health
 from registry.services.manifests import register_pending_manifests, verify_version
@@ -22,7 +22,6 @@ from registry.wiring import allowed_files, model_store, models_dir
 
 log = logging.getLogger(__name__)
 
-CLOCK = SystemClock()
 # So long a run keeps others of its kind away. A longer one (large files) goes on beside them: what it works on is its.
 ONE_RUN_SECONDS = 60.0
 
@@ -35,12 +34,12 @@ def mirror(models: Sequence[str] = ()) -> None:
         if not mine:
             return  # a slow one is under way; the next one reads what was asked for again
         mirror_models(store=model_store(), clock=CLOCK)
-    accept_allowed(allowed_files=allowed_files(), now=timezone.now())
-    health = mirror_health(now=timezone.now())
-    beat(name="mlflow", now=timezone.now(), ok=not health.error, message=health.error)
-    if has_pending_manifests(now=timezone.now()):
+    accept_allowed(allowed_files=allowed_files(), now=CLOCK.now())
+    health = mirror_health(now=CLOCK.now())
+    beat(name="mlflow", now=CLOCK.now(), ok=not health.error, message=health.error)
+    if has_pending_manifests(now=CLOCK.now()):
         # A task of its own: a large download must not hold up the next look at the store.
-        take_manifests.apply_async(expires=60)
+        take_manifests.apply_async(expires=MESSAGE_SECONDS)
 
 
 @shared_task(name="registry.take_manifests")
@@ -61,7 +60,7 @@ def verify(version_id: int) -> None:
             version_id=version_id,
             store=model_store(),
             models_dir=models_dir(),
-            now=timezone.now(),
+            now=CLOCK.now(),
             allowed_files=allowed_files(),
         )
     except Unavailable as error:

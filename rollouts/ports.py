@@ -3,7 +3,8 @@ signals, a log of requests, and a prober. Each has a real adapter and an in-memo
 
 Values are plain and frozen; adapters never see a Django model. `token` is the fencing token of the caller's lease on
 the endpoint: it only grows, and a write that carries an older token than the last one seen for that endpoint raises
-StaleWriter and changes nothing. Everything that writes is idempotent.
+StaleWriter and changes nothing. Everything that writes is idempotent. `claim` tells the token without writing anything
+else: what it answers tells a control plane whose database is an older copy that somebody newer was here.
 """
 
 from __future__ import annotations
@@ -146,6 +147,14 @@ class Cluster(Protocol):
         """Lets requests in flight end, then stops and removes it. Nothing happens when it is absent."""
         ...
 
+    def claim(self, endpoint: str, *, token: int) -> int:
+        """Remembers the token unless a larger one was seen, and returns the largest one seen for the endpoint."""
+        ...
+
+    def launched(self, variant: str) -> WorkloadSpec | None:
+        """What was asked for when the variant was launched; None when the cluster does not run it."""
+        ...
+
     def statuses(self) -> Mapping[str, WorkloadStatus]:
         """Everything that runs, by variant, including what an earlier control plane started."""
         ...
@@ -225,6 +234,11 @@ class TrafficRouter(Protocol):
         Raises InvalidInput (shares do not sum to 10,000, a share without backend), Rejected with the router's own
         words when it refuses (the last good configuration stays in force and on disk), StaleWriter.
         """
+        ...
+
+    def claim(self, endpoint: str, *, token: int) -> int:
+        """Remembers the token unless a larger one was seen, and returns the largest one seen for the endpoint. Raises
+        Unavailable, without waiting, while somebody publishes a route."""
         ...
 
     def observe(self, endpoint: str) -> ObservedRoute | None:

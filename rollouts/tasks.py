@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from celery import shared_task
 from django.conf import settings
-from django.utils import timezone
 
-from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import HeadgateError
 from controlplane.passes.services import one_run
+from controlplane.passes.ticks import Ticks
+from controlplane.timekeeping.database_clock import CLOCK
 from controlplane.web.health import beat
 from registry.wiring import model_store
 from rollouts.services.housekeeping import HOUSEKEEPING, keep_house
 from rollouts.services.probes import PROBES, probe_rollouts
 from rollouts.services.reconcile import reconcile_endpoint, reconcile_endpoints, worker_name
+from rollouts.services.restored import report_restored
 from rollouts.services.write_backs import WRITE_BACKS, keep_mlflow_true
 from rollouts.wiring import rotate_request_log, router, world
 
-CLOCK = SystemClock()
+TICKS = Ticks(seconds=settings.HEADGATE.tick_seconds / 2)
 CONCURRENT_ENDPOINTS = 4
 CONCURRENT_PROBES = 4
 ONE_RUN_SECONDS = 60.0  # so long a run keeps others of its kind away
@@ -29,9 +30,13 @@ ONE_RUN_SECONDS = 60.0  # so long a run keeps others of its kind away
 
 @shared_task(name="rollouts.reconcile")
 def reconcile() -> None:
-    """One tick: every endpoint that nobody holds, several at a time."""
+    """One tick: every endpoint that nobody holds, several at a time. Ticks that piled up while this worker was away are
+    left out."""
+    if not TICKS.may_begin():
+        return
     reconcile_endpoints(world=world, clock=CLOCK, threads=CONCURRENT_ENDPOINTS)
-    beat(name="worker", now=timezone.now())
+    beat(name="worker", now=CLOCK.now())
+    report_restored(now=CLOCK.now())
     _report_router()
 
 
@@ -44,7 +49,7 @@ def reconcile_endpoint_now(endpoint_id: int) -> None:
 @shared_task(name="rollouts.probe")
 def probe() -> None:
     """Asks the next golden prompts for every rollout that has traffic, and tells that this worker lives."""
-    beat(name="errands", now=timezone.now())
+    beat(name="errands", now=CLOCK.now())
     with one_run(name=PROBES, clock=CLOCK, seconds=ONE_RUN_SECONDS) as mine:
         if mine:
             probe_rollouts(world=world(), threads=CONCURRENT_PROBES)
@@ -72,6 +77,6 @@ def _report_router() -> None:
     try:
         router().observe("")
     except HeadgateError as error:
-        beat(name="router", now=timezone.now(), ok=False, message=str(error))
+        beat(name="router", now=CLOCK.now(), ok=False, message=str(error))
     else:
-        beat(name="router", now=timezone.now())
+        beat(name="router", now=CLOCK.now())

@@ -13,6 +13,7 @@ from django.conf import settings
 from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import Unavailable
 from controlplane.outbound.clients import local_client
+from controlplane.timekeeping.database_clock import CLOCK
 from registry.wiring import allowed_files, model_store, models_dir
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import available_memory_mb
@@ -100,7 +101,7 @@ def world() -> World:
         prober=_prober(),
         store=model_store(),
         models_dir=models_dir(),
-        clock=SystemClock(),
+        clock=CLOCK,
         edges=edges(),
         interval_seconds=environment.interval_seconds,
         feedback_seconds=environment.feedback_seconds,
@@ -111,7 +112,7 @@ def world() -> World:
 
 @cache
 def _signals() -> CombinedSignals:
-    return CombinedSignals(EnvoyStats(settings.HEADGATE.envoy_dir, SystemClock()), VllmMetrics())
+    return CombinedSignals(EnvoyStats(settings.HEADGATE.envoy_dir, CLOCK), VllmMetrics())
 
 
 @cache

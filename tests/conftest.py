@@ -72,6 +72,7 @@ PARTS = {
     "chromium": Part(_chromium, "apt-get install chromium"),
     "postgres": Part(_program("initdb", "usr/lib/postgresql/*/bin"), "apt-get install postgresql"),
     "redis": Part(_program("redis-server"), "apt-get install redis-server"),
+    "faketime": Part(_program("faketime"), "apt-get install faketime"),
     "gpu": Part(_program("nvidia-smi"), ""),
 }
 

@@ -27,8 +27,10 @@ from rest_framework.views import APIView
 
 from controlplane.access.models import User
 from controlplane.api.models import IdempotencyRecord
-from controlplane.kernel.clock import Clock, SystemClock
+from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import Conflict, InvalidInput
+from controlplane.timekeeping.claims import free
+from controlplane.timekeeping.database_clock import CLOCK
 
 HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotency-Replayed"
@@ -37,7 +39,7 @@ LOCK_TIME = timedelta(seconds=60)
 LONGEST_KEY = 200
 KEPT_HEADERS = ("Location",)
 
-clock: Clock = SystemClock()
+clock: Clock = CLOCK
 
 V = TypeVar("V", bound=APIView)
 P = ParamSpec("P")
@@ -102,9 +104,10 @@ def _claim(
             return IdempotencyRecord.objects.create(user=user, key=key, **fresh), None
     except IntegrityError:
         record = IdempotencyRecord.objects.filter(user=user, key=key).first()
-    free = Q(expires_at__lte=now) | Q(status=None, locked_until__lte=now)
+    left_behind = free("locked_until", now=now, lifetime=LOCK_TIME)
+    free_again = free("expires_at", now=now, lifetime=KEPT_FOR) | (Q(status=None) & left_behind)
     # One compare-and-set decides between two calls that both find the key free again.
-    if record is not None and IdempotencyRecord.objects.filter(free, id=record.id).update(**fresh):
+    if record is not None and IdempotencyRecord.objects.filter(free_again, id=record.id).update(**fresh):
         record.refresh_from_db()
         return record, None
     if record is not None and record.fingerprint != fingerprint:

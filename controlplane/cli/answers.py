@@ -148,6 +148,7 @@ ENDPOINTS = {
     ],
     "next": OrNull(str),
 }
+RESTORED = {"name": str, "restored": OrNull({"state": str, "choice": str})}
 GOLDEN_SET = {"label": str, "size": int}
 GLOBAL_STOP = {"on": bool, "why": str}
 ME = {"username": str, "role": str, "scopes": OrNull([str])}

@@ -82,10 +82,27 @@ def parser() -> argparse.ArgumentParser:
     rooms = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _rollout_commands(rooms.add_parser("rollout", help="start and follow rollouts"), shared)
 
-    endpoint = rooms.add_parser("endpoint", help="look at endpoints").add_subparsers(
-        required=True, metavar="ACTION"
-    )
+    endpoint = rooms.add_parser(
+        "endpoint", help="look at endpoints, and choose after a restore"
+    ).add_subparsers(required=True, metavar="ACTION")
     _add(endpoint, shared, "list", commands.endpoints, "all endpoints")
+    restored = _add(
+        endpoint,
+        shared,
+        "restore",
+        commands.restore,
+        "choose what serves after the database was restored from an older copy",
+    )
+    restored.add_argument("endpoint")
+    restored.add_argument(
+        "choice",
+        choices=["keep", "return"],
+        help="keep: what serves becomes the stable variant; return: to what the database says",
+    )
+    restored.add_argument(
+        "--variant", default="", metavar="NAME", help="which one is kept, when several serve"
+    )
+    restored.add_argument("--why", default="", help="kept in history and audit trail")
 
     golden = rooms.add_parser("golden", help="golden sets").add_subparsers(required=True, metavar="ACTION")
     upload = _add(golden, shared, "upload", commands.upload_golden, "upload a golden set (JSON Lines)")

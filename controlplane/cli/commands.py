@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from controlplane.cli import answers, bandits
 from controlplane.cli.client import Client
@@ -156,6 +156,21 @@ def upload_golden(client: Client, options: Options, printer: Printer) -> Result:
     text = text_of(options.file, "FILE")
     kept = client.post("/golden-sets", {"name": options.name, "text": text}, shape=answers.GOLDEN_SET)
     return Result([f"{kept['label']} holds {kept['size']} examples."], {"golden_set": kept})
+
+
+def restore(client: Client, options: Options, printer: Printer) -> Result:
+    """`endpoint restore`"""
+    body = {"choice": options.choice, "variant": options.variant, "why": options.why}
+    path = f"/endpoints/{quote(options.endpoint, safe='')}/restored"
+    endpoint = client.put(path, body, shape=answers.RESTORED)
+    found = endpoint["restored"]
+    if found is None:
+        words = f"{endpoint['name']} is no longer held."
+    elif options.choice == "keep":
+        words = f"{endpoint['name']}: {found['choice']} is kept and becomes the stable variant."
+    else:
+        words = f"{endpoint['name']}: what the database says is made ready; traffic moves then."
+    return Result([words], {"endpoint": endpoint}, reason=words)
 
 
 def stop(client: Client, options: Options, printer: Printer) -> Result:

@@ -14,6 +14,7 @@ from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from controlplane.config.environment import ENVIRONMENT, ROOT
+from controlplane.kernel.clock import MESSAGE_SECONDS
 
 BASE_DIR = ROOT
 RUN_DIR = ENVIRONMENT.run_dir
@@ -77,6 +78,7 @@ INSTALLED_APPS = [
     "controlplane.access",
     "controlplane.audit",
     "controlplane.passes",
+    "controlplane.timekeeping",
     "controlplane.web",
     "controlplane.api",
     "registry",
@@ -232,16 +234,16 @@ CELERY_TASK_ROUTES = {
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 # Ticks that waited while the worker was away are worthless: the next tick sees the same database.
+CELERY_BEAT_SCHEDULER = "controlplane.config.beat:SteadyScheduler"
 CELERY_BEAT_SCHEDULE = {
-    "reconcile-rollouts": {
-        "task": "rollouts.reconcile",
-        "schedule": ENVIRONMENT.tick_seconds,
-        "options": {"expires": max(2.0, 2 * ENVIRONMENT.tick_seconds)},
-    },
-    "mirror-registry": {"task": "registry.mirror", "schedule": 10.0, "options": {"expires": 10.0}},
-    "write-back": {"task": "rollouts.write_back", "schedule": 5.0, "options": {"expires": 10.0}},
-    "probe": {"task": "rollouts.probe", "schedule": 2.0, "options": {"expires": 4.0}},
-    "sweep": {"task": "rollouts.sweep", "schedule": 60.0, "options": {"expires": 60.0}},
+    name: {"task": task, "schedule": every, "options": {"expires": MESSAGE_SECONDS}}
+    for name, task, every in (
+        ("reconcile-rollouts", "rollouts.reconcile", ENVIRONMENT.tick_seconds),
+        ("mirror-registry", "registry.mirror", 10.0),
+        ("write-back", "rollouts.write_back", 5.0),
+        ("probe", "rollouts.probe", 2.0),
+        ("sweep", "rollouts.sweep", 60.0),
+    )
 }
 
 LOGGING = {

@@ -18,12 +18,12 @@ from threading import Lock
 from typing import Generic, TypeVar
 
 from django.db import DatabaseError, close_old_connections, connections, transaction
-from django.db.models import Q
 
-from controlplane.kernel.clock import Clock
+from controlplane.kernel.clock import Clock, seconds_between
 from controlplane.kernel.errors import HeadgateError, Rejected, Unavailable
 from controlplane.passes.models import ItemTrouble, PassRun
 from controlplane.passes.words import error_words, shown, traceback_words
+from controlplane.timekeeping.claims import free, is_free
 
 log = logging.getLogger(__name__)
 
@@ -99,11 +99,9 @@ def run_each(
     resume_at = ""
     if seconds is not None:
         resume_at = PassRun.objects.filter(name=name).values_list("resume_at", flat=True).first() or ""
-    order, waiting = _in_order(list(named), troubles, resume_at, most, clock.now())
+    order, waiting = _in_order(list(named), troubles, resume_at, most, clock.now(), pauses)
     run = _Run(name, named, troubles, work, label, source, pauses, clock)
-    left = run.all_of(
-        order, clock.now() + timedelta(seconds=seconds) if seconds is not None else None, threads
-    )
+    left = run.all_of(order, seconds, threads)
     begin_next_at = left[0] if left and not run.source_words else ""
     if begin_next_at != resume_at:
         PassRun.objects.update_or_create(name=name, defaults={"resume_at": begin_next_at})
@@ -127,11 +125,11 @@ def one_run(*, name: str, clock: Clock, seconds: float) -> Iterator[bool]:
 
     A run that takes longer than `seconds` (or was killed) no longer keeps others away.
     """
-    now = clock.now()
-    until = now + timedelta(seconds=seconds)
+    now, lifetime = clock.now(), timedelta(seconds=seconds)
+    until = now + lifetime
     PassRun.objects.get_or_create(name=name)
-    free = Q(held_until=None) | Q(held_until__lte=now)
-    mine = PassRun.objects.filter(free, name=name).update(held_until=until) == 1
+    unheld = free("held_until", now=now, lifetime=lifetime)
+    mine = PassRun.objects.filter(unheld, name=name).update(held_until=until) == 1
     try:
         yield mine
     finally:
@@ -160,12 +158,17 @@ class _Run(Generic[T]):
         self.source_words = ""
         self.lock = Lock()
 
-    def all_of(self, order: Sequence[str], until: datetime | None, threads: int) -> list[str]:
-        """Tries the items in order; returns those that were not begun."""
+    def all_of(self, order: Sequence[str], seconds: float | None, threads: int) -> list[str]:
+        """Tries the items in order; returns those that were not begun, because `seconds` had passed or the source went
+        away."""
         left: list[str] = []
+        began = self.clock.reading()
+
+        def is_late() -> bool:
+            return seconds is not None and seconds_between(began, self.clock.reading()) >= seconds
 
         def one(key: str) -> None:
-            if self.source_words or (until is not None and self.clock.now() >= until):
+            if self.source_words or is_late():
                 with self.lock:
                     left.append(key)
                 return
@@ -256,7 +259,12 @@ class _Run(Generic[T]):
 
 
 def _in_order(
-    keys: Sequence[str], troubles: dict[str, ItemTrouble], resume_at: str, most: int | None, now: datetime
+    keys: Sequence[str],
+    troubles: dict[str, ItemTrouble],
+    resume_at: str,
+    most: int | None,
+    now: datetime,
+    pauses: Pauses,
 ) -> tuple[list[str], int]:
     """The items to try, and how many are left alone because they failed a moment ago."""
     well = [key for key in keys if key not in troubles]
@@ -264,7 +272,8 @@ def _in_order(
         at = well.index(resume_at)
         well = well[at:] + well[:at]
     ill = [key for key in keys if key in troubles]
-    due = [key for key in ill if troubles[key].next_attempt_at <= now]
+    longest = timedelta(seconds=pauses.longest)
+    due = [key for key in ill if is_free(troubles[key].next_attempt_at, now=now, lifetime=longest)]
     due.sort(key=lambda key: troubles[key].last_attempt_at)
     if most is None:
         return [*well, *due], len(ill) - len(due)

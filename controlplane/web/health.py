@@ -16,6 +16,8 @@ from django.db.models import Count, Max, Value
 
 from controlplane.passes.models import ItemTrouble
 from controlplane.passes.selectors import troubles_by_pass
+from controlplane.timekeeping.claims import TOLERANCE
+from controlplane.timekeeping.jumps import recent_jump, way
 from controlplane.web.database_errors import database_file
 from controlplane.web.models import Heartbeat
 from controlplane.web.words import duration_text
@@ -28,12 +30,14 @@ KNOWN_PARTS = ("database", "database writes", "migrations", *FRESH_SECONDS)
 
 DEFAULT_FRESH_SECONDS = 60.0
 LEAST_FREE_BYTES = 50_000_000  # below it SQLite's journal may not grow any more
+CLOCK = "clock"
 MESSAGE_LENGTH = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One line of the readiness report. `age_seconds` is None when the part never reported.
+    """One line of the readiness report. `age_seconds` is None when the part never reported, and below 0 when its last
+    word lies in the future: a clock jumped.
 
     A pass that cannot do all of its items is a part too while it cannot: `fails_since` is set then.
     """
@@ -54,6 +58,8 @@ class Part:
         """`4 s`; ages below five seconds are all `under 5 s`, so that a page at rest reads the same."""
         if self.age_seconds is None:
             return "never"
+        if self.age_seconds < 0:
+            return "in the future"
         return "under 5 s" if self.age_seconds < 5 else duration_text(self.age_seconds)
 
 
@@ -64,6 +70,11 @@ def beat(*, name: str, now: datetime, ok: bool = True, message: str = "") -> Non
     Heartbeat.objects.update_or_create(
         name=name, defaults={"at": now, "ok": ok, "message": message[:MESSAGE_LENGTH]}
     )
+
+
+def forget(*, name: str) -> None:
+    """A part that has nothing to say is none."""
+    Heartbeat.objects.filter(name=name).delete()
 
 
 def report(*, now: datetime) -> tuple[Part, ...]:
@@ -116,8 +127,8 @@ def _migrations() -> Part:
 
 
 def reported(*, now: datetime) -> tuple[Part, ...]:
-    """What the other parts last said, and a part for each pass that cannot do all of its items: one query while all
-    of them can, else three. Nothing is written."""
+    """What the other parts last said, and a part for each pass that cannot do all of its items: two queries while
+    all of them can, else four. Nothing is written."""
     beats = Heartbeat.objects.order_by().annotate(failing=Value(0))
     passes = (
         ItemTrouble.objects.order_by()
@@ -136,13 +147,32 @@ def reported(*, now: datetime) -> tuple[Part, ...]:
             parts.append(Part(name, "unknown", needed=False, message="has not reported yet"))
             continue
         at, ok, message = said[name]
-        age = max(0.0, (now - at).total_seconds())
-        fresh = age <= FRESH_SECONDS.get(name, DEFAULT_FRESH_SECONDS)
-        state = "stale" if not fresh else "ok" if ok else "failing"
-        parts.append(Part(name, state, needed=False, message=message, age_seconds=round(age, 1)))
+        parts.append(_heard(name, (now - at).total_seconds(), ok, message))
+    parts += _clock(now)
     if len(said) == len(rows):
         return tuple(parts)
     return (*parts, *_troubles(now))
+
+
+def _heard(name: str, age: float, ok: bool, message: str) -> Part:
+    if age < -TOLERANCE.total_seconds():
+        ahead = f"its last word is {duration_text(-age)} in the future: a clock jumped. {message}".strip()
+        return Part(name, "stale", needed=False, message=ahead[:MESSAGE_LENGTH], age_seconds=round(age, 1))
+    fresh = age <= FRESH_SECONDS.get(name, DEFAULT_FRESH_SECONDS)
+    state = "stale" if not fresh else "ok" if ok else "failing"
+    return Part(name, state, needed=False, message=message, age_seconds=round(max(0.0, age), 1))
+
+
+def _clock(now: datetime) -> Iterator[Part]:
+    """The last jump of the clock, for a day: what people read of that time may be off by it."""
+    jump = recent_jump(now=now)
+    if jump is not None:
+        message = (
+            f"it jumped {way(jump)} by {duration_text(abs(jump.seconds))}, from {jump.before:%Y-%m-%d %H:%M:%S} to "
+            f"{jump.at:%Y-%m-%d %H:%M:%S} UTC; rollouts went on with the time that really passed"
+        )
+        age = round(max(0.0, (now - jump.at).total_seconds()), 1)
+        yield Part(CLOCK, "failing", needed=False, message=message, age_seconds=age)
 
 
 def _troubles(now: datetime) -> Iterator[Part]:

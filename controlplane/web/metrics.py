@@ -12,7 +12,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from controlplane.kernel.clock import SystemClock
+from controlplane.timekeeping.database_clock import CLOCK
 from controlplane.web.models import Heartbeat
 
 Source = Callable[[], Iterable[Metric]]
@@ -74,13 +74,15 @@ def exposition() -> bytes:
 
 
 def _heartbeats() -> Iterable[Metric]:
-    now = SystemClock().now()
+    now = CLOCK.now()
     age = GaugeMetricFamily(
-        "headgate_part_age_seconds", "Seconds since a part last reported", labels=["part"]
+        "headgate_part_age_seconds",
+        "Seconds since a part last reported; below 0: a clock jumped",
+        labels=["part"],
     )
     ok = GaugeMetricFamily("headgate_part_ok", "1 when the part's last report was good", labels=["part"])
     for row in Heartbeat.objects.all():
-        age.add_metric([row.name], max(0.0, (now - row.at).total_seconds()))
+        age.add_metric([row.name], (now - row.at).total_seconds())
         ok.add_metric([row.name], float(row.ok))
     return [age, ok]
 

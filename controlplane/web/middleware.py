@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -10,9 +11,9 @@ from contextvars import ContextVar
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import HeadgateError
 from controlplane.kernel.networks import Network, client_address, is_within
+from controlplane.timekeeping.database_clock import CLOCK
 from controlplane.web import metrics
 from controlplane.web.problems import database_page, problem_page
 
@@ -49,18 +50,19 @@ class ClientAddressMiddleware:
 class RequestIdMiddleware:
     """Takes `X-Request-ID` when it is plain, makes one otherwise, and sends it back.
 
-    Sets `request.request_id` and `request.received_at` (aware, UTC: the one "now" of the request).
+    Sets `request.request_id` and `request.received_at` (aware, UTC: the one "now" of the request, by the database's
+    clock).
     """
 
     def __init__(self, get_response: Handler) -> None:
         self._get_response = get_response
-        self._clock = SystemClock()
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         sent = request.headers.get("X-Request-ID", "")
         request_id = sent if ACCEPTED_ID.fullmatch(sent) else uuid.uuid4().hex
         request.request_id = request_id  # type: ignore[attr-defined]
-        request.received_at = self._clock.now()  # type: ignore[attr-defined]
+        request.received_at = CLOCK.now()  # type: ignore[attr-defined]
+        began = time.monotonic()
         mark = current_request_id.set(request_id)
         try:
             response = self._get_response(request)
@@ -68,7 +70,7 @@ class RequestIdMiddleware:
             current_request_id.reset(mark)
         response.headers["X-Request-ID"] = request_id
         match = request.resolver_match
-        seconds = (self._clock.now() - request.received_at).total_seconds()  # type: ignore[attr-defined]
+        seconds = time.monotonic() - began
         metrics.count_request(
             view=(match.view_name if match else "") or "unknown",
             method=request.method or "",

@@ -7,10 +7,12 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import Q
 
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import NotFound
 from controlplane.passes.services import Pauses, run_each
+from controlplane.timekeeping.claims import TOLERANCE
 from controlplane.web.live import publish
 from registry.domain.foreign import check_version
 from registry.models import Version
@@ -35,7 +37,8 @@ def read_details(*, store: ModelStore, clock: Clock) -> tuple[int, str]:
     now = clock.now()
     named = Version.objects.filter(gone_at=None).values_list("pk", "model__name", "number")
     new = list(named.filter(details_at=None).order_by("-id"))
-    old = list(named.filter(details_at__lte=now - DETAILS_MAX_AGE).order_by("details_at"))
+    aged = Q(details_at__lte=now - DETAILS_MAX_AGE) | Q(details_at__gt=now + TOLERANCE)
+    old = list(named.filter(aged).order_by("details_at"))
     found: dict[int, StoredVersion] = {}
 
     def look_at(version: tuple[int, str, int]) -> None:

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from django.db import transaction
@@ -23,20 +23,20 @@ from controlplane.audit.services import record
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import InvalidInput, NotFound, Refused, Rejected, TamperedFile, Unavailable
 from controlplane.passes.services import Report, run_each
+from controlplane.timekeeping.claims import free, is_free
 from controlplane.web.live import publish
 from registry.domain.contents import classify_folder
 from registry.domain.formats import FileClass, refusal_of, refused_files
 from registry.domain.manifest import Manifest, take_manifest, verify_folder
 from registry.models import Alias, ManifestState, Version
 from registry.ports import LEAVES_FOLDER, NOT_SERVED, ODD_ANSWER, ModelStore, StoredVersion
-from registry.selectors import MANIFESTS
+from registry.selectors import CLAIM_LIFETIME, MANIFESTS
 from registry.services.aliases import TOPIC
 
 log = logging.getLogger(__name__)
 
 IN_STORE = "in MLflow"
 ON_THIS_MACHINE = "on this machine"
-CLAIM_LIFETIME = timedelta(minutes=10)
 INCOMING_PREFIX = ".incoming-"
 INCOMING_LIFETIME_SECONDS = 24 * 3600.0
 # Older versions without an alias are fetched when somebody wants them: a registry may hold ten thousand.
@@ -89,7 +89,7 @@ def register_pending_manifests(
     )
     now = clock.now()
     rows = list(due)
-    claimed = {row[0] for row in rows if row[3] is not None and row[3] > now}
+    claimed = {row[0] for row in rows if not is_free(row[3], now=now, lifetime=CLAIM_LIFETIME)}
 
     def take(row: tuple[int, str, int, datetime | None]) -> None:
         register_manifest(
@@ -353,8 +353,11 @@ def _land(incoming: Path, models_dir: Path, manifest: Manifest) -> Path:
 
 def _claim(version: Version, now: datetime) -> bool:
     """Takes the right to fetch this version, for a while; False when another process has it."""
-    free = Q(manifest_claimed_until=None) | Q(manifest_claimed_until__lte=now)
-    rows = Version.objects.filter(free, id=version.id, manifest__isnull=True)
+    rows = Version.objects.filter(
+        free("manifest_claimed_until", now=now, lifetime=CLAIM_LIFETIME),
+        id=version.id,
+        manifest__isnull=True,
+    )
     return rows.update(manifest_claimed_until=now + CLAIM_LIFETIME) == 1
 
 

@@ -20,12 +20,13 @@ from controlplane.api.permissions import Need
 from controlplane.api.throttling import ClientRateThrottle
 from registry.selectors import get_golden_set, get_version
 from rollouts import selectors, wiring
-from rollouts.api.inputs import EndpointInput, FeedbackInput, RescueInput
+from rollouts.api.inputs import EndpointInput, FeedbackInput, RescueInput, RestoredInput
 from rollouts.api.outputs import EndpointOutput, FeedbackOutput, HistoryOutput, VariantOutput
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, HistoryEvent, Variant
 from rollouts.services.endpoints import create_endpoint, set_rescue
 from rollouts.services.feedback import record_feedback
+from rollouts.services.restored_choice import choose_after_restore
 from rollouts.wake import wake
 
 TAGS = ["endpoints"]
@@ -116,6 +117,37 @@ class EndpointRescue(APIView):
     def put(self, request: Request, name: str) -> Response:
         form = RescueInput.read(request)
         endpoint = set_rescue(endpoint_name=name, on=form["on"], actor=actor_of(request), now=now_of(request))
+        wake(endpoint.pk)
+        return Response(EndpointOutput(selectors.find_endpoint(name)).data)
+
+
+class EndpointRestored(APIView):
+    """What an endpoint serves after the database was restored from an older copy."""
+
+    needs = {"PUT": Need(Scope.ROLLOUTS_WRITE, action_of(choose_after_restore))}
+
+    @extend_schema(
+        operation_id="endpoints_choose_after_restore",
+        summary="Choose what serves after a restore",
+        description=(
+            "Possible while `restored.state` of the endpoint is `held`, `keeping` or `returning` (else 409). Keep: the"
+            " variant that serves becomes the stable one and has all traffic, and a rollout that the database holds for"
+            " under way is superseded. Return: the router is set to what the database says once that is ready."
+        ),
+        tags=TAGS,
+        request=RestoredInput,
+        responses=EndpointOutput,
+    )
+    def put(self, request: Request, name: str) -> Response:
+        form = RestoredInput.read(request)
+        endpoint = choose_after_restore(
+            endpoint_name=name,
+            choice=form["choice"],
+            variant=form["variant"],
+            why=form["why"],
+            actor=actor_of(request),
+            now=now_of(request),
+        )
         wake(endpoint.pk)
         return Response(EndpointOutput(selectors.find_endpoint(name)).data)
 

@@ -154,6 +154,23 @@ class RescueInput(Input):
     on = serializers.BooleanField()
 
 
+class RestoredInput(Input):
+    """What an endpoint serves after the database was restored from an older copy."""
+
+    choice = serializers.ChoiceField(
+        choices=["keep", "return"],
+        help_text="keep: the variant that serves becomes the stable one; return: to what the database says",
+    )
+    variant = serializers.CharField(
+        required=False,
+        default="",
+        allow_blank=True,
+        max_length=80,
+        help_text="which one is kept, when several serve; default: the one with most of the traffic",
+    )
+    why = serializers.CharField(required=False, default="", allow_blank=True, max_length=2_000)
+
+
 class GlobalStopInput(Input):
     """Set or lift the global stop."""
 

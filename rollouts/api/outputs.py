@@ -17,6 +17,7 @@ from rollouts.api.bandit_outputs import (
 )
 from rollouts.domain.gates.verdict import Verdict
 from rollouts.domain.plan import MAX_HOLD_SECONDS, MAX_STEPS, MOST_REQUESTS
+from rollouts.domain.restored import RestoredState
 from rollouts.domain.states import PauseReason, Phase
 from rollouts.ports import WorkloadPhase
 
@@ -232,6 +233,29 @@ class RolloutBrief(serializers.Serializer[Any]):
     candidate = VariantBrief()
 
 
+class RestoredOutput(serializers.Serializer[Any]):
+    """The database is an older copy than what serves, or another control plane is at work."""
+
+    state = serializers.ChoiceField(
+        choices=[state.value for state in RestoredState if state],
+        help_text="watching, rival: nothing is changed until nobody else is at work; held: a person chooses; keeping,"
+        " returning: that is carried out",
+    )
+    since = MomentField()
+    served = serializers.DictField(
+        child=serializers.IntegerField(), help_text="what the router does, once it is held"
+    )
+    believed = serializers.DictField(child=serializers.IntegerField(), help_text="what the database says")
+    rollout = serializers.IntegerField(
+        allow_null=True, help_text="that the database holds for active or watched"
+    )
+    unkept = serializers.DictField(
+        child=serializers.CharField(), help_text="why a variant that serves cannot be kept, by name"
+    )
+    choice = serializers.CharField(help_text="the variant that was chosen to be kept")
+    problem = serializers.CharField(help_text="why the choice is not carried out yet")
+
+
 class EndpointOutput(serializers.Serializer[Any]):
     """A stable OpenAI-compatible address and what it serves. Shares in basis points by variant name."""
 
@@ -270,6 +294,11 @@ class EndpointOutput(serializers.Serializer[Any]):
     )
     outage = OutageOutput(
         source="serving.lasting", allow_null=True, help_text="of the stable variant; null: it is in order"
+    )
+    restored = RestoredOutput(
+        source="restored_copy",
+        allow_null=True,
+        help_text="the database is an older copy than what serves; null: it is not",
     )
     rollouts = RolloutBrief(
         source="current_rollouts", many=True, help_text="active, or watched after promotion"

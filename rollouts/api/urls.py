@@ -11,6 +11,7 @@ urlpatterns: list[URLPattern] = [
     path("endpoints", endpoints.Endpoints.as_view(), name="api-endpoints"),
     path("endpoints/<str:name>", endpoints.OneEndpoint.as_view(), name="api-endpoint"),
     path("endpoints/<str:name>/rescue", endpoints.EndpointRescue.as_view(), name="api-endpoint-rescue"),
+    path("endpoints/<str:name>/restored", endpoints.EndpointRestored.as_view(), name="api-endpoint-restored"),
     path("endpoints/<str:name>/variants", endpoints.EndpointVariants.as_view(), name="api-endpoint-variants"),
     path("endpoints/<str:name>/history", endpoints.EndpointHistory.as_view(), name="api-endpoint-history"),
     path("endpoints/<str:name>/feedback", endpoints.EndpointFeedback.as_view(), name="api-endpoint-feedback"),

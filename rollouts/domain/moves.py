@@ -67,6 +67,23 @@ def cancel(rollout: RolloutView, *, sentence: str, event: Event = Event.CANCEL) 
     )
 
 
+def overtaken(rollout: RolloutView, *, sentence: str) -> Decision:
+    """Ends a rollout that this database only believes to be under way: it is an older copy, and what serves was kept.
+
+    Nothing is done for it: nobody knows any more what it did.
+    """
+    return Decision(
+        phase=transition(rollout.phase, Event.RESTORE),
+        event=Event.RESTORE,
+        step_index=rollout.step_index,
+        reason=sentence,
+        cause="restored-copy",
+        cause_sentence=sentence,
+        title="Ended: the database is an older copy",
+        detail=sentence,
+    )
+
+
 def pause(rollout: RolloutView, *, why: PauseReason, sentence: str, next_step: str) -> Decision:
     """Holds the share where it is; the gates go on watching."""
     return Decision(

@@ -40,6 +40,7 @@ class Event(StrEnum):
     CANCEL = "cancel"  # before traffic moved
     GIVE_UP = "give-up"  # even the way back needs a person
     SUPERSEDE = "supersede"
+    RESTORE = "restore"  # the database is an older copy than what serves, and a person kept what serves
 
 
 class PauseReason(StrEnum):
@@ -80,6 +81,12 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (P.ROLLING_BACK, E.RETURN): P.ROLLED_BACK,
     (P.ROLLING_BACK, E.GIVE_UP): P.FAILED,
     (P.FAILED, E.ROLL_BACK): P.ROLLING_BACK,
+    (P.PENDING, E.RESTORE): P.SUPERSEDED,
+    (P.PROVISIONING, E.RESTORE): P.SUPERSEDED,
+    (P.PROGRESSING, E.RESTORE): P.SUPERSEDED,
+    (P.PAUSED, E.RESTORE): P.SUPERSEDED,
+    (P.PROMOTING, E.RESTORE): P.SUPERSEDED,
+    (P.ROLLING_BACK, E.RESTORE): P.SUPERSEDED,
 }
 
 ACTIVE = frozenset({P.PENDING, P.PROVISIONING, P.PROGRESSING, P.PAUSED, P.PROMOTING, P.ROLLING_BACK})

@@ -8,6 +8,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 
 from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.restored import RestoredState
 from rollouts.domain.serving import Serving
 from rollouts.domain.variants import ServingSpec
 from rollouts.ports import WorkloadPhase
@@ -83,6 +84,10 @@ class Endpoint(models.Model):
     `applied` was changed by hand, which is respected and shown as drift.
     `rescue` lets a healthy variant that no gate blames answer for a dead one, the baseline too.
     The lease columns let one worker at a time reconcile the endpoint; `fencing_token` only grows.
+    `jumps_settled` is the number of the last jump of the clock that the endpoint's times were moved by; empty until the
+    loop first looks.
+    `restored_state` is not empty while router and cluster know a newer writer than this database: it was restored from
+    a copy, or another control plane is at work (`rollouts.domain.restored`). Nothing is decided or changed then.
     """
 
     name = models.CharField(max_length=40, unique=True, validators=[name_validator])
@@ -117,6 +122,15 @@ class Endpoint(models.Model):
     lease_until = models.DateTimeField(null=True)
     fencing_token = models.PositiveBigIntegerField(default=0)
     reconciled_at = models.DateTimeField(null=True)
+    jumps_settled = models.PositiveIntegerField(null=True)
+
+    restored_state = models.CharField(
+        max_length=12,
+        default="",
+        blank=True,
+        choices=[(state.value, state.value) for state in RestoredState],
+    )
+    restored = models.JSONField(default=dict, help_text="Restored as JSON; empty: nothing to say")
 
     class Meta:
         ordering = ["name"]
@@ -128,6 +142,11 @@ class Endpoint(models.Model):
     def serving(self) -> Serving:
         """How its stable variant fares. Reads that variant."""
         return Serving.from_json(self.outage, variant=self.stable.name if self.stable is not None else "")
+
+    @property
+    def restored_copy(self) -> dict[str, Any] | None:
+        """What is known while this database is an older copy (`Restored` as JSON, and `state`); None otherwise."""
+        return {**self.restored, "state": self.restored_state} if self.restored_state else None
 
 
 class Variant(models.Model):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,6 +15,7 @@ from controlplane.kernel.errors import (
     Rejected,
     StaleWriter,
 )
+from controlplane.timekeeping.claims import is_free
 from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic
 from rollouts.models import Effect, EffectState, Endpoint, Variant, Workload
 from rollouts.ports import FailureReason, Route, WorkloadPhase
@@ -39,16 +40,24 @@ ROUTE_FIELDS = ("desired_shares", "desired_fallback", "applied", "rescue")
 RUNNING = (WorkloadPhase.STARTING, WorkloadPhase.READY, WorkloadPhase.UNREADY)
 
 
-def run_effects(*, endpoint: Endpoint, lease: Lease, world: World, seen: Observation, now: datetime) -> int:
+def run_effects(
+    *,
+    endpoint: Endpoint,
+    lease: Lease,
+    world: World,
+    seen: Observation,
+    now: datetime,
+    kinds: Collection[str] = (SetTraffic.kind, EnsureWorkload.kind, DrainWorkload.kind),
+) -> int:
     """Carries out the waiting effects of an endpoint in order; returns how many were done.
+
+    kinds   only these; MLflow is told by a pass beside the loop (`write_backs.py`): nothing here waits for it
 
     One that fails is kept with its problem and tried again later; it holds up those of its kind (and variant) only.
     Raises StaleWriter when the lease was lost.
     """
     done = 0
     held: set[tuple[str, str]] = set()
-    # MLflow is told by a pass beside the loop (`write_backs.py`): nothing here waits for it.
-    kinds = tuple(_HANDLERS)
     waiting = Effect.objects.filter(endpoint=endpoint, kind__in=kinds, state=EffectState.PENDING).order_by(
         "id"
     )
@@ -58,7 +67,7 @@ def run_effects(*, endpoint: Endpoint, lease: Lease, world: World, seen: Observa
         if effect is None:
             continue
         queue = (effect.kind, str(effect.payload.get("variant", "")))
-        if queue in held or (effect.not_before is not None and effect.not_before > now):
+        if queue in held or _is_postponed(effect, now):
             held.add(queue)
             continue
         hold(lease, now=world.clock.now())
@@ -287,6 +296,12 @@ def _publish(
         endpoint.save(
             update_fields=["applied", "applied_at", "observed_shares", "observed_at", "router_problem"]
         )
+
+
+def _is_postponed(effect: Effect, now: datetime) -> bool:
+    """Whether a failed effect still waits. One that waits longer than any does was postponed by another clock."""
+    longest = timedelta(seconds=LONGEST_PAUSE[effect.kind])
+    return not is_free(effect.not_before, now=now, lifetime=longest)
 
 
 def _postpone(effect: Effect, error: HeadgateError, now: datetime) -> None:

@@ -179,6 +179,17 @@ def set_global_stop(*, on: bool, why: str, actor: Actor, now: datetime) -> Globa
     return stop
 
 
+def refuse_while_restored(endpoint: Endpoint) -> None:
+    """Raises Refused while the database is known to be an older copy: nobody can tell what a command would change."""
+    state = Endpoint.objects.filter(pk=endpoint.pk).values_list("restored_state", flat=True).first()
+    if state:
+        raise Refused(
+            f"{endpoint.name} is held: the database is an older copy than what serves.",
+            code="restored-copy",
+            fix="A release manager chooses first what serves, on the endpoint's page.",
+        )
+
+
 def lock_rollout(rollout_id: int) -> Rollout:
     """The rollout with all a decision needs, its row locked. Raises NotFound."""
     try:
@@ -204,6 +215,7 @@ def _command(
         rollout = lock_rollout(rollout_id)
         if expected_revision is not None and rollout.revision != expected_revision:
             raise _changed(rollout, expected_revision, now)
+        refuse_while_restored(rollout.endpoint)
         decision = command(view_of(rollout))
         try:
             with transaction.atomic():

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from controlplane.api.idempotency import forget_expired
 from controlplane.kernel.clock import Clock
 from controlplane.passes.services import Pauses, Report, run_each
+from controlplane.timekeeping.jumps import look_at_clock, now_for_retention
 from rollouts.models import Effect, EffectState, Feedback, FeedbackState
 from rollouts.services.packing import forget_evidence, pack_evidence
 from rollouts.services.replay import forget_replays
@@ -25,15 +26,18 @@ def keep_house(*, clock: Clock, evidence_days: int, rotate_log: Callable[[], obj
 
     rotate_log  keeps the router's log within bounds
     """
-    now = clock.now()
+    now = look_at_clock(clock).at
+    # A clock that jumped makes nothing older, so that it deletes nothing that was to be kept.
+    longest = max(timedelta(days=evidence_days), FEEDBACK_KEPT, EFFECTS_KEPT)
+    kept_until = now_for_retention(now, longest=longest)
     chores: dict[str, Callable[[], object]] = {
-        "old samples": lambda: prune_samples(now=now),
-        "settled ratings": lambda: _forget_feedback(now),
-        "done effects": lambda: _forget_effects(now),
+        "old samples": lambda: prune_samples(now=kept_until),
+        "settled ratings": lambda: _forget_feedback(kept_until),
+        "done effects": lambda: _forget_effects(kept_until),
         "packing": lambda: pack_evidence(now=now),
-        "retention of evidence": lambda: forget_evidence(now=now, days=evidence_days),
-        "unfinished replays": lambda: forget_replays(now=now),
-        "answers kept for repeated requests": lambda: forget_expired(now=now),
+        "retention of evidence": lambda: forget_evidence(now=kept_until, days=evidence_days),
+        "unfinished replays": lambda: forget_replays(now=kept_until),
+        "answers kept for repeated requests": lambda: forget_expired(now=kept_until),
         "the router's log": rotate_log,
     }
     return run_each(

@@ -1,4 +1,9 @@
-"""Leases: one worker at a time reconciles an endpoint, by one compare-and-set that every database knows."""
+"""Leases: one worker at a time reconciles an endpoint, by one compare-and-set that every database knows.
+
+`now` is the database's time (`controlplane.timekeeping`), so that workers on machines whose clocks differ agree. No
+clock is trusted with more than waiting: whoever takes a lease too early takes it with a larger token, and the worker
+before can write nothing any more.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,11 @@ from datetime import datetime, timedelta
 from django.db.models import F, Q
 
 from controlplane.kernel.errors import StaleWriter
+from controlplane.timekeeping.claims import free
 from rollouts.models import Endpoint
 
 LEASE_SECONDS = 60.0
+LEASE = timedelta(seconds=LEASE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +29,19 @@ class Lease:
     token: int
 
 
+def nobody_holds(*, now: datetime) -> Q:
+    """Endpoints whose lease was given back, ran out, or ends later than any lease that was taken by this clock."""
+    return free("lease_until", now=now, lifetime=LEASE)
+
+
 def claim_endpoint(*, endpoint_id: int, owner: str, now: datetime) -> Lease | None:
     """The lease, or None while another worker holds it. A lease that ran out may be taken by anyone."""
     current = Endpoint.objects.filter(pk=endpoint_id).values_list("fencing_token", flat=True).first()
     if current is None:
         return None
-    free = Q(lease_until__isnull=True) | Q(lease_until__lte=now)
-    taken = Endpoint.objects.filter(free, pk=endpoint_id, fencing_token=current).update(
+    taken = Endpoint.objects.filter(nobody_holds(now=now), pk=endpoint_id, fencing_token=current).update(
         lease_owner=owner,
-        lease_until=now + timedelta(seconds=LEASE_SECONDS),
+        lease_until=now + LEASE,
         fencing_token=F("fencing_token") + 1,
     )
     return Lease(endpoint_id, owner, current + 1) if taken else None
@@ -40,17 +51,34 @@ def hold(lease: Lease, *, now: datetime) -> None:
     """Extends the lease; call it inside each transaction that writes. Raises StaleWriter when it was lost."""
     kept = Endpoint.objects.filter(
         pk=lease.endpoint_id, fencing_token=lease.token, lease_owner=lease.owner
-    ).update(lease_until=now + timedelta(seconds=LEASE_SECONDS))
+    ).update(lease_until=now + LEASE)
     if not kept:
-        raise StaleWriter(
-            f"Another worker took over endpoint {lease.endpoint_id}.", fix="Nothing to do: it goes on there."
-        )
+        raise _lost(lease)
 
 
 def release(lease: Lease, *, now: datetime, reconciled: bool = False) -> None:
-    """Gives the lease back, and notes that the endpoint was looked at; nothing happens when it was lost."""
+    """Gives the lease back, so that it is free at once whatever any clock shows, and notes that the endpoint was looked
+    at; nothing happens when it was lost."""
     mine = Endpoint.objects.filter(pk=lease.endpoint_id, fencing_token=lease.token, lease_owner=lease.owner)
     if reconciled:
-        mine.update(lease_until=now, lease_owner="", reconciled_at=now)
+        mine.update(lease_until=None, lease_owner="", reconciled_at=now)
     else:
-        mine.update(lease_until=now, lease_owner="")
+        mine.update(lease_until=None, lease_owner="")
+
+
+def raise_token(lease: Lease, *, above: int) -> None:
+    """Makes the next lease's token larger than `above`, and gives this one back.
+
+    Raises StaleWriter when it was lost.
+    """
+    raised = Endpoint.objects.filter(
+        pk=lease.endpoint_id, fencing_token=lease.token, lease_owner=lease.owner
+    ).update(fencing_token=max(above, lease.token), lease_until=None, lease_owner="")
+    if not raised:
+        raise _lost(lease)
+
+
+def _lost(lease: Lease) -> StaleWriter:
+    return StaleWriter(
+        f"Another worker took over endpoint {lease.endpoint_id}.", fix="Nothing to do: it goes on there."
+    )

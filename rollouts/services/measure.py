@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
+from controlplane.timekeeping.jumps import moved
+from controlplane.timekeeping.models import ClockJump
 from rollouts.domain.analysis import (
     Analysis,
     Assessment,
@@ -53,13 +55,18 @@ class Measured:
     fed_until: int
 
 
-def measure_rollout(*, rollout: Rollout, seen: Observation, world: World, now: datetime) -> Measured | None:
-    """The interval that ended now, or None when nothing was read (the gates then keep their state)."""
+def measure_rollout(
+    *, rollout: Rollout, seen: Observation, world: World, now: datetime, jumps: Sequence[ClockJump] = ()
+) -> Measured | None:
+    """The interval that ended now, or None when nothing was read (the gates then keep their state).
+
+    jumps   of the clock, lately: earlier intervals are kept with the times that it showed then
+    """
     made = seen.difference
     if made is not None and made.seconds > 0:
         started_at, seconds = made.started_at, made.seconds
     else:
-        started_at = _last_end(rollout, now)
+        started_at = _last_end(rollout, now, jumps)
         seconds = now.timestamp() - started_at
         if made is None and seconds < world.interval_seconds - 0.05:
             return None  # the counters cannot be read: one row an interval says so, not one a tick
@@ -74,7 +81,7 @@ def measure_rollout(*, rollout: Rollout, seen: Observation, world: World, now: d
     needed = [arm for arm in names if arm not in out]
     fed: _Fed = _Fed({}, rollout.feedback_interval)
     if all(arm in arms for arm in needed):  # ratings are fed for all arms at once, or wait
-        fed = _feedback(rollout, arms, names, world, now)
+        fed = _feedback(rollout, arms, names, world, now, jumps)
         arms = {arm: fed.counts.get(arm, counts) for arm, counts in arms.items()}
     pairs, used, problems = _pairs(rollout)
     if problems and not pairs:
@@ -140,10 +147,10 @@ def _analysis(rollout: Rollout, view: RolloutView) -> Analysis:
     return initial_analysis(view.plan, rollout.policy, analysed_arms(view))
 
 
-def _last_end(rollout: Rollout, now: datetime) -> float:
+def _last_end(rollout: Rollout, now: datetime, jumps: Sequence[ClockJump]) -> float:
     """When the interval before this one ended, in seconds since the epoch."""
     last = last_end(rollout.pk)
-    return (last or rollout.traffic_at or now).timestamp()
+    return min(now, moved(last or rollout.traffic_at or now, jumps, now=now)).timestamp()
 
 
 def _gaps(seen: Observation, names: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -185,7 +192,12 @@ class _Fed:
 
 
 def _feedback(
-    rollout: Rollout, arms: Mapping[str, ArmCounts], names: Mapping[str, str], world: World, now: datetime
+    rollout: Rollout,
+    arms: Mapping[str, ArmCounts],
+    names: Mapping[str, str],
+    world: World,
+    now: datetime,
+    jumps: Sequence[ClockJump],
 ) -> _Fed:
     """Adds the ratings of earlier intervals whose time for ratings is over: each rating counts for its answer.
 
@@ -194,9 +206,13 @@ def _feedback(
     answers that ended in it were assigned before it, under the old shares, and ratings go by when that was.
     """
     first, ripe_before = rollout.feedback_interval, now - timedelta(seconds=world.feedback_seconds)
+
+    def shown_now(seconds: float) -> datetime:
+        return moved(datetime.fromtimestamp(seconds, tz=UTC), jumps, now=now)
+
     known = evidence_rows(rollout.pk, first=max(0, first - 1), stop=rollout.next_interval)
     try:
-        rows = list(takewhile(lambda row: row.ended_at <= ripe_before.timestamp(), known))
+        rows = list(takewhile(lambda row: shown_now(row.ended_at) <= ripe_before, known))
     except (EvidenceExpired, TamperedEvidence) as error:
         # Whoever asks for the evidence is told so; the loop must go on: without it nobody could roll back.
         log.error("rollout.ratings_left_out rollout=%s from=%s %s", rollout.pk, first, error)
@@ -212,8 +228,9 @@ def _feedback(
         alike = alike[1:]
     if not alike:
         return _Fed({}, last.index + 1)
-    start = datetime.fromtimestamp(alike[0].started_at, tz=UTC)
-    counts = ratings_between(rollout=rollout, start=start, end=datetime.fromtimestamp(last.ended_at, tz=UTC))
+    counts = ratings_between(
+        rollout=rollout, start=shown_now(alike[0].started_at), end=shown_now(last.ended_at)
+    )
     fed: dict[str, ArmCounts] = {}
     for arm, now_counts in arms.items():
         answers = sum(one.arms[arm].ratable for one in alike if arm in one.arms)

@@ -12,6 +12,7 @@ import numpy as np
 from django.db import IntegrityError, transaction
 from django.db.models import Count
 
+from controlplane.kernel.clock import seconds_between
 from controlplane.kernel.errors import HeadgateError
 from controlplane.passes.services import Pauses, Report, run_each
 from controlplane.passes.words import error_words, shown
@@ -39,7 +40,7 @@ def probe_rollouts(*, world: World, threads: int = 1) -> Report:
     A rollout whose probes cannot be asked or kept keeps its error; the others are probed. One takes at most
     PATIENCE_SECONDS and one prompt more, each answer being bounded by `world.probe_timeout`.
     """
-    watched_or_moving = Rollout.objects.filter(phase__in=PROBED).exclude(
+    watched_or_moving = Rollout.objects.filter(phase__in=PROBED, endpoint__restored_state="").exclude(
         phase=Phase.SUCCEEDED.value, watching=False
     )
     return run_each(
@@ -104,16 +105,16 @@ def probe_rollout(*, rollout_id: int, world: World) -> int:
     examples = draw_examples(rollout, first, world.probe_pairs)
     candidates = _candidates(rollout)
     kept = 0
-    began = world.clock.now()
+    began = world.clock.reading()
     with ThreadPoolExecutor(max_workers=MOST_AT_ONCE) as pool:
         for number, example in enumerate(examples, start=first):
-            asked_at = world.clock.now()
-            if (asked_at - began).total_seconds() > PATIENCE_SECONDS:
+            asking = world.clock.reading()
+            if seconds_between(began, asking) > PATIENCE_SECONDS:
                 break  # somebody is slow: the next call goes on, and other rollouts have their turn
             ask = partial(_ask, world, rollout.endpoint.name, example)
             asked = _order(rollout, number, (rollout.baseline.name, *candidates.values()))
             by_name = {name: (text, problem) for name, text, problem in pool.map(ask, asked)}
-            kept += _keep(rollout, number, example, candidates, by_name, asked_at)
+            kept += _keep(rollout, number, example, candidates, by_name, asking.at)
     return kept
 
 

@@ -16,6 +16,8 @@ from django.db.models import Q
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import StaleWriter
 from controlplane.passes.services import Pauses, Report, run_each
+from controlplane.timekeeping.claims import TOLERANCE
+from controlplane.timekeeping.jumps import look_at_clock, recent_jumps
 from rollouts.domain.analysis import assessment_from_json, gates_view, opening_view
 from rollouts.domain.decide import Decision, GatesView, RolloutView, decide
 from rollouts.domain.effects import EnsureWorkload, SetTraffic, WriteBack
@@ -24,8 +26,9 @@ from rollouts.domain.states import ACTIVE, TRAFFIC_MOVES, Phase
 from rollouts.models import Effect, EffectState, Endpoint, Rollout
 from rollouts.ports import WorkloadStatus
 from rollouts.services.act import converge_traffic, relaunch_lost, run_effects
+from rollouts.services.clock_jumps import settle_jumps
 from rollouts.services.feedback import verify_feedback
-from rollouts.services.leases import Lease, claim_endpoint, hold, release
+from rollouts.services.leases import Lease, claim_endpoint, hold, nobody_holds, release
 from rollouts.services.measure import Measured, measure_rollout
 from rollouts.services.observe import Observation, observe_endpoint
 from rollouts.services.outages import note_outage
@@ -37,6 +40,7 @@ from rollouts.services.recording import (
     note_reading,
     note_world,
 )
+from rollouts.services.restored import held_as_restored
 from rollouts.services.situation import forced_answers, situation_of, statuses_of
 from rollouts.services.views import view_of
 from rollouts.services.world import World
@@ -58,8 +62,8 @@ def worker_name() -> str:
 
 def due_endpoints(*, now: datetime) -> list[int]:
     """All endpoints that no worker holds, those looked at longest ago first."""
-    free = Q(lease_until__isnull=True) | Q(lease_until__lte=now)
-    return list(Endpoint.objects.filter(free).order_by("reconciled_at", "id").values_list("pk", flat=True))
+    found = Endpoint.objects.filter(nobody_holds(now=now)).order_by("reconciled_at", "id")
+    return list(found.values_list("pk", flat=True))
 
 
 def reconcile_endpoints(*, world: Callable[[], World], clock: Clock, threads: int) -> Report:
@@ -69,7 +73,7 @@ def reconcile_endpoints(*, world: Callable[[], World], clock: Clock, threads: in
     at once. `world` is made in the thread of the turn.
     """
     every = list(Endpoint.objects.values_list("pk", flat=True))
-    due = due_endpoints(now=clock.now())
+    due = due_endpoints(now=clock.reading().at)
     return run_each(
         name=TURNS,
         items=due,
@@ -94,7 +98,7 @@ def reconcile_endpoint(*, endpoint_id: int, world: World, owner: str) -> bool:
 
     An error of the outside world is logged and shown, never raised: the next tick tries again.
     """
-    lease = claim_endpoint(endpoint_id=endpoint_id, owner=owner, now=world.clock.now())
+    lease = claim_endpoint(endpoint_id=endpoint_id, owner=owner, now=world.clock.reading().at)
     if lease is None:
         return False
     reconciled = False
@@ -104,6 +108,7 @@ def reconcile_endpoint(*, endpoint_id: int, world: World, owner: str) -> bool:
                 break
         reconciled = True
     except StaleWriter as error:
+        # An adapter that knows a newer writer is told of at the next interval (`restored.py`), should there be one.
         log.info("endpoint.lease_lost endpoint=%s %s", endpoint_id, error)
     finally:
         release(lease, now=world.clock.now(), reconciled=reconciled)
@@ -125,12 +130,16 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
     All that is observed is committed in one transaction with what was decided on it: a dropped decision drops its
     interval too, and the next one covers it.
     """
-    now = world.clock.now()
+    look = look_at_clock(world.clock)
+    settle_jumps(lease=lease, look=look)
+    now = look.at
     # The rollout before the endpoint: what a person changes in between then fails the check of its revision.
     rollout = _current_rollout(lease.endpoint_id)
     endpoint = _read_endpoint(lease.endpoint_id)
-    measure = first and _interval_is_over(endpoint, rollout, world, now)
+    measure = first and not endpoint.restored_state and _interval_is_over(endpoint, rollout, world, now)
     seen = observe_endpoint(endpoint=endpoint, world=world, measure=measure)
+    if held_as_restored(endpoint=endpoint, lease=lease, world=world, seen=seen, look=look, ask=measure):
+        return False
     statuses = statuses_of(seen)
     if measure:
         verify_feedback(endpoint=endpoint, log=world.request_log, now=now)
@@ -140,7 +149,9 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
         rollout.endpoint = endpoint
         if measure and rollout.phase in MEASURED_PHASES and rollout.step_index >= 0:
             # Before the transaction: the gates take their time, and the database may have one writer.
-            measured = measure_rollout(rollout=rollout, seen=seen, world=world, now=now)
+            measured = measure_rollout(
+                rollout=rollout, seen=seen, world=world, now=now, jumps=recent_jumps(look)
+            )
     decision: Decision | None = None
     try:
         with transaction.atomic():
@@ -182,7 +193,9 @@ def _interval_is_over(endpoint: Endpoint, rollout: Rollout | None, world: World,
         return True
     returning = rollout is not None and rollout.phase == Phase.ROLLING_BACK.value
     length = SHORTEST_INTERVAL if returning else world.interval_seconds
-    return now.timestamp() - float(last) >= length - 0.05
+    passed = now.timestamp() - float(last)
+    # What was read in the future was read by a clock that jumped in the middle of a turn.
+    return passed >= length - 0.05 or passed < -TOLERANCE.total_seconds()
 
 
 def _decide(

@@ -23,7 +23,7 @@ from rollouts.domain.plan import FULL_SHARE_BP, Plan
 from rollouts.domain.states import ACTIVE, Event, Phase
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Arm, Endpoint, GatePolicyVersion, Rollout, Variant, Workload
-from rollouts.services.commands import lock_rollout, stop_is_on
+from rollouts.services.commands import lock_rollout, refuse_while_restored, stop_is_on
 from rollouts.services.endpoints import ensure_variant
 from rollouts.services.own_policy import require_may_weaken, weaker_than_endpoint
 from rollouts.services.preview import (
@@ -112,6 +112,7 @@ def start_rollout(
     try:
         with transaction.atomic():
             _check_unchanged(endpoint)
+            refuse_while_restored(endpoint)
             if active is not None:
                 _supersede(active, actor, now)
             candidates = [

@@ -23,6 +23,7 @@ from controlplane.audit.services import record
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import Conflict
 from controlplane.passes.services import Pauses, Report, run_each
+from controlplane.timekeeping.claims import is_over
 from controlplane.web.live import publish
 from registry.models import Alias, AliasMove, Version
 from registry.ports import ModelStore
@@ -43,6 +44,7 @@ TAGS_KEPT = timedelta(days=30)
 # Somebody else who moves our alias again and again is another machine: it is put back ever more slowly.
 PATIENCE = timedelta(hours=1)
 MOVES_IN_PATIENCE = 3
+LOOKED_AT_WITHIN = timedelta(minutes=1)
 SERVING, PROMOTED, ROLLED_BACK = "serving", "promoted", "rolled-back"
 
 
@@ -171,7 +173,7 @@ def _be_patient(wish: _Wish, now: datetime) -> None:
     if len(recent) < MOVES_IN_PATIENCE or recent[0] is None:
         return
     pause = timedelta(seconds=min(PATIENCE.total_seconds(), 60.0 * 2 ** (len(recent) - MOVES_IN_PATIENCE)))
-    if now - recent[0] < pause:
+    if not is_over(recent[0], now=now, lifetime=pause):
         raise Conflict(
             f"Somebody else moves the alias too: it was put back {len(recent)} times within the hour and points to "
             f"v{wish.alias_at} again.",
@@ -188,8 +190,11 @@ def _wishes(now: datetime) -> list[_Wish]:
     effects: dict[int, list[Effect]] = {}
     for effect in pending.order_by("pk").select_related("rollout"):
         effects.setdefault(effect.endpoint_id, []).append(effect)
+    # A database that was restored from an older copy does not know what serves until the loop has looked.
+    looked_at = Q(reconciled_at=None) | Q(reconciled_at__gt=now - LOOKED_AT_WITHIN)
     endpoints = list(
-        Endpoint.objects.exclude(stable=None)
+        Endpoint.objects.filter(looked_at, restored_state="")
+        .exclude(stable=None)
         .exclude(desired_shares={})
         .select_related("model", "stable__version__model")
         .defer("stable__version__manifest", "stable__version__file_classes", "last_reading")

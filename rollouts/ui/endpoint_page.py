@@ -24,6 +24,7 @@ from rollouts.ui.outcomes_table import OutcomesTable
 from rollouts.ui.overview_page import health_pill, shares_of_endpoint
 from rollouts.ui.page_parts import EventRow, event_rows
 from rollouts.ui.phases import Pill, split_sentence
+from rollouts.ui.restored import RestoredNote, restored_note
 from rollouts.ui.traffic import Rates, rates_of
 
 HISTORY_SHOWN = 10
@@ -69,6 +70,7 @@ class EndpointPage:
     history: tuple[RolloutRow, ...]
     events: tuple[EventRow, ...]
     outage: OutageNote | None
+    restored: RestoredNote | None
     active: Rollout | None
     active_strong: str
     active_first: str
@@ -108,6 +110,8 @@ def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage
     start_refused = refusal(user.role, Action.START_ROLLOUT)
     if under_way and active is not None:
         start_refused = f"#{active.pk} is active: one rollout an endpoint"
+    if endpoint.restored_state:
+        start_refused = "the database is an older copy: see above"
     return EndpointPage(
         endpoint=endpoint,
         health=health_pill(endpoint),
@@ -124,6 +128,7 @@ def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage
         history=tuple(rollout_row(rollout, now) for rollout in rollouts),
         events=event_rows(selectors.history_of(endpoint=endpoint, limit=EVENTS_SHOWN)),
         outage=outage_note(endpoint, now, labels=labels),
+        restored=restored_note(endpoint, user.role),
         active=active,
         active_strong=strong,
         active_first=first,

@@ -8,7 +8,7 @@ from django.db.models import Count, Max
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from controlplane.kernel.clock import SystemClock
+from controlplane.timekeeping.database_clock import CLOCK
 from controlplane.web import metrics
 from rollouts import selectors
 from rollouts.domain.states import Phase
@@ -43,12 +43,12 @@ def rollout_metrics() -> Iterable[Metric]:
         failed.add_metric(labels, arm.failed)
     age = GaugeMetricFamily(
         "headgate_endpoint_reconciled_age_seconds",
-        "Seconds since the loop looked at an endpoint",
+        "Seconds since the loop looked at an endpoint; below 0: a clock jumped",
         labels=["endpoint"],
     )
-    now = SystemClock().now()
+    now = CLOCK.now()
     for name, at in Endpoint.objects.exclude(reconciled_at=None).values_list("name", "reconciled_at"):
-        age.add_metric([name], max(0.0, (now - at).total_seconds()) if at else 0.0)
+        age.add_metric([name], (now - at).total_seconds() if at else 0.0)
     effects = GaugeMetricFamily("headgate_open_effects", "Effects written and not yet in force")
     effects.add_metric([], Effect.objects.filter(state=EffectState.PENDING).count())
     stop = GaugeMetricFamily("headgate_global_stop", "1 while the global stop is on")

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 from django.urls import reverse
 
-from controlplane.web.health import Part
-from controlplane.web.words import duration_text
+from controlplane.access.roles import Role
+from controlplane.web.health import CLOCK, Part
 from registry.models import Version
 from registry.selectors import mirror_health
 from rollouts.domain.states import PauseReason, Phase
@@ -19,6 +19,7 @@ from rollouts.ui.bandit_words import is_bandit
 from rollouts.ui.mlflow_words import mlflow_now
 from rollouts.ui.outages import outage_note
 from rollouts.ui.phases import pill_of
+from rollouts.ui.restored import restored_note
 
 RECENT = timedelta(hours=24)
 PATIENCE = timedelta(minutes=1)  # what a second try mends needs nobody
@@ -54,17 +55,26 @@ def needs_of(
         found += _needs_of_endpoint(endpoint, labels, now)
     worker = next((part for part in parts if part.name == "worker"), None)
     if worker is not None and worker.state == "stale":
-        ago = duration_text(worker.age_seconds or 0)
+        last = (
+            "Its last word lies in the future"
+            if (worker.age_seconds or 0) < 0
+            else f"Last seen {worker.age_words} ago"
+        )
         found.append(
             Need(
                 "fail",
                 "unplug",
                 "The control loop is silent",
-                f"Last seen {ago} ago. Traffic stays as it is; nothing moves.",
+                f"{last}. Traffic stays as it is; nothing moves.",
                 None,
                 "See the parts",
                 "#parts",
             )
+        )
+    jumped = next((part for part in parts if part.name == CLOCK), None)
+    if jumped is not None:
+        found.append(
+            Need("warn", "hourglass", "The clock jumped", jumped.message, None, "See the parts", "#parts")
         )
     failing = [(part, part.fails_since) for part in parts if part.fails_since is not None]
     found += [_need_of_pass(part, since) for part, since in failing if now - since >= PATIENCE]
@@ -164,6 +174,12 @@ def _needs_of_rollout(endpoint: Endpoint, rollout: Rollout, now: datetime) -> li
 
 def _needs_of_endpoint(endpoint: Endpoint, labels: Mapping[str, str], now: datetime) -> list[Need]:
     url = reverse("endpoint", args=[endpoint.name])
+    restored = restored_note(endpoint, Role.VIEWER)
+    if restored is not None:
+        detail = f"{restored.first} {restored.problem}".strip()
+        title = f"{endpoint.name}: {restored.strong[:1].lower()}{restored.strong[1:].rstrip('.')}"
+        button = "Decide" if restored.may_choose else "See the endpoint"
+        return [Need(restored.tone, "database", title, detail, restored.since, button, f"{url}#restored")]
     return [*_needs_of_serving(endpoint, labels, url, now), *_needs_of_mlflow(endpoint, url, now)]
 
 

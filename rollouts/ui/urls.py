@@ -11,6 +11,7 @@ urlpatterns = [
     path("stop", overview.global_stop, name="global-stop"),
     path("endpoints", endpoint.endpoints, name="endpoints"),
     path("endpoints/<slug:name>", endpoint.endpoint, name="endpoint"),
+    path("endpoints/<slug:name>/restored", endpoint.restored, name="endpoint-restored"),
     path("endpoints/<slug:name>/charts/<slug:chart_name>", endpoint.chart, name="endpoint-chart"),
     path("clusters/<str:name>", cluster.cluster, name="cluster"),
     path("rollouts", overview.rollouts, name="rollouts"),

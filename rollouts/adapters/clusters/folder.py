@@ -22,9 +22,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from controlplane.kernel.clock import Reading, seconds_between
 from controlplane.kernel.errors import InvalidInput, StaleWriter
 from controlplane.kernel.foreign import storable
 from registry.domain.manifest import Manifest
@@ -109,7 +111,8 @@ class Runs:
     """The newest process of a variant, and when processes before it crashed (seconds since the epoch).
 
     `pid` is the keeper's, at the head of the engine's tree (keeper.py), as supervisord has it, too. `oom_kills` is the
-    kernel's count when the process started.
+    kernel's count when the process started, `reading` what the clocks showed (None: it was started before that was
+    kept): `started_at` names the process, and says nothing about its age once the clock jumped.
     """
 
     pid: int
@@ -117,6 +120,13 @@ class Runs:
     restarts: int = 0
     crashes: tuple[float, ...] = ()
     oom_kills: int = 0
+    reading: Reading | None = None
+
+    def seconds(self, now: Reading) -> float:
+        """For how long it runs."""
+        if self.reading is None:
+            return now.at.timestamp() - self.started_at
+        return seconds_between(self.reading, now)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -125,6 +135,7 @@ class Runs:
             "restarts": self.restarts,
             "crashes": list(self.crashes[-KEPT_CRASHES:]),
             "oom_kills": self.oom_kills,
+            "reading": _reading_to_json(self.reading),
         }
 
     @classmethod
@@ -135,6 +146,7 @@ class Runs:
             int(data["restarts"]),
             tuple(map(float, data["crashes"])),
             int(data["oom_kills"]),
+            _reading_from_json(data.get("reading")),
         )
 
 
@@ -157,26 +169,48 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """A drain in progress. `idle_since`: no request inside since then; `stopping`: it was told to end."""
+    """A drain in progress. `idle`: no request inside since then; `stopping`: it was told to end.
 
-    requested_at: float
-    deadline: float
-    idle_since: float | None = None
+    seconds  that it may take at most
+    """
+
+    requested: Reading
+    seconds: float
+    idle: Reading | None = None
     stopping: bool = False
+
+    def left(self, now: Reading) -> float:
+        """Seconds until it is stopped whatever is inside."""
+        return self.seconds - seconds_between(self.requested, now)
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "requested_at": self.requested_at,
-            "deadline": self.deadline,
-            "idle_since": self.idle_since,
+            "requested": self.requested.to_json(),
+            "seconds": self.seconds,
+            "idle": _reading_to_json(self.idle),
             "stopping": self.stopping,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
+        if "deadline" in data:  # of an earlier version: it was in progress over the upgrade
+            at = datetime.fromtimestamp(float(data["requested_at"]), tz=UTC)
+            length = float(data["deadline"]) - float(data["requested_at"])
+            return cls(Reading(at, 0.0, ""), length, None, bool(data["stopping"]))
         return cls(
-            float(data["requested_at"]), float(data["deadline"]), data["idle_since"], bool(data["stopping"])
+            Reading.from_json(data["requested"]),
+            float(data["seconds"]),
+            _reading_from_json(data["idle"]),
+            bool(data["stopping"]),
         )
+
+
+def _reading_to_json(reading: Reading | None) -> dict[str, Any] | None:
+    return None if reading is None else reading.to_json()
+
+
+def _reading_from_json(data: Mapping[str, Any] | None) -> Reading | None:
+    return None if data is None else Reading.from_json(data)
 
 
 class EngineFolder:
@@ -221,12 +255,21 @@ class EngineFolder:
 
     def claim(self, endpoint: str, token: int) -> None:
         """Remembers the newest fencing token of the endpoint. Call it under the lock. Raises StaleWriter."""
+        newest = self.newest_token(endpoint, token)
+        if token < newest:
+            raise StaleWriter(
+                f"Token {token} for endpoint {endpoint} is older than {newest}.", extra={"newest": newest}
+            )
+
+    def newest_token(self, endpoint: str, token: int) -> int:
+        """Remembers the token unless a larger one was seen; returns the largest one. Call it under the lock."""
         path = self.path / "tokens" / checked_name(endpoint, "endpoint")
         newest = int(path.read_text()) if path.exists() else None
         if newest is not None and token < newest:
-            raise StaleWriter(f"Token {token} for endpoint {endpoint} is older than {newest}.")
+            return newest
         if newest != token:
             write_whole(path, str(token))
+        return token
 
     def last_port(self) -> int | None:
         """The port given out last, so that ports go round."""

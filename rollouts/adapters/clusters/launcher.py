@@ -29,6 +29,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import InvalidInput, Refused, TamperedFile, Unavailable
 from registry.domain.manifest import verify_folder
 from rollouts.adapters.clusters.engine_user import (
@@ -99,7 +100,8 @@ def main(arguments: Sequence[str]) -> NoReturn:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         say(f"{LAUNCH_LINE} {variant}, port {launch.port}, {now}")
         restarts = 0 if before is None else before.restarts + 1
-        runs = Runs(os.getpid(), time.time(), restarts, tuple(crashes), oom_kills())
+        reading = SystemClock().reading()
+        runs = Runs(os.getpid(), reading.at.timestamp(), restarts, tuple(crashes), oom_kills(), reading)
         folder.write(variant, "runs.json", runs.to_json())
         become_keeper(launch, template, path)
     except GaveUp as gave_up:
@@ -199,7 +201,8 @@ def judge_predecessor(
     if reason is FailureReason.NO_ENGINE:
         why = f"{why}. {template.install}"
     now = time.time()
-    crashes = (*(crash for crash in before.crashes if now - crash <= CRASH_WINDOW), now)
+    # A crash in the future was before the clock jumped back: nobody knows how long ago.
+    crashes = (*(crash for crash in before.crashes if 0 <= now - crash <= CRASH_WINDOW), now)
     was_ready = folder.warmed(launch.spec.variant) is not None
     say(f"[headgate] the process before ended: {ending}; crashes in {CRASH_WINDOW:g} s: {len(crashes)}")
     if not was_ready and reason is not FailureReason.NONE:

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import httpx
 
-from controlplane.kernel.clock import Clock
+from controlplane.kernel.clock import Clock, seconds_between
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, TamperedFile
 from registry.domain.manifest import Manifest, verify_folder
 from rollouts.adapters.clusters.engine_user import remove_temporary
@@ -154,8 +154,16 @@ class LocalCluster:
                 raise InvalidInput(
                     f"{variant} belongs to endpoint {launch.spec.endpoint}, not {endpoint}.", field="endpoint"
                 )
-            now = self._now()
-            self._folder.write(variant, "drain.json", Drain(now, now + self._drain_seconds).to_json())
+            drain = Drain(self._clock.reading(), self._drain_seconds)
+            self._folder.write(variant, "drain.json", drain.to_json())
+
+    def claim(self, endpoint: str, *, token: int) -> int:
+        with self._folder.locked():
+            return self._folder.newest_token(endpoint, token)
+
+    def launched(self, variant: str) -> WorkloadSpec | None:
+        launch = self._folder.launch(variant)
+        return None if launch is None else launch.spec
 
     def statuses(self) -> Mapping[str, WorkloadStatus]:
         """Raises Unavailable when supervisord does not answer. A broken engine only breaks its own status."""
@@ -171,7 +179,7 @@ class LocalCluster:
             if isinstance(sight, Sight):
                 latest = look_again(self._folder, sight)  # a step just taken may have changed it
                 if latest is not None:
-                    found[variant] = status_of(latest, self._now())
+                    found[variant] = status_of(latest, self._clock.reading())
             elif sight is not None:
                 found[variant] = unreadable(variant, sight)
         return found
@@ -314,7 +322,7 @@ stdout_logfile_backups=1
             self._bring_up(sight.variant, programs)
         elif sight.process is not None and not sight.is_warm:
             limit = sight.launch.spec.start_seconds
-            if self._now() - sight.process.started_at > limit:
+            if sight.process.seconds(self._clock.reading()) > limit:
                 last = self._folder.log_lines(sight.variant, 1)
                 told = f" Its log ends: {last[-1]}" if last else ""
                 self._fail(sight, FailureReason.TIMEOUT, f"It was not ready within {limit:g} s.{told}")
@@ -327,7 +335,7 @@ stdout_logfile_backups=1
 
     def _drain_on(self, sight: Sight, drain: Drain) -> None:
         name = sight.program_name
-        now = self._now()
+        now = self._clock.reading()
         if sight.program is None or sight.program.state in RESTING_STATES:
             mark = str(self._folder.file(sight.variant, "json"))
             if ended := end_marked(MARK, mark, grace_seconds=LEFTOVER_GRACE_SECONDS):
@@ -345,19 +353,19 @@ stdout_logfile_backups=1
                 self._supervisor.stop(name)
             return
         never_served = sight.warmed is None
-        settled = drain.idle_since is not None and now - drain.idle_since >= self._settle_seconds
+        settled = drain.idle is not None and seconds_between(drain.idle, now) >= self._settle_seconds
         if (
             sight.process is None
             or never_served
             or (sight.in_flight == 0 and settled)
-            or now >= drain.deadline
+            or drain.left(now) <= 0
         ):
             self._folder.write(sight.variant, "drain.json", replace(drain, stopping=True).to_json())
             self._supervisor.stop(name)
-        elif sight.in_flight != 0 and drain.idle_since is not None:
-            self._folder.write(sight.variant, "drain.json", replace(drain, idle_since=None).to_json())
-        elif sight.in_flight == 0 and drain.idle_since is None:
-            self._folder.write(sight.variant, "drain.json", replace(drain, idle_since=now).to_json())
+        elif sight.in_flight != 0 and drain.idle is not None:
+            self._folder.write(sight.variant, "drain.json", replace(drain, idle=None).to_json())
+        elif sight.in_flight == 0 and drain.idle is None:
+            self._folder.write(sight.variant, "drain.json", replace(drain, idle=now).to_json())
 
     # --- warming up, in a thread ---------------------------------------------------------------------------
 

@@ -26,9 +26,12 @@ SMALLEST_TICK = 0.001
 
 @dataclass(frozen=True, slots=True)
 class _Workload:
+    """`started_at` is what the clock showed; all other times are seconds of its monotonic clock."""
+
     spec: WorkloadSpec
     port: int
     started_at: float
+    launched: float
     ready_at: float
     restarts: int = 0
     was_ready: bool = False
@@ -113,6 +116,18 @@ class MemoryCluster:
                 return
             self._workloads[variant] = replace(found, drain_until=self._now() + self.drain_seconds)
 
+    def claim(self, endpoint: str, *, token: int) -> int:
+        with self._lock:
+            self._reach()
+            self._tokens[endpoint] = max(token, self._tokens.get(endpoint, token))
+            return self._tokens[endpoint]
+
+    def launched(self, variant: str) -> WorkloadSpec | None:
+        with self._lock:
+            self._reach()
+            found = self._workloads.get(variant)
+            return None if found is None else found.spec
+
     def statuses(self) -> Mapping[str, WorkloadStatus]:
         with self._lock:
             self._reach()
@@ -169,7 +184,8 @@ class MemoryCluster:
             self._log(variant, "killed; started again")
             self._workloads[variant] = replace(
                 found,
-                started_at=max(self._now(), found.started_at + SMALLEST_TICK),
+                started_at=max(self._shown(), found.started_at + SMALLEST_TICK),
+                launched=self._now(),
                 ready_at=self._now() + max(self.ready_after, down_seconds),
                 restarts=found.restarts + 1,
                 in_flight=0,
@@ -185,6 +201,9 @@ class MemoryCluster:
     # --- within -----------------------------------------------------------------------------------
 
     def _now(self) -> float:
+        return self._clock.reading().steady
+
+    def _shown(self) -> float:
         return self._clock.now().timestamp()
 
     def _reach(self) -> None:
@@ -194,15 +213,18 @@ class MemoryCluster:
     def _check_token(self, endpoint: str, token: int) -> None:
         newest = self._tokens.get(endpoint)
         if newest is not None and token < newest:
-            raise StaleWriter(f"Token {token} for endpoint {endpoint} is older than {newest}.")
+            raise StaleWriter(
+                f"Token {token} for endpoint {endpoint} is older than {newest}.", extra={"newest": newest}
+            )
         self._tokens[endpoint] = token
 
     def _launch(self, spec: WorkloadSpec, before: _Workload | None) -> None:
         now = self._now()
-        started_at = now if before is None else max(now, before.started_at + SMALLEST_TICK)
+        shown = self._shown()
+        started_at = shown if before is None else max(shown, before.started_at + SMALLEST_TICK)
         self._launches += 1
         port = before.port if before is not None else FIRST_PORT + self._launches
-        self._workloads[spec.variant] = _Workload(spec, port, started_at, now + self.ready_after)
+        self._workloads[spec.variant] = _Workload(spec, port, started_at, now, now + self.ready_after)
         self._log(spec.variant, f"launched on port {port}")
         if spec.variant in self._faults:
             self._break(spec.variant)
@@ -225,7 +247,7 @@ class MemoryCluster:
                 self._log(variant, "drained and stopped")
             elif not load.was_ready and now >= load.ready_at:
                 self._workloads[variant] = replace(load, was_ready=True)
-            elif not load.was_ready and now >= load.started_at + load.spec.start_seconds:
+            elif not load.was_ready and now >= load.launched + load.spec.start_seconds:
                 self._workloads[variant] = replace(
                     load,
                     failure=FailureReason.TIMEOUT,

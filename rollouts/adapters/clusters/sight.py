@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import httpx
 
+from controlplane.kernel.clock import Reading
 from rollouts.adapters.clusters.engines import HOST, EngineTemplate, engines_in_force
 from rollouts.adapters.clusters.folder import PROGRAM_PREFIX, Drain, EngineFolder, Failure, Launch, Runs
 from rollouts.adapters.clusters.probe import Health, ask_health, ask_in_flight
@@ -89,7 +90,7 @@ def look_again(folder: EngineFolder, sight: Sight) -> Sight | None:
     return replace(sight, failure=folder.failure(sight.variant), drain=folder.drain(sight.variant))
 
 
-def status_of(sight: Sight, now: float) -> WorkloadStatus:
+def status_of(sight: Sight, now: Reading) -> WorkloadStatus:
     process = sight.process
     phase, message = _phase(sight, now)
     return WorkloadStatus(
@@ -113,7 +114,7 @@ def unreadable(variant: str, error: Exception) -> WorkloadStatus:
     )
 
 
-def _phase(sight: Sight, now: float) -> tuple[WorkloadPhase, str]:
+def _phase(sight: Sight, now: Reading) -> tuple[WorkloadPhase, str]:
     if sight.failure is not None:
         return WorkloadPhase.FAILED, sight.failure.message
     if sight.drain is not None:
@@ -127,13 +128,13 @@ def _phase(sight: Sight, now: float) -> tuple[WorkloadPhase, str]:
     elif sight.health is Health.GOOD:
         doing = "The engine is up and answers its first completion."
     else:
-        waited = now - sight.process.started_at
+        waited = sight.process.seconds(now)
         doing = f"The engine loads for {waited:.0f} s, at most {sight.launch.spec.start_seconds:g} s."
     return (WorkloadPhase.STARTING if sight.warmed is None else WorkloadPhase.UNREADY), doing
 
 
-def _draining(sight: Sight, drain: Drain, now: float) -> str:
+def _draining(sight: Sight, drain: Drain, now: Reading) -> str:
     if drain.stopping:
         return "Stopping."
     inside = "An unknown number of" if sight.in_flight is None else str(sight.in_flight)
-    return f"{inside} requests inside; it stops in {max(0.0, drain.deadline - now):.0f} s at the latest."
+    return f"{inside} requests inside; it stops in {max(0.0, drain.left(now)):.0f} s at the latest."

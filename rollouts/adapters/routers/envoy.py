@@ -171,6 +171,15 @@ class EnvoyRouter:
         with self._locked() as state:
             self._change(self._admit(state, endpoint, token), endpoint, None)
 
+    def claim(self, endpoint: str, *, token: int) -> int:
+        """See the port."""
+        with self._locked(wait_seconds=0.0) as state:
+            newest = state.tokens.get(endpoint, token)
+            if token < newest:
+                return newest
+            self._admit(state, endpoint, token)
+            return token
+
     def observe(self, endpoint: str) -> ObservedRoute | None:
         """What Envoy has in force; variants with a share of 0 are left out of `shares`."""
         version, shares = self._admin.shares(endpoint)
@@ -193,6 +202,7 @@ class EnvoyRouter:
             raise StaleWriter(
                 f"Token {token} is older than {newest}, the newest that wrote the route of {endpoint}.",
                 fix="Another worker took over; nothing needs to be done.",
+                extra={"newest": newest},
             )
         if state.tokens.get(endpoint) == token:
             return state
@@ -224,9 +234,10 @@ class EnvoyRouter:
         _replace(self.paths.state, json.dumps(state.to_json(), indent=1, sort_keys=True).encode())
 
     @contextmanager
-    def _locked(self) -> Iterator[_State]:
-        """The state, while nobody else changes it. Raises Unavailable when another holds it for too long."""
-        end = time.monotonic() + 2 * self._publish_seconds
+    def _locked(self, *, wait_seconds: float | None = None) -> Iterator[_State]:
+        """The state, while nobody else changes it. Raises Unavailable when another holds it for longer than
+        `wait_seconds`; None: as long as two routes take to be published."""
+        end = time.monotonic() + (2 * self._publish_seconds if wait_seconds is None else wait_seconds)
         try:
             handle = os.open(self.paths.lock, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:

@@ -208,6 +208,11 @@ class MemoryRouter:
             self.routes[route.endpoint] = route
             self._version += 1
 
+    def claim(self, endpoint: str, *, token: int) -> int:
+        self._require_up()
+        self._tokens[endpoint] = max(token, self._tokens.get(endpoint, token))
+        return self._tokens[endpoint]
+
     def observe(self, endpoint: str) -> ObservedRoute | None:
         self._require_up()
         route = self.routes.get(endpoint)
@@ -360,6 +365,7 @@ class MemoryRouter:
             raise StaleWriter(
                 f"Token {token} is older than {newest}, the newest that wrote the route of {endpoint}.",
                 fix="Another worker took over; nothing needs to be done.",
+                extra={"newest": newest},
             )
         self._tokens[endpoint] = token
 

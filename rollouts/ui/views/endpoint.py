@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
 
-from controlplane.web.pages import asker, page, render_page
+from controlplane.access.actors import Actor
+from controlplane.kernel.errors import Conflict, HeadgateError, InvalidInput, Refused
+from controlplane.web.pages import asker, go_to, page, render_page
+from controlplane.web.problems import status_and_title
 from controlplane.web.readers import moment_or_none
 from rollouts import selectors
+from rollouts.services.restored_choice import choose_after_restore
 from rollouts.ui import endpoint_page, overview_page
 from rollouts.ui.deployed import deployed as deployed_rows
 from rollouts.ui.endpoint_charts import endpoint_chart
+from rollouts.wake import wake
 from rollouts.wiring import gateway_url
+
+LONGEST_WHY = 500
 
 
 @require_GET
@@ -33,15 +41,45 @@ def endpoints(request: HttpRequest) -> HttpResponse:
 @page()
 def endpoint(request: HttpRequest, name: str) -> HttpResponse:
     """What answers now, the last 24 hours, history, the way back."""
+    return _show(request, name)
+
+
+@require_POST
+@page()
+def restored(request: HttpRequest, name: str) -> HttpResponse:
+    """What a release manager chooses after the database was restored from an older copy."""
+    who = asker(request)
+    choice = request.POST.get("choice", "")
+    try:
+        chosen = choose_after_restore(
+            endpoint_name=name,
+            choice=choice,
+            variant=request.POST.get("variant", "") if choice == "keep" else "",
+            why=request.POST.get("why", "").strip()[:LONGEST_WHY],
+            actor=Actor.person(who.user, request_id=who.request_id),
+            now=who.now,
+        )
+    except (InvalidInput, Conflict, Refused) as problem:
+        return _show(request, name, problem=problem)
+    wake(chosen.pk)
+    return go_to(request, reverse("endpoint", args=[name]))
+
+
+def _show(request: HttpRequest, name: str, *, problem: HeadgateError | None = None) -> HttpResponse:
     who = asker(request)
     built = endpoint_page.build(name=name, user=who.user, gateway=gateway_url(), now=who.now)
     context = {
         "page": built,
+        "problem": problem,
         "nav": "endpoints",
         "topics": [f"endpoint:{built.endpoint.pk}", "global-stop"],
     }
     return render_page(
-        request, page="rollouts/endpoint.html", fragment="rollouts/endpoint/_fresh.html", context=context
+        request,
+        page="rollouts/endpoint.html",
+        fragment="rollouts/endpoint/_fresh.html",
+        context=context,
+        status=200 if problem is None else status_and_title(problem)[0],
     )
 
 

@@ -1,0 +1,263 @@
+"""The loop over a database that is an older copy: it finds out, waits until nobody else is at work, takes control
+again, and changes no traffic by what may be long undone before a person said so.
+
+At every interval the loop tells its token to the router and the cluster. An answer that is larger than the token of a
+lease that is still ours was given by another database: by this one before it was restored, or by another control
+plane's (`rollouts.domain.restored`).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Q
+
+from controlplane.kernel.errors import HeadgateError, StaleWriter
+from controlplane.timekeeping.jumps import Look
+from controlplane.web.health import beat, forget
+from controlplane.web.live import publish
+from rollouts.domain.effects import EnsureWorkload, SetTraffic
+from rollouts.domain.restored import UNDECIDED, Restored, RestoredState, is_quiet
+from rollouts.domain.states import ACTIVE, Phase
+from rollouts.models import Effect, EffectState, Endpoint, Rollout
+from rollouts.ports import WorkloadPhase
+from rollouts.services.act import relaunch_lost, run_effects
+from rollouts.services.clock_jumps import move_times
+from rollouts.services.leases import Lease, hold, raise_token
+from rollouts.services.observe import Observation
+from rollouts.services.recording import note_world
+from rollouts.services.restored_keep import keep_variant, unkept_of
+from rollouts.services.situation import split, statuses_of
+from rollouts.services.world import World
+from rollouts.services.writing import add_effects, tell
+
+log = logging.getLogger(__name__)
+
+QUIET_SECONDS = 20.0  # four intervals: whoever is at work tells a new token in each
+PART = "restored copy"  # of the report on readiness
+FIELDS = ["restored_state", "restored", "desired_shares", "applied", "last_reading"]
+NEW_LEASE = "The next lease has a larger token."
+
+
+def held_as_restored(
+    *, endpoint: Endpoint, lease: Lease, world: World, seen: Observation, look: Look, ask: bool
+) -> bool:
+    """True when this turn ends here, because router and cluster know a newer writer than this database.
+
+    ask   tell them our token now, and learn theirs; without it only an endpoint that is held already is looked after
+
+    Raises StaleWriter when the lease was lost, and after the token was raised: the next turn has the larger one.
+    """
+    if not ask and not endpoint.restored_state:
+        return False
+    newest = _newest_token(endpoint, lease, world)
+    if newest <= lease.token and not endpoint.restored_state:
+        return False
+    with transaction.atomic():
+        hold(lease, now=look.at)  # another worker of this very database has a newer token, too
+        endpoint.refresh_from_db(fields=FIELDS)
+        note_world(endpoint=endpoint, seen=seen, statuses=statuses_of(seen), measure=True, now=look.at)
+        raised = newest > lease.token and _meet(endpoint, lease, newest, look)
+        if newest <= lease.token:
+            _go_on(endpoint, world, seen, look.at)
+    if raised:
+        raise StaleWriter(f"The token of {endpoint.name} was raised above {newest}.", fix=NEW_LEASE)
+    if endpoint.restored_state == RestoredState.RETURNING:
+        run_effects(
+            endpoint=endpoint, lease=lease, world=world, seen=seen, now=look.at, kinds=(EnsureWorkload.kind,)
+        )
+    return True
+
+
+def report_restored(*, now: datetime) -> None:
+    """Tells the report on readiness which endpoints are held, or takes that part out of it."""
+    rows = list(Endpoint.objects.exclude(restored_state="").values_list("name", "restored_state"))
+    if not rows:
+        forget(name=PART)
+        return
+    words = "; ".join(f"{name}: {_SHORT[RestoredState(state)]}" for name, state in rows)
+    beat(name=PART, now=now, ok=False, message=f"The database is an older copy. {words}.")
+
+
+_SHORT = {
+    RestoredState.WATCHING: "waits until nobody newer is at work",
+    RestoredState.RIVAL: "another control plane is at work",
+    RestoredState.HELD: "a release manager chooses what serves",
+    RestoredState.KEEPING: "what serves is written down",
+    RestoredState.RETURNING: "what the database says is made ready",
+}
+
+
+def _newest_token(endpoint: Endpoint, lease: Lease, world: World) -> int:
+    """The largest token that is known to the router and the cluster, ours included; one that does not answer, or is
+    busy, is asked again in the next interval."""
+    newest = lease.token
+    for part in (world.router, world.clusters[endpoint.cluster.name]):
+        try:
+            newest = max(newest, part.claim(endpoint.name, token=lease.token))
+        except HeadgateError as error:
+            log.info("endpoint.token_not_told endpoint=%s %s", endpoint.name, error)
+    return newest
+
+
+def _meet(endpoint: Endpoint, lease: Lease, newest: int, look: Look) -> bool:
+    """Notes the larger token; True once it stood still for long enough and ours was raised above it."""
+    if not endpoint.restored_state:
+        last = endpoint.reconciled_at
+        found = Restored(
+            newest=newest,
+            since=look.at.timestamp(),
+            quiet=look.reading,
+            last=None if last is None else last.timestamp(),
+        )
+        _keep(endpoint, RestoredState.WATCHING, found)
+        _warn(
+            endpoint,
+            look.at,
+            "This database is an older copy, or another control plane is at work",
+            f"Router and cluster know writer {newest}, this database only {lease.token}. Nothing is changed; "
+            f"control is taken again when nobody else was at work for {QUIET_SECONDS:g} s.",
+        )
+        return False
+    found = Restored.from_json(endpoint.restored)
+    if newest > found.newest:
+        if endpoint.restored_state != RestoredState.RIVAL:
+            _warn(
+                endpoint,
+                look.at,
+                "Another control plane is at work",
+                f"Its writer is at {newest}. This one changes nothing while that goes on.",
+            )
+        _keep(endpoint, RestoredState.RIVAL, replace(found, newest=newest, quiet=look.reading))
+        return False
+    if not is_quiet(found, look.reading, seconds=QUIET_SECONDS):
+        return False
+    raise_token(lease, above=newest)
+    _keep(endpoint, RestoredState.WATCHING, found)
+    _warn(
+        endpoint,
+        look.at,
+        "This database has control again",
+        f"The writer's number was raised from {lease.token} above {newest}.",
+    )
+    return True
+
+
+def _go_on(endpoint: Endpoint, world: World, seen: Observation, now: datetime) -> None:
+    """Our token is the largest: what serves is compared with what the database says, or a choice is carried out."""
+    found, state = Restored.from_json(endpoint.restored), RestoredState(endpoint.restored_state)
+    if state is RestoredState.KEEPING:
+        problem = keep_variant(endpoint=endpoint, found=found, world=world, seen=seen, now=now)
+        _settle(endpoint, state, found, problem, f"{found.choice} serves, as it did", now)
+    elif state is RestoredState.RETURNING:
+        problem = _return(endpoint, found, seen, now)
+        _settle(endpoint, state, found, problem, "What the database says is made so", now)
+    elif seen.route_known:
+        _compare(endpoint, found, world, seen, now)
+
+
+def _compare(endpoint: Endpoint, found: Restored, world: World, seen: Observation, now: datetime) -> None:
+    served = split(seen.route.shares) if seen.route is not None else {}
+    believed = split(endpoint.desired_shares)
+    rollout = _current(endpoint)
+    waits = Effect.objects.filter(endpoint=endpoint, kind=SetTraffic.kind, state=EffectState.PENDING).exists()
+    if rollout is None and not waits and (seen.route is None or served == believed):
+        _settle(
+            endpoint,
+            RestoredState.WATCHING,
+            found,
+            "",
+            "What serves is what the database says: it goes on",
+            now,
+        )
+        return
+    held = replace(
+        found,
+        served=served,
+        believed=believed,
+        rollout=rollout.pk if rollout is not None else None,
+        unkept=unkept_of(endpoint=endpoint, served=served, world=world),
+    )
+    if endpoint.restored_state != RestoredState.HELD:
+        _warn(
+            endpoint,
+            now,
+            "Held until a person chooses: the database is an older copy",
+            f"Served now: {_shares(served)}. The database says: {_shares(believed)}"
+            + (f", and that rollout #{rollout.pk} goes on." if rollout is not None else "."),
+        )
+    _keep(endpoint, RestoredState.HELD, held)
+
+
+def _return(endpoint: Endpoint, found: Restored, seen: Observation, now: datetime) -> str:
+    """Waits for what the database says to be ready, then lets the loop go on; returns what it waits for."""
+    statuses = statuses_of(seen)
+    stable = endpoint.stable.name if endpoint.stable is not None else ""
+    waited_for = []
+    for name in sorted(split(endpoint.desired_shares)):
+        status = statuses.get(name)
+        # A candidate that cannot run is no reason to wait: the loop then returns to the baseline.
+        failed = status is not None and status.phase is WorkloadPhase.FAILED and name != stable
+        if not failed and (status is None or not status.is_ready):
+            waited_for.append(f"{name} ({status.message or status.phase.value})" if status else name)
+    if waited_for:
+        relaunch_lost(endpoint=endpoint, seen=seen, now=now)
+        return f"Waiting for {' and '.join(waited_for)} to be ready."
+    if found.last is not None:
+        away = timedelta(seconds=max(0.0, now.timestamp() - found.last))
+        move_times(endpoint, lambda moment: moment + away)
+    return ""
+
+
+def ask_to_run(endpoint: Endpoint, now: datetime) -> None:
+    """Asks for all variants that the database wants to have traffic, as effects."""
+    names = sorted(split(endpoint.desired_shares))
+    add_effects(endpoint=endpoint, rollout=None, effects=tuple(map(EnsureWorkload, names)), now=now)
+
+
+def _settle(
+    endpoint: Endpoint, state: RestoredState, found: Restored, problem: str, title: str, now: datetime
+) -> None:
+    """Ends it when nothing is in the way any more; else keeps what is."""
+    if problem:
+        if problem != found.problem:
+            _keep(endpoint, state, replace(found, problem=problem))
+            publish(f"endpoint:{endpoint.pk}", "overview", now=now)
+        return
+    # The counters went on under splits that this database does not know: the next reading is a first one. And what was
+    # published is only known once it is published again.
+    endpoint.restored_state, endpoint.restored = RestoredState.NONE, {}
+    endpoint.applied, endpoint.last_reading = {}, {}
+    endpoint.save(update_fields=["restored_state", "restored", "applied", "last_reading"])
+    tell(endpoint=endpoint, rollout=None, kind="restored", title=title, now=now)
+    publish(f"endpoint:{endpoint.pk}", "overview", now=now)
+    log.warning("endpoint.restored_settled endpoint=%s %s", endpoint.name, title)
+
+
+def _keep(endpoint: Endpoint, state: RestoredState, found: Restored) -> None:
+    kept = found.to_json()
+    if (endpoint.restored_state, endpoint.restored) == (state, kept):
+        return
+    endpoint.restored_state, endpoint.restored = state, kept
+    endpoint.save(update_fields=["restored_state", "restored"])
+
+
+def _warn(endpoint: Endpoint, now: datetime, title: str, detail: str) -> None:
+    log.warning("endpoint.restored endpoint=%s %s. %s", endpoint.name, title, detail)
+    tell(endpoint=endpoint, rollout=None, kind="restored", title=title, detail=detail, now=now)
+    publish(f"endpoint:{endpoint.pk}", "overview", now=now)
+
+
+def _current(endpoint: Endpoint) -> Rollout | None:
+    goes_on = Q(phase__in=[phase.value for phase in ACTIVE]) | Q(phase=Phase.SUCCEEDED.value, watching=True)
+    return Rollout.objects.filter(goes_on, endpoint=endpoint).order_by("-pk").first()
+
+
+def _shares(shares: dict[str, int]) -> str:
+    return ", ".join(f"{name} {bp / 100:g}%" for name, bp in sorted(shares.items())) or "nothing"
+
+
+assert set(_SHORT) | {RestoredState.NONE} == set(RestoredState) >= set(UNDECIDED)
