@@ -51,7 +51,9 @@ def keep_variant(
         return f"{found.choice} is not known to be ready."
     try:
         version, spec = _spec_of(endpoint, found.choice, world)
-        variant = ensure_variant(endpoint=endpoint, version=version, spec=spec, now=now)
+        variant = ensure_variant(
+            endpoint=endpoint, version=version, spec=spec, clusters=world.clusters, now=now
+        )
     except HeadgateError as error:
         return str(error)
     _end_rollouts(endpoint, found.choice, now)

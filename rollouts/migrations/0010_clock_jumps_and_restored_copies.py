@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("rollouts", "0008_outcomes"),
+        ("rollouts", "0009_own_policy"),
     ]
 
     operations = [
