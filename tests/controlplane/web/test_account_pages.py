@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
 from django.conf import settings
-from django.test import Client
+from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest
+from django.test import Client, RequestFactory
 
 from controlplane.access.models import ApiToken, User
 from controlplane.access.roles import Role
 from controlplane.access.services import Scope, create_token
+from controlplane.web import views
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -148,6 +153,28 @@ def test_token__of_somebody_else__is_the_same_page_as_one_that_does_not_exist(mi
         assert other.post(f"/account/tokens/{number}/end").status_code == 403
     made.refresh_from_db()
     assert made.revoked_at is None
+
+
+@pytest.mark.parametrize(("signed_in", "heard"), [(True, [b": alive\n\n"] * 2), (False, [])])
+def test_stream__sessions_ended_meanwhile__ends_at_the_next_heartbeat(
+    rf: RequestFactory, monkeypatch: pytest.MonkeyPatch, signed_in: bool, heard: list[bytes]
+) -> None:
+    """A page that is open listens for minutes: it is asked again whether its session still holds."""
+
+    class Feed:
+        async def listen(self, topics: list[str], *, last_id: int | None) -> AsyncIterator[None]:
+            yield None
+            yield None
+
+    async def now_known(request: HttpRequest) -> object:
+        return User() if signed_in else AnonymousUser()
+
+    async def all_of() -> list[bytes]:
+        return [part async for part in views._stream(rf.get("/events"), ["overview"], None)]
+
+    monkeypatch.setattr("controlplane.web.live.feed", Feed)
+    monkeypatch.setattr(views, "aget_user", now_known)
+    assert asyncio.run(all_of()) == heard
 
 
 # --- administrators -------------------------------------------------------------------------------------------------

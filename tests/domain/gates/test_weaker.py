@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollouts.domain.gates import weaker
@@ -97,6 +97,7 @@ def test_weakenings__of_a_policy_and_itself__are_none(one: GatePolicy) -> None:
     assert weakenings(one, replace(one, name="another", version=9)) == ()
 
 
+@settings(max_examples=60)
 @given(policies(), policies())
 def test_weakenings__none_in_either_direction__only_where_both_judge_alike(
     one: GatePolicy, two: GatePolicy
@@ -116,6 +117,7 @@ def test_weakenings__none_in_either_direction__only_where_both_judge_alike(
     assert replace(first[0], gates=second[0].gates) == second[0]
 
 
+@settings(max_examples=40)
 @given(policies(), policies(), policies())
 def test_weakenings__not_weaker_twice__is_not_weaker_in_the_end(
     one: GatePolicy, two: GatePolicy, three: GatePolicy
