@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import json
 import lzma
 import marshal
 import pickle
@@ -50,10 +51,33 @@ def pickle_in_tensors() -> bytes:
     return safetensors(zipped({"__main__.py": b"print()"}))
 
 
+def pickle_and_safetensors() -> bytes:
+    """Both at once: the header's length reads as opcode X, which skips into a text of hops (U), which lead to a call
+    in the tensor's bytes. A scanner of others passed such a file (promptfoo/modelaudit, pull request 1612)."""
+    for hops in range(7500, 7900):
+        for lead in range(100):
+            data = b"N" * lead + SYSTEM_CALL
+            tensor = {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}
+            header = json.dumps(
+                {"__metadata__": {"a": "U" * hops}, "w": tensor}, separators=(",", ":")
+            ).encode()
+            if len(header) % 256 != ord("X"):
+                break
+            made = len(header).to_bytes(8, "little") + header + data
+            place = 5 + (len(header) >> 8)
+            while made[place : place + 1] == b"U":
+                place += 2 + made[place + 1]
+            if made[place:] in (data, SYSTEM_CALL):
+                return made
+    raise AssertionError("no length fits")
+
+
 PICKLE = pickle.dumps(Calls(), protocol=2)
 TORCH = zipped({"archive/data.pkl": PICKLE, "archive/version": b"3"})
 # By hand, as an attacker would: `pickle` itself writes protocol 0 in the same way.
 SYSTEM_CALL = b"cposix\nsystem\n(S'id'\ntR."
+
+DUAL = pickle_and_safetensors()
 
 NEVER_SERVED: Mapping[str, bytes] = {
     **{f"pickle, protocol {p}": pickle.dumps(Calls(), protocol=p) for p in (0, 2, 3, 4, 5)},
@@ -90,4 +114,5 @@ NEVER_SERVED: Mapping[str, bytes] = {
     "compiled python": MAGIC_NUMBER + bytes(12) + marshal.dumps(compile("1", "a", "eval")),
     "gguf": b"GGUF\x03\x00\x00\x00" + bytes(32),
     "safetensors and zip": pickle_in_tensors(),
+    "safetensors and pickle": DUAL,
 }

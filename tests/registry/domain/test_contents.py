@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from registry.domain.contents import classify, classify_folder
 from registry.domain.formats import Kind, Verdict
 from registry.domain.manifest import take_manifest
+from registry.domain.safetensors_header import check_safetensors
 from registry.domain.texts import LARGEST_TEXT
 from tests.factories.weights import safetensors
-from tests.registry.domain.dressed_up import NEVER_SERVED, PICKLE, SYSTEM_CALL
+from tests.registry.domain.dressed_up import DUAL, NEVER_SERVED, PICKLE, SYSTEM_CALL
 
 PIECES = (
     b"\x0a\x0e\x0a\x05<unk>\x15\x00\x00\x00\x00\x18\x02\x12\x04\x0a\x02en"  # one piece and a trainer's field
@@ -138,15 +139,26 @@ OPCODES = (
 def test_classify__text_of_pickle_opcodes__data_only_if_loading_it_calls_nothing(text: str) -> None:
     if look("vocab.txt", text.encode()).why:
         return
-    called = []
+    assert calls_when_loaded(text.encode()) == []
+
+
+def calls_when_loaded(data: bytes) -> list[str]:
+    """What loading a pickle would call; nothing of it is called."""
+    called: list[str] = []
 
     class Watching(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> object:
-            return lambda *a: called.append((module, name))
+            return lambda *arguments: called.append(f"{module}.{name}{arguments}")
 
     with contextlib.suppress(Exception):
-        Watching(io.BytesIO(text.encode())).load()
-    assert called == []
+        Watching(io.BytesIO(data)).load()
+    return called
+
+
+def test_classify__right_safetensors_file_that_is_a_pickle_too__refused_as_a_pickle() -> None:
+    check_safetensors(io.BytesIO(DUAL), len(DUAL))
+    assert calls_when_loaded(DUAL) == ["posix.system('id',)"]
+    assert look("model.safetensors", DUAL).why == "is a safetensors file and a pickle at once"
 
 
 def test_classify__large_text__refused_without_being_read() -> None:
