@@ -11,6 +11,7 @@ How completions ended is there, by the engine's own reasons: stop, length, abort
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ from controlplane.outbound.asking import ask
 from controlplane.outbound.clients import local_client
 from rollouts.adapters.signals.exposition import Sample, odd_metric, samples
 from rollouts.ports import Backend, EngineReading
+
+log = logging.getLogger(__name__)
 
 RUNNING = "vllm:num_requests_running"
 WAITING = "vllm:num_requests_waiting"
@@ -75,6 +78,7 @@ class VllmMetrics:
         try:
             return engine_reading(answer.text, address)
         except InvalidInput as error:
+            log.warning("engine.metrics_odd address=%s %s", address, error.message)
             return f"{address} cannot be read: {error.message}"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from controlplane.kernel.clock import ManualClock
@@ -234,6 +234,9 @@ def test_vllm_metrics__one_odd_engine__a_reading_or_words_and_the_other_is_read(
 
 @few
 @given(st.one_of(odd_metrics(VLLM), odd_bodies({"a": 1})))
+@example(b"vllm:num_requests_running NaN")
+@example(b"vllm:num_requests_running +Inf")
+@example(b"vllm:num_requests_running many")
 def test_in_flight__odd_metrics__a_number_or_unknown(body: bytes) -> None:
     inside = ask_in_flight(http(body), TEMPLATE, 2)
     assert inside is None or inside >= 0
