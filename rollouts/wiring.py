@@ -13,6 +13,7 @@ from django.conf import settings
 from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import Unavailable
 from controlplane.outbound.clients import local_client
+from controlplane.sealing.services import key_ring
 from registry.wiring import allowed_files, model_store, models_dir
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import available_memory_mb
@@ -74,6 +75,8 @@ def local_cluster() -> LocalCluster:
         environment.engine_memory_mb,
         SystemClock(),
         local_client(timeout=ENGINE_TIMEOUT_SECONDS),
+        secrets_dir=environment.secrets_folder,
+        keys=key_ring,
     )
 
 

@@ -38,6 +38,7 @@ class Program:
     any_answer       any HTTP answer counts (Envoy has no route for "/")
     ready_part       the readiness report at `ready_url` must call this part ok
     memory_mb        what it takes, roughly
+    ours             it is Headgate: it gets the settings, passwords and keys among them; a foreign program gets none
     """
 
     name: str
@@ -51,6 +52,7 @@ class Program:
     ready_part: str = ""
     memory_mb: int = 150
     stop_seconds: int = 10
+    ours: bool = True
 
 
 def programs_of(environment: Environment) -> tuple[Program, ...]:
@@ -73,6 +75,7 @@ def programs_of(environment: Environment) -> tuple[Program, ...]:
             ready_url=f"http://127.0.0.1:{environment.gateway_port}/",
             any_answer=True,
             memory_mb=80,
+            ours=False,
         ),
         Program(
             name="web",
@@ -147,6 +150,7 @@ def _mlflow(folder: Path, port: int, url: str) -> Program:
         variable="HEADGATE_MLFLOW_URL",
         ready_url=url.rstrip("/") + "/health",
         memory_mb=850,
+        ours=False,
     )  # fmt: skip
 
 
@@ -154,8 +158,7 @@ def _kept_key(path: Path) -> str:
     """A Fernet key (32 random bytes in URL-safe base64), made once."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_whole(path, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
-        path.chmod(0o600)
+        write_whole(path, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(), mode=0o600)
     return path.read_text()
 
 
@@ -209,8 +212,7 @@ def write_configuration(environment: Environment) -> Path:
     )
     router.write_bootstrap()
     path = environment.run_dir / "supervisord.conf"
-    write_whole(path, configuration(environment, programs_of(environment)))
-    path.chmod(0o600)
+    write_whole(path, configuration(environment, programs_of(environment)), mode=0o600)
     return path
 
 
@@ -249,7 +251,7 @@ files = {run_dir / "engines"}/*.conf
 
 
 def _section(program: Program, settings: Mapping[str, str], run_dir: Path) -> str:
-    variables = {**settings, **program.environment, "PYTHONUNBUFFERED": "1"}
+    variables = {**(settings if program.ours else {}), **program.environment, "PYTHONUNBUFFERED": "1"}
     pairs = ",".join(f"{name}={_quoted(name, value)}" for name, value in sorted(variables.items()))
     # startretries: a program whose neighbour is not there yet is started again, more and more slowly.
     return f"""[program:{program.name}]

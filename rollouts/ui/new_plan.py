@@ -193,7 +193,7 @@ def _call(endpoint: Endpoint, draft: Draft, address: str) -> str:
         body["version"] = draft.versions[0] if draft.versions else 0
     body["gate_policy"] = str(draft.policy)
     if draft.serving is not None:
-        body["serving"] = draft.serving.to_json()
+        body["serving"] = draft.serving.to_public()
     body["plan"] = draft.plan.to_json() if draft.plan else {}
     body["dry_run"] = False
     text = json.dumps(body, indent=2).replace("'", "'\\''")

@@ -9,6 +9,7 @@ from rollouts.adapters.clusters.engines.command import (
     engine_environment,
     has_fingerprint,
     is_cpu_build,
+    secrets_of,
     template_of,
     words_of,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "has_fingerprint",
     "is_cpu_build",
     "load_engines",
+    "secrets_of",
     "template_named",
     "template_of",
     "words_of",

@@ -13,6 +13,7 @@ from controlplane.kernel.errors import InvalidInput
 from rollouts.adapters.clusters.engines.declared import template_named
 from rollouts.adapters.clusters.engines.template import HOST, EngineTemplate
 from rollouts.domain.engine_options import Chosen, Kind
+from rollouts.domain.secrets import Secret
 from rollouts.ports import WorkloadSpec
 
 SYSTEM_PATH = "/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -73,13 +74,27 @@ def words_of(arguments: Mapping[str, Any]) -> list[str]:
     return words
 
 
+def secrets_of(template: EngineTemplate, spec: WorkloadSpec) -> dict[str, str | Secret]:
+    """The secret variables of a launch: those that the operator always sets, and those of the spec. Raises InvalidInput
+    as `template_of` does."""
+    always = {name: value for name, value in template.environment.items() if not isinstance(value, str)}
+    return {**always, **chosen_of(spec, template).secrets}
+
+
 def engine_environment(
-    template: EngineTemplate, spec: WorkloadSpec, *, python: Path, home: Path, outside: Mapping[str, str]
+    template: EngineTemplate,
+    spec: WorkloadSpec,
+    *,
+    python: Path,
+    home: Path,
+    outside: Mapping[str, str],
+    secrets: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """All variables of the engine: what any program needs, what the template passes on from `outside` and sets itself,
     and what the spec chose. Nothing else is inherited.
 
-    home    a folder of the engines' own, for what they cache
+    home     a folder of the engines' own, for what they cache
+    secrets  the values of `secrets_of`, opened
     """
     needed = {
         "PATH": f"{python.parent}{os.pathsep}{SYSTEM_PATH}",
@@ -89,12 +104,14 @@ def engine_environment(
     }
     passed_on = {name: outside[name] for name in template.passed_on if name in outside}
     cpu = template.cpu_environment if is_cpu_build(python) else {}
+    always = {name: value for name, value in template.environment.items() if isinstance(value, str)}
     return {
         **needed,
         **passed_on,
-        **template.environment,
+        **always,
         **cpu,
         **chosen_of(spec, template).variables,
+        **(secrets or {}),
     }
 
 
