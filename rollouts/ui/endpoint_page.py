@@ -236,9 +236,11 @@ def _arguments(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
     if endpoint.stable is None:
         return ()
     spec = endpoint.stable.spec
-    words = {True: "on", False: "off"}
-    arguments = (
-        (name, words[value] if isinstance(value, bool) else str(value))
-        for name, value in spec.arguments.items()
-    )
+    arguments = ((name, _value(value)) for name, value in spec.arguments.items())
     return (("Engine", spec.engine), ("Replicas", str(spec.replicas)), *arguments)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_value(part)}" for name, part in value.items())
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)

@@ -60,7 +60,7 @@ def test_named_commands__found_in_every_kind_of_text() -> None:
         ("docs/cli.md", "headgate rollout"),
         ("controlplane/api/problems.py", "manage.py create_token"),
         ("controlplane/cli/access.py", "manage.py create_token"),
-        ("rollouts/adapters/clusters/engines.py", "python3 -m"),
+        ("rollouts/adapters/clusters/engines/vllm.py", "python3 -m"),
         ("templates/rollouts/_rollout_list.html", "headgate rollout"),
         ("tests/conftest.py", "make setup"),
         ("tests/conftest.py", "apt-get install"),

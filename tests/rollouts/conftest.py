@@ -18,5 +18,9 @@ class Declare(Protocol):
 def declare() -> Iterator[Declare]:
     """Writes the operator's engines.json for the length of a test."""
     path = settings.HEADGATE.run_dir / "engines.json"
-    yield lambda **engines: path.write_text(json.dumps(engines)) and None
+
+    def write(**engines: Any) -> None:
+        path.write_text(json.dumps(engines))
+
+    yield write
     path.unlink(missing_ok=True)

@@ -63,6 +63,7 @@ def paths() -> dict[str, str]:
         "replay": f"/rollouts/{over.pk}/replay",
         "replay under another policy": f"/rollouts/{over.pk}/replay?policy={other}",
         "policy on past rollouts": f"/policies/{other.name}/{other.version}/try",
+        "cluster": "/clusters/here",
         "not found": "/nothing",
         "confirm": f"/rollouts/{states['paused'].pk}/confirm/promote",
         "choose an arm": f"/rollouts/{learning.pk}/confirm/choose",

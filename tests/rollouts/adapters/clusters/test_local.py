@@ -18,14 +18,12 @@ import httpx
 import pytest
 
 from controlplane.kernel.errors import InvalidInput, Refused, Unavailable
-from rollouts.adapters.clusters.engines.template import OF_THE_MACHINE
 from rollouts.adapters.clusters.folder import EngineFolder, Launch
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import available_memory_mb, processes_marked
 from rollouts.ports import FailureReason, WorkloadPhase, WorkloadSpec
 from tests.rollouts.adapters.clusters.machine_room import (
     ROOT,
-    STANDINS,
     MachineRoom,
     status,
     until_failed,
@@ -45,24 +43,8 @@ SHY = [sys.executable, "-c", "import time; time.sleep(600)", "{port}"]
 
 @pytest.fixture(scope="module")
 def room() -> Iterator[MachineRoom]:
-    of_the_host = {
-        "HEADGATE_TEST_SECRET": "hidden",
-        "http_proxy": "http://127.0.0.1:9",
-        "ALL_PROXY": "socks5://[::1]:9",
-        "BASH_ENV": "/tmp/evil",
-        "OWN_KEY": "k",
-    }
-    os.environ.update(of_the_host)
     engines = {"wrong-name": OTHER_NAME, "plain": PLAIN, "earlier": EARLIER, "shy": SHY}
-    behind_a_proxy = {
-        **STANDINS,
-        "environment": {"HTTPS_PROXY": "http://proxy.example:1"},
-        "passed_on": ["OWN_KEY"],
-    }
-    declared = {name: {"argv": argv} for name, argv in engines.items()}
-    room = MachineRoom({**declared, "behind-a-proxy": behind_a_proxy})
-    for name in of_the_host:
-        del os.environ[name]
+    room = MachineRoom({name: {"argv": argv} for name, argv in engines.items()})
     yield room
     room.close()
 
@@ -207,91 +189,6 @@ def test_ready_engine__that_turns_unhealthy__is_unready_until_it_recovers(
     assert status(cluster, variant).phase is WorkloadPhase.UNREADY  # type: ignore[union-attr]
     control(room, cluster, variant, healthy=True)
     assert until_ready(cluster, variant).started_at == before.started_at
-
-
-def environment_of(room: MachineRoom, variant: str) -> dict[str, str]:
-    text = Path(f"/proc/{pid_of(room, variant)}/environ").read_text()
-    return dict(one.split("=", 1) for one in text.split("\0") if one)
-
-
-def arguments_of(room: MachineRoom, variant: str) -> list[str]:
-    return Path(f"/proc/{pid_of(room, variant)}/cmdline").read_text().split("\0")[:-1]
-
-
-def test_engine__gets_these_words_and_these_variables_and_no_other(
-    room: MachineRoom, cluster: LocalCluster, variant: str
-) -> None:
-    chosen = {"load_seconds": 0.25, "answers": "standin.json"}
-    spec = room.spec(variant, arguments=chosen, environment={"OWN": "1"})
-    cluster.ensure(spec, token=1)
-    seen = until_ready(cluster, variant)
-    endpoint = variant.split("-")[0]
-    assert arguments_of(room, variant) == [
-        sys.executable, "-m", "tests.standins.engine", "--port", str(seen.port), "--model", str(spec.folder),
-        f"--answers={spec.folder}/standin.json", "--load-seconds=0.25",
-        "--variant", variant, "--served-model-name", endpoint,
-    ]  # fmt: skip
-    found = environment_of(room, variant)
-    passed_on = {name: value for name, value in os.environ.items() if name in OF_THE_MACHINE}
-    assert found == {
-        "PATH": found["PATH"],
-        "HOME": str(room.run_dir / "engine-home"),
-        "LANG": "C.UTF-8",
-        "PYTHONNOUSERSITE": "1",
-        "OWN": "1",
-        "HEADGATE_ENGINE": str(room.run_dir / "engines" / f"{variant}.json"),
-        "HEADGATE_STACK": str(room.run_dir),
-        **passed_on,
-    }
-    assert found["PATH"].startswith(f"{Path(sys.executable).parent}:")
-    outside = Path(f"/proc/{room.process.pid}/environ").read_bytes()
-    assert b"HEADGATE_TEST_SECRET" in outside
-    assert b"BASH_ENV=" in outside
-
-
-def test_engine__operator_names_a_proxy_and_a_key__gets_these_two(
-    room: MachineRoom, cluster: LocalCluster, variant: str
-) -> None:
-    cluster.ensure(room.spec(variant, engine="behind-a-proxy"), token=1)
-    until_ready(cluster, variant)
-    assert b"http_proxy=" in Path(f"/proc/{room.process.pid}/environ").read_bytes()
-    found = environment_of(room, variant)
-    assert {name: value for name, value in found.items() if "proxy" in name.lower()} == {
-        "HTTPS_PROXY": "http://proxy.example:1"
-    }
-    assert found["OWN_KEY"] == "k"
-
-
-def test_launch__allowed_when_it_was_asked_for_and_no_more__fails_naming_the_option(
-    room: MachineRoom, cluster: LocalCluster, variant: str
-) -> None:
-    cluster.ensure(room.spec(variant, arguments={"load-seconds": 0.1}), token=1)
-    until_ready(cluster, variant)
-    record = room.run_dir / "engines" / f"{variant}.json"
-    launch = json.loads(record.read_text())
-    launch["arguments"] = {"scheduler-cls": "evil.Scheduler"}  # as an earlier version of Headgate let it be
-    record.write_text(json.dumps(launch))
-    os.kill(pid_of(room, variant), signal.SIGKILL)
-    seen = until_failed(cluster, variant)
-    assert seen.reason is FailureReason.BAD_SPEC
-    assert "'scheduler-cls'" in seen.message
-    assert not processes_of(room, variant)
-
-
-def test_running_engine__declarations_broken_meanwhile__is_ready_all_the_same(
-    room: MachineRoom, cluster: LocalCluster, variant: str
-) -> None:
-    cluster.ensure(room.spec(variant), token=1)
-    until_ready(cluster, variant)
-    declarations = room.run_dir / "engines.json"
-    before = declarations.read_text()
-    declarations.write_text("{")
-    try:
-        assert status(cluster, variant).is_ready  # type: ignore[union-attr]
-        with pytest.raises(Unavailable, match=r"engines\.json"):
-            cluster.ensure(room.spec("other-v1-cccc"), token=1)
-    finally:
-        declarations.write_text(before)
 
 
 # --- failing ------------------------------------------------------------------------------------------------

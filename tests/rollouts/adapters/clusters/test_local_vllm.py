@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from registry.domain.manifest import take_manifest
+from rollouts.adapters.clusters.engines.template import OF_THE_MACHINE
+from rollouts.adapters.clusters.engines.vllm import VLLM
 from rollouts.adapters.clusters.launcher import MARK
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import listener_is_marked
@@ -30,6 +32,7 @@ tokenizer = train.make_tokenizer()
 train.save(train.make_model(tokenizer), tokenizer, Path(sys.argv[1]))
 """
 SECONDS = 280.0
+BASE_VARIABLES = ("PATH", "HOME", "LANG", "PYTHONNOUSERSITE", "HEADGATE_ENGINE", "HEADGATE_STACK")
 
 pytestmark = [pytest.mark.needs("vllm"), pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -39,6 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained Llama with its tokenizer: it loads and answers, nobody asks what."""
     folder = tmp_path_factory.mktemp("model")
     subprocess.run([str(ENGINE_PYTHON), "-c", MAKE_MODEL, str(folder)], cwd=ROOT, check=True, timeout=120)
+    (folder / "chat.jinja").write_text("{% for message in messages %}{{ message['content'] }}{% endfor %}")
     return folder
 
 
@@ -60,7 +64,15 @@ def spec_of(folder: Path) -> WorkloadSpec:
         endpoint="chat",
         folder=folder,
         manifest=take_manifest(folder),
-        arguments={"max-model-len": 256, "enforce-eager": True, "kv-cache-memory-bytes": 1 << 28},
+        arguments={
+            "max-model-len": 256,
+            "enforce-eager": True,
+            "kv-cache-memory-bytes": "256M",
+            "enable-prefix-caching": False,
+            "override-generation-config": {"top_k": 50},
+            "chat-template": "chat.jinja",
+        },
+        environment={"VLLM_LOGGING_LEVEL": "INFO"},
         start_seconds=SECONDS,
     )
 
@@ -92,6 +104,15 @@ def test_real_engine__tiny_model__answers_by_the_endpoints_name_only_and_drains(
     assert (
         listener_is_marked(seen.port, MARK, mark) is True
     )  # known by its process too, had it no fingerprint
+    environment = Path(f"/proc/{room.supervisor.programs()['engine-chat-v1-aaaa'].pid}/environ").read_text()
+    names = {one.partition("=")[0] for one in environment.split("\0") if one}
+    assert names <= {
+        *BASE_VARIABLES,
+        *OF_THE_MACHINE,
+        *VLLM.environment,
+        *VLLM.cpu_environment,
+        "VLLM_LOGGING_LEVEL",
+    }
     for path in OPENAI_API.other:
         assert room.http.request("OPTIONS", f"http://{seen.host}:{seen.port}{path}").status_code != 404, path
     cluster.drain("chat-v1-aaaa", "chat", token=1)

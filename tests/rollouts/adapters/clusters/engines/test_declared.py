@@ -12,6 +12,7 @@ from controlplane.kernel.errors import InvalidInput, Unavailable
 from rollouts.adapters.clusters.engines import ENGINES, engines_in_force, load_engines
 from rollouts.adapters.clusters.engines.template import OF_THE_MACHINE
 from rollouts.ports import OPENAI_API, EngineApi
+from tests.rollouts.adapters.clusters.machine_room import ROOT
 
 ARGV = ["/bin/mine", "{port}", "{arguments}"]
 THREADS = {"kind": "integer", "least": 1, "most": 8, "help": "How many threads."}
@@ -123,6 +124,15 @@ def test_load_engines__arguments_without_their_place__is_refused(tmp_path: Path)
     declare(tmp_path, mine={"argv": ["/bin/mine", "{port}"], "arguments": {"threads": THREADS}})
     with pytest.raises(Unavailable, match=r"nowhere says \{arguments\}"):
         load_engines(tmp_path)
+
+
+def test_load_engines__example_of_the_operations_page__can_be_read(tmp_path: Path) -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    example = page[page.index("```json\n") + 8 :]
+    (tmp_path / "engines.json").write_text(example[: example.index("```")])
+    engines = load_engines(tmp_path)
+    assert [option.name for option in engines["my-server"].arguments] == ["threads"]
+    assert engines["vllm"].widened[0] == "argument max-log-len"
 
 
 def test_engines_in_force__file_broken_meanwhile__is_the_table_read_last(tmp_path: Path) -> None:
