@@ -14,9 +14,8 @@ from urllib.parse import unquote
 
 from controlplane.kernel.errors import InvalidInput
 from controlplane.outbound.proxies import checked_proxy
-from controlplane.sealing.keys import checked_keys
+from controlplane.sealing.keys import KeyRing, checked_keys
 
-SHORTEST_SECRET = 8
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -108,10 +107,12 @@ class Environment:
         found: list[str] = []
         for spec in fields(self):
             value = str(getattr(self, spec.name)) if spec.metadata["secret"] else ""
-            if "://" in value:
+            if spec.name.endswith(("_url", "_proxy")):
                 found += passwords_of(value)
+            elif spec.name == "encryption_keys":
+                found += KeyRing.read(value).keys
             elif value:
-                found += [value, *(key for key in value.split(",") if len(key) >= SHORTEST_SECRET)]
+                found.append(value)
         return tuple(found)
 
     @property

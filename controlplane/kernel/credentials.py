@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from urllib.parse import quote
 
 HIDDEN = "[hidden]"
@@ -75,7 +76,8 @@ def hide_in_lines(lines: Sequence[str], known: Iterable[str] = ()) -> tuple[str,
     return tuple(hide("\n".join(lines), known).split("\n")) if lines else ()
 
 
-def _pieces(secret: str) -> set[str]:
+@lru_cache(maxsize=1024)
+def _pieces(secret: str) -> frozenset[str]:
     ways = {
         secret,
         secret.strip(),
@@ -85,6 +87,5 @@ def _pieces(secret: str) -> set[str]:
         quote(secret, safe="", errors="replace"),
     }
     lines = {line.strip() for line in secret.splitlines()} if "\n" in secret else set()
-    return {piece for piece in ways if len(piece) >= SHORTEST} | {
-        line for line in lines if len(line) >= SHORTEST_LINE
-    }
+    found = {piece for piece in ways if len(piece) >= SHORTEST}
+    return frozenset(found | {line for line in lines if len(line) >= SHORTEST_LINE})

@@ -12,8 +12,10 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count, Max, Value
 
+from controlplane.kernel.credentials import hide
 from controlplane.passes.models import ItemTrouble
 from controlplane.passes.selectors import troubles_by_pass
+from controlplane.sealing.known import known
 from controlplane.web.models import Heartbeat
 from controlplane.web.words import duration_text
 
@@ -55,7 +57,7 @@ def beat(*, name: str, now: datetime, ok: bool = True, message: str = "") -> Non
     you like.
     """
     Heartbeat.objects.update_or_create(
-        name=name, defaults={"at": now, "ok": ok, "message": message[:MESSAGE_LENGTH]}
+        name=name, defaults={"at": now, "ok": ok, "message": hide(message, known())[:MESSAGE_LENGTH]}
     )
 
 
@@ -77,7 +79,10 @@ def _database(now: datetime) -> Part:
         beat(name="web", now=now)
     except DatabaseError as error:
         return Part(
-            "database", "failing", needed=True, message=f"cannot be written: {error}"[:MESSAGE_LENGTH]
+            "database",
+            "failing",
+            needed=True,
+            message=hide(f"cannot be written: {error}", known())[:MESSAGE_LENGTH],
         )
     return Part("database", "ok", needed=True)
 

@@ -65,8 +65,8 @@ SECRET_BY_REFERENCE = {
 SECRET_THAT_IS_SET = {
     "type": "object",
     "description": (
-        "A secret whose value is stored encrypted. That is all that is ever answered of it; sent back, it means the value"
-        " that the stable variant has. The fingerprint is the same for the same value of the same variable."
+        "A secret whose value is stored encrypted. That is all that is ever answered of it; sent back, it means the"
+        " value that the stable variant has. The fingerprint is the same for the same value of the same variable."
     ),
     "required": ["secret"],
     "additionalProperties": False,

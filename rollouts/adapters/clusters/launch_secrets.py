@@ -45,7 +45,7 @@ class LaunchSecrets:
                 return known()
             template = engines_in_force(self._folder.run_dir).get(launch.spec.engine)
             always = {} if template is None else template.environment
-            return (*known(), *self.store.values({**always, **launch.spec.environment}))
+            return self.store.values({**always, **launch.spec.environment})
         except (HeadgateError, OSError, ValueError, KeyError, TypeError):
             return known()
 

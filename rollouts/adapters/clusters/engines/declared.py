@@ -168,11 +168,10 @@ def _joined(ours: tuple[Option, ...], theirs: tuple[Option, ...]) -> tuple[Optio
 
 def _environment(name: str, values: Any) -> dict[str, str | SecretFile]:
     if not isinstance(values, dict) or not all(
-        isinstance(value, str | int | dict) for value in values.values()
+        isinstance(value, str | int) or (isinstance(value, dict) and "secret" in value)
+        for value in values.values()
     ):
-        raise ValueError(
-            f"environment of engine {name!r} must be an object of texts and references to secrets"
-        )
+        raise ValueError(f"environment of engine {name!r} must be an object of texts")
     return {variable: _constant(name, variable, value) for variable, value in values.items()}
 
 
@@ -182,7 +181,7 @@ def _constant(engine: str, variable: str, value: Any) -> str | SecretFile:
     try:
         secret = read_secret(value, where=variable)
     except InvalidInput as error:
-        raise ValueError(f"{variable!r} of engine {engine!r}: {error}") from error
+        raise ValueError(f"{variable!r} of engine {engine!r}: {error.message}") from error
     if not isinstance(secret, SecretFile):
         raise ValueError(f"{variable!r} of engine {engine!r} must refer to a secret file")
     return secret
