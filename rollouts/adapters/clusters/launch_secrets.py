@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from controlplane.kernel.credentials import hide_in_lines
 from controlplane.kernel.errors import HeadgateError, Refused
 from controlplane.sealing.keys import SETTING
 from controlplane.sealing.known import known
-from rollouts.adapters.clusters.engines import EngineTemplate, engines_in_force, secrets_of
+from rollouts.adapters.clusters.engines import (
+    EngineTemplate,
+    credentials_around,
+    engines_in_force,
+    secrets_of,
+)
 from rollouts.adapters.clusters.folder import EngineFolder
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
 from rollouts.ports import WorkloadSpec
@@ -44,8 +50,12 @@ class LaunchSecrets:
             if launch is None:
                 return known()
             template = engines_in_force(self._folder.run_dir).get(launch.spec.engine)
-            always = {} if template is None else template.environment
-            return self.store.values({**always, **launch.spec.environment})
+            if template is None:
+                return self.store.values(launch.spec.environment)
+            return (
+                *credentials_around(template, os.environ),
+                *self.store.values({**template.environment, **launch.spec.environment}),
+            )
         except (HeadgateError, OSError, ValueError, KeyError, TypeError):
             return known()
 

@@ -29,11 +29,12 @@ from typing import NoReturn
 
 from controlplane.kernel.credentials import hide, hide_in_lines
 from controlplane.kernel.errors import InvalidInput, Refused, TamperedFile, Unavailable
-from controlplane.sealing.known import known
+from controlplane.sealing.known import known, remember
 from registry.domain.manifest import verify_folder
 from rollouts.adapters.clusters.engines import (
     EngineTemplate,
     command_line,
+    credentials_around,
     engine_environment,
     explain,
     load_engines,
@@ -107,6 +108,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
 
 def open_secrets(folder: EngineFolder, launch: Launch, template: EngineTemplate) -> dict[str, str]:
     """The values of the launch's secret variables. Raises GaveUp naming the variable, and the variant's remedy."""
+    remember(*credentials_around(template, os.environ))
     store = SecretStore(launch.secrets_dir or launch.run_dir / "secrets", folder.keys)
     try:
         return store.open_all(secrets_of(template, launch.spec))

@@ -6,6 +6,7 @@ in `RUN_DIR/engines.json`, `command` the command line and the environment of one
 
 from rollouts.adapters.clusters.engines.command import (
     command_line,
+    credentials_around,
     engine_environment,
     has_fingerprint,
     is_cpu_build,
@@ -27,6 +28,7 @@ __all__ = [
     "HOST",
     "EngineTemplate",
     "command_line",
+    "credentials_around",
     "engine_environment",
     "engines_in_force",
     "explain",

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from controlplane.kernel.credentials import names_a_credential
 from controlplane.kernel.errors import InvalidInput
 from rollouts.adapters.clusters.engines.declared import template_named
 from rollouts.adapters.clusters.engines.template import HOST, EngineTemplate
@@ -79,6 +80,16 @@ def secrets_of(template: EngineTemplate, spec: WorkloadSpec) -> dict[str, str | 
     as `template_of` does."""
     always = {name: value for name, value in template.environment.items() if not isinstance(value, str)}
     return {**always, **chosen_of(spec, template).secrets}
+
+
+def credentials_around(template: EngineTemplate, outside: Mapping[str, str]) -> tuple[str, ...]:
+    """Values that an engine gets in the clear and that are named like credentials: what the operator wrote into
+    engines.json or passes on from the stack. They are kept out of what is shown, too."""
+    passed_on = {name: outside[name] for name in template.passed_on if name in outside}
+    found = {**passed_on, **template.environment}
+    return tuple(
+        value for name, value in found.items() if isinstance(value, str) and names_a_credential(name)
+    )
 
 
 def engine_environment(
