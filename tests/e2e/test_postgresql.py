@@ -23,12 +23,14 @@ SUITES = (
     "tests/rollouts/services/test_write_backs.py",
     "tests/rollouts/services/test_outages.py",
     "tests/rollouts/services/test_outcomes.py",
+    "tests/rollouts/services/test_secrets.py",
     "tests/rollouts/api",
     "tests/registry/services",
     "tests/registry/test_selectors.py",
     "tests/controlplane/access",
     "tests/controlplane/audit",
     "tests/controlplane/passes",
+    "tests/controlplane/sealing",
 )
 
 pytestmark = [pytest.mark.needs("postgres"), pytest.mark.e2e, pytest.mark.timeout(900)]

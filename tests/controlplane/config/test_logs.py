@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -20,6 +21,7 @@ from controlplane.config.logs import HidingFormatter
 from controlplane.sealing.keys import new_key
 from controlplane.sealing.known import remember
 
+LOGGING: dict[str, Any] = settings.LOGGING
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -28,7 +30,7 @@ def written() -> Iterator[io.StringIO]:
     """What a logger with the handler's format wrote."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(HidingFormatter(settings.LOGGING["formatters"]["line"]["format"]))
+    handler.setFormatter(HidingFormatter(LOGGING["formatters"]["line"]["format"]))
     logger = logging.getLogger("somebody")
     logger.addHandler(handler)
     yield stream
@@ -57,8 +59,8 @@ def test_log__unknown_credential__goes_by_its_look(written: io.StringIO) -> None
 
 
 def test_settings__every_handler__hides() -> None:
-    for handler in settings.LOGGING["handlers"].values():
-        formatter = settings.LOGGING["formatters"][handler["formatter"]]
+    for handler in LOGGING["handlers"].values():
+        formatter = LOGGING["formatters"][handler["formatter"]]
         assert formatter["()"] == "controlplane.config.logs.HidingFormatter"
 
 
@@ -78,7 +80,7 @@ def test_web_server__its_own_log__goes_through_the_net() -> None:
     assert "opensesame" not in done.stderr + done.stdout
 
 
-SECRETS = {
+SECRETS: dict[str, Any] = {
     "database_url": "postgresql://headgate:sentinel%2F1@db:5432/headgate",
     "secret_key": "sentinel-2",
     "mlflow_webhook_secret": "sentinel-3",
