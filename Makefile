@@ -68,6 +68,7 @@ check-templates:
 # Values that only have to be well-formed: the checks open no connection.
 PRODUCTION := DJANGO_SETTINGS_MODULE=controlplane.config.settings_production \
 	HEADGATE_SECRET_KEY=for-the-check-only-for-the-check-only-for-the-check-only-0123456789 \
+	HEADGATE_ENCRYPTION_KEYS=Zm9yIHRoZSBjaGVjayBvbmx5LCBub3QgYSBrZXkgISE= \
 	HEADGATE_DATABASE_URL=postgresql://headgate:unused@localhost:5432/headgate \
 	HEADGATE_ALLOWED_HOSTS=headgate.example
 

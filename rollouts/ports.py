@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from registry.domain.manifest import Manifest
 from rollouts.domain.engine_options import EngineOptions
+from rollouts.domain.secrets import Secret
 
 FULL_SHARE_BP = 10_000
 FORCED_VARIANT_HEADER = (
@@ -44,6 +45,7 @@ class FailureReason(StrEnum):
     NONE = ""
     NO_MEMORY = "no-memory"
     BAD_MODEL = "bad-model"
+    NO_SECRET = "no-secret"  # noqa: S105 - a secret of the spec cannot be read: its file or its key is missing
     BAD_SPEC = "bad-spec"  # the serving spec asks for what the engine's options do not allow
     PORT_TAKEN = "port-taken"
     TAMPERED_FILE = "tampered-file"
@@ -60,7 +62,8 @@ class WorkloadSpec:
     manifest     verified against `folder` before every launch
     engine       name of an engine template: "vllm", or another that the cluster knows
     arguments    engine arguments by name without dashes ("max-model-len": 256); only declared options
-    environment  variables of the engine; only declared options
+    environment  variables of the engine; only declared options. A secret is given as it is stored or referred to, and
+                 opened by the cluster at every launch
     replicas     how many to run
     start_seconds how long it may take until READY
     """
@@ -71,7 +74,7 @@ class WorkloadSpec:
     manifest: Manifest
     engine: str = "vllm"
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str | Secret] = field(default_factory=dict)
     replicas: int = 1
     start_seconds: float = 600.0
 
@@ -139,7 +142,8 @@ class Cluster(Protocol):
 
         Raises TamperedFile before anything starts when a file differs from the manifest; InvalidInput naming the field
         (`engine`, `arguments.x`, `environment.X`) for what the engine's options do not allow; Refused (with the remedy)
-        when the machine has no room; Unavailable when the cluster does not answer.
+        when the machine has no room, or with the code `no-secret` when a secret cannot be read; Unavailable when the
+        cluster does not answer.
         """
         ...
 
@@ -160,7 +164,8 @@ class Cluster(Protocol):
         ...
 
     def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
-        """The last lines of the engine's log, oldest first; empty when there is none."""
+        """The last lines of the engine's log, oldest first, without the values of its secrets and without what looks
+        like a credential; empty when there is none."""
         ...
 
     def api(self, engine: str) -> EngineApi:
@@ -174,6 +179,15 @@ class Cluster(Protocol):
 
     def engines(self) -> tuple[str, ...]:
         """The engines that the cluster knows, sorted by name. Raises Unavailable when it cannot say now."""
+        ...
+
+    def secret_files(self) -> tuple[str, ...]:
+        """The names of files that a serving spec may refer to as secrets, sorted."""
+        ...
+
+    def renew_secrets(self) -> int:
+        """Puts the secrets that the cluster itself keeps under the newest key; returns how many were not. Idempotent.
+        Raises Refused naming the variants whose key is missing, after all others were done."""
         ...
 
 

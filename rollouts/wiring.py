@@ -13,6 +13,7 @@ from django.conf import settings
 from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import Unavailable
 from controlplane.outbound.clients import local_client
+from controlplane.sealing.services import key_ring
 from controlplane.timekeeping.database_clock import CLOCK
 from registry.wiring import allowed_files, model_store, models_dir
 from rollouts.adapters.clusters.local import LocalCluster
@@ -77,6 +78,8 @@ def local_cluster() -> LocalCluster:
         local_client(timeout=ENGINE_TIMEOUT_SECONDS),
         memory_limit_mb=environment.engine_memory_limit_mb,
         engine_user=environment.engine_user,
+        secrets_dir=environment.secrets_folder,
+        keys=key_ring,
     )
 
 

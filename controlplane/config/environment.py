@@ -10,10 +10,12 @@ import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, Self
+from urllib.parse import unquote
 
 from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.networks import Network, checked_networks, read_networks
 from controlplane.outbound.proxies import checked_proxy
+from controlplane.sealing.keys import KeyRing, checked_keys
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -24,8 +26,11 @@ class Check(Protocol):
     def __call__(self, value: str, /, *, setting: str) -> str: ...
 
 
-def _setting(default: Any, about: str, *, check: Check | None = None) -> Any:
-    return field(default=default, metadata={"about": about, "check": check})
+def _setting(default: Any, about: str, *, check: Check | None = None, secret: bool = False) -> Any:
+    """`secret`: it is or may hold a password: it is in no text of these settings, and the log leaves it out."""
+    return field(
+        default=default, repr=not secret, metadata={"about": about, "check": check, "secret": secret}
+    )
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,19 @@ class Environment:
         ROOT / "var", "folder for everything that runs on this machine: sockets, logs, data"
     )
     database_url: str = _setting(
-        "", "postgresql://user:password@host:port/name; empty: SQLite in the run folder"
+        "", "postgresql://user:password@host:port/name; empty: SQLite in the run folder", secret=True
     )
     secret_key: str = _setting(
-        "", "Django's secret key; in local mode one is made and kept in the run folder"
+        "", "Django's secret key; in local mode one is made and kept in the run folder", secret=True
+    )
+    encryption_keys: str = _setting(
+        "",
+        "keys that secrets are stored under, by comma, newest first; in local mode one is made, kept in the run folder",
+        check=checked_keys,
+        secret=True,
+    )
+    secrets_dir: str = _setting(
+        "", "folder of files that serving specs may refer to as secrets; empty: `secrets` in the run folder"
     )
     allowed_hosts: str = _setting(
         "localhost,127.0.0.1,[::1]", "host names that the web process answers to, by comma"
@@ -50,15 +64,16 @@ class Environment:
         check=checked_networks,
     )
     trusted_origins: str = _setting("", "origins (https://host) that may post forms, by comma")
-    broker_url: str = _setting("filesystem://", "Celery's broker; filesystem:// needs no server")
-    mlflow_url: str = _setting("http://127.0.0.1:5500", "address of the MLflow tracking server")
+    broker_url: str = _setting("filesystem://", "Celery's broker; filesystem:// needs no server", secret=True)
+    mlflow_url: str = _setting("http://127.0.0.1:5500", "address of the MLflow tracking server", secret=True)
     mlflow_proxy: str = _setting(
         "",
         "proxy for requests to MLflow, scheme://host:port (http, https, socks5); empty: none, whatever HTTP_PROXY says",
         check=checked_proxy,
+        secret=True,
     )
     mlflow_webhook_secret: str = _setting(
-        "", "shared secret of MLflow's webhooks; empty: webhooks are refused"
+        "", "shared secret of MLflow's webhooks; empty: webhooks are refused", secret=True
     )
     allowed_pickle_files: str = _setting(
         "",
@@ -96,6 +111,27 @@ class Environment:
         "addresses of this server, HOST or HOST:PORT by comma, where /metrics asks for no token; empty: it always does",
     )
     log_level: str = _setting("INFO", "level of the log")
+
+    @property
+    def secrets_folder(self) -> Path:
+        """Where the operator's secret files lie."""
+        return (
+            Path(self.secrets_dir).expanduser().absolute() if self.secrets_dir else self.run_dir / "secrets"
+        )
+
+    @property
+    def secret_values(self) -> tuple[str, ...]:
+        """All that must stand in no log: secrets, and the passwords inside of addresses."""
+        found: list[str] = []
+        for spec in fields(self):
+            value = str(getattr(self, spec.name)) if spec.metadata["secret"] else ""
+            if spec.name.endswith(("_url", "_proxy")):
+                found += passwords_of(value)
+            elif spec.name == "encryption_keys":
+                found += KeyRing.read(value).keys
+            elif value:
+                found.append(value)
+        return tuple(found)
 
     @property
     def envoy_dir(self) -> Path:
@@ -154,6 +190,13 @@ class Environment:
                     f"HEADGATE_{spec.name.upper()}={raw!r} is not a {kind.__name__}: {error}"
                 ) from error
         return cls(**values)
+
+
+def passwords_of(address: str) -> list[str]:
+    """The password of an address, as it is written there and as it is meant."""
+    userinfo, at, _ = address.partition("://")[2].rpartition("@")
+    _, colon, password = userinfo.partition(":")
+    return [password, unquote(password)] if at and colon and password else []
 
 
 def _checked(check: Check, raw: str, variable: str) -> str:

@@ -6,7 +6,6 @@ The environment is read in `environment.py` and nowhere else.
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -15,20 +14,11 @@ from django.core.exceptions import ImproperlyConfigured
 
 from controlplane.config.environment import ENVIRONMENT, ROOT
 from controlplane.kernel.clock import MESSAGE_SECONDS
+from controlplane.sealing.kept import kept_secret
+from controlplane.sealing.known import remember
 
 BASE_DIR = ROOT
 RUN_DIR = ENVIRONMENT.run_dir
-
-
-def _kept_secret(path: Path) -> str:
-    """A secret made once and kept, readable by the owner only (local mode; production demands its own)."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
-        fresh.touch(mode=0o600)
-        fresh.write_text(secrets.token_urlsafe(48))
-        fresh.replace(path)
-    return path.read_text()
 
 
 def _database(url: str) -> dict[str, Any]:
@@ -42,7 +32,15 @@ def _database(url: str) -> dict[str, Any]:
                 "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=20000;",
             },
         }
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", str(parts.port or "")
+    except ValueError:
+        # Its own words would repeat a part of the password.
+        raise ImproperlyConfigured(
+            "HEADGATE_DATABASE_URL cannot be read: write postgresql://user:password@host:port/name, and the characters"
+            " @ : / ? # % of the user and the password as %40 %3A %2F %3F %23 %25."
+        ) from None
     if parts.scheme not in ("postgresql", "postgres"):
         raise ImproperlyConfigured("HEADGATE_DATABASE_URL must begin with postgresql://")
     return {
@@ -50,15 +48,16 @@ def _database(url: str) -> dict[str, Any]:
         "NAME": parts.path.lstrip("/"),
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
-        "HOST": parts.hostname or "",
-        "PORT": str(parts.port or ""),
+        "HOST": host,
+        "PORT": port,
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
     }
 
 
 DEBUG = False
-SECRET_KEY = ENVIRONMENT.secret_key or _kept_secret(RUN_DIR / "secret-key")
+SECRET_KEY = ENVIRONMENT.secret_key or kept_secret(RUN_DIR / "secret-key", secrets.token_urlsafe(48))
+remember(SECRET_KEY, *ENVIRONMENT.secret_values)
 ALLOWED_HOSTS = [host.strip() for host in ENVIRONMENT.allowed_hosts.split(",") if host.strip()]
 CSRF_TRUSTED_ORIGINS = [origin.strip() for origin in ENVIRONMENT.trusted_origins.split(",") if origin.strip()]
 
@@ -79,6 +78,7 @@ INSTALLED_APPS = [
     "controlplane.audit",
     "controlplane.passes",
     "controlplane.timekeeping",
+    "controlplane.sealing",
     "controlplane.web",
     "controlplane.api",
     "registry",
@@ -249,10 +249,17 @@ CELERY_BEAT_SCHEDULE = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "formatters": {
+        "line": {
+            "()": "controlplane.config.logs.HidingFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+        }
+    },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": ENVIRONMENT.log_level},
     "loggers": {
+        # The web server's own words go the same way, and so through the same net.
+        "uvicorn": {"handlers": [], "propagate": True},
         "httpx": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.worker.request": {"level": "WARNING"},

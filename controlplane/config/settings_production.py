@@ -9,6 +9,8 @@ from controlplane.config.settings import *  # noqa: F403
 
 if len(ENVIRONMENT.secret_key) < 50:
     raise ImproperlyConfigured("Set HEADGATE_SECRET_KEY to at least 50 random characters.")
+if not ENVIRONMENT.encryption_keys:
+    raise ImproperlyConfigured("Set HEADGATE_ENCRYPTION_KEYS; `python -m controlplane.sealing` prints a key.")
 if not ENVIRONMENT.database_url:
     raise ImproperlyConfigured("Set HEADGATE_DATABASE_URL: production runs on PostgreSQL.")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import traceback
 
+from controlplane.kernel.credentials import HIDDEN, hide
 from controlplane.kernel.errors import HeadgateError
+from controlplane.sealing.known import known
 
 LONGEST = 500
-HIDDEN = "[hidden]"
+# More than what is hidden everywhere (controlplane.kernel.credentials), because an error can spare more words:
 # user:password@ of an address; the value behind a word that names a secret; a scheme of authentication.
 _SECRETS = (
     (re.compile(r"(?<=://)[^/\s@]+@"), f"{HIDDEN}@"),
@@ -38,6 +40,7 @@ def shown(text: str) -> str:
 
 def without_secrets(text: str) -> str:
     """The text with passwords, tokens and the like hidden."""
+    text = hide(text, known())
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
     return text

@@ -14,8 +14,10 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count, Max, Value
 
+from controlplane.kernel.credentials import hide
 from controlplane.passes.models import ItemTrouble
 from controlplane.passes.selectors import troubles_by_pass
+from controlplane.sealing.known import known
 from controlplane.timekeeping.claims import TOLERANCE
 from controlplane.timekeeping.jumps import recent_jump, way
 from controlplane.web.database_errors import database_file
@@ -68,7 +70,7 @@ def beat(*, name: str, now: datetime, ok: bool = True, message: str = "") -> Non
     you like.
     """
     Heartbeat.objects.update_or_create(
-        name=name, defaults={"at": now, "ok": ok, "message": message[:MESSAGE_LENGTH]}
+        name=name, defaults={"at": now, "ok": ok, "message": hide(message, known())[:MESSAGE_LENGTH]}
     )
 
 
@@ -87,7 +89,7 @@ def report(*, now: datetime) -> tuple[Part, ...]:
     try:
         return (Part("database", "ok", needed=True), _writes(), _migrations(), *reported(now=now))
     except (DatabaseError, InterfaceError) as error:
-        message = f"cannot be read: {error}"[:MESSAGE_LENGTH]
+        message = hide(f"cannot be read: {error}", known())[:MESSAGE_LENGTH]
         return (Part("database", "failing", needed=True, message=message),)
 
 

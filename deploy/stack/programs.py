@@ -41,6 +41,7 @@ class Program:
     any_answer       any HTTP answer counts (Envoy has no route for "/")
     ready_part       the readiness report at `ready_url` must call this part ok
     memory_mb        what it takes, roughly
+    ours             it is Headgate: it gets the settings, passwords and keys among them; a foreign program gets none
     """
 
     name: str
@@ -54,6 +55,7 @@ class Program:
     ready_part: str = ""
     memory_mb: int = 150
     stop_seconds: int = 10
+    ours: bool = True
 
 
 def programs_of(environment: Environment) -> tuple[Program, ...]:
@@ -76,6 +78,7 @@ def programs_of(environment: Environment) -> tuple[Program, ...]:
             ready_url=f"http://127.0.0.1:{environment.gateway_port}/",
             any_answer=True,
             memory_mb=80,
+            ours=False,
         ),
         Program(
             name="web",
@@ -151,6 +154,7 @@ def _mlflow(folder: Path, port: int, url: str) -> Program:
         variable="HEADGATE_MLFLOW_URL",
         ready_url=url.rstrip("/") + "/health",
         memory_mb=850,
+        ours=False,
     )  # fmt: skip
 
 
@@ -158,8 +162,7 @@ def _kept_key(path: Path) -> str:
     """A Fernet key (32 random bytes in URL-safe base64), made once."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_whole(path, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
-        path.chmod(0o600)
+        write_whole(path, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(), mode=0o600)
     return path.read_text()
 
 
@@ -217,8 +220,7 @@ def write_configuration(environment: Environment) -> Path:
     )
     router.write_bootstrap()
     path = environment.run_dir / "supervisord.conf"
-    write_whole(path, configuration(environment, programs_of(environment)))
-    path.chmod(0o600)
+    write_whole(path, configuration(environment, programs_of(environment)), mode=0o600)
     return path
 
 
@@ -263,7 +265,12 @@ def program_mark(run_dir: Path, name: str) -> str:
 
 def _section(program: Program, settings: Mapping[str, str], run_dir: Path) -> str:
     mark = {PROGRAM_MARK: program_mark(run_dir, program.name)}
-    variables = {**settings, **program.environment, **mark, "PYTHONUNBUFFERED": "1"}
+    variables = {
+        **(settings if program.ours else {}),
+        **program.environment,
+        **mark,
+        "PYTHONUNBUFFERED": "1",
+    }
     command = (sys.executable, "-S", "-m", "deploy.stack.begin", *program.command)
     pairs = ",".join(f"{name}={_quoted(name, value)}" for name, value in sorted(variables.items()))
     # startretries: a program whose neighbour is not there yet is started again, more and more slowly.

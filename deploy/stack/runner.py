@@ -26,6 +26,7 @@ from pathlib import Path
 import httpx
 
 from controlplane.config.environment import Environment
+from controlplane.kernel.credentials import hide
 from controlplane.kernel.digests import digest_of, sha256_of_file
 from controlplane.kernel.errors import Conflict, Refused, Unavailable
 from controlplane.outbound.clients import local_client
@@ -166,7 +167,8 @@ def _manage(environment: Environment, say: Say, what: str, arguments: list[str])
         check=False,
     )
     if done.returncode != 0:
-        raise Unavailable(f"manage.py {arguments[0]} failed:\n{(done.stderr or done.stdout)[-3000:]}")
+        told = hide(done.stderr or done.stdout, environment.secret_values)
+        raise Unavailable(f"manage.py {arguments[0]} failed:\n{told[-3000:]}")
     say(f"{what:<14}ready after {time.monotonic() - began:.1f} s")
 
 

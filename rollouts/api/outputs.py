@@ -18,6 +18,7 @@ from rollouts.api.bandit_outputs import (
 from rollouts.domain.gates.verdict import Verdict
 from rollouts.domain.plan import MAX_HOLD_SECONDS, MAX_STEPS, MOST_REQUESTS
 from rollouts.domain.restored import RestoredState
+from rollouts.domain.secrets import FILE_NAME, FINGERPRINT
 from rollouts.domain.states import PauseReason, Phase
 from rollouts.ports import WorkloadPhase
 
@@ -51,6 +52,43 @@ class PlanForm(serializers.Serializer[Any]):
     launch_seconds = serializers.IntegerField(min_value=0, max_value=MAX_HOLD_SECONDS, required=False)
 
 
+SECRET_BY_REFERENCE = {
+    "type": "object",
+    "description": "A file of the operator's folder of secrets, read at every launch and stored nowhere.",
+    "required": ["secret"],
+    "additionalProperties": False,
+    "properties": {
+        "secret": {
+            "type": "object",
+            "required": ["file"],
+            "additionalProperties": False,
+            "properties": {"file": {"type": "string", "pattern": f"^{FILE_NAME.pattern}$"}},
+        }
+    },
+}
+SECRET_THAT_IS_SET = {
+    "type": "object",
+    "description": (
+        "A secret whose value is stored encrypted. That is all that is ever answered of it; sent back, it means the"
+        " value that the stable variant has. The fingerprint is the same for the same value of the same variable."
+    ),
+    "required": ["secret"],
+    "additionalProperties": False,
+    "properties": {
+        "secret": {"type": "boolean", "enum": [True]},
+        "set": {"type": "boolean"},
+        "fingerprint": {"type": "string", "pattern": f"^{FINGERPRINT.pattern}$"},
+    },
+}
+
+
+@extend_schema_field(
+    {"oneOf": [{"type": "string"}, {"type": "number"}, SECRET_BY_REFERENCE, SECRET_THAT_IS_SET]}
+)
+class VariableField(serializers.JSONField):
+    """A variable of the engine: a text, or a secret."""
+
+
 class ServingForm(serializers.Serializer[Any]):
     """How a version is served."""
 
@@ -60,7 +98,9 @@ class ServingForm(serializers.Serializer[Any]):
         help_text="engine arguments by name without dashes; `GET /clusters/{name}/engines` lists all that may be set",
     )
     environment = serializers.DictField(
-        child=serializers.CharField(), required=False, help_text="variables of the engine, likewise"
+        child=VariableField(),
+        required=False,
+        help_text="variables of the engine, likewise; the value of a secret one is taken once and never shown",
     )
     resources = serializers.DictField(child=serializers.IntegerField(min_value=0), required=False)
     replicas = serializers.IntegerField(min_value=1, max_value=64, default=1)
@@ -111,7 +151,7 @@ class VariantOutput(VariantBrief):
     """An immutable bundle of a version and how it is served."""
 
     digest = serializers.CharField()
-    serving = ServingField()
+    serving = ServingField(source="public_serving")
     created_at = serializers.DateTimeField()
     workload = WorkloadOutput()
 

@@ -15,10 +15,13 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
 
+from controlplane.kernel.credentials import HIDDEN, SHORTEST, is_like_a_credential
 from controlplane.kernel.errors import InvalidInput
+from rollouts.domain.secrets import SECRETS, Secret
 
 LARGEST = 2**53 - 1  # every JSON reader keeps whole numbers up to here
 LONGEST_TEXT = 500
+LONGEST_SECRET = 16_000  # characters: a private key with its chain of certificates
 LONGEST_NAME = 80
 ARGUMENT_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -39,10 +42,13 @@ class Kind(StrEnum):
     FLAG = "flag"  # true or false
     FILE = "file"  # a file of the version, by its path in the manifest; it ends in one of `choices`
     OBJECT = "object"  # only `fields`, each an option of its own
+    SECRET = "secret"  # noqa: S105 - a credential: stored encrypted or by reference, and never shown
 
 
-VARIABLE_KINDS = frozenset({Kind.INTEGER, Kind.NUMBER, Kind.SIZE, Kind.WORD, Kind.TEXT})
-FIELD_KINDS = frozenset(Kind) - {Kind.FILE, Kind.OBJECT}
+VARIABLE_KINDS = frozenset({Kind.INTEGER, Kind.NUMBER, Kind.SIZE, Kind.WORD, Kind.TEXT, Kind.SECRET})
+# A secret is never an argument: every user of a machine can read the command lines of all its processes.
+ARGUMENT_KINDS = frozenset(Kind) - {Kind.SECRET}
+FIELD_KINDS = ARGUMENT_KINDS - {Kind.FILE, Kind.OBJECT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class Option:
     help         a sentence: what it does
     least, most  of a number; of a size in bytes
     choices      of a word; of a file the endings that it may have (none: any)
-    pattern      of a text, a regular expression
+    pattern      of a text, a regular expression; of a secret likewise, empty for any text
     fields       of an object
     """
 
@@ -82,6 +88,11 @@ class Option:
             return f"a text that matches {self.pattern}"
         if self.kind is Kind.FLAG:
             return "true or false"
+        if self.kind is Kind.SECRET:
+            matching = f" that matches {self.pattern}" if self.pattern else ""
+            return (
+                f"a text{matching} of {SHORTEST} to {LONGEST_SECRET} characters, or a reference to a secret"
+            )
         if self.kind is Kind.FILE:
             ending = f" that ends in {' or '.join(self.choices)}" if self.choices else ""
             return f"the path of a file of the version{ending}, as its manifest has it"
@@ -112,6 +123,8 @@ class Option:
         """None: it cannot be understood."""
         if self.kind is Kind.OBJECT:
             return self._object(value, where)
+        if self.kind is Kind.SECRET or isinstance(value, SECRETS):
+            return self._secret(value, where)
         if self.kind is Kind.FLAG or isinstance(value, bool):
             return value if self.kind is Kind.FLAG and isinstance(value, bool) else None
         if isinstance(value, int | float) and self.kind in (Kind.WORD, Kind.TEXT):
@@ -133,9 +146,32 @@ class Option:
             case Kind.WORD:
                 return value if value in self.choices else None
             case Kind.TEXT:
-                return value if re.fullmatch(self.pattern, value) else None
+                return self._text(value, where)
             case _:
                 return self._file(value, where, files)
+
+    def _text(self, value: str, where: str) -> str | None:
+        if is_like_a_credential(value):
+            # Refused rather than hidden: whoever reads the declaration must be able to rely on it.
+            raise InvalidInput(
+                f"The value of {self.name} looks like a credential, and {self.name} is no secret: it would be shown.",
+                field=where,
+                fix="Give credentials by a variable that the engine declares as a secret; the operator adds one in"
+                " engines.json with the kind secret.",
+                code="credential-in-the-open",
+            )
+        return value if re.fullmatch(self.pattern, value) else None
+
+    def _secret(self, value: object, where: str) -> str | Secret | None:
+        if isinstance(value, SECRETS):
+            if self.kind is not Kind.SECRET:
+                raise self._refusal(where, f"{self.name} is no secret: its value is shown.")
+            return value
+        if not isinstance(value, str) or "\0" in value or not SHORTEST <= len(value) <= LONGEST_SECRET:
+            return None
+        if any("\ud800" <= letter <= "\udfff" for letter in value):
+            return None
+        return value if not self.pattern or re.fullmatch(self.pattern, value) else None
 
     def _size(self, value: object) -> int | None:
         if isinstance(value, str):
@@ -169,10 +205,14 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What a spec chose, checked. Names are as the engine has them; values as `Option.read` gives them."""
+    """What a spec chose, checked. Names are as the engine has them; values as `Option.read` gives them.
+
+    `secrets` are of the variables those that are secret: the value as it was sent, or where it is.
+    """
 
     arguments: Mapping[str, Any] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str | Secret] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +232,7 @@ class EngineOptions:
     def choose(
         self,
         arguments: Mapping[str, Any],
-        environment: Mapping[str, str],
+        environment: Mapping[str, Any],
         *,
         files: Collection[str] | None = None,
         prefix: str = "",
@@ -220,14 +260,18 @@ class EngineOptions:
             chosen[option.name] = option.read(arguments[name], where=where, files=files)
         declared = {option.name: option for option in self.variables}
         variables: dict[str, str] = {}
+        secrets: dict[str, str | Secret] = {}
         for name in sorted(environment, key=str):
             where = _field(f"{prefix}environment", name)
             option = declared.get(name)
             if option is None:
                 raise self._unknown("variable", name, name, where, declared)
             value = option.read(environment[name], where=where)
-            variables[name] = value if isinstance(value, str) else _number(value)
-        return Chosen(chosen, variables)
+            if option.kind is Kind.SECRET:
+                secrets[name] = value
+            else:
+                variables[name] = value if isinstance(value, str) else _number(value)
+        return Chosen(chosen, variables, secrets)
 
     def _unknown(
         self, what: str, name: str, spelled: str, where: str, known: Mapping[str, Option]
@@ -253,11 +297,13 @@ def _number(value: float) -> str:
 
 
 def _shown(name: object) -> str:
-    text = repr(str(name))
+    # A secret in the wrong place is not repeated.
+    text = HIDDEN if is_like_a_credential(str(name)) else repr(str(name))
     return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
 
 
 def _field(where: str, name: object) -> str:
     """`arguments.dtype`; only `arguments` for a name that would not fit into a message."""
     text = str(name)
-    return f"{where}.{text}" if text.isprintable() and len(text) <= LONGEST_NAME else where
+    fits = text.isprintable() and len(text) <= LONGEST_NAME and not is_like_a_credential(text)
+    return f"{where}.{text}" if fits else where

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from controlplane.kernel.credentials import HIDDEN, is_like_a_credential, names_a_credential
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import InvalidInput
+from rollouts.domain.secrets import SECRETS, KeptSecret, Secret, read_secret
 
 HASH_LENGTH = 6
 
@@ -20,28 +22,59 @@ class ServingSpec:
     engine       the engine template's name
     arguments    engine arguments by name without dashes: texts, numbers, true or false, or objects of these. What may
                  be set is said by the engine's options
-    environment  variables of the engine, likewise
+    environment  variables of the engine, likewise; of a secret one the value as it was sent, until a service has sealed
+                 it, or a Secret
     resources    what one replica needs, for example {"memory_mb": 3000}
     """
 
     engine: str = "vllm"
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str | Secret] = field(default_factory=dict, repr=False)
     resources: Mapping[str, int] = field(default_factory=dict)
     replicas: int = 1
 
+    @property
+    def secrets(self) -> dict[str, Secret]:
+        """The variables that are secrets, by name."""
+        return {name: value for name, value in self.environment.items() if isinstance(value, SECRETS)}
+
     def to_json(self) -> dict[str, Any]:
+        """As it is stored. Only of a spec whose secrets are sealed."""
+        return self._json({name: value.to_json() for name, value in self.secrets.items()})
+
+    def identity(self) -> dict[str, Any]:
+        """What its variant's digest covers. Without secrets it is `to_json`, as it always was."""
+        return self._json({name: value.identity() for name, value in self.secrets.items()})
+
+    def to_public(self) -> dict[str, Any]:
+        """What may be shown: of a secret that it is set, or the reference.
+
+        Variants from before secrets were told apart may hold some in the clear: those that look like one are not shown.
+        """
+        shown: dict[str, Any] = {name: value.to_public() for name, value in self.secrets.items()}
+        for name, value in self.environment.items():
+            if isinstance(value, str) and (names_a_credential(name) or is_like_a_credential(value)):
+                shown[name] = KeptSecret("").to_public()
+        found = self._json(shown)
+        return found | {
+            "arguments": {name: _public(name, value) for name, value in found["arguments"].items()}
+        }
+
+    def _json(self, secrets: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "engine": self.engine,
             "arguments": dict(sorted(self.arguments.items())),
-            "environment": dict(sorted(self.environment.items())),
+            "environment": dict(sorted({**self.environment, **secrets}.items())),
             "resources": dict(sorted(self.resources.items())),
             "replicas": self.replicas,
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Raises InvalidInput naming the field, such as `serving.arguments`."""
+    def from_json(cls, data: Mapping[str, Any], *, stored: bool = False) -> Self:
+        """A spec as somebody sent it; with `stored`, as `to_json` gave it.
+
+        Raises InvalidInput naming the field, such as `serving.arguments`.
+        """
         known = {"engine", "arguments", "environment", "resources", "replicas"}
         for name in data:
             if name not in known:
@@ -60,11 +93,15 @@ class ServingSpec:
                     "An engine argument is a text, a number, true or false, or an object of these.",
                     field=f"serving.arguments.{name}",
                 )
+        environment: dict[str, str | Secret] = {}
         for name, value in data.get("environment", {}).items():
+            where = f"serving.environment.{name}"
+            if isinstance(value, Mapping) and "secret" in value:
+                environment[str(name)] = read_secret(value, where=where, stored=stored)
+                continue
             if isinstance(value, bool) or not _is_plain(value):
-                raise InvalidInput(
-                    "A variable of the engine is a text or a number.", field=f"serving.environment.{name}"
-                )
+                raise InvalidInput("A variable of the engine is a text, a number or a secret.", field=where)
+            environment[str(name)] = str(value)
         for name, value in data.get("resources", {}).items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise InvalidInput(
@@ -76,7 +113,7 @@ class ServingSpec:
         return cls(
             engine=str(data.get("engine", "vllm")),
             arguments=dict(data.get("arguments", {})),
-            environment={str(k): str(v) for k, v in data.get("environment", {}).items()},
+            environment=environment,
             resources={str(k): v for k, v in data.get("resources", {}).items()},
             replicas=replicas,
         )
@@ -87,9 +124,20 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
+def _public(name: str, value: Any) -> Any:
+    """An argument's value as it may be shown."""
+    if isinstance(value, Mapping):
+        return {str(key): _public(str(key), part) for key, part in value.items()}
+    hidden = isinstance(value, str) and (names_a_credential(name) or is_like_a_credential(value))
+    return HIDDEN if hidden else value
+
+
 def variant_digest(*, manifest_digest: str, spec: ServingSpec) -> str:
-    """The digest of what would run: the version's files and the serving spec, and nothing else."""
-    return digest_of({"manifest": manifest_digest, "serving": spec.to_json()})
+    """The digest of what would run: the version's files and the serving spec, and nothing else.
+
+    Of a secret it covers the fingerprint or the reference: whoever knows the digest cannot try values against it.
+    """
+    return digest_of({"manifest": manifest_digest, "serving": spec.identity()})
 
 
 def variant_name(*, endpoint: str, version: int, digest: str) -> str:

@@ -150,7 +150,10 @@ class Endpoint(models.Model):
 
 
 class Variant(models.Model):
-    """An immutable bundle: a version and how it is served. Content-addressed, so that it exists once."""
+    """An immutable bundle: a version and how it is served. Content-addressed, so that it exists once.
+
+    `serving` holds secrets encrypted: whoever shows it takes `public_serving`.
+    """
 
     endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="variants")
     version = models.ForeignKey("registry.Version", on_delete=models.PROTECT, related_name="variants")
@@ -170,7 +173,12 @@ class Variant(models.Model):
 
     @property
     def spec(self) -> ServingSpec:
-        return ServingSpec.from_json(self.serving)
+        return ServingSpec.from_json(self.serving, stored=True)
+
+    @property
+    def public_serving(self) -> dict[str, Any]:
+        """The serving spec as it may be shown: without the values of its secrets."""
+        return self.spec.to_public()
 
 
 class Workload(models.Model):

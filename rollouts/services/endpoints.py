@@ -18,7 +18,8 @@ from rollouts.domain.effects import EnsureWorkload
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import Cluster, Endpoint, GatePolicyVersion, Variant, Workload
 from rollouts.models.endpoints import name_validator
-from rollouts.services.serving_specs import Clusters, check_serving
+from rollouts.services.secrets import sealed_spec
+from rollouts.services.serving_specs import Clusters, check_serving, engine_options
 from rollouts.services.writing import add_effects, tell
 
 
@@ -32,11 +33,14 @@ def ensure_variant(
 ) -> Variant:
     """The one variant of this content.
 
-    Raises Refused when the version's files may not be launched, InvalidInput naming the field when the endpoint's
-    cluster would not serve it so (`check_serving`).
+    Its secrets are sealed here: before, the spec may hold them as they were sent, afterwards nothing does.
+    Raises Refused when the version's files may not be launched or no key is there to seal with, InvalidInput naming the
+    field when the endpoint's cluster would not serve it so (`check_serving`).
     """
     check_launchable(version)
     check_serving(spec=spec, version=version, cluster=endpoint.cluster, clusters=clusters)
+    options = engine_options(cluster=endpoint.cluster, engine=spec.engine, clusters=clusters)
+    spec = sealed_spec(spec=spec, options=options, stable=endpoint.stable)
     digest = variant_digest(manifest_digest=version.manifest_digest, spec=spec)
     variant, _ = Variant.objects.get_or_create(
         endpoint=endpoint,

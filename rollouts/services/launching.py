@@ -49,6 +49,8 @@ def final_reason(error: HeadgateError) -> FailureReason:
         return FailureReason.NO_ENGINE
     if isinstance(error, InvalidInput) and error.field.startswith(("arguments", "environment", "replicas")):
         return FailureReason.BAD_SPEC
+    if isinstance(error, Refused) and error.code == FailureReason.NO_SECRET:
+        return FailureReason.NO_SECRET
     if isinstance(error, Refused) and error.code in NO_ROOM:
         return FailureReason.NONE
     if isinstance(error, InvalidInput | NotFound | Rejected | Refused):

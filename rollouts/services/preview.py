@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from controlplane.access.actors import Actor
-from controlplane.kernel.errors import InvalidInput, NotFound
+from controlplane.kernel.errors import InvalidInput, NotFound, Refused, Unavailable
 from registry.models import Version
 from rollouts.domain.arms import MOST_CANDIDATES
 from rollouts.domain.gates import checks as numbers
@@ -40,7 +40,8 @@ from rollouts.services.preview_checks import (
     serving_checks,
 )
 from rollouts.services.preview_traffic import Traffic, recent_traffic
-from rollouts.services.serving_specs import Clusters
+from rollouts.services.secrets import sealed_spec
+from rollouts.services.serving_specs import Clusters, engine_options
 
 LARGEST_NUMBER = 2**31 - 1  # of a version: databases refuse to look for a larger one
 LAUNCH_GUESS_SECONDS = 60.0
@@ -181,7 +182,8 @@ def preview_rollout(
     spec = serving or (endpoint.stable.spec if endpoint.stable else ServingSpec())
     policy = own_policy or (gate_policy or endpoint.gate_policy).policy
     weaker = weaker_than_endpoint(endpoint, source=gate_policy, own=own_policy)
-    variants = [_variant_name(endpoint, version, spec) for version in versions]
+    kept, checks_of_secrets = _with_secrets(endpoint, spec, clusters)
+    variants = [_variant_name(endpoint, version, kept) for version in versions]
     traffic = recent_traffic(endpoint, now)
     running = frozenset(
         Workload.objects.filter(variant__name__in=variants, ready__gt=0).values_list(
@@ -193,7 +195,7 @@ def preview_rollout(
         for (version, field), name in zip(candidates, variants, strict=True)
         for check in candidate_checks(endpoint, version, name, field, alone=len(versions) == 1)
     ]
-    checks += serving_checks(endpoint, versions, spec, clusters)
+    checks += serving_checks(endpoint, versions, spec, clusters) or checks_of_secrets
     checks += [*endpoint_checks(endpoint), *policy_checks(endpoint, policy, edges)]
     checks += weaker_checks(weaker, endpoint=endpoint, actor=actor)
     checks += check_room(room, sum(spec.replicas for name in variants if name not in running))
@@ -257,6 +259,24 @@ def _bandit(
         )
     except InvalidInput as error:
         raise numbers.at("plan", error) from error
+
+
+def _with_secrets(
+    endpoint: Endpoint, spec: ServingSpec, clusters: Clusters
+) -> tuple[ServingSpec, list[Check]]:
+    """The spec as its variant is named by, with a refusal where its secrets cannot be stored."""
+    if not spec.environment:
+        return spec, []
+    try:
+        options = engine_options(cluster=endpoint.cluster, engine=spec.engine, clusters=clusters)
+    except (InvalidInput, Unavailable):
+        options = None  # refused below, in its own words
+    try:
+        return sealed_spec(spec=spec, options=options, stable=endpoint.stable, store=False), []
+    except (InvalidInput, Refused) as error:
+        field = error.field if isinstance(error, InvalidInput) else "serving.environment"
+        refused = Check("refused", error.message.rstrip("."), fix=error.fix, field=field, code=error.code)
+        return replace(spec, environment={}), [refused]
 
 
 def _variant_name(endpoint: Endpoint, version: Version, spec: ServingSpec) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from controlplane.kernel.errors import InvalidInput, NotFound
 from registry.models import Version
 from rollouts.domain.engine_options import EngineOptions
+from rollouts.domain.secrets import SecretFile
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Cluster as ClusterRow
 from rollouts.ports import Cluster
@@ -46,6 +47,20 @@ def check_serving(*, spec: ServingSpec, version: Version, cluster: ClusterRow, c
     `serving.arguments.scheduler-cls`; Unavailable when the cluster cannot say now. The cluster checks the same again at
     every launch."""
     options = engine_options(cluster=cluster, engine=spec.engine, clusters=clusters)
+    _check_references(spec, clusters[cluster.name])
     manifest = version.manifest_value
     files = None if manifest is None else {entry.path for entry in manifest.entries}
     options.choose(spec.arguments, spec.environment, files=files, prefix="serving.")
+
+
+def _check_references(spec: ServingSpec, cluster: Cluster) -> None:
+    files = {name: value.name for name, value in spec.secrets.items() if isinstance(value, SecretFile)}
+    there = cluster.secret_files() if files else ()
+    for name, file in sorted(files.items()):
+        if file not in there:
+            raise InvalidInput(
+                f"There is no secret file {file!r} on this cluster.",
+                field=f"serving.environment.{name}",
+                fix=f"Use one of: {', '.join(there) or 'none yet'}. The operator puts it into the folder of secrets.",
+                code="secret-not-found",
+            )

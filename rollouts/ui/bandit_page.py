@@ -157,12 +157,19 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
 
 
 def verdict_of(rollout: Rollout) -> BanditVerdict:
-    """The stored verdict; before the first interval that of a bandit without any evidence."""
-    if rollout.verdicts:
-        return BanditVerdict.from_json(rollout.verdicts)
+    """The stored verdict; before the first interval that of a bandit without any evidence. The same goes for an arm
+    that never launched: the analysis does not know it."""
+    found = BanditVerdict.from_json(rollout.verdicts) if rollout.verdicts else None
     labels = arm_labels(rollout)
+    unknown = set(labels) - {arm.name for arm in found.arms} if found is not None else set()
+    if found is not None and not unknown:
+        return found
     spec = rollout.parsed_plan.bandit or BanditSpec()
-    return BanditState.initial(spec, rollout.policy, list(labels)).assess(labels=labels)
+    blank = BanditState.initial(spec, rollout.policy, list(labels)).assess(labels=labels)
+    if found is None:
+        return blank
+    arms = (*found.arms, *(arm for arm in blank.arms if arm.name in unknown))
+    return replace(found, arms=arms, gates={**blank.gates, **found.gates})
 
 
 def _moments(rollout: Rollout, verdict: BanditVerdict) -> Mapping[str, datetime]:

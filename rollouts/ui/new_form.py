@@ -134,7 +134,7 @@ def blank_form(
             )
             for s in plan.steps
         )
-    arguments = dict(endpoint.stable.spec.arguments) if endpoint.stable else {}
+    arguments = endpoint.stable.public_serving["arguments"] if endpoint.stable else {}
     return NewRolloutForm(
         endpoint=endpoint.name,
         strategy=_strategy(strategy),
@@ -292,9 +292,16 @@ def _serving(form: NewRolloutForm, endpoint: Endpoint) -> ServingSpec | None:
     if not isinstance(arguments, dict):
         raise InvalidInput("Engine arguments are a JSON object.", field="arguments")
     check_plain(arguments, field="serving.arguments")
-    if arguments == dict(stable.arguments):
+    if arguments in (dict(stable.arguments), stable.to_public()["arguments"]):
         return None
-    return ServingSpec.from_json({**stable.to_json(), "arguments": arguments})
+    # The form shows no variables: secrets stay as the stable variant has them.
+    return replace(
+        ServingSpec.from_json({"arguments": arguments}),
+        engine=stable.engine,
+        environment=stable.environment,
+        resources=stable.resources,
+        replicas=stable.replicas,
+    )
 
 
 def _policy(form: NewRolloutForm, endpoint: Endpoint) -> GatePolicy | None:

@@ -196,7 +196,7 @@ def _call(endpoint: Endpoint, draft: Draft, address: str) -> str:
         own = draft.own_policy.to_json().items()
         body["own_policy"] = {name: value for name, value in own if name not in ("name", "version")}
     if draft.serving is not None:
-        body["serving"] = draft.serving.to_json()
+        body["serving"] = draft.serving.to_public()
     body["plan"] = draft.plan.to_json() if draft.plan else {}
     body["dry_run"] = False
     text = json.dumps(body, indent=2).replace("'", "'\\''")

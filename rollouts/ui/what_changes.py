@@ -35,9 +35,13 @@ def what_changes(old: Variant, new: Variant) -> tuple[Change, ...]:
         _change("Size", bytes_text(was.manifest_bytes), bytes_text(now.manifest_bytes)),
         _change("Engine", str(old.serving.get("engine", "")), str(new.serving.get("engine", ""))),
     ]
-    arguments = _mapping(old.serving.get("arguments")), _mapping(new.serving.get("arguments"))
+    arguments = old.public_serving["arguments"], new.public_serving["arguments"]
     rows += [
         _change(name, _word(arguments[0], name), _word(arguments[1], name)) for name in _names(*arguments)
+    ]
+    variables = _variables(old), _variables(new)
+    rows += [
+        _change(name, _word(variables[0], name), _word(variables[1], name)) for name in _names(*variables)
     ]
     rows += _differing(_mapping(was.params), _mapping(now.params))[:PARAMETERS_SHOWN]
     rows += _differing(_mapping(was.metrics), _mapping(now.metrics))[:METRICS_SHOWN]
@@ -66,6 +70,12 @@ def _word(values: Mapping[str, Any], name: str) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return number_text(value) if isinstance(value, int | float) else str(value)
+
+
+def _variables(variant: Variant) -> Mapping[str, Any]:
+    """The variables of the engine, of secrets only that they are set."""
+    shown = variant.public_serving["environment"]
+    return {**shown, **{name: secret.words for name, secret in variant.spec.secrets.items()}}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

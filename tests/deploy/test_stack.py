@@ -73,6 +73,14 @@ def test_configuration__changed_settings__reach_every_program(environment: Envir
         assert variables[name]["HEADGATE_RUN_DIR"] == str(environment.run_dir)
 
 
+def test_configuration__foreign_programs__get_no_setting_and_so_no_password_or_key(
+    environment: Environment,
+) -> None:
+    variables = parsed(replace(environment, secret_key="a-secret-key", tick_seconds=0.5))
+    for name in ("mlflow", "envoy"):
+        assert [variable for variable in variables[name] if variable.startswith("HEADGATE_")] == []
+
+
 @pytest.mark.parametrize("value", ["two\nlines", 'a "quote"', "a 'quote'", "a ;b", "a #b", "%(here)s"])
 def test_configuration__setting_that_the_file_cannot_hold__is_refused_by_name(
     environment: Environment, value: str

@@ -24,6 +24,7 @@ SUITES = (
     "tests/rollouts/services/test_outages.py",
     "tests/rollouts/services/test_outcomes.py",
     "tests/rollouts/services/test_odd_answers.py",
+    "tests/rollouts/services/test_secrets.py",
     "tests/rollouts/api",
     "tests/registry/services",
     "tests/registry/test_selectors.py",
@@ -35,6 +36,7 @@ SUITES = (
     "tests/controlplane/web/test_health.py",
     "tests/controlplane/web/test_probes.py",
     "tests/fuzz",
+    "tests/controlplane/sealing",
 )
 
 pytestmark = [pytest.mark.needs("postgres"), pytest.mark.e2e, pytest.mark.timeout(900)]

@@ -23,6 +23,7 @@ from controlplane.access.actors import HEADGATE, Actor
 from controlplane.access.roles import Role
 from controlplane.access.services import ensure_user
 from controlplane.kernel.clock import ManualClock
+from controlplane.sealing.services import key_ring
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.domain.manifest import verify_folder
 from registry.models import Model, Version
@@ -30,6 +31,7 @@ from registry.services.golden import upload_golden_set
 from registry.services.manifests import folder_of, register_manifest
 from registry.services.mirror import mirror_models
 from rollouts.adapters.clusters.memory import MemoryCluster
+from rollouts.adapters.clusters.secrets import SecretStore
 from rollouts.adapters.probers.memory import MemoryProber
 from rollouts.adapters.request_log.memory import MemoryRequestLog
 from rollouts.adapters.routers.memory import EDGES, MemoryEngine, MemoryResponse, MemoryRouter, Messages
@@ -181,7 +183,13 @@ class MemoryWorld:
         self.on_answer: Callable[[MemoryResponse], None] | None = None
         self.calls = Calls()
         self.router = MemoryRouter(self.clock, self.rng)
-        self.cluster = MemoryCluster(self.clock, ready_after=ready_after, verify=verify_folder)
+        self.secrets_dir = folder / "secrets"
+        self.cluster = MemoryCluster(
+            self.clock,
+            ready_after=ready_after,
+            verify=verify_folder,
+            secrets=SecretStore(self.secrets_dir, key_ring),
+        )
         self.store = MemoryModelStore(start=START.timestamp() - 1000)
         tap = self.calls
         self.world = World(

@@ -7,6 +7,7 @@
     engines/VARIANT.drain.json     it is being drained: since when, until when      (cluster)
     engines/VARIANT.failure.json   it gave up: reason, message, file                (launcher or cluster)
     engines/VARIANT.log            its output, rotated by supervisord; outlives the workload
+    engines/.keys                  what opens the secrets of the launches           (cluster)
     engines/tokens/ENDPOINT        newest fencing token of an endpoint
     engines/.lock                  held while any of this changes
 
@@ -29,7 +30,9 @@ from typing import Any, Self
 from controlplane.kernel.clock import Reading, seconds_between
 from controlplane.kernel.errors import InvalidInput, StaleWriter
 from controlplane.kernel.foreign import storable
+from controlplane.sealing.keys import KeyRing
 from registry.domain.manifest import Manifest
+from rollouts.domain.secrets import read_secret
 from rollouts.ports import FailureReason, WorkloadSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # no dot: it ends the name of a file below
@@ -58,6 +61,7 @@ class Launch:
     stop_seconds: int = 10
     engine_user: str = ""
     memory_limit_mb: int = 0
+    secrets_dir: Path | None = None  # None: of an earlier version, which knew no secrets
 
     def to_json(self) -> dict[str, Any]:
         spec = self.spec
@@ -68,7 +72,10 @@ class Launch:
             "manifest": spec.manifest.to_json(),
             "engine": spec.engine,
             "arguments": dict(spec.arguments),
-            "environment": dict(spec.environment),
+            "environment": {
+                name: value if isinstance(value, str) else value.to_json()
+                for name, value in spec.environment.items()
+            },
             "start_seconds": spec.start_seconds,
             "port": self.port,
             "requested_at": self.requested_at,
@@ -78,6 +85,7 @@ class Launch:
             "stop_seconds": self.stop_seconds,
             "engine_user": self.engine_user,
             "memory_limit_mb": self.memory_limit_mb,
+            **({} if self.secrets_dir is None else {"secrets_dir": str(self.secrets_dir)}),
         }
 
     @classmethod
@@ -89,7 +97,10 @@ class Launch:
             manifest=Manifest.from_json(data["manifest"]),
             engine=data["engine"],
             arguments=data["arguments"],
-            environment=data["environment"],
+            environment={
+                name: value if isinstance(value, str) else read_secret(value, where=name, stored=True)
+                for name, value in data["environment"].items()
+            },
             start_seconds=float(data["start_seconds"]),
         )
         return cls(
@@ -103,6 +114,7 @@ class Launch:
             int(data.get("stop_seconds", 10)),
             str(data.get("engine_user", "")),
             int(data.get("memory_limit_mb", 0)),
+            Path(data["secrets_dir"]) if "secrets_dir" in data else None,
         )
 
 
@@ -279,6 +291,20 @@ class EngineFolder:
     def remember_port(self, port: int) -> None:
         write_whole(self.path / ".last-port", str(port))
 
+    def keep_keys(self, keys: KeyRing) -> None:
+        """Hands the keys to the launchers, which have no settings. Call it under the lock."""
+        text = "\n".join(keys.keys)
+        if self._kept_keys() != text:
+            write_whole(self.path / ".keys", text, mode=0o600)
+
+    def keys(self) -> KeyRing:
+        """The keys as they were handed on last."""
+        return KeyRing.read(self._kept_keys())
+
+    def _kept_keys(self) -> str:
+        path = self.path / ".keys"
+        return path.read_text() if path.exists() else ""
+
     # --- records -----------------------------------------------------------------------------------------
 
     def variants(self) -> list[str]:
@@ -310,7 +336,7 @@ class EngineFolder:
 
     def write(self, variant: str, suffix: str, data: Mapping[str, Any] | str) -> None:
         text = data if isinstance(data, str) else json.dumps(data, indent=1, sort_keys=True)
-        write_whole(self.file(variant, suffix), text)
+        write_whole(self.file(variant, suffix), text, mode=0o600)
 
     def delete(self, variant: str, *suffixes: str) -> None:
         for suffix in suffixes:
@@ -354,10 +380,13 @@ def checked_name(name: str, field: str) -> str:
     return name
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Replaces the file at once. The temporary name ends in none of the names that others look for."""
+def write_whole(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """Replaces the file at once. The temporary name ends in none of the names that others look for.
+
+    mode   the permissions that it has from its first byte on, less the umask
+    """
     fresh = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.new")
-    with fresh.open("w") as handle:
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as handle:
         handle.write(text)
         handle.flush()
         os.fsync(handle.fileno())

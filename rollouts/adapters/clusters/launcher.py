@@ -10,6 +10,8 @@ VARIANT.failure.json, and the exit status is GIVE_UP, which supervisord does not
 - A process that never became ready and left a known symptom in its log fails at once: it would fail again.
 - One that never became ready for no known reason is tried once more.
 - One that had been ready is restarted; the third crash within CRASH_WINDOW seconds is a crash loop.
+- Secrets are read and decrypted here, in memory, and given to the engine in its environment and nowhere else. One that
+  cannot be read fails with NO_SECRET.
 - A port that a stranger took after it was chosen fails with PORT_TAKEN: the router knows this port, so it is
   not changed silently; the next `ensure` chooses another.
 
@@ -30,7 +32,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from controlplane.kernel.clock import SystemClock
+from controlplane.kernel.credentials import hide, hide_in_lines
 from controlplane.kernel.errors import InvalidInput, Refused, TamperedFile, Unavailable
+from controlplane.sealing.known import known, remember
 from registry.domain.manifest import verify_folder
 from rollouts.adapters.clusters.engine_user import (
     MAKE_USER,
@@ -45,13 +49,16 @@ from rollouts.adapters.clusters.engine_user import (
 from rollouts.adapters.clusters.engines import (
     EngineTemplate,
     command_line,
+    credentials_around,
     engine_environment,
     explain,
     load_engines,
+    secrets_of,
     template_of,
 )
 from rollouts.adapters.clusters.folder import LAUNCH_LINE, PROGRAM_PREFIX, EngineFolder, Failure, Launch, Runs
 from rollouts.adapters.clusters.machine import end_marked, memory_mb, oom_kills, port_is_free, who_listens
+from rollouts.adapters.clusters.secrets import NO_SECRET, SecretStore
 from rollouts.adapters.clusters.supervisord import Supervisor
 from rollouts.ports import FailureReason
 
@@ -95,6 +102,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
         if ended := end_marked(MARK, str(path), grace_seconds=LEFTOVER_GRACE_SECONDS):
             say(f"[headgate] ended what the engine before left running: {', '.join(map(str, ended))}")
         before = folder.runs(variant)
+        secrets = open_secrets(folder, launch, template)  # first: what the log says is judged without them
         crashes = judge_predecessor(folder, launch, template, before) if before is not None else ()
         time.sleep(min(5.0, 2.0 ** (len(crashes) - 2)) if len(crashes) > 1 else 0.0)
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -103,18 +111,32 @@ def main(arguments: Sequence[str]) -> NoReturn:
         reading = SystemClock().reading()
         runs = Runs(os.getpid(), reading.at.timestamp(), restarts, tuple(crashes), oom_kills(), reading)
         folder.write(variant, "runs.json", runs.to_json())
-        become_keeper(launch, template, path)
+        become_keeper(launch, template, path, secrets)
     except GaveUp as gave_up:
         give_up(folder, variant, gave_up)
     except InvalidInput as error:
         give_up(folder, variant, GaveUp(FailureReason.BAD_SPEC, str(error)))
     except Exception as error:
         # Left to itself it would be restarted at once and for ever.
-        traceback.print_exc()
+        say(traceback.format_exc())
         give_up(folder, variant, GaveUp(FailureReason.CRASH_LOOP, f"The launcher failed: {error}"))
 
 
-def become_keeper(launch: Launch, template: EngineTemplate, path: Path) -> NoReturn:
+def open_secrets(folder: EngineFolder, launch: Launch, template: EngineTemplate) -> dict[str, str]:
+    """The values of the launch's secret variables. Raises GaveUp naming the variable, and the variant's remedy."""
+    remember(*credentials_around(template, os.environ))
+    store = SecretStore(launch.secrets_dir or launch.run_dir / "secrets", folder.keys)
+    try:
+        return store.open_all(secrets_of(template, launch.spec))
+    except Refused as error:
+        if error.code != NO_SECRET:
+            raise
+        raise GaveUp(FailureReason.NO_SECRET, str(error)) from error
+
+
+def become_keeper(
+    launch: Launch, template: EngineTemplate, path: Path, secrets: Mapping[str, str]
+) -> NoReturn:
     """Verifies, checks the port, and replaces this process by the keeper with its engine. Raises GaveUp."""
     spec = launch.spec
     user = user_of(launch)
@@ -133,7 +155,7 @@ def become_keeper(launch: Launch, template: EngineTemplate, path: Path) -> NoRet
     command = command_line(template, spec, python=launch.engine_python, port=launch.port)
     places = make_places(user, launch.run_dir, spec.variant)
     environment = engine_environment(
-        template, spec, python=launch.engine_python, places=places, outside=os.environ
+        template, spec, python=launch.engine_python, places=places, outside=os.environ, secrets=secrets
     )
     environment[MARK] = str(path)
     if STACK_MARK in os.environ:
@@ -194,7 +216,8 @@ def judge_predecessor(
     ending = how_it_ended(launch)
     if ending is None:
         return before.crashes
-    log = folder.log_lines(launch.spec.variant, LINES_TO_JUDGE, since_launch=True)
+    # An engine may print its environment, and what is found here is shown.
+    log = hide_in_lines(folder.log_lines(launch.spec.variant, LINES_TO_JUDGE, since_launch=True), known())
     reason, why = explain(template, [line for line in log if not line.startswith("[headgate]")])
     if "SIGKILL" in ending and oom_kills() > before.oom_kills:
         reason, why = FailureReason.NO_MEMORY, "The kernel killed the engine: the machine is out of memory"
@@ -248,14 +271,15 @@ def await_port(port: int) -> None:
 
 
 def give_up(folder: EngineFolder, variant: str, why: GaveUp) -> NoReturn:
-    say(f"[headgate] gave up: {why.reason.value}: {why.message}")
-    failure = Failure(why.reason, why.message, time.time(), why.file)
+    message = hide(why.message, known())
+    say(f"[headgate] gave up: {why.reason.value}: {message}")
+    failure = Failure(why.reason, message, time.time(), why.file)
     folder.write(variant, "failure.json", failure.to_json())
     sys.exit(GIVE_UP)
 
 
 def say(line: str) -> None:
-    sys.stdout.write(line + "\n")
+    sys.stdout.write(hide(line, known()) + "\n")
     sys.stdout.flush()
 
 

@@ -23,7 +23,7 @@ import logging
 import shlex
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,9 @@ from pathlib import Path
 import httpx
 
 from controlplane.kernel.clock import Clock, seconds_between
+from controlplane.kernel.credentials import hide
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, TamperedFile
+from controlplane.sealing.keys import KeyRing
 from registry.domain.manifest import Manifest, verify_folder
 from rollouts.adapters.clusters.engine_user import remove_temporary
 from rollouts.adapters.clusters.engines import load_engines, template_named, template_of
@@ -43,6 +45,7 @@ from rollouts.adapters.clusters.folder import (
     Launch,
     checked_name,
 )
+from rollouts.adapters.clusters.launch_secrets import LaunchSecrets
 from rollouts.adapters.clusters.launcher import GIVE_UP, LEFTOVER_GRACE_SECONDS, MARK
 from rollouts.adapters.clusters.machine import (
     available_memory_mb,
@@ -52,6 +55,7 @@ from rollouts.adapters.clusters.machine import (
     tree_memory_mb,
 )
 from rollouts.adapters.clusters.probe import Health, warm_up
+from rollouts.adapters.clusters.secrets import SecretStore
 from rollouts.adapters.clusters.sight import Sight, look, look_again, status_of, unreadable
 from rollouts.adapters.clusters.supervisord import ALIVE_STATES, RESTING_STATES, ProgramInfo, Supervisor
 from rollouts.domain.engine_options import EngineOptions
@@ -78,6 +82,8 @@ class LocalCluster:
     drain_seconds      a drain stops waiting after so long
     settle_seconds     nothing may be inside for so long before a drained engine is stopped
     stop_seconds       from SIGTERM to SIGKILL, for an engine that does not end
+    secrets_dir        folder of the operator's secret files
+    keys               what secrets are stored under, as they are now
     """
 
     def __init__(
@@ -95,6 +101,8 @@ class LocalCluster:
         stop_seconds: int = 10,
         memory_limit_mb: int = 0,
         engine_user: str = "",
+        secrets_dir: Path | None = None,
+        keys: Callable[[], KeyRing] = lambda: KeyRing(()),
     ) -> None:
         self._folder = EngineFolder(run_dir)
         self._folder.prepare()
@@ -109,6 +117,8 @@ class LocalCluster:
         self._stop_seconds = stop_seconds
         self._memory_limit_mb = memory_limit_mb
         self._engine_user = engine_user
+        self._secrets_dir = secrets_dir or run_dir / "secrets"
+        self._secrets = LaunchSecrets(self._folder, SecretStore(self._secrets_dir, keys))
         self._warming: set[str] = set()
         self._warming_lock = threading.Lock()
 
@@ -138,7 +148,9 @@ class LocalCluster:
                 stop_seconds=self._stop_seconds,
                 engine_user=self._engine_user,
                 memory_limit_mb=self._memory_limit_mb,
+                secrets_dir=self._secrets_dir,
             )
+            self._secrets.hand_on(spec)
             self._folder.delete(spec.variant, "runs.json", "warm.json", "drain.json", "failure.json")
             self._folder.write(spec.variant, "json", launch.to_json())
             self._bring_up(spec.variant, self._supervisor.programs())
@@ -185,7 +197,7 @@ class LocalCluster:
         return found
 
     def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
-        return self._folder.log_lines(variant, min(lines, 5000))
+        return self._secrets.log_lines(variant, min(lines, 5000))
 
     def api(self, engine: str) -> EngineApi:
         return template_named(engine, load_engines(self._folder.run_dir)).api
@@ -196,12 +208,19 @@ class LocalCluster:
     def engines(self) -> tuple[str, ...]:
         return tuple(sorted(load_engines(self._folder.run_dir)))
 
+    def secret_files(self) -> tuple[str, ...]:
+        return self._secrets.store.files()
+
+    def renew_secrets(self) -> int:
+        return self._secrets.renew()
+
     # --- launching ---------------------------------------------------------------------------------------
 
     def _check(self, spec: WorkloadSpec) -> None:
         checked_name(spec.variant, "variant")
         checked_name(spec.endpoint, "endpoint")
-        template_of(spec, load_engines(self._folder.run_dir))
+        template = template_of(spec, load_engines(self._folder.run_dir))
+        self._secrets.check(spec, template)
         if spec.replicas != 1:
             raise InvalidInput(
                 f"{spec.variant} asks for {spec.replicas} replicas; this machine runs one engine a variant.",
@@ -323,7 +342,7 @@ stdout_logfile_backups=1
         elif sight.process is not None and not sight.is_warm:
             limit = sight.launch.spec.start_seconds
             if sight.process.seconds(self._clock.reading()) > limit:
-                last = self._folder.log_lines(sight.variant, 1)
+                last = self._secrets.log_lines(sight.variant, 1)
                 told = f" Its log ends: {last[-1]}" if last else ""
                 self._fail(sight, FailureReason.TIMEOUT, f"It was not ready within {limit:g} s.{told}")
                 self._supervisor.stop(sight.program_name)
@@ -402,7 +421,8 @@ stdout_logfile_backups=1
                     self._folder.write(variant, "warm.json", {"started_at": started_at, "at": self._now()})
                 else:
                     reason = FailureReason.PORT_TAKEN if result.stranger else FailureReason.BAD_MODEL
-                    message = f"The engine loaded, but its first completion failed: {result.problem}"
+                    problem = hide(result.problem, self._secrets.values(variant))
+                    message = f"The engine loaded, but its first completion failed: {problem}"
                     failure = Failure(reason, message, self._now())
                     self._folder.write(variant, "failure.json", failure.to_json())
         except (HeadgateError, OSError, httpx.HTTPError):

@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controlplane.kernel.clock import Clock
+from controlplane.kernel.credentials import hide_in_lines
 from controlplane.kernel.errors import InvalidInput, NotFound, Refused, StaleWriter, Unavailable
+from controlplane.sealing.keys import KeyRing
 from registry.domain.manifest import Manifest
+from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
 from rollouts.domain.engine_options import EngineOptions, Kind, Option
 from rollouts.ports import OPENAI_API, EngineApi, FailureReason, WorkloadPhase, WorkloadSpec, WorkloadStatus
 
@@ -19,7 +22,10 @@ SOME_ARGUMENTS = (
     Option("enforce-eager", Kind.FLAG, "Computes without CUDA graphs."),
     Option("chat-template", Kind.FILE, "A file of the version.", choices=(".jinja",)),
 )
-SOME_VARIABLES = (Option("OMP_NUM_THREADS", Kind.INTEGER, "Threads.", 1, 64),)
+SOME_VARIABLES = (
+    Option("OMP_NUM_THREADS", Kind.INTEGER, "Threads.", 1, 64),
+    Option("MODEL_LICENCE", Kind.SECRET, "What unlocks the model."),
+)
 # Two processes of one variant never share a start time, even when the clock stands still.
 SMALLEST_TICK = 0.001
 
@@ -48,8 +54,10 @@ class MemoryCluster:
     room           how many workloads fit; one more raises Refused. None: any number
     drain_seconds  after so many seconds a drain stops waiting for requests in flight
     verify         called with folder and manifest before every launch; it raises TamperedFile to refuse
+    secrets        opens the secrets of specs
 
     `apis` are the engines that it knows and their calls; `allowed` what a spec may set of each, nothing when not named.
+    `environments` are the variables that each variant was launched with, secrets among them.
     Scripting: `fail` and `mend`, `kill`, `set_in_flight`; while `outage` is set, all calls raise Unavailable.
     """
 
@@ -61,6 +69,7 @@ class MemoryCluster:
         room: int | None = None,
         drain_seconds: float = 120.0,
         verify: Callable[[Path, Manifest], None] | None = None,
+        secrets: SecretStore | None = None,
     ) -> None:
         self.ready_after = ready_after
         self.room = room
@@ -70,8 +79,10 @@ class MemoryCluster:
         self.allowed: dict[str, EngineOptions] = {
             "vllm": EngineOptions("vllm", SOME_ARGUMENTS, SOME_VARIABLES)
         }
+        self.environments: dict[str, dict[str, str]] = {}
         self._clock = clock
         self._verify = verify
+        self._secrets = secrets or SecretStore(Path("/nonexistent"), lambda: KeyRing(()))
         self._lock = threading.RLock()
         self._workloads: dict[str, _Workload] = {}
         self._faults: dict[str, tuple[FailureReason, str]] = {}
@@ -85,7 +96,8 @@ class MemoryCluster:
         with self._lock:
             self._reach()
             files = {entry.path for entry in spec.manifest.entries}
-            self.options(spec.engine).choose(spec.arguments, spec.environment, files=files)
+            chosen = self.options(spec.engine).choose(spec.arguments, spec.environment, files=files)
+            variables = {**chosen.variables, **self._secrets.open_all(chosen.secrets)}
             self._check_token(spec.endpoint, token)
             self._advance()
             found = self._workloads.get(spec.variant)
@@ -102,6 +114,7 @@ class MemoryCluster:
                     code="no-room",
                 )
             self._launch(spec, found)
+            self.environments[spec.variant] = variables
 
     def drain(self, variant: str, endpoint: str, *, token: int) -> None:
         with self._lock:
@@ -137,7 +150,9 @@ class MemoryCluster:
     def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
         with self._lock:
             self._reach()
-            return tuple(self._logs.get(variant, ())[-lines:]) if lines > 0 else ()
+            load = self._workloads.get(variant)
+            secrets = self._secrets.values(load.spec.environment) if load is not None else ()
+            return hide_in_lines(self._logs.get(variant, ()), secrets)[-lines:] if lines > 0 else ()
 
     def api(self, engine: str) -> EngineApi:
         with self._lock:
@@ -158,6 +173,25 @@ class MemoryCluster:
     def engines(self) -> tuple[str, ...]:
         with self._lock:
             return tuple(sorted(self.apis))
+
+    def secret_files(self) -> tuple[str, ...]:
+        return self._secrets.files()
+
+    def renew_secrets(self) -> int:
+        with self._lock:
+            renewed, problems = 0, []
+            for variant, load in self._workloads.items():
+                try:
+                    fresh = renewed_environment(load.spec, self._secrets.keys())
+                except Refused as error:
+                    problems.append(error.message)
+                    continue
+                if fresh is not None:
+                    self._workloads[variant] = replace(load, spec=replace(load.spec, environment=fresh))
+                    renewed += 1
+            if problems:
+                raise Refused(" ".join(problems), code="key-missing")
+            return renewed
 
     # --- the script -------------------------------------------------------------------------------
 
@@ -190,6 +224,11 @@ class MemoryCluster:
                 restarts=found.restarts + 1,
                 in_flight=0,
             )
+
+    def print(self, variant: str, line: str) -> None:
+        """The engine writes a line into its log."""
+        with self._lock:
+            self._log(variant, line)
 
     def set_in_flight(self, variant: str, count: int) -> None:
         """Says how many requests the engine answers now; a drain waits until there are none."""

@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from rollouts import selectors
 from rollouts.domain.bandits.verdict import BanditVerdict
 from rollouts.models import HistoryEvent, Rollout
+from rollouts.ports import FailureReason
 from rollouts.ui.bandit_page import BanditPage, build
 from tests import factories
 from tests.factories import bandits
@@ -165,6 +166,18 @@ def test_launching__page__shows_each_engine_that_is_not_ready() -> None:
     assert states(page)[3] == "Dropped: launch"
     assert page.stop[0].strong == "3 arms left"
     assert names(page) == ["cancel"]
+
+
+@pytest.mark.story
+def test_live__one_arm_never_launched__page_shows_it_beside_the_others(tmp_path: Path) -> None:
+    w = MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
+    w.start(2, others=(3,), plan=BANDIT)
+    w.cluster.fail(w.variant(3).name, FailureReason.BAD_MODEL, "it does not load")
+    w.run(lambda: bool(w.rollout.verdicts))
+    assert states(page_of(w.rollout))[2] == "Dropped: launch"
+    client = Client()
+    client.force_login(factories.person())
+    assert client.get(f"/rollouts/{w.rollout.pk}").status_code == 200
 
 
 def test_guardrail__arm__is_dropped_with_the_gate_that_did_it() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.utils.html import escape
 
+from rollouts.domain.secrets import SealedSecret
 from rollouts.models import Endpoint, GatePolicyVersion, GlobalStop, Rollout
 from rollouts.ui.new_form import Draft, blank_form, read_form, understand
 from tests import factories
@@ -72,6 +74,25 @@ def fields(**changed: str) -> dict[str, str]:
 
 def draft(endpoint: Endpoint, **changed: str) -> Draft:
     return understand(read_form(fields(**changed), endpoint=endpoint), endpoint=endpoint)
+
+
+@pytest.mark.parametrize(
+    "arguments", ['{"max-model-len": 512}', '{"max-model-len": 256, "max-num-seqs": 32}']
+)
+def test_understand__stable_variant_has_a_secret__keeps_it_and_the_page_does_not_hold_it(
+    endpoint: Endpoint, client: Client, arguments: str
+) -> None:
+    secret = SealedSecret("gAAAA-sealed", "9f2c")
+    assert endpoint.stable is not None
+    spec = replace(endpoint.stable.spec, environment={"MODEL_LICENCE": secret})
+    endpoint.stable.serving = spec.to_json()
+    endpoint.stable.save()
+    serving = draft(endpoint, arguments=arguments).serving or endpoint.stable.spec
+    assert serving.environment == {"MODEL_LICENCE": secret}
+    client.force_login(factories.person())
+    page = client.get("/rollouts/new", fields(arguments=arguments)).content.decode()
+    assert "gAAAA" not in page
+    assert ("9f2c" in page) is ("512" in arguments)  # the same as an API call
 
 
 # --- what the form means ------------------------------------------------------------------------------------

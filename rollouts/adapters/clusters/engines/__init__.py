@@ -6,9 +6,11 @@ in `RUN_DIR/engines.json`, `command` the command line and the environment of one
 
 from rollouts.adapters.clusters.engines.command import (
     command_line,
+    credentials_around,
     engine_environment,
     has_fingerprint,
     is_cpu_build,
+    secrets_of,
     template_of,
     words_of,
 )
@@ -26,12 +28,14 @@ __all__ = [
     "HOST",
     "EngineTemplate",
     "command_line",
+    "credentials_around",
     "engine_environment",
     "engines_in_force",
     "explain",
     "has_fingerprint",
     "is_cpu_build",
     "load_engines",
+    "secrets_of",
     "template_named",
     "template_of",
     "words_of",

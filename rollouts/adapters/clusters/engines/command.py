@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from controlplane.kernel.credentials import names_a_credential
 from controlplane.kernel.errors import InvalidInput
 from rollouts.adapters.clusters.engines.declared import template_named
 from rollouts.adapters.clusters.engines.template import HOST, EngineTemplate
 from rollouts.domain.engine_options import Chosen, Kind
+from rollouts.domain.secrets import Secret
 from rollouts.ports import WorkloadSpec
 
 SYSTEM_PATH = "/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -73,6 +75,23 @@ def words_of(arguments: Mapping[str, Any]) -> list[str]:
     return words
 
 
+def secrets_of(template: EngineTemplate, spec: WorkloadSpec) -> dict[str, str | Secret]:
+    """The secret variables of a launch: those that the operator always sets, and those of the spec. Raises InvalidInput
+    as `template_of` does."""
+    always = {name: value for name, value in template.environment.items() if not isinstance(value, str)}
+    return {**always, **chosen_of(spec, template).secrets}
+
+
+def credentials_around(template: EngineTemplate, outside: Mapping[str, str]) -> tuple[str, ...]:
+    """Values that an engine gets in the clear and that are named like credentials: what the operator wrote into
+    engines.json or passes on from the stack. They are kept out of what is shown, too."""
+    passed_on = {name: outside[name] for name in template.passed_on if name in outside}
+    found = {**passed_on, **template.environment}
+    return tuple(
+        value for name, value in found.items() if isinstance(value, str) and names_a_credential(name)
+    )
+
+
 def engine_environment(
     template: EngineTemplate,
     spec: WorkloadSpec,
@@ -80,11 +99,13 @@ def engine_environment(
     python: Path,
     places: Mapping[str, str],
     outside: Mapping[str, str],
+    secrets: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """All variables of the engine: what any program needs, what the template passes on from `outside` and sets itself,
     and what the spec chose. Nothing else is inherited.
 
-    places  HOME and TMPDIR, which are of the engines' own
+    places   HOME and TMPDIR, which are of the engines' own
+    secrets  the values of `secrets_of`, opened
     """
     needed = {
         **places,
@@ -94,12 +115,14 @@ def engine_environment(
     }
     passed_on = {name: outside[name] for name in template.passed_on if name in outside}
     cpu = template.cpu_environment if is_cpu_build(python) else {}
+    always = {name: value for name, value in template.environment.items() if isinstance(value, str)}
     return {
         **needed,
         **passed_on,
-        **template.environment,
+        **always,
         **cpu,
         **chosen_of(spec, template).variables,
+        **(secrets or {}),
     }
 
 

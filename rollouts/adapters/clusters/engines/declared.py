@@ -12,6 +12,10 @@ Placeholders of argv: {python} {folder} {host} {port} {variant} {endpoint}; an e
 what the serving spec chose among `arguments`. An entry with the name of an engine that we bring and without `argv`
 widens that engine by its `arguments`, `variables`, `environment` and `passed_on`; the cluster's page then says so.
 
+A variable of the kind `secret` is stored encrypted and never shown; one of the kind `text` that is named like a
+credential (`HF_TOKEN`) is taken for a secret. In `environment`, `{"secret": {"file": NAME}}` stands for the content of
+a secret file.
+
 An engine answers to the endpoint's name as `model`, and to no other: a client that sends a variant's name then gets
 the same answer from every variant. Who answered is told by `system_fingerprint` where the engine has that, and by
 the router's header.
@@ -33,6 +37,7 @@ from rollouts.adapters.clusters.engines.symptoms import COMMON_SYMPTOMS
 from rollouts.adapters.clusters.engines.template import EngineTemplate
 from rollouts.adapters.clusters.engines.vllm import VLLM
 from rollouts.domain.engine_options import VARIABLE_NAME, Option
+from rollouts.domain.secrets import SecretFile, read_secret
 from rollouts.ports import OPENAI_API, EngineApi
 
 DECLARATIONS = "engines.json"
@@ -161,10 +166,25 @@ def _joined(ours: tuple[Option, ...], theirs: tuple[Option, ...]) -> tuple[Optio
     return tuple({option.name: option for option in (*ours, *theirs)}.values())
 
 
-def _environment(name: str, values: Any) -> dict[str, str]:
-    if not isinstance(values, dict) or not all(isinstance(value, str | int) for value in values.values()):
+def _environment(name: str, values: Any) -> dict[str, str | SecretFile]:
+    if not isinstance(values, dict) or not all(
+        isinstance(value, str | int) or (isinstance(value, dict) and "secret" in value)
+        for value in values.values()
+    ):
         raise ValueError(f"environment of engine {name!r} must be an object of texts")
-    return {variable: str(value) for variable, value in values.items()}
+    return {variable: _constant(name, variable, value) for variable, value in values.items()}
+
+
+def _constant(engine: str, variable: str, value: Any) -> str | SecretFile:
+    if not isinstance(value, dict):
+        return str(value)
+    try:
+        secret = read_secret(value, where=variable)
+    except InvalidInput as error:
+        raise ValueError(f"{variable!r} of engine {engine!r}: {error.message}") from error
+    if not isinstance(secret, SecretFile):
+        raise ValueError(f"{variable!r} of engine {engine!r} must refer to a secret file")
+    return secret
 
 
 def _check_variable(engine: str, variable: Any) -> None:

@@ -5,9 +5,21 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from rollouts.domain.engine_options import ARGUMENT_NAME, FIELD_KINDS, LARGEST, VARIABLE_KINDS, Kind, Option
+from controlplane.kernel.credentials import names_a_credential
+from rollouts.domain.engine_options import (
+    ARGUMENT_KINDS,
+    ARGUMENT_NAME,
+    FIELD_KINDS,
+    LARGEST,
+    VARIABLE_KINDS,
+    Kind,
+    Option,
+)
 
 COMMON = frozenset({"kind", "help"})
+IN_THE_OPEN = (
+    "cannot be a secret: every user of a machine can read command lines; let the engine read a variable"
+)
 PARTS = {
     Kind.INTEGER: frozenset({"least", "most"}),
     Kind.NUMBER: frozenset({"least", "most"}),
@@ -17,6 +29,7 @@ PARTS = {
     Kind.FLAG: frozenset(),
     Kind.FILE: frozenset({"choices"}),
     Kind.OBJECT: frozenset({"fields"}),
+    Kind.SECRET: frozenset({"pattern"}),
 }
 
 
@@ -24,7 +37,7 @@ def read_options(values: Any, *, of: str, variables: bool = False) -> tuple[Opti
     """The options of an object by name. `of` says whose they are: "arguments of engine 'x'"."""
     if not isinstance(values, dict):
         raise ValueError(f"{of} must be an object of options by name")
-    allowed = VARIABLE_KINDS if variables else frozenset(Kind)
+    allowed = VARIABLE_KINDS if variables else ARGUMENT_KINDS
     for name in values:
         if not variables and not ARGUMENT_NAME.fullmatch(name):
             raise ValueError(f"{name!r} in {of} is no argument's name; write it as max-model-len")
@@ -34,11 +47,18 @@ def read_options(values: Any, *, of: str, variables: bool = False) -> tuple[Opti
 def _option(name: str, values: Any, what: str, allowed: frozenset[Kind]) -> Option:
     if not isinstance(values, dict) or not isinstance(values.get("kind"), str):
         raise ValueError(f"{what} needs a kind, one of {', '.join(sorted(allowed))}")
+    if values["kind"] == Kind.SECRET and Kind.SECRET not in allowed:
+        raise ValueError(f"{what} {IN_THE_OPEN}")
     if values["kind"] not in allowed:
         raise ValueError(
             f"{what} cannot be of the kind {values['kind']!r}, only {', '.join(sorted(allowed))}"
         )
     kind = Kind(values["kind"])
+    if kind is Kind.TEXT and names_a_credential(name):
+        if Kind.SECRET not in allowed:
+            raise ValueError(f"{what} is named like a credential, and {IN_THE_OPEN}")
+        # Taken for what its name says: nothing that runs breaks, and nothing is shown that should not be.
+        kind = Kind.SECRET
     known = COMMON | PARTS[kind]
     if not set(values) <= known:
         raise ValueError(f"{what} may have only {', '.join(sorted(known))}")

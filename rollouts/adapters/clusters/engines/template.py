@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rollouts.domain.engine_options import EngineOptions, Option
+from rollouts.domain.secrets import SecretFile
 from rollouts.ports import OPENAI_API, EngineApi, FailureReason
 
 HOST = "127.0.0.1"
@@ -54,7 +55,7 @@ class EngineTemplate:
 
     name: str
     argv: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str | SecretFile] = field(default_factory=dict, repr=False)
     cpu_environment: Mapping[str, str] = field(default_factory=dict)
     passed_on: tuple[str, ...] = OF_THE_MACHINE
     cpu_arguments: Mapping[str, Any] = field(default_factory=dict)

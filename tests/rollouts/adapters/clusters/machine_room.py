@@ -49,7 +49,10 @@ STANDINS = {
         "load-seconds": {"kind": "number", "most": 600, "help": "How long it loads."},
         "answers": {"kind": "file", "choices": [".json"], "help": "What it answers."},
     },
-    "variables": {"OWN": {"kind": "integer", "most": 9, "help": "Nothing reads it."}},
+    "variables": {
+        "OWN": {"kind": "integer", "most": 9, "help": "Nothing reads it."},
+        "MODEL_LICENCE": {"kind": "secret", "help": "Nothing reads it."},
+    },
 }
 FAMILY = [word.replace("standins.engine", "standins.family") for word in STANDIN]
 

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
@@ -17,14 +17,24 @@ from typing import Any, Protocol
 import pytest
 
 from controlplane.kernel.clock import ManualClock
-from controlplane.kernel.errors import InvalidInput, StaleWriter, TamperedFile
+from controlplane.kernel.errors import InvalidInput, Refused, StaleWriter, TamperedFile
+from controlplane.sealing.keys import KeyRing, new_key
 from registry.domain.manifest import take_manifest, verify_folder
+from rollouts.adapters.clusters.machine import all_pids
 from rollouts.adapters.clusters.memory import MemoryCluster
+from rollouts.adapters.clusters.secrets import SecretStore
+from rollouts.domain.secrets import SealedSecret, SecretFile
 from rollouts.ports import OPENAI_API, Cluster, FailureReason, WorkloadPhase, WorkloadSpec, WorkloadStatus
 from tests.rollouts.adapters.clusters.machine_room import MachineRoom, first_process
 from tests.standins.running import wait_until
 
 numbers = count(1)
+OLD, NEW = new_key(), new_key()
+in_force = [OLD]
+
+
+def keys() -> KeyRing:
+    return KeyRing(in_force)
 
 
 class Bench(Protocol):
@@ -38,13 +48,18 @@ class Bench(Protocol):
     def broken(self, spec: WorkloadSpec) -> WorkloadSpec: ...
     def mended(self, spec: WorkloadSpec) -> WorkloadSpec: ...
     def request_inside(self, status: WorkloadStatus) -> Callable[[], None]: ...
+    def variable_of_engine(self, variant: str, name: str) -> str: ...
+    def prints(self, variant: str, line: str) -> None: ...
+    def stored(self, variant: str) -> str: ...
 
 
 class MemoryBench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
-        self.memory = MemoryCluster(self.clock, ready_after=2.0, verify=verify_folder)
+        self.memory = MemoryCluster(
+            self.clock, ready_after=2.0, verify=verify_folder, secrets=SecretStore(folder / "secrets", keys)
+        )
         self.cluster: Cluster = self.memory
 
     def spec(self, endpoint: str) -> WorkloadSpec:
@@ -75,11 +90,22 @@ class MemoryBench:
         self.memory.set_in_flight(status.variant, 1)
         return lambda: self.memory.set_in_flight(status.variant, 0)
 
+    def variable_of_engine(self, variant: str, name: str) -> str:
+        return self.memory.environments[variant][name]
+
+    def prints(self, variant: str, line: str) -> None:
+        self.memory.print(variant, line)
+
+    def stored(self, variant: str) -> str:
+        secret = self.memory._workloads[variant].spec.environment["MODEL_LICENCE"]
+        assert isinstance(secret, SealedSecret)
+        return secret.sealed
+
 
 class LocalBench:
     def __init__(self, room: MachineRoom) -> None:
         self.room = room
-        self.cluster: Cluster = room.cluster()
+        self.cluster: Cluster = room.cluster(keys=keys)
 
     def spec(self, endpoint: str) -> WorkloadSpec:
         return self.room.spec(f"{endpoint}-v1-aaaa")
@@ -114,6 +140,24 @@ class LocalBench:
             assert len([word for word in said if word]) == 30
 
         return finish
+
+    def variable_of_engine(self, variant: str, name: str) -> str:
+        program = self.room.supervisor.programs()[f"engine-{variant}"]
+        mark = f"HEADGATE_ENGINE={self.room.run_dir}/engines/{variant}.json".encode()
+        for pid in {program.pid, *all_pids()}:
+            with suppress(OSError):
+                found = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+                if mark in found:
+                    return dict(one.decode().split("=", 1) for one in found if one)[name]
+        raise AssertionError(f"no process of {variant}")
+
+    def prints(self, variant: str, line: str) -> None:
+        with (self.room.run_dir / "engines" / f"{variant}.log").open("a") as log:
+            log.write(line + "\n")
+
+    def stored(self, variant: str) -> str:
+        record = json.loads((self.room.run_dir / "engines" / f"{variant}.json").read_text())
+        return str(record["environment"]["MODEL_LICENCE"]["secret"]["sealed"])
 
 
 @contextmanager
@@ -355,3 +399,61 @@ def test_api__unknown_engine__is_refused_by_name(bench: Bench) -> None:
     with pytest.raises(InvalidInput, match="no-such") as caught:
         bench.cluster.api("no-such")
     assert caught.value.field == "engine"
+
+
+# --- secrets --------------------------------------------------------------------------------------------------
+
+LICENCE = "the licence of sentinel"
+
+
+def with_secret(bench: Bench, endpoint: str) -> WorkloadSpec:
+    secret = SealedSecret(KeyRing([OLD]).seal(LICENCE), "9f2c")
+    return replace(bench.spec(endpoint), environment={"MODEL_LICENCE": secret})
+
+
+@pytest.fixture
+def both_keys() -> Iterator[None]:
+    in_force[:] = [NEW, OLD]
+    yield
+    in_force[:] = [OLD]
+
+
+def test_ensure__secret__reaches_the_engine_and_no_log(bench: Bench, endpoint: str) -> None:
+    spec = with_secret(bench, endpoint)
+    bench.cluster.ensure(spec, token=5)
+    until(bench, spec.variant, WorkloadPhase.READY)
+    assert bench.variable_of_engine(spec.variant, "MODEL_LICENCE") == LICENCE
+    bench.prints(spec.variant, f"my environment: MODEL_LICENCE={LICENCE}")
+    assert "[hidden]" in bench.cluster.log_tail(spec.variant, 1)[0]
+    assert "sentinel" not in "".join(bench.cluster.log_tail(spec.variant))
+
+
+def test_ensure__key_or_file_is_missing__is_refused_saying_which_and_stops_no_other(
+    bench: Bench, endpoint: str
+) -> None:
+    lost = SealedSecret(KeyRing([NEW]).seal(LICENCE), "9f2c")
+    for secret in (lost, SecretFile("no-such-file")):
+        spec = replace(bench.spec(f"{endpoint}{len(repr(secret))}"), environment={"MODEL_LICENCE": secret})
+        with pytest.raises(Refused) as caught:
+            bench.cluster.ensure(spec, token=5)
+        assert caught.value.code == "no-secret"
+        assert "MODEL_LICENCE" in str(caught.value) or "no-such-file" in str(caught.value)
+        assert phase(bench, spec.variant) is WorkloadPhase.ABSENT
+    running(bench, endpoint)
+
+
+def test_renew_secrets__new_key__is_used_once_and_the_engine_goes_on(
+    bench: Bench, endpoint: str, both_keys: None
+) -> None:
+    spec = with_secret(bench, endpoint)
+    bench.cluster.ensure(spec, token=5)
+    until(bench, spec.variant, WorkloadPhase.READY)
+    before = bench.cluster.statuses()[spec.variant]
+    assert bench.cluster.renew_secrets() >= 1
+    assert KeyRing([NEW]).open(bench.stored(spec.variant), what="it") == LICENCE
+    assert bench.cluster.renew_secrets() == 0
+    assert bench.cluster.statuses()[spec.variant] == before
+    in_force[:] = [NEW]
+    bench.kill(spec.variant)
+    bench.wait("it runs again", lambda: bench.cluster.statuses()[spec.variant].restarts == 1)
+    until(bench, spec.variant, WorkloadPhase.READY)
