@@ -80,5 +80,5 @@ class KeysetPagination(CursorPagination):
             self.page_size_query_param: {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE},
             self.cursor_query_param: {"type": "string", "maxLength": LONGEST_CURSOR},
         }
-        found: list[dict[str, Any]] = super().get_schema_operation_parameters(view)  # type: ignore[no-untyped-call]
+        found: list[dict[str, Any]] = super().get_schema_operation_parameters(view)
         return [{**one, "schema": {**one["schema"], **bounds[one["name"]]}} for one in found]

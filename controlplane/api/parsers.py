@@ -23,7 +23,7 @@ class PlainJSONParser(JSONParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
         try:
-            data = super().parse(stream, media_type, parser_context)  # type: ignore[arg-type]
+            data = super().parse(stream, media_type, parser_context)
         except RecursionError:
             raise ParseError("The body is nested too deeply.") from None
         check_plain(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import IO, Any
 
 import django
@@ -19,7 +20,7 @@ class Application(ASGIHandler):
     """
 
     def create_request(
-        self, scope: dict[str, Any], body_file: IO[bytes]
+        self, scope: Mapping[str, Any], body_file: IO[bytes]
     ) -> tuple[ASGIRequest, None] | tuple[None, HttpResponse]:
         try:
             return super().create_request(scope, body_file)  # type: ignore[return-value]

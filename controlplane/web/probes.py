@@ -32,7 +32,7 @@ class ProbeMiddleware:
     def __init__(self, get_response: Handler) -> None:
         self._get_response = get_response
         # The only ones that a probe needs: who asks, looked up when it is asked for.
-        self._probe = SessionMiddleware(AuthenticationMiddleware(_answer))  # type: ignore[arg-type]
+        self._probe = SessionMiddleware(AuthenticationMiddleware(_answer))
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if request.path_info not in PATHS:

@@ -47,7 +47,7 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise _at_line("Anchors and aliases are not read here.", event.start_mark.line + 1)
-        if isinstance(event, yaml.NodeEvent) and getattr(event, "tag", None):
+        if getattr(event, "tag", None):
             raise _at_line("Tags such as !!binary are not read here.", event.start_mark.line + 1)
         self.depth += 1
         if self.depth > DEEPEST:

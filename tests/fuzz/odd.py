@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from hypothesis import strategies as st
@@ -152,7 +153,10 @@ def nested(depth: int) -> Any:
 
 
 texts = st.sampled_from(TEXTS) | st.text(max_size=12)
-json_values = st.sampled_from((*JSON_VALUES, nested(40), nested(400)))
+# Made anew for each use: whoever draws one puts others into it.
+json_values = st.sampled_from([json.dumps(one) for one in (*JSON_VALUES, nested(40), nested(400))]).map(
+    json.loads
+)
 paths = texts.filter(lambda text: len(text) < 6_000)
 
 HEADERS: tuple[tuple[str, str], ...] = (

@@ -19,6 +19,7 @@ from django.urls import Resolver404, URLPattern, URLResolver, get_resolver, reso
 Fields = tuple[tuple[str, str], ...]
 BESIDES = ("api/",)  # has a document, and a test that reads it
 ACTIONS = ("pause", "resume", "promote", "rollback", "cancel", "choose", "nothing")
+EVERY_ONE = "rollouts/<int:rollout_id>"
 CHARTS = ("shares", "traffic", "errors", "ttft", "quality", "evidence", "requests", "latency", "nothing")
 
 
@@ -52,8 +53,8 @@ def choices(route: str, known: Mapping[str, tuple[str, ...]]) -> list[tuple[str,
 
 
 def addresses(route: str, known: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Addresses of that route that are there: all of one kind, since each rollout is in another phase, else a few."""
-    most = 20 if route.count("<") < 2 else 3
+    """Addresses of that route that are there: every rollout, since each is in another phase, of all else two."""
+    most = 20 if route == EVERY_ONE else 2
     return ["/" + "/".join(parts) for parts in islice(product(*choices(route, known)), most)]
 
 

@@ -51,7 +51,7 @@ def site(world: World) -> Site:
     for route in ROUTES:
         plain = addresses(route, world.values)[0]
         for method in methods_of(client(), plain):
-            asked.learn(client(), route, method, sent.get((route, method), [])[:4] or [(plain, ())])
+            asked.learn(client(), route, method, sent.get((route, method), [])[:3] or [(plain, ())])
     return Site(world, session, sent, asked.found())
 
 
@@ -110,13 +110,14 @@ def ask(site: Site, route: str, method: str, data: st.DataObject) -> None:
 def base(site: Site, route: str, method: str, data: st.DataObject) -> tuple[str, list[tuple[str, str]]]:
     """What a page would send there, or an address of that route with nothing."""
     found = site.sent.get((route, method), [])
-    if found and data.draw(st.integers(0, 5)):
+    usual = data.draw(st.integers(0, 5))
+    if found and usual:
         address, fields = data.draw(st.sampled_from(found))
         return address, list(fields)
     parts = []
     for texts in choices(route, site.world.values):
-        usual = len(texts) == 1 or data.draw(st.integers(0, 7))
-        part = data.draw(st.sampled_from(texts) if usual else odd.paths)
+        is_there = len(texts) == 1 or data.draw(st.integers(0, 7))
+        part = data.draw(st.sampled_from(texts) if is_there else odd.paths)
         parts.append(quote(part, safe="", errors="surrogatepass"))
     return "/" + "/".join(parts), []
 

@@ -26,7 +26,8 @@ from tests.fuzz.world import World
 pytestmark = [pytest.mark.django_db, pytest.mark.story]
 
 DOCUMENT = yaml.safe_load((Path(django.BASE_DIR) / "docs" / "openapi.yaml").read_text())
-OPERATIONS = [found.ok() for found in schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()]
+FOUND: list[Any] = list(schemathesis.openapi.from_dict(DOCUMENT).get_all_operations())
+OPERATIONS = [found.ok() for found in FOUND]
 every_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.label)
 
 
@@ -89,7 +90,7 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
 
 def ask(world: World, operation: Any, data: st.DataObject, *, query: dict[str, Any], body: Any) -> None:
     """One call, undone afterwards; most of what its path names is there."""
-    parts = []
+    parts: list[str] = []
     for part in operation.path.split("/"):
         if part.startswith("{"):
             usual = data.draw(st.integers(0, 9))

@@ -19,7 +19,7 @@ def client(client_of: ClientOf) -> APIClient:
 
 
 def put(client: APIClient, body: bytes) -> Any:
-    return client.generic("PUT", "/api/v1/global-stop", body, content_type="application/json")
+    return client.generic("PUT", "/api/v1/global-stop", body, content_type="application/json")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

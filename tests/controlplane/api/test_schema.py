@@ -121,7 +121,7 @@ def unbounded(schema: dict[str, Any], name: str, components: dict[str, Any]) -> 
     if "allOf" in schema or "oneOf" in schema:
         return [
             found
-            for one in schema.get("allOf", schema.get("oneOf"))
+            for one in (schema.get("allOf") or schema["oneOf"])
             for found in unbounded(one, name, components)
         ]
     kind = schema.get("type")

@@ -175,6 +175,6 @@ def test_read_policy_text__date__is_the_text_that_it_looks_like() -> None:
 
 
 def test_policy_text__label_that_looks_like_a_date__stays_a_text() -> None:
-    body = {**POLICY_BODY, "gates": [{**POLICY_BODY["gates"][1], "label": "2020-01-01", "weight": 1}]}  # type: ignore[index, dict-item]
+    body = {**POLICY_BODY, "gates": [{**POLICY_BODY["gates"][1], "label": "2020-01-01", "weight": 1}]}  # type: ignore[index]
     policy = GatePolicy.from_json(body)
     assert read(policy_text(policy)) == policy
