@@ -15,7 +15,7 @@ from celery.beat import PersistentScheduler
 SMALLEST_JUMP = 1.0  # seconds
 
 
-class SteadyScheduler(PersistentScheduler):  # type: ignore[misc]  # Celery has no types
+class SteadyScheduler(PersistentScheduler):
     """The persistent scheduler; after a jump of the clock, and at the start, nothing was last sent in the future."""
 
     wall: Callable[[], float] = staticmethod(time.time)
@@ -31,5 +31,6 @@ class SteadyScheduler(PersistentScheduler):  # type: ignore[misc]  # Celery has 
 
     def _begin_anew(self) -> None:
         for entry in self.schedule.values():
-            entry.last_run_at = min(entry.last_run_at, entry.default_now())
+            now = entry.default_now()
+            entry.last_run_at = min(entry.last_run_at or now, now)
         self._heap = None  # the order of what is due next, by the clock from before
