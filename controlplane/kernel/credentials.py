@@ -64,16 +64,28 @@ def is_like_a_credential(value: str) -> bool:
 def hide(text: str, known: Iterable[str] = ()) -> str:
     """The text without what looks like a credential, and without `known`, in whichever way that is usually written:
     as it is, in JSON, in Python, in an address, and every long line of it."""
-    for piece in sorted({p for secret in known for p in _pieces(secret)}, key=len, reverse=True):
-        text = text.replace(piece, HIDDEN)
+    found = [match.span(2) for match in NAMED.finditer(text)]
     for pattern in IN_TEXT:
-        text = pattern.sub(HIDDEN, text)
-    return NAMED.sub(rf"\1{HIDDEN}", text)
+        found += [match.span() for match in pattern.finditer(text)]
+    for piece in {piece for secret in known for piece in _pieces(secret)}:
+        found += [match.span() for match in re.finditer(re.escape(piece), text)]
+    return _without(text, found)
 
 
 def hide_in_lines(lines: Sequence[str], known: Iterable[str] = ()) -> tuple[str, ...]:
     """The same for the lines of a log; a secret may go over several of them."""
     return tuple(hide("\n".join(lines), known).split("\n")) if lines else ()
+
+
+def _without(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """The text with the spans hidden. All are found in the text as it was: a short secret inside of a long one must not
+    break what the long one is known by."""
+    parts, end = [], 0
+    for start, stop in sorted(spans):
+        if start >= end:
+            parts += [text[end:start], HIDDEN]
+        end = max(end, stop)
+    return "".join((*parts, text[end:]))
 
 
 @lru_cache(maxsize=1024)

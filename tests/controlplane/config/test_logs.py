@@ -48,7 +48,7 @@ def test_log__known_secret__is_in_no_message_argument_or_traceback(written: io.S
     except ValueError:
         log.exception("it failed")
     assert "sentinel" not in written.getvalue()
-    assert written.getvalue().count("[hidden]") == 4
+    assert written.getvalue().count("[hidden]") >= 4
 
 
 def test_log__unknown_credential__goes_by_its_look(written: io.StringIO) -> None:

@@ -92,6 +92,15 @@ def test_hide__known_secret__is_in_no_text_however_it_is_written(
             assert written not in hide(before + written + after, [secret]) or written in before + after
 
 
+def test_hide__short_secret_inside_of_a_token__breaks_nothing() -> None:
+    assert hide("told hf_opensesame0123456 to 1234", ["1234"]) == f"told {HIDDEN} to {HIDDEN}"
+
+
+def test_hide__secrets_that_overlap_or_touch__all_go() -> None:
+    assert hide("x abcdefgh y", ["abcde", "defgh"]) == f"x {HIDDEN} y"
+    assert hide("abcddefg", ["abcd", "defg"]) == HIDDEN * 2
+
+
 def test_hide_in_lines__secret_of_several_lines__every_line_of_it_goes() -> None:
     lines = hide_in_lines(["loading", *PEM.splitlines(), "done"])
     assert (lines[0], lines[-1]) == ("loading", "done")

@@ -23,15 +23,15 @@ def test_ring__same_text_twice__gives_two_tokens() -> None:
 
 
 def test_renew__under_an_old_key__is_under_the_newest_and_opens_without_the_old() -> None:
-    sealed = KeyRing([OLD]).seal("secret")
+    sealed = KeyRing([OLD]).seal("open-sesame-1")
     renewed = KeyRing([NEW, OLD]).renew(sealed, what="it")
-    assert KeyRing([NEW]).open(renewed, what="it") == "secret"
+    assert KeyRing([NEW]).open(renewed, what="it") == "open-sesame-1"
     assert KeyRing([NEW, OLD]).renew(renewed, what="it") == renewed
 
 
 @pytest.mark.parametrize("keys", [[NEW], []])
 def test_open__key_is_not_here__names_what_cannot_be_read(keys: list[str]) -> None:
-    sealed = KeyRing([OLD]).seal("secret")
+    sealed = KeyRing([OLD]).seal("open-sesame-1")
     for call in (KeyRing(keys).open, KeyRing(keys).renew):
         with pytest.raises(KeyMissing, match="LICENCE of chat-v1-aaaa"):
             call(sealed, what="LICENCE of chat-v1-aaaa")
@@ -39,7 +39,7 @@ def test_open__key_is_not_here__names_what_cannot_be_read(keys: list[str]) -> No
 
 def test_seal__no_key__is_refused_with_the_remedy() -> None:
     with pytest.raises(Refused, match="HEADGATE_ENCRYPTION_KEYS"):
-        KeyRing([]).seal("secret")
+        KeyRing([]).seal("open-sesame-1")
 
 
 def test_read__commas_and_lines__newest_first() -> None:

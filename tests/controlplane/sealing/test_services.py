@@ -53,11 +53,11 @@ def test_fingerprint__its_key_cannot_be_opened__says_so(settings: Any) -> None:
 
 def test_key_ring__no_setting__is_the_run_folders_file_as_it_is_now(settings: Any, tmp_path: Path) -> None:
     settings.HEADGATE = replace(settings.HEADGATE, encryption_keys="", run_dir=tmp_path)
-    sealed = seal("secret")
+    sealed = seal("open-sesame-1")
     assert (tmp_path / KEYS_FILE).stat().st_mode & 0o777 == 0o600
     add_key(tmp_path)
     assert len(key_ring()) == 2
-    assert key_ring().open(sealed, what="it") == "secret"
+    assert key_ring().open(sealed, what="it") == "open-sesame-1"
     assert (tmp_path / KEYS_FILE).stat().st_mode & 0o777 == 0o600
     assert KeyRing.read(kept_keys(tmp_path)).keys == key_ring().keys
 
