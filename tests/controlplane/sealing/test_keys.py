@@ -46,7 +46,9 @@ def test_read__commas_and_lines__newest_first() -> None:
     assert KeyRing.read(f"{NEW},{OLD}").keys == KeyRing.read(f"{NEW}\n {OLD}\n").keys == (NEW, OLD)
 
 
-@pytest.mark.parametrize("wrong", ["too-short", "x" * 44, NEW[:-2], "schlüssel"])
+@pytest.mark.parametrize(
+    "wrong", ["too-short", "x" * 44, NEW[:-2], "schlüssel"], ids=["short", "no-key", "cut", "umlaut"]
+)
 def test_read__no_key__is_refused_without_repeating_it(wrong: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         checked_keys(f"{NEW},{wrong}", setting="HEADGATE_ENCRYPTION_KEYS")
