@@ -69,6 +69,7 @@ envoy_llm_requests{cluster="assigned/{endpoint}/v1",variant="v1",code="500",flag
 envoy_llm_requests{cluster="assigned/{endpoint}/v2",variant="v2",code="200",flags="-",got="whole"} 10
 envoy_llm_ttft_bucket{cluster="assigned/{endpoint}/v1",variant="v1",code="200",flags="-",got="whole",le="100000"} 70
 envoy_llm_ttft_bucket{cluster="assigned/{endpoint}/v1",variant="v1",code="200",flags="-",got="whole",le="+Inf"} 80
+envoy_llm_ttft_sum{cluster="assigned/{endpoint}/v1",variant="v1",code="200",flags="-",got="whole"} 3849.35
 envoy_llm_ttft_count{cluster="assigned/{endpoint}/v1",variant="v1",code="200",flags="-",got="whole"} 80
 envoy_llm_requests{cluster="",variant="",route="{endpoint}/other",code="200",flags="-",got="whole"} 4
 """

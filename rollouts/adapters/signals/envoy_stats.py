@@ -24,7 +24,7 @@ from rollouts.adapters.routers.envoy_admin import EnvoyAdmin, unknown_if_odd
 from rollouts.adapters.routers.envoy_config import MICROSECONDS, MILLISECONDS, Paths
 from rollouts.adapters.routers.envoy_logs import CLIENT_CLOSED, LEFT_FLAGS, NO_STATUS, NOTHING, PART, WHOLE
 from rollouts.adapters.routers.envoy_routes import ASSIGNED, split_cluster_name
-from rollouts.adapters.signals.exposition import samples
+from rollouts.adapters.signals.exposition import Sample, samples
 from rollouts.ports import ArmReading, Backend, HistogramReading, SignalReading
 
 Ended = Literal["answered", "request", "rate", "gateway", "failed", "fallback", "before", "midway"]
@@ -78,11 +78,15 @@ class _Histogram:
     buckets: dict[float, int] = field(default_factory=lambda: defaultdict(int))
     total: int = 0
 
-    def add(self, part: str, le: str, unit: int, number: int) -> None:
+    def add(self, part: str, sample: Sample, unit: int) -> None:
+        """Adds the sample of a count or a bucket. The sum of a histogram is no count, and is not read."""
+        le = sample.labels.get("le", "")
         if part == "count":
-            self.total += number
+            self.total += sample.count
         elif part == "bucket" and le != "+Inf":
-            self.buckets[number_of(le, "The metrics", "the edge of a bucket", least=0.0) / unit] += number
+            self.buckets[number_of(le, "The metrics", "the edge of a bucket", least=0.0) / unit] += (
+                sample.count
+            )
 
     def reading(self, edges: Collection[float] = ()) -> HistogramReading:
         """With zeros at `edges` where nothing was counted yet."""
@@ -106,17 +110,17 @@ class _Tally:
         if code != NO_STATUS and ended not in ("before", "midway"):
             self.statuses[f"{code // 100}xx"] += number
 
-    def add_time(self, ended: Ended, name: str, le: str, number: int) -> None:
+    def add_time(self, ended: Ended, name: str, sample: Sample) -> None:
         """Books a sample of a histogram where its class belongs; what says nothing of the arm's speed is left out."""
         histogram, _, part = name.rpartition("_")
         if histogram == "duration" and ended == "answered":
-            self.latency["duration"].add(part, le, MICROSECONDS, number)
+            self.latency["duration"].add(part, sample, MICROSECONDS)
         elif histogram == "ttft" and ended in ("answered", "midway"):
-            self.latency["ttft"].add(part, le, MICROSECONDS, number)
+            self.latency["ttft"].add(part, sample, MICROSECONDS)
         elif histogram == "left_ttft" and ended == "before":
-            self.left["ttft"].add(part, le, MILLISECONDS, number)
+            self.left["ttft"].add(part, sample, MILLISECONDS)
         elif histogram == "left_duration" and ended in ("before", "midway"):
-            self.left["duration"].add(part, le, MILLISECONDS, number)
+            self.left["duration"].add(part, sample, MILLISECONDS)
 
     def reading(self) -> ArmReading:
         # both kinds, where there is one of them: an arm that nobody waited for has no latency and much of `left`
@@ -155,7 +159,7 @@ def arms_of(endpoint: str, text: str) -> dict[str, ArmReading]:
         if name == "requests":
             tally.add_ended(ended, sample.labels, sample.count)
         else:
-            tally.add_time(ended, name, sample.labels.get("le", ""), sample.count)
+            tally.add_time(ended, name, sample)
     return {variant: tally.reading() for variant, tally in tallies.items()}
 
 

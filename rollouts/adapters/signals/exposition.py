@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.foreign import INT64, ODD_ANSWER, number_of, words_of
 
+ROUNDING = 1e-9  # a gauge that is added to and taken from may end a little below 0
 _LINE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? +(\S+)")
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(r"\\(.)")
@@ -29,7 +30,8 @@ class Sample:
     @property
     def amount(self) -> float:
         """The value of a gauge: finite, not below 0. Raises InvalidInput."""
-        return number_of(self.value, "The metrics", words_of(self.name, 100), least=0.0)
+        found = number_of(self.value, "The metrics", words_of(self.name, 100), least=-ROUNDING)
+        return max(0.0, found)
 
     @property
     def count(self) -> int:

@@ -242,6 +242,12 @@ def test_in_flight__odd_metrics__a_number_or_unknown(body: bytes) -> None:
     assert inside is None or inside >= 0
 
 
+def test_vllm_metrics__gauge_a_rounding_below_0__is_0() -> None:
+    body = VLLM.replace('usage_perc{engine="0"} 0.25', 'usage_perc{engine="0"} -3.4e-18').encode()
+    engines, _ = VllmMetrics(transport=transport(body)).read(BACKENDS)
+    assert engines["v2"].kv_cache_share == 0.0
+
+
 @pytest.mark.parametrize(("status", "health"), [(200, Health.GOOD), (302, Health.BAD), (500, Health.BAD)])
 def test_health__any_body__the_status_says_it(status: int, health: Health) -> None:
     for body in (b"", b"\xff" * 100_000):
