@@ -1,1 +1,2 @@
-"""The kernel: a closed list of pure Python that every other room may import (errors, clock, digests)."""
+"""The kernel: a closed list of pure Python that every other room may import (errors, clock, digests,
+plain values)."""
