@@ -65,14 +65,14 @@ def test_start__one_version__may_be_a_bandit_or_a_list(client_of: ClientOf) -> N
         ({"gate_policy": "standard@" + "9" * 5_000}, "gate_policy"),
     ],
 )
-def test_start__number_larger_than_any__is_422_with_the_field(
+def test_start__number_larger_than_any__is_refused_with_the_field(
     client_of: ClientOf, wrong: dict[str, Any], field: str, dry_run: bool
 ) -> None:
     factories.endpoint()
 
     response = client_of().post("/api/v1/rollouts", body(**wrong, dry_run=dry_run), format="json")
 
-    assert response.status_code == 422, response.json()
+    assert response.status_code == 400, response.json()
     assert [error["field"] for error in response.json()["errors"]] == [field]
 
 
