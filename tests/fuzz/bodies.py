@@ -37,6 +37,7 @@ BODIES: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "endpoints_set_gate_policy": ({"gate_policy": "triage-default@1", "expected": "triage-default@1"},),
     "endpoints_set_rescue": ({"on": False},),
+    "endpoints_choose_after_restore": ({"choice": "keep", "variant": "", "why": "it serves"},),
     "gate_policies_check": (
         {"name": "a", "policy": _POLICY, "endpoint": "idle"},
         {"name": "a", "text": _YAML, "endpoint": "idle"},

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from django.db import transaction
 from hypothesis import HealthCheck, Phase
 
 MORE = int(os.environ.get("FUZZ", "1"))
@@ -18,6 +21,17 @@ QUIET: dict[str, Any] = {
     "suppress_health_check": list(HealthCheck),
 }
 made: Counter[tuple[str, int]] = Counter()
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """Whatever the call wrote is taken back, also where the product insists that it is written for good (a try to sign
+    in): like Django's own tests, this transaction does not count as one that it would be nested in."""
+    block = transaction.atomic()
+    block._from_testcase = True  # type: ignore[attr-defined]
+    with block:
+        yield
+        transaction.set_rollback(True)
 
 
 def check(answer: Any, *sent: object) -> None:

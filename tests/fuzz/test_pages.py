@@ -7,13 +7,12 @@ from urllib.parse import quote, urlencode
 
 import pytest
 from django.conf import settings as django
-from django.db import transaction
 from django.test import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz import odd
-from tests.fuzz.calls import MORE, QUIET, check
+from tests.fuzz.calls import MORE, QUIET, check, undone
 from tests.fuzz.site import Asked, Fields, addresses, choices, harvest, methods_of, patterns
 from tests.fuzz.world import World
 
@@ -99,11 +98,10 @@ def ask(site: Site, route: str, method: str, data: st.DataObject) -> None:
     client = Client(raise_request_exception=False)
     if data.draw(st.integers(0, 11)):
         client.cookies[django.SESSION_COOKIE_NAME] = site.session
-    with transaction.atomic():
+    with undone():
         answer = client.generic(
             method, address, body, content_type=headers.pop("Content-Type", kind), headers=headers
         )
-        transaction.set_rollback(True)
     check(answer, f"{method} {route}", address, headers, body)
 
 

@@ -27,6 +27,7 @@ from registry.models import ManifestState, MirrorState, Model, Version
 from registry.services.hooks import receive_delivery
 from registry.services.manifests import register_pending_manifests
 from registry.services.mirror import ask_again, mirror_models
+from tests.factories.weights import safetensors
 from tests.registry.domain.test_webhooks import sign
 from tests.standins.odd import LONG_NUMBER, LONG_TEXT, NUL, SURROGATE, assert_storable, odd_bodies, written
 
@@ -38,6 +39,7 @@ INT64 = 2**63 - 1
 TICK = timedelta(minutes=10)
 DROP = "@@drop@@"
 Place = tuple[str, ...]
+WEIGHTS = safetensors()
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Mlflow:
     odd: dict[Place, Any] = field(default_factory=dict)
     whole: dict[str, httpx.Response] = field(default_factory=dict)
     files: list[Any] = field(
-        default_factory=lambda: [{"path": "model.safetensors", "is_dir": False, "file_size": 7}]
+        default_factory=lambda: [{"path": "model.safetensors", "is_dir": False, "file_size": len(WEIGHTS)}]
     )
 
     def store(self) -> MlflowModelStore:
@@ -82,7 +84,7 @@ class Mlflow:
         elif asked.get("path"):
             found = {"files": self.files if who == "b" else Mlflow().files}
         else:
-            return httpx.Response(200, content=b"weights")
+            return httpx.Response(200, content=WEIGHTS)
         return httpx.Response(200, content=written(found))
 
     @staticmethod
@@ -316,10 +318,10 @@ def test_mirror__aliases_are_null_for_once__what_is_known_of_them_stays(now: dat
 
 FILES: dict[str, list[Any]] = {
     "an entry that is null": [None],
-    "a name with NUL": [{"path": NUL, "is_dir": False, "file_size": 7}],
-    "a name with half a character": [{"path": SURROGATE, "is_dir": False, "file_size": 7}],
-    "a name of 300 characters": [{"path": "x" * 300, "is_dir": False, "file_size": 7}],
-    "a name twice": [{"path": "x", "is_dir": False, "file_size": 7}] * 2,
+    "a name with NUL": [{"path": NUL, "is_dir": False, "file_size": len(WEIGHTS)}],
+    "a name with half a character": [{"path": SURROGATE, "is_dir": False, "file_size": len(WEIGHTS)}],
+    "a name of 300 characters": [{"path": "x" * 300, "is_dir": False, "file_size": len(WEIGHTS)}],
+    "a name twice": [{"path": "x", "is_dir": False, "file_size": len(WEIGHTS)}] * 2,
     "a size that is text": [{"path": "x", "is_dir": False, "file_size": "much"}],
     "a size below nothing": [{"path": "x", "is_dir": False, "file_size": -1}],
     "a folder that holds itself": [{"path": "x", "is_dir": True}],

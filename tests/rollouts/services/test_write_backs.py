@@ -53,8 +53,9 @@ class House:
         mirror_models(store=self.store, clock=self.clock, only=[self.model])
 
     def keep(self, seconds: float = 5.0) -> None:
-        """The pass, a moment later."""
+        """The pass, a moment later; the loop looks at every endpoint all the time."""
         self.clock.advance(seconds)
+        Endpoint.objects.update(reconciled_at=self.clock.now())
         keep_mlflow_true(store=self.store, clock=self.clock)
 
     def decide(self, number: int) -> None:
