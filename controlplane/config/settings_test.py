@@ -10,6 +10,12 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("HEADGATE_RUN_DIR", str(Path(tempfile.mkdtemp(prefix="headgate-test-"))))
+_worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+if _worker and Path(os.environ["HEADGATE_RUN_DIR"]).name != _worker:
+    # Tests that run side by side write files of the operator: each side has a folder of its own.
+    _own = Path(os.environ["HEADGATE_RUN_DIR"], _worker)
+    _own.mkdir(parents=True, exist_ok=True)
+    os.environ["HEADGATE_RUN_DIR"] = str(_own)
 os.environ.setdefault("HEADGATE_SECRET_KEY", "only-for-tests-" + "x" * 50)
 
 from controlplane.config.settings import *  # noqa: F403
