@@ -118,7 +118,7 @@ class EnvoyAdmin:
                 for name in ("update_rejected", "update_failure")
                 if name in stats
             )
-            text = stats["version_text"].exact("value", longest=200) if "version_text" in stats else ""
+            text = stats["version_text"].text("value", longest=200) if "version_text" in stats else ""
         return Acceptance(text, refusals)
 
     def warming_clusters(self) -> int:
