@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from rollouts.domain.gates.backlog import Unsettled
 from rollouts.domain.gates.evidence import as_number
 from rollouts.domain.gates.forecast import requests_to_pass
 from rollouts.domain.gates.paired import PairedProcess
@@ -17,6 +18,7 @@ from rollouts.domain.gates.sentences import (
     change_words,
     finding_of,
     interval_words,
+    running_note,
     sentence_of,
 )
 from rollouts.domain.gates.totals import Totals
@@ -35,6 +37,7 @@ FORECAST_SHRINK = 50.0  # requests that the forecast's candidate rate is drawn t
 FLOW_SECONDS = 300.0
 CLEARLY_MORE = 1.0  # standard errors
 WHOLE = 10_000
+NOTHING_OPEN = Unsettled()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +59,12 @@ def gate_verdict(
     blamed: bool,
     counted_by_unit: bool,
     baseline_bp: int | None = None,
+    still_running: Unsettled = NOTHING_OPEN,
 ) -> GateVerdict:
     """The verdict of one gate. `blamed`: the rollout was rolled back because of it; `baseline_bp`: the baseline's share
-    when there are more arms than these two.
+    when there are more arms than these two; `still_running`: requests that may yet end badly.
     """
-    verdict, note = _decide(spec, track, policy, blamed, counted_by_unit)
+    verdict, note = _decide(spec, track, policy, blamed, counted_by_unit, still_running)
     shown = _shown(spec, track, late=verdict is Verdict.FAIL)
     limit = _limit(spec, track)
     low, high = _interval(spec, track, policy, shown, verdict, limit)
@@ -100,7 +104,12 @@ def gate_verdict(
 
 
 def _decide(
-    spec: GateSpec, track: GateTrack, policy: GatePolicy, blamed: bool, counted_by_unit: bool
+    spec: GateSpec,
+    track: GateTrack,
+    policy: GatePolicy,
+    blamed: bool,
+    counted_by_unit: bool,
+    still_running: Unsettled,
 ) -> tuple[Verdict, str]:
     """(verdict, why when that is not in the numbers). FAIL wins over everything, missing data over PASS."""
     if counted_by_unit:
@@ -121,11 +130,11 @@ def _decide(
     )
     if fewest < spec.min_exposure:
         return Verdict.NO_DATA, f"only {fewest} of the {spec.min_exposure} that it needs were counted"
-    differing = censored_note(spec, track)
-    if track.has_passed and counted_by_unit and not differing:
+    withheld = censored_note(spec, track) or running_note(spec, track.totals, still_running)
+    if track.has_passed and counted_by_unit and not withheld:
         return Verdict.PASS, ""
-    if differing:
-        return Verdict.INCONCLUSIVE, differing
+    if withheld:
+        return Verdict.INCONCLUSIVE, withheld
     return Verdict.INCONCLUSIVE, track.fail_note or track.pass_note
 
 

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates import checks
+from rollouts.domain.gates.backlog import Backlog, Unsettled
 from rollouts.domain.gates.evidence import as_number, log_sum_exp
 from rollouts.domain.gates.explain import gate_verdict, reason_of
 from rollouts.domain.gates.fastkill import Window, WorkloadFacts, why_kill
@@ -27,10 +28,8 @@ from rollouts.domain.gates.track import GateTrack
 from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
 from rollouts.domain.intervals import BASELINE, Interval
 
-LATER = (
-    "shares",
-    "outage",
-)  # not in the state of an earlier version, and left out while there is nothing in them
+# Not in the state of an earlier version, and left out while there is nothing in them.
+LATER = ("shares", "outage", "backlog")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,7 @@ class GatesState:
                         nothing
     shares              of the last minute, for what is counted late
     outage              of the baseline, while it lasts and in the first interval after it; else None
+    backlog             requests that still ran when last measured; never known under an earlier policy
     """
 
     policy: GatePolicy
@@ -64,6 +64,7 @@ class GatesState:
     counted_by_unit: bool = True
     shares: ShareTrail = field(default_factory=ShareTrail)
     outage: Outage | None = None
+    backlog: Backlog = field(default_factory=Backlog)
 
     @classmethod
     def initial(cls, policy: GatePolicy, *, counted_by_unit: bool = True) -> Self:
@@ -131,6 +132,7 @@ class GatesState:
             outage=next_outage(
                 self.outage, why, baseline, started_at=float(interval.started_at), seconds=seconds
             ),
+            backlog=self.backlog if self.policy.earlier else self.backlog.after(arm, baseline),
         )
         return new._look()
 
@@ -167,6 +169,7 @@ class GatesState:
         workload        restarts and kills of the engines, for the fast kill
         baseline_bp     the baseline's share when there are more arms than these two (for forecasts)
         """
+        unsettled = Unsettled.of(self.backlog, self.window)
         verdicts = tuple(
             gate_verdict(
                 gate,
@@ -176,6 +179,7 @@ class GatesState:
                 blamed=self.crossed == gate.key,
                 counted_by_unit=self.counted_by_unit,
                 baseline_bp=baseline_bp,
+                still_running=unsettled,
             )
             for gate, track in self._pairs()
         )
@@ -210,6 +214,8 @@ class GatesState:
             data["shares"] = self.shares.to_json()
         if self.outage is not None:
             data["outage"] = self.outage.to_json()
+        if self.backlog != Backlog():
+            data["backlog"] = self.backlog.to_json()
         return data
 
     @classmethod
@@ -230,4 +236,5 @@ class GatesState:
         values["shares"] = ShareTrail.from_json(values.get("shares", ()))
         outage = values.get("outage")
         values["outage"] = None if outage is None else Outage.from_json(outage)
+        values["backlog"] = Backlog.from_json(values.get("backlog", ()))
         return cls(**values)

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import math
 
+from rollouts.domain.gates.backlog import Unsettled
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.gates.totals import Totals
 from rollouts.domain.gates.track import GateTrack, measure_of
 from rollouts.domain.gates.verdict import GateVerdict, Verdict
 from rollouts.domain.gates.words import (
@@ -82,6 +84,17 @@ def censored_note(spec: GateSpec, track: GateTrack) -> str:
     return (
         f"{percent(candidate)} of the candidate's requests left before they could be timed against "
         f"{percent(baseline)} of the baseline's, so those who stayed do not compare"
+    )
+
+
+def running_note(spec: GateSpec, totals: Totals, unsettled: Unsettled) -> str:
+    """Why a gate may not pass although what ended was good enough; empty when it may."""
+    if not unsettled.break_limit(spec, totals):
+        return ""
+    return (
+        f"{whole(unsettled.running)} of the candidate's requests still run, where "
+        f"{rough(unsettled.expected)} would be as on the baseline; if those beyond it ended badly, the limit would be "
+        "broken"
     )
 
 
