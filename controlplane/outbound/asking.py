@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from controlplane.kernel.foreign import words_of
+from controlplane.kernel.foreign import storable, words_of
 from controlplane.outbound.deadlines import deadline
 
 CHUNK_BYTES = 1 << 16
@@ -37,7 +37,8 @@ class Received:
 
     @property
     def text(self) -> str:
-        return self.body.decode(errors="replace")
+        """The body as a text that every database takes."""
+        return storable(self.body.decode(errors="replace"))
 
     def words(self, longest: int = 300) -> str:
         """The beginning of the body as a message may quote it."""

@@ -66,6 +66,9 @@ def written(value: Any) -> bytes:
     return text.encode()
 
 
+NAMES = ('cluster="assigned/chat/v\x00"', 'cluster="assigned/chat/\ud800"', 'finished_reason="a\x00"')
+
+
 def odd_metrics(right: str) -> st.SearchStrategy[bytes]:
     """Prometheus text that differs from the right one in a value, a label or a line."""
     lines = right.splitlines()
@@ -88,7 +91,18 @@ def odd_metrics(right: str) -> st.SearchStrategy[bytes]:
         ]
     )
     label = st.sampled_from(
-        ['code="abc"', 'code="9999"', 'le="abc"', 'le="NaN"', 'le="-1"', 'code=""', 'x="\\', "x=", "}"]
+        [
+            'code="abc"',
+            'code="9999"',
+            'le="abc"',
+            'le="NaN"',
+            'le="-1"',
+            'code=""',
+            'x="\\',
+            "x=",
+            "}",
+            *NAMES,
+        ]
     )
     junk = st.sampled_from(
         ["{", "}" * 500, "\x00", "\ud800x", "x" * 200_000, "a{b=} 1", "\u2028" + lines[0], "# HELP"]

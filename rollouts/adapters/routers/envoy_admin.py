@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from controlplane.kernel.errors import InvalidInput, Unavailable
 from controlplane.kernel.foreign import ODD_ANSWER, Fields, parsed, words_of
+from controlplane.outbound.asking import Received
 from controlplane.outbound.unix_sockets import ask_unix
 from rollouts.adapters.routers.envoy_routes import ANSWER, shares_in_force, split_cluster_name
 
@@ -65,20 +66,20 @@ class EnvoyAdmin:
         self._seconds = seconds
 
     def text(self, path: str, **query: str) -> str:
-        """The answer to GET path?query."""
-        return self._ask("GET", path, query)
+        """The answer to GET path?query, without what no database takes."""
+        return self._ask("GET", path, query).text
 
     def json(self, path: str, **query: str) -> Fields:
         """The JSON object that answers GET path?query. What is read of it raises InvalidInput where it is odd: do so
         under `unknown_if_odd`."""
         said = f"What Envoy says on {path}"
         with unknown_if_odd():
-            return Fields(parsed(self._ask("GET", path, query), said), said)
+            return Fields(parsed(self._ask("GET", path, query).body, said), said)
 
     def post(self, path: str) -> None:
         self._ask("POST", path, {})
 
-    def _ask(self, method: str, path: str, query: Mapping[str, str]) -> str:
+    def _ask(self, method: str, path: str, query: Mapping[str, str]) -> Received:
         target = f"{path}?{urlencode(query)}" if query else path
         try:
             answer = ask_unix(self._path, method, target, most_bytes=MOST_BYTES, seconds=self._seconds)
@@ -91,7 +92,7 @@ class EnvoyAdmin:
             raise Unavailable(f"Envoy answered {path} with HTTP {answer.status}: {answer.words(200)}")
         if not answer.whole:
             raise Unavailable(f"Envoy answered {path} with more than {MOST_BYTES >> 20} MB.")
-        return answer.body.decode(errors="surrogateescape")
+        return answer
 
     def started_at(self) -> float:
         """When this Envoy process started, in seconds since the epoch; the same value for all its life.
@@ -117,7 +118,7 @@ class EnvoyAdmin:
                 for name in ("update_rejected", "update_failure")
                 if name in stats
             )
-            text = stats["version_text"].exact("value", longest=200) if "version_text" in stats else ""
+            text = stats["version_text"].text("value", longest=200) if "version_text" in stats else ""
         return Acceptance(text, refusals)
 
     def warming_clusters(self) -> int:
@@ -148,7 +149,7 @@ class EnvoyAdmin:
         answer = self.json("/clusters", format="json")
         with unknown_if_odd():
             for cluster in answer.parts("cluster_statuses"):
-                kind, of_endpoint, variant = split_cluster_name(cluster.exact("name"))
+                kind, of_endpoint, variant = split_cluster_name(cluster.text("name"))
                 if kind != ANSWER or of_endpoint != endpoint:
                     continue  # an odd cluster of another endpoint is that one's trouble
                 for host in cluster.parts("host_statuses"):

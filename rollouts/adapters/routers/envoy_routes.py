@@ -185,7 +185,7 @@ def shares_in_force(table: Fields, endpoint: str) -> dict[str, int] | None:
             for entry in action.part("weighted_clusters").parts("clusters"):
                 weight = entry.whole("weight", 0, least=0, most=UINT32)
                 if weight:
-                    weights[split_cluster_name(entry.exact("name"))[2]] = weight
+                    weights[split_cluster_name(entry.text("name"))[2]] = weight
             return _basis_points(weights)
     return None
 
