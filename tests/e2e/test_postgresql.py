@@ -29,6 +29,7 @@ SUITES = (
     "tests/controlplane/access",
     "tests/controlplane/audit",
     "tests/controlplane/passes",
+    "tests/controlplane/timekeeping",
 )
 
 pytestmark = [pytest.mark.needs("postgres"), pytest.mark.e2e, pytest.mark.timeout(900)]

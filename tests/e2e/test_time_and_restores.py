@@ -64,8 +64,8 @@ def start(house: House, names: tuple[str, ...]) -> None:
         house.supervisor.start(name)
 
 
-# libfaketime takes the end of Python's sleep, which is told by the monotonic clock, for a time of the day: it fails. And
-# only the program itself is to have another clock, not the Envoy that it asks whether a configuration is right.
+# libfaketime takes the end of Python's sleep, which is told by the monotonic clock, for a time of the day: it fails.
+# And only the program itself is to have another clock, not the Envoy that it asks whether a configuration is right.
 SITECUSTOMIZE = """
 import os, select, time
 os.environ.pop("LD_PRELOAD", None)
