@@ -61,8 +61,8 @@ def test_choice__of_a_release_manager__is_kept_audited_and_wakes_the_loop(
         (Role.RELEASE_MANAGER, "nowhere", {"choice": "keep"}, 404, "endpoint-not-found"),
         (Role.RELEASE_MANAGER, "triage", {"choice": "both"}, 400, "invalid-input"),
         (Role.RELEASE_MANAGER, "triage", {}, 400, "invalid-input"),
-        (Role.RELEASE_MANAGER, "triage", {"choice": "keep", "variant": "other"}, 400, "invalid-input"),
-        (Role.RELEASE_MANAGER, "triage", {"choice": "return", "variant": SERVED}, 400, "invalid-input"),
+        (Role.RELEASE_MANAGER, "triage", {"choice": "keep", "variant": "other"}, 422, "invalid-input"),
+        (Role.RELEASE_MANAGER, "triage", {"choice": "return", "variant": SERVED}, 422, "invalid-input"),
     ],
 )
 def test_choice__not_allowed_or_impossible__changes_nothing(
