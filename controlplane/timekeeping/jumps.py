@@ -137,14 +137,6 @@ def now_for_retention(now: datetime, *, longest: timedelta) -> datetime:
     return now - timedelta(seconds=sum(recent))
 
 
-def way(jump: ClockJump) -> str:
-    """`forward` or `back`."""
-    return "forward" if jump.seconds > 0 else "back"
-
-
-def recent_jump(*, now: datetime) -> ClockJump | None:
-    """The last jump while it is news. One query."""
-    last = ClockJump.objects.order_by("-number").first()
-    if last is None or abs(now - last.at) > SHOWN_FOR:
-        return None
-    return last
+def way(seconds: float) -> str:
+    """Which way a jump by so many seconds went: `forward` or `back`."""
+    return "forward" if seconds > 0 else "back"

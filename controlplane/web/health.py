@@ -12,14 +12,16 @@ from datetime import datetime
 
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
-from django.db.models import Count, Max, Value
+from django.db.models import CharField, Count, F, Max, Value
+from django.db.models.functions import Cast
 
 from controlplane.kernel.credentials import hide
 from controlplane.passes.models import ItemTrouble
 from controlplane.passes.selectors import troubles_by_pass
 from controlplane.sealing.known import known
 from controlplane.timekeeping.claims import TOLERANCE
-from controlplane.timekeeping.jumps import recent_jump, way
+from controlplane.timekeeping.jumps import SHOWN_FOR, way
+from controlplane.timekeeping.models import ClockJump
 from controlplane.web.database_errors import database_file
 from controlplane.web.models import Heartbeat
 from controlplane.web.words import duration_text
@@ -130,20 +132,27 @@ def _migrations() -> Part:
 
 
 def reported(*, now: datetime) -> tuple[Part, ...]:
-    """What the other parts last said, and a part for each pass that cannot do all of its items: two queries while
-    all of them can, else four. Nothing is written."""
+    """What the other parts last said, and a part for each pass that cannot do all of its items: one query while all
+    of them can, else three. Nothing is written."""
     beats = Heartbeat.objects.order_by().annotate(failing=Value(0))
     passes = (
         ItemTrouble.objects.order_by()
         .values("pass_name")
         .annotate(tried_at=Max("last_attempt_at"), ok=Value(False), words=Value(""), failing=Count("id"))
     )
+    jumped = ClockJump.objects.order_by().filter(at__gt=now - SHOWN_FOR)
+    jumps = jumped.annotate(
+        part=Value(CLOCK), ok=Value(False), words=Cast("seconds", CharField()), below=-F("number")
+    )
     rows = list(
         beats.values_list("name", "at", "ok", "message", "failing").union(
-            passes.values_list("pass_name", "tried_at", "ok", "words", "failing"), all=True
+            passes.values_list("pass_name", "tried_at", "ok", "words", "failing"),
+            jumps.values_list("part", "at", "ok", "words", "below"),
+            all=True,
         )
     )
     said = {name: (at, ok, message) for name, at, ok, message, failing in rows if not failing}
+    parts_failing = any(failing > 0 for *_, failing in rows)
     parts = []
     for name in [*FRESH_SECONDS, *sorted(set(said) - set(FRESH_SECONDS))]:
         if name not in said:
@@ -151,8 +160,8 @@ def reported(*, now: datetime) -> tuple[Part, ...]:
             continue
         at, ok, message = said[name]
         parts.append(_heard(name, (now - at).total_seconds(), ok, message))
-    parts += _clock(now)
-    if len(said) == len(rows):
+    parts += _clock({-below: (at, words) for _, at, _, words, below in rows if below < 0}, now)
+    if not parts_failing:
         return tuple(parts)
     return (*parts, *_troubles(now))
 
@@ -166,15 +175,16 @@ def _heard(name: str, age: float, ok: bool, message: str) -> Part:
     return Part(name, state, needed=False, message=message, age_seconds=round(max(0.0, age), 1))
 
 
-def _clock(now: datetime) -> Iterator[Part]:
+def _clock(jumps: Mapping[int, tuple[datetime, str]], now: datetime) -> Iterator[Part]:
     """The last jump of the clock, for a day: what people read of that time may be off by it."""
-    jump = recent_jump(now=now)
-    if jump is not None:
+    if jumps:
+        at, seconds = jumps[max(jumps)]
+        length = float(seconds)
         message = (
-            f"it jumped {way(jump)} by {duration_text(abs(jump.seconds))}, from {jump.before:%Y-%m-%d %H:%M:%S} to "
-            f"{jump.at:%Y-%m-%d %H:%M:%S} UTC; rollouts went on with the time that really passed"
+            f"it jumped {way(length)} by {duration_text(abs(length))} at {at:%Y-%m-%d %H:%M:%S} UTC; rollouts go on"
+            " with the time that really passed"
         )
-        age = round(max(0.0, (now - jump.at).total_seconds()), 1)
+        age = round(max(0.0, (now - at).total_seconds()), 1)
         yield Part(CLOCK, "failing", needed=False, message=message, age_seconds=age)
 
 

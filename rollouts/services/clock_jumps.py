@@ -102,7 +102,7 @@ def _tell(endpoint: Endpoint, jumps: tuple[ClockJump, ...], now: datetime) -> No
             endpoint=endpoint,
             rollout=rollout,
             kind="clock-jumped",
-            title=f"The clock jumped {way(jump)} by {duration(abs(jump.seconds))}",
+            title=f"The clock jumped {way(jump.seconds)} by {duration(abs(jump.seconds))}",
             detail="Steps, deadlines and the watch go on with the time that really passed.",
             now=now,
         )

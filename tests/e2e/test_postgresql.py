@@ -37,6 +37,7 @@ SUITES = (
     "tests/controlplane/web/test_probes.py",
     "tests/fuzz",
     "tests/controlplane/sealing",
+    "tests/controlplane/timekeeping",
 )
 
 pytestmark = [pytest.mark.needs("postgres"), pytest.mark.e2e, pytest.mark.timeout(900)]

@@ -6,10 +6,12 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.digests import digest_of
 from registry.models import Alias, Model
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.intervals import Completions, LatencyCounts, Outcomes
+from rollouts.domain.restored import Restored, RestoredState
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import (
     Cluster,
@@ -65,6 +67,20 @@ def gate_policy() -> GatePolicyVersion:
             "created_at": right_now() - timedelta(days=3),
         },
     )[0]
+
+
+def held_after_restore(of: Endpoint, *, state: RestoredState = RestoredState.HELD) -> Endpoint:
+    """The endpoint, whose database is an older copy: `triage-v9-abcdef` serves, and the database says version 1."""
+    found = Restored(
+        newest=900,
+        since=right_now().timestamp() - 90,
+        quiet=SystemClock().reading(),
+        served={f"{of.name}-v9-abcdef": 10_000},
+        believed=of.desired_shares,
+    )
+    of.restored_state, of.restored = state, found.to_json()
+    of.save(update_fields=["restored_state", "restored"])
+    return of
 
 
 def endpoint(name: str = "triage", *, of: Model | None = None, now: datetime | None = None) -> Endpoint:

@@ -22,6 +22,7 @@ PROMISED = {
     "BANDIT_VERDICT": "BanditVerdictsOutput",
     "PREVIEW": "PreviewOutput",
     "ENDPOINTS": "PaginatedEndpointOutputList",
+    "RESTORED": "EndpointOutput",
     "GOLDEN_SET": "GoldenSetOutput",
     "GLOBAL_STOP": "GlobalStopOutput",
     "ME": "CallerOutput",

@@ -18,7 +18,6 @@ from controlplane.timekeeping.jumps import (
     look_at_clock,
     moved,
     now_for_retention,
-    recent_jump,
 )
 from controlplane.timekeeping.models import ClockJump
 from controlplane.web.health import beat, reported
@@ -137,15 +136,6 @@ def test_retention__after_a_jump_forward__nothing_is_older_than_it_is(clock: Man
     assert kept == NOW + timedelta(seconds=10)
 
 
-def test_recent_jump__is_news_for_a_day(clock: ManualClock) -> None:
-    look_at_clock(clock)
-    clock.jump(-HOUR)
-    look_at_clock(clock)
-    assert recent_jump(now=clock.now()) is not None
-    clock.advance(25 * HOUR)
-    assert recent_jump(now=clock.now()) is None
-
-
 # --- shown -----------------------------------------------------------------------------------------------------------
 
 
@@ -155,7 +145,18 @@ def test_readiness__after_a_jump__says_so(clock: ManualClock) -> None:
     look_at_clock(clock)
     part = next(part for part in reported(now=clock.now()) if part.name == "clock")
     assert part.state == "failing"
-    assert part.message.startswith("it jumped back by 1 h")
+    assert part.message.startswith("it jumped back by 1 h at 2026-03-02 08:00:00 UTC")
+    clock.advance(25 * HOUR)
+    assert not any(part.name == "clock" for part in reported(now=clock.now()))
+
+
+def test_readiness__after_two_jumps__says_the_last_one(clock: ManualClock) -> None:
+    for seconds in (24 * HOUR, -HOUR):
+        look_at_clock(clock)
+        clock.jump(seconds)
+    look_at_clock(clock)
+    part = next(part for part in reported(now=clock.now()) if part.name == "clock")
+    assert "back by 1 h" in part.message
 
 
 def test_readiness__last_word_of_a_part_in_the_future__is_an_alarm(clock: ManualClock) -> None:

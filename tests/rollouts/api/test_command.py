@@ -12,10 +12,11 @@ from pytest_django.live_server_helper import LiveServer
 from controlplane.access.roles import Role
 from controlplane.access.services import Scope, create_token
 from registry.models import GoldenSet
-from rollouts.models import GlobalStop, Rollout
+from rollouts.models import Endpoint, GlobalStop, Rollout
 from tests import factories
 from tests.controlplane.cli.conftest import Outcome, Run, run  # noqa: F401  (a fixture)
 from tests.factories import bandits
+from tests.factories.endpoints import held_after_restore
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 
@@ -205,6 +206,25 @@ def test_stop__on_and_off__sets_and_lifts_it(command_as: CommandAs) -> None:
     assert "Incident 12" in headgate("stop", "status").out
     assert headgate("stop", "off").code == 0
     assert GlobalStop.objects.get().on is False
+
+
+def test_endpoint_restore__held__is_chosen(command_as: CommandAs) -> None:
+    held_after_restore(factories.endpoint())
+    headgate = command_as()
+
+    told = headgate("endpoint", "restore", "triage", "keep", "--why", "v9 was promoted")
+
+    assert (told.code, told.out) == (0, "triage: triage-v9-abcdef is kept and becomes the stable variant.\n")
+    assert Endpoint.objects.get().restored_state == "keeping"
+    assert headgate("endpoint", "restore", "triage", "return").code == 0
+    assert Endpoint.objects.get().restored_state == "returning"
+
+
+def test_endpoint_restore__nothing_to_choose__conflict(command_as: CommandAs) -> None:
+    factories.endpoint()
+    told = command_as()("endpoint", "restore", "triage", "keep")
+    assert told.code == 5
+    assert "Nothing is to be chosen for triage." in told.err
 
 
 def test_whoami__token__tells_role_and_scopes(command_as: CommandAs) -> None:

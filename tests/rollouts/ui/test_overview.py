@@ -161,7 +161,7 @@ def test_queries__more_endpoints__cost_the_same(viewer: Client, path: str) -> No
         other = factories.endpoint(name, of=first.model, now=NOW)
         factories.rollout_rolled_back(of=other, now=NOW)
     assert count_queries(viewer, path) == before
-    assert before <= 13
+    assert before <= 12
 
 
 def count_queries(client: Client, path: str) -> int:

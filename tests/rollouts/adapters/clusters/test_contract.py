@@ -270,6 +270,28 @@ def test_drain__old_token__is_stale_and_leaves_it_running(bench: Bench, endpoint
     assert phase(bench, spec.variant) is WorkloadPhase.READY
 
 
+def test_claim__newer_token__is_remembered_and_an_older_one_is_answered_by_it(
+    bench: Bench, endpoint: str
+) -> None:
+    assert bench.cluster.claim(endpoint, token=9) == 9
+    assert bench.cluster.claim(endpoint, token=4) == 9
+    with pytest.raises(StaleWriter) as refused:
+        bench.cluster.ensure(bench.spec(endpoint), token=8)
+    assert refused.value.extra["newest"] == 9
+
+
+def test_launched__tells_what_was_asked_for(bench: Bench, endpoint: str) -> None:
+    assert bench.cluster.launched(f"{endpoint}-v1-000000") is None
+    spec = running(bench, endpoint)
+    found = bench.cluster.launched(spec.variant)
+    assert found is not None
+    assert (found.variant, found.manifest, dict(found.arguments)) == (
+        spec.variant,
+        spec.manifest,
+        dict(spec.arguments),
+    )
+
+
 def test_token__of_another_endpoint__does_not_count(bench: Bench, endpoint: str) -> None:
     bench.cluster.drain("absent", endpoint + "b", token=100)
     bench.cluster.ensure(bench.spec(endpoint), token=1)

@@ -91,6 +91,23 @@ def test_apply__older_token__is_stale_and_changes_nothing(plane: Plane, endpoint
     assert observed(plane, endpoint).shares == {BASELINE: 9500, CANDIDATE: 500}
 
 
+def test_claim__newer_token__is_remembered_and_shuts_out_the_older_writer(
+    plane: Plane, endpoint: str
+) -> None:
+    plane.router.apply(route(plane, endpoint, 500), token=5)
+    assert plane.router.claim(endpoint, token=7) == 7
+    with pytest.raises(StaleWriter) as refused:
+        plane.router.apply(route(plane, endpoint, 700), token=6)
+    assert refused.value.extra["newest"] == 7
+    assert observed(plane, endpoint).shares == {BASELINE: 9500, CANDIDATE: 500}
+
+
+def test_claim__older_token__answers_the_newest_and_leaves_it(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 500), token=5)
+    assert plane.router.claim(endpoint, token=3) == 5
+    plane.router.apply(route(plane, endpoint, 700), token=5)
+
+
 def test_apply__token_of_another_endpoint__does_not_count(plane: Plane, endpoint: str) -> None:
     plane.router.apply(route(plane, endpoint, 500), token=5)
     plane.router.apply(route(plane, endpoint + "x", 700), token=1)
