@@ -18,7 +18,7 @@ if _worker and Path(os.environ["HEADGATE_RUN_DIR"]).name != _worker:
     os.environ["HEADGATE_RUN_DIR"] = str(_own)
 os.environ.setdefault("HEADGATE_SECRET_KEY", "only-for-tests-" + "x" * 50)
 
-from controlplane.config.settings import *  # noqa: F403
+from controlplane.config.settings import *  # noqa: E402, F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {
