@@ -40,7 +40,7 @@ SUITES = (
     "tests/controlplane/timekeeping",
 )
 
-pytestmark = [pytest.mark.needs("postgres"), pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.needs("postgres"), pytest.mark.e2e, pytest.mark.timeout(1_600)]
 
 
 def program(name: str) -> str:
@@ -82,6 +82,6 @@ def test_services_and_api__on_postgresql__keep_the_same_promises(database_url: s
     environment = {**os.environ, "HEADGATE_DATABASE_URL": database_url}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not e2e and not needs", *SUITES],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=800, check=False,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1_500, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:]
