@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
 def test_new_rollout__mistake_mended_by_its_fix__starts(visit: Visit) -> None:
     endpoint = factories.endpoint()
     factories.minutes_of_traffic(endpoint, minutes=20)
-    visitor = visit(Role.ENGINEER)
+    visitor = visit(Role.RELEASE_MANAGER)  # another objective is a weaker policy
     visitor.open("/rollouts/new?endpoint=triage")
     start = visitor.page.locator("button:has-text('Start canary to 5%')")
     expect(start).to_be_enabled()
