@@ -39,7 +39,7 @@ def test_new_rollout__mistake_mended_by_its_fix__starts(visit: Visit) -> None:
     rollout = Rollout.objects.get()
     assert visitor.page.url.endswith(f"/rollouts/{rollout.pk}")
     assert [step.share_bp for step in rollout.parsed_plan.steps] == [500, 2_500, 5_000, 7_500]
-    assert str(rollout.gate_policy) == "triage-default@2"
+    assert rollout.policy_words == "policy of this rollout, from triage-default@1"
     assert visitor.complaints == []
 
 
