@@ -13,6 +13,7 @@ from supervisor.options import ServerOptions
 
 from controlplane.config.environment import Environment
 from controlplane.kernel.errors import InvalidInput
+from deploy.stack.begin import PROGRAM_MARK
 from deploy.stack.preflight import problems
 from deploy.stack.programs import (
     Program,
@@ -78,7 +79,9 @@ def test_configuration__foreign_programs__get_no_setting_and_so_no_password_or_k
 ) -> None:
     variables = parsed(replace(environment, secret_key="a-secret-key", tick_seconds=0.5))
     for name in ("mlflow", "envoy"):
-        assert [variable for variable in variables[name] if variable.startswith("HEADGATE_")] == []
+        assert {one for one in variables[name] if one.startswith("HEADGATE_")} == {PROGRAM_MARK}, (
+            "its mark alone"
+        )
 
 
 @pytest.mark.parametrize("value", ["two\nlines", 'a "quote"', "a 'quote'", "a ;b", "a #b", "%(here)s"])
