@@ -88,7 +88,7 @@ def test_healthz__always__asks_no_database(client: Client) -> None:
 
 def test_readyz__stranger__learns_states_and_no_names(client: Client, trouble: None) -> None:
     # Not NOW, which is older than a part's last word may be where the tests before this one took long.
-    beat(name="mlflow", now=timezone.now(), ok=False, message="http://mlflow.internal refused")
+    beat(name="mlflow", now=datetime.now(UTC), ok=False, message="http://mlflow.internal refused")
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
     assert {part["name"]: part["state"] for part in answer.json()["parts"]} == {
