@@ -20,7 +20,7 @@ from controlplane.timekeeping.jumps import Look
 from controlplane.web.health import RESTORED, beat, forget
 from controlplane.web.live import publish
 from rollouts.domain.effects import EnsureWorkload, SetTraffic
-from rollouts.domain.restored import UNDECIDED, Restored, RestoredState, is_quiet
+from rollouts.domain.restored import Restored, RestoredState, is_quiet
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Effect, EffectState, Endpoint, Rollout
 from rollouts.ports import WorkloadPhase
@@ -258,6 +258,3 @@ def _current(endpoint: Endpoint) -> Rollout | None:
 
 def _shares(shares: dict[str, int]) -> str:
     return ", ".join(f"{name} {bp / 100:g}%" for name, bp in sorted(shares.items())) or "nothing"
-
-
-assert set(_SHORT) | {RestoredState.NONE} == set(RestoredState) >= set(UNDECIDED)

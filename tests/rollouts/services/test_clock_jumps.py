@@ -17,9 +17,12 @@ from django.db import transaction
 from controlplane.kernel.errors import StaleWriter
 from controlplane.timekeeping.models import ClockJump
 from rollouts.domain.plan import canary
+from rollouts.evidence import evidence_rows
 from rollouts.models import HistoryEvent
 from rollouts.services.leases import claim_endpoint, hold
-from tests.rollouts.memory_world import ERRORS, MemoryWorld
+from rollouts.services.packing import pack_evidence
+from rollouts.services.replay import replay_whole
+from tests.rollouts.memory_world import ERRORS, THUMBS, MemoryWorld
 
 pytestmark = [pytest.mark.story, pytest.mark.django_db]
 
@@ -122,6 +125,42 @@ def test_clock__jumps_in_the_middle_of_turns__no_step_is_cut_short_and_nothing_h
 
 def _lengths(story: Story) -> list[float]:
     return [end - begin for (begin, *_), (end, *_) in pairwise(story)]
+
+
+def test_rollout__through_jumps__is_packed_and_replayed_as_it_was_decided(tmp_path: Path) -> None:
+    w = MemoryWorld(tmp_path, gates=(ERRORS,), rate=20).serve()
+    w.start(2, plan=SHORT_PLAN)
+    for seconds in (HOUR, -HOUR, -DAY):
+        w.run_for(3)
+        w.clock.jump(seconds)
+    w.run_to("succeeded")
+    w.run(lambda: not w.rollout.watching)
+    assert pack_evidence(now=w.now + timedelta(days=2)) == 1
+    report = replay_whole(rollout=w.rollout)
+    assert report.outcome == "identical", report.first
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fed"),
+    [
+        (0.0, 79),
+        (HOUR, 79),
+        (-HOUR, 79),
+        (-10.0, 49),  # who gave an answer in the seconds that come twice is not known, so it does not count
+    ],
+)
+def test_ratings__over_a_jump__are_fed_as_without_and_none_twice(
+    tmp_path: Path, seconds: float, fed: int
+) -> None:
+    w = MemoryWorld(tmp_path, gates=(ERRORS, THUMBS), rate=20).serve()
+    w.users_rate({1: 0.3, 2: 0.3})
+    w.start(2, plan=replace(SHORT_PLAN, steps=(replace(SHORT_PLAN.steps[1], hold_seconds=60),)))
+    w.run_to("progressing")
+    w.run_for(12)
+    w.clock.jump(seconds)
+    w.run_for(20)
+    rows = [row.interval["arms"]["candidate"] for row in evidence_rows(w.rollout.pk)]
+    assert sum(counts.get("ratings", 0) for counts in rows) == fed
 
 
 def test_clock__jumped__is_told_in_the_history_and_kept(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from django.db import connection
 from controlplane.audit.models import AuditEvent
 from controlplane.kernel.errors import Conflict, Forbidden, InvalidInput, Refused
 from controlplane.web.models import Heartbeat
+from rollouts.domain.restored import RestoredState
 from rollouts.models import Endpoint, HistoryEvent, Rollout, Variant
 from rollouts.ports import FailureReason
 from rollouts.services.probes import probe_rollouts
@@ -195,6 +196,17 @@ def test_clock__jumps_forward_while_somebody_may_be_at_work__is_no_reason_to_tak
     w.clock.jump(3600)
     run(w, 3)
     assert w.endpoint.restored_state == "watching"
+
+
+def test_report__every_state__has_words_and_it_ends_with_the_last_one(w: MemoryWorld) -> None:
+    for state in RestoredState:
+        Endpoint.objects.update(restored_state=state)
+        report_restored(now=w.now)
+        part = Heartbeat.objects.filter(name="restored copy").first()
+        assert (part is None) is (state is RestoredState.NONE)
+    Endpoint.objects.update(restored_state="")
+    report_restored(now=w.now)
+    assert not Heartbeat.objects.filter(name="restored copy").exists()
 
 
 # --- held -----------------------------------------------------------------------------------------------------------
