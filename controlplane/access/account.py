@@ -20,8 +20,6 @@ from controlplane.access.sign_in import SignInRefused, check_sign_in
 from controlplane.audit.services import record
 from controlplane.kernel.errors import Conflict, Forbidden, InvalidInput, NotFound
 
-LARGEST_ID = 2**63 - 1  # databases refuse to look for a larger one
-
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -81,8 +79,7 @@ def end_access(*, username: str, sessions: bool, tokens: bool, actor: Actor, now
     if not sessions and not tokens:
         raise InvalidInput("Choose what to end: sessions, tokens or both.", field="sessions")
     with transaction.atomic():
-        found = User.objects.none() if "\x00" in username else User.objects.filter(username=username)
-        person = found.select_for_update().first()
+        person = User.objects.select_for_update().filter(username=username).first()
         if person is None:
             raise NotFound(f"There is nobody called {username!r}.", code="person-not-found")
         if sessions:
@@ -111,7 +108,7 @@ def end_token(*, token_id: int, actor: Actor, now: datetime) -> ApiToken:
 
 def find_token_to_end(*, token_id: int, actor: Actor) -> ApiToken:
     """A token that `actor` may end, with its owner. Raises like `end_token`."""
-    owned = ApiToken.objects.select_related("user").filter(pk=min(token_id, LARGEST_ID))
+    owned = ApiToken.objects.select_related("user").filter(pk=token_id)
     token = owned.filter(user=actor.user).first() if actor.user is not None else None
     if token is None:
         actor.require(Action.MANAGE_ACCESS)

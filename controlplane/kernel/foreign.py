@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.plain import UNREADABLE
 
 ODD_ANSWER = "odd-answer"  # the code: what was said of this one thing cannot be understood
 
@@ -240,9 +241,7 @@ def _number(value: object) -> float | None:
 
 def storable(text: str) -> str:
     """The text without what no database takes: NUL and lone surrogates become the replacement character."""
-    if "\x00" not in text and _is_unicode(text):
-        return text
-    return "".join(REPLACEMENT if c == "\x00" or "\ud800" <= c <= "\udfff" else c for c in text)
+    return UNREADABLE.sub(REPLACEMENT, text)
 
 
 def words_of(said: str | bytes, longest: int = LONGEST_WORDS) -> str:
@@ -267,14 +266,6 @@ def shown_value(value: object) -> str:
     if isinstance(value, Mapping):
         return "an object"
     return "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _odd(said: str, what: str, field: str = "") -> InvalidInput:

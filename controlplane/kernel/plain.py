@@ -18,17 +18,18 @@ LARGEST = 2**63 - 1  # what a database holds as a whole number
 DEEPEST = 32
 LONGEST_NAME_SHOWN = 80
 
-_UNREADABLE = re.compile("[\x00\ud800-\udfff]")
+UNREADABLE = re.compile("[\x00\ud800-\udfff]")
+"""What no database holds: NUL, and half of a surrogate pair."""
 
 
 def is_plain_text(text: str) -> bool:
     """Whether every database can hold this text."""
-    return _UNREADABLE.search(text) is None
+    return UNREADABLE.search(text) is None
 
 
 def check_text(text: str, *, field: str) -> None:
     """Raises Unreadable naming `field` for a text with a NUL or half a surrogate pair in it."""
-    found = _UNREADABLE.search(text)
+    found = UNREADABLE.search(text)
     if found is None:
         return
     what = "a NUL character" if found.group() == "\x00" else "half of a surrogate pair, which is no character"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from django.contrib.auth import logout, update_session_auth_hash
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -16,13 +15,12 @@ from controlplane.access.roles import Action
 from controlplane.access.selectors import find_person, people, tokens_of
 from controlplane.kernel.errors import HeadgateError, InvalidInput
 from controlplane.web.pages import Asker, asker, go_to, page, render_page
-from controlplane.web.problems import status_and_title
+from controlplane.web.problems import status_and_title, status_and_wait
 
 PEOPLE_A_PAGE = 50
 TOKENS_SHOWN = 100
 
 
-@never_cache
 @require_GET
 @page()
 def account(request: HttpRequest) -> HttpResponse:
@@ -30,7 +28,6 @@ def account(request: HttpRequest) -> HttpResponse:
     return _account(request)
 
 
-@never_cache
 @sensitive_post_parameters("current", "new", "again")
 @require_POST
 @page()
@@ -57,7 +54,6 @@ def new_password(request: HttpRequest) -> HttpResponse:
     return go_to(request, f"{reverse('account')}?done=password")
 
 
-@never_cache
 @require_http_methods(["GET", "POST"])
 @page()
 def sign_out_everywhere(request: HttpRequest) -> HttpResponse:
@@ -76,7 +72,6 @@ def sign_out_everywhere(request: HttpRequest) -> HttpResponse:
     return go_to(request, reverse("sign-in"))
 
 
-@never_cache
 @require_http_methods(["GET", "POST"])
 @page()
 def end_own_token(request: HttpRequest, token_id: int) -> HttpResponse:
@@ -94,13 +89,12 @@ def end_own_token(request: HttpRequest, token_id: int) -> HttpResponse:
     return go_to(request, f"{reverse('account')}?done=token")
 
 
-@never_cache
 @require_GET
 @page(needs=Action.MANAGE_ACCESS)
 def everybody(request: HttpRequest) -> HttpResponse:
     """Who may sign in, by name, with the tokens that work."""
     now = asker(request).now
-    rows = people(after=request.GET.get("after", "").replace("\x00", ""), limit=PEOPLE_A_PAGE + 1, now=now)
+    rows = people(after=request.GET.get("after", ""), limit=PEOPLE_A_PAGE + 1, now=now)
     context = {
         "rows": rows[:PEOPLE_A_PAGE],
         "next_after": rows[PEOPLE_A_PAGE - 1].username if len(rows) > PEOPLE_A_PAGE else "",
@@ -111,7 +105,6 @@ def everybody(request: HttpRequest) -> HttpResponse:
     return render_page(request, page="web/people.html", fragment="web/_people.html", context=context)
 
 
-@never_cache
 @require_http_methods(["GET", "POST"])
 @page(needs=Action.MANAGE_ACCESS)
 def end_access_of(request: HttpRequest, username: str) -> HttpResponse:
@@ -137,7 +130,7 @@ def _account(
 ) -> HttpResponse:
     who = asker(request)
     tokens = tokens_of(who.user)
-    wait = getattr(problem, "wait_seconds", 0)
+    status, wait = (200, "") if problem is None else status_and_wait(problem)
     context = {
         "tokens": [(token, token.is_live(who.now)) for token in tokens[:TOKENS_SHOWN]],
         "problem": problem,
@@ -147,18 +140,11 @@ def _account(
         "now": who.now,
         "nav": "account",
     }
-    status = (
-        200
-        if problem is None
-        else 429
-        if wait and isinstance(problem, InvalidInput)
-        else status_and_title(problem)[0]
-    )
     response = render_page(
         request, page="web/account.html", fragment="web/_account.html", context=context, status=status
     )
     if wait:
-        response.headers["Retry-After"] = str(wait)
+        response.headers["Retry-After"] = wait
     return response
 
 

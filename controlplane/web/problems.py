@@ -39,6 +39,13 @@ def status_and_title(error: errors.HeadgateError) -> tuple[int, str]:
     return 500, "Something broke"
 
 
+def status_and_wait(error: errors.HeadgateError) -> tuple[int, str]:
+    """(status, seconds for Retry-After) of a refused password: 400, or 429 and 503 with the time to wait; else ""."""
+    wait = getattr(error, "wait_seconds", 0)
+    status, _ = status_and_title(error)
+    return (429 if wait and isinstance(error, errors.InvalidInput) else status), str(wait or "")
+
+
 def problem_page(request: HttpRequest, error: errors.HeadgateError, *, bare: bool = False) -> HttpResponse:
     """The error as a page, as a panel when htmx asked, or as a problem where machines ask.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 from django.contrib.auth import aget_user, login, logout
@@ -16,22 +16,21 @@ from django.http import (
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from controlplane.access.hashing import TooBusy
 from controlplane.access.sign_in import check_sign_in
-from controlplane.kernel.errors import HeadgateError, InvalidInput
+from controlplane.kernel.errors import InvalidInput
 from controlplane.web import live, shell
 from controlplane.web.pages import page
+from controlplane.web.problems import status_and_wait
 
 MAX_TOPICS = 20
 MAX_TOPIC_LENGTH = 120
 LONGEST_ADDRESS = 2_000  # Django refuses to redirect to a longer one
 
 
-@never_cache
 @sensitive_post_parameters("password")
 @require_http_methods(["GET", "POST"])
 def sign_in(request: HttpRequest) -> HttpResponse:
@@ -52,21 +51,13 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         )
     except (InvalidInput, TooBusy) as refused:
         context = {"next": wanted, "username": username, "refused": refused}
-        return password_problem(request, "web/sign_in.html", context, refused)
+        status, wait = status_and_wait(refused)
+        response = render(request, "web/sign_in.html", context, status=status)
+        if wait:
+            response.headers["Retry-After"] = wait
+        return response
     login(request, user)
     return HttpResponseRedirect(onward)
-
-
-def password_problem(
-    request: HttpRequest, template: str, context: Mapping[str, object], problem: HeadgateError
-) -> HttpResponse:
-    """The page again with what was wrong: 400, or 429 and 503 with the time to wait."""
-    wait = getattr(problem, "wait_seconds", 0)
-    status = 503 if isinstance(problem, TooBusy) else 429 if wait else 400
-    response = render(request, template, dict(context), status=status)
-    if wait:
-        response.headers["Retry-After"] = str(wait)
-    return response
 
 
 @require_POST

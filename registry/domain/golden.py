@@ -10,6 +10,7 @@ from typing import Any
 
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.plain import is_plain_text
 from registry.domain.scoring import Scorer
 
 MAX_BYTES = 8 * 1024 * 1024
@@ -228,8 +229,7 @@ def _text(value: Any, field: str) -> str:
         raise _Wrong(field, "is empty.")
     if len(value) > MAX_TEXT:
         raise _Wrong(field, f"has {len(value)} characters, at most {MAX_TEXT} are taken.")
-    # PostgreSQL stores no NUL, and half a surrogate pair is no Unicode text.
-    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+    if not is_plain_text(value):
         raise _Wrong(field, "holds a character that cannot be stored (NUL or half a surrogate pair).")
     return value
 

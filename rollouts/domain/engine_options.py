@@ -17,6 +17,7 @@ from typing import Any
 
 from controlplane.kernel.credentials import HIDDEN, SHORTEST, is_like_a_credential
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.plain import is_plain_text
 from rollouts.domain.secrets import SECRETS, Secret
 
 LARGEST = 2**53 - 1  # every JSON reader keeps whole numbers up to here
@@ -167,9 +168,9 @@ class Option:
             if self.kind is not Kind.SECRET:
                 raise self._refusal(where, f"{self.name} is no secret: its value is shown.")
             return value
-        if not isinstance(value, str) or "\0" in value or not SHORTEST <= len(value) <= LONGEST_SECRET:
+        if not isinstance(value, str) or not SHORTEST <= len(value) <= LONGEST_SECRET:
             return None
-        if any("\ud800" <= letter <= "\udfff" for letter in value):
+        if not is_plain_text(value):
             return None
         return value if not self.pattern or re.fullmatch(self.pattern, value) else None
 
