@@ -10,9 +10,7 @@ from django.db import IntegrityError, transaction
 from controlplane.access.actors import Actor
 from controlplane.access.roles import Action
 from controlplane.access.rules import requires
-from controlplane.audit.services import record
 from controlplane.kernel.errors import Conflict, InvalidInput, NotFound, Refused
-from controlplane.web.live import publish
 from registry.models import GoldenSet, Model, Version
 from rollouts.domain.effects import EnsureWorkload
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
@@ -20,7 +18,7 @@ from rollouts.models import Cluster, Endpoint, GatePolicyVersion, Variant, Workl
 from rollouts.models.endpoints import name_validator
 from rollouts.services.secrets import sealed_spec
 from rollouts.services.serving_specs import Clusters, check_serving, engine_options
-from rollouts.services.writing import add_effects, tell
+from rollouts.services.writing import add_effects, note_change
 
 
 def ensure_cluster(*, name: str, kind: str = "local") -> Cluster:
@@ -140,23 +138,14 @@ def create_endpoint(
             endpoint.desired_fallback = variant.name
             endpoint.save(update_fields=["stable", "desired_fallback"])
             add_effects(endpoint=endpoint, rollout=None, effects=(EnsureWorkload(variant.name),), now=now)
-            tell(
+            note_change(
                 endpoint=endpoint,
-                rollout=None,
+                action="endpoint.created",
                 kind="endpoint-created",
                 title=f"Endpoint {name} created with {variant.name}",
-                actor=actor.name,
-                now=now,
-            )
-            record(
-                at=now,
-                actor=actor.name,
-                actor_kind=actor.kind,
-                action="endpoint.created",
-                object_kind="endpoint",
-                object_id=name,
                 after={"variant": variant.name, "gate_policy": str(gate_policy)},
-                request_id=actor.request_id,
+                actor=actor,
+                now=now,
             )
     except IntegrityError as error:
         raise Conflict(
@@ -179,25 +168,15 @@ def set_rescue(*, endpoint_name: str, on: bool, actor: Actor, now: datetime) -> 
             return endpoint
         endpoint.rescue = on
         endpoint.save(update_fields=["rescue"])
-        tell(
+        note_change(
             endpoint=endpoint,
-            rollout=None,
+            action="endpoint.rescue-set",
             kind="rescue",
             title="Another variant answers for a dead one" if on else "Nobody answers for a dead baseline",
             detail="" if on else "the baseline still answers for a dead candidate",
-            actor=actor.name,
-            now=now,
-        )
-        record(
-            at=now,
-            actor=actor.name,
-            actor_kind=actor.kind,
-            action="endpoint.rescue-set",
-            object_kind="endpoint",
-            object_id=endpoint_name,
             before={"rescue": not on},
             after={"rescue": on},
-            request_id=actor.request_id,
+            actor=actor,
+            now=now,
         )
-        publish(f"endpoint:{endpoint.pk}", now=now)
     return endpoint

@@ -16,7 +16,6 @@ from controlplane.access.rules import requires
 from controlplane.audit.services import record
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import Conflict, InvalidInput, NotFound
-from controlplane.web.live import publish
 from rollouts.domain.gates.outlook import EXPOSURES, PolicyOutlook, explain_policy
 from rollouts.domain.gates.policy import GatePolicy, as_written
 from rollouts.domain.gates.policy_changes import Change, policy_changes
@@ -26,7 +25,7 @@ from rollouts.models import Endpoint, GatePolicyVersion
 from rollouts.selectors import find_gate_policy
 from rollouts.services.policy_numbers import steps_for, traffic_for
 from rollouts.services.policy_text import PolicyDocument
-from rollouts.services.writing import tell
+from rollouts.services.writing import note_change
 
 NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,58}[a-z0-9])?")
 RESERVED = ("new", "check")  # they have addresses of their own
@@ -240,27 +239,17 @@ def set_endpoint_policy(
         _check_measurable(chosen.policy, endpoint, edges)
         endpoint.gate_policy = chosen
         endpoint.save(update_fields=["gate_policy"])
-        tell(
+        note_change(
             endpoint=endpoint,
-            rollout=None,
+            action="endpoint.gate-policy-set",
             kind="gate-policy",
             title=f"Gate policy {before} → {chosen}",
             detail="for the next rollout; one that runs keeps its own",
-            actor=actor.name,
-            now=now,
-        )
-        record(
-            at=now,
-            actor=actor.name,
-            actor_kind=actor.kind,
-            action="endpoint.gate-policy-set",
-            object_kind="endpoint",
-            object_id=endpoint_name,
             before={"gate_policy": str(before)},
             after={"gate_policy": str(chosen)},
-            request_id=actor.request_id,
+            actor=actor,
+            now=now,
         )
-        publish(f"endpoint:{endpoint.pk}", now=now)
     return endpoint
 
 

@@ -10,13 +10,11 @@ from django.db import transaction
 from controlplane.access.actors import Actor
 from controlplane.access.roles import Action
 from controlplane.access.rules import requires
-from controlplane.audit.services import record
 from controlplane.kernel.errors import Conflict, InvalidInput, NotFound, Refused
-from controlplane.web.live import publish
 from rollouts.domain.restored import UNDECIDED, Restored, RestoredState
 from rollouts.models import Endpoint
 from rollouts.services.restored import ask_to_run
-from rollouts.services.writing import tell
+from rollouts.services.writing import note_change
 
 
 @requires(Action.EDIT_ENDPOINT)
@@ -64,28 +62,19 @@ def choose_after_restore(
         endpoint.restored_state = state
         endpoint.restored = replace(found, choice=chosen, problem="").to_json()
         endpoint.save(update_fields=["restored_state", "restored"])
-        tell(
+        note_change(
             endpoint=endpoint,
-            rollout=None,
+            action="endpoint.restore-chosen",
             kind="restored",
             title=title,
             detail=why,
-            actor=actor.name,
-            now=now,
-        )
-        record(
-            at=now,
-            actor=actor.name,
-            actor_kind=actor.kind,
-            action="endpoint.restore-chosen",
-            object_kind="endpoint",
-            object_id=endpoint_name,
             before={"state": before, "served": dict(found.served), "believed": dict(found.believed)},
             after={"state": state.value, "variant": chosen},
             why=why,
-            request_id=actor.request_id,
+            topics=("overview",),
+            actor=actor,
+            now=now,
         )
-        publish(f"endpoint:{endpoint.pk}", "overview", now=now)
     return endpoint
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import F
@@ -198,3 +199,39 @@ def tell(
     return HistoryEvent.objects.create(
         endpoint=endpoint, rollout=rollout, at=now, kind=kind, title=title, detail=detail, actor=actor
     )
+
+
+def note_change(
+    *,
+    endpoint: Endpoint,
+    action: str,
+    kind: str,
+    title: str,
+    actor: Actor,
+    now: datetime,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+    detail: str = "",
+    why: str = "",
+    topics: Sequence[str] = (),
+) -> None:
+    """Notes what somebody changed about an endpoint: in its history, in the audit trail, and for the pages that are
+    open. Call it in the transaction of the change.
+
+    action  `endpoint.rescue-set`, as the audit trail has it; `kind` and `title` as the history has them
+    topics  of pages that follow besides the endpoint's own
+    """
+    tell(endpoint=endpoint, rollout=None, kind=kind, title=title, detail=detail, actor=actor.name, now=now)
+    record(
+        at=now,
+        actor=actor.name,
+        actor_kind=actor.kind,
+        action=action,
+        object_kind="endpoint",
+        object_id=endpoint.name,
+        before=before,
+        after=after,
+        why=why,
+        request_id=actor.request_id,
+    )
+    publish(f"endpoint:{endpoint.pk}", *topics, now=now)
