@@ -2,7 +2,7 @@
 
 `@pytest.mark.needs("envoy")` skips a test where Envoy is missing and says which command brings it; with
 REQUIRE=all in the environment it fails instead, so that a complete run cannot pass by skipping. A GPU cannot
-be brought by a command, so a test that needs one is skipped even then.
+be brought by a command, so a test that needs one is skipped even then; the same goes for the rights of root.
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ PARTS = {
     "postgres": Part(_program("initdb", "usr/lib/postgresql/*/bin"), "apt-get install postgresql"),
     "redis": Part(_program("redis-server"), "apt-get install redis-server"),
     "faketime": Part(_program("faketime"), "apt-get install faketime"),
+    "python3": Part(Path("/usr/bin/python3").exists, "apt-get install python3"),  # that every user may run
+    "root": Part(lambda: os.geteuid() == 0, ""),  # to start programs as another user
     "gpu": Part(_program("nvidia-smi"), ""),
 }
 

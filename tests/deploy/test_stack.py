@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import os
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -171,7 +170,7 @@ def test_prepare_run_dir__path_too_long_for_a_socket__is_refused_with_the_length
         prepare_run_dir(Environment(run_dir=tmp_path / ("x" * 120)))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start engines as another user")
+@pytest.mark.needs("root")
 def test_problems__user_of_engines_does_not_exist__says_how_to_make_it(environment: Environment) -> None:
     found = problems([], replace(environment, engine_user="no-such-user"))
     assert len(found) == 1

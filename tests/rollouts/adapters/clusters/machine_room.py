@@ -138,6 +138,11 @@ def first_process(keeper: int) -> int:
     return min(first, key=lambda pid: stat.started if (stat := stat_of(pid)) else 0)
 
 
+def pid_of(room: MachineRoom, variant: str) -> int:
+    """The engine's own first process."""
+    return first_process(room.supervisor.programs()[f"engine-{variant}"].pid)
+
+
 def children_of(parent: int) -> list[int]:
     return [pid for pid in all_pids() if (stat := stat_of(pid)) and stat.parent == parent and stat.alive]
 

@@ -12,7 +12,6 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +43,9 @@ from tests.standins.running import wait_until
 
 PYTHON = "/usr/bin/python3"  # one that every user may run; the tests' own may lie in root's home
 NOBODY = "nobody"
-numbers = count(1)
 VARIANT = "chat-v1-aaaa"
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start programs as another user")
+as_root = pytest.mark.needs("root")
 
 
 def mode(path: Path) -> int:
@@ -211,8 +209,6 @@ def public() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def room(public: Path) -> Iterator[MachineRoom]:
-    if not Path(PYTHON).exists():
-        pytest.skip(f"there is no {PYTHON}")
     closed = public / "closed"
     closed.mkdir(mode=0o700)
     (closed / "engine").symlink_to(PYTHON)
@@ -231,11 +227,6 @@ def cluster(room: MachineRoom) -> Iterator[LocalCluster]:
     for variant in cluster.statuses():
         cluster.drain(variant, variant.split("-")[0], token=1_000)
     wait_until("all workloads are gone", lambda: not cluster.statuses(), 60)
-
-
-@pytest.fixture
-def variant() -> str:
-    return f"chat{next(numbers)}-v1-aaaa"
 
 
 @pytest.fixture
@@ -289,7 +280,7 @@ def secrets(room: MachineRoom, variant: str) -> Iterator[dict[str, list[Any]]]:
 
 
 @pytest.mark.e2e
-@as_root
+@pytest.mark.needs("root", "python3")
 def test_engine__as_nobody__reads_its_version_and_writes_what_is_its_own_and_that_is_all(
     room: MachineRoom, cluster: LocalCluster, variant: str, secrets: dict[str, list[Any]]
 ) -> None:
@@ -310,7 +301,7 @@ def test_engine__as_nobody__reads_its_version_and_writes_what_is_its_own_and_tha
 
 
 @pytest.mark.e2e
-@as_root
+@pytest.mark.needs("root", "python3")
 def test_engine__as_nobody__killed__is_started_again_as_nobody_and_its_temporary_folder_goes_with_it(
     room: MachineRoom, cluster: LocalCluster, variant: str
 ) -> None:
@@ -331,7 +322,7 @@ def test_engine__as_nobody__killed__is_started_again_as_nobody_and_its_temporary
 
 
 @pytest.mark.e2e
-@as_root
+@pytest.mark.needs("root", "python3")
 def test_launch__user_does_not_exist__fails_and_says_how_to_make_it(
     room: MachineRoom, cluster: LocalCluster, variant: str
 ) -> None:
@@ -343,7 +334,7 @@ def test_launch__user_does_not_exist__fails_and_says_how_to_make_it(
 
 
 @pytest.mark.e2e
-@as_root
+@pytest.mark.needs("root", "python3")
 def test_launch__program_that_the_user_may_not_run__fails_and_names_the_closed_folder(
     room: MachineRoom, cluster: LocalCluster, variant: str, public: Path
 ) -> None:
@@ -355,7 +346,7 @@ def test_launch__program_that_the_user_may_not_run__fails_and_names_the_closed_f
 
 
 @pytest.mark.e2e
-@as_root
+@pytest.mark.needs("root", "python3")
 @pytest.mark.parametrize(("rights", "words"), [(0o646, "nobody may change"), (0o600, "nobody may not read")])
 def test_launch__files_elsewhere_with_wrong_rights__fails_and_names_the_file(
     room: MachineRoom, cluster: LocalCluster, variant: str, public: Path, rights: int, words: str

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 import httpx
@@ -28,7 +27,7 @@ from tests.rollouts.adapters.clusters.machine_room import (
     MachineRoom,
     below,
     children_of,
-    first_process,
+    pid_of,
     status,
     until_failed,
     until_ready,
@@ -37,7 +36,6 @@ from tests.standins.running import RunningEngine, wait_until
 
 pytestmark = pytest.mark.e2e  # a real supervisord and real processes
 
-numbers = count(1)
 PLAIN = [sys.executable, "-m", "tests.standins.engine", "--port", "{port}", "--variant", "somebody-else"]
 OTHER_NAME = [*PLAIN, "--served-model-name", "somebody-else"]
 EARLIER = [*PLAIN, "--served-model-name", "{variant}", "{endpoint}"]  # as an earlier version launched engines
@@ -53,27 +51,6 @@ def room() -> Iterator[MachineRoom]:
     room = MachineRoom({name: {"argv": argv} for name, argv in engines.items()})
     yield room
     room.close()
-
-
-@pytest.fixture
-def cluster(room: MachineRoom) -> Iterator[LocalCluster]:
-    """A cluster whose workloads are gone afterwards."""
-    cluster = room.cluster()
-    yield cluster
-    for variant in cluster.statuses():
-        cluster.drain(variant, variant.split("-")[0], token=1_000)
-    hurry = room.cluster(drain_seconds=0.0)
-    wait_until("all workloads are gone", lambda: not hurry.statuses(), 60)
-
-
-@pytest.fixture
-def variant() -> str:
-    return f"chat{next(numbers)}-v1-aaaa"
-
-
-def pid_of(room: MachineRoom, variant: str) -> int:
-    """The engine's own first process."""
-    return first_process(room.supervisor.programs()[f"engine-{variant}"].pid)
 
 
 def control(room: MachineRoom, cluster: LocalCluster, variant: str, **values: object) -> None:

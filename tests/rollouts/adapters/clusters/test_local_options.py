@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -21,16 +20,14 @@ from rollouts.ports import FailureReason
 from tests.rollouts.adapters.clusters.machine_room import (
     STANDINS,
     MachineRoom,
-    first_process,
+    pid_of,
     status,
     until_failed,
     until_ready,
 )
-from tests.standins.running import wait_until
 
 pytestmark = pytest.mark.e2e  # a real supervisord and real processes
 
-numbers = count(1)
 OF_THE_HOST = {
     "HEADGATE_TEST_SECRET": "hidden",
     "http_proxy": "http://127.0.0.1:9",
@@ -56,27 +53,6 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachineRoom]:
         del os.environ[name]
     yield room
     room.close()
-
-
-@pytest.fixture
-def cluster(room: MachineRoom) -> Iterator[LocalCluster]:
-    """A cluster whose workloads are gone afterwards."""
-    cluster = room.cluster()
-    yield cluster
-    for variant in cluster.statuses():
-        cluster.drain(variant, variant.split("-")[0], token=1_000)
-    hurry = room.cluster(drain_seconds=0.0)
-    wait_until("all workloads are gone", lambda: not hurry.statuses(), 60)
-
-
-@pytest.fixture
-def variant() -> str:
-    return f"chat{next(numbers)}-v1-aaaa"
-
-
-def pid_of(room: MachineRoom, variant: str) -> int:
-    """The engine's own first process."""
-    return first_process(room.supervisor.programs()[f"engine-{variant}"].pid)
 
 
 def environment_of(room: MachineRoom, variant: str) -> dict[str, str]:
