@@ -31,7 +31,7 @@ def verify_delivery(
     """
     if not secret:
         raise Forbidden(
-            "Webhooks are switched off: no secret is set, so nobody can be told from anybody.",
+            "Webhooks are switched off: no secret is set, so nothing would prove who sent one.",
             fix="Set HEADGATE_MLFLOW_WEBHOOK_SECRET to the secret of MLflow's webhook.",
             code="webhooks-off",
         )

@@ -141,8 +141,8 @@ def _leave(rollout: RolloutView, seen: Seen, bandit: BanditView, drops: tuple[Dr
 def _kept_for_a_person(
     rollout: RolloutView, made: Decision, drift: Mapping[str, int], said: str = ""
 ) -> Decision:
-    """`made` takes an arm's traffic under weights set by hand. With it the router's weights are ours again, so nobody
-    could tell that a hand had set them: a person resumes.
+    """`made`, and then a pause until a person resumes: it takes an arm's traffic although weights were set by hand. The
+    router's weights are ours again after it, so later turns could not see that somebody had set them.
     """
     return replace(
         made,

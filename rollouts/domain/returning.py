@@ -64,8 +64,9 @@ def return_to_baseline(rollout: RolloutView, seen: Seen, gates: GatesView, now: 
 
 
 def _somebody_answers(rollout: RolloutView, seen: Seen) -> bool:
-    """Whether a candidate answers, so that traffic may wait for the baseline where it is: of a bandit one that was
-    dropped too, for the last one is dropped with the rollback itself.
+    """Whether a candidate answers, so that traffic may stay on it until the baseline is ready.
+
+    Of a bandit, dropped arms count too: a rollback begins with dropping the last one.
     """
     if not rollout.arms:
         return seen.candidate.is_ready if seen.candidate is not None else rollout.candidate in seen.healthy

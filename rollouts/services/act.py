@@ -157,9 +157,9 @@ def _set_traffic(
 def _not_forward(endpoint: Endpoint, effect: Effect, seen: Observation) -> str:
     """Why a candidate may not get more traffic now; empty when all may that would, or when none gets more.
 
-    The decision looked at this too; but the effect may have waited for a router since, and the world moved on. A
-    split that takes traffic from an arm of a bandit may wait here for another arm that grows in it: the next decision
-    then replaces it by one in which nobody grows.
+    The decision looked at this too; but the effect may have waited for a router since, and the world moved on. If
+    a bandit's split takes traffic from one arm and gives it to another that may not grow, it waits here, and the next
+    decision replaces it by a split in which no arm grows.
     """
     rollout = effect.rollout
     if rollout is None:
