@@ -8,7 +8,8 @@ from rest_framework import serializers
 
 from controlplane.api.inputs import LARGEST_NUMBER, LONGEST_NAME, LONGEST_REFERENCE, Input
 from registry.api.serializers import LONGEST_MODEL_NAME
-from rollouts.api.outputs import PHASES, PlanField, ServingField
+from rollouts.api.forms import PlanField, ServingField
+from rollouts.api.outputs import PHASES
 from rollouts.domain.bandits.spec import MOST_ARMS
 from rollouts.services.feedback import MAX_COMMENT, MAX_ID
 from rollouts.services.policy_text import LONGEST

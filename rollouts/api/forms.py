@@ -1,0 +1,111 @@
+"""What is both sent and answered: a plan, and how a version is served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from rollouts.api.bandit_outputs import BanditForm
+from rollouts.domain.plan import MAX_HOLD_SECONDS, MAX_STEPS, MOST_REQUESTS
+from rollouts.domain.secrets import FILE_NAME, FINGERPRINT
+
+
+class StepForm(serializers.Serializer[Any]):
+    """One step of a plan; `share_bp` is the candidate's share in basis points (500 = 5%)."""
+
+    share_bp = serializers.IntegerField(min_value=1, max_value=9_999)
+    hold_seconds = serializers.IntegerField(min_value=1, max_value=MAX_HOLD_SECONDS)
+    min_requests = serializers.IntegerField(min_value=0, max_value=MOST_REQUESTS, default=0)
+    require_pass = serializers.BooleanField(default=False)
+
+
+class PlanForm(serializers.Serializer[Any]):
+    """A canary has steps with growing shares below 100%, a bandit learns until one arm is left; the promotion to 100%
+    and its watch follow by themselves."""
+
+    strategy = serializers.ChoiceField(choices=["canary", "bandit"], default="canary")
+    steps = serializers.ListField(
+        child=StepForm(), required=False, min_length=1, max_length=MAX_STEPS, help_text="of a canary"
+    )
+    bandit = BanditForm(required=False, help_text="of a bandit")
+    watch_seconds = serializers.IntegerField(min_value=0, max_value=MAX_HOLD_SECONDS, required=False)
+    no_data_seconds = serializers.IntegerField(min_value=0, max_value=MAX_HOLD_SECONDS, required=False)
+    deadline_seconds = serializers.IntegerField(min_value=0, max_value=MAX_HOLD_SECONDS, required=False)
+    launch_seconds = serializers.IntegerField(min_value=0, max_value=MAX_HOLD_SECONDS, required=False)
+
+
+SECRET_BY_REFERENCE = {
+    "type": "object",
+    "description": "A file of the operator's folder of secrets, read at every launch and stored nowhere.",
+    "required": ["secret"],
+    "additionalProperties": False,
+    "properties": {
+        "secret": {
+            "type": "object",
+            "required": ["file"],
+            "additionalProperties": False,
+            "properties": {"file": {"type": "string", "pattern": f"^{FILE_NAME.pattern}$"}},
+        }
+    },
+}
+SECRET_THAT_IS_SET = {
+    "type": "object",
+    "description": (
+        "A secret whose value is stored encrypted. That is all that is ever answered of it; sent back, it means the"
+        " value that the stable variant has. The fingerprint is the same for the same value of the same variable."
+    ),
+    "required": ["secret"],
+    "additionalProperties": False,
+    "properties": {
+        "secret": {"type": "boolean", "enum": [True]},
+        "set": {"type": "boolean"},
+        "fingerprint": {"type": "string", "pattern": f"^{FINGERPRINT.pattern}$"},
+    },
+}
+
+
+@extend_schema_field(
+    {"oneOf": [{"type": "string"}, {"type": "number"}, SECRET_BY_REFERENCE, SECRET_THAT_IS_SET]}
+)
+class VariableField(serializers.JSONField):
+    """A variable of the engine: a text, or a secret."""
+
+
+class ServingForm(serializers.Serializer[Any]):
+    """How a version is served."""
+
+    engine = serializers.CharField(default="vllm")
+    arguments = serializers.DictField(
+        required=False,
+        help_text="engine arguments by name without dashes; `GET /clusters/{name}/engines` lists all that may be set",
+    )
+    environment = serializers.DictField(
+        child=VariableField(),
+        required=False,
+        help_text="variables of the engine, likewise; the value of a secret one is taken once and never shown",
+    )
+    resources = serializers.DictField(child=serializers.IntegerField(min_value=0), required=False)
+    replicas = serializers.IntegerField(min_value=1, max_value=64, default=1)
+
+
+class ObjectField(serializers.JSONField):
+    """A JSON object that the domain reads, checks, and names what is wrong in."""
+
+    default_error_messages = {"not_an_object": "This must be an object."}
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, dict):
+            self.fail("not_an_object")
+        return super().to_internal_value(data)
+
+
+@extend_schema_field(PlanForm)
+class PlanField(ObjectField):
+    """A plan."""
+
+
+@extend_schema_field(ServingForm)
+class ServingField(ObjectField):
+    """A serving spec."""
