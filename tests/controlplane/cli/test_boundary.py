@@ -213,6 +213,15 @@ def test_locale__any__tells_the_truth(locale: dict[str, str], as_json: bool, ser
         assert json.loads(ended.stdout.decode(errors="backslashreplace"))["reason"] == REASON
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What is started hears SIGINT, also when the tests themselves were started in the background, where it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt__while_waiting__is_130_and_json(server: StandIn) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "controlplane.cli", "rollout", "wait", "8", "--json", "--interval", "30"],
