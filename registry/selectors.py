@@ -30,6 +30,7 @@ from registry.models import (
 
 # The passes over foreign things, as people read them.
 MODELS, DETAILS, MANIFESTS = "models", "version details", "files of versions"
+CHANGED, REFUSED = "changed versions", "refused versions"
 CLAIM_LIFETIME = timedelta(minutes=10)  # so long a version is kept for who reads its files
 VERSIONS_A_PAGE = 25
 MOVES_SHOWN = 20
@@ -342,7 +343,7 @@ def _trouble_of(passes: Sequence[str], key: Any) -> dict[str, Subquery]:
 
 
 def _trouble_of_version() -> dict[str, Subquery]:
-    return _trouble_of((MANIFESTS, DETAILS), Cast(OuterRef("pk"), CharField()))
+    return _trouble_of((CHANGED, MANIFESTS, REFUSED, DETAILS), Cast(OuterRef("pk"), CharField()))
 
 
 def _count(versions: QuerySet[Version]) -> Coalesce:

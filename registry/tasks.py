@@ -34,7 +34,7 @@ def mirror(models: Sequence[str] = ()) -> None:
         if not mine:
             return  # a slow one is under way; the next one reads what was asked for again
         mirror_models(store=model_store(), clock=CLOCK)
-    accept_allowed(allowed_files=allowed_files(), now=CLOCK.now())
+    accept_allowed(allowed_files=allowed_files(), clock=CLOCK)
     health = mirror_health(now=CLOCK.now())
     beat(name="mlflow", now=CLOCK.now(), ok=not health.error, message=health.error)
     if has_pending_manifests(now=CLOCK.now()):
