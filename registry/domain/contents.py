@@ -190,7 +190,7 @@ def _format_of(name: str, suffix: str) -> _Format | None:
     if name in _MLFLOW_TEXTS:
         return _Format(Kind.CONFIGURATION, "text file", _text)
     if suffix in _IMAGE_SUFFIXES:
-        return _Format(Kind.DOCUMENT, "image of that name", _image)
+        return _Format(Kind.DOCUMENT, "PNG, JPEG, GIF or WebP image", _image)
     if suffix in _DOCUMENT_SUFFIXES or name in _HIDDEN_TEXTS:
         return _Format(Kind.DOCUMENT, "text file", _text)
     if not suffix and _PLAIN_NAME.fullmatch(name):
