@@ -16,7 +16,6 @@ from django.db.models.functions import Cast, Coalesce
 from controlplane.kernel.errors import NotFound
 from controlplane.passes.models import ItemTrouble
 from controlplane.timekeeping.claims import TOLERANCE, free
-from registry.domain.manifest import ManifestEntry
 from registry.models import (
     Alias,
     AliasMove,
@@ -263,12 +262,6 @@ def refusal_to_launch(version: Version) -> str:
         if error
         else "Its files are being read for the first time."
     )
-
-
-def manifest_entries(version: Version) -> tuple[ManifestEntry, ...]:
-    """The files of a version, by path; none before its manifest was taken. No query for a whole version."""
-    manifest = version.manifest_value
-    return manifest.entries if manifest else ()
 
 
 def alias_history(

@@ -40,7 +40,7 @@ class MlflowHttp:
 
     Raises Unavailable when it does not answer (or keeps answering "not now"), NotFound when it says that the
     thing does not exist, Rejected for any other refusal, InvalidInput for a request that cannot be sent (a name that
-    no address holds). An answer is at most MOST_BYTES large and takes at most `call_seconds`. Safe to share between
+    no address holds). An answer is at most MOST_BYTES large and takes at most CALL_SECONDS. Safe to share between
     threads, not between processes.
     """
 
@@ -50,8 +50,6 @@ class MlflowHttp:
         *,
         proxy: str = "",
         timeout_seconds: float = 10.0,
-        call_seconds: float = CALL_SECONDS,
-        most_bytes: int = MOST_BYTES,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -63,7 +61,6 @@ class MlflowHttp:
         )
         self._check = "HEADGATE_MLFLOW_URL and HEADGATE_MLFLOW_PROXY" if proxy else "HEADGATE_MLFLOW_URL"
         self._sleep = sleep
-        self._call_seconds, self._most_bytes = call_seconds, most_bytes
         parts = httpx.URL(url)
         self.address = str(parts.copy_with(username="", password="")).rstrip("/")
         self.authority = parts.netloc.decode()
@@ -131,7 +128,7 @@ class MlflowHttp:
             self._raise(response, address)
         if not response.whole:
             raise Rejected(
-                f"MLflow at {self.address} answers {address} with more than {self._most_bytes >> 20} MB.",
+                f"MLflow at {self.address} answers {address} with more than {MOST_BYTES >> 20} MB.",
                 fix="Look for a model with very long tags or descriptions in MLflow.",
                 code=TOO_LARGE,
             )
@@ -151,8 +148,8 @@ class MlflowHttp:
                         self._client,
                         method,
                         address,
-                        most_bytes=self._most_bytes,
-                        seconds=self._call_seconds,
+                        most_bytes=MOST_BYTES,
+                        seconds=CALL_SECONDS,
                         **arguments,
                     )
             except httpx.TransportError as error:
