@@ -1,7 +1,8 @@
 """Lists the licence of everything that is shipped: `python -m deploy.licences`.
 
-That is every package of requirements/app.txt, by its installed metadata, and every file of others under static/vendor,
-by deploy/vendor.toml. Exit status 1 when a licence is unknown or not allowed by requirements/accepted.toml.
+That is every package of requirements/app.txt that this machine installs, by its installed metadata, and every package
+with files under static/vendor, by deploy/vendor.toml. Exit status 1 when a licence is unknown or not allowed by
+requirements/accepted.toml.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from dataclasses import dataclass
 from email.message import Message
 from importlib.metadata import PackageNotFoundError, metadata
 from typing import Any, cast
-
-from packaging.markers import Marker
 
 from deploy.supply import LOCKS, accepted, locked_in
 from deploy.vendor import TABLE
@@ -74,7 +73,7 @@ def may_ship(expression: str, allowed: Collection[str]) -> bool:
 def shipped(stated: Mapping[str, Mapping[str, str]]) -> Iterable[Part]:
     """Everything that is shipped. A package that this machine does not install, by its marker, is not asked."""
     for package in locked_in((LOCKS / "app.txt").read_text()):
-        if package.marker and not Marker(package.marker).evaluate():
+        if package.marker is not None and not package.marker.evaluate():
             continue
         try:
             # Typed as less than it is; `[]` of it warns about what is missing.

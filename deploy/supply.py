@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
 ACCEPTED = LOCKS / "accepted.toml"
-_LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?==([^\s;\\]+)(?:\s*;\s*([^\\]+?))?\s*\\?")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Locked:
-    """A package of a lock; `marker` says where it is installed, "" is everywhere."""
+    """A package of a lock; `marker` says where it is installed, None is everywhere."""
 
-    name: str
+    name: NormalizedName
     version: str
-    marker: str = ""
+    marker: Marker | None = None
 
 
 def locked_in(lock: str) -> tuple[Locked, ...]:
@@ -29,11 +31,14 @@ def locked_in(lock: str) -> tuple[Locked, ...]:
     for number, line in enumerate(lock.splitlines(), start=1):
         if not line.strip() or line.startswith((" ", "#")):
             continue
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise ValueError(f"line {number} of the lock is no package: {line[:80]!r}")
-        name, version, marker = match.groups()
-        found.append(Locked(re.sub(r"[-_.]+", "-", name).lower(), version, marker or ""))
+        try:
+            requirement = Requirement(line.rstrip("\\ "))
+            (pin,) = requirement.specifier
+        except ValueError as error:
+            raise ValueError(f"line {number} of the lock is no package: {line[:80]!r}") from error
+        if pin.operator != "==":
+            raise ValueError(f"line {number} of the lock names no version: {line[:80]!r}")
+        found.append(Locked(canonicalize_name(requirement.name), pin.version, requirement.marker))
     return tuple(found)
 
 

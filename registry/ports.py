@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from controlplane.kernel import foreign
+from registry.domain.manifest import Progress, nothing
 
 # Codes of what a store raises, for those who must tell one from another.
 ODD_ANSWER = foreign.ODD_ANSWER  # InvalidInput: what it says of this one thing cannot be understood
@@ -83,8 +84,8 @@ class ModelStore(Protocol):
         """One version, whole. Raises InvalidInput when what the store says of it cannot be understood."""
         ...
 
-    def download(self, version: StoredVersion, to: Path) -> None:
-        """Brings the version's files into the empty folder `to`."""
+    def download(self, version: StoredVersion, to: Path, progress: Progress = nothing) -> None:
+        """Brings the version's files into the empty folder `to`; calls `progress` with every piece that comes."""
         ...
 
     def set_alias(self, model: str, alias: str, number: int) -> None:

@@ -15,8 +15,7 @@ from django.db.models.functions import Cast, Coalesce
 
 from controlplane.kernel.errors import NotFound
 from controlplane.passes.models import ItemTrouble
-from controlplane.timekeeping.claims import free
-from registry.domain.manifest import ManifestEntry
+from controlplane.timekeeping.claims import TOLERANCE, free
 from registry.models import (
     Alias,
     AliasMove,
@@ -30,7 +29,9 @@ from registry.models import (
 
 # The passes over foreign things, as people read them.
 MODELS, DETAILS, MANIFESTS = "models", "version details", "files of versions"
+CHANGED, REFUSED = "changed versions", "refused versions"
 CLAIM_LIFETIME = timedelta(minutes=10)  # so long a version is kept for who reads its files
+CHECKED_AGAIN = timedelta(minutes=30)  # so long after its last check a changed version is checked again
 VERSIONS_A_PAGE = 25
 MOVES_SHOWN = 20
 VERSIONS_COMPARED = 8
@@ -263,12 +264,6 @@ def refusal_to_launch(version: Version) -> str:
     )
 
 
-def manifest_entries(version: Version) -> tuple[ManifestEntry, ...]:
-    """The files of a version, by path; none before its manifest was taken. No query for a whole version."""
-    manifest = version.manifest_value
-    return manifest.entries if manifest else ()
-
-
 def alias_history(
     *, model_id: int, limit: int = MOVES_SHOWN, before_id: int | None = None
 ) -> list[AliasMove]:
@@ -302,6 +297,13 @@ def has_pending_manifests(*, now: datetime) -> bool:
     """True when some version waits for its manifest and nobody reads it. One query."""
     unclaimed = free("manifest_claimed_until", now=now, lifetime=CLAIM_LIFETIME)
     return Version.objects.filter(unclaimed, manifest_state=ManifestState.PENDING, gone_at=None).exists()
+
+
+def has_changed_versions(*, now: datetime) -> bool:
+    """True when some version was found changed, and its next check is due. One query."""
+    due = Q(manifest_checked_at__isnull=True) | Q(manifest_checked_at__lte=now - CHECKED_AGAIN)
+    due |= Q(manifest_checked_at__gt=now + TOLERANCE)
+    return Version.objects.filter(due, manifest_state=ManifestState.CHANGED, gone_at=None).exists()
 
 
 def newest_golden_sets() -> QuerySet[GoldenSet]:
@@ -342,7 +344,7 @@ def _trouble_of(passes: Sequence[str], key: Any) -> dict[str, Subquery]:
 
 
 def _trouble_of_version() -> dict[str, Subquery]:
-    return _trouble_of((MANIFESTS, DETAILS), Cast(OuterRef("pk"), CharField()))
+    return _trouble_of((CHANGED, MANIFESTS, REFUSED, DETAILS), Cast(OuterRef("pk"), CharField()))
 
 
 def _count(versions: QuerySet[Version]) -> Coalesce:

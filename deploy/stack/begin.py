@@ -4,8 +4,8 @@
 
 kill -9 of MLflow's first process leaves its web server, which keeps the port and the database. supervisord starts a
 program again as soon as its first process has ended, and knows nothing of others; here they are found by the mark in
-their environment. Other than an engine's keeper this process does not stay: these programs are our own, and none of
-them takes the mark off.
+their environment. Other than an engine's keeper this process does not stay: none of the stack's programs takes the mark
+off (tests/deploy/test_stack_processes.py kills each of them).
 """
 
 from __future__ import annotations

@@ -17,11 +17,7 @@ DISK_MB = 1000
 def problems(programs: Sequence[Program], environment: Environment) -> list[str]:
     """A sentence or two a problem; empty when the stack can start."""
     run_dir = environment.run_dir
-    found = [*_ports(programs)]
-    try:
-        engine_user(environment.engine_user)
-    except Refused as refused:
-        found.append(f"{refused.message} {refused.fix}")
+    found = [*_ports(programs), *engine_user_problems(environment)]
     needed = sum(program.memory_mb for program in programs)
     free = available_memory_mb()
     if free < needed:
@@ -35,6 +31,15 @@ def problems(programs: Sequence[Program], environment: Environment) -> list[str]
             " choose another folder with HEADGATE_RUN_DIR."
         )
     return found
+
+
+def engine_user_problems(environment: Environment) -> list[str]:
+    """What is wrong with the engines' user; to be asked while the stack runs, too: the setting may have changed."""
+    try:
+        engine_user(environment.engine_user)
+    except Refused as refused:
+        return [f"{refused.message} {refused.fix}"]
+    return []
 
 
 def _ports(programs: Sequence[Program]) -> list[str]:

@@ -31,7 +31,7 @@ from controlplane.kernel.digests import digest_of, sha256_of_file
 from controlplane.kernel.errors import Conflict, Refused, Unavailable
 from controlplane.outbound.clients import local_client
 from deploy.stack.begin import PROGRAM_MARK
-from deploy.stack.preflight import problems
+from deploy.stack.preflight import engine_user_problems, problems
 from deploy.stack.programs import (
     ROOT,
     Program,
@@ -45,7 +45,7 @@ from deploy.stack.programs import (
 from rollouts.adapters.clusters.engine_user import MAKE_USER, engine_user
 from rollouts.adapters.clusters.folder import PROGRAM_PREFIX, write_whole
 from rollouts.adapters.clusters.launcher import STACK_MARK
-from rollouts.adapters.clusters.machine import end_marked, is_alive, processes_marked
+from rollouts.adapters.clusters.machine import Process, end_marked, is_alive, processes_marked
 from rollouts.adapters.clusters.supervisord import ALIVE_STATES, RESTING_STATES, ProgramInfo, Supervisor
 
 READY_SECONDS = 300.0
@@ -86,7 +86,7 @@ def _alone(environment: Environment) -> Iterator[None]:
 def up(environment: Environment, say: Say) -> None:
     """Starts what does not run, and returns when everything is ready.
 
-    Raises Refused with every problem found before anything starts; Unavailable naming the program that did
+    Raises Refused with every problem found before anything starts or changes; Unavailable naming the program that did
     not become ready, with the end of its log.
     """
     with _alone(environment):
@@ -94,12 +94,14 @@ def up(environment: Environment, say: Say) -> None:
         supervisor = Supervisor(environment.supervisor_socket)
         programs = programs_of(environment)
         running = supervisor.is_up()
-        _say_engine_user(environment, say)
-        if not running:
+        if running:
+            found = engine_user_problems(environment)
+        else:
             _end_leftovers(environment, say)
             found = problems(programs, environment)
-            if found:
-                raise Refused("The stack cannot start:\n  - " + "\n  - ".join(found), code="preflight")
+        if found:
+            raise Refused("The stack cannot start:\n  - " + "\n  - ".join(found), code="preflight")
+        _say_engine_user(environment, say)
         _manage(environment, say, "database", ["migrate", "--no-input", "--verbosity", "0"])
         collected = _collect_static(environment, say)
         configuration = write_configuration(environment)
@@ -191,21 +193,23 @@ def _end_leftovers(environment: Environment, say: Say) -> None:
     pids = processes_marked(STACK_MARK, str(environment.run_dir))
     if pids:
         say(f"Ending {len(pids)} processes without a manager ...")
-        try:
-            for process in end_marked(
-                STACK_MARK, str(environment.run_dir), grace_seconds=LEFTOVER_GRACE_SECONDS
-            ):
-                say(f"  ended {process}")
-        except TimeoutError as error:
-            raise Unavailable(str(error), fix="Only a restart of the machine ends such a process.") from error
+        for process in _end_marked(STACK_MARK, str(environment.run_dir)):
+            say(f"  ended {process}")
+
+
+def _end_marked(mark: str, value: str) -> list[Process]:
+    """Ends what carries the mark and returns it. Raises Unavailable for what not even SIGKILL ends."""
+    try:
+        return end_marked(mark, value, grace_seconds=LEFTOVER_GRACE_SECONDS)
+    except TimeoutError as error:
+        raise Unavailable(str(error), fix="Only a restart of the machine ends such a process.") from error
 
 
 def _say_engine_user(environment: Environment, say: Say) -> None:
     if os.geteuid() == 0:
-        with contextlib.suppress(Refused):  # told with the other problems
-            user = engine_user(environment.engine_user)
-            advice = "" if environment.engine_user else f" (better: {MAKE_USER})"
-            say(f"{'engines':<14}run as {user.name if user else 'root' + advice}")
+        user = engine_user(environment.engine_user)
+        advice = "" if environment.engine_user else f" (better: {MAKE_USER})"
+        say(f"{'engines':<14}run as {user.name if user else 'root' + advice}")
 
 
 def _start_supervisord(environment: Environment, configuration: Path, supervisor: Supervisor) -> None:
@@ -230,7 +234,7 @@ def _apply_changes(supervisor: Supervisor, run_dir: Path, say: Say) -> None:
     for name in _ours(changed | removed):
         say(f"{name:<14}{'changed: restarting' if name in changed else 'not needed any more: stopping'}")
         _stop(supervisor, name)
-        end_marked(PROGRAM_MARK, program_mark(run_dir, name), grace_seconds=LEFTOVER_GRACE_SECONDS)
+        _end_marked(PROGRAM_MARK, program_mark(run_dir, name))
         supervisor.remove(name)
     for name in _ours(added | changed):
         supervisor.add(name)

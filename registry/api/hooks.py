@@ -5,7 +5,6 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
@@ -28,7 +27,7 @@ def receive_mlflow_hook(request: HttpRequest) -> HttpResponse:
             timestamp=request.headers.get("X-MLflow-Timestamp", ""),
             signature=request.headers.get("X-MLflow-Signature", ""),
             body=_body(request),
-            now=timezone.now(),
+            now=request.received_at,  # type: ignore[attr-defined]
         )
     except HeadgateError as error:
         problem = problem_of(error)

@@ -13,6 +13,7 @@ from io import SEEK_END
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from controlplane.kernel.foreign import words_of
 from registry.domain.formats import FileClass, Kind, Verdict
 from registry.domain.manifest import Manifest
 from registry.domain.safetensors_header import check_safetensors
@@ -190,7 +191,7 @@ def _format_of(name: str, suffix: str) -> _Format | None:
     if name in _MLFLOW_TEXTS:
         return _Format(Kind.CONFIGURATION, "text file", _text)
     if suffix in _IMAGE_SUFFIXES:
-        return _Format(Kind.DOCUMENT, "image of that name", _image)
+        return _Format(Kind.DOCUMENT, "PNG, JPEG, GIF or WebP image", _image)
     if suffix in _DOCUMENT_SUFFIXES or name in _HIDDEN_TEXTS:
         return _Format(Kind.DOCUMENT, "text file", _text)
     if not suffix and _PLAIN_NAME.fullmatch(name):
@@ -201,8 +202,5 @@ def _format_of(name: str, suffix: str) -> _Format | None:
 def _shown(value: object) -> str:
     """The classes that a value of REMOTE_CODE names, printable and short."""
     names = sorted(str(key) for key in value) if isinstance(value, dict) else [str(value)]
-    shown = [
-        "".join(c if c.isprintable() else "\ufffd" for c in name[:LONGEST_CLASS_SHOWN])
-        for name in names[:CLASSES_SHOWN]
-    ]
-    return ", ".join(shown) + (", ..." if len(names) > CLASSES_SHOWN else "")
+    shown = ", ".join(words_of(name, LONGEST_CLASS_SHOWN) for name in names[:CLASSES_SHOWN])
+    return shown + (", ..." if len(names) > CLASSES_SHOWN else "")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+from controlplane.kernel.foreign import words_of
+
 SHOWN_IN_A_SENTENCE = 5
 LONGEST_PATH_SHOWN = 120
 PYFUNC_MODEL = "python_model.pkl"
@@ -82,7 +84,7 @@ def refusal_of(refused: Collection[FileClass]) -> str:
         return ""
     shown = sorted(refused)[:SHOWN_IN_A_SENTENCE]
     more = len(refused) - len(shown)
-    files = "; ".join(f"{shown_path(file.path)} {file.why}" for file in shown)
+    files = "; ".join(f"{words_of(file.path, LONGEST_PATH_SHOWN)} {file.why}" for file in shown)
     files += f"; and {more} more" if more else ""
     remedy = "Save weights as safetensors, leave the other files out, and register a new version"
     if any(file.name == PYFUNC_MODEL for file in refused):
@@ -103,16 +105,9 @@ def findings_of(classes: Iterable[FileClass], *, served: bool) -> tuple[str, ...
     """
     found = []
     for file in classes:
+        path = words_of(file.path, LONGEST_PATH_SHOWN)
         if file.finding:
-            found.append(f"{shown_path(file.path)} {file.finding}.")
+            found.append(f"{path} {file.finding}.")
         if file.why and served:
-            found.append(
-                f"{shown_path(file.path)} {file.why}. It may be served because the operator allowed it."
-            )
+            found.append(f"{path} {file.why}. It may be served because the operator allowed it.")
     return tuple(found)
-
-
-def shown_path(path: str) -> str:
-    """A path as sentences show it: printable, and not longer than a line."""
-    printable = "".join(c if c.isprintable() else "\ufffd" for c in path)
-    return printable if len(printable) <= LONGEST_PATH_SHOWN else f"{printable[:LONGEST_PATH_SHOWN]}..."

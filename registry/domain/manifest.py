@@ -7,13 +7,20 @@ be served.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from controlplane.kernel.digests import digest_of, sha256_of_file
 from controlplane.kernel.errors import InvalidInput, TamperedFile
+
+Progress = Callable[[], None]
+"""Called again and again while long work goes on."""
+
+
+def nothing() -> None:
+    """The progress that nobody follows."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -56,8 +63,8 @@ class Manifest:
         return sum(entry.size for entry in self.entries)
 
 
-def take_manifest(folder: Path) -> Manifest:
-    """Reads every file below `folder` and returns its manifest.
+def take_manifest(folder: Path, progress: Progress = nothing) -> Manifest:
+    """Reads every file below `folder` and returns its manifest; calls `progress` before each.
 
     Raises InvalidInput when there is none, or something that is neither a file nor a folder.
     """
@@ -74,14 +81,19 @@ def take_manifest(folder: Path) -> Manifest:
             )
     if not files:
         raise InvalidInput("The version has no files.", field="source", fix="Log the model's files first.")
-    return Manifest.of(
-        ManifestEntry(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of_file(path))
-        for path in files
-    )
+    entries = []
+    for path in files:
+        progress()
+        name = path.relative_to(folder).as_posix()
+        entries.append(ManifestEntry(name, path.stat().st_size, sha256_of_file(path)))
+    return Manifest.of(entries)
 
 
-def verify_folder(folder: Path, manifest: Manifest, *, where: str = "", fix: str = "") -> None:
-    """Reads every file again and compares. Raises TamperedFile naming the first file that differs.
+def verify_folder(
+    folder: Path, manifest: Manifest, *, where: str = "", fix: str = "", progress: Progress = nothing
+) -> None:
+    """Reads every file again and compares; calls `progress` before each. Raises TamperedFile naming the first file that
+    differs.
 
     A file that the manifest does not know is refused too: an engine might load it. So is a link, whatever it leads
     to: what it leads to can change afterwards. `where` ("in MLflow") and `fix` go into the error.
@@ -94,6 +106,7 @@ def verify_folder(folder: Path, manifest: Manifest, *, where: str = "", fix: str
             name = path.relative_to(folder).as_posix()
             raise TamperedFile(name, f"is neither a file nor a folder{where} ({_name_of(mode)})", fix=fix)
     for entry in manifest.entries:
+        progress()
         path = folder / entry.path
         if not path.is_file():
             raise TamperedFile(entry.path, f"is missing{where}", fix=fix)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
+from controlplane.timekeeping.jumps import now_for_retention
 from registry.domain.webhooks import model_of_delivery, verify_delivery
 from registry.models import HookDelivery
 
@@ -31,5 +32,7 @@ def receive_delivery(
     model = model_of_delivery(body)
     with transaction.atomic():
         _, made = HookDelivery.objects.get_or_create(delivery_id=delivery_id, defaults={"received_at": now})
-        HookDelivery.objects.filter(received_at__lt=now - KEPT_FOR).delete()
+        # A delivery that a clock's jump made old could otherwise come a second time.
+        kept_until = now_for_retention(now, longest=KEPT_FOR)
+        HookDelivery.objects.filter(received_at__lt=kept_until - KEPT_FOR).delete()
     return model if made else None

@@ -1,47 +1,40 @@
 """Takes, checks and uses manifests: what may be served is what was registered, whatever MLflow holds by now.
 
-Files live in a store of this machine, addressed by content: `MODELS_DIR/<hex digest of the manifest>/`. They
-arrive in a hidden folder beside it and are renamed when they are whole and right, so a folder with a digest
-for its name was right when it came. No transaction is open while files move.
+Files live in a store of this machine (`registry.services.files`). No transaction is open while files move.
 """
 
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
-import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from controlplane.audit.services import record
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import InvalidInput, NotFound, Refused, Rejected, TamperedFile, Unavailable
 from controlplane.passes.services import Report, run_each
-from controlplane.timekeeping.claims import free, is_free
+from controlplane.timekeeping.claims import is_free, is_over
 from controlplane.web.live import publish
 from registry.domain.contents import classify_folder
 from registry.domain.formats import FileClass, refusal_of, refused_files
-from registry.domain.manifest import Manifest, take_manifest, verify_folder
+from registry.domain.manifest import Manifest, Progress, nothing, take_manifest, verify_folder
 from registry.models import Alias, ManifestState, Version
-from registry.ports import LEAVES_FOLDER, NOT_SERVED, ODD_ANSWER, ModelStore, StoredVersion
-from registry.selectors import CLAIM_LIFETIME, MANIFESTS
+from registry.ports import LEAVES_FOLDER, NOT_SERVED, ODD_ANSWER, ModelStore
+from registry.selectors import CHANGED, CHECKED_AGAIN, CLAIM_LIFETIME, MANIFESTS
 from registry.services.aliases import TOPIC
+from registry.services.claims import claimed
+from registry.services.files import IN_STORE, fetched, folder_of, land, verify_local
 
 log = logging.getLogger(__name__)
 
-IN_STORE = "in MLflow"
-ON_THIS_MACHINE = "on this machine"
-INCOMING_PREFIX = ".incoming-"
-INCOMING_LIFETIME_SECONDS = 24 * 3600.0
 # Older versions without an alias are fetched when somebody wants them: a registry may hold ten thousand.
 NEWEST_OF_A_MODEL = 20
 MANIFESTS_A_PASS = 5
+CHANGED_A_PASS = 2
 
 
 def register_manifest(
@@ -61,12 +54,12 @@ def register_manifest(
     its answer cannot be understood; then nothing changed.
     """
     version = _load(version_id)
-    if version.manifest is not None or not _claim(version, now):
+    if version.manifest is not None:
         return version
-    try:
-        _take(version, store, models_dir, now, frozenset(allowed_files))
-    finally:
-        Version.objects.filter(id=version.id).update(manifest_claimed_until=None)
+    with claimed(version, now) as claim:
+        if claim is None:
+            return version
+        _take(version, store, models_dir, now, frozenset(allowed_files), claim.push_on)
     return _load(version_id)
 
 
@@ -79,19 +72,11 @@ def register_pending_manifests(
     takes one place of a pass at most, so that the others go on. How long one takes is bounded by the time-out of each
     read (the store's adapter), not as a whole: files may be large.
     """
-    newer = Version.objects.filter(model=OuterRef("model"), number__gte=OuterRef("number"), gone_at=None)
-    due = (
-        Version.objects.filter(manifest_state=ManifestState.PENDING, gone_at=None)
-        .annotate(has_alias=Exists(Alias.objects.filter(version=OuterRef("pk"))))
-        .filter(Q(has_alias=True) | ~Exists(newer[NEWEST_OF_A_MODEL:]))
-        .order_by("-has_alias", "manifest_checked_at", "-id")
-        .values_list("id", "model__name", "number", "manifest_claimed_until")
-    )
     now = clock.now()
-    rows = list(due)
+    rows = list(_wanted(ManifestState.PENDING))
     claimed = {row[0] for row in rows if not is_free(row[3], now=now, lifetime=CLAIM_LIFETIME)}
 
-    def take(row: tuple[int, str, int, datetime | None]) -> None:
+    def take(row: _Row) -> None:
         register_manifest(
             version_id=row[0],
             store=store,
@@ -116,6 +101,50 @@ def register_pending_manifests(
     return report
 
 
+def verify_changed(
+    *, store: ModelStore, models_dir: Path, clock: Clock, allowed_files: Collection[str] = ()
+) -> Report:
+    """Checks versions that were found changed again, here and in the store: a file that was put back makes the version
+    verified without anybody asking. Returns what came of it.
+
+    Each is checked CHECKED_AGAIN after the last time, at most CHANGED_A_PASS a call: all of its files are read.
+    """
+    now = clock.now()
+    rows = [
+        row
+        for row in _wanted(ManifestState.CHANGED)
+        if row[4] is None or is_over(row[4], now=now, lifetime=CHECKED_AGAIN)
+    ]
+    taken = {row[0] for row in rows if not is_free(row[3], now=now, lifetime=CLAIM_LIFETIME)}
+
+    def check(row: _Row) -> None:
+        with claimed(_load(row[0]), clock.now()) as claim:
+            if claim is not None:
+                verify_version(
+                    version_id=row[0],
+                    models_dir=models_dir,
+                    now=clock.now(),
+                    store=store,
+                    allowed_files=allowed_files,
+                    progress=claim.push_on,
+                )
+
+    report = run_each(
+        name=CHANGED,
+        items=[row for row in rows if row[0] not in taken],
+        key=lambda row: row[0],
+        label=lambda row: f"{row[1]} v{row[2]}",
+        work=check,
+        clock=clock,
+        source=store.ping,
+        most=CHANGED_A_PASS,
+        elsewhere=taken,
+    )
+    if report.news:
+        publish(TOPIC, "overview", now=clock.now())
+    return report
+
+
 def verify_version(
     *,
     version_id: int,
@@ -123,6 +152,7 @@ def verify_version(
     now: datetime,
     store: ModelStore | None = None,
     allowed_files: Collection[str] = (),
+    progress: Progress = nothing,
 ) -> Version:
     """Compares the copy on this machine, and what `store` holds if it is given, with the manifest.
 
@@ -149,10 +179,10 @@ def verify_version(
     classes: tuple[FileClass, ...] = ()
     try:
         if folder.is_dir():
-            classes = _verify_local(folder, manifest)
+            classes = verify_local(folder, manifest, progress)
         if store is not None:
-            with _fetched(version, store, models_dir) as incoming:
-                verify_folder(incoming, manifest, where=IN_STORE)
+            with fetched(version, store, models_dir, progress=progress) as incoming:
+                verify_folder(incoming, manifest, where=IN_STORE, progress=progress)
                 classes = classes or classify_folder(incoming, manifest)
     except TamperedFile as error:
         _mark_changed(version, error, now)
@@ -196,14 +226,14 @@ def materialise_version(
         raise _cannot_serve(version)
     folder = folder_of(models_dir, manifest)
     try:
-        classes = _verify_local(folder, manifest) if folder.is_dir() else ()
+        classes = verify_local(folder, manifest) if folder.is_dir() else ()
         if classes and version.manifest_state != ManifestState.CHANGED:
             _check_classes(version, classes, allowed_files, now)
         else:
-            with _fetched(version, store, models_dir) as incoming:
+            with fetched(version, store, models_dir) as incoming:
                 verify_folder(incoming, manifest, where=IN_STORE)
                 _check_classes(version, classify_folder(incoming, manifest), allowed_files, now)
-                _land(incoming, models_dir, manifest)
+                land(incoming, models_dir, manifest)
     except TamperedFile as error:
         _mark_changed(version, error, now)
         raise
@@ -211,13 +241,29 @@ def materialise_version(
     return folder, manifest
 
 
-def folder_of(models_dir: Path, manifest: Manifest) -> Path:
-    """Where the files of a manifest lie on this machine, whether or not they are there."""
-    return models_dir / manifest.digest.removeprefix("sha256:")
+_Row = tuple[int, str, int, datetime | None, datetime | None]
+
+
+def _wanted(state: ManifestState) -> QuerySet[Version, _Row]:
+    """Versions in this state that people look at: with an alias, then the newest of each model. Those come first that
+    were looked at longest ago. Id, model, number, claimed until, checked at."""
+    newer = Version.objects.filter(model=OuterRef("model"), number__gte=OuterRef("number"), gone_at=None)
+    return (
+        Version.objects.filter(manifest_state=state, gone_at=None)
+        .annotate(has_alias=Exists(Alias.objects.filter(version=OuterRef("pk"))))
+        .filter(Q(has_alias=True) | ~Exists(newer[NEWEST_OF_A_MODEL:]))
+        .order_by("-has_alias", "manifest_checked_at", "-id")
+        .values_list("id", "model__name", "number", "manifest_claimed_until", "manifest_checked_at")
+    )
 
 
 def _take(
-    version: Version, store: ModelStore, models_dir: Path, now: datetime, allowed: frozenset[str]
+    version: Version,
+    store: ModelStore,
+    models_dir: Path,
+    now: datetime,
+    allowed: frozenset[str],
+    progress: Progress,
 ) -> None:
     try:
         stored = store.version(version.model.name, version.number)
@@ -226,12 +272,12 @@ def _take(
             return
         if stored.status == "FAILED":
             raise InvalidInput("MLflow says that writing the files failed.", fix="Log and register it again.")
-        with _fetched(version, store, models_dir, stored) as incoming:
-            manifest = take_manifest(incoming)
+        with fetched(version, store, models_dir, stored, progress) as incoming:
+            manifest = take_manifest(incoming, progress)
             classes = classify_folder(incoming, manifest)
             refusal = refusal_of(refused_files(classes, allowed=allowed))
             if not refusal:
-                _land(incoming, models_dir, manifest)
+                land(incoming, models_dir, manifest, progress)
     except (NotFound, InvalidInput, Rejected) as error:
         if not _says_it_of_the_version(error):
             raise
@@ -268,18 +314,6 @@ def _cannot_serve(version: Version) -> Unavailable | Refused:
     return Refused(f"{version} cannot be served: {version.manifest_problem}", code="no-files")
 
 
-def _verify_local(folder: Path, manifest: Manifest) -> tuple[FileClass, ...]:
-    """Returns the class of every file. Raises TamperedFile, and Unavailable when they cannot be read."""
-    fix = f"Delete the folder {folder}, so that the files are fetched again, or register a new version."
-    try:
-        verify_folder(folder, manifest, where=ON_THIS_MACHINE, fix=fix)
-        return classify_folder(folder, manifest)
-    except OSError as error:
-        raise Unavailable(
-            f"The files in {folder} cannot be read: {error}.", fix="Mend the folder's permissions."
-        ) from error
-
-
 def _refused(
     version: Version, classes: Collection[FileClass], allowed: Collection[str]
 ) -> tuple[FileClass, ...]:
@@ -302,63 +336,6 @@ def _check_classes(
         raise Refused(
             refusal_of(refused), code="unsafe-file", extra={"paths": [file.path for file in refused]}
         )
-
-
-@contextmanager
-def _fetched(
-    version: Version, store: ModelStore, models_dir: Path, stored: StoredVersion | None = None
-) -> Iterator[Path]:
-    """A hidden folder with the store's files; it is removed at the end unless it was moved away."""
-    found = stored or store.version(version.model.name, version.number)
-    try:
-        models_dir.mkdir(parents=True, exist_ok=True)
-        _sweep(models_dir)
-        incoming = Path(tempfile.mkdtemp(prefix=INCOMING_PREFIX, dir=models_dir))
-        try:
-            store.download(found, incoming)
-            yield incoming
-        finally:
-            shutil.rmtree(incoming, ignore_errors=True)
-    except OSError as error:
-        raise Unavailable(
-            f"The files of {version} cannot be kept in {models_dir}: {error}.",
-            fix="Free space there, or mend the folder's permissions.",
-        ) from error
-
-
-def _sweep(models_dir: Path) -> None:
-    """Removes what downloads left behind whose process was killed."""
-    oldest = time.time() - INCOMING_LIFETIME_SECONDS
-    for left in models_dir.glob(INCOMING_PREFIX + "*"):
-        if left.stat().st_mtime < oldest:
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _land(incoming: Path, models_dir: Path, manifest: Manifest) -> Path:
-    """Gives verified files their name. A copy that is there and right stays; a spoilt one is replaced."""
-    target = folder_of(models_dir, manifest)
-    for entry in manifest.entries:
-        (incoming / entry.path).chmod(0o444)
-    incoming.chmod(0o755)
-    if target.is_dir():
-        try:
-            verify_folder(target, manifest)
-        except TamperedFile:
-            shutil.rmtree(target)
-        else:
-            return target
-    incoming.rename(target)
-    return target
-
-
-def _claim(version: Version, now: datetime) -> bool:
-    """Takes the right to fetch this version, for a while; False when another process has it."""
-    rows = Version.objects.filter(
-        free("manifest_claimed_until", now=now, lifetime=CLAIM_LIFETIME),
-        id=version.id,
-        manifest__isnull=True,
-    )
-    return rows.update(manifest_claimed_until=now + CLAIM_LIFETIME) == 1
 
 
 def _mark(version: Version, state: ManifestState, problem: str, now: datetime) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
@@ -114,7 +116,7 @@ def build(*, name: str, version: int | None, before: int | None, user: User, now
     chosen = _chosen(detail, version)
     mirror = selectors.mirror_health(now=now)
     score = evaluations.measures[0].name if evaluations.measures else ""
-    files = selectors.manifest_entries(chosen) if chosen else ()
+    files = (chosen.files or ()) if chosen else ()
     lines = tuple(
         _line(row.version, row.aliases, row.refusal, score, evaluations, chosen) for row in listed.rows
     )
@@ -138,7 +140,7 @@ def build(*, name: str, version: int | None, before: int | None, user: User, now
         next_before=listed.next_before,
         score_name=score.replace("_", " "),
         chosen=chosen,
-        chosen_files=_file_lines(chosen, files[:FILES_SHOWN]) if chosen else (),
+        chosen_files=_file_lines(files[:FILES_SHOWN]),
         findings=chosen.findings if chosen else (),
         files_words=count_text(len(files), "file"),
         size_words=bytes_text(chosen.manifest_bytes) if chosen else "",
@@ -157,14 +159,14 @@ def build(*, name: str, version: int | None, before: int | None, user: User, now
     )
 
 
-def _file_lines(version: Version, files: tuple[ManifestEntry, ...]) -> tuple[FileLine, ...]:
-    classes = {file.path: file for file in version.classes}
+def _file_lines(files: Sequence[Mapping[str, Any]]) -> tuple[FileLine, ...]:
     return tuple(
-        FileLine(entry, found.kind.value, bool(found.why))
-        if found
-        else FileLine(entry, "not checked yet", False)
-        for entry in files
-        for found in (classes.get(entry.path),)
+        FileLine(
+            ManifestEntry(file["path"], file["size"], file["sha256"]),
+            file["kind"] or "not checked yet",
+            bool(file["why"]),
+        )
+        for file in files
     )
 
 

@@ -160,7 +160,7 @@ def test_refusal__by_state__a_sentence_or_nothing(
     assert selectors.refusal_to_launch(version) == "Its files are being read for the first time."
     version = register_manifest(version_id=version.pk, store=memory_store, models_dir=models_dir, now=now)
     assert selectors.refusal_to_launch(version) == ""
-    assert [entry.path for entry in selectors.manifest_entries(version)] == ["model.safetensors"]
+    assert [file["path"] for file in version.files or ()] == ["model.safetensors"]
     memory_store.overwrite_file("llama-0", 1, "model.safetensors", safetensors(b"others"))
     version = verify_version(version_id=version.pk, store=memory_store, models_dir=models_dir, now=now)
     assert "model.safetensors" in selectors.refusal_to_launch(version)

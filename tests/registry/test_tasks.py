@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from controlplane.timekeeping.database_clock import CLOCK
 from registry import tasks
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
 from registry.models import ManifestState, MirrorState, Version
+from registry.selectors import CHECKED_AGAIN
+from registry.services.manifests import register_manifest
 from registry.wiring import model_store, models_dir
 from tests.factories.weights import safetensors
 from tests.fixtures.mlflow_server import RunningMlflow, Trainer
@@ -63,17 +66,24 @@ def test_mirror__real_mlflow__version_arrives_with_its_manifest(
 
 
 @pytest.mark.needs("mlflow")
-def test_verify__real_mlflow_file_overwritten__version_changed(
-    mlflow_server: RunningMlflow, trainer: Trainer, name: str, at_mlflow: Any
+def test_mirror__real_mlflow_changed_file_put_back__the_version_is_verified_again(
+    mlflow_server: RunningMlflow, name: str, at_mlflow: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_mlflow(mlflow_server.url)
     tasks.mirror()
     version = Version.objects.get(model__name=name)
-    tasks.verify(version.pk)
-    trainer.overwrite_file(name, 1, "model.safetensors", safetensors(b"WEIGHTS"))
-    tasks.verify(version.pk)
+    register_manifest(version_id=version.pk, store=model_store(), models_dir=models_dir(), now=CLOCK.now())
+    Version.objects.filter(pk=version.pk).update(
+        manifest_state=ManifestState.CHANGED, manifest_checked_at=CLOCK.now() - CHECKED_AGAIN
+    )
+    sent: list[Any] = []
+    for task in (tasks.take_manifests, tasks.verify_changed_versions):
+        monkeypatch.setattr(task, "apply_async", lambda *, expires, task=task: sent.append(task))
+    tasks.mirror()
+    assert tasks.verify_changed_versions in sent
+    tasks.verify_changed_versions()
     version.refresh_from_db()
-    assert version.manifest_state == ManifestState.CHANGED
+    assert version.manifest_state == ManifestState.VERIFIED
 
 
 @pytest.mark.needs("mlflow")

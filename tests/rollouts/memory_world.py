@@ -27,8 +27,9 @@ from controlplane.sealing.services import key_ring
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.domain.manifest import verify_folder
 from registry.models import Model, Version
+from registry.services.files import folder_of
 from registry.services.golden import upload_golden_set
-from registry.services.manifests import folder_of, register_manifest
+from registry.services.manifests import register_manifest
 from registry.services.mirror import mirror_models
 from rollouts.adapters.clusters.memory import MemoryCluster
 from rollouts.adapters.clusters.secrets import SecretStore

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from controlplane.kernel.errors import NotFound, Rejected, Unavailable
+from registry.domain.manifest import Progress, nothing
 from registry.ports import StoredModel, StoredVersion
 
 
@@ -106,13 +107,14 @@ class MemoryModelStore:
             raise NotFound(f"Model Version (name={model}, version={number}) not found")
         return found
 
-    def download(self, version: StoredVersion, to: Path) -> None:
+    def download(self, version: StoredVersion, to: Path, progress: Progress = nothing) -> None:
         self._answer()
         self.version(version.model, version.number)
         files = self._files[version.model, version.number]
         if not files:
             raise NotFound(f"{version.model} version {version.number} has no files.")
         for path, content in files.items():
+            progress()
             target = to / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)

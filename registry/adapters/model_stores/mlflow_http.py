@@ -15,6 +15,7 @@ from controlplane.kernel.errors import InvalidInput, NotFound, Rejected, Unavail
 from controlplane.kernel.foreign import Fields, parsed, words_of
 from controlplane.outbound.asking import Received, ask, asking
 from controlplane.outbound.clients import remote_client
+from registry.domain.manifest import Progress, nothing
 
 API = "/api/2.0/mlflow/"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
@@ -26,10 +27,11 @@ PASSING = frozenset({429, 502, 503, 504})
 MOST_BYTES = 64 << 20  # of one answer: a page of 500 models is half a megabyte
 MOST_WORDS = 400
 CALL_SECONDS = 60.0  # for one whole answer
-# A download that is slower than this as a whole is given up; the first minutes are free.
+# A download that is slower than this, by what has come so far, is given up; the first minutes are free.
 SLOWEST_BYTES_A_SECOND = 64 << 10
 DOWNLOAD_SECONDS = 300.0
 LARGEST_FILE = 1 << 40
+UNSAID_SECONDS = 6 * 3600.0  # for a file whose size MLflow does not say
 TOO_LARGE = "too-large"  # code of Rejected: the answer is larger than MOST_BYTES
 
 
@@ -38,7 +40,7 @@ class MlflowHttp:
 
     Raises Unavailable when it does not answer (or keeps answering "not now"), NotFound when it says that the
     thing does not exist, Rejected for any other refusal, InvalidInput for a request that cannot be sent (a name that
-    no address holds). An answer is at most MOST_BYTES large and takes at most `call_seconds`. Safe to share between
+    no address holds). An answer is at most MOST_BYTES large and takes at most CALL_SECONDS. Safe to share between
     threads, not between processes.
     """
 
@@ -48,8 +50,6 @@ class MlflowHttp:
         *,
         proxy: str = "",
         timeout_seconds: float = 10.0,
-        call_seconds: float = CALL_SECONDS,
-        most_bytes: int = MOST_BYTES,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -61,7 +61,6 @@ class MlflowHttp:
         )
         self._check = "HEADGATE_MLFLOW_URL and HEADGATE_MLFLOW_PROXY" if proxy else "HEADGATE_MLFLOW_URL"
         self._sleep = sleep
-        self._call_seconds, self._most_bytes = call_seconds, most_bytes
         parts = httpx.URL(url)
         self.address = str(parts.copy_with(username="", password="")).rstrip("/")
         self.authority = parts.netloc.decode()
@@ -80,15 +79,19 @@ class MlflowHttp:
         """
         return self._fields("GET", ARTIFACTS, f"the files in {words_of(path, 100)}", params={"path": path})
 
-    def download(self, path: str, to: Path, *, bytes_expected: int | None) -> None:
-        """Writes one artifact to the file `to`, in chunks.
+    def download(
+        self, path: str, to: Path, *, bytes_expected: int | None, progress: Progress = nothing
+    ) -> None:
+        """Writes one artifact to the file `to`, in chunks; calls `progress` with each.
 
         Raises Unavailable when the connection ends before all of it came, when more comes than was said, and when it
         comes too slowly.
         """
-        most = LARGEST_FILE if bytes_expected is None else bytes_expected
-        seconds = DOWNLOAD_SECONDS + most / SLOWEST_BYTES_A_SECOND
-        written = 0
+        if bytes_expected is None:
+            most, seconds = LARGEST_FILE, UNSAID_SECONDS
+        else:
+            most, seconds = bytes_expected, DOWNLOAD_SECONDS + bytes_expected / SLOWEST_BYTES_A_SECOND
+        written, began = 0, time.monotonic()
         try:
             with (
                 _sendable(),
@@ -102,6 +105,9 @@ class MlflowHttp:
                         if written > most:
                             break
                         stream.write(piece)
+                        progress()
+                        if time.monotonic() - began > DOWNLOAD_SECONDS + written / SLOWEST_BYTES_A_SECOND:
+                            raise httpx.ReadTimeout("the file comes too slowly")
         except httpx.TransportError as error:
             raise self._no_answer(error) from error
         if bytes_expected is not None and written != bytes_expected:
@@ -122,7 +128,7 @@ class MlflowHttp:
             self._raise(response, address)
         if not response.whole:
             raise Rejected(
-                f"MLflow at {self.address} answers {address} with more than {self._most_bytes >> 20} MB.",
+                f"MLflow at {self.address} answers {address} with more than {MOST_BYTES >> 20} MB.",
                 fix="Look for a model with very long tags or descriptions in MLflow.",
                 code=TOO_LARGE,
             )
@@ -142,8 +148,8 @@ class MlflowHttp:
                         self._client,
                         method,
                         address,
-                        most_bytes=self._most_bytes,
-                        seconds=self._call_seconds,
+                        most_bytes=MOST_BYTES,
+                        seconds=CALL_SECONDS,
                         **arguments,
                     )
             except httpx.TransportError as error:

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from controlplane.kernel.errors import InvalidInput, NotFound, Rejected, Unavailable
 from controlplane.kernel.foreign import Fields, shown_value, words_of
 from registry.adapters.model_stores.mlflow_http import TOO_LARGE, MlflowHttp
+from registry.domain.manifest import Progress, nothing
 from registry.ports import (
     LEAVES_FOLDER,
     NOT_SERVED,
@@ -102,9 +103,9 @@ class MlflowModelStore:
         logged = self._logged_model(version.logged_model_id, called)
         return _with_details(version, run, logged)
 
-    def download(self, version: StoredVersion, to: Path) -> None:
+    def download(self, version: StoredVersion, to: Path, progress: Progress = nothing) -> None:
         root = self._artifact_root(version)
-        if not self._download_folder(root, to):
+        if not self._download_folder(root, to, progress):
             raise NotFound(
                 f"{version.model} version {version.number} has no files at {version.source}.",
                 fix="Log the model's files first, then register the version again.",
@@ -220,7 +221,9 @@ class MlflowModelStore:
             )
         return PurePosixPath(parts.path.lstrip("/"))
 
-    def _download_folder(self, folder: PurePosixPath, to: Path, *, depth: int = 0, before: int = 0) -> int:
+    def _download_folder(
+        self, folder: PurePosixPath, to: Path, progress: Progress, *, depth: int = 0, before: int = 0
+    ) -> int:
         """Brings everything below `folder`; returns how many files there were. `before`: those that came already."""
         if depth > DEEPEST_FOLDER:
             raise Rejected(
@@ -241,10 +244,12 @@ class MlflowModelStore:
                 )
             if raw.flag("is_dir", False):
                 (to / name).mkdir()
-                count = self._download_folder(folder / name, to / name, depth=depth + 1, before=count)
+                count = self._download_folder(
+                    folder / name, to / name, progress, depth=depth + 1, before=count
+                )
             else:
                 size = raw.whole("file_size", least=0) if "file_size" in raw else None
-                self._http.download(str(folder / name), to / name, bytes_expected=size)
+                self._http.download(str(folder / name), to / name, bytes_expected=size, progress=progress)
                 count += 1
             if count > MOST_FILES:
                 raise Rejected(f"MLflow lists more than {MOST_FILES:,} files.", code=LEAVES_FOLDER)

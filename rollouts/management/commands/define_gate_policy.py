@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils import timezone
 
 from controlplane.access.actors import HEADGATE
 from controlplane.kernel.errors import HeadgateError, InvalidInput
+from controlplane.timekeeping.database_clock import CLOCK
 from rollouts.services.policies import define_from_document
 from rollouts.services.policy_text import read_policy_text
 
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         try:
             document = read_policy_text(options["file"].read_text(encoding="utf-8"))
             made = define_from_document(
-                name=options["name"], document=document, actor=HEADGATE, now=timezone.now()
+                name=options["name"], document=document, actor=HEADGATE, now=CLOCK.now()
             )
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{options['file']} cannot be read: {error}") from error

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
 from controlplane.kernel.errors import InvalidInput, NotFound, Rejected, Unavailable
-from registry.adapters.model_stores.mlflow_http import ATTEMPTS, MlflowHttp
+from controlplane.outbound.asking import CHUNK_BYTES, asking
+from registry.adapters.model_stores import mlflow_http
+from registry.adapters.model_stores.mlflow_http import ATTEMPTS, UNSAID_SECONDS, MlflowHttp
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
 from registry.ports import ODD_ANSWER, StoredModel, Unreadable
 
@@ -164,6 +167,65 @@ def test_download__ends_too_early__unavailable_with_both_sizes(tmp_path: Path) -
 def test_download__connection_breaks__unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="does not answer"):
         Server(httpx.ReadError("reset")).http().download("a/b", tmp_path / "b", bytes_expected=7)
+
+
+@pytest.fixture
+def steady(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The seconds that the download measures its pace with."""
+    made = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(mlflow_http, "time", SimpleNamespace(monotonic=lambda: made.seconds))
+    return made
+
+
+def dripping(steady: SimpleNamespace, *, pieces: int, size: int, seconds: float) -> Server:
+    """Sends a file in pieces, each after so many seconds."""
+
+    def body() -> Iterator[bytes]:
+        for _ in range(pieces):
+            steady.seconds += seconds
+            yield b"x" * size
+
+    return Server(lambda request: httpx.Response(200, content=body()))
+
+
+@pytest.mark.parametrize("said", [None, 1 << 40])
+def test_download__comes_too_slowly__given_up_after_minutes_whatever_its_size(
+    tmp_path: Path, steady: SimpleNamespace, said: int | None
+) -> None:
+    server = dripping(steady, pieces=1000, size=CHUNK_BYTES, seconds=10.0)
+    with pytest.raises(Unavailable, match="took too long"):
+        server.http().download("a/b", tmp_path / "b", bytes_expected=said)
+    assert 300 < steady.seconds < 400
+
+
+def test_download__slow_but_steady__comes_whole(tmp_path: Path, steady: SimpleNamespace) -> None:
+    server = dripping(steady, pieces=2000, size=CHUNK_BYTES, seconds=1.0)
+    server.http().download("a/b", tmp_path / "b", bytes_expected=2000 * CHUNK_BYTES)
+    assert steady.seconds == 2000
+
+
+def test_download__size_is_not_said__ends_within_hours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+
+    def noted(*arguments: Any, seconds: float, **others: Any) -> Any:
+        limits.append(seconds)
+        return asking(*arguments, seconds=seconds, **others)
+
+    monkeypatch.setattr(mlflow_http, "asking", noted)
+    Server(httpx.Response(200, content=b"abc")).http().download("a/b", tmp_path / "b", bytes_expected=None)
+    assert limits == [UNSAID_SECONDS]
+    assert UNSAID_SECONDS <= 24 * 3600
+
+
+def test_download__several_pieces__progress_is_told_with_each(tmp_path: Path) -> None:
+    told: list[int] = []
+    server = Server(httpx.Response(200, content=b"x" * (3 * CHUNK_BYTES)))
+    server.http().download(
+        "a/b", tmp_path / "b", bytes_expected=3 * CHUNK_BYTES, progress=lambda: told.append(1)
+    )
+    assert len(told) == 3
 
 
 def test_models__several_pages__all_of_them() -> None:

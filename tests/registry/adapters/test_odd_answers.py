@@ -13,6 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from controlplane.kernel.errors import HeadgateError, InvalidInput, NotFound, Rejected, Unavailable
+from registry.adapters.model_stores import mlflow_http
 from registry.adapters.model_stores.mlflow_http import MlflowHttp
 from registry.adapters.model_stores.mlflow_rest import MOST_PAGES, MlflowModelStore
 from registry.domain.foreign import check_model, check_version
@@ -246,7 +247,10 @@ def test_models__pages_name_each_other__each_is_read_once() -> None:
     assert asked == ["", "a", "b"]
 
 
-def test_models__page_larger_than_the_bound__asked_for_in_smaller_ones() -> None:
+def test_models__page_larger_than_the_bound__asked_for_in_smaller_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mlflow_http, "MOST_BYTES", 5_000)
     asked: list[int] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -254,17 +258,19 @@ def test_models__page_larger_than_the_bound__asked_for_in_smaller_ones() -> None
         models = [{**MODEL, "name": f"m{n}", "description": "x" * 100} for n in range(min(asked[-1], 100))]
         return httpx.Response(200, content=written({"registered_models": models}))
 
-    http = MlflowHttp(URL, transport=httpx.MockTransport(handler), most_bytes=5_000)
+    http = MlflowHttp(URL, transport=httpx.MockTransport(handler))
     assert len(MlflowModelStore(http).models()) == 7
     assert asked == [500, 62, 7]
 
 
-def test_models__one_model_larger_than_the_bound__rejected_naming_it_as_too_large() -> None:
+def test_models__one_model_larger_than_the_bound__rejected_naming_it_as_too_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mlflow_http, "MOST_BYTES", 4_000)
     store = MlflowModelStore(
         MlflowHttp(
             URL,
             transport=httpx.MockTransport(lambda request: httpx.Response(200, content=b"[" + b" " * 5_000)),
-            most_bytes=4_000,
         )
     )
     with pytest.raises(Rejected) as refused:
@@ -329,7 +335,11 @@ def test_download__more_comes_than_was_said__unavailable_and_the_rest_is_not_kep
     assert (tmp_path / "config.json").stat().st_size <= 2
 
 
-def test_get__answer_never_comes_to_an_end__unavailable_at_the_deadline() -> None:
+def test_get__answer_never_comes_to_an_end__unavailable_at_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mlflow_http, "CALL_SECONDS", 0.2)
+
     def drip() -> Iterator[bytes]:
         while True:
             yield b" "
@@ -337,7 +347,6 @@ def test_get__answer_never_comes_to_an_end__unavailable_at_the_deadline() -> Non
     http = MlflowHttp(
         URL,
         transport=httpx.MockTransport(lambda request: httpx.Response(200, content=drip())),
-        call_seconds=0.2,
     )
     with pytest.raises(Unavailable, match="took too long"):
         http.get("x")

@@ -94,7 +94,7 @@ def test_classify__code_under_any_name__refused(what: str) -> None:
         ("config.json", "{}".encode("utf-16"), Kind.DAMAGED, "is no JSON file: it is not UTF-8 text"),
         ("MLmodel", b"a: !!python/object/apply:os.system [id]", Kind.DAMAGED, "asks for an object of the type"),
         ("README.md", b"a\x00b", Kind.DAMAGED, "is no text file: it holds the control character 0x00"),
-        ("a.png", b"GIF", Kind.DAMAGED, "is no image of that name"),
+        ("a.png", b"GIF", Kind.DAMAGED, "is no PNG, JPEG, GIF or WebP image"),
         ("tokenizer.model", b"words", Kind.DAMAGED, "is neither a SentencePiece model nor a tiktoken list"),
         ("model.safetensors", safetensors() + b"!", Kind.DAMAGED, "is no safetensors file: its tensors have 7 bytes"),
     ],

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from controlplane.kernel.errors import Forbidden
+from controlplane.timekeeping.models import ClockJump
 from registry.models import HookDelivery
 from registry.services.hooks import receive_delivery
 from tests.registry.domain.test_webhooks import BODY, sign
@@ -43,3 +44,11 @@ def test_receive__a_day_later__old_deliveries_are_forgotten(now: datetime) -> No
     receive(now)
     receive(now + timedelta(days=2), delivery="d-2")
     assert list(HookDelivery.objects.values_list("delivery_id", flat=True)) == ["d-2"]
+
+
+def test_receive__clock_jumped_two_days_forward__deliveries_of_before_are_kept(now: datetime) -> None:
+    receive(now)
+    later = now + timedelta(days=2)
+    ClockJump.objects.create(number=1, before=now, at=later, seconds=timedelta(days=2).total_seconds())
+    receive(later, delivery="d-2")
+    assert HookDelivery.objects.count() == 2

@@ -5,6 +5,7 @@ import time
 import uuid
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,15 +16,17 @@ from controlplane.passes.models import ItemTrouble
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.adapters.model_stores.mlflow_http import MlflowHttp
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
-from registry.domain.manifest import take_manifest
+from registry.domain.manifest import Progress, nothing, take_manifest
 from registry.models import ManifestState, Version
 from registry.ports import ODD_ANSWER, StoredVersion
-from registry.selectors import MANIFESTS
+from registry.selectors import CHECKED_AGAIN, MANIFESTS, has_changed_versions
+from registry.services.claims import claimed
 from registry.services.manifests import (
     NEWEST_OF_A_MODEL,
     materialise_version,
     register_manifest,
     register_pending_manifests,
+    verify_changed,
     verify_version,
 )
 from registry.services.mirror import mirror_models
@@ -106,7 +109,7 @@ def test_register__store_down__raised_and_nothing_changes(
 
 def test_register__download_breaks_off__raised_and_nothing_is_left(models_dir: Path, now: datetime) -> None:
     class Breaking(MemoryModelStore):
-        def download(self, version: StoredVersion, to: Path) -> None:
+        def download(self, version: StoredVersion, to: Path, progress: Progress = nothing) -> None:
             (to / "model.safetensors").write_bytes(b"wei")
             raise Unavailable("The connection broke.")
 
@@ -251,10 +254,10 @@ class Broken(MemoryModelStore):
     broken: frozenset[int] = frozenset()
     error: Exception = Unavailable("MLflow failed (500).")
 
-    def download(self, version: StoredVersion, to: Path) -> None:
+    def download(self, version: StoredVersion, to: Path, progress: Progress = nothing) -> None:
         if version.number in self.broken:
             raise self.error
-        super().download(version, to)
+        super().download(version, to, progress)
 
 
 @pytest.fixture
@@ -417,6 +420,98 @@ def test_verify__nothing_to_compare__not_found(
 ) -> None:
     with pytest.raises(NotFound, match="no manifest yet"):
         verify_version(version_id=add(store, now), models_dir=models_dir, now=now)
+
+
+def test_register__download_of_hours__another_worker_does_not_take_it_meanwhile(
+    models_dir: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steady = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr("registry.services.claims.time", SimpleNamespace(monotonic=lambda: steady.seconds))
+    reads: list[str] = []
+
+    class Slow(MemoryModelStore):
+        def download(self, version: StoredVersion, to: Path, progress: Progress = nothing) -> None:
+            reads.append("begun")
+            if len(reads) == 1:
+                for minutes in range(5, 125, 5):
+                    steady.seconds = minutes * 60.0
+                    progress()
+                clock = ManualClock(now + timedelta(hours=2))
+                register_pending_manifests(store=self, models_dir=models_dir, clock=clock)
+            super().download(version, to, progress)
+
+    slow = Slow()
+    register_manifest(version_id=add(slow, now), store=slow, models_dir=models_dir, now=now)
+    assert reads == ["begun"]
+
+
+def found_changed(store: MemoryModelStore, models_dir: Path, now: datetime, version_id: int) -> ManualClock:
+    """A file of the version was overwritten in the store, and a check found it; the clock shows that time."""
+    store.overwrite_file("llama", 1, "sub/config.json", b"[]")
+    verify_version(version_id=version_id, models_dir=models_dir, store=store, now=now)
+    return ManualClock(now)
+
+
+def test_verify_changed__file_was_put_back__verified_without_being_asked(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    clock = found_changed(store, models_dir, now, registered.pk)
+    store.overwrite_file("llama", 1, "sub/config.json", b"{}")
+    assert not has_changed_versions(now=clock.now())
+    clock.advance(CHECKED_AGAIN.total_seconds())
+    assert has_changed_versions(now=clock.now())
+    assert verify_changed(store=store, models_dir=models_dir, clock=clock).done == 1
+    version = Version.objects.get()
+    assert (version.may_launch, version.manifest_problem) == (True, "")
+    assert version.manifest_claimed_until is None
+
+
+def test_verify_changed__still_changed__stays_so_and_is_not_read_again_at_once(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    clock = found_changed(store, models_dir, now, registered.pk)
+    assert verify_changed(store=store, models_dir=models_dir, clock=clock).done == 0
+    clock.advance(CHECKED_AGAIN.total_seconds())
+    assert verify_changed(store=store, models_dir=models_dir, clock=clock).done == 1
+    assert verify_changed(store=store, models_dir=models_dir, clock=clock).done == 0
+    assert Version.objects.get().manifest_state == ManifestState.CHANGED
+    assert AuditEvent.objects.filter(action="version.changed").count() == 1
+
+
+def test_verify_changed__another_process_reads_it__left_alone(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    clock = found_changed(store, models_dir, now, registered.pk)
+    clock.advance(CHECKED_AGAIN.total_seconds())
+    with claimed(Version.objects.get(), clock.now()):
+        assert verify_changed(store=store, models_dir=models_dir, clock=clock).done == 0
+
+
+def test_verify_changed__store_down__no_version_is_blamed(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    clock = found_changed(store, models_dir, now, registered.pk)
+    clock.advance(CHECKED_AGAIN.total_seconds())
+    store.down = True
+    assert "does not answer" in verify_changed(store=store, models_dir=models_dir, clock=clock).source
+    assert not ItemTrouble.objects.exists()
+
+
+def test_verify_changed__one_cannot_be_read__keeps_its_error_and_the_other_is_verified(
+    models_dir: Path, now: datetime
+) -> None:
+    faulty = Broken()
+    faulty.add_model("llama")
+    for _ in range(2):
+        faulty.add_version("llama", FILES)
+    mirror_models(store=faulty, clock=ManualClock(now))
+    register_pending_manifests(store=faulty, models_dir=models_dir, clock=ManualClock(now))
+    Version.objects.update(manifest_state=ManifestState.CHANGED)
+    faulty.broken = frozenset({2})
+    clock = ManualClock(now + CHECKED_AGAIN)
+    verify_changed(store=faulty, models_dir=models_dir, clock=clock)
+    assert states() == {1: ManifestState.VERIFIED, 2: ManifestState.CHANGED}
+    assert ItemTrouble.objects.get().label == "llama v2"
 
 
 def test_materialise__copy_on_this_machine__given_without_the_store(

@@ -17,6 +17,7 @@ from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import InvalidInput, Unavailable
 from controlplane.passes.models import ItemTrouble
 from registry.adapters.model_stores.memory import MemoryModelStore
+from registry.domain.manifest import Progress, nothing
 from registry.models import Alias, ManifestState, Version
 from registry.ports import ODD_ANSWER, StoredModel, StoredVersion
 from registry.selectors import DETAILS, MANIFESTS, MODELS
@@ -112,10 +113,10 @@ class FaultyStore(MemoryModelStore):
         odd: dict[str, Any] = {"loss": "much"}
         return replace(found, metrics=odd) if self.fault("version", number) else found
 
-    def download(self, version: StoredVersion, to: Path) -> None:
+    def download(self, version: StoredVersion, to: Path, progress: Progress = nothing) -> None:
         if self.fault("download", version.number):
             raise InvalidInput("What MLflow says of its files cannot be understood.", code=ODD_ANSWER)
-        super().download(version, to)
+        super().download(version, to, progress)
 
     def set_alias(self, model: str, alias: str, number: int) -> None:
         if self.fault("set_alias", alias):

@@ -6,11 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils import timezone
 
 from controlplane.access.models import User
 from controlplane.access.services import create_token
 from controlplane.kernel.errors import HeadgateError
+from controlplane.timekeeping.database_clock import CLOCK
 
 
 class Command(BaseCommand):
@@ -30,7 +30,7 @@ class Command(BaseCommand):
             raise CommandError(
                 f"There is nobody called {options['username']!r}. Make them with create_person."
             )
-        now = timezone.now()
+        now = CLOCK.now()
         ends = now + timedelta(days=options["days"]) if options["days"] else None
         scopes = [scope.strip() for scope in options["scopes"].split(",") if scope.strip()]
         try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils import timezone
 
 from controlplane.access.account import end_access
 from controlplane.access.actors import HEADGATE
 from controlplane.kernel.errors import HeadgateError
+from controlplane.timekeeping.database_clock import CLOCK
 
 
 class Command(BaseCommand):
@@ -27,7 +27,7 @@ class Command(BaseCommand):
                 sessions=not options["keep_sessions"],
                 tokens=not options["keep_tokens"],
                 actor=HEADGATE,
-                now=timezone.now(),
+                now=CLOCK.now(),
             )
         except HeadgateError as error:
             raise CommandError(str(error)) from error

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils import timezone
 
 from controlplane.access.account import end_token
 from controlplane.access.actors import HEADGATE
 from controlplane.access.models import User
 from controlplane.access.selectors import tokens_of
+from controlplane.timekeeping.database_clock import CLOCK
 
 
 class Command(BaseCommand):
@@ -30,5 +30,5 @@ class Command(BaseCommand):
             raise CommandError(
                 f"{user.username} has no token {options['name']!r}, only: {', '.join(tokens) or 'none'}."
             )
-        end_token(token_id=token.pk, actor=HEADGATE, now=timezone.now())
+        end_token(token_id=token.pk, actor=HEADGATE, now=CLOCK.now())
         self.stdout.write(f"{token.name} of {user.username} is revoked.")
