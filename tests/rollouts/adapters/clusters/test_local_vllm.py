@@ -17,7 +17,7 @@ import pytest
 from registry.domain.manifest import take_manifest
 from rollouts.adapters.clusters.engines.template import OF_THE_MACHINE
 from rollouts.adapters.clusters.engines.vllm import VLLM
-from rollouts.adapters.clusters.launcher import MARK
+from rollouts.adapters.clusters.launcher import KEEP_THE_MARK, MARK
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import command_of, listener_is_marked, processes_marked, stat_of
 from rollouts.adapters.signals.vllm import VllmMetrics
@@ -35,7 +35,7 @@ tokenizer = train.make_tokenizer()
 train.save(train.make_model(tokenizer), tokenizer, Path(sys.argv[1]))
 """
 SECONDS = 280.0
-BASE_VARIABLES = ("PATH", "HOME", "LANG", "PYTHONNOUSERSITE", "HEADGATE_ENGINE", "HEADGATE_STACK")
+BASE_VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "PYTHONNOUSERSITE", "HEADGATE_ENGINE", "HEADGATE_STACK")
 
 pytestmark = [pytest.mark.needs("vllm"), pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -111,6 +111,7 @@ def test_real_engine__tiny_model__answers_by_the_endpoints_name_only_and_drains(
     names = {one.partition("=")[0] for one in environment.split("\0") if one}
     assert names <= {
         *BASE_VARIABLES,
+        *KEEP_THE_MARK,
         *OF_THE_MACHINE,
         *VLLM.environment,
         *VLLM.cpu_environment,
