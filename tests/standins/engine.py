@@ -65,6 +65,7 @@ class Behaviour:
     stream_error_rate  share of streams that end in an SSE error after two tokens, as a crashed vLLM's do
     cut_rate           share of streams whose connection is dropped after two tokens
     die_mid_stream     the next stream kills the process (SIGKILL) after two tokens
+    linger_ms          between a stream's [DONE], which comes in two pieces then, and the end of its body
     healthy            False: /health answers 503
     answers            last user message -> answer; "*" is the answer to everything else
     """
@@ -82,6 +83,7 @@ class Behaviour:
     stream_error_rate: float = 0.0
     cut_rate: float = 0.0
     die_mid_stream: bool = False
+    linger_ms: float = 0.0
     healthy: bool = True
     answers: dict[str, str] = field(default_factory=dict)
 
@@ -304,7 +306,7 @@ class Engine:
             await event(send, chunk({}, reason))
             if (asked.get("stream_options") or {}).get("include_usage"):
                 await event(send, {**stamp, "object": "chat.completion.chunk", "choices": [], "usage": usage})
-            await event(send, "[DONE]")
+            await self.say_done(send)
             await finish(send)
         else:
             message = {"role": "assistant", "content": "".join(tokens)}
@@ -312,6 +314,14 @@ class Engine:
             await answer(
                 send, 200, {**stamp, "object": "chat.completion", "choices": [choice], "usage": usage}
             )
+
+    async def say_done(self, send: Send) -> None:
+        if not self.behaviour.linger_ms:
+            await event(send, "[DONE]")
+            return
+        for piece in (b"data: [D", b"ONE]\n\n"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await asyncio.sleep(self.behaviour.linger_ms / 1000)
 
     async def tokens(self, words: list[str], gone: asyncio.Future[None]) -> AsyncIterator[int]:
         """Yields 0, 1, ... each when its time has come; ends early when the client has gone."""

@@ -47,7 +47,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rollouts.adapters.routers.envoy_logs import access_logs, when
+from rollouts.adapters.routers.envoy_logs import NOTE_DONE, access_logs, when
 from rollouts.adapters.routers.envoy_routes import (
     ASSIGNED_HEADER,
     TYPE,
@@ -272,6 +272,7 @@ def listener(paths: Paths, settings: EnvoySettings, served: dict[str, Any]) -> d
         "http_filters": [
             _filter("cors", "Cors", {}),
             _filter("sse_to_metadata", "SseToMetadata", sse),
+            _filter("lua", "Lua", {"default_source_code": {"inline_string": NOTE_DONE}}),
             _filter("router", "Router", {}),
         ],
         **served,

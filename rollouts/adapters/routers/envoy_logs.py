@@ -3,8 +3,8 @@
     llm.arrived     when a request arrives, by the cluster that the route chose (it is chosen by then)
     llm.requests    when it ended, by how it ended
     llm.ttft        until the first body byte of an answer, those who left in the middle of it too
-    llm.duration    whole answers
-    llm.left_ttft, llm.left_duration    how long those had waited who left
+    llm.duration    whole answers, to the end of their body
+    llm.left_ttft, llm.left_duration    how long those had waited who left, also those who left at [DONE]
 
 A request that no backend could take is counted too. What the tags mean is read in signals/envoy_stats.
 
@@ -14,6 +14,9 @@ Decisions
 - `got` tells how far the answer came: "whole" (a backend's, to its end), "part" (some of a body was sent) or
   "nothing". Flags do not: vLLM sends a stream's headers before its first token, so a client that leaves while it waits
   for that token has status 200 and the flag DC, as one that leaves in the middle has.
+- A stream whose `[DONE]` was passed on is whole, though the client may close the connection before the end of the body
+  that follows it a moment later: OpenAI's synchronous client does. The sse filter cannot name `[DONE]`, which is no
+  JSON, so a few lines of Lua look at the end of each piece.
 - Refusals and errors are not timed: a fast 400 must not make an arm look fast.
 
 Source: the API v3 reference of Envoy 1.40, "Access logging"; each way to end was tried on that version.
@@ -32,7 +35,25 @@ NO_STATUS = 0  # the client left before any status was sent
 CLIENT_CLOSED = 499  # what some engines and gateways put down when the client left
 WHOLE, PART, NOTHING = "whole", "part", "nothing"
 
+DONE = "llm.done"  # the metadata that NOTE_DONE leaves behind
+NOTE_DONE = f"""
+local mark = "\\ndata: ?%[DONE%]"
+local longest = 20  -- bytes: the mark and the empty line that ends it
+function envoy_on_response(handle)
+  local kind = handle:headers():get("content-type")
+  if kind == nil or kind:find("text/event-stream", 1, true) ~= 1 then return end
+  local last = "\\n"
+  for piece in handle:bodyChunks() do
+    local length = piece:length()
+    local from = math.max(0, length - longest)
+    last = (last .. piece:getBytes(from, length - from)):sub(-longest)
+    if last:find(mark) then handle:streamInfo():dynamicMetadata():set("{DONE}", "said", "yes") end
+  end
+end
+"""  # A line break: no text that a model writes can look like it, because JSON has none inside a text.
+
 _VIA_UPSTREAM = "response.code_details == 'via_upstream'"
+_WHOLE = f"({_VIA_UPSTREAM} || '{DONE}' in metadata.filter_metadata)"
 _SENT = "response.size > 0"
 
 
@@ -43,7 +64,7 @@ def access_logs(path: Path) -> list[dict[str, Any]]:
         **arm,
         "route": "%ROUTE_NAME%",
         "stream_error": "%DYNAMIC_METADATA(llm.sse:error)%",
-        "got": f"%CEL({_VIA_UPSTREAM} ? '{WHOLE}' : {_SENT} ? '{PART}' : '{NOTHING}')%",
+        "got": f"%CEL({_WHOLE} ? '{WHOLE}' : {_SENT} ? '{PART}' : '{NOTHING}')%",
         "code": "%RESPONSE_CODE%",
         "flags": "%RESPONSE_FLAGS%",
     }

@@ -119,6 +119,8 @@ class _Tally:
             self.latency["ttft"].add(part, sample, MICROSECONDS)
         elif histogram == "left_ttft" and ended == "before":
             self.left["ttft"].add(part, sample, MILLISECONDS)
+        elif histogram == "left_duration" and ended == "answered":  # it left at [DONE]
+            self.latency["duration"].add(part, sample, MILLISECONDS)
         elif histogram == "left_duration" and ended in ("before", "midway"):
             self.left["duration"].add(part, sample, MILLISECONDS)
 
