@@ -84,12 +84,12 @@ def test_error_of__rule_that_is_broken__is_a_conflict_where_two_writers_can_brea
     statement: str, kind: type
 ) -> None:
     """What the database of this run says itself."""
-    with connection.cursor() as cursor, pytest.raises(IntegrityError) as caught, transaction.atomic():
-        cursor.execute(
-            "CREATE TEMPORARY TABLE broken (id int PRIMARY KEY, name text NOT NULL UNIQUE, n int CHECK (n > 0))"
-        )
+    columns = "id int PRIMARY KEY, name text NOT NULL UNIQUE, n int CHECK (n > 0)"
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE TEMPORARY TABLE broken ({columns})")
         cursor.execute("INSERT INTO broken VALUES (1, 'a', 1)")
-        cursor.execute(statement)
+        with pytest.raises(IntegrityError) as caught, transaction.atomic():
+            cursor.execute(statement)
     assert isinstance(error_of(caught.value, tell_path=False), kind)
 
 
