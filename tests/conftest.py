@@ -11,12 +11,17 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from controlplane.timekeeping import database_clock
 
 # A busy machine is slow, not wrong: no property is about time. A landing (REQUIRE=all) is judged by the same examples
 # every time; runs by hand go on searching.
@@ -93,3 +98,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if os.environ.get("REQUIRE") == "all":
                 pytest.fail(f"REQUIRE=all: {message}", pytrace=False)
             pytest.skip(message)
+
+
+@pytest.fixture(autouse=True)
+def clock_goes_on_unasked() -> Iterator[None]:
+    """The installation's clock knows the time before each test and does not ask the database again within it.
+
+    On PostgreSQL it asks every five seconds: a test that counts queries would find one more now and then. Its database
+    is on this machine and shows the same time. Tests of the clock itself make one of their own.
+    """
+    known = database_clock._Known(datetime.now(UTC), time.monotonic())
+    # Not the tests' own `monkeypatch`, which would then be undone later than a test expects.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database_clock, "ASKED_EVERY", inf)
+        patch.setattr(database_clock.CLOCK, "_known", known)
+        patch.setattr(database_clock.CLOCK, "_ask_again", inf)
+        yield

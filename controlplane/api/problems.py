@@ -14,7 +14,7 @@ A problem is a JSON object of media type `application/problem+json`:
     extra       plain JSON values that help a client (for example the two neighbouring bucket edges)
 
 Our own errors (controlplane.kernel.errors) map by their class, the framework's by theirs; all else is a 500
-that tells nothing of the inside and is logged with its traceback.
+that tells nothing of the inside. It is logged with its traceback, and so is every error of the database.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import DatabaseError, InterfaceError
 from django.http import Http404, HttpRequest
 from rest_framework import exceptions as drf
 from rest_framework.request import Request
@@ -155,7 +156,10 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> Response:
     http_request = request._request
     # Whoever was let into a view is known; who is refused before is nobody, and `user` then asks the database again.
     problem = problem_of(error, tell_path=getattr(request, "_user", None) is not None)
-    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, errors.HeadgateError):
+    is_ours = problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(
+        error, errors.HeadgateError
+    )
+    if is_ours or isinstance(error, DatabaseError | InterfaceError):
         log.error(
             "api.failed %s %s request_id=%s",
             request.method,

@@ -52,6 +52,8 @@ def _database(url: str) -> dict[str, Any]:
         "PORT": port,
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
+        # Whoever asks a server that is not there learns it before a probe, or a person, gives up.
+        "OPTIONS": {"connect_timeout": 5},
     }
 
 
@@ -92,6 +94,7 @@ MIDDLEWARE = [
     "controlplane.web.middleware.RequestIdMiddleware",
     "controlplane.web.edge.PrivateAnswersMiddleware",
     "controlplane.web.probes.ProbeMiddleware",
+    "controlplane.web.middleware.ReceivedAtMiddleware",
     "controlplane.web.edge.EdgeMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

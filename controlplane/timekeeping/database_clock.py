@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, InterfaceError, connection
 
 from controlplane.kernel.clock import Reading, read_beside
 
@@ -43,7 +43,7 @@ class DatabaseClock:
         if time.monotonic() >= self._ask_again:
             # A database that does not answer is not asked by every request.
             self._ask_again = time.monotonic() + ASKED_EVERY
-            with suppress(DatabaseError):
+            with suppress(DatabaseError, InterfaceError):
                 return self.reading().at
         if self._known is None:
             return datetime.now(UTC)

@@ -2,9 +2,9 @@
 
 the disk is full, the database only reads    Unavailable, with what to do; reads go on
 locked, too slow, no connection              Unavailable: nothing was changed, the same call may work in a moment
-a rule of the database is broken             Conflict: somebody else wrote meanwhile
+it is there already, what it needs is gone   Conflict: somebody else wrote meanwhile
 it cannot hold a value                       Unreadable
-anything else                                None: a fault of ours
+anything else                                None: a fault of ours, such as a row without a value that it must have
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from controlplane.kernel.errors import Conflict, HeadgateError, Unavailable, Unreadable
 
@@ -24,6 +24,17 @@ BUSY = frozenset(
     {"40001", "40P01", "55P03", "57014"}
 )  # serialization, deadlock, lock timeout, statement timeout
 BUSY_SQLITE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+# Rules between rows, which two who write at the same moment can break: unique, foreign key, exclusion.
+CLASHES = frozenset({"23505", "23503", "23P01"})
+CLASHES_SQLITE = frozenset(
+    {
+        sqlite3.SQLITE_CONSTRAINT_UNIQUE,
+        sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+        sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY,
+    }
+)
+# A text too long, a number or a time too large, a character that it has none for.
+UNHELD = frozenset({"22001", "22003", "22008", "22021", "22P05"})
 
 
 def error_of(error: BaseException | None, *, tell_path: bool) -> HeadgateError | None:
@@ -35,8 +46,8 @@ def error_of(error: BaseException | None, *, tell_path: bool) -> HeadgateError |
         return None
     cause = error.__cause__
     state = str(getattr(cause, "sqlstate", None) or "")
-    # The lower byte is the kind, the upper one the special case of it.
-    code = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
+    full_code = getattr(cause, "sqlite_errorcode", None) or 0
+    code = full_code & 0xFF  # the lower byte is the kind, the upper ones the special case of it
     if state == DISK_FULL or code == sqlite3.SQLITE_FULL:
         return Unavailable(
             f"The disk of the database is full. {_free(tell_path)}".strip(),
@@ -55,13 +66,13 @@ def error_of(error: BaseException | None, *, tell_path: bool) -> HeadgateError |
             fix="Nothing was changed. Try again in a few seconds.",
             code="database-busy",
         )
-    if isinstance(error, IntegrityError):
+    if state in CLASHES or full_code in CLASHES_SQLITE:
         return Conflict(
             "Somebody else changed the same thing at this moment.",
             fix="Look at its state now and decide again.",
             code="conflicting-write",
         )
-    if isinstance(error, DataError):
+    if state in UNHELD or code == sqlite3.SQLITE_TOOBIG:
         return Unreadable(
             "The database cannot hold one of the values that were sent.",
             fix="Send shorter texts and smaller numbers.",

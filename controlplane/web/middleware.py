@@ -48,11 +48,8 @@ class ClientAddressMiddleware:
 
 
 class RequestIdMiddleware:
-    """Takes `X-Request-ID` when it is plain, makes one otherwise, and sends it back.
-
-    Sets `request.request_id` and `request.received_at` (aware, UTC: the one "now" of the request, by the database's
-    clock).
-    """
+    """Takes `X-Request-ID` when it is plain, makes one otherwise, and sends it back. Sets `request.request_id`. Asks
+    nobody: the probes stand behind it."""
 
     def __init__(self, get_response: Handler) -> None:
         self._get_response = get_response
@@ -61,7 +58,6 @@ class RequestIdMiddleware:
         sent = request.headers.get("X-Request-ID", "")
         request_id = sent if ACCEPTED_ID.fullmatch(sent) else uuid.uuid4().hex
         request.request_id = request_id  # type: ignore[attr-defined]
-        request.received_at = CLOCK.now()  # type: ignore[attr-defined]
         began = time.monotonic()
         mark = current_request_id.set(request_id)
         try:
@@ -78,6 +74,20 @@ class RequestIdMiddleware:
             seconds=seconds,
         )
         return response
+
+
+class ReceivedAtMiddleware:
+    """Sets `request.received_at`: aware, UTC, the one "now" of the request, by the database's clock.
+
+    Stands behind the probes, which must not wait for a database that does not answer.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        request.received_at = CLOCK.now()  # type: ignore[attr-defined]
+        return self._get_response(request)
 
 
 class ErrorPageMiddleware:

@@ -19,6 +19,7 @@ from django.urls import resolve
 from django.views.decorators.http import require_safe
 
 from controlplane.access.services import Scope, live_token
+from controlplane.timekeeping.database_clock import CLOCK
 from controlplane.web import health, metrics
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
@@ -58,7 +59,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
     """503 when this process is useless (no database, wrong schema). Other parts are reported: their state to
     everybody, age and words to those who may read.
     """
-    parts = health.report(now=request.received_at)  # type: ignore[attr-defined]
+    parts = health.report(now=CLOCK.now())
     ready = all(part.is_ok for part in parts if part.needed)
     body = {
         "status": "unready" if not ready else "ready" if all(part.is_ok for part in parts) else "degraded",
@@ -115,7 +116,7 @@ def _may_read(request: HttpRequest) -> bool:
     scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
     try:
         if scheme.lower() == "bearer":
-            token = live_token(secret=secret.strip(), now=request.received_at)  # type: ignore[attr-defined]
+            token = live_token(secret=secret.strip(), now=CLOCK.now())
             return token is not None and Scope.READ.value in token.scopes
         return request.user.is_authenticated
     except (DatabaseError, InterfaceError):

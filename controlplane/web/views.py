@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from time import monotonic
 from urllib.parse import urlsplit
 
 from django.contrib.auth import aget_user, login, logout
@@ -116,10 +117,14 @@ async def events(request: HttpRequest) -> HttpResponseBase:
 
 
 async def _stream(request: HttpRequest, topics: list[str], last_id: int | None) -> AsyncIterator[bytes]:
+    checked = monotonic()
     async for hint in live.feed().listen(topics, last_id=last_id):
-        if hint is None:
+        # By the clock as well: where much happens no heartbeat comes.
+        if hint is None or monotonic() - checked >= live.HEARTBEAT_SECONDS:
             if not (await aget_user(request)).is_authenticated:
                 return  # the sessions of this person were ended, or their password changed
+            checked = monotonic()
+        if hint is None:
             yield b": alive\n\n"
         else:
             yield f"id: {hint.id}\nevent: changed\ndata: {hint.topic}\n\n".encode()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.kernel.clock import ManualClock, Reading, SystemClock, seconds_between
-from controlplane.timekeeping.database_clock import DatabaseClock
+from controlplane.timekeeping import database_clock
+from controlplane.timekeeping.database_clock import CLOCK, DatabaseClock
 from controlplane.timekeeping.jumps import (
     SMALLEST_JUMP,
     jumps_after,
@@ -193,3 +196,28 @@ def test_database_clock__is_aware_and_near_this_machines(clock: ManualClock) -> 
     for shown in (made.now(), made.reading().at, made.now()):
         assert abs(shown - here.now()) < timedelta(seconds=5)
     assert made.reading().machine == here.reading().machine
+
+
+@pytest.mark.parametrize("error", [OperationalError("no route"), InterfaceError("connection already closed")])
+def test_database_clock__database_does_not_answer__goes_on_and_never_fails(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails() -> datetime:
+        raise error
+
+    monkeypatch.setattr(database_clock, "connection", SimpleNamespace(vendor="postgresql"))
+    monkeypatch.setattr(database_clock, "_asked", fails)
+    assert abs(DatabaseClock().now() - SystemClock().now()) < timedelta(seconds=5)
+
+
+def test_clock_of_the_installation__in_a_test__asks_no_database_however_long_the_test_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tests that count queries count those of the code, on a slow machine too."""
+    asked: list[object] = []
+    later = time.monotonic() + HOUR
+    monkeypatch.setattr(database_clock, "connection", SimpleNamespace(vendor="postgresql"))
+    monkeypatch.setattr(database_clock, "_asked", lambda: asked.append(1))
+    monkeypatch.setattr(database_clock, "time", SimpleNamespace(monotonic=lambda: later))
+    assert abs(CLOCK.now() - datetime.now(UTC) - timedelta(hours=1)) < timedelta(seconds=5)
+    assert not asked

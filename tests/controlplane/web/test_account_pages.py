@@ -16,6 +16,7 @@ from controlplane.access.models import ApiToken, User
 from controlplane.access.roles import Role
 from controlplane.access.services import Scope, create_token
 from controlplane.web import views
+from controlplane.web.live import HEARTBEAT_SECONDS, Hint
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -155,26 +156,54 @@ def test_token__of_somebody_else__is_the_same_page_as_one_that_does_not_exist(mi
     assert made.revoked_at is None
 
 
-@pytest.mark.parametrize(("signed_in", "heard"), [(True, [b": alive\n\n"] * 2), (False, [])])
+class Session:
+    """A page that listens: what its stream says while the session holds for the first `holds` checks.
+
+    hints   what happens meanwhile, each `apart` seconds after the one before; None is a heartbeat
+    """
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, hints: list[Hint | None], *, apart: float, holds: int
+    ) -> None:
+        self.checks, now = 0, [100.0]
+
+        class Feed:
+            async def listen(self, topics: list[str], *, last_id: int | None) -> AsyncIterator[Hint | None]:
+                for hint in hints:
+                    now[0] += apart
+                    yield hint
+
+        async def now_known(request: HttpRequest) -> object:
+            self.checks += 1
+            return User() if self.checks <= holds else AnonymousUser()
+
+        monkeypatch.setattr("controlplane.web.live.feed", Feed)
+        monkeypatch.setattr(views, "aget_user", now_known)
+        monkeypatch.setattr("controlplane.web.views.monotonic", lambda: now[0])
+
+    def hears(self) -> list[bytes]:
+        async def all_of() -> list[bytes]:
+            request = RequestFactory().get("/events")
+            return [part async for part in views._stream(request, ["overview"], None)]
+
+        return asyncio.run(all_of())
+
+
+@pytest.mark.parametrize(("holds", "heard"), [(2, [b": alive\n\n"] * 2), (1, [b": alive\n\n"]), (0, [])])
 def test_stream__sessions_ended_meanwhile__ends_at_the_next_heartbeat(
-    rf: RequestFactory, monkeypatch: pytest.MonkeyPatch, signed_in: bool, heard: list[bytes]
+    monkeypatch: pytest.MonkeyPatch, holds: int, heard: list[bytes]
 ) -> None:
     """A page that is open listens for minutes: it is asked again whether its session still holds."""
+    assert Session(monkeypatch, [None, None], apart=HEARTBEAT_SECONDS, holds=holds).hears() == heard
 
-    class Feed:
-        async def listen(self, topics: list[str], *, last_id: int | None) -> AsyncIterator[None]:
-            yield None
-            yield None
 
-    async def now_known(request: HttpRequest) -> object:
-        return User() if signed_in else AnonymousUser()
-
-    async def all_of() -> list[bytes]:
-        return [part async for part in views._stream(rf.get("/events"), ["overview"], None)]
-
-    monkeypatch.setattr("controlplane.web.live.feed", Feed)
-    monkeypatch.setattr(views, "aget_user", now_known)
-    assert asyncio.run(all_of()) == heard
+def test_stream__sessions_ended_while_much_happens__ends_as_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who watches a busy rollout gets hints and no heartbeats."""
+    busy = [Hint(number, "overview") for number in range(1, 60)]
+    session = Session(monkeypatch, busy, apart=1.0, holds=1)
+    heard = session.hears()
+    assert (len(heard), session.checks) == (2 * HEARTBEAT_SECONDS - 1, 2)
+    assert heard[0] == b"id: 1\nevent: changed\ndata: overview\n\n"
 
 
 # --- administrators -------------------------------------------------------------------------------------------------

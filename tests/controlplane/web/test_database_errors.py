@@ -46,7 +46,14 @@ CASES: list[tuple[Exception, type[Exception] | None, str]] = [
     (of_server(OperationalError, psycopg.errors.QueryCanceled), Unavailable, "database-busy"),
     (of_server(OperationalError, psycopg.errors.AdminShutdown), Unavailable, "database-unavailable"),
     (of_server(IntegrityError, psycopg.errors.UniqueViolation), Conflict, "conflicting-write"),
+    (of_server(IntegrityError, psycopg.errors.ForeignKeyViolation), Conflict, "conflicting-write"),
+    (of_server(IntegrityError, psycopg.errors.ExclusionViolation), Conflict, "conflicting-write"),
+    (of_server(IntegrityError, psycopg.errors.NotNullViolation), None, ""),
+    (of_server(IntegrityError, psycopg.errors.CheckViolation), None, ""),
+    (IntegrityError("of nobody knows which rule"), None, ""),
     (of_server(DataError, psycopg.errors.StringDataRightTruncation), Unreadable, "value-too-large"),
+    (of_server(DataError, psycopg.errors.NumericValueOutOfRange), Unreadable, "value-too-large"),
+    (of_server(DataError, psycopg.errors.DivisionByZero), None, ""),
     (of_server(ProgrammingError, psycopg.errors.UndefinedColumn), None, ""),
     (ValueError("of no database"), None, ""),
 ]
@@ -60,6 +67,30 @@ def test_error_of__every_kind__has_its_meaning(
     assert (None if kind is None else kind) == (None if found is None else type(found))
     assert (found.code if found else "") == code
     assert "hunter2" not in str(found)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("INSERT INTO broken VALUES (1, 'again', 1)", Conflict),
+        ("INSERT INTO broken VALUES (2, 'a', 1)", Conflict),
+        ("INSERT INTO broken VALUES (2, NULL, 1)", type(None)),
+        ("INSERT INTO broken VALUES (2, 'b', -1)", type(None)),
+    ],
+    ids=["primary key", "unique", "not null", "check"],
+)
+def test_error_of__rule_that_is_broken__is_a_conflict_where_two_writers_can_break_it(
+    statement: str, kind: type
+) -> None:
+    """What the database of this run says itself."""
+    columns = "id int PRIMARY KEY, name text NOT NULL UNIQUE, n int CHECK (n > 0)"
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE TEMPORARY TABLE broken ({columns})")
+        cursor.execute("INSERT INTO broken VALUES (1, 'a', 1)")
+        with pytest.raises(IntegrityError) as caught, transaction.atomic():
+            cursor.execute(statement)
+    assert isinstance(error_of(caught.value, tell_path=False), kind)
 
 
 def test_error_of__disk_full_at_a_file__tells_path_and_what_is_free_to_those_who_may_know(
@@ -168,11 +199,12 @@ def test_both_doors__database_only_reads__say_the_same_and_reading_goes_on(
 
 def test_both_doors__a_rule_is_broken_by_a_race__are_409_and_not_500(
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     rest: APIClient,
     client: Client,
 ) -> None:
     def raced(**_: object) -> None:
-        raise IntegrityError("duplicate key: secret")
+        raise IntegrityError("duplicate key: secret") from psycopg.errors.UniqueViolation()
 
     for module in ("rollouts.api.installation", "rollouts.ui.views.overview"):
         monkeypatch.setattr(f"{module}.set_global_stop", raced)
@@ -181,6 +213,31 @@ def test_both_doors__a_rule_is_broken_by_a_race__are_409_and_not_500(
     page = client.post("/stop", {"on": "yes"})
     assert (answer.status_code, page.status_code) == (409, 409)
     assert "secret" not in json.dumps(answer.json()) + page.content.decode()
+    logged = [record.name for record in caplog.records if record.exc_info]
+    assert logged == ["controlplane.api.problems", "controlplane.web.problems"], (
+        "whichever door: it is in the log"
+    )
+
+
+def test_both_doors__a_rule_that_no_race_breaks__is_500_and_logged(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    rest: APIClient,
+    client: Client,
+) -> None:
+    """Nobody else changed anything: the caller is not told to look at the state and decide again."""
+
+    def without_a_value(**_: object) -> None:
+        raise IntegrityError("null value") from psycopg.errors.NotNullViolation()
+
+    for module in ("rollouts.api.installation", "rollouts.ui.views.overview"):
+        monkeypatch.setattr(f"{module}.set_global_stop", without_a_value)
+    client.force_login(factories.person(Role.ADMINISTRATOR))
+    client.raise_request_exception = False
+    answer = rest.put("/api/v1/global-stop", {"on": True}, format="json")
+    page = client.post("/stop", {"on": "yes"})
+    assert (answer.status_code, page.status_code) == (500, 500)
+    assert sum(isinstance((record.exc_info or (0, 0))[1], IntegrityError) for record in caplog.records) == 2
 
 
 def test_page__session_cannot_be_kept__says_what_the_database_says(

@@ -17,6 +17,7 @@ from pytest_django.fixtures import Settings
 from controlplane.access.models import ApiToken
 from controlplane.access.services import Scope, create_token
 from controlplane.passes.models import ItemTrouble
+from controlplane.timekeeping.database_clock import CLOCK, DatabaseClock
 from controlplane.web import probes
 from controlplane.web.health import beat
 from controlplane.web.models import Heartbeat
@@ -79,11 +80,24 @@ def test_probe__with_a_token__writes_nothing(client: Client, path: str) -> None:
     assert ApiToken.objects.get().last_used_at is None
 
 
-def test_healthz__always__asks_no_database(client: Client) -> None:
+def test_healthz__always__asks_no_database(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     client.cookies[django.SESSION_COOKIE_NAME] = "a" * 32
+    monkeypatch.setattr(CLOCK, "_ask_again", 0.0)  # it was not asked for long
     with CaptureQueriesContext(connection) as caught:
         assert client.get("/healthz").json() == {"status": "alive"}
     assert len(caught) == 0
+
+
+def test_healthz__always__asks_for_no_time_which_is_the_databases(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same also where the time of the database costs no query (SQLite)."""
+
+    def hangs(_: object) -> None:
+        raise AssertionError("a database that does not answer was asked for the time")
+
+    monkeypatch.setattr(DatabaseClock, "now", hangs)
+    assert client.get("/healthz").status_code == 200
 
 
 def test_readyz__stranger__learns_states_and_no_names(client: Client, trouble: None) -> None:
