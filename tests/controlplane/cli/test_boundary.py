@@ -215,7 +215,7 @@ def test_locale__any__tells_the_truth(locale: dict[str, str], as_json: bool, ser
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """What is started hears SIGINT, also when the tests themselves were started in the background, where it is ignored."""
+    """What is started hears SIGINT, also when the tests run in the background, where it is ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
