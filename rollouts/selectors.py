@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import islice
 
-from django.db.models import CharField, OuterRef, Prefetch, QuerySet, Subquery
+from django.db.models import CharField, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Cast
 
 from controlplane.kernel.errors import InvalidInput, NotFound
@@ -28,6 +28,8 @@ from rollouts.models import (
 
 WRITE_BACKS = "write-backs to MLflow"  # the pass that keeps MLflow true, as people read it
 ACTIVE_PHASES = tuple(sorted(phase.value for phase in ACTIVE))
+# A rollout that is active, or still watched.
+GOES_ON = Q(phase__in=ACTIVE_PHASES) | Q(phase=Phase.SUCCEEDED.value, watching=True)
 
 
 def rollouts() -> QuerySet[Rollout]:
@@ -78,11 +80,17 @@ def find_rollout(rollout_id: int) -> Rollout:
     return found
 
 
+def current_rollout(endpoint_id: int) -> Rollout | None:
+    """The rollout that the loop moves: the active one, else the one that is still watched. 1 query."""
+    rows = Rollout.objects.filter(GOES_ON, endpoint=endpoint_id).select_related(
+        "baseline__version", "candidate__version", "gate_policy"
+    )
+    return max(rows, key=lambda rollout: (rollout.is_active, rollout.pk), default=None)
+
+
 def endpoints() -> QuerySet[Endpoint]:
     """Endpoints with their variants, workloads and the rollouts that are active or watched: 4 queries."""
-    current = Rollout.objects.filter(phase__in=ACTIVE_PHASES) | Rollout.objects.filter(
-        phase=Phase.SUCCEEDED.value, watching=True
-    )
+    current = Rollout.objects.filter(GOES_ON)
     return (
         Endpoint.objects.select_related(
             "cluster",

@@ -23,20 +23,22 @@ from registry.models import Version  # noqa: E402
 from rollouts import wiring  # noqa: E402
 from rollouts.domain.effects import EnsureWorkload  # noqa: E402
 from rollouts.models import Endpoint  # noqa: E402
-from rollouts.services.endpoints import ensure_variant  # noqa: E402
+from rollouts.services.endpoints import checked_spec, ensure_variant  # noqa: E402
 from rollouts.services.writing import add_effects, tell  # noqa: E402
 
 
 def launch_ahead(*, endpoint_name: str, number: int) -> None:
     """Asks the loop to run the version as the stable one is served. Raises Refused when its files may not run."""
     now = timezone.now()
+    endpoint = Endpoint.objects.get(name=endpoint_name)  # locked below: the cluster is asked before that
+    assert endpoint.stable is not None
+    version = Version.objects.select_related("model").get(model=endpoint.model, number=number)
+    spec = checked_spec(
+        endpoint=endpoint, version=version, spec=endpoint.stable.spec, clusters=wiring.clusters()
+    )
     with transaction.atomic():
-        endpoint = Endpoint.objects.select_for_update(of=("self",)).get(name=endpoint_name)
-        assert endpoint.stable is not None
-        version = Version.objects.select_related("model").get(model=endpoint.model, number=number)
-        variant = ensure_variant(
-            endpoint=endpoint, version=version, spec=endpoint.stable.spec, clusters=wiring.clusters(), now=now
-        )
+        Endpoint.objects.select_for_update(of=("self",)).get(pk=endpoint.pk)
+        variant = ensure_variant(endpoint=endpoint, version=version, spec=spec, now=now)
         add_effects(endpoint=endpoint, rollout=None, effects=(EnsureWorkload(variant.name),), now=now)
         tell(
             endpoint=endpoint, rollout=None, kind="launched-ahead", title=f"The demo launches {variant.name} ahead",

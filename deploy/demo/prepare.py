@@ -40,7 +40,7 @@ from rollouts.domain.variants import ServingSpec  # noqa: E402
 from rollouts.models import Endpoint, Rollout, Workload  # noqa: E402
 from rollouts.selectors import ACTIVE_PHASES  # noqa: E402
 from rollouts.services.commands import roll_back_rollout  # noqa: E402
-from rollouts.services.endpoints import create_endpoint, ensure_cluster, ensure_variant  # noqa: E402
+from rollouts.services.endpoints import checked_spec, create_endpoint, ensure_cluster, ensure_variant  # noqa: E402
 from rollouts.services.policies import define_gate_policy  # noqa: E402
 from rollouts.services.writing import add_effects, tell  # noqa: E402
 
@@ -154,11 +154,10 @@ def begin_anew(endpoint: Endpoint, *, first: int, spec: ServingSpec, actor: Acto
             time.sleep(1)
     version = Version.objects.select_related("model").get(model=endpoint.model, number=first)
     now = timezone.now()
+    checked = checked_spec(endpoint=endpoint, version=version, spec=spec, clusters=wiring.clusters())
     with transaction.atomic():
         row = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
-        variant = ensure_variant(
-            endpoint=row, version=version, spec=spec, clusters=wiring.clusters(), now=now
-        )
+        variant = ensure_variant(endpoint=row, version=version, spec=checked, now=now)
         if row.stable_id == variant.pk:
             # One that failed in an earlier run is launched anew.
             if Workload.objects.filter(variant=variant, phase="failed").update(

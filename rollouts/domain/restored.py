@@ -25,7 +25,8 @@ class RestoredState(StrEnum):
     RETURNING = "returning"  # a person chose what the database says; the loop waits until that is ready
 
 
-UNDECIDED = (RestoredState.HELD, RestoredState.KEEPING, RestoredState.RETURNING)
+# A choice is asked for, and may be changed until it is carried out.
+CHOICE_OPEN = (RestoredState.HELD, RestoredState.KEEPING, RestoredState.RETURNING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F
 
 from controlplane.timekeeping.jumps import SLACK, Look, jumps_after, moved, way
 from controlplane.timekeeping.models import ClockJump
 from controlplane.web.live import publish
 from rollouts.domain.sentences import duration
-from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Endpoint, Feedback, FeedbackState, Rollout
+from rollouts.selectors import ACTIVE_PHASES, GOES_ON
 from rollouts.services.leases import Lease, hold
 from rollouts.services.writing import tell
 
@@ -28,11 +28,12 @@ log = logging.getLogger(__name__)
 
 ROLLOUT_TIMES = ("phase_since", "step_since", "measured_at")
 RATINGS_MOVED = timedelta(hours=1)  # far longer than ratings are waited for
+ROWS_AT_ONCE = 500  # in one statement
 Move = Callable[[datetime], datetime]
 
 
-def settle_jumps(*, lease: Lease, look: Look) -> bool:
-    """Moves the times of the endpoint by all jumps that it was not moved by yet; True when there was one.
+def settle_jumps(*, lease: Lease, look: Look) -> None:
+    """Moves the times of the endpoint by all jumps that it was not moved by yet.
 
     Only the holder of the lease does it, before it reads what it decides on. Raises StaleWriter when the lease was
     lost; nothing is moved then.
@@ -40,25 +41,23 @@ def settle_jumps(*, lease: Lease, look: Look) -> bool:
     rows = Endpoint.objects.filter(pk=lease.endpoint_id)
     settled = rows.values_list("jumps_settled", flat=True).first()
     if settled == look.jumps:
-        return False
+        return
     jumps = jumps_after(settled) if settled is not None else ()
     with transaction.atomic():
         hold(lease, now=look.at)
         rows.update(jumps_settled=look.jumps)
         if not jumps:
-            return False
+            return
         endpoint = Endpoint.objects.get(pk=lease.endpoint_id)
         move_times(endpoint, lambda moment: moved(moment, jumps, now=look.at))
         for jump in jumps:
             _move_ratings(endpoint, jump)
         _tell(endpoint, jumps, look.at)
-    return True
 
 
 def move_times(endpoint: Endpoint, move: Move) -> None:
     """Moves all that the endpoint's rollout, its counters and its outage count from. Runs inside a transaction."""
-    goes_on = Q(phase__in=[phase.value for phase in ACTIVE]) | Q(phase=Phase.SUCCEEDED.value, watching=True)
-    for rollout in Rollout.objects.select_for_update().filter(goes_on, endpoint=endpoint):
+    for rollout in Rollout.objects.select_for_update().filter(GOES_ON, endpoint=endpoint):
         times = {name: getattr(rollout, name) for name in ROLLOUT_TIMES}
         changed = {name: move(moment) for name, moment in times.items() if moment is not None}
         if rollout.watch_until is not None:
@@ -78,8 +77,10 @@ def move_times(endpoint: Endpoint, move: Move) -> None:
         fields["outage"] = {**endpoint.outage, "outage": {**outage, "since": since}}
     if fields:
         Endpoint.objects.filter(pk=endpoint.pk).update(**fields)
-    for rating in Feedback.objects.filter(endpoint=endpoint, state=FeedbackState.PENDING):
-        Feedback.objects.filter(pk=rating.pk).update(received_at=move(rating.received_at))
+    waiting = list(Feedback.objects.filter(endpoint=endpoint, state=FeedbackState.PENDING))
+    for rating in waiting:
+        rating.received_at = move(rating.received_at)
+    Feedback.objects.bulk_update(waiting, ["received_at"], batch_size=ROWS_AT_ONCE)
 
 
 def _moved_seconds(moment: float, move: Move) -> float:
@@ -96,7 +97,7 @@ def _move_ratings(endpoint: Endpoint, jump: ClockJump) -> None:
 
 
 def _tell(endpoint: Endpoint, jumps: tuple[ClockJump, ...], now: datetime) -> None:
-    rollout = Rollout.objects.filter(endpoint=endpoint, phase__in=[phase.value for phase in ACTIVE]).first()
+    rollout = Rollout.objects.filter(endpoint=endpoint, phase__in=ACTIVE_PHASES).first()
     for jump in jumps:
         tell(
             endpoint=endpoint,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NewType
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
@@ -17,7 +18,7 @@ from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import Cluster, Endpoint, GatePolicyVersion, Variant, Workload
 from rollouts.models.endpoints import name_validator
 from rollouts.services.secrets import sealed_spec
-from rollouts.services.serving_specs import Clusters, check_serving, engine_options
+from rollouts.services.serving_specs import Clusters, check_serving
 from rollouts.services.writing import add_effects, note_change
 
 
@@ -26,19 +27,26 @@ def ensure_cluster(*, name: str, kind: str = "local") -> Cluster:
     return Cluster.objects.get_or_create(name=name, defaults={"kind": kind})[0]
 
 
-def ensure_variant(
-    *, endpoint: Endpoint, version: Version, spec: ServingSpec, clusters: Clusters, now: datetime
-) -> Variant:
-    """The one variant of this content.
+CheckedSpec = NewType("CheckedSpec", ServingSpec)
+"""A spec that the cluster would serve, with its secrets sealed: the only kind that is stored."""
 
-    Its secrets are sealed here: before, the spec may hold them as they were sent, afterwards nothing does.
-    Raises Refused when the version's files may not be launched or no key is there to seal with, InvalidInput naming the
-    field when the endpoint's cluster would not serve it so (`check_serving`).
+
+def checked_spec(
+    *, endpoint: Endpoint, version: Version, spec: ServingSpec, clusters: Clusters
+) -> CheckedSpec:
+    """The spec as a variant of this endpoint stores it: before, it may hold secrets as they were sent.
+
+    Asks the cluster: call it outside a transaction. Raises Refused when the version's files may not be launched or no
+    key is there to seal with, InvalidInput naming the field when the endpoint's cluster would not serve it so, and
+    Unavailable when the cluster cannot say now (`check_serving`).
     """
     check_launchable(version)
-    check_serving(spec=spec, version=version, cluster=endpoint.cluster, clusters=clusters)
-    options = engine_options(cluster=endpoint.cluster, engine=spec.engine, clusters=clusters)
-    spec = sealed_spec(spec=spec, options=options, stable=endpoint.stable)
+    options = check_serving(spec=spec, version=version, cluster=endpoint.cluster, clusters=clusters)
+    return CheckedSpec(sealed_spec(spec=spec, options=options, stable=endpoint.stable))
+
+
+def ensure_variant(*, endpoint: Endpoint, version: Version, spec: CheckedSpec, now: datetime) -> Variant:
+    """The one variant of this content."""
     digest = variant_digest(manifest_digest=version.manifest_digest, spec=spec)
     variant, _ = Variant.objects.get_or_create(
         endpoint=endpoint,
@@ -117,23 +125,22 @@ def create_endpoint(
             field="golden_set",
             fix="Upload a golden set, or choose a policy without one.",
         )
-    check_launchable(version)
+    endpoint = Endpoint(
+        name=name,
+        environment=environment,
+        cluster=cluster,
+        model=model,
+        gate_policy=gate_policy,
+        golden_set=golden_set,
+        alias=alias or f"{name}-production",
+        rescue=rescue,
+        created_at=now,
+    )
+    spec = checked_spec(endpoint=endpoint, version=version, spec=serving, clusters=clusters)
     try:
         with transaction.atomic():
-            endpoint = Endpoint.objects.create(
-                name=name,
-                environment=environment,
-                cluster=cluster,
-                model=model,
-                gate_policy=gate_policy,
-                golden_set=golden_set,
-                alias=alias or f"{name}-production",
-                rescue=rescue,
-                created_at=now,
-            )
-            variant = ensure_variant(
-                endpoint=endpoint, version=version, spec=serving, clusters=clusters, now=now
-            )
+            endpoint.save(force_insert=True)
+            variant = ensure_variant(endpoint=endpoint, version=version, spec=spec, now=now)
             endpoint.stable = variant
             endpoint.desired_fallback = variant.name
             endpoint.save(update_fields=["stable", "desired_fallback"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
 from controlplane.kernel.errors import StaleWriter
 from controlplane.timekeeping.claims import free
@@ -49,33 +49,31 @@ def claim_endpoint(*, endpoint_id: int, owner: str, now: datetime) -> Lease | No
 
 def hold(lease: Lease, *, now: datetime) -> None:
     """Extends the lease; call it inside each transaction that writes. Raises StaleWriter when it was lost."""
-    kept = Endpoint.objects.filter(
-        pk=lease.endpoint_id, fencing_token=lease.token, lease_owner=lease.owner
-    ).update(lease_until=now + LEASE)
-    if not kept:
+    if not _mine(lease).update(lease_until=now + LEASE):
         raise _lost(lease)
 
 
 def release(lease: Lease, *, now: datetime, reconciled: bool = False) -> None:
     """Gives the lease back, so that it is free at once whatever any clock shows, and notes that the endpoint was looked
     at; nothing happens when it was lost."""
-    mine = Endpoint.objects.filter(pk=lease.endpoint_id, fencing_token=lease.token, lease_owner=lease.owner)
     if reconciled:
-        mine.update(lease_until=None, lease_owner="", reconciled_at=now)
+        _mine(lease).update(lease_until=None, lease_owner="", reconciled_at=now)
     else:
-        mine.update(lease_until=None, lease_owner="")
+        _mine(lease).update(lease_until=None, lease_owner="")
 
 
 def raise_token(lease: Lease, *, above: int) -> None:
-    """Makes the next lease's token larger than `above`, and gives this one back.
+    """Makes the next lease's token larger than `above`, which is larger than this one's, and gives this one back.
 
     Raises StaleWriter when it was lost.
     """
-    raised = Endpoint.objects.filter(
-        pk=lease.endpoint_id, fencing_token=lease.token, lease_owner=lease.owner
-    ).update(fencing_token=max(above, lease.token), lease_until=None, lease_owner="")
-    if not raised:
+    if not _mine(lease).update(fencing_token=above, lease_until=None, lease_owner=""):
         raise _lost(lease)
+
+
+def _mine(lease: Lease) -> QuerySet[Endpoint]:
+    """The endpoint while the lease is held; nothing once it was lost."""
+    return Endpoint.objects.filter(pk=lease.endpoint_id, fencing_token=lease.token, lease_owner=lease.owner)
 
 
 def _lost(lease: Lease) -> StaleWriter:

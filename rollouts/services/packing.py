@@ -14,9 +14,10 @@ from controlplane.kernel.digests import canonical_json
 from controlplane.passes.services import Pauses, run_each
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.recorded import PACK_LEVEL, RecordedRow, pack_rows, thin_rows
-from rollouts.domain.states import ACTIVE, Phase
+from rollouts.domain.states import Phase
 from rollouts.evidence import evidence_rows
 from rollouts.models import Evidence, EvidencePack, LoopDecision, ProbeResult, Rollout
+from rollouts.selectors import GOES_ON
 
 PACK_AFTER = timedelta(hours=1)  # of a row's end, and of the end of the rollout
 MOST_ROWS = 720  # in a pack: an hour of intervals of 5 s
@@ -24,8 +25,6 @@ FEWEST_ROWS = 360  # of a rollout that goes on: no pack for a few rows at every 
 PACKS_A_SWEEP = 50
 PACKING, RETENTION = "packing of evidence", "retention of evidence"  # the passes, as people read them
 PAUSES = Pauses(first=60, longest=3600)
-
-GOES_ON = Q(phase__in=sorted(phase.value for phase in ACTIVE)) | Q(phase=Phase.SUCCEEDED.value, watching=True)
 
 
 def pack_evidence(*, now: datetime, most: int = PACKS_A_SWEEP) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Q
 
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import StaleWriter
@@ -22,9 +21,10 @@ from rollouts.domain.analysis import assessment_from_json, gates_view, opening_v
 from rollouts.domain.decide import Decision, GatesView, RolloutView, decide
 from rollouts.domain.effects import EnsureWorkload, SetTraffic, WriteBack
 from rollouts.domain.plan import FULL_SHARE_BP
-from rollouts.domain.states import ACTIVE, TRAFFIC_MOVES, Phase
+from rollouts.domain.states import TRAFFIC_MOVES, Phase
 from rollouts.models import Effect, EffectState, Endpoint, Rollout
 from rollouts.ports import WorkloadStatus
+from rollouts.selectors import current_rollout
 from rollouts.services.act import converge_traffic, relaunch_lost, run_effects
 from rollouts.services.clock_jumps import settle_jumps
 from rollouts.services.feedback import verify_feedback
@@ -108,20 +108,11 @@ def reconcile_endpoint(*, endpoint_id: int, world: World, owner: str) -> bool:
                 break
         reconciled = True
     except StaleWriter as error:
-        # An adapter that knows a newer writer is told of at the next interval (`restored.py`), should there be one.
+        # If an adapter refused our token, the next interval's claim finds the newer writer (`restored.py`).
         log.info("endpoint.lease_lost endpoint=%s %s", endpoint_id, error)
     finally:
         release(lease, now=world.clock.now(), reconciled=reconciled)
     return True
-
-
-def _current_rollout(endpoint_id: int) -> Rollout | None:
-    is_active = Q(phase__in=[phase.value for phase in ACTIVE])
-    is_watched = Q(phase=Phase.SUCCEEDED.value, watching=True)
-    rows = Rollout.objects.filter(is_active | is_watched, endpoint=endpoint_id).select_related(
-        "baseline__version", "candidate__version", "gate_policy"
-    )
-    return max(rows, key=lambda rollout: (rollout.is_active, rollout.pk), default=None)
 
 
 def _turn(lease: Lease, world: World, *, first: bool) -> bool:
@@ -134,7 +125,7 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
     settle_jumps(lease=lease, look=look)
     now = look.at
     # The rollout before the endpoint: what a person changes in between then fails the check of its revision.
-    rollout = _current_rollout(lease.endpoint_id)
+    rollout = current_rollout(lease.endpoint_id)
     endpoint = _read_endpoint(lease.endpoint_id)
     measure = first and not endpoint.restored_state and _interval_is_over(endpoint, rollout, world, now)
     seen = observe_endpoint(endpoint=endpoint, world=world, measure=measure)

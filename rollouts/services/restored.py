@@ -9,37 +9,38 @@ plane's (`rollouts.domain.restored`).
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Q
 
-from controlplane.kernel.errors import HeadgateError, StaleWriter
+from controlplane.kernel.errors import HeadgateError
 from controlplane.timekeeping.jumps import Look
 from controlplane.web.health import RESTORED, beat, forget
 from controlplane.web.live import publish
-from rollouts.domain.effects import EnsureWorkload, SetTraffic
+from rollouts.domain.effects import EnsureWorkload
 from rollouts.domain.restored import Restored, RestoredState, is_quiet
-from rollouts.domain.states import ACTIVE, Phase
-from rollouts.models import Effect, EffectState, Endpoint, Rollout
+from rollouts.domain.sentences import percent
+from rollouts.models import Endpoint
 from rollouts.ports import WorkloadPhase
+from rollouts.selectors import current_rollout
 from rollouts.services.act import relaunch_lost, run_effects
 from rollouts.services.clock_jumps import move_times
 from rollouts.services.leases import Lease, hold, raise_token
 from rollouts.services.observe import Observation
 from rollouts.services.recording import note_world
-from rollouts.services.restored_keep import keep_variant, unkept_of
-from rollouts.services.situation import split, statuses_of
+from rollouts.services.restored_keep import Keepable, find_keepable, keep_variant
+from rollouts.services.situation import split, statuses_of, traffic_waits
 from rollouts.services.world import World
-from rollouts.services.writing import add_effects, tell
+from rollouts.services.writing import tell
 
 log = logging.getLogger(__name__)
 
 QUIET_SECONDS = 20.0  # four intervals: whoever is at work tells a new token in each
 
 FIELDS = ["restored_state", "restored", "desired_shares", "applied", "last_reading"]
-NEW_LEASE = "The next lease has a larger token."
+LISTENING = (RestoredState.WATCHING, RestoredState.RIVAL)  # until it is quiet, nothing is told
 
 
 def held_as_restored(
@@ -49,22 +50,28 @@ def held_as_restored(
 
     ask   tell them our token now, and learn theirs; without it only an endpoint that is held already is looked after
 
-    Raises StaleWriter when the lease was lost, and after the token was raised: the next turn has the larger one.
+    Raises StaleWriter when the lease was lost.
     """
     if not ask and not endpoint.restored_state:
         return False
-    newest = _newest_token(endpoint, lease, world)
-    if newest <= lease.token and not endpoint.restored_state:
+    known = (endpoint.restored_state, endpoint.restored)
+    heard = _hear(endpoint, lease, world, look)
+    if not endpoint.restored_state and heard.newest <= lease.token:
         return False
+    names = _to_be_kept(endpoint, seen) if heard.in_control else ()
+    keepable = find_keepable(endpoint=endpoint, names=names, world=world)
     with transaction.atomic():
         hold(lease, now=look.at)  # another worker of this very database has a newer token, too
         endpoint.refresh_from_db(fields=FIELDS)
         note_world(endpoint=endpoint, seen=seen, statuses=statuses_of(seen), measure=True, now=look.at)
-        raised = newest > lease.token and _meet(endpoint, lease, newest, look)
-        if newest <= lease.token:
-            _go_on(endpoint, world, seen, look.at)
-    if raised:
-        raise StaleWriter(f"The token of {endpoint.name} was raised above {newest}.", fix=NEW_LEASE)
+        if (endpoint.restored_state, endpoint.restored) != known:
+            return True  # somebody chose meanwhile: the next turn asks for what that needs
+        if heard.stranger:
+            _meet(endpoint, lease, heard.newest, look)
+        elif heard.outbid:
+            _take_control(endpoint, lease, heard.newest, look.at)
+        elif heard.in_control:
+            _go_on(endpoint, lease, keepable, seen, look.at)
     if endpoint.restored_state == RestoredState.RETURNING:
         run_effects(
             endpoint=endpoint, lease=lease, world=world, seen=seen, now=look.at, kinds=(EnsureWorkload.kind,)
@@ -91,20 +98,67 @@ _SHORT = {
 }
 
 
-def _newest_token(endpoint: Endpoint, lease: Lease, world: World) -> int:
-    """The largest token that is known to the router and the cluster, ours included; one that does not answer, or is
-    busy, is asked again in the next interval."""
-    newest = lease.token
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What router and cluster know. At most one of the three is true; none: it is not quiet for long enough yet.
+
+    newest      the largest token that they know, ours included
+    stranger    it is larger than what was known of before: somebody else is at work, or was
+    outbid      nobody else is at work, and ours is not the largest yet
+    in_control  nobody else is at work, and ours is the largest
+    """
+
+    newest: int
+    stranger: bool = False
+    outbid: bool = False
+    in_control: bool = False
+
+
+def _hear(endpoint: Endpoint, lease: Lease, world: World, look: Look) -> _Heard:
+    """Asks router and cluster, and tells them our token unless somebody else may be at work.
+
+    Every turn's lease adds one to our token. Told too early, it would soon be larger than that of a writer who is at
+    work, and shut that one out.
+    """
+    if endpoint.restored_state in LISTENING:
+        found = Restored.from_json(endpoint.restored)
+        newest, all_answered = _ask(endpoint, world, token=0)
+        if newest > found.newest:
+            return _Heard(newest, stranger=True)
+        # Who did not answer may know a newer writer.
+        if not all_answered or not is_quiet(found, look.reading, seconds=QUIET_SECONDS):
+            return _Heard(newest)
+        newest, _ = _ask(endpoint, world, token=lease.token)
+        return _Heard(newest, outbid=newest > lease.token, in_control=newest <= lease.token)
+    newest, _ = _ask(endpoint, world, token=lease.token)
+    return _Heard(newest, stranger=newest > lease.token, in_control=newest <= lease.token)
+
+
+def _ask(endpoint: Endpoint, world: World, *, token: int) -> tuple[int, bool]:
+    """The largest token that the router and the cluster know, `token` included, which they are told (0 tells nothing);
+    and whether both answered. One that does not, or is busy, is asked again in the next turn."""
+    newest, all_answered = token, True
     for part in (world.router, world.clusters[endpoint.cluster.name]):
         try:
-            newest = max(newest, part.claim(endpoint.name, token=lease.token))
+            newest = max(newest, part.claim(endpoint.name, token=token))
         except HeadgateError as error:
+            all_answered = False
             log.info("endpoint.token_not_told endpoint=%s %s", endpoint.name, error)
-    return newest
+    return newest, all_answered
 
 
-def _meet(endpoint: Endpoint, lease: Lease, newest: int, look: Look) -> bool:
-    """Notes the larger token; True once it stood still for long enough and ours was raised above it."""
+def _to_be_kept(endpoint: Endpoint, seen: Observation) -> set[str]:
+    """The variants that a person chose or may choose to keep."""
+    state = endpoint.restored_state
+    if state == RestoredState.KEEPING:
+        return {Restored.from_json(endpoint.restored).choice}
+    if state == RestoredState.RETURNING or seen.route is None:
+        return set()
+    return set(split(seen.route.shares))
+
+
+def _meet(endpoint: Endpoint, lease: Lease, newest: int, look: Look) -> None:
+    """Notes a token that no lease of this database had."""
     if not endpoint.restored_state:
         last = endpoint.reconciled_at
         found = Restored(
@@ -121,50 +175,56 @@ def _meet(endpoint: Endpoint, lease: Lease, newest: int, look: Look) -> bool:
             f"Router and cluster know writer {newest}, this database only {lease.token}. Nothing is changed; "
             f"control is taken again when nobody else was at work for {QUIET_SECONDS:g} s.",
         )
-        return False
+        return
+    if endpoint.restored_state != RestoredState.RIVAL:
+        _warn(
+            endpoint,
+            look.at,
+            "Another control plane is at work",
+            f"Its writer is at {newest}. This one changes nothing while that goes on.",
+        )
     found = Restored.from_json(endpoint.restored)
-    if newest > found.newest:
-        if endpoint.restored_state != RestoredState.RIVAL:
-            _warn(
-                endpoint,
-                look.at,
-                "Another control plane is at work",
-                f"Its writer is at {newest}. This one changes nothing while that goes on.",
-            )
-        _keep(endpoint, RestoredState.RIVAL, replace(found, newest=newest, quiet=look.reading))
-        return False
-    if not is_quiet(found, look.reading, seconds=QUIET_SECONDS):
-        return False
+    _keep(endpoint, RestoredState.RIVAL, replace(found, newest=newest, quiet=look.reading))
+
+
+def _take_control(endpoint: Endpoint, lease: Lease, newest: int, now: datetime) -> None:
+    """Raises our token: the lease of the next turn has the largest one."""
     raise_token(lease, above=newest)
-    _keep(endpoint, RestoredState.WATCHING, found)
+    _keep(endpoint, RestoredState.WATCHING, Restored.from_json(endpoint.restored))
     _warn(
         endpoint,
-        look.at,
+        now,
         "This database has control again",
         f"The writer's number was raised from {lease.token} above {newest}.",
     )
-    return True
 
 
-def _go_on(endpoint: Endpoint, world: World, seen: Observation, now: datetime) -> None:
+def _go_on(
+    endpoint: Endpoint, lease: Lease, keepable: Mapping[str, Keepable], seen: Observation, now: datetime
+) -> None:
     """Our token is the largest: what serves is compared with what the database says, or a choice is carried out."""
     found, state = Restored.from_json(endpoint.restored), RestoredState(endpoint.restored_state)
     if state is RestoredState.KEEPING:
-        problem = keep_variant(endpoint=endpoint, found=found, world=world, seen=seen, now=now)
+        kept = keepable[found.choice]
+        problem = keep_variant(endpoint=endpoint, found=found, kept=kept, seen=seen, now=now)
         _settle(endpoint, state, found, problem, f"{found.choice} serves, as it did", now)
     elif state is RestoredState.RETURNING:
         problem = _return(endpoint, found, seen, now)
         _settle(endpoint, state, found, problem, "What the database says is made so", now)
     elif seen.route_known:
-        _compare(endpoint, found, world, seen, now)
+        _compare(endpoint, found, keepable, seen, now)
+    else:
+        # What was told is ours: it is no stranger's when it is heard again in the next turn.
+        _keep(endpoint, state, replace(found, newest=lease.token))
 
 
-def _compare(endpoint: Endpoint, found: Restored, world: World, seen: Observation, now: datetime) -> None:
+def _compare(
+    endpoint: Endpoint, found: Restored, keepable: Mapping[str, Keepable], seen: Observation, now: datetime
+) -> None:
     served = split(seen.route.shares) if seen.route is not None else {}
     believed = split(endpoint.desired_shares)
-    rollout = _current(endpoint)
-    waits = Effect.objects.filter(endpoint=endpoint, kind=SetTraffic.kind, state=EffectState.PENDING).exists()
-    if rollout is None and not waits and (seen.route is None or served == believed):
+    rollout = current_rollout(endpoint.pk)
+    if rollout is None and not traffic_waits(endpoint) and (seen.route is None or served == believed):
         _settle(
             endpoint,
             RestoredState.WATCHING,
@@ -179,7 +239,7 @@ def _compare(endpoint: Endpoint, found: Restored, world: World, seen: Observatio
         served=served,
         believed=believed,
         rollout=rollout.pk if rollout is not None else None,
-        unkept=unkept_of(endpoint=endpoint, served=served, world=world),
+        unkept={name: one.message for name, one in keepable.items() if isinstance(one, HeadgateError)},
     )
     if endpoint.restored_state != RestoredState.HELD:
         _warn(
@@ -210,12 +270,6 @@ def _return(endpoint: Endpoint, found: Restored, seen: Observation, now: datetim
         away = timedelta(seconds=max(0.0, now.timestamp() - found.last))
         move_times(endpoint, lambda moment: moment + away)
     return ""
-
-
-def ask_to_run(endpoint: Endpoint, now: datetime) -> None:
-    """Asks for all variants that the database wants to have traffic, as effects."""
-    names = sorted(split(endpoint.desired_shares))
-    add_effects(endpoint=endpoint, rollout=None, effects=tuple(map(EnsureWorkload, names)), now=now)
 
 
 def _settle(
@@ -251,10 +305,5 @@ def _warn(endpoint: Endpoint, now: datetime, title: str, detail: str) -> None:
     publish(f"endpoint:{endpoint.pk}", "overview", now=now)
 
 
-def _current(endpoint: Endpoint) -> Rollout | None:
-    goes_on = Q(phase__in=[phase.value for phase in ACTIVE]) | Q(phase=Phase.SUCCEEDED.value, watching=True)
-    return Rollout.objects.filter(goes_on, endpoint=endpoint).order_by("-pk").first()
-
-
-def _shares(shares: dict[str, int]) -> str:
-    return ", ".join(f"{name} {bp / 100:g}%" for name, bp in sorted(shares.items())) or "nothing"
+def _shares(shares: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {percent(bp)}" for name, bp in sorted(shares.items())) or "nothing"

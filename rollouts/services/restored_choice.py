@@ -11,10 +11,11 @@ from controlplane.access.actors import Actor
 from controlplane.access.roles import Action
 from controlplane.access.rules import requires
 from controlplane.kernel.errors import Conflict, InvalidInput, NotFound, Refused
-from rollouts.domain.restored import UNDECIDED, Restored, RestoredState
+from rollouts.domain.effects import EnsureWorkload
+from rollouts.domain.restored import CHOICE_OPEN, Restored, RestoredState
 from rollouts.models import Endpoint
-from rollouts.services.restored import ask_to_run
-from rollouts.services.writing import note_change
+from rollouts.services.situation import split
+from rollouts.services.writing import add_effects, note_change
 
 
 @requires(Action.EDIT_ENDPOINT)
@@ -42,7 +43,7 @@ def choose_after_restore(
         endpoint = Endpoint.objects.select_for_update().filter(name=endpoint_name).first()
         if endpoint is None:
             raise NotFound(f"There is no endpoint {endpoint_name!r}.", code="endpoint-not-found")
-        if endpoint.restored_state not in UNDECIDED:
+        if endpoint.restored_state not in CHOICE_OPEN:
             raise Conflict(
                 f"Nothing is to be chosen for {endpoint_name}.",
                 code="not-held",
@@ -57,7 +58,9 @@ def choose_after_restore(
                 raise InvalidInput("Only what is kept has a variant.", field="variant", fix="Leave it out.")
             chosen = ""
             state, title = RestoredState.RETURNING, f"{actor.name} returns to what the database says"
-            ask_to_run(endpoint, now)
+            # All that the database wants to have traffic has to run first.
+            wanted = tuple(map(EnsureWorkload, sorted(split(endpoint.desired_shares))))
+            add_effects(endpoint=endpoint, rollout=None, effects=wanted, now=now)
         before = endpoint.restored_state
         endpoint.restored_state = state
         endpoint.restored = replace(found, choice=chosen, problem="").to_json()

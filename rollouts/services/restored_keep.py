@@ -1,14 +1,16 @@
 """Keeping what serves after a restore: the variant that has the traffic becomes the stable one, known to the database
 again.
 
-A copy may be older than the variant. What the cluster was asked to launch says all that a variant is, and its name is a
-hash of that: a variant that is written down again under the same name is the same one.
+A variant that the database knows is kept as it is, whatever became of its version and of what may be set since then.
+But a copy may be older than the variant. What the cluster was asked to launch says all that a variant is, and its name
+is a hash of that: a variant that is written down again under the same name is the same one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from controlplane.kernel.errors import HeadgateError, Refused
@@ -21,7 +23,7 @@ from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import Effect, EffectState, Endpoint, Rollout, Variant, Workload
 from rollouts.ports import FULL_SHARE_BP, WorkloadSpec
 from rollouts.services.commands import lock_rollout
-from rollouts.services.endpoints import ensure_variant
+from rollouts.services.endpoints import CheckedSpec, checked_spec, ensure_variant
 from rollouts.services.observe import Observation
 from rollouts.services.views import view_of
 from rollouts.services.world import World
@@ -30,32 +32,43 @@ from rollouts.services.writing import add_effects, apply_decision
 UNKNOWN = "this database does not know it, and the cluster does not say what it was launched with"
 
 
-def unkept_of(*, endpoint: Endpoint, served: Mapping[str, int], world: World) -> dict[str, str]:
-    """Why a variant that serves cannot be kept, by name; nothing for those that can."""
-    problems: dict[str, str] = {}
-    for name in served:
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """What a variant is that the database does not know, proven by its name."""
+
+    version: Version
+    spec: CheckedSpec
+
+
+Keepable = Variant | Unknown | HeadgateError  # the last: why it cannot be kept
+
+
+def find_keepable(*, endpoint: Endpoint, names: Iterable[str], world: World) -> dict[str, Keepable]:
+    """What each variant would be kept as. Asks the cluster: call it outside a transaction."""
+    keepable: dict[str, Keepable] = {}
+    for name in names:
+        known = Variant.objects.filter(endpoint=endpoint, name=name).first()
         try:
-            _spec_of(endpoint, name, world)
+            keepable[name] = known or _launched(endpoint, name, world)
         except HeadgateError as error:
-            problems[name] = error.message
-    return problems
+            keepable[name] = error
+    return keepable
 
 
 def keep_variant(
-    *, endpoint: Endpoint, found: Restored, world: World, seen: Observation, now: datetime
+    *, endpoint: Endpoint, found: Restored, kept: Keepable, seen: Observation, now: datetime
 ) -> str:
     """Makes the chosen variant the stable one and ends what the database holds for under way; returns what is in the
     way, empty when it is done. Runs inside a transaction."""
     status = seen.status(found.choice)
     if status is None or not status.is_ready:
         return f"{found.choice} is not known to be ready."
-    try:
-        version, spec = _spec_of(endpoint, found.choice, world)
-        variant = ensure_variant(
-            endpoint=endpoint, version=version, spec=spec, clusters=world.clusters, now=now
-        )
-    except HeadgateError as error:
-        return str(error)
+    if isinstance(kept, HeadgateError):
+        return str(kept)
+    if isinstance(kept, Unknown):
+        variant = ensure_variant(endpoint=endpoint, version=kept.version, spec=kept.spec, now=now)
+    else:
+        variant = kept
     _end_rollouts(endpoint, found.choice, now)
     Effect.objects.filter(endpoint=endpoint, state=EffectState.PENDING).update(
         state=EffectState.SUPERSEDED, done_at=now
@@ -87,12 +100,9 @@ def _end_rollouts(endpoint: Endpoint, kept: str, now: datetime) -> None:
         apply_decision(rollout=rollout, decision=decision, now=now)
 
 
-def _spec_of(endpoint: Endpoint, name: str, world: World) -> tuple[Version, ServingSpec]:
-    """The version and the serving spec of a variant that serves. Raises Refused when they cannot be proven, and what
-    the cluster raises."""
-    known = Variant.objects.filter(endpoint=endpoint, name=name).select_related("version").first()
-    if known is not None:
-        return known.version, known.spec
+def _launched(endpoint: Endpoint, name: str, world: World) -> Unknown:
+    """What the cluster says that it launched. Raises Refused when that is not what the name says or may not be stored,
+    and what the cluster raises."""
     number = re.fullmatch(rf"{re.escape(endpoint.name)}-v(\d+)-[0-9a-f]+", name)
     launched = world.clusters[endpoint.cluster.name].launched(name)
     if number is None or launched is None:
@@ -105,10 +115,24 @@ def _spec_of(endpoint: Endpoint, name: str, world: World) -> tuple[Version, Serv
             fix="Wait until the mirror has read MLflow and taken the version's manifest.",
         )
     for spec in _specs(endpoint, launched):
-        digest = variant_digest(manifest_digest=version.manifest_digest, spec=spec)
-        if variant_name(endpoint=endpoint.name, version=version.number, digest=digest) == name:
-            return version, spec
-    raise Refused(f"{name} cannot be kept: what it was launched with is not what its name says.")
+        if _name_of(endpoint, version, spec) != name:
+            continue
+        checked = checked_spec(endpoint=endpoint, version=version, spec=spec, clusters=world.clusters)
+        if _name_of(endpoint, version, checked) != name:
+            raise Refused(
+                f"{name} cannot be kept: its secrets were not encrypted yet when it was launched, and encrypted it has "
+                "another name.",
+                code="cannot-be-kept",
+            )
+        return Unknown(version, checked)
+    raise Refused(
+        f"{name} cannot be kept: what it was launched with is not what its name says.", code="cannot-be-kept"
+    )
+
+
+def _name_of(endpoint: Endpoint, version: Version, spec: ServingSpec) -> str:
+    digest = variant_digest(manifest_digest=version.manifest_digest, spec=spec)
+    return variant_name(endpoint=endpoint.name, version=version.number, digest=digest)
 
 
 def _specs(endpoint: Endpoint, launched: WorkloadSpec) -> Iterator[ServingSpec]:

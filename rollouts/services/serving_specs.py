@@ -42,15 +42,21 @@ def engines_of(*, cluster: str, clusters: Clusters) -> tuple[EngineOptions, ...]
     return tuple(port.options(engine) for engine in port.engines())
 
 
-def check_serving(*, spec: ServingSpec, version: Version, cluster: ClusterRow, clusters: Clusters) -> None:
-    """Raises InvalidInput naming the first field that the engine's options do not allow for this version, such as
-    `serving.arguments.scheduler-cls`; Unavailable when the cluster cannot say now. The cluster checks the same again at
-    every launch."""
+def check_serving(
+    *, spec: ServingSpec, version: Version, cluster: ClusterRow, clusters: Clusters
+) -> EngineOptions:
+    """The options of the spec's engine, which allow all that it sets.
+
+    The cluster checks the same again at every launch. Asks the cluster: call it outside a transaction. Raises
+    InvalidInput naming the first field that they do not allow for this version, such as
+    `serving.arguments.scheduler-cls`; Unavailable when the cluster cannot say now.
+    """
     options = engine_options(cluster=cluster, engine=spec.engine, clusters=clusters)
     _check_references(spec, clusters[cluster.name])
     manifest = version.manifest_value
     files = None if manifest is None else {entry.path for entry in manifest.entries}
     options.choose(spec.arguments, spec.environment, files=files, prefix="serving.")
+    return options
 
 
 def _check_references(spec: ServingSpec, cluster: Cluster) -> None:

@@ -24,7 +24,7 @@ from rollouts.domain.states import ACTIVE, Event, Phase
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Arm, Endpoint, GatePolicyVersion, Rollout, Variant, Workload
 from rollouts.services.commands import lock_rollout, refuse_while_restored, stop_is_on
-from rollouts.services.endpoints import ensure_variant
+from rollouts.services.endpoints import checked_spec, ensure_variant
 from rollouts.services.own_policy import require_may_weaken, weaker_than_endpoint
 from rollouts.services.preview import (
     Preview,
@@ -108,7 +108,11 @@ def start_rollout(
         raise Refused("The global stop is on.", code="global-stop", fix="Lift the global stop first.")
     chosen = find_candidates(endpoint, plan, (version_number, *other_versions))
     assert endpoint.stable is not None
-    spec = serving or endpoint.stable.spec
+    asked = serving or endpoint.stable.spec
+    specs = [
+        checked_spec(endpoint=endpoint, version=version, spec=asked, clusters=clusters)
+        for version, _ in chosen
+    ]
     try:
         with transaction.atomic():
             _check_unchanged(endpoint)
@@ -116,8 +120,8 @@ def start_rollout(
             if active is not None:
                 _supersede(active, actor, now)
             candidates = [
-                ensure_variant(endpoint=endpoint, version=version, spec=spec, clusters=clusters, now=now)
-                for version, _ in chosen
+                ensure_variant(endpoint=endpoint, version=version, spec=spec, now=now)
+                for (version, _), spec in zip(chosen, specs, strict=True)
             ]
             _end_watch(endpoint, candidates, actor, now)
             rollout = _create(endpoint, candidates, plan, shared, own_policy, weaker, actor, note, now)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from controlplane.access.roles import Action, refusal
 from controlplane.web.words import share_text
-from rollouts.domain.restored import UNDECIDED, Restored, RestoredState
+from rollouts.domain.restored import CHOICE_OPEN, Restored, RestoredState
 from rollouts.models import Endpoint
 
 _SENTENCES = {
@@ -76,7 +76,7 @@ def restored_note(endpoint: Endpoint, role: str) -> RestoredNote | None:
         rollout=found.rollout,
         keepable=tuple(name for name in by_share if name not in found.unkept),
         unkept=tuple(found.unkept[name] for name in by_share if name in found.unkept),
-        may_choose=state in UNDECIDED,
+        may_choose=state in CHOICE_OPEN,
         refused=refusal(role, Action.EDIT_ENDPOINT),
         problem=found.problem,
     )

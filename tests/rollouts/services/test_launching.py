@@ -14,7 +14,7 @@ from registry.services.manifests import register_manifest
 from registry.services.mirror import mirror_models
 from rollouts.domain.variants import ServingSpec
 from rollouts.ports import FailureReason
-from rollouts.services.endpoints import ensure_variant
+from rollouts.services.endpoints import checked_spec, ensure_variant
 from rollouts.services.launching import final_reason, launch
 from rollouts.services.leases import claim_endpoint
 from tests.factories.weights import safetensors
@@ -83,9 +83,9 @@ def test_launch__file_allowed_by_the_operator__a_real_process_has_it(
     version = register_pickled(w)
     cluster = room.cluster()
     clusters = {"here": cluster}
-    variant = ensure_variant(
-        endpoint=w.endpoint, version=version, spec=ServingSpec(engine="standin"), clusters=clusters, now=w.now
-    )
+    asked = ServingSpec(engine="standin")
+    spec = checked_spec(endpoint=w.endpoint, version=version, spec=asked, clusters=clusters)
+    variant = ensure_variant(endpoint=w.endpoint, version=version, spec=spec, now=w.now)
     lease = claim_endpoint(endpoint_id=w.endpoint_id, owner="test", now=w.now)
     assert lease is not None
     world = replace(w.world, clusters=clusters)

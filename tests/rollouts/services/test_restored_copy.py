@@ -15,15 +15,20 @@ from django.db import connection
 from controlplane.audit.models import AuditEvent
 from controlplane.kernel.errors import Conflict, Forbidden, InvalidInput, Refused
 from controlplane.web.models import Heartbeat
-from rollouts.domain.restored import RestoredState
+from registry.models import Version
+from rollouts.domain.restored import Restored, RestoredState
+from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, HistoryEvent, Rollout, Variant
 from rollouts.ports import FailureReason
 from rollouts.services.probes import probe_rollouts
 from rollouts.services.restored import QUIET_SECONDS, report_restored
 from rollouts.services.restored_choice import choose_after_restore
-from tests.rollouts.memory_world import ERRORS, PLAN, MemoryWorld
+from tests.rollouts.memory_world import ERRORS, PLAN, START, MemoryWorld
 
 pytestmark = [pytest.mark.story, pytest.mark.django_db]
+
+SEALING = "rollouts.services.endpoints.sealed_spec"
+LICENCE = {"MODEL_LICENCE": "the licence of sentinel"}
 
 
 @pytest.fixture
@@ -188,6 +193,53 @@ def test_other_control_plane__at_work__is_told_and_never_taken_over_from(w: Memo
     assert w.endpoint.fencing_token > other
 
 
+def test_other_control_plane__a_few_leases_ahead__is_not_outbid_before_it_was_quiet_for_long_enough(
+    w: MemoryWorld,
+) -> None:
+    other = w.endpoint.fencing_token + 3
+    w.router.claim("triage", token=other)
+    for _ in range(4):  # each turn's lease adds one to our own token
+        w.tick(4.0, probe=False)
+        assert w.router.claim("triage", token=0) == other
+    assert w.endpoint.restored_state == "watching"
+    wait_until_quiet(w)
+    assert w.endpoint.restored_state == ""
+    assert w.router.claim("triage", token=0) > other
+
+
+def test_other_control_plane__a_few_leases_ahead_and_at_work__is_a_rival(w: MemoryWorld) -> None:
+    other = w.endpoint.fencing_token + 3
+    w.router.claim("triage", token=other)
+    w.tick(4.0, probe=False)
+    w.router.claim("triage", token=other + 1)  # its next lease: by then ours is as large
+    w.clock.advance(4.0)
+    Endpoint.objects.update(fencing_token=other + 5)
+    w.reconcile()
+    assert w.endpoint.restored_state == "rival"
+    assert w.router.claim("triage", token=0) == other + 1
+
+
+@pytest.mark.parametrize("silent", ["router", "cluster"])
+def test_copy__one_that_holds_the_token_does_not_answer__is_not_taken_for_quiet(
+    w: MemoryWorld, silent: str
+) -> None:
+    other = w.endpoint.fencing_token + 3
+    for part in (w.router, w.cluster):
+        part.claim("triage", token=other)
+    w.tick(4.0, probe=False)
+    assert w.endpoint.restored_state == "watching"
+    if silent == "router":
+        w.router.down = True
+    else:
+        w.cluster.outage = True
+    wait_until_quiet(w)
+    assert w.endpoint.restored_state == "watching"
+    assert Restored.from_json(w.endpoint.restored).newest == other
+    w.router.down, w.cluster.outage = False, False
+    run(w, 5)
+    assert w.endpoint.restored_state == ""
+
+
 def test_clock__jumps_forward_while_somebody_may_be_at_work__is_no_reason_to_take_over(
     w: MemoryWorld,
 ) -> None:
@@ -330,6 +382,58 @@ def test_keep__of_what_the_cluster_cannot_prove__refused(
     with pytest.raises(Refused) as refused:
         choose(w, "keep")
     assert refused.value.code == "cannot-be-kept"
+
+
+@pytest.mark.parametrize(
+    "as_stored",
+    [
+        {"serving": {"arguments": {"scheduler-cls": "of old"}}},
+        {"serving": {"environment": {"MODEL_LICENCE": {"secret": {"sealed": "x", "fingerprint": "0123"}}}}},
+        {"version": {"gone_at": START}},
+    ],
+    ids=["from before the list of options", "sealed by a rotation", "gone from MLflow"],
+)
+def test_keep__a_variant_that_the_database_knows__is_kept_as_it_is(
+    w: MemoryWorld, as_stored: dict[str, dict[str, Any]]
+) -> None:
+    w.start(2)
+    w.run_to("progressing")
+    copy = Copy()
+    promote_now(w)
+    copy.restore()
+    known = w.variant(2)
+    for name, value in as_stored.get("serving", {}).items():
+        Variant.objects.filter(pk=known.pk).update(serving={**known.serving, name: value})
+    Version.objects.filter(pk=known.version_id).update(**as_stored.get("version", {}))
+    wait_until_quiet(w)
+    assert w.endpoint.restored["unkept"] == {}
+    choose(w, "keep")
+    run(w, 3)
+    assert w.endpoint.restored_state == ""
+    assert w.endpoint.stable == known
+    assert route(w) == {known.name: 10_000}
+    assert w.workload(2).wanted
+    assert Variant.objects.count() == 2
+    assert w.lost == 0
+
+
+def test_keep__what_would_be_stored_under_another_name__refused(
+    w: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Copy()
+    with monkeypatch.context() as earlier:  # Headgate from before secrets were encrypted
+        earlier.setattr(SEALING, lambda *, spec, **options: spec)
+        w.start(2, plan=replace(PLAN, watch_seconds=1), serving=ServingSpec(environment=LICENCE))
+        promote_now(w)
+    name = w.variant(2).name
+    copy.restore()
+    wait_until_quiet(w)
+    assert "another name" in w.endpoint.restored["unkept"][name]
+    with pytest.raises(Refused) as refused:
+        choose(w, "keep")
+    assert refused.value.code == "cannot-be-kept"
+    run(w, 3)
+    assert route(w) == {name: 10_000}
 
 
 # --- returned -------------------------------------------------------------------------------------------------------
