@@ -53,7 +53,9 @@ class Incoming:
 
     def pieces(self) -> Iterator[bytes]:
         """The body as it comes. Raises httpx.ReadTimeout at the deadline."""
-        for piece in self._response.iter_bytes():  # with a size, it would hold the first token back until so much came
+        for piece in (
+            self._response.iter_bytes()
+        ):  # with a size, it would hold the first token back until so much came
             try:
                 seconds_left()  # a transport that is not of `clients` does not look
             except TimeoutError as over:
