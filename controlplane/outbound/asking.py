@@ -5,7 +5,6 @@ Foreign bodies are read here and nowhere else. What the bytes mean is read by `c
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +13,8 @@ from typing import Any
 import httpx
 
 from controlplane.kernel.foreign import storable, words_of
-from controlplane.outbound.deadlines import deadline
+from controlplane.outbound.deadlines import deadline, seconds_left
 
-CHUNK_BYTES = 1 << 16
 # Packed, a few bytes could become any number of them.
 AS_IT_IS = {"Accept-Encoding": "identity"}
 
@@ -48,16 +46,19 @@ class Received:
 class Incoming:
     """An answer that is being read."""
 
-    def __init__(self, response: httpx.Response, until: float) -> None:
-        self._response, self._until = response, until
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
 
     def pieces(self) -> Iterator[bytes]:
         """The body as it comes. Raises httpx.ReadTimeout at the deadline."""
-        for piece in self._response.iter_bytes(CHUNK_BYTES):
-            if time.monotonic() > self._until:
-                raise httpx.ReadTimeout("it took too long as a whole", request=self._response.request)
+        # Asked for pieces of a size, httpx would hold the first token back until so much has come.
+        for piece in self._response.iter_bytes():
+            try:
+                seconds_left()  # a transport that is not of `clients` does not look
+            except TimeoutError as over:
+                raise httpx.ReadTimeout(str(over), request=self._response.request) from None
             yield piece
 
     def received(self, most_bytes: int) -> Received:
@@ -77,19 +78,23 @@ def asking(
     url: str,
     *,
     seconds: float,
+    timeout: httpx.Timeout | None = None,
     headers: Mapping[str, str] | None = None,
     **arguments: Any,
 ) -> Iterator[Incoming]:
     """Sends a request; the answer may be read in the block. All of it ends within `seconds`.
 
+    timeout  for single steps, such as connecting, where they may take less; what the client says does not count
+
     Raises httpx.TransportError when nothing comes, when it does not come in time, and for an answer that is packed
     though nobody asked for it.
     """
-    until = time.monotonic() + seconds
     sent = {**(headers or {}), **AS_IT_IS}
     with (
         deadline(seconds),
-        client.stream(method, url, headers=sent, follow_redirects=False, **arguments) as response,
+        client.stream(
+            method, url, headers=sent, follow_redirects=False, timeout=timeout or seconds, **arguments
+        ) as response,
     ):
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ("", "identity"):
@@ -97,7 +102,7 @@ def asking(
                 f"it answered in the encoding {encoding[:20]!r}, which nobody asked for",
                 request=response.request,
             )
-        yield Incoming(response, until)
+        yield Incoming(response)
 
 
 def ask(

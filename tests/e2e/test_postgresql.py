@@ -81,7 +81,10 @@ def database_url() -> Iterator[str]:
 def test_services_and_api__on_postgresql__keep_the_same_promises(database_url: str) -> None:
     environment = {**os.environ, "HEADGATE_DATABASE_URL": database_url}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not e2e and not needs", *SUITES],
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"),
+            *("-m", "not e2e and not needs", *SUITES),
+        ],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1_500, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:]

@@ -56,9 +56,8 @@ class MlflowHttp:
         """`url` may carry `user:password@`; they are sent as basic authentication and never shown.
         `proxy` is what requests go through; "" is none, whatever the host's variables say.
         """
-        self._client = remote_client(
-            url, proxy=proxy, timeout=httpx.Timeout(timeout_seconds, connect=3.0), transport=transport
-        )
+        self._client = remote_client(url, proxy=proxy, transport=transport)
+        self._timeout = httpx.Timeout(timeout_seconds, connect=3.0)
         self._check = "HEADGATE_MLFLOW_URL and HEADGATE_MLFLOW_PROXY" if proxy else "HEADGATE_MLFLOW_URL"
         self._sleep = sleep
         parts = httpx.URL(url)
@@ -95,7 +94,13 @@ class MlflowHttp:
         try:
             with (
                 _sendable(),
-                asking(self._client, "GET", f"{ARTIFACTS}/{quote(path)}", seconds=seconds) as incoming,
+                asking(
+                    self._client,
+                    "GET",
+                    f"{ARTIFACTS}/{quote(path)}",
+                    seconds=seconds,
+                    timeout=self._timeout,
+                ) as incoming,
             ):
                 if incoming.status != httpx.codes.OK:
                     self._raise(incoming.received(MOST_WORDS * 4), path)
@@ -150,6 +155,7 @@ class MlflowHttp:
                         address,
                         most_bytes=MOST_BYTES,
                         seconds=CALL_SECONDS,
+                        timeout=self._timeout,
                         **arguments,
                     )
             except httpx.TransportError as error:

@@ -42,7 +42,7 @@ class WarmUp:
 
 def ask_health(http: httpx.Client, template: EngineTemplate, port: int) -> Health:
     try:
-        answer = _ask(http, "GET", port, template.health, ASK_SECONDS, timeout=ASK_SECONDS)
+        answer = _ask(http, "GET", port, template.health, ASK_SECONDS)
     except httpx.ConnectError:
         return Health.CLOSED
     except httpx.TransportError:
@@ -55,7 +55,7 @@ def ask_in_flight(http: httpx.Client, template: EngineTemplate, port: int) -> in
     if not template.in_flight:
         return None
     try:
-        answer = _ask(http, "GET", port, "/metrics", ASK_SECONDS, timeout=ASK_SECONDS)
+        answer = _ask(http, "GET", port, "/metrics", ASK_SECONDS)
     except httpx.ConnectError:
         return 0
     except httpx.TransportError:
@@ -88,15 +88,7 @@ def warm_up(
         "temperature": 0,
     }
     try:
-        answer = _ask(
-            http,
-            "POST",
-            port,
-            "/v1/chat/completions",
-            WARM_UP_SECONDS,
-            json=question,
-            timeout=WARM_UP_SECONDS,
-        )
+        answer = _ask(http, "POST", port, "/v1/chat/completions", WARM_UP_SECONDS, json=question)
     except httpx.TransportError as error:
         return WarmUp(False, f"{type(error).__name__}: {words_of(str(error))}", again=True)
     if answer.status >= httpx.codes.INTERNAL_SERVER_ERROR:

@@ -60,7 +60,6 @@ class OpenAIProber:
                 seconds=timeout,
                 json=body,
                 headers={FORCED_VARIANT_HEADER: variant},
-                timeout=timeout,
             ) as incoming:
                 _check(incoming, variant)
                 return _read(_events(incoming, variant), variant, began)

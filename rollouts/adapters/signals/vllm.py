@@ -49,7 +49,7 @@ class VllmMetrics:
         # no kept connections: engines come and go, and a worker forks
         limits = httpx.Limits(max_keepalive_connections=0)
         self._seconds = timeout
-        self._client = local_client(timeout=timeout, transport=transport, limits=limits)
+        self._client = local_client(transport=transport, limits=limits)
 
     def read(self, backends: Collection[Backend]) -> tuple[Mapping[str, EngineReading], Mapping[str, str]]:
         """(what each variant's engine says, why another's could not be read), both by variant."""

@@ -171,7 +171,7 @@ def test_end_access__of_nobody_or_somebody__is_the_same_answer_for_who_may_not_k
     assert len(set(answers)) == 1
 
 
-@pytest.mark.parametrize("name", ["nobody", "a\x00b", ""])
+@pytest.mark.parametrize("name", ["nobody", ""])  # a NUL is refused at the edge
 def test_end_access__of_nobody_by_an_administrator__is_not_found(admin: Actor, name: str) -> None:
     with pytest.raises(NotFound):
         end_access(username=name, sessions=True, tokens=True, actor=admin, now=NOW)

@@ -199,7 +199,7 @@ def test_stream__sessions_ended_meanwhile__ends_at_the_next_heartbeat(
 
 def test_stream__sessions_ended_while_much_happens__ends_as_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who watches a busy rollout gets hints and no heartbeats."""
-    busy = [Hint(number, "overview") for number in range(1, 60)]
+    busy: list[Hint | None] = [Hint(number, "overview") for number in range(1, 60)]
     session = Session(monkeypatch, busy, apart=1.0, holds=1)
     heard = session.hears()
     assert (len(heard), session.checks) == (2 * HEARTBEAT_SECONDS - 1, 2)

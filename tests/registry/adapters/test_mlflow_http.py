@@ -9,13 +9,14 @@ import httpx
 import pytest
 
 from controlplane.kernel.errors import InvalidInput, NotFound, Rejected, Unavailable
-from controlplane.outbound.asking import CHUNK_BYTES, asking
+from controlplane.outbound.asking import asking
 from registry.adapters.model_stores import mlflow_http
 from registry.adapters.model_stores.mlflow_http import ATTEMPTS, UNSAID_SECONDS, MlflowHttp
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
 from registry.ports import ODD_ANSWER, StoredModel, Unreadable
 
 URL = "http://mlflow.example:5500"
+PIECE_BYTES = 1 << 16
 NOT_THERE = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Registered Model with name=x not found"}
 
 
@@ -192,15 +193,15 @@ def dripping(steady: SimpleNamespace, *, pieces: int, size: int, seconds: float)
 def test_download__comes_too_slowly__given_up_after_minutes_whatever_its_size(
     tmp_path: Path, steady: SimpleNamespace, said: int | None
 ) -> None:
-    server = dripping(steady, pieces=1000, size=CHUNK_BYTES, seconds=10.0)
+    server = dripping(steady, pieces=1000, size=PIECE_BYTES, seconds=10.0)
     with pytest.raises(Unavailable, match="took too long"):
         server.http().download("a/b", tmp_path / "b", bytes_expected=said)
     assert 300 < steady.seconds < 400
 
 
 def test_download__slow_but_steady__comes_whole(tmp_path: Path, steady: SimpleNamespace) -> None:
-    server = dripping(steady, pieces=2000, size=CHUNK_BYTES, seconds=1.0)
-    server.http().download("a/b", tmp_path / "b", bytes_expected=2000 * CHUNK_BYTES)
+    server = dripping(steady, pieces=2000, size=PIECE_BYTES, seconds=1.0)
+    server.http().download("a/b", tmp_path / "b", bytes_expected=2000 * PIECE_BYTES)
     assert steady.seconds == 2000
 
 
@@ -221,9 +222,9 @@ def test_download__size_is_not_said__ends_within_hours(
 
 def test_download__several_pieces__progress_is_told_with_each(tmp_path: Path) -> None:
     told: list[int] = []
-    server = Server(httpx.Response(200, content=b"x" * (3 * CHUNK_BYTES)))
+    server = Server(httpx.Response(200, content=iter([b"x" * PIECE_BYTES] * 3)))
     server.http().download(
-        "a/b", tmp_path / "b", bytes_expected=3 * CHUNK_BYTES, progress=lambda: told.append(1)
+        "a/b", tmp_path / "b", bytes_expected=3 * PIECE_BYTES, progress=lambda: told.append(1)
     )
     assert len(told) == 3
 

@@ -231,11 +231,11 @@ def test_copy__one_that_holds_the_token_does_not_answer__is_not_taken_for_quiet(
     if silent == "router":
         w.router.down = True
     else:
-        w.cluster.outage = True
+        w.cluster.outage = "no route"
     wait_until_quiet(w)
     assert w.endpoint.restored_state == "watching"
     assert Restored.from_json(w.endpoint.restored).newest == other
-    w.router.down, w.cluster.outage = False, False
+    w.router.down, w.cluster.outage = False, ""
     run(w, 5)
     assert w.endpoint.restored_state == ""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -39,6 +40,22 @@ def test_ask__request__is_forced_deterministic_and_streamed() -> None:
     assert str(sent[0].url) == "http://gateway/chat/v1/chat/completions"
     assert sent[0].headers["x-headgate-variant"] == "v2"
     assert (body["model"], body["temperature"], body["max_tokens"], body["stream"]) == ("chat", 0, 9, True)
+
+
+class Slow(httpx.SyncByteStream):
+    """The first token at once, the end half a second later."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        first, end = GOOD.encode().split(b"data: [DONE]")
+        yield first
+        time.sleep(0.5)
+        yield b"data: [DONE]" + end
+
+
+def test_ask__first_token__is_timed_when_it_comes_and_not_with_the_last() -> None:
+    answer = ask(lambda request: httpx.Response(200, stream=Slow(), headers={"x-headgate-variant": "v2"}))
+    assert answer.first_token_seconds is not None
+    assert answer.first_token_seconds < answer.seconds / 2
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import struct
 import time
-import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
