@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from controlplane.kernel.clock import Reading, seconds_between
-from controlplane.kernel.errors import InvalidInput, StaleWriter
+from controlplane.kernel.errors import HeadgateError, InvalidInput, StaleWriter
 from controlplane.kernel.foreign import storable
 from controlplane.sealing.keys import KeyRing
 from registry.domain.manifest import Manifest
@@ -41,6 +42,12 @@ KEPT_LOGS = 20
 KEPT_CRASHES = 50
 PROGRAM_PREFIX = "engine-"  # of the program's name at supervisord
 LAUNCH_LINE = "[headgate] launch"
+
+
+# What reading a damaged record raises. One of them must not stop what is done for the others.
+DAMAGED = (HeadgateError, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +318,19 @@ class EngineFolder:
         """All variants with a launch on record."""
         suffixes = (".runs.json", ".warm.json", ".drain.json", ".failure.json")
         names = [path.name for path in self.path.glob("*.json")]
-        return sorted(name.removesuffix(".json") for name in names if not name.endswith(suffixes))
+        found = (name.removesuffix(".json") for name in names if not name.endswith(suffixes))
+        return sorted(name for name in found if NAME.fullmatch(name))
+
+    def launches(self) -> Iterator[Launch]:
+        """All launches that can be read; the others are logged."""
+        for variant in self.variants():
+            try:
+                launch = self.launch(variant)
+            except DAMAGED:
+                log.exception("cluster.records_unreadable variant=%s", variant)
+                continue
+            if launch is not None:
+                yield launch
 
     def launch(self, variant: str) -> Launch | None:
         data = self._read(variant, "json")

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 
 from controlplane.kernel.credentials import hide_in_lines
-from controlplane.kernel.errors import HeadgateError, Refused
+from controlplane.kernel.errors import Refused
 from controlplane.sealing.keys import SETTING
 from controlplane.sealing.known import known
 from rollouts.adapters.clusters.engines import (
@@ -15,7 +15,7 @@ from rollouts.adapters.clusters.engines import (
     engines_in_force,
     secrets_of,
 )
-from rollouts.adapters.clusters.folder import EngineFolder
+from rollouts.adapters.clusters.folder import DAMAGED, EngineFolder
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
 from rollouts.ports import WorkloadSpec
 
@@ -56,7 +56,7 @@ class LaunchSecrets:
                 *credentials_around(template, os.environ),
                 *self.store.values({**template.environment, **launch.spec.environment}),
             )
-        except (HeadgateError, OSError, ValueError, KeyError, TypeError):
+        except DAMAGED:
             return known()
 
     def renew(self) -> int:
@@ -64,20 +64,18 @@ class LaunchSecrets:
         renewed = 0
         problems = []
         with self._folder.locked():
-            variants = self._folder.variants()
-            if variants:
+            if self._folder.variants():
                 # The keys first: an engine that starts meanwhile can open its secrets under either key.
                 self._folder.keep_keys(self.store.keys())
-            for variant in variants:
-                launch = self._folder.launch(variant)
+            for launch in self._folder.launches():
                 try:
-                    fresh = None if launch is None else renewed_environment(launch.spec, self.store.keys())
+                    fresh = renewed_environment(launch.spec, self.store.keys())
                 except Refused as error:
                     problems.append(error.message)
                     continue
-                if launch is not None and fresh is not None:
+                if fresh is not None:
                     spec = replace(launch.spec, environment=fresh)
-                    self._folder.write(variant, "json", replace(launch, spec=spec).to_json())
+                    self._folder.write(launch.spec.variant, "json", replace(launch, spec=spec).to_json())
                     renewed += 1
         if problems:
             raise Refused(

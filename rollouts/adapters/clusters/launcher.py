@@ -71,6 +71,7 @@ STACK_MARK = "HEADGATE_STACK"  # in every process of a stack: its run folder
 # that the kernel shows, and the mark is gone.
 KEEP_THE_MARK = {"SPT_NOENV": "1"}
 KEEPER = Path(__file__).with_name("keeper.py")
+DECLARATIONS_EVERY_SECONDS = 1.0  # between two looks at declarations that cannot be read
 LEFTOVER_GRACE_SECONDS = 3.0  # from SIGTERM to SIGKILL, for what an engine left behind
 MEMORY_SHARE = 0.75  # of the machine's, which one process of an engine may take where nothing else is set
 MAX_CRASHES = 3
@@ -97,10 +98,10 @@ def main(arguments: Sequence[str]) -> NoReturn:
     if launch is None or folder.failure(variant) is not None:
         sys.exit(GIVE_UP)
     try:
-        template = template_of(launch.spec, load_engines(launch.run_dir))
         # It would hold the memory and the port of the next one.
         if ended := end_marked(MARK, str(path), grace_seconds=LEFTOVER_GRACE_SECONDS):
             say(f"[headgate] ended what the engine before left running: {', '.join(map(str, ended))}")
+        template = template_of(launch.spec, await_engines(launch.run_dir))
         before = folder.runs(variant)
         secrets = open_secrets(folder, launch, template)  # first: what the log says is judged without them
         crashes = judge_predecessor(folder, launch, template, before) if before is not None else ()
@@ -120,6 +121,19 @@ def main(arguments: Sequence[str]) -> NoReturn:
         # Left to itself it would be restarted at once and for ever.
         say(traceback.format_exc())
         give_up(folder, variant, GaveUp(FailureReason.CRASH_LOOP, f"The launcher failed: {error}"))
+
+
+def await_engines(run_dir: Path) -> Mapping[str, EngineTemplate]:
+    """The engines of this machine. A slip in the operator's file is waited out: it says nothing of this variant."""
+    told = ""
+    while True:
+        try:
+            return load_engines(run_dir)
+        except Unavailable as error:
+            if str(error) != told:
+                told = str(error)
+                say(f"[headgate] waits: {told}")
+            time.sleep(DECLARATIONS_EVERY_SECONDS)
 
 
 def open_secrets(folder: EngineFolder, launch: Launch, template: EngineTemplate) -> dict[str, str]:

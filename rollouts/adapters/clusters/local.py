@@ -38,6 +38,7 @@ from registry.domain.manifest import Manifest, verify_folder
 from rollouts.adapters.clusters.engine_user import remove_temporary
 from rollouts.adapters.clusters.engines import load_engines, template_named, template_of
 from rollouts.adapters.clusters.folder import (
+    DAMAGED,
     PROGRAM_PREFIX,
     Drain,
     EngineFolder,
@@ -126,12 +127,14 @@ class LocalCluster:
 
     def ensure(self, spec: WorkloadSpec, *, token: int) -> None:
         """See the port. InvalidInput too: an unknown engine, an argument that may not be set, replicas."""
-        self._check(spec)
+        checked_name(spec.variant, "variant")
+        checked_name(spec.endpoint, "endpoint")
         with self._folder.locked():
             self._folder.claim(spec.endpoint, token)
             if self._keep_running(spec.variant):
-                return
+                return  # whatever became of the declarations and the secret files that it was launched with
             self._supervisor.programs()  # Unavailable before any long work
+        self._check(spec)
         check_files(spec.folder, spec.manifest)
         with self._folder.locked():
             self._folder.claim(spec.endpoint, token)
@@ -174,7 +177,11 @@ class LocalCluster:
             return self._folder.newest_token(endpoint, token)
 
     def launched(self, variant: str) -> WorkloadSpec | None:
-        launch = self._folder.launch(variant)
+        try:
+            launch = self._folder.launch(variant)
+        except DAMAGED:
+            log.exception("cluster.records_unreadable variant=%s", variant)
+            return None  # nothing on this machine says it
         return None if launch is None else launch.spec
 
     def statuses(self) -> Mapping[str, WorkloadStatus]:
@@ -217,8 +224,6 @@ class LocalCluster:
     # --- launching ---------------------------------------------------------------------------------------
 
     def _check(self, spec: WorkloadSpec) -> None:
-        checked_name(spec.variant, "variant")
-        checked_name(spec.endpoint, "endpoint")
         template = template_of(spec, load_engines(self._folder.run_dir))
         self._secrets.check(spec, template)
         if spec.replicas != 1:
@@ -233,7 +238,7 @@ class LocalCluster:
         try:
             if self._folder.launch(variant) is None or self._folder.failure(variant) is not None:
                 return False
-        except (ValueError, KeyError, TypeError):
+        except DAMAGED:
             log.exception("cluster.records_unreadable variant=%s", variant)
             return False  # written anew
         self._folder.delete(variant, "drain.json")
@@ -281,13 +286,12 @@ stdout_logfile_backups=1
         free = available_memory_mb()
         promised = 0
         for other in self._folder.variants():
-            runs = self._folder.runs(other)
-            loading = self._folder.failure(other) is None and (
-                runs is None or self._folder.warmed(other) != runs.started_at
-            )
-            if other != variant and loading:
-                taken = tree_memory_mb(runs.pid) if runs else 0
-                promised += max(0, self._memory_mb - taken)
+            if other == variant:
+                continue
+            try:
+                promised += self._memory_to_come_mb(other)
+            except DAMAGED:  # what it takes already is not free
+                log.exception("cluster.records_unreadable variant=%s", other)
         if free - promised < self._memory_mb:
             kept = f", {promised} MB of them for engines that still load" if promised else ""
             raise Refused(
@@ -299,9 +303,19 @@ stdout_logfile_backups=1
                 extra={"needed_mb": self._memory_mb, "free_mb": free, "promised_mb": promised},
             )
 
+    def _memory_to_come_mb(self, variant: str) -> int:
+        """What an engine that still loads will take beyond what it has taken."""
+        runs = self._folder.runs(variant)
+        if self._folder.failure(variant) is not None:
+            return 0
+        if runs is None:
+            return self._memory_mb
+        if self._folder.warmed(variant) == runs.started_at:
+            return 0
+        return max(0, self._memory_mb - tree_memory_mb(runs.pid))
+
     def _choose_port(self, variant: str) -> int:
-        launches = (self._folder.launch(other) for other in self._folder.variants() if other != variant)
-        taken = {launch.port for launch in launches if launch is not None}
+        taken = {launch.port for launch in self._folder.launches() if launch.spec.variant != variant}
         last = self._folder.last_port()
         begin = self._ports.index(last) + 1 if last is not None and last in self._ports else 0
         for step in range(len(self._ports)):
@@ -326,7 +340,7 @@ stdout_logfile_backups=1
                 sight = look_again(self._folder, old)
                 if sight is not None:
                     self._step(replace(sight, program=programs.get(sight.program_name)), programs)
-            except (HeadgateError, OSError, ValueError, KeyError, TypeError):
+            except DAMAGED:
                 log.exception("cluster.step_failed variant=%s", old.variant)
 
     def _step(self, sight: Sight, programs: Mapping[str, ProgramInfo]) -> None:

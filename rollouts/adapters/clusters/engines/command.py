@@ -119,8 +119,8 @@ def engine_environment(
     return {
         **needed,
         **passed_on,
-        **always,
         **cpu,
+        **always,  # what the operator sets outweighs our defaults
         **chosen_of(spec, template).variables,
         **(secrets or {}),
     }

@@ -93,7 +93,7 @@ def test_statuses__supervisord_lost_the_program__puts_it_back(
     assert again.phase is WorkloadPhase.READY
 
 
-def test_statuses__one_record_unreadable__leaves_the_others_alone(
+def test_cluster__one_record_unreadable__leaves_the_others_alone(
     room: MachineRoom, cluster: LocalCluster, variant: str
 ) -> None:
     cluster.ensure(room.spec(variant), token=1)
@@ -105,6 +105,9 @@ def test_statuses__one_record_unreadable__leaves_the_others_alone(
         assert statuses[variant].is_ready
         assert statuses["other-v1-bbbb"].phase is WorkloadPhase.FAILED
         assert "cannot be read" in statuses["other-v1-bbbb"].message
+        assert cluster.launched("other-v1-bbbb") is None
+        cluster.ensure(room.spec("third-v1-cccc"), token=1)
+        until_ready(cluster, "third-v1-cccc")
     finally:
         broken.unlink()
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from rollouts.adapters.clusters.engines.template import OF_THE_MACHINE
 from rollouts.adapters.clusters.launcher import KEEP_THE_MARK
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import processes_marked
-from rollouts.ports import FailureReason
+from rollouts.ports import FailureReason, WorkloadPhase
 from tests.rollouts.adapters.clusters.machine_room import (
     STANDINS,
     MachineRoom,
@@ -25,6 +26,7 @@ from tests.rollouts.adapters.clusters.machine_room import (
     until_failed,
     until_ready,
 )
+from tests.standins.running import wait_until
 
 pytestmark = pytest.mark.e2e  # a real supervisord and real processes
 
@@ -141,12 +143,41 @@ def test_running_engine__declarations_broken_meanwhile__is_ready_all_the_same(
 ) -> None:
     cluster.ensure(room.spec(variant), token=1)
     until_ready(cluster, variant)
+    with broken_declarations(room):
+        assert status(cluster, variant).is_ready  # type: ignore[union-attr]
+        with pytest.raises(Unavailable, match=r"engines\.json"):
+            cluster.ensure(room.spec("other-v1-cccc"), token=1)
+
+
+def test_ensure__runs_already_and_declarations_broken_meanwhile__says_nothing(
+    room: MachineRoom, cluster: LocalCluster, variant: str
+) -> None:
+    cluster.ensure(room.spec(variant), token=1)
+    until_ready(cluster, variant)
+    with broken_declarations(room):
+        cluster.ensure(room.spec(variant), token=1)
+
+
+def test_engine_crashes__declarations_cannot_be_read__starts_again_once_they_are_mended(
+    room: MachineRoom, cluster: LocalCluster, variant: str
+) -> None:
+    cluster.ensure(room.spec(variant), token=1)
+    until_ready(cluster, variant)
+    with broken_declarations(room):
+        os.kill(pid_of(room, variant), signal.SIGKILL)
+        wait_until("it waits", lambda: "waits: engines.json" in " ".join(cluster.log_tail(variant)))
+        seen = status(cluster, variant)
+        assert seen is not None
+        assert seen.phase is WorkloadPhase.UNREADY
+    until_ready(cluster, variant)
+
+
+@contextmanager
+def broken_declarations(room: MachineRoom) -> Iterator[None]:
     declarations = room.run_dir / "engines.json"
     before = declarations.read_text()
     declarations.write_text("{")
     try:
-        assert status(cluster, variant).is_ready  # type: ignore[union-attr]
-        with pytest.raises(Unavailable, match=r"engines\.json"):
-            cluster.ensure(room.spec("other-v1-cccc"), token=1)
+        yield
     finally:
         declarations.write_text(before)

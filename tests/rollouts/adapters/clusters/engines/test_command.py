@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,14 @@ def test_engine_environment__vllm_on_a_cpu__is_this_to_the_letter(cpu_python: Pa
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": "2",
     }
+
+
+def test_engine_environment__set_by_the_operator__outweighs_our_defaults_for_the_cpu(
+    cpu_python: Path,
+) -> None:
+    theirs = replace(VLLM, environment={**VLLM.environment, "OMP_NUM_THREADS": "8"})
+    found = engine_environment(theirs, spec(), python=cpu_python, places=PLACES, outside={})
+    assert found["OMP_NUM_THREADS"] == "8"
 
 
 def test_engine_environment__on_a_gpu__has_nothing_for_the_cpu() -> None:
