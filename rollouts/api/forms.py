@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
@@ -10,6 +11,7 @@ from rest_framework import serializers
 from rollouts.api.bandit_outputs import BanditForm
 from rollouts.domain.plan import MAX_HOLD_SECONDS, MAX_STEPS, MOST_REQUESTS
 from rollouts.domain.secrets import FILE_NAME, FINGERPRINT
+from rollouts.services.policy_text import LONGEST
 
 
 class StepForm(serializers.Serializer[Any]):
@@ -109,3 +111,13 @@ class PlanField(ObjectField):
 @extend_schema_field(ServingForm)
 class ServingField(ObjectField):
     """A serving spec."""
+
+
+class PolicyObjectField(serializers.DictField):
+    """A policy as an object, which is no longer than its text may be."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        found: dict[str, Any] = super().to_internal_value(data)
+        if len(json.dumps(found)) > LONGEST:
+            raise serializers.ValidationError(f"The policy is longer than {LONGEST:,} characters.")
+        return found

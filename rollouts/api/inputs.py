@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from controlplane.api.inputs import LARGEST_NUMBER, LONGEST_NAME, LONGEST_REFERENCE, Input
 from registry.api.serializers import LONGEST_MODEL_NAME
-from rollouts.api.forms import PlanField, ServingField
+from rollouts.api.forms import PlanField, PolicyObjectField, ServingField
 from rollouts.api.outputs import PHASES
 from rollouts.domain.bandits.spec import MOST_ARMS
 from rollouts.services.feedback import MAX_COMMENT, MAX_ID
@@ -51,7 +51,7 @@ class StartInput(Input):
         max_length=LONGEST_REFERENCE,
         help_text="NAME or NAME@VERSION; default: the endpoint's",
     )
-    own_policy = serializers.DictField(
+    own_policy = PolicyObjectField(
         required=False,
         help_text=(
             "a policy for this rollout alone, as `body` of a stored one; it is made from `gate_policy` and no version "

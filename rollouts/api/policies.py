@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
@@ -21,6 +20,7 @@ from controlplane.api.inputs import LARGEST_NUMBER, LONGEST_NAME, LONGEST_REFERE
 from controlplane.api.permissions import Need
 from controlplane.kernel.errors import InvalidInput
 from rollouts import selectors, wiring
+from rollouts.api.forms import PolicyObjectField
 from rollouts.api.outputs import EndpointOutput, GatePolicyOutput
 from rollouts.models import Endpoint, GatePolicyVersion
 from rollouts.services.policies import (
@@ -46,7 +46,7 @@ class PolicyDraftInput(Input):
     text = serializers.CharField(
         required=False, max_length=LONGEST, trim_whitespace=False, help_text="YAML or JSON; comments are lost"
     )
-    policy = serializers.DictField(required=False, help_text="as `body` of a stored policy")
+    policy = PolicyObjectField(required=False, help_text="as `body` of a stored policy")
 
 
 class PolicyInput(PolicyDraftInput):
@@ -307,8 +307,6 @@ def _document(form: dict[str, Any]) -> PolicyDocument:
         )
     if "text" in form:
         return read_policy_text(form["text"])
-    if len(json.dumps(form["policy"])) > LONGEST:
-        raise InvalidInput(f"The policy is longer than {LONGEST:,} characters.", field="policy")
     return document_of(form["policy"])
 
 

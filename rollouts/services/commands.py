@@ -19,6 +19,7 @@ from controlplane.kernel.errors import Conflict, NotFound, Refused
 from controlplane.web.live import publish
 from rollouts.domain import decide
 from rollouts.domain.decide import Decision, RolloutView
+from rollouts.domain.restored import RestoredState
 from rollouts.domain.states import PauseReason, Phase
 from rollouts.models import Endpoint, GlobalStop, HistoryEvent, Rollout
 from rollouts.services.views import view_of
@@ -183,11 +184,25 @@ def refuse_while_restored(endpoint: Endpoint) -> None:
     """Raises Refused while the database is known to be an older copy: nobody can tell what a command would change."""
     state = Endpoint.objects.filter(pk=endpoint.pk).values_list("restored_state", flat=True).first()
     if state:
-        raise Refused(
-            f"{endpoint.name} is held: the database is an older copy than what serves.",
-            code="restored-copy",
-            fix="A release manager chooses first what serves, on the endpoint's page.",
-        )
+        raise refusal_while_restored(endpoint.name, RestoredState(state))
+
+
+def refusal_while_restored(name: str, state: RestoredState) -> Refused:
+    """What a command on an endpoint in this state, which is not NONE, is answered."""
+    return Refused(
+        f"{name} is held: the database is an older copy than what serves.",
+        code="restored-copy",
+        fix=_WAY_OUT[state],
+    )
+
+
+_WAY_OUT = {
+    RestoredState.WATCHING: "It looks for half a minute at most whether somebody else is at work. Try again then.",
+    RestoredState.RIVAL: "Another control plane is at work on it. Stop that one first.",
+    RestoredState.HELD: "A release manager chooses first what serves, on the endpoint's page.",
+    RestoredState.KEEPING: "What serves was chosen and is being written down. Try again in a minute.",
+    RestoredState.RETURNING: "What the database says was chosen and is being launched. Try again when it serves.",
+}
 
 
 def lock_rollout(rollout_id: int) -> Rollout:

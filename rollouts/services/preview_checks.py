@@ -9,11 +9,12 @@ from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Una
 from registry.models import Version
 from rollouts.domain.gates.forecast import PlanForecast
 from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.restored import RestoredState
 from rollouts.domain.sentences import duration
 from rollouts.domain.states import ACTIVE
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, Rollout, Workload
-from rollouts.services.commands import stop_is_on
+from rollouts.services.commands import refusal_while_restored, stop_is_on
 from rollouts.services.endpoints import check_launchable
 from rollouts.services.preview_traffic import Traffic
 from rollouts.services.serving_specs import Clusters, check_serving
@@ -85,6 +86,9 @@ def serving_checks(
 def endpoint_checks(endpoint: Endpoint) -> list[Check]:
     """Whether a rollout may begin on this endpoint now."""
     checks = [_check_free(endpoint), _check_baseline(endpoint)]
+    if endpoint.restored_state:
+        refusal = refusal_while_restored(endpoint.name, RestoredState(endpoint.restored_state))
+        checks.append(Check("refused", refusal.message.rstrip("."), fix=refusal.fix, code=refusal.code))
     if stop_is_on():
         checks.append(
             Check("refused", "The global stop is on", "Nothing starts.", "Lift the stop.", code="global-stop")

@@ -241,7 +241,8 @@ def _arguments(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
     if endpoint.stable is None:
         return ()
     spec = endpoint.stable.spec
-    arguments = ((name, _value(value)) for name, value in spec.arguments.items())
+    shown = endpoint.stable.public_serving["arguments"]
+    arguments = ((name, _value(value)) for name, value in shown.items())
     return (("Engine", spec.engine), ("Replicas", str(spec.replicas)), *arguments)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -59,7 +60,8 @@ def use(request: HttpRequest, name: str) -> HttpResponse:
         )
     except HeadgateError as problem:
         return _show(request, name, problem=problem)
-    return go_to(request, f"{reverse('policy', args=[name])}?version={version}&used={endpoint}#used")
+    query = urlencode({"version": version, "used": endpoint})
+    return go_to(request, f"{reverse('policy', args=[name])}?{query}#used")
 
 
 @require_http_methods(["GET", "POST"])

@@ -51,6 +51,18 @@ def test_start__stricter_own_policy__is_kept_with_the_rollout_and_is_no_version(
     assert [f"{one['name']}@{one['version']}" for one in listed] == ["triage-default@1"]
 
 
+@pytest.mark.parametrize("url", ["/api/v1/rollouts", "/api/v1/gate-policies"])
+def test_policy_object__longer_than_its_text_may_be__is_refused(
+    client_of: ClientOf, endpoint: Endpoint, url: str
+) -> None:
+    sent = policy_with(endpoint, label="x" * 40_000)
+    answer = client_of(Role.RELEASE_MANAGER).post(
+        url, body(own_policy=sent) if "rollouts" in url else {"name": "mine", "policy": sent}, format="json"
+    )
+    assert answer.status_code == 400
+    assert "longer than 32,000 characters" in answer.content.decode()
+
+
 def test_start__weaker_own_policy__is_403_with_every_weaker_value_for_an_engineer(
     client_of: ClientOf, endpoint: Endpoint
 ) -> None:

@@ -20,6 +20,7 @@ from rollouts.domain.restored import Restored, RestoredState
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, HistoryEvent, Rollout, Variant
 from rollouts.ports import FailureReason
+from rollouts.services.preview_checks import endpoint_checks
 from rollouts.services.probes import probe_rollouts
 from rollouts.services.restored import QUIET_SECONDS, report_restored
 from rollouts.services.restored_choice import choose_after_restore
@@ -143,6 +144,22 @@ def test_copy__restored__has_control_again_within_a_minute_and_changes_no_traffi
     assert route(w) == {name: 10_000}
     assert len([call for call in w.calls.names if call in ("router.apply", "cluster.drain")]) == writes
     assert w.lost == 0
+
+
+@pytest.mark.parametrize(
+    ("after", "way_out"), [(1, "Try again then."), (0, "A release manager chooses first")]
+)
+def test_preview__endpoint_of_a_restored_copy__says_that_it_cannot_start_and_why(
+    w: MemoryWorld, after: int, way_out: str
+) -> None:
+    restored_before_the_promotion(w)
+    if after:
+        run(w, after)
+    else:
+        wait_until_quiet(w)
+    refused = [check for check in endpoint_checks(w.endpoint) if check.code == "restored-copy"]
+    assert [check.state for check in refused] == ["refused"]
+    assert way_out in refused[0].fix
 
 
 def test_copy__held__keeps_mlflow_as_it_is(w: MemoryWorld) -> None:
