@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from django.db import transaction
 
+from controlplane.access.hashing import hashed
 from controlplane.access.models import ApiToken, User
 from controlplane.access.roles import Role
 from controlplane.kernel.errors import Conflict, InvalidInput
@@ -34,23 +35,31 @@ class Scope(StrEnum):
 def ensure_user(*, username: str, role: Role | str, password: str) -> User:
     """Makes the person, or gives an existing one this role and password. Idempotent.
 
-    Raises InvalidInput naming `username`, `role` or `password`.
+    Raises InvalidInput naming `username`, `role` or `password` (nobody could sign in with such a one); TooBusy.
     """
     if not username.strip():
         raise InvalidInput("A person needs a name to sign in with.", field="username")
     check_text(username, field="username")
+    if username != username.strip() or not username.isprintable():
+        raise InvalidInput(
+            "A person's name has no control characters, and no space at its ends.",
+            field="username",
+            fix="Nobody could sign in with it.",
+        )
     if len(username) > LONGEST_USERNAME:
         raise InvalidInput(f"A person's name has at most {LONGEST_USERNAME} characters.", field="username")
     if not password:
         raise InvalidInput("A person needs a password.", field="password")
     known = _role(role)
+    before = User.objects.filter(username=username).first()
+    if before and before.check_password(password) and before.role == known.value and before.is_active:
+        return before  # Hashing again would end the person's sessions for nothing.
+    stored = hashed(password)  # takes a second of a core: outside the transaction
     with transaction.atomic():
-        user, made = User.objects.get_or_create(username=username, defaults={"role": known.value})
-        if not made and user.check_password(password) and user.role == known.value and user.is_active:
-            return user  # Hashing again would end the person's sessions for nothing.
+        user, _ = User.objects.get_or_create(username=username, defaults={"role": known.value})
         user.role = known.value
         user.is_active = True
-        user.set_password(password)
+        user.password = stored
         user.save()
     return user
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from django.contrib.auth import logout, update_session_auth_hash
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -122,7 +124,7 @@ def end_access_of(request: HttpRequest, username: str) -> HttpResponse:
         )
     except InvalidInput as problem:
         return _confirm(request, username=username, own=False, problem=problem)
-    return go_to(request, f"{reverse('people')}?done={username}")
+    return go_to(request, f"{reverse('people')}?{urlencode({'done': username})}")
 
 
 def _account(

@@ -37,7 +37,14 @@ def test_ensure_user__other_role_and_password__takes_both() -> None:
 
 @pytest.mark.parametrize(
     ("username", "role", "password", "field"),
-    [(" ", "viewer", "x", "username"), ("ana", "boss", "x", "role"), ("ana", "viewer", "", "password")],
+    [
+        (" ", "viewer", "x", "username"),
+        ("ana ", "viewer", "x", "username"),
+        ("a\tna", "viewer", "x", "username"),
+        ("ana", "boss", "x", "role"),
+        ("ana", "viewer", "", "password"),
+        ("ana", "viewer", "x" * 1_001, "password"),
+    ],
 )
 def test_ensure_user__bad_value__names_the_field(username: str, role: str, password: str, field: str) -> None:
     with pytest.raises(InvalidInput) as caught:

@@ -236,6 +236,13 @@ def test_end_access__by_an_administrator__signs_the_person_out_and_ends_the_toke
     assert is_signed_in(admin)
 
 
+def test_end_access__name_of_any_letters__goes_back_to_a_whole_address() -> None:
+    factories.person(username="ren\u00e9&done=x")
+    admin = browser(factories.person(Role.ADMINISTRATOR))
+    done = admin.post("/people/ren\u00e9&done=x/end-access", {"sessions": "on"})
+    assert done.headers["Location"] == "/people?done=ren%C3%A9%26done%3Dx"
+
+
 def test_end_access__nothing_ticked__says_so(mira: User) -> None:
     response = browser(factories.person(Role.ADMINISTRATOR)).post("/people/mira/end-access")
     assert response.status_code == 400
