@@ -157,7 +157,13 @@ def stat_mode(path: Path) -> int:
 
 
 def test_users_of_a_demo_that_was_killed__down_ends_them(own_stack: Stack) -> None:
-    (own_stack.run_dir / "log").mkdir()
+    demo = own_stack.run_dir / "demo"
+    for folder in (own_stack.run_dir / "log", demo / "models"):
+        folder.mkdir(parents=True)
+    (demo / "token.json").write_text(json.dumps({"token": "hg_x"}))
+    (demo / "models" / "traffic.jsonl").write_text(
+        json.dumps({"messages": [], "max_tokens": 1, "expected": ""})
+    )
     start = "from deploy.demo.__main__ import *; print(start_traffic({'endpoint': 'x', 'requests_per_second': 1}).pid)"
     users = subprocess.run(
         [sys.executable, "-c", start],
@@ -167,6 +173,7 @@ def test_users_of_a_demo_that_was_killed__down_ends_them(own_stack: Stack) -> No
         text=True,
         check=True,
     )
+    wait_until("the users ask", (demo / "traffic.json").exists)
     assert own_stack.marked() == [int(users.stdout)]
     done = own_stack.run("down")
     assert own_stack.marked() == []
