@@ -15,6 +15,7 @@ from controlplane.sealing.known import remember
 from controlplane.sealing.models import THE_ONE, FingerprintKey
 
 FINGERPRINT_DIGITS = 16
+KEY_OF_NOTHING_STORED = secrets.token_bytes(32)  # of this process, so that its dry runs say the same again
 
 
 def key_ring() -> KeyRing:
@@ -41,17 +42,33 @@ def fingerprint(name: str, secret: str) -> str:
 
     Raises KeyMissing when the key of all fingerprints cannot be opened.
     """
-    remember(secret)
-    message = f"{name}\0{secret}".encode()
-    return hmac.new(_fingerprint_key(), message, hashlib.sha256).hexdigest()[:FINGERPRINT_DIGITS]
-
-
-def _fingerprint_key() -> bytes:
     row = FingerprintKey.objects.filter(pk=THE_ONE).first()
     if row is None:
         fresh = key_ring().seal(secrets.token_hex(32))
         row, _ = FingerprintKey.objects.get_or_create(pk=THE_ONE, defaults={"sealed": fresh})
+    return _under(_opened(row), name, secret)
+
+
+def fingerprint_tried_dry(name: str, secret: str) -> str:
+    """What `fingerprint` would say, without writing: before the first stored secret there is no key of fingerprints,
+    and this is then one that no stored secret will have.
+
+    Raises Refused without a key, KeyMissing like `fingerprint`.
+    """
+    row = FingerprintKey.objects.filter(pk=THE_ONE).first()
+    if row is None:
+        key_ring().seal("")  # what could not be stored is refused
+        return _under(KEY_OF_NOTHING_STORED, name, secret)
+    return _under(_opened(row), name, secret)
+
+
+def _opened(row: FingerprintKey) -> bytes:
     return bytes.fromhex(key_ring().open(row.sealed, what="The key of all fingerprints"))
+
+
+def _under(key: bytes, name: str, secret: str) -> str:
+    remember(secret)
+    return hmac.new(key, f"{name}\0{secret}".encode(), hashlib.sha256).hexdigest()[:FINGERPRINT_DIGITS]
 
 
 def renew_fingerprint_key() -> bool:

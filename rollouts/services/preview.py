@@ -40,7 +40,7 @@ from rollouts.services.preview_checks import (
     serving_checks,
 )
 from rollouts.services.preview_traffic import Traffic, recent_traffic
-from rollouts.services.secrets import sealed_spec
+from rollouts.services.secrets import spec_tried_dry
 from rollouts.services.serving_specs import Clusters, engine_options
 
 LARGEST_NUMBER = 2**31 - 1  # of a version: databases refuse to look for a larger one
@@ -272,7 +272,7 @@ def _with_secrets(
     except (InvalidInput, Unavailable):
         options = None  # refused below, in its own words
     try:
-        return sealed_spec(spec=spec, options=options, stable=endpoint.stable, store=False), []
+        return spec_tried_dry(spec=spec, options=options, stable=endpoint.stable), []
     except (InvalidInput, Refused) as error:
         field = error.field if isinstance(error, InvalidInput) else "serving.environment"
         refused = Check("refused", error.message.rstrip("."), fix=error.fix, field=field, code=error.code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from django.db import transaction
@@ -11,7 +11,13 @@ from django.db import transaction
 from controlplane.kernel.credentials import is_like_a_credential, names_a_credential
 from controlplane.kernel.errors import HeadgateError, InvalidInput
 from controlplane.sealing.keys import KeyMissing
-from controlplane.sealing.services import fingerprint, key_ring, renew_fingerprint_key, seal
+from controlplane.sealing.services import (
+    fingerprint,
+    fingerprint_tried_dry,
+    key_ring,
+    renew_fingerprint_key,
+    seal,
+)
 from rollouts.domain.engine_options import EngineOptions, Kind
 from rollouts.domain.secrets import KeptSecret, SealedSecret, Secret
 from rollouts.domain.variants import ServingSpec
@@ -21,16 +27,34 @@ from rollouts.ports import Cluster
 log = logging.getLogger(__name__)
 
 
-def sealed_spec(
-    *, spec: ServingSpec, options: EngineOptions | None, stable: Variant | None, store: bool = True
-) -> ServingSpec:
+def sealed_spec(*, spec: ServingSpec, options: EngineOptions | None, stable: Variant | None) -> ServingSpec:
     """The spec with every secret value sealed, and those that are to be kept taken from the stable variant.
 
     options  say which variables are secret; None (nobody can say now): all texts are taken for secrets
-    store    False for a dry run: the variant's name is right, and what is sealed is not kept
 
     Raises InvalidInput naming the field (nothing is set that could be kept), Refused without a key.
     """
+    return _with_secrets(
+        spec, options, stable, lambda name, value: SealedSecret(seal(value), fingerprint(name, value))
+    )
+
+
+def spec_tried_dry(
+    *, spec: ServingSpec, options: EngineOptions | None, stable: Variant | None
+) -> ServingSpec:
+    """Like `sealed_spec`, for a dry run: nothing is written and no secret is in it. The variant is called as it will
+    be, except before the installation's first stored secret (`fingerprint_tried_dry`)."""
+    return _with_secrets(
+        spec, options, stable, lambda name, value: SealedSecret("", fingerprint_tried_dry(name, value))
+    )
+
+
+def _with_secrets(
+    spec: ServingSpec,
+    options: EngineOptions | None,
+    stable: Variant | None,
+    secret_of: Callable[[str, str], SealedSecret],
+) -> ServingSpec:
     known = None if options is None else {one.name: one.kind for one in options.variables}
     before = stable.spec.secrets if stable is not None else {}
     environment: dict[str, str | Secret] = {}
@@ -38,7 +62,7 @@ def sealed_spec(
         if isinstance(value, KeptSecret):
             environment[name] = _from_stable(name, value, before)
         elif isinstance(value, str) and (known is None or known.get(name) is Kind.SECRET):
-            environment[name] = SealedSecret(seal(value) if store else "", fingerprint(name, value))
+            environment[name] = secret_of(name, value)
         else:
             environment[name] = value
     return replace(spec, environment=environment)

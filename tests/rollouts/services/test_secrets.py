@@ -13,12 +13,13 @@ from django.core.management import CommandError, call_command
 
 from controlplane.kernel.errors import InvalidInput
 from controlplane.sealing.keys import KeyRing, new_key
+from controlplane.sealing.models import FingerprintKey
 from rollouts.domain.engine_options import EngineOptions, Kind, Option
 from rollouts.domain.secrets import KeptSecret, SealedSecret, SecretFile
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Variant
 from rollouts.services import secrets
-from rollouts.services.secrets import rotate_secrets, sealed_spec
+from rollouts.services.secrets import rotate_secrets, sealed_spec, spec_tried_dry
 from tests.rollouts.memory_world import ERRORS, PLAN, MemoryWorld
 
 pytestmark = pytest.mark.django_db
@@ -50,8 +51,23 @@ def test_sealed__secret_variable__is_encrypted_and_the_others_are_not() -> None:
 
 
 def test_sealed__nobody_can_say_what_is_secret__takes_all_for_secret() -> None:
-    found = sealed_spec(spec=with_secret(), options=None, stable=None, store=False)
+    found = sealed_spec(spec=with_secret(), options=None, stable=None)
     assert isinstance(found.environment["MODEL_LICENCE"], SealedSecret)
+
+
+def test_tried_dry__before_the_first_stored_secret__writes_nothing_and_says_the_same_again() -> None:
+    tries = [spec_tried_dry(spec=with_secret(), options=OPTIONS, stable=None) for _ in range(2)]
+    assert tries[0] == tries[1]
+    assert SECRET not in json.dumps(tries[0].to_json())
+    assert not FingerprintKey.objects.exists()
+
+
+def test_tried_dry__once_a_secret_is_stored__is_called_as_what_is_stored() -> None:
+    kept = sealed_spec(spec=with_secret(), options=OPTIONS, stable=None).environment["MODEL_LICENCE"]
+    tried = spec_tried_dry(spec=with_secret(), options=OPTIONS, stable=None).environment["MODEL_LICENCE"]
+    assert isinstance(kept, SealedSecret)
+    assert isinstance(tried, SealedSecret)
+    assert (tried.fingerprint, tried.sealed) == (kept.fingerprint, "")
 
 
 @pytest.mark.story
