@@ -14,7 +14,7 @@ from controlplane.access.account import change_password, end_access, end_token, 
 from controlplane.access.actors import Actor
 from controlplane.access.hashing import TooBusy
 from controlplane.access.roles import Action
-from controlplane.access.selectors import find_person, people, tokens_of
+from controlplane.access.selectors import find_person, first_tokens_of, people
 from controlplane.kernel.errors import HeadgateError, InvalidInput
 from controlplane.web.pages import Asker, asker, go_to, page, render_page
 from controlplane.web.problems import status_and_title, status_and_wait
@@ -131,10 +131,11 @@ def _account(
     request: HttpRequest, *, problem: HeadgateError | None = None, end_tokens: bool = True
 ) -> HttpResponse:
     who = asker(request)
-    tokens = tokens_of(who.user)
+    tokens, in_all = first_tokens_of(who.user, limit=TOKENS_SHOWN, now=who.now)
     status, wait = (200, "") if problem is None else status_and_wait(problem)
     context = {
-        "tokens": [(token, token.is_live(who.now)) for token in tokens[:TOKENS_SHOWN]],
+        "tokens": [(token, token.is_live(who.now)) for token in tokens],
+        "more": in_all - len(tokens),
         "problem": problem,
         "field": getattr(problem, "field", ""),
         "end_tokens": end_tokens,

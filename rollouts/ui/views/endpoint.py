@@ -11,16 +11,15 @@ from controlplane.access.actors import Actor
 from controlplane.kernel.errors import Conflict, HeadgateError, InvalidInput, Refused
 from controlplane.web.pages import asker, go_to, page, render_page
 from controlplane.web.problems import status_and_title
-from controlplane.web.readers import moment_or_none
+from controlplane.web.readers import moment_or_none, text
 from rollouts import selectors
 from rollouts.services.restored_choice import choose_after_restore
 from rollouts.ui import endpoint_page, overview_page
+from rollouts.ui.confirm_parts import LONGEST_WHY
 from rollouts.ui.deployed import deployed as deployed_rows
 from rollouts.ui.endpoint_charts import endpoint_chart
 from rollouts.wake import wake
 from rollouts.wiring import gateway_url
-
-LONGEST_WHY = 500
 
 
 @require_GET
@@ -55,7 +54,7 @@ def restored(request: HttpRequest, name: str) -> HttpResponse:
             endpoint_name=name,
             choice=choice,
             variant=request.POST.get("variant", "") if choice == "keep" else "",
-            why=request.POST.get("why", "").strip()[:LONGEST_WHY],
+            why=text(request.POST, "why", longest=LONGEST_WHY),
             actor=Actor.person(who.user, request_id=who.request_id),
             now=who.now,
         )

@@ -16,6 +16,7 @@ from controlplane.access.models import ApiToken, User
 from controlplane.access.roles import Role
 from controlplane.access.services import Scope, create_token
 from controlplane.web import views
+from controlplane.web.account import TOKENS_SHOWN
 from controlplane.web.live import HEARTBEAT_SECONDS, Hint
 from tests import factories
 
@@ -241,6 +242,20 @@ def test_end_access__name_of_any_letters__goes_back_to_a_whole_address() -> None
     admin = browser(factories.person(Role.ADMINISTRATOR))
     done = admin.post("/people/ren\u00e9&done=x/end-access", {"sessions": "on"})
     assert done.headers["Location"] == "/people?done=ren%C3%A9%26done%3Dx"
+
+
+def test_account__more_tokens_than_are_shown__those_that_work_come_first_and_the_rest_is_counted(
+    mira: User,
+) -> None:
+    live = token(mira)
+    at = datetime(2090, 1, 1, tzinfo=UTC)  # made after the one that works
+    ApiToken.objects.bulk_create(
+        ApiToken(user=mira, name=f"old-{n}", secret_sha256=f"{n:064}", created_at=at, revoked_at=at)
+        for n in range(TOKENS_SHOWN + 1)
+    )
+    text = browser(mira).get("/account").content.decode()
+    assert f"/account/tokens/{live.pk}/end" in text
+    assert "2 older ones are not shown" in text
 
 
 def test_end_access__nothing_ticked__says_so(mira: User) -> None:

@@ -69,6 +69,14 @@ def test_choice__of_what_does_not_serve__is_said_on_the_page_and_nothing_changes
     assert Endpoint.objects.get().restored_state == "held"
 
 
+def test_choice__reason_that_is_too_long__is_said_and_not_cut(manager: Client) -> None:
+    held_after_restore(factories.endpoint())
+    answer = manager.post("/endpoints/triage/restored", {"choice": "keep", "why": "x" * 501})
+    assert answer.status_code == 400
+    assert "at most 500" in answer.content.decode()
+    assert Endpoint.objects.get().restored_state == "held"
+
+
 def test_choice__by_an_engineer__is_refused(engineer: Client) -> None:
     held_after_restore(factories.endpoint())
     assert engineer.post("/endpoints/triage/restored", {"choice": "keep"}).status_code == 403
