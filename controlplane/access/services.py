@@ -35,16 +35,16 @@ class Scope(StrEnum):
 def ensure_user(*, username: str, role: Role | str, password: str) -> User:
     """Makes the person, or gives an existing one this role and password. Idempotent.
 
-    Raises InvalidInput naming `username`, `role` or `password` (nobody could sign in with such a one); TooBusy.
+    Raises InvalidInput naming `username`, `role` or `password` (also for what nobody could sign in with); TooBusy.
     """
     if not username.strip():
         raise InvalidInput("A person needs a name to sign in with.", field="username")
     check_text(username, field="username")
     if username != username.strip() or not username.isprintable():
         raise InvalidInput(
-            "A person's name has no control characters, and no space at its ends.",
+            "Nobody could sign in with a name that has control characters, or spaces at its ends.",
             field="username",
-            fix="Nobody could sign in with it.",
+            fix="Leave them out.",
         )
     if len(username) > LONGEST_USERNAME:
         raise InvalidInput(f"A person's name has at most {LONGEST_USERNAME} characters.", field="username")

@@ -6,7 +6,7 @@ Files live in a store of this machine (`registry.services.files`). No transactio
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -72,33 +72,19 @@ def register_pending_manifests(
     takes one place of a pass at most, so that the others go on. How long one takes is bounded by the time-out of each
     read (the store's adapter), not as a whole: files may be large.
     """
-    now = clock.now()
-    rows = list(_wanted(ManifestState.PENDING))
-    claimed = {row[0] for row in rows if not is_free(row[3], now=now, lifetime=CLAIM_LIFETIME)}
 
-    def take(row: _Row) -> None:
+    def take(version_id: int) -> None:
         register_manifest(
-            version_id=row[0],
+            version_id=version_id,
             store=store,
             models_dir=models_dir,
             now=clock.now(),
             allowed_files=allowed_files,
         )
 
-    report = run_each(
-        name=MANIFESTS,
-        items=[row for row in rows if row[0] not in claimed],
-        key=lambda row: row[0],
-        label=lambda row: f"{row[1]} v{row[2]}",
-        work=take,
-        clock=clock,
-        source=store.ping,
-        most=MANIFESTS_A_PASS,
-        elsewhere=claimed,
+    return _run_pass(
+        MANIFESTS, list(_wanted(ManifestState.PENDING)), take, most=MANIFESTS_A_PASS, store=store, clock=clock
     )
-    if report.news:
-        publish(TOPIC, "overview", now=clock.now())
-    return report
 
 
 def verify_changed(
@@ -115,13 +101,12 @@ def verify_changed(
         for row in _wanted(ManifestState.CHANGED)
         if row[4] is None or is_over(row[4], now=now, lifetime=CHECKED_AGAIN)
     ]
-    taken = {row[0] for row in rows if not is_free(row[3], now=now, lifetime=CLAIM_LIFETIME)}
 
-    def check(row: _Row) -> None:
-        with claimed(_load(row[0]), clock.now()) as claim:
+    def check(version_id: int) -> None:
+        with claimed(_load(version_id), clock.now()) as claim:
             if claim is not None:
                 verify_version(
-                    version_id=row[0],
+                    version_id=version_id,
                     models_dir=models_dir,
                     now=clock.now(),
                     store=store,
@@ -129,20 +114,7 @@ def verify_changed(
                     progress=claim.push_on,
                 )
 
-    report = run_each(
-        name=CHANGED,
-        items=[row for row in rows if row[0] not in taken],
-        key=lambda row: row[0],
-        label=lambda row: f"{row[1]} v{row[2]}",
-        work=check,
-        clock=clock,
-        source=store.ping,
-        most=CHANGED_A_PASS,
-        elsewhere=taken,
-    )
-    if report.news:
-        publish(TOPIC, "overview", now=clock.now())
-    return report
+    return _run_pass(CHANGED, rows, check, most=CHANGED_A_PASS, store=store, clock=clock)
 
 
 def verify_version(
@@ -255,6 +227,34 @@ def _wanted(state: ManifestState) -> QuerySet[Version, _Row]:
         .order_by("-has_alias", "manifest_checked_at", "-id")
         .values_list("id", "model__name", "number", "manifest_claimed_until", "manifest_checked_at")
     )
+
+
+def _run_pass(
+    name: str,
+    rows: Sequence[_Row],
+    work: Callable[[int], None],
+    *,
+    most: int,
+    store: ModelStore,
+    clock: Clock,
+) -> Report:
+    """Does `work` for the ids of at most `most` rows of `_wanted`. What another process reads is left to it."""
+    now = clock.now()
+    elsewhere = {row[0] for row in rows if not is_free(row[3], now=now, lifetime=CLAIM_LIFETIME)}
+    report = run_each(
+        name=name,
+        items=[row for row in rows if row[0] not in elsewhere],
+        key=lambda row: row[0],
+        label=lambda row: f"{row[1]} v{row[2]}",
+        work=lambda row: work(row[0]),
+        clock=clock,
+        source=store.ping,
+        most=most,
+        elsewhere=elsewhere,
+    )
+    if report.news:
+        publish(TOPIC, "overview", now=clock.now())
+    return report
 
 
 def _take(

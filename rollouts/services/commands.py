@@ -197,7 +197,7 @@ def refusal_while_restored(name: str, state: RestoredState) -> Refused:
 
 
 _WAY_OUT = {
-    RestoredState.WATCHING: "It looks for half a minute at most whether somebody else is at work. Try again then.",
+    RestoredState.WATCHING: "It first makes sure that no other control plane is at work on it. Try again in a minute.",
     RestoredState.RIVAL: "Another control plane is at work on it. Stop that one first.",
     RestoredState.HELD: "A release manager chooses first what serves, on the endpoint's page.",
     RestoredState.KEEPING: "What serves was chosen and is being written down. Try again in a minute.",

@@ -45,11 +45,12 @@ Keepable = Variant | Unknown | HeadgateError  # the last: why it cannot be kept
 
 def find_keepable(*, endpoint: Endpoint, names: Iterable[str], world: World) -> dict[str, Keepable]:
     """What each variant would be kept as. Asks the cluster: call it outside a transaction."""
-    keepable: dict[str, Keepable] = {}
-    for name in names:
-        known = Variant.objects.filter(endpoint=endpoint, name=name).first()
+    wanted = set(names)
+    known = {variant.name: variant for variant in Variant.objects.filter(endpoint=endpoint, name__in=wanted)}
+    keepable: dict[str, Keepable] = {**known}
+    for name in wanted - set(known):
         try:
-            keepable[name] = known or _launched(endpoint, name, world)
+            keepable[name] = _launched(endpoint, name, world)
         except HeadgateError as error:
             keepable[name] = error
     return keepable

@@ -15,7 +15,7 @@ KEPT = timedelta(hours=48)
 
 
 def add_sample(*, endpoint: Endpoint, made: Difference, reading: SignalReading, now: datetime) -> None:
-    """Adds an interval to the minute that it ended in. Runs under the endpoint's lease, so nobody else adds."""
+    """Adds an interval to the minute that it ended in. The endpoint's lease keeps other workers from adding to it."""
     minute = now.replace(second=0, microsecond=0)
     if made.other or made.turned_away:
         calls, _ = OtherCalls.objects.get_or_create(endpoint=endpoint, minute=minute)

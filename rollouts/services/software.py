@@ -1,4 +1,7 @@
-"""With what a verdict was computed: kept in every row of evidence, so that a replay knows which promise holds."""
+"""The versions of the software that a verdict was computed with.
+
+Every row of evidence keeps them, so that a replay knows whether it may promise the same bytes.
+"""
 
 from __future__ import annotations
 

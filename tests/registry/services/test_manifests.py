@@ -1,8 +1,9 @@
+"""Manifests are taken once, checked when asked and again when they were found changed."""
+
 from __future__ import annotations
 
 import os
 import time
-import uuid
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +12,9 @@ import pytest
 
 from controlplane.audit.models import AuditEvent
 from controlplane.kernel.clock import ManualClock
-from controlplane.kernel.errors import InvalidInput, NotFound, Refused, Rejected, TamperedFile, Unavailable
+from controlplane.kernel.errors import InvalidInput, NotFound, Rejected, Unavailable
 from controlplane.passes.models import ItemTrouble
 from registry.adapters.model_stores.memory import MemoryModelStore
-from registry.adapters.model_stores.mlflow_http import MlflowHttp
-from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
 from registry.domain.manifest import Progress, nothing, take_manifest
 from registry.models import ManifestState, Version
 from registry.ports import ODD_ANSWER, StoredVersion
@@ -23,7 +22,6 @@ from registry.selectors import CHECKED_AGAIN, MANIFESTS, has_changed_versions
 from registry.services.claims import claimed
 from registry.services.manifests import (
     NEWEST_OF_A_MODEL,
-    materialise_version,
     register_manifest,
     register_pending_manifests,
     verify_changed,
@@ -31,40 +29,10 @@ from registry.services.manifests import (
 )
 from registry.services.mirror import mirror_models
 from tests.factories.weights import safetensors
-from tests.fixtures.mlflow_server import RunningMlflow, Trainer
 from tests.registry.domain.dressed_up import PICKLE
+from tests.registry.services.registering import FILES, LATER, add, folders, spoil
 
 pytestmark = pytest.mark.django_db
-
-FILES = {"model.safetensors": safetensors(), "sub/config.json": b"{}"}
-LATER = timedelta(hours=1)
-
-
-def add(
-    store: MemoryModelStore, now: datetime, files: dict[str, bytes] | None = None, status: str = "READY"
-) -> int:
-    """Registers a version in the store, mirrors it, and returns its row's id."""
-    if not store.models():
-        store.add_model("llama")
-    number = store.add_version("llama", FILES if files is None else files, status=status).number
-    mirror_models(store=store, clock=ManualClock(now))
-    return Version.objects.get(number=number).pk
-
-
-def folders(models_dir: Path) -> list[str]:
-    """Everything that lies in the store of files, hidden folders too."""
-    return sorted(path.name for path in models_dir.iterdir()) if models_dir.exists() else []
-
-
-@pytest.fixture
-def store(memory_store: MemoryModelStore) -> MemoryModelStore:
-    return memory_store
-
-
-@pytest.fixture
-def registered(store: MemoryModelStore, models_dir: Path, now: datetime) -> Version:
-    """A version with its manifest and its files on this machine."""
-    return register_manifest(version_id=add(store, now), store=store, models_dir=models_dir, now=now)
 
 
 def test_register__first_sight__manifest_kept_and_files_lie_under_its_digest(
@@ -512,253 +480,3 @@ def test_verify_changed__one_cannot_be_read__keeps_its_error_and_the_other_is_ve
     verify_changed(store=faulty, models_dir=models_dir, clock=clock)
     assert states() == {1: ManifestState.VERIFIED, 2: ManifestState.CHANGED}
     assert ItemTrouble.objects.get().label == "llama v2"
-
-
-def test_materialise__copy_on_this_machine__given_without_the_store(
-    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
-) -> None:
-    store.down = True
-    folder, manifest = materialise_version(
-        version_id=registered.pk, store=store, models_dir=models_dir, now=now
-    )
-    assert (take_manifest(folder), manifest) == (registered.manifest_value, registered.manifest_value)
-
-
-def test_materialise__copy_missing__fetched_again(
-    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
-) -> None:
-    remove_copy(models_dir)
-    folder, manifest = materialise_version(
-        version_id=registered.pk, store=store, models_dir=models_dir, now=now
-    )
-    assert take_manifest(folder) == manifest
-
-
-def test_materialise__copy_missing_and_store_changed__refused_and_nothing_kept(
-    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
-) -> None:
-    remove_copy(models_dir)
-    store.overwrite_file("llama", 1, "evil.py", b"import os")
-    with pytest.raises(TamperedFile) as caught:
-        materialise_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now)
-    assert (caught.value.path, folders(models_dir)) == ("evil.py", [])
-    assert Version.objects.get().manifest_state == ManifestState.CHANGED
-
-
-def test_materialise__copy_changed__refused_naming_file_and_remedy(
-    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
-) -> None:
-    spoil(models_dir, "model.safetensors")
-    with pytest.raises(TamperedFile, match=r"model\.safetensors.*Delete the folder"):
-        materialise_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now)
-    assert Version.objects.get().manifest_state == ManifestState.CHANGED
-
-
-def test_materialise__spoilt_copy_deleted_as_advised__fetched_and_verified(
-    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
-) -> None:
-    spoil(models_dir, "model.safetensors")
-    verify_version(version_id=registered.pk, models_dir=models_dir, now=now)
-    remove_copy(models_dir)
-    materialise_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now)
-    assert Version.objects.get().manifest_state == ManifestState.VERIFIED
-
-
-def test_materialise__found_changed_in_the_store_before__refused_although_the_copy_is_right(
-    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
-) -> None:
-    store.overwrite_file("llama", 1, "model.safetensors", safetensors(b"WEIGHTS"))
-    verify_version(version_id=registered.pk, models_dir=models_dir, store=store, now=now)
-    with pytest.raises(TamperedFile, match="in MLflow"):
-        materialise_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now)
-
-
-def test_materialise__no_manifest_yet__taken_first(
-    store: MemoryModelStore, models_dir: Path, now: datetime
-) -> None:
-    version_id = add(store, now)
-    folder, _ = materialise_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
-    assert (folder / "model.safetensors").read_bytes() == safetensors()
-    assert Version.objects.get().manifest_state == ManifestState.VERIFIED
-
-
-def test_materialise__pickled_file__refused(store: MemoryModelStore, models_dir: Path, now: datetime) -> None:
-    version_id = add(store, now, files={"pytorch_model.bin": b"x"})
-    with pytest.raises(Refused, match=r"pytorch_model\.bin") as caught:
-        materialise_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
-    assert caught.value.code == "unsafe-file"
-
-
-def test_materialise__file_allowed_by_the_operator__given_with_it(
-    store: MemoryModelStore, models_dir: Path, now: datetime
-) -> None:
-    version_id = add(store, now, files=FILES | {"pytorch_model.bin": PICKLE})
-    folder, _ = materialise_version(
-        version_id=version_id,
-        store=store,
-        models_dir=models_dir,
-        now=now,
-        allowed_files={"pytorch_model.bin"},
-    )
-    assert (folder / "pytorch_model.bin").read_bytes() == PICKLE
-    version = Version.objects.get()
-    assert (version.manifest_state, version.manifest_problem) == (ManifestState.VERIFIED, "")
-    assert "pytorch_model.bin is a pickle" in version.findings[0]
-
-
-def test_materialise__file_no_longer_allowed__refused_and_shown(
-    store: MemoryModelStore, models_dir: Path, now: datetime
-) -> None:
-    version_id = add(store, now, files=FILES | {"pytorch_model.bin": PICKLE})
-    register_manifest(
-        version_id=version_id,
-        store=store,
-        models_dir=models_dir,
-        now=now,
-        allowed_files={"pytorch_model.bin"},
-    )
-    with pytest.raises(Refused, match=r"pytorch_model\.bin is a pickle") as caught:
-        materialise_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
-    assert caught.value.extra["paths"] == ["pytorch_model.bin"]
-    version = Version.objects.get()
-    assert version.manifest_state == ManifestState.FAILED
-    assert version.manifest_problem == str(caught.value)
-
-
-def test_materialise__verified_before_there_were_classes__classified_and_refused(
-    store: MemoryModelStore, models_dir: Path, now: datetime
-) -> None:
-    version_id = add(store, now, files=FILES | {"vocab.txt": PICKLE})
-    register_manifest(
-        version_id=version_id, store=store, models_dir=models_dir, now=now, allowed_files={"vocab.txt"}
-    )
-    Version.objects.update(file_classes=None)
-    with pytest.raises(Refused, match=r"vocab\.txt is a pickle"):
-        materialise_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
-    assert len(Version.objects.get().classes) == 3
-
-
-def test_materialise__before_there_were_classes_and_all_data__digest_and_name_stay(
-    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
-) -> None:
-    Version.objects.update(file_classes=None)
-    folder, manifest = materialise_version(
-        version_id=registered.pk, store=store, models_dir=models_dir, now=now
-    )
-    assert (manifest.digest, folder.name) == (registered.manifest_digest, folders(models_dir)[0])
-    assert len(Version.objects.get().classes) == 2
-
-
-def test_materialise__found_changed_and_not_data__told_as_changed(
-    store: MemoryModelStore, models_dir: Path, now: datetime
-) -> None:
-    version_id = add(store, now, files=FILES | {"a.bin": PICKLE})
-    register_manifest(
-        version_id=version_id, store=store, models_dir=models_dir, now=now, allowed_files={"a.bin"}
-    )
-    store.overwrite_file("llama", 1, "sub/config.json", b"[]")
-    verify_version(version_id=version_id, models_dir=models_dir, store=store, now=now)
-    with pytest.raises(TamperedFile):
-        materialise_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
-    assert Version.objects.get().manifest_state == ManifestState.CHANGED
-
-
-def test_materialise__no_files__refused_with_the_reason(
-    store: MemoryModelStore, models_dir: Path, now: datetime
-) -> None:
-    with pytest.raises(Refused, match="has no files"):
-        materialise_version(version_id=add(store, now, files={}), store=store, models_dir=models_dir, now=now)
-
-
-def test_materialise__unknown_version__not_found(
-    store: MemoryModelStore, models_dir: Path, now: datetime
-) -> None:
-    with pytest.raises(NotFound, match="77"):
-        materialise_version(version_id=77, store=store, models_dir=models_dir, now=now)
-
-
-@pytest.fixture
-def real_version(
-    mlflow_store: MlflowModelStore, trainer: Trainer, models_dir: Path, now: datetime
-) -> Version:
-    """A version in a real MLflow whose manifest was taken."""
-    name = f"manifest-{uuid.uuid4().hex[:8]}"
-    trainer.add_model(name)
-    trainer.add_version(name, FILES)
-    mirror_models(store=mlflow_store, clock=ManualClock(now))
-    row = Version.objects.get(model__name=name)
-    return register_manifest(version_id=row.pk, store=mlflow_store, models_dir=models_dir, now=now)
-
-
-@pytest.mark.needs("mlflow")
-def test_verify__real_mlflow_artifact_overwritten_after_registration__detected_by_name(
-    real_version: Version, mlflow_store: MlflowModelStore, trainer: Trainer, models_dir: Path, now: datetime
-) -> None:
-    assert real_version.manifest_state == ManifestState.VERIFIED
-    trainer.overwrite_file(real_version.model.name, 1, "model.safetensors", safetensors(b"WEIGHTS"))
-    version = verify_version(version_id=real_version.pk, models_dir=models_dir, store=mlflow_store, now=now)
-    assert version.manifest_state == ManifestState.CHANGED
-    assert "model.safetensors differs in MLflow" in version.manifest_problem
-
-
-@pytest.mark.needs("mlflow")
-def test_materialise__real_mlflow_artifact_overwritten_and_no_copy__refused_and_nothing_kept(
-    real_version: Version, mlflow_store: MlflowModelStore, trainer: Trainer, models_dir: Path, now: datetime
-) -> None:
-    remove_copy(models_dir)
-    trainer.overwrite_file(real_version.model.name, 1, "sub/config.json", b"{} ")
-    with pytest.raises(TamperedFile) as caught:
-        materialise_version(version_id=real_version.pk, store=mlflow_store, models_dir=models_dir, now=now)
-    assert (caught.value.path, folders(models_dir)) == ("sub/config.json", [])
-
-
-@pytest.mark.needs("mlflow")
-def test_register__real_mlflow_source_by_reference_only__failed_saying_how_to_log_it(
-    mlflow_store: MlflowModelStore, trainer: Trainer, models_dir: Path, now: datetime
-) -> None:
-    name = f"manifest-{uuid.uuid4().hex[:8]}"
-    trainer.add_model(name)
-    trainer.register(name, "s3://bucket/llama")
-    mirror_models(store=mlflow_store, clock=ManualClock(now))
-    row = Version.objects.get(model__name=name)
-    version = register_manifest(version_id=row.pk, store=mlflow_store, models_dir=models_dir, now=now)
-    assert version.manifest_state == ManifestState.FAILED
-    assert "s3://bucket/llama" in version.manifest_problem
-    assert "--serve-artifacts" in version.manifest_problem
-
-
-@pytest.mark.needs("mlflow")
-def test_materialise__real_mlflow_down__copy_serves_and_a_missing_one_says_why(
-    real_version: Version, mlflow_server: RunningMlflow, models_dir: Path, now: datetime
-) -> None:
-    nobody = mlflow_server.sibling()  # never started: nothing listens there
-    http = MlflowHttp(nobody.url)
-    store = MlflowModelStore(http)
-    folder, _ = materialise_version(version_id=real_version.pk, store=store, models_dir=models_dir, now=now)
-    assert folder.is_dir()
-    remove_copy(models_dir)
-    with pytest.raises(Unavailable, match=f"MLflow at {nobody.url} does not answer"):
-        materialise_version(version_id=real_version.pk, store=store, models_dir=models_dir, now=now)
-    http.close()
-    assert (folders(models_dir), Version.objects.get(id=real_version.pk).manifest_state) == (
-        [],
-        ManifestState.VERIFIED,
-    )
-
-
-def spoil(models_dir: Path, path: str) -> None:
-    """Changes one byte of a file of the only copy, as a bad disk or hand would."""
-    (folder,) = models_dir.iterdir()
-    file = folder / path
-    file.chmod(0o644)
-    content = bytearray(file.read_bytes())
-    content[0] ^= 1
-    file.write_bytes(bytes(content))
-
-
-def remove_copy(models_dir: Path) -> None:
-    """Deletes the only copy."""
-    (folder,) = models_dir.iterdir()
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    folder.rmdir()

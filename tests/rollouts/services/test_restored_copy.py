@@ -90,6 +90,15 @@ def restored_before_the_promotion(w: MemoryWorld) -> str:
     return name
 
 
+def restored_before_the_end(w: MemoryWorld) -> None:
+    """The copy believes that version 2's rollout goes on, which was promoted since."""
+    w.start(2)
+    w.run_to("progressing")
+    copy = Copy()
+    promote_now(w)
+    copy.restore()
+
+
 def choose(w: MemoryWorld, choice: Any, **options: Any) -> Endpoint:
     return choose_after_restore(endpoint_name="triage", choice=choice, actor=w.manager, now=w.now, **options)
 
@@ -147,7 +156,7 @@ def test_copy__restored__has_control_again_within_a_minute_and_changes_no_traffi
 
 
 @pytest.mark.parametrize(
-    ("after", "way_out"), [(1, "Try again then."), (0, "A release manager chooses first")]
+    ("after", "way_out"), [(1, "Try again in a minute."), (0, "A release manager chooses first")]
 )
 def test_preview__endpoint_of_a_restored_copy__says_that_it_cannot_start_and_why(
     w: MemoryWorld, after: int, way_out: str
@@ -282,11 +291,7 @@ def test_report__every_state__has_words_and_it_ends_with_the_last_one(w: MemoryW
 
 
 def test_held__commands_and_new_rollouts__are_refused_with_the_way_out(w: MemoryWorld) -> None:
-    w.start(2)
-    w.run_to("progressing")
-    copy = Copy()
-    promote_now(w)
-    copy.restore()
+    restored_before_the_end(w)
     wait_until_quiet(w)
     assert w.rollout.phase == "progressing", "what the copy believes is not gone on with"
     assert route(w) == {w.variant(2).name: 10_000}
@@ -361,11 +366,7 @@ def test_keep__a_variant_that_the_copy_does_not_know__is_written_down_again_and_
 def test_keep__while_the_copy_believes_in_a_rollout__ends_it_and_drains_nothing_that_serves(
     w: MemoryWorld,
 ) -> None:
-    w.start(2)
-    w.run_to("progressing")
-    copy = Copy()
-    promote_now(w)
-    copy.restore()
+    restored_before_the_end(w)
     wait_until_quiet(w)
     choose(w, "keep")
     run(w, 3)
@@ -413,11 +414,7 @@ def test_keep__of_what_the_cluster_cannot_prove__refused(
 def test_keep__a_variant_that_the_database_knows__is_kept_as_it_is(
     w: MemoryWorld, as_stored: dict[str, dict[str, Any]]
 ) -> None:
-    w.start(2)
-    w.run_to("progressing")
-    copy = Copy()
-    promote_now(w)
-    copy.restore()
+    restored_before_the_end(w)
     known = w.variant(2)
     for name, value in as_stored.get("serving", {}).items():
         Variant.objects.filter(pk=known.pk).update(serving={**known.serving, name: value})

@@ -138,24 +138,16 @@ def test_launch__allowed_when_it_was_asked_for_and_no_more__fails_naming_the_opt
     assert not processes_marked("HEADGATE_ENGINE", str(record))
 
 
-def test_running_engine__declarations_broken_meanwhile__is_ready_all_the_same(
-    room: MachineRoom, cluster: LocalCluster, variant: str
-) -> None:
-    cluster.ensure(room.spec(variant), token=1)
-    until_ready(cluster, variant)
-    with broken_declarations(room):
-        assert status(cluster, variant).is_ready  # type: ignore[union-attr]
-        with pytest.raises(Unavailable, match=r"engines\.json"):
-            cluster.ensure(room.spec("other-v1-cccc"), token=1)
-
-
-def test_ensure__runs_already_and_declarations_broken_meanwhile__says_nothing(
+def test_running_engine__declarations_broken_meanwhile__is_ready_and_kept_all_the_same(
     room: MachineRoom, cluster: LocalCluster, variant: str
 ) -> None:
     cluster.ensure(room.spec(variant), token=1)
     until_ready(cluster, variant)
     with broken_declarations(room):
         cluster.ensure(room.spec(variant), token=1)
+        assert status(cluster, variant).is_ready  # type: ignore[union-attr]
+        with pytest.raises(Unavailable, match=r"engines\.json"):
+            cluster.ensure(room.spec("other-v1-cccc"), token=1)
 
 
 def test_engine_crashes__declarations_cannot_be_read__starts_again_once_they_are_mended(
