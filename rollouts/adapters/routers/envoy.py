@@ -5,7 +5,8 @@ a file lock makes it safe for several processes. Publishing keeps three promises
 - a configuration that Envoy would refuse is refused before it is written (`envoy --mode validate`), and if
   the running Envoy refuses or does not take one, the files from before are put back: a bad file never
   stays on disk, where the next start of Envoy would serve nothing from it;
-- clusters are added before routes name them, and removed after (streams in flight on them end undisturbed);
+- clusters are added before others and routes name them, and removed after (streams in flight on them end
+  undisturbed);
 - it returns when Envoy reports the new version in force.
 """
 
@@ -34,6 +35,7 @@ from rollouts.adapters.routers.envoy_config import (
     bootstrap,
     cluster_document,
     listener_document,
+    member_document,
     route_document,
     static_bootstrap,
 )
@@ -272,8 +274,9 @@ class EnvoyRouter:
         self._validate(new)
         before = {path: _content(path) for path in (self.paths.routes, self.paths.clusters)}
         try:
-            self._step(CLUSTERS, self.paths.clusters, cluster_document(new, besides=old))
+            self._step(CLUSTERS, self.paths.clusters, member_document(new, of=old))
             self._wait("its new clusters had their first health check", self._no_cluster_warms)
+            self._step(CLUSTERS, self.paths.clusters, cluster_document(new, besides=old))
             self._step(ROUTES, self.paths.routes, table)
             self._step(CLUSTERS, self.paths.clusters, final_clusters)
         except BaseException:  # an ended worker, too, must not leave half of it

@@ -52,6 +52,7 @@ from rollouts.adapters.routers.envoy_routes import (
     ASSIGNED_HEADER,
     TYPE,
     clusters,
+    is_aggregate,
 )
 from rollouts.adapters.routers.envoy_table import BODY_LIMIT_BYTES, route_configuration
 from rollouts.domain.gates.latency import VLLM_DURATION_EDGES, VLLM_TTFT_EDGES
@@ -145,9 +146,22 @@ def document(kind: str, resources: list[dict[str, Any]]) -> Document:
 
 def cluster_document(routes: Mapping[str, Route], *, besides: Mapping[str, Route] | None = None) -> Document:
     """The clusters of `routes`, and those of `besides` whose names `routes` does not have."""
-    found = {cluster["name"]: cluster for cluster in clusters(besides or {})}
-    found |= {cluster["name"]: cluster for cluster in clusters(routes)}
-    return document("cluster.v3.Cluster", [found[name] for name in sorted(found)])
+    return _cluster_document([*clusters(besides or {}), *clusters(routes)])
+
+
+def member_document(routes: Mapping[str, Route], *, of: Mapping[str, Route]) -> Document:
+    """The clusters of `of` and, besides or instead, those of `routes` that the aggregates will name.
+
+    An aggregate whose only member is not there yet answers 503 until it is: members come first.
+    """
+    members = [cluster for cluster in clusters(routes) if not is_aggregate(cluster)]
+    return _cluster_document([*clusters(of), *members])
+
+
+def _cluster_document(found: list[dict[str, Any]]) -> Document:
+    """Of clusters with one name, the last."""
+    by_name = {cluster["name"]: cluster for cluster in found}
+    return document("cluster.v3.Cluster", [by_name[name] for name in sorted(by_name)])
 
 
 def route_document(routes: Mapping[str, Route], settings: EnvoySettings) -> Document:

@@ -63,6 +63,11 @@ def clusters(routes: Mapping[str, Route]) -> list[dict[str, Any]]:
     return found
 
 
+def is_aggregate(cluster: Mapping[str, Any]) -> bool:
+    """Whether it names other clusters, instead of a backend."""
+    return "cluster_type" in cluster
+
+
 def _backend(kind: str, endpoint: str, backend: Backend) -> dict[str, Any]:
     """A cluster of one host, whose metadata say which variant answers there."""
     name = cluster_name(kind, endpoint, backend.variant)

@@ -112,6 +112,30 @@ def test_apply__another_fallback__a_stream_in_flight_ends_whole(envoy: EnvoyPlan
     assert (seen.answered, seen.whole) == (CANDIDATE, True)
 
 
+def test_apply__another_fallback_under_load__no_request_lost(envoy: EnvoyPlane, endpoint: str) -> None:
+    """A promotion: the candidate's cluster has a new member then, which must be there before it is named."""
+    envoy.router.apply(route(envoy, endpoint, 10_000), token=1)
+    with Users(envoy, endpoint, number=8, stream=False) as users:
+        for fallback in (CANDIDATE, BASELINE) * 10:
+            envoy.router.apply(route(envoy, endpoint, 10_000, fallback=fallback), token=1)
+            users.wait_for(8)
+    assert users.bad == []
+
+
+def test_apply__backend_has_another_address_under_load__no_request_lost(
+    envoy: EnvoyPlane, endpoint: str
+) -> None:
+    """As when an engine is launched anew elsewhere; a name has to be resolved first."""
+    here = route(envoy, endpoint, 5000)
+    named = replace(here, backends=tuple(replace(backend, host="localhost") for backend in here.backends))
+    envoy.router.apply(here, token=1)
+    with Users(envoy, endpoint, number=8, stream=False) as users:
+        for moved in (named, here) * 8:
+            envoy.router.apply(moved, token=1)
+            users.wait_for(8)
+    assert users.bad == []
+
+
 def test_traffic__engine_killed_under_load__no_whole_request_fails(envoy: EnvoyPlane, endpoint: str) -> None:
     envoy.router.apply(route(envoy, endpoint, 5000), token=1)
     envoy.change(BASELINE, seconds=0.1)
