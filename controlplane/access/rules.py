@@ -13,6 +13,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from controlplane.access.actors import Actor
+from controlplane.access.once_more import once_more
 from controlplane.access.roles import Action
 
 P = ParamSpec("P")
@@ -22,7 +23,8 @@ T = TypeVar("T")
 def requires(action: Action) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Makes a service check its `actor` before anything else: before what was named is looked for, too.
 
-    The service takes `actor` by keyword, without a default. Raises Forbidden naming the role.
+    The service takes `actor` by keyword, without a default. Raises Forbidden naming the role. What the database breaks
+    off because two waited for each other is done once more.
     """
 
     def decorate(service: Callable[P, T]) -> Callable[P, T]:
@@ -32,7 +34,7 @@ def requires(action: Action) -> Callable[[Callable[P, T]], Callable[P, T]]:
             if not isinstance(actor, Actor):
                 raise TypeError(f"{service.__name__} needs to know who asks: actor=...")
             actor.require(action)
-            return service(*args, **kwargs)
+            return once_more(lambda: service(*args, **kwargs))
 
         checked.action = action  # type: ignore[attr-defined]
         return checked

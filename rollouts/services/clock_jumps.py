@@ -57,7 +57,7 @@ def settle_jumps(*, lease: Lease, look: Look) -> None:
 
 def move_times(endpoint: Endpoint, move: Move) -> None:
     """Moves all that the endpoint's rollout, its counters and its outage count from. Runs inside a transaction."""
-    for rollout in Rollout.objects.select_for_update().filter(GOES_ON, endpoint=endpoint):
+    for rollout in Rollout.objects.select_for_update(no_key=True).filter(GOES_ON, endpoint=endpoint):
         times = {name: getattr(rollout, name) for name in ROLLOUT_TIMES}
         changed = {name: move(moment) for name, moment in times.items() if moment is not None}
         if rollout.watch_until is not None:

@@ -15,13 +15,15 @@ from controlplane.access.actors import Actor
 from controlplane.access.roles import Action
 from controlplane.access.rules import requires
 from controlplane.audit.services import record
-from controlplane.kernel.errors import Conflict, NotFound, Refused
+from controlplane.kernel.errors import Conflict, Refused
 from controlplane.web.live import publish
 from rollouts.domain import decide
-from rollouts.domain.decide import Decision, RolloutView
+from rollouts.domain.decision import Decision, RolloutView
+from rollouts.domain.moves import cancel, roll_back
 from rollouts.domain.restored import RestoredState
 from rollouts.domain.states import PauseReason, Phase
 from rollouts.models import Endpoint, GlobalStop, HistoryEvent, Rollout
+from rollouts.services.locks import lock_rollout
 from rollouts.services.views import view_of
 from rollouts.services.writing import apply_decision, tell
 
@@ -119,7 +121,7 @@ def roll_back_rollout(
                 code="watch-over",
                 fix=f"Start a rollout of {view.baseline_label}.",
             )
-        return decide.roll_back(view, cause="person", sentence=sentence)
+        return roll_back(view, cause="person", sentence=sentence)
 
     return _command(rollout_id, command, actor=actor, now=now, expected_revision=expected_revision)
 
@@ -132,7 +134,7 @@ def cancel_rollout(
     sentence = f"{actor.name} cancelled it before traffic moved." + (f" {why}" if why else "")
     return _command(
         rollout_id,
-        lambda view: decide.cancel(view, sentence=sentence),
+        lambda view: cancel(view, sentence=sentence),
         actor=actor,
         now=now,
         expected_revision=expected_revision,
@@ -203,18 +205,6 @@ _WAY_OUT = {
     RestoredState.KEEPING: "What serves was chosen and is being written down. Try again in a minute.",
     RestoredState.RETURNING: "What the database says was chosen and is being launched. Try again when it serves.",
 }
-
-
-def lock_rollout(rollout_id: int) -> Rollout:
-    """The rollout with all a decision needs, its row locked. Raises NotFound."""
-    try:
-        return (
-            Rollout.objects.select_for_update(of=("self",))
-            .select_related("endpoint", "baseline__version", "candidate__version", "gate_policy")
-            .get(pk=rollout_id)
-        )
-    except Rollout.DoesNotExist:
-        raise NotFound(f"There is no rollout #{rollout_id}.", code="rollout-not-found") from None
 
 
 def _command(

@@ -17,6 +17,7 @@ from rollouts.domain.effects import EnsureWorkload
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import Cluster, Endpoint, GatePolicyVersion, Variant, Workload
 from rollouts.models.endpoints import name_validator
+from rollouts.services.locks import locked_endpoints
 from rollouts.services.secrets import sealed_spec
 from rollouts.services.serving_specs import Clusters, check_serving
 from rollouts.services.writing import add_effects, note_change
@@ -168,7 +169,7 @@ def set_rescue(*, endpoint_name: str, on: bool, actor: Actor, now: datetime) -> 
     Set to what it is, nothing changes. Raises Forbidden, NotFound.
     """
     with transaction.atomic():
-        endpoint = Endpoint.objects.select_for_update().filter(name=endpoint_name).first()
+        endpoint = locked_endpoints().filter(name=endpoint_name).first()
         if endpoint is None:
             raise NotFound(f"There is no endpoint {endpoint_name!r}.", code="endpoint-not-found")
         if endpoint.rescue == on:

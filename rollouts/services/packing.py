@@ -67,7 +67,9 @@ def _pack_once(rollout_id: int, *, goes_on: bool, now: datetime) -> bool:
     with transaction.atomic():
         # One packer at a time, and none while the loop writes a row.
         rollout = (
-            Rollout.objects.select_for_update(of=("self",)).select_related("gate_policy").get(pk=rollout_id)
+            Rollout.objects.select_for_update(of=("self",), no_key=True)
+            .select_related("gate_policy")
+            .get(pk=rollout_id)
         )
         old = Evidence.objects.filter(rollout=rollout_id, ended_at__lt=now - PACK_AFTER)
         indexes = list(old.order_by("index").values_list("index", flat=True)[:MOST_ROWS])

@@ -23,6 +23,7 @@ from rollouts.domain.gates.problems import policy_problems
 from rollouts.domain.sentences import duration
 from rollouts.models import Endpoint, GatePolicyVersion
 from rollouts.selectors import find_gate_policy
+from rollouts.services.locks import locked_endpoints
 from rollouts.services.policy_numbers import steps_for, traffic_for
 from rollouts.services.policy_text import PolicyDocument
 from rollouts.services.writing import note_change
@@ -219,10 +220,7 @@ def set_endpoint_policy(
     chosen = find_gate_policy(reference)
     with transaction.atomic():
         endpoint = (
-            Endpoint.objects.select_for_update(of=("self",))
-            .select_related("gate_policy", "golden_set")
-            .filter(name=endpoint_name)
-            .first()
+            locked_endpoints().select_related("gate_policy", "golden_set").filter(name=endpoint_name).first()
         )
         if endpoint is None:
             raise NotFound(f"There is no endpoint {endpoint_name!r}.", code="endpoint-not-found")

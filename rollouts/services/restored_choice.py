@@ -14,6 +14,7 @@ from controlplane.kernel.errors import Conflict, InvalidInput, NotFound, Refused
 from rollouts.domain.effects import EnsureWorkload
 from rollouts.domain.restored import CHOICE_OPEN, Restored, RestoredState
 from rollouts.models import Endpoint
+from rollouts.services.locks import locked_endpoints
 from rollouts.services.situation import split
 from rollouts.services.writing import add_effects, note_change
 
@@ -40,7 +41,7 @@ def choose_after_restore(
     if choice not in ("keep", "return"):
         raise InvalidInput(f"{choice!r:.40} is no choice.", field="choice", fix="Choose `keep` or `return`.")
     with transaction.atomic():
-        endpoint = Endpoint.objects.select_for_update().filter(name=endpoint_name).first()
+        endpoint = locked_endpoints().filter(name=endpoint_name).first()
         if endpoint is None:
             raise NotFound(f"There is no endpoint {endpoint_name!r}.", code="endpoint-not-found")
         if endpoint.restored_state not in CHOICE_OPEN:

@@ -15,15 +15,15 @@ from datetime import datetime
 
 from controlplane.kernel.errors import HeadgateError, Refused
 from registry.models import Version
-from rollouts.domain.decide import end_watch, overtaken
 from rollouts.domain.effects import DrainWorkload
+from rollouts.domain.moves import end_watch, overtaken
 from rollouts.domain.restored import Restored
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import Effect, EffectState, Endpoint, Rollout, Variant, Workload
 from rollouts.ports import FULL_SHARE_BP, WorkloadSpec
-from rollouts.services.commands import lock_rollout
 from rollouts.services.endpoints import CheckedSpec, checked_spec, ensure_variant
+from rollouts.services.locks import lock_rollout
 from rollouts.services.observe import Observation
 from rollouts.services.views import view_of
 from rollouts.services.world import World

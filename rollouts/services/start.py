@@ -15,16 +15,17 @@ from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import Conflict, HeadgateError, InvalidInput, Refused
 from controlplane.web.live import publish
 from rollouts.domain.arms import arm_names
-from rollouts.domain.decide import cancel, end_watch
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.policy_changes import policy_changes
 from rollouts.domain.gates.weaker import Weakening
+from rollouts.domain.moves import cancel, end_watch
 from rollouts.domain.plan import FULL_SHARE_BP, Plan
 from rollouts.domain.states import ACTIVE, Event, Phase
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Arm, Endpoint, GatePolicyVersion, Rollout, Variant, Workload
-from rollouts.services.commands import lock_rollout, refuse_while_restored, stop_is_on
+from rollouts.services.commands import refuse_while_restored, stop_is_on
 from rollouts.services.endpoints import checked_spec, ensure_variant
+from rollouts.services.locks import lock_rollout, locked_endpoints
 from rollouts.services.own_policy import require_may_weaken, weaker_than_endpoint
 from rollouts.services.preview import (
     Preview,
@@ -235,7 +236,7 @@ def _supersede(active: Rollout, actor: Actor, now: datetime) -> None:
 def _check_unchanged(endpoint: Endpoint) -> None:
     """Raises Conflict when the stable variant or the policy changed since the endpoint was read: the plan was made, and
     the role checked, for another."""
-    now = Endpoint.objects.select_for_update(of=("self",)).get(pk=endpoint.pk)
+    now = locked_endpoints().get(pk=endpoint.pk)
     if now.gate_policy_id != endpoint.gate_policy_id:
         raise Conflict(
             f"The gate policy of {endpoint.name} changed meanwhile.",

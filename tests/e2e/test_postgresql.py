@@ -18,6 +18,9 @@ from tests.standins.running import free_port
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = (
     "tests/rollouts/services/test_stories.py",
+    "tests/rollouts/services/test_locks.py",
+    "tests/rollouts/services/test_faults.py",
+    "tests/rollouts/services/test_bandit_stories.py",
     "tests/rollouts/services/test_replay.py",
     "tests/rollouts/services/test_every_pass.py",
     "tests/rollouts/services/test_write_backs.py",

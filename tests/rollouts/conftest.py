@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import pytest
 from django.conf import settings
 
+from tests.rollouts.lock_order import lock_order_watched
+
 
 class Declare(Protocol):
     def __call__(self, **engines: Any) -> None: ...
@@ -24,3 +26,13 @@ def declare() -> Iterator[Declare]:
 
     yield write
     path.unlink(missing_ok=True)
+
+
+@pytest.fixture(autouse=True)
+def _lock_order(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test of services, API and pages that runs on PostgreSQL watches the order of locks."""
+    if request.node.get_closest_marker("django_db") is None:
+        yield
+        return
+    with lock_order_watched():
+        yield

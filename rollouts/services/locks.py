@@ -1,0 +1,34 @@
+"""The order of locks, for everything that changes an endpoint or a rollout: the endpoint, then its rollouts, then the
+rest (arms, effects, workloads).
+
+Two who take them in two orders wait for each other until the database ends one of them. The loop holds the endpoint
+(its lease) before it looks at the rollout; so does every command.
+
+Rows are locked against changes, not against rows that refer to them (FOR NO KEY UPDATE): history, effects and feedback
+are written beside it.
+"""
+
+from __future__ import annotations
+
+from django.db.models import QuerySet
+
+from controlplane.kernel.errors import NotFound
+from rollouts.models import Endpoint, Rollout
+
+
+def locked_endpoints() -> QuerySet[Endpoint]:
+    """Endpoints, each locked when it is read. Inside a transaction, before any rollout of it is locked."""
+    return Endpoint.objects.select_for_update(of=("self",), no_key=True)
+
+
+def lock_rollout(rollout_id: int) -> Rollout:
+    """The rollout with all that a decision needs, it and its endpoint locked. Raises NotFound."""
+    endpoint = Rollout.objects.filter(pk=rollout_id).values_list("endpoint", flat=True).first()
+    if endpoint is None:
+        raise NotFound(f"There is no rollout #{rollout_id}.", code="rollout-not-found")
+    locked_endpoints().only("pk").get(pk=endpoint)
+    return (
+        Rollout.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("endpoint", "baseline__version", "candidate__version", "gate_policy")
+        .get(pk=rollout_id)
+    )
