@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
 from registry.domain.manifest import Manifest
 from rollouts.domain.engine_options import EngineOptions
+from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
+from rollouts.domain.readings import SignalReading
 from rollouts.domain.secrets import Secret
 
 FULL_SHARE_BP = 10_000
@@ -26,32 +27,6 @@ FORCED_VARIANT_HEADER = (
 
 
 # --- clusters -------------------------------------------------------------------------------------------------
-
-
-class WorkloadPhase(StrEnum):
-    """Where a workload is. READY means: healthy, and a warm-up completion was answered."""
-
-    ABSENT = "absent"
-    STARTING = "starting"
-    READY = "ready"
-    UNREADY = "unready"  # was ready, does not answer now (it may be restarting)
-    DRAINING = "draining"
-    FAILED = "failed"  # gave up; `reason` and `message` say why
-
-
-class FailureReason(StrEnum):
-    """Why a workload failed, for people and for the fast kill."""
-
-    NONE = ""
-    NO_MEMORY = "no-memory"
-    BAD_MODEL = "bad-model"
-    NO_SECRET = "no-secret"  # noqa: S105 - a secret of the spec cannot be read: its file or its key is missing
-    BAD_SPEC = "bad-spec"  # the serving spec asks for what the engine's options do not allow
-    PORT_TAKEN = "port-taken"
-    TAMPERED_FILE = "tampered-file"
-    CRASH_LOOP = "crash-loop"
-    NO_ENGINE = "no-engine"
-    TIMEOUT = "timeout"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +72,21 @@ class WorkloadStatus:
 
     @property
     def is_ready(self) -> bool:
-        return self.phase is WorkloadPhase.READY and self.ready > 0
+        return self.view.is_ready
+
+    @property
+    def view(self) -> EngineView:
+        """What decisions see of it."""
+        return EngineView(
+            variant=self.variant,
+            phase=self.phase,
+            ready=self.ready,
+            desired=self.desired,
+            restarts=self.restarts,
+            started_at=self.started_at,
+            reason=self.reason,
+            message=self.message,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,101 +254,6 @@ class TrafficRouter(Protocol):
 
 
 # --- signals --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class HistogramReading:
-    """A cumulative histogram since its target started: how many were at or below each edge (seconds), and all."""
-
-    edges: tuple[float, ...]
-    at_or_below: tuple[int, ...]
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class ArmReading:
-    """Cumulative counters of the inference requests of one assigned arm at the router, without forced requests,
-    shadows, and calls that are no inference.
-
-    Every arrival ends in one class, so `arrived` is the sum of the classes and of `running`.
-
-    arrived     requests that arrived
-    answered    whole answers of the assigned arm itself
-    refused     4xx, by kind: "request" (400, 404, 413, 422 and the like) and "rate" (429) said by the engine,
-                "gateway" said by the router itself
-    failed      5xx, broken streams, resets, and errors inside a stream
-    fallbacks   answered by another arm: the user saw no error, the assigned arm failed
-    abandoned   the client left: "before" its first token, or "midway"
-    statuses    ended requests by status class: "2xx" ...
-    latency     "ttft" (until the first body byte, those who left midway too) and "duration" (whole answers), of
-                requests that the assigned arm answered
-    left        how long those who left had waited: "ttft" of those who left before their first token, "duration" of
-                all
-    """
-
-    arrived: int = 0
-    answered: int = 0
-    refused: Mapping[str, int] = field(default_factory=dict)
-    failed: int = 0
-    fallbacks: int = 0
-    abandoned: Mapping[str, int] = field(default_factory=dict)
-    statuses: Mapping[str, int] = field(default_factory=dict)
-    latency: Mapping[str, HistogramReading] = field(default_factory=dict)
-    left: Mapping[str, HistogramReading] = field(default_factory=dict)
-
-    @property
-    def ended(self) -> int:
-        """Requests that ended otherwise than by the client's leaving."""
-        return self.answered + sum(self.refused.values()) + self.failed + self.fallbacks
-
-    @property
-    def aborted(self) -> int:
-        """Requests that the client gave up."""
-        return sum(self.abandoned.values())
-
-    @property
-    def errors(self) -> int:
-        """What the assigned arm did not do though it should have."""
-        return self.failed + self.fallbacks
-
-    @property
-    def running(self) -> int:
-        """Requests that have not ended yet."""
-        return self.arrived - self.ended - self.aborted
-
-
-@dataclass(frozen=True, slots=True)
-class EngineReading:
-    """Gauges and counters of a variant's engine, whoever asked (users, probes, forced requests).
-
-    endings     finished requests by the engine's own reason: "stop", "length", "abort", "error" ...
-    empty       finished requests with at most one token (the end itself is one); None: the engine does not say
-    """
-
-    running: float
-    waiting: float
-    kv_cache_share: float
-    generated_tokens: int
-    started_at: float | None = None
-    endings: Mapping[str, int] = field(default_factory=dict)
-    empty: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SignalReading:
-    """One reading of an endpoint. `router_started_at` identifies the process whose counters these are.
-
-    other           calls that are no inference, since that process started
-    turned_away     calls that the router refused before an arm was assigned, likewise
-    """
-
-    at: float
-    router_started_at: float
-    arms: Mapping[str, ArmReading]
-    engines: Mapping[str, EngineReading] = field(default_factory=dict)
-    broken: Mapping[str, str] = field(default_factory=dict)
-    other: int = 0
-    turned_away: int = 0
 
 
 class SignalSource(Protocol):

@@ -14,10 +14,10 @@ from rollouts.api.bandit_outputs import (
     ReweightOutput,
 )
 from rollouts.api.forms import PlanField, ServingField
+from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.gates.verdict import Verdict
 from rollouts.domain.restored import RestoredState
 from rollouts.domain.states import PauseReason, Phase
-from rollouts.ports import WorkloadPhase
 
 PHASES = [(phase.value, phase.value) for phase in Phase]
 PAUSE_REASONS = [(reason.value, reason.value) for reason in PauseReason]

@@ -1,7 +1,7 @@
 """The analysis of a rollout: what its intervals of evidence say, as one value that only evidence changes.
 
 The loop and the replay both use this, and nothing else, to turn intervals into verdicts: an analysis is made once
-(`initial_analysis`), updated once an interval, assessed whenever somebody looks, and stored as JSON in between.
+(by the strategy), updated once an interval, assessed whenever somebody looks, and stored as JSON in between.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rollouts.domain.arms import CANDIDATE
 from rollouts.domain.bandits import BanditState, BanditVerdict
 from rollouts.domain.bandits.verdict import ArmVerdict
 from rollouts.domain.decision import BanditView, Drop, GatesView, OpenBecause, RolloutView
@@ -21,9 +22,6 @@ from rollouts.domain.gates.outage import Outage
 from rollouts.domain.gates.policy import GatePolicy, Reaction
 from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
 from rollouts.domain.intervals import BASELINE, Interval
-from rollouts.domain.plan import Plan
-
-CANDIDATE = "candidate"
 
 Assessment = FamilyVerdict | BanditVerdict
 
@@ -84,20 +82,9 @@ class BanditAnalysis:
         return self.state.to_json()
 
 
-def initial_analysis(plan: Plan, policy: GatePolicy, arms: Sequence[str] = (BASELINE, CANDIDATE)) -> Analysis:
-    """No evidence yet, for a rollout with this plan and policy.
-
-    arms    of a bandit, as `analysed_arms` gives them. Raises InvalidInput when its floors leave them no room.
-    """
-    if plan.bandit is not None:
-        return BanditAnalysis(BanditState.initial(plan.bandit, policy, arms))
-    return GatesAnalysis(GatesState.initial(policy))
-
-
 def analysed_arms(rollout: RolloutView) -> tuple[str, ...]:
     """The arms that the analysis of a rollout knows: all but those that never launched."""
-    arms = tuple(arm.name for arm in rollout.arms if arm.cause != "launch")
-    return arms or (BASELINE, CANDIDATE)
+    return tuple(arm.name for arm in rollout.arms if arm.cause != "launch")
 
 
 def labels_of(rollout: RolloutView) -> dict[str, str]:
@@ -129,14 +116,6 @@ def gates_view(assessment: Assessment, policy: GatePolicy) -> GatesView:
     if isinstance(assessment, BanditVerdict):
         return _bandit_view(assessment, policy)
     return _family_view(assessment, policy)
-
-
-def opening_view(plan: Plan, policy: GatePolicy, rollout: RolloutView) -> GatesView:
-    """What the decision needs before the first interval: of a bandit, the shares to start with."""
-    if plan.bandit is None or len(analysed_arms(rollout)) < 2:
-        return GatesView()
-    analysis = initial_analysis(plan, policy, analysed_arms(rollout))
-    return gates_view(analysis.assess({}, labels_of(rollout)), policy)
 
 
 def outage_in(assessment: Assessment) -> Outage | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rollouts.domain.intervals import OUTCOME_CLASSES, ArmCounts, Completions, LatencyCounts, Outcomes
-from rollouts.ports import ArmReading, EngineReading, HistogramReading, SignalReading
+from rollouts.domain.readings import ArmReading, EngineReading, HistogramReading, SignalReading
 
 
 @dataclass(frozen=True, slots=True)

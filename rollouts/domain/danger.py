@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from rollouts.domain.decision import Decision, GatesView, RolloutView, Seen
+from rollouts.domain.decision import Decision, GatesView, Hold, RolloutView, Seen
+from rollouts.domain.engines import EngineView, WorkloadPhase
 from rollouts.domain.gates.outage import Outage
-from rollouts.domain.moves import failure_words, pause, roll_back, stay
+from rollouts.domain.moves import failure_words, hold_at, roll_back, stay
 from rollouts.domain.sentences import clock_time, duration, percent
 from rollouts.domain.states import PauseReason
-from rollouts.ports import WorkloadPhase, WorkloadStatus
 
 GONE = (WorkloadPhase.FAILED, WorkloadPhase.ABSENT)
 OPEN_WORDS = {
@@ -24,7 +24,7 @@ def danger(rollout: RolloutView, seen: Seen, gates: GatesView) -> Decision | Non
     """What sends traffic back at once, in the order of certainty."""
     if gates.fast_kill:
         return roll_back(rollout, cause="fast-kill", sentence=gates.fast_kill)
-    candidate = seen.candidate
+    candidate = seen.engine(rollout.candidate)
     if candidate is not None and candidate.phase in GONE:
         return roll_back(rollout, cause=workload_cause(candidate), sentence=workload_words(candidate))
     if gates.rollback:
@@ -32,21 +32,23 @@ def danger(rollout: RolloutView, seen: Seen, gates: GatesView) -> Decision | Non
     return None
 
 
-def workload_cause(status: WorkloadStatus) -> str:
+def workload_cause(status: EngineView) -> str:
     return f"workload:{status.reason or status.phase.value}"
 
 
-def workload_words(status: WorkloadStatus) -> str:
+def workload_words(status: EngineView) -> str:
     """Why an engine that had traffic is out, for people."""
     return failure_words(status) if status.phase is WorkloadPhase.FAILED else f"{status.variant} is gone."
 
 
-def no_data(rollout: RolloutView, now: float) -> Decision | None:
-    """Without any measurement for too long the candidates do not stay (outside alpha, and labelled so)."""
+def no_data(rollout: RolloutView, now: float, *, who: str) -> Decision | None:
+    """Without any measurement for too long the candidates do not stay (outside alpha, and labelled so).
+
+    `who`: "the candidate does not stay", as the strategy says it.
+    """
     since = max(rollout.measured_at or rollout.phase_since, rollout.step_since or 0.0)
     if now - since <= rollout.plan.no_data_seconds:
         return None
-    who = "no candidate stays" if rollout.arms else "the candidate does not stay"
     sentence = (
         f"Nothing could be measured for {duration(now - since)} "
         f"(allowed {duration(rollout.plan.no_data_seconds)}): without evidence {who}."
@@ -55,7 +57,7 @@ def no_data(rollout: RolloutView, now: float) -> Decision | None:
 
 
 def out_of_time(
-    rollout: RolloutView, gates: GatesView, now: float, *, found: str, then: str
+    rollout: RolloutView, gates: GatesView, now: float, *, found: str, then: str, held_at: str
 ) -> Decision | None:
     """The deadline is over: hold for a person, or roll back, as the policy says for what is still open.
 
@@ -70,7 +72,8 @@ def out_of_time(
         why = f"{OPEN_WORDS[gates.open_because]}, and then the policy rolls back"
         sentence = f"No verdict within {limit}: {why}. {found}"
         return roll_back(rollout, cause=gates.open_because, sentence=sentence.strip())
-    return pause(
+    return hold_at(
+        held_at,
         rollout,
         why=PauseReason.INCONCLUSIVE,
         sentence=f"No verdict within {limit}. {found}".strip(),
@@ -101,18 +104,27 @@ def told_of_outage(rollout: RolloutView, outage: Outage | None, made: Decision) 
     )
 
 
-def stopped(rollout: RolloutView, held_at: str) -> Decision:
-    """The global stop holds it."""
-    return pause(
+def held(rollout: RolloutView, hold: Hold, held_at: str) -> Decision:
+    """A hold keeps it where it is."""
+    return hold_at(
+        held_at,
         rollout,
-        why=PauseReason.GLOBAL_STOP,
-        sentence=f"The global stop is on: held at {held_at}.",
-        next_step="It goes on by itself when the stop is lifted; rolling back works meanwhile.",
+        why=hold.kind,
+        sentence=f"{hold.sentence}: held at {held_at}.",
+        next_step=f"It goes on by itself when {hold.ends}; rolling back works meanwhile.",
     )
 
 
-def pause_for_drift(rollout: RolloutView, drift: Mapping[str, int]) -> Decision:
-    return pause(
+def ready_but_held(rollout: RolloutView, hold: Hold) -> Decision:
+    """Everything is ready, and a hold keeps traffic from moving."""
+    words = hold.sentence[0].lower() + hold.sentence[1:]
+    return stay(rollout, f"Ready to start, but {words}.", f"It starts when {hold.ends}.")
+
+
+def pause_for_drift(rollout: RolloutView, drift: Mapping[str, int], held_at: str) -> Decision:
+    """Weights that were set by hand are not ours to overwrite."""
+    return hold_at(
+        held_at,
         rollout,
         why=PauseReason.DRIFT,
         sentence=drift_sentence(drift),

@@ -6,19 +6,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
+from rollouts.domain.arms import CANDIDATE
 from rollouts.domain.effects import Effect
+from rollouts.domain.engines import EngineView
 from rollouts.domain.gates.outage import Outage
 from rollouts.domain.gates.policy import Reaction
 from rollouts.domain.plan import Plan
 from rollouts.domain.states import Event, PauseReason, Phase
-from rollouts.ports import FailureReason, WorkloadPhase, WorkloadStatus
 
 OpenBecause = Literal["", "inconclusive", "no-data", "error"]
 
 
 @dataclass(frozen=True, slots=True)
 class ArmView:
-    """One arm of a bandit.
+    """One arm of a rollout.
 
     name, variant, label   "candidate-2", the variant's name, and how people call it ("v3")
     share_bp               the share it was last asked to have
@@ -37,19 +38,16 @@ class ArmView:
 class RolloutView:
     """A rollout as the decision needs it. Times are seconds since the epoch; None when it has not happened.
 
-    candidate    of a bandit: the first one, and once promoted the winner
-    step_since   since when the router has this step's share in force
-    measured_at  when a candidate was last measured
-    arms         of a bandit, the baseline first; empty for a canary, whose arms are baseline and candidate
+    arms           the baseline first, then the candidates
+    candidate_arm  the arm that is meant where there can be one only: the first candidate, once promoted the winner
+    step_since     since when the router has this step's share in force
+    measured_at    when a candidate was last measured
     """
 
     phase: Phase
     pause_reason: PauseReason
     plan: Plan
-    baseline: str
-    candidate: str
-    baseline_label: str
-    candidate_label: str
+    arms: tuple[ArmView, ...]
     step_index: int
     phase_since: float
     step_since: float | None
@@ -59,130 +57,155 @@ class RolloutView:
     watch_until: float | None = None
     watching: bool = False
     cause_sentence: str = ""
-    arms: tuple[ArmView, ...] = ()
+    candidate_arm: str = CANDIDATE
+
+    @property
+    def baseline(self) -> str:
+        """The baseline's variant."""
+        return self.arms[0].variant
+
+    @property
+    def baseline_label(self) -> str:
+        return self.arms[0].label
+
+    @property
+    def candidate(self) -> str:
+        """The variant of the candidate that is meant where there can be one only."""
+        return self._candidate.variant
+
+    @property
+    def candidate_label(self) -> str:
+        return self._candidate.label
 
     @property
     def candidates(self) -> tuple[str, ...]:
         """The variants of all candidates, those that were dropped too."""
-        return tuple(arm.variant for arm in self.arms[1:]) or (self.candidate,)
+        return tuple(arm.variant for arm in self.arms[1:])
 
     @property
     def racing(self) -> tuple[ArmView, ...]:
-        """A bandit's candidates that were not dropped, in arm order."""
+        """The candidates that were not dropped, in arm order."""
         return tuple(arm for arm in self.arms[1:] if not arm.dropped)
 
     @property
-    def candidate_arm(self) -> str:
-        """The name of the candidate's arm."""
-        return next((arm.name for arm in self.arms if arm.variant == self.candidate), "candidate")
+    def _candidate(self) -> ArmView:
+        return next(arm for arm in self.arms if arm.name == self.candidate_arm)
 
     def arm(self, name: str) -> ArmView | None:
-        """A bandit's arm of that name; None when it has none."""
+        """The arm of that name; None when there is none."""
         return next((arm for arm in self.arms if arm.name == name), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data without the plan, which never changes and is stored once; a canary's has no arms."""
-        data = {
-            name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("plan", "arms")
+        """Plain data without the plan, which never changes and is stored once."""
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "plan"}
+        return data | {
+            "phase": self.phase.value,
+            "pause_reason": self.pause_reason.value,
+            "arms": [asdict(arm) for arm in self.arms],
         }
-        data |= {"phase": self.phase.value, "pause_reason": self.pause_reason.value}
-        return data | ({"arms": [asdict(arm) for arm in self.arms]} if self.arms else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], plan: Plan) -> Self:
         known = {
             "phase": Phase(data["phase"]),
             "pause_reason": PauseReason(data["pause_reason"]),
-            "arms": tuple(ArmView(**arm) for arm in data.get("arms", ())),
+            "arms": tuple(ArmView(**arm) for arm in data["arms"]),
         }
         return cls(plan=plan, **{**data, **known})
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why nothing may move forward now. It never delays a rollback, a drop, or the lowering of a bad arm.
+
+    kind      what holds it; the pause that it makes is over when no hold of this kind is left
+    sentence  "The global stop is on", without its full stop
+    ends      "the stop is lifted": what has to happen until it goes on by itself
+    """
+
+    kind: PauseReason
+    sentence: str
+    ends: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"kind": self.kind.value}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(**{**data, "kind": PauseReason(data["kind"])})
+
+
+GLOBAL_STOP = Hold(PauseReason.GLOBAL_STOP, "The global stop is on", "the stop is lifted")
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What was observed just now; None means it could not be read.
 
+    engines         by variant, of all arms that could be read; none of them when the cluster does not answer
     desired_shares  what the endpoint was last asked to do; in_force whether the router does exactly that now
+    split           what the router does now (when it cannot be read, what was last published): basis points
     routed          variants the route in force knows (those that may be forced), None when it could not be read
     healthy         of those, the ones whose backend passes the router's own health check
-    forced_answered whether the candidate itself answered a forced request since the route is in force
+    answered        variants that answered a forced request themselves since the route is in force
     drift           shares set by hand, when the router differs from what we last published
     rejected        the router's words when it refused our configuration
-
-    Of a bandit only:
-    arms            statuses by variant, of all arms that could be read
-    answered        variants that answered a forced request themselves since the route is in force
-    split           what the router does now (or, when it cannot be read, what was last published): basis points
+    hold            what keeps everything that moves forward from moving; None when nothing does
     """
 
-    baseline: WorkloadStatus | None
-    candidate: WorkloadStatus | None
+    engines: Mapping[str, EngineView]
     desired_shares: Mapping[str, int]
     in_force: bool
     routed: frozenset[str] | None
-    forced_answered: bool
     healthy: frozenset[str] = frozenset()
-    drift: Mapping[str, int] | None = None
-    rejected: str = ""
-    global_stop: bool = False
-    arms: Mapping[str, WorkloadStatus] = field(default_factory=dict)
     answered: frozenset[str] = frozenset()
     split: Mapping[str, int] = field(default_factory=dict)
+    drift: Mapping[str, int] | None = None
+    rejected: str = ""
+    hold: Hold | None = None
 
-    def status(self, variant: str) -> WorkloadStatus | None:
-        """The status of a bandit's arm; None when it could not be read."""
-        return self.arms.get(variant)
+    def engine(self, variant: str) -> EngineView | None:
+        """The engine of an arm; None when it could not be read."""
+        return self.engines.get(variant)
 
     def is_ready(self, variant: str) -> bool:
-        """Whether a bandit's arm is known to be ready."""
-        status = self.arms.get(variant)
-        return status is not None and status.is_ready
+        """Whether an arm's engine is known to be ready."""
+        engine = self.engines.get(variant)
+        return engine is not None and engine.is_ready
+
+    def answers(self, variant: str) -> bool:
+        """Whether an arm is ready, or passes the router's health check where its engine cannot be read.
+
+        A cluster that does not answer must not keep traffic where it is: the router checks health too.
+        """
+        engine = self.engines.get(variant)
+        return engine.is_ready if engine is not None else variant in self.healthy
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; sets are sorted, so that equal situations have equal bytes. A canary's has no word of arms."""
-        data: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        for name in BANDIT_ONLY:
-            if not data[name]:
-                del data[name]
-        if self.arms:
-            data["arms"] = {name: _status_to_json(status) for name, status in sorted(self.arms.items())}
-        if self.answered:
-            data["answered"] = sorted(self.answered)
-        if self.split:
-            data["split"] = dict(sorted(self.split.items()))
-        for name in ("baseline", "candidate"):
-            status = data[name]
-            data[name] = None if status is None else _status_to_json(status)
-        for name in ("routed", "healthy"):
-            data[name] = None if data[name] is None else sorted(data[name])
-        for name in ("desired_shares", "drift"):
-            data[name] = None if data[name] is None else dict(sorted(data[name].items()))
-        return data
+        """Plain data; sets and mappings are sorted, so that equal situations have equal bytes."""
+        return {
+            "engines": {name: engine.to_json() for name, engine in sorted(self.engines.items())},
+            "desired_shares": dict(sorted(self.desired_shares.items())),
+            "in_force": self.in_force,
+            "routed": None if self.routed is None else sorted(self.routed),
+            "healthy": sorted(self.healthy),
+            "answered": sorted(self.answered),
+            "split": dict(sorted(self.split.items())),
+            "drift": None if self.drift is None else dict(sorted(self.drift.items())),
+            "rejected": self.rejected,
+            "hold": None if self.hold is None else self.hold.to_json(),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        values = dict(data)
-        for name in ("baseline", "candidate"):
-            values[name] = None if values[name] is None else _status_from_json(values[name])
-        for name in ("routed", "healthy"):
-            values[name] = None if values[name] is None else frozenset(values[name])
-        if "arms" in values:
-            values["arms"] = {name: _status_from_json(status) for name, status in values["arms"].items()}
-        if "answered" in values:
-            values["answered"] = frozenset(values["answered"])
-        return cls(**values)
-
-
-BANDIT_ONLY = ("arms", "answered", "split")
-
-
-def _status_to_json(status: WorkloadStatus) -> dict[str, Any]:
-    return asdict(status) | {"phase": status.phase.value, "reason": status.reason.value}
-
-
-def _status_from_json(data: Mapping[str, Any]) -> WorkloadStatus:
-    known = {"phase": WorkloadPhase(data["phase"]), "reason": FailureReason(data["reason"])}
-    return WorkloadStatus(**{**data, **known})
+        known = {
+            "engines": {name: EngineView.from_json(one) for name, one in data["engines"].items()},
+            "routed": None if data["routed"] is None else frozenset(data["routed"]),
+            "healthy": frozenset(data["healthy"]),
+            "answered": frozenset(data["answered"]),
+            "hold": None if data["hold"] is None else Hold.from_json(data["hold"]),
+        }
+        return cls(**{**data, **known})
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
-from controlplane.kernel.errors import InvalidInput
-from rollouts.domain.decision import ArmView, Decision, Drop, RolloutView
+from rollouts.domain.decision import Decision, Drop, RolloutView
 from rollouts.domain.effects import DrainWorkload, Effect, EnsureWorkload, SetTraffic
+from rollouts.domain.engines import EngineView
 from rollouts.domain.plan import FULL_SHARE_BP, shares_of
-from rollouts.domain.sentences import percent
 from rollouts.domain.states import Event, PauseReason, Phase, transition
-from rollouts.ports import WorkloadStatus
 
 
 def stay(rollout: RolloutView, reason: str, next_step: str = "") -> Decision:
@@ -84,8 +81,10 @@ def overtaken(rollout: RolloutView, *, sentence: str) -> Decision:
     )
 
 
-def pause(rollout: RolloutView, *, why: PauseReason, sentence: str, next_step: str) -> Decision:
-    """Holds the share where it is; the gates go on watching."""
+def hold_at(
+    held_at: str, rollout: RolloutView, *, why: PauseReason, sentence: str, next_step: str
+) -> Decision:
+    """Holds the share where it is (`held_at`, for people); the gates go on watching."""
     return Decision(
         phase=transition(rollout.phase, Event.PAUSE),
         event=Event.PAUSE,
@@ -93,53 +92,13 @@ def pause(rollout: RolloutView, *, why: PauseReason, sentence: str, next_step: s
         pause_reason=why,
         reason=sentence,
         next_step=next_step,
-        title=f"Held at {share_words(rollout)}",
+        title=f"Held at {held_at}",
         detail=sentence,
     )
 
 
-def resume(rollout: RolloutView, *, sentence: str) -> Decision:
-    """Goes on with the step it was held in (a bandit: with the shares it had); its exposure so far counts."""
-    return Decision(
-        phase=transition(rollout.phase, Event.RESUME),
-        event=Event.RESUME,
-        step_index=rollout.step_index,
-        reason=sentence,
-        next_step=f"{share_words(rollout)} of the traffic, as planned.",
-        effects=(_planned_split(rollout),),
-        title="Resumed",
-        detail=sentence,
-    )
-
-
-def promote(rollout: RolloutView, *, sentence: str, arm: str = "", drops: tuple[Drop, ...] = ()) -> Decision:
-    """All traffic to the candidate; nothing is loaded anew.
-
-    arm     of a bandit: whom to promote; may be left out when only one candidate is left. The others leave for good
-            and are drained once they have no traffic.
-
-    Raises InvalidInput (field "arm") for an arm that is not in the race, or when the choice is missing.
-    """
-    if not rollout.arms:
-        if arm not in ("", rollout.candidate_arm):
-            raise InvalidInput(f"A canary has no arm {arm!r}.", field="arm", fix="Leave the arm out.")
-        return _promotion(rollout, sentence, rollout.candidate_label, candidate_share(rollout, FULL_SHARE_BP))
-    phase = transition(rollout.phase, Event.PROMOTE)  # an illegal move is said before a wrong arm
-    chosen = _chosen_arm(rollout, arm)
-    others = tuple(
-        Drop(other.name, "person", f"{chosen.label} was promoted instead.")
-        for other in rollout.racing
-        if other is not chosen and other.name not in {drop.arm for drop in drops}
-    )
-    all_to_it = SetTraffic({rollout.baseline: 0, chosen.variant: FULL_SHARE_BP}, rollout.baseline)
-    made = _promotion(rollout, sentence, chosen.label, all_to_it)
-    drained = tuple(DrainWorkload(other.variant) for other in rollout.racing if other is not chosen)
-    return replace(
-        made, phase=phase, effects=(all_to_it, *drained), drops=(*drops, *others), winner=chosen.name
-    )
-
-
-def _promotion(rollout: RolloutView, sentence: str, label: str, split: SetTraffic) -> Decision:
+def promotion(rollout: RolloutView, *, sentence: str, label: str, split: SetTraffic) -> Decision:
+    """All traffic to the candidate that people call `label`; nothing is loaded anew."""
     return Decision(
         phase=transition(rollout.phase, Event.PROMOTE),
         event=Event.PROMOTE,
@@ -150,27 +109,6 @@ def _promotion(rollout: RolloutView, sentence: str, label: str, split: SetTraffi
         title="Promotion decided",
         detail=sentence,
     )
-
-
-def _chosen_arm(rollout: RolloutView, name: str) -> ArmView:
-    """The racing arm of that name, or the only one."""
-    racing = rollout.racing
-    chosen = next((arm for arm in racing if arm.name == name), None)
-    if chosen is not None:
-        return chosen
-    if not name and len(racing) == 1:
-        return racing[0]
-    choice = ", ".join(f"{arm.name} ({arm.label})" for arm in racing) or "none"
-    found = rollout.arm(name)
-    if not name:
-        said = "A bandit has several candidates: which one is promoted must be said."
-    elif found is None:
-        said = f"The rollout has no arm {name!r}."
-    elif found is rollout.arms[0]:
-        said = f"{found.label} is the baseline: roll back to give it all traffic."
-    else:
-        said = f"{found.label} has left the race."
-    raise InvalidInput(said, field="arm", fix=f"In the race: {choice}.")
 
 
 def end_watch(rollout: RolloutView, *, sentence: str, keep_baseline: bool = False) -> Decision:
@@ -190,7 +128,7 @@ def end_watch(rollout: RolloutView, *, sentence: str, keep_baseline: bool = Fals
     )
 
 
-def failure_words(status: WorkloadStatus) -> str:
+def failure_words(status: EngineView) -> str:
     """Why an engine failed, for people."""
     words = status.message or "it stopped without a word"
     return f"{status.variant} failed ({status.reason.value or 'unknown reason'}): {words}"
@@ -199,34 +137,12 @@ def failure_words(status: WorkloadStatus) -> str:
 # --- shares -----------------------------------------------------------------------------------------------------
 
 
-def share(rollout: RolloutView) -> int:
-    """The planned share of the candidate (of a bandit: of all candidates) in basis points."""
-    if rollout.step_index < 0:
-        return 0
-    if rollout.step_index >= rollout.plan.promoted_step:
-        return FULL_SHARE_BP
-    if rollout.arms:
-        return sum(arm.share_bp for arm in rollout.racing)
-    return rollout.plan.steps[rollout.step_index].share_bp
-
-
-def share_words(rollout: RolloutView) -> str:
-    """The planned share for people: `25%`, or of a bandit `v2 45%, v3 40%`."""
-    if not rollout.arms or not 0 <= rollout.step_index < rollout.plan.promoted_step:
-        return percent(share(rollout))
-    return ", ".join(f"{arm.label} {percent(arm.share_bp)}" for arm in rollout.racing) or percent(0)
-
-
-def share_of_step(rollout: RolloutView, index: int) -> SetTraffic:
-    return candidate_share(rollout, rollout.plan.steps[index].share_bp)
-
-
 def candidate_share(rollout: RolloutView, candidate_bp: int) -> SetTraffic:
     return SetTraffic(shares_of(rollout.baseline, rollout.candidate, candidate_bp), rollout.baseline)
 
 
 def racing_shares(rollout: RolloutView, shares: Mapping[str, int]) -> SetTraffic:
-    """The split of a bandit: `shares` (by variant) of the arms in the race, all the rest to the baseline."""
+    """A split of several candidates: `shares` (by variant) of the arms in the race, all the rest to the baseline."""
     kept = {arm.variant: shares.get(arm.variant, 0) for arm in rollout.racing}
     return SetTraffic({rollout.baseline: FULL_SHARE_BP - sum(kept.values()), **kept}, rollout.baseline)
 
@@ -238,9 +154,3 @@ def all_to_baseline(rollout: RolloutView) -> SetTraffic:
 def drains(rollout: RolloutView) -> tuple[DrainWorkload, ...]:
     """Drains every candidate; nothing happens to one that is gone."""
     return tuple(DrainWorkload(variant) for variant in rollout.candidates)
-
-
-def _planned_split(rollout: RolloutView) -> SetTraffic:
-    if rollout.arms:
-        return racing_shares(rollout, {arm.variant: arm.share_bp for arm in rollout.racing})
-    return share_of_step(rollout, rollout.step_index)

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.stored import as_stored
 from rollouts.domain.bandits.spec import BanditSpec
 from rollouts.domain.gates import checks
 
@@ -78,7 +79,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Reads a stored or posted plan. Raises InvalidInput naming the field, such as `plan.steps[1].share_bp` or
+        """Reads a plan that somebody sent. Raises InvalidInput naming the field, such as `plan.steps[1].share_bp` or
         `plan.bandit.beta`."""
         strategy = str(data.get("strategy", "canary"))
         _check_strategy(strategy)
@@ -112,6 +113,13 @@ class Plan:
                     fix="Let the shares grow from step to step.",
                 )
             before = step.share_bp
+
+
+def stored_plan(data: Mapping[str, Any]) -> Plan:
+    """A plan as `to_json` gave it, whatever a new one may hold today."""
+    steps = tuple(as_stored(Step, step) for step in data.get("steps", ()))
+    bandit = as_stored(BanditSpec, data["bandit"]) if "bandit" in data else None
+    return as_stored(Plan, {**data, "steps": steps, "bandit": bandit})
 
 
 def canary(

@@ -1,7 +1,7 @@
 """Does a rollout again from what was recorded of it: the same intervals through the same code, row by row.
 
 Pure: rows go in one after the other, a frozen `Replay` comes out, and it can be stored between two rows. It uses the
-functions of the loop (`initial_analysis`, `update`, `assess`, `gates_view`, `decide`) and nothing of its own.
+functions of the loop (`initial_analysis` of the strategy, `update`, `assess`, `gates_view`, `decide`) and no other.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ from rollouts.domain.analysis import (
     analysis_from_json,
     assessment_from_json,
     gates_view,
-    initial_analysis,
     interval_rng,
     labels_of,
-    opening_view,
 )
 from rollouts.domain.comparing import Comparison, Difference, compare
-from rollouts.domain.decide import Decision, GatesView, decide
-from rollouts.domain.decision import RolloutView, Seen
-from rollouts.domain.gates.fastkill import WorkloadFacts
+from rollouts.domain.decide import decide
+from rollouts.domain.decision import Decision, GatesView, RolloutView
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.intervals import Interval
 from rollouts.domain.plan import Plan
 from rollouts.domain.recorded import RecordedDecision, RecordedRow
+from rollouts.domain.situation import Situation
+from rollouts.domain.strategies import strategy_of
 
 Outcome = Literal["identical", "equal", "differs"]
 
@@ -70,24 +69,24 @@ class Player:
     def played(self, case: Case, row: RecordedRow) -> Player:
         """After one more interval."""
         interval = Interval.from_json(row.interval)
-        view = RolloutView.from_json(row.situation["rollout"], case.plan)
-        before = self.analysis or initial_analysis(case.plan, case.policy, analysed_arms(view))
+        situation = Situation.from_json(row.situation, case.plan)
+        view = situation.rollout
+        before = self.analysis or strategy_of(case.plan).initial_analysis(
+            case.plan, case.policy, analysed_arms(view)
+        )
         analysis = before.update(interval, interval_rng(case.rollout_id, interval.index))
-        workload = {arm: WorkloadFacts(**facts) for arm, facts in row.situation.get("workload", {}).items()}
-        return Player(analysis, analysis.assess(workload, labels_of(view)))
+        return Player(analysis, analysis.assess(situation.workload, labels_of(view)))
 
     def gates(self, case: Case, view: RolloutView) -> GatesView:
         """What the decision sees of it, between two intervals too."""
         if self.last is None:
-            return opening_view(case.plan, case.policy, view)
+            return strategy_of(view).opening_gates(view, case.policy)
         return gates_view(self.last, case.policy)
 
     def decision(self, case: Case, situation: Mapping[str, Any]) -> Decision:
         """What is decided on this evidence in a recorded situation."""
-        view = RolloutView.from_json(situation["rollout"], case.plan)
-        return decide(
-            view, Seen.from_json(situation["seen"]), self.gates(case, view), float(situation["now"])
-        )
+        known = Situation.from_json(situation, case.plan)
+        return decide(known.rollout, known.seen, self.gates(case, known.rollout), known.now)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from rollouts.domain.decision import Decision, GatesView, RolloutView, Seen
 from rollouts.domain.effects import WriteBack
+from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.moves import all_to_baseline, drains, failure_words, stay
 from rollouts.domain.states import Event, transition
-from rollouts.ports import WorkloadPhase
+from rollouts.domain.strategies import strategy_of
 
 RETURN_PATIENCE_SECONDS = 900.0  # how long a rollback waits for a baseline that does not come back
 RELAUNCH_SECONDS = 30.0  # a baseline that failed was just asked to run again: so long its failure is old news
@@ -18,10 +19,9 @@ def return_to_baseline(rollout: RolloutView, seen: Seen, gates: GatesView, now: 
     """Back to the baseline as soon as it is proven healthy; until then whoever is healthy goes on answering."""
     wanted = all_to_baseline(rollout)
     back = dict(seen.desired_shares) == dict(wanted.shares)
-    baseline = seen.baseline
-    # A cluster that does not answer must not keep traffic on a bad candidate: the router checks health too.
-    baseline_ready = baseline.is_ready if baseline is not None else rollout.baseline in seen.healthy
-    candidate_ready = _somebody_answers(rollout, seen)
+    baseline = seen.engine(rollout.baseline)
+    baseline_ready = seen.answers(rollout.baseline)
+    candidate_ready = strategy_of(rollout).is_answered(rollout, seen)
     never_moved = rollout.step_index < 0
     if back and seen.in_force and (baseline_ready or never_moved):
         return Decision(
@@ -60,20 +60,6 @@ def return_to_baseline(rollout: RolloutView, seen: Seen, gates: GatesView, now: 
         rollout,
         rollout.cause_sentence,
         f"Waiting for {waiting}; then {rollout.baseline_label} has all traffic.",
-    )
-
-
-def _somebody_answers(rollout: RolloutView, seen: Seen) -> bool:
-    """Whether a candidate answers, so that traffic may stay on it until the baseline is ready.
-
-    Of a bandit, dropped arms count too: a rollback begins with dropping the last one.
-    """
-    if not rollout.arms:
-        return seen.candidate.is_ready if seen.candidate is not None else rollout.candidate in seen.healthy
-    return any(
-        seen.is_ready(arm.variant) if arm.variant in seen.arms else arm.variant in seen.healthy
-        for arm in rollout.arms[1:]
-        if seen.split.get(arm.variant, 0) > 0
     )
 
 

@@ -14,12 +14,13 @@ from typing import Any, Self
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.analysis import assessment_from_json, gates_view
 from rollouts.domain.comparing import compare
-from rollouts.domain.decision import GatesView, RolloutView
+from rollouts.domain.decision import GatesView
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.recorded import RecordedDecision, RecordedRow
 from rollouts.domain.replay import Case, Player
+from rollouts.domain.situation import Situation
 from rollouts.domain.states import Event
 
 MOST_CHANGES = 200  # of verdicts that are kept a side; more are only counted
@@ -178,7 +179,7 @@ class WhatIf:
         player = self.player.played(case, row)
         assert player.last is not None
         moment = self._moment(f"interval {row.index}", row.situation)
-        view = RolloutView.from_json(row.situation["rollout"], case.plan)
+        view = Situation.from_json(row.situation, case.plan).rollout
         # Of the recorded verdicts only what they said is used here; what a deadline does comes from its decision.
         said = gates_view(assessment_from_json(row.verdicts), case.policy)
         new = replace(

@@ -7,11 +7,11 @@ from typing import Any, NoReturn
 from django.core.validators import RegexValidator
 from django.db import models
 
-from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.engines import WorkloadPhase
+from rollouts.domain.gates.policy import GatePolicy, stored_policy
 from rollouts.domain.restored import RestoredState
 from rollouts.domain.serving import Serving
 from rollouts.domain.variants import ServingSpec
-from rollouts.ports import WorkloadPhase
 
 NAME_PATTERN = r"^[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?$"
 name_validator = RegexValidator(
@@ -73,7 +73,7 @@ class GatePolicyVersion(models.Model):
 
     @property
     def policy(self) -> GatePolicy:
-        return GatePolicy.from_json(self.body)
+        return stored_policy(self.body)
 
 
 class Endpoint(models.Model):

@@ -6,9 +6,9 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.gates.policy import GatePolicy, stored_policy
 from rollouts.domain.intervals import Completions, Outcomes
-from rollouts.domain.plan import Plan
+from rollouts.domain.plan import Plan, stored_plan
 from rollouts.domain.states import ACTIVE, PauseReason, Phase
 from rollouts.models.endpoints import Endpoint, GatePolicyVersion, Variant
 
@@ -103,7 +103,7 @@ class Rollout(models.Model):
     @property
     def policy(self) -> GatePolicy:
         """What it is judged by: its own policy, or the shared one. Reads `gate_policy`: select it with it."""
-        return self.gate_policy.policy if self.own_policy is None else GatePolicy.from_json(self.own_policy)
+        return self.gate_policy.policy if self.own_policy is None else stored_policy(self.own_policy)
 
     @property
     def policy_words(self) -> str:
@@ -116,7 +116,7 @@ class Rollout(models.Model):
 
     @property
     def parsed_plan(self) -> Plan:
-        return Plan.from_json(self.plan)
+        return stored_plan(self.plan)
 
 
 class Arm(models.Model):

@@ -16,9 +16,11 @@ from controlplane.kernel.errors import (
     StaleWriter,
 )
 from controlplane.timekeeping.claims import is_free
+from rollouts.domain.convergence import relaunch
 from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic
+from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.models import Effect, EffectState, Endpoint, Variant, Workload
-from rollouts.ports import FailureReason, Route, WorkloadPhase
+from rollouts.ports import Route
 from rollouts.services.commands import stop_is_on
 from rollouts.services.launching import final_reason, launch, note_failure
 from rollouts.services.leases import Lease, hold
@@ -97,19 +99,17 @@ def relaunch_lost(*, endpoint: Endpoint, seen: Observation, now: datetime) -> No
     the pauses between its attempts hold. Runs inside the turn's transaction."""
     if seen.statuses is None:
         return
-    lost = [
+    wanted = [
         workload.variant.name
         for workload in seen.workloads
-        if workload.wanted
-        and workload.variant.name not in seen.statuses
-        and workload.phase != WorkloadPhase.FAILED.value
+        if workload.wanted and workload.phase != WorkloadPhase.FAILED.value
     ]
-    if not lost:
+    if not relaunch(wanted, seen.statuses, ()):
         return
     kinds = (EnsureWorkload.kind, DrainWorkload.kind)
     waiting = Effect.objects.filter(endpoint=endpoint, kind__in=kinds, state=EffectState.PENDING)
     asked = {str(payload["variant"]) for payload in waiting.values_list("payload", flat=True)}
-    again = tuple(EnsureWorkload(name) for name in lost if name not in asked)
+    again = relaunch(wanted, seen.statuses, asked)
     add_effects(endpoint=endpoint, rollout=None, effects=again, now=now)
 
 

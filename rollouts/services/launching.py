@@ -6,8 +6,9 @@ import logging
 
 from controlplane.kernel.errors import HeadgateError, InvalidInput, NotFound, Refused, Rejected, TamperedFile
 from registry.services.manifests import materialise_version
+from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.models import Endpoint, Variant, Workload
-from rollouts.ports import FailureReason, WorkloadPhase, WorkloadSpec
+from rollouts.ports import WorkloadSpec
 from rollouts.services.leases import Lease
 from rollouts.services.world import World
 

@@ -17,24 +17,22 @@ from rollouts.domain.analysis import (
     Assessment,
     analysed_arms,
     analysis_from_json,
-    initial_analysis,
     interval_rng,
     labels_of,
 )
 from rollouts.domain.decision import RolloutView
+from rollouts.domain.engines import FailureReason
 from rollouts.domain.gates.fastkill import WorkloadFacts
 from rollouts.domain.intervals import BASELINE, ArmCounts, Interval, ProbePair
 from rollouts.domain.plan import FULL_SHARE_BP
 from rollouts.domain.recorded import TamperedEvidence
+from rollouts.domain.strategies import strategy_of
 from rollouts.evidence import EvidenceExpired, evidence_rows, last_end
 from rollouts.models import Arm, ProbeResult, Rollout
-from rollouts.ports import FailureReason
 from rollouts.services.feedback import ratings_between
 from rollouts.services.observe import Observation
-from rollouts.services.views import view_of
 from rollouts.services.world import World
 
-CANDIDATE = "candidate"
 LONGEST_INTERVAL = 86_400.0  # seconds that a gate takes as one interval
 
 log = logging.getLogger(__name__)
@@ -56,7 +54,13 @@ class Measured:
 
 
 def measure_rollout(
-    *, rollout: Rollout, seen: Observation, world: World, now: datetime, jumps: Sequence[ClockJump] = ()
+    *,
+    rollout: Rollout,
+    view: RolloutView,
+    seen: Observation,
+    world: World,
+    now: datetime,
+    jumps: Sequence[ClockJump] = (),
 ) -> Measured | None:
     """The interval that ended now, or None when nothing was read (the gates then keep their state).
 
@@ -70,14 +74,13 @@ def measure_rollout(
         seconds = now.timestamp() - started_at
         if made is None and seconds < world.interval_seconds - 0.05:
             return None  # the counters cannot be read: one row an interval says so, not one a tick
-    view = view_of(rollout)
     names = _names(view)
     missing, broken = _gaps(seen, names)
     arms = {
         arm: made.arms[variant] for arm, variant in names.items() if made is not None and variant in made.arms
     }
-    dropped = _dropped(rollout) if view.arms else {}
     out = {arm.name for arm in view.arms if arm.dropped}
+    dropped = _dropped(rollout) if out else {}
     needed = [arm for arm in names if arm not in out]
     fed: _Fed = _Fed({}, rollout.feedback_interval)
     if all(arm in arms for arm in needed):  # ratings are fed for all arms at once, or wait
@@ -95,9 +98,7 @@ def measure_rollout(
         pairs=pairs,
         missing={**{arm: why for arm, why in missing.items() if arm not in out}, **_reasons(dropped)},
         broken=broken,
-        shares={arm: _observed_share(rollout, seen, variant) for arm, variant in names.items()}
-        if view.arms
-        else {},
+        shares={arm: _observed_share(rollout, seen, variant) for arm, variant in names.items()},
         dropped=tuple(dropped),
         answer_shares=fed.shares,
     )
@@ -123,8 +124,6 @@ def measure_rollout(
 
 def _names(view: RolloutView) -> dict[str, str]:
     """Variant by arm, of the arms that are analysed: the baseline, and all candidates that ever launched."""
-    if not view.arms:
-        return {BASELINE: view.baseline, CANDIDATE: view.candidate}
     known = analysed_arms(view)
     return {arm.name: arm.variant for arm in view.arms if arm.name in known}
 
@@ -144,7 +143,7 @@ def _analysis(rollout: Rollout, view: RolloutView) -> Analysis:
     """What the evidence says so far: as it was stored, or none yet."""
     if rollout.gates_state:
         return analysis_from_json(rollout.gates_state)
-    return initial_analysis(view.plan, rollout.policy, analysed_arms(view))
+    return strategy_of(view).initial_analysis(view.plan, rollout.policy, analysed_arms(view))
 
 
 def _last_end(rollout: Rollout, now: datetime, jumps: Sequence[ClockJump]) -> float:

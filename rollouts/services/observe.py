@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from controlplane.kernel.errors import HeadgateError
 from controlplane.passes.words import error_words
 from rollouts.domain.counters import Difference, difference, reading_from_json
+from rollouts.domain.engines import WorkloadPhase
+from rollouts.domain.readings import SignalReading
 from rollouts.models import Endpoint, Workload
-from rollouts.ports import Backend, ObservedRoute, SignalReading, WorkloadPhase, WorkloadStatus
+from rollouts.ports import Backend, ObservedRoute, WorkloadStatus
 from rollouts.services.world import World
 
 log = logging.getLogger(__name__)

@@ -17,11 +17,14 @@ from controlplane.kernel.errors import StaleWriter
 from controlplane.passes.services import Pauses, Report, run_each
 from controlplane.timekeeping.claims import TOLERANCE
 from controlplane.timekeeping.jumps import look_at_clock, recent_jumps
-from rollouts.domain.analysis import assessment_from_json, gates_view, opening_view
-from rollouts.domain.decide import Decision, GatesView, RolloutView, decide
-from rollouts.domain.effects import EnsureWorkload, SetTraffic, WriteBack
-from rollouts.domain.plan import FULL_SHARE_BP
+from rollouts.domain.analysis import assessment_from_json, gates_view
+from rollouts.domain.convergence import keep_stable
+from rollouts.domain.decide import decide
+from rollouts.domain.decision import Decision, GatesView, RolloutView
+from rollouts.domain.effects import EnsureWorkload, SetTraffic
+from rollouts.domain.situation import Situation
 from rollouts.domain.states import TRAFFIC_MOVES, Phase
+from rollouts.domain.strategies import strategy_of
 from rollouts.models import Effect, EffectState, Endpoint, Rollout
 from rollouts.ports import WorkloadStatus
 from rollouts.selectors import current_rollout
@@ -33,7 +36,6 @@ from rollouts.services.measure import Measured, measure_rollout
 from rollouts.services.observe import Observation, observe_endpoint
 from rollouts.services.outages import note_outage
 from rollouts.services.recording import (
-    Situation,
     count_interval,
     keep_decision,
     keep_evidence,
@@ -42,7 +44,8 @@ from rollouts.services.recording import (
 )
 from rollouts.services.restored import held_as_restored
 from rollouts.services.situation import forced_answers, situation_of, statuses_of
-from rollouts.services.views import view_of
+from rollouts.services.software import software
+from rollouts.services.views import counted, view_of
 from rollouts.services.world import World
 from rollouts.services.writing import add_effects, apply_decision, tell
 
@@ -134,14 +137,15 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
     statuses = statuses_of(seen)
     if measure:
         verify_feedback(endpoint=endpoint, log=world.request_log, now=now)
-    answered = forced_answers(endpoint, rollout, seen, world)
+    view = None if rollout is None else view_of(rollout)
+    answered = frozenset() if view is None else forced_answers(endpoint, view, seen, world)
     measured: Measured | None = None
-    if rollout is not None:
+    if rollout is not None and view is not None:
         rollout.endpoint = endpoint
         if measure and rollout.phase in MEASURED_PHASES and rollout.step_index >= 0:
             # Before the transaction: the gates take their time, and the database may have one writer.
             measured = measure_rollout(
-                rollout=rollout, seen=seen, world=world, now=now, jumps=recent_jumps(look)
+                rollout=rollout, view=view, seen=seen, world=world, now=now, jumps=recent_jumps(look)
             )
     decision: Decision | None = None
     try:
@@ -158,8 +162,8 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
                     measured=measured,
                     now=now,
                 )
-            if rollout is not None:
-                decision = _decide(rollout, seen, statuses, measured, answered=answered, now=now)
+            if rollout is not None and view is not None:
+                decision = _decide(rollout, view, seen, statuses, measured, answered=answered, now=now)
             else:
                 _keep_serving(endpoint, seen, statuses, now)
             relaunch_lost(endpoint=endpoint, seen=seen, now=now)
@@ -191,6 +195,7 @@ def _interval_is_over(endpoint: Endpoint, rollout: Rollout | None, world: World,
 
 def _decide(
     rollout: Rollout,
+    view: RolloutView,
     observation: Observation,
     statuses: Mapping[str, WorkloadStatus],
     measured: Measured | None,
@@ -199,17 +204,18 @@ def _decide(
     now: datetime,
 ) -> Decision:
     _check_unchanged(rollout)
-    seen = situation_of(rollout, view_of(rollout), observation, statuses, answered=answered)
+    seen = situation_of(rollout.endpoint, view, observation, statuses, answered=answered)
     if measured is not None:
         count_interval(rollout=rollout, measured=measured, seen=observation, now=now)
     moving = rollout.phase in (Phase.PROGRESSING.value, Phase.PAUSED.value)
     if seen.in_force and rollout.step_since is None and moving:
         rollout.step_since = now
         Rollout.objects.filter(pk=rollout.pk).update(step_since=now)
-    view = view_of(rollout)
+    view = counted(view, rollout)
     gates = _gates(rollout, view, measured)
     decision = decide(view, seen, gates, now.timestamp())
-    situation = Situation(now.timestamp(), view, seen, measured.workload if measured is not None else {})
+    workload = measured.workload if measured is not None else {}
+    situation = Situation(now.timestamp(), view, seen, workload, software())
     if measured is not None:
         keep_evidence(rollout=rollout, measured=measured, situation=situation, decision=decision, now=now)
     elif decision.event is not None or decision.effects or decision.end_watch:
@@ -220,7 +226,11 @@ def _decide(
 
 def _check_unchanged(rollout: Rollout) -> None:
     """Raises StaleWriter when somebody changed the rollout since it was read; locks its row where that exists."""
-    row = Rollout.objects.select_for_update().filter(pk=rollout.pk).values_list("revision", flat=True)
+    row = (
+        Rollout.objects.select_for_update(no_key=True)
+        .filter(pk=rollout.pk)
+        .values_list("revision", flat=True)
+    )
     if list(row) != [rollout.revision]:
         raise StaleWriter(f"Rollout {rollout} was changed meanwhile.", fix="It is decided anew at once.")
 
@@ -232,36 +242,27 @@ def _gates(rollout: Rollout, view: RolloutView, measured: Measured | None) -> Ga
         return gates_view(measured.assessment, policy)
     if rollout.verdicts:
         return gates_view(assessment_from_json(rollout.verdicts), policy)
-    return opening_view(view.plan, policy, view)
+    return strategy_of(view).opening_gates(view, policy)
 
 
 def _keep_serving(
     endpoint: Endpoint, seen: Observation, statuses: Mapping[str, WorkloadStatus], now: datetime
 ) -> None:
-    """Without a rollout: the stable variant runs, and has all traffic from the moment it is ready."""
+    """Without a rollout: the stable variant runs and serves."""
     stable = endpoint.stable
     if stable is None:
         return
     workload = next((row for row in seen.workloads if row.variant_id == stable.pk), None)
     waiting = Effect.objects.filter(endpoint=endpoint, kind=EnsureWorkload.kind, state=EffectState.PENDING)
-    if workload is not None and not workload.wanted and not waiting.exists():
-        add_effects(endpoint=endpoint, rollout=None, effects=(EnsureWorkload(stable.name),), now=now)
     status = statuses.get(stable.name)
-    if status is None or not status.is_ready or endpoint.desired_shares:
-        return
-    add_effects(
-        endpoint=endpoint,
-        rollout=None,
-        effects=(
-            SetTraffic({stable.name: FULL_SHARE_BP}, stable.name),
-            WriteBack(stable.name, stable.name, "serving"),
-        ),
-        now=now,
+    effects = keep_stable(
+        stable.name,
+        None if status is None else status.view,
+        wanted=workload is None or workload.wanted,
+        launch_waits=waiting.exists(),
+        desired_shares=endpoint.desired_shares,
     )
-    tell(
-        endpoint=endpoint,
-        rollout=None,
-        kind="serving",
-        title=f"{stable.name} is ready and has all traffic",
-        now=now,
-    )
+    add_effects(endpoint=endpoint, rollout=None, effects=effects, now=now)
+    if any(isinstance(effect, SetTraffic) for effect in effects):
+        title = f"{stable.name} is ready and has all traffic"
+        tell(endpoint=endpoint, rollout=None, kind="serving", title=title, now=now)

@@ -6,24 +6,22 @@ All of it runs inside the turn's transaction, and only what changed is written: 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from controlplane.web.live import publish
 from rollouts.domain.analysis import outage_in
 from rollouts.domain.counters import reading_to_json
-from rollouts.domain.decide import Decision, RolloutView, Seen
-from rollouts.domain.gates.fastkill import WorkloadFacts
+from rollouts.domain.decision import Decision
+from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.intervals import BASELINE
 from rollouts.domain.recorded import decision_digest, evidence_digest
+from rollouts.domain.situation import Situation
 from rollouts.evidence import last_digest
 from rollouts.models import Arm, Endpoint, Evidence, LoopDecision, ProbeResult, Rollout, Workload
-from rollouts.ports import WorkloadPhase, WorkloadStatus
+from rollouts.ports import WorkloadStatus
 from rollouts.services.measure import Measured
 from rollouts.services.observe import Observation
 from rollouts.services.samples import add_sample, completions_with, outcomes_with
-from rollouts.services.software import software
 
 OBSERVED = (
     "phase", "ready", "desired", "host", "port", "restarts", "reason", "message", "process_started_at", "ready_at",
@@ -149,25 +147,6 @@ def count_interval(*, rollout: Rollout, measured: Measured, seen: Observation, n
         if seen.route is not None:
             arm.observed_bp = seen.route.shares.get(arm.variant.name, 0)
         arm.save()
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """All that a decision was made on besides the evidence: what a replay needs to decide again."""
-
-    now: float
-    rollout: RolloutView
-    seen: Seen
-    workload: Mapping[str, WorkloadFacts]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "now": self.now,
-            "rollout": self.rollout.to_json(),
-            "seen": self.seen.to_json(),
-            "workload": {arm: asdict(facts) for arm, facts in sorted(self.workload.items())},
-            "software": software(),
-        }
 
 
 def keep_evidence(

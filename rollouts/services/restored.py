@@ -20,10 +20,10 @@ from controlplane.timekeeping.jumps import Look
 from controlplane.web.health import RESTORED, beat, forget
 from controlplane.web.live import publish
 from rollouts.domain.effects import EnsureWorkload
+from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.restored import Restored, RestoredState, is_quiet
 from rollouts.domain.sentences import percent
 from rollouts.models import Endpoint
-from rollouts.ports import WorkloadPhase
 from rollouts.selectors import current_rollout
 from rollouts.services.act import relaunch_lost, run_effects
 from rollouts.services.clock_jumps import move_times

@@ -9,11 +9,12 @@ from typing import Any
 from controlplane.kernel.errors import HeadgateError
 from rollouts.domain.analysis import assessment_from_json
 from rollouts.domain.bandits import BanditVerdict
+from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
 from rollouts.domain.intervals import BASELINE
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Arm, Endpoint, Rollout, Workload
-from rollouts.ports import OPENAI_API, EngineApi, Route, WorkloadPhase
+from rollouts.ports import OPENAI_API, EngineApi, Route
 from rollouts.services.observe import backends_of
 from rollouts.services.world import World
 

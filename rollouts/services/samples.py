@@ -8,8 +8,8 @@ from typing import Any
 
 from rollouts.domain.counters import Difference, reading_from_json
 from rollouts.domain.intervals import ArmCounts, Completions, LatencyCounts, Outcomes
+from rollouts.domain.readings import SignalReading
 from rollouts.models import Endpoint, MinuteSample, OtherCalls, Variant
-from rollouts.ports import SignalReading
 
 KEPT = timedelta(hours=48)
 

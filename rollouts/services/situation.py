@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 from controlplane.kernel.errors import HeadgateError
-from rollouts.domain.decide import RolloutView, Seen
+from rollouts.domain.decision import GLOBAL_STOP, RolloutView, Seen
 from rollouts.domain.effects import SetTraffic
-from rollouts.domain.intervals import BASELINE
+from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.domain.states import Phase
-from rollouts.models import Arm, Effect, EffectState, Endpoint, Rollout, Workload
-from rollouts.ports import FailureReason, WorkloadPhase, WorkloadStatus
+from rollouts.models import Effect, EffectState, Endpoint, Workload
+from rollouts.ports import WorkloadStatus
 from rollouts.services.commands import stop_is_on
 from rollouts.services.observe import Observation
 from rollouts.services.world import World
@@ -89,27 +88,22 @@ def drift_of(endpoint: Endpoint, seen: Observation) -> dict[str, int] | None:
     return observed
 
 
-def forced_answers(
-    endpoint: Endpoint, rollout: Rollout | None, seen: Observation, world: World
-) -> frozenset[str]:
+def forced_answers(endpoint: Endpoint, view: RolloutView, seen: Observation, world: World) -> frozenset[str]:
     """The candidates that answer a forced request through the router themselves; asked only before traffic moves.
 
     Asks the outside world: call it outside a transaction.
     """
-    if rollout is None or rollout.phase != Phase.PROVISIONING.value or seen.route is None:
+    if view.phase is not Phase.PROVISIONING or seen.route is None or not in_force(endpoint, seen):
         return frozenset()
-    if not in_force(endpoint, seen):
-        return frozenset()
-    arms = Arm.objects.filter(rollout=rollout, dropped_at__isnull=True).exclude(name=BASELINE).order_by("pk")
-    names = [name for name in arms.values_list("variant__name", flat=True) if name in seen.route.healthy]
+    names = [arm.variant for arm in view.racing if arm.variant in seen.route.healthy]
     if len(names) < 2:
-        return frozenset(name for name in names if _answers(endpoint.name, name, world, rollout.pk))
+        return frozenset(name for name in names if _answers(endpoint.name, name, world))
     with ThreadPoolExecutor(max_workers=min(len(names), MOST_ASKED_AT_ONCE)) as pool:
-        found = list(pool.map(lambda name: _answers(endpoint.name, name, world, rollout.pk), names))
+        found = list(pool.map(lambda name: _answers(endpoint.name, name, world), names))
     return frozenset(name for name, answers in zip(names, found, strict=True) if answers)
 
 
-def _answers(endpoint: str, variant: str, world: World, rollout_id: int) -> bool:
+def _answers(endpoint: str, variant: str, world: World) -> bool:
     try:
         world.prober.ask(
             endpoint=endpoint,
@@ -119,13 +113,13 @@ def _answers(endpoint: str, variant: str, world: World, rollout_id: int) -> bool
             timeout=world.probe_timeout,
         )
     except HeadgateError as error:
-        log.info("rollout.forced_request_failed rollout=%s variant=%s %s", rollout_id, variant, error)
+        log.info("rollout.forced_request_failed endpoint=%s variant=%s %s", endpoint, variant, error)
         return False
     return True
 
 
 def situation_of(
-    rollout: Rollout,
+    endpoint: Endpoint,
     view: RolloutView,
     seen: Observation,
     statuses: Mapping[str, WorkloadStatus],
@@ -133,27 +127,19 @@ def situation_of(
     answered: frozenset[str],
 ) -> Seen:
     """The observation as the pure decision takes it. `answered`: what `forced_answers` found."""
-    endpoint, route = rollout.endpoint, seen.route
-    common = Seen(
-        baseline=statuses.get(view.baseline),
-        candidate=statuses.get(view.candidate),
+    route = seen.route
+    names = {arm.variant for arm in view.arms}
+    return Seen(
+        engines={name: status.view for name, status in statuses.items() if name in names},
         desired_shares=endpoint.desired_shares,
         in_force=in_force(endpoint, seen),
+        split=split(shares_in_force(endpoint, seen)),
         routed=None if route is None else frozenset(route.shares) | route.healthy,
         healthy=frozenset() if route is None else route.healthy,
-        forced_answered=view.candidate in answered,
+        answered=answered,
         drift=drift_of(endpoint, seen),
         rejected=endpoint.router_problem if route is not None else "",
-        global_stop=stop_is_on(),
-    )
-    if not view.arms:
-        return common
-    names = {arm.variant for arm in view.arms}
-    return replace(
-        common,
-        arms={name: status for name, status in statuses.items() if name in names},
-        answered=answered,
-        split=split(shares_in_force(endpoint, seen)),
+        hold=GLOBAL_STOP if stop_is_on() else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from rollouts.domain.decision import ArmView, RolloutView
@@ -10,15 +11,12 @@ from rollouts.models import Arm, Rollout
 
 
 def view_of(rollout: Rollout) -> RolloutView:
-    """Plain values of a rollout. Reads baseline, candidate and their versions: select them with it."""
+    """Plain values of a rollout, with its arms as they are in the database now. 1 query."""
+    arms = _arms(rollout)
     return RolloutView(
         phase=Phase(rollout.phase),
         pause_reason=PauseReason(rollout.pause_reason),
         plan=rollout.parsed_plan,
-        baseline=rollout.baseline.name,
-        candidate=rollout.candidate.name,
-        baseline_label=rollout.baseline.version.label,
-        candidate_label=rollout.candidate.version.label,
         step_index=rollout.step_index,
         phase_since=rollout.phase_since.timestamp(),
         step_since=_seconds(rollout.step_since),
@@ -28,23 +26,34 @@ def view_of(rollout: Rollout) -> RolloutView:
         watch_until=_seconds(rollout.watch_until),
         watching=rollout.watching,
         cause_sentence=rollout.cause_sentence or rollout.reason,
-        arms=_arms(rollout) if rollout.strategy == "bandit" else (),
+        arms=tuple(_view_of_arm(row) for row in arms),
+        candidate_arm=next(row.name for row in arms if row.variant_id == rollout.candidate_id),
     )
 
 
-def _arms(rollout: Rollout) -> tuple[ArmView, ...]:
-    """The arms of a bandit, the baseline first, as they are in the database now."""
-    rows = Arm.objects.filter(rollout=rollout).select_related("variant__version").order_by("pk")
-    return tuple(
-        ArmView(
-            name=row.name,
-            variant=row.variant.name,
-            label=row.variant.version.label,
-            share_bp=row.desired_bp,
-            dropped=row.dropped_at is not None,
-            cause=row.dropped_cause,
-        )
-        for row in rows
+def counted(view: RolloutView, rollout: Rollout) -> RolloutView:
+    """The view with what this turn has counted meanwhile. No query."""
+    return replace(
+        view,
+        step_since=_seconds(rollout.step_since),
+        step_requests=rollout.step_requests,
+        measured_at=_seconds(rollout.measured_at),
+    )
+
+
+def _arms(rollout: Rollout) -> list[Arm]:
+    """The baseline first: arms are written in their order."""
+    return list(Arm.objects.filter(rollout=rollout).select_related("variant__version").order_by("pk"))
+
+
+def _view_of_arm(row: Arm) -> ArmView:
+    return ArmView(
+        name=row.name,
+        variant=row.variant.name,
+        label=row.variant.version.label,
+        share_bp=row.desired_bp,
+        dropped=row.dropped_at is not None,
+        cause=row.dropped_cause,
     )
 
 

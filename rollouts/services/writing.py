@@ -177,11 +177,14 @@ def add_effects(
             endpoint.desired_fallback = effect.fallback
             endpoint.save(update_fields=["desired_shares", "desired_fallback"])
             if rollout is not None:
-                for arm in Arm.objects.filter(rollout=rollout).select_related("variant"):
+                arms = list(Arm.objects.filter(rollout=rollout).select_related("variant"))
+                for arm in arms:
                     arm.desired_bp = effect.shares.get(arm.variant.name, 0)
-                    arm.save(update_fields=["desired_bp"])
+                Arm.objects.bulk_update(arms, ["desired_bp"])
+        # A split stands in the endpoint and nowhere else: whoever publishes it publishes the newest.
+        payload = {} if isinstance(effect, SetTraffic) else effect.to_json()
         Effect.objects.create(
-            endpoint=endpoint, rollout=rollout, kind=effect.kind, payload=effect.to_json(), created_at=now
+            endpoint=endpoint, rollout=rollout, kind=effect.kind, payload=payload, created_at=now
         )
 
 

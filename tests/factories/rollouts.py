@@ -9,17 +9,19 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from rollouts.domain.analysis import gates_view
-from rollouts.domain.decide import RolloutView, Seen, decide
+from rollouts.domain.decide import decide
+from rollouts.domain.decision import RolloutView, Seen
+from rollouts.domain.engines import EngineView, WorkloadPhase
 from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.fastkill import WorkloadFacts
 from rollouts.domain.gates.verdict import FamilyVerdict
 from rollouts.domain.intervals import ArmCounts, Completions, Interval, Outcomes, ProbePair
 from rollouts.domain.plan import canary
 from rollouts.domain.recorded import evidence_digest
+from rollouts.domain.situation import Situation
 from rollouts.domain.states import PauseReason, Phase
 from rollouts.models import Arm, Endpoint, Evidence, HistoryEvent, Rollout, Variant, Workload
-from rollouts.ports import WorkloadPhase, WorkloadStatus
-from rollouts.services.recording import Situation
+from rollouts.services.software import software
 from rollouts.services.views import view_of
 from tests.factories.endpoints import endpoint, latency_counts, variant
 from tests.factories.people import person, right_now
@@ -339,7 +341,11 @@ def _measure(made: Rollout, shares: Sequence[int], *, candidate: Behaviour, bega
         family = state.assess(workload=facts)
         ended = started + timedelta(seconds=INTERVAL_SECONDS)
         situation = Situation(
-            ended.timestamp(), _view(made, share, started, ended), _seen(made), {"candidate": facts}
+            ended.timestamp(),
+            _view(made, share, started, ended),
+            _seen(made),
+            {"candidate": facts},
+            software(),
         )
         decision = decide(situation.rollout, situation.seen, gates_view(family, policy), situation.now)
         parts = {
@@ -374,14 +380,12 @@ def _view(made: Rollout, share: int, started: datetime, ended: datetime) -> Roll
 def _seen(made: Rollout) -> Seen:
     """Both engines ready, the router as asked."""
     names = made.baseline.name, made.candidate.name
-    ready = [WorkloadStatus(variant=name, phase=WorkloadPhase.READY, ready=1, desired=1) for name in names]
     return Seen(
-        baseline=ready[0],
-        candidate=ready[1],
+        engines={name: EngineView(name, WorkloadPhase.READY, ready=1, desired=1) for name in names},
         desired_shares=made.endpoint.desired_shares,
         in_force=True,
         routed=frozenset(names),
-        forced_answered=False,
+        split=made.endpoint.desired_shares,
         healthy=frozenset(names),
     )
 

@@ -38,10 +38,10 @@ from rollouts.adapters.request_log.memory import MemoryRequestLog
 from rollouts.adapters.routers.memory import EDGES, MemoryEngine, MemoryResponse, MemoryRouter, Messages
 from rollouts.adapters.signals.memory import MemorySignals
 from rollouts.domain.bandits import BanditSpec
+from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.plan import Plan, canary
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Arm, Endpoint, HistoryEvent, Rollout, Variant, Workload
-from rollouts.ports import WorkloadPhase
 from rollouts.services.commands import pause_rollout, promote_rollout, resume_rollout, roll_back_rollout
 from rollouts.services.endpoints import create_endpoint, ensure_cluster
 from rollouts.services.feedback import record_feedback

@@ -25,8 +25,8 @@ from controlplane.access.models import User
 from controlplane.access.roles import Role
 from controlplane.access.services import Scope, create_token
 from controlplane.api.models import IdempotencyRecord
+from rollouts.domain.engines import FailureReason
 from rollouts.models import Evidence, Rollout, Variant
-from rollouts.ports import FailureReason
 from tests import factories
 from tests.rollouts.memory_world import BANDIT, ERRORS, PLAN, THUMBS, MemoryWorld
 

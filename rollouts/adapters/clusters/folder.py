@@ -33,8 +33,9 @@ from controlplane.kernel.errors import HeadgateError, InvalidInput, StaleWriter
 from controlplane.kernel.foreign import storable
 from controlplane.sealing.keys import KeyRing
 from registry.domain.manifest import Manifest
+from rollouts.domain.engines import FailureReason
 from rollouts.domain.secrets import read_secret
-from rollouts.ports import FailureReason, WorkloadSpec
+from rollouts.ports import WorkloadSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # no dot: it ends the name of a file below
 UNQUOTABLE = re.compile(r"[;#%\"'\s]")  # in a path, supervisord's configuration would misread these

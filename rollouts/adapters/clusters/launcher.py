@@ -60,7 +60,7 @@ from rollouts.adapters.clusters.folder import LAUNCH_LINE, PROGRAM_PREFIX, Engin
 from rollouts.adapters.clusters.machine import end_marked, memory_mb, oom_kills, port_is_free, who_listens
 from rollouts.adapters.clusters.secrets import NO_SECRET, SecretStore
 from rollouts.adapters.clusters.supervisord import Supervisor
-from rollouts.ports import FailureReason
+from rollouts.domain.engines import FailureReason
 
 GIVE_UP = 78  # sysexits' EX_CONFIG; declared in the program's `exitcodes`
 MARK = (

@@ -60,7 +60,8 @@ from rollouts.adapters.clusters.secrets import SecretStore
 from rollouts.adapters.clusters.sight import Sight, look, look_again, status_of, unreadable
 from rollouts.adapters.clusters.supervisord import ALIVE_STATES, RESTING_STATES, ProgramInfo, Supervisor
 from rollouts.domain.engine_options import EngineOptions
-from rollouts.ports import EngineApi, FailureReason, WorkloadSpec, WorkloadStatus
+from rollouts.domain.engines import FailureReason
+from rollouts.ports import EngineApi, WorkloadSpec, WorkloadStatus
 
 ROOT = Path(__file__).resolve().parents[3]
 FULL_CHECK_BYTES = 1 << 30

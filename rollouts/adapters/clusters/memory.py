@@ -14,7 +14,8 @@ from controlplane.sealing.keys import KeyRing
 from registry.domain.manifest import Manifest
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
 from rollouts.domain.engine_options import EngineOptions, Kind, Option
-from rollouts.ports import OPENAI_API, EngineApi, FailureReason, WorkloadPhase, WorkloadSpec, WorkloadStatus
+from rollouts.domain.engines import FailureReason, WorkloadPhase
+from rollouts.ports import OPENAI_API, EngineApi, WorkloadSpec, WorkloadStatus
 
 FIRST_PORT = 20_000
 SOME_ARGUMENTS = (

@@ -13,7 +13,8 @@ from rollouts.adapters.clusters.engines import HOST, EngineTemplate, engines_in_
 from rollouts.adapters.clusters.folder import PROGRAM_PREFIX, Drain, EngineFolder, Failure, Launch, Runs
 from rollouts.adapters.clusters.probe import Health, ask_health, ask_in_flight
 from rollouts.adapters.clusters.supervisord import ALIVE_STATES, ProgramInfo
-from rollouts.ports import FailureReason, WorkloadPhase, WorkloadStatus
+from rollouts.domain.engines import FailureReason, WorkloadPhase
+from rollouts.ports import WorkloadStatus
 
 log = logging.getLogger(__name__)
 

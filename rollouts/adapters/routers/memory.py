@@ -22,7 +22,8 @@ from controlplane.kernel.errors import NotFound, Rejected, StaleWriter, Unavaila
 from rollouts.adapters.routers.checks import check_route
 from rollouts.adapters.routers.envoy_config import EDGES as EDGES
 from rollouts.adapters.routers.envoy_routes import answerers
-from rollouts.ports import ArmReading, Backend, HistogramReading, LoggedRequest, ObservedRoute, Route
+from rollouts.domain.readings import ArmReading, HistogramReading
+from rollouts.ports import Backend, LoggedRequest, ObservedRoute, Route
 
 Messages = tuple[Mapping[str, str], ...]
 

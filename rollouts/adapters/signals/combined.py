@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from rollouts.ports import Backend, EngineReading, SignalReading, SignalSource
+from rollouts.domain.readings import EngineReading, SignalReading
+from rollouts.ports import Backend, SignalSource
 
 
 class EngineMetrics(Protocol):

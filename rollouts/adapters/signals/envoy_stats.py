@@ -25,7 +25,8 @@ from rollouts.adapters.routers.envoy_config import MICROSECONDS, MILLISECONDS, P
 from rollouts.adapters.routers.envoy_logs import CLIENT_CLOSED, LEFT_FLAGS, NO_STATUS, NOTHING, PART, WHOLE
 from rollouts.adapters.routers.envoy_routes import ASSIGNED, split_cluster_name
 from rollouts.adapters.signals.exposition import Sample, samples
-from rollouts.ports import ArmReading, Backend, HistogramReading, SignalReading
+from rollouts.domain.readings import ArmReading, HistogramReading, SignalReading
+from rollouts.ports import Backend
 
 Ended = Literal["answered", "request", "rate", "gateway", "failed", "fallback", "before", "midway"]
 # Routes that are in no arm, by the end of their names: calls that are no inference, and refusals of the router.

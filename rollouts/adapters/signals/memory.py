@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from rollouts.adapters.routers.memory import MemoryRouter
-from rollouts.ports import Backend, EngineReading, SignalReading
+from rollouts.domain.readings import EngineReading, SignalReading
+from rollouts.ports import Backend
 
 
 class MemorySignals:

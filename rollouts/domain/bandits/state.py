@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.stored import as_stored
 from rollouts.domain.bandits.arithmetic import WHOLE
 from rollouts.domain.bandits.explain import Standing, verdict_of
 from rollouts.domain.bandits.ipw import IpwSums
@@ -281,7 +282,7 @@ class BanditState:
         if any(len(row) != arms for row in beliefs.values()):
             raise InvalidInput("beliefs must hold one number an arm.", field="beliefs")
         return cls(
-            spec=BanditSpec.from_json(values["spec"]),
+            spec=as_stored(BanditSpec, values["spec"]),
             learner=learner,
             gates={name: GatesState.from_json(values["gates"][name]) for name in learner.arms[1:]},
             ipw=IpwSums.from_json(values["ipw"], arms),

@@ -22,7 +22,7 @@ from rollouts.domain.gates.explain import gate_verdict, reason_of
 from rollouts.domain.gates.fastkill import Window, WorkloadFacts, why_kill
 from rollouts.domain.gates.late import ShareTrail, baseline_share
 from rollouts.domain.gates.outage import Outage, next_outage, outage_of
-from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.gates.policy import GatePolicy, GateSpec, stored_policy
 from rollouts.domain.gates.reading import Circumstances
 from rollouts.domain.gates.track import GateTrack
 from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
@@ -224,7 +224,7 @@ class GatesState:
         names = list(cls.__dataclass_fields__)
         needed = [name for name in names if name not in LATER]
         values = dict(checks.mapping(data, field="", allowed=names, needed=needed))
-        policy = GatePolicy.from_json(values["policy"])
+        policy = stored_policy(values["policy"])
         if len(values["tracks"]) != len(policy.gates):
             raise InvalidInput("tracks does not hold one entry a gate.", field="tracks")
         values["policy"] = policy

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self, cast, get_args
 
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.stored import as_stored
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.latency import require_edge
 from rollouts.domain.gates.words import percent, points, ratio_text, seconds_text
@@ -389,8 +390,8 @@ class GatePolicy:
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """Reads a stored policy, or what `as_written` completed. Raises InvalidInput with the field, for
-        example `gates[1].slo_seconds`.
+        """Reads what somebody sent, completed by `as_written`. Raises InvalidInput with the field, for example
+        `gates[1].slo_seconds`.
         """
         values = dict(
             checks.mapping(
@@ -416,6 +417,16 @@ class GatePolicy:
             except InvalidInput as error:
                 raise checks.at("fast_kill", error)
         return cls(**values)
+
+
+def stored_policy(body: Mapping[str, Any]) -> GatePolicy:
+    """A policy as `to_json` gave it, whatever a new one may hold today."""
+    gates = tuple(as_stored(GateSpec, gate) for gate in body["gates"])
+    fast_kill = as_stored(FastKill, body["fast_kill"])
+    share = body.get("baseline_outage_share")
+    return as_stored(
+        GatePolicy, {**body, "gates": gates, "fast_kill": fast_kill, "baseline_outage_share": share}
+    )
 
 
 def as_written(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,8 @@ from rollouts.domain.analysis import (
     analysis_from_json,
     assessment_from_json,
     gates_view,
-    initial_analysis,
     interval_rng,
     labels_of,
-    opening_view,
 )
 from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.decision import ArmView, RolloutView
@@ -24,6 +22,7 @@ from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.intervals import ArmCounts, Interval
 from rollouts.domain.plan import Plan, canary
 from rollouts.domain.states import PauseReason, Phase
+from rollouts.domain.strategies import STRATEGIES, strategy_of
 
 CANARY = canary((25, 50), hold_seconds=60, min_requests=100)
 BANDIT = Plan(strategy="bandit", steps=(), bandit=BanditSpec(burn_in=20))
@@ -62,10 +61,6 @@ def view(*causes: str) -> RolloutView:
         phase=Phase.PROVISIONING,
         pause_reason=PauseReason.NONE,
         plan=BANDIT,
-        baseline="chat-v1",
-        candidate="chat-v2",
-        baseline_label="v1",
-        candidate_label="v2",
         step_index=-1,
         phase_since=0.0,
         step_since=None,
@@ -89,7 +84,12 @@ MEASURED: dict[str, tuple[Interval, str]] = {
 @pytest.mark.parametrize("case", sorted(MEASURED))
 def test_gates_view__of_a_canary__says_what_is_open_and_what_the_policy_does(case: str) -> None:
     made, expected = MEASURED[case]
-    assessment = initial_analysis(CANARY, ROLLS_BACK).update(made, interval_rng(1, 0)).assess({})
+    assessment = (
+        STRATEGIES["canary"]
+        .initial_analysis(CANARY, ROLLS_BACK, ARMS[:2])
+        .update(made, interval_rng(1, 0))
+        .assess({})
+    )
     gates = gates_view(assessment, ROLLS_BACK)
     assert gates.open_because == expected
     assert gates.reaction == ("rollback" if expected else "hold")
@@ -99,13 +99,22 @@ def test_gates_view__of_a_canary__says_what_is_open_and_what_the_policy_does(cas
 def test_gates_view__only_the_reaction_to_what_is_open_counts() -> None:
     made, _ = MEASURED["inconclusive"]
     other = policy(on_no_data="rollback", on_error="rollback")
-    assessment = initial_analysis(CANARY, other).update(made, interval_rng(1, 0)).assess({})
+    assessment = (
+        STRATEGIES["canary"]
+        .initial_analysis(CANARY, other, ARMS[:2])
+        .update(made, interval_rng(1, 0))
+        .assess({})
+    )
     assert gates_view(assessment, other).reaction == "hold"
 
 
 def test_gates_view__bandit_with_a_tie_and_all_gates_passed__is_inconclusive() -> None:
     many = dict.fromkeys(ARMS, counts(4_000))
-    analysis = initial_analysis(BANDIT, ROLLS_BACK, ARMS).update(interval(0, many), interval_rng(1, 0))
+    analysis = (
+        STRATEGIES["bandit"]
+        .initial_analysis(BANDIT, ROLLS_BACK, ARMS)
+        .update(interval(0, many), interval_rng(1, 0))
+    )
     gates = gates_view(analysis.assess({}), ROLLS_BACK)
     assert (gates.open_because, gates.reaction) == ("inconclusive", "rollback")
 
@@ -113,30 +122,33 @@ def test_gates_view__bandit_with_a_tie_and_all_gates_passed__is_inconclusive() -
 # --- bandits --------------------------------------------------------------------------------------------------------
 
 
-def test_opening_view__equal_shares_of_the_arms_that_launched() -> None:
-    bandit = opening_view(BANDIT, policy(), view("", "", "launch")).bandit
-    assert bandit is not None
-    assert bandit.wanted == {"baseline": 5_000, "candidate": 5_000}
-    everyone = opening_view(BANDIT, policy(), view()).bandit
+def test_opening_gates__equal_shares_of_the_arms_that_launched() -> None:
+    two = STRATEGIES["bandit"].opening_gates(view("", "", "launch"), policy()).bandit
+    assert two is not None
+    assert two.wanted == {"baseline": 5_000, "candidate": 5_000}
+    everyone = STRATEGIES["bandit"].opening_gates(view(), policy()).bandit
     assert everyone is not None
     assert sum(everyone.wanted.values()) == 10_000
     assert max(everyone.wanted.values()) - min(everyone.wanted.values()) <= 1
 
 
-def test_opening_view__nobody_launched_or_a_canary__says_nothing() -> None:
-    assert opening_view(BANDIT, policy(), view("", "launch", "launch")).bandit is None
-    assert opening_view(CANARY, policy(), replace(view(), arms=())).bandit is None
+def test_opening_gates__nobody_launched_or_a_canary__says_nothing() -> None:
+    assert STRATEGIES["bandit"].opening_gates(view("", "launch", "launch"), policy()).bandit is None
+    assert STRATEGIES["canary"].opening_gates(view(), policy()).bandit is None
 
 
 def test_analysed_arms__are_all_that_ever_launched() -> None:
     assert analysed_arms(view("", "evidence", "launch")) == ("baseline", "candidate")
-    assert analysed_arms(replace(view(), arms=())) == ("baseline", "candidate")
 
 
 def test_gates_view__guardrail__is_the_cause_should_nobody_be_left() -> None:
     bad = {"baseline": counts(400), "candidate": counts(400, errors=200), "candidate-2": counts(400)}
     strict = policy(fast_kill={"enabled": False})
-    analysis = initial_analysis(BANDIT, strict, ARMS).update(interval(0, bad), interval_rng(1, 0))
+    analysis = (
+        STRATEGIES["bandit"]
+        .initial_analysis(BANDIT, strict, ARMS)
+        .update(interval(0, bad), interval_rng(1, 0))
+    )
     bandit = gates_view(analysis.assess({}, labels_of(view())), strict).bandit
     assert bandit is not None
     assert [(drop.arm, drop.cause, drop.blame) for drop in bandit.left] == [
@@ -147,7 +159,7 @@ def test_gates_view__guardrail__is_the_cause_should_nobody_be_left() -> None:
 
 
 def test_gates_view__engine_killed_for_memory__the_bare_reason_so_that_it_is_not_said_twice() -> None:
-    analysis = initial_analysis(BANDIT, policy(), ARMS)
+    analysis = STRATEGIES["bandit"].initial_analysis(BANDIT, policy(), ARMS)
     facts = {"candidate-2": WorkloadFacts(candidate_oom_kills=1)}
     bandit = gates_view(analysis.assess(facts), policy()).bandit
     assert bandit is not None
@@ -164,7 +176,7 @@ def test_gates_view__engine_killed_for_memory__the_bare_reason_so_that_it_is_not
 @pytest.mark.parametrize(("plan", "arms"), [(CANARY, ARMS[:2]), (BANDIT, ARMS)])
 def test_analysis_and_assessment__through_json__are_the_same(plan: Plan, arms: tuple[str, ...]) -> None:
     made = interval(0, {name: counts(50, 1, answers=40, down=4) for name in arms})
-    analysis = initial_analysis(plan, policy(), arms).update(made, interval_rng(7, 0))
+    analysis = strategy_of(plan).initial_analysis(plan, policy(), arms).update(made, interval_rng(7, 0))
     assert analysis_from_json(analysis.to_json()) == analysis
     assessment = analysis.assess({})
     assert assessment_from_json(assessment.to_json()) == assessment

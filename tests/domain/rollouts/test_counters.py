@@ -16,7 +16,7 @@ from rollouts.domain.counters import (
     reading_to_json,
 )
 from rollouts.domain.intervals import Completions, Outcomes
-from rollouts.ports import ArmReading, EngineReading, HistogramReading, SignalReading
+from rollouts.domain.readings import ArmReading, EngineReading, HistogramReading, SignalReading
 
 EDGES = (0.1, 0.25, 1.0)
 

@@ -8,26 +8,15 @@ from typing import Any
 import pytest
 
 from controlplane.kernel.errors import IllegalTransition, InvalidInput
-from rollouts.domain.decide import (
-    RELAUNCH_SECONDS,
-    RETURN_PATIENCE_SECONDS,
-    Decision,
-    GatesView,
-    RolloutView,
-    Seen,
-    cancel,
-    decide,
-    end_watch,
-    pause,
-    promote,
-    resume,
-    roll_back,
-)
+from rollouts.domain.decide import decide, pause, promote, resume
+from rollouts.domain.decision import GLOBAL_STOP, ArmView, Decision, GatesView, RolloutView, Seen
 from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic, WriteBack
+from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
 from rollouts.domain.gates.outage import Outage
+from rollouts.domain.moves import cancel, end_watch, roll_back
 from rollouts.domain.plan import canary
 from rollouts.domain.states import Event, PauseReason, Phase
-from rollouts.ports import FailureReason, WorkloadPhase, WorkloadStatus
+from rollouts.domain.way_back import RELAUNCH_SECONDS, RETURN_PATIENCE_SECONDS
 
 NOW = 100_000.0
 PLAN = canary((5, 25, 50), hold_seconds=60, min_requests=100, watch_seconds=900)
@@ -42,10 +31,7 @@ def view(phase: Phase = Phase.PROGRESSING, **changes: Any) -> RolloutView:
         phase=phase,
         pause_reason=PauseReason.NONE,
         plan=PLAN,
-        baseline=B,
-        candidate=C,
-        baseline_label="v1",
-        candidate_label="v2",
+        arms=(ArmView("baseline", B, "v1"), ArmView("candidate", C, "v2")),
         step_index=-1 if phase in (Phase.PENDING, Phase.PROVISIONING) else 0,
         phase_since=NOW - 10,
         step_since=None if phase in (Phase.PENDING, Phase.PROVISIONING) else NOW - 10,
@@ -57,19 +43,21 @@ def view(phase: Phase = Phase.PROGRESSING, **changes: Any) -> RolloutView:
     return replace(base, **changes)
 
 
-def status(variant: str, phase: WorkloadPhase = WorkloadPhase.READY, **changes: Any) -> WorkloadStatus:
-    return WorkloadStatus(variant, phase, ready=int(phase is WorkloadPhase.READY), desired=1, **changes)
+def status(variant: str, phase: WorkloadPhase = WorkloadPhase.READY, **changes: Any) -> EngineView:
+    return EngineView(variant, phase, ready=int(phase is WorkloadPhase.READY), desired=1, **changes)
 
 
 def seen(**changes: Any) -> Seen:
+    """All is well; `engines` replaces single engines, None takes one away."""
+    engines = {name: status(name) for name in (B, C)} | changes.pop("engines", {})
     base = Seen(
-        baseline=status(B),
-        candidate=status(C),
+        engines={name: one for name, one in engines.items() if one is not None},
         desired_shares={B: 9_500, C: 500},
         in_force=True,
         routed=frozenset({B, C}),
-        forced_answered=True,
         healthy=frozenset({B, C}),
+        answered=frozenset({C}),
+        split={B: 9_500, C: 500},
     )
     return replace(base, **changes)
 
@@ -98,7 +86,7 @@ def test_pending__launches_both__baseline_first() -> None:
 
 def test_pending__global_stop__stays() -> None:
     rollout = view(Phase.PENDING)
-    assert stays(after(rollout, seen(global_stop=True)), rollout)
+    assert stays(after(rollout, seen(hold=GLOBAL_STOP)), rollout)
 
 
 # --- provisioning ---------------------------------------------------------------------------------------------------
@@ -118,14 +106,14 @@ def test_provisioning__candidate_ready_but_not_routed__routes_it_at_zero_once() 
 
 
 WAITS: dict[str, dict[str, Any]] = {
-    "cluster silent": {"candidate": None, "baseline": None},
-    "candidate loads": {"candidate": status(C, WorkloadPhase.STARTING)},
-    "candidate was ready": {"candidate": status(C, WorkloadPhase.UNREADY)},
-    "baseline down": {"baseline": status(B, WorkloadPhase.UNREADY)},
+    "cluster silent": {"engines": {B: None, C: None}},
+    "candidate loads": {"engines": {C: status(C, WorkloadPhase.STARTING)}},
+    "candidate was ready": {"engines": {C: status(C, WorkloadPhase.UNREADY)}},
+    "baseline down": {"engines": {B: status(B, WorkloadPhase.UNREADY)}},
     "router silent": {"routed": None, "in_force": False},
     "not in force": {"in_force": False},
-    "no forced answer": {"forced_answered": False},
-    "global stop": {"global_stop": True},
+    "no forced answer": {"answered": frozenset()},
+    "global stop": {"hold": GLOBAL_STOP},
     "set by hand": {"drift": {B: 10_000}, "in_force": False},
 }
 
@@ -149,13 +137,13 @@ def test_provisioning__ready_but_something_else_takes_long__is_no_launch_failure
 
 def test_provisioning__candidate_failed__rolls_back_with_the_engines_words() -> None:
     broken = status(C, WorkloadPhase.FAILED, reason=FailureReason.NO_MEMORY, message="5 GB are missing")
-    made = after(view(Phase.PROVISIONING), seen(candidate=broken))
+    made = after(view(Phase.PROVISIONING), seen(engines={C: broken}))
     assert (made.event, made.cause) == (Event.ROLL_BACK, "launch:no-memory")
     assert "5 GB are missing" in made.cause_sentence
 
 
 def test_provisioning__not_ready_in_time__rolls_back() -> None:
-    loading = seen(candidate=status(C, WorkloadPhase.STARTING, message="loading shard 3 of 9"))
+    loading = seen(engines={C: status(C, WorkloadPhase.STARTING, message="loading shard 3 of 9")})
     late = view(Phase.PROVISIONING, phase_since=NOW - PLAN.launch_seconds - 1)
     made = after(late, loading)
     assert made.cause == "launch:timeout"
@@ -164,7 +152,7 @@ def test_provisioning__not_ready_in_time__rolls_back() -> None:
 
 def test_provisioning__ready_but_never_answers_through_the_router__rolls_back() -> None:
     late = view(Phase.PROVISIONING, phase_since=NOW - 2 * PLAN.launch_seconds - 1)
-    made = after(late, seen(**AT_ZERO, forced_answered=False))
+    made = after(late, seen(**AT_ZERO, answered=frozenset()))
     assert made.cause == "launch:timeout"
     assert "did not answer through the router" in made.reason
 
@@ -212,10 +200,10 @@ def test_progressing__last_step_with_every_pass__promotes() -> None:
     "candidate", [None, status(C, WorkloadPhase.UNREADY), status(C, WorkloadPhase.STARTING)]
 )
 def test_progressing__candidate_not_ready_or_unknown__gets_no_more_traffic(
-    where: dict[str, Any], candidate: WorkloadStatus | None
+    where: dict[str, Any], candidate: EngineView | None
 ) -> None:
     rollout = view(**where)
-    assert stays(after(rollout, seen(candidate=candidate), PASS), rollout)
+    assert stays(after(rollout, seen(engines={C: candidate}), PASS), rollout)
 
 
 @pytest.mark.parametrize("world", [{"in_force": False}, {"in_force": False, "routed": None}])
@@ -230,7 +218,7 @@ def test_progressing__router_refused__says_its_words() -> None:
 
 
 def test_progressing__global_stop__pauses_without_an_effect() -> None:
-    made = after(view(**LAST), seen(global_stop=True), PASS)
+    made = after(view(**LAST), seen(hold=GLOBAL_STOP), PASS)
     assert (made.event, made.pause_reason, made.effects) == (Event.PAUSE, PauseReason.GLOBAL_STOP, ())
 
 
@@ -250,12 +238,12 @@ def test_progressing__deadline__pauses_as_inconclusive() -> None:
 MOVING = [view(), view(Phase.PAUSED, pause_reason=PauseReason.PERSON), view(Phase.PROMOTING, step_index=3)]
 WATCHED = view(Phase.SUCCEEDED, step_index=3, watching=True, watch_until=NOW + 500)
 ANYWHERE = pytest.mark.parametrize("rollout", [*MOVING, WATCHED], ids=lambda rollout: rollout.phase.value)
-STOPPED = seen(global_stop=True)
+STOPPED = seen(hold=GLOBAL_STOP)
 
 
 @ANYWHERE
 @pytest.mark.parametrize(
-    "world", [seen(), STOPPED, seen(candidate=None, baseline=None, routed=None, in_force=False)]
+    "world", [seen(), STOPPED, seen(engines={B: None, C: None}, routed=None, in_force=False)]
 )
 def test_danger__gate_failed__rolls_back_even_in_a_stop_and_blind(rollout: RolloutView, world: Seen) -> None:
     made = after(
@@ -274,7 +262,7 @@ def test_danger__fast_kill__comes_before_the_gate(rollout: RolloutView) -> None:
 @ANYWHERE
 @pytest.mark.parametrize("phase", [WorkloadPhase.FAILED, WorkloadPhase.ABSENT])
 def test_danger__candidate_failed_or_gone__rolls_back(rollout: RolloutView, phase: WorkloadPhase) -> None:
-    made = after(rollout, seen(candidate=status(C, phase)))
+    made = after(rollout, seen(engines={C: status(C, phase)}))
     assert made.event is Event.ROLL_BACK
     assert made.cause == f"workload:{phase.value}"
 
@@ -355,7 +343,7 @@ def test_promoting__read_back__succeeds_and_tells_mlflow() -> None:
 
 
 @pytest.mark.parametrize(
-    "world", [{}, {"routed": None}, {"drift": {B: 5_000, C: 5_000}}, {"global_stop": True}]
+    "world", [{}, {"routed": None}, {"drift": {B: 5_000, C: 5_000}}, {"hold": GLOBAL_STOP}]
 )
 def test_promoting__not_in_force__waits(world: dict[str, Any]) -> None:
     assert stays(after(PROMOTING, seen(**ALL_ON_C, in_force=False, **world)), PROMOTING)
@@ -383,7 +371,7 @@ def test_watch__over_but_the_route_is_not_as_it_should_be__waits(world: dict[str
 
 def test_watch__ended__nothing_happens_any_more() -> None:
     ended = replace(OVER, watching=False)
-    made = after(ended, seen(candidate=status(C, WorkloadPhase.FAILED)), GatesView(rollback=True))
+    made = after(ended, seen(engines={C: status(C, WorkloadPhase.FAILED)}), GatesView(rollback=True))
     assert stays(made, ended)
 
 
@@ -421,41 +409,41 @@ def test_rolling_back__router_silent__waits_and_says_so() -> None:
 
 
 def test_rolling_back__baseline_down_and_candidate_answers__waits_for_the_baseline() -> None:
-    made = after(RETURNING, seen(baseline=DOWN))
+    made = after(RETURNING, seen(engines={B: DOWN}))
     assert stays(made, RETURNING)
     assert B in made.next_step
 
 
 def test_rolling_back__both_down__goes_to_the_baseline() -> None:
-    made = after(RETURNING, seen(baseline=DOWN, candidate=status(C, WorkloadPhase.UNREADY)))
+    made = after(RETURNING, seen(engines={B: DOWN, C: status(C, WorkloadPhase.UNREADY)}))
     assert made.effects == (BACK,)
 
 
 def test_rolling_back__split_in_force_but_baseline_down__is_not_over() -> None:
-    made = after(RETURNING, seen(baseline=DOWN, desired_shares={B: 10_000}))
+    made = after(RETURNING, seen(engines={B: DOWN}, desired_shares={B: 10_000}))
     assert made.event is None
 
 
 def test_rolling_back__cluster_silent__the_routers_health_check_decides() -> None:
-    blind = {"baseline": None, "candidate": None}
+    blind = {"engines": {B: None, C: None}}
     assert after(RETURNING, seen(**blind)).effects == (BACK,)
     assert stays(after(RETURNING, seen(**blind, healthy=frozenset({C}))), RETURNING)
 
 
 def test_rolling_back__cluster_silent_for_long__never_gives_up() -> None:
     old = replace(RETURNING, phase_since=NOW - 10 * RETURN_PATIENCE_SECONDS)
-    assert after(old, seen(baseline=None, candidate=None, healthy=frozenset())).event is None
+    assert after(old, seen(engines={B: None, C: None}, healthy=frozenset())).event is None
 
 
 def test_rolling_back__baseline_does_not_come_back__needs_a_person() -> None:
     old = replace(RETURNING, phase_since=NOW - RETURN_PATIENCE_SECONDS - 1)
-    made = after(old, seen(baseline=DOWN))
+    made = after(old, seen(engines={B: DOWN}))
     assert made.event is Event.GIVE_UP
     assert made.effects == ()
 
 
 def test_rolling_back__baseline_failed__is_given_time_to_be_launched_again() -> None:
-    broken = seen(baseline=status(B, WorkloadPhase.FAILED, message="disk error"))
+    broken = seen(engines={B: status(B, WorkloadPhase.FAILED, message="disk error")})
     assert after(replace(RETURNING, phase_since=NOW - RELAUNCH_SECONDS + 1), broken).event is None
     made = after(replace(RETURNING, phase_since=NOW - RELAUNCH_SECONDS - 1), broken)
     assert made.event is Event.GIVE_UP
@@ -463,7 +451,7 @@ def test_rolling_back__baseline_failed__is_given_time_to_be_launched_again() -> 
 
 
 def test_rolling_back__traffic_never_moved__ends_whatever_the_baseline_does() -> None:
-    made = after(replace(RETURNING, step_index=-1), seen(baseline=DOWN, desired_shares={B: 10_000}))
+    made = after(replace(RETURNING, step_index=-1), seen(engines={B: DOWN}, desired_shares={B: 10_000}))
     assert made.event is Event.RETURN
 
 
@@ -474,7 +462,7 @@ def test_rolling_back__traffic_never_moved__ends_whatever_the_baseline_does() ->
 def test_final__nothing_happens(phase: Phase) -> None:
     rollout = view(phase)
     made = after(
-        rollout, seen(candidate=status(C, WorkloadPhase.FAILED)), GatesView(rollback=True, fast_kill="x")
+        rollout, seen(engines={C: status(C, WorkloadPhase.FAILED)}), GatesView(rollback=True, fast_kill="x")
     )
     assert stays(made, rollout)
 
@@ -508,9 +496,7 @@ def test_resume__goes_on_with_its_step() -> None:
     assert (made.step_index, made.effects) == (1, (SetTraffic({B: 7_500, C: 2_500}, B),))
 
 
-def test_json__of_a_canary__has_no_word_of_what_only_bandits_have() -> None:
-    assert "arms" not in view().to_json()
-    assert not {"arms", "answered", "split"} & set(seen().to_json())
+def test_json__of_a_decision_that_drops_nobody__has_no_word_of_it() -> None:
     assert not {"drops", "winner", "once"} & set(after(view(**LAST), seen(), PASS).to_json())
 
 

@@ -7,21 +7,13 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollouts.domain.decide import (
-    Decision,
-    GatesView,
-    RolloutView,
-    Seen,
-    decide,
-    pause,
-    promote,
-    resume,
-    roll_back,
-)
+from rollouts.domain.decide import decide, pause, promote, resume
+from rollouts.domain.decision import GLOBAL_STOP, ArmView, Decision, GatesView, RolloutView, Seen
 from rollouts.domain.effects import DrainWorkload, SetTraffic
+from rollouts.domain.engines import EngineView, WorkloadPhase
+from rollouts.domain.moves import roll_back
 from rollouts.domain.plan import Plan, Step
 from rollouts.domain.states import ACTIVE, TRAFFIC_MOVES, Event, PauseReason, Phase, allowed_events
-from rollouts.ports import WorkloadPhase, WorkloadStatus
 
 B, C = "chat-v1-aaaaaa", "chat-v2-bbbbbb"
 TICK = 5.0
@@ -89,10 +81,7 @@ class Walk:
             phase=Phase.PENDING,
             pause_reason=PauseReason.NONE,
             plan=PLAN,
-            baseline=B,
-            candidate=C,
-            baseline_label="v1",
-            candidate_label="v2",
+            arms=(ArmView("baseline", B, "v1"), ArmView("candidate", C, "v2")),
             step_index=-1,
             phase_since=self.now,
             step_since=None,
@@ -111,17 +100,18 @@ class Walk:
             for name, phase in ((B, moment.baseline), (C, moment.candidate))
             if phase in (None, WorkloadPhase.READY)
         )
+        engines = {B: _status(B, moment.baseline), C: _status(C, moment.candidate)}
         return Seen(
-            baseline=_status(B, moment.baseline),
-            candidate=_status(C, moment.candidate),
+            engines={name: one for name, one in engines.items() if one is not None},
             desired_shares=dict(self.desired),
             in_force=in_force and not waits,
             routed=None if silent else frozenset({B, C}),
             healthy=frozenset() if silent else healthy,
-            forced_answered=moment.forced and in_force,
+            answered=frozenset({C}) if moment.forced and in_force else frozenset(),
+            split=_split(self.applied if silent else observed),
             drift=dict(observed) if moment.router == "drifted" and not waits else None,
             rejected="no" if moment.router == "refusing" else "",
-            global_stop=moment.stop,
+            hold=GLOBAL_STOP if moment.stop else None,
         )
 
     def apply(self, made: Decision) -> None:
@@ -164,10 +154,10 @@ def _split(shares: dict[str, int]) -> dict[str, int]:
     return {name: share for name, share in shares.items() if share}
 
 
-def _status(name: str, phase: WorkloadPhase | None) -> WorkloadStatus | None:
+def _status(name: str, phase: WorkloadPhase | None) -> EngineView | None:
     if phase is None:
         return None
-    return WorkloadStatus(name, phase, ready=int(phase is WorkloadPhase.READY), desired=1)
+    return EngineView(name, phase, ready=int(phase is WorkloadPhase.READY), desired=1)
 
 
 def _gates(moment: Moment) -> GatesView:
@@ -209,9 +199,9 @@ def check(before: Walk, moment: Moment, seen: Seen, made: Decision) -> None:
             Event.ADVANCE,
             Event.PROMOTE,
         ):
-            ready = seen.candidate is not None and seen.candidate.is_ready
+            ready = seen.is_ready(C)
             assert ready or made.event is Event.RESUME or split.get(C, 0) == 0
-            assert not seen.global_stop
+            assert seen.hold is None
             assert seen.drift is None
     for name in drained:
         assert desired.get(name, 0) == 0
@@ -228,7 +218,7 @@ def check(before: Walk, moment: Moment, seen: Seen, made: Decision) -> None:
         assert made.effects == ()
     if rollout.phase in TRAFFIC_MOVES and (gates.rollback or gates.fast_kill):
         assert made.event is Event.ROLL_BACK
-    if seen.routed is None and seen.candidate is None and seen.baseline is None and made.event is not None:
+    if seen.routed is None and not seen.engines and made.event is not None:
         # All is unknown: only a new rollout is launched, traffic is sent back, or a stop or deadline holds it.
         assert made.event in (Event.PROVISION, Event.ROLL_BACK, Event.PAUSE)
         assert not shares

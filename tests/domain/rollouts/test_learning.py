@@ -9,12 +9,22 @@ import pytest
 
 from controlplane.kernel.errors import IllegalTransition, InvalidInput
 from rollouts.domain.bandits import BanditSpec
-from rollouts.domain.decide import Decision, cancel, decide, pause, promote, resume, roll_back
-from rollouts.domain.decision import ArmView, BanditView, Drop, GatesView, RolloutView, Seen
+from rollouts.domain.decide import decide, pause, promote, resume
+from rollouts.domain.decision import (
+    GLOBAL_STOP,
+    ArmView,
+    BanditView,
+    Decision,
+    Drop,
+    GatesView,
+    RolloutView,
+    Seen,
+)
 from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic, WriteBack
+from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
+from rollouts.domain.moves import cancel, roll_back
 from rollouts.domain.plan import Plan
 from rollouts.domain.states import Event, PauseReason, Phase
-from rollouts.ports import FailureReason, WorkloadPhase, WorkloadStatus
 
 NOW = 100_000.0
 PLAN = Plan(strategy="bandit", steps=(), bandit=BanditSpec(), watch_seconds=900)
@@ -36,10 +46,6 @@ def view(phase: Phase = Phase.PROGRESSING, *, gone: tuple[str, ...] = (), **chan
         phase=phase,
         pause_reason=PauseReason.PERSON if phase is Phase.PAUSED else PauseReason.NONE,
         plan=PLAN,
-        baseline=B,
-        candidate=C2,
-        baseline_label="v1",
-        candidate_label="v2",
         step_index=-1 if before else 0,
         phase_since=NOW - 10,
         step_since=None if before else NOW - 10,
@@ -52,30 +58,26 @@ def view(phase: Phase = Phase.PROGRESSING, *, gone: tuple[str, ...] = (), **chan
     return replace(base, **changes)
 
 
-def status(variant: str, phase: WorkloadPhase = WorkloadPhase.READY, **changes: Any) -> WorkloadStatus:
-    return WorkloadStatus(variant, phase, ready=int(phase is WorkloadPhase.READY), desired=1, **changes)
+def status(variant: str, phase: WorkloadPhase = WorkloadPhase.READY, **changes: Any) -> EngineView:
+    return EngineView(variant, phase, ready=int(phase is WorkloadPhase.READY), desired=1, **changes)
 
 
 def seen(**changes: Any) -> Seen:
-    """All is well; `arms` replaces single statuses, None takes one away."""
-    given = changes.pop("arms", {})
-    statuses = {name: status(name) for name in (B, C2, C3)} | given
+    """All is well; `engines` replaces single engines, None takes one away."""
+    engines = {name: status(name) for name in (B, C2, C3)} | changes.pop("engines", {})
     base = Seen(
-        baseline=statuses[B],
-        candidate=statuses[C2],
         desired_shares=EVEN,
         in_force=True,
         routed=frozenset({B, C2, C3}),
-        forced_answered=True,
         healthy=frozenset({B, C2, C3}),
-        arms={name: one for name, one in statuses.items() if one is not None},
+        engines={name: one for name, one in engines.items() if one is not None},
         answered=frozenset({C2, C3}),
         split=EVEN,
     )
     return replace(base, **changes)
 
 
-SILENT = seen(baseline=None, candidate=None, arms={B: None, C2: None, C3: None})
+SILENT = seen(engines={B: None, C2: None, C3: None})
 
 
 def bandit(*left: Drop, wanted: dict[str, int] = WANTED, **changes: Any) -> GatesView:
@@ -130,13 +132,13 @@ def test_provisioning__not_routed_yet__routes_all_at_zero_once() -> None:
 
 WAITS: dict[str, Seen] = {
     "cluster silent": replace(SILENT, **AT_ZERO),
-    "one loads": seen(**AT_ZERO, arms={C3: status(C3, WorkloadPhase.STARTING)}),
-    "one unknown": seen(**AT_ZERO, arms={C3: None}),
-    "baseline down": seen(**AT_ZERO, arms={B: status(B, WorkloadPhase.UNREADY)}),
+    "one loads": seen(**AT_ZERO, engines={C3: status(C3, WorkloadPhase.STARTING)}),
+    "one unknown": seen(**AT_ZERO, engines={C3: None}),
+    "baseline down": seen(**AT_ZERO, engines={B: status(B, WorkloadPhase.UNREADY)}),
     "router silent": seen(**AT_ZERO, routed=None, in_force=False),
     "not in force": seen(**AT_ZERO, in_force=False),
     "one does not answer": seen(**AT_ZERO, answered=frozenset({C2})),
-    "global stop": seen(**AT_ZERO, global_stop=True),
+    "global stop": seen(**AT_ZERO, hold=GLOBAL_STOP),
     "set by hand": seen(**AT_ZERO, drift={B: 10_000}, in_force=False),
 }
 
@@ -151,7 +153,7 @@ def test_provisioning__anything_missing__no_traffic_moves_and_the_reason_says_wh
 
 def test_provisioning__one_arm_failed__is_dropped_and_drained_and_the_rest_goes_on() -> None:
     broken = status(C3, WorkloadPhase.FAILED, reason=FailureReason.NO_MEMORY, message="5 GB are missing")
-    made = after(LAUNCHING, seen(**AT_ZERO, arms={C3: broken}))
+    made = after(LAUNCHING, seen(**AT_ZERO, engines={C3: broken}))
     assert (made.event, made.phase) == (Event.DROP, Phase.PROVISIONING)
     assert [(drop.arm, drop.cause, drop.blame) for drop in made.drops] == [
         ("candidate-2", "launch", "launch:no-memory")
@@ -162,7 +164,7 @@ def test_provisioning__one_arm_failed__is_dropped_and_drained_and_the_rest_goes_
 
 def test_provisioning__all_arms_failed__rolls_back_with_the_reason() -> None:
     broken = {name: status(name, WorkloadPhase.FAILED, reason=FailureReason.BAD_MODEL) for name in (C2, C3)}
-    made = after(LAUNCHING, seen(**AT_ZERO, arms=broken))
+    made = after(LAUNCHING, seen(**AT_ZERO, engines=broken))
     assert (made.event, made.cause) == (Event.ROLL_BACK, "launch:bad-model")
     assert len(made.drops) == 2
 
@@ -170,7 +172,7 @@ def test_provisioning__all_arms_failed__rolls_back_with_the_reason() -> None:
 def test_provisioning__one_arm_late__is_dropped_when_its_time_is_over() -> None:
     late = view(Phase.PROVISIONING, phase_since=NOW - PLAN.launch_seconds - 1)
     loading = status(C3, WorkloadPhase.STARTING, message="loading shard 3 of 9")
-    made = after(late, seen(**AT_ZERO, arms={C3: loading}))
+    made = after(late, seen(**AT_ZERO, engines={C3: loading}))
     assert made.drops[0].blame == "launch:timeout"
     assert "loading shard 3 of 9" in made.drops[0].sentence
 
@@ -184,7 +186,7 @@ def test_provisioning__one_never_answers_through_the_router__is_dropped() -> Non
 def test_provisioning__one_was_dropped__starts_without_it() -> None:
     wanted = {"baseline": 5_000, "candidate": 5_000}
     rollout = view(Phase.PROVISIONING, gone=("candidate-2",))
-    made = after(rollout, seen(**AT_ZERO, arms={C3: None}), bandit(wanted=wanted))
+    made = after(rollout, seen(**AT_ZERO, engines={C3: None}), bandit(wanted=wanted))
     assert made.event is Event.START
     assert made.effects == (SetTraffic({B: 5_000, C2: 5_000}, B),)
 
@@ -201,11 +203,11 @@ def test_learning__an_arm_left__its_share_follows_the_evidence_at_once() -> None
 
 FROZEN: dict[str, tuple[RolloutView, Seen]] = {
     "paused": (view(Phase.PAUSED), seen()),
-    "global stop": (view(), seen(global_stop=True)),
+    "global stop": (view(), seen(hold=GLOBAL_STOP)),
     "router silent": (view(), seen(routed=None, in_force=False)),
     "cluster silent": (view(), SILENT),
-    "other arm not ready": (view(), seen(arms={C2: status(C2, WorkloadPhase.UNREADY)})),
-    "other arm unknown": (view(), seen(arms={C2: None})),
+    "other arm not ready": (view(), seen(engines={C2: status(C2, WorkloadPhase.UNREADY)})),
+    "other arm unknown": (view(), seen(engines={C2: None})),
 }
 
 
@@ -239,22 +241,22 @@ def test_learning__a_dropped_arm_has_traffic_by_hand__loses_it_and_a_person_resu
 
 def test_learning__baseline_down__an_arm_that_answers_keeps_its_traffic_until_then() -> None:
     down = {B: status(B, WorkloadPhase.UNREADY)}
-    made = after(view(Phase.PAUSED), seen(arms=down), WITHOUT_3)
+    made = after(view(Phase.PAUSED), seen(engines=down), WITHOUT_3)
     assert (made.drops, made.effects) == ((OUT_3,), (DrainWorkload(C3),))
     later = view(Phase.PAUSED, gone=("candidate-2",))
-    assert after(later, seen(arms=down), WITHOUT_3).effects == ()
+    assert after(later, seen(engines=down), WITHOUT_3).effects == ()
     assert after(later, seen(), WITHOUT_3).effects == (LOWERED,)
 
 
 def test_learning__baseline_and_the_arm_down__its_traffic_goes_to_the_baseline() -> None:
     down = {name: status(name, WorkloadPhase.UNREADY) for name in (B, C3)}
-    assert LOWERED in after(view(Phase.PAUSED), seen(arms=down), WITHOUT_3).effects
+    assert LOWERED in after(view(Phase.PAUSED), seen(engines=down), WITHOUT_3).effects
 
 
 def test_learning__drop_waits_behind_an_arm_that_may_not_grow__is_replaced_by_a_lowering() -> None:
     pending = {B: 2_000, C2: 8_000}
     rollout = view(gone=("candidate-2",))
-    blocked = seen(desired_shares=pending, in_force=False, arms={C2: status(C2, WorkloadPhase.UNREADY)})
+    blocked = seen(desired_shares=pending, in_force=False, engines={C2: status(C2, WorkloadPhase.UNREADY)})
     assert after(rollout, blocked, WITHOUT_3).effects == (LOWERED,)
     under_way = seen(desired_shares=pending, in_force=False)
     assert after(rollout, under_way, WITHOUT_3).effects == ()
@@ -268,12 +270,12 @@ def test_learning__lowered_while_frozen__follows_the_evidence_once_free() -> Non
 
 @pytest.mark.parametrize("phase", [WorkloadPhase.FAILED, WorkloadPhase.ABSENT])
 def test_learning__engine_failed_or_gone__the_arm_leaves(phase: WorkloadPhase) -> None:
-    made = after(view(), seen(arms={C3: status(C3, phase)}))
+    made = after(view(), seen(engines={C3: status(C3, phase)}))
     assert [(drop.arm, drop.cause) for drop in made.drops] == [("candidate-2", "workload")]
     assert made.effects[0] == LOWERED  # the evidence does not know of it yet
 
 
-@pytest.mark.parametrize("world", [seen(), seen(global_stop=True), SILENT])
+@pytest.mark.parametrize("world", [seen(), seen(hold=GLOBAL_STOP), SILENT])
 @pytest.mark.parametrize("phase", [Phase.PROGRESSING, Phase.PAUSED])
 def test_learning__nobody_left__rolls_back_with_the_last_cause(phase: Phase, world: Seen) -> None:
     made = after(view(phase, gone=("candidate",)), world, bandit(OUT_2, OUT_3))
@@ -320,9 +322,9 @@ def test_reweight__skipped__is_a_note_to_be_told_once() -> None:
 
 
 @pytest.mark.parametrize("arm", [None, status(C2, WorkloadPhase.UNREADY), status(C2, WorkloadPhase.STARTING)])
-def test_reweight__who_would_grow_is_not_known_to_be_ready__waits(arm: WorkloadStatus | None) -> None:
+def test_reweight__who_would_grow_is_not_known_to_be_ready__waits(arm: EngineView | None) -> None:
     rollout = view()
-    made = after(rollout, seen(arms={C2: arm}), MOVED)
+    made = after(rollout, seen(engines={C2: arm}), MOVED)
     assert stays(made, rollout)
     assert "v2" in made.next_step
 
@@ -340,7 +342,7 @@ def test_reweight__analysis_does_not_know_yet_who_left__waits_for_it() -> None:
 
 
 def test_learning__global_stop_and_drift__hold_without_an_effect() -> None:
-    made = after(view(), seen(global_stop=True), MOVED)
+    made = after(view(), seen(hold=GLOBAL_STOP), MOVED)
     assert (made.event, made.pause_reason, made.effects) == (Event.PAUSE, PauseReason.GLOBAL_STOP, ())
     assert made.title == "Held at v2 40%, v3 40%"
     made = after(view(), seen(drift={B: 10_000}, in_force=False), MOVED)
@@ -379,12 +381,12 @@ def test_winner__is_promoted_and_becomes_the_candidate() -> None:
 @pytest.mark.parametrize(
     "world",
     [
-        {"global_stop": True},
+        {"hold": GLOBAL_STOP},
         {"drift": {B: 10_000}, "in_force": False},
         {"in_force": False},
         {"routed": None, "in_force": False},
-        {"arms": {C3: status(C3, WorkloadPhase.UNREADY)}},
-        {"arms": {C3: None}},
+        {"engines": {C3: status(C3, WorkloadPhase.UNREADY)}},
+        {"engines": {C3: None}},
     ],
 )
 def test_winner__anything_in_the_way__is_not_promoted(world: dict[str, Any]) -> None:
@@ -450,7 +452,7 @@ def test_moves__in_a_final_phase__are_illegal() -> None:
         pause(view(Phase.ROLLED_BACK), why=PauseReason.PERSON, sentence="x", next_step="")
 
 
-PROMOTED: dict[str, Any] = {"candidate": C3, "candidate_label": "v3", "step_index": 1, "gone": ("candidate",)}
+PROMOTED: dict[str, Any] = {"candidate_arm": "candidate-2", "step_index": 1, "gone": ("candidate",)}
 ALL_ON_3: dict[str, Any] = {"desired_shares": {B: 0, C3: 10_000}, "split": {C3: 10_000}}
 
 
@@ -464,15 +466,15 @@ def test_after_promotion__the_winners_own_gates_send_everybody_back(phase: Phase
     bad = GatesView(rollback=True, cause="gate:errors", cause_sentence="Errors rose.")
     watched: dict[str, Any] = {"watching": True, "watch_until": NOW + 100}
     rollout = view(phase, **PROMOTED, **watched)
-    made = after(rollout, seen(**ALL_ON_3, candidate=status(C3)), bandit(gates={"candidate-2": bad}))
+    made = after(rollout, seen(**ALL_ON_3), bandit(gates={"candidate-2": bad}))
     assert (made.event, made.cause) == (Event.ROLL_BACK, "gate:errors")
     others = bandit(gates={"candidate": bad, "candidate-2": GatesView()})
-    assert after(rollout, seen(**ALL_ON_3, candidate=status(C3)), others).event is not Event.ROLL_BACK
+    assert after(rollout, seen(**ALL_ON_3), others).event is not Event.ROLL_BACK
 
 
 def test_watch__over__only_the_winner_stays() -> None:
     over = view(Phase.SUCCEEDED, **PROMOTED, watching=True, watch_until=NOW - 1)
-    made = after(over, seen(**ALL_ON_3, candidate=status(C3)))
+    made = after(over, seen(**ALL_ON_3))
     assert made.end_watch
     assert made.effects == (SetTraffic({C3: 10_000}, C3), DrainWorkload(B))
 
@@ -492,15 +494,15 @@ def test_rolling_back__in_force__every_candidate_is_tagged_and_drained() -> None
 def test_rolling_back__baseline_down_and_a_candidate_answers__waits_for_the_baseline() -> None:
     down = {B: status(B, WorkloadPhase.UNREADY)}
     returning = view(Phase.ROLLING_BACK)
-    assert stays(after(returning, seen(arms=down)), returning)
+    assert stays(after(returning, seen(engines=down)), returning)
     all_down = {name: status(name, WorkloadPhase.UNREADY) for name in (B, C2, C3)}
-    assert after(returning, seen(arms=all_down)).effects == (SetTraffic({B: 10_000}, B),)
+    assert after(returning, seen(engines=all_down)).effects == (SetTraffic({B: 10_000}, B),)
 
 
 def test_rolling_back__baseline_down_and_a_dropped_arm_answers__waits_for_the_baseline() -> None:
     down = {B: status(B, WorkloadPhase.UNREADY)}
     returning = view(Phase.ROLLING_BACK, gone=("candidate", "candidate-2"))
-    assert stays(after(returning, seen(arms=down)), returning)
+    assert stays(after(returning, seen(engines=down)), returning)
     assert after(returning, seen()).effects == (SetTraffic({B: 10_000}, B),)
 
 
@@ -520,7 +522,7 @@ def test_roll_back__by_a_person__possible_in_any_phase_with_traffic() -> None:
 @pytest.mark.parametrize("rollout", [view(), view(Phase.PAUSED, gone=("candidate",)), LAUNCHING])
 def test_view_and_seen__through_json__are_the_same(rollout: RolloutView) -> None:
     assert RolloutView.from_json(rollout.to_json(), rollout.plan) == rollout
-    for world in (seen(), SILENT, seen(drift=EVEN, global_stop=True)):
+    for world in (seen(), SILENT, seen(drift=EVEN, hold=GLOBAL_STOP)):
         assert Seen.from_json(world.to_json()) == world
 
 

@@ -9,12 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollouts.domain.bandits import BanditSpec
-from rollouts.domain.decide import Decision, decide, pause, promote, resume, roll_back
-from rollouts.domain.decision import ArmView, BanditView, Drop, GatesView, RolloutView, Seen
+from rollouts.domain.decide import decide, pause, promote, resume
+from rollouts.domain.decision import (
+    GLOBAL_STOP,
+    ArmView,
+    BanditView,
+    Decision,
+    Drop,
+    GatesView,
+    RolloutView,
+    Seen,
+)
 from rollouts.domain.effects import DrainWorkload, SetTraffic
+from rollouts.domain.engines import EngineView, WorkloadPhase
+from rollouts.domain.moves import roll_back
 from rollouts.domain.plan import Plan
 from rollouts.domain.states import ACTIVE, TRAFFIC_MOVES, Event, PauseReason, Phase, allowed_events
-from rollouts.ports import WorkloadPhase, WorkloadStatus
 
 B = "chat-v1-aaaaaa"
 CANDIDATES = {"candidate": "chat-v2-bbbbbb", "candidate-2": "chat-v3-cccccc", "candidate-3": "chat-v4-dddddd"}
@@ -95,10 +105,6 @@ class Walk:
             phase=Phase.PENDING,
             pause_reason=PauseReason.NONE,
             plan=PLAN,
-            baseline=B,
-            candidate=CANDIDATES["candidate"],
-            baseline_label="v1",
-            candidate_label="v2",
             step_index=-1,
             phase_since=self.now,
             step_since=None,
@@ -119,17 +125,14 @@ class Walk:
         statuses = {name: _status(name, phase) for name, phase in phases.items() if phase is not None}
         fine = {name for name, phase in phases.items() if phase in (None, WorkloadPhase.READY)}
         return Seen(
-            baseline=statuses.get(B),
-            candidate=statuses.get(self.rollout.candidate),
             desired_shares=dict(self.desired),
             in_force=in_force,
             routed=None if silent else frozenset(VARIANTS.values()),
             healthy=frozenset() if silent else frozenset(fine),
-            forced_answered=False,
             drift=dict(observed) if moment.router == "drifted" and not waits else None,
             rejected="no" if moment.router == "refusing" else "",
-            global_stop=moment.stop,
-            arms=statuses,
+            hold=GLOBAL_STOP if moment.stop else None,
+            engines=statuses,
             answered=frozenset(
                 name
                 for name, yes in zip(CANDIDATES.values(), moment.answered, strict=True)
@@ -186,7 +189,7 @@ class Walk:
         self.rollout = replace(
             self.rollout,
             arms=arms,
-            candidate=VARIANTS[made.winner] if made.winner else self.rollout.candidate,
+            candidate_arm=made.winner or self.rollout.candidate_arm,
             phase=made.phase,
             pause_reason=made.pause_reason,
             step_index=made.step_index,
@@ -213,7 +216,7 @@ class Walk:
             return
         grow = [name for name in CANDIDATES.values() if self.desired.get(name, 0) > seen.split.get(name, 0)]
         ready = {
-            name for name in grow if (seen.is_ready(name) if name in seen.arms else name in seen.healthy)
+            name for name in grow if (seen.is_ready(name) if name in seen.engines else name in seen.healthy)
         }
         if not grow or (not moment.stop and len(ready) == len(grow)):
             self.applied = dict(self.desired)
@@ -223,8 +226,8 @@ def _split(shares: Mapping[str, int]) -> dict[str, int]:
     return {name: share for name, share in shares.items() if share}
 
 
-def _status(name: str, phase: WorkloadPhase) -> WorkloadStatus:
-    return WorkloadStatus(name, phase, ready=int(phase is WorkloadPhase.READY), desired=1)
+def _status(name: str, phase: WorkloadPhase) -> EngineView:
+    return EngineView(name, phase, ready=int(phase is WorkloadPhase.READY), desired=1)
 
 
 def _command(moment: Moment, rollout: RolloutView) -> Decision | None:
@@ -266,7 +269,7 @@ def check(before: Walk, moment: Moment, seen: Seen, gates: GatesView, made: Deci
         grow = [name for name in CANDIDATES.values() if shares.get(name, 0) > seen.split.get(name, 0)]
         # Resuming sets what was asked for before the pause; publishing it looks at readiness and the stop again.
         if grow and made.event is not Event.RESUME and not made.end_watch:
-            assert not seen.global_stop
+            assert seen.hold is None
             assert seen.drift is None
             assert seen.routed is not None
             assert all(seen.is_ready(name) for name in grow)

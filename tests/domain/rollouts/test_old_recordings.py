@@ -1,7 +1,10 @@
-"""Rollouts that an earlier version recorded, before every arrival had an outcome, are decided again as they were.
+"""Rollouts that earlier versions recorded are decided again as they were.
 
-The files in `tests/fixtures/recordings` were written by the loop of version 0.2.0 in a world in memory. They are never
-made anew: what they hold is what installations have in their databases.
+The files in `tests/fixtures/recordings` were written by the loop in a world in memory. They are never made anew: what
+they hold is what installations have in their databases.
+
+NAMES           before every arrival had an outcome
+before-arms     before a canary had arms, and while engines were written with their addresses: a story a recording
 """
 
 from __future__ import annotations
@@ -13,13 +16,19 @@ from typing import Any
 
 import pytest
 
-from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.plan import Plan
+from rollouts.domain.gates.policy import stored_policy
+from rollouts.domain.plan import stored_plan
 from rollouts.domain.recorded import RecordedDecision, RecordedRow
 from rollouts.domain.replay import Case, Replay
+from rollouts.domain.whatif import WhatIf
 
 RECORDINGS = Path(__file__).parents[2] / "fixtures" / "recordings"
 NAMES = ("bandit", "baseline-in-outage", "killed-fast", "promoted", "rolled-back-by-latency")
+
+
+BEFORE_ARMS: dict[str, dict[str, Any]] = json.loads(
+    gzip.decompress((RECORDINGS / "before-arms.json.gz").read_bytes())
+)
 
 
 def recording(name: str) -> dict[str, Any]:
@@ -27,24 +36,28 @@ def recording(name: str) -> dict[str, Any]:
     return found
 
 
-def play(name: str) -> Replay:
-    data = recording(name)
-    case = Case(data["rollout_id"], Plan.from_json(data["plan"]), GatePolicy.from_json(data["policy"]))
+def recorded(data: dict[str, Any]) -> tuple[Case, list[RecordedRow], list[RecordedDecision]]:
+    case = Case(data["rollout_id"], stored_plan(data["plan"]), stored_policy(data["policy"]))
+    rows = [RecordedRow.from_json(one) for one in data["rows"]]
+    return case, rows, [RecordedDecision(**one) for one in data["decisions"]]
+
+
+def play(data: dict[str, Any]) -> Replay:
+    case, rows, between = recorded(data)
     replay = Replay()
-    between = [RecordedDecision(**one) for one in data["decisions"]]
-    for row in (RecordedRow.from_json(one) for one in data["rows"]):
+    for row in rows:
         while between and between[0].after <= row.index:
             replay = replay.after_decision(case, between.pop(0))
         replay = replay.after(case, row)
     for made in between:
         replay = replay.after_decision(case, made)
-    last = float(data["rows"][-1]["situation"]["now"])
-    return replay.ended(gates_state=data["gates_state"], verdicts=data["verdicts"], at=last)
+    last = (data["rows"] or data["decisions"])[-1]["situation"]["now"]
+    return replay.ended(gates_state=data["gates_state"], verdicts=data["verdicts"], at=float(last))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_recording_of_an_earlier_version__replayed__comes_out_as_it_was(name: str) -> None:
-    replay = play(name)
+    replay = play(recording(name))
     assert replay.outcome in ("identical", "equal"), (replay.first, replay.first_other)
     assert replay.rows == len(recording(name)["rows"]) > 0
 
@@ -52,4 +65,37 @@ def test_recording_of_an_earlier_version__replayed__comes_out_as_it_was(name: st
 @pytest.mark.parametrize("name", NAMES)
 def test_policy_of_an_earlier_version__read_and_written__has_the_same_bytes(name: str) -> None:
     body = recording(name)["policy"]
-    assert GatePolicy.from_json(body).to_json() == body
+    assert stored_policy(body).to_json() == body
+
+
+@pytest.mark.parametrize("story", sorted(BEFORE_ARMS))
+def test_story_recorded_before_arms__replayed__comes_out_as_it_was(story: str) -> None:
+    data = BEFORE_ARMS[story]
+    replay = play(data)
+    assert replay.outcome in ("identical", "equal"), (replay.first, replay.first_other)
+    assert (replay.rows, replay.decisions) == (len(data["rows"]), len(data["decisions"]))
+
+
+@pytest.mark.parametrize("story", sorted(BEFORE_ARMS))
+def test_story_recorded_before_arms__tried_with_its_own_policy__decides_the_same(story: str) -> None:
+    data = BEFORE_ARMS[story]
+    case, rows, between = recorded(data)
+    course = WhatIf.begin(recorded="then", other="now", began=0.0)
+    for row in rows:
+        while between and between[0].after <= row.index:
+            course = course.after_decision(case, between.pop(0))
+        course = course.after(case, row)
+    for made in between:
+        course = course.after_decision(case, made)
+    assert course.first is None
+
+
+def test_stories_recorded_before_arms__are_of_both_strategies_and_of_every_event() -> None:
+    found = {
+        (data["plan"]["strategy"], made["decision"]["event"])
+        for data in BEFORE_ARMS.values()
+        for made in (*data["rows"], *data["decisions"])
+    }
+    both = {"provision", "start", "pause", "resume", "promote", "finish", "roll-back", "return", None}
+    assert found >= {(strategy, event) for strategy in ("canary", "bandit") for event in both}
+    assert found >= {("bandit", "drop"), ("bandit", "reweight"), ("canary", "advance"), ("canary", "give-up")}

@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.kernel.digests import canonical_json
-from rollouts.domain.analysis import gates_view, initial_analysis, interval_rng
+from rollouts.domain.analysis import gates_view, interval_rng
 from rollouts.domain.comparing import compare
-from rollouts.domain.decide import RolloutView, Seen, decide
+from rollouts.domain.decide import decide
+from rollouts.domain.decision import ArmView, RolloutView, Seen
+from rollouts.domain.engines import EngineView, WorkloadPhase
 from rollouts.domain.gates.fastkill import WorkloadFacts
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.intervals import ArmCounts, Completions, Interval, LatencyCounts, Outcomes, ProbePair
@@ -31,9 +33,10 @@ from rollouts.domain.recorded import (
     unpack_rows,
 )
 from rollouts.domain.replay import Case, Replay
+from rollouts.domain.situation import Situation
 from rollouts.domain.states import PauseReason, Phase
+from rollouts.domain.strategies import strategy_of
 from rollouts.domain.whatif import WhatIf
-from rollouts.ports import WorkloadPhase, WorkloadStatus
 
 POLICY = GatePolicy.from_json(
     {
@@ -91,7 +94,11 @@ def random_interval(rng: np.random.Generator, index: int) -> Interval:
 def recorded(seed: int, length: int) -> list[RecordedRow]:
     """A course as the loop writes it down, with values as a database gives them back."""
     rng = np.random.default_rng(seed)
-    analysis, before, rows = initial_analysis(PLAN, POLICY), None, []
+    analysis, before, rows = (
+        strategy_of(PLAN).initial_analysis(PLAN, POLICY, ("baseline", "candidate")),
+        None,
+        [],
+    )
     for index in range(length):
         interval = random_interval(rng, index)
         now = BEGAN + 5 * (index + 1)
@@ -104,15 +111,7 @@ def recorded(seed: int, length: int) -> list[RecordedRow]:
             canonical_json(
                 {
                     "interval": interval.to_json(),
-                    "situation": {
-                        "now": now,
-                        "rollout": view.to_json(),
-                        "seen": SEEN.to_json(),
-                        "workload": {
-                            "candidate": {"candidate_restarts": facts["candidate"].candidate_restarts}
-                        },
-                        "software": "this",
-                    },
+                    "situation": Situation(now, view, SEEN, facts, "this").to_json(),
                     "verdicts": assessment.to_json(),
                     "decision": decision.to_json(),
                 }
@@ -127,10 +126,7 @@ VIEW = RolloutView(
     phase=Phase.PROGRESSING,
     pause_reason=PauseReason.NONE,
     plan=PLAN,
-    baseline="chat-v1",
-    candidate="chat-v2",
-    baseline_label="v1",
-    candidate_label="v2",
+    arms=(ArmView("baseline", "chat-v1", "v1"), ArmView("candidate", "chat-v2", "v2")),
     step_index=0,
     phase_since=BEGAN,
     step_since=BEGAN,
@@ -139,12 +135,14 @@ VIEW = RolloutView(
     created_at=BEGAN - 60,
 )
 SEEN = Seen(
-    baseline=WorkloadStatus(variant="chat-v1", phase=WorkloadPhase.READY, ready=1, desired=1),
-    candidate=WorkloadStatus(variant="chat-v2", phase=WorkloadPhase.READY, ready=1, desired=1),
+    engines={
+        name: EngineView(variant=name, phase=WorkloadPhase.READY, ready=1, desired=1)
+        for name in ("chat-v1", "chat-v2")
+    },
     desired_shares={"chat-v1": 7_500, "chat-v2": 2_500},
     in_force=True,
     routed=frozenset({"chat-v1", "chat-v2"}),
-    forced_answered=True,
+    answered=frozenset({"chat-v2"}),
 )
 
 

@@ -25,7 +25,8 @@ from rollouts.adapters.routers.envoy import EnvoyRouter
 from rollouts.adapters.routers.envoy_admin import EnvoyAdmin
 from rollouts.adapters.signals.envoy_stats import EnvoyStats
 from rollouts.adapters.signals.vllm import VllmMetrics
-from rollouts.ports import Answer, Backend, EngineReading, ObservedRoute, SignalReading
+from rollouts.domain.readings import EngineReading, SignalReading
+from rollouts.ports import Answer, Backend, ObservedRoute
 from tests.rollouts.memory_world import START
 from tests.standins.envoy_admin import COUNTERS, RIGHT, EnvoyStandIn, envoy_standin
 from tests.standins.odd import DEEP, LONG_NUMBER, odd_bodies, odd_metrics, odd_values, outcome, written

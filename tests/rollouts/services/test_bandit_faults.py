@@ -9,8 +9,8 @@ import pytest
 
 from controlplane.audit.models import AuditEvent
 from controlplane.kernel.errors import Conflict, IllegalTransition, InvalidInput
+from rollouts.domain.engines import FailureReason
 from rollouts.models import Arm, Effect, Evidence, EvidencePack, HistoryEvent
-from rollouts.ports import FailureReason
 from rollouts.services.commands import set_global_stop
 from tests.rollouts.memory_world import BANDIT, ERRORS, Kill, MemoryWorld, tell_with_kills
 

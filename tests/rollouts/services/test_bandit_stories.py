@@ -10,9 +10,9 @@ import pytest
 
 from controlplane.access.actors import HEADGATE
 from rollouts.domain.bandits import BanditSpec
+from rollouts.domain.engines import FailureReason
 from rollouts.domain.plan import Plan, canary
 from rollouts.models import Arm, Evidence, HistoryEvent, ProbeResult
-from rollouts.ports import FailureReason
 from rollouts.services.commands import cancel_rollout
 from rollouts.services.policies import define_gate_policy
 from tests.rollouts.memory_world import BANDIT, ERRORS, PLAN, QUALITY, MemoryWorld

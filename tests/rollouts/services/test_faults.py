@@ -11,9 +11,9 @@ import pytest
 from controlplane.audit.models import AuditEvent
 from controlplane.kernel.errors import Conflict, Forbidden, IllegalTransition, Refused, StaleWriter
 from controlplane.passes.models import ItemTrouble
+from rollouts.domain.engines import FailureReason
 from rollouts.domain.plan import canary
 from rollouts.models import Effect, Endpoint, Evidence, Rollout
-from rollouts.ports import FailureReason
 from rollouts.services.commands import cancel_rollout, promote_rollout, set_global_stop
 from rollouts.services.leases import claim_endpoint, hold, release
 from rollouts.services.write_backs import WRITE_BACKS

@@ -12,8 +12,8 @@ from controlplane.kernel.errors import InvalidInput, Refused
 from registry.models import ManifestState, Version
 from registry.services.manifests import register_manifest
 from registry.services.mirror import mirror_models
+from rollouts.domain.engines import FailureReason
 from rollouts.domain.variants import ServingSpec
-from rollouts.ports import FailureReason
 from rollouts.services.endpoints import checked_spec, ensure_variant
 from rollouts.services.launching import final_reason, launch
 from rollouts.services.leases import claim_endpoint

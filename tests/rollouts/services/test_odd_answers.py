@@ -22,8 +22,9 @@ from rollouts.adapters.routers.envoy import EnvoyRouter
 from rollouts.adapters.signals.combined import CombinedSignals
 from rollouts.adapters.signals.envoy_stats import EnvoyStats
 from rollouts.adapters.signals.vllm import VllmMetrics
+from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.models import Feedback, FeedbackState, ProbeResult
-from rollouts.ports import FailureReason, WorkloadPhase, WorkloadStatus
+from rollouts.ports import WorkloadStatus
 from rollouts.services.feedback import verify_feedback
 from rollouts.services.probes import probe_rollouts
 from rollouts.services.reconcile import reconcile_endpoints

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from rollouts.domain.engines import FailureReason
 from rollouts.domain.gates.outage import Outage
 from rollouts.models import HistoryEvent
-from rollouts.ports import FailureReason
 from tests.rollouts.memory_world import ERRORS, LONG_PLAN, MemoryWorld
 
 pytestmark = pytest.mark.django_db

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from rollouts.domain.analysis import initial_analysis
 from rollouts.domain.counters import Difference
 from rollouts.domain.intervals import ArmCounts, Completions, Interval, LatencyCounts, Outcomes
+from rollouts.domain.readings import SignalReading
+from rollouts.domain.strategies import strategy_of
 from rollouts.models import Arm, MinuteSample, OtherCalls, Rollout
-from rollouts.ports import SignalReading
 from rollouts.services.measure import Measured
 from rollouts.services.observe import Observation
 from rollouts.services.recording import count_interval
@@ -32,7 +32,8 @@ def counts(outcomes: Outcomes | None, completions: Completions | None = None) ->
 def count(rollout: Rollout, **arms: ArmCounts) -> None:
     """One interval of the rollout, counted as the loop does."""
     interval = Interval(0, NOW.timestamp() - 5, 5.0, 500, arms)
-    analysis = initial_analysis(rollout.parsed_plan, rollout.gate_policy.policy, tuple(arms))
+    plan = rollout.parsed_plan
+    analysis = strategy_of(plan).initial_analysis(plan, rollout.gate_policy.policy, tuple(arms))
     measured = Measured(interval, analysis, analysis.assess({}), {}, (), 0)
     count_interval(rollout=rollout, measured=measured, seen=NOTHING_SEEN, now=NOW)
 

@@ -13,10 +13,10 @@ from django.db.models import QuerySet
 from controlplane.access.actors import HEADGATE
 from controlplane.kernel.digests import canonical_json
 from controlplane.kernel.errors import InvalidInput, NotFound, Refused
+from rollouts.domain.engines import FailureReason
 from rollouts.domain.recorded import TamperedEvidence, evidence_digest
 from rollouts.evidence import EvidenceExpired, evidence_rows, thin_series
 from rollouts.models import Evidence, EvidencePack, GatePolicyVersion, LoopDecision, ReplayRun, Rollout
-from rollouts.ports import FailureReason
 from rollouts.services import packing, replay
 from rollouts.services.commands import set_global_stop
 from rollouts.services.packing import forget_evidence, pack_evidence

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from rollouts.domain.engines import FailureReason
 from rollouts.models import Arm, Workload
-from rollouts.ports import OPENAI_API, EngineApi, FailureReason, Route
+from rollouts.ports import OPENAI_API, EngineApi, Route
 from rollouts.services.endpoints import set_rescue
 from rollouts.services.routing import blamed_arms, rescuers_of
 from tests.rollouts.memory_world import BANDIT, ERRORS, PLAN, MemoryWorld

@@ -16,10 +16,10 @@ from controlplane.audit.models import AuditEvent
 from controlplane.kernel.errors import Conflict, Forbidden, InvalidInput, Refused
 from controlplane.web.models import Heartbeat
 from registry.models import Version
+from rollouts.domain.engines import FailureReason
 from rollouts.domain.restored import Restored, RestoredState
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, HistoryEvent, Rollout, Variant
-from rollouts.ports import FailureReason
 from rollouts.services.preview_checks import endpoint_checks
 from rollouts.services.probes import probe_rollouts
 from rollouts.services.restored import QUIET_SECONDS, report_restored

@@ -9,9 +9,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from controlplane.kernel.errors import Conflict, InvalidInput, Refused, TamperedFile
+from rollouts.domain.engines import FailureReason
 from rollouts.domain.recorded import evidence_digest
 from rollouts.models import Arm, Effect, Evidence, MinuteSample
-from rollouts.ports import FailureReason
 from tests.rollouts.memory_world import ALL_GATES, ERRORS, LATENCY, LONG_PLAN, PLAN, QUALITY, MemoryWorld
 
 pytestmark = [pytest.mark.story, pytest.mark.django_db]

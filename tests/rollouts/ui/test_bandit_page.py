@@ -13,8 +13,8 @@ from django.test.utils import CaptureQueriesContext
 
 from rollouts import selectors
 from rollouts.domain.bandits.verdict import BanditVerdict
+from rollouts.domain.engines import FailureReason
 from rollouts.models import HistoryEvent, Rollout
-from rollouts.ports import FailureReason
 from rollouts.ui.bandit_page import BanditPage, build
 from tests import factories
 from tests.factories import bandits

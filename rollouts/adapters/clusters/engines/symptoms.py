@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from rollouts.adapters.clusters.engines.template import EngineTemplate, Symptom
-from rollouts.ports import FailureReason
+from rollouts.domain.engines import FailureReason
 
 LONGEST_LINE = 400
 

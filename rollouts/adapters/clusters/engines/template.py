@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rollouts.domain.engine_options import EngineOptions, Option
+from rollouts.domain.engines import FailureReason
 from rollouts.domain.secrets import SecretFile
-from rollouts.ports import OPENAI_API, EngineApi, FailureReason
+from rollouts.ports import OPENAI_API, EngineApi
 
 HOST = "127.0.0.1"
 # What a process needs to know of the machine, and an operator sets for a whole stack: where the driver's libraries lie,

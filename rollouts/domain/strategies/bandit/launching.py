@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rollouts.domain.danger import drift_sentence
+from rollouts.domain.danger import drift_sentence, ready_but_held
 from rollouts.domain.decision import ArmView, Decision, Drop, GatesView, RolloutView, Seen
 from rollouts.domain.effects import DrainWorkload
+from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.domain.moves import failure_words, racing_shares, roll_back, stay
 from rollouts.domain.sentences import duration, percent
 from rollouts.domain.states import Event, transition
-from rollouts.ports import FailureReason, WorkloadPhase
 
 TIMEOUT = f"launch:{FailureReason.TIMEOUT.value}"
 THEN = "When all answered a warm-up request, traffic moves in equal shares."
 
 
-def launch_arms(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
-    """One decision of a bandit in PROVISIONING."""
+def launching_words(rollout: RolloutView) -> tuple[str, str]:
+    """See the protocol."""
+    names = " and ".join(rollout.candidates)
+    return (
+        f"Launching {names}: their files are verified against the manifest first.",
+        "Then equal shares of the traffic.",
+    )
+
+
+def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
+    """See the protocol."""
     waited = now - rollout.phase_since
-    if not seen.arms:
+    if not seen.engines:
         return stay(
             rollout, "The cluster does not answer; nothing is changed.", "Launching goes on when it answers."
         )
@@ -32,7 +41,7 @@ def launch_arms(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) 
         return stay(
             rollout, f"Waiting for {_names(loading)} to be ready, {duration(waited)} so far. {said}.", THEN
         )
-    if seen.baseline is None or not seen.baseline.is_ready:
+    if not seen.is_ready(rollout.baseline):
         return stay(
             rollout,
             f"All candidates are ready, but the baseline {rollout.baseline} is not: "
@@ -67,10 +76,8 @@ def _route(rollout: RolloutView, seen: Seen, gates: GatesView, waited: float) ->
             f"All are routed at 0%; waiting until {_names(silent)} answers a forced request.",
             "Then traffic moves in equal shares.",
         )
-    if seen.global_stop:
-        return stay(
-            rollout, "Ready to start, but the global stop is on.", "It starts when the stop is lifted."
-        )
+    if seen.hold is not None:
+        return ready_but_held(rollout, seen.hold)
     bandit = gates.bandit
     if bandit is None:
         return stay(rollout, "Ready to start; the shares are not known yet.")
@@ -105,7 +112,7 @@ def _failed(rollout: RolloutView, seen: Seen, waited: float) -> list[Drop]:
     drops = []
     limit = rollout.plan.launch_seconds
     for arm in rollout.racing:
-        status = seen.status(arm.variant)
+        status = seen.engine(arm.variant)
         if status is None or status.is_ready:
             continue
         if status.phase is WorkloadPhase.FAILED:
@@ -145,5 +152,5 @@ def _names(arms: list[ArmView] | tuple[ArmView, ...]) -> str:
 
 
 def _words(seen: Seen, arm: ArmView) -> str:
-    status = seen.status(arm.variant)
+    status = seen.engine(arm.variant)
     return (status.message.rstrip(".") if status is not None else "") or "loading"

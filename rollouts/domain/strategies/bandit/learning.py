@@ -13,78 +13,68 @@ from dataclasses import replace
 from rollouts.domain.danger import (
     GONE,
     drift_sentence,
+    held,
     held_by_outage,
     no_data,
     not_in_force,
     out_of_time,
     pause_for_drift,
-    stopped,
     told_of_outage,
     workload_cause,
     workload_words,
 )
 from rollouts.domain.decision import ArmView, BanditView, Decision, Drop, GatesView, RolloutView, Seen
 from rollouts.domain.effects import DrainWorkload, SetTraffic
-from rollouts.domain.moves import promote, racing_shares, roll_back, share_words, stay
+from rollouts.domain.moves import racing_shares, roll_back, stay
 from rollouts.domain.plan import FULL_SHARE_BP
 from rollouts.domain.sentences import percent
 from rollouts.domain.states import Event, PauseReason, Phase, transition
+from rollouts.domain.strategies.bandit.ending import promote
 
 KEEPS_BASELINE = "bandit:baseline"
 A_PERSON_DECIDES = "promote one of them, resume or roll back"
 
 
-def learn(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
-    """One decision of a bandit in PROGRESSING."""
-    safety = _safety(rollout, seen, gates, now)
+def advance(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
+    """See the protocol."""
+    safety = keep_safe(rollout, seen, gates, now)
     if safety is not None:
         return safety
-    if seen.global_stop:
-        return stopped(rollout, share_words(rollout))
+    held_at = share_words(rollout)
+    if seen.hold is not None:
+        return held(rollout, seen.hold, held_at)
     if seen.drift is not None:
-        return pause_for_drift(rollout, seen.drift)
+        return pause_for_drift(rollout, seen.drift, held_at)
     bandit = gates.bandit or BanditView({})
-    held = held_by_outage(rollout, gates.outage, share_words(rollout))
-    winner = None if held is not None else rollout.arm(bandit.winner)
+    waiting = held_by_outage(rollout, gates.outage, held_at)
+    winner = None if waiting is not None else rollout.arm(bandit.winner)
     wins = winner in rollout.racing and rollout.step_since is not None and seen.in_force
     if winner is not None and wins and seen.is_ready(winner.variant):
         return promote(rollout, sentence=bandit.sentence, arm=winner.name)
     found = bandit.tie_sentence or bandit.sentence
-    late = out_of_time(rollout, gates, now, found=found, then=A_PERSON_DECIDES)
+    late = out_of_time(rollout, gates, now, found=found, then=A_PERSON_DECIDES, held_at=held_at)
     if late is not None:
         return late
     if rollout.step_since is None or not seen.in_force:
-        return stay(rollout, not_in_force(seen, share_words(rollout)), bandit.detail)
-    if held is not None:
-        return held
+        return stay(rollout, not_in_force(seen, held_at), bandit.detail)
+    if waiting is not None:
+        return waiting
     if winner is not None and wins:
         words = f"{bandit.sentence} It is not ready now: promoted when it is."
         return stay(rollout, words, f"All traffic moves to {winner.label} then.")
     return told_of_outage(rollout, gates.outage, _reweigh(rollout, seen, bandit))
 
 
-def watch_while_held(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision | None:
-    """What a bandit does in PAUSED besides waiting: arms that are out leave; None when there is nothing to do."""
-    return _safety(rollout, seen, gates, now)
-
-
-def gates_of_winner(rollout: RolloutView, gates: GatesView) -> GatesView:
-    """After the promotion a bandit is watched like a canary: by the gates of the arm that won."""
-    if gates.bandit is None:
-        return gates
-    return gates.bandit.gates.get(rollout.candidate_arm, GatesView())
-
-
 # --- who leaves -------------------------------------------------------------------------------------------------------
 
 
-def _safety(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision | None:
-    """What is never frozen: arms that are out, and the way back when nothing is left or nothing is measured."""
+def keep_safe(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision | None:
+    """See the protocol: arms that are out, and the way back when nothing is left or nothing is measured."""
     bandit = gates.bandit or BanditView({})
     drops = _leaving(rollout, seen, bandit)
     if drops or not rollout.racing:
         return _leave(rollout, seen, bandit, drops)
-    blind = no_data(rollout, now)
+    blind = no_data(rollout, now, who="no candidate stays")
     if blind is not None:
         return blind
     split = _take_away(rollout, seen, bandit)
@@ -102,7 +92,7 @@ def _leaving(rollout: RolloutView, seen: Seen, bandit: BanditView) -> tuple[Drop
     left = {drop.arm: drop for drop in bandit.left}
     drops = []
     for arm in rollout.racing:
-        status = seen.status(arm.variant)
+        status = seen.engine(arm.variant)
         if arm.name in left:
             drops.append(left[arm.name])
         elif status is not None and status.phase in GONE:
@@ -164,6 +154,21 @@ def _who_goes_on(rest: RolloutView, split: SetTraffic | None) -> str:
 # --- the split --------------------------------------------------------------------------------------------------------
 
 
+def planned_split(rollout: RolloutView) -> SetTraffic:
+    """See the protocol."""
+    return racing_shares(rollout, {arm.variant: arm.share_bp for arm in rollout.racing})
+
+
+def planned_share(rollout: RolloutView) -> int:
+    """See the protocol."""
+    return sum(arm.share_bp for arm in rollout.racing)
+
+
+def share_words(rollout: RolloutView) -> str:
+    """See the protocol."""
+    return ", ".join(f"{arm.label} {percent(arm.share_bp)}" for arm in rollout.racing) or percent(0)
+
+
 def _take_away(rollout: RolloutView, seen: Seen, bandit: BanditView) -> SetTraffic | None:
     """The split that takes the traffic from arms that are out; None when that is done, or is under way.
 
@@ -178,9 +183,7 @@ def _take_away(rollout: RolloutView, seen: Seen, bandit: BanditView) -> SetTraff
     wanted = _wanted(rollout, bandit)
     if wanted is not None and _may_be_set(rollout, seen, wanted.shares):
         return wanted
-    baseline = seen.baseline
-    baseline_ready = baseline.is_ready if baseline is not None else rollout.baseline in seen.healthy
-    if not baseline_ready and any(_answers(arm, seen) for arm in out):
+    if not seen.answers(rollout.baseline) and any(seen.answers(arm.variant) for arm in out):
         return None
     lowered = racing_shares(rollout, seen.split)
     return None if _split(lowered.shares) == _split(seen.desired_shares) else lowered
@@ -190,16 +193,12 @@ def _has_traffic(arm: ArmView, seen: Seen) -> bool:
     return seen.split.get(arm.variant, 0) > 0 or seen.desired_shares.get(arm.variant, 0) > 0
 
 
-def _answers(arm: ArmView, seen: Seen) -> bool:
-    return seen.is_ready(arm.variant) if arm.variant in seen.arms else arm.variant in seen.healthy
-
-
 def _may_be_set(rollout: RolloutView, seen: Seen, shares: Mapping[str, int]) -> bool:
     """Whether every candidate that grows in this split may grow now."""
     grows = _growing(rollout, seen, shares)
     frozen = (
         rollout.phase is not Phase.PROGRESSING
-        or seen.global_stop
+        or seen.hold is not None
         or seen.drift is not None
         or seen.routed is None
     )

@@ -23,8 +23,9 @@ from registry.domain.manifest import take_manifest, verify_folder
 from rollouts.adapters.clusters.machine import all_pids
 from rollouts.adapters.clusters.memory import MemoryCluster
 from rollouts.adapters.clusters.secrets import SecretStore
+from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.domain.secrets import SealedSecret, SecretFile
-from rollouts.ports import OPENAI_API, Cluster, FailureReason, WorkloadPhase, WorkloadSpec, WorkloadStatus
+from rollouts.ports import OPENAI_API, Cluster, WorkloadSpec, WorkloadStatus
 from tests.rollouts.adapters.clusters.machine_room import MachineRoom, first_process
 from tests.standins.running import wait_until
 

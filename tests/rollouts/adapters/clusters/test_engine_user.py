@@ -30,7 +30,7 @@ from rollouts.adapters.clusters.engine_user import (
     temporary_of,
 )
 from rollouts.adapters.clusters.local import LocalCluster
-from rollouts.ports import FailureReason
+from rollouts.domain.engines import FailureReason
 from tests.rollouts.adapters.clusters.machine_room import (
     ROOT,
     MachineRoom,

@@ -20,7 +20,8 @@ from controlplane.kernel.errors import InvalidInput, Refused, Unavailable
 from rollouts.adapters.clusters.folder import EngineFolder, Launch
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import available_memory_mb, processes_marked, stat_of
-from rollouts.ports import FailureReason, WorkloadPhase, WorkloadSpec
+from rollouts.domain.engines import FailureReason, WorkloadPhase
+from rollouts.ports import WorkloadSpec
 from tests.rollouts.adapters.clusters.machine_room import (
     FAMILY,
     ROOT,

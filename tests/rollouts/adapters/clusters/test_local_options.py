@@ -17,7 +17,7 @@ from rollouts.adapters.clusters.engines.template import OF_THE_MACHINE
 from rollouts.adapters.clusters.launcher import KEEP_THE_MARK
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import processes_marked
-from rollouts.ports import FailureReason, WorkloadPhase
+from rollouts.domain.engines import FailureReason, WorkloadPhase
 from tests.rollouts.adapters.clusters.machine_room import (
     STANDINS,
     MachineRoom,

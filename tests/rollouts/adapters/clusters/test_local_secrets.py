@@ -11,8 +11,8 @@ import pytest
 
 from controlplane.sealing.keys import KeyRing, new_key
 from rollouts.adapters.clusters.machine import all_pids
+from rollouts.domain.engines import FailureReason
 from rollouts.domain.secrets import SealedSecret, SecretFile
-from rollouts.ports import FailureReason
 from tests.rollouts.adapters.clusters.machine_room import MachineRoom, until_failed, until_ready
 
 pytestmark = pytest.mark.e2e

@@ -21,7 +21,9 @@ from rollouts.adapters.clusters.launcher import KEEP_THE_MARK, MARK
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import command_of, listener_is_marked, processes_marked, stat_of
 from rollouts.adapters.signals.vllm import VllmMetrics
-from rollouts.ports import OPENAI_API, Backend, EngineReading, FailureReason, WorkloadPhase, WorkloadSpec
+from rollouts.domain.engines import FailureReason, WorkloadPhase
+from rollouts.domain.readings import EngineReading
+from rollouts.ports import OPENAI_API, Backend, WorkloadSpec
 from tests.rollouts.adapters.clusters.machine_room import ROOT, MachineRoom, below, first_process
 from tests.standins.running import wait_until
 

@@ -11,7 +11,8 @@ from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import Refused, Unavailable
 from registry.domain.manifest import Manifest, ManifestEntry
 from rollouts.adapters.clusters.memory import MemoryCluster
-from rollouts.ports import FailureReason, WorkloadPhase, WorkloadSpec
+from rollouts.domain.engines import FailureReason, WorkloadPhase
+from rollouts.ports import WorkloadSpec
 
 
 def spec(variant: str = "chat-v1-aaaa", start_seconds: float = 600) -> WorkloadSpec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controlplane.kernel.errors import Unavailable
-from rollouts.ports import ArmReading, HistogramReading, SignalReading
+from rollouts.domain.readings import ArmReading, HistogramReading, SignalReading
 from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, Plane, arms, route
 from tests.standins.running import wait_until
 

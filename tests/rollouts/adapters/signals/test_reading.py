@@ -14,7 +14,8 @@ from rollouts.adapters.routers.envoy_logs import LEFT_FLAGS, NOTHING, PART, WHOL
 from rollouts.adapters.signals.envoy_stats import OTHER, TURNED_AWAY, arms_of, calls_of
 from rollouts.adapters.signals.exposition import Sample, samples
 from rollouts.adapters.signals.vllm import VllmMetrics, engine_reading
-from rollouts.ports import ArmReading, Backend, EngineReading, HistogramReading
+from rollouts.domain.readings import ArmReading, EngineReading, HistogramReading
+from rollouts.ports import Backend
 
 # variant, code, flags, got, stream error
 Ended = tuple[str, str, str, str, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rollouts.adapters.clusters.engines import ENGINES, explain
-from rollouts.ports import FailureReason
+from rollouts.domain.engines import FailureReason
 
 VLLM = ENGINES["vllm"]
 

@@ -1,0 +1,66 @@
+"""An engine as decisions see it: ready or not, failed and why. Where it runs and how it is reached is no part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+
+class WorkloadPhase(StrEnum):
+    """Where a workload is. READY means: healthy, and a warm-up completion was answered."""
+
+    ABSENT = "absent"
+    STARTING = "starting"
+    READY = "ready"
+    UNREADY = "unready"  # was ready, does not answer now (it may be restarting)
+    DRAINING = "draining"
+    FAILED = "failed"  # gave up; `reason` and `message` say why
+
+
+class FailureReason(StrEnum):
+    """Why a workload failed, for people and for the fast kill."""
+
+    NONE = ""
+    NO_MEMORY = "no-memory"
+    BAD_MODEL = "bad-model"
+    NO_SECRET = "no-secret"  # noqa: S105 - a secret of the spec cannot be read: its file or its key is missing
+    BAD_SPEC = "bad-spec"  # the serving spec asks for what the engine's options do not allow
+    PORT_TAKEN = "port-taken"
+    TAMPERED_FILE = "tampered-file"
+    CRASH_LOOP = "crash-loop"
+    NO_ENGINE = "no-engine"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineView:
+    """The engine of one variant.
+
+    ready, desired   replicas that answer, and that there should be
+    started_at       identifies the process (seconds since the epoch); None when it is not known
+    message          its own words, for people
+    """
+
+    variant: str
+    phase: WorkloadPhase
+    ready: int = 0
+    desired: int = 0
+    restarts: int = 0
+    started_at: float | None = None
+    reason: FailureReason = FailureReason.NONE
+    message: str = ""
+
+    @property
+    def is_ready(self) -> bool:
+        return self.phase is WorkloadPhase.READY and self.ready > 0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"phase": self.phase.value, "reason": self.reason.value}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """As `to_json` gave it, or as it was recorded when addresses were still written down."""
+        kept = {name: data[name] for name in cls.__dataclass_fields__}
+        return cls(**kept | {"phase": WorkloadPhase(data["phase"]), "reason": FailureReason(data["reason"])})

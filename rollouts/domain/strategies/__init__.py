@@ -1,0 +1,20 @@
+"""The strategies, by the name that a plan has. A new one is one more file and one more line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rollouts.domain.decision import RolloutView
+from rollouts.domain.plan import Plan
+from rollouts.domain.strategies import bandit, canary
+from rollouts.domain.strategies.strategy import Strategy
+
+__all__ = ["STRATEGIES", "Strategy", "strategy_of"]
+
+STRATEGIES: Mapping[str, Strategy] = {"canary": canary, "bandit": bandit}
+
+
+def strategy_of(of: RolloutView | Plan) -> Strategy:
+    """The strategy of a rollout or a plan."""
+    plan = of.plan if isinstance(of, RolloutView) else of
+    return STRATEGIES[plan.strategy]

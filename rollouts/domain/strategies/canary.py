@@ -1,0 +1,243 @@
+"""A canary: one candidate, whose share grows step by step; a step ends on time and requests with no failed gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from controlplane.kernel.errors import InvalidInput
+from rollouts.domain.analysis import Analysis, GatesAnalysis
+from rollouts.domain.danger import (
+    danger,
+    drift_sentence,
+    held,
+    held_by_outage,
+    no_data,
+    not_in_force,
+    out_of_time,
+    pause_for_drift,
+    ready_but_held,
+    told_of_outage,
+)
+from rollouts.domain.decision import Decision, GatesView, RolloutView, Seen
+from rollouts.domain.effects import SetTraffic
+from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
+from rollouts.domain.gates.family import GatesState
+from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.moves import candidate_share, failure_words, promotion, roll_back, stay
+from rollouts.domain.plan import FULL_SHARE_BP, Plan
+from rollouts.domain.sentences import duration, percent
+from rollouts.domain.states import Event, transition
+
+
+def launching_words(rollout: RolloutView) -> tuple[str, str]:
+    """See the protocol."""
+    return (
+        f"Launching {rollout.candidate}: its files are verified against the manifest first.",
+        f"Then {percent(rollout.plan.steps[0].share_bp)} of the traffic.",
+    )
+
+
+def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
+    """See the protocol."""
+    waited = now - rollout.phase_since
+    first = percent(rollout.plan.steps[0].share_bp)
+    candidate = seen.engine(rollout.candidate)
+    if candidate is None:
+        return stay(
+            rollout, "The cluster does not answer; nothing is changed.", "Launching goes on when it answers."
+        )
+    if candidate.phase is WorkloadPhase.FAILED:
+        return roll_back(
+            rollout, cause=f"launch:{candidate.reason or 'failed'}", sentence=failure_words(candidate)
+        )
+    if not candidate.is_ready:
+        if waited > rollout.plan.launch_seconds:
+            words = f" It said last: {candidate.message}" if candidate.message else ""
+            return _launch_timeout(
+                rollout, f"was not ready within {duration(rollout.plan.launch_seconds)}.{words}"
+            )
+        return stay(
+            rollout,
+            f"Waiting for {rollout.candidate} to be ready, {duration(waited)} so far: "
+            f"{candidate.message.rstrip('.') or 'loading'}.",
+            f"When it answered a warm-up request, {first} of the traffic moves.",
+        )
+    if not seen.is_ready(rollout.baseline):
+        return stay(
+            rollout,
+            f"{rollout.candidate} is ready, but the baseline {rollout.baseline} is not: "
+            "there is nothing to compare with.",
+            f"When both are ready, {first} of the traffic moves.",
+        )
+    if seen.routed is None:
+        return stay(
+            rollout, "The router does not answer; nothing is changed.", "Traffic moves when it answers."
+        )
+    if seen.drift is not None:
+        return stay(
+            rollout, drift_sentence(seen.drift), "Set the weights back at the router to go on, or cancel."
+        )
+    if rollout.candidate not in seen.routed or not seen.in_force:
+        return _route_at_zero(rollout, seen, first)
+    if rollout.candidate not in seen.answered:
+        # Twice the launch's time: what a loading engine may take, and as much again to answer through the router.
+        if waited > 2 * rollout.plan.launch_seconds:
+            return _launch_timeout(
+                rollout, f"is ready, but did not answer through the router in {duration(waited)}."
+            )
+        return stay(
+            rollout,
+            f"{rollout.candidate} is routed at 0%; waiting until it answers a forced request itself.",
+            f"Then {first} of the traffic moves.",
+        )
+    if seen.hold is not None:
+        return ready_but_held(rollout, seen.hold)
+    return Decision(
+        phase=transition(rollout.phase, Event.START),
+        event=Event.START,
+        step_index=0,
+        reason=f"{rollout.candidate} answered a forced request; moving {first} of the traffic to it.",
+        effects=(_share_of_step(rollout, 0),),
+        title=f"Moving traffic 0% to {first}",
+        detail="route read back, forced request answered by the candidate",
+    )
+
+
+def _route_at_zero(rollout: RolloutView, seen: Seen, first: str) -> Decision:
+    wanted = candidate_share(rollout, 0)
+    words = f"{rollout.candidate} is ready; its route is being set at 0%."
+    if seen.rejected:
+        words = f"The router refused the route: {seen.rejected} The last good route stays in force."
+    elif seen.in_force:
+        words = f"{rollout.candidate} is ready, but does not pass the router's health check yet."
+    effects = () if dict(seen.desired_shares) == dict(wanted.shares) else (wanted,)
+    return replace(stay(rollout, words, f"Then {first}."), effects=effects)
+
+
+def _launch_timeout(rollout: RolloutView, what: str) -> Decision:
+    return roll_back(
+        rollout, cause=f"launch:{FailureReason.TIMEOUT.value}", sentence=f"{rollout.candidate} {what}"
+    )
+
+
+def advance(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
+    """See the protocol."""
+    back = keep_safe(rollout, seen, gates, now)
+    if back is not None:
+        return back
+    held_at = share_words(rollout)
+    if seen.hold is not None:
+        return held(rollout, seen.hold, held_at)
+    if seen.drift is not None:
+        return pause_for_drift(rollout, seen.drift, held_at)
+    then = "resume, promote now or roll back"
+    late = out_of_time(rollout, gates, now, found=gates.waiting, then=then, held_at=held_at)
+    if late is not None:
+        return late
+    if rollout.step_since is None or not seen.in_force:
+        return stay(rollout, not_in_force(seen, held_at), "The step's time counts from then.")
+    waiting = held_by_outage(rollout, gates.outage, held_at)
+    if waiting is not None:
+        return waiting
+    return told_of_outage(rollout, gates.outage, _step_progress(rollout, seen, gates, now, held_at))
+
+
+def _step_progress(rollout: RolloutView, seen: Seen, gates: GatesView, now: float, held_at: str) -> Decision:
+    step = rollout.plan.steps[rollout.step_index]
+    lasted = now - (rollout.step_since or now)
+    exposure = (
+        f"{duration(min(lasted, step.hold_seconds))} of {duration(step.hold_seconds)} and "
+        f"{min(rollout.step_requests, step.min_requests):,} of {step.min_requests:,} requests"
+    )
+    is_last = rollout.step_index + 1 == len(rollout.plan.steps)
+    target = "100%" if is_last else percent(rollout.plan.steps[rollout.step_index + 1].share_bp)
+    if lasted < step.hold_seconds or rollout.step_requests < step.min_requests:
+        return stay(
+            rollout,
+            f"Holding {held_at}: {exposure}. No gate failed.",
+            f"Then {target}. {gates.waiting}".strip(),
+        )
+    if (is_last or step.require_pass) and not gates.all_required_pass:
+        return stay(
+            rollout,
+            f"Waiting for evidence at {held_at}. {gates.waiting}".strip(),
+            f"When every required gate passes, {target}. If one fails, traffic returns to {rollout.baseline_label}.",
+        )
+    if not seen.is_ready(rollout.candidate):
+        return stay(
+            rollout,
+            _not_ready_for_more(rollout, seen.engine(rollout.candidate), held_at),
+            f"When it is ready again, {target}.",
+        )
+    if is_last:
+        return promote(rollout, sentence=gates.passed_sentence or "Every required gate passed.", arm="")
+    return Decision(
+        phase=transition(rollout.phase, Event.ADVANCE),
+        event=Event.ADVANCE,
+        step_index=rollout.step_index + 1,
+        reason=f"Exposure of {held_at} reached with no failed gate; moving to {target}.",
+        effects=(_share_of_step(rollout, rollout.step_index + 1),),
+        title=f"Moving traffic {held_at} to {target}",
+        detail=f"{duration(lasted)} and {rollout.step_requests:,} requests, no gate failed",
+    )
+
+
+def _not_ready_for_more(rollout: RolloutView, candidate: EngineView | None, held_at: str) -> str:
+    if candidate is None:
+        return f"Held at {held_at}: the cluster does not answer, so nobody knows whether {rollout.candidate} is ready."
+    return (
+        f"Held at {held_at}: {rollout.candidate} is not ready ({candidate.message or candidate.phase.value})."
+    )
+
+
+def keep_safe(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision | None:
+    """See the protocol."""
+    return danger(rollout, seen, gates) or no_data(rollout, now, who="the candidate does not stay")
+
+
+def gates_of_promoted(rollout: RolloutView, gates: GatesView) -> GatesView:
+    """See the protocol."""
+    return gates
+
+
+def is_answered(rollout: RolloutView, seen: Seen) -> bool:
+    """See the protocol."""
+    return seen.answers(rollout.candidate)
+
+
+def promote(rollout: RolloutView, *, sentence: str, arm: str) -> Decision:
+    """See the protocol."""
+    if arm not in ("", rollout.candidate_arm):
+        raise InvalidInput(f"A canary has no arm {arm!r}.", field="arm", fix="Leave the arm out.")
+    split = candidate_share(rollout, FULL_SHARE_BP)
+    return promotion(rollout, sentence=sentence, label=rollout.candidate_label, split=split)
+
+
+def planned_split(rollout: RolloutView) -> SetTraffic:
+    """See the protocol."""
+    return _share_of_step(rollout, rollout.step_index)
+
+
+def planned_share(rollout: RolloutView) -> int:
+    """See the protocol."""
+    return rollout.plan.steps[rollout.step_index].share_bp
+
+
+def share_words(rollout: RolloutView) -> str:
+    """See the protocol."""
+    return percent(planned_share(rollout))
+
+
+def initial_analysis(plan: Plan, policy: GatePolicy, arms: Sequence[str]) -> Analysis:
+    """See the protocol."""
+    return GatesAnalysis(GatesState.initial(policy))
+
+
+def opening_gates(rollout: RolloutView, policy: GatePolicy) -> GatesView:
+    """See the protocol."""
+    return GatesView()
+
+
+def _share_of_step(rollout: RolloutView, index: int) -> SetTraffic:
+    return candidate_share(rollout, rollout.plan.steps[index].share_bp)
