@@ -25,9 +25,9 @@ from rollouts.wiring import gateway_url
 @require_GET
 @page()
 def endpoints(request: HttpRequest) -> HttpResponse:
-    """All endpoints, those first that need somebody."""
+    """All endpoints, those first that need somebody, a page at a time."""
     context = {
-        "page": overview_page.build(now=asker(request).now),
+        "page": overview_page.build(now=asker(request).now, behind=overview_page.place_in(request.GET)),
         "nav": "endpoints",
         "topics": ["overview", "global-stop"],
     }

@@ -22,7 +22,7 @@ from rollouts.ui.confirm_parts import LONGEST_WHY
 def overview(request: HttpRequest) -> HttpResponse:
     """Needs you, endpoints, what finished, the parts of the installation."""
     context = {
-        "page": overview_page.build(now=asker(request).now),
+        "page": overview_page.build(now=asker(request).now, behind=overview_page.place_in(request.GET)),
         "nav": "overview",
         "topics": ["overview", "global-stop"],
     }
