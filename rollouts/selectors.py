@@ -125,18 +125,6 @@ def find_endpoint(name: str) -> Endpoint:
     return found
 
 
-def history_of(
-    *, rollout: Rollout | None = None, endpoint: Endpoint | None = None, limit: int = 50
-) -> Sequence[HistoryEvent]:
-    """What happened, newest first."""
-    rows = HistoryEvent.objects.select_related("rollout")
-    if rollout is not None:
-        rows = rows.filter(rollout=rollout)
-    if endpoint is not None:
-        rows = rows.filter(endpoint=endpoint)
-    return list(rows[:limit])
-
-
 def evidence_of(rollout: Rollout, *, after_index: int = -1, limit: int = 5_000) -> Sequence[Evidence]:
     """Rows of evidence in order, those after `after_index` only; packed ones too, as they were written."""
     rows = islice(evidence_rows(rollout.pk, first=after_index + 1), limit)

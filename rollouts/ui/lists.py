@@ -28,11 +28,12 @@ class RolloutRow:
 
 @dataclass(frozen=True, slots=True)
 class RolloutList:
-    """One page. `older` is the number to go on below, None at the end."""
+    """One page. `older` is the number to go on below, None at the end; `endpoint` whose they are, empty: everybody's."""
 
     rows: tuple[RolloutRow, ...]
     older: int | None
     chosen: str
+    endpoint: str
     now: datetime
 
     @property
@@ -40,9 +41,9 @@ class RolloutList:
         return list(FILTERS.items())
 
 
-def rollout_list(*, chosen: str, before: int | None, now: datetime) -> RolloutList:
-    """Rollouts, newest first, below the number `before`; an unknown filter shows all."""
-    found = selectors.rollouts()
+def rollout_list(*, chosen: str, before: int | None, now: datetime, endpoint: str = "") -> RolloutList:
+    """Rollouts, newest first, below the number `before`; an unknown filter shows all. Raises NotFound (endpoint)."""
+    found = selectors.rollouts_where(endpoint=endpoint)
     if chosen == "active":
         found = found.filter(phase__in=selectors.ACTIVE_PHASES)
     if chosen == "promoted":
@@ -56,7 +57,7 @@ def rollout_list(*, chosen: str, before: int | None, now: datetime) -> RolloutLi
     rollouts = list(found[: A_PAGE + 1])
     older = rollouts[A_PAGE - 1].pk if len(rollouts) > A_PAGE else None
     rows = tuple(rollout_row(rollout, now) for rollout in rollouts[:A_PAGE])
-    return RolloutList(rows, older, chosen if chosen in FILTERS else "all", now)
+    return RolloutList(rows, older, chosen if chosen in FILTERS else "all", endpoint, now)
 
 
 def rollout_row(rollout: Rollout, now: datetime) -> RolloutRow:

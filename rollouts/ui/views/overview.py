@@ -34,10 +34,11 @@ def overview(request: HttpRequest) -> HttpResponse:
 @require_GET
 @page()
 def rollouts(request: HttpRequest) -> HttpResponse:
-    """Every rollout, newest first, a page at a time."""
+    """Every rollout, or those of an `endpoint`, newest first, a page at a time."""
     found = lists.rollout_list(
         chosen=request.GET.get("show", "all"),
         before=whole_number_or_none(request.GET, "before"),
+        endpoint=request.GET.get("endpoint", ""),
         now=asker(request).now,
     )
     context = {"list": found, "nav": "rollouts", "topics": ["overview", "global-stop"]}

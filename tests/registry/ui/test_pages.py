@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from io import BytesIO
 
@@ -15,6 +16,7 @@ from controlplane.passes.models import ItemTrouble
 from registry.domain.formats import FileClass, Kind
 from registry.models import GoldenSet, MirrorState
 from registry.selectors import MANIFESTS, MODELS
+from registry.ui import views
 from registry.ui.model_page import ModelPage, build
 from tests import factories
 
@@ -253,6 +255,69 @@ def test_golden_sets__viewer__may_look_but_not_upload(viewer: Client) -> None:
     assert "Needs engineer." in text
     assert viewer.post("/golden-sets", {"name": "tickets", "text": LINE}).status_code == 403
     assert GoldenSet.objects.count() == 1
+
+
+def test_golden_sets__more_than_a_page__every_one_is_met(
+    engineer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "SETS_A_PAGE", 2)
+    for name in ("d", "b", "a", "c", "e"):
+        factories.golden_set(name)
+    seen = walk(engineer, "/golden-sets", link=r'href="(\?after=[^"]+)"', row=r'href="/golden-sets/([a-z]+)"')
+    assert seen == [["a", "b"], ["c", "d"], ["e"]]
+
+
+def test_golden_set__more_prompts_than_a_page__every_one_is_met_with_its_number(
+    engineer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "EXAMPLES_A_PAGE", 5)
+    factories.golden_set(size=12)
+    assert "1 to 5 of 12" in engineer.get("/golden-sets/tickets").content.decode()
+    seen = walk(
+        engineer,
+        "/golden-sets/tickets",
+        link=r'href="(\?revision=1&amp;after=[^"]+)"',
+        row=r'scope="row" class="num">(\d+)<',
+    )
+    assert seen == [[str(n) for n in page] for page in (range(1, 6), range(6, 11), range(11, 13))]
+
+
+def test_golden_set__more_revisions_than_a_page__every_one_is_met(
+    engineer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "REVISIONS_A_PAGE", 2)
+    for number in range(5):
+        line = LINE.replace("billing", f"billing-{number}")
+        engineer.post("/golden-sets", {"name": "tickets", "text": line})
+    seen = walk(
+        engineer,
+        "/golden-sets/tickets",
+        link=r'href="(\?revision=5&amp;before=[^"]+)"',
+        row=r'href="\?revision=(\d)[^"]*">@',
+    )
+    assert seen == [["5", "4"], ["3", "2"], ["1"]]
+
+
+@pytest.mark.parametrize("path", ["/golden-sets", "/golden-sets/tickets"])
+def test_golden_sets__more_of_them__cost_the_same(engineer: Client, path: str) -> None:
+    factories.golden_set(size=3)
+    before = queries(engineer, path)
+    for name in ("b", "c", "d"):
+        factories.golden_set(name)
+    engineer.post("/golden-sets", {"name": "tickets", "text": LINE})
+    assert queries(engineer, path) == before <= 6
+
+
+def walk(client: Client, path: str, *, link: str, row: str) -> list[list[str]]:
+    """What the pages from `path` on show, one after another, as a person turns them."""
+    seen, query = [], ""
+    while True:
+        text = client.get(f"{path}{query}").content.decode()
+        seen.append(re.findall(row, text))
+        onward = re.findall(link, text)
+        if not onward:
+            return seen
+        query = onward[0].replace("&amp;", "&")
 
 
 def test_golden_set__unknown__is_not_found(engineer: Client) -> None:
