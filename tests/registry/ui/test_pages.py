@@ -14,7 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from controlplane.access.roles import Role
 from controlplane.passes.models import ItemTrouble
 from registry.domain.formats import FileClass, Kind
-from registry.models import GoldenSet, MirrorState
+from registry.domain.manifest import Manifest, ManifestEntry
+from registry.models import AliasMove, GoldenSet, MirrorState
 from registry.selectors import MANIFESTS, MODELS
 from registry.ui import views
 from registry.ui.model_page import ModelPage, build
@@ -158,7 +159,7 @@ def test_model__files__shown_with_their_kind_and_what_is_to_be_known(engineer: C
     assert "config.json asks for &lt;code&gt; of its own." in text
     assert "model.safetensors is a pickle. It may be served because the operator allowed it." in text
     kinds = [line.kind for line in page().chosen_files]
-    assert kinds == ["configuration", "pickle", "not checked yet"]
+    assert kinds == ["pickle", "configuration", "not checked yet"]
     assert "pickle, not data" in text
 
 
@@ -185,7 +186,45 @@ def test_model__more_versions__cost_the_same(engineer: Client) -> None:
     before = queries(engineer, "/models/triage")
     for number in range(4, 9):
         factories.version(model, number)
-    assert queries(engineer, "/models/triage") == before <= 14
+    assert queries(engineer, "/models/triage") == before <= 15
+
+
+def test_model__more_than_its_lists_show__is_counted_and_said_where(engineer: Client) -> None:
+    model = factories.model()
+    version = model.versions.get(number=3)
+    version.params = {f"p{number:02}": "1" for number in range(15)}
+    version.metrics = {f"m{number:02}": 0.5 for number in range(9)}
+    version.datasets = [{"name": f"d{number}", "digest": "77be"} for number in range(5)]
+    files = [ManifestEntry(f"part-{number:02}.safetensors", 10, "0" * 64) for number in range(45)]
+    version.manifest = Manifest.of(files).to_json()
+    version.file_classes = [FileClass("part-44.safetensors", Kind.PICKLE, why="is a pickle").to_json()]
+    version.save()
+    move = AliasMove.objects.get()
+    for _ in range(24):
+        move.pk = None
+        move.save()
+    text = engineer.get("/models/triage").content.decode()
+    where = '<span class="mono">/api/v1/models/triage'
+    assert f"5 more files: all are in {where}/versions/3</span>" in text
+    assert f"3 more: all are in {where}/versions/3</span>" in text
+    assert f"and 3 more, in {where}/versions/3</span>" in text
+    assert f"5 older: all are in {where}/alias-moves</span>" in text
+    assert f"more measures: all are in {where}/versions</span>" in text
+    assert page().chosen_files[0].entry.path == "part-44.safetensors"
+
+
+def test_model__more_versions_with_problems_than_are_told__says_how_many(engineer: Client) -> None:
+    model = factories.model(versions=28)
+    model.versions.update(manifest_state="changed", manifest_problem="The file config.json differs.")
+    text = engineer.get("/models/triage").content.decode()
+    assert text.count("is no longer what was registered.") == 25
+    assert "3 older versions need somebody too." in text
+
+
+def test_model__newest_page_of_versions_refused__still_offers_the_newest_that_may_be_launched() -> None:
+    model = factories.model(versions=28, now=NOW)
+    model.versions.filter(number__gt=2).update(manifest_state="failed", manifest_problem="A pickle.")
+    assert page().newest_launchable == 2
 
 
 @pytest.mark.parametrize("path", ["/models/nobody", "/models/triage?version=9"])
