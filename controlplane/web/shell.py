@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
-from django.db.models import Case, Count, Model, QuerySet, When, Window
 from django.http import HttpRequest
 
 from controlplane.web.words import count_text
@@ -67,7 +65,6 @@ class Found:
 
 BannerSource = Callable[[HttpRequest], Banner | None]
 SearchSource = Callable[[str, int], Hits]
-Row = TypeVar("Row", bound=Model)
 
 _nav: dict[str, NavItem] = {}
 _banners: list[BannerSource] = []
@@ -111,18 +108,3 @@ def search(words: str, *, limit: int = 6) -> Found:
         hits=[hit for one in found for hit in one.best],
         not_listed=", ".join(count_text(number, of.thing, of.things) for number, of in more if number > 0),
     )
-
-
-def best_named(rows: QuerySet[Row], words: str, *, limit: int) -> tuple[list[Row], int]:
-    """The best `limit` of the rows whose `name` contains the words, and how many there are in all. One query.
-
-    Best is what is called exactly so, then what begins so, then by name: what is cut off is never what was asked for.
-    """
-    exactness = Case(When(name__iexact=words, then=0), When(name__istartswith=words, then=1), default=2)
-    return counted(rows.filter(name__icontains=words).order_by(exactness, "name"), limit=limit)
-
-
-def counted(rows: QuerySet[Row], *, limit: int) -> tuple[list[Row], int]:
-    """The first `limit` rows, and how many there are in all. One query."""
-    first = list(rows.annotate(in_all=Window(Count("pk")))[:limit])
-    return first, getattr(first[0], "in_all") if first else 0  # noqa: B009

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import reverse
 
 from controlplane.web import shell
+from controlplane.web.first_rows import best_named
 from registry import selectors
 from registry.models import Model
 
@@ -21,7 +22,7 @@ def register() -> None:
 
 def find_models(words: str, limit: int) -> shell.Hits:
     """Models whose name contains the words."""
-    best, in_all = shell.best_named(Model.objects.filter(gone_at=None), words, limit=limit)
+    best, in_all = best_named(Model.objects.filter(gone_at=None), words, limit=limit)
     hits = [
         shell.Hit("Model", "package", model.name, model.description[:80], reverse("model", args=[model.name]))
         for model in best
@@ -31,7 +32,7 @@ def find_models(words: str, limit: int) -> shell.Hits:
 
 def find_golden_sets(words: str, limit: int) -> shell.Hits:
     """Golden sets whose name contains the words, newest revision each."""
-    best, in_all = shell.best_named(selectors.newest_golden_sets(), words, limit=limit)
+    best, in_all = best_named(selectors.newest_golden_sets(), words, limit=limit)
     hits = [
         shell.Hit(
             "Golden set",

@@ -11,6 +11,7 @@ from django.urls import reverse
 from controlplane.access.models import User
 from controlplane.access.roles import Action
 from controlplane.web import shell
+from controlplane.web.first_rows import best_named, counted
 from rollouts import selectors
 from rollouts.models import Arm, Endpoint, Rollout
 from rollouts.ui.bandit_words import versions_text
@@ -45,7 +46,7 @@ def stop_banner(request: HttpRequest) -> shell.Banner | None:
 
 def find_endpoints(words: str, limit: int) -> shell.Hits:
     """Endpoints whose name contains the words."""
-    best, in_all = shell.best_named(Endpoint.objects.select_related("cluster"), words, limit=limit)
+    best, in_all = best_named(Endpoint.objects.select_related("cluster"), words, limit=limit)
     hits = [
         shell.Hit(
             "Endpoint",
@@ -61,7 +62,7 @@ def find_endpoints(words: str, limit: int) -> shell.Hits:
 
 def find_policies(words: str, limit: int) -> shell.Hits:
     """The newest version of policies whose name contains the words."""
-    best, in_all = shell.best_named(newest_versions(), words.partition("@")[0], limit=limit)
+    best, in_all = best_named(newest_versions(), words.partition("@")[0], limit=limit)
     hits = [
         shell.Hit(
             "Policy",
@@ -85,7 +86,7 @@ def find_rollouts(words: str, limit: int) -> shell.Hits:
         if number.isdecimal()
         else found.filter(endpoint__name__icontains=words)
     )
-    newest, in_all = shell.counted(found.order_by("-id"), limit=limit)
+    newest, in_all = counted(found.order_by("-id"), limit=limit)
     hits = [
         shell.Hit(
             "Rollout",

@@ -254,6 +254,17 @@ def test_what_changes__variants__lists_what_differs() -> None:
     assert (changes["accuracy"].before, changes["accuracy"].after) == ("0.72", "0.97")
 
 
+def test_what_changes__more_than_a_few__says_how_many_more_differ() -> None:
+    rollout = factories.rollout_pending(now=NOW)
+    for number, version in enumerate((rollout.baseline.version, rollout.candidate.version)):
+        version.params = {f"p{name}": str(number) for name in range(9)}
+        version.metrics = {f"m{name}": number for name in range(5)}
+        version.save()
+    changes = {change.name: change.after for change in page_of(rollout).changes}
+    assert changes["More parameters"] == "5 more differ: the page of the model has them"
+    assert changes["More metrics"] == "1 more differs: the page of the model has them"
+
+
 def test_page__whole__has_title_live_topics_and_one_heading(engineer: Client) -> None:
     rollout = factories.rollout_progressing(now=NOW)
     text = engineer.get(f"/rollouts/{rollout.pk}").content.decode()
