@@ -104,7 +104,9 @@ def _golden_sets(
     request: HttpRequest, *, problem: HeadgateError | None = None, name: str = "", text: str = ""
 ) -> HttpResponse:
     who = asker(request)
-    sets = list(selectors.newest_golden_sets().filter(name__gt=request.GET.get("after", ""))[: SETS_A_PAGE + 1])
+    sets = list(
+        selectors.newest_golden_sets().filter(name__gt=request.GET.get("after", ""))[: SETS_A_PAGE + 1]
+    )
     context = {
         "sets": sets[:SETS_A_PAGE],
         "next_after": sets[SETS_A_PAGE - 1].name if len(sets) > SETS_A_PAGE else "",

@@ -100,7 +100,8 @@ def needs_of(
 
 
 def _needs_of_files() -> list[Need]:
-    """Versions whose files are no longer those that were registered: the first by name, and how many more. One query."""
+    """Versions whose files are no longer those that were registered: the first by name, and how many more. One
+    query."""
     changed = (
         Version.objects.filter(manifest_state="changed", gone_at=None)
         .select_related("model")

@@ -243,9 +243,7 @@ def _problem_of(draft: Draft, preview: Preview | None, name: str) -> str:
     return " ".join([*_messages(draft, name), *found])
 
 
-def _versions(
-    endpoint: Endpoint, form: NewRolloutForm, found: Sequence[VersionRow]
-) -> list[VersionChoice]:
+def _versions(endpoint: Endpoint, form: NewRolloutForm, found: Sequence[VersionRow]) -> list[VersionChoice]:
     stable = endpoint.stable.version_id if endpoint.stable else None
     rows = []
     for row in found:

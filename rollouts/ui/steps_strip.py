@@ -13,7 +13,6 @@ from rollouts.models import HistoryEvent, Rollout
 from rollouts.ui.gates_table import GatesTable
 from rollouts.ui.phases import cause_words
 
-
 STEP_EVENTS = ("start", "advance", "promote")  # the events that begin a step
 
 
@@ -107,7 +106,8 @@ def _last_cell(rollout: Rollout, plan: Plan, *, ended: bool, now: datetime) -> S
 
 
 def step_events(rollout: Rollout, plan: Plan) -> list[HistoryEvent]:
-    """The events that begin a step, oldest first: at most the start, one a step and a promotion, however much else happened. One query."""
+    """The events that begin a step, oldest first: at most the start, one a step and a promotion, however much else
+    happened. One query."""
     found = HistoryEvent.objects.filter(rollout=rollout, kind__in=STEP_EVENTS).order_by("id")
     return list(found[: len(plan.steps) + 2])
 

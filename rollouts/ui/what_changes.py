@@ -53,7 +53,11 @@ def _first(changes: list[Change], shown: int, what: str) -> list[Change]:
     more = len(changes) - shown
     if more <= 0:
         return changes
-    return [*changes[:shown], Change(f"More {what}s", "", f"{more} more differ{'s' if more == 1 else ''}: the page of the model has them")]
+    differ = "differs" if more == 1 else "differ"
+    return [
+        *changes[:shown],
+        Change(f"More {what}s", "", f"{more} more {differ}: the page of the model has them"),
+    ]
 
 
 def _change(name: str, before: str, after: str) -> Change:

@@ -101,7 +101,7 @@ def test_search__whole_name_late_in_the_alphabet__is_found_first(
         make(f"{letter}-zebra")
     make("zebra")
     links = re.findall(r'href="([^"]+)"', mira.get("/search", {"q": "zebra"}).content.decode())
-    assert [link for link in links if link.startswith(address.format(""))][0] == address.format("zebra")
+    assert next(link for link in links if link.startswith(address.format(""))) == address.format("zebra")
 
 
 def test_search__more_to_find__costs_the_same(mira: Client) -> None:

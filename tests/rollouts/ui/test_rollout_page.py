@@ -240,7 +240,12 @@ def test_events__more_of_them__cost_the_same(engineer: Client) -> None:
 def notes_of(rollout: Rollout, number: int) -> None:
     HistoryEvent.objects.bulk_create(
         HistoryEvent(
-            endpoint=rollout.endpoint, rollout=rollout, at=NOW, kind="note", title="Weights kept", detail=f"{i}"
+            endpoint=rollout.endpoint,
+            rollout=rollout,
+            at=NOW,
+            kind="note",
+            title="Weights kept",
+            detail=f"{i}",
         )
         for i in range(number)
     )

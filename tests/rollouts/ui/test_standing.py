@@ -10,6 +10,7 @@ import pytest
 from pytest_django import DjangoAssertNumQueries
 
 from registry.models import Model, Version
+from rollouts import selectors
 from rollouts.domain.gates.outage import Outage
 from rollouts.domain.restored import RestoredState
 from rollouts.domain.serving import Serving
@@ -17,7 +18,6 @@ from rollouts.models import Endpoint, Rollout, Workload
 from rollouts.ui.needs import needs_of
 from rollouts.ui.overview_page import health_pill, latest_rollouts
 from rollouts.ui.standing import standings
-from rollouts import selectors
 from tests import factories
 from tests.factories.endpoints import held_after_restore
 
