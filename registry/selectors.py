@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import CharField, Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models import CharField, Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Subquery, Window
 from django.db.models.functions import Cast, Coalesce
 
 from controlplane.kernel.errors import NotFound
@@ -85,13 +85,14 @@ class ModelRow:
 @dataclass(frozen=True, slots=True)
 class ModelDetail:
     """What the head of a model's page shows. `problems` are versions that changed, failed or cannot be read, newest
-    first."""
+    first, at most a page of them; `problem_count` is of all."""
 
     model: Model
     version_count: int
     newest: Version | None
     aliases: tuple[AliasRow, ...]
     problems: tuple[Version, ...]
+    problem_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +185,15 @@ def get_model(*, name: str) -> ModelDetail:
         Q(manifest_state__in=(ManifestState.CHANGED, ManifestState.FAILED)) | Q(trouble_error__isnull=False)
     )
     newest = list(present.select_related("model").defer("manifest", "file_classes")[:1])
+    bad = bad.select_related("model").defer("manifest", "file_classes").annotate(in_all=Window(Count("pk")))
+    problems = tuple(bad[:VERSIONS_A_PAGE])
     return ModelDetail(
         model=model,
         version_count=present.count(),
         newest=newest[0] if newest else None,
         aliases=_alias_rows(model),
-        problems=tuple(bad.select_related("model").defer("manifest", "file_classes")[:VERSIONS_A_PAGE]),
+        problems=problems,
+        problem_count=getattr(problems[0], "in_all") if problems else 0,  # noqa: B009
     )
 
 
@@ -210,15 +214,38 @@ def aliases_of(*, name: str) -> tuple[AliasRow, ...]:
 
 
 def page_versions(
-    *, model_id: int, before: int | None = None, limit: int = VERSIONS_A_PAGE, include_gone: bool = False
+    *,
+    model_id: int,
+    before: int | None = None,
+    limit: int = VERSIONS_A_PAGE,
+    include_gone: bool = False,
+    among: Sequence[int] | None = None,
 ) -> VersionPage:
-    """Versions with a number below `before`, newest first. Two queries, whatever the page."""
+    """Versions with a number below `before`, newest first; `among`: only these numbers. Two queries, whatever the
+    page."""
     versions = versions_of(model_id=model_id, include_gone=include_gone)
     if before is not None:
         versions = versions.filter(number__lt=before)
+    if among is not None:
+        versions = versions.filter(number__in=among)
     found = list(versions[: limit + 1])
     rows = tuple(_version_row(version) for version in found[:limit])
     return VersionPage(rows, found[limit - 1].number if len(found) > limit else None)
+
+
+def count_versions(*, model_id: int, before: int) -> int:
+    """How many versions have a number below `before` and were not deleted. One query."""
+    return Version.objects.filter(model_id=model_id, gone_at=None, number__lt=before).count()
+
+
+def newest_launchable(*, model_id: int, besides: int | None = None) -> int | None:
+    """The number of the newest version that may be launched and is not `besides` (an id), None without one. One query.
+
+    As `refusal_to_launch` says: a version that may be launched is verified and not deleted."""
+    may = Version.objects.filter(model_id=model_id, gone_at=None, manifest_state=ManifestState.VERIFIED)
+    if besides is not None:
+        may = may.exclude(pk=besides)
+    return may.order_by("-number").values_list("number", flat=True).first()
 
 
 def versions_of(*, model_id: int, include_gone: bool = False) -> QuerySet[Version]:
@@ -267,11 +294,12 @@ def refusal_to_launch(version: Version) -> str:
 def alias_history(
     *, model_id: int, limit: int = MOVES_SHOWN, before_id: int | None = None
 ) -> list[AliasMove]:
-    """Moves of a model's aliases that happened, newest first, both versions loaded. One query."""
+    """Moves of a model's aliases that happened, newest first, both versions loaded; each with `in_all`, how many there
+    are from there on back. One query."""
     moves = moves_of(model_id=model_id)
     if before_id is not None:
         moves = moves.filter(id__lt=before_id)
-    return list(moves[:limit])
+    return list(moves.annotate(in_all=Window(Count("pk")))[:limit])
 
 
 def moves_of(*, model_id: int) -> QuerySet[AliasMove]:

@@ -27,6 +27,7 @@ from rollouts.models import (
 )
 
 WRITE_BACKS = "write-backs to MLflow"  # the pass that keeps MLflow true, as people read it
+POLICIES_NAMED = 10  # versions, in an error about an unknown one
 ACTIVE_PHASES = tuple(sorted(phase.value for phase in ACTIVE))
 # A rollout that is active, or still watched.
 GOES_ON = Q(phase__in=ACTIVE_PHASES) | Q(phase=Phase.SUCCEEDED.value, watching=True)
@@ -125,18 +126,6 @@ def find_endpoint(name: str) -> Endpoint:
     return found
 
 
-def history_of(
-    *, rollout: Rollout | None = None, endpoint: Endpoint | None = None, limit: int = 50
-) -> Sequence[HistoryEvent]:
-    """What happened, newest first."""
-    rows = HistoryEvent.objects.select_related("rollout")
-    if rollout is not None:
-        rows = rows.filter(rollout=rollout)
-    if endpoint is not None:
-        rows = rows.filter(endpoint=endpoint)
-    return list(rows[:limit])
-
-
 def evidence_of(rollout: Rollout, *, after_index: int = -1, limit: int = 5_000) -> Sequence[Evidence]:
     """Rows of evidence in order, those after `after_index` only; packed ones too, as they were written."""
     rows = islice(evidence_rows(rollout.pk, first=after_index + 1), limit)
@@ -194,7 +183,9 @@ def find_gate_policy(reference: str, *, field: str = "gate_policy") -> GatePolic
         )
     policy = found.first()
     if policy is None:
-        known = ", ".join(str(row) for row in gate_policies()[:10]) or "none yet"
+        known = ", ".join(str(row) for row in gate_policies()[:POLICIES_NAMED]) or "none yet"
+        more = gate_policies().count() - POLICIES_NAMED
+        known += f" and {more} older" if more > 0 else ""
         raise InvalidInput(
             f"There is no gate policy {reference!r}.",
             field=field,

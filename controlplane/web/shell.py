@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from django.http import HttpRequest
 
+from controlplane.web.words import count_text
+
 
 @dataclass(frozen=True, slots=True)
 class NavItem:
@@ -42,8 +44,27 @@ class Hit:
     url: str
 
 
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """What one source found: the best, and how many there are in all of what it finds (`thing` says one of
+    them, `things` several where an s is not enough)."""
+
+    thing: str
+    best: list[Hit]
+    in_all: int
+    things: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found; `not_listed` says how many more there are of what, empty when all are listed."""
+
+    hits: list[Hit]
+    not_listed: str
+
+
 BannerSource = Callable[[HttpRequest], Banner | None]
-SearchSource = Callable[[str, int], list[Hit]]
+SearchSource = Callable[[str, int], Hits]
 
 _nav: dict[str, NavItem] = {}
 _banners: list[BannerSource] = []
@@ -72,13 +93,18 @@ def banners(request: HttpRequest) -> list[Banner]:
 
 
 def add_search_source(source: SearchSource) -> None:
-    """`source(words, limit)` returns at most `limit` hits, best first; it must cost at most one query."""
+    """`source(words, limit)` returns at most `limit` hits, best first, and how many there are; at most one query."""
     if source not in _searches:
         _searches.append(source)
 
 
-def search(words: str, *, limit: int = 6) -> list[Hit]:
+def search(words: str, *, limit: int = 6) -> Found:
     """Hits of every source for `words`, at most `limit` from each; none for an empty search."""
     if not words.strip():
-        return []
-    return [hit for source in _searches for hit in source(words.strip(), limit)]
+        return Found([], "")
+    found = [source(words.strip(), limit) for source in _searches]
+    more = [(one.in_all - len(one.best), one) for one in found]
+    return Found(
+        hits=[hit for one in found for hit in one.best],
+        not_listed=", ".join(count_text(number, of.thing, of.things) for number, of in more if number > 0),
+    )

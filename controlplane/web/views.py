@@ -86,7 +86,7 @@ def _onward(request: HttpRequest, wanted: str) -> str:
 def search(request: HttpRequest) -> HttpResponse:
     """Where `q` can be found, as a list of links (a fragment only)."""
     words = request.GET.get("q", "")[:100]
-    return render(request, "web/_hits.html", {"words": words, "hits": shell.search(words)})
+    return render(request, "web/_hits.html", {"words": words, "found": shell.search(words)})
 
 
 @require_GET

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from registry.models import AliasMove, ManifestState, Model, Version
 from registry.selectors import Evaluations, MirrorHealth, ModelDetail
 
 FILES_SHOWN = 40
+DATASETS_SHOWN = 2
 PARAMETERS_SHOWN = 12
 MEASURES_SHOWN = 6
 
@@ -82,11 +83,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class ModelPage:
-    """`chosen` is the version whose lineage and files are shown, None for a model without versions."""
+    """`chosen` is the version whose lineage and files are shown, None for a model without versions.
+
+    What begins with `more_` says how many of a list are not shown.
+    """
 
     detail: ModelDetail
     model_trouble: TroubleWords | None
     problems: tuple[Problem, ...]
+    more_problems: int
     mirror: MirrorHealth
     mirror_words: str
     versions: tuple[VersionLine, ...]
@@ -94,14 +99,20 @@ class ModelPage:
     score_name: str
     chosen: Version | None
     chosen_files: tuple[FileLine, ...]
+    more_files: int
+    chosen_datasets: tuple[Mapping[str, Any], ...]
+    more_datasets: int
     findings: tuple[str, ...]
     files_words: str
     size_words: str
     parameters: tuple[tuple[str, str], ...]
+    more_parameters: int
     moves: tuple[AliasMove, ...]
+    more_moves: int
     scores: tuple[tuple[str, float], ...]
     scores_words: str
     measures: tuple[MeasureLine, ...]
+    more_measures: int
     span: str
     start_refused: str
     newest_launchable: int | None
@@ -116,7 +127,10 @@ def build(*, name: str, version: int | None, before: int | None, user: User, now
     chosen = _chosen(detail, version)
     mirror = selectors.mirror_health(now=now)
     score = evaluations.measures[0].name if evaluations.measures else ""
-    files = (chosen.files or ()) if chosen else ()
+    # What is not data first: it must not be among what is cut off.
+    files = sorted((chosen.files or ()) if chosen else (), key=lambda file: not file["why"])
+    parameters = tuple(sorted(chosen.params.items())) if chosen else ()
+    moves = selectors.alias_history(model_id=detail.model.pk)
     lines = tuple(
         _line(row.version, row.aliases, row.refusal, score, evaluations, chosen) for row in listed.rows
     )
@@ -134,6 +148,7 @@ def build(*, name: str, version: int | None, before: int | None, user: User, now
         detail=detail,
         model_trouble=_trouble(detail.model, now),
         problems=tuple(_problem(version, now) for version in detail.problems),
+        more_problems=detail.problem_count - len(detail.problems),
         mirror=mirror,
         mirror_words=_mirror_words(mirror),
         versions=lines,
@@ -141,22 +156,32 @@ def build(*, name: str, version: int | None, before: int | None, user: User, now
         score_name=score.replace("_", " "),
         chosen=chosen,
         chosen_files=_file_lines(files[:FILES_SHOWN]),
+        more_files=_more(files, FILES_SHOWN),
+        chosen_datasets=tuple(chosen.datasets[:DATASETS_SHOWN]) if chosen else (),
+        more_datasets=_more(chosen.datasets, DATASETS_SHOWN) if chosen else 0,
         findings=chosen.findings if chosen else (),
         files_words=count_text(len(files), "file"),
         size_words=bytes_text(chosen.manifest_bytes) if chosen else "",
-        parameters=tuple(sorted(chosen.params.items()))[:PARAMETERS_SHOWN] if chosen else (),
-        moves=tuple(selectors.alias_history(model_id=detail.model.pk)),
+        parameters=parameters[:PARAMETERS_SHOWN],
+        more_parameters=_more(parameters, PARAMETERS_SHOWN),
+        moves=tuple(moves),
+        more_moves=getattr(moves[0], "in_all") - len(moves) if moves else 0,  # noqa: B009
         scores=scores,
         scores_words=f"{score} by version: " + ", ".join(f"{label} {value:.3g}" for label, value in scores),
         measures=tuple(
             MeasureLine(m.name.replace("_", " "), m.values, number_text(m.values[-1]))
             for m in evaluations.measures[:MEASURES_SHOWN]
         ),
+        more_measures=_more(evaluations.measures, MEASURES_SHOWN),
         span=f"{labels[0]} to {labels[-1]}" if len(labels) > 1 else "".join(labels),
         start_refused=refusal(user.role, Action.START_ROLLOUT),
-        newest_launchable=next((line.version.number for line in lines if not line.refusal), None),
+        newest_launchable=selectors.newest_launchable(model_id=detail.model.pk),
         now=now,
     )
+
+
+def _more(every: Sized, shown: int) -> int:
+    return max(len(every) - shown, 0)
 
 
 def _file_lines(files: Sequence[Mapping[str, Any]]) -> tuple[FileLine, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import reverse
 
 from controlplane.web import shell
+from controlplane.web.first_rows import best_named
 from registry import selectors
 from registry.models import Model
 
@@ -19,19 +20,20 @@ def register() -> None:
     shell.add_search_source(find_golden_sets)
 
 
-def find_models(words: str, limit: int) -> list[shell.Hit]:
+def find_models(words: str, limit: int) -> shell.Hits:
     """Models whose name contains the words."""
-    found = Model.objects.filter(name__icontains=words, gone_at=None).order_by("name")[:limit]
-    return [
+    best, in_all = best_named(Model.objects.filter(gone_at=None), words, limit=limit)
+    hits = [
         shell.Hit("Model", "package", model.name, model.description[:80], reverse("model", args=[model.name]))
-        for model in found
+        for model in best
     ]
+    return shell.Hits("model", hits, in_all)
 
 
-def find_golden_sets(words: str, limit: int) -> list[shell.Hit]:
+def find_golden_sets(words: str, limit: int) -> shell.Hits:
     """Golden sets whose name contains the words, newest revision each."""
-    found = selectors.newest_golden_sets().filter(name__icontains=words)[:limit]
-    return [
+    best, in_all = best_named(selectors.newest_golden_sets(), words, limit=limit)
+    hits = [
         shell.Hit(
             "Golden set",
             "list-checks",
@@ -39,5 +41,6 @@ def find_golden_sets(words: str, limit: int) -> list[shell.Hit]:
             f"{one.size} prompts",
             reverse("golden-set", args=[one.name]),
         )
-        for one in found
+        for one in best
     ]
+    return shell.Hits("golden set", hits, in_all)

@@ -21,7 +21,9 @@ from registry.services.golden import upload_golden_set
 from registry.ui import model_page
 
 MODELS_A_PAGE = 50
-EXAMPLES_SHOWN = 50
+SETS_A_PAGE = 50
+REVISIONS_A_PAGE = 20
+EXAMPLES_A_PAGE = 50
 LARGEST_UPLOAD = 5 * 1024 * 1024
 
 
@@ -65,7 +67,7 @@ def model(request: HttpRequest, name: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @page()
 def golden_sets(request: HttpRequest) -> HttpResponse:
-    """The newest revision of every golden set; a POST uploads the next one."""
+    """The newest revision of every golden set, those behind `after` by name; a POST uploads the next one."""
     if request.method == "POST":
         return _upload(request)
     return _golden_sets(request)
@@ -74,13 +76,21 @@ def golden_sets(request: HttpRequest) -> HttpResponse:
 @require_GET
 @page()
 def golden_set(request: HttpRequest, name: str) -> HttpResponse:
-    """One golden set: its revisions, and the prompts of the chosen one."""
+    """One golden set: its revisions, those below `before`, and the prompts of the chosen one, those behind `after`."""
     chosen = selectors.get_golden_set(name=name, revision=whole_number_or_none(request.GET, "revision"))
+    before = whole_number_or_none(request.GET, "before")
+    after = whole_number_or_none(request.GET, "after")
+    revisions, prompts = selectors.golden_revisions(name=name), selectors.examples_of(golden_set_id=chosen.pk)
+    listed = list((revisions.filter(revision__lt=before) if before else revisions)[: REVISIONS_A_PAGE + 1])
+    left = prompts if after is None else prompts.filter(position__gt=after)
+    examples = list(left[: EXAMPLES_A_PAGE + 1])
     context = {
         "chosen": chosen,
-        "revisions": list(selectors.golden_revisions(name=name)[:20]),
-        "examples": list(selectors.examples_of(golden_set_id=chosen.pk)[:EXAMPLES_SHOWN]),
-        "shown": EXAMPLES_SHOWN,
+        "revisions": listed[:REVISIONS_A_PAGE],
+        "before": before,
+        "older": listed[REVISIONS_A_PAGE - 1].revision if len(listed) > REVISIONS_A_PAGE else None,
+        "examples": [(example.position + 1, example) for example in examples[:EXAMPLES_A_PAGE]],
+        "next_after": examples[EXAMPLES_A_PAGE - 1].position if len(examples) > EXAMPLES_A_PAGE else None,
         "now": asker(request).now,
         "nav": "golden-sets",
         "topics": ["global-stop"],
@@ -94,8 +104,12 @@ def _golden_sets(
     request: HttpRequest, *, problem: HeadgateError | None = None, name: str = "", text: str = ""
 ) -> HttpResponse:
     who = asker(request)
+    sets = list(
+        selectors.newest_golden_sets().filter(name__gt=request.GET.get("after", ""))[: SETS_A_PAGE + 1]
+    )
     context = {
-        "sets": list(selectors.newest_golden_sets()[:200]),
+        "sets": sets[:SETS_A_PAGE],
+        "next_after": sets[SETS_A_PAGE - 1].name if len(sets) > SETS_A_PAGE else "",
         "upload_refused": refusal(who.user.role, action_of(upload_golden_set)),
         "problem": problem,
         "name": name,

@@ -110,6 +110,8 @@ class MinuteSample(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["endpoint", "variant", "minute"], name="sample_minute")
         ]
+        # The last minutes of all endpoints together, and what is old enough to be pruned.
+        indexes = [models.Index(fields=["minute"], name="sample_by_minute")]
         ordering = ["endpoint", "minute"]
 
 

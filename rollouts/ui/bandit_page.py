@@ -17,6 +17,7 @@ from controlplane.web.words import (
     number_text,
     share_text,
 )
+from rollouts import selectors
 from rollouts.domain.bandits.spec import BanditSpec
 from rollouts.domain.bandits.state import BanditState
 from rollouts.domain.bandits.verdict import BanditVerdict
@@ -25,23 +26,22 @@ from rollouts.domain.intervals import BASELINE
 from rollouts.domain.plan import Plan
 from rollouts.domain.states import ACTIVE, FINAL, Phase
 from rollouts.evidence import times_of
-from rollouts.models import HistoryEvent, Rollout
+from rollouts.models import Rollout
 from rollouts.ui.bandit_arms import ArmLine, arm_line, rewards_label, ridge_of
 from rollouts.ui.bandit_parts import Launches, actions_of, launches_of
 from rollouts.ui.bandit_stop import StopLine, stop_lines
 from rollouts.ui.bandit_words import arm_labels
+from rollouts.ui.events_page import newest_events
 from rollouts.ui.findings import calm_words, findings
 from rollouts.ui.gates_table import GatesTable, family_table
 from rollouts.ui.mlflow_words import MlflowNow, mlflow_now
 from rollouts.ui.outages import OutageNote, outage_of_rollout
 from rollouts.ui.outcomes_table import OutcomesTable, arms_outcomes, columns_of_arms
 from rollouts.ui.page_parts import (
-    EVENTS_SHOWN,
     ActionButton,
     EventRow,
     Why,
     action_note,
-    event_rows,
     stale_since,
     why_of,
 )
@@ -117,7 +117,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
     promoted = rollout.candidate_id if Phase(rollout.phase) is Phase.SUCCEEDED else None
     lines = [arm_line(arm, verdict, left.get(arm.name), promoted=arm.variant_id == promoted) for arm in arms]
     rows = [(line, verdict.arm(line.name)) for line in lines]
-    newest = list(HistoryEvent.objects.filter(rollout=rollout).order_by("-id")[: EVENTS_SHOWN + 1])
+    events = newest_events(selectors.history(rollout=rollout))
     looked = stale_since(rollout, now)
     columns = columns_of_arms(arms)
     found = findings(columns, verdict.gates)
@@ -145,8 +145,8 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
         baseline_floor=share_text(spec.baseline_bp),
         outcomes=arms_outcomes(rollout, arms, found, calm_words(columns, found)),
         launches=launches_of(rollout, arms),
-        events=event_rows(newest),
-        event_count=HistoryEvent.objects.filter(rollout=rollout).count(),
+        events=events.rows,
+        event_count=events.in_all,
         actions=actions_of(rollout, lines, user, stop_on=stop_on),
         action_note=action_note(rollout, stop_on=stop_on),
         stale_from=looked,

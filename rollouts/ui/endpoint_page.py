@@ -17,12 +17,13 @@ from rollouts.models import Arm, Endpoint, Rollout, Variant
 from rollouts.ui.arms_table import workload_of
 from rollouts.ui.bandit_words import colour_of, versions_text
 from rollouts.ui.endpoint_outcomes import beside_words, stable_outcomes
+from rollouts.ui.events_page import newest_events
 from rollouts.ui.lists import RolloutRow, rollout_row
 from rollouts.ui.mlflow_words import MlflowNow, mlflow_now
 from rollouts.ui.outages import OutageNote, holding_note, outage_note
 from rollouts.ui.outcomes_table import OutcomesTable
 from rollouts.ui.overview_page import health_pill, shares_of_endpoint
-from rollouts.ui.page_parts import EventRow, event_rows
+from rollouts.ui.page_parts import EventRow
 from rollouts.ui.phases import Pill, split_sentence
 from rollouts.ui.restored import RestoredNote, restored_note
 from rollouts.ui.traffic import Rates, rates_of
@@ -68,7 +69,9 @@ class EndpointPage:
     beside: str
     charts: tuple[EndpointChart, ...]
     history: tuple[RolloutRow, ...]
+    history_count: int
     events: tuple[EventRow, ...]
+    event_count: int
     outage: OutageNote | None
     restored: RestoredNote | None
     active: Rollout | None
@@ -92,7 +95,8 @@ class EndpointPage:
 def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage:
     """Everything the page shows. Raises NotFound. The number of queries does not depend on the history."""
     endpoint = selectors.find_endpoint(name)
-    rollouts = list(selectors.rollouts().filter(endpoint=endpoint)[:HISTORY_SHOWN])
+    of_it = selectors.rollouts().filter(endpoint=endpoint)
+    rollouts = list(of_it[:HISTORY_SHOWN])
     current = rollouts[0] if rollouts else None
     active = current if current and (Phase(current.phase) in ACTIVE or current.watching) else None
     variants = list(
@@ -107,6 +111,7 @@ def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage
     if active is not None and holding_note(active, now) is not None:
         first = ""  # the banner of the outage says the rest
     under_way = active is not None and Phase(active.phase) in ACTIVE
+    events = newest_events(selectors.history(endpoint=endpoint), shown=EVENTS_SHOWN)
     start_refused = refusal(user.role, Action.START_ROLLOUT)
     if under_way and active is not None:
         start_refused = f"#{active.pk} is active: one rollout an endpoint"
@@ -126,7 +131,9 @@ def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage
         beside=beside_words(endpoint, now),
         charts=_charts(endpoint, rates),
         history=tuple(rollout_row(rollout, now) for rollout in rollouts),
-        events=event_rows(selectors.history_of(endpoint=endpoint, limit=EVENTS_SHOWN)),
+        history_count=of_it.count(),
+        events=events.rows,
+        event_count=events.in_all,
         outage=outage_note(endpoint, now, labels=labels),
         restored=restored_note(endpoint, user.role),
         active=active,

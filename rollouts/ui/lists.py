@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import urlencode
 
 from controlplane.web.words import duration_text
 from rollouts import selectors
@@ -28,21 +29,34 @@ class RolloutRow:
 
 @dataclass(frozen=True, slots=True)
 class RolloutList:
-    """One page. `older` is the number to go on below, None at the end."""
+    """One page. `older` is the number to go on below, None at the end; `endpoint` and `policy` whose they are, empty:
+    everybody's."""
 
     rows: tuple[RolloutRow, ...]
     older: int | None
     chosen: str
+    endpoint: str
+    policy: str
     now: datetime
+
+    @property
+    def narrowed(self) -> str:
+        """What an address of another page or filter of this list begins with, so that it stays the same list."""
+        kept = {"endpoint": self.endpoint, "policy": self.policy}
+        return "".join(f"{urlencode({name: value})}&" for name, value in kept.items() if value)
 
     @property
     def filters(self) -> list[tuple[str, str]]:
         return list(FILTERS.items())
 
 
-def rollout_list(*, chosen: str, before: int | None, now: datetime) -> RolloutList:
-    """Rollouts, newest first, below the number `before`; an unknown filter shows all."""
-    found = selectors.rollouts()
+def rollout_list(
+    *, chosen: str, before: int | None, now: datetime, endpoint: str = "", policy: str = ""
+) -> RolloutList:
+    """Rollouts, newest first, below the number `before`; an unknown filter shows all. Raises NotFound (endpoint)."""
+    found = selectors.rollouts_where(endpoint=endpoint)
+    if policy:
+        found = found.filter(gate_policy__name=policy, own_policy__isnull=True)
     if chosen == "active":
         found = found.filter(phase__in=selectors.ACTIVE_PHASES)
     if chosen == "promoted":
@@ -56,7 +70,7 @@ def rollout_list(*, chosen: str, before: int | None, now: datetime) -> RolloutLi
     rollouts = list(found[: A_PAGE + 1])
     older = rollouts[A_PAGE - 1].pk if len(rollouts) > A_PAGE else None
     rows = tuple(rollout_row(rollout, now) for rollout in rollouts[:A_PAGE])
-    return RolloutList(rows, older, chosen if chosen in FILTERS else "all", now)
+    return RolloutList(rows, older, chosen if chosen in FILTERS else "all", endpoint, policy, now)
 
 
 def rollout_row(rollout: Rollout, now: datetime) -> RolloutRow:

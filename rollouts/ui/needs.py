@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.db.models import Count, Window
 from django.urls import reverse
 
 from controlplane.access.roles import Role
@@ -20,14 +21,15 @@ from rollouts.ui.mlflow_words import mlflow_now
 from rollouts.ui.outages import outage_note
 from rollouts.ui.phases import pill_of
 from rollouts.ui.restored import restored_note
+from rollouts.ui.standing import BROKEN_ENGINES, is_recent_end
 
-RECENT = timedelta(hours=24)
+VERSIONS_NAMED = 5
 PATIENCE = timedelta(minutes=1)  # what a second try mends needs nobody
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Something that waits for a person, with the one button that leads there."""
+    """Something that waits for a person, with the one button that leads there. `counts` is how many it stands for."""
 
     tone: str
     icon: str
@@ -36,6 +38,7 @@ class Need:
     at: datetime | None
     button: str
     url: str
+    counts: int = 1
 
 
 def needs_of(
@@ -91,25 +94,50 @@ def needs_of(
                 reverse("models"),
             )
         )
+    found += _needs_of_files()
+    order = {"fail": 0, "warn": 1, "info": 2}
+    return sorted(found, key=lambda need: order[need.tone])
+
+
+def _needs_of_files() -> list[Need]:
+    """Versions whose files are no longer those that were registered: the first by name, and how many more. One
+    query."""
     changed = (
         Version.objects.filter(manifest_state="changed", gone_at=None)
         .select_related("model")
         .defer("manifest", "file_classes")
+        .annotate(in_all=Window(Count("pk")))
+        .order_by("model__name", "-number")
     )
-    for version in changed[:5]:
+    first = list(changed[:VERSIONS_NAMED])
+    found = [
+        Need(
+            "fail",
+            "shield-check",
+            f"{version} is no longer what was registered",
+            f"{version.manifest_problem} It is refused until it is restored.",
+            version.manifest_checked_at,
+            "See the version",
+            reverse("model", args=[version.model.name]),
+        )
+        for version in first
+    ]
+    more = first[0].in_all - len(first) if first else 0
+    if more:
+        versions = "1 more version is" if more == 1 else f"{more:,} more versions are"
         found.append(
             Need(
                 "fail",
                 "shield-check",
-                f"{version} is no longer what was registered",
-                f"{version.manifest_problem} It is refused until it is restored.",
-                version.manifest_checked_at,
-                "See the version",
-                reverse("model", args=[version.model.name]),
+                f"{versions} no longer what was registered",
+                "The list of models says of which models.",
+                None,
+                "See the models",
+                reverse("models"),
+                counts=more,
             )
         )
-    order = {"fail": 0, "warn": 1, "info": 2}
-    return sorted(found, key=lambda need: order[need.tone])
+    return found
 
 
 def _need_of_pass(part: Part, since: datetime) -> Need:
@@ -223,7 +251,7 @@ def _needs_of_serving(endpoint: Endpoint, labels: Mapping[str, str], url: str, n
             )
         ]
     workload = workload_of(endpoint.stable)
-    if workload is not None and workload.phase in ("failed", "unready"):
+    if workload is not None and workload.phase in BROKEN_ENGINES:
         words = workload.message or f"It is {workload.phase}."
         return [
             Need(
@@ -241,4 +269,4 @@ def _needs_of_serving(endpoint: Endpoint, labels: Mapping[str, str], url: str, n
 
 def is_recent(rollout: Rollout, now: datetime) -> bool:
     """True for a rollout that ended within the last day."""
-    return rollout.finished_at is not None and now - rollout.finished_at < RECENT
+    return is_recent_end(rollout.finished_at, now)

@@ -10,8 +10,9 @@ from controlplane.access.actors import Actor
 from controlplane.access.models import User
 from controlplane.kernel.errors import InvalidInput
 from controlplane.web.words import number_text
+from registry import selectors as registry_selectors
 from registry.models import Version
-from registry.selectors import page_versions
+from registry.selectors import VersionRow
 from rollouts import selectors
 from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.gates.weaker import Weakening
@@ -97,6 +98,7 @@ class NewRolloutPage:
     endpoints: tuple[tuple[str, str, bool], ...]
     form: NewRolloutForm
     versions: tuple[VersionChoice, ...]
+    more_versions: int
     version_problem: str
     others: tuple[str, ...]
     strategies: tuple[tuple[str, str, str, bool], ...]
@@ -137,12 +139,14 @@ def build(
     preview, problem = _preview(endpoint, draft, edges, clusters, room, user, now)
     if problem is not None:
         draft = replace(draft, problems={**draft.problems, field_of(problem): problem})
+    choosable, more = _choosable(endpoint, draft.versions)
     weaker = weaker_than_endpoint(endpoint, source=None, own=draft.own_policy)
     return NewRolloutPage(
         endpoint=endpoint,
         endpoints=tuple((one.name, _place(one), one.pk == endpoint.pk) for one in choices),
         form=form,
-        versions=tuple(_versions(endpoint, form)),
+        versions=tuple(_versions(endpoint, form, choosable)),
+        more_versions=more,
         version_problem=" ".join(_messages(draft, "version")),
         others=() if form.is_bandit else form.versions[1:],
         strategies=tuple(
@@ -178,10 +182,8 @@ def build(
 def newest_launchable(endpoint: Endpoint) -> str:
     """The number of the newest version that is not the stable one and may be launched; empty without one."""
     stable = endpoint.stable.version_id if endpoint.stable else None
-    for row in page_versions(model_id=endpoint.model_id, limit=VERSIONS_SHOWN).rows:
-        if not row.refusal and row.version.pk != stable:
-            return str(row.version.number)
-    return ""
+    found = registry_selectors.newest_launchable(model_id=endpoint.model_id, besides=stable)
+    return "" if found is None else str(found)
 
 
 def _place(endpoint: Endpoint) -> str:
@@ -241,10 +243,10 @@ def _problem_of(draft: Draft, preview: Preview | None, name: str) -> str:
     return " ".join([*_messages(draft, name), *found])
 
 
-def _versions(endpoint: Endpoint, form: NewRolloutForm) -> list[VersionChoice]:
+def _versions(endpoint: Endpoint, form: NewRolloutForm, found: Sequence[VersionRow]) -> list[VersionChoice]:
     stable = endpoint.stable.version_id if endpoint.stable else None
     rows = []
-    for row in page_versions(model_id=endpoint.model_id, limit=VERSIONS_SHOWN).rows:
+    for row in found:
         version = row.version
         is_stable = version.pk == stable
         if row.refusal:
@@ -263,6 +265,19 @@ def _versions(endpoint: Endpoint, form: NewRolloutForm) -> list[VersionChoice]:
             )
         )
     return rows
+
+
+def _choosable(endpoint: Endpoint, chosen: Sequence[int]) -> tuple[list[VersionRow], int]:
+    """The newest versions, and of the older ones those that are chosen: what is started is always to be seen. With how
+    many are not shown. Two queries, two more for a model of many versions."""
+    newest = registry_selectors.page_versions(model_id=endpoint.model_id, limit=VERSIONS_SHOWN)
+    if newest.next_before is None:
+        return list(newest.rows), 0
+    older = registry_selectors.page_versions(
+        model_id=endpoint.model_id, before=newest.next_before, among=chosen, limit=VERSIONS_SHOWN
+    ).rows
+    left = registry_selectors.count_versions(model_id=endpoint.model_id, before=newest.next_before)
+    return [*newest.rows, *older], left - len(older)
 
 
 def _version_hint(version: Version, is_stable: bool) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db.models import Max, Prefetch, prefetch_related_objects
 
 from controlplane.web.health import Part, reported
+from controlplane.web.readers import text, whole_number_or_none
 from controlplane.web.words import (
     count_text,
     duration_text,
@@ -26,11 +27,13 @@ from rollouts.ui.arms_table import workload_of
 from rollouts.ui.bandit_words import arm_labels, colours_by_variant, is_bandit, versions_text
 from rollouts.ui.needs import Need, is_recent, needs_of
 from rollouts.ui.phases import Pill, cause_words, pill_of
-from rollouts.ui.traffic import Rates, rates_of
+from rollouts.ui.standing import Standing, health, standings
+from rollouts.ui.traffic import Rates, rates_of, total_per_second
 
 FINISHED_WITHIN = timedelta(hours=24)
 FINISHED_SHOWN = 8
-ENDPOINTS_SHOWN = 100
+ENDPOINTS_A_PAGE = 50
+LONGEST_NAME = 40  # characters of an endpoint's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,6 @@ class EndpointRow:
     rollout_pill: Pill
     rollout_id: int | None
     rollout_hint: str
-    attention: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,22 @@ class FinishedRow:
 
 @dataclass(frozen=True, slots=True)
 class OverviewPage:
+    """Every count is of all, also where a list shows a part.
+
+    needs       those of the installation, and of the endpoints that need somebody most; `need_count` is of all of them
+    endpoints   one page, sorted by attention; `next_place` is where to go on, None at the end
+    finished    the newest; `finished_count` is of all within FINISHED_WITHIN
+    """
+
     needs: tuple[Need, ...]
+    need_count: int
+    needs_go_on: Standing | None
     endpoints: tuple[EndpointRow, ...]
+    next_place: Standing | None
     finished: tuple[FinishedRow, ...]
+    finished_count: int
     parts: tuple[Part, ...]
+    endpoints_in_all: int
     endpoint_count: str
     active_count: str
     rate: str
@@ -77,41 +91,63 @@ class OverviewPage:
     now: datetime
 
 
-def build(*, now: datetime) -> OverviewPage:
-    """Everything the overview shows. The number of queries does not depend on the number of rows."""
-    # The prefetched rollouts and variants are for the API; here one query each says more.
-    endpoints = list(selectors.endpoints().prefetch_related(None)[:ENDPOINTS_SHOWN])
-    latest = latest_rollouts([endpoint.pk for endpoint in endpoints])
-    rates = rates_of([endpoint.pk for endpoint in endpoints], now=now)
-    labels = variant_labels(endpoints)
-    stop_on = selectors.global_stop().on
-    finished = list(
-        selectors.rollouts()
-        .prefetch_related(None)
-        .filter(finished_at__gte=now - FINISHED_WITHIN)
-        .order_by("-finished_at")[:FINISHED_SHOWN]
-    )
+def build(*, now: datetime, behind: tuple[int, str] | None = None) -> OverviewPage:
+    """Everything the overview shows. The number of queries does not depend on the number of rows.
+
+    behind  the attention and the name of the endpoint that the page of endpoints goes on behind; None: from the first.
+            An endpoint whose attention changes while pages are turned may be met twice or not at all
+    """
+    every = standings(now=now)
+    left = every if behind is None else [one for one in every if one.place > behind]
+    listed, neediest = left[:ENDPOINTS_A_PAGE], every[:ENDPOINTS_A_PAGE]
+    shown = _endpoints({one.id for one in (*listed, *neediest)})
+    latest = latest_rollouts(list(shown))
+    rates = rates_of([one.id for one in listed], now=now)
+    labels = variant_labels(list(shown.values()))
+    ended = selectors.rollouts().prefetch_related(None).filter(finished_at__gte=now - FINISHED_WITHIN)
+    finished = list(ended.order_by("-finished_at", "-id")[:FINISHED_SHOWN])
     arms = Prefetch("arms", queryset=Arm.objects.select_related("variant__version"))
     prefetch_related_objects([*latest.values(), *finished], arms)
     parts = reported(now=now)
+    # One that was deleted between two reads is not there any more.
     rows = [
-        _endpoint_row(endpoint, latest.get(endpoint.pk), rates.get(endpoint.pk), labels, now)
-        for endpoint in endpoints
+        _endpoint_row(shown[one.id], latest.get(one.id), rates.get(one.id), labels, now)
+        for one in listed
+        if one.id in shown
     ]
-    active = sum(Phase(rollout.phase) in ACTIVE for rollout in latest.values())
-    total = sum(found.per_second or 0.0 for found in rates.values())
+    needy = [shown[one.id] for one in neediest if one.needs and one.id in shown]
+    needs = needs_of(needy, latest, parts, now, labels=labels)
+    not_shown = sum(one.needs for one in every[ENDPOINTS_A_PAGE:])
+    active = sum(one.moves for one in every)
     return OverviewPage(
-        needs=tuple(needs_of(endpoints, latest, parts, now, labels=labels)),
-        endpoints=tuple(sorted(rows, key=lambda row: (row.attention, row.name))),
+        needs=tuple(needs),
+        need_count=sum(need.counts for need in needs) + not_shown,
+        needs_go_on=neediest[-1] if not_shown else None,
+        endpoints=tuple(rows),
+        next_place=listed[-1] if len(left) > len(listed) else None,
         finished=tuple(_finished_row(rollout, now) for rollout in finished),
+        finished_count=ended.count(),
         parts=parts,
-        endpoint_count=count_text(len(endpoints), "endpoint"),
+        endpoints_in_all=len(every),
+        endpoint_count=count_text(len(every), "endpoint"),
         active_count=count_text(active, "rollout") + " in progress",
-        rate=f"{number_text(total)} requests/s",
-        stop_on=stop_on,
+        rate=f"{number_text(total_per_second(now=now))} requests/s",
+        stop_on=selectors.global_stop().on,
         active=active,
         now=now,
     )
+
+
+def place_in(query: Mapping[str, str]) -> tuple[int, str] | None:
+    """The `behind` of `build` that a link names: `?attention=2&after=triage`. None when none is named. Raises
+    InvalidInput."""
+    attention = whole_number_or_none(query, "attention")
+    return None if attention is None else (attention, text(query, "after", longest=LONGEST_NAME))
+
+
+def _endpoints(ids: Collection[int]) -> Mapping[int, Endpoint]:
+    # The prefetched rollouts and variants are for the API; here one query each says more.
+    return selectors.endpoints().prefetch_related(None).in_bulk(ids)
 
 
 def latest_rollouts(endpoints: Sequence[int]) -> Mapping[int, Rollout]:
@@ -162,20 +198,14 @@ def shares_of_endpoint(
 
 def health_pill(endpoint: Endpoint) -> Pill:
     """How the stable variant is, and whether the router obeys."""
-    if endpoint.router_problem:
-        return Pill("fail", "Router", "unplug")
-    if endpoint.serving.lasting is not None:
-        return Pill("fail", "Out of order", "circle-x")
     workload = workload_of(endpoint.stable)
-    if workload is None:
-        return Pill("mute", "No data", "circle-dashed")
-    if workload.phase == "starting":
-        return Pill("info", "Starting", "rocket")
-    if workload.ready == 0:
-        return Pill("fail", "Not ready", "circle-x")
-    if workload.ready < workload.desired:
-        return Pill("warn", f"{workload.ready} of {workload.desired} ready", "circle-alert")
-    return Pill("pass", "Healthy", "circle-check")
+    return health(
+        router_problem=endpoint.router_problem,
+        out_of_order=endpoint.serving.lasting is not None,
+        workload=None if workload is None else workload.phase,
+        ready=None if workload is None else workload.ready,
+        desired=None if workload is None else workload.desired,
+    )
 
 
 def p95_words(seconds: float | None) -> str:
@@ -189,7 +219,6 @@ def _endpoint_row(
     endpoint: Endpoint, rollout: Rollout | None, rates: Rates | None, labels: Mapping[str, str], now: datetime
 ) -> EndpointRow:
     arms, words = shares_of_endpoint(endpoint, labels, rollout)
-    health = health_pill(endpoint)
     known = rates or Rates()
     pill, hint = rollout_state(rollout, now)
     return EndpointRow(
@@ -197,7 +226,7 @@ def _endpoint_row(
         place=f"{endpoint.environment} · {endpoint.cluster.name}",
         shares=arms,
         shares_words=words,
-        health=health,
+        health=health_pill(endpoint),
         per_second=number_text(known.per_second),
         p95=p95_words(known.p95_seconds),
         trend=known.trend,
@@ -205,7 +234,6 @@ def _endpoint_row(
         rollout_pill=pill,
         rollout_id=rollout.pk if rollout else None,
         rollout_hint=hint,
-        attention=_attention(rollout, health, now),
     )
 
 
@@ -218,20 +246,6 @@ def rollout_state(rollout: Rollout | None, now: datetime) -> tuple[Pill, str]:
         return pill, cause_words(rollout) if rollout.cause else versions_text(rollout)
     ago = duration_text((now - (rollout.finished_at or rollout.created_at)).total_seconds())
     return Pill("mute", "No rollout", "circle-dashed"), f"last {ago} ago"
-
-
-def _attention(rollout: Rollout | None, health: Pill, now: datetime) -> int:
-    """0 needs somebody most."""
-    if health.tone == "fail" or (rollout is not None and rollout.phase == Phase.FAILED.value):
-        return 0
-    if rollout is not None:
-        if rollout.phase == Phase.ROLLED_BACK.value and is_recent(rollout, now):
-            return 1
-        if rollout.phase == Phase.PAUSED.value:
-            return 2
-        if Phase(rollout.phase) in ACTIVE:
-            return 3
-    return 4 if health.tone != "pass" else 5
 
 
 def _finished_row(rollout: Rollout, now: datetime) -> FinishedRow:

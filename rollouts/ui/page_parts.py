@@ -17,7 +17,6 @@ from rollouts.ui.outages import holding_note
 from rollouts.ui.phases import cause_words, exposure_reached, split_sentence
 
 STALE_AFTER = timedelta(seconds=60)
-EVENTS_SHOWN = 12
 LOG_LINES = 50
 
 EVENT_LOOK: Mapping[str, tuple[str, str]] = {
@@ -130,11 +129,11 @@ def _rollback_heading(rollout: Rollout) -> str:
 
 
 def event_rows(history: Sequence[HistoryEvent]) -> tuple[EventRow, ...]:
-    """The newest events; a detail that only repeats that of the event before it is left out."""
+    """Events, newest first; a detail that only repeats that of the event before it is left out."""
     before = [*[event.detail for event in history[1:]], ""]
     return tuple(
         _event_row(event, "" if event.detail == older else event.detail)
-        for event, older in list(zip(history, before, strict=False))[:EVENTS_SHOWN]
+        for event, older in zip(history, before, strict=False)
     )
 
 

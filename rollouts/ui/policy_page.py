@@ -25,6 +25,7 @@ from rollouts.ui.lists import RolloutRow, rollout_row
 
 A_PAGE = 20
 ROLLOUTS_SHOWN = 8
+COMPARABLE_SHOWN = 100
 FIELDS_SHOWN = 3
 
 
@@ -86,6 +87,7 @@ class PolicyPage:
     older: int | None
     against: GatePolicyVersion | None
     comparable: tuple[int, ...]
+    more_comparable: int
     changes: tuple[Change, ...]
     gates: tuple[GateLine, ...]
     rules: tuple[Rule, ...]
@@ -97,6 +99,7 @@ class PolicyPage:
     others: tuple[tuple[str, str], ...]
     endpoints: tuple[str, ...]
     rollouts: tuple[RolloutRow, ...]
+    rollout_count: int
     edit_refused: str
     use_refused: str
     text: str
@@ -137,6 +140,7 @@ def build(
     source = _source(endpoints, using, numbers_of)
     endpoints.sort(key=lambda endpoint: endpoint.name)
     using.sort(key=lambda endpoint: endpoint.name)
+    comparable = _comparable(newest.version, shown.version, compared)
     policy = shown.policy
     outlook = explain(policy, endpoint=source, now=now)
     counts = dict(
@@ -153,9 +157,8 @@ def build(
         versions=_version_rows(listed, counts, using, shown),
         older=listed[A_PAGE - 1].version if len(listed) > A_PAGE else None,
         against=compared,
-        comparable=tuple(number for number in range(newest.version, 0, -1) if number != shown.version)[
-            :A_PAGE
-        ],
+        comparable=comparable,
+        more_comparable=newest.version - 1 - len(comparable),
         changes=policy_changes(compared.policy, policy) if compared else (),
         gates=tuple(gate_line(gate, told) for gate, told in zip(policy.gates, outlook.gates, strict=True)),
         rules=rules_of(policy),
@@ -172,6 +175,7 @@ def build(
                 :ROLLOUTS_SHOWN
             ]
         ),
+        rollout_count=sum(counts.values()),
         edit_refused=refusal(user.role, Action.EDIT_GATE_POLICY),
         use_refused=refusal(user.role, Action.EDIT_ENDPOINT),
         text=policy_text(policy),
@@ -261,6 +265,13 @@ def _compared(
     if number < 1 or number == shown.version:
         return None
     return _version(listed, shown.name, number)
+
+
+def _comparable(newest: int, shown: int, compared: GatePolicyVersion | None) -> tuple[int, ...]:
+    """The versions to compare with, newest first: those that are the nearest to the shown one, and the compared one."""
+    others = sorted(set(range(1, newest + 1)) - {shown}, key=lambda number: abs(number - shown))
+    kept = {*others[:COMPARABLE_SHOWN], *([compared.version] if compared else [])}
+    return tuple(sorted(kept, reverse=True))
 
 
 def _source(endpoints: list[Endpoint], using: list[Endpoint], asked: str) -> Endpoint | None:

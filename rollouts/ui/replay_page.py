@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from django.db.models import Case, When
+
 from controlplane.kernel.errors import HeadgateError
+from controlplane.web.first_rows import counted
 from controlplane.web.words import duration_text
 from rollouts import selectors
 from rollouts.domain.states import ACTIVE
@@ -16,7 +19,7 @@ from rollouts.services.replay import Part
 from rollouts.services.replay_report import ReplayReport
 from rollouts.ui.lists import RolloutRow, rollout_row
 
-PAST_SHOWN = 20
+PAST_A_PAGE = 20
 CHANGES_SHOWN = 40
 POLICIES_SHOWN = 100
 TONES = {"identical": "pass", "same": "pass", "equal": "warn", "differs": "fail"}
@@ -64,6 +67,7 @@ class ReplayView:
     timeline: tuple[TimelineRow, ...] = ()
     more_changes: int = 0
     policies: tuple[str, ...] = ()
+    more_policies: int = 0
 
     @property
     def report(self) -> ReplayReport | None:
@@ -95,13 +99,16 @@ class ReplayView:
 def view(
     *, rollout: Rollout, policy: str, part: Part | None = None, problem: HeadgateError | None = None
 ) -> ReplayView:
-    """A replay as its page shows it."""
-    policies = GatePolicyVersion.objects.order_by("name", "-version")[:POLICIES_SHOWN]
-    names = tuple(str(row) for row in policies)
+    """A replay as its page shows it. To choose from: the versions of the rollout's own policy first, then by name."""
+    own = Case(When(name=rollout.gate_policy.name, then=0), default=1)
+    offered, in_all = counted(
+        GatePolicyVersion.objects.order_by(own, "name", "-version"), limit=POLICIES_SHOWN
+    )
+    names, more_policies = tuple(str(row) for row in offered), in_all - len(offered)
     report = None if part is None else part.report
     if report is None or report.recorded is None or report.replayed is None:
-        return ReplayView(rollout, policy, part, problem, policies=names)
-    rows, more = _timeline(report.recorded["changes"], report.replayed["changes"])
+        return ReplayView(rollout, policy, part, problem, policies=names, more_policies=more_policies)
+    rows, more_changes = _timeline(report.recorded["changes"], report.replayed["changes"])
     return ReplayView(
         rollout,
         policy,
@@ -109,26 +116,32 @@ def view(
         problem,
         sides=(_side(report.recorded), _side(report.replayed)),
         timeline=rows,
-        more_changes=more + report.recorded["left_out"] + report.replayed["left_out"],
+        more_changes=more_changes + report.recorded["left_out"] + report.replayed["left_out"],
         policies=names,
+        more_policies=more_policies,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class PastRollouts:
-    """Rollouts on which a policy can be tried, newest first."""
+    """Rollouts on which a policy can be tried, newest first. `older` is the number to go on below, None at the end."""
 
     policy: GatePolicyVersion
     rows: tuple[RolloutRow, ...]
+    older: int | None
     now: datetime
 
 
-def past_rollouts(*, reference: str, now: datetime) -> PastRollouts:
-    """The newest rollouts that are over and have evidence: 3 queries. Raises InvalidInput for an unknown policy."""
+def past_rollouts(*, reference: str, before: int | None, now: datetime) -> PastRollouts:
+    """Rollouts with a number below `before` that are over and have evidence: 3 queries. Raises InvalidInput for an
+    unknown policy."""
     policy = selectors.find_gate_policy(reference, field="policy")
     ended = selectors.rollouts().exclude(phase__in=[phase.value for phase in ACTIVE])
-    rows = ended.filter(next_interval__gt=0)[:PAST_SHOWN]
-    return PastRollouts(policy, tuple(rollout_row(rollout, now) for rollout in rows), now)
+    if before is not None:
+        ended = ended.filter(pk__lt=before)
+    found = list(ended.filter(next_interval__gt=0)[: PAST_A_PAGE + 1])
+    older = found[PAST_A_PAGE - 1].pk if len(found) > PAST_A_PAGE else None
+    return PastRollouts(policy, tuple(rollout_row(one, now) for one in found[:PAST_A_PAGE]), older, now)
 
 
 def _side(course: Mapping[str, Any]) -> Side:

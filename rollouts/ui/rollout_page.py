@@ -7,11 +7,12 @@ from datetime import datetime
 
 from controlplane.access.models import User
 from controlplane.web.words import duration_text, share_text
+from rollouts import selectors
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.verdict import FamilyVerdict
 from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.states import FINAL, Phase
-from rollouts.models import HistoryEvent, Rollout
+from rollouts.models import Rollout
 from rollouts.ui.arms_table import (
     ArmRow,
     arm_number,
@@ -20,6 +21,7 @@ from rollouts.ui.arms_table import (
     recent_intervals,
     workload_of_arm,
 )
+from rollouts.ui.events_page import newest_events
 from rollouts.ui.findings import calm_words, findings
 from rollouts.ui.gates_table import GatesTable, gates_table
 from rollouts.ui.mlflow_words import MlflowNow, mlflow_now
@@ -32,13 +34,12 @@ from rollouts.ui.page_parts import (
     Why,
     action_note,
     actions_of,
-    event_rows,
     launch_of,
     stale_since,
     why_of,
 )
 from rollouts.ui.phases import Pill, pill_of, step_share
-from rollouts.ui.steps_strip import StepCell, step_cells
+from rollouts.ui.steps_strip import StepCell, step_cells, step_events
 from rollouts.ui.what_changes import Change, what_changes
 
 
@@ -92,7 +93,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
     """Everything the page shows at `now` for `user`. `rollout` is one of `selectors.find_rollout`."""
     plan = rollout.parsed_plan
     policy = rollout.policy
-    history = list(HistoryEvent.objects.filter(rollout=rollout).order_by("-id"))
+    events = newest_events(selectors.history(rollout=rollout))
     arms = list(rollout.arms.all())
     intervals = recent_intervals(rollout)
     gates = gates_table(policy, rollout.verdicts)
@@ -107,7 +108,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
         pill=pill_of(rollout, plan, now.timestamp()),
         why=why_of(rollout, plan, now),
         outage=outage_of_rollout(rollout, now),
-        steps=step_cells(rollout, plan, history, gates, now),
+        steps=step_cells(rollout, plan, step_events(rollout, plan), gates, now),
         gates=gates,
         gates_heading="Gates" if rollout.step_index < 0 else f"Gates at {share}",
         arms=tuple(arm_row(arm, workload_of_arm(rollout, arm), intervals, policy) for arm in arms),
@@ -116,8 +117,8 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
         latency_titles=tuple(
             f"{_signal_words(gate.signal)} > {seconds_text(gate.slo_seconds or 0)}" for gate in latency
         ),
-        events=event_rows(history),
-        event_count=len(history),
+        events=events.rows,
+        event_count=events.in_all,
         changes=what_changes(rollout.baseline, rollout.candidate),
         launch=launch_of(rollout),
         actions=actions_of(rollout, user, stop_on=stop_on),

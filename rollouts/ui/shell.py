@@ -11,6 +11,7 @@ from django.urls import reverse
 from controlplane.access.models import User
 from controlplane.access.roles import Action
 from controlplane.web import shell
+from controlplane.web.first_rows import best_named, counted
 from rollouts import selectors
 from rollouts.models import Arm, Endpoint, Rollout
 from rollouts.ui.bandit_words import versions_text
@@ -43,10 +44,10 @@ def stop_banner(request: HttpRequest) -> shell.Banner | None:
     return shell.Banner("rollouts/_stop_banner.html", context)
 
 
-def find_endpoints(words: str, limit: int) -> list[shell.Hit]:
+def find_endpoints(words: str, limit: int) -> shell.Hits:
     """Endpoints whose name contains the words."""
-    found = Endpoint.objects.filter(name__icontains=words).select_related("cluster")[:limit]
-    return [
+    best, in_all = best_named(Endpoint.objects.select_related("cluster"), words, limit=limit)
+    hits = [
         shell.Hit(
             "Endpoint",
             "radio-tower",
@@ -54,14 +55,15 @@ def find_endpoints(words: str, limit: int) -> list[shell.Hit]:
             f"{endpoint.environment} · {endpoint.cluster.name}",
             reverse("endpoint", args=[endpoint.name]),
         )
-        for endpoint in found
+        for endpoint in best
     ]
+    return shell.Hits("endpoint", hits, in_all)
 
 
-def find_policies(words: str, limit: int) -> list[shell.Hit]:
+def find_policies(words: str, limit: int) -> shell.Hits:
     """The newest version of policies whose name contains the words."""
-    found = newest_versions().filter(name__icontains=words.partition("@")[0])[:limit]
-    return [
+    best, in_all = best_named(newest_versions(), words.partition("@")[0], limit=limit)
+    hits = [
         shell.Hit(
             "Policy",
             "shield-check",
@@ -69,11 +71,12 @@ def find_policies(words: str, limit: int) -> list[shell.Hit]:
             f"α {one.body['alpha']:g}, {len(one.body['gates'])} gates",
             reverse("policy", args=[one.name]),
         )
-        for one in found
+        for one in best
     ]
+    return shell.Hits("gate policy", hits, in_all, "gate policies")
 
 
-def find_rollouts(words: str, limit: int) -> list[shell.Hit]:
+def find_rollouts(words: str, limit: int) -> shell.Hits:
     """The rollout with that number, or the newest of endpoints with such a name."""
     number = words.lstrip("#")
     found = Rollout.objects.select_related("endpoint", "baseline__version", "candidate__version")
@@ -83,7 +86,8 @@ def find_rollouts(words: str, limit: int) -> list[shell.Hit]:
         if number.isdecimal()
         else found.filter(endpoint__name__icontains=words)
     )
-    return [
+    newest, in_all = counted(found.order_by("-id"), limit=limit)
+    hits = [
         shell.Hit(
             "Rollout",
             "git-branch",
@@ -91,5 +95,6 @@ def find_rollouts(words: str, limit: int) -> list[shell.Hit]:
             f"{versions_text(rollout)}, {rollout.phase}",
             reverse("rollout", args=[rollout.pk]),
         )
-        for rollout in found.order_by("-id")[:limit]
+        for rollout in newest
     ]
+    return shell.Hits("rollout", hits, in_all)

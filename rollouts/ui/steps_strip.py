@@ -13,6 +13,8 @@ from rollouts.models import HistoryEvent, Rollout
 from rollouts.ui.gates_table import GatesTable
 from rollouts.ui.phases import cause_words
 
+STEP_EVENTS = ("start", "advance", "promote")  # the events that begin a step
+
 
 @dataclass(frozen=True, slots=True)
 class StepCell:
@@ -26,10 +28,10 @@ class StepCell:
 
 
 def step_cells(
-    rollout: Rollout, plan: Plan, history: Sequence[HistoryEvent], gates: GatesTable, now: datetime
+    rollout: Rollout, plan: Plan, began: Sequence[HistoryEvent], gates: GatesTable, now: datetime
 ) -> tuple[StepCell, ...]:
-    """Launch, every step of the plan, 100%."""
-    moments = _step_moments(history)
+    """Launch, every step of the plan, 100%. `began`: what `step_events` read."""
+    moments = _step_moments(began)
     ended = Phase(rollout.phase) in (Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.CANCELLED, Phase.FAILED)
     cells = [_launch_cell(rollout, moments, ended=ended, now=now)]
     for index, step in enumerate(plan.steps):
@@ -103,13 +105,20 @@ def _last_cell(rollout: Rollout, plan: Plan, *, ended: bool, now: datetime) -> S
     return StepCell("todo", "flag", "100%", f"promote, watch {watch}", 0)
 
 
-def _step_moments(history: Sequence[HistoryEvent]) -> dict[int, datetime]:
-    """When each step began, from the history: `start` begins the first, every `advance` the next."""
+def step_events(rollout: Rollout, plan: Plan) -> list[HistoryEvent]:
+    """The events that begin a step, oldest first: at most the start, one a step and a promotion, however much else
+    happened. One query."""
+    found = HistoryEvent.objects.filter(rollout=rollout, kind__in=STEP_EVENTS).order_by("id")
+    return list(found[: len(plan.steps) + 2])
+
+
+def _step_moments(began: Sequence[HistoryEvent]) -> dict[int, datetime]:
+    """When each step began: `start` begins the first, everything else the next."""
     moments: dict[int, datetime] = {}
-    for event in reversed(history):
+    for event in began:
         if event.kind == "start":
             moments[0] = event.at
-        elif event.kind in ("advance", "promote") and moments:
+        elif moments:
             moments[max(moments) + 1] = event.at
     return moments
 

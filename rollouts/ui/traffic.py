@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db.models import Count, Sum
+
 from rollouts.models import MinuteSample
 
 RECENT = timedelta(minutes=5)
@@ -45,10 +47,27 @@ def rates_of(endpoints: Collection[int], *, now: datetime) -> Mapping[int, Rates
     return {key: _rates(found, now) for key, found in by_endpoint.items()}
 
 
+def total_per_second(*, now: datetime) -> float:
+    """Requests a second of all endpoints together, over the last RECENT minutes: the sum of their `per_second`. One
+    query."""
+    until = _this_minute(now)
+    rows = (
+        MinuteSample.objects.filter(minute__gte=until - RECENT, minute__lt=until)
+        .order_by()
+        .values("endpoint")
+        .annotate(all=Sum("requests"), minutes=Count("minute", distinct=True))
+    )
+    return float(sum(row["all"] / (60 * row["minutes"]) for row in rows))
+
+
+def _this_minute(now: datetime) -> datetime:
+    """The minute under way: it is not over, so its counts would read as a drop."""
+    return now.replace(second=0, microsecond=0)
+
+
 def _rates(rows: Sequence[Mapping[str, Any]], now: datetime) -> Rates:
-    # The minute under way is not over: its counts would read as a drop.
-    this_minute = now.replace(second=0, microsecond=0)
-    recent = [row for row in rows if this_minute - RECENT <= row["minute"] < this_minute]
+    until = _this_minute(now)
+    recent = [row for row in rows if until - RECENT <= row["minute"] < until]
     requests = sum(row["requests"] for row in recent)
     minutes = len({row["minute"] for row in recent})
     return Rates(

@@ -27,7 +27,7 @@ class Change:
 
 
 def what_changes(old: Variant, new: Variant) -> tuple[Change, ...]:
-    """Version, files, serving spec, then the parameters and metrics that differ, at most a few of each."""
+    """Version, files, serving spec, then the first parameters and metrics that differ, and how many more do."""
     was, now = old.version, new.version
     rows = [
         _change("Version", was.label, now.label),
@@ -43,9 +43,21 @@ def what_changes(old: Variant, new: Variant) -> tuple[Change, ...]:
     rows += [
         _change(name, _word(variables[0], name), _word(variables[1], name)) for name in _names(*variables)
     ]
-    rows += _differing(_mapping(was.params), _mapping(now.params))[:PARAMETERS_SHOWN]
-    rows += _differing(_mapping(was.metrics), _mapping(now.metrics))[:METRICS_SHOWN]
+    rows += _first(_differing(_mapping(was.params), _mapping(now.params)), PARAMETERS_SHOWN, "parameter")
+    rows += _first(_differing(_mapping(was.metrics), _mapping(now.metrics)), METRICS_SHOWN, "metric")
     return tuple(rows)
+
+
+def _first(changes: list[Change], shown: int, what: str) -> list[Change]:
+    """The first of them, and a line that says how many more differ."""
+    more = len(changes) - shown
+    if more <= 0:
+        return changes
+    differ = "differs" if more == 1 else "differ"
+    return [
+        *changes[:shown],
+        Change(f"More {what}s", "", f"{more} more {differ}: the page of the model has them"),
+    ]
 
 
 def _change(name: str, before: str, after: str) -> Change:

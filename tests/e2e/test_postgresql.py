@@ -29,6 +29,8 @@ SUITES = (
     "tests/rollouts/services/test_odd_answers.py",
     "tests/rollouts/services/test_secrets.py",
     "tests/rollouts/api",
+    "tests/rollouts/ui/test_overview.py",
+    "tests/rollouts/ui/test_standing.py",
     "tests/registry/services",
     "tests/registry/test_selectors.py",
     "tests/controlplane/access",

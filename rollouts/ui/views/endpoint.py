@@ -11,10 +11,10 @@ from controlplane.access.actors import Actor
 from controlplane.kernel.errors import Conflict, HeadgateError, InvalidInput, Refused
 from controlplane.web.pages import asker, go_to, page, render_page
 from controlplane.web.problems import status_and_title
-from controlplane.web.readers import moment_or_none, text
+from controlplane.web.readers import moment_or_none, text, whole_number_or_none
 from rollouts import selectors
 from rollouts.services.restored_choice import choose_after_restore
-from rollouts.ui import endpoint_page, overview_page
+from rollouts.ui import endpoint_page, events_page, overview_page
 from rollouts.ui.confirm_parts import LONGEST_WHY
 from rollouts.ui.deployed import deployed as deployed_rows
 from rollouts.ui.endpoint_charts import endpoint_chart
@@ -25,9 +25,9 @@ from rollouts.wiring import gateway_url
 @require_GET
 @page()
 def endpoints(request: HttpRequest) -> HttpResponse:
-    """All endpoints, those first that need somebody."""
+    """All endpoints, those first that need somebody, a page at a time."""
     context = {
-        "page": overview_page.build(now=asker(request).now),
+        "page": overview_page.build(now=asker(request).now, behind=overview_page.place_in(request.GET)),
         "nav": "endpoints",
         "topics": ["overview", "global-stop"],
     }
@@ -41,6 +41,27 @@ def endpoints(request: HttpRequest) -> HttpResponse:
 def endpoint(request: HttpRequest, name: str) -> HttpResponse:
     """What answers now, the last 24 hours, history, the way back."""
     return _show(request, name)
+
+
+@require_GET
+@page()
+def events(request: HttpRequest, name: str) -> HttpResponse:
+    """Everything that happened to it and its rollouts, newest first, a page at a time."""
+    found = selectors.find_endpoint(name)
+    context = {
+        "list": events_page.events_page(
+            selectors.history(endpoint=found),
+            before=whole_number_or_none(request.GET, "before"),
+            now=asker(request).now,
+        ),
+        "of": found.name,
+        "endpoint_name": found.name,
+        "nav": "endpoints",
+        "topics": [f"endpoint:{found.pk}", "global-stop"],
+    }
+    return render_page(
+        request, page="rollouts/events.html", fragment="rollouts/_events_fresh.html", context=context
+    )
 
 
 @require_POST

@@ -22,7 +22,7 @@ from rollouts.ui.confirm_parts import LONGEST_WHY
 def overview(request: HttpRequest) -> HttpResponse:
     """Needs you, endpoints, what finished, the parts of the installation."""
     context = {
-        "page": overview_page.build(now=asker(request).now),
+        "page": overview_page.build(now=asker(request).now, behind=overview_page.place_in(request.GET)),
         "nav": "overview",
         "topics": ["overview", "global-stop"],
     }
@@ -34,10 +34,12 @@ def overview(request: HttpRequest) -> HttpResponse:
 @require_GET
 @page()
 def rollouts(request: HttpRequest) -> HttpResponse:
-    """Every rollout, newest first, a page at a time."""
+    """Every rollout, or those of an `endpoint` or under a `policy`, newest first, a page at a time."""
     found = lists.rollout_list(
         chosen=request.GET.get("show", "all"),
         before=whole_number_or_none(request.GET, "before"),
+        endpoint=request.GET.get("endpoint", ""),
+        policy=request.GET.get("policy", ""),
         now=asker(request).now,
     )
     context = {"list": found, "nav": "rollouts", "topics": ["overview", "global-stop"]}

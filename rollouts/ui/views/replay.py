@@ -11,6 +11,7 @@ from controlplane.access.actors import Actor
 from controlplane.kernel.errors import HeadgateError, InvalidInput
 from controlplane.web.pages import asker, page, render_page
 from controlplane.web.problems import status_and_title
+from controlplane.web.readers import whole_number_or_none
 from rollouts import selectors
 from rollouts.services.replay import replay_part
 from rollouts.ui import replay_page
@@ -50,7 +51,11 @@ def replay(request: HttpRequest, rollout_id: int) -> HttpResponse:
 @page()
 def try_policy(request: HttpRequest, name: str, version: int) -> HttpResponse:
     """Past rollouts, each with what this version of the policy would have done, when asked."""
-    found = replay_page.past_rollouts(reference=f"{name}@{version}", now=asker(request).now)
+    found = replay_page.past_rollouts(
+        reference=f"{name}@{version}",
+        before=whole_number_or_none(request.GET, "before"),
+        now=asker(request).now,
+    )
     return render_page(
         request,
         page="rollouts/replay/try.html",

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Callable
 
 import pytest
+from django.db import connection
 from django.test import AsyncClient, Client
+from django.test.utils import CaptureQueriesContext
 
 from controlplane.access.roles import Role
 from controlplane.web.live import publish
@@ -67,6 +71,50 @@ def test_search__words__finds_endpoints_models_and_rollouts(mira: Client) -> Non
 def test_search__number__finds_the_rollout(mira: Client) -> None:
     rollout = factories.rollout_pending()
     assert f'href="/rollouts/{rollout.pk}"' in mira.get("/search", {"q": f"#{rollout.pk}"}).content.decode()
+
+
+def test_search__more_than_are_listed__says_how_many_of_what(mira: Client) -> None:
+    first = factories.endpoint("chat-0")
+    for number in range(1, 9):
+        factories.rollout_pending(of=factories.endpoint(f"chat-{number}", of=first.model))
+    text = mira.get("/search", {"q": "chat"}).content.decode()
+    assert text.count('href="/endpoints/') == 6
+    assert "Not listed: 3 endpoints, 2 rollouts. Type more of the name." in text
+
+
+def called_endpoint(name: str) -> object:
+    return factories.endpoint(name, of=factories.model("model"))
+
+
+@pytest.mark.parametrize(
+    ("make", "address"),
+    [
+        (called_endpoint, "/endpoints/{}"),
+        (factories.model, "/models/{}"),
+        (factories.golden_set, "/golden-sets/{}"),
+    ],
+)
+def test_search__whole_name_late_in_the_alphabet__is_found_first(
+    mira: Client, make: Callable[[str], object], address: str
+) -> None:
+    for letter in "abcdefgh":
+        make(f"{letter}-zebra")
+    make("zebra")
+    links = re.findall(r'href="([^"]+)"', mira.get("/search", {"q": "zebra"}).content.decode())
+    assert next(link for link in links if link.startswith(address.format(""))) == address.format("zebra")
+
+
+def test_search__more_to_find__costs_the_same(mira: Client) -> None:
+    first = factories.endpoint("chat-0")
+    factories.rollout_pending(of=first)
+    costs = []
+    for number in range(1, 3):
+        with CaptureQueriesContext(connection) as captured:
+            mira.get("/search", {"q": "chat"}, headers=HTMX)
+        costs.append(len(captured))
+        for more in range(4):
+            factories.rollout_pending(of=factories.endpoint(f"chat-{number}{more}", of=first.model))
+    assert costs[0] == costs[1] <= 8
 
 
 def test_search__nothing_like_it__says_so(mira: Client) -> None:

@@ -64,6 +64,8 @@ def paths() -> dict[str, str]:
         "overview": "/",
         "endpoints": "/endpoints",
         "endpoint": "/endpoints/triage",
+        "events of an endpoint": "/endpoints/triage/events",
+        "events of a rollout": f"/rollouts/{over.pk}/events",
         "rollouts": "/rollouts",
         "new rollout": "/rollouts/new?endpoint=idle",
         "models": "/models",

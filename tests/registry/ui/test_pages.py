@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from io import BytesIO
 
@@ -13,8 +14,10 @@ from django.test.utils import CaptureQueriesContext
 from controlplane.access.roles import Role
 from controlplane.passes.models import ItemTrouble
 from registry.domain.formats import FileClass, Kind
-from registry.models import GoldenSet, MirrorState
+from registry.domain.manifest import Manifest, ManifestEntry
+from registry.models import AliasMove, GoldenSet, MirrorState
 from registry.selectors import MANIFESTS, MODELS
+from registry.ui import views
 from registry.ui.model_page import ModelPage, build
 from tests import factories
 
@@ -156,7 +159,7 @@ def test_model__files__shown_with_their_kind_and_what_is_to_be_known(engineer: C
     assert "config.json asks for &lt;code&gt; of its own." in text
     assert "model.safetensors is a pickle. It may be served because the operator allowed it." in text
     kinds = [line.kind for line in page().chosen_files]
-    assert kinds == ["configuration", "pickle", "not checked yet"]
+    assert kinds == ["pickle", "configuration", "not checked yet"]
     assert "pickle, not data" in text
 
 
@@ -183,7 +186,45 @@ def test_model__more_versions__cost_the_same(engineer: Client) -> None:
     before = queries(engineer, "/models/triage")
     for number in range(4, 9):
         factories.version(model, number)
-    assert queries(engineer, "/models/triage") == before <= 14
+    assert queries(engineer, "/models/triage") == before <= 15
+
+
+def test_model__more_than_its_lists_show__is_counted_and_said_where(engineer: Client) -> None:
+    model = factories.model()
+    version = model.versions.get(number=3)
+    version.params = {f"p{number:02}": "1" for number in range(15)}
+    version.metrics = {f"m{number:02}": 0.5 for number in range(9)}
+    version.datasets = [{"name": f"d{number}", "digest": "77be"} for number in range(5)]
+    files = [ManifestEntry(f"part-{number:02}.safetensors", 10, "0" * 64) for number in range(45)]
+    version.manifest = Manifest.of(files).to_json()
+    version.file_classes = [FileClass("part-44.safetensors", Kind.PICKLE, why="is a pickle").to_json()]
+    version.save()
+    move = AliasMove.objects.get()
+    for _ in range(24):
+        move.pk = None
+        move.save()
+    text = engineer.get("/models/triage").content.decode()
+    where = '<span class="mono">/api/v1/models/triage'
+    assert f"5 more files: all are in {where}/versions/3</span>" in text
+    assert f"3 more: all are in {where}/versions/3</span>" in text
+    assert f"and 3 more, in {where}/versions/3</span>" in text
+    assert f"5 older: all are in {where}/alias-moves</span>" in text
+    assert f"more measures: all are in {where}/versions</span>" in text
+    assert page().chosen_files[0].entry.path == "part-44.safetensors"
+
+
+def test_model__more_versions_with_problems_than_are_told__says_how_many(engineer: Client) -> None:
+    model = factories.model(versions=28)
+    model.versions.update(manifest_state="changed", manifest_problem="The file config.json differs.")
+    text = engineer.get("/models/triage").content.decode()
+    assert text.count("is no longer what was registered.") == 25
+    assert "3 older versions need somebody too." in text
+
+
+def test_model__newest_page_of_versions_refused__still_offers_the_newest_that_may_be_launched() -> None:
+    model = factories.model(versions=28, now=NOW)
+    model.versions.filter(number__gt=2).update(manifest_state="failed", manifest_problem="A pickle.")
+    assert page().newest_launchable == 2
 
 
 @pytest.mark.parametrize("path", ["/models/nobody", "/models/triage?version=9"])
@@ -253,6 +294,69 @@ def test_golden_sets__viewer__may_look_but_not_upload(viewer: Client) -> None:
     assert "Needs engineer." in text
     assert viewer.post("/golden-sets", {"name": "tickets", "text": LINE}).status_code == 403
     assert GoldenSet.objects.count() == 1
+
+
+def test_golden_sets__more_than_a_page__every_one_is_met(
+    engineer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "SETS_A_PAGE", 2)
+    for name in ("d", "b", "a", "c", "e"):
+        factories.golden_set(name)
+    seen = walk(engineer, "/golden-sets", link=r'href="(\?after=[^"]+)"', row=r'href="/golden-sets/([a-z]+)"')
+    assert seen == [["a", "b"], ["c", "d"], ["e"]]
+
+
+def test_golden_set__more_prompts_than_a_page__every_one_is_met_with_its_number(
+    engineer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "EXAMPLES_A_PAGE", 5)
+    factories.golden_set(size=12)
+    assert "1 to 5 of 12" in engineer.get("/golden-sets/tickets").content.decode()
+    seen = walk(
+        engineer,
+        "/golden-sets/tickets",
+        link=r'href="(\?revision=1&amp;after=[^"]+)"',
+        row=r'scope="row" class="num">(\d+)<',
+    )
+    assert seen == [[str(n) for n in page] for page in (range(1, 6), range(6, 11), range(11, 13))]
+
+
+def test_golden_set__more_revisions_than_a_page__every_one_is_met(
+    engineer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "REVISIONS_A_PAGE", 2)
+    for number in range(5):
+        line = LINE.replace("billing", f"billing-{number}")
+        engineer.post("/golden-sets", {"name": "tickets", "text": line})
+    seen = walk(
+        engineer,
+        "/golden-sets/tickets",
+        link=r'href="(\?revision=5&amp;before=[^"]+)"',
+        row=r'href="\?revision=(\d)[^"]*">@',
+    )
+    assert seen == [["5", "4"], ["3", "2"], ["1"]]
+
+
+@pytest.mark.parametrize("path", ["/golden-sets", "/golden-sets/tickets"])
+def test_golden_sets__more_of_them__cost_the_same(engineer: Client, path: str) -> None:
+    factories.golden_set(size=3)
+    before = queries(engineer, path)
+    for name in ("b", "c", "d"):
+        factories.golden_set(name)
+    engineer.post("/golden-sets", {"name": "tickets", "text": LINE})
+    assert queries(engineer, path) == before <= 6
+
+
+def walk(client: Client, path: str, *, link: str, row: str) -> list[list[str]]:
+    """What the pages from `path` on show, one after another, as a person turns them."""
+    seen, query = [], ""
+    while True:
+        text = client.get(f"{path}{query}").content.decode()
+        seen.append(re.findall(row, text))
+        onward = re.findall(link, text)
+        if not onward:
+            return seen
+        query = onward[0].replace("&amp;", "&")
 
 
 def test_golden_set__unknown__is_not_found(engineer: Client) -> None:

@@ -10,8 +10,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from controlplane.access.roles import Role
-from rollouts.models import Endpoint
-from rollouts.ui import lists
+from rollouts.models import Endpoint, HistoryEvent
+from rollouts.ui import endpoint_page, lists
 from rollouts.ui.endpoint_page import EndpointPage, build
 from tests import factories
 from tests.rollouts.ui.conftest import HTMX
@@ -73,6 +73,25 @@ def test_rollouts__more_of_them__cost_the_same(engineer: Client) -> None:
     for _ in range(3):
         factories.rollout_promoted(of=endpoint, watching=False, now=NOW)
     assert queries(engineer, "/rollouts") == before <= 5
+
+
+def test_rollouts__of_an_endpoint__are_only_its_own_on_every_page_and_filter(
+    engineer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "A_PAGE", 1)
+    endpoint = factories.endpoint(now=NOW)
+    made = [factories.rollout_promoted(of=endpoint, watching=False, now=NOW) for _ in range(2)]
+    factories.rollout_paused(of=factories.endpoint("chat", of=endpoint.model, now=NOW), now=NOW)
+    text = engineer.get("/rollouts?endpoint=triage").content.decode()
+    assert f'id="row-{made[1].pk}"' in text
+    assert f"?endpoint=triage&amp;show=all&amp;before={made[1].pk}" in text
+    assert "?endpoint=triage&amp;show=active" in text
+    second = lists.rollout_list(chosen="all", before=made[1].pk, now=NOW, endpoint="triage")
+    assert ([row.rollout.pk for row in second.rows], second.older) == ([made[0].pk], None)
+
+
+def test_rollouts__of_an_unknown_endpoint__are_not_found(engineer: Client) -> None:
+    assert engineer.get("/rollouts?endpoint=nobody").status_code == 404
 
 
 # --- one endpoint -----------------------------------------------------------------------------------------------
@@ -154,7 +173,24 @@ def test_endpoint__longer_history__costs_the_same(engineer: Client) -> None:
     before = queries(engineer, "/endpoints/triage")
     for _ in range(3):
         factories.rollout_promoted(of=endpoint, watching=False, now=NOW)
-    assert queries(engineer, "/endpoints/triage") == before <= 12
+    assert queries(engineer, "/endpoints/triage") == before <= 14
+
+
+def test_endpoint__long_history__says_how_much_is_not_shown_and_where_it_is(
+    engineer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint_page, "HISTORY_SHOWN", 1)
+    monkeypatch.setattr(endpoint_page, "EVENTS_SHOWN", 2)
+    endpoint = factories.endpoint(now=NOW)
+    for _ in range(3):
+        factories.rollout_promoted(of=endpoint, watching=False, now=NOW)
+    text = engineer.get("/endpoints/triage").content.decode()
+    events = HistoryEvent.objects.filter(endpoint=endpoint).count()
+    assert "newest 1 of 3" in text
+    assert 'href="/rollouts?endpoint=triage"' in text
+    assert f"last 2 of {events}" in text
+    assert 'href="/endpoints/triage/events"' in text
+    assert f"{events} events" in engineer.get("/endpoints/triage/events").content.decode()
 
 
 def test_deployed__variants_that_run__are_listed_with_their_share(viewer: Client) -> None:

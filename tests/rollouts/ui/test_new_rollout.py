@@ -240,6 +240,26 @@ def test_page__version_refused__is_shown_with_its_reason(engineer: Client, endpo
     assert start_is_off(text)
 
 
+def test_page__older_version_chosen__is_shown_and_the_others_are_counted(
+    engineer: Client, endpoint: Endpoint
+) -> None:
+    for number in range(4, 15):
+        factories.version(endpoint.model, number)
+    text = engineer.get("/rollouts/new?version=2").content.decode()
+    assert re.search(r'id="only-2" type="radio" name="version" value="2" checked', text)
+    assert text.count('type="radio" name="version"') == 10
+    assert "4 older versions not shown" in text
+
+
+def test_page__newest_versions_refused__begins_with_the_newest_that_may_be_launched(
+    engineer: Client, endpoint: Endpoint
+) -> None:
+    for number in range(4, 15):
+        factories.version(endpoint.model, number)
+    endpoint.model.versions.filter(number__gt=2).update(manifest_state="failed", manifest_problem="A pickle.")
+    assert re.search(r'id="only-2"[^>]* checked', engineer.get("/rollouts/new").content.decode())
+
+
 def test_page__no_endpoint__says_who_makes_one(engineer: Client) -> None:
     assert "There is no endpoint to roll out on yet." in engineer.get("/rollouts/new").content.decode()
 

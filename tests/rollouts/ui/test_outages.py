@@ -104,10 +104,10 @@ def test_overview__out_of_order__needs_somebody_first() -> None:
 
 def test_overview__outage__costs_no_query(django_assert_num_queries: Any) -> None:
     served = factories.endpoint(now=NOW)
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(12):
         overview_page.build(now=NOW)
     out_of_order(served)
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(12):
         overview_page.build(now=NOW)
 
 

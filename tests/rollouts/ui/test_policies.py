@@ -17,6 +17,7 @@ from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.templates import DEFAULT_GATES
 from rollouts.models import Endpoint, GatePolicyVersion, MinuteSample
 from rollouts.services.policies import define_gate_policy
+from rollouts.ui import policy_page
 from rollouts.ui.policy_form import form_of
 from tests import factories
 from tests.factories.endpoints import POLICY_BODY
@@ -168,6 +169,38 @@ def test_page__many_versions__are_shown_a_page_at_a_time(viewer: Client) -> None
 
 
 # --- which endpoint uses which ------------------------------------------------------------------------------------
+
+
+def test_page__more_versions_than_can_be_compared__offers_the_nearest_and_counts_the_others(
+    viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy_page, "COMPARABLE_SHOWN", 2)
+    first = factories.gate_policy()
+    GatePolicyVersion.objects.bulk_create(
+        GatePolicyVersion(
+            name=first.name, version=number, body=first.body, digest=first.digest, created_at=first.created_at
+        )
+        for number in range(2, 9)
+    )
+    text = viewer.get(f"/policies/{first.name}?version=4&against=1").content.decode()
+    assert re.findall(r'<option value="(\d)"', text) == ["5", "3", "1"]
+    assert "4 more: show one near them first" in text
+
+
+def test_page__more_rollouts_than_are_shown__says_of_how_many_and_leads_to_them(
+    viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy_page, "ROLLOUTS_SHOWN", 1)
+    endpoint = factories.endpoint()
+    made = [factories.rollout_promoted(of=endpoint, watching=False) for _ in range(2)]
+    name = endpoint.gate_policy.name
+    text = viewer.get(f"/policies/{name}").content.decode()
+    assert "1 of 2." in text
+    assert f'href="/rollouts?policy={name}"' in text
+    listed = viewer.get(f"/rollouts?policy={name}").content.decode()
+    assert all(f'id="row-{one.pk}"' in listed for one in made)
+    assert f"?policy={name}&amp;show=active" in listed
+    assert 'id="row-' not in viewer.get("/rollouts?policy=another").content.decode()
 
 
 def test_use__newer_version__is_the_endpoint_s_from_now_on(manager: Client) -> None:

@@ -14,6 +14,7 @@ from rollouts.models import Evidence, GatePolicyVersion
 from rollouts.services import replay
 from rollouts.services.packing import pack_evidence
 from rollouts.services.policies import define_gate_policy
+from rollouts.ui import replay_page
 from tests import factories
 from tests.rollouts.ui.conftest import HTMX
 
@@ -131,6 +132,35 @@ def test_try__lists_rollouts_that_are_over_only(viewer: Client) -> None:
     text = viewer.get(f"/policies/{policy.name}/{policy.version}/try", headers=HTMX).content.decode()
     assert f"/rollouts/{over.pk}/replay" in text
     assert f"/rollouts/{going.pk}/replay" not in text
+
+
+def test_try__more_than_a_page__is_turned(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_page, "PAST_A_PAGE", 1)
+    first = factories.rollout_rolled_back()
+    second = factories.rollout_promoted(of=first.endpoint, watching=False)
+    policy = first.gate_policy
+    url = f"/policies/{policy.name}/{policy.version}/try"
+    text = viewer.get(url, headers=HTMX).content.decode()
+    assert f"/rollouts/{second.pk}/replay" in text
+    assert f'href="{url}?before={second.pk}"' in text
+    text = viewer.get(f"{url}?before={second.pk}").content.decode()
+    assert f"/rollouts/{first.pk}/replay" in text
+    assert "?before=" not in text
+
+
+def test_replay__more_policies_than_are_offered__its_own_come_first_and_the_others_are_counted(
+    viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_page, "POLICIES_SHOWN", 1)
+    rollout = factories.rollout_rolled_back()
+    own = rollout.gate_policy
+    GatePolicyVersion.objects.bulk_create(
+        GatePolicyVersion(name=name, version=1, body=own.body, digest=own.digest, created_at=own.created_at)
+        for name in ("a", "b")
+    )
+    text = viewer.get(f"/rollouts/{rollout.pk}/replay").content.decode()
+    assert re.findall(r'<option value="([^"]+)"', text) == [str(own)]
+    assert "2 more versions not listed" in text
 
 
 def test_try__one_row__shows_recorded_and_replayed(viewer: Client) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.db.models.signals import post_init
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import DjangoAssertNumQueries
 
 from rollouts import selectors
-from rollouts.models import GlobalStop, Rollout
+from rollouts.models import GlobalStop, HistoryEvent, Rollout
+from rollouts.ui import events_page
 from rollouts.ui.rollout_page import RolloutPage, build
 from tests import factories
 from tests.rollouts.ui.conftest import HTMX
@@ -171,12 +176,98 @@ def test_events__detail_that_repeats__is_shown_once() -> None:
     assert "is beyond its limit" in events[1].detail
 
 
+def test_events__long_history__is_counted_and_not_read_whole() -> None:
+    rollout = factories.rollout_progressing(now=NOW)
+    notes_of(rollout, 300)
+    read: list[object] = []
+
+    def note(instance: object, **_: object) -> None:
+        read.append(instance)
+
+    post_init.connect(note, sender=HistoryEvent)
+    try:
+        page = page_of(rollout)
+    finally:
+        post_init.disconnect(note, sender=HistoryEvent)
+    assert len(read) <= 20
+    assert page.event_count == HistoryEvent.objects.filter(rollout=rollout).count() > 300
+    assert [event.detail for event in page.events][:2] == ["299", "298"]
+    assert len(page.events) == 12
+
+
+def test_steps__long_history__still_know_when_they_began() -> None:
+    rollout = factories.rollout_progressing(now=NOW)
+    before = [step.label for step in page_of(rollout).steps]
+    notes_of(rollout, 300)
+    assert [step.label for step in page_of(rollout).steps] == before
+    assert before[0].startswith("ready in ")
+
+
+def test_events__more_than_are_shown__lead_to_all_of_them_in_pages(
+    engineer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_page, "EVENTS_A_PAGE", 30)
+    rollout = factories.rollout_progressing(now=NOW)
+    notes_of(rollout, 40)
+    text = engineer.get(f"/rollouts/{rollout.pk}").content.decode()
+    in_all = HistoryEvent.objects.filter(rollout=rollout).count()
+    assert f"last 12 of {in_all}" in text
+    assert f'href="/rollouts/{rollout.pk}/events"' in text
+    first = engineer.get(f"/rollouts/{rollout.pk}/events").content.decode()
+    older = re.findall(r'href="(\?before=[^"]+)"', first)
+    second = engineer.get(f"/rollouts/{rollout.pk}/events{older[0]}").content.decode()
+    shown = [text.count("<time") for text in (first, second)]
+    assert shown == [30, in_all - 30]
+    assert 'href="?before=' not in second
+    assert f"{in_all} events" in first
+
+
+def test_events__of_an_unknown_rollout__are_not_found(engineer: Client) -> None:
+    assert engineer.get("/rollouts/4711/events").status_code == 404
+
+
+def test_events__more_of_them__cost_the_same(engineer: Client) -> None:
+    rollout = factories.rollout_progressing(now=NOW)
+    counts = []
+    for _ in range(2):
+        with CaptureQueriesContext(connection) as captured:
+            engineer.get(f"/rollouts/{rollout.pk}/events", headers=HTMX)
+        counts.append(len(captured))
+        notes_of(rollout, 100)
+    assert counts[0] == counts[1] <= 6
+
+
+def notes_of(rollout: Rollout, number: int) -> None:
+    HistoryEvent.objects.bulk_create(
+        HistoryEvent(
+            endpoint=rollout.endpoint,
+            rollout=rollout,
+            at=NOW,
+            kind="note",
+            title="Weights kept",
+            detail=f"{i}",
+        )
+        for i in range(number)
+    )
+
+
 def test_what_changes__variants__lists_what_differs() -> None:
     changes = {change.name: change for change in page_of(factories.rollout_pending(now=NOW)).changes}
     assert (changes["Version"].before, changes["Version"].after) == ("v1", "v2")
     assert changes["max-model-len"].same
     assert (changes["max-num-seqs"].before, changes["max-num-seqs"].after) == ("32", "64")
     assert (changes["accuracy"].before, changes["accuracy"].after) == ("0.72", "0.97")
+
+
+def test_what_changes__more_than_a_few__says_how_many_more_differ() -> None:
+    rollout = factories.rollout_pending(now=NOW)
+    for number, version in enumerate((rollout.baseline.version, rollout.candidate.version)):
+        version.params = {f"p{name}": str(number) for name in range(9)}
+        version.metrics = {f"m{name}": number for name in range(5)}
+        version.save()
+    changes = {change.name: change.after for change in page_of(rollout).changes}
+    assert changes["More parameters"] == "5 more differ: the page of the model has them"
+    assert changes["More metrics"] == "1 more differs: the page of the model has them"
 
 
 def test_page__whole__has_title_live_topics_and_one_heading(engineer: Client) -> None:
@@ -209,8 +300,8 @@ def test_fragment__queries__do_not_grow_with_the_evidence(
     engineer: Client, intervals: int, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     rollout = factories.rollout_progressing(intervals=intervals)
-    # session, person; rollout, arms, stop, history, evidence, packs of it
-    with django_assert_num_queries(8):
+    # session, person; rollout, arms, stop, events, their number, those that began a step, evidence, packs of it
+    with django_assert_num_queries(10):
         engineer.get(f"/rollouts/{rollout.pk}", headers=HTMX)
 
 
