@@ -66,6 +66,7 @@ class EndpointPage:
     variants: tuple[VariantRow, ...]
     outcomes: OutcomesTable
     beside: str
+    uncounted: str
     charts: tuple[EndpointChart, ...]
     history: tuple[RolloutRow, ...]
     events: tuple[EventRow, ...]
@@ -91,7 +92,7 @@ class EndpointPage:
 
 def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage:
     """Everything the page shows. Raises NotFound. The number of queries does not depend on the history."""
-    endpoint = selectors.find_endpoint(name)
+    endpoint = selectors.find_endpoint_with_ratings(name, now=now)
     rollouts = list(selectors.rollouts().filter(endpoint=endpoint)[:HISTORY_SHOWN])
     current = rollouts[0] if rollouts else None
     active = current if current and (Phase(current.phase) in ACTIVE or current.watching) else None
@@ -124,6 +125,7 @@ def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage
         ),
         outcomes=stable_outcomes(endpoint, now),
         beside=beside_words(endpoint, now),
+        uncounted=endpoint.uncounted_ratings.sentence,
         charts=_charts(endpoint, rates),
         history=tuple(rollout_row(rollout, now) for rollout in rollouts),
         events=event_rows(selectors.history_of(endpoint=endpoint, limit=EVENTS_SHOWN)),
