@@ -118,8 +118,9 @@ def verify_feedback(*, endpoint: Endpoint, log: RequestLog, now: datetime) -> in
 
     Each look takes up to LOOKED_FOR ratings: first those that were looked for least often, of these the oldest first.
     One that the log does not have yet (its request still runs, or never was) is set aside for a while that doubles, so
-    that ratings of requests that never were keep no other one out: with MOST_WAITING a sender, it takes hundreds of
-    senders to fill every look. The number of queries does not depend on how many wait.
+    that ratings of requests that never were keep no other one out. It takes a dozen senders at their bound
+    (MOST_WAITING) to fill every look, and even then those that were looked for least often come first. The number of
+    queries does not depend on how many wait.
     """
     due = list(
         Feedback.objects.filter(

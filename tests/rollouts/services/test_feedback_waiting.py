@@ -287,7 +287,7 @@ def test_record__earlier_ones_were_verified__there_is_room_again(scene: Scene) -
 # --- what did not count is counted ------------------------------------------------------------------------------------
 
 
-def test_verify__forced_and_unverifiable__are_counted_with_a_plain_sentence(scene: Scene) -> None:
+def test_verify__forced_and_unverifiable__are_counted(scene: Scene) -> None:
     scene.answers("request-forced", assigned="")
     scene.rate("request-forced")
     scene.answers("request-other")
@@ -295,18 +295,13 @@ def test_verify__forced_and_unverifiable__are_counted_with_a_plain_sentence(scen
     scene.rate("request-other")
     scene.look()
     assert scene.uncounted() == Uncounted(unverifiable=1, forced=1)
-    assert scene.uncounted().sentence == (
-        "In the last 24 h 2 ratings did not count: 1 of answers that the router's log does not have, 1 of a variant "
-        "that was chosen by header, 0 refused because too many of one sender were waiting."
-    )
 
 
-def test_uncounted__every_rating_counted__says_nothing(scene: Scene) -> None:
+def test_verify__every_rating_counts__nothing_is_written_of_those_that_do_not(scene: Scene) -> None:
     scene.answers("request-real")
     scene.rate("request-real")
     scene.look()
     assert scene.uncounted() == Uncounted()
-    assert scene.uncounted().sentence == ""
     assert not UncountedRatings.objects.exists()
 
 
