@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from django.db.models import CharField, OuterRef, Prefetch, Q, QuerySet, Subquery
@@ -23,9 +23,11 @@ from rollouts.models import (
     GlobalStop,
     HistoryEvent,
     Rollout,
+    UncountedRatings,
     Variant,
 )
 
+DAY = timedelta(hours=24)
 WRITE_BACKS = "write-backs to MLflow"  # the pass that keeps MLflow true, as people read it
 POLICIES_NAMED = 10  # versions, in an error about an unknown one
 ACTIVE_PHASES = tuple(sorted(phase.value for phase in ACTIVE))
@@ -120,10 +122,25 @@ def endpoints() -> QuerySet[Endpoint]:
 
 def find_endpoint(name: str) -> Endpoint:
     """One endpoint with all that its page shows. Raises NotFound."""
-    found = endpoints().filter(name=name).first()
+    return _named(endpoints(), name)
+
+
+def _named(rows: QuerySet[Endpoint], name: str) -> Endpoint:
+    found = rows.filter(name=name).first()
     if found is None:
         raise NotFound(f"There is no endpoint {name!r}.", code="endpoint-not-found")
     return found
+
+
+def endpoints_with_ratings(*, now: datetime) -> QuerySet[Endpoint]:
+    """`endpoints()`, each with its ratings of the last day that did not count: 1 query more."""
+    hours = UncountedRatings.objects.filter(hour__gt=now - DAY, hour__lte=now)
+    return endpoints().prefetch_related(Prefetch("uncounted_hours", queryset=hours))
+
+
+def find_endpoint_with_ratings(name: str, *, now: datetime) -> Endpoint:
+    """One of `endpoints_with_ratings`. Raises NotFound."""
+    return _named(endpoints_with_ratings(now=now), name)
 
 
 def evidence_of(rollout: Rollout, *, after_index: int = -1, limit: int = 5_000) -> Sequence[Evidence]:

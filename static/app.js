@@ -3,13 +3,14 @@
   const POLL_LOST_MS = 10000;      // without a stream
   const POLL_SAFE_MS = 15000;      // beside a stream, in case a hint was missed
   const STALE_MS = 60000;          // after this, forward actions are off; rolling back never is
+  const SKIPPED_MS = 10000;        // so long it is said that hints were too many to be told apart
   const LOST_AFTER_MS = 4000;      // a stream that ends is reopened at once; only a longer gap is worth a word
   const $ = id => document.getElementById(id);
   const keep = (key, value) => { try { localStorage.setItem(key, value); } catch { /* storage is off */ } };
   const kept = key => { try { return localStorage.getItem(key); } catch { return null; } };
 
   // ------------------------------------------------------------------ the live stream
-  const live = { streaming: false, lostAt: 0, heardAt: Date.now(), askedAt: Date.now() };
+  const live = { streaming: false, lostAt: 0, skippedAt: 0, heardAt: Date.now(), askedAt: Date.now() };
 
   function refetch() {
     live.askedAt = Date.now();
@@ -39,6 +40,7 @@
     document.documentElement.toggleAttribute('data-stale', stale);
     if (stale) say(element, 'Stale', ` · from ${ago(age)} ago`, true);
     else if (lost) say(element, 'Stream lost', ' · polling every 10 s', true);
+    else if (now - live.skippedAt < SKIPPED_MS) say(element, 'Live', ' · much changed at once, all was fetched anew', false);
     else say(element, 'Live', ` · updated ${ago(age)} ago`, false);
     guard();
   }
@@ -53,10 +55,11 @@
     document.querySelectorAll('[data-stale-note]').forEach(note => { note.hidden = !stale; });
   }
 
-  // A hint about the global stop, or a poll, also asks for the band over the page.
+  // A hint about the global stop or about everything, or a poll, also asks for the band over the page.
   document.addEventListener('changed', event => {
     const topic = event.detail?.data;
-    if (!topic || topic === 'global-stop') $('banners')?.dispatchEvent(new CustomEvent('refresh'));
+    if (topic === 'everything') live.skippedAt = Date.now();
+    if (!topic || topic === 'everything' || topic === 'global-stop') $('banners')?.dispatchEvent(new CustomEvent('refresh'));
   });
 
   const isStream = event => event.target instanceof Element && event.target.id === 'live';

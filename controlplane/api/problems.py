@@ -49,6 +49,7 @@ STATUS_OF: tuple[tuple[type[errors.HeadgateError], HTTPStatus, str], ...] = (
     (errors.Forbidden, HTTPStatus.FORBIDDEN, "Forbidden"),
     (errors.Conflict, HTTPStatus.CONFLICT, "Conflict"),
     (errors.Refused, HTTPStatus.UNPROCESSABLE_ENTITY, "Refused"),
+    (errors.TooMany, HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
     (errors.Rejected, HTTPStatus.BAD_GATEWAY, "Rejected by another part"),
     (errors.Unavailable, HTTPStatus.SERVICE_UNAVAILABLE, "Unavailable"),
 )
@@ -197,6 +198,8 @@ def _of_ours(error: errors.HeadgateError) -> Problem:
         listed = extra.pop("problems", None) or [{"field": error.field, "detail": error.message}]
         wrong = tuple({"field": one["field"], "detail": one["detail"], "code": error.code} for one in listed)
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    if isinstance(error, errors.TooMany):
+        headers = {"Retry-After": str(error.wait_seconds)}
     return Problem(
         status=status,
         code=error.code,

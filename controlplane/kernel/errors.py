@@ -10,6 +10,7 @@
     |   `-- StaleWriter           a worker lost its lease; its fencing token is old
     |-- Refused               policy says no (tampered file, global stop, checks fail) (422)
     |   `-- TamperedFile          a file differs from the manifest; `path` names it
+    |-- TooMany               so much of the caller is under way that no more is taken (429)
     `-- Unavailable           a part, or the database, did not answer; retry later     (503)
         `-- Rejected              it answered, and said no (bad configuration); retrying will not help (502)
 
@@ -123,6 +124,19 @@ class TamperedFile(Refused):
             extra={"path": path},
         )
         self.path = path
+
+
+class TooMany(HeadgateError):
+    """So much of the caller is under way that no more is taken. Nothing was changed; the same call may work after
+    `wait_seconds`."""
+
+    code = "too-many"
+
+    def __init__(
+        self, message: str, *, fix: str = "", code: str | None = None, wait_seconds: int = 60
+    ) -> None:
+        super().__init__(message, fix=fix, code=code)
+        self.wait_seconds = wait_seconds
 
 
 class Unavailable(HeadgateError):

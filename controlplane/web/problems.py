@@ -26,6 +26,7 @@ STATUS_AND_TITLE: tuple[tuple[type[errors.HeadgateError], int, str], ...] = (
     (errors.Forbidden, 403, "Not yours to decide"),
     (errors.Conflict, 409, "It changed meanwhile"),
     (errors.Refused, 422, "Refused"),
+    (errors.TooMany, 429, "Too many at once"),
     (errors.Rejected, 502, "The other side said no"),
     (errors.Unavailable, 503, "No answer right now"),
 )
@@ -59,6 +60,8 @@ def problem_page(request: HttpRequest, error: errors.HeadgateError, *, bare: boo
     )
     if status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    elif isinstance(error, errors.TooMany):
+        response.headers["Retry-After"] = str(error.wait_seconds)
     return response
 
 

@@ -98,7 +98,8 @@ def banners(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 async def events(request: HttpRequest) -> HttpResponseBase:
-    """Server-sent events: `changed` with a topic as data, for each of `topics` (by comma).
+    """Server-sent events: `changed` with a topic as data, for each of `topics` (by comma), and for all of them at once
+    (`everything`) when too much changed to tell it apart.
 
     Starts after `Last-Event-ID`, or after `after` on the first connection. Signed-in people only.
     """

@@ -20,17 +20,23 @@ from controlplane.api.permissions import Need
 from controlplane.api.throttling import ClientRateThrottle
 from registry.selectors import get_golden_set, get_version
 from rollouts import selectors, wiring
+from rollouts.api.feedback_outputs import FeedbackOutput
 from rollouts.api.inputs import EndpointInput, FeedbackInput, RescueInput, RestoredInput
-from rollouts.api.outputs import EndpointOutput, FeedbackOutput, HistoryOutput, VariantOutput
+from rollouts.api.outputs import EndpointOutput, HistoryOutput, VariantOutput
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, HistoryEvent, Variant
 from rollouts.services.endpoints import create_endpoint, set_rescue
-from rollouts.services.feedback import record_feedback
+from rollouts.services.feedback import MOST_WAITING, record_feedback
 from rollouts.services.restored_choice import choose_after_restore
 from rollouts.wake import wake
 
 TAGS = ["endpoints"]
 FEEDBACK_RATE = "600/min"
+
+
+def _shown(request: Request, name: str) -> Any:
+    """An endpoint as the API answers it. Raises NotFound."""
+    return EndpointOutput(selectors.find_endpoint_with_ratings(name, now=now_of(request))).data
 
 
 class ByName(KeysetPagination):
@@ -47,7 +53,7 @@ class Endpoints(generics.ListAPIView[Endpoint]):
     needs = {"POST": Need(Scope.ROLLOUTS_WRITE, action_of(create_endpoint))}
 
     def get_queryset(self) -> Any:
-        return selectors.endpoints()
+        return selectors.endpoints_with_ratings(now=now_of(self.request))
 
     @extend_schema(operation_id="endpoints_list", summary="List endpoints", tags=TAGS)
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -81,7 +87,7 @@ class Endpoints(generics.ListAPIView[Endpoint]):
         )
         wake(endpoint.pk)
         return Response(
-            EndpointOutput(selectors.find_endpoint(endpoint.name)).data,
+            _shown(request, endpoint.name),
             status=status.HTTP_201_CREATED,
             headers={"Location": reverse("api-endpoint", kwargs={"name": endpoint.name})},
         )
@@ -94,7 +100,7 @@ class OneEndpoint(APIView):
         operation_id="endpoints_get", summary="Get an endpoint", tags=TAGS, responses=EndpointOutput
     )
     def get(self, request: Request, name: str) -> Response:
-        return Response(EndpointOutput(selectors.find_endpoint(name)).data)
+        return Response(_shown(request, name))
 
 
 class EndpointRescue(APIView):
@@ -118,7 +124,7 @@ class EndpointRescue(APIView):
         form = RescueInput.read(request)
         endpoint = set_rescue(endpoint_name=name, on=form["on"], actor=actor_of(request), now=now_of(request))
         wake(endpoint.pk)
-        return Response(EndpointOutput(selectors.find_endpoint(name)).data)
+        return Response(_shown(request, name))
 
 
 class EndpointRestored(APIView):
@@ -149,7 +155,7 @@ class EndpointRestored(APIView):
             now=now_of(request),
         )
         wake(endpoint.pk)
-        return Response(EndpointOutput(selectors.find_endpoint(name)).data)
+        return Response(_shown(request, name))
 
 
 class EndpointVariants(generics.ListAPIView[Variant]):
@@ -191,7 +197,8 @@ class EndpointFeedback(APIView):
         description=(
             "`request_id` and `variant` are the headers x-request-id and x-headgate-variant of the response. "
             "One score a response counts, and only after the router's log has confirmed who answered. "
-            f"At most {FEEDBACK_RATE} a client."
+            f"At most {FEEDBACK_RATE} a client, of which {MOST_WAITING:,} may wait for that at once; beyond it 429 with"
+            " Retry-After."
         ),
         tags=TAGS,
         request=FeedbackInput,

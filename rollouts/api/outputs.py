@@ -13,6 +13,7 @@ from rollouts.api.bandit_outputs import (
     BanditPreviewOutput,
     ReweightOutput,
 )
+from rollouts.api.feedback_outputs import UncountedRatingsOutput
 from rollouts.api.forms import PlanField, ServingField
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.gates.verdict import Verdict
@@ -241,6 +242,7 @@ class EndpointOutput(serializers.Serializer[Any]):
     rollouts = RolloutBrief(
         source="current_rollouts", many=True, help_text="active, or watched after promotion"
     )
+    uncounted_ratings = UncountedRatingsOutput()
     created_at = serializers.DateTimeField()
 
 
@@ -426,14 +428,3 @@ class GlobalStopOutput(serializers.Serializer[Any]):
     since = serializers.DateTimeField(allow_null=True)
     by = serializers.CharField(source="by.username", default=None, allow_null=True)
     why = serializers.CharField()
-
-
-class FeedbackOutput(serializers.Serializer[Any]):
-    """A rating as received; it counts once the router's log has confirmed it."""
-
-    request_id = serializers.CharField()
-    endpoint = serializers.CharField(source="endpoint.name")
-    variant = serializers.CharField()
-    up = serializers.BooleanField()
-    state = serializers.CharField()
-    received_at = serializers.DateTimeField()

@@ -295,7 +295,7 @@ class EndpointGatePolicy(APIView):
             actor=actor_of(request),
             now=now_of(request),
         )
-        return Response(EndpointOutput(selectors.find_endpoint(name)).data)
+        return Response(EndpointOutput(selectors.find_endpoint_with_ratings(name, now=now_of(request))).data)
 
 
 def _document(form: dict[str, Any]) -> PolicyDocument:

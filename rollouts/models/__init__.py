@@ -1,7 +1,15 @@
 """The tables of rollouts. The database holds the desired state; the loop makes the world agree with it."""
 
 from rollouts.models.endpoints import Cluster, Endpoint, GatePolicyVersion, Variant, Workload
-from rollouts.models.evidence import Evidence, Feedback, FeedbackState, MinuteSample, OtherCalls, ProbeResult
+from rollouts.models.evidence import (
+    Evidence,
+    Feedback,
+    FeedbackState,
+    MinuteSample,
+    OtherCalls,
+    ProbeResult,
+    UncountedRatings,
+)
 from rollouts.models.operations import Effect, EffectState, GlobalStop, HistoryEvent
 from rollouts.models.records import EvidencePack, LoopDecision, ReplayRun
 from rollouts.models.rollouts import Arm, Rollout
@@ -25,6 +33,7 @@ __all__ = [
     "ProbeResult",
     "ReplayRun",
     "Rollout",
+    "UncountedRatings",
     "Variant",
     "Workload",
 ]

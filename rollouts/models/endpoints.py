@@ -11,6 +11,7 @@ from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.gates.policy import GatePolicy, stored_policy
 from rollouts.domain.restored import RestoredState
 from rollouts.domain.serving import Serving
+from rollouts.domain.uncounted import Uncounted
 from rollouts.domain.variants import ServingSpec
 
 NAME_PATTERN = r"^[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?$"
@@ -142,6 +143,17 @@ class Endpoint(models.Model):
     def serving(self) -> Serving:
         """How its stable variant fares. Reads that variant."""
         return Serving.from_json(self.outage, variant=self.stable.name if self.stable is not None else "")
+
+    @property
+    def uncounted_ratings(self) -> Uncounted:
+        """Ratings of the hours that were read with it (`selectors.endpoints_with_ratings`); else of all that are kept,
+        which costs a query."""
+        hours = self.uncounted_hours.all()
+        return Uncounted(
+            unverifiable=sum(hour.unverifiable for hour in hours),
+            forced=sum(hour.forced for hour in hours),
+            refused=sum(hour.refused for hour in hours),
+        )
 
     @property
     def restored_copy(self) -> dict[str, Any] | None:

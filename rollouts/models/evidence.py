@@ -68,7 +68,11 @@ class FeedbackState(models.TextChoices):
 
 
 class Feedback(models.Model):
-    """A user's rating of one response; one a request."""
+    """A user's rating of one response; one a request.
+
+    `looks` and `not_before` say how often the router's log was asked for a pending one in vain, and until when it is
+    left alone because of that (empty: it may be looked for at once).
+    """
 
     request_id = models.CharField(max_length=80, unique=True)
     endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="feedback")
@@ -79,12 +83,42 @@ class Feedback(models.Model):
     state = models.CharField(max_length=12, choices=FeedbackState.choices, default=FeedbackState.PENDING)
     assigned = models.CharField(max_length=80, default="", blank=True)
     answered_at = models.DateTimeField(null=True)
+    sent_by = models.CharField(
+        max_length=240, default="", blank=True, help_text="the actor's name: a person, or a token of one"
+    )
+    looks = models.PositiveIntegerField(default=0)
+    not_before = models.DateTimeField(null=True)
 
     class Meta:
         indexes = [
             models.Index(fields=["endpoint", "state", "answered_at"]),
             models.Index(fields=["state", "received_at"]),
+            models.Index(
+                fields=["endpoint", "looks", "not_before", "received_at"],
+                condition=models.Q(state=FeedbackState.PENDING),
+                name="feedback_to_look_for",
+            ),
+            models.Index(
+                fields=["sent_by"],
+                condition=models.Q(state=FeedbackState.PENDING),
+                name="feedback_waiting_by_sender",
+            ),
         ]
+
+
+class UncountedRatings(models.Model):
+    """One hour of an endpoint's ratings that count for nobody (`Uncounted`); an hour without any has no row; pruned
+    like the samples. Increased in the database, because web processes and the loop add to the same row."""
+
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="uncounted_hours")
+    hour = models.DateTimeField()
+    unverifiable = models.PositiveBigIntegerField(default=0)
+    forced = models.PositiveBigIntegerField(default=0)
+    refused = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["endpoint", "hour"], name="uncounted_ratings_hour")]
+        ordering = ["endpoint", "hour"]
 
 
 class MinuteSample(models.Model):

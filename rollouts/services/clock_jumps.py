@@ -80,7 +80,8 @@ def move_times(endpoint: Endpoint, move: Move) -> None:
     waiting = list(Feedback.objects.filter(endpoint=endpoint, state=FeedbackState.PENDING))
     for rating in waiting:
         rating.received_at = move(rating.received_at)
-    Feedback.objects.bulk_update(waiting, ["received_at"], batch_size=ROWS_AT_ONCE)
+        rating.not_before = rating.not_before and move(rating.not_before)
+    Feedback.objects.bulk_update(waiting, ["received_at", "not_before"], batch_size=ROWS_AT_ONCE)
 
 
 def _moved_seconds(moment: float, move: Move) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from rollouts.domain.counters import Difference, reading_from_json
 from rollouts.domain.intervals import ArmCounts, Completions, LatencyCounts, Outcomes
 from rollouts.domain.readings import SignalReading
-from rollouts.models import Endpoint, MinuteSample, OtherCalls, Variant
+from rollouts.models import Endpoint, MinuteSample, OtherCalls, UncountedRatings, Variant
 
 KEPT = timedelta(hours=48)
 
@@ -63,9 +63,10 @@ def completions_with(kept: Mapping[str, Any], more: Completions | None) -> dict[
 
 
 def prune_samples(*, now: datetime) -> None:
-    """Deletes the minutes whose retention is over."""
+    """Deletes the minutes and hours whose retention is over."""
     MinuteSample.objects.filter(minute__lt=now - KEPT).delete()
     OtherCalls.objects.filter(minute__lt=now - KEPT).delete()
+    UncountedRatings.objects.filter(hour__lt=now - KEPT).delete()
 
 
 def _was_asked(counts: ArmCounts) -> bool:

@@ -67,6 +67,7 @@ class EndpointPage:
     variants: tuple[VariantRow, ...]
     outcomes: OutcomesTable
     beside: str
+    uncounted: str
     charts: tuple[EndpointChart, ...]
     history: tuple[RolloutRow, ...]
     history_count: int
@@ -94,7 +95,7 @@ class EndpointPage:
 
 def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage:
     """Everything the page shows. Raises NotFound. The number of queries does not depend on the history."""
-    endpoint = selectors.find_endpoint(name)
+    endpoint = selectors.find_endpoint_with_ratings(name, now=now)
     of_it = selectors.rollouts().filter(endpoint=endpoint)
     rollouts = list(of_it[:HISTORY_SHOWN])
     current = rollouts[0] if rollouts else None
@@ -129,6 +130,7 @@ def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage
         ),
         outcomes=stable_outcomes(endpoint, now),
         beside=beside_words(endpoint, now),
+        uncounted=endpoint.uncounted_ratings.sentence,
         charts=_charts(endpoint, rates),
         history=tuple(rollout_row(rollout, now) for rollout in rollouts),
         history_count=of_it.count(),

@@ -15,8 +15,11 @@ from registry.models import Alias
 from rollouts.api.endpoints import EndpointFeedback
 from rollouts.domain.gates.outage import Outage
 from rollouts.domain.serving import Serving
+from rollouts.domain.uncounted import Uncounted
 from rollouts.models import Endpoint, Feedback, HistoryEvent, Variant
 from rollouts.selectors import WRITE_BACKS
+from rollouts.services import feedback
+from rollouts.services.uncounted import count_uncounted
 from tests import factories
 from tests.controlplane.api.conftest import ClientOf
 from tests.rollouts.serving_attacks import ATTACKS, named
@@ -297,6 +300,39 @@ def test_feedback__more_than_the_rate__is_429(client_of: ClientOf, monkeypatch: 
 
     assert [answer.status_code for answer in answers] == [202, 202, 429]
     assert Feedback.objects.count() == 2
+
+
+def test_feedback__too_many_wait__is_429_with_retry_after_and_counted(
+    client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.clear()
+    monkeypatch.setattr(feedback, "MOST_WAITING", 1)
+    variant = factories.endpoint().stable
+    assert variant is not None
+    client = client_of()
+    url = "/api/v1/endpoints/triage/feedback"
+    client.post(url, score(variant=variant.name), format="json")
+
+    answer = client.post(url, score(variant=variant.name, request_id="request-2"), format="json")
+
+    assert (answer.status_code, answer["Retry-After"]) == (429, "30")
+    assert answer["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert (problem["code"], problem["title"]) == ("too-many-waiting-ratings", "Too many requests")
+    assert "Send it again later" in problem["fix"]
+    shown = client.get("/api/v1/endpoints/triage").json()["uncounted_ratings"]
+    assert (shown["unverifiable"], shown["forced"], shown["refused"]) == (0, 0, 1)
+    assert shown["sentence"].startswith("In the last 24 h 1 rating did not count")
+
+
+def test_list__ratings_that_did_not_count__stand_with_each_endpoint(client_of: ClientOf) -> None:
+    first = factories.endpoint("first")
+    factories.endpoint("second", of=first.model)
+    count_uncounted(endpoint=first, more=Uncounted(unverifiable=3), now=factories.right_now())
+
+    items = client_of().get("/api/v1/endpoints").json()["items"]
+
+    assert [item["uncounted_ratings"]["unverifiable"] for item in items] == [3, 0]
 
 
 # --- what a serving spec may set ------------------------------------------------------------------------------------

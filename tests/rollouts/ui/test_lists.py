@@ -10,7 +10,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from controlplane.access.roles import Role
+from rollouts.domain.uncounted import Uncounted
 from rollouts.models import Endpoint, HistoryEvent
+from rollouts.services.uncounted import count_uncounted
 from rollouts.ui import endpoint_page, lists
 from rollouts.ui.endpoint_page import EndpointPage, build
 from tests import factories
@@ -173,7 +175,7 @@ def test_endpoint__longer_history__costs_the_same(engineer: Client) -> None:
     before = queries(engineer, "/endpoints/triage")
     for _ in range(3):
         factories.rollout_promoted(of=endpoint, watching=False, now=NOW)
-    assert queries(engineer, "/endpoints/triage") == before <= 14
+    assert queries(engineer, "/endpoints/triage") == before <= 15
 
 
 def test_endpoint__long_history__says_how_much_is_not_shown_and_where_it_is(
@@ -191,6 +193,15 @@ def test_endpoint__long_history__says_how_much_is_not_shown_and_where_it_is(
     assert f"last 2 of {events}" in text
     assert 'href="/endpoints/triage/events"' in text
     assert f"{events} events" in engineer.get("/endpoints/triage/events").content.decode()
+
+
+def test_endpoint__ratings_that_did_not_count__are_told_in_one_sentence(engineer: Client) -> None:
+    endpoint = factories.endpoint(now=NOW)
+    assert "did not count" not in engineer.get("/endpoints/triage").content.decode()
+    count_uncounted(endpoint=endpoint, more=Uncounted(unverifiable=1_200, refused=1), now=NOW)
+    for headers in ({}, HTMX):
+        text = engineer.get("/endpoints/triage", headers=headers).content.decode()
+        assert "In the last 24 h 1,201 ratings did not count: 1,200 of answers that" in text
 
 
 def test_deployed__variants_that_run__are_listed_with_their_share(viewer: Client) -> None:

@@ -5,7 +5,7 @@ class Migration(migrations.Migration):
     """The last minutes of all endpoints are read together: without this, over every sample that is kept."""
 
     dependencies = [
-        ("rollouts", "0010_clock_jumps_and_restored_copies"),
+        ("rollouts", "0011_ratings_that_wait_and_that_count_for_nobody"),
     ]
 
     operations = [
