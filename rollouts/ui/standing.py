@@ -13,11 +13,11 @@ from typing import Any
 
 from django.db.models import OuterRef, Subquery
 
+from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.restored import RestoredState
 from rollouts.domain.serving import Serving
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Endpoint, Rollout
-from rollouts.ports import WorkloadPhase
 from rollouts.ui.phases import Pill
 
 RECENT = timedelta(hours=24)
