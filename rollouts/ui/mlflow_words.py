@@ -24,7 +24,7 @@ def mlflow_now(endpoint: Endpoint, found: Endpoint | Rollout, now: datetime) -> 
     """`found` is the row that `selectors.endpoints` or `selectors.rollouts` read, with what they know of MLflow."""
     number: int | None = found.__dict__.get("alias_number")
     where = f"{endpoint.alias} → v{number}" if number is not None else f"no alias {endpoint.alias}"
-    short = f"{where}, {_read(endpoint, now)}"
+    short = f"{where}, {_read(found, now)}"
     stable = endpoint.stable
     if stable is None or not endpoint.desired_shares:
         return MlflowNow(short, "mute")
@@ -65,8 +65,10 @@ def _trouble(found: Endpoint | Rollout, now: datetime) -> str:
     return f"Writing it fails since {_moment(since, now)} and is tried again {again}: {error}"
 
 
-def _read(endpoint: Endpoint, now: datetime) -> str:
-    at = endpoint.model.synced_at
+def _read(found: Endpoint | Rollout, now: datetime) -> str:
+    at: datetime | None = found.__dict__.get("alias_read_at")
+    if at is None:
+        return "not read yet"
     # A mirror that is read every few seconds should not make the page read differently each time.
     return "read just now" if (now - at).total_seconds() < JUST_NOW_SECONDS else f"read {_moment(at, now)}"
 
