@@ -45,6 +45,10 @@ class Model(models.Model):
         default=0,
         help_text="grows with every change of an alias, so that an older read of the store is not applied",
     )
+    write_token = models.PositiveBigIntegerField(
+        default=0, help_text="of the newest claim to write to the store; grows with every claim"
+    )
+    write_until = models.DateTimeField(null=True, help_text="when that claim runs out; null: given back")
 
     class Meta:
         ordering = ["name"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from controlplane.timekeeping.claims import is_over
+from registry.services.aliases import INTENT_LIFETIME
 from rollouts.models import Endpoint, Rollout
 
 JUST_NOW_SECONDS = 60
@@ -45,12 +47,27 @@ def mlflow_now(endpoint: Endpoint, found: Endpoint | Rollout, now: datetime) -> 
             "It goes on serving from its verified files on this machine. No alias can point to it there.",
         )
     if number == version.number:
-        return MlflowNow(short, "pass")
+        return _under_way(short, found, now) or MlflowNow(short, "pass")
     return MlflowNow(
         short,
         "warn",
         f"MLflow says otherwise: {where}, while {version.label} serves.",
         _trouble(found, now) or "It is written within seconds.",
+    )
+
+
+def _under_way(short: str, found: Endpoint | Rollout, now: datetime) -> MlflowNow | None:
+    """MLflow was read to have what serves, but a request for something else was never answered."""
+    number: int | None = found.__dict__.get("asked_number")
+    at: datetime | None = found.__dict__.get("asked_at")
+    if number is None or at is None or is_over(at, now=now, lifetime=INTENT_LIFETIME):
+        return None
+    return MlflowNow(
+        short,
+        "warn",
+        f"An earlier write of v{number} has not ended.",
+        f"It was begun at {_moment(at, now)} and may still arrive in MLflow. What MLflow has is read every few "
+        "seconds, and put right.",
     )
 
 
