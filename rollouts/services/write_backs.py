@@ -17,7 +17,7 @@ back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -28,7 +28,7 @@ from controlplane.kernel.errors import Conflict, HeadgateError, StaleWriter
 from controlplane.passes.services import Pauses, Report, run_each
 from controlplane.timekeeping.claims import is_free, is_over
 from controlplane.web.live import publish
-from registry.models import AliasMove
+from registry.models import AliasMove, Version
 from registry.ports import ModelStore
 from registry.services.aliases import BY_HAND
 from registry.services.mirror import ask_again
@@ -132,18 +132,20 @@ class _Writer:
         if wish.alias_differs:
             self._point()
         for version, tags in wish.untrue_tags.items():
-            tag_version(
-                store=self.store,
-                model=version.model.name,
-                version_number=version.number,
-                tags=tags,
-                check=self._check(lambda newest, v=version, t=tags: newest.tags.get(v) == t),
-            )
+            self._tag(version, tags)
+        # Others may have written meanwhile: then nothing is done before it was looked at again.
         if not renew(self.claim, now=self.clock.now()):
-            raise _overtaken(
-                wish
-            )  # others may have written meanwhile: nothing is done before it was looked at again
+            raise _overtaken(wish)
         self._settle()
+
+    def _tag(self, version: Version, tags: Mapping[str, str]) -> None:
+        tag_version(
+            store=self.store,
+            model=version.model.name,
+            version_number=version.number,
+            tags=tags,
+            check=self._check(lambda newest: newest.tags.get(version) == tags),
+        )
 
     def _check(self, is_wanted: Callable[[Wish], bool]) -> Callable[[], None]:
         """What must hold right before a request. The claim comes last: nothing lies between it and the request."""

@@ -31,7 +31,7 @@ TICK = timedelta(seconds=10)
 
 def synced(*, gone: bool = False) -> dict[str, datetime]:
     """When each model was last read, as pages and the API say it."""
-    return dict(models_with_counts(include_gone=gone).values_list("name", "synced_at"))
+    return {model.name: model.__dict__["synced_at"] for model in models_with_counts(include_gone=gone)}
 
 
 @contextmanager
