@@ -89,7 +89,11 @@ class ModelStore(Protocol):
         ...
 
     def set_alias(self, model: str, alias: str, number: int) -> None:
-        """Moves an alias and reads it back. Idempotent."""
+        """Moves an alias, whatever it pointed to. Idempotent. `alias_at` says what came of it."""
+        ...
+
+    def alias_at(self, model: str, alias: str) -> int | None:
+        """The version that an alias points to now, None when it is not there."""
         ...
 
     def delete_alias(self, model: str, alias: str) -> None:

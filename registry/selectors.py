@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import CharField, Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Subquery, Window
+from django.db.models import (
+    CharField,
+    Count,
+    DateTimeField,
+    Exists,
+    F,
+    OuterRef,
+    Prefetch,
+    Q,
+    QuerySet,
+    Subquery,
+    Window,
+)
 from django.db.models.functions import Cast, Coalesce
 
 from controlplane.kernel.errors import NotFound
@@ -141,6 +153,13 @@ def mirror_health(*, now: datetime) -> MirrorHealth:
     )
 
 
+def last_read(model: str = "") -> Coalesce:
+    """When MLflow was last read to have a model as we do: an annotation, no query of its own. `model` leads from the
+    annotated row to the model, such as `endpoint__model__`; None before the first pass."""
+    read_at = MirrorState.objects.filter(id=1).values("models_read_at")
+    return Coalesce(F(f"{model}last_read_at"), Subquery(read_at[:1]), output_field=DateTimeField())
+
+
 def list_models(
     *, search: str = "", after: str = "", limit: int = 100, include_gone: bool = False
 ) -> list[ModelRow]:
@@ -151,8 +170,8 @@ def list_models(
 
 
 def models_with_counts(search: str = "", include_gone: bool = False) -> QuerySet[Model]:
-    """Models by name, annotated with `version_count`, `changed_count`, `newest_number`, `newest_at`, aliases
-    prefetched. Two queries when evaluated.
+    """Models by name, annotated with `version_count`, `changed_count`, `newest_number`, `newest_at`,
+    `synced_at`, aliases prefetched. Two queries when evaluated.
     """
     models = Model.objects.order_by("name")
     if not include_gone:
@@ -168,6 +187,7 @@ def models_with_counts(search: str = "", include_gone: bool = False) -> QuerySet
         changed_count=_count(present.filter(manifest_state=ManifestState.CHANGED)),
         newest_number=Subquery(newest.values("number")[:1]),
         newest_at=Subquery(newest.values("created_at")[:1]),
+        synced_at=last_read(),
         **_trouble_of((MODELS,), OuterRef("name")),
     ).prefetch_related(_aliases_prefetch())
 

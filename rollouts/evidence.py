@@ -16,7 +16,7 @@ from django.db.models import Min
 
 from controlplane.kernel.errors import NotFound
 from rollouts.domain.recorded import RecordedDecision, RecordedRow, TamperedEvidence, unpack_rows
-from rollouts.models import Evidence, EvidencePack, LoopDecision
+from rollouts.models import Evidence, EvidencePack, LoopDecision, Rollout
 
 CHUNK = 200  # rows in memory at a time, besides one pack
 
@@ -85,8 +85,12 @@ def _packed(rollout_id: int, index: int) -> list[RecordedRow]:
 
 
 def require_kept(rollout_id: int) -> None:
-    """Raises EvidenceExpired when the retention of a rollout's evidence is over."""
-    if EvidencePack.objects.filter(rollout=rollout_id, rows=b"").exists():
+    """Raises EvidenceExpired when the retention of a rollout's evidence is over. Two queries.
+
+    Packs are asked too: an earlier release emptied them without a mark at the rollout.
+    """
+    forgotten = Rollout.objects.filter(pk=rollout_id, evidence_forgotten_at__isnull=False)
+    if forgotten.exists() or EvidencePack.objects.filter(rollout=rollout_id, rows=b"").exists():
         raise _expired(rollout_id)
 
 

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from django.db.models import CharField, OuterRef, Prefetch, Q, QuerySet, Subquery
-from django.db.models.functions import Cast
+from django.db.models.functions import Cast, Coalesce
 
 from controlplane.kernel.errors import InvalidInput, NotFound
 from controlplane.passes.models import ItemTrouble
-from registry.models import Alias
+from registry.models import Alias, AliasMove
+from registry.selectors import last_read
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.evidence import evidence_rows
 from rollouts.models import (
@@ -58,17 +59,27 @@ def rollouts() -> QuerySet[Rollout]:
     )
 
 
-def _in_mlflow(endpoint: str) -> dict[str, Subquery]:
+def _in_mlflow(endpoint: str) -> dict[str, Subquery | Coalesce]:
     """What MLflow was last read to have for an endpoint, and why it cannot be told more: no query of their own.
 
     alias_number     the version that the endpoint's alias points to, None when it is not there
+    alias_read_at    when MLflow was last read to say so
+    asked_number, asked_at    another version than the one that serves, to which the alias was asked to move without an
+                     answer yet, and when: that request may still arrive
     untold_error, untold_since, untold_until    the words, the first failure and the next try of a write-back
     """
     alias = Alias.objects.filter(model=OuterRef(f"{endpoint}model"), name=OuterRef(f"{endpoint}alias"))
+    waiting = AliasMove.objects.filter(
+        model=OuterRef(f"{endpoint}model"), alias=OuterRef(f"{endpoint}alias"), moved_at=None
+    )
+    asked = waiting.exclude(version=OuterRef(f"{endpoint}stable__version")).order_by("-asked_at", "-id")
     key = Cast(OuterRef(f"{endpoint}pk"), CharField())
     trouble = ItemTrouble.objects.filter(pass_name=WRITE_BACKS, item=key)
     return {
         "alias_number": Subquery(alias.values("version__number")[:1]),
+        "asked_number": Subquery(asked.values("version__number")[:1]),
+        "asked_at": Subquery(asked.values("asked_at")[:1]),
+        "alias_read_at": last_read(f"{endpoint}model__"),
         "untold_error": Subquery(trouble.values("error")[:1]),
         "untold_since": Subquery(trouble.values("first_failed_at")[:1]),
         "untold_until": Subquery(trouble.values("next_attempt_at")[:1]),

@@ -42,6 +42,7 @@ class ModelOutput(TroubleFields, serializers.ModelSerializer[Model]):
     newest_version = serializers.IntegerField(source="newest_number", allow_null=True)
     newest_at = serializers.DateTimeField(allow_null=True)
     aliases = AliasOutput(many=True)
+    synced_at = serializers.DateTimeField(read_only=True, help_text="when the mirror last saw it")
 
     class Meta:
         model = Model

@@ -6,9 +6,15 @@ from django.db import models
 
 
 class MirrorState(models.Model):
-    """The one row that says when the store was last read, and what went wrong since. Its key is always 1."""
+    """The one row that says when the store was last read, and what went wrong since. Its key is always 1.
+
+    last_success_at   when a pass last came to its end
+    models_read_at    when the models were last compared with the store: also by a pass that broke off later. Models
+                      that it did not come to have a time of their own (`Model.last_read_at`)
+    """
 
     last_success_at = models.DateTimeField(null=True)
+    models_read_at = models.DateTimeField(null=True)
     last_error = models.TextField(blank=True)
     last_error_at = models.DateTimeField(null=True)
 

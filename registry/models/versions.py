@@ -22,6 +22,9 @@ class ManifestState(models.TextChoices):
 class Model(models.Model):
     """A registered model as the store last had it. A deleted one stays, with `gone_at` set.
 
+    When it was last read is the same moment for nearly all models, so it stands once, in `MirrorState.models_read_at`;
+    `last_read_at` is set only while a model lags behind that (`registry.selectors.last_read` knows both).
+
     A model that is renamed in the store keeps its row (`registry.services.renames` says how it is known again).
     """
 
@@ -33,13 +36,19 @@ class Model(models.Model):
     stored_created_at = models.DateTimeField(null=True, help_text="when the store says that it was made")
     stored_updated_at = models.DateTimeField(help_text="when the store last changed it")
     versions_read_at = models.DateTimeField(null=True, help_text="when its versions were last read in full")
-    synced_at = models.DateTimeField(help_text="when the mirror last saw it")
+    last_read_at = models.DateTimeField(
+        null=True, help_text="when it was last read, while it cannot be; null: whenever the store was read"
+    )
     gone_at = models.DateTimeField(null=True, blank=True)
     gone_why = models.TextField(blank=True, default="", help_text="what else is known of its end")
     alias_epoch = models.PositiveIntegerField(
         default=0,
         help_text="grows with every change of an alias, so that an older read of the store is not applied",
     )
+    write_token = models.PositiveBigIntegerField(
+        default=0, help_text="of the newest claim to write to the store; grows with every claim"
+    )
+    write_until = models.DateTimeField(null=True, help_text="when that claim runs out; null: given back")
 
     class Meta:
         ordering = ["name"]

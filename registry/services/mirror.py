@@ -188,9 +188,20 @@ def _listed(store: ModelStore) -> Iterable[_Look]:
 
 
 def _note_seen(known: Mapping[str, Model], seen: Collection[int], now: datetime) -> None:
-    """When our rows were last as the store has them. One update, whatever the number of models."""
-    unseen = [model.pk for model in known.values() if model.gone_at is None and model.pk not in seen]
-    Model.objects.filter(gone_at=None).exclude(pk__in=unseen).update(synced_at=now)
+    """When our rows were last as the store has them: one row for all models, and one for each that began or ceased to
+    lag behind. The row for all comes last: what breaks off before it leaves times that are too old, never too new."""
+    lagging = [
+        model.pk
+        for model in known.values()
+        if model.gone_at is None and model.last_read_at is None and model.pk not in seen
+    ]
+    if lagging:
+        before = MirrorState.objects.filter(id=1).values_list("models_read_at", flat=True).first()
+        Model.objects.filter(pk__in=lagging).update(last_read_at=before or now)
+    again = [model.pk for model in known.values() if model.last_read_at is not None and model.pk in seen]
+    if again:
+        Model.objects.filter(pk__in=again).update(last_read_at=None)
+    _note_state(models_read_at=now)
 
 
 def _known_aliases() -> dict[int, dict[str, int]]:
@@ -268,7 +279,7 @@ def _is_gone(store: ModelStore, name: str, number: int | None = None) -> bool:
 def _write_model(read: _Read, now: datetime, counts: dict[str, int]) -> None:
     stored = read.stored
     model, made = Model.objects.select_for_update().get_or_create(
-        name=stored.name, defaults={"stored_updated_at": _time(stored.updated_at), "synced_at": now}
+        name=stored.name, defaults={"stored_updated_at": _time(stored.updated_at)}
     )
     if made or _differs(model, read):
         model.description = stored.description

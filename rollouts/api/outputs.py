@@ -208,7 +208,7 @@ class EndpointOutput(serializers.Serializer[Any]):
         allow_null=True,
         help_text="where the alias points in MLflow, as last read; null: it is not there",
     )
-    alias_read_at = serializers.DateTimeField(source="model.synced_at")
+    alias_read_at = serializers.DateTimeField()
     alias_problem = serializers.CharField(
         source="untold_error",
         allow_null=True,

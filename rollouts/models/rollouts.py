@@ -81,6 +81,9 @@ class Rollout(models.Model):
     traffic_at = models.DateTimeField(null=True, help_text="when the candidate first had traffic")
     decided_at = models.DateTimeField(null=True, help_text="when promotion or rollback was decided")
     finished_at = models.DateTimeField(null=True)
+    evidence_forgotten_at = models.DateTimeField(
+        null=True, help_text="when what it was decided on was deleted, its retention being over"
+    )
 
     class Meta:
         constraints = [

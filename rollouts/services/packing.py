@@ -115,18 +115,22 @@ def forget_evidence(*, now: datetime, days: int) -> int:
     """Deletes what rollouts were decided on, `days` after they ended: rows, decisions between them, probe answers.
 
     Verdicts, history, audit and the thin series of the charts stay. Never of a rollout that goes on, or that waits for
-    a person: its way back is measured again. Returns how many rollouts it was; one that cannot be done keeps its error.
+    a person: its way back is measured again. A rollout is marked when this was done, because one that ended before its
+    first interval leaves nothing else that a replay could tell it by. Returns how many rollouts it was; one that cannot
+    be done keeps its error.
     """
     limit = now - timedelta(days=days)
     ended = Rollout.objects.exclude(GOES_ON | Q(phase=Phase.FAILED.value)).filter(finished_at__lt=limit)
-    # Any pack that still has rows: some may have been packed after the others were deleted.
-    kept = EvidencePack.objects.exclude(rows=b"").order_by().values("rollout")
+    # One that was done before is done again when something came later: rows that had waited for their pack.
+    packed = EvidencePack.objects.exclude(rows=b"").order_by().values("rollout")
+    decided = LoopDecision.objects.order_by().values("rollout")
+    kept = Q(evidence_forgotten_at=None) | Q(pk__in=packed) | Q(pk__in=decided)
     report = run_each(
         name=RETENTION,
-        items=ended.filter(pk__in=kept).order_by("pk").values_list("pk", flat=True),
+        items=ended.filter(kept).order_by("pk").values_list("pk", flat=True),
         key=lambda rollout_id: rollout_id,
         label=lambda rollout_id: f"rollout #{rollout_id}",
-        work=_forget,
+        work=lambda rollout_id: _forget(rollout_id, now),
         clock=ManualClock(now),
         pauses=PAUSES,
     )
@@ -134,7 +138,8 @@ def forget_evidence(*, now: datetime, days: int) -> int:
 
 
 @transaction.atomic
-def _forget(rollout_id: int) -> None:
+def _forget(rollout_id: int, now: datetime) -> None:
     EvidencePack.objects.filter(rollout=rollout_id).update(rows=b"")
     LoopDecision.objects.filter(rollout=rollout_id).delete()
     ProbeResult.objects.filter(rollout=rollout_id).delete()
+    Rollout.objects.filter(pk=rollout_id).update(evidence_forgotten_at=now)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from controlplane.timekeeping.claims import is_over
+from registry.services.aliases import INTENT_LIFETIME
 from rollouts.models import Endpoint, Rollout
 
 JUST_NOW_SECONDS = 60
@@ -24,7 +26,7 @@ def mlflow_now(endpoint: Endpoint, found: Endpoint | Rollout, now: datetime) -> 
     """`found` is the row that `selectors.endpoints` or `selectors.rollouts` read, with what they know of MLflow."""
     number: int | None = found.__dict__.get("alias_number")
     where = f"{endpoint.alias} → v{number}" if number is not None else f"no alias {endpoint.alias}"
-    short = f"{where}, {_read(endpoint, now)}"
+    short = f"{where}, {_read(found, now)}"
     stable = endpoint.stable
     if stable is None or not endpoint.desired_shares:
         return MlflowNow(short, "mute")
@@ -45,12 +47,27 @@ def mlflow_now(endpoint: Endpoint, found: Endpoint | Rollout, now: datetime) -> 
             "It goes on serving from its verified files on this machine. No alias can point to it there.",
         )
     if number == version.number:
-        return MlflowNow(short, "pass")
+        return _under_way(short, found, now) or MlflowNow(short, "pass")
     return MlflowNow(
         short,
         "warn",
         f"MLflow says otherwise: {where}, while {version.label} serves.",
         _trouble(found, now) or "It is written within seconds.",
+    )
+
+
+def _under_way(short: str, found: Endpoint | Rollout, now: datetime) -> MlflowNow | None:
+    """MLflow was read to have what serves, but a request for something else was never answered."""
+    number: int | None = found.__dict__.get("asked_number")
+    at: datetime | None = found.__dict__.get("asked_at")
+    if number is None or at is None or is_over(at, now=now, lifetime=INTENT_LIFETIME):
+        return None
+    return MlflowNow(
+        short,
+        "warn",
+        f"An earlier write of v{number} has not ended.",
+        f"It was begun at {_moment(at, now)} and may still arrive in MLflow. What MLflow has is read every few "
+        "seconds, and put right.",
     )
 
 
@@ -65,8 +82,10 @@ def _trouble(found: Endpoint | Rollout, now: datetime) -> str:
     return f"Writing it fails since {_moment(since, now)} and is tried again {again}: {error}"
 
 
-def _read(endpoint: Endpoint, now: datetime) -> str:
-    at = endpoint.model.synced_at
+def _read(found: Endpoint | Rollout, now: datetime) -> str:
+    at: datetime | None = found.__dict__.get("alias_read_at")
+    if at is None:
+        return "not read yet"
     # A mirror that is read every few seconds should not make the page read differently each time.
     return "read just now" if (now - at).total_seconds() < JUST_NOW_SECONDS else f"read {_moment(at, now)}"
 

@@ -24,6 +24,7 @@ SUITES = (
     "tests/rollouts/services/test_replay.py",
     "tests/rollouts/services/test_every_pass.py",
     "tests/rollouts/services/test_write_backs.py",
+    "tests/rollouts/services/test_slow_writers.py",
     "tests/rollouts/services/test_outages.py",
     "tests/rollouts/services/test_outcomes.py",
     "tests/rollouts/services/test_odd_answers.py",

@@ -20,11 +20,10 @@ def model(name: str = "triage", *, versions: int = 3, now: datetime | None = Non
             "description": "Routes support tickets to the team that can answer.",
             "tags": {"owner": "support-ml"},
             "stored_updated_at": at - timedelta(hours=1),
-            "synced_at": at,
         },
     )
     if is_new:
-        MirrorState.objects.update_or_create(id=1, defaults={"last_success_at": at})
+        MirrorState.objects.update_or_create(id=1, defaults={"last_success_at": at, "models_read_at": at})
         for number in range(1, versions + 1):
             version(made, number, now=at)
         first = made.versions.get(number=1)

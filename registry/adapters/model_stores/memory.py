@@ -126,6 +126,10 @@ class MemoryModelStore:
         old = self._models[model]
         self._models[model] = replace(old, aliases={**old.aliases, alias: number})
 
+    def alias_at(self, model: str, alias: str) -> int | None:
+        self._answer()
+        return self._model(model).aliases.get(alias)
+
     def delete_alias(self, model: str, alias: str) -> None:
         self._answer()
         old = self._model(model)

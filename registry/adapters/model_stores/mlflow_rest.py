@@ -115,14 +115,15 @@ class MlflowModelStore:
         self._http.send(
             "POST", "registered-models/alias", {"name": model, "alias": alias, "version": str(number)}
         )
-        # MLflow has no compare-and-set on aliases: reading back is the only proof.
-        seen = self._http.get("registered-models/alias", {"name": model, "alias": alias})
-        now_at = seen.needed("model_version").whole("version")
-        if now_at != number:
-            raise Unavailable(
-                f"The alias {alias} of {model} points to version {now_at} after it was set to {number}.",
-                fix="Somebody else moves this alias at the same time; it will be tried again.",
-            )
+
+    def alias_at(self, model: str, alias: str) -> int | None:
+        # Of the model, not of the alias: for an alias that is not there MLflow has no answer but a refusal like others.
+        called = f"the aliases of {_short(model)}"
+        raw = self._http.get("registered-models/get", {"name": model}, said=called)
+        for item in raw.needed("registered_model").parts("aliases"):
+            if item.exact("alias") == alias:
+                return item.whole("version")
+        return None
 
     def delete_alias(self, model: str, alias: str) -> None:
         # MLflow answers the same whether or not the alias was there; an unknown model is NotFound.

@@ -7,8 +7,9 @@ A policy is plain data, immutable, and reads in JSON or YAML as a person would w
     alpha: 0.05
     gates:
       - {key: errors, label: Error rate, kind: error_rate, delta: 0.01, weight: 0.4}
-      - {key: ttft, label: Time to first token, kind: latency_slo, signal: ttft, slo_seconds: 0.5, ratio:
-      1.25, weight: 0.3} - {key: quality, label: Golden set, kind: paired, margin: 0.05, weight: 0.3}
+      - {key: ttft, label: Time to first token, kind: latency_slo, signal: ttft, slo_seconds: 0.5, ratio: 1.25,
+         weight: 0.3}
+      - {key: quality, label: Golden set, kind: paired, margin: 0.05, weight: 0.3}
 
 What the numbers mean: `docs/statistics.md`.
 """

@@ -292,7 +292,7 @@ def test_download__listed_name_leaves_the_folder__rejected(tmp_path: Path, name:
         store.download(store.version("a", 1), tmp_path)
 
 
-def test_set_alias__somebody_moves_it_at_once__unavailable_naming_where_it_points() -> None:
-    server = Server(answer({}), answer({"model_version": {"name": "a", "version": "7"}}))
-    with pytest.raises(Unavailable, match="points to version 7"):
-        MlflowModelStore(server.http()).set_alias("a", "production", 2)
+def test_alias_at__one_of_several__the_version_of_that_one() -> None:
+    aliases = [{"alias": "other", "version": "3"}, {"alias": "production", "version": "7"}]
+    server = Server(answer({"registered_model": {"name": "a", "aliases": aliases}}))
+    assert MlflowModelStore(server.http()).alias_at("a", "production") == 7

@@ -290,6 +290,22 @@ def test_set_alias__reserved_name__rejected(stage: Stage, name: str, alias: str)
         stage.store.set_alias(name, alias, number)
 
 
+def test_alias_at__set_moved_and_deleted__where_it_points_now(stage: Stage, name: str) -> None:
+    stage.add_model(name)
+    first, second = (stage.add_version(name, FILES) for _ in range(2))
+    assert stage.store.alias_at(name, "production") is None
+    for number in (first, second):
+        stage.store.set_alias(name, "production", number)
+        assert stage.store.alias_at(name, "production") == number
+    stage.store.delete_alias(name, "production")
+    assert stage.store.alias_at(name, "production") is None
+
+
+def test_alias_at__unknown_model__not_found(stage: Stage, name: str) -> None:
+    with pytest.raises(NotFound):
+        stage.store.alias_at(name, "production")
+
+
 def test_delete_alias__there_or_not__is_gone(stage: Stage, name: str) -> None:
     stage.add_model(name)
     number = stage.add_version(name, FILES)

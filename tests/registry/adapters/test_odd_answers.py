@@ -173,12 +173,13 @@ def test_download__odd_answer_of_one_call__files_or_our_error(
     assert all(to in path.resolve().parents for path in to.rglob("*"))
 
 
-@pytest.mark.parametrize("call", ["registered-models/alias", "model-versions/get"])
+@pytest.mark.parametrize("call", ["registered-models/alias", "registered-models/get", "model-versions/get"])
 @few
 @given(data=st.data())
 def test_write_back__odd_answer_on_reading_back__done_or_our_error(call: str, data: st.DataObject) -> None:
     store = store_that_says(call, data.draw(odd_bodies(PAGES[call])))
     outcome(lambda: store.set_alias("llama", "production", 3))
+    outcome(lambda: store.alias_at("llama", "production"))
     outcome(lambda: store.set_version_tags("llama", 3, {"owner": "ana"}))
 
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from controlplane.kernel.clock import ManualClock
 from controlplane.passes.models import ItemTrouble
@@ -15,7 +18,7 @@ from registry.adapters.model_stores.mlflow_http import MlflowHttp
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
 from registry.models import AliasMove, ManifestState, MirrorState, Model, Version
 from registry.ports import StoredDataset, StoredModel, StoredVersion
-from registry.selectors import MODELS
+from registry.selectors import MODELS, models_with_counts
 from registry.services.aliases import BY_HAND
 from registry.services.mirror import mirror_models
 from tests.factories.weights import safetensors
@@ -25,6 +28,26 @@ pytestmark = pytest.mark.django_db
 
 FILES = {"model.safetensors": safetensors()}
 TICK = timedelta(seconds=10)
+
+
+def synced(*, gone: bool = False) -> dict[str, datetime]:
+    """When each model was last read, as pages and the API say it."""
+    return {model.name: model.__dict__["synced_at"] for model in models_with_counts(include_gone=gone)}
+
+
+@contextmanager
+def rows_written() -> Iterator[list[int]]:
+    """The number of rows that each statement changed which changed any."""
+    counts: list[int] = []
+
+    def count(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        result = execute(sql, params, many, context)
+        if sql.startswith(("INSERT", "UPDATE", "DELETE")):
+            counts.append(context["cursor"].rowcount)
+        return result
+
+    with connection.execute_wrapper(count):
+        yield counts
 
 
 @pytest.fixture
@@ -45,8 +68,9 @@ def moves(name: str = "llama") -> list[tuple[str, int | None, int | None, str]]:
 
 def test_mirror__empty_registry__models_and_versions_appear(store: MemoryModelStore, now: datetime) -> None:
     report = mirror_models(store=store, clock=ManualClock(now))
-    model = Model.objects.get()
-    assert (model.name, model.description, model.synced_at) == ("llama", "routes tickets", now)
+    model = models_with_counts().get()
+    assert (model.name, model.description) == ("llama", "routes tickets")
+    assert synced() == {"llama": now}
     assert [version.label for version in model.versions.all()] == ["v2", "v1"]
     assert (report.models, report.new_versions, report.details, report.error) == (1, 2, 2, "")
 
@@ -325,6 +349,21 @@ def test_mirror__many_models_without_news__queries_do_not_grow(
         assert mirror_models(store=store, clock=ManualClock(now + TICK)).models == 31
 
 
+@pytest.mark.parametrize("models", [1, 50])
+def test_mirror__quiet_pass__writes_as_many_rows_for_fifty_models_as_for_one(
+    memory_store: MemoryModelStore, now: datetime, models: int
+) -> None:
+    for number in range(models):
+        memory_store.add_model(f"model-{number}")
+        memory_store.add_version(f"model-{number}", FILES)
+    for ticks in (0, 1):
+        mirror_models(store=memory_store, clock=ManualClock(now + ticks * TICK))
+    with rows_written() as counts:
+        mirror_models(store=memory_store, clock=ManualClock(now + 2 * TICK))
+    assert counts == [1, 1]  # when the models were read, and that the pass came to its end
+    assert set(synced().values()) == {now + 2 * TICK}
+
+
 def test_mirror__many_new_versions__written_together(
     store: MemoryModelStore, now: datetime, django_assert_max_num_queries: Any
 ) -> None:
@@ -355,7 +394,40 @@ def test_mirror__model_cannot_be_read__it_was_not_seen_and_the_others_were(
     mirror_models(store=store, clock=ManualClock(now))
     store.add_version("bert", FILES, status="")
     mirror_models(store=store, clock=ManualClock(now + TICK))
-    assert dict(Model.objects.values_list("name", "synced_at")) == {"llama": now + TICK, "bert": now}
+    assert synced() == {"llama": now + TICK, "bert": now}
+
+
+def test_mirror__store_goes_away_midway__models_it_came_to_are_newer_than_the_others(now: datetime) -> None:
+    class Dying(MemoryModelStore):
+        dies = False
+
+        def versions(self, model: str) -> tuple[StoredVersion, ...]:
+            self.down = self.dies and model == "bert"
+            return super().versions(model)
+
+    store = Dying()
+    for name in ("bert", "llama"):  # the newest change is read first
+        store.add_model(name)
+        store.add_version(name, FILES)
+    mirror_models(store=store, clock=ManualClock(now))
+    store.dies = True
+    for name in ("bert", "llama"):
+        store.add_version(name, FILES)
+    assert mirror_models(store=store, clock=ManualClock(now + TICK)).error
+    assert synced() == {"llama": now + TICK, "bert": now}
+    assert mirror_models(store=store, clock=ManualClock(now + 2 * TICK)).error
+    assert synced() == {"llama": now + TICK, "bert": now}
+    store.dies = store.down = False
+    mirror_models(store=store, clock=ManualClock(now + 3 * TICK))
+    assert synced() == dict.fromkeys(("llama", "bert"), now + 3 * TICK)
+
+
+def test_mirror__model_deleted__was_last_read_before_that(store: MemoryModelStore, now: datetime) -> None:
+    mirror_models(store=store, clock=ManualClock(now))
+    store.delete_model("llama")
+    for ticks in (1, 2):
+        mirror_models(store=store, clock=ManualClock(now + ticks * TICK))
+    assert synced(gone=True) == {"llama": now}
 
 
 def test_mirror__list_of_models_is_no_list__said_and_nothing_is_lost(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -289,11 +289,11 @@ def retention(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sta
     pack_evidence(now=later)
     forget = packing._forget
 
-    def forget_one(rollout_id: int) -> None:
+    def forget_one(rollout_id: int, now: datetime) -> None:
         if rollout_id == made["b"].pk:
             raiser(kind, clock)
             int("odd")
-        forget(rollout_id)
+        forget(rollout_id, now)
 
     monkeypatch.setattr(packing, "_forget", forget_one)
     emptied = EvidencePack.objects.filter(rows=b"")

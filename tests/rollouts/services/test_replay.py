@@ -229,6 +229,49 @@ def test_retention__rows_packed_after_the_first_ones_were_deleted__are_deleted_t
     assert not EvidencePack.objects.exclude(rows=b"").exists()
 
 
+def test_retention__of_a_rollout_without_intervals__its_decisions_are_deleted_and_the_replay_says_so(
+    w: MemoryWorld,
+) -> None:
+    rollout = w.start(2)
+    w.run_for(2)
+    w.cluster.fail(rollout.candidate.name, FailureReason.NO_MEMORY, "no room for the cache")
+    w.run_to("rolled-back")
+    assert not Evidence.objects.exists()
+    later = w.now + timedelta(days=401)
+    assert forget_evidence(now=w.now + timedelta(days=399), days=400) == 0
+    assert replayed(w).outcome == "identical"
+    assert forget_evidence(now=later, days=400) == 1
+    assert forget_evidence(now=later, days=400) == 0
+    assert not LoopDecision.objects.exists()
+    with pytest.raises(EvidenceExpired, match="retention"):
+        replayed(w)
+
+
+def test_retention__decisions_that_outlived_their_evidence__are_deleted(w: MemoryWorld) -> None:
+    """As an earlier release left them: packs that were emptied before decisions were kept in time."""
+    over(w)
+    later = w.now + timedelta(days=401)
+    pack_evidence(now=later)
+    EvidencePack.objects.update(rows=b"")
+    assert LoopDecision.objects.exists()
+    assert forget_evidence(now=later, days=400) == 1
+    assert not LoopDecision.objects.exists()
+
+
+def test_retention__rows_that_were_not_packed_yet__the_replay_says_expired_and_not_tampered(
+    w: MemoryWorld,
+) -> None:
+    over(w)
+    later = w.now + timedelta(days=401)
+    assert forget_evidence(now=later, days=400) == 1
+    assert Evidence.objects.exists()
+    with pytest.raises(EvidenceExpired, match="retention"):
+        replayed(w)
+    pack_evidence(now=later)
+    assert forget_evidence(now=later, days=400) == 1
+    assert not EvidencePack.objects.exclude(rows=b"").exists()
+
+
 # --- changed afterwards ---------------------------------------------------------------------------------------------
 
 

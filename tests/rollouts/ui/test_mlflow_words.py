@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from controlplane.passes.models import ItemTrouble
-from registry.models import Alias, Model, Version
+from registry.models import Alias, MirrorState, Model, Version
 from rollouts import selectors
 from rollouts.models import Endpoint
 from rollouts.selectors import WRITE_BACKS
@@ -46,7 +46,12 @@ def test_words__alias_as_it_should_be__where_and_when_and_nothing_more(endpoint:
 
 
 def test_words__mirror_is_old__says_when_it_was_read(endpoint: Endpoint) -> None:
-    Model.objects.update(synced_at=NOW - timedelta(days=2))
+    MirrorState.objects.update(models_read_at=NOW - timedelta(days=2))
+    assert words().short == f"triage-production → v1, read {NOW - timedelta(days=2):%Y-%m-%d %H:%M} UTC"
+
+
+def test_words__this_model_could_not_be_read_since__says_when_it_was(endpoint: Endpoint) -> None:
+    Model.objects.update(last_read_at=NOW - timedelta(days=2))
     assert words().short == f"triage-production → v1, read {NOW - timedelta(days=2):%Y-%m-%d %H:%M} UTC"
 
 
