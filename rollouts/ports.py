@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from registry.domain.manifest import Manifest
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
-from rollouts.domain.readings import SignalReading
+from rollouts.domain.readings import Failures, SignalReading
 from rollouts.domain.secrets import Secret
 
 FULL_SHARE_BP = 10_000
@@ -248,6 +248,10 @@ class TrafficRouter(Protocol):
         """What is in force for the endpoint; None when the router knows no such endpoint."""
         ...
 
+    def observe_all(self) -> Mapping[str, ObservedRoute]:
+        """The same of every endpoint that the router knows, in one look. One whose route is odd is left out."""
+        ...
+
     def remove(self, endpoint: str, *, token: int) -> None:
         """Takes the endpoint's route away."""
         ...
@@ -261,6 +265,10 @@ class SignalSource(Protocol):
     is named in `broken` instead."""
 
     def read(self, endpoint: str, backends: Collection[Backend]) -> SignalReading: ...
+
+    def failures(self) -> Mapping[str, Failures]:
+        """Of every endpoint that had requests, in one look. An endpoint whose counters are odd is left out."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

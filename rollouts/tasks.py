@@ -15,6 +15,7 @@ from controlplane.passes.ticks import Ticks
 from controlplane.timekeeping.database_clock import CLOCK
 from controlplane.web.health import beat
 from registry.wiring import model_store
+from rollouts.services.glances import Glances
 from rollouts.services.housekeeping import HOUSEKEEPING, keep_house
 from rollouts.services.probes import PROBES, probe_rollouts
 from rollouts.services.reconcile import reconcile_endpoint, reconcile_endpoints, worker_name
@@ -23,6 +24,7 @@ from rollouts.services.write_backs import WRITE_BACKS, keep_mlflow_true
 from rollouts.wiring import rotate_request_log, router, world
 
 TICKS = Ticks(seconds=settings.HEADGATE.tick_seconds / 2)
+GLANCES = Glances()
 CONCURRENT_ENDPOINTS = 4
 CONCURRENT_PROBES = 4
 ONE_RUN_SECONDS = 60.0  # so long a run keeps others of its kind away
@@ -34,7 +36,7 @@ def reconcile() -> None:
     left out."""
     if not TICKS.may_begin():
         return
-    reconcile_endpoints(world=world, clock=CLOCK, threads=CONCURRENT_ENDPOINTS)
+    reconcile_endpoints(world=world, clock=CLOCK, threads=CONCURRENT_ENDPOINTS, glances=GLANCES)
     beat(name="worker", now=CLOCK.now())
     report_restored(now=CLOCK.now())
     _report_router()

@@ -99,3 +99,12 @@ class SignalReading:
     broken: Mapping[str, str] = field(default_factory=dict)
     other: int = 0
     turned_away: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Cumulative counts of an endpoint's inference requests, whichever arm was drawn: those that ended, and how many of
+    them failed or were answered by another arm."""
+
+    ended: int
+    failed: int

@@ -140,6 +140,12 @@ def variant_digest(*, manifest_digest: str, spec: ServingSpec) -> str:
     return digest_of({"manifest": manifest_digest, "serving": spec.identity()})
 
 
+def endpoint_of(variant: str) -> str:
+    """The endpoint in a variant's name; the name itself when it is none of ours."""
+    parts = variant.rsplit("-", 2)
+    return parts[0] if len(parts) == 3 else variant
+
+
 def variant_name(*, endpoint: str, version: int, digest: str) -> str:
     """`ENDPOINT-vVERSION-HASH`, for example chat-v15-3f9a1c."""
     return f"{endpoint}-v{version}-{digest.removeprefix('sha256:')[:HASH_LENGTH]}"

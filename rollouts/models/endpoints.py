@@ -123,6 +123,11 @@ class Endpoint(models.Model):
     lease_until = models.DateTimeField(null=True)
     fencing_token = models.PositiveBigIntegerField(default=0)
     reconciled_at = models.DateTimeField(null=True)
+    next_look_at = models.DateTimeField(
+        null=True,
+        db_index=True,
+        help_text="when the loop looks again; empty: something was changed, look now",
+    )
     jumps_settled = models.PositiveIntegerField(null=True)
 
     restored_state = models.CharField(

@@ -38,6 +38,7 @@ LONGEST_PAUSE = {
     DrainWorkload.kind: 30.0,
     EnsureWorkload.kind: 30.0,
 }
+KINDS = tuple(LONGEST_PAUSE)  # of effects that the loop carries out
 ROUTE_FIELDS = ("desired_shares", "desired_fallback", "applied", "rescue")
 RUNNING = (WorkloadPhase.STARTING, WorkloadPhase.READY, WorkloadPhase.UNREADY)
 
@@ -49,7 +50,7 @@ def run_effects(
     world: World,
     seen: Observation,
     now: datetime,
-    kinds: Collection[str] = (SetTraffic.kind, EnsureWorkload.kind, DrainWorkload.kind),
+    kinds: Collection[str] = KINDS,
 ) -> int:
     """Carries out the waiting effects of an endpoint in order; returns how many were done.
 

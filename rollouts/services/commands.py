@@ -23,6 +23,7 @@ from rollouts.domain.moves import cancel, roll_back
 from rollouts.domain.restored import RestoredState
 from rollouts.domain.states import PauseReason, Phase
 from rollouts.models import Endpoint, GlobalStop, HistoryEvent, Rollout
+from rollouts.services.leases import look_soon
 from rollouts.services.locks import lock_rollout
 from rollouts.services.views import view_of
 from rollouts.services.writing import apply_decision, tell
@@ -169,6 +170,7 @@ def set_global_stop(*, on: bool, why: str, actor: Actor, now: datetime) -> Globa
             request_id=actor.request_id,
         )
         publish("overview", "global-stop", now=now)
+        look_soon()
         for endpoint in Endpoint.objects.all():
             tell(
                 endpoint=endpoint,
@@ -233,6 +235,7 @@ def _command(
             ) from error
         if forget_applied:
             Endpoint.objects.filter(pk=rollout.endpoint_id).update(applied={})
+        look_soon(pk=rollout.endpoint_id)
     return rollout
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import Case, DateTimeField, F, Q, QuerySet, Value, When
 
 from controlplane.kernel.errors import StaleWriter
 from controlplane.timekeeping.claims import free
@@ -43,6 +43,7 @@ def claim_endpoint(*, endpoint_id: int, owner: str, now: datetime) -> Lease | No
         lease_owner=owner,
         lease_until=now + LEASE,
         fencing_token=F("fencing_token") + 1,
+        next_look_at=now,  # empty again: somebody asked for a look while this one was under way
     )
     return Lease(endpoint_id, owner, current + 1) if taken else None
 
@@ -53,13 +54,25 @@ def hold(lease: Lease, *, now: datetime) -> None:
         raise _lost(lease)
 
 
-def release(lease: Lease, *, now: datetime, reconciled: bool = False) -> None:
-    """Gives the lease back, so that it is free at once whatever any clock shows, and notes that the endpoint was looked
-    at; nothing happens when it was lost."""
-    if reconciled:
-        _mine(lease).update(lease_until=None, lease_owner="", reconciled_at=now)
-    else:
-        _mine(lease).update(lease_until=None, lease_owner="")
+def release(lease: Lease, *, now: datetime, looks_at: datetime | None = None) -> None:
+    """Gives the lease back, so that it is free at once whatever any clock shows; nothing happens when it was lost.
+
+    looks_at    when the endpoint, which was looked at now, is looked at again; None when it could not be: at once then.
+                Whoever asked for a look meanwhile (`look_soon`) gets it
+    """
+    mine = _mine(lease)
+    if looks_at is None:
+        mine.update(lease_until=None, lease_owner="", next_look_at=None)
+        return
+    asked = When(next_look_at__isnull=True, then=Value(None))
+    later = Case(asked, default=Value(looks_at), output_field=DateTimeField())
+    mine.update(lease_until=None, lease_owner="", reconciled_at=now, next_look_at=later)
+
+
+def look_soon(**endpoints: object) -> None:
+    """Has the loop look at these endpoints (a filter; none: all of them) in its next tick, or once more after the look
+    that is under way. Call it in the transaction of whatever there is to see."""
+    Endpoint.objects.filter(**endpoints).update(next_look_at=None)
 
 
 def raise_token(lease: Lease, *, above: int) -> None:
@@ -67,7 +80,7 @@ def raise_token(lease: Lease, *, above: int) -> None:
 
     Raises StaleWriter when it was lost.
     """
-    if not _mine(lease).update(fencing_token=above, lease_until=None, lease_owner=""):
+    if not _mine(lease).update(fencing_token=above, lease_until=None, lease_owner="", next_look_at=None):
         raise _lost(lease)
 
 

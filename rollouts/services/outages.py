@@ -9,6 +9,7 @@ from controlplane.web.live import publish
 from rollouts.domain.analysis import outage_in
 from rollouts.domain.counters import Difference
 from rollouts.domain.gates.policy import USUAL_OUTAGE_SHARE
+from rollouts.domain.intervals import ArmCounts
 from rollouts.domain.serving import Serving, began_title, ended_title, outage_sentence
 from rollouts.domain.states import Phase
 from rollouts.models import Endpoint, Rollout
@@ -27,10 +28,14 @@ def note_outage(
     seen: Observation,
     statuses: Mapping[str, WorkloadStatus],
     measured: Measured | None,
+    interval_seconds: float,
     now: datetime,
 ) -> None:
     """Notes how the stable variant fared in the interval that ended now. Call it once an interval, inside the turn's
     transaction.
+
+    interval_seconds    the usual length: an endpoint without requests is looked at less often, and what is seen of it
+                        then has just happened
 
     A rollout that an outage holds tells the history itself (`measured`); otherwise it is told here.
     """
@@ -49,7 +54,7 @@ def note_outage(
         not_ready=not_ready,
         looked=seen.statuses is not None,
         limit=USUAL_OUTAGE_SHARE if limit is None else limit,
-        started_at=made.started_at if made is not None else now.timestamp(),
+        started_at=_began(made, counts, interval_seconds, now),
         seconds=_seconds(before, made, now),
     )
     if after.to_json() == endpoint.outage:
@@ -64,6 +69,17 @@ def note_outage(
     if holds and rollout is not None and rollout.phase == Phase.PROGRESSING.value:
         return
     _tell(endpoint, rollout if rollout is not None and rollout.is_active else None, before, after, now)
+
+
+def _began(
+    made: Difference | None, counts: ArmCounts | None, interval_seconds: float, now: datetime
+) -> float:
+    """Since when what is seen now may have lasted."""
+    if made is None:
+        return now.timestamp()
+    if counts is not None and counts.arrived:
+        return made.started_at
+    return max(made.started_at, now.timestamp() - interval_seconds)
 
 
 def _seconds(before: Serving, made: Difference | None, now: datetime) -> float:

@@ -8,30 +8,32 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
 
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import StaleWriter
 from controlplane.passes.services import Pauses, Report, run_each
-from controlplane.timekeeping.claims import TOLERANCE
+from controlplane.timekeeping.claims import TOLERANCE, free
 from controlplane.timekeeping.jumps import look_at_clock, recent_jumps
 from rollouts.domain.analysis import assessment_from_json, gates_view
 from rollouts.domain.convergence import keep_stable
 from rollouts.domain.decide import decide
 from rollouts.domain.decision import Decision, GatesView, RolloutView
 from rollouts.domain.effects import EnsureWorkload, SetTraffic
+from rollouts.domain.looking import RESYNC_SECONDS, next_look
 from rollouts.domain.situation import Situation
 from rollouts.domain.states import TRAFFIC_MOVES, Phase
 from rollouts.domain.strategies import strategy_of
 from rollouts.models import Effect, EffectState, Endpoint, Rollout
 from rollouts.ports import WorkloadStatus
 from rollouts.selectors import current_rollout
-from rollouts.services.act import converge_traffic, relaunch_lost, run_effects
+from rollouts.services.act import KINDS, converge_traffic, relaunch_lost, run_effects
 from rollouts.services.clock_jumps import settle_jumps
 from rollouts.services.feedback import verify_feedback
-from rollouts.services.leases import Lease, claim_endpoint, hold, nobody_holds, release
+from rollouts.services.glances import Glances
+from rollouts.services.leases import Lease, claim_endpoint, hold, look_soon, nobody_holds, release
 from rollouts.services.measure import Measured, measure_rollout
 from rollouts.services.observe import Observation, observe_endpoint
 from rollouts.services.outages import note_outage
@@ -43,7 +45,7 @@ from rollouts.services.recording import (
     note_world,
 )
 from rollouts.services.restored import held_as_restored
-from rollouts.services.situation import forced_answers, situation_of, statuses_of
+from rollouts.services.situation import drift_of, forced_answers, situation_of, splits_as_desired, statuses_of
 from rollouts.services.software import software
 from rollouts.services.views import counted, view_of
 from rollouts.services.world import World
@@ -63,20 +65,41 @@ def worker_name() -> str:
     return f"{os.uname().nodename}:{os.getpid()}:{threading.get_ident()}:{uuid.uuid4().hex[:8]}"
 
 
+def glance(*, glances: Glances, world: World, now: datetime) -> None:
+    """Has every endpoint looked at that looks otherwise than this process saw it last. No query while none does.
+
+    It is written down, so that an endpoint that somebody holds at this moment is looked at after that.
+    """
+    if glances.clock_went_back(now):
+        look_soon()
+    changed = glances.changed(world)
+    if changed:
+        look_soon(name__in=changed)
+
+
 def due_endpoints(*, now: datetime) -> list[int]:
-    """All endpoints that no worker holds, those looked at longest ago first."""
-    found = Endpoint.objects.filter(nobody_holds(now=now)).order_by("reconciled_at", "id")
+    """The endpoints to look at now that no worker holds, those looked at longest ago first. 1 query."""
+    # One that is to be looked at later than any is was put off by another clock.
+    due = free("next_look_at", now=now, lifetime=timedelta(seconds=RESYNC_SECONDS))
+    found = Endpoint.objects.filter(nobody_holds(now=now)).filter(due).order_by("reconciled_at", "id")
     return list(found.values_list("pk", flat=True))
 
 
-def reconcile_endpoints(*, world: Callable[[], World], clock: Clock, threads: int) -> Report:
-    """One tick: a turn for every endpoint that nobody holds, `threads` of them at a time.
+def reconcile_endpoints(
+    *, world: Callable[[], World], clock: Clock, threads: int, glances: Glances | None = None
+) -> Report:
+    """One tick: a turn for every endpoint that is due and that nobody holds, `threads` of them at a time.
 
     An endpoint whose turn raises keeps its error and has its next turn after a pause of seconds; the others have theirs
     at once. `world` is made in the thread of the turn.
+
+    glances     what this process saw last: endpoints that look otherwise now are due, too
     """
+    now = clock.reading().at
+    if glances is not None:
+        glance(glances=glances, world=world(), now=now)
     every = list(Endpoint.objects.values_list("pk", flat=True))
-    due = due_endpoints(now=clock.reading().at)
+    due = due_endpoints(now=now)
     return run_each(
         name=TURNS,
         items=due,
@@ -104,22 +127,27 @@ def reconcile_endpoint(*, endpoint_id: int, world: World, owner: str) -> bool:
     lease = claim_endpoint(endpoint_id=endpoint_id, owner=owner, now=world.clock.reading().at)
     if lease is None:
         return False
-    reconciled = False
+    looks_at: datetime | None = None
     try:
         for turn in range(REPEATS):
-            if not _turn(lease, world, first=turn == 0):
+            again, looks_at = _turn(lease, world, first=turn == 0)
+            if not again:
                 break
-        reconciled = True
     except StaleWriter as error:
         # If an adapter refused our token, the next interval's claim finds the newer writer (`restored.py`).
         log.info("endpoint.lease_lost endpoint=%s %s", endpoint_id, error)
+        looks_at = None
+    except BaseException:
+        looks_at = None
+        raise
     finally:
-        release(lease, now=world.clock.now(), reconciled=reconciled)
+        release(lease, now=world.clock.now(), looks_at=looks_at)
     return True
 
 
-def _turn(lease: Lease, world: World, *, first: bool) -> bool:
-    """Observe, decide, commit, act, once. True when a decision changed something, so that another turn is worth it.
+def _turn(lease: Lease, world: World, *, first: bool) -> tuple[bool, datetime]:
+    """Observe, decide, commit, act, once. True when a decision changed something, so that another turn is worth it; and
+    when to look again.
 
     All that is observed is committed in one transaction with what was decided on it: a dropped decision drops its
     interval too, and the next one covers it.
@@ -133,7 +161,7 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
     measure = first and not endpoint.restored_state and _interval_is_over(endpoint, rollout, world, now)
     seen = observe_endpoint(endpoint=endpoint, world=world, measure=measure)
     if held_as_restored(endpoint=endpoint, lease=lease, world=world, seen=seen, look=look, ask=measure):
-        return False
+        return False, now
     statuses = statuses_of(seen)
     if measure:
         verify_feedback(endpoint=endpoint, log=world.request_log, now=now)
@@ -160,6 +188,7 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
                     seen=seen,
                     statuses=statuses,
                     measured=measured,
+                    interval_seconds=world.interval_seconds,
                     now=now,
                 )
             if rollout is not None and view is not None:
@@ -170,10 +199,42 @@ def _turn(lease: Lease, world: World, *, first: bool) -> bool:
     except StaleWriter:
         hold(lease, now=world.clock.now())  # the lease itself is lost: raises
         log.info("rollout.decision_dropped rollout=%s: it was changed meanwhile", rollout and rollout.pk)
-        return True
+        return True, now
     done = run_effects(endpoint=endpoint, lease=lease, world=world, seen=seen, now=now)
     converge_traffic(endpoint=endpoint, lease=lease, world=world, seen=seen, now=now)
-    return bool(done) or (decision is not None and decision.event is not None)
+    moved = bool(done) or (decision is not None and (decision.event is not None or decision.end_watch))
+    return moved, now if moved else _next_look(endpoint, rollout, view, seen, world, now)
+
+
+def _next_look(
+    endpoint: Endpoint,
+    rollout: Rollout | None,
+    view: RolloutView | None,
+    seen: Observation,
+    world: World,
+    now: datetime,
+) -> datetime:
+    """When there is a reason to look again; `now` for the next tick."""
+    waits = Effect.objects.filter(endpoint=endpoint, state=EffectState.PENDING, kind__in=KINDS).exists()
+    unread = seen.statuses is None or not seen.route_known
+    # Weights that were set by hand stay: nothing of ours is on its way.
+    moving = not splits_as_desired(endpoint, seen) and drift_of(endpoint, seen) is None
+    last = endpoint.last_reading.get("at") if endpoint.last_reading else None
+    interval_ends = (float(last) if last is not None else now.timestamp()) + world.interval_seconds
+    moment = next_look(
+        None if rollout is None or view is None else counted(view, rollout),
+        now=now.timestamp(),
+        interval_ends=interval_ends,
+        unsettled=waits or unread or moving,
+        watched=bool(endpoint.outage) or not _is_idle(seen),
+    )
+    return datetime.fromtimestamp(moment, tz=UTC)
+
+
+def _is_idle(seen: Observation) -> bool:
+    """Whether an interval was measured now and nobody asked for anything in it."""
+    made = seen.difference
+    return made is not None and made.seconds > 0 and not any(arm.arrived for arm in made.arms.values())
 
 
 def _read_endpoint(endpoint_id: int) -> Endpoint:

@@ -25,6 +25,7 @@ from rollouts.domain.variants import ServingSpec
 from rollouts.models import Arm, Endpoint, GatePolicyVersion, Rollout, Variant, Workload
 from rollouts.services.commands import refuse_while_restored, stop_is_on
 from rollouts.services.endpoints import checked_spec, ensure_variant
+from rollouts.services.leases import look_soon
 from rollouts.services.locks import lock_rollout, locked_endpoints
 from rollouts.services.own_policy import require_may_weaken, weaker_than_endpoint
 from rollouts.services.preview import (
@@ -126,6 +127,7 @@ def start_rollout(
             ]
             _end_watch(endpoint, candidates, actor, now)
             rollout = _create(endpoint, candidates, plan, shared, own_policy, weaker, actor, note, now)
+            look_soon(pk=endpoint.pk)
     except IntegrityError as error:
         other = Rollout.objects.filter(endpoint=endpoint, phase__in=[phase.value for phase in ACTIVE]).first()
         raise (_duplicate(other) if other else Conflict("Another rollout started meanwhile.")) from error

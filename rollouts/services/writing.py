@@ -18,6 +18,7 @@ from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic
 from rollouts.domain.effects import Effect as DomainEffect
 from rollouts.domain.states import FINAL, Event, PauseReason, Phase
 from rollouts.models import Arm, Effect, EffectState, Endpoint, HistoryEvent, Rollout
+from rollouts.services.leases import look_soon
 
 
 def apply_decision(*, rollout: Rollout, decision: Decision, actor: Actor = HEADGATE, now: datetime) -> None:
@@ -218,8 +219,8 @@ def note_change(
     why: str = "",
     topics: Sequence[str] = (),
 ) -> None:
-    """Notes what somebody changed about an endpoint: in its history, in the audit trail, and for the pages that are
-    open. Call it in the transaction of the change.
+    """Notes what somebody changed about an endpoint: in its history, in the audit trail, for the pages that are open
+    and for the loop. Call it in the transaction of the change.
 
     action  `endpoint.rescue-set`, as the audit trail has it; `kind` and `title` as the history has them
     topics  of pages that follow besides the endpoint's own
@@ -238,3 +239,4 @@ def note_change(
         request_id=actor.request_id,
     )
     publish(f"endpoint:{endpoint.pk}", *topics, now=now)
+    look_soon(pk=endpoint.pk)

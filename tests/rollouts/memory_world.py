@@ -45,9 +45,10 @@ from rollouts.models import Arm, Endpoint, HistoryEvent, Rollout, Variant, Workl
 from rollouts.services.commands import pause_rollout, promote_rollout, resume_rollout, roll_back_rollout
 from rollouts.services.endpoints import create_endpoint, ensure_cluster
 from rollouts.services.feedback import record_feedback
+from rollouts.services.glances import Glances
 from rollouts.services.policies import define_gate_policy
 from rollouts.services.probes import probe_rollout
-from rollouts.services.reconcile import reconcile_endpoint
+from rollouts.services.reconcile import due_endpoints, glance, reconcile_endpoint
 from rollouts.services.start import start_rollout
 from rollouts.services.world import World
 from rollouts.services.write_backs import keep_mlflow_true
@@ -207,6 +208,7 @@ class MemoryWorld:
             feedback_seconds=4.0,
             probe_pairs=10,
         )
+        self.glances = Glances()
         self.manager = Actor.person(
             ensure_user(username="mara", role=Role.RELEASE_MANAGER, password="x" * 20)
         )
@@ -365,7 +367,15 @@ class MemoryWorld:
             probe_rollout(rollout_id=newest, world=self.world)
 
     def reconcile(self) -> bool:
-        """One turn of a worker of its own. A killed one keeps its lease, as a killed process would."""
+        """One tick of a worker of its own: a turn where there is a reason for one (`reconcile_now` asks for none). A
+        killed one keeps its lease, as a killed process would."""
+        glance(glances=self.glances, world=self.world, now=self.now)
+        if self.endpoint_id not in due_endpoints(now=self.now):
+            return False
+        return self.reconcile_now()
+
+    def reconcile_now(self) -> bool:
+        """A turn, as a wake-up after a click takes it."""
         self.workers += 1
         owner = f"worker-{self.workers}"
         try:

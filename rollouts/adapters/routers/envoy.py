@@ -195,6 +195,22 @@ class EnvoyRouter:
             rejected=self._read_state().rejected.get(endpoint, ""),
         )
 
+    def observe_all(self) -> Mapping[str, ObservedRoute]:
+        """See the port. What was refused is what this machine's state says, as in `observe`."""
+        version, shares = self._admin.all_shares()
+        healthy = self._admin.all_healthy_variants()
+        rejected = self._read_state().rejected
+        return {
+            endpoint: ObservedRoute(
+                endpoint=endpoint,
+                shares=split,
+                healthy=healthy.get(endpoint, frozenset()),
+                version=version,
+                rejected=rejected.get(endpoint, ""),
+            )
+            for endpoint, split in shares.items()
+        }
+
     # --- state -------------------------------------------------------------------------------------
 
     def _admit(self, state: _State, endpoint: str, token: int) -> _State:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,12 @@ from controlplane.kernel.errors import InvalidInput, Unavailable
 from controlplane.kernel.foreign import ODD_ANSWER, Fields, parsed, words_of
 from controlplane.outbound.asking import Received
 from controlplane.outbound.unix_sockets import ask_unix
-from rollouts.adapters.routers.envoy_routes import ANSWER, shares_in_force, split_cluster_name
+from rollouts.adapters.routers.envoy_routes import (
+    ANSWER,
+    all_shares_in_force,
+    shares_in_force,
+    split_cluster_name,
+)
 
 # sun_path of a unix socket address holds 108 bytes with its final zero (man 7 unix).
 _SOCKET_PATH_LIMIT = 107
@@ -143,19 +149,53 @@ class EnvoyAdmin:
                 return version, shares_in_force(config.part("route_config"), endpoint)
         return "", None
 
+    def all_shares(self) -> tuple[str, dict[str, dict[str, int]]]:
+        """The version of the route table in force, and the shares of every endpoint in it that are not odd."""
+        dump = self.json("/config_dump", resource="dynamic_route_configs")
+        with unknown_if_odd():
+            for config in dump.parts("configs"):
+                version = config.text("version_info", "", longest=200)
+                return version, all_shares_in_force(config.part("route_config"))
+        return "", {}
+
     def healthy_variants(self, endpoint: str) -> frozenset[str]:
         """Variants whose backends Envoy would send requests to."""
-        found: set[str] = set()
         answer = self.json("/clusters", format="json")
         with unknown_if_odd():
-            for cluster in answer.parts("cluster_statuses"):
-                kind, of_endpoint, variant = split_cluster_name(cluster.text("name"))
-                if kind != ANSWER or of_endpoint != endpoint:
-                    continue  # an odd cluster of another endpoint is that one's trouble
-                for host in cluster.parts("host_statuses"):
-                    if host.part("health_status").is_only("eds_health_status", "HEALTHY"):
-                        found.add(variant)
-        return frozenset(found)
+            of_it = [
+                (cluster, variant)
+                for cluster, of_endpoint, variant in _answering(answer)
+                if of_endpoint == endpoint  # an odd cluster of another endpoint is that one's trouble
+            ]
+            return frozenset(variant for cluster, variant in of_it if _is_healthy(cluster))
+
+    def all_healthy_variants(self) -> dict[str, frozenset[str]]:
+        """The same by endpoint; one with an odd cluster has none."""
+        answer = self.json("/clusters", format="json")
+        found: dict[str, set[str]] = defaultdict(set)
+        odd: set[str] = set()
+        with unknown_if_odd():
+            for cluster, endpoint, variant in _answering(answer):
+                try:
+                    if _is_healthy(cluster):
+                        found[endpoint].add(variant)
+                except InvalidInput:
+                    odd.add(endpoint)
+        return {endpoint: frozenset(names) for endpoint, names in found.items() if endpoint not in odd}
+
+
+def _answering(clusters: Fields) -> Iterator[tuple[Fields, str, str]]:
+    """(cluster, endpoint, variant) of the clusters of variants' own backends."""
+    for cluster in clusters.parts("cluster_statuses"):
+        kind, endpoint, variant = split_cluster_name(cluster.text("name"))
+        if kind == ANSWER:
+            yield cluster, endpoint, variant
+
+
+def _is_healthy(cluster: Fields) -> bool:
+    """Whether one of its hosts would be sent requests. Raises InvalidInput."""
+    hosts = cluster.parts("host_statuses")
+    return any(host.part("health_status").is_only("eds_health_status", "HEALTHY") for host in hosts)
 
 
 def _seconds(stamp: str, listener: Fields) -> float:

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.foreign import Fields
 from rollouts.ports import FULL_SHARE_BP, Backend, Route
 
@@ -181,18 +182,32 @@ def shares_in_force(table: Fields, endpoint: str) -> dict[str, int] | None:
     """
     for host in table.parts("virtual_hosts"):
         for route in host.parts("routes"):
-            if not route.has("name", endpoint):
-                continue
-            action = route.part("route")
-            if "weighted_clusters" not in action:
-                continue
-            weights: dict[str, int] = {}
-            for entry in action.part("weighted_clusters").parts("clusters"):
-                weight = entry.whole("weight", 0, least=0, most=UINT32)
-                if weight:
-                    weights[split_cluster_name(entry.text("name"))[2]] = weight
-            return _basis_points(weights)
+            if route.has("name", endpoint) and "weighted_clusters" in route.part("route"):
+                return _shares_of(route)
     return None
+
+
+def all_shares_in_force(table: Fields) -> dict[str, dict[str, int]]:
+    """The shares of every endpoint in a route table; one whose route is odd is left out."""
+    found: dict[str, dict[str, int]] = {}
+    for host in table.parts("virtual_hosts"):
+        for route in host.parts("routes"):
+            try:
+                if "route" in route and "weighted_clusters" in route.part("route"):
+                    found.setdefault(route.text("name"), _shares_of(route))
+            except InvalidInput:
+                continue
+    return found
+
+
+def _shares_of(route: Fields) -> dict[str, int]:
+    """The shares of a route with weights. Raises InvalidInput where it is odd."""
+    weights: dict[str, int] = {}
+    for entry in route.part("route").part("weighted_clusters").parts("clusters"):
+        weight = entry.whole("weight", 0, least=0, most=UINT32)
+        if weight:
+            weights[split_cluster_name(entry.text("name"))[2]] = weight
+    return _basis_points(weights)
 
 
 def _basis_points(weights: Mapping[str, int]) -> dict[str, int]:

@@ -227,6 +227,12 @@ class MemoryRouter:
             rejected=self._rejected.get(endpoint, ""),
         )
 
+    def observe_all(self) -> Mapping[str, ObservedRoute]:
+        """See the port."""
+        self._require_up()
+        found = {endpoint: self.observe(endpoint) for endpoint in self.routes}
+        return {endpoint: route for endpoint, route in found.items() if route is not None}
+
     def remove(self, endpoint: str, *, token: int) -> None:
         self._admit(endpoint, token)
         if self.routes.pop(endpoint, None) is not None:

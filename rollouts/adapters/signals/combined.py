@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from rollouts.domain.readings import EngineReading, SignalReading
+from rollouts.domain.readings import EngineReading, Failures, SignalReading
 from rollouts.ports import Backend, SignalSource
 
 
@@ -24,6 +24,10 @@ class CombinedSignals:
     def __init__(self, router: SignalSource, engines: EngineMetrics) -> None:
         self._router = router
         self._engines = engines
+
+    def failures(self) -> Mapping[str, Failures]:
+        """See the port."""
+        return self._router.failures()
 
     def read(self, endpoint: str, backends: Collection[Backend]) -> SignalReading:
         reading = self._router.read(endpoint, backends)

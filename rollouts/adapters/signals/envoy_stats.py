@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Literal
 
 from controlplane.kernel.clock import Clock
-from controlplane.kernel.errors import Unavailable
+from controlplane.kernel.errors import InvalidInput, Unavailable
 from controlplane.kernel.foreign import number_of, whole_of
 from rollouts.adapters.routers.envoy_admin import EnvoyAdmin, unknown_if_odd
 from rollouts.adapters.routers.envoy_config import MICROSECONDS, MILLISECONDS, Paths
 from rollouts.adapters.routers.envoy_logs import CLIENT_CLOSED, LEFT_FLAGS, NO_STATUS, NOTHING, PART, WHOLE
 from rollouts.adapters.routers.envoy_routes import ASSIGNED, split_cluster_name
 from rollouts.adapters.signals.exposition import Sample, samples
-from rollouts.domain.readings import ArmReading, HistogramReading, SignalReading
+from rollouts.domain.readings import ArmReading, Failures, HistogramReading, SignalReading
 from rollouts.ports import Backend
 
 Ended = Literal["answered", "request", "rate", "gateway", "failed", "fallback", "before", "midway"]
@@ -175,6 +175,25 @@ def calls_of(endpoint: str, route: str, text: str) -> int:
     )
 
 
+def failures_of(text: str) -> dict[str, Failures]:
+    """How requests ended, by endpoint, in Envoy's Prometheus output. An endpoint with an odd sample is left out."""
+    ended: dict[str, int] = defaultdict(int)
+    failed: dict[str, int] = defaultdict(int)
+    odd: set[str] = set()
+    for sample in samples(text):
+        kind, endpoint, variant = split_cluster_name(sample.labels.get("cluster", ""))
+        if kind != ASSIGNED or sample.name != f"{_PREFIX}requests":
+            continue
+        try:
+            number, how = sample.count, ended_as(sample.labels, variant)
+        except InvalidInput:
+            odd.add(endpoint)
+            continue
+        ended[endpoint] += number
+        failed[endpoint] += number if how in ("failed", "fallback") else 0
+    return {name: Failures(ended[name], failed[name]) for name in ended if name not in odd}
+
+
 class EnvoyStats:
     """A SignalSource of the router's counters alone (see `combined` for the engines' too).
 
@@ -185,6 +204,13 @@ class EnvoyStats:
     def __init__(self, run_dir: Path, clock: Clock) -> None:
         self._admin = EnvoyAdmin(Paths(run_dir).admin)
         self._clock = clock
+
+    def failures(self) -> Mapping[str, Failures]:
+        """See the port."""
+        wanted = rf"^llm\.requests\..*{ASSIGNED}/"
+        text = self._admin.text("/stats", filter=wanted, format="prometheus")
+        with unknown_if_odd():
+            return failures_of(text)
 
     def read(self, endpoint: str, backends: Collection[Backend]) -> SignalReading:
         started_at = self._admin.started_at()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from rollouts.adapters.routers.memory import MemoryRouter
-from rollouts.domain.readings import EngineReading, SignalReading
+from rollouts.domain.readings import EngineReading, Failures, SignalReading
 from rollouts.ports import Backend
 
 
@@ -14,6 +14,17 @@ class MemorySignals:
 
     def __init__(self, router: MemoryRouter) -> None:
         self._router = router
+
+    def failures(self) -> Mapping[str, Failures]:
+        """See the port."""
+        self._router.observe_all()  # which is unavailable when the router is
+        found = {}
+        for endpoint in self._router.routes:
+            arms = self._router.arms(endpoint, []).values()
+            found[endpoint] = Failures(
+                sum(arm.ended + arm.aborted for arm in arms), sum(arm.errors for arm in arms)
+            )
+        return found
 
     def read(self, endpoint: str, backends: Collection[Backend]) -> SignalReading:
         engines: dict[str, EngineReading] = {}

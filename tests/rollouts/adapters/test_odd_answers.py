@@ -70,6 +70,8 @@ READS: dict[str, tuple[str, Callable[[EnvoyStandIn], object]]] = {
     "warming_clusters": ("stats", lambda envoy: admin(envoy).warming_clusters()),
     "healthy_variants": ("clusters", lambda envoy: admin(envoy).healthy_variants("chat")),
     "observe": ("routes", lambda envoy: router(envoy).observe("chat")),
+    "all_healthy_variants": ("clusters", lambda envoy: admin(envoy).all_healthy_variants()),
+    "observe_all": ("routes", lambda envoy: router(envoy).observe_all()),
 }
 
 
@@ -95,6 +97,7 @@ def test_envoy__odd_counters__a_reading_or_unavailable(envoy: EnvoyStandIn, data
     envoy.odd = {"counters": data.draw(odd_metrics(COUNTERS.replace("{endpoint}", "chat")))}
     found = outcome(lambda: stats(envoy).read("chat", BACKENDS))
     assert isinstance(found, SignalReading | Unavailable)
+    assert isinstance(outcome(lambda: stats(envoy).failures()), dict | Unavailable)
     if isinstance(found, SignalReading):
         for arm in found.arms.values():
             assert min(arm.arrived, arm.answered, arm.failed, arm.running) >= 0
@@ -144,6 +147,7 @@ def test_observe__another_endpoints_route_is_odd__this_one_is_read(envoy: EnvoyS
     seen = router(envoy).observe("chat")
     assert seen is not None
     assert (dict(seen.shares), seen.healthy) == ({"v1": 9000, "v2": 1000}, frozenset({"v1", "v2"}))
+    assert router(envoy).observe_all() == {"chat": seen}
 
 
 # --- the access log ---------------------------------------------------------------------------------------------------

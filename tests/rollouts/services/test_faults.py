@@ -519,8 +519,8 @@ def test_command__while_it_is_paused__no_evidence_tells_of_a_phase_that_was_over
 def test_two_workers__one_reconciles_the_other_leaves_it(moving: MemoryWorld) -> None:
     w = moving
     others: list[bool] = []
-    w.calls.hooks["cluster.statuses"] = lambda: others.append(w.reconcile())
-    w.tick()
+    w.calls.hooks["cluster.statuses"] = lambda: others.append(w.reconcile_now())
+    w.reconcile_now()
     assert others == [False]
 
 

@@ -26,6 +26,7 @@ from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.models import Feedback, FeedbackState, ProbeResult
 from rollouts.ports import WorkloadStatus
 from rollouts.services.feedback import verify_feedback
+from rollouts.services.leases import look_soon
 from rollouts.services.probes import probe_rollouts
 from rollouts.services.reconcile import reconcile_endpoints
 from rollouts.services.world import World
@@ -64,6 +65,7 @@ def envoy() -> Iterator[EnvoyStandIn]:
 def turn(w: MemoryWorld, world: World) -> None:
     """One tick of the loop after an interval; no item of it fails."""
     w.clock.advance(5)
+    look_soon()
     report = reconcile_endpoints(world=lambda: world, clock=w.clock, threads=1)
     assert (report.done, report.failed) == (1, 0), [trouble.error for trouble in ItemTrouble.objects.all()]
 

@@ -61,8 +61,8 @@ def test_replay__queries__do_not_grow_with_the_evidence(
     viewer: Client, intervals: int, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     rollout = factories.rollout_progressing(intervals=intervals)
-    # session, person; rollout, arms; retention, decisions, rows; policies to choose from
-    with django_assert_num_queries(8):
+    # session, person; rollout, arms; retention, decisions, rows; policies to choose from, and their number
+    with django_assert_num_queries(9):
         viewer.get(f"/rollouts/{rollout.pk}/replay", headers=HTMX)
 
 

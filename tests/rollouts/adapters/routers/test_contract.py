@@ -124,6 +124,24 @@ def test_remove__known_endpoint__is_gone_and_its_token_is_remembered(plane: Plan
         plane.router.apply(route(plane, endpoint, 0), token=5)
 
 
+def test_observe_all__is_what_is_observed_of_each(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 2_500), token=1)
+    other = replace(route(plane, endpoint, 10_000), endpoint=f"{endpoint}-b")
+    plane.router.apply(other, token=1)
+    found = plane.router.observe_all()
+    assert found[endpoint] == observed(plane, endpoint)
+    assert found[other.endpoint] == observed(plane, other.endpoint)
+    assert found[endpoint].shares == {BASELINE: 7_500, CANDIDATE: 2_500}
+    plane.router.remove(other.endpoint, token=1)
+    assert other.endpoint not in plane.router.observe_all()
+
+
+def test_observe_all__dead_candidate__is_not_among_the_healthy(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 5_000), token=1)
+    plane.kill(CANDIDATE)
+    wait_until("it is seen", lambda: plane.router.observe_all()[endpoint].healthy == {BASELINE})
+
+
 def test_observe__unknown_endpoint__is_none(plane: Plane) -> None:
     assert plane.router.observe("nobody") is None
 

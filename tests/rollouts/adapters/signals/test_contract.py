@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controlplane.kernel.errors import Unavailable
-from rollouts.domain.readings import ArmReading, HistogramReading, SignalReading
+from rollouts.domain.readings import ArmReading, Failures, HistogramReading, SignalReading
 from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, Plane, arms, route
 from tests.standins.running import wait_until
 
@@ -81,6 +81,28 @@ def assert_none_of_them_measured(plane: Plane, endpoint: str, variant: str) -> N
 
     wait_until("the good request is measured", totals)
     assert totals() == {1}
+
+
+def test_failures__are_those_of_all_arms_of_an_endpoint(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 10_000), token=1)
+    plane.send(endpoint, 5)
+    arm_when(plane, endpoint, CANDIDATE, ended=5)
+    assert plane.signals.failures()[endpoint] == Failures(ended=5, failed=0)
+    plane.kill(CANDIDATE)
+    plane.send(endpoint, 3)
+    arm_when(plane, endpoint, CANDIDATE, ended=8)
+    assert plane.signals.failures()[endpoint] == Failures(ended=8, failed=3)
+
+
+def test_failures__router_down__is_unavailable(plane: Plane, endpoint: str) -> None:
+    plane.stop_router()
+    try:
+        with pytest.raises(Unavailable):
+            plane.signals.failures()
+        with pytest.raises(Unavailable):
+            plane.router.observe_all()
+    finally:
+        plane.start_router()
 
 
 def test_read__no_requests_yet__every_backend_has_counted_zero(plane: Plane, endpoint: str) -> None:

@@ -1,0 +1,120 @@
+"""One glance a tick at every cluster and at the router: whose engines, route or answers changed has to be looked at.
+
+A glance costs no query, whatever the number of endpoints, and what it finds is only a reason to look: the turn that
+follows reads everything itself. A part that does not answer is asked again in a later tick; it delays nobody, and all
+endpoints that it has are looked at once when it falls silent and once when it answers again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from controlplane.kernel.errors import HeadgateError
+from rollouts.domain.gates.policy import USUAL_OUTAGE_SHARE
+from rollouts.domain.readings import Failures
+from rollouts.domain.variants import endpoint_of
+from rollouts.ports import ObservedRoute, WorkloadStatus
+from rollouts.services.world import World
+
+log = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 0.5  # so long a tick waits for those that are asked; later answers are taken by the next one
+SILENT = "does not answer"
+
+Marks = Mapping[str, Hashable]  # by endpoint: equal marks, nothing changed
+
+
+@dataclass(slots=True)
+class Glances:
+    """What this process saw at its last glance. One for a process; not for several threads at a time."""
+
+    _asking: dict[str, Future[Marks]] = field(default_factory=dict)
+    _marks: dict[str, Marks] = field(default_factory=dict)
+    _failures: Mapping[str, Failures] = field(default_factory=dict)
+    _clock: datetime | None = None
+    _pool: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(max_workers=8, thread_name_prefix="glance")
+    )
+
+    def clock_went_back(self, now: datetime) -> bool:
+        """Whether the clock shows an earlier time than at the last tick: whatever was put off may be due."""
+        before, self._clock = self._clock, now
+        return before is not None and now < before
+
+    def changed(self, world: World) -> frozenset[str]:
+        """The names of endpoints that look otherwise than at the last glance; of those that were never seen, all."""
+        sources: dict[str, Callable[[], Marks]] = {
+            f"cluster {name}": lambda cluster=cluster: _engines(cluster.statuses())  # type: ignore[misc]
+            for name, cluster in world.clusters.items()
+        }
+        sources["router"] = lambda: _routes(world.router.observe_all())
+        sources["failures"] = lambda: self._failing(world.signals.failures())
+        fresh = {
+            name: self._pool.submit(_asked, name, ask)
+            for name, ask in sources.items()
+            if name not in self._asking
+        }
+        self._asking |= fresh
+        wait(
+            fresh.values(), timeout=ANSWER_SECONDS
+        )  # whoever did not answer last time is not waited for again
+        found: set[str] = set()
+        for name, future in list(self._asking.items()):
+            if future.done():
+                del self._asking[name]
+                found |= self._compared(name, future.result())
+        return frozenset(found)
+
+    def _compared(self, source: str, marks: Marks) -> set[str]:
+        before = self._marks.get(source, {})
+        if SILENT in marks:
+            marks = dict.fromkeys(before, SILENT)
+        self._marks[source] = marks
+        every = {*before, *marks}
+        return {endpoint for endpoint in every if before.get(endpoint) != marks.get(endpoint)}
+
+    def _failing(self, failures: Mapping[str, Failures]) -> Marks:
+        """Marked anew in each glance in which too many failed: the endpoint is looked at for as long as it lasts."""
+        marks: dict[str, Hashable] = {}
+        for endpoint, now in failures.items():
+            before = self._failures.get(endpoint, now)
+            ended, failed = now.ended - before.ended, now.failed - before.failed
+            if failed > 0 and failed >= USUAL_OUTAGE_SHARE * ended:
+                marks[endpoint] = (now.ended, now.failed)
+        self._failures = failures
+        return marks
+
+
+def _asked(name: str, ask: Callable[[], Marks]) -> Marks:
+    try:
+        return ask()
+    except HeadgateError as error:
+        log.info("glance.no_answer part=%s %s", name, error)
+    except (
+        Exception
+    ):  # the boundary of one part: whatever is wrong with it must not keep the others from being seen
+        log.exception("glance.failed part=%s", name)
+    return {SILENT: True}
+
+
+def _engines(statuses: Mapping[str, WorkloadStatus]) -> Marks:
+    """What of its engines makes an endpoint be looked at. Not their words, which change while they load."""
+    marks: dict[str, list[Hashable]] = defaultdict(list)
+    for variant, status in sorted(statuses.items()):
+        marks[endpoint_of(variant)].append(
+            (variant, status.phase, status.ready, status.desired, status.restarts, status.started_at, status.reason,
+             status.host, status.port)
+        )  # fmt: skip
+    return {endpoint: tuple(found) for endpoint, found in marks.items()}
+
+
+def _routes(routes: Mapping[str, ObservedRoute]) -> Marks:
+    return {
+        endpoint: (tuple(sorted(route.shares.items())), route.healthy, route.rejected)
+        for endpoint, route in routes.items()
+    }

@@ -1,0 +1,203 @@
+"""Endpoints are looked at when there is a reason: a quiet one costs nothing in between, and nothing is seen late."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from rollouts.domain.looking import RESYNC_SECONDS
+from rollouts.models import Endpoint
+from rollouts.ports import WorkloadStatus
+from rollouts.services.commands import set_global_stop
+from rollouts.services.endpoints import set_rescue
+from rollouts.services.glances import Glances
+from rollouts.services.leases import claim_endpoint, look_soon, release
+from rollouts.services.reconcile import due_endpoints, reconcile_endpoints
+from tests.rollouts.memory_world import ERRORS, PLAN, MemoryWorld
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def w(tmp_path: Path) -> MemoryWorld:
+    """An endpoint that has come to rest: nobody asks it for anything."""
+    made = MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
+    made.run_for(5)
+    turns(made, 5)
+    return made
+
+
+def turns(w: MemoryWorld, seconds: int, *, users: bool = False) -> int:
+    """How many turns it has in so many ticks of a second."""
+    before = w.workers
+    for _ in range(seconds):
+        w.clock.advance(1.0)
+        w.sync_engines()
+        if users:
+            w.use(1.0)
+        w.reconcile()
+    return w.workers - before
+
+
+def is_due(w: MemoryWorld) -> bool:
+    return w.endpoint_id in due_endpoints(now=w.now)
+
+
+def test_idle_endpoint__has_a_turn_after_a_slow_while_only(w: MemoryWorld) -> None:
+    assert turns(w, 4 * int(RESYNC_SECONDS)) == 4
+
+
+def test_endpoint_with_requests__has_a_turn_an_interval(w: MemoryWorld) -> None:
+    turns(w, int(RESYNC_SECONDS), users=True)
+    assert turns(w, 20, users=True) == 20 / w.world.interval_seconds
+
+
+def test_idle_endpoint__tick__costs_the_same_few_queries_whatever_their_number(w: MemoryWorld) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as found:
+            reconcile_endpoints(world=lambda: w.world, clock=w.clock, threads=1, glances=w.glances)
+        return len(found)
+
+    w.reconcile_now()
+    alone = queries()
+    endpoint = w.endpoint
+    for number in range(20):
+        endpoint.pk, endpoint.name, endpoint.alias = None, f"other-{number}", f"other-{number}"
+        endpoint._state.adding = True
+        endpoint.save()
+    assert queries() == alone <= 3
+
+
+def by_hand(w: MemoryWorld) -> None:
+    """Somebody sets the weight of its only variant to half."""
+    w.router.routes["triage"] = replace(w.router.routes["triage"], shares={w.variant(1).name: 5_000})
+
+
+SEEN: dict[str, Callable[[MemoryWorld], object]] = {
+    "its engine dies": lambda w: w.cluster.kill(w.variant(1).name),
+    "its requests fail": lambda w: w.behave(1, error_rate=0.6),
+    "weights are set by hand": by_hand,
+    "the router falls silent": lambda w: setattr(w.router, "down", True),
+    "the cluster falls silent": lambda w: setattr(w.cluster, "outage", "it does not answer"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(SEEN))
+def test_idle_endpoint__something_happens_to_it__has_a_turn_in_the_next_tick(
+    w: MemoryWorld, case: str
+) -> None:
+    turns(w, int(RESYNC_SECONDS))
+    w.reconcile_now()
+    assert turns(w, 2) == 0
+    SEEN[case](w)
+    assert turns(w, 2, users=True) >= 1
+
+
+ASKED: dict[str, Callable[[MemoryWorld], object]] = {
+    "a rollout is started": lambda w: w.start(2, plan=PLAN),
+    "the global stop is set": lambda w: set_global_stop(on=True, why="x", actor=w.manager, now=w.now),
+    "the endpoint is changed": lambda w: set_rescue(
+        endpoint_name="triage", on=False, actor=w.manager, now=w.now
+    ),
+}
+
+
+@pytest.mark.parametrize("case", sorted(ASKED))
+def test_idle_endpoint__somebody_changes_something__is_due_at_once(w: MemoryWorld, case: str) -> None:
+    w.reconcile_now()
+    assert not is_due(w)
+    ASKED[case](w)
+    assert is_due(w)
+
+
+@pytest.mark.parametrize("command", ["pause", "roll_back", "promote"])
+def test_rollout__somebody_commands__is_due_at_once(w: MemoryWorld, command: str) -> None:
+    w.start(2)
+    w.behave(2)
+    w.run_to("progressing")
+    w.run(lambda: not is_due(w), limit=5)
+    getattr(w, command)()
+    assert is_due(w)
+
+
+def test_look__asked_for_in_the_middle_of_a_turn__is_taken_after_it(w: MemoryWorld) -> None:
+    lease = claim_endpoint(endpoint_id=w.endpoint_id, owner="turn", now=w.now)
+    assert lease is not None
+    look_soon(pk=w.endpoint_id)
+    w.clock.advance(1.0)
+    release(lease, now=w.now, looks_at=w.now.replace(year=w.now.year + 1))
+    assert is_due(w)
+
+
+def test_change__seen_while_somebody_holds_the_endpoint__is_looked_at_after_that(w: MemoryWorld) -> None:
+    lease = claim_endpoint(endpoint_id=w.endpoint_id, owner="another", now=w.now)
+    assert lease is not None
+    w.cluster.kill(w.variant(1).name)
+    w.clock.advance(1.0)
+    assert not w.reconcile()
+    release(lease, now=w.now, looks_at=w.now + timedelta(seconds=10))
+    assert w.reconcile()
+
+
+def test_turn__that_could_not_be_taken__is_due_again_at_once(w: MemoryWorld) -> None:
+    lease = claim_endpoint(endpoint_id=w.endpoint_id, owner="turn", now=w.now)
+    assert lease is not None
+    release(lease, now=w.now)
+    assert is_due(w)
+
+
+def test_turn__of_a_worker_that_was_killed__is_due_when_its_lease_is_over(w: MemoryWorld) -> None:
+    assert claim_endpoint(endpoint_id=w.endpoint_id, owner="killed", now=w.now) is not None
+    assert not is_due(w)
+    w.clock.advance(61.0)
+    assert is_due(w)
+
+
+def test_clock__that_jumped_back__does_not_put_a_look_off(w: MemoryWorld) -> None:
+    w.reconcile_now()
+    Endpoint.objects.update(next_look_at=w.now.replace(year=w.now.year + 1))
+    assert is_due(w)
+
+
+def test_clock__that_went_back_a_little__does_not_put_a_look_off(w: MemoryWorld) -> None:
+    w.reconcile()
+    w.clock.jump(-10)
+    assert w.reconcile()
+    assert not w.reconcile()
+
+
+def test_glance__part_that_hangs__delays_nobody_and_is_seen_later(w: MemoryWorld) -> None:
+    goes_on = threading.Event()
+
+    class Hanging:
+        def statuses(self) -> Mapping[str, WorkloadStatus]:
+            assert goes_on.wait(30)
+            return {"slow-v1-aaaaaa": replace(next(iter(w.cluster.statuses().values())))}
+
+    world = replace(w.world, clusters={**w.world.clusters, "hanging": Hanging()})  # type: ignore[dict-item]
+    glances = Glances()
+    assert "triage" in glances.changed(world)
+    assert glances.changed(world) == frozenset()
+    goes_on.set()
+    found: set[str] = set()
+    for _ in range(20):
+        found |= glances.changed(world)
+    assert found == {"slow"}
+
+
+def test_glance__part_that_raises__is_one_change_and_one_more_when_it_answers_again(w: MemoryWorld) -> None:
+    glances = Glances()
+    glances.changed(w.world)
+    w.cluster.outage = "it does not answer"
+    assert glances.changed(w.world) == {"triage"}
+    assert glances.changed(w.world) == frozenset()
+    w.cluster.outage = ""
+    assert glances.changed(w.world) == {"triage"}
+    assert glances.changed(w.world) == frozenset()
