@@ -68,7 +68,6 @@ class Rollout(models.Model):
     feedback_interval = models.PositiveIntegerField(
         default=0, help_text="first interval whose ratings are not yet fed"
     )
-    next_probe = models.PositiveIntegerField(default=0)
     next_decision = models.PositiveIntegerField(
         default=0, help_text="decisions recorded between intervals so far: a removed one is missed"
     )
