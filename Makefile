@@ -11,7 +11,7 @@ help: ## list the targets
 
 # --- the two commands, and what they stand on ----------------------------------------------------
 
-.PHONY: demo up down status setup test bench bench-gates
+.PHONY: demo up down status setup test bench bench-gates bench-loop
 demo: ## set up and run the main job, on real parts
 	@python3 -m deploy.bootstrap --vllm --check-memory
 	@$(PYTHON) -m deploy.demo $(DEMO)
@@ -44,6 +44,9 @@ bench: ## the measured figures, as ratios (minutes)
 SIZE ?= full
 bench-gates: ## the evidence for the gates and bandits, up to an hour; SIZE=smoke takes a minute or two
 	$(PYTHON) -m benchmarks.gates --size $(SIZE) $(BENCH)
+
+bench-loop: ## what the loop costs with many endpoints, some minutes; SIZE=smoke takes two
+	$(PYTHON) -m benchmarks.loop --size $(SIZE) $(BENCH)
 
 .PHONY: unit docs
 unit: ## the tests of single parts, in about a minute

@@ -31,7 +31,7 @@ from rollouts.evidence import EvidenceExpired, evidence_rows, last_end
 from rollouts.models import Arm, ProbeResult, Rollout
 from rollouts.services.feedback import ratings_between
 from rollouts.services.observe import Observation
-from rollouts.services.world import World
+from rollouts.services.world import WHOLE_ENOUGH, World
 
 LONGEST_INTERVAL = 86_400.0  # seconds that a gate takes as one interval
 
@@ -72,7 +72,7 @@ def measure_rollout(
     else:
         started_at = _last_end(rollout, now, jumps)
         seconds = now.timestamp() - started_at
-        if made is None and seconds < world.interval_seconds - 0.05:
+        if made is None and seconds < WHOLE_ENOUGH * world.interval_seconds:
             return None  # the counters cannot be read: one row an interval says so, not one a tick
     names = _names(view)
     missing, broken = _gaps(seen, names)

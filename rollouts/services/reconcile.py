@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
+from django.db.models import Case, Exists, OuterRef, Q, When
 
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import StaleWriter
@@ -28,7 +29,7 @@ from rollouts.domain.states import TRAFFIC_MOVES, Phase
 from rollouts.domain.strategies import strategy_of
 from rollouts.models import Effect, EffectState, Endpoint, Rollout
 from rollouts.ports import WorkloadStatus
-from rollouts.selectors import current_rollout
+from rollouts.selectors import GOES_ON, current_rollout
 from rollouts.services.act import KINDS, converge_traffic, relaunch_lost, run_effects
 from rollouts.services.clock_jumps import settle_jumps
 from rollouts.services.feedback import verify_feedback
@@ -48,7 +49,7 @@ from rollouts.services.restored import held_as_restored
 from rollouts.services.situation import drift_of, forced_answers, situation_of, splits_as_desired, statuses_of
 from rollouts.services.software import software
 from rollouts.services.views import counted, view_of
-from rollouts.services.world import World
+from rollouts.services.world import WHOLE_ENOUGH, World
 from rollouts.services.writing import add_effects, apply_decision, tell
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ log = logging.getLogger(__name__)
 MEASURED_PHASES = (*(phase.value for phase in TRAFFIC_MOVES), Phase.SUCCEEDED.value, Phase.ROLLING_BACK.value)
 TURNS = "turns of the loop"  # the pass, as people read it
 PAUSES = Pauses(first=1, longest=5)  # a rollback may wait for it
+QUIET_A_TICK = 40  # endpoints without a rollout that are looked at because time passed
 REPEATS = 3  # a decision may make the next one possible at once
 SHORTEST_INTERVAL = 0.5  # seconds: on the way back the last requests are counted before the candidate is gone
 
@@ -78,11 +80,23 @@ def glance(*, glances: Glances, world: World, now: datetime) -> None:
 
 
 def due_endpoints(*, now: datetime) -> list[int]:
-    """The endpoints to look at now that no worker holds, those looked at longest ago first. 1 query."""
+    """The endpoints to look at now that no worker holds: first those with a rollout and those that somebody asked to
+    have looked at, then at most QUIET_A_TICK others. In each the one looked at longest ago comes first. 1 query.
+
+    However many endpoints are quiet, they delay no rollout.
+    """
     # One that is to be looked at later than any is was put off by another clock.
     due = free("next_look_at", now=now, lifetime=timedelta(seconds=RESYNC_SECONDS))
-    found = Endpoint.objects.filter(nobody_holds(now=now)).filter(due).order_by("reconciled_at", "id")
-    return list(found.values_list("pk", flat=True))
+    moves = Exists(Rollout.objects.filter(GOES_ON, endpoint=OuterRef("pk")))
+    found = (
+        Endpoint.objects.filter(nobody_holds(now=now))
+        .filter(due)
+        .annotate(first=Case(When(Q(next_look_at=None) | Q(moves), then=True), default=False))
+        .order_by("-first", "reconciled_at", "id")
+        .values_list("pk", "first")
+    )
+    first = [pk for pk, comes_first in found if comes_first]
+    return first + [pk for pk, comes_first in found if not comes_first][:QUIET_A_TICK]
 
 
 def reconcile_endpoints(
@@ -220,11 +234,11 @@ def _next_look(
     # Weights that were set by hand stay: nothing of ours is on its way.
     moving = not splits_as_desired(endpoint, seen) and drift_of(endpoint, seen) is None
     last = endpoint.last_reading.get("at") if endpoint.last_reading else None
-    interval_ends = (float(last) if last is not None else now.timestamp()) + world.interval_seconds
+    began = float(last) if last is not None else now.timestamp()
     moment = next_look(
         None if rollout is None or view is None else counted(view, rollout),
         now=now.timestamp(),
-        interval_ends=interval_ends,
+        interval_ends=began + WHOLE_ENOUGH * world.interval_seconds,
         unsettled=waits or unread or moving,
         watched=bool(endpoint.outage) or not _is_idle(seen),
     )
@@ -251,7 +265,7 @@ def _interval_is_over(endpoint: Endpoint, rollout: Rollout | None, world: World,
     length = SHORTEST_INTERVAL if returning else world.interval_seconds
     passed = now.timestamp() - float(last)
     # What was read in the future was read by a clock that jumped in the middle of a turn.
-    return passed >= length - 0.05 or passed < -TOLERANCE.total_seconds()
+    return passed >= WHOLE_ENOUGH * length or passed < -TOLERANCE.total_seconds()
 
 
 def _decide(

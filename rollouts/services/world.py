@@ -10,6 +10,10 @@ from controlplane.kernel.clock import Clock
 from registry.ports import ModelStore
 from rollouts.ports import Cluster, Prober, RequestLog, SignalSource, TrafficRouter
 
+# Ticks come a second apart and read the counters a moment later: an interval that has lasted for so much of its length
+# is over, or every second one would end a whole tick late.
+WHOLE_ENOUGH = 0.9
+
 
 @dataclass(frozen=True, slots=True)
 class World:

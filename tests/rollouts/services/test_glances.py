@@ -19,7 +19,7 @@ from rollouts.services.commands import set_global_stop
 from rollouts.services.endpoints import set_rescue
 from rollouts.services.glances import Glances
 from rollouts.services.leases import claim_endpoint, look_soon, release
-from rollouts.services.reconcile import due_endpoints, reconcile_endpoints
+from rollouts.services.reconcile import QUIET_A_TICK, due_endpoints, reconcile_endpoints
 from tests.rollouts.memory_world import ERRORS, PLAN, MemoryWorld
 
 pytestmark = pytest.mark.django_db
@@ -78,6 +78,25 @@ def test_idle_endpoint__tick__costs_the_same_few_queries_whatever_their_number(w
 def by_hand(w: MemoryWorld) -> None:
     """Somebody sets the weight of its only variant to half."""
     w.router.routes["triage"] = replace(w.router.routes["triage"], shares={w.variant(1).name: 5_000})
+
+
+def test_due__many_quiet_endpoints__delay_no_rollout_and_nobody_who_asked(w: MemoryWorld) -> None:
+    w.start(2)
+    w.run_to("progressing")
+    late, moving = w.now - timedelta(minutes=5), w.endpoint
+    quiet = [
+        Endpoint(
+            name=f"quiet-{number}", alias=f"quiet-{number}", created_at=late, reconciled_at=late, next_look_at=late,
+            cluster=moving.cluster, model=moving.model, gate_policy=moving.gate_policy,
+        )
+        for number in range(QUIET_A_TICK + 5)
+    ]  # fmt: skip
+    made = Endpoint.objects.bulk_create(quiet)
+    w.clock.advance(w.world.interval_seconds)
+    look_soon(pk=made[-1].pk)
+    due = due_endpoints(now=w.now)
+    assert set(due[:2]) == {moving.pk, made[-1].pk}
+    assert len(due) == 2 + QUIET_A_TICK
 
 
 SEEN: dict[str, Callable[[MemoryWorld], object]] = {

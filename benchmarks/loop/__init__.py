@@ -1,0 +1,1 @@
+"""What the loop costs with many endpoints (see `__main__`)."""

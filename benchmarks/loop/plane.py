@@ -1,0 +1,127 @@
+"""A data plane in memory whose counters are a function of time: it costs next to nothing and never runs out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rollouts.adapters.routers.envoy_config import DURATION_EDGES, TTFT_EDGES
+from rollouts.domain.engine_options import EngineOptions
+from rollouts.domain.engines import WorkloadPhase
+from rollouts.domain.readings import ArmReading, EngineReading, Failures, HistogramReading, SignalReading
+from rollouts.ports import OPENAI_API, Backend, EngineApi, LoggedRequest, ObservedRoute, Route, WorkloadStatus
+
+PER_SECOND = 20.0  # requests of an endpoint with traffic
+FAILED, SLOW = 0.01, 0.04
+
+
+@dataclass(slots=True)
+class Plane:
+    """All ports that a turn needs. `busy`: names of endpoints with traffic."""
+
+    busy: frozenset[str]
+    routes: dict[str, ObservedRoute] = field(default_factory=dict)
+    engines_seen: dict[str, WorkloadStatus] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+    began: float = field(default_factory=time.time)
+
+    def add(self, endpoint: str, shares: Mapping[str, int]) -> None:
+        """An endpoint whose variants are all ready."""
+        self.routes[endpoint] = ObservedRoute(endpoint, dict(shares), frozenset(shares), "1")
+        for variant in shares:
+            self.engines_seen[variant] = WorkloadStatus(
+                variant, WorkloadPhase.READY, "127.0.0.1", 18_000, 1, 1, started_at=self.began - 3_600
+            )
+
+    # --- cluster ---------------------------------------------------------------------------------------------------
+
+    def statuses(self) -> Mapping[str, WorkloadStatus]:
+        return self.engines_seen
+
+    def claim(self, endpoint: str, *, token: int) -> int:
+        self.tokens[endpoint] = max(token, self.tokens.get(endpoint, token))
+        return self.tokens[endpoint]
+
+    def ensure(self, spec: Any, *, token: int) -> None:
+        """Everything runs already."""
+
+    def drain(self, variant: str, endpoint: str, *, token: int) -> None:
+        self.engines_seen = {name: one for name, one in self.engines_seen.items() if name != variant}
+
+    def launched(self, variant: str) -> None:
+        return None
+
+    def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
+        return ()
+
+    def api(self, engine: str) -> EngineApi:
+        return OPENAI_API
+
+    def options(self, engine: str) -> EngineOptions:
+        raise NotImplementedError("nothing is launched here")
+
+    def engines(self) -> tuple[str, ...]:
+        return ("vllm",)
+
+    def secret_files(self) -> tuple[str, ...]:
+        return ()
+
+    def renew_secrets(self) -> int:
+        return 0
+
+    # --- router ----------------------------------------------------------------------------------------------------
+
+    def apply(self, route: Route, *, token: int) -> None:
+        shares = {name: bp for name, bp in route.shares.items() if bp}
+        healthy = frozenset(backend.variant for backend in route.backends)
+        self.routes[route.endpoint] = ObservedRoute(route.endpoint, shares, healthy, str(token))
+
+    def observe(self, endpoint: str) -> ObservedRoute | None:
+        return self.routes.get(endpoint)
+
+    def observe_all(self) -> Mapping[str, ObservedRoute]:
+        return self.routes
+
+    def remove(self, endpoint: str, *, token: int) -> None:
+        self.routes.pop(endpoint, None)
+
+    # --- signals ---------------------------------------------------------------------------------------------------
+
+    def read(self, endpoint: str, backends: Collection[Backend]) -> SignalReading:
+        now = time.time()
+        total = PER_SECOND * (now - self.began) if endpoint in self.busy else 0.0
+        route = self.routes[endpoint]
+        arms = {
+            backend.variant: _arm(int(total * route.shares.get(backend.variant, 0) / 10_000))
+            for backend in backends
+        }
+        engines = {backend.variant: EngineReading(2.0, 0.0, 0.2, 0) for backend in backends}
+        return SignalReading(now, self.began, arms, engines)
+
+    def failures(self) -> Mapping[str, Failures]:
+        ended = int(PER_SECOND * (time.time() - self.began))
+        return {endpoint: Failures(ended, int(FAILED * ended)) for endpoint in self.busy}
+
+    # --- log -------------------------------------------------------------------------------------------------------
+
+    def find(self, request_ids: Collection[str]) -> Mapping[str, LoggedRequest]:
+        return {}
+
+
+def _arm(arrived: int) -> ArmReading:
+    failed = int(FAILED * arrived)
+    answered = arrived - failed
+    return ArmReading(
+        arrived=arrived,
+        answered=answered,
+        failed=failed,
+        statuses={"2xx": answered, "5xx": failed},
+        latency={"ttft": _histogram(TTFT_EDGES, answered), "duration": _histogram(DURATION_EDGES, answered)},
+    )
+
+
+def _histogram(edges: tuple[float, ...], total: int) -> HistogramReading:
+    fast = int((1 - SLOW) * total)
+    return HistogramReading(edges, tuple(fast if edge < 1.0 else total for edge in edges), total)
