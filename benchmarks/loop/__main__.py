@@ -21,7 +21,7 @@ from benchmarks.loop.server import postgresql
 ROOT = Path(__file__).parents[2]
 SIZES = {
     "full": (((0, 4_000), (10, 0), (100, 0), (1_000, 0), (1_000, 4_000)), 30),
-    "smoke": (((0, 400), (10, 0), (50, 200)), 15),
+    "smoke": (((0, 200), (10, 100)), 12),
 }
 INTRODUCTION = """\
 Rollouts with four gates at an interval of 10 s, beside quiet endpoints, on a PostgreSQL of the benchmark's own. *Lag*:

@@ -247,6 +247,8 @@ def main() -> None:
 def _reactions(plane: Plane, world: World, active: int, meanwhile: Callable[[], None]) -> list[float]:
     """How long people waited, in seconds, while the loop goes on."""
     found: list[float] = []
+    if not active:
+        return found
     stop = threading.Event()
     people = threading.Thread(target=_react, args=(plane, world, active, stop, found))
     people.start()

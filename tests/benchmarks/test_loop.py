@@ -1,0 +1,29 @@
+"""The benchmark of the loop runs and measures something in every cell. Its figures are no test."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.e2e
+@pytest.mark.needs("postgres")
+@pytest.mark.timeout(600)
+def test_bench_loop__smoke__writes_a_page_with_every_cell(tmp_path: Path) -> None:
+    page = tmp_path / "loop.md"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.loop", "--size", "smoke", "--out", str(page)],
+        cwd=ROOT, capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    idle, active = [line.strip("| \n").split(" | ") for line in page.read_text().splitlines()[-2:]]
+    assert [idle[0], idle[1], active[0], active[1]] == ["0", "200", "10", "100"]
+    assert idle[2] == "– / –"
+    assert float(idle[5]) > 0
+    assert float(active[3]) > 0
+    assert float(active[9].split(" / ")[0]) < 60
