@@ -217,7 +217,9 @@ def _rollout_commands(room: argparse.ArgumentParser, shared: argparse.ArgumentPa
         _rollout_argument(acting)
         acting.add_argument("--why", default="", help="kept in history and audit trail")
         acting.add_argument(
-            "--expected-version",
+            "--expected-revision",
+            "--expected-version",  # its old name
+            dest="expected_revision",
             type=int,
             metavar="REVISION",
             help="refuse when it moved on since this revision",

@@ -92,8 +92,8 @@ def _bandit_status(rollout: Mapping[str, Any], verdict: Mapping[str, Any], lines
 def act(client: Client, options: Options, printer: Printer) -> Result:
     """`rollout pause | resume | promote | rollback | cancel`"""
     body: dict[str, Any] = {"why": options.why}
-    if options.expected_version is not None:
-        body["expected_version"] = options.expected_version
+    if options.expected_revision is not None:
+        body["expected_revision"] = options.expected_revision
     if getattr(options, "arm", ""):
         body["arm"] = options.arm
     rollout_id = number_of(client, options.rollout)

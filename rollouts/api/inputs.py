@@ -82,7 +82,7 @@ class StartInput(Input):
 class ActionInput(Input):
     """Something to do to a rollout."""
 
-    expected_version = serializers.IntegerField(
+    expected_revision = serializers.IntegerField(
         required=False,
         allow_null=True,
         default=None,
@@ -90,7 +90,24 @@ class ActionInput(Input):
         max_value=LARGEST_NUMBER,
         help_text="the revision you saw: 409 when it moved on since; left out: whatever it is now",
     )
+    expected_version = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        default=None,
+        min_value=0,
+        max_value=LARGEST_NUMBER,
+        help_text="the old name of expected_revision, still understood",
+    )
     why = serializers.CharField(required=False, default="", allow_blank=True, max_length=2_000)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """`expected_revision` holds it, under whichever name it came."""
+        old = attrs.pop("expected_version", None)
+        seen = attrs.get("expected_revision")
+        if old is not None and seen is not None and old != seen:
+            words = "It is the old name of expected_revision, which says something else. Leave it out."
+            raise serializers.ValidationError({"expected_version": words})
+        return {**attrs, "expected_revision": old if seen is None else seen}
 
 
 class PromoteInput(ActionInput):

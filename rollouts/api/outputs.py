@@ -130,7 +130,7 @@ class RolloutOutput(serializers.Serializer[Any]):
         help_text="why it was rolled back or paused, for programs: gate:errors, person"
     )
     cause_sentence = serializers.CharField(help_text="the same for people, kept")
-    revision = serializers.IntegerField(help_text="send it as expected_version")
+    revision = serializers.IntegerField(help_text="send it as expected_revision")
     arms = ArmOutput(many=True)
     note = serializers.CharField()
     created_by = serializers.CharField(source="created_by.username", default=None, allow_null=True)

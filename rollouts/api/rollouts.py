@@ -136,7 +136,6 @@ class RolloutAction(APIView):
             type(self).service(
                 rollout_id=rollout_id,
                 actor=actor,
-                expected_revision=said.pop("expected_version"),
                 now=now,
                 **said,
             )

@@ -16,7 +16,7 @@ _STEPS = [{"share_bp": 500, "hold_seconds": 60, "min_requests": 10, "require_pas
 _TIMES = {"watch_seconds": 60, "no_data_seconds": 60, "deadline_seconds": 3_600, "launch_seconds": 600}
 _CANARY = {"strategy": "canary", "steps": _STEPS, **_TIMES}
 _BANDIT = {"strategy": "bandit", "bandit": {"beta": 0.5, "floor_bp": 500, "baseline_bp": 1_000}, **_TIMES}
-_ACTION = {"expected_version": 5, "why": "because"}
+_ACTION = {"expected_revision": 5, "why": "because"}
 _EXAMPLE = {
     "messages": [{"role": "user", "content": "hi"}],
     "expected": "hi",

@@ -127,7 +127,7 @@ def act(request: HttpRequest, rollout_id: int, action: str) -> HttpResponse:
         confirm.COMMANDS[action](
             rollout_id=rollout_id,
             actor=Actor.person(who.user, request_id=who.request_id),
-            expected_revision=whole_number(request.POST, "expected_version"),
+            expected_revision=whole_number(request.POST, "expected_revision"),
             why=text(request.POST, "why", longest=LONGEST_WHY),
             now=who.now,
             **({"arm": asked.arm} if asked.arm else {}),

@@ -122,14 +122,15 @@ def test_start__dry_run__says_whether_it_could(can_start: bool, code: int, serve
     assert "Finds a doubling." in outcome.out
 
 
+@pytest.mark.parametrize("option", ["--expected-revision", "--expected-version"])
 @pytest.mark.parametrize("action", ["pause", "resume", "promote", "rollback", "cancel"])
-def test_action__revision_and_why__are_sent(action: str, serve: Any, run: Run) -> None:
+def test_action__revision_and_why__are_sent(action: str, option: str, serve: Any, run: Run) -> None:
     control_plane = serve(lambda *_: (200, rollout()))
 
-    assert run("rollout", action, "#7", "--why", "Lunch.", "--expected-version", "4").code == 0
+    assert run("rollout", action, "#7", "--why", "Lunch.", option, "4").code == 0
     method, path, body, _ = control_plane.seen[0]
     assert (method, path) == ("POST", f"/api/v1/rollouts/7/{action}")
-    assert body == {"why": "Lunch.", "expected_version": 4}
+    assert body == {"why": "Lunch.", "expected_revision": 4}
 
 
 def test_rollout__named_by_its_endpoint__is_the_newest_one(serve: Any, run: Run) -> None:

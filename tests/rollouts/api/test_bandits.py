@@ -238,7 +238,7 @@ def promote(client_of: ClientOf, made: Rollout, **said: Any) -> Any:
 def test_promote__arm_named__gets_all_traffic_and_is_the_candidate(client_of: ClientOf) -> None:
     made = bandits.bandit_tied()
 
-    response = promote(client_of, made, arm="candidate-2", why="Cheaper.", expected_version=made.revision)
+    response = promote(client_of, made, arm="candidate-2", why="Cheaper.", expected_revision=made.revision)
 
     assert response.status_code == 200, response.json()
     rollout = response.json()
@@ -276,7 +276,7 @@ def test_promote__arm_missing_or_not_in_the_race__is_refused_naming_the_choice(
 def test_promote__older_revision__is_409_with_the_fresh_state(client_of: ClientOf) -> None:
     made = bandits.bandit_tied()
 
-    response = promote(client_of, made, arm="candidate", expected_version=made.revision - 1)
+    response = promote(client_of, made, arm="candidate", expected_revision=made.revision - 1)
 
     assert (response.status_code, response.json()["code"]) == (409, "revision-conflict")
     assert response.json()["extra"]["current"]["phase"] == "paused"

@@ -348,7 +348,7 @@ def test_pause__progressing__is_paused_with_the_reason(client_of: ClientOf, woke
 
     response = client_of().post(
         f"/api/v1/rollouts/{made.pk}/pause",
-        {"expected_version": made.revision, "why": "Lunch."},
+        {"expected_revision": made.revision, "why": "Lunch."},
         format="json",
     )
 
@@ -392,14 +392,15 @@ def test_promote__engineer__is_403_and_release_manager_may(client_of: ClientOf) 
     assert client_of(Role.RELEASE_MANAGER).post(url, {}, format="json").json()["phase"] == "promoting"
 
 
+@pytest.mark.parametrize("name", ["expected_revision", "expected_version"])
 @pytest.mark.parametrize("action", ["pause", "resume", "promote", "rollback", "cancel"])
 def test_action__older_revision__is_409_with_the_fresh_state(
-    action: str, client_of: ClientOf, woken: list[int]
+    action: str, name: str, client_of: ClientOf, woken: list[int]
 ) -> None:
     made = factories.rollout_progressing()
 
     response = client_of(Role.RELEASE_MANAGER).post(
-        f"/api/v1/rollouts/{made.pk}/{action}", {"expected_version": made.revision - 1}, format="json"
+        f"/api/v1/rollouts/{made.pk}/{action}", {name: made.revision - 1}, format="json"
     )
 
     assert (response.status_code, response.json()["code"]) == (409, "revision-conflict")
@@ -407,6 +408,14 @@ def test_action__older_revision__is_409_with_the_fresh_state(
     assert (current["id"], current["revision"], current["phase"]) == (made.pk, made.revision, "progressing")
     assert Rollout.objects.get().revision == made.revision
     assert woken == []
+
+
+def test_action__two_revisions_by_two_names__is_refused(client_of: ClientOf) -> None:
+    made = factories.rollout_progressing()
+    said = {"expected_revision": made.revision, "expected_version": made.revision - 1}
+    response = client_of().post(f"/api/v1/rollouts/{made.pk}/pause", said, format="json")
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["field"] == "expected_version"
 
 
 def test_action__state_does_not_allow_it__is_409_saying_what_is_possible(client_of: ClientOf) -> None:

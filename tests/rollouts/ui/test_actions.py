@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 
 def post(client: Client, rollout: Rollout, action: str, **values: object) -> object:
-    data = {"expected_version": rollout.revision, **values}
+    data = {"expected_revision": rollout.revision, **values}
     return client.post(f"/rollouts/{rollout.pk}/{action}", data, headers=HTMX)
 
 
@@ -29,7 +29,7 @@ def test_confirm_roll_back__dialog__says_what_moves(engineer: Client) -> None:
     assert "<html" not in text
     assert "<b>25% → 0%</b> on the candidate, about <b>5" in text
     assert "v1 is warm: <b>1 of 1</b> replicas ready" in text
-    assert f'name="expected_version" value="{rollout.revision}"' in text
+    assert f'name="expected_revision" value="{rollout.revision}"' in text
     assert "disabled" not in text
 
 
@@ -72,7 +72,7 @@ def test_pause__htmx__pauses_and_tells_the_page(engineer: Client) -> None:
 
 def test_pause__without_script__goes_back_to_the_rollout(engineer: Client) -> None:
     rollout = factories.rollout_progressing()
-    response = engineer.post(f"/rollouts/{rollout.pk}/pause", {"expected_version": rollout.revision})
+    response = engineer.post(f"/rollouts/{rollout.pk}/pause", {"expected_revision": rollout.revision})
     assert response.status_code == 303
     assert response.headers["Location"] == f"/rollouts/{rollout.pk}"
 
@@ -134,7 +134,7 @@ def test_conflict__changed_meanwhile__says_who_and_offers_it_again(engineer: Cli
     post(manager, rollout, "pause")
     response = engineer.post(
         f"/rollouts/{rollout.pk}/roll-back",
-        {"expected_version": seen, "saw_share": "5%"},
+        {"expected_revision": seen, "saw_share": "5%"},
         headers=HTMX,
     )
     rollout.refresh_from_db()
@@ -143,7 +143,7 @@ def test_conflict__changed_meanwhile__says_who_and_offers_it_again(engineer: Cli
     assert rollout.phase == "paused"
     assert "was changed by release-manager" in text
     assert "<del>5%</del> <ins>25%</ins>" in text
-    assert f'name="expected_version" value="{rollout.revision}"' in text
+    assert f'name="expected_revision" value="{rollout.revision}"' in text
 
 
 def test_conflict__action_makes_no_sense_any_more__offers_to_leave_it(engineer: Client) -> None:
@@ -159,7 +159,7 @@ def test_conflict__action_makes_no_sense_any_more__offers_to_leave_it(engineer: 
 @pytest.mark.parametrize("version", ["", "seven"])
 def test_act__no_version__is_refused(engineer: Client, version: str) -> None:
     rollout = factories.rollout_progressing()
-    response = engineer.post(f"/rollouts/{rollout.pk}/pause", {"expected_version": version}, headers=HTMX)
+    response = engineer.post(f"/rollouts/{rollout.pk}/pause", {"expected_revision": version}, headers=HTMX)
     assert response.status_code == 400
     rollout.refresh_from_db()
     assert rollout.phase == "progressing"

@@ -92,7 +92,7 @@ def test_promote__dialog__carries_the_arm(manager: Client, learning: Rollout) ->
 def test_promote__confirmed__gives_the_chosen_arm_all_traffic(manager: Client, learning: Rollout) -> None:
     answer = manager.post(
         f"/rollouts/{learning.pk}/promote",
-        {"expected_version": learning.revision, "typed": "triage", "arm": "candidate-2"},
+        {"expected_revision": learning.revision, "typed": "triage", "arm": "candidate-2"},
         headers=HTMX,
     )
     assert answer.status_code == 204
@@ -105,7 +105,7 @@ def test_promote__confirmed__gives_the_chosen_arm_all_traffic(manager: Client, l
 def test_promote__changed_since__offers_the_same_arm_again(manager: Client, learning: Rollout) -> None:
     answer = manager.post(
         f"/rollouts/{learning.pk}/promote",
-        {"expected_version": learning.revision - 1, "typed": "triage", "arm": "candidate-2"},
+        {"expected_revision": learning.revision - 1, "typed": "triage", "arm": "candidate-2"},
         headers=HTMX,
     )
     assert answer.status_code == 409
@@ -119,7 +119,7 @@ def test_freeze__learning__keeps_the_shares_it_names(engineer: Client, learning:
     assert confirm.go == "Freeze weights"
     assert f"<b>{share_now(learning)}</b> stay as they are" in effects(confirm)
     answer = engineer.post(
-        f"/rollouts/{learning.pk}/pause", {"expected_version": learning.revision}, headers=HTMX
+        f"/rollouts/{learning.pk}/pause", {"expected_revision": learning.revision}, headers=HTMX
     )
     assert answer.status_code == 204
     learning.refresh_from_db()
