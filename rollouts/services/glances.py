@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
+from threading import Lock
 
 from controlplane.kernel.errors import HeadgateError
 from rollouts.domain.gates.policy import USUAL_OUTAGE_SHARE
@@ -31,12 +32,14 @@ Marks = Mapping[str, Hashable]  # by endpoint: equal marks, nothing changed
 
 @dataclass(slots=True)
 class Glances:
-    """What this process saw at its last glance. One for a process; not for several threads at a time."""
+    """What this process saw at its last glance. One for a process: a tick that begins while another one glances leaves
+    it to that one."""
 
     _asking: dict[str, Future[Marks]] = field(default_factory=dict)
     _marks: dict[str, Marks] = field(default_factory=dict)
     _failures: Mapping[str, Failures] = field(default_factory=dict)
     _clock: datetime | None = None
+    _one: Lock = field(default_factory=Lock)
     _pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(max_workers=8, thread_name_prefix="glance")
     )
@@ -48,6 +51,14 @@ class Glances:
 
     def changed(self, world: World) -> frozenset[str]:
         """The names of endpoints that look otherwise than at the last glance; of those that were never seen, all."""
+        if not self._one.acquire(blocking=False):
+            return frozenset()
+        try:
+            return self._changed(world)
+        finally:
+            self._one.release()
+
+    def _changed(self, world: World) -> frozenset[str]:
         sources: dict[str, Callable[[], Marks]] = {
             f"cluster {name}": lambda cluster=cluster: _engines(cluster.statuses())  # type: ignore[misc]
             for name, cluster in world.clusters.items()

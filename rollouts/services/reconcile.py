@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Case, Exists, OuterRef, Q, When
+from django.db.models import Case, Exists, OuterRef, When
 
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import StaleWriter
@@ -80,10 +80,11 @@ def glance(*, glances: Glances, world: World, now: datetime) -> None:
 
 
 def due_endpoints(*, now: datetime) -> list[int]:
-    """The endpoints to look at now that no worker holds: first those with a rollout and those that somebody asked to
-    have looked at, then at most QUIET_A_TICK others. In each the one looked at longest ago comes first. 1 query.
+    """The endpoints to look at now that no worker holds: first those with a rollout, then at most QUIET_A_TICK others.
+    Of those what somebody asked for comes first, and else what was looked at longest ago. 1 query.
 
-    However many endpoints are quiet, they delay no rollout.
+    However many endpoints are quiet, they delay no rollout: after a start of this process all are looked at, and when a
+    cluster falls silent all of its are.
     """
     # One that is to be looked at later than any is was put off by another clock.
     due = free("next_look_at", now=now, lifetime=timedelta(seconds=RESYNC_SECONDS))
@@ -91,12 +92,12 @@ def due_endpoints(*, now: datetime) -> list[int]:
     found = (
         Endpoint.objects.filter(nobody_holds(now=now))
         .filter(due)
-        .annotate(first=Case(When(Q(next_look_at=None) | Q(moves), then=True), default=False))
-        .order_by("-first", "reconciled_at", "id")
-        .values_list("pk", "first")
+        .annotate(moves=moves, asked=Case(When(next_look_at=None, then=True), default=False))
+        .order_by("-asked", "reconciled_at", "id")
+        .values_list("pk", "moves")
     )
-    first = [pk for pk, comes_first in found if comes_first]
-    return first + [pk for pk, comes_first in found if not comes_first][:QUIET_A_TICK]
+    with_rollout = [pk for pk, moves_now in found if moves_now]
+    return with_rollout + [pk for pk, moves_now in found if not moves_now][:QUIET_A_TICK]
 
 
 def reconcile_endpoints(
