@@ -16,7 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.loop.server import postgresql
+import psycopg
+
+from tests.fixtures.postgresql_server import postgresql
 
 ROOT = Path(__file__).parents[2]
 SIZES = {
@@ -55,8 +57,6 @@ def main() -> None:
 
 
 def _measure(server: str, name: str, active: int, quiet: int, seconds: int) -> dict[str, Any]:
-    import psycopg  # here: the rest of this file runs without a database
-
     with psycopg.connect(f"{server}postgres", autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}")
     environment = {**os.environ, "HEADGATE_DATABASE_URL": f"{server}{name}"}

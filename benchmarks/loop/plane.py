@@ -60,7 +60,7 @@ class Plane:
         return OPENAI_API
 
     def options(self, engine: str) -> EngineOptions:
-        raise NotImplementedError("nothing is launched here")
+        return EngineOptions(engine)
 
     def engines(self) -> tuple[str, ...]:
         return ("vllm",)

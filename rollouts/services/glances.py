@@ -25,7 +25,7 @@ from rollouts.services.world import World
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 0.5  # so long a tick waits for those that are asked; later answers are taken by the next one
-SILENT = "does not answer"
+SILENT = "does not answer"  # the mark of every endpoint of a part that is silent
 
 Marks = Mapping[str, Hashable]  # by endpoint: equal marks, nothing changed
 
@@ -35,7 +35,7 @@ class Glances:
     """What this process saw at its last glance. One for a process: a tick that begins while another one glances leaves
     it to that one."""
 
-    _asking: dict[str, Future[Marks]] = field(default_factory=dict)
+    _asking: dict[str, Future[Marks | None]] = field(default_factory=dict)
     _marks: dict[str, Marks] = field(default_factory=dict)
     _failures: Mapping[str, Failures] = field(default_factory=dict)
     _clock: datetime | None = None
@@ -81,9 +81,9 @@ class Glances:
                 found |= self._compared(name, future.result())
         return frozenset(found)
 
-    def _compared(self, source: str, marks: Marks) -> set[str]:
+    def _compared(self, source: str, marks: Marks | None) -> set[str]:
         before = self._marks.get(source, {})
-        if SILENT in marks:
+        if marks is None:
             marks = dict.fromkeys(before, SILENT)
         self._marks[source] = marks
         every = {*before, *marks}
@@ -101,7 +101,8 @@ class Glances:
         return marks
 
 
-def _asked(name: str, ask: Callable[[], Marks]) -> Marks:
+def _asked(name: str, ask: Callable[[], Marks]) -> Marks | None:
+    """What a part says; None when it does not answer."""
     try:
         return ask()
     except HeadgateError as error:
@@ -110,7 +111,7 @@ def _asked(name: str, ask: Callable[[], Marks]) -> Marks:
         Exception
     ):  # the boundary of one part: whatever is wrong with it must not keep the others from being seen
         log.exception("glance.failed part=%s", name)
-    return {SILENT: True}
+    return None
 
 
 def _engines(statuses: Mapping[str, WorkloadStatus]) -> Marks:

@@ -144,20 +144,22 @@ def reconcile_endpoint(*, endpoint_id: int, world: World, owner: str) -> bool:
         return False
     looks_at: datetime | None = None
     try:
-        for turn in range(REPEATS):
-            again, looks_at = _turn(lease, world, first=turn == 0)
-            if not again:
-                break
+        looks_at = _turns(lease, world)
     except StaleWriter as error:
         # If an adapter refused our token, the next interval's claim finds the newer writer (`restored.py`).
         log.info("endpoint.lease_lost endpoint=%s %s", endpoint_id, error)
-        looks_at = None
-    except BaseException:
-        looks_at = None
-        raise
     finally:
         release(lease, now=world.clock.now(), looks_at=looks_at)
     return True
+
+
+def _turns(lease: Lease, world: World) -> datetime:
+    """Turns until nothing more follows at once; returns when to look again."""
+    for turn in range(REPEATS):
+        again, looks_at = _turn(lease, world, first=turn == 0)
+        if not again:
+            break
+    return looks_at
 
 
 def _turn(lease: Lease, world: World, *, first: bool) -> tuple[bool, datetime]:

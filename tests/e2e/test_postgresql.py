@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import pwd
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.standins.running import free_port
+from tests.fixtures.postgresql_server import postgresql
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = (
@@ -52,39 +49,11 @@ SUITES = (
 pytestmark = [pytest.mark.needs("postgres"), pytest.mark.e2e, pytest.mark.timeout(1_600)]
 
 
-def program(name: str) -> str:
-    """A server program; Debian keeps them off the PATH."""
-    found = shutil.which(name) or next(
-        (str(p) for p in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))), ""
-    )
-    assert found, f"{name} is not installed"
-    return found
-
-
 @pytest.fixture
 def database_url() -> Iterator[str]:
-    """A PostgreSQL server in a folder of its own. It refuses to run as root, so root lends it another user."""
-    folder = Path(tempfile.mkdtemp(prefix="hg-pg-", dir="/tmp"))
-    user: list[str] = []
-    if os.geteuid() == 0:
-        shutil.chown(folder, pwd.getpwnam("postgres").pw_name)
-        user = ["runuser", "-u", "postgres", "--"]
-    data, port = folder / "data", free_port()
-
-    def run(*command: str) -> None:
-        done = subprocess.run(
-            [*user, *command], cwd="/", capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    run(program("initdb"), "-D", str(data), "-A", "trust", "-U", "headgate")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c fsync=off -k {folder}"
-    run(program("pg_ctl"), "-D", str(data), "-o", options, "-l", str(folder / "log"), "-w", "start")
-    try:
-        yield f"postgresql://headgate@127.0.0.1:{port}/postgres"
-    finally:
-        run(program("pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
+    """The database of a server that keeps nothing."""
+    with postgresql(options="-c fsync=off") as server:
+        yield f"{server}postgres"
 
 
 def test_services_and_api__on_postgresql__keep_the_same_promises(database_url: str) -> None:

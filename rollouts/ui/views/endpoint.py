@@ -11,13 +11,14 @@ from controlplane.access.actors import Actor
 from controlplane.kernel.errors import Conflict, HeadgateError, InvalidInput, Refused
 from controlplane.web.pages import asker, go_to, page, render_page
 from controlplane.web.problems import status_and_title
-from controlplane.web.readers import moment_or_none, text, whole_number_or_none
+from controlplane.web.readers import moment_or_none, text
 from rollouts import selectors
 from rollouts.services.restored_choice import choose_after_restore
-from rollouts.ui import endpoint_page, events_page, overview_page
+from rollouts.ui import endpoint_page, overview_page
 from rollouts.ui.confirm_parts import LONGEST_WHY
 from rollouts.ui.deployed import deployed as deployed_rows
 from rollouts.ui.endpoint_charts import endpoint_chart
+from rollouts.ui.views.events import show_events
 from rollouts.wake import wake
 from rollouts.wiring import gateway_url
 
@@ -48,19 +49,13 @@ def endpoint(request: HttpRequest, name: str) -> HttpResponse:
 def events(request: HttpRequest, name: str) -> HttpResponse:
     """Everything that happened to it and its rollouts, newest first, a page at a time."""
     found = selectors.find_endpoint(name)
-    context = {
-        "list": events_page.events_page(
-            selectors.history(endpoint=found),
-            before=whole_number_or_none(request.GET, "before"),
-            now=asker(request).now,
-        ),
-        "of": found.name,
-        "endpoint_name": found.name,
-        "nav": "endpoints",
-        "topics": [f"endpoint:{found.pk}", "global-stop"],
-    }
-    return render_page(
-        request, page="rollouts/events.html", fragment="rollouts/_events_fresh.html", context=context
+    return show_events(
+        request,
+        selectors.history(endpoint=found),
+        of=found.name,
+        endpoint_name=found.name,
+        nav="endpoints",
+        topics=[f"endpoint:{found.pk}", "global-stop"],
     )
 
 

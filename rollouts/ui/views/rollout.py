@@ -18,14 +18,15 @@ from controlplane.web.pages import (
     page,
     render_page,
 )
-from controlplane.web.readers import moment_or_none, text, whole_number, whole_number_or_none
+from controlplane.web.readers import moment_or_none, text, whole_number
 from rollouts import selectors
 from rollouts.models import Rollout
 from rollouts.services.commands import promote_rollout
-from rollouts.ui import bandit_confirm, bandit_page, bandit_parts, confirm, events_page, rollout_page
+from rollouts.ui import bandit_confirm, bandit_page, bandit_parts, confirm, rollout_page
 from rollouts.ui.bandit_words import is_bandit
 from rollouts.ui.charts import rollout_chart
 from rollouts.ui.confirm_parts import LONGEST_WHY, Confirmation
+from rollouts.ui.views.events import show_events
 from rollouts.wake import wake
 
 
@@ -58,20 +59,14 @@ def _build(found: Rollout, who: Asker) -> rollout_page.RolloutPage | bandit_page
 def events(request: HttpRequest, rollout_id: int) -> HttpResponse:
     """Everything that happened to it, newest first, a page at a time."""
     found = selectors.find_rollout(rollout_id)
-    context = {
-        "list": events_page.events_page(
-            selectors.history(rollout=found),
-            before=whole_number_or_none(request.GET, "before"),
-            now=asker(request).now,
-        ),
-        "of": f"rollout #{found.pk}",
-        "endpoint_name": found.endpoint.name,
-        "rollout_id": found.pk,
-        "nav": "rollouts",
-        "topics": [f"rollout:{found.pk}", "global-stop"],
-    }
-    return render_page(
-        request, page="rollouts/events.html", fragment="rollouts/_events_fresh.html", context=context
+    return show_events(
+        request,
+        selectors.history(rollout=found),
+        of=f"rollout #{found.pk}",
+        endpoint_name=found.endpoint.name,
+        rollout_id=found.pk,
+        nav="rollouts",
+        topics=[f"rollout:{found.pk}", "global-stop"],
     )
 
 
