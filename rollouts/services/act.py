@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,6 +18,7 @@ from controlplane.kernel.errors import (
 from controlplane.timekeeping.claims import is_free
 from rollouts.domain.convergence import relaunch
 from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic
+from rollouts.domain.effects import Effect as DomainEffect
 from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.models import Effect, EffectState, Endpoint, Variant, Workload
 from rollouts.ports import Route
@@ -26,6 +27,7 @@ from rollouts.services.launching import final_reason, launch, note_failure
 from rollouts.services.leases import Lease, hold
 from rollouts.services.observe import Observation
 from rollouts.services.routing import desired_route, route_json
+from rollouts.services.rows import CARRIED_OUT
 from rollouts.services.situation import drift_of, shares_in_force, split, traffic_waits
 from rollouts.services.world import World
 from rollouts.services.writing import add_effects
@@ -38,7 +40,6 @@ LONGEST_PAUSE = {
     DrainWorkload.kind: 30.0,
     EnsureWorkload.kind: 30.0,
 }
-KINDS = tuple(LONGEST_PAUSE)  # of effects that the loop carries out
 ROUTE_FIELDS = ("desired_shares", "desired_fallback", "applied", "rescue")
 RUNNING = (WorkloadPhase.STARTING, WorkloadPhase.READY, WorkloadPhase.UNREADY)
 
@@ -50,7 +51,7 @@ def run_effects(
     world: World,
     seen: Observation,
     now: datetime,
-    kinds: Collection[str] = KINDS,
+    kinds: Collection[str] = CARRIED_OUT,
 ) -> int:
     """Carries out the waiting effects of an endpoint in order; returns how many were done.
 
@@ -97,21 +98,25 @@ def run_effects(
 
 def relaunch_lost(*, endpoint: Endpoint, seen: Observation, now: datetime) -> None:
     """Level-triggered: what we want to run and the cluster does not know is asked for again, as an effect, so that
-    the pauses between its attempts hold. Runs inside the turn's transaction."""
-    if seen.statuses is None:
+    the pauses between its attempts hold. Runs inside a transaction."""
+    if not lost_workloads(seen, ()):
         return
+    kinds = (EnsureWorkload.kind, DrainWorkload.kind)
+    waiting = list(Effect.objects.filter(endpoint=endpoint, kind__in=kinds, state=EffectState.PENDING))
+    add_effects(endpoint=endpoint, rollout=None, effects=lost_workloads(seen, waiting), now=now)
+
+
+def lost_workloads(seen: Observation, waiting: Iterable[Effect]) -> tuple[DomainEffect, ...]:
+    """Launches of what we want to run and the cluster does not know. `waiting`: what was asked for already."""
+    if seen.statuses is None:
+        return ()
     wanted = [
         workload.variant.name
         for workload in seen.workloads
         if workload.wanted and workload.phase != WorkloadPhase.FAILED.value
     ]
-    if not relaunch(wanted, seen.statuses, ()):
-        return
-    kinds = (EnsureWorkload.kind, DrainWorkload.kind)
-    waiting = Effect.objects.filter(endpoint=endpoint, kind__in=kinds, state=EffectState.PENDING)
-    asked = {str(payload["variant"]) for payload in waiting.values_list("payload", flat=True)}
-    again = relaunch(wanted, seen.statuses, asked)
-    add_effects(endpoint=endpoint, rollout=None, effects=again, now=now)
+    asked = {str(effect.payload["variant"]) for effect in waiting if effect.kind != SetTraffic.kind}
+    return relaunch(wanted, seen.statuses, asked)
 
 
 def converge_traffic(
@@ -235,7 +240,7 @@ def _drain_workload(
     routed = any(backend["variant"] == variant.name for backend in endpoint.applied.get("backends", ()))
     if routed and endpoint.desired_shares:
         _publish(endpoint, lease, world, by_hand=drift_of(endpoint, seen))
-    world.clusters[endpoint.cluster.name].drain(variant.name, endpoint.name, token=lease.token)
+    world.cluster.drain(variant.name, endpoint.name, token=lease.token)
     return ""
 
 

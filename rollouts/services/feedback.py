@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
-from django.db.models import Case, DateTimeField, F, Q, Value, When
+from django.db.models import Case, DateTimeField, F, Q, QuerySet, Value, When
 
 from controlplane.access.actors import Actor
 from controlplane.access.roles import Action
@@ -18,7 +19,7 @@ from controlplane.kernel.errors import Conflict, InvalidInput, NotFound, TooMany
 from controlplane.passes.services import Pauses, run_each
 from controlplane.passes.words import error_words
 from rollouts.domain.uncounted import Uncounted
-from rollouts.models import Endpoint, Feedback, FeedbackState, Rollout
+from rollouts.models import Endpoint, Feedback, FeedbackState
 from rollouts.ports import LoggedRequest, RequestLog
 from rollouts.services.uncounted import count_uncounted
 
@@ -108,6 +109,22 @@ def _check_room(endpoint: Endpoint, actor: Actor, now: datetime) -> None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """A verified rating of an answer that the assigned variant gave itself."""
+
+    variant: str
+    up: bool
+    answered_at: datetime
+
+
+def due_ratings(*, now: datetime) -> QuerySet[Feedback]:
+    """Ratings that wait and may be looked for now."""
+    return Feedback.objects.filter(
+        Q(not_before=None) | Q(not_before__lte=now), state=FeedbackState.PENDING
+    )
+
+
 def verify_feedback(*, endpoint: Endpoint, log: RequestLog, now: datetime) -> int:
     """Compares waiting ratings with the router's log; returns how many were settled.
 
@@ -123,9 +140,8 @@ def verify_feedback(*, endpoint: Endpoint, log: RequestLog, now: datetime) -> in
     queries does not depend on how many wait.
     """
     due = list(
-        Feedback.objects.filter(
-            Q(not_before=None) | Q(not_before__lte=now), endpoint=endpoint, state=FeedbackState.PENDING
-        )
+        due_ratings(now=now)
+        .filter(endpoint=endpoint)
         .defer("comment")
         .order_by("looks", "not_before", "received_at", "id")[:LOOKED_FOR]
     )
@@ -239,21 +255,32 @@ def _state_of(row: Feedback, request: LoggedRequest, endpoint: Endpoint, now: da
     return FeedbackState.VERIFIED if request.assigned else FeedbackState.FORCED
 
 
-def ratings_between(*, rollout: Rollout, start: datetime, end: datetime) -> dict[str, tuple[int, int]]:
-    """Variant -> (ratings, thumbs down) of verified ratings whose answers fell in [start, end).
+def ratings_between(
+    *, endpoint_ids: Collection[int], start: datetime, end: datetime
+) -> dict[int, tuple[Rating, ...]]:
+    """Verified ratings by endpoint, of answers that fell in [start, end). 1 query.
 
     Only of answers by the assigned variant itself: one that the fallback answered is an error of its arm, which has
     no answer to rate, and none of the fallback's arm.
     """
     rows = Feedback.objects.filter(
-        endpoint=rollout.endpoint_id,
+        endpoint__in=endpoint_ids,
         state=FeedbackState.VERIFIED,
         answered_at__gte=start,
         answered_at__lt=end,
         assigned=F("variant"),
-    ).values_list("assigned", "up")
+    ).values_list("endpoint", "assigned", "up", "answered_at")
+    found: dict[int, list[Rating]] = {number: [] for number in endpoint_ids}
+    for endpoint, assigned, up, answered_at in rows:
+        found[endpoint].append(Rating(assigned, up, answered_at))
+    return {endpoint: tuple(ratings) for endpoint, ratings in found.items()}
+
+
+def count_ratings(ratings: Iterable[Rating], *, start: datetime, end: datetime) -> dict[str, tuple[int, int]]:
+    """Variant -> (ratings, thumbs down) of answers that fell in [start, end)."""
     counts: dict[str, tuple[int, int]] = {}
-    for assigned, up in rows:
-        ratings, down = counts.get(assigned, (0, 0))
-        counts[assigned] = (ratings + 1, down + (not up))
+    for rating in ratings:
+        if start <= rating.answered_at < end:
+            number, down = counts.get(rating.variant, (0, 0))
+            counts[rating.variant] = (number + 1, down + (not rating.up))
     return counts

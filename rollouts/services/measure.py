@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
@@ -29,8 +29,9 @@ from rollouts.domain.recorded import TamperedEvidence
 from rollouts.domain.strategies import strategy_of
 from rollouts.evidence import EvidenceExpired, evidence_rows, last_end
 from rollouts.models import Arm, ProbeResult, Rollout
-from rollouts.services.feedback import ratings_between
+from rollouts.services.feedback import count_ratings, ratings_between
 from rollouts.services.observe import Observation
+from rollouts.services.past import Past, RatedInterval
 from rollouts.services.world import WHOLE_ENOUGH, World
 
 LONGEST_INTERVAL = 86_400.0  # seconds that a gate takes as one interval
@@ -49,7 +50,7 @@ class Measured:
     analysis: Analysis
     assessment: Assessment
     workload: Mapping[str, WorkloadFacts]
-    used_probes: tuple[int, ...]
+    used_probes: tuple[ProbeResult, ...]
     fed_until: int
 
 
@@ -57,6 +58,8 @@ def measure_rollout(
     *,
     rollout: Rollout,
     view: RolloutView,
+    arm_rows: Sequence[Arm],
+    past: Past,
     seen: Observation,
     world: World,
     now: datetime,
@@ -64,7 +67,8 @@ def measure_rollout(
 ) -> Measured | None:
     """The interval that ended now, or None when nothing was read (the gates then keep their state).
 
-    jumps   of the clock, lately: earlier intervals are kept with the times that it showed then
+    arm_rows, past  as they were read in this turn
+    jumps           of the clock, lately: earlier intervals are kept with the times that it showed then
     """
     made = seen.difference
     if made is not None and made.seconds > 0:
@@ -80,13 +84,14 @@ def measure_rollout(
         arm: made.arms[variant] for arm, variant in names.items() if made is not None and variant in made.arms
     }
     out = {arm.name for arm in view.arms if arm.dropped}
-    dropped = _dropped(rollout) if out else {}
+    # Those that left for a reason which the analysis cannot know by itself.
+    dropped = [row for row in arm_rows if row.dropped_cause in ("workload", "person")]
     needed = [arm for arm in names if arm not in out]
     fed: _Fed = _Fed({}, rollout.feedback_interval)
     if all(arm in arms for arm in needed):  # ratings are fed for all arms at once, or wait
-        fed = _feedback(rollout, arms, names, world, now, jumps)
+        fed = _feedback(rollout, past, arms, names, world, now, jumps)
         arms = {arm: fed.counts.get(arm, counts) for arm, counts in arms.items()}
-    pairs, used, problems = _pairs(rollout)
+    pairs, problems = _pairs(past.probes)
     if problems and not pairs:
         missing["probes"] = problems[0]
     interval = Interval(
@@ -99,7 +104,7 @@ def measure_rollout(
         missing={**{arm: why for arm, why in missing.items() if arm not in out}, **_reasons(dropped)},
         broken=broken,
         shares={arm: _observed_share(rollout, seen, variant) for arm, variant in names.items()},
-        dropped=tuple(dropped),
+        dropped=tuple(row.name for row in dropped),
         answer_shares=fed.shares,
     )
     before = _analysis(rollout, view)
@@ -119,7 +124,7 @@ def measure_rollout(
         if arm != BASELINE and arm in needed
     }
     assessment = analysis.assess(workload, labels_of(view))
-    return Measured(interval, analysis, assessment, workload, used, fed.until)
+    return Measured(interval, analysis, assessment, workload, past.probes, fed.until)
 
 
 def _names(view: RolloutView) -> dict[str, str]:
@@ -128,15 +133,9 @@ def _names(view: RolloutView) -> dict[str, str]:
     return {arm.name: arm.variant for arm in view.arms if arm.name in known}
 
 
-def _dropped(rollout: Rollout) -> dict[str, tuple[str, str]]:
-    """(cause, sentence) of the arms that left for a reason which the analysis cannot know by itself."""
-    rows = Arm.objects.filter(rollout=rollout, dropped_cause__in=("workload", "person")).order_by("pk")
-    return {row.name: (row.dropped_cause, row.dropped_sentence) for row in rows}
-
-
-def _reasons(dropped: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+def _reasons(dropped: Sequence[Arm]) -> dict[str, str]:
     """Why an arm whose engine failed is missing; an arm that a person took out is not missing."""
-    return {arm: sentence for arm, (cause, sentence) in dropped.items() if cause == "workload"}
+    return {row.name: row.dropped_sentence for row in dropped if row.dropped_cause == "workload"}
 
 
 def _analysis(rollout: Rollout, view: RolloutView) -> Analysis:
@@ -166,18 +165,14 @@ def _gaps(seen: Observation, names: Mapping[str, str]) -> tuple[dict[str, str], 
     return missing, {}
 
 
-def _pairs(
-    rollout: Rollout,
-) -> tuple[dict[str, tuple[ProbePair, ...]], tuple[int, ...], tuple[str, ...]]:
-    """Pairs by candidate arm, the rows they were made of, and what was in the way of the others."""
-    rows = list(ProbeResult.objects.filter(rollout=rollout, interval__isnull=True).select_related("example"))
+def _pairs(probes: Sequence[ProbeResult]) -> tuple[dict[str, tuple[ProbePair, ...]], tuple[str, ...]]:
+    """Pairs by candidate arm, and what was in the way of the others."""
     pairs: dict[str, tuple[ProbePair, ...]] = {}
-    for row in rows:
+    for row in probes:
         if row.score_baseline is not None and row.score_candidate is not None:
             pair = ProbePair(str(row.example.position), row.score_baseline, row.score_candidate)
             pairs[row.arm] = (*pairs.get(row.arm, ()), pair)
-    problems = tuple(row.problem for row in rows if row.problem)
-    return pairs, tuple(row.pk for row in rows), problems
+    return pairs, tuple(row.problem for row in probes if row.problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +187,7 @@ class _Fed:
 
 def _feedback(
     rollout: Rollout,
+    past: Past,
     arms: Mapping[str, ArmCounts],
     names: Mapping[str, str],
     world: World,
@@ -209,9 +205,10 @@ def _feedback(
     def shown_now(seconds: float) -> datetime:
         return moved(datetime.fromtimestamp(seconds, tz=UTC), jumps, now=now)
 
-    known = evidence_rows(rollout.pk, first=max(0, first - 1), stop=rollout.next_interval)
+    as_usual = not jumps and past.rated is not None
     try:
-        rows = list(takewhile(lambda row: shown_now(row.ended_at) <= ripe_before, known))
+        known = past.rated if as_usual else _one_by_one(rollout, max(0, first - 1))
+        rows = list(takewhile(lambda row: shown_now(row.ended_at) <= ripe_before, known or ()))
     except (EvidenceExpired, TamperedEvidence) as error:
         # Whoever asks for the evidence is told so; the loop must go on: without it nobody could roll back.
         log.error("rollout.ratings_left_out rollout=%s from=%s %s", rollout.pk, first, error)
@@ -227,21 +224,29 @@ def _feedback(
         alike = alike[1:]
     if not alike:
         return _Fed({}, last.index + 1)
-    counts = ratings_between(
-        rollout=rollout, start=shown_now(alike[0].started_at), end=shown_now(last.ended_at)
-    )
+    start, end = shown_now(alike[0].started_at), shown_now(last.ended_at)
+    ratings = past.ratings if as_usual else None
+    if ratings is None:
+        ratings = ratings_between(endpoint_ids=(rollout.endpoint_id,), start=start, end=end)[rollout.endpoint_id]
+    counts = count_ratings(ratings, start=start, end=end)
     fed: dict[str, ArmCounts] = {}
     for arm, now_counts in arms.items():
         answers = sum(one.arms[arm].ratable for one in alike if arm in one.arms)
-        ratings, down = counts.get(names[arm], (0, 0))
+        rated, down = counts.get(names[arm], (0, 0))
         fed[arm] = replace(
             now_counts,
             answers=answers,
-            ratings=min(ratings, answers),
-            thumbs_down=min(down, ratings, answers),
+            ratings=min(rated, answers),
+            thumbs_down=min(down, rated, answers),
         )
     answered = any(counts.answers for counts in fed.values())
     return _Fed(fed, last.index + 1, alike[0].shares if answered else {})
+
+
+def _one_by_one(rollout: Rollout, first: int) -> Iterator[RatedInterval]:
+    """Intervals from `first` on, wherever they lie. Raises EvidenceExpired and TamperedEvidence."""
+    for row in evidence_rows(rollout.pk, first=first, stop=rollout.next_interval):
+        yield RatedInterval(row.index, row.ended_at, row.interval)
 
 
 def _weights(interval: Interval) -> tuple[int, dict[str, int]]:

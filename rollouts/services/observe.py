@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from controlplane.kernel.errors import HeadgateError
@@ -11,8 +11,9 @@ from controlplane.passes.words import error_words
 from rollouts.domain.counters import Difference, difference, reading_from_json
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.readings import SignalReading
-from rollouts.models import Endpoint, Workload
+from rollouts.models import Workload
 from rollouts.ports import Backend, ObservedRoute, WorkloadStatus
+from rollouts.services.rows import Rows
 from rollouts.services.world import World
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,8 @@ LOG_LINES = 50
 class Observation:
     """One look at an endpoint's world. None means: could not be read, and an unknown read changes nothing.
 
-    workloads   our rows of the endpoint's variants, as they were before this look
+    workloads       our rows of the endpoint's variants, as they were before this look
+    traffic_waits   a split that was decided was not published yet before this look
     """
 
     statuses: Mapping[str, WorkloadStatus] | None
@@ -35,6 +37,7 @@ class Observation:
     difference: Difference | None = None
     log_tails: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     workloads: tuple[Workload, ...] = ()
+    traffic_waits: bool = False
 
     def status(self, variant: str) -> WorkloadStatus | None:
         """The variant's status; ABSENT when the cluster answers and does not know it, None when it does not answer."""
@@ -44,45 +47,90 @@ class Observation:
         return from_cluster if from_cluster is not None else _absent(variant)
 
 
+NOTHING_SEEN = Observation(statuses=None, route=None, route_known=False)
+
+
 def _absent(variant: str) -> WorkloadStatus:
     return WorkloadStatus(variant=variant, phase=WorkloadPhase.ABSENT)
 
 
-def observe_endpoint(*, endpoint: Endpoint, world: World, measure: bool) -> Observation:
-    """Looks at the cluster and the router; with `measure` at the counters too (once an interval)."""
-    problems: dict[str, str] = {}
-    statuses: Mapping[str, WorkloadStatus] | None = None
+def observe_endpoints(
+    *, rows: Sequence[Rows], world: World, measured: Collection[int]
+) -> dict[int, Observation]:
+    """Looks at the cluster and the router, once for all of these endpoints of theirs; by endpoint.
+
+    measured    the numbers of endpoints whose interval is over: of those the counters too
+    """
+    cluster, statuses = "", None
     try:
-        statuses = world.clusters[endpoint.cluster.name].statuses()
+        statuses = world.cluster.statuses()
     except HeadgateError as error:
-        problems["cluster"] = error_words(error)
-    route: ObservedRoute | None = None
-    route_known = False
-    try:
-        route = world.router.observe(endpoint.name)
-        route_known = True
-    except HeadgateError as error:
-        problems["router"] = error_words(error)
-    reading: SignalReading | None = None
-    made: Difference | None = None
-    if measure:
-        backends = backends_of(endpoint)
-        try:
-            reading = world.signals.read(endpoint.name, backends)
-        except HeadgateError as error:
-            problems["signals"] = error_words(error)
-        if reading is not None:
+        cluster = error_words(error)
+    routes = _routes([one.endpoint.name for one in rows], world)
+    counters = _counters([one for one in rows if one.endpoint.pk in measured], world)
+    found = {}
+    for one in rows:
+        endpoint = one.endpoint
+        problems = {"cluster": cluster} if cluster else {}
+        route, reading = routes[endpoint.name], counters.get(endpoint.name)
+        if isinstance(route, str):
+            problems["router"] = route
+        if isinstance(reading, str):
+            problems["signals"] = reading
+        made = None
+        if isinstance(reading, SignalReading):
             ready = {name: float(status.ready) for name, status in (statuses or {}).items()}
             made = difference(reading_from_json(endpoint.last_reading), reading, ready)
-    for part, problem in problems.items():
-        log.warning("endpoint.%s_unreadable endpoint=%s %s", part, endpoint.name, problem)
-    workloads = tuple(Workload.objects.filter(variant__endpoint=endpoint).select_related("variant"))
-    tails = _log_tails(endpoint, workloads, statuses, world, measure)
-    return Observation(statuses, route, route_known, problems, reading, made, tails, workloads)
+        for part, problem in problems.items():
+            log.warning("endpoint.%s_unreadable endpoint=%s %s", part, endpoint.name, problem)
+        found[endpoint.pk] = Observation(
+            statuses=statuses,
+            route=None if isinstance(route, str) else route,
+            route_known=not isinstance(route, str),
+            problems=problems,
+            reading=reading if isinstance(reading, SignalReading) else None,
+            difference=made,
+            log_tails=_log_tails(one.workloads, statuses, world, endpoint.pk in measured),
+            workloads=one.workloads,
+            traffic_waits=one.traffic_waits,
+        )
+    return found
+
+
+def _routes(names: Sequence[str], world: World) -> dict[str, ObservedRoute | None | str]:
+    """The route of each endpoint, None where the router knows none; words where it cannot be read."""
+    if len(names) == 1:
+        return {names[0]: _route(names[0], world)}
+    try:
+        every = world.router.observe_all()
+    except HeadgateError as error:
+        return dict.fromkeys(names, error_words(error))
+    # One that is missing may be unknown, or odd.
+    return {name: every[name] if name in every else _route(name, world) for name in names}
+
+
+def _route(name: str, world: World) -> ObservedRoute | None | str:
+    try:
+        return world.router.observe(name)
+    except HeadgateError as error:
+        return error_words(error)
+
+
+def _counters(rows: Sequence[Rows], world: World) -> dict[str, SignalReading | str]:
+    """The counters of each endpoint; words where they cannot be read."""
+    if not rows:
+        return {}
+    try:
+        read = world.signals.read_all({one.endpoint.name: backends_of(one.workloads) for one in rows})
+    except HeadgateError as error:
+        return dict.fromkeys((one.endpoint.name for one in rows), error_words(error))
+    return {
+        name: error_words(reading) if isinstance(reading, HeadgateError) else reading
+        for name, reading in read.items()
+    }
 
 
 def _log_tails(
-    endpoint: Endpoint,
     workloads: Iterable[Workload],
     statuses: Mapping[str, WorkloadStatus] | None,
     world: World,
@@ -100,17 +148,15 @@ def _log_tails(
         if not failed and not (measure and status.phase is WorkloadPhase.STARTING):
             continue
         try:
-            tails[name] = tuple(world.clusters[endpoint.cluster.name].log_tail(name, LOG_LINES))
+            tails[name] = tuple(world.cluster.log_tail(name, LOG_LINES))
         except HeadgateError as error:
             tails[name] = (f"The log could not be read: {error_words(error)}",)
     return tails
 
 
-def backends_of(endpoint: Endpoint) -> tuple[Backend, ...]:
-    """The endpoint's variants that have an address, by name."""
-    rows = Workload.objects.filter(variant__endpoint=endpoint, port__gt=0, wanted=True).select_related(
-        "variant"
+def backends_of(workloads: Iterable[Workload]) -> tuple[Backend, ...]:
+    """The variants that have an address, by name."""
+    found = (
+        Backend(row.variant.name, row.host, row.port) for row in workloads if row.port > 0 and row.wanted
     )
-    return tuple(
-        sorted((Backend(w.variant.name, w.host, w.port) for w in rows), key=lambda backend: backend.variant)
-    )
+    return tuple(sorted(found, key=lambda backend: backend.variant))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from controlplane.web.live import publish
 from rollouts.domain.analysis import outage_in
 from rollouts.domain.counters import Difference
 from rollouts.domain.gates.policy import USUAL_OUTAGE_SHARE
@@ -16,7 +15,8 @@ from rollouts.models import Endpoint, Rollout
 from rollouts.ports import WorkloadStatus
 from rollouts.services.measure import Measured
 from rollouts.services.observe import Observation
-from rollouts.services.writing import tell
+from rollouts.services.writes import Writes
+from rollouts.services.writing import history_line
 
 ANOTHER = "another variant"
 
@@ -29,10 +29,10 @@ def note_outage(
     statuses: Mapping[str, WorkloadStatus],
     measured: Measured | None,
     interval_seconds: float,
+    writes: Writes,
     now: datetime,
 ) -> None:
-    """Notes how the stable variant fared in the interval that ended now. Call it once an interval, inside the turn's
-    transaction.
+    """Notes how the stable variant fared in the interval that ended now. Call it once an interval.
 
     interval_seconds    the usual length: an endpoint without requests is looked at less often, and what is seen of it
                         then has just happened
@@ -60,15 +60,16 @@ def note_outage(
     if after.to_json() == endpoint.outage:
         return
     endpoint.outage = after.to_json()
-    endpoint.save(update_fields=["outage"])
+    writes.save(endpoint, "outage")
     if after.outage is None and before.outage is None:
         return
     rollout_topics = [f"rollout:{rollout.pk}"] if rollout is not None else []
-    publish(f"endpoint:{endpoint.pk}", "overview", *rollout_topics, now=now)
+    writes.publish(f"endpoint:{endpoint.pk}", "overview", *rollout_topics)
     holds = measured is not None and outage_in(measured.assessment) is not None
     if holds and rollout is not None and rollout.phase == Phase.PROGRESSING.value:
         return
-    _tell(endpoint, rollout if rollout is not None and rollout.is_active else None, before, after, now)
+    teller = rollout if rollout is not None and rollout.is_active else None
+    _tell(endpoint, teller, before, after, writes, now)
 
 
 def _began(
@@ -97,7 +98,12 @@ def _not_ready(status: WorkloadStatus | None) -> str:
 
 
 def _tell(
-    endpoint: Endpoint, rollout: Rollout | None, before: Serving, after: Serving, now: datetime
+    endpoint: Endpoint,
+    rollout: Rollout | None,
+    before: Serving,
+    after: Serving,
+    writes: Writes,
+    now: datetime,
 ) -> None:
     assert endpoint.stable is not None
     label = endpoint.stable.version.label
@@ -108,11 +114,13 @@ def _tell(
         detail = outage_sentence(after.outage, helper=ANOTHER)
     else:
         return
-    tell(
-        endpoint=endpoint,
-        rollout=rollout,
-        kind=kind,
-        title=title,
-        detail=f"{detail[:1].upper()}{detail[1:]}",
-        now=now,
+    writes.create(
+        history_line(
+            endpoint=endpoint,
+            rollout=rollout,
+            kind=kind,
+            title=title,
+            detail=f"{detail[:1].upper()}{detail[1:]}",
+            now=now,
+        )
     )

@@ -1,14 +1,13 @@
 """What a turn of the loop writes down besides its decision: what was seen, counted and proven.
 
-All of it runs inside the turn's transaction, and only what changed is written: the database may have one writer.
+Nothing is written here: it is put among the turn's `Writes`, and only what changed. The database may have one writer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
-from controlplane.web.live import publish
 from rollouts.domain.analysis import outage_in
 from rollouts.domain.counters import reading_to_json
 from rollouts.domain.decision import Decision
@@ -16,16 +15,19 @@ from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.intervals import BASELINE
 from rollouts.domain.recorded import decision_digest, evidence_digest
 from rollouts.domain.situation import Situation
-from rollouts.evidence import last_digest
-from rollouts.models import Arm, Endpoint, Evidence, LoopDecision, ProbeResult, Rollout, Workload
+from rollouts.models import Arm, Endpoint, Evidence, LoopDecision, Rollout, Workload
 from rollouts.ports import WorkloadStatus
 from rollouts.services.measure import Measured
 from rollouts.services.observe import Observation
-from rollouts.services.samples import add_sample, completions_with, outcomes_with
+from rollouts.services.samples import Minutes, add_sample, completions_with, outcomes_with
+from rollouts.services.writes import Writes
 
 OBSERVED = (
     "phase", "ready", "desired", "host", "port", "restarts", "reason", "message", "process_started_at", "ready_at",
     "kv_cache_share", "running", "waiting", "log_tail", "observed_at",
+)  # fmt: skip
+ARM_COUNTS = (
+    "requests", "errors", "fallbacks", "failed", "outcomes", "completions", "observed_bp",
 )  # fmt: skip
 
 
@@ -35,33 +37,41 @@ def note_world(
     seen: Observation,
     statuses: Mapping[str, WorkloadStatus],
     measure: bool,
+    writes: Writes,
     now: datetime,
 ) -> None:
     """Keeps what was seen for the pages. A part that could not be read keeps its last values and their time.
 
     Without a change it is written once an interval (`measure`) only.
     """
-    _note_route(endpoint, seen, measure, now)
+    _note_route(endpoint, seen, measure, writes, now)
     changed = False
     for workload in seen.workloads:
         status = statuses.get(workload.variant.name)
         if status is not None:
-            changed = _note_workload(workload, status, seen, measure, now) or changed
+            changed = _note_workload(workload, status, seen, measure, writes, now) or changed
     if changed:
-        publish(f"endpoint:{endpoint.pk}", "overview", now=now)
+        writes.publish(f"endpoint:{endpoint.pk}", "overview")
 
 
-def note_reading(*, endpoint: Endpoint, seen: Observation, now: datetime) -> None:
+def note_reading(*, endpoint: Endpoint, seen: Observation, minutes: Minutes, writes: Writes) -> None:
     """Keeps the counters that were read: the next interval begins with them."""
     if seen.reading is None:
         return
     if seen.difference is not None:
-        add_sample(endpoint=endpoint, made=seen.difference, reading=seen.reading, now=now)
+        add_sample(
+            endpoint=endpoint,
+            variants=[workload.variant for workload in seen.workloads],
+            made=seen.difference,
+            reading=seen.reading,
+            minutes=minutes,
+            writes=writes,
+        )
     endpoint.last_reading = reading_to_json(seen.reading)
-    endpoint.save(update_fields=["last_reading"])
+    writes.save(endpoint, "last_reading")
 
 
-def _note_route(endpoint: Endpoint, seen: Observation, measure: bool, now: datetime) -> None:
+def _note_route(endpoint: Endpoint, seen: Observation, measure: bool, writes: Writes, now: datetime) -> None:
     before = (endpoint.observed_shares, endpoint.router_problem)
     if seen.route is not None:
         endpoint.observed_shares, endpoint.router_problem = dict(seen.route.shares), seen.route.rejected
@@ -73,11 +83,16 @@ def _note_route(endpoint: Endpoint, seen: Observation, measure: bool, now: datet
         return
     if seen.route is not None:
         endpoint.observed_at = now
-    endpoint.save(update_fields=["observed_shares", "observed_at", "router_problem"])
+    writes.save(endpoint, "observed_shares", "observed_at", "router_problem")
 
 
 def _note_workload(
-    workload: Workload, status: WorkloadStatus, seen: Observation, measure: bool, now: datetime
+    workload: Workload,
+    status: WorkloadStatus,
+    seen: Observation,
+    measure: bool,
+    writes: Writes,
+    now: datetime,
 ) -> bool:
     """True when something changed that people see."""
     was = _visible(workload)
@@ -100,7 +115,7 @@ def _note_workload(
     changed = _visible(workload) != was
     if changed or (measure and status.phase is not WorkloadPhase.ABSENT):
         workload.observed_at = now
-        workload.save(update_fields=OBSERVED)
+        writes.save(workload, *OBSERVED)
     return changed
 
 
@@ -119,7 +134,15 @@ def _visible(workload: Workload) -> tuple[object, ...]:
     )
 
 
-def count_interval(*, rollout: Rollout, measured: Measured, seen: Observation, now: datetime) -> None:
+def count_interval(
+    *,
+    rollout: Rollout,
+    arms: Iterable[Arm],
+    measured: Measured,
+    seen: Observation,
+    writes: Writes,
+    now: datetime,
+) -> None:
     """Adds the interval to the rollout's own counts, before the decision looks at them.
 
     Exposure is what the candidate answered itself. While the baseline is out of order there is none: nothing of that
@@ -131,7 +154,7 @@ def count_interval(*, rollout: Rollout, measured: Measured, seen: Observation, n
     if not exposed and rollout.step_since is not None:
         rollout.step_since = min(now, rollout.step_since + timedelta(seconds=interval.seconds))
     fallbacks = seen.difference.fallbacks if seen.difference is not None else {}
-    for arm in Arm.objects.filter(rollout=rollout).select_related("variant"):
+    for arm in arms:
         counts = interval.arms.get(arm.name)
         if counts is not None and arm.name != BASELINE and arm.dropped_at is None:
             rollout.measured_at = now
@@ -146,53 +169,69 @@ def count_interval(*, rollout: Rollout, measured: Measured, seen: Observation, n
             arm.completions = completions_with(arm.completions, counts.completions)
         if seen.route is not None:
             arm.observed_bp = seen.route.shares.get(arm.variant.name, 0)
-        arm.save()
+        writes.save(arm, *ARM_COUNTS)
 
 
 def keep_evidence(
-    *, rollout: Rollout, measured: Measured, situation: Situation, decision: Decision, now: datetime
+    *,
+    rollout: Rollout,
+    measured: Measured,
+    situation: Situation,
+    decision: Decision,
+    last_digest: str | None,
+    writes: Writes,
+    now: datetime,
 ) -> None:
-    """One row an interval, chained by digest; the analysis beside it in the same transaction."""
+    """One row an interval, chained by digest; the analysis beside it in the same transaction.
+
+    last_digest     of the interval before; None before the first
+    """
     parts = {
         "interval": measured.interval.to_json(),
         "situation": situation.to_json(),
         "verdicts": measured.assessment.to_json(),
         "decision": decision.to_json(),
     }
-    before = last_digest(rollout.pk)
-    Evidence.objects.create(
-        rollout=rollout,
-        index=rollout.next_interval,
-        ended_at=now,
-        digest=evidence_digest(before=before, **parts),
-        **parts,
+    writes.create(
+        Evidence(
+            rollout=rollout,
+            index=rollout.next_interval,
+            ended_at=now,
+            digest=evidence_digest(before=last_digest, **parts),
+            **parts,
+        )
     )
-    ProbeResult.objects.filter(pk__in=measured.used_probes).update(interval=rollout.next_interval)
+    for probe in measured.used_probes:
+        probe.interval = rollout.next_interval
+        writes.save(probe, "interval")
     rollout.gates_state, rollout.verdicts = measured.analysis.to_json(), parts["verdicts"]
     rollout.next_interval += 1
     rollout.feedback_interval = measured.fed_until
-    Rollout.objects.filter(pk=rollout.pk).update(
-        gates_state=rollout.gates_state,
-        verdicts=rollout.verdicts,
-        next_interval=rollout.next_interval,
-        feedback_interval=rollout.feedback_interval,
-        measured_at=rollout.measured_at,
-        step_requests=rollout.step_requests,
-        step_since=rollout.step_since,
+    writes.save(
+        rollout,
+        "gates_state",
+        "verdicts",
+        "next_interval",
+        "feedback_interval",
+        "measured_at",
+        "step_requests",
+        "step_since",
     )
-    publish(f"rollout:{rollout.pk}", now=now)
+    writes.publish(f"rollout:{rollout.pk}")
 
 
-def keep_decision(*, rollout: Rollout, situation: Situation, decision: Decision) -> None:
-    """A decision that changed something between two intervals, chained to the one before it."""
+def keep_decision(*, rollout: Rollout, situation: Situation, decision: Decision, writes: Writes) -> None:
+    """A decision that changed something between two intervals, chained to the one before it. 1 query: it is rare."""
     parts = {"situation": situation.to_json(), "decision": decision.to_json()}
     before = LoopDecision.objects.filter(rollout=rollout).order_by("-number").values_list("digest", flat=True)
-    LoopDecision.objects.create(
-        rollout=rollout,
-        number=rollout.next_decision,
-        after=rollout.next_interval,
-        digest=decision_digest(before=before.first(), after=rollout.next_interval, **parts),
-        **parts,
+    writes.create(
+        LoopDecision(
+            rollout=rollout,
+            number=rollout.next_decision,
+            after=rollout.next_interval,
+            digest=decision_digest(before=before.first(), after=rollout.next_interval, **parts),
+            **parts,
+        )
     )
     rollout.next_decision += 1
-    Rollout.objects.filter(pk=rollout.pk).update(next_decision=rollout.next_decision)
+    writes.save(rollout, "next_decision")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from controlplane.kernel.errors import HeadgateError
@@ -28,20 +28,33 @@ WARM = (WorkloadPhase.READY.value, WorkloadPhase.UNREADY.value)
 
 
 def desired_route(endpoint: Endpoint, world: World) -> Route:
-    """The desired route. A fallback that has no address now is no fallback: the largest share takes its place."""
-    backends = backends_of(endpoint)
+    """The desired route, with all that it follows from as it is in the database now. 3 queries."""
+    workloads = Workload.objects.filter(variant__endpoint=endpoint).select_related("variant")
+    rollout = Rollout.objects.filter(endpoint=endpoint, phase__in=[phase.value for phase in ACTIVE]).first()
+    arms = [] if rollout is None else list(Arm.objects.filter(rollout=rollout).select_related("variant"))
+    return route_of(endpoint, list(workloads), rollout, arms, world)
+
+
+def route_of(
+    endpoint: Endpoint, workloads: Sequence[Workload], rollout: Rollout | None, arms: Sequence[Arm], world: World
+) -> Route:
+    """The desired route. A fallback that has no address now is no fallback: the largest share takes its place.
+
+    rollout, arms   the one that is active, if any
+    """
+    backends = backends_of(workloads)
     shares = dict(endpoint.desired_shares)
     known = {backend.variant for backend in backends}
     fallback = endpoint.desired_fallback
     if fallback not in known:
         fallback = max(shares, key=lambda name: (shares[name], name))
-    rescuers = tuple(name for name in rescuers_of(endpoint) if name in known and name != fallback)
+    helpers = rescuers_of(endpoint, workloads, rollout, arms)
     return Route(
         endpoint=endpoint.name,
         shares=shares,
         backends=backends,
         fallback=fallback,
-        rescuers=rescuers,
+        rescuers=tuple(name for name in helpers if name in known and name != fallback),
         api=_api(endpoint, world),
     )
 
@@ -57,7 +70,9 @@ def route_json(route: Route) -> dict[str, Any]:
     }
 
 
-def rescuers_of(endpoint: Endpoint) -> tuple[str, ...]:
+def rescuers_of(
+    endpoint: Endpoint, workloads: Sequence[Workload], rollout: Rollout | None, arms: Sequence[Arm]
+) -> tuple[str, ...]:
     """Variants that may answer for a dead one besides the fallback, the first choice first.
 
     They are the candidates of the rollout that have traffic and that no gate blames, those with the larger share
@@ -65,13 +80,7 @@ def rescuers_of(endpoint: Endpoint) -> tuple[str, ...]:
     """
     if not endpoint.rescue:
         return ()
-    rollout = Rollout.objects.filter(endpoint=endpoint, phase__in=[phase.value for phase in ACTIVE]).first()
-    arms = [] if rollout is None else list(Arm.objects.filter(rollout=rollout).select_related("variant"))
-    warm = set(
-        Workload.objects.filter(variant__endpoint=endpoint, wanted=True, phase__in=WARM).values_list(
-            "variant__name", flat=True
-        )
-    )
+    warm = {row.variant.name for row in workloads if row.wanted and row.phase in WARM}
     found = [] if rollout is None else list(_candidates(endpoint, rollout, arms))
     previous = endpoint.previous
     # A candidate that served once before is judged as the candidate that it is now.
@@ -80,7 +89,7 @@ def rescuers_of(endpoint: Endpoint) -> tuple[str, ...]:
     return tuple(name for name in found if name in warm)
 
 
-def _candidates(endpoint: Endpoint, rollout: Rollout, arms: list[Arm]) -> Iterator[str]:
+def _candidates(endpoint: Endpoint, rollout: Rollout, arms: Sequence[Arm]) -> Iterator[str]:
     if Phase(rollout.phase) not in RESCUING:
         return
     shares: Mapping[str, int] = endpoint.desired_shares
@@ -91,13 +100,13 @@ def _candidates(endpoint: Endpoint, rollout: Rollout, arms: list[Arm]) -> Iterat
     ]
     if not with_traffic:
         return
-    blamed = blamed_arms(rollout)
+    blamed = blamed_arms(rollout, arms)
     for arm in sorted(with_traffic, key=lambda arm: (-shares[arm.variant.name], arm.variant.name)):
         if arm.name not in blamed:
             yield arm.variant.name
 
 
-def blamed_arms(rollout: Rollout) -> frozenset[str]:
+def blamed_arms(rollout: Rollout, arms: Sequence[Arm]) -> frozenset[str]:
     """Candidates, by their arm's name, that the last assessment speaks against: a gate failed, the fast kill struck,
     or the bandit put them out of the race."""
     if not rollout.verdicts:
@@ -106,8 +115,8 @@ def blamed_arms(rollout: Rollout) -> frozenset[str]:
     if isinstance(assessment, BanditVerdict):
         out = {arm.name for arm in assessment.arms if arm.state != "racing"}
         return frozenset(out | {name for name, family in assessment.gates.items() if _fails(family)})
-    candidates = Arm.objects.filter(rollout=rollout).exclude(name=BASELINE).values_list("name", flat=True)
-    return frozenset(candidates) if _fails(assessment) else frozenset()
+    candidates = frozenset(arm.name for arm in arms if arm.name != BASELINE)
+    return candidates if _fails(assessment) else frozenset()
 
 
 def _fails(family: FamilyVerdict) -> bool:
@@ -123,7 +132,7 @@ def _api(endpoint: Endpoint, world: World) -> EngineApi:
     if endpoint.stable is None:
         return OPENAI_API
     try:
-        return world.clusters[endpoint.cluster.name].api(endpoint.stable.spec.engine)
+        return world.cluster.api(endpoint.stable.spec.engine)
     except HeadgateError as error:
         log.warning("endpoint.api_unknown endpoint=%s %s", endpoint.name, error)
     published = endpoint.applied.get("api")

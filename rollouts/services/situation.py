@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from controlplane.kernel.errors import HeadgateError
-from rollouts.domain.decision import GLOBAL_STOP, RolloutView, Seen
+from rollouts.domain.decision import Hold, RolloutView, Seen
 from rollouts.domain.effects import SetTraffic
 from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.domain.states import Phase
 from rollouts.models import Effect, EffectState, Endpoint, Workload
 from rollouts.ports import WorkloadStatus
-from rollouts.services.commands import stop_is_on
 from rollouts.services.observe import Observation
 from rollouts.services.world import World
 
@@ -68,7 +67,7 @@ def traffic_waits(endpoint: Endpoint) -> bool:
 
 def in_force(endpoint: Endpoint, seen: Observation) -> bool:
     """True when the router splits exactly as desired and nothing of ours waits to be published."""
-    return splits_as_desired(endpoint, seen) and not traffic_waits(endpoint)
+    return splits_as_desired(endpoint, seen) and not seen.traffic_waits
 
 
 def splits_as_desired(endpoint: Endpoint, seen: Observation) -> bool:
@@ -83,7 +82,7 @@ def drift_of(endpoint: Endpoint, seen: Observation) -> dict[str, int] | None:
     if seen.route is None or not endpoint.applied:
         return None
     observed = split(seen.route.shares)
-    if observed == split(endpoint.applied.get("shares", {})) or traffic_waits(endpoint):
+    if observed == split(endpoint.applied.get("shares", {})) or seen.traffic_waits:
         return None
     return observed
 
@@ -125,6 +124,7 @@ def situation_of(
     statuses: Mapping[str, WorkloadStatus],
     *,
     answered: frozenset[str],
+    hold: Hold | None,
 ) -> Seen:
     """The observation as the pure decision takes it. `answered`: what `forced_answers` found."""
     route = seen.route
@@ -139,7 +139,7 @@ def situation_of(
         answered=answered,
         drift=drift_of(endpoint, seen),
         rejected=endpoint.router_problem if route is not None else "",
-        hold=GLOBAL_STOP if stop_is_on() else None,
+        hold=hold,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -10,9 +11,14 @@ from rollouts.domain.states import PauseReason, Phase
 from rollouts.models import Arm, Rollout
 
 
-def view_of(rollout: Rollout) -> RolloutView:
-    """Plain values of a rollout, with its arms as they are in the database now. 1 query."""
-    arms = _arms(rollout)
+def view_of(rollout: Rollout, arms: Sequence[Arm] | None = None) -> RolloutView:
+    """Plain values of a rollout.
+
+    arms    its rows in the order of their making, the baseline first, each with its variant and version; None: as they
+            are in the database now (1 query)
+    """
+    if arms is None:
+        arms = _arms(rollout)
     return RolloutView(
         phase=Phase(rollout.phase),
         pause_reason=PauseReason(rollout.pause_reason),

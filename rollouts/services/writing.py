@@ -19,6 +19,7 @@ from rollouts.domain.effects import Effect as DomainEffect
 from rollouts.domain.states import FINAL, Event, PauseReason, Phase
 from rollouts.models import Arm, Effect, EffectState, Endpoint, HistoryEvent, Rollout
 from rollouts.services.leases import look_soon
+from rollouts.services.writes import Writes
 
 
 def apply_decision(*, rollout: Rollout, decision: Decision, actor: Actor = HEADGATE, now: datetime) -> None:
@@ -75,6 +76,28 @@ def apply_decision(*, rollout: Rollout, decision: Decision, actor: Actor = HEADG
         )
     if fields:
         publish(f"rollout:{rollout.pk}", f"endpoint:{rollout.endpoint_id}", "overview", now=now)
+
+
+def changes_words_only(rollout: Rollout, decision: Decision) -> bool:
+    """Whether the decision leaves everything as it is but for what people read: most do."""
+    stays = (decision.phase.value, decision.pause_reason.value, decision.step_index) == (
+        rollout.phase,
+        rollout.pause_reason,
+        rollout.step_index,
+    )
+    moves = decision.event or decision.end_watch or decision.effects or decision.drops or decision.winner
+    return stays and not moves and not decision.title
+
+
+def keep_words(*, rollout: Rollout, decision: Decision, writes: Writes, now: datetime) -> None:
+    """What people read of a decision that changes nothing else."""
+    fields = _changes(rollout, decision, now)
+    if not fields:
+        return
+    for name, value in fields.items():
+        setattr(rollout, name, value)
+    writes.save(rollout, *fields)
+    writes.publish(f"rollout:{rollout.pk}", f"endpoint:{rollout.endpoint_id}", "overview")
 
 
 def _drop_arm(rollout: Rollout, drop: Drop, actor: Actor, now: datetime) -> None:
@@ -200,7 +223,25 @@ def tell(
     actor: str = HEADGATE.name,
 ) -> HistoryEvent:
     """Adds a line to the history that people read."""
-    return HistoryEvent.objects.create(
+    line = history_line(
+        endpoint=endpoint, rollout=rollout, kind=kind, title=title, now=now, detail=detail, actor=actor
+    )
+    line.save(force_insert=True)
+    return line
+
+
+def history_line(
+    *,
+    endpoint: Endpoint,
+    rollout: Rollout | None,
+    kind: str,
+    title: str,
+    now: datetime,
+    detail: str = "",
+    actor: str = HEADGATE.name,
+) -> HistoryEvent:
+    """A line of the history that is not written yet."""
+    return HistoryEvent(
         endpoint=endpoint, rollout=rollout, at=now, kind=kind, title=title, detail=detail, actor=actor
     )
 
