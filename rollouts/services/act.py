@@ -235,7 +235,7 @@ def _drain_workload(
     routed = any(backend["variant"] == variant.name for backend in endpoint.applied.get("backends", ()))
     if routed and endpoint.desired_shares:
         _publish(endpoint, lease, world, by_hand=drift_of(endpoint, seen))
-    world.clusters[endpoint.cluster.name].drain(variant.name, endpoint.name, token=lease.token)
+    world.cluster.drain(variant.name, endpoint.name, token=lease.token)
     return ""
 
 

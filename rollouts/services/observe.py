@@ -53,7 +53,7 @@ def observe_endpoint(*, endpoint: Endpoint, world: World, measure: bool) -> Obse
     problems: dict[str, str] = {}
     statuses: Mapping[str, WorkloadStatus] | None = None
     try:
-        statuses = world.clusters[endpoint.cluster.name].statuses()
+        statuses = world.cluster.statuses()
     except HeadgateError as error:
         problems["cluster"] = error_words(error)
     route: ObservedRoute | None = None
@@ -100,7 +100,7 @@ def _log_tails(
         if not failed and not (measure and status.phase is WorkloadPhase.STARTING):
             continue
         try:
-            tails[name] = tuple(world.clusters[endpoint.cluster.name].log_tail(name, LOG_LINES))
+            tails[name] = tuple(world.cluster.log_tail(name, LOG_LINES))
         except HeadgateError as error:
             tails[name] = (f"The log could not be read: {error_words(error)}",)
     return tails

@@ -123,7 +123,7 @@ def _api(endpoint: Endpoint, world: World) -> EngineApi:
     if endpoint.stable is None:
         return OPENAI_API
     try:
-        return world.clusters[endpoint.cluster.name].api(endpoint.stable.spec.engine)
+        return world.cluster.api(endpoint.stable.spec.engine)
     except HeadgateError as error:
         log.warning("endpoint.api_unknown endpoint=%s %s", endpoint.name, error)
     published = endpoint.applied.get("api")
