@@ -15,13 +15,14 @@ from controlplane.passes.ticks import Ticks
 from controlplane.timekeeping.database_clock import CLOCK
 from controlplane.web.health import beat
 from registry.wiring import model_store
+from rollouts.models import Endpoint
 from rollouts.services.glances import Glances
 from rollouts.services.housekeeping import HOUSEKEEPING, keep_house
 from rollouts.services.probes import PROBES, probe_rollouts
 from rollouts.services.reconcile import reconcile_endpoint, reconcile_endpoints, worker_name
 from rollouts.services.restored import report_restored
 from rollouts.services.write_backs import WRITE_BACKS, keep_mlflow_true
-from rollouts.wiring import rotate_request_log, router, world
+from rollouts.wiring import rotate_request_log, router, worlds
 
 TICKS = Ticks(seconds=settings.HEADGATE.tick_seconds / 2)
 GLANCES = Glances()
@@ -36,7 +37,7 @@ def reconcile() -> None:
     left out."""
     if not TICKS.may_begin():
         return
-    reconcile_endpoints(world=world, clock=CLOCK, threads=CONCURRENT_ENDPOINTS, glances=GLANCES)
+    reconcile_endpoints(worlds=worlds(), clock=CLOCK, threads=CONCURRENT_ENDPOINTS, glances=GLANCES)
     beat(name="worker", now=CLOCK.now())
     report_restored(now=CLOCK.now())
     _report_router()
@@ -45,7 +46,8 @@ def reconcile() -> None:
 @shared_task(name="rollouts.reconcile_endpoint")
 def reconcile_endpoint_now(endpoint_id: int) -> None:
     """A wake-up after a click; the next tick would do the same."""
-    reconcile_endpoint(endpoint_id=endpoint_id, world=world(), owner=worker_name())
+    cluster = Endpoint.objects.values_list("cluster__name", flat=True).get(pk=endpoint_id)
+    reconcile_endpoint(endpoint_id=endpoint_id, world=worlds().of(cluster), owner=worker_name())
 
 
 @shared_task(name="rollouts.probe")
@@ -54,7 +56,7 @@ def probe() -> None:
     beat(name="errands", now=CLOCK.now())
     with one_run(name=PROBES, clock=CLOCK, seconds=ONE_RUN_SECONDS) as mine:
         if mine:
-            probe_rollouts(world=world(), threads=CONCURRENT_PROBES)
+            probe_rollouts(worlds=worlds(), threads=CONCURRENT_PROBES)
 
 
 @shared_task(name="rollouts.write_back")

@@ -37,7 +37,7 @@ from rollouts.models import Arm, Cluster, Endpoint, Evidence, GatePolicyVersion,
 from rollouts.services.commands import roll_back_rollout  # noqa: E402
 from rollouts.services.glances import Glances  # noqa: E402
 from rollouts.services.reconcile import reconcile_endpoint, reconcile_endpoints  # noqa: E402
-from rollouts.services.world import World  # noqa: E402
+from rollouts.services.world import World, Worlds  # noqa: E402
 from tests import factories  # noqa: E402
 
 INTERVAL, TICK, THREADS, SHARE_BP = 10.0, 1.0, 4, 2_500
@@ -191,7 +191,8 @@ def main() -> None:
     active, quiet, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     plane = furnish(active, quiet)
     world = World(
-        clusters={"here": plane},
+        name="here",
+        cluster=plane,
         router=plane,
         signals=plane,
         request_log=plane,
@@ -202,6 +203,7 @@ def main() -> None:
         edges={},
         interval_seconds=INTERVAL,
     )
+    worlds = Worlds((world.name,), lambda name: world, CLOCK)
     queries = Queries()
     glances = Glances()
     ticks: list[float] = []
@@ -209,7 +211,7 @@ def main() -> None:
     def run_for(length: float) -> None:
         ends = time.monotonic() + length
         while (began := time.monotonic()) < ends:
-            reconcile_endpoints(world=lambda: world, clock=CLOCK, threads=THREADS, glances=glances)
+            reconcile_endpoints(worlds=worlds, clock=CLOCK, threads=THREADS, glances=glances)
             ticks.append(time.monotonic() - began)
             time.sleep(max(0.0, TICK - ticks[-1]))
 

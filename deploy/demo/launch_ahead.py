@@ -33,9 +33,8 @@ def launch_ahead(*, endpoint_name: str, number: int) -> None:
     endpoint = Endpoint.objects.get(name=endpoint_name)  # locked below: the cluster is asked before that
     assert endpoint.stable is not None
     version = Version.objects.select_related("model").get(model=endpoint.model, number=number)
-    spec = checked_spec(
-        endpoint=endpoint, version=version, spec=endpoint.stable.spec, clusters=wiring.clusters()
-    )
+    cluster = wiring.worlds().of(endpoint.cluster.name).cluster
+    spec = checked_spec(endpoint=endpoint, version=version, spec=endpoint.stable.spec, cluster=cluster)
     with transaction.atomic():
         Endpoint.objects.select_for_update(of=("self",)).get(pk=endpoint.pk)
         variant = ensure_variant(endpoint=endpoint, version=version, spec=spec, now=now)

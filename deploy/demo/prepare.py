@@ -127,7 +127,7 @@ def prepare_endpoint(
         gate_policy=gate_policy,
         golden_set=golden_set,
         cluster=ensure_cluster(name="local"),
-        clusters=wiring.clusters(),
+        worlds=wiring.worlds(),
         actor=actor,
         now=now,
     )
@@ -154,7 +154,8 @@ def begin_anew(endpoint: Endpoint, *, first: int, spec: ServingSpec, actor: Acto
             time.sleep(1)
     version = Version.objects.select_related("model").get(model=endpoint.model, number=first)
     now = timezone.now()
-    checked = checked_spec(endpoint=endpoint, version=version, spec=spec, clusters=wiring.clusters())
+    cluster = wiring.worlds().of(endpoint.cluster.name).cluster
+    checked = checked_spec(endpoint=endpoint, version=version, spec=spec, cluster=cluster)
     with transaction.atomic():
         row = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
         variant = ensure_variant(endpoint=row, version=version, spec=checked, now=now)

@@ -70,4 +70,4 @@ class ClusterEngines(APIView):
         responses=EnginesOutput,
     )
     def get(self, request: Request, name: str) -> Response:
-        return Response(EnginesOutput({"engines": engines_of(cluster=name, clusters=wiring.clusters())}).data)
+        return Response(EnginesOutput({"engines": engines_of(cluster=name, worlds=wiring.worlds())}).data)

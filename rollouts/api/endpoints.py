@@ -78,7 +78,7 @@ class Endpoints(generics.ListAPIView[Endpoint]):
             gate_policy=selectors.find_gate_policy(form["gate_policy"]),
             golden_set=get_golden_set(name=form["golden_set"]) if form["golden_set"] else None,
             cluster=selectors.find_cluster(form["cluster"]),
-            clusters=wiring.clusters(),
+            worlds=wiring.worlds(),
             alias=form["alias"],
             environment=form["environment"],
             rescue=form["rescue"],

@@ -81,7 +81,7 @@ class Rollouts(generics.ListAPIView[Rollout]):
             "gate_policy": shared,
             "own_policy": _own_policy(form, shared or endpoint.gate_policy),
             "edges": wiring.edges(),
-            "clusters": wiring.clusters(),
+            "worlds": wiring.worlds(),
             "now": now_of(request),
         }
         if form["dry_run"]:

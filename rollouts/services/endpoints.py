@@ -17,9 +17,11 @@ from rollouts.domain.effects import EnsureWorkload
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import Cluster, Endpoint, GatePolicyVersion, Variant, Workload
 from rollouts.models.endpoints import name_validator
+from rollouts.ports import Cluster as ClusterPort
 from rollouts.services.locks import locked_endpoints
 from rollouts.services.secrets import sealed_spec
-from rollouts.services.serving_specs import Clusters, check_serving
+from rollouts.services.serving_specs import check_serving
+from rollouts.services.world import Worlds
 from rollouts.services.writing import add_effects, note_change
 
 
@@ -33,16 +35,16 @@ CheckedSpec = NewType("CheckedSpec", ServingSpec)
 
 
 def checked_spec(
-    *, endpoint: Endpoint, version: Version, spec: ServingSpec, clusters: Clusters
+    *, endpoint: Endpoint, version: Version, spec: ServingSpec, cluster: ClusterPort
 ) -> CheckedSpec:
     """The spec as a variant of this endpoint stores it: before, it may hold secrets as they were sent.
 
-    Asks the cluster: call it outside a transaction. Raises Refused when the version's files may not be launched or no
-    key is there to seal with, InvalidInput naming the field when the endpoint's cluster would not serve it so, and
+    Asks the endpoint's `cluster`: call it outside a transaction. Raises Refused when the version's files may not be
+    launched or no key is there to seal with, InvalidInput naming the field when the cluster would not serve it so, and
     Unavailable when the cluster cannot say now (`check_serving`).
     """
     check_launchable(version)
-    options = check_serving(spec=spec, version=version, cluster=endpoint.cluster, clusters=clusters)
+    options = check_serving(spec=spec, version=version, cluster=cluster)
     return CheckedSpec(sealed_spec(spec=spec, options=options, stable=endpoint.stable))
 
 
@@ -96,7 +98,7 @@ def create_endpoint(
     gate_policy: GatePolicyVersion,
     golden_set: GoldenSet | None,
     cluster: Cluster,
-    clusters: Clusters,
+    worlds: Worlds,
     actor: Actor,
     now: datetime,
     alias: str = "",
@@ -105,11 +107,12 @@ def create_endpoint(
 ) -> Endpoint:
     """Makes an endpoint and asks for its first variant to run; it is routed as soon as it is ready.
 
-    clusters  those that there are, by name: `cluster` is asked whether it would serve the version so
-    rescue    whether a healthy variant that no gate blames answers for a dead one
+    worlds  that of `cluster` is asked whether it would serve the version so
+    rescue  whether a healthy variant that no gate blames answers for a dead one
 
     Raises Forbidden, Conflict (the name is taken), InvalidInput (name, golden set missing for a paired gate, whatever
-    the engine's options do not allow), Refused (the version may not be launched).
+    the engine's options do not allow), Refused (the version may not be launched), Unavailable (the cluster cannot say
+    now).
     """
     try:
         name_validator(name)
@@ -137,7 +140,8 @@ def create_endpoint(
         rescue=rescue,
         created_at=now,
     )
-    spec = checked_spec(endpoint=endpoint, version=version, spec=serving, clusters=clusters)
+    asked = worlds.of(cluster.name).cluster
+    spec = checked_spec(endpoint=endpoint, version=version, spec=serving, cluster=asked)
     try:
         with transaction.atomic():
             endpoint.save(force_insert=True)

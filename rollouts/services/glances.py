@@ -1,4 +1,4 @@
-"""One glance a tick at every cluster and at the router: whose engines, route or answers changed has to be looked at.
+"""One glance a tick at every cluster and its router: whose engines, route or answers changed has to be looked at.
 
 A glance costs no query, whatever the number of endpoints, and what it finds is only a reason to look: the turn that
 follows reads everything itself. A part that does not answer is asked again in a later tick; it delays nobody, and all
@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from threading import Lock
 
 from controlplane.kernel.errors import HeadgateError
@@ -20,7 +21,7 @@ from rollouts.domain.gates.policy import USUAL_OUTAGE_SHARE
 from rollouts.domain.readings import Failures
 from rollouts.domain.variants import endpoint_of
 from rollouts.ports import ObservedRoute, WorkloadStatus
-from rollouts.services.world import World
+from rollouts.services.world import Worlds
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Glances:
 
     _asking: dict[str, Future[Marks | None]] = field(default_factory=dict)
     _marks: dict[str, Marks] = field(default_factory=dict)
-    _failures: Mapping[str, Failures] = field(default_factory=dict)
+    _failures: dict[str, Mapping[str, Failures]] = field(default_factory=dict)
     _clock: datetime | None = None
     _one: Lock = field(default_factory=Lock)
     _pool: ThreadPoolExecutor = field(
@@ -49,22 +50,24 @@ class Glances:
         before, self._clock = self._clock, now
         return before is not None and now < before
 
-    def changed(self, world: World) -> frozenset[str]:
+    def changed(self, worlds: Worlds) -> frozenset[str]:
         """The names of endpoints that look otherwise than at the last glance; of those that were never seen, all."""
         if not self._one.acquire(blocking=False):
             return frozenset()
         try:
-            return self._changed(world)
+            return self._changed(worlds)
         finally:
             self._one.release()
 
-    def _changed(self, world: World) -> frozenset[str]:
-        sources: dict[str, Callable[[], Marks]] = {
-            f"cluster {name}": lambda cluster=cluster: _engines(cluster.statuses())  # type: ignore[misc]
-            for name, cluster in world.clusters.items()
-        }
-        sources["router"] = lambda: _routes(world.router.observe_all())
-        sources["failures"] = lambda: self._failing(world.signals.failures())
+    def _changed(self, worlds: Worlds) -> frozenset[str]:
+        sources: dict[str, Callable[[], Marks]] = {}
+        for name in worlds.names:
+            of = partial(worlds.of, name)
+            sources[f"cluster {name}"] = lambda of=of: _engines(of().cluster.statuses())  # type: ignore[misc]
+            sources[f"router {name}"] = lambda of=of: _routes(of().router.observe_all())  # type: ignore[misc]
+            sources[f"failures {name}"] = lambda of=of, name=name: self._failing(  # type: ignore[misc]
+                name, of().signals.failures()
+            )
         fresh = {
             name: self._pool.submit(_asked, name, ask)
             for name, ask in sources.items()
@@ -89,15 +92,16 @@ class Glances:
         every = {*before, *marks}
         return {endpoint for endpoint in every if before.get(endpoint) != marks.get(endpoint)}
 
-    def _failing(self, failures: Mapping[str, Failures]) -> Marks:
+    def _failing(self, cluster: str, failures: Mapping[str, Failures]) -> Marks:
         """Marked anew in each glance in which too many failed: the endpoint is looked at for as long as it lasts."""
         marks: dict[str, Hashable] = {}
+        earlier = self._failures.get(cluster, {})
         for endpoint, now in failures.items():
-            before = self._failures.get(endpoint, now)
+            before = earlier.get(endpoint, now)
             ended, failed = now.ended - before.ended, now.failed - before.failed
             if failed > 0 and failed >= USUAL_OUTAGE_SHARE * ended:
                 marks[endpoint] = (now.ended, now.failed)
-        self._failures = failures
+        self._failures[cluster] = failures
         return marks
 
 

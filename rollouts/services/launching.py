@@ -27,7 +27,7 @@ def launch(endpoint: Endpoint, variant: Variant, lease: Lease, world: World) -> 
         allowed_files=world.allowed_files,
     )
     spec = variant.spec
-    world.clusters[endpoint.cluster.name].ensure(
+    world.cluster.ensure(
         WorkloadSpec(
             variant=variant.name,
             endpoint=endpoint.name,

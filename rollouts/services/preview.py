@@ -41,7 +41,8 @@ from rollouts.services.preview_checks import (
 )
 from rollouts.services.preview_traffic import Traffic, recent_traffic
 from rollouts.services.secrets import spec_tried_dry
-from rollouts.services.serving_specs import Clusters, engine_options
+from rollouts.services.serving_specs import engine_options
+from rollouts.services.world import Worlds
 
 LARGEST_NUMBER = 2**31 - 1  # of a version: databases refuse to look for a larger one
 LAUNCH_GUESS_SECONDS = 60.0
@@ -160,7 +161,7 @@ def preview_rollout(
     version_number: int,
     plan: Plan,
     edges: Edges,
-    clusters: Clusters,
+    worlds: Worlds,
     now: datetime,
     other_versions: Sequence[int] = (),
     serving: ServingSpec | None = None,
@@ -171,7 +172,7 @@ def preview_rollout(
 ) -> Preview:
     """What `start_rollout` would do: every check with its fix, the plan in time, what each gate can find.
 
-    clusters  those that there are, by name: the endpoint's is asked what its engines allow
+    worlds    the endpoint's cluster is asked what its engines allow
     room      memory for engines, where somebody knows
     actor     who would start it, where somebody does: a policy that this one may not use is then a refused check
     Raises InvalidInput for versions that cannot be candidates together (`find_candidates`) and for a bandit's floors
@@ -182,7 +183,7 @@ def preview_rollout(
     spec = serving or (endpoint.stable.spec if endpoint.stable else ServingSpec())
     policy = own_policy or (gate_policy or endpoint.gate_policy).policy
     weaker = weaker_than_endpoint(endpoint, source=gate_policy, own=own_policy)
-    kept, checks_of_secrets = _with_secrets(endpoint, spec, clusters)
+    kept, checks_of_secrets = _with_secrets(endpoint, spec, worlds)
     variants = [_variant_name(endpoint, version, kept) for version in versions]
     traffic = recent_traffic(endpoint, now)
     running = frozenset(
@@ -195,7 +196,7 @@ def preview_rollout(
         for (version, field), name in zip(candidates, variants, strict=True)
         for check in candidate_checks(endpoint, version, name, field, alone=len(versions) == 1)
     ]
-    checks += serving_checks(endpoint, versions, spec, clusters) or checks_of_secrets
+    checks += serving_checks(endpoint, versions, spec, worlds) or checks_of_secrets
     checks += [*endpoint_checks(endpoint), *policy_checks(endpoint, policy, edges)]
     checks += weaker_checks(weaker, endpoint=endpoint, actor=actor)
     checks += check_room(room, sum(spec.replicas for name in variants if name not in running))
@@ -261,14 +262,13 @@ def _bandit(
         raise numbers.at("plan", error) from error
 
 
-def _with_secrets(
-    endpoint: Endpoint, spec: ServingSpec, clusters: Clusters
-) -> tuple[ServingSpec, list[Check]]:
+def _with_secrets(endpoint: Endpoint, spec: ServingSpec, worlds: Worlds) -> tuple[ServingSpec, list[Check]]:
     """The spec as its variant is named by, with a refusal where its secrets cannot be stored."""
     if not spec.environment:
         return spec, []
     try:
-        options = engine_options(cluster=endpoint.cluster, engine=spec.engine, clusters=clusters)
+        cluster = worlds.of(endpoint.cluster.name).cluster
+        options = engine_options(cluster=cluster, engine=spec.engine)
     except (InvalidInput, Unavailable):
         options = None  # refused below, in its own words
     try:

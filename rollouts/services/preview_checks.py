@@ -17,7 +17,8 @@ from rollouts.models import Endpoint, Rollout, Workload
 from rollouts.services.commands import refusal_while_restored, stop_is_on
 from rollouts.services.endpoints import check_launchable
 from rollouts.services.preview_traffic import Traffic
-from rollouts.services.serving_specs import Clusters, check_serving
+from rollouts.services.serving_specs import check_serving
+from rollouts.services.world import Worlds
 
 ASSUMED_RATE = 1.0
 
@@ -65,14 +66,15 @@ def candidate_checks(
 
 
 def serving_checks(
-    endpoint: Endpoint, versions: Sequence[Version], spec: ServingSpec, clusters: Clusters
+    endpoint: Endpoint, versions: Sequence[Version], spec: ServingSpec, worlds: Worlds
 ) -> list[Check]:
     """Whether the endpoint's cluster would serve every candidate so. A check only where it would not; the same refusal
     for several candidates is one."""
     refusals: dict[tuple[str, str], HeadgateError] = {}
     for version in versions:
         try:
-            check_serving(spec=spec, version=version, cluster=endpoint.cluster, clusters=clusters)
+            cluster = worlds.of(endpoint.cluster.name).cluster
+            check_serving(spec=spec, version=version, cluster=cluster)
         except InvalidInput as error:
             refusals.setdefault((error.field, error.message), error)
         except Unavailable as error:

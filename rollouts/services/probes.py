@@ -22,7 +22,7 @@ from registry.models import GoldenExample
 from rollouts.domain.intervals import BASELINE
 from rollouts.domain.states import Phase
 from rollouts.models import Arm, ProbeResult, Rollout
-from rollouts.services.world import World
+from rollouts.services.world import World, Worlds
 
 log = logging.getLogger(__name__)
 
@@ -34,22 +34,23 @@ MOST_AT_ONCE = 2  # prompts on the way: probes are not to be load
 PROBED = (Phase.PROGRESSING.value, Phase.PAUSED.value, Phase.PROMOTING.value, Phase.SUCCEEDED.value)
 
 
-def probe_rollouts(*, world: World, threads: int = 1) -> Report:
+def probe_rollouts(*, worlds: Worlds, threads: int = 1) -> Report:
     """Asks the next golden prompts for every rollout that has traffic, `threads` of them at a time.
 
     A rollout whose probes cannot be asked or kept keeps its error; the others are probed. One takes at most
-    PATIENCE_SECONDS and one prompt more, each answer being bounded by `world.probe_timeout`.
+    PATIENCE_SECONDS and one prompt more, each answer being bounded by its world's `probe_timeout`.
     """
     watched_or_moving = Rollout.objects.filter(phase__in=PROBED, endpoint__restored_state="").exclude(
         phase=Phase.SUCCEEDED.value, watching=False
     )
+    cluster_of = dict(watched_or_moving.order_by("pk").values_list("pk", "endpoint__cluster__name"))
     return run_each(
         name=PROBES,
-        items=watched_or_moving.order_by("pk").values_list("pk", flat=True),
+        items=cluster_of,
         key=lambda rollout_id: rollout_id,
         label=lambda rollout_id: f"rollout #{rollout_id}",
-        work=lambda rollout_id: probe_rollout(rollout_id=rollout_id, world=world),
-        clock=world.clock,
+        work=lambda rollout_id: probe_rollout(rollout_id=rollout_id, world=worlds.of(cluster_of[rollout_id])),
+        clock=worlds.clock,
         pauses=PAUSES,
         threads=threads,
     )

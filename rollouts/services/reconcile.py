@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
@@ -49,7 +49,7 @@ from rollouts.services.restored import held_as_restored
 from rollouts.services.situation import drift_of, forced_answers, situation_of, splits_as_desired, statuses_of
 from rollouts.services.software import software
 from rollouts.services.views import counted, view_of
-from rollouts.services.world import WHOLE_ENOUGH, World
+from rollouts.services.world import WHOLE_ENOUGH, World, Worlds
 from rollouts.services.writing import add_effects, apply_decision, tell
 
 log = logging.getLogger(__name__)
@@ -67,14 +67,14 @@ def worker_name() -> str:
     return f"{os.uname().nodename}:{os.getpid()}:{threading.get_ident()}:{uuid.uuid4().hex[:8]}"
 
 
-def glance(*, glances: Glances, world: World, now: datetime) -> None:
+def glance(*, glances: Glances, worlds: Worlds, now: datetime) -> None:
     """Has every endpoint looked at that looks otherwise than this process saw it last. No query while none does.
 
     It is written down, so that an endpoint that somebody holds at this moment is looked at after that.
     """
     if glances.clock_went_back(now):
         look_soon()
-    changed = glances.changed(world)
+    changed = glances.changed(worlds)
     if changed:
         look_soon(name__in=changed)
 
@@ -101,27 +101,27 @@ def due_endpoints(*, now: datetime) -> list[int]:
 
 
 def reconcile_endpoints(
-    *, world: Callable[[], World], clock: Clock, threads: int, glances: Glances | None = None
+    *, worlds: Worlds, clock: Clock, threads: int, glances: Glances | None = None
 ) -> Report:
     """One tick: a turn for every endpoint that is due and that nobody holds, `threads` of them at a time.
 
     An endpoint whose turn raises keeps its error and has its next turn after a pause of seconds; the others have theirs
-    at once. `world` is made in the thread of the turn.
+    at once. So is one whose cluster cannot be used.
 
     glances     what this process saw last: endpoints that look otherwise now are due, too
     """
     now = clock.reading().at
     if glances is not None:
-        glance(glances=glances, world=world(), now=now)
-    every = list(Endpoint.objects.values_list("pk", flat=True))
+        glance(glances=glances, worlds=worlds, now=now)
     due = due_endpoints(now=now)
+    every = dict(Endpoint.objects.values_list("pk", "cluster__name"))
     return run_each(
         name=TURNS,
         items=due,
         key=lambda endpoint_id: endpoint_id,
         label=_name_of,
         work=lambda endpoint_id: reconcile_endpoint(
-            endpoint_id=endpoint_id, world=world(), owner=worker_name()
+            endpoint_id=endpoint_id, world=worlds.of(every[endpoint_id]), owner=worker_name()
         ),
         clock=clock,
         pauses=PAUSES,

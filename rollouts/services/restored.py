@@ -138,7 +138,7 @@ def _ask(endpoint: Endpoint, world: World, *, token: int) -> tuple[int, bool]:
     """The largest token that the router and the cluster know, `token` included, which they are told (0 tells nothing);
     and whether both answered. One that does not, or is busy, is asked again in the next turn."""
     newest, all_answered = token, True
-    for part in (world.router, world.clusters[endpoint.cluster.name]):
+    for part in (world.router, world.cluster):
         try:
             newest = max(newest, part.claim(endpoint.name, token=token))
         except HeadgateError as error:

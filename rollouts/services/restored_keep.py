@@ -105,7 +105,7 @@ def _launched(endpoint: Endpoint, name: str, world: World) -> Unknown:
     """What the cluster says that it launched. Raises Refused when that is not what the name says or may not be stored,
     and what the cluster raises."""
     number = re.fullmatch(rf"{re.escape(endpoint.name)}-v(\d+)-[0-9a-f]+", name)
-    launched = world.clusters[endpoint.cluster.name].launched(name)
+    launched = world.cluster.launched(name)
     if number is None or launched is None:
         raise Refused(f"{name} cannot be kept: {UNKNOWN}.", code="cannot-be-kept")
     version = Version.objects.filter(model=endpoint.model_id, number=int(number[1])).first()
@@ -118,7 +118,7 @@ def _launched(endpoint: Endpoint, name: str, world: World) -> Unknown:
     for spec in _specs(endpoint, launched):
         if _name_of(endpoint, version, spec) != name:
             continue
-        checked = checked_spec(endpoint=endpoint, version=version, spec=spec, clusters=world.clusters)
+        checked = checked_spec(endpoint=endpoint, version=version, spec=spec, cluster=world.cluster)
         if _name_of(endpoint, version, checked) != name:
             raise Refused(
                 f"{name} cannot be kept: its secrets were not encrypted yet when it was launched, and encrypted it has "

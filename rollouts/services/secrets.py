@@ -22,7 +22,7 @@ from rollouts.domain.engine_options import EngineOptions, Kind
 from rollouts.domain.secrets import KeptSecret, SealedSecret, Secret
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Variant
-from rollouts.ports import Cluster
+from rollouts.services.world import Worlds
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Rotation:
     problems: tuple[str, ...]
 
 
-def rotate_secrets(*, clusters: Mapping[str, Cluster]) -> Rotation:
+def rotate_secrets(*, worlds: Worlds) -> Rotation:
     """Puts every stored secret under the newest key, one variant at a time; and seals what an earlier version of
     Headgate stored in the clear. The names of variants do not change.
 
@@ -111,9 +111,9 @@ def rotate_secrets(*, clusters: Mapping[str, Cluster]) -> Rotation:
             problems.append(str(error))
             continue
         renewed, already, sealed = renewed + one[0], already + one[1], sealed + one[2]
-    for name, cluster in clusters.items():
+    for name in worlds.names:
         try:
-            renewed += cluster.renew_secrets()
+            renewed += worlds.of(name).cluster.renew_secrets()
         except HeadgateError as error:
             problems.append(f"Cluster {name}: {error}")
     return Rotation(renewed, already, sealed, tuple(problems))

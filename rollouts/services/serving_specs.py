@@ -2,57 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from controlplane.kernel.errors import InvalidInput, NotFound
 from registry.models import Version
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.secrets import SecretFile
 from rollouts.domain.variants import ServingSpec
-from rollouts.models import Cluster as ClusterRow
 from rollouts.ports import Cluster
+from rollouts.services.world import Worlds
 
-Clusters = Mapping[str, Cluster]
 
-
-def engine_options(*, cluster: ClusterRow, engine: str, clusters: Clusters) -> EngineOptions:
+def engine_options(*, cluster: Cluster, engine: str) -> EngineOptions:
     """What a spec may set of this engine on this cluster.
 
-    Raises InvalidInput (field `cluster`: nothing here runs that cluster; `serving.engine`: it knows no such engine),
-    Unavailable when the cluster cannot say now.
+    Raises InvalidInput (field `serving.engine`: it knows no such engine), Unavailable when the cluster cannot say now.
     """
-    port = clusters.get(cluster.name)
-    if port is None:
-        raise InvalidInput(
-            f"Nothing here runs engines on the cluster {cluster.name!r}.",
-            field="cluster",
-            fix=f"Use one of: {', '.join(sorted(clusters)) or 'none yet'}.",
-        )
     try:
-        return port.options(engine)
+        return cluster.options(engine)
     except InvalidInput as error:
         raise InvalidInput(error.message, field="serving.engine", fix=error.fix, code=error.code) from error
 
 
-def engines_of(*, cluster: str, clusters: Clusters) -> tuple[EngineOptions, ...]:
+def engines_of(*, cluster: str, worlds: Worlds) -> tuple[EngineOptions, ...]:
     """The engines of a cluster by name, each with what a spec may set. Raises NotFound, Unavailable."""
-    port = clusters.get(cluster)
-    if port is None:
+    if cluster not in worlds.names:
         raise NotFound(f"There is no cluster {cluster!r}.", code="cluster-not-found")
+    port = worlds.of(cluster).cluster
     return tuple(port.options(engine) for engine in port.engines())
 
 
-def check_serving(
-    *, spec: ServingSpec, version: Version, cluster: ClusterRow, clusters: Clusters
-) -> EngineOptions:
+def check_serving(*, spec: ServingSpec, version: Version, cluster: Cluster) -> EngineOptions:
     """The options of the spec's engine, which allow all that it sets.
 
     The cluster checks the same again at every launch. Asks the cluster: call it outside a transaction. Raises
     InvalidInput naming the first field that they do not allow for this version, such as
     `serving.arguments.scheduler-cls`; Unavailable when the cluster cannot say now.
     """
-    options = engine_options(cluster=cluster, engine=spec.engine, clusters=clusters)
-    _check_references(spec, clusters[cluster.name])
+    options = engine_options(cluster=cluster, engine=spec.engine)
+    _check_references(spec, cluster)
     manifest = version.manifest_value
     files = None if manifest is None else {entry.path for entry in manifest.entries}
     options.choose(spec.arguments, spec.environment, files=files, prefix="serving.")

@@ -38,8 +38,8 @@ from rollouts.services.preview import (
 )
 from rollouts.services.preview_bandit import BanditPreview
 from rollouts.services.preview_checks import Check, EngineRoom
-from rollouts.services.serving_specs import Clusters
 from rollouts.services.views import view_of
+from rollouts.services.world import Worlds
 from rollouts.services.writing import apply_decision, tell
 
 __all__ = [
@@ -63,7 +63,7 @@ def start_rollout(
     plan: Plan,
     actor: Actor,
     edges: Mapping[str, tuple[float, ...]],
-    clusters: Clusters,
+    worlds: Worlds,
     now: datetime,
     other_versions: Sequence[int] = (),
     serving: ServingSpec | None = None,
@@ -75,7 +75,7 @@ def start_rollout(
     """Starts a rollout of a version on an endpoint; the loop takes it from there.
 
     other_versions  further candidates of a bandit, in the order of their arms
-    clusters        those that there are, by name
+    worlds          the endpoint's cluster is asked whether it would serve the versions so
     own_policy      judges this rollout alone, made from `gate_policy` (else from the endpoint's)
     supersede       ends a rollout that has not moved traffic yet
 
@@ -93,7 +93,7 @@ def start_rollout(
         other_versions=other_versions,
         plan=plan,
         edges=edges,
-        clusters=clusters,
+        worlds=worlds,
         now=now,
         serving=serving,
         gate_policy=gate_policy,
@@ -111,9 +111,9 @@ def start_rollout(
     chosen = find_candidates(endpoint, plan, (version_number, *other_versions))
     assert endpoint.stable is not None
     asked = serving or endpoint.stable.spec
+    cluster = worlds.of(endpoint.cluster.name).cluster
     specs = [
-        checked_spec(endpoint=endpoint, version=version, spec=asked, clusters=clusters)
-        for version, _ in chosen
+        checked_spec(endpoint=endpoint, version=version, spec=asked, cluster=cluster) for version, _ in chosen
     ]
     try:
         with transaction.atomic():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from controlplane.kernel.clock import Clock
+from controlplane.kernel.errors import Unavailable
 from registry.ports import ModelStore
 from rollouts.ports import Cluster, Prober, RequestLog, SignalSource, TrafficRouter
 
@@ -17,17 +18,18 @@ WHOLE_ENOUGH = 0.9
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """All ports, and how the loop uses them.
+    """All ports of one cluster, and how the loop uses them.
 
-    clusters          by name
-    edges             the router's histogram edges in seconds, by signal
+    name              of the cluster
+    edges             its router's histogram edges in seconds, by signal
     interval_seconds  the length of one interval of evidence
     feedback_seconds  how long ratings of an answer may come in
     allowed_files     names of files that may be launched although they are not data
     probe_pairs       prompts drawn a call, each asked of both variants within `probe_timeout` seconds
     """
 
-    clusters: Mapping[str, Cluster]
+    name: str
+    cluster: Cluster
     router: TrafficRouter
     signals: SignalSource
     request_log: RequestLog
@@ -41,3 +43,25 @@ class World:
     probe_pairs: int = 5
     probe_timeout: float = 20.0
     allowed_files: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Worlds:
+    """The worlds of all clusters.
+
+    names   of every cluster that the database knows
+    build   makes the world of one of them, or finds it made; raises Unavailable when it cannot be made
+    clock   the same in every world
+    """
+
+    names: tuple[str, ...]
+    build: Callable[[str], World]
+    clock: Clock
+
+    def of(self, name: str) -> World:
+        """The world of this cluster. Raises Unavailable, with the remedy, when there is none."""
+        if name not in self.names:
+            raise Unavailable(
+                f"There is no cluster {name!r}.", fix=f"Use one of: {', '.join(self.names) or 'none yet'}."
+            )
+        return self.build(name)

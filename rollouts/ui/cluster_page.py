@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from controlplane.kernel.errors import Unavailable
 from controlplane.web.words import count_text
 from rollouts.domain.engine_options import Kind, Option
-from rollouts.services.serving_specs import Clusters, engines_of
+from rollouts.services.serving_specs import engines_of
+from rollouts.services.world import Worlds
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,11 @@ class ClusterPage:
     problem: Unavailable | None
 
 
-def build(*, name: str, clusters: Clusters) -> ClusterPage:
+def build(*, name: str, worlds: Worlds) -> ClusterPage:
     """Everything the page shows. Raises NotFound."""
     problem = None
     try:
-        engines = engines_of(cluster=name, clusters=clusters)
+        engines = engines_of(cluster=name, worlds=worlds)
     except Unavailable as error:
         engines, problem = (), error
     cards = tuple(

@@ -19,8 +19,8 @@ from rollouts.domain.gates.weaker import Weakening
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Endpoint, Rollout
 from rollouts.services.own_policy import weaker_than_endpoint
-from rollouts.services.serving_specs import Clusters
 from rollouts.services.start import EngineRoom, Preview, preview_rollout
+from rollouts.services.world import Worlds
 from rollouts.ui.gate_words import hint_of
 from rollouts.ui.new_bandit_form import DIAL, KNOBS, Knob, dial_words
 from rollouts.ui.new_form import Draft, GateFields, NewRolloutForm, StepFields, field_of
@@ -129,14 +129,14 @@ def build(
     form: NewRolloutForm,
     draft: Draft,
     edges: Edges,
-    clusters: Clusters,
+    worlds: Worlds,
     room: EngineRoom | None,
     user: User,
     address: str,
     now: datetime,
 ) -> NewRolloutPage:
     """The whole page; reads the versions and tries the rollout dry."""
-    preview, problem = _preview(endpoint, draft, edges, clusters, room, user, now)
+    preview, problem = _preview(endpoint, draft, edges, worlds, room, user, now)
     if problem is not None:
         draft = replace(draft, problems={**draft.problems, field_of(problem): problem})
     choosable, more = _choosable(endpoint, draft.versions)
@@ -195,7 +195,7 @@ def _preview(
     endpoint: Endpoint,
     draft: Draft,
     edges: Edges,
-    clusters: Clusters,
+    worlds: Worlds,
     room: EngineRoom | None,
     user: User,
     now: datetime,
@@ -211,7 +211,7 @@ def _preview(
             other_versions=others,
             plan=draft.plan,
             edges=edges,
-            clusters=clusters,
+            worlds=worlds,
             serving=draft.serving,
             own_policy=draft.own_policy,
             room=room,

@@ -50,9 +50,10 @@ from rollouts.services.policies import define_gate_policy
 from rollouts.services.probes import probe_rollout
 from rollouts.services.reconcile import due_endpoints, glance, reconcile_endpoint
 from rollouts.services.start import start_rollout
-from rollouts.services.world import World
+from rollouts.services.world import World, Worlds
 from rollouts.services.write_backs import keep_mlflow_true
 from tests.factories.weights import safetensors
+from tests.rollouts.worlds import worlds_of
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 GOLDEN = 40
@@ -195,7 +196,8 @@ class MemoryWorld:
         self.store = MemoryModelStore(start=START.timestamp() - 1000)
         tap = self.calls
         self.world = World(
-            clusters={"here": Tap("cluster", self.cluster, tap)},
+            name="here",
+            cluster=Tap("cluster", self.cluster, tap),
             router=Tap("router", self.router, tap),
             signals=Tap("signals", MemorySignals(self.router), tap),
             request_log=Tap("log", MemoryRequestLog(self.router), tap),
@@ -254,13 +256,17 @@ class MemoryWorld:
             gate_policy=define_gate_policy(actor=HEADGATE, name="default", body=body, now=self.now),
             golden_set=golden,
             cluster=ensure_cluster(name="here"),
-            clusters=self.world.clusters,
+            worlds=self.worlds,
             actor=self.manager,
             now=self.now,
         )
         return endpoint.pk
 
     # --- what there is ----------------------------------------------------------------------------
+
+    @property
+    def worlds(self) -> Worlds:
+        return worlds_of(self.world)
 
     @property
     def now(self) -> datetime:
@@ -369,7 +375,7 @@ class MemoryWorld:
     def reconcile(self) -> bool:
         """One tick of a worker of its own: a turn where there is a reason for one (`reconcile_now` asks for none). A
         killed one keeps its lease, as a killed process would."""
-        glance(glances=self.glances, world=self.world, now=self.now)
+        glance(glances=self.glances, worlds=self.worlds, now=self.now)
         if self.endpoint_id not in due_endpoints(now=self.now):
             return False
         return self.reconcile_now()
@@ -465,7 +471,7 @@ class MemoryWorld:
             plan=plan,
             actor=self.engineer,
             edges=EDGES,
-            clusters=self.world.clusters,
+            worlds=self.worlds,
             now=self.now,
             **options,
         )

@@ -117,7 +117,7 @@ def _create_endpoint(actor: Actor, now: datetime) -> dict[str, Any]:
         "gate_policy": other.gate_policy,
         "golden_set": other.golden_set,
         "cluster": other.cluster,
-        "clusters": wiring.clusters(),
+        "worlds": wiring.worlds(),
     }
 
 
@@ -128,7 +128,7 @@ def _start(actor: Actor, now: datetime) -> dict[str, Any]:
         "version_number": 2,
         "plan": factories.PLAN,
         "edges": wiring.edges(),
-        "clusters": wiring.clusters(),
+        "worlds": wiring.worlds(),
     }
 
 

@@ -37,7 +37,7 @@ class Command(BaseCommand):
                 )
             add_key(environment.run_dir)
         try:
-            done = rotate_secrets(clusters=wiring.clusters())
+            done = rotate_secrets(worlds=wiring.worlds())
         except HeadgateError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(

@@ -14,7 +14,7 @@ from rollouts.ui import cluster_page
 @page()
 def cluster(request: HttpRequest, name: str) -> HttpResponse:
     """The engines of a cluster, and a warning for each that the operator widened."""
-    found = cluster_page.build(name=name, clusters=wiring.clusters())
+    found = cluster_page.build(name=name, worlds=wiring.worlds())
     context = {"page": found, "nav": "endpoints"}
     return render_page(
         request, page="rollouts/cluster.html", fragment="rollouts/_cluster.html", context=context

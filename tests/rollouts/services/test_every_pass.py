@@ -46,6 +46,7 @@ from tests import factories
 from tests.factories.people import right_now
 from tests.factories.weights import safetensors
 from tests.rollouts.memory_world import START, MemoryWorld
+from tests.rollouts.worlds import worlds_of
 
 pytestmark = pytest.mark.django_db
 
@@ -214,7 +215,7 @@ def probes(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     answered = ProbeResult.objects.exclude(score_candidate=None)
     return Stage(
         "probes",
-        run=lambda: probe_rollouts(world=world),
+        run=lambda: probe_rollouts(worlds=worlds_of(world)),
         done=lambda: set(answered.values_list("rollout__endpoint__name", flat=True)),
         others={"a", "c"},
         bad="b",
@@ -363,7 +364,7 @@ def turns(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     seen = Endpoint.objects.exclude(reconciled_at=None).filter(name__in="abc")
     return Stage(
         TURNS,
-        run=lambda: reconcile_endpoints(world=lambda: world, clock=w.clock, threads=1),
+        run=lambda: reconcile_endpoints(worlds=worlds_of(world), clock=w.clock, threads=1),
         done=lambda: set(seen.values_list("name", flat=True)),
         others={"a", "c"},
         bad=str(made["b"].pk),

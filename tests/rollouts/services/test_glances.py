@@ -21,6 +21,7 @@ from rollouts.services.glances import Glances
 from rollouts.services.leases import claim_endpoint, look_soon, release
 from rollouts.services.reconcile import QUIET_A_TICK, due_endpoints, reconcile_endpoints
 from tests.rollouts.memory_world import ERRORS, PLAN, MemoryWorld
+from tests.rollouts.worlds import worlds_of
 
 pytestmark = pytest.mark.django_db
 
@@ -62,7 +63,7 @@ def test_endpoint_with_requests__has_a_turn_an_interval(w: MemoryWorld) -> None:
 def test_idle_endpoint__tick__costs_the_same_few_queries_whatever_their_number(w: MemoryWorld) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as found:
-            reconcile_endpoints(world=lambda: w.world, clock=w.clock, threads=1, glances=w.glances)
+            reconcile_endpoints(worlds=w.worlds, clock=w.clock, threads=1, glances=w.glances)
         return len(found)
 
     w.reconcile_now()
@@ -200,31 +201,32 @@ def test_glance__part_that_hangs__delays_nobody_and_is_seen_later(w: MemoryWorld
             assert goes_on.wait(30)
             return {"slow-v1-aaaaaa": replace(next(iter(w.cluster.statuses().values())))}
 
-    world = replace(w.world, clusters={**w.world.clusters, "hanging": Hanging()})  # type: ignore[dict-item]
+    hanging = replace(w.world, name="hanging", cluster=Hanging())  # type: ignore[arg-type]
+    worlds = worlds_of(w.world, hanging)
     glances = Glances()
-    assert "triage" in glances.changed(world)
-    assert glances.changed(world) == frozenset()
+    assert "triage" in glances.changed(worlds)
+    assert glances.changed(worlds) == frozenset()
     goes_on.set()
     found: set[str] = set()
     for _ in range(20):
-        found |= glances.changed(world)
+        found |= glances.changed(worlds)
     assert found == {"slow"}
 
 
 def test_glance__while_another_tick_glances__is_left_to_that_one(w: MemoryWorld) -> None:
     glances = Glances()
     within: list[frozenset[str]] = []
-    w.calls.hooks["router.observe_all"] = lambda: within.append(glances.changed(w.world))
-    assert glances.changed(w.world) == {"triage"}
+    w.calls.hooks["router.observe_all"] = lambda: within.append(glances.changed(w.worlds))
+    assert glances.changed(w.worlds) == {"triage"}
     assert within == [frozenset()]
 
 
 def test_glance__part_that_raises__is_one_change_and_one_more_when_it_answers_again(w: MemoryWorld) -> None:
     glances = Glances()
-    glances.changed(w.world)
+    glances.changed(w.worlds)
     w.cluster.outage = "it does not answer"
-    assert glances.changed(w.world) == {"triage"}
-    assert glances.changed(w.world) == frozenset()
+    assert glances.changed(w.worlds) == {"triage"}
+    assert glances.changed(w.worlds) == frozenset()
     w.cluster.outage = ""
-    assert glances.changed(w.world) == {"triage"}
-    assert glances.changed(w.world) == frozenset()
+    assert glances.changed(w.worlds) == {"triage"}
+    assert glances.changed(w.worlds) == frozenset()

@@ -82,13 +82,12 @@ def test_launch__file_allowed_by_the_operator__a_real_process_has_it(
     w = MemoryWorld(tmp_path)
     version = register_pickled(w)
     cluster = room.cluster()
-    clusters = {"here": cluster}
     asked = ServingSpec(engine="standin")
-    spec = checked_spec(endpoint=w.endpoint, version=version, spec=asked, clusters=clusters)
+    spec = checked_spec(endpoint=w.endpoint, version=version, spec=asked, cluster=cluster)
     variant = ensure_variant(endpoint=w.endpoint, version=version, spec=spec, now=w.now)
     lease = claim_endpoint(endpoint_id=w.endpoint_id, owner="test", now=w.now)
     assert lease is not None
-    world = replace(w.world, clusters=clusters)
+    world = replace(w.world, cluster=cluster)
     with pytest.raises(Refused) as caught:
         launch(w.endpoint, variant, lease, world)
     assert (caught.value.code, final_reason(caught.value)) == ("unsafe-file", FailureReason.BAD_MODEL)

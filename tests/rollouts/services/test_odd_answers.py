@@ -33,6 +33,7 @@ from rollouts.services.world import World
 from tests import factories
 from tests.factories.people import right_now
 from tests.rollouts.memory_world import MemoryWorld
+from tests.rollouts.worlds import worlds_of
 from tests.standins.envoy_admin import EnvoyStandIn, envoy_standin
 from tests.standins.odd import BODIES, DEEP, LONG_NUMBER, NUL, SURROGATE, assert_storable, written
 from tests.standins.unix_server import response
@@ -66,7 +67,7 @@ def turn(w: MemoryWorld, world: World) -> None:
     """One tick of the loop after an interval; no item of it fails."""
     w.clock.advance(5)
     look_soon()
-    report = reconcile_endpoints(world=lambda: world, clock=w.clock, threads=1)
+    report = reconcile_endpoints(worlds=worlds_of(world), clock=w.clock, threads=1)
     assert (report.done, report.failed) == (1, 0), [trouble.error for trouble in ItemTrouble.objects.all()]
 
 
@@ -173,7 +174,7 @@ def test_engine__odd_first_completion_in_every_way__its_words_are_kept(w: Memory
         def __getattr__(self, name: str) -> Any:
             return getattr(w.cluster, name)
 
-    world = replace(w.world, clusters={"here": Cluster()})
+    world = replace(w.world, cluster=Cluster())
     folder.file(variant, "log").write_bytes(b"loading \x00 the \xff model\n")
     for body in (b"no \x00 model \xff", b'{"choices": null}', *BODIES):
         transport = httpx.MockTransport(lambda request, body=body: httpx.Response(200, content=iter([body])))
@@ -220,7 +221,7 @@ def test_probes__one_variant_answers_oddly_in_every_way__its_prompts_say_so_and_
             return httpx.Response(200, content=iter([body]), headers={"x-headgate-variant": variant})
 
         prober = OpenAIProber("http://gateway", transport=httpx.MockTransport(handler))
-        report = probe_rollouts(world=replace(idle.world, prober=prober))
+        report = probe_rollouts(worlds=worlds_of(replace(idle.world, prober=prober)))
         assert report.failed == 0, what
         scored = ProbeResult.objects.exclude(score_candidate=None)
         assert "a" in set(scored.values_list("rollout__endpoint__name", flat=True)), what
@@ -238,7 +239,7 @@ def test_probes__refusal_with_what_no_database_takes__is_kept_as_their_problem(i
             lambda request, status=status: httpx.Response(status, content=iter([b"a \x00 \xff b"]))
         )
         prober = OpenAIProber("http://gateway", transport=refusal)
-        assert probe_rollouts(world=replace(idle.world, prober=prober)).failed == 0
+        assert probe_rollouts(worlds=worlds_of(replace(idle.world, prober=prober))).failed == 0
         problems = ProbeResult.objects.filter(rollout=rollout).values_list("problem", flat=True)
         assert problems
         assert all(f"HTTP {status}: a" in problem for problem in problems)

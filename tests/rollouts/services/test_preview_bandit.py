@@ -44,7 +44,7 @@ def look(endpoint: Endpoint, *numbers: int, plan: Plan = PLAN, **options: Any) -
         other_versions=others,
         plan=plan,
         edges=wiring.edges(),
-        clusters=wiring.clusters(),
+        worlds=wiring.worlds(),
         now=NOW,
         **options,
     )

@@ -299,7 +299,7 @@ def test_held__commands_and_new_rollouts__are_refused_with_the_way_out(w: Memory
         with pytest.raises(Refused) as refused:
             command()
         assert refused.value.code == "restored-copy"
-    assert probe_rollouts(world=w.world).done == 0
+    assert probe_rollouts(worlds=w.worlds).done == 0
 
 
 def test_copy__in_a_rollback__does_not_return_traffic_by_itself(w: MemoryWorld) -> None:

@@ -161,19 +161,19 @@ def test_rotate__killed_half_way_and_run_again__all_is_readable_without_the_old_
 
     monkeypatch.setattr(secrets, "_rotate_variant", killed)
     with pytest.raises(KeyboardInterrupt):
-        rotate_secrets(clusters=w.world.clusters)
+        rotate_secrets(worlds=w.worlds)
     monkeypatch.undo()
     with_both = KeyRing([NEW, OLD])
     assert with_both.open(stored(2).sealed, what="") == SECRET
     assert with_both.open(stored(3).sealed, what="") == "another " + SECRET
 
-    second = rotate_secrets(clusters=w.world.clusters)
+    second = rotate_secrets(worlds=w.worlds)
     assert (second.renewed, second.already, second.problems) == (
         2,
         1,
         (),
     )  # a variant, and what the cluster keeps
-    third = rotate_secrets(clusters=w.world.clusters)
+    third = rotate_secrets(worlds=w.worlds)
     assert (third.renewed, third.already) == (0, 2)
 
     use(settings, NEW)
@@ -197,7 +197,7 @@ def test_rotate__key_of_one_variant_is_missing__names_it_and_does_the_others(
     lost.serving = with_secret(SealedSecret(KeyRing([new_key()]).seal("x" * 9), "00")).to_json()
     lost.save()
     use(settings, NEW, OLD)
-    monkeypatch.setattr("rollouts.wiring.clusters", lambda: w.world.clusters)
+    monkeypatch.setattr("rollouts.wiring.worlds", lambda: w.worlds)
     told = StringIO()
     with pytest.raises(CommandError, match=f"MODEL_LICENCE of {lost.name} was encrypted with a key"):
         call_command("rotate_secrets", stdout=told)
@@ -211,11 +211,11 @@ def test_rotate__secret_stored_in_the_clear_by_an_earlier_version__is_sealed(tmp
     variant = Variant.objects.get(version__number=1)
     variant.serving = {**variant.serving, "environment": {"HF_TOKEN": SECRET, "OMP_NUM_THREADS": "2"}}
     variant.save()
-    assert rotate_secrets(clusters=w.world.clusters).sealed == 1
+    assert rotate_secrets(worlds=w.worlds).sealed == 1
     variant.refresh_from_db()
     assert SECRET not in json.dumps(variant.serving)
     assert variant.spec.environment["OMP_NUM_THREADS"] == "2"
-    assert rotate_secrets(clusters=w.world.clusters).sealed == 0
+    assert rotate_secrets(worlds=w.worlds).sealed == 0
 
 
 def test_command__new_key_where_the_setting_is_used__is_refused(settings: Any) -> None:

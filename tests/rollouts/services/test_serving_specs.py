@@ -14,20 +14,20 @@ from controlplane.kernel.errors import InvalidInput, NotFound
 from registry.models import Version
 from rollouts.adapters.clusters.memory import MemoryCluster
 from rollouts.domain.variants import ServingSpec
-from rollouts.models import Cluster, Variant
+from rollouts.models import Variant
 from rollouts.services.serving_specs import check_serving, engines_of
 from tests import factories
 from tests.rollouts.memory_world import ERRORS, MemoryWorld
 
 pytestmark = pytest.mark.django_db
 
-CLUSTERS = {"here": MemoryCluster(ManualClock(factories.right_now()))}
+CLUSTER = MemoryCluster(ManualClock(factories.right_now()))
 
 
-def check(spec: ServingSpec, *, cluster: str = "here", paths: tuple[str, ...] = ("config.json",)) -> None:
+def check(spec: ServingSpec, *, paths: tuple[str, ...] = ("config.json",)) -> None:
     version = Version(number=2)
     version.manifest = [{"path": path, "size": 1, "sha256": "0" * 64} for path in paths]
-    check_serving(spec=spec, version=version, cluster=Cluster(name=cluster), clusters=CLUSTERS)
+    check_serving(spec=spec, version=version, cluster=CLUSTER)
 
 
 def test_check__declared_options__are_fine() -> None:
@@ -55,16 +55,11 @@ def test_check__file__must_be_in_the_manifest_of_this_version() -> None:
         check(spec)
 
 
-def test_check__cluster_that_nothing_here_runs__names_it() -> None:
-    with pytest.raises(InvalidInput) as caught:
-        check(ServingSpec(), cluster="elsewhere")
-    assert caught.value.field == "cluster"
-
-
-def test_engines_of__unknown_cluster__is_not_found() -> None:
-    assert [options.engine for options in engines_of(cluster="here", clusters=CLUSTERS)] == ["vllm"]
+def test_engines_of__unknown_cluster__is_not_found(tmp_path: Path) -> None:
+    worlds = MemoryWorld(tmp_path).worlds
+    assert [options.engine for options in engines_of(cluster="here", worlds=worlds)] == ["vllm"]
     with pytest.raises(NotFound):
-        engines_of(cluster="elsewhere", clusters=CLUSTERS)
+        engines_of(cluster="elsewhere", worlds=worlds)
 
 
 @pytest.mark.story

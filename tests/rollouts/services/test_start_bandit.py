@@ -41,7 +41,7 @@ def begin(endpoint: Endpoint, *numbers: int, plan: Plan = PLAN, **options: Any) 
         plan=plan,
         actor=Actor.person(factories.person(Role.ENGINEER)),
         edges=wiring.edges(),
-        clusters=wiring.clusters(),
+        worlds=wiring.worlds(),
         now=factories.right_now(),
         **options,
     )
