@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from controlplane.kernel.errors import HeadgateError
 from registry.domain.manifest import Manifest
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
@@ -264,7 +265,14 @@ class SignalSource(Protocol):
     """Reads counters. Raises Unavailable when the router's counters cannot be read; an engine that cannot be read
     is named in `broken` instead."""
 
-    def read(self, endpoint: str, backends: Collection[Backend]) -> SignalReading: ...
+    def read_all(
+        self, backends: Mapping[str, Collection[Backend]]
+    ) -> Mapping[str, SignalReading | HeadgateError]:
+        """The counters of these endpoints, in one look; of one whose counters are odd, what is wrong with them.
+
+        backends    of each endpoint, those that can be reached
+        """
+        ...
 
     def failures(self) -> Mapping[str, Failures]:
         """Of every endpoint that had requests, in one look. An endpoint whose counters are odd is left out."""

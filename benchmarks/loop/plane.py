@@ -89,7 +89,10 @@ class Plane:
 
     # --- signals ---------------------------------------------------------------------------------------------------
 
-    def read(self, endpoint: str, backends: Collection[Backend]) -> SignalReading:
+    def read_all(self, backends: Mapping[str, Collection[Backend]]) -> Mapping[str, SignalReading]:
+        return {endpoint: self._read(endpoint, known) for endpoint, known in backends.items()}
+
+    def _read(self, endpoint: str, backends: Collection[Backend]) -> SignalReading:
         now = time.time()
         total = PER_SECOND * (now - self.began) if endpoint in self.busy else 0.0
         route = self.routes[endpoint]

@@ -119,6 +119,11 @@ def run_each(
     )
 
 
+def troubled(*, name: str) -> frozenset[str]:
+    """The keys, as they are kept, of items of this pass that failed and did not succeed since. 1 query."""
+    return frozenset(ItemTrouble.objects.filter(pass_name=name).values_list("item", flat=True))
+
+
 @contextmanager
 def one_run(*, name: str, clock: Clock, seconds: float) -> Iterator[bool]:
     """True for the run that may go on: one at a time of this pass, so that slow runs never pile up.

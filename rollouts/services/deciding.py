@@ -28,7 +28,7 @@ def decide_rollout(
     rollout: Rollout,
     view: RolloutView,
     arms: Sequence[Arm],
-    last_digest: str | None,
+    newest_digest: str | None,
     observation: Observation,
     statuses: Mapping[str, WorkloadStatus],
     measured: Measured | None,
@@ -39,13 +39,16 @@ def decide_rollout(
 ) -> Decision:
     """The decision. The interval, if one ended, is counted before; its evidence and the decision are kept.
 
-    arms, last_digest   the rollout's rows and the head of its chain of evidence, as they were read in this turn
-    answered            candidates that answered a forced request
-    hold                what keeps everything from moving forward
+    arms            the rollout's rows as they were read in this turn
+    newest_digest   of its newest interval that is not packed; None when there is none
+    answered        candidates that answered a forced request
+    hold            what keeps everything from moving forward
     """
     seen = situation_of(rollout.endpoint, view, observation, statuses, answered=answered, hold=hold)
     if measured is not None:
-        count_interval(rollout=rollout, arms=arms, measured=measured, seen=observation, writes=writes, now=now)
+        count_interval(
+            rollout=rollout, arms=arms, measured=measured, seen=observation, writes=writes, now=now
+        )
     moving = rollout.phase in (Phase.PROGRESSING.value, Phase.PAUSED.value)
     if seen.in_force and rollout.step_since is None and moving:
         rollout.step_since = now
@@ -60,7 +63,7 @@ def decide_rollout(
             measured=measured,
             situation=situation,
             decision=decision,
-            last_digest=last_digest,
+            newest_digest=newest_digest,
             writes=writes,
             now=now,
         )

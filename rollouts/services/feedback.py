@@ -120,9 +120,7 @@ class Rating:
 
 def due_ratings(*, now: datetime) -> QuerySet[Feedback]:
     """Ratings that wait and may be looked for now."""
-    return Feedback.objects.filter(
-        Q(not_before=None) | Q(not_before__lte=now), state=FeedbackState.PENDING
-    )
+    return Feedback.objects.filter(Q(not_before=None) | Q(not_before__lte=now), state=FeedbackState.PENDING)
 
 
 def verify_feedback(*, endpoint: Endpoint, log: RequestLog, now: datetime) -> int:
@@ -272,7 +270,8 @@ def ratings_between(
     ).values_list("endpoint", "assigned", "up", "answered_at")
     found: dict[int, list[Rating]] = {number: [] for number in endpoint_ids}
     for endpoint, assigned, up, answered_at in rows:
-        found[endpoint].append(Rating(assigned, up, answered_at))
+        if answered_at is not None:
+            found[endpoint].append(Rating(assigned, up, answered_at))
     return {endpoint: tuple(ratings) for endpoint, ratings in found.items()}
 
 

@@ -37,8 +37,9 @@ def nobody_holds(*, now: datetime) -> Q:
 
 
 def claim_endpoints(*, endpoint_ids: Collection[int], owner: str, now: datetime) -> list[Lease]:
-    """The leases of those that no other worker holds, in the order of their numbers. A lease that ran out may be taken by
-    anyone. 3 queries in a transaction.
+    """The leases of those that no other worker holds, in the order of their numbers. 3 queries in a transaction.
+
+    A lease that ran out may be taken by anyone.
 
     owner   a name that nobody had before: what has it afterwards was taken here
     """
@@ -64,8 +65,10 @@ def hold(lease: Lease, *, now: datetime) -> None:
 
 
 def hold_together(leases: Sequence[Lease], *, now: datetime) -> list[Lease]:
-    """Extends leases of one owner, and returns those that were not lost; call it inside a transaction that writes. Their
-    endpoints are locked in the order of their numbers. 2 queries."""
+    """Extends leases of one owner, and returns those that were not lost; call it inside a transaction that writes.
+
+    Their endpoints are locked in the order of their numbers. 2 queries.
+    """
     if not leases:
         return []
     numbers, owner = [lease.endpoint_id for lease in leases], leases[0].owner
@@ -80,8 +83,8 @@ def release(leases: Mapping[Lease, datetime | None], *, now: datetime) -> None:
     """Gives leases of one owner back, so that they are free at once whatever any clock shows; nothing happens to those
     that were lost. 1 query.
 
-    leases  with when the endpoint, which was looked at now, is looked at again; None when it could not be: at once then.
-            Whoever asked for a look meanwhile (`look_soon`) gets it
+    leases  with when the endpoint, which was looked at now, is looked at again; None when it could not be: at once
+            then. Whoever asked for a look meanwhile (`look_soon`) gets it
     """
     if not leases:
         return

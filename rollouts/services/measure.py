@@ -227,7 +227,9 @@ def _feedback(
     start, end = shown_now(alike[0].started_at), shown_now(last.ended_at)
     ratings = past.ratings if as_usual else None
     if ratings is None:
-        ratings = ratings_between(endpoint_ids=(rollout.endpoint_id,), start=start, end=end)[rollout.endpoint_id]
+        ratings = ratings_between(endpoint_ids=(rollout.endpoint_id,), start=start, end=end)[
+            rollout.endpoint_id
+        ]
     counts = count_ratings(ratings, start=start, end=end)
     fed: dict[str, ArmCounts] = {}
     for arm, now_counts in arms.items():

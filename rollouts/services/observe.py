@@ -97,7 +97,7 @@ def observe_endpoints(
     return found
 
 
-def _routes(names: Sequence[str], world: World) -> dict[str, ObservedRoute | None | str]:
+def _routes(names: Sequence[str], world: World) -> dict[str, ObservedRoute | str | None]:
     """The route of each endpoint, None where the router knows none; words where it cannot be read."""
     if len(names) == 1:
         return {names[0]: _route(names[0], world)}
@@ -109,7 +109,7 @@ def _routes(names: Sequence[str], world: World) -> dict[str, ObservedRoute | Non
     return {name: every[name] if name in every else _route(name, world) for name in names}
 
 
-def _route(name: str, world: World) -> ObservedRoute | None | str:
+def _route(name: str, world: World) -> ObservedRoute | str | None:
     try:
         return world.router.observe(name)
     except HeadgateError as error:

@@ -1,10 +1,10 @@
-"""What of its rollout's past an interval needs: probes that no interval used yet, and the intervals whose ratings are due
-with those ratings. Read for a batch of rollouts at once, or for one where the usual way does not lead."""
+"""What of its rollout's past an interval needs: probes that no interval used yet, and earlier intervals with their
+ratings, once the time for these is over. Read for a batch of rollouts at once."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,7 +24,7 @@ class RatedInterval:
 
     index: int
     ended_at: float
-    interval: dict[str, Any]
+    interval: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,8 @@ def _rated(rollouts: Sequence[Rollout], ripe_before: datetime) -> dict[int, tupl
         index__lt=first + MOST_AT_ONCE,
     ).order_by("rollout", "index")
     found: dict[int, list[RatedInterval]] = defaultdict(list)
-    for rollout, index, ended_at, interval in rows.values_list("rollout", "index", "ended_at", "interval"):
-        found[rollout].append(RatedInterval(index, ended_at.timestamp(), interval))
+    for number, index, ended_at, interval in rows.values_list("rollout", "index", "ended_at", "interval"):
+        found[number].append(RatedInterval(index, ended_at.timestamp(), interval))
     whole: dict[int, tuple[RatedInterval, ...]] = {}
     for rollout in rollouts:
         needed = max(0, rollout.feedback_interval - 1)

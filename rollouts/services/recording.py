@@ -15,6 +15,7 @@ from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.intervals import BASELINE
 from rollouts.domain.recorded import decision_digest, evidence_digest
 from rollouts.domain.situation import Situation
+from rollouts.evidence import last_digest
 from rollouts.models import Arm, Endpoint, Evidence, LoopDecision, Rollout, Workload
 from rollouts.ports import WorkloadStatus
 from rollouts.services.measure import Measured
@@ -178,13 +179,13 @@ def keep_evidence(
     measured: Measured,
     situation: Situation,
     decision: Decision,
-    last_digest: str | None,
+    newest_digest: str | None,
     writes: Writes,
     now: datetime,
 ) -> None:
     """One row an interval, chained by digest; the analysis beside it in the same transaction.
 
-    last_digest     of the interval before; None before the first
+    newest_digest   of the newest interval that is not packed; None when there is none
     """
     parts = {
         "interval": measured.interval.to_json(),
@@ -192,12 +193,15 @@ def keep_evidence(
         "verdicts": measured.assessment.to_json(),
         "decision": decision.to_json(),
     }
+    before = newest_digest
+    if before is None and rollout.next_interval:
+        before = last_digest(rollout.pk)
     writes.create(
         Evidence(
             rollout=rollout,
             index=rollout.next_interval,
             ended_at=now,
-            digest=evidence_digest(before=last_digest, **parts),
+            digest=evidence_digest(before=before, **parts),
             **parts,
         )
     )

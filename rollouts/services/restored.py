@@ -33,6 +33,7 @@ from rollouts.services.recording import note_world
 from rollouts.services.restored_keep import Keepable, find_keepable, keep_variant
 from rollouts.services.situation import split, statuses_of, traffic_waits
 from rollouts.services.world import World
+from rollouts.services.writes import Writes
 from rollouts.services.writing import tell
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,11 @@ def held_as_restored(
     with transaction.atomic():
         hold(lease, now=look.at)  # another worker of this very database has a newer token, too
         endpoint.refresh_from_db(fields=FIELDS)
-        note_world(endpoint=endpoint, seen=seen, statuses=statuses_of(seen), measure=True, now=look.at)
+        writes = Writes()
+        note_world(
+            endpoint=endpoint, seen=seen, statuses=statuses_of(seen), measure=True, writes=writes, now=look.at
+        )
+        writes.flush(now=look.at)
         if (endpoint.restored_state, endpoint.restored) != known:
             return True  # somebody chose meanwhile: the next turn asks for what that needs
         if heard.stranger:

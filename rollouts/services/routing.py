@@ -36,7 +36,11 @@ def desired_route(endpoint: Endpoint, world: World) -> Route:
 
 
 def route_of(
-    endpoint: Endpoint, workloads: Sequence[Workload], rollout: Rollout | None, arms: Sequence[Arm], world: World
+    endpoint: Endpoint,
+    workloads: Sequence[Workload],
+    rollout: Rollout | None,
+    arms: Sequence[Arm],
+    world: World,
 ) -> Route:
     """The desired route. A fallback that has no address now is no fallback: the largest share takes its place.
 

@@ -1,4 +1,4 @@
-"""What the database says of a batch of endpoints when their turn begins: the same number of queries whatever their number."""
+"""What the database says of a batch of endpoints when their turn begins, in a constant number of queries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ from rollouts.selectors import GOES_ON
 from rollouts.services.feedback import due_ratings
 
 T = TypeVar("T")
-CARRIED_OUT = (SetTraffic.kind, DrainWorkload.kind, EnsureWorkload.kind)  # effects that the loop itself carries out
+CARRIED_OUT = (
+    SetTraffic.kind,
+    DrainWorkload.kind,
+    EnsureWorkload.kind,
+)  # effects that the loop itself carries out
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class Rows:
     """An endpoint with all that its turn reads.
 
     rollout        the one that goes on, with its arms in the order of their making; None when there is none
-    last_digest    to which its next interval is chained; None when all of its intervals are packed, or there is none
+    newest_digest  of the rollout's newest interval that is not packed; None when there is none
     workloads      of the endpoint's variants
     waiting        effects that the loop is to carry out, in their order
     rated          ratings wait to be verified
@@ -41,7 +45,7 @@ class Rows:
     endpoint: Endpoint
     rollout: Rollout | None
     arms: tuple[Arm, ...]
-    last_digest: str | None
+    newest_digest: str | None
     workloads: tuple[Workload, ...]
     waiting: tuple[Effect, ...]
     rated: bool
@@ -57,7 +61,7 @@ def read_rows(endpoint_ids: Collection[int], *, now: datetime) -> list[Rows]:
 
     The rollouts are read before the endpoints: what a person changes in between then fails the check of the revision.
     """
-    rollouts = _rollouts(endpoint_ids)
+    rollouts, newest = _rollouts(endpoint_ids)
     arms: dict[int, list[Arm]] = defaultdict(list)
     numbers = [rollout.pk for rollout in rollouts.values()]
     for arm in Arm.objects.filter(rollout__in=numbers).select_related("variant__version").order_by("pk"):
@@ -72,10 +76,14 @@ def read_rows(endpoint_ids: Collection[int], *, now: datetime) -> list[Rows]:
         lambda row: row.variant.endpoint_id,
     )
     waiting = _by_endpoint(
-        Effect.objects.filter(endpoint__in=endpoint_ids, kind__in=CARRIED_OUT, state=EffectState.PENDING).order_by("id"),
+        Effect.objects.filter(
+            endpoint__in=endpoint_ids, kind__in=CARRIED_OUT, state=EffectState.PENDING
+        ).order_by("id"),
         lambda row: row.endpoint_id,
     )
-    rated = set(due_ratings(now=now).filter(endpoint__in=endpoint_ids).values_list("endpoint", flat=True).distinct())
+    rated = set(
+        due_ratings(now=now).filter(endpoint__in=endpoint_ids).values_list("endpoint", flat=True).distinct()
+    )
     found = []
     for endpoint in endpoints:
         rollout = rollouts.get(endpoint.pk)
@@ -86,7 +94,7 @@ def read_rows(endpoint_ids: Collection[int], *, now: datetime) -> list[Rows]:
                 endpoint=endpoint,
                 rollout=rollout,
                 arms=() if rollout is None else tuple(arms[rollout.pk]),
-                last_digest=None if rollout is None else rollout.newest_digest,
+                newest_digest=None if rollout is None else newest[rollout.pk],
                 workloads=tuple(workloads[endpoint.pk]),
                 waiting=tuple(waiting[endpoint.pk]),
                 rated=endpoint.pk in rated,
@@ -95,8 +103,9 @@ def read_rows(endpoint_ids: Collection[int], *, now: datetime) -> list[Rows]:
     return found
 
 
-def _rollouts(endpoint_ids: Collection[int]) -> dict[int, Rollout]:
-    """The rollout that the loop moves, by endpoint: the active one, else the newest that is still watched."""
+def _rollouts(endpoint_ids: Collection[int]) -> tuple[dict[int, Rollout], dict[int, str | None]]:
+    """The rollout that the loop moves, by endpoint: the active one, else the newest that is still watched; and the
+    digest of the newest interval that is not packed, by rollout."""
     newest = Evidence.objects.filter(rollout=OuterRef("pk")).order_by("-index").values("digest")[:1]
     rows = (
         Rollout.objects.filter(GOES_ON, endpoint__in=endpoint_ids)
@@ -104,9 +113,11 @@ def _rollouts(endpoint_ids: Collection[int]) -> dict[int, Rollout]:
         .annotate(newest_digest=Subquery(newest))
     )
     found: dict[int, Rollout] = {}
+    digests: dict[int, str | None] = {}
     for rollout in sorted(rows, key=lambda rollout: (rollout.is_active, rollout.pk)):
         found[rollout.endpoint_id] = rollout
-    return found
+        digests[rollout.pk] = rollout.newest_digest
+    return found, digests
 
 
 def _by_endpoint(rows: Iterable[T], endpoint_of: Callable[[T], int]) -> dict[int, list[T]]:

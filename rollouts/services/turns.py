@@ -113,7 +113,9 @@ def decide_together(*, leases: Sequence[Lease], world: World, first: bool) -> li
     look = look_at_clock(world.clock)
     turns = _read(leases, look)
     for turn in turns:
-        turn.measure = first and not turn.rows.endpoint.restored_state and _interval_is_over(turn, world, look.at)
+        turn.measure = (
+            first and not turn.rows.endpoint.restored_state and _interval_is_over(turn, world, look.at)
+        )
     going = _going(turns)
     measured = frozenset(turn.lease.endpoint_id for turn in going if turn.measure)
     seen = observe_endpoints(rows=[turn.rows for turn in going], world=world, measured=measured)
@@ -138,7 +140,9 @@ def act(turn: Turn, *, world: World) -> None:
         converge_traffic(endpoint=endpoint, lease=lease, world=world, seen=seen, now=now)
         moved = turn.decision is not None and (turn.decision.event is not None or turn.decision.end_watch)
         turn.again = bool(done) or moved
-        waits = Effect.objects.filter(endpoint=endpoint, state=EffectState.PENDING, kind__in=CARRIED_OUT).exists()
+        waits = Effect.objects.filter(
+            endpoint=endpoint, state=EffectState.PENDING, kind__in=CARRIED_OUT
+        ).exists()
         turn.looks_at = now if turn.again else _next_look(turn, world, now, waits=waits)
 
 
@@ -215,7 +219,8 @@ def _measure(turns: Sequence[Turn], world: World, look: Look) -> None:
     rollouts = [turn.rows.rollout for turn in having if turn.rows.rollout is not None]
     pasts, jumps = read_pasts(rollouts, ripe_before=ripe_before), recent_jumps(look)
     for turn in having:
-        assert turn.rows.rollout is not None and turn.view is not None
+        assert turn.rows.rollout is not None
+        assert turn.view is not None
         with turn.alone():
             turn.measured = measure_rollout(
                 rollout=turn.rows.rollout,
@@ -284,7 +289,12 @@ def _keep(
     endpoint, rollout = turn.rows.endpoint, turn.rows.rollout
     writes = Writes()
     note_world(
-        endpoint=endpoint, seen=turn.seen, statuses=turn.statuses, measure=turn.measure, writes=writes, now=now
+        endpoint=endpoint,
+        seen=turn.seen,
+        statuses=turn.statuses,
+        measure=turn.measure,
+        writes=writes,
+        now=now,
     )
     note_reading(endpoint=endpoint, seen=turn.seen, minutes=minutes, writes=writes)
     if turn.measure:
@@ -304,7 +314,7 @@ def _keep(
             rollout=rollout,
             view=turn.view,
             arms=turn.rows.arms,
-            last_digest=turn.rows.last_digest,
+            newest_digest=turn.rows.newest_digest,
             observation=turn.seen,
             statuses=turn.statuses,
             measured=turn.measured,
@@ -315,17 +325,18 @@ def _keep(
         )
     else:
         effects = _serving_effects(turn)
-    plain = turn.decision is None or changes_words_only(rollout, turn.decision)
+    decided = None if rollout is None or turn.decision is None else (rollout, turn.decision)
+    plain = decided is None or changes_words_only(*decided)
     if plain and not effects and not lost_workloads(turn.seen, turn.rows.waiting):
-        if rollout is not None and turn.decision is not None:
-            keep_words(rollout=rollout, decision=turn.decision, writes=writes, now=now)
+        if decided is not None:
+            keep_words(*decided, writes=writes, now=now)
         together.include(writes)
         return
     turn.plain = False
     with transaction.atomic():
         writes.flush(now=now)
-        if rollout is not None and turn.decision is not None:
-            apply_decision(rollout=rollout, decision=turn.decision, now=now)
+        if decided is not None:
+            apply_decision(rollout=decided[0], decision=decided[1], now=now)
         add_effects(endpoint=endpoint, rollout=None, effects=effects, now=now)
         if any(isinstance(effect, SetTraffic) for effect in effects):
             title = f"{endpoint.stable} is ready and has all traffic"

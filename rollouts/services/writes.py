@@ -1,5 +1,5 @@
-"""What turns want written: kept apart until it is written together, so that a batch of endpoints costs as many statements
-as one endpoint."""
+"""What turns want written, kept until it is written together: a batch of endpoints then costs as many statements as
+one endpoint."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def changes_words_only(rollout: Rollout, decision: Decision) -> bool:
     return stays and not moves and not decision.title
 
 
-def keep_words(*, rollout: Rollout, decision: Decision, writes: Writes, now: datetime) -> None:
+def keep_words(rollout: Rollout, decision: Decision, *, writes: Writes, now: datetime) -> None:
     """What people read of a decision that changes nothing else."""
     fields = _changes(rollout, decision, now)
     if not fields:

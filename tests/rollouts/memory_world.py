@@ -46,6 +46,7 @@ from rollouts.services.commands import pause_rollout, promote_rollout, resume_ro
 from rollouts.services.endpoints import create_endpoint, ensure_cluster
 from rollouts.services.feedback import record_feedback
 from rollouts.services.glances import Glances
+from rollouts.services.leases import Lease, claim_endpoints
 from rollouts.services.policies import define_gate_policy
 from rollouts.services.probes import probe_rollout
 from rollouts.services.reconcile import due_endpoints, glance, reconcile_endpoint
@@ -376,9 +377,14 @@ class MemoryWorld:
         """One tick of a worker of its own: a turn where there is a reason for one (`reconcile_now` asks for none). A
         killed one keeps its lease, as a killed process would."""
         glance(glances=self.glances, worlds=self.worlds, now=self.now)
-        if self.endpoint_id not in due_endpoints(now=self.now):
+        if self.endpoint_id not in {one.endpoint_id for one in due_endpoints(now=self.now)}:
             return False
         return self.reconcile_now()
+
+    def claim(self, owner: str, *, at: datetime | None = None) -> Lease | None:
+        """The endpoint's lease; None while another worker holds it."""
+        found = claim_endpoints(endpoint_ids=(self.endpoint_id,), owner=owner, now=at or self.now)
+        return found[0] if found else None
 
     def reconcile_now(self) -> bool:
         """A turn, as a wake-up after a click takes it."""

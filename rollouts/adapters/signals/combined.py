@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Protocol
 
+from controlplane.kernel.errors import HeadgateError
 from rollouts.domain.readings import EngineReading, Failures, SignalReading
 from rollouts.ports import Backend, SignalSource
 
@@ -29,7 +30,19 @@ class CombinedSignals:
         """See the port."""
         return self._router.failures()
 
-    def read(self, endpoint: str, backends: Collection[Backend]) -> SignalReading:
-        reading = self._router.read(endpoint, backends)
-        engines, broken = self._engines.read(backends)
-        return replace(reading, engines=engines, broken={**reading.broken, **broken})
+    def read_all(
+        self, backends: Mapping[str, Collection[Backend]]
+    ) -> Mapping[str, SignalReading | HeadgateError]:
+        """See the port."""
+        found = dict(self._router.read_all(backends))
+        every = [backend for known in backends.values() for backend in known]
+        engines, broken = self._engines.read(every)
+        for endpoint, reading in found.items():
+            if isinstance(reading, SignalReading):
+                own = {backend.variant for backend in backends[endpoint]}
+                found[endpoint] = replace(
+                    reading,
+                    engines={name: one for name, one in engines.items() if name in own},
+                    broken={**reading.broken, **{name: why for name, why in broken.items() if name in own}},
+                )
+        return found

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from controlplane.kernel.clock import Clock
-from controlplane.kernel.errors import InvalidInput, Unavailable
+from controlplane.kernel.errors import HeadgateError, InvalidInput, Unavailable
 from controlplane.kernel.foreign import number_of, whole_of
 from rollouts.adapters.routers.envoy_admin import EnvoyAdmin, unknown_if_odd
 from rollouts.adapters.routers.envoy_config import MICROSECONDS, MILLISECONDS, Paths
@@ -144,13 +144,27 @@ class _Tally:
         return replace(found, arrived=max(found.arrived, found.arrived - found.running))
 
 
-def arms_of(endpoint: str, text: str) -> dict[str, ArmReading]:
-    """The arms of one endpoint in Envoy's Prometheus output, by variant; forced requests are in none.
+def by_endpoint(text: str) -> dict[str, list[Sample]]:
+    """The samples of Envoy's Prometheus output by the endpoint that they are of; those of none are left out."""
+    found: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples(text):
+        kind, endpoint, _ = split_cluster_name(sample.labels.get("cluster", ""))
+        if kind == ASSIGNED:
+            found[endpoint].append(sample)
+            continue
+        endpoint, _, route = sample.labels.get("route", "").partition("/")
+        if route in (OTHER, TURNED_AWAY):
+            found[endpoint].append(sample)
+    return found
+
+
+def arms_of(endpoint: str, found: Iterable[Sample]) -> dict[str, ArmReading]:
+    """The arms of one endpoint among samples of Envoy's, by variant; forced requests are in none.
 
     Raises InvalidInput for a sample that can be no count: the others without it would be less than was counted.
     """
     tallies: dict[str, _Tally] = defaultdict(_Tally)
-    for sample in samples(text):
+    for sample in found:
         kind, of_endpoint, variant = split_cluster_name(sample.labels.get("cluster", ""))
         if kind != ASSIGNED or of_endpoint != endpoint:
             continue
@@ -166,11 +180,11 @@ def arms_of(endpoint: str, text: str) -> dict[str, ArmReading]:
     return {variant: tally.reading() for variant, tally in tallies.items()}
 
 
-def calls_of(endpoint: str, route: str, text: str) -> int:
+def calls_of(endpoint: str, route: str, found: Iterable[Sample]) -> int:
     """How many calls of the endpoint ended on its route of that name, which is in no arm."""
     return sum(
         sample.count
-        for sample in samples(text)
+        for sample in found
         if sample.name == f"{_PREFIX}requests" and sample.labels.get("route") == f"{endpoint}/{route}"
     )
 
@@ -212,20 +226,38 @@ class EnvoyStats:
         with unknown_if_odd():
             return failures_of(text)
 
-    def read(self, endpoint: str, backends: Collection[Backend]) -> SignalReading:
+    def read_all(
+        self, backends: Mapping[str, Collection[Backend]]
+    ) -> Mapping[str, SignalReading | HeadgateError]:
+        """See the port."""
         started_at = self._admin.started_at()
         at = self._clock.now().timestamp()
-        name = re.escape(endpoint)
-        wanted = rf"^llm\..*({ASSIGNED}/{name}/|\.route\.{name}/({OTHER}|{TURNED_AWAY})\.)"
+        names = "|".join(re.escape(endpoint) for endpoint in sorted(backends))
+        wanted = rf"^llm\..*({ASSIGNED}/({names})/|\.route\.({names})/({OTHER}|{TURNED_AWAY})\.)"
         text = self._admin.text("/stats", filter=wanted, format="prometheus")
         if self._admin.started_at() != started_at:
             raise Unavailable("Envoy restarted while its counters were read.", fix="Read them again.")
-        nothing = {backend.variant: _Tally().reading() for backend in backends}
+        with unknown_if_odd():
+            found = by_endpoint(text)
+        return {
+            endpoint: _reading(endpoint, known, found.get(endpoint, ()), at, started_at)
+            for endpoint, known in backends.items()
+        }
+
+
+def _reading(
+    endpoint: str, backends: Iterable[Backend], found: Collection[Sample], at: float, started_at: float
+) -> SignalReading | HeadgateError:
+    """One endpoint's reading of the router; what is wrong with its counters where they are odd."""
+    nothing = {backend.variant: _Tally().reading() for backend in backends}
+    try:
         with unknown_if_odd():
             return SignalReading(
                 at=at,
                 router_started_at=started_at,
-                arms=nothing | arms_of(endpoint, text),
-                other=calls_of(endpoint, OTHER, text),
-                turned_away=calls_of(endpoint, TURNED_AWAY, text),
+                arms=nothing | arms_of(endpoint, found),
+                other=calls_of(endpoint, OTHER, found),
+                turned_away=calls_of(endpoint, TURNED_AWAY, found),
             )
+    except Unavailable as error:
+        return error

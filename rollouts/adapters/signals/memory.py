@@ -26,7 +26,11 @@ class MemorySignals:
             )
         return found
 
-    def read(self, endpoint: str, backends: Collection[Backend]) -> SignalReading:
+    def read_all(self, backends: Mapping[str, Collection[Backend]]) -> Mapping[str, SignalReading]:
+        """See the port."""
+        return {endpoint: self._read(endpoint, known) for endpoint, known in backends.items()}
+
+    def _read(self, endpoint: str, backends: Collection[Backend]) -> SignalReading:
         engines: dict[str, EngineReading] = {}
         broken: dict[str, str] = {}
         arms = self._router.arms(endpoint, list(backends))

@@ -38,6 +38,7 @@ from rollouts.adapters.signals.memory import MemorySignals
 from rollouts.adapters.signals.vllm import VllmMetrics
 from rollouts.domain.readings import ArmReading
 from rollouts.ports import Backend, Prober, RequestLog, Route, SignalSource, TrafficRouter
+from tests.rollouts.adapters.readings import read_one
 from tests.standins.running import RunningEngine, free_port, wait_until
 
 ENVOY = Path(sys.executable).parent / "envoy"
@@ -137,7 +138,7 @@ def route(
 
 
 def arms(plane: Plane, endpoint: str) -> Mapping[str, ArmReading]:
-    return plane.signals.read(endpoint, [plane.backend(BASELINE), plane.backend(CANDIDATE)]).arms
+    return read_one(plane.signals, endpoint, [plane.backend(BASELINE), plane.backend(CANDIDATE)]).arms
 
 
 class MemoryPlane:

@@ -27,6 +27,7 @@ from rollouts.adapters.signals.envoy_stats import EnvoyStats
 from rollouts.adapters.signals.vllm import VllmMetrics
 from rollouts.domain.readings import EngineReading, SignalReading
 from rollouts.ports import Answer, Backend, ObservedRoute
+from tests.rollouts.adapters.readings import read_one
 from tests.rollouts.memory_world import START
 from tests.standins.envoy_admin import COUNTERS, RIGHT, EnvoyStandIn, envoy_standin
 from tests.standins.odd import DEEP, LONG_NUMBER, odd_bodies, odd_metrics, odd_values, outcome, written
@@ -78,7 +79,7 @@ READS: dict[str, tuple[str, Callable[[EnvoyStandIn], object]]] = {
 def test_envoy__right_answers__are_read(envoy: EnvoyStandIn) -> None:
     seen = router(envoy).observe("chat")
     assert seen == ObservedRoute("chat", {"v1": 9000, "v2": 1000}, frozenset({"v1", "v2"}), "abc")
-    reading = stats(envoy).read("chat", BACKENDS)
+    reading = read_one(stats(envoy), "chat", BACKENDS)
     assert (reading.arms["v1"].answered, reading.arms["v1"].failed, reading.other) == (80, 9, 4)
 
 
@@ -95,7 +96,7 @@ def test_envoy__odd_answer__a_value_or_our_error(envoy: EnvoyStandIn, read: str,
 @given(data=st.data())
 def test_envoy__odd_counters__a_reading_or_unavailable(envoy: EnvoyStandIn, data: st.DataObject) -> None:
     envoy.odd = {"counters": data.draw(odd_metrics(COUNTERS.replace("{endpoint}", "chat")))}
-    found = outcome(lambda: stats(envoy).read("chat", BACKENDS))
+    found = outcome(lambda: read_one(stats(envoy), "chat", BACKENDS))
     assert isinstance(found, SignalReading | Unavailable)
     assert isinstance(outcome(lambda: stats(envoy).failures()), dict | Unavailable)
     if isinstance(found, SignalReading):
@@ -109,13 +110,13 @@ def test_envoy__counter_that_is_no_count__unknown_and_never_less_than_was_counte
 ) -> None:
     envoy.odd = {"counters": envoy.right("counters").replace(b" 9\n", f" {value}\n".encode())}
     with pytest.raises(Unavailable, match="envoy_llm_requests is "):
-        stats(envoy).read("chat", BACKENDS)
+        read_one(stats(envoy), "chat", BACKENDS)
 
 
 def test_envoy__label_with_a_line_separator__is_one_line(envoy: EnvoyStandIn) -> None:
     more = 'envoy_llm_requests{cluster="x\u2028envoy_llm_arrived{cluster=\\"assigned/chat/v1\\"} 7000",code="200"} 1\n'
     envoy.odd = {"counters": envoy.right("counters") + more.encode()}
-    assert stats(envoy).read("chat", BACKENDS).arms["v1"].arrived == 90
+    assert read_one(stats(envoy), "chat", BACKENDS).arms["v1"].arrived == 90
 
 
 @pytest.mark.parametrize("name", sorted(RIGHT))
@@ -132,7 +133,7 @@ def test_envoy__no_answer_of_that_kind__unavailable(envoy: EnvoyStandIn, name: s
     envoy.raw = {name: raw}
     read = {
         **dict(READS.values()),
-        "counters": lambda envoy: stats(envoy).read("chat", ()),
+        "counters": lambda envoy: read_one(stats(envoy), "chat"),
     }
     assert isinstance(outcome(lambda: read[name](envoy)), Unavailable)
 

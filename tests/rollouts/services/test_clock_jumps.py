@@ -19,7 +19,7 @@ from controlplane.timekeeping.models import ClockJump
 from rollouts.domain.plan import canary
 from rollouts.evidence import evidence_rows
 from rollouts.models import HistoryEvent
-from rollouts.services.leases import claim_endpoint, hold
+from rollouts.services.leases import hold
 from rollouts.services.packing import pack_evidence
 from rollouts.services.replay import replay_whole
 from tests.rollouts.memory_world import ERRORS, THUMBS, MemoryWorld
@@ -112,7 +112,7 @@ def test_clock__jumps_once_while_a_step_is_held__the_step_is_as_long_as_without(
 
 
 @pytest.mark.parametrize("seconds", [HOUR, -HOUR])
-@pytest.mark.parametrize("call", ["signals.read", "router.apply"])
+@pytest.mark.parametrize("call", ["signals.read_all", "router.apply"])
 def test_clock__jumps_in_the_middle_of_turns__no_step_is_cut_short_and_nothing_hangs(
     promoted: Story, tmp_path: Path, seconds: float, call: str
 ) -> None:
@@ -197,7 +197,7 @@ def test_worker__killed_with_a_lease_and_then_the_clock_jumps_back__another_take
     tmp_path: Path,
 ) -> None:
     w = MemoryWorld(tmp_path, gates=(ERRORS,), rate=20).serve()
-    assert claim_endpoint(endpoint_id=w.endpoint_id, owner="killed", now=w.now)
+    assert w.claim("killed")
     assert not w.reconcile()
     w.clock.jump(-HOUR)
     assert w.reconcile()
@@ -214,9 +214,9 @@ def test_two_workers__whose_machines_jumped_apart__one_writes_and_the_other_is_r
     tmp_path: Path,
 ) -> None:
     w = MemoryWorld(tmp_path, gates=(ERRORS,), rate=20).serve()
-    first = claim_endpoint(endpoint_id=w.endpoint_id, owner="a", now=w.now)
+    first = w.claim("a")
     assert first is not None
-    second = claim_endpoint(endpoint_id=w.endpoint_id, owner="b", now=w.now + timedelta(hours=1))
+    second = w.claim("b", at=w.now + timedelta(hours=1))
     assert second is not None
     assert second.token > first.token
     with pytest.raises(StaleWriter):

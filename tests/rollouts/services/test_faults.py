@@ -15,7 +15,7 @@ from rollouts.domain.engines import FailureReason
 from rollouts.domain.plan import canary
 from rollouts.models import Effect, Endpoint, Evidence, Rollout
 from rollouts.services.commands import cancel_rollout, promote_rollout, set_global_stop
-from rollouts.services.leases import claim_endpoint, hold, release
+from rollouts.services.leases import hold, release
 from rollouts.services.write_backs import WRITE_BACKS
 from tests.rollouts.memory_world import ERRORS, PLAN, Kill, MemoryWorld, tell_with_kills
 
@@ -475,7 +475,7 @@ def test_command__between_observe_and_commit__the_decision_is_dropped_and_made_a
     evidence = Evidence.objects.count()
     w.clock.advance(2.0)
     w.use(2.0)
-    w.calls.hooks["signals.read"] = lambda: (
+    w.calls.hooks["signals.read_all"] = lambda: (
         w.pause()
     )  # after the rollout was read, before the decision is written
     w.reconcile()
@@ -498,7 +498,7 @@ def test_command__while_nothing_is_decided__the_loop_does_not_write_old_counts_o
     w.run(lambda: w.rollout.step_requests >= 40)
     w.clock.advance(2.0)
     w.use(2.0)
-    w.calls.hooks["signals.read"] = w.resume  # starts the step's exposure anew
+    w.calls.hooks["signals.read_all"] = w.resume  # starts the step's exposure anew
     w.reconcile()
     assert w.rollout.phase == "progressing"
     assert w.rollout.step_requests == 0
@@ -510,7 +510,7 @@ def test_command__while_it_is_paused__no_evidence_tells_of_a_phase_that_was_over
     w.tick()
     w.clock.advance(2.0)
     w.use(2.0)
-    w.calls.hooks["signals.read"] = w.roll_back
+    w.calls.hooks["signals.read_all"] = w.roll_back
     w.reconcile()
     rolled_back_at = w.rollout.decided_at
     assert not Evidence.objects.filter(ended_at__gte=rolled_back_at, decision__phase="paused").exists()
@@ -536,7 +536,7 @@ def test_stalled_worker__wakes_after_its_lease__writes_nothing(moving: MemoryWor
         assert w.reconcile()
 
     w.clock.advance(2.0)
-    w.calls.hooks["signals.read"] = another_worker_takes_over
+    w.calls.hooks["signals.read_all"] = another_worker_takes_over
     before = w.workers
     w.reconcile()
     assert w.workers == before + 3
@@ -567,16 +567,16 @@ def test_stalled_worker__in_the_middle_of_publishing__its_router_refuses_and_its
 
 
 def test_lease__stale_token__cannot_hold_or_release(w: MemoryWorld) -> None:
-    first = claim_endpoint(endpoint_id=w.endpoint_id, owner="a", now=w.now)
+    first = w.claim("a")
     assert first is not None
-    assert claim_endpoint(endpoint_id=w.endpoint_id, owner="b", now=w.now) is None
+    assert w.claim("b") is None
     later = w.now + timedelta(seconds=61)
-    second = claim_endpoint(endpoint_id=w.endpoint_id, owner="b", now=later)
+    second = w.claim("b", at=later)
     assert second is not None
     assert second.token == first.token + 1
     with pytest.raises(StaleWriter):
         hold(first, now=later)
-    release(first, now=later)
+    release({first: None}, now=later)
     assert Endpoint.objects.get(pk=w.endpoint_id).lease_owner == "b"
 
 

@@ -18,7 +18,7 @@ from rollouts.ports import WorkloadStatus
 from rollouts.services.commands import set_global_stop
 from rollouts.services.endpoints import set_rescue
 from rollouts.services.glances import Glances
-from rollouts.services.leases import claim_endpoint, look_soon, release
+from rollouts.services.leases import look_soon, release
 from rollouts.services.reconcile import QUIET_A_TICK, due_endpoints, reconcile_endpoints
 from tests.rollouts.memory_world import ERRORS, PLAN, MemoryWorld
 from tests.rollouts.worlds import worlds_of
@@ -148,33 +148,33 @@ def test_rollout__somebody_commands__is_due_at_once(w: MemoryWorld, command: str
 
 
 def test_look__asked_for_in_the_middle_of_a_turn__is_taken_after_it(w: MemoryWorld) -> None:
-    lease = claim_endpoint(endpoint_id=w.endpoint_id, owner="turn", now=w.now)
+    lease = w.claim("turn")
     assert lease is not None
     look_soon(pk=w.endpoint_id)
     w.clock.advance(1.0)
-    release(lease, now=w.now, looks_at=w.now.replace(year=w.now.year + 1))
+    release({lease: w.now.replace(year=w.now.year + 1)}, now=w.now)
     assert is_due(w)
 
 
 def test_change__seen_while_somebody_holds_the_endpoint__is_looked_at_after_that(w: MemoryWorld) -> None:
-    lease = claim_endpoint(endpoint_id=w.endpoint_id, owner="another", now=w.now)
+    lease = w.claim("another")
     assert lease is not None
     w.cluster.kill(w.variant(1).name)
     w.clock.advance(1.0)
     assert not w.reconcile()
-    release(lease, now=w.now, looks_at=w.now + timedelta(seconds=10))
+    release({lease: w.now + timedelta(seconds=10)}, now=w.now)
     assert w.reconcile()
 
 
 def test_turn__that_could_not_be_taken__is_due_again_at_once(w: MemoryWorld) -> None:
-    lease = claim_endpoint(endpoint_id=w.endpoint_id, owner="turn", now=w.now)
+    lease = w.claim("turn")
     assert lease is not None
-    release(lease, now=w.now)
+    release({lease: None}, now=w.now)
     assert is_due(w)
 
 
 def test_turn__of_a_worker_that_was_killed__is_due_when_its_lease_is_over(w: MemoryWorld) -> None:
-    assert claim_endpoint(endpoint_id=w.endpoint_id, owner="killed", now=w.now) is not None
+    assert w.claim("killed") is not None
     assert not is_due(w)
     w.clock.advance(61.0)
     assert is_due(w)

@@ -16,7 +16,6 @@ from rollouts.domain.engines import FailureReason
 from rollouts.domain.variants import ServingSpec
 from rollouts.services.endpoints import checked_spec, ensure_variant
 from rollouts.services.launching import final_reason, launch
-from rollouts.services.leases import claim_endpoint
 from tests.factories.weights import safetensors
 from tests.registry.domain.dressed_up import TORCH
 from tests.rollouts.adapters.clusters.machine_room import MachineRoom, until_ready
@@ -85,7 +84,7 @@ def test_launch__file_allowed_by_the_operator__a_real_process_has_it(
     asked = ServingSpec(engine="standin")
     spec = checked_spec(endpoint=w.endpoint, version=version, spec=asked, cluster=cluster)
     variant = ensure_variant(endpoint=w.endpoint, version=version, spec=spec, now=w.now)
-    lease = claim_endpoint(endpoint_id=w.endpoint_id, owner="test", now=w.now)
+    lease = w.claim("test")
     assert lease is not None
     world = replace(w.world, cluster=cluster)
     with pytest.raises(Refused) as caught:

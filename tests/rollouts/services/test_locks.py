@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from controlplane.kernel.errors import HeadgateError
 from rollouts.models import Rollout
 from rollouts.services.commands import pause_rollout, promote_rollout, resume_rollout, roll_back_rollout
-from rollouts.services.leases import claim_endpoint, hold
+from rollouts.services.leases import hold
 from tests.rollouts.lock_order import LockOrder
 from tests.rollouts.memory_world import ERRORS, MemoryWorld
 
@@ -49,7 +49,7 @@ def test_command__in_the_middle_of_a_turn__waits_and_nobody_is_ended(name: str, 
         finally:
             connection.close()
 
-    lease = claim_endpoint(endpoint_id=w.endpoint.pk, owner="turn", now=w.now)
+    lease = w.claim("turn")
     assert lease is not None
     person = threading.Thread(target=command)
     with transaction.atomic():

@@ -18,6 +18,7 @@ import pytest
 from rollouts.adapters.routers.envoy import EnvoyRouter
 from rollouts.ports import Backend, EngineApi, Route
 from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, ENVOY, EnvoyPlane
+from tests.rollouts.adapters.readings import read_one
 from tests.standins.echo import Echo, echoing
 from tests.standins.running import RunningEngine
 
@@ -214,7 +215,7 @@ def test_call__that_is_no_inference__goes_to_the_stable_variant_and_is_in_no_arm
     assert not any("x-headgate-assigned" in a.headers for a in answers)
     assert engines[CANDIDATE].seen == []
     http.post("/v1/chat/completions", json={}).raise_for_status()  # so that there are counters at all
-    read = envoy.signals.read(halves.endpoint, halves.backends)
+    read = read_one(envoy.signals, halves.endpoint, halves.backends)
     assert sum(arm.arrived for arm in read.arms.values()) == 1
 
 

@@ -7,11 +7,12 @@ import pytest
 from controlplane.kernel.errors import Unavailable
 from rollouts.domain.readings import ArmReading, Failures, HistogramReading, SignalReading
 from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, Plane, arms, route
+from tests.rollouts.adapters.readings import read_one
 from tests.standins.running import wait_until
 
 
 def read(plane: Plane, endpoint: str) -> SignalReading:
-    return plane.signals.read(endpoint, [plane.backend(BASELINE), plane.backend(CANDIDATE)])
+    return read_one(plane.signals, endpoint, [plane.backend(BASELINE), plane.backend(CANDIDATE)])
 
 
 def arm_when(plane: Plane, endpoint: str, variant: str, *, ended: int, aborted: int = 0) -> ArmReading:

@@ -94,7 +94,7 @@ def only(arm: ArmReading) -> str:
     ],
 )
 def test_arms_of__one_way_to_end__is_booked(ended: Ended, expected: str) -> None:
-    arm = arms_of("chat", line(ended))["v2"]
+    arm = arms_of("chat", samples(line(ended)))["v2"]
     assert only(arm) == expected
     assert arm.arrived == 1
 
@@ -118,11 +118,13 @@ def test_arms_of__any_ends__each_in_one_class_and_all_in_the_arrivals(
 ) -> None:
     total = sum(ends.values())
     arrived = f'envoy_llm_arrived{{cluster="assigned/chat/v2"}} {total + still_running}\n'
-    arm = arms_of("chat", arrived + "".join(line(ended, n) for ended, n in ends.items()))["v2"]
+    arm = arms_of("chat", samples(arrived + "".join(line(ended, n) for ended, n in ends.items())))["v2"]
     assert sum(classes(arm).values()) == total
     assert arm.ended + arm.aborted + arm.running == arm.arrived
     assert arm.running == still_running
-    one_by_one = [only(arms_of("chat", line(ended))["v2"]) for ended, n in ends.items() for _ in range(n)]
+    one_by_one = [
+        only(arms_of("chat", samples(line(ended)))["v2"]) for ended, n in ends.items() for _ in range(n)
+    ]
     assert {name: n for name, n in classes(arm).items() if n} == Counter(one_by_one)
 
 
@@ -132,7 +134,7 @@ def test_arms_of__any_end__is_timed_as_its_class_says(ended: Ended) -> None:
         f"envoy_llm_{name}_count{{{tags(ended)}}} 1\nenvoy_llm_{name}_bucket{{{tags(ended, le='500')}}} 1\n"
         for name in ("ttft", "duration", "left_ttft", "left_duration")
     )
-    arm = arms_of("chat", line(ended) + measured)["v2"]
+    arm = arms_of("chat", samples(line(ended) + measured))["v2"]
     found = {name for name, histogram in arm.latency.items() if histogram.total}
     found |= {f"left {name}" for name, histogram in arm.left.items() if histogram.total}
     assert found == {
@@ -147,7 +149,9 @@ def test_arms_of__ended_while_the_counters_were_read__nothing_runs_and_nothing_i
     arrived: int, ended: int
 ) -> None:
     answered = line(("v2", "200", "-", "whole", ""), ended)
-    arm = arms_of("chat", f'envoy_llm_arrived{{cluster="assigned/chat/v2"}} {arrived}\n' + answered)["v2"]
+    arm = arms_of("chat", samples(f'envoy_llm_arrived{{cluster="assigned/chat/v2"}} {arrived}\n' + answered))[
+        "v2"
+    ]
     assert (arm.answered, arm.running) == (ended, max(0, arrived - ended))
 
 
@@ -158,7 +162,7 @@ def test_arms_of__other_endpoints_and_forced_requests__are_left_out() -> None:
         'envoy_llm_arrived{cluster=""} 7\n'
         'envoy_llm_arrived{cluster="assigned/chat/v1"} 8\n'
     )
-    found = arms_of("chat", text)
+    found = arms_of("chat", samples(text))
     assert {variant: arm.arrived for variant, arm in found.items()} == {"v1": 8}
 
 
@@ -179,13 +183,13 @@ def test_arms_of__histograms__are_in_seconds_and_added_up_over_the_ways_to_end()
     text += histogram("ttft", MIDWAY, 2, le150000=1, le2500000=2)
     text += histogram("ttft", FALLBACK, 9, le150000=9, le2500000=9)
     text += histogram("left_ttft", BEFORE, 4, le150=0, le2500=3)
-    arm = arms_of("chat", text)["v2"]
+    arm = arms_of("chat", samples(text))["v2"]
     assert arm.latency == {"ttft": HistogramReading((0.15, 2.5), (4, 6), 7)}
     assert arm.left == {"ttft": HistogramReading((0.15, 2.5), (0, 3), 4)}
 
 
 def test_arms_of__only_some_who_left__there_is_a_latency_of_nobody() -> None:
-    arm = arms_of("chat", histogram("left_ttft", BEFORE, 4, le150=0, le2500=3))["v2"]
+    arm = arms_of("chat", samples(histogram("left_ttft", BEFORE, 4, le150=0, le2500=3)))["v2"]
     assert arm.latency == {"ttft": HistogramReading((0.15, 2.5), (0, 0), 0)}
     assert arm.left == {"ttft": HistogramReading((0.15, 2.5), (0, 3), 4)}
 
@@ -201,8 +205,8 @@ def test_calls_of__routes_that_are_in_no_arm__are_told_by_their_names() -> None:
             ("answer/chat2/v1", "chat2/other", 7),
         ]
     )
-    assert (calls_of("chat", OTHER, text), calls_of("chat", TURNED_AWAY, text)) == (7, 5)
-    assert arms_of("chat", text) == {}
+    assert (calls_of("chat", OTHER, samples(text)), calls_of("chat", TURNED_AWAY, samples(text))) == (7, 5)
+    assert arms_of("chat", samples(text)) == {}
 
 
 def test_samples__labels_comments_and_nonsense__are_told_apart() -> None:
