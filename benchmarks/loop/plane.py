@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from controlplane.kernel.clock import Clock
 from rollouts.adapters.routers.envoy_config import DURATION_EDGES, TTFT_EDGES
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import WorkloadPhase
@@ -22,10 +22,14 @@ class Plane:
     """All ports that a turn needs. `busy`: names of endpoints with traffic."""
 
     busy: frozenset[str]
+    clock: Clock
     routes: dict[str, ObservedRoute] = field(default_factory=dict)
     engines_seen: dict[str, WorkloadStatus] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
-    began: float = field(default_factory=time.time)
+    began: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.began = self.clock.now().timestamp()
 
     def add(self, endpoint: str, shares: Mapping[str, int]) -> None:
         """An endpoint whose variants are all ready."""
@@ -93,7 +97,7 @@ class Plane:
         return {endpoint: self._read(endpoint, known) for endpoint, known in backends.items()}
 
     def _read(self, endpoint: str, backends: Collection[Backend]) -> SignalReading:
-        now = time.time()
+        now = self.clock.now().timestamp()
         total = PER_SECOND * (now - self.began) if endpoint in self.busy else 0.0
         route = self.routes[endpoint]
         arms = {
@@ -104,7 +108,7 @@ class Plane:
         return SignalReading(now, self.began, arms, engines)
 
     def failures(self) -> Mapping[str, Failures]:
-        ended = int(PER_SECOND * (time.time() - self.began))
+        ended = int(PER_SECOND * (self.clock.now().timestamp() - self.began))
         return {endpoint: Failures(ended, int(FAILED * ended)) for endpoint in self.busy}
 
     # --- log -------------------------------------------------------------------------------------------------------

@@ -3,10 +3,14 @@ one endpoint."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from django.db.models import Model
+from django.db import connection
+from django.db.models import Field, Model
 
 from controlplane.web.live import publish
 
@@ -52,9 +56,45 @@ class Writes:
         for (kind, _), (row, fields) in self._changed.items():
             groups[kind, tuple(sorted(fields))].append(row)
         for (kind, names), rows in groups.items():
-            kind._default_manager.bulk_update(rows, names, batch_size=ROWS_AT_ONCE)
+            for first in range(0, len(rows), ROWS_AT_ONCE):
+                _update(kind, names, rows[first : first + ROWS_AT_ONCE])
         for kind, rows in self._new.items():
             kind._default_manager.bulk_create(rows, batch_size=ROWS_AT_ONCE)
         if self._topics:
             publish(*self._topics, now=now)
         self._changed, self._new, self._topics = {}, defaultdict(list), {}
+
+
+def _update(kind: type[Model], names: Sequence[str], rows: Sequence[Model]) -> None:
+    """Writes the columns of all rows in one statement, each row its own values.
+
+    Django's `bulk_update` does the same by one CASE a column, and building those takes longer than all the rest of a
+    turn (measured: two thirds of it).
+    """
+    meta, quoted = kind._meta, connection.ops.quote_name
+    fields: list[Any] = [meta.pk, *(meta.get_field(name) for name in names)]
+    table = quoted(meta.db_table)
+    new = [_typed(f"new.column{place}", field) for place, field in enumerate(fields, start=1)]
+    columns = [quoted(field.column) for field in fields]
+    changes = ", ".join(f"{column} = {value}" for column, value in zip(columns[1:], new[1:], strict=True))
+    places = f"({', '.join(['%s'] * len(fields))})"
+    values = ", ".join([places] * len(rows))
+    found = f"(VALUES {values}) AS new WHERE {table}.{columns[0]} = {new[0]}"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {table} SET {changes} FROM {found}",  # noqa: S608 - our models' names; the values are parameters
+            [
+                field.get_db_prep_save(getattr(row, field.attname), connection)
+                for row in rows
+                for field in fields
+            ],
+        )
+
+
+def _typed(value: str, field: Field[Any, Any]) -> str:
+    """The value as the column's type. PostgreSQL takes what it does not know for text; without a length, because a cast
+    to one would cut what is too long without a word."""
+    if connection.vendor != "postgresql":
+        return value
+    kind = re.sub(r"[(].*[)]", "", field.db_type(connection) or "")
+    return f"CAST({value} AS {kind})"

@@ -48,7 +48,7 @@ def turns(w: MemoryWorld, seconds: int, *, users: bool = False) -> int:
 
 
 def is_due(w: MemoryWorld) -> bool:
-    return w.endpoint_id in due_endpoints(now=w.now)
+    return w.endpoint_id in {one.endpoint_id for one in due_endpoints(now=w.now)}
 
 
 def test_idle_endpoint__has_a_turn_after_a_slow_while_only(w: MemoryWorld) -> None:
