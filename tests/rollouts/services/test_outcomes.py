@@ -12,15 +12,15 @@ from rollouts.domain.readings import SignalReading
 from rollouts.domain.strategies import strategy_of
 from rollouts.models import Arm, MinuteSample, OtherCalls, Rollout
 from rollouts.services.measure import Measured
-from rollouts.services.observe import Observation
+from rollouts.services.observe import NOTHING_SEEN
 from rollouts.services.recording import count_interval
-from rollouts.services.samples import add_sample, prune_samples
+from rollouts.services.samples import add_sample, prune_samples, read_minutes
+from rollouts.services.writes import Writes
 from tests import factories
 
 pytestmark = pytest.mark.django_db
 
 NOW = factories.right_now().replace(second=20)
-NOTHING_SEEN = Observation(statuses=None, route=None, route_known=False)
 READING = SignalReading(at=0.0, router_started_at=0.0, arms={})
 
 
@@ -35,11 +35,20 @@ def count(rollout: Rollout, **arms: ArmCounts) -> None:
     plan = rollout.parsed_plan
     analysis = strategy_of(plan).initial_analysis(plan, rollout.gate_policy.policy, tuple(arms))
     measured = Measured(interval, analysis, analysis.assess({}), {}, (), 0)
-    count_interval(rollout=rollout, measured=measured, seen=NOTHING_SEEN, now=NOW)
+    writes = Writes()
+    rows = Arm.objects.filter(rollout=rollout).select_related("variant")
+    count_interval(rollout=rollout, arms=rows, measured=measured, seen=NOTHING_SEEN, writes=writes, now=NOW)
+    writes.flush(now=NOW)
 
 
 def minute(rollout: Rollout, made: Difference) -> None:
-    add_sample(endpoint=rollout.endpoint, made=made, reading=READING, now=NOW)
+    endpoint, writes = rollout.endpoint, Writes()
+    minutes = read_minutes(endpoint_ids=[endpoint.pk], now=NOW)
+    variants = endpoint.variants.all()
+    add_sample(
+        endpoint=endpoint, variants=variants, made=made, reading=READING, minutes=minutes, writes=writes
+    )
+    writes.flush(now=NOW)
 
 
 def arm(rollout: Rollout, name: str = "candidate") -> Arm:

@@ -11,7 +11,7 @@ from rollouts.domain.engines import FailureReason
 from rollouts.models import Arm, Workload
 from rollouts.ports import OPENAI_API, EngineApi, Route
 from rollouts.services.endpoints import set_rescue
-from rollouts.services.routing import blamed_arms, rescuers_of
+from rollouts.services.routing import blamed_arms, desired_route
 from tests.rollouts.memory_world import BANDIT, ERRORS, PLAN, MemoryWorld
 
 pytestmark = [pytest.mark.story, pytest.mark.django_db]
@@ -86,11 +86,12 @@ def test_canary__baseline_that_comes_and_goes__publishes_nothing(half: MemoryWor
         ("ready", False, False),
     ],
 )
-def test_rescuers_of__phase_of_the_workload__decides(
+def test_rescuers__phase_of_the_workload__decides(
     half: MemoryWorld, phase: str, wanted: bool, helps: bool
 ) -> None:
     Workload.objects.filter(variant=half.variant(2)).update(phase=phase, wanted=wanted)
-    assert rescuers_of(half.endpoint) == ((half.variant(2).name,) if helps else ())
+    route = desired_route(half.endpoint, half.world)
+    assert route.rescuers == ((half.variant(2).name,) if helps else ())
 
 
 def test_canary__before_its_first_step__rescues_nobody(w: MemoryWorld) -> None:
@@ -121,7 +122,7 @@ def test_roll_back__of_a_candidate__it_rescues_nobody_from_the_first_route_on(ha
 def test_candidate__that_a_gate_blames__rescues_nobody(half: MemoryWorld) -> None:
     half.behave(2, error_rate=0.6)
     half.run_to("rolling-back", "rolled-back")
-    assert blamed_arms(half.rollout) == {"candidate"}
+    assert blamed_arms(half.rollout, half.rollout.arms.all()) == {"candidate"}
     half.run_to("rolled-back")
     half.cluster.kill(half.variant(1).name, down_seconds=100.0)
     half.sync_engines()
