@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from controlplane.kernel.errors import Conflict, InvalidInput, NotFound
 from rollouts.adapters.routers.memory import MemoryResponse
 from rollouts.domain.plan import canary
 from rollouts.models import Evidence, Feedback, FeedbackState
-from rollouts.services.feedback import ratings_between, record_feedback
+from rollouts.services.feedback import count_ratings, ratings_between, record_feedback
 from tests.rollouts.memory_world import ERRORS, THUMBS, MemoryWorld
 
 SLOW_PLAN = canary((50,), hold_seconds=60, min_requests=10)  # long enough for ratings to come
@@ -31,6 +31,12 @@ def moving(w: MemoryWorld) -> MemoryWorld:
     w.start(2, plan=SLOW_PLAN)
     w.run_to("progressing")
     return w
+
+
+def counted(w: MemoryWorld, *, since: datetime) -> dict[str, tuple[int, int]]:
+    """Variant -> (ratings, thumbs down) of what was answered since then."""
+    found = ratings_between(endpoint_ids=(w.endpoint_id,), start=since, end=w.now)
+    return count_ratings(found[w.endpoint_id], start=since, end=w.now)
 
 
 def rate(w: MemoryWorld, response: MemoryResponse, *, up: bool = True, **changes: Any) -> Feedback:
@@ -93,7 +99,7 @@ def test_verify__request_that_was_refused_or_failed__has_no_answer_to_rate(
     assert response.status == status
     made = rate(w, response, up=False)
     assert state_of(w, made) == FeedbackState.UNVERIFIABLE
-    assert ratings_between(rollout=w.start(2), start=made.received_at, end=w.now) == {}
+    assert counted(w, since=made.received_at) == {}
 
 
 def test_verify__unknown_request__waits_five_minutes_then_unverifiable(w: MemoryWorld) -> None:
@@ -133,7 +139,7 @@ def test_ratings__of_an_answer_by_the_fallback__count_for_neither_arm(moving: Me
     w.run_for(3)
     assert Feedback.objects.filter(state="verified").count() == 80
     own = sum(1 for r in responses if r.assigned == w.variant(1).name)
-    counts = ratings_between(rollout=w.rollout, start=start, end=w.now)
+    counts = counted(w, since=start)
     assert own < 80
     assert counts == {w.variant(1).name: (own, own)}
 
