@@ -56,6 +56,8 @@ def chance(value: object, *, field: str) -> float:
 
 def count(value: object, *, field: str) -> int:
     """`value` as a whole number of things, 0 to 2^53; 3.0 is taken, 3.5 is not."""
+    if type(value) is int and 0 <= value <= LARGEST_COUNT:
+        return value
     number = finite(value, field=field)
     if number < 0 or number > LARGEST_COUNT or number != math.floor(number):
         raise InvalidInput(f"{field} is {value!r}; it must be a whole number from 0 to 2^53.", field=field)
@@ -96,6 +98,8 @@ def mapping(
     value: object, *, field: str, allowed: Sequence[str], needed: Sequence[str] = ()
 ) -> Mapping[str, Any]:
     """`value` as a mapping whose keys are all in `allowed` and hold all of `needed`."""
+    if type(value) is dict and value.keys() <= set(allowed) and value.keys() >= set(needed):
+        return value  # nearly always: what is read was written by us
     where = field or "the document"
     if not isinstance(value, Mapping):
         raise InvalidInput(f"{where} must be a mapping of names to values, not {value!r}.", field=field)

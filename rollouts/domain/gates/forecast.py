@@ -13,6 +13,7 @@ from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates import checks
+from rollouts.domain.gates.crossing import first_on_grid, rising_crossing
 from rollouts.domain.gates.dispersion import Dispersion
 from rollouts.domain.gates.evidence import FIRST_WEIGHT, log_sum_exp
 from rollouts.domain.gates.paired import FIRST_PAIRED_WEIGHT, PairedProcess, bets_of
@@ -22,6 +23,7 @@ from rollouts.domain.gates.proportion import Decision, ProportionProcess, multip
 from rollouts.domain.gates.reading import PASS_SHARE_BP
 from rollouts.domain.gates.words import UNITS, duration, percent, ratio_text, rough
 
+BISECTIONS = 40
 LARGEST_FORECAST = 1e7  # requests; beyond it the honest answer is "unknown"
 SMALLEST_BASE = (
     1e-4  # a rate at which nothing was seen yet is small, not zero: some thousand requests prove no less
@@ -71,13 +73,27 @@ def trials_until(
 ) -> float | None:
     """How many more trials until the log of the mean of exp(logs) reaches the target; None beyond `most`."""
 
+    log_n = math.log(len(logs))
+
     def evidence(trials: float) -> float:
         values = [value + trials * rate for value, rate in zip(logs, growths, strict=True)]
-        return log_sum_exp(values) - math.log(len(values))
+        return log_sum_exp(values) - log_n
 
     if evidence(0) >= log_target:
         return 0.0
-    return _first(lambda trials: evidence(trials) >= log_target, most)
+    crossing = rising_crossing(logs, growths, log_target)
+    if crossing is None or not crossing < most:
+        return _first(lambda trials: evidence(trials) >= log_target, most)
+    high = 1.0
+    while high < crossing:
+        high *= 2
+    # The grid of the bisection: all of its points are whole multiples of the step.
+    step = high / 2**BISECTIONS if high == 1.0 else high / 2 ** (BISECTIONS + 1)
+    largest = max(map(abs, logs)) + high * max(map(abs, growths))
+    found = first_on_grid(evidence, log_target, crossing, step, largest=largest)
+    if found is None or found * step > high or high > most:
+        return _first(lambda trials: evidence(trials) >= log_target, most)
+    return found * step
 
 
 def _first(reached: Callable[[float], bool], most: float) -> float | None:
@@ -88,7 +104,7 @@ def _first(reached: Callable[[float], bool], most: float) -> float | None:
         if high > most:
             return None
     low = high / 2 if high > 1 else 0.0
-    for _ in range(40):
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
         low, high = (low, middle) if reached(middle) else (middle, high)
     return high
