@@ -20,7 +20,7 @@ from rollouts.domain.gates.templates import DEFAULT_GATES
 from rollouts.domain.intervals import ArmCounts, Completions, Interval, LatencyCounts, Outcomes, ProbePair
 
 INTERVAL, SHARE_BP, PER_SECOND = 5.0, 2_500, 20.0
-AGES = (3, 12, 60, 240)  # intervals before the one that is measured: a quarter of a minute to twenty minutes
+AGES = (2, 12, 61, 237)  # intervals before the one that is measured: ten seconds to twenty minutes; one has a new start
 EACH = 5  # rollouts of an age, with other users
 EDGES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 DURATION = GateSpec(
@@ -45,20 +45,18 @@ def policy(number: int) -> GatePolicy:
 
 
 def interval(index: int, rng: random.Random) -> Interval:
-    """Users alike on both arms; golden prompts and ratings every third interval."""
-    speaks = index % 3 == 0
+    """Users alike on both arms, who rate some answers, and a golden prompt."""
     arms = {
-        "baseline": _arm(PER_SECOND * INTERVAL * (1 - SHARE_BP / 10_000), rng, speaks),
-        "candidate": _arm(PER_SECOND * INTERVAL * SHARE_BP / 10_000, rng, speaks),
+        "baseline": _arm(PER_SECOND * INTERVAL * (1 - SHARE_BP / 10_000), rng),
+        "candidate": _arm(PER_SECOND * INTERVAL * SHARE_BP / 10_000, rng),
     }
-    pairs = tuple(ProbePair(str(n), *_scores(rng)) for n in range(2)) if speaks else ()
     return Interval(
         index=index,
         started_at=1.8e9 + index * INTERVAL,
         seconds=INTERVAL,
         share_bp=SHARE_BP,
         arms=arms,
-        pairs={"candidate": pairs} if pairs else {},
+        pairs={"candidate": (ProbePair("0", *_scores(rng)),)},
         shares={"baseline": 10_000 - SHARE_BP, "candidate": SHARE_BP},
     )
 
@@ -67,20 +65,19 @@ def _scores(rng: random.Random) -> tuple[float, float]:
     return round(rng.betavariate(8, 2), 3), round(rng.betavariate(8, 2), 3)
 
 
-def _arm(expected: float, rng: random.Random, speaks: bool) -> ArmCounts:
+def _arm(expected: float, rng: random.Random) -> ArmCounts:
     arrived = round(expected * rng.uniform(0.8, 1.2))
     failed, refused = _of(arrived, 0.01, rng), _of(arrived, 0.005, rng)
     abandoned = _of(arrived - failed - refused, 0.01, rng)
     answered = arrived - failed - refused - abandoned
-    answers = answered if speaks else 0
-    ratings = _of(answers, 0.2, rng)
+    ratings = _of(answered, 0.2, rng)
     return ArmCounts(
         requests=arrived - abandoned,
         errors=failed,
         arrived=arrived,
         ready=1.0,
         latency={"ttft": _histogram(answered, 0.02, rng), "duration": _histogram(answered, 0.02, rng)},
-        answers=answers,
+        answers=answered,
         thumbs_down=_of(ratings, 0.1, rng),
         ratings=ratings,
         outcomes=Outcomes(answered, refused, 0, 0, failed, 0, 0, abandoned, rng.randrange(4)),

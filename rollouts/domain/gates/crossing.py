@@ -36,7 +36,7 @@ def rising_crossing(starts: Sequence[float], rates: Sequence[float], level: floa
             return None
         step = (top + log(total) - log_n - level) / slope
         t -= step
-        if step <= 1e-15 * t:
+        if step <= 1e-7 * t:
             break
     return t
 

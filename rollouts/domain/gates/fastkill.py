@@ -4,7 +4,8 @@ alpha.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -53,7 +54,7 @@ class Traffic:
         return cls(int(arm.requests), int(arm.errors), int(arm.arrived), outcomes.refused, outcomes.abandoned)
 
     def plus(self, other: Traffic) -> Self:
-        return type(self)(*(getattr(self, n) + getattr(other, n) for n in self.__dataclass_fields__))
+        return type(self)(*map(operator.add, VALUES(self), VALUES(other)))
 
     def share_of(self, name: str) -> tuple[int, float]:
         """(requests, share) of `errors`, `refused` or `abandoned`. What ends after its arrival was counted may be
@@ -66,6 +67,9 @@ class Traffic:
     def counted(self) -> bool:
         """Whether anything is in it that evidence of an earlier version does not have."""
         return bool(self.arrived or self.refused or self.abandoned)
+
+
+VALUES: Callable[[Traffic], tuple[int, ...]] = operator.attrgetter(*Traffic.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +139,7 @@ def _row_from_json(row: Sequence[Any]) -> tuple[float, Traffic, Traffic]:
 
 
 def _sum(parts: Iterable[Traffic]) -> Traffic:
-    total = Traffic()
-    for part in parts:
-        total = total.plus(part)
-    return total
+    return Traffic(*map(sum, zip(*map(VALUES, parts), strict=True)))
 
 
 def why_kill(

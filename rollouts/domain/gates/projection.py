@@ -68,6 +68,8 @@ def project(
     """
     if ratio == 0:
         return delta, pb
+    if maths is SCALAR:
+        return _project_floats(pa, pb, n_candidate, n_baseline, ratio, delta)
     lowest, highest = max(0.0, -delta / ratio), min(1.0, (1 - delta) / ratio)
     across = (pa - delta) / ratio  # the b whose boundary point is pa
     first_low = maths.where(pb < across, pb, across)
@@ -97,6 +99,46 @@ def project(
         done = maths.every(moved <= PRECISION * b)
         b = b_next
         if done:
+            break
+    return ratio * b + delta, b
+
+
+def _project_floats(
+    pa: float, pb: float, n_candidate: float, n_baseline: float, ratio: float, delta: float
+) -> tuple[float, float]:
+    """The same for numbers, operation by operation, without a call for each: half of the work of an update is here."""
+    lowest, highest = max(0.0, -delta / ratio), min(1.0, (1 - delta) / ratio)
+    across = (pa - delta) / ratio
+    low, high = (pb, across) if pb < across else (across, pb)
+    low = lowest if low < lowest else highest if low > highest else low
+    high = lowest if high < lowest else highest if high > highest else high
+    total = n_candidate + n_baseline
+    b = (n_candidate * across + n_baseline * pb) / (total if total > 0 else 1)
+    if not low < b < high:
+        b = 0.5 * (low + high)
+    if ratio == 1 and delta == 0:
+        return b, b
+    edge = OFF_END * (high - low)
+    if not low + edge < b < high - edge:
+        b = 0.5 * (low + high)
+    weight = n_candidate * ratio
+    weight_of_curve = weight * ratio
+    for _ in range(MAX_STEPS):
+        a = ratio * b + delta
+        spread_a, spread_b = a * (1 - a), b * (1 - b)
+        gap_a, gap_b = a - pa, b - pb
+        slope_down = weight * gap_a / spread_a + n_baseline * gap_b / spread_b
+        curve = weight_of_curve * (spread_a - gap_a * (1 - 2 * a)) / (spread_a * spread_a)
+        curve = curve + n_baseline * (spread_b - gap_b * (1 - 2 * b)) / (spread_b * spread_b)
+        if slope_down < 0:
+            low = b
+        else:
+            high = b
+        before = b
+        b = b - slope_down / (curve if curve > 0 else 1)
+        if not low <= b <= high:
+            b = 0.5 * (low + high)
+        if abs(b - before) <= PRECISION * before:
             break
     return ratio * b + delta, b
 
@@ -131,6 +173,9 @@ def log_increments(
         pa = odds * multiplier
         pa = clip(pa / (1 + pa), SMALLEST, 1 - SMALLEST, maths)
         right_side = pa > boundary if fail else pa < boundary
+        if maths is SCALAR and not right_side:
+            increments.append(0.0)
+            continue
         a, b = project(pa, pb, n_candidate, n_baseline, ratio, delta, maths)
         a = maths.where(right_side, a, 0.5)  # a skipped point may have left (0, 1)
         gain = events_candidate * (maths.log(pa) - maths.log(a))
