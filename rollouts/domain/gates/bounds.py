@@ -23,12 +23,13 @@ x (D - t)) in the same way.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 from rollouts.domain.gates import checks
-from rollouts.domain.gates.crossing import first_on_grid, rising_crossing
+from rollouts.domain.gates.crossing import first_on_grid
 from rollouts.domain.gates.evidence import log_sum_exp
 
 Measure = Literal["difference", "ratio", "share", "score"]
@@ -85,17 +86,9 @@ class Side:
         """How far towards the next node the level is reached, by bisection of this stretch."""
         here, there = [row[position] for row in self.logs], [row[position + 1] for row in self.logs]
         # Seen from the next node the wealth rises; the last part that reaches the level is the first one then.
-        crossing = rising_crossing(there, [one - other for one, other in zip(here, there, strict=True)], log_level)
-        if crossing is not None:
-            found = first_on_grid(
-                lambda back: self._wealth(position, 1.0 - back),
-                log_level,
-                crossing,
-                FINEST,
-                largest=max(map(abs, (*here, *there))),
-            )
-            if found is not None:
-                return 1.0 - found * FINEST
+        found = first_on_grid(there, list(map(operator.sub, here, there)), log_level, FINEST, end=1.0)
+        if found is not None:
+            return 1.0 - found * FINEST
         low, high = 0.0, 1.0
         for _ in range(BISECTIONS):
             middle = (low + high) / 2

@@ -13,7 +13,7 @@ from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates import checks
-from rollouts.domain.gates.crossing import first_on_grid, rising_crossing
+from rollouts.domain.gates.crossing import first_on_grid
 from rollouts.domain.gates.dispersion import Dispersion
 from rollouts.domain.gates.evidence import FIRST_WEIGHT, log_sum_exp
 from rollouts.domain.gates.paired import FIRST_PAIRED_WEIGHT, PairedProcess, bets_of
@@ -81,19 +81,15 @@ def trials_until(
 
     if evidence(0) >= log_target:
         return 0.0
-    crossing = rising_crossing(logs, growths, log_target)
-    if crossing is None or not crossing < most:
-        return _first(lambda trials: evidence(trials) >= log_target, most)
-    high = 1.0
-    while high < crossing:
-        high *= 2
-    # The grid of the bisection: all of its points are whole multiples of the step.
-    step = high / 2**BISECTIONS if high == 1.0 else high / 2 ** (BISECTIONS + 1)
-    largest = max(map(abs, logs)) + high * max(map(abs, growths))
-    found = first_on_grid(evidence, log_target, crossing, step, largest=largest)
-    if found is None or found * step > high or high > most:
-        return _first(lambda trials: evidence(trials) >= log_target, most)
-    return found * step
+    # `_first` ends on a grid that depends on how far it has to go: all its points are whole multiples of this step.
+    far = first_on_grid(logs, growths, log_target, 1.0, end=most)
+    if far is not None:
+        high = float(1 << (far - 1).bit_length())
+        step = high / 2**BISECTIONS if far == 1 else high / 2 ** (BISECTIONS + 1)
+        found = first_on_grid(logs, growths, log_target, step, end=high)
+        if found is not None and high <= most:
+            return found * step
+    return _first(lambda trials: evidence(trials) >= log_target, most)
 
 
 def _first(reached: Callable[[float], bool], most: float) -> float | None:

@@ -27,6 +27,7 @@ Number = Any  # a float, or a numpy array of floats in the vectorised form
 FAIL_MULTIPLIERS = (1.5, 2.0, 3.0, 5.0, 10.0)
 PASS_MULTIPLIERS = (0.25, 0.5, 0.7, 0.85)
 SMALLEST = 1e-12  # probabilities are kept this far from 0 and 1
+LARGEST = 1 - SMALLEST
 OFF_EDGE = 1e-3  # stands for a boundary that leaves (0, 1), where odds have no meaning
 OFF_END = 1e-6  # part of the bracket that the search keeps from its ends at first
 MAX_STEPS = 100
@@ -162,6 +163,18 @@ def log_increments(
     An alternative is `multiplier` times the odds of the boundary at pb. One that lands on the wrong side of
     the boundary (it leaves (0, 1) there) is skipped: its factor is 1.
     """
+    if maths is SCALAR:
+        return _float_increments(
+            pb,
+            n_candidate,
+            events_candidate,
+            n_baseline,
+            events_baseline,
+            ratio=ratio,
+            delta=delta,
+            fail=fail,
+            multipliers=multipliers,
+        )
     boundary = ratio * pb + delta
     inside = maths.where(boundary <= 0, OFF_EDGE, maths.where(boundary >= 1, 1 - OFF_EDGE, boundary))
     odds = inside / (1 - inside)
@@ -173,9 +186,6 @@ def log_increments(
         pa = odds * multiplier
         pa = clip(pa / (1 + pa), SMALLEST, 1 - SMALLEST, maths)
         right_side = pa > boundary if fail else pa < boundary
-        if maths is SCALAR and not right_side:
-            increments.append(0.0)
-            continue
         a, b = project(pa, pb, n_candidate, n_baseline, ratio, delta, maths)
         a = maths.where(right_side, a, 0.5)  # a skipped point may have left (0, 1)
         gain = events_candidate * (maths.log(pa) - maths.log(a))
@@ -184,4 +194,45 @@ def log_increments(
             gain = gain + events_baseline * (log_pb - maths.log(b))
             gain = gain + failures_baseline * (log_qb - maths.log1p(-b))
         increments.append(maths.where(right_side, gain, 0.0))
+    return increments
+
+
+def _float_increments(
+    pb: float,
+    n_candidate: float,
+    events_candidate: float,
+    n_baseline: float,
+    events_baseline: float,
+    *,
+    ratio: float,
+    delta: float,
+    fail: bool,
+    multipliers: Sequence[float],
+) -> list[float]:
+    """The same for numbers, like `_project_floats`."""
+    log, log1p = math.log, math.log1p
+    boundary = ratio * pb + delta
+    inside = OFF_EDGE if boundary <= 0 else 1 - OFF_EDGE if boundary >= 1 else boundary
+    odds = inside / (1 - inside)
+    failures_candidate = n_candidate - events_candidate
+    failures_baseline = n_baseline - events_baseline
+    log_pb, log_qb = log(pb), log1p(-pb)
+    increments = []
+    for multiplier in multipliers:
+        pa = odds * multiplier
+        pa = pa / (1 + pa)
+        pa = SMALLEST if pa < SMALLEST else LARGEST if pa > LARGEST else pa
+        if not (pa > boundary if fail else pa < boundary):
+            increments.append(0.0)
+            continue
+        if ratio == 0:
+            a, b = delta, pb
+        else:
+            a, b = _project_floats(pa, pb, n_candidate, n_baseline, ratio, delta)
+        gain = events_candidate * (log(pa) - log(a))
+        gain = gain + failures_candidate * (log1p(-pa) - log1p(-a))
+        if ratio:
+            gain = gain + events_baseline * (log_pb - log(b))
+            gain = gain + failures_baseline * (log_qb - log1p(-b))
+        increments.append(gain)
     return increments
