@@ -61,8 +61,8 @@ class Side:
             self.nodes,
             tuple(
                 [
-                    tuple([value + temper * gain for value, gain in zip(row, more, strict=True)])
-                    for row, more in zip(self.logs, gains, strict=True)
+                    tuple([value + temper * gain for value, gain in pairs])
+                    for pairs in map(zip, self.logs, gains)
                 ]
             ),
         )
@@ -70,17 +70,15 @@ class Side:
     def reach(self, log_level: float) -> float | None:
         """The largest coordinate whose hypothesis is rejected at that level; None when none is."""
         last = len(self.nodes) - 1
-        position = next((i for i in range(last, -1, -1) if self._reaches(i, log_level)), None)
+        # A mean is at most its largest part: for most nodes that is enough.
+        able = log_level - 1.0
+        tops = enumerate(map(max, *self.logs))
+        may = [i for i, top in tops if top >= able]
+        position = next((i for i in reversed(may) if self._wealth(i, 0.0) >= log_level), None)
         if position is None or position == last:
             return None if position is None else self.nodes[last]
         part = self._last_part(position, log_level)
         return self.nodes[position] + part * (self.nodes[position + 1] - self.nodes[position])
-
-    def _reaches(self, position: int, log_level: float) -> bool:
-        """Whether the hypothesis of a node is rejected. A mean is at most its largest part: mostly that is enough."""
-        if max([row[position] for row in self.logs]) < log_level - 1.0:
-            return False
-        return self._wealth(position, 0.0) >= log_level
 
     def _last_part(self, position: int, log_level: float) -> float:
         """How far towards the next node the level is reached, by bisection of this stretch."""
@@ -203,9 +201,7 @@ class ChangeBounds:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        checks.mapping(
-            data, field="bounds", allowed=("measure", "lower", "upper"), needed=("measure", "lower", "upper")
-        )
+        checks.exactly(data, NAMES, field="bounds")
         checks.one_of(data["measure"], ("difference", "ratio", "share", "score"), field="bounds.measure")
         empty = _EMPTY[data["measure"]]
         return cls(
@@ -215,6 +211,7 @@ class ChangeBounds:
         )
 
 
+NAMES = ("measure", "lower", "upper")
 _EMPTY: dict[str, ChangeBounds] = {measure: ChangeBounds.empty(measure) for measure in get_args(Measure)}
 
 
@@ -229,7 +226,7 @@ def _gains(
     weight: float,
     *,
     rising: bool,
-) -> list[list[float]]:
+) -> Sequence[Sequence[float]]:
     """The log factors of one interval, by bet and node, of the lower (rising) or the upper side."""
     log1p = math.log1p
     losing_part = part_c if rising else part_b  # the arm whose events cost wealth
@@ -250,4 +247,10 @@ def _gains(
         for x in sized
     ]
     # the upper side's node is minus the hypothetical change, so both signs cancel
+    if len(nodes) == 2:  # nearly always
+        first, last = nodes
+        return [
+            (value - first * x * weight, value - last * x * weight)
+            for x, value in zip(sized, fixed, strict=True)
+        ]
     return [[value - node * x * weight for node in nodes] for x, value in zip(sized, fixed, strict=True)]

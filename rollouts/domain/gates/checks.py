@@ -5,11 +5,13 @@ allowed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
 
+ALL_FLOATS = frozenset({float})
 LARGEST_COUNT = 2**53  # above this a float no longer counts by ones
 
 
@@ -28,10 +30,20 @@ def finite(value: object, *, field: str) -> float:
     return number
 
 
+def all_finite(values: Iterable[object], *, field: str) -> tuple[float, ...]:
+    """Every one of the values as a finite float, see `finite`."""
+    found = tuple(values)
+    if ALL_FLOATS.issuperset(map(type, found)) and all(map(math.isfinite, found)):  # type: ignore[arg-type]
+        return found  # type: ignore[return-value]
+    return tuple([finite(value, field=field) for value in found])
+
+
 def between(
     value: object, low: float, high: float, *, field: str, low_open: bool = False, high_open: bool = False
 ) -> float:
     """`value` as a float in the stated range; the message names the range."""
+    if type(value) is float and low < value < high:  # nearly always
+        return value
     number = finite(value, field=field)
     below = number <= low if low_open else number < low
     above = number >= high if high_open else number > high
@@ -98,8 +110,6 @@ def mapping(
     value: object, *, field: str, allowed: Sequence[str], needed: Sequence[str] = ()
 ) -> Mapping[str, Any]:
     """`value` as a mapping whose keys are all in `allowed` and hold all of `needed`."""
-    if type(value) is dict and value.keys() <= set(allowed) and value.keys() >= set(needed):
-        return value  # nearly always: what is read was written by us
     where = field or "the document"
     if not isinstance(value, Mapping):
         raise InvalidInput(f"{where} must be a mapping of names to values, not {value!r}.", field=field)
@@ -115,6 +125,18 @@ def mapping(
         if key not in value:
             raise InvalidInput(f"{prefix}{key} is missing.", field=f"{prefix}{key}", fix="Add it.")
     return value
+
+
+def exactly(value: object, names: tuple[str, ...], *, field: str) -> Mapping[str, Any]:
+    """`value` as a mapping with exactly these keys."""
+    if type(value) is dict and value.keys() == _set_of(names):
+        return value
+    return mapping(value, field=field, allowed=names, needed=names)
+
+
+@cache
+def _set_of(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(names)
 
 
 def at(prefix: str, error: InvalidInput) -> InvalidInput:

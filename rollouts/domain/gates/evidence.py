@@ -115,16 +115,22 @@ class Evidence:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        names = ("logs", "starts", "spread")
-        checks.mapping(data, field="evidence", allowed=(*names, "first"), needed=names)
+        if "first" in data:
+            checks.exactly(data, NAMES, field="evidence")
+        else:
+            checks.exactly(data, NAMES_OF_OLD, field="evidence")
         starts = checks.count(data["starts"], field="evidence.starts")
         first = data["first"] if "first" in data else _first_of_old(starts)
         return cls(
-            tuple([checks.finite(value, field="evidence.logs") for value in data["logs"]]),
+            checks.all_finite(data["logs"], field="evidence.logs"),
             starts,
             checks.flag(data["spread"], field="evidence.spread"),
             checks.between(first, 0, 1, field="evidence.first", low_open=True, high_open=True),
         )
+
+
+NAMES = ("logs", "starts", "spread", "first")
+NAMES_OF_OLD = NAMES[:3]
 
 
 def _first_of_old(starts: int) -> float:

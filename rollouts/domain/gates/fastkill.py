@@ -134,7 +134,7 @@ def _row_to_json(seconds: float, candidate: Traffic, baseline: Traffic) -> list[
 
 
 def _row_from_json(row: Sequence[Any]) -> tuple[float, Traffic, Traffic]:
-    seconds, numbers = float(row[0]), [int(value) for value in row[1:]]
+    seconds, numbers = float(row[0]), list(map(int, row[1:]))
     return seconds, Traffic(*numbers[0:2], *numbers[4:7]), Traffic(*numbers[2:4], *numbers[7:10])
 
 
@@ -163,14 +163,24 @@ def why_kill(
             f"The candidate's engine crashed and restarted {_times(facts.candidate_restarts)} "
             f"(the baseline's {_times(facts.baseline_restarts)})."
         )
+    seen = Burst(window.candidate, window.baseline, window.seconds)
     return (
-        _error_burst(rules, window, share_bp)
-        or _burst(rules, window, "refused", "were refused by its engine")
-        or (_burst(rules, window, "abandoned", "were abandoned by their clients") if late.may_fail else None)
+        _error_burst(rules, seen, share_bp)
+        or _burst(rules, seen, "refused", "were refused by its engine")
+        or (_burst(rules, seen, "abandoned", "were abandoned by their clients") if late.may_fail else None)
     )
 
 
-def _error_burst(rules: FastKill, window: Window, share_bp: int) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """The traffic of a window, added up once."""
+
+    candidate: Traffic
+    baseline: Traffic
+    seconds: float
+
+
+def _error_burst(rules: FastKill, window: Burst, share_bp: int) -> str | None:
     (n_c, errors_c), (n_b, errors_b) = (
         window.candidate.share_of("errors"),
         window.baseline.share_of("errors"),
@@ -187,7 +197,7 @@ def _error_burst(rules: FastKill, window: Window, share_bp: int) -> str | None:
     return None
 
 
-def _burst(rules: FastKill, window: Window, name: str, words: str) -> str | None:
+def _burst(rules: FastKill, window: Burst, name: str, words: str) -> str | None:
     """A burst of what may be the clients' own doing: only a baseline with as many requests tells that it is not."""
     baseline = window.baseline
     (n_c, share_c), (n_b, share_b) = window.candidate.share_of(name), baseline.share_of(name)

@@ -99,18 +99,19 @@ class Trail:
     def add(self, totals: Totals) -> Self:
         """The trail with one more interval at its end."""
         stretches = [*self.stretches, (1, VALUES(totals))]
-        size = 1
+        size, end = 1, len(stretches)  # those of a size stand together, the larger ones before them
         while True:
-            same = [position for position, (held, _) in enumerate(stretches) if held == size]
-            if len(same) <= PER_SIZE:
+            first = end - PER_SIZE - 1
+            if first < 0 or stretches[first][0] != size:
                 break
-            first = same[0]
             if size == LARGEST:
+                while first and stretches[first - 1][0] == size:
+                    first -= 1
                 del stretches[first]
                 break
             merged = tuple(map(operator.add, stretches[first][1], stretches[first + 1][1]))
             stretches[first : first + 2] = [(2 * size, merged)]
-            size *= 2
+            size, end = 2 * size, first + 1
         return type(self)(tuple(stretches))
 
     def endings(self) -> Iterator[Totals]:

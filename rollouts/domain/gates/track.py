@@ -195,7 +195,7 @@ class GateTrack:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], spec: GateSpec) -> Self:
-        checks.mapping(data, field="", allowed=NAMES, needed=ALWAYS_THERE)
+        checks.exactly(data, NAMES if "censoring" in data else ALWAYS_THERE, field="")
         process = PairedProcess if spec.kind == "paired" else ProportionProcess
         return cls(
             failing=process.from_json(data["failing"]),
