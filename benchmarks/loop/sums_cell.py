@@ -20,7 +20,8 @@ from rollouts.domain.gates.templates import DEFAULT_GATES
 from rollouts.domain.intervals import ArmCounts, Completions, Interval, LatencyCounts, Outcomes, ProbePair
 
 INTERVAL, SHARE_BP, PER_SECOND = 5.0, 2_500, 20.0
-AGES = (2, 12, 61, 237)  # intervals before the one that is measured: ten seconds to twenty minutes; one has a new start
+# Intervals before the one that is measured: ten seconds to twenty minutes. One of four has a new start in it.
+AGES = (2, 12, 61, 237)
 EACH = 5  # rollouts of an age, with other users
 EDGES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 DURATION = GateSpec(

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Defaults = tuple[tuple[str, Callable[[], Any] | None], ...]
 
 
 def as_stored(kind: type[T], values: Mapping[str, Any]) -> T:
@@ -19,7 +20,7 @@ def as_stored(kind: type[T], values: Mapping[str, Any]) -> T:
     """
     made = object.__new__(kind)
     put = object.__setattr__
-    for name, default in _defaults(kind):
+    for name, default in _defaults(kind):  # type: ignore[arg-type]
         if name in values:
             put(made, name, values[name])
         elif default is None:
@@ -30,12 +31,16 @@ def as_stored(kind: type[T], values: Mapping[str, Any]) -> T:
 
 
 @cache
-def _defaults(kind: type[Any]) -> tuple[tuple[str, Callable[[], Any] | None], ...]:
+def _defaults(kind: Any) -> Defaults:
     """The fields of a dataclass, each with what gives its default; None where there is none."""
     found: list[tuple[str, Callable[[], Any] | None]] = []
     for one in fields(kind):
         if one.default is not MISSING:
-            found.append((one.name, lambda default=one.default: default))
+            found.append((one.name, partial(_same, one.default)))
         else:
             found.append((one.name, None if one.default_factory is MISSING else one.default_factory))
     return tuple(found)
+
+
+def _same(value: Any) -> Any:
+    return value

@@ -70,11 +70,14 @@ class Side:
     def reach(self, log_level: float) -> float | None:
         """The largest coordinate whose hypothesis is rejected at that level; None when none is."""
         last = len(self.nodes) - 1
-        # A mean is at most its largest part: for most nodes that is enough.
-        able = log_level - 1.0
-        tops = enumerate(map(max, *self.logs))
-        may = [i for i, top in tops if top >= able]
-        position = next((i for i in reversed(may) if self._wealth(i, 0.0) >= log_level), None)
+        # A mean is at most its largest part, and at least that divided by their number: mostly that is enough.
+        tops = [max(values) for values in zip(*self.logs, strict=True)]
+        never, surely = log_level - 1.0, log_level + math.log(len(self.logs)) + 1.0
+        position = None
+        for i in range(last, -1, -1):
+            if tops[i] >= surely or (tops[i] >= never and self._wealth(i, 0.0) >= log_level):
+                position = i
+                break
         if position is None or position == last:
             return None if position is None else self.nodes[last]
         part = self._last_part(position, log_level)

@@ -17,10 +17,17 @@ ROUNDING = 5e-16  # of one operation, four times what it can be
 
 
 def first_on_grid(
-    starts: Sequence[float], rates: Sequence[float], level: float, step: float, *, end: float
+    starts: Sequence[float],
+    rates: Sequence[float],
+    level: float,
+    step: float,
+    *,
+    end: float,
+    above: float | None = None,
 ) -> int | None:
     """The smallest k for which log(mean(exp(starts + k * step * rates))) reaches the level.
 
+    above   where it is known to be reached, if that is known
     It must be below the level at 0. None when rounding may decide, and when it is not reached up to `end`.
     """
     log_n, exp, log = math.log(len(starts)), math.exp, math.log
@@ -29,7 +36,8 @@ def first_on_grid(
     ends = [(level + log_n - start) / rate for start, rate in lines if rate > 0]
     if not ends:
         return None
-    t, steepest, flattest = min(ends), max(rates), min(rates)
+    t = min(ends) if above is None else min(above, *ends)
+    steepest, flattest = max(rates), min(rates)
     bend = (steepest - flattest) ** 2 / 8
     unsure = ROUNDING * (4 * max(max(starts), -min(starts)) + 4 * end * max(steepest, -flattest) + 60)
     for _ in range(STEPS):

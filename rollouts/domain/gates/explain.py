@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from rollouts.domain.gates.backlog import Unsettled
 from rollouts.domain.gates.evidence import as_number
@@ -71,7 +71,7 @@ def gate_verdict(
     measure = measure_of(spec)
     unknown = verdict is not Verdict.INCONCLUSIVE
     requests, minutes = (None, None) if unknown else _forecast(spec, track, policy, share_bp, baseline_bp)
-    numbers: dict[str, Any] = dict(
+    draft = GateVerdict(
         key=spec.key,
         label=spec.label,
         kind=spec.kind,
@@ -97,10 +97,10 @@ def gate_verdict(
         forecast_requests=requests,
         forecast_minutes=minutes,
         finding=finding_of(spec, track, counted_by_unit=counted_by_unit),
+        sentence="",
     )
-    draft = GateVerdict(**numbers, sentence="")
     sentence = sentence_of(draft, spec, policy, note=note, recent_seconds=shown.recent_seconds, blamed=blamed)
-    return GateVerdict(**numbers, sentence=sentence)
+    return replace(draft, sentence=sentence)
 
 
 def _decide(

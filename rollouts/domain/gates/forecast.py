@@ -84,9 +84,9 @@ def trials_until(
     # `_first` ends on a grid that depends on how far it has to go: all its points are whole multiples of this step.
     far = first_on_grid(logs, growths, log_target, 1.0, end=most)
     if far is not None:
-        high = float(1 << (far - 1).bit_length())
-        step = high / 2**BISECTIONS if far == 1 else high / 2 ** (BISECTIONS + 1)
-        found = first_on_grid(logs, growths, log_target, step, end=high)
+        high = math.ldexp(1.0, (far - 1).bit_length())
+        step = high * 0.5 ** (BISECTIONS if far == 1 else BISECTIONS + 1)
+        found = first_on_grid(logs, growths, log_target, step, end=high, above=float(far))
         if found is not None and high <= most:
             return found * step
     return _first(lambda trials: evidence(trials) >= log_target, most)

@@ -40,7 +40,7 @@ class Totals:
 
     def plus(self, other: Totals) -> Self:
         """Both stretches together."""
-        return type(self)(*map(operator.add, VALUES(self), VALUES(other)))  # type: ignore[arg-type]
+        return type(self)(*map(operator.add, VALUES(self), VALUES(other)))
 
     def add_counts(self, counts: Counts, *, absolute: bool) -> Self:
         n_c, n_b = counts.n_candidate, counts.n_baseline
@@ -118,7 +118,7 @@ class Trail:
         """Totals of the newest stretch, the newest two, and so on back to the oldest that is kept."""
         ending = Totals()
         for _, sums in reversed(self.stretches):
-            ending = Totals(*map(operator.add, sums, VALUES(ending)))  # type: ignore[arg-type]
+            ending = Totals(*map(operator.add, sums, VALUES(ending)))
             yield ending
 
     def last(self, seconds: float) -> Totals:
