@@ -3,11 +3,13 @@ must not close a page, or a replay, of what was allowed when it was written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
+from functools import cache, partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Defaults = tuple[tuple[str, Callable[[], Any] | None], ...]
 
 
 def as_stored(kind: type[T], values: Mapping[str, Any]) -> T:
@@ -17,14 +19,28 @@ def as_stored(kind: type[T], values: Mapping[str, Any]) -> T:
     Raises KeyError for a field that has no default.
     """
     made = object.__new__(kind)
-    for one in fields(kind):  # type: ignore[arg-type]
-        if one.name in values:
-            value = values[one.name]
-        elif one.default is not MISSING:
-            value = one.default
-        elif one.default_factory is not MISSING:
-            value = one.default_factory()
+    put = object.__setattr__
+    for name, default in _defaults(kind):  # type: ignore[arg-type]
+        if name in values:
+            put(made, name, values[name])
+        elif default is None:
+            raise KeyError(name)
         else:
-            raise KeyError(one.name)
-        object.__setattr__(made, one.name, value)
+            put(made, name, default())
     return made
+
+
+@cache
+def _defaults(kind: Any) -> Defaults:
+    """The fields of a dataclass, each with what gives its default; None where there is none."""
+    found: list[tuple[str, Callable[[], Any] | None]] = []
+    for one in fields(kind):
+        if one.default is not MISSING:
+            found.append((one.name, partial(_same, one.default)))
+        else:
+            found.append((one.name, None if one.default_factory is MISSING else one.default_factory))
+    return tuple(found)
+
+
+def _same(value: Any) -> Any:
+    return value

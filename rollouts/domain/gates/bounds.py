@@ -23,11 +23,13 @@ x (D - t)) in the same way.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from rollouts.domain.gates import checks
+from rollouts.domain.gates.crossing import first_on_grid
 from rollouts.domain.gates.evidence import log_sum_exp
 
 Measure = Literal["difference", "ratio", "share", "score"]
@@ -39,6 +41,7 @@ RATIO_NODES = (0.25, 0.5, 0.8, 1.0, 1.25, 1.6, 2.5, 5.0, 20.0)
 SCORE_NODES = (-0.6, -0.35, -0.2, -0.1, -0.04, 0.0, 0.04, 0.1, 0.2, 0.35, 0.6)
 LARGEST_LOSS = 0.9  # a bet never risks more than this part of the wealth on one event
 BISECTIONS = 24  # to a ten-millionth of a node's distance
+FINEST = 0.5**BISECTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +55,41 @@ class Side:
     def empty(cls, nodes: Sequence[float], bets: int) -> Self:
         return cls(tuple(nodes), ((0.0,) * len(nodes),) * bets)
 
-    def add(self, gain: Callable[[int, float], float], temper: float = 1.0) -> Self:
-        """gain(bet index, node) is the log factor of this interval."""
+    def add(self, gains: Sequence[Sequence[float]], temper: float = 1.0) -> Self:
+        """gains[bet][node] is the log factor of this interval."""
         return type(self)(
             self.nodes,
             tuple(
-                tuple(value + temper * gain(bet, node) for value, node in zip(row, self.nodes, strict=True))
-                for bet, row in enumerate(self.logs)
+                [
+                    tuple([value + temper * gain for value, gain in pairs])
+                    for pairs in map(zip, self.logs, gains)
+                ]
             ),
         )
 
     def reach(self, log_level: float) -> float | None:
         """The largest coordinate whose hypothesis is rejected at that level; None when none is."""
         last = len(self.nodes) - 1
-        found = [i for i in range(last + 1) if self._wealth(i, 0.0) >= log_level]
-        if not found:
-            return None
-        position = found[-1]
-        if position == last:
-            return self.nodes[last]
+        # A mean is at most its largest part, and at least that divided by their number: mostly that is enough.
+        tops = [max(values) for values in zip(*self.logs, strict=True)]
+        never, surely = log_level - 1.0, log_level + math.log(len(self.logs)) + 1.0
+        position = None
+        for i in range(last, -1, -1):
+            if tops[i] >= surely or (tops[i] >= never and self._wealth(i, 0.0) >= log_level):
+                position = i
+                break
+        if position is None or position == last:
+            return None if position is None else self.nodes[last]
+        part = self._last_part(position, log_level)
+        return self.nodes[position] + part * (self.nodes[position + 1] - self.nodes[position])
+
+    def _last_part(self, position: int, log_level: float) -> float:
+        """How far towards the next node the level is reached, by bisection of this stretch."""
+        here, there = [row[position] for row in self.logs], [row[position + 1] for row in self.logs]
+        # Seen from the next node the wealth rises; the last part that reaches the level is the first one then.
+        found = first_on_grid(there, list(map(operator.sub, here, there)), log_level, FINEST, end=1.0)
+        if found is not None:
+            return 1.0 - found * FINEST
         low, high = 0.0, 1.0
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
@@ -78,14 +97,15 @@ class Side:
                 low = middle
             else:
                 high = middle
-        return self.nodes[position] + low * (self.nodes[position + 1] - self.nodes[position])
+        return low
 
     def _wealth(self, position: int, part: float) -> float:
         """log wealth at `part` of the way from one node to the next, at most the true one (concavity)."""
         if part == 0.0:
             values = [row[position] for row in self.logs]
         else:
-            values = [(1 - part) * row[position] + part * row[position + 1] for row in self.logs]
+            rest, after = 1 - part, position + 1
+            values = [rest * row[position] + part * row[after] for row in self.logs]
         return log_sum_exp(values) - math.log(len(values))
 
 
@@ -143,24 +163,27 @@ class ChangeBounds:
                 return self
             part_c, part_b = n_candidate / total, n_baseline / total
             weight = n_candidate * part_b
-        rising = _gains(
-            self.measure, RISING_BETS, events_candidate, events_baseline, part_c, part_b, weight, True
-        )
-        falling = _gains(
-            self.measure, FALLING_BETS, events_candidate, events_baseline, part_c, part_b, weight, False
-        )
-        return type(self)(
-            self.measure,
-            self.lower.add(rising, temper) if lower else self.lower,
-            self.upper.add(falling, temper) if upper else self.upper,
-        )
+        counted = (events_candidate, events_baseline, part_c, part_b, weight)
+        new_lower, new_upper = self.lower, self.upper
+        if lower:
+            rising = _gains(self.measure, self.lower.nodes, RISING_BETS, *counted, rising=True)
+            new_lower = self.lower.add(rising, temper)
+        if upper:
+            falling = _gains(self.measure, self.upper.nodes, FALLING_BETS, *counted, rising=False)
+            new_upper = self.upper.add(falling, temper)
+        return type(self)(self.measure, new_lower, new_upper)
 
     def update_score(self, difference: float) -> Self:
         """The bounds after one pair; difference = score of the candidate minus score of the baseline."""
+        log1p = math.log1p
         return type(self)(
             self.measure,
-            self.lower.add(lambda bet, node: math.log1p(SCORE_BETS[bet] * (difference - node))),
-            self.upper.add(lambda bet, node: math.log1p(-SCORE_BETS[bet] * (difference + node))),
+            self.lower.add(
+                [[log1p(bet * (difference - node)) for node in self.lower.nodes] for bet in SCORE_BETS]
+            ),
+            self.upper.add(
+                [[log1p(-bet * (difference + node)) for node in self.upper.nodes] for bet in SCORE_BETS]
+            ),
         )
 
     def interval(self, alpha: float) -> tuple[float | None, float | None]:
@@ -181,44 +204,56 @@ class ChangeBounds:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        checks.mapping(
-            data, field="bounds", allowed=("measure", "lower", "upper"), needed=("measure", "lower", "upper")
-        )
+        checks.exactly(data, NAMES, field="bounds")
         checks.one_of(data["measure"], ("difference", "ratio", "share", "score"), field="bounds.measure")
-        empty = cls.empty(data["measure"])
+        empty = _EMPTY[data["measure"]]
         return cls(
             empty.measure,
-            Side(empty.lower.nodes, tuple(tuple(float(v) for v in row) for row in data["lower"])),
-            Side(empty.upper.nodes, tuple(tuple(float(v) for v in row) for row in data["upper"])),
+            Side(empty.lower.nodes, tuple([tuple(map(float, row)) for row in data["lower"]])),
+            Side(empty.upper.nodes, tuple([tuple(map(float, row)) for row in data["upper"]])),
         )
+
+
+NAMES = ("measure", "lower", "upper")
+_EMPTY: dict[str, ChangeBounds] = {measure: ChangeBounds.empty(measure) for measure in get_args(Measure)}
 
 
 def _gains(
     measure: Measure,
+    nodes: Sequence[float],
     bets: Sequence[float],
     events_c: int,
     events_b: int,
     part_c: float,
     part_b: float,
     weight: float,
+    *,
     rising: bool,
-) -> Callable[[int, float], float]:
-    """The log factor of one interval as a function of (bet index, node), for the lower (rising) or upper
-    side.
-    """
+) -> Sequence[Sequence[float]]:
+    """The log factors of one interval, by bet and node, of the lower (rising) or the upper side."""
+    log1p = math.log1p
     losing_part = part_c if rising else part_b  # the arm whose events cost wealth
     sized = [min(bet, LARGEST_LOSS / losing_part) if losing_part else bet for bet in bets]
     if measure == "ratio":
-        if rising:
-            fixed = [events_b * math.log1p(-x * part_c) for x in sized]
-            return lambda bet, node: fixed[bet] + events_c * math.log1p(-sized[bet] * node * part_b)
-        fixed = [events_c * math.log1p(-x * part_b) for x in sized]
-        return lambda bet, node: fixed[bet] + events_b * math.log1p(-sized[bet] * node * part_c)
+        one, other = (events_b, events_c) if rising else (events_c, events_b)
+        one_part, other_part = (part_c, part_b) if rising else (part_b, part_c)
+        fixed = [one * log1p(-x * one_part) for x in sized]
+        if not other:
+            return [[value] * len(nodes) for value in fixed]
+        return [
+            [value + other * log1p(-x * node * other_part) for node in nodes]
+            for x, value in zip(sized, fixed, strict=True)
+        ]
     sign = 1.0 if rising else -1.0
     fixed = [
-        events_c * math.log1p(sign * x * part_b)
-        + (events_b * math.log1p(-sign * x * part_c) if part_c else 0.0)
+        events_c * log1p(sign * x * part_b) + (events_b * log1p(-sign * x * part_c) if part_c else 0.0)
         for x in sized
     ]
     # the upper side's node is minus the hypothetical change, so both signs cancel
-    return lambda bet, node: fixed[bet] - node * sized[bet] * weight
+    if len(nodes) == 2:  # nearly always
+        first, last = nodes
+        return [
+            (value - first * x * weight, value - last * x * weight)
+            for x, value in zip(sized, fixed, strict=True)
+        ]
+    return [[value - node * x * weight for node in nodes] for x, value in zip(sized, fixed, strict=True)]

@@ -5,11 +5,13 @@ allowed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
 
+ALL_FLOATS = frozenset({float})
 LARGEST_COUNT = 2**53  # above this a float no longer counts by ones
 
 
@@ -28,10 +30,20 @@ def finite(value: object, *, field: str) -> float:
     return number
 
 
+def all_finite(values: Iterable[object], *, field: str) -> tuple[float, ...]:
+    """Every one of the values as a finite float, see `finite`."""
+    found = tuple(values)
+    if ALL_FLOATS.issuperset(map(type, found)) and all(map(math.isfinite, found)):  # type: ignore[arg-type]
+        return found  # type: ignore[return-value]
+    return tuple([finite(value, field=field) for value in found])
+
+
 def between(
     value: object, low: float, high: float, *, field: str, low_open: bool = False, high_open: bool = False
 ) -> float:
     """`value` as a float in the stated range; the message names the range."""
+    if type(value) is float and low < value < high:  # nearly always
+        return value
     number = finite(value, field=field)
     below = number <= low if low_open else number < low
     above = number >= high if high_open else number > high
@@ -56,6 +68,8 @@ def chance(value: object, *, field: str) -> float:
 
 def count(value: object, *, field: str) -> int:
     """`value` as a whole number of things, 0 to 2^53; 3.0 is taken, 3.5 is not."""
+    if type(value) is int and 0 <= value <= LARGEST_COUNT:
+        return value
     number = finite(value, field=field)
     if number < 0 or number > LARGEST_COUNT or number != math.floor(number):
         raise InvalidInput(f"{field} is {value!r}; it must be a whole number from 0 to 2^53.", field=field)
@@ -111,6 +125,18 @@ def mapping(
         if key not in value:
             raise InvalidInput(f"{prefix}{key} is missing.", field=f"{prefix}{key}", fix="Add it.")
     return value
+
+
+def exactly(value: object, names: tuple[str, ...], *, field: str) -> Mapping[str, Any]:
+    """`value` as a mapping with exactly these keys."""
+    if type(value) is dict and value.keys() == _set_of(names):
+        return value
+    return mapping(value, field=field, allowed=names, needed=names)
+
+
+@cache
+def _set_of(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(names)
 
 
 def at(prefix: str, error: InvalidInput) -> InvalidInput:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from controlplane.kernel.stored import as_stored
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.projection import Number
 
@@ -98,4 +99,5 @@ class Dispersion:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(**checks.mapping(data, field="", allowed=list(cls.__dataclass_fields__)))
+        """What `to_json` gave. Raises KeyError for what is no such thing."""
+        return as_stored(cls, data)

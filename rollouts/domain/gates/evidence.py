@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from rollouts.domain.gates import checks
@@ -27,7 +27,8 @@ def log_sum_exp(values: Sequence[float]) -> float:
     top = max(values)
     if top == -math.inf:
         return top
-    return top + math.log(sum(math.exp(value - top) for value in values))
+    exp = math.exp
+    return top + math.log(sum([exp(value - top) for value in values]))
 
 
 def as_number(log_evidence: float) -> float:
@@ -68,6 +69,7 @@ class Evidence:
     starts: int
     spread: bool
     first: float = FIRST_WEIGHT
+    _known_log_e: float | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def empty(cls, alternatives: int, starts: Starts, first: float = FIRST_WEIGHT) -> Self:
@@ -96,6 +98,11 @@ class Evidence:
     @property
     def log_e(self) -> float:
         """log E: the mean over the alternatives, plus the weight not yet spent on starts."""
+        if self._known_log_e is None:  # a verdict asks for it again and again
+            object.__setattr__(self, "_known_log_e", self._log_e())
+        return self._known_log_e  # type: ignore[return-value]
+
+    def _log_e(self) -> float:
         if not self.starts:
             return 0.0
         mean = log_sum_exp(self.logs) - math.log(len(self.logs))
@@ -108,16 +115,22 @@ class Evidence:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        names = ("logs", "starts", "spread")
-        checks.mapping(data, field="evidence", allowed=(*names, "first"), needed=names)
+        if "first" in data:
+            checks.exactly(data, NAMES, field="evidence")
+        else:
+            checks.exactly(data, NAMES_OF_OLD, field="evidence")
         starts = checks.count(data["starts"], field="evidence.starts")
         first = data["first"] if "first" in data else _first_of_old(starts)
         return cls(
-            tuple(checks.finite(value, field="evidence.logs") for value in data["logs"]),
+            checks.all_finite(data["logs"], field="evidence.logs"),
             starts,
             checks.flag(data["spread"], field="evidence.spread"),
             checks.between(first, 0, 1, field="evidence.first", low_open=True, high_open=True),
         )
+
+
+NAMES = ("logs", "starts", "spread", "first")
+NAMES_OF_OLD = NAMES[:3]
 
 
 def _first_of_old(starts: int) -> float:

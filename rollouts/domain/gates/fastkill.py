@@ -4,7 +4,8 @@ alpha.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -53,7 +54,7 @@ class Traffic:
         return cls(int(arm.requests), int(arm.errors), int(arm.arrived), outcomes.refused, outcomes.abandoned)
 
     def plus(self, other: Traffic) -> Self:
-        return type(self)(*(getattr(self, n) + getattr(other, n) for n in self.__dataclass_fields__))
+        return type(self)(*map(operator.add, VALUES(self), VALUES(other)))
 
     def share_of(self, name: str) -> tuple[int, float]:
         """(requests, share) of `errors`, `refused` or `abandoned`. What ends after its arrival was counted may be
@@ -66,6 +67,9 @@ class Traffic:
     def counted(self) -> bool:
         """Whether anything is in it that evidence of an earlier version does not have."""
         return bool(self.arrived or self.refused or self.abandoned)
+
+
+VALUES: Callable[[Traffic], tuple[int, ...]] = operator.attrgetter(*Traffic.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +134,12 @@ def _row_to_json(seconds: float, candidate: Traffic, baseline: Traffic) -> list[
 
 
 def _row_from_json(row: Sequence[Any]) -> tuple[float, Traffic, Traffic]:
-    seconds, numbers = float(row[0]), [int(value) for value in row[1:]]
+    seconds, numbers = float(row[0]), list(map(int, row[1:]))
     return seconds, Traffic(*numbers[0:2], *numbers[4:7]), Traffic(*numbers[2:4], *numbers[7:10])
 
 
 def _sum(parts: Iterable[Traffic]) -> Traffic:
-    total = Traffic()
-    for part in parts:
-        total = total.plus(part)
-    return total
+    return Traffic(*map(sum, zip(*map(VALUES, parts), strict=True)))
 
 
 def why_kill(
@@ -162,14 +163,24 @@ def why_kill(
             f"The candidate's engine crashed and restarted {_times(facts.candidate_restarts)} "
             f"(the baseline's {_times(facts.baseline_restarts)})."
         )
+    seen = Burst(window.candidate, window.baseline, window.seconds)
     return (
-        _error_burst(rules, window, share_bp)
-        or _burst(rules, window, "refused", "were refused by its engine")
-        or (_burst(rules, window, "abandoned", "were abandoned by their clients") if late.may_fail else None)
+        _error_burst(rules, seen, share_bp)
+        or _burst(rules, seen, "refused", "were refused by its engine")
+        or (_burst(rules, seen, "abandoned", "were abandoned by their clients") if late.may_fail else None)
     )
 
 
-def _error_burst(rules: FastKill, window: Window, share_bp: int) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """The traffic of a window, added up once."""
+
+    candidate: Traffic
+    baseline: Traffic
+    seconds: float
+
+
+def _error_burst(rules: FastKill, window: Burst, share_bp: int) -> str | None:
     (n_c, errors_c), (n_b, errors_b) = (
         window.candidate.share_of("errors"),
         window.baseline.share_of("errors"),
@@ -186,7 +197,7 @@ def _error_burst(rules: FastKill, window: Window, share_bp: int) -> str | None:
     return None
 
 
-def _burst(rules: FastKill, window: Window, name: str, words: str) -> str | None:
+def _burst(rules: FastKill, window: Burst, name: str, words: str) -> str | None:
     """A burst of what may be the clients' own doing: only a baseline with as many requests tells that it is not."""
     baseline = window.baseline
     (n_c, share_c), (n_b, share_b) = window.candidate.share_of(name), baseline.share_of(name)

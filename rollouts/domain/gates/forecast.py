@@ -13,6 +13,7 @@ from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates import checks
+from rollouts.domain.gates.crossing import first_on_grid
 from rollouts.domain.gates.dispersion import Dispersion
 from rollouts.domain.gates.evidence import FIRST_WEIGHT, log_sum_exp
 from rollouts.domain.gates.paired import FIRST_PAIRED_WEIGHT, PairedProcess, bets_of
@@ -22,6 +23,7 @@ from rollouts.domain.gates.proportion import Decision, ProportionProcess, multip
 from rollouts.domain.gates.reading import PASS_SHARE_BP
 from rollouts.domain.gates.words import UNITS, duration, percent, ratio_text, rough
 
+BISECTIONS = 40
 LARGEST_FORECAST = 1e7  # requests; beyond it the honest answer is "unknown"
 SMALLEST_BASE = (
     1e-4  # a rate at which nothing was seen yet is small, not zero: some thousand requests prove no less
@@ -71,12 +73,22 @@ def trials_until(
 ) -> float | None:
     """How many more trials until the log of the mean of exp(logs) reaches the target; None beyond `most`."""
 
+    log_n = math.log(len(logs))
+
     def evidence(trials: float) -> float:
         values = [value + trials * rate for value, rate in zip(logs, growths, strict=True)]
-        return log_sum_exp(values) - math.log(len(values))
+        return log_sum_exp(values) - log_n
 
     if evidence(0) >= log_target:
         return 0.0
+    # `_first` ends on a grid that depends on how far it has to go: all its points are whole multiples of this step.
+    far = first_on_grid(logs, growths, log_target, 1.0, end=most)
+    if far is not None:
+        high = math.ldexp(1.0, (far - 1).bit_length())
+        step = high * 0.5 ** (BISECTIONS if far == 1 else BISECTIONS + 1)
+        found = first_on_grid(logs, growths, log_target, step, end=high, above=float(far))
+        if found is not None and high <= most:
+            return found * step
     return _first(lambda trials: evidence(trials) >= log_target, most)
 
 
@@ -88,7 +100,7 @@ def _first(reached: Callable[[float], bool], most: float) -> float | None:
         if high > most:
             return None
     low = high / 2 if high > 1 else 0.0
-    for _ in range(40):
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
         low, high = (low, middle) if reached(middle) else (middle, high)
     return high

@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from controlplane.kernel.errors import InvalidInput
@@ -204,26 +204,23 @@ class LatencyBlocks:
         more = more_variance = 0.0
         if n_candidate and n_baseline:
             more, more_variance = difference_score(n_candidate, over_candidate, n_baseline, over_baseline)
-        dispersion, elapsed, score, variance = _ended(
+        minutes = _ended(
             self.dispersion,
             self.seconds + seconds,
             self.score + more,
             self.variance + more_variance,
             BLOCK_SECONDS,
         )
-        learned = replace(self, dispersion=dispersion, seconds=elapsed, score=score, variance=variance)
         if not self.cautious:
-            return learned
-        dispersion, elapsed, score, variance = _ended(
+            return type(self)(*minutes, cautious=False)
+        quick = _ended(
             self.quick,
             self.quick_seconds + seconds,
             self.quick_score + more,
             self.quick_variance + more_variance,
             QUICK_SECONDS,
         )
-        return replace(
-            learned, quick=dispersion, quick_seconds=elapsed, quick_score=score, quick_variance=variance
-        )
+        return type(self)(*minutes, *quick)
 
     def to_json(self) -> dict[str, Any]:
         minutes = {
@@ -244,21 +241,20 @@ class LatencyBlocks:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """A state of an earlier version has no short blocks, and goes on without."""
-        minutes = cls(
+        minutes = (
             Dispersion.from_json(data["dispersion"]),
             float(data["seconds"]),
             float(data["score"]),
             float(data["variance"]),
-            cautious="quick" in data,
         )
-        if not minutes.cautious:
-            return minutes
-        return replace(
-            minutes,
-            quick=Dispersion.from_json(data["quick"]),
-            quick_seconds=float(data["quick_seconds"]),
-            quick_score=float(data["quick_score"]),
-            quick_variance=float(data["quick_variance"]),
+        if "quick" not in data:
+            return cls(*minutes, cautious=False)
+        return cls(
+            *minutes,
+            Dispersion.from_json(data["quick"]),
+            float(data["quick_seconds"]),
+            float(data["quick_score"]),
+            float(data["quick_variance"]),
         )
 
 

@@ -109,13 +109,18 @@ class PairedProcess:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        names = ("margin", "decision", "pairs", "evidence")
-        checks.mapping(data, field="", allowed=names, needed=names)
-        evidence = Evidence.from_json(data["evidence"])
-        process = cls(
-            margin=data["margin"],
-            decision=data["decision"],
-            grid=len(evidence.logs),
-            starts="spread" if evidence.spread else "single",
+        """What `to_json` gave. Raises InvalidInput naming the field for what is no such thing."""
+        checks.exactly(data, NAMES, field="")
+        decision: Decision = data["decision"]
+        checks.one_of(decision, DECISIONS, field="decision")
+        process = object.__new__(cls)
+        process._set(
+            checks.finite(data["margin"], field="margin"),
+            decision,
+            checks.count(data["pairs"], field="pairs"),
+            Evidence.from_json(data["evidence"]),
         )
-        return process._with(checks.count(data["pairs"], field="pairs"), evidence)
+        return process
+
+
+NAMES = tuple(PairedProcess.__dataclass_fields__)

@@ -159,22 +159,23 @@ class ProportionProcess:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        names = ("ratio", "delta", "decision", "baseline_events", "baseline_trials", "evidence")
-        checks.mapping(data, field="", allowed=names, needed=names)
+        """What `to_json` gave. Raises InvalidInput naming the field for what is no such thing."""
+        checks.exactly(data, NAMES, field="")
         evidence = Evidence.from_json(data["evidence"])
-        process = cls(
-            ratio=data["ratio"],
-            delta=data["delta"],
-            decision=data["decision"],
-            prior_events=data["baseline_events"],
-            prior_trials=data["baseline_trials"],
-            starts="spread" if evidence.spread else "single",
-        )
-        if len(evidence.logs) != len(process.evidence.logs):
+        decision: Decision = data["decision"]
+        checks.one_of(decision, DECISIONS, field="decision")
+        if len(evidence.logs) != len(multipliers_of(decision)):
             raise InvalidInput(
                 f"evidence.logs holds {len(evidence.logs)} alternatives.", field="evidence.logs"
             )
-        return process._with(process.baseline_events, process.baseline_trials, evidence)
+        ratio, delta, events, trials = [checks.finite(data[name], field=name) for name in NUMBERS]
+        process = object.__new__(cls)
+        process._set(ratio, delta, decision, events, trials, evidence)
+        return process
+
+
+NAMES = tuple(ProportionProcess.__dataclass_fields__)
+NUMBERS = ("ratio", "delta", "baseline_events", "baseline_trials")
 
 
 def multipliers_of(decision: Decision) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 from controlplane.kernel.errors import InvalidInput
@@ -46,19 +46,19 @@ class Totals:
         n_c, n_b = counts.n_candidate, counts.n_baseline
         together = n_c * n_b / (n_c + n_b) if n_c and n_b else 0.0
         w_c, w_b = (float(n_c), float(n_b)) if absolute else (together, together)
-        return replace(
-            self,
+        return type(self)(
             weight_candidate=self.weight_candidate + w_c,
             sum_candidate=self.sum_candidate + (w_c * counts.events_candidate / n_c if n_c else 0.0),
             weight_baseline=self.weight_baseline + w_b,
             sum_baseline=self.sum_baseline + (w_b * counts.events_baseline / n_b if n_b else 0.0),
+            squares=self.squares,
             n_candidate=self.n_candidate + n_c,
             n_baseline=self.n_baseline + n_b,
+            seconds=self.seconds,
         )
 
     def add_pair(self, score_baseline: float, score_candidate: float) -> Self:
-        return replace(
-            self,
+        return type(self)(
             weight_candidate=self.weight_candidate + 1,
             sum_candidate=self.sum_candidate + float(score_candidate),
             weight_baseline=self.weight_baseline + 1,
@@ -66,6 +66,7 @@ class Totals:
             squares=self.squares + float(score_candidate - score_baseline) ** 2,
             n_candidate=self.n_candidate + 1,
             n_baseline=self.n_baseline + 1,
+            seconds=self.seconds,
         )
 
     def to_json(self) -> list[float]:
@@ -80,41 +81,44 @@ class Totals:
 
 FIELDS = tuple(Totals.__dataclass_fields__)
 VALUES: Callable[[Totals], tuple[float, ...]] = operator.attrgetter(*FIELDS)
+Sums = tuple[float, ...]  # the VALUES of a Totals
 
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """The newest intervals, each alone at first, merged in pairs as they age: (intervals, totals), oldest
+    """The newest intervals, each alone at first, merged in pairs as they age: (intervals, their sums), oldest
     first.
 
+    Most stretches are only carried from one interval to the next, so they are plain sums; `endings` makes Totals.
     At most `PER_SIZE` stretches of 1, 2, 4 ... `LARGEST` intervals are kept, so it stays small however long
     the rollout, and still tells to the interval where something began a moment ago.
     """
 
-    stretches: tuple[tuple[int, Totals], ...] = ()
+    stretches: tuple[tuple[int, Sums], ...] = ()
 
     def add(self, totals: Totals) -> Self:
         """The trail with one more interval at its end."""
-        stretches = [*self.stretches, (1, totals)]
-        size = 1
+        stretches = [*self.stretches, (1, VALUES(totals))]
+        size, end = 1, len(stretches)  # those of a size stand together, the larger ones before them
         while True:
-            same = [position for position, (held, _) in enumerate(stretches) if held == size]
-            if len(same) <= PER_SIZE:
+            first = end - PER_SIZE - 1
+            if first < 0 or stretches[first][0] != size:
                 break
-            first = same[0]
             if size == LARGEST:
+                while first and stretches[first - 1][0] == size:
+                    first -= 1
                 del stretches[first]
                 break
-            merged = (2 * size, stretches[first][1].plus(stretches[first + 1][1]))
-            stretches[first : first + 2] = [merged]
-            size *= 2
+            merged = tuple(map(operator.add, stretches[first][1], stretches[first + 1][1]))
+            stretches[first : first + 2] = [(2 * size, merged)]
+            size, end = 2 * size, first + 1
         return type(self)(tuple(stretches))
 
     def endings(self) -> Iterator[Totals]:
         """Totals of the newest stretch, the newest two, and so on back to the oldest that is kept."""
         ending = Totals()
-        for _, totals in reversed(self.stretches):
-            ending = totals.plus(ending)
+        for _, sums in reversed(self.stretches):
+            ending = Totals(*map(operator.add, sums, VALUES(ending)))
             yield ending
 
     def last(self, seconds: float) -> Totals:
@@ -126,8 +130,11 @@ class Trail:
         return ending
 
     def to_json(self) -> list[list[Any]]:
-        return [[size, totals.to_json()] for size, totals in self.stretches]
+        return [[size, list(sums)] for size, sums in self.stretches]
 
     @classmethod
     def from_json(cls, data: Sequence[Sequence[Any]]) -> Self:
-        return cls(tuple((int(size), Totals.from_json(totals)) for size, totals in data))
+        for _, sums in data:
+            if len(sums) != len(FIELDS):
+                raise InvalidInput(f"trail holds {len(sums)} numbers, not {len(FIELDS)}.", field="trail")
+        return cls(tuple([(int(size), tuple(sums)) for size, sums in data]))

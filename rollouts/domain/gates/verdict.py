@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, Self
 
@@ -85,8 +86,9 @@ class GateVerdict:
     sentence: str
 
     def to_json(self) -> dict[str, Any]:
-        data = asdict(self)
+        data = dict(zip(NAMES, VALUES(self), strict=True))
         data["verdict"] = self.verdict.value
+        data["axis"] = {"estimate": self.axis.estimate, "low": self.axis.low, "high": self.axis.high}
         return data
 
     @classmethod
@@ -95,6 +97,10 @@ class GateVerdict:
         values["verdict"] = Verdict(values["verdict"])
         values["axis"] = Axis(**values["axis"])
         return cls(**values)
+
+
+NAMES = tuple(GateVerdict.__dataclass_fields__)
+VALUES: Callable[[GateVerdict], tuple[Any, ...]] = operator.attrgetter(*NAMES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
