@@ -14,7 +14,7 @@ from controlplane.timekeeping.claims import free
 from registry.models import Version
 from registry.selectors import CLAIM_LIFETIME
 
-PUSHED_EVERY = timedelta(minutes=1)
+PUSHED_EVERY = timedelta(seconds=20)
 
 
 class Claim:
@@ -26,8 +26,9 @@ class Claim:
         self._pushed = now
         self.until = now + CLAIM_LIFETIME
 
-    def push_on(self) -> None:
-        """Says that the work goes on; cheap enough for every piece of a download.
+    def push_on(self, moved: int = 0) -> None:
+        """Says that the work goes on; cheap enough for every piece of a download, whose bytes it takes as any
+        `Progress` does.
 
         A claim that ran out and is somebody else's by now stays theirs: then both read, and what is written at the
         end is written once.
@@ -37,7 +38,7 @@ class Claim:
         if now - self._pushed < PUSHED_EVERY:
             return
         self._pushed = now
-        # Tried again in a minute: a claim that runs out costs double work and nothing else.
+        # Tried again with a piece that comes later: a claim that runs out costs double work and nothing else.
         with suppress(DatabaseError):
             if self._mine().update(manifest_claimed_until=now + CLAIM_LIFETIME):
                 self.until = now + CLAIM_LIFETIME

@@ -44,6 +44,7 @@ def register_manifest(
     models_dir: Path,
     now: datetime,
     allowed_files: Collection[str] = (),
+    progress: Progress = nothing,
 ) -> Version:
     """Downloads a version once, writes its manifest down for good, and keeps the files.
 
@@ -59,7 +60,8 @@ def register_manifest(
     with claimed(version, now) as claim:
         if claim is None:
             return version
-        _take(version, store, models_dir, now, frozenset(allowed_files), claim.push_on)
+        told = _both(claim.push_on, progress)
+        _take(version, store, models_dir, now, frozenset(allowed_files), told)
     return _load(version_id)
 
 
@@ -168,6 +170,59 @@ def verify_version(
     return _load(version_id)
 
 
+def fetch_version(
+    *,
+    version_id: int,
+    store: ModelStore,
+    models_dir: Path,
+    now: datetime,
+    allowed_files: Collection[str] = (),
+    progress: Progress = nothing,
+) -> bool:
+    """Brings a version's files to this machine and compares every byte, as `materialise_version` does, while it keeps
+    everybody else from reading the same ones.
+
+    Returns False, and does nothing, while another process reads them. Raises what `materialise_version` raises.
+    """
+    version = _load(version_id)
+    if version.manifest is None:
+        version = register_manifest(
+            version_id=version_id,
+            store=store,
+            models_dir=models_dir,
+            now=now,
+            allowed_files=allowed_files,
+            progress=progress,
+        )
+        if not is_free(version.manifest_claimed_until, now=now, lifetime=CLAIM_LIFETIME):
+            return False
+        if version.manifest is None:
+            raise _cannot_serve(version)
+    with claimed(version, now) as claim:
+        if claim is None:
+            return False
+        materialise_version(
+            version_id=version_id,
+            store=store,
+            models_dir=models_dir,
+            now=now,
+            allowed_files=allowed_files,
+            progress=_both(claim.push_on, progress),
+        )
+    return True
+
+
+def files_of(*, version_id: int, models_dir: Path) -> tuple[Path, Manifest]:
+    """Where a version's files lie on this machine, and what they must be. Nothing is read: whoever runs them compares.
+
+    Raises Refused when it has no manifest."""
+    version = _load(version_id)
+    manifest = version.manifest_value
+    if manifest is None:
+        raise _cannot_serve(version)
+    return folder_of(models_dir, manifest), manifest
+
+
 def materialise_version(
     *,
     version_id: int,
@@ -175,6 +230,7 @@ def materialise_version(
     models_dir: Path,
     now: datetime,
     allowed_files: Collection[str] = (),
+    progress: Progress = nothing,
 ) -> tuple[Path, Manifest]:
     """A folder with the version's files, every byte compared with the manifest just now, for a launch.
 
@@ -192,25 +248,34 @@ def materialise_version(
             models_dir=models_dir,
             now=now,
             allowed_files=allowed_files,
+            progress=progress,
         )
     manifest = version.manifest_value
     if manifest is None:
         raise _cannot_serve(version)
     folder = folder_of(models_dir, manifest)
     try:
-        classes = verify_local(folder, manifest) if folder.is_dir() else ()
+        classes = verify_local(folder, manifest, progress) if folder.is_dir() else ()
         if classes and version.manifest_state != ManifestState.CHANGED:
             _check_classes(version, classes, allowed_files, now)
         else:
-            with fetched(version, store, models_dir) as incoming:
-                verify_folder(incoming, manifest, where=IN_STORE)
+            with fetched(version, store, models_dir, progress=progress) as incoming:
+                verify_folder(incoming, manifest, where=IN_STORE, progress=progress)
                 _check_classes(version, classify_folder(incoming, manifest), allowed_files, now)
-                land(incoming, models_dir, manifest)
+                land(incoming, models_dir, manifest, progress)
     except TamperedFile as error:
         _mark_changed(version, error, now)
         raise
     _mark(version, ManifestState.VERIFIED, "", now)
     return folder, manifest
+
+
+def _both(one: Progress, other: Progress) -> Progress:
+    def told(moved: int) -> None:
+        one(moved)
+        other(moved)
+
+    return told
 
 
 _Row = tuple[int, str, int, datetime | None, datetime | None]

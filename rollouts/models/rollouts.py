@@ -72,6 +72,13 @@ class Rollout(models.Model):
         default=0, help_text="decisions recorded between intervals so far: a removed one is missed"
     )
 
+    probing_until = models.DateTimeField(
+        null=True, help_text="until when a worker asks its golden prompts; null: nobody does"
+    )
+    probes_hang = models.BooleanField(
+        default=False, help_text="somebody gave no answer in time in the last round of golden prompts"
+    )
+
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
     )
@@ -143,6 +150,10 @@ class Arm(models.Model):
     completions = models.JSONField(
         default=dict,
         help_text="Completions as JSON; empty: the engine did not say, or it was not counted then",
+    )
+    proven_at = models.DateTimeField(
+        null=True,
+        help_text="when it last answered a request that was forced to it, before any user was sent there",
     )
     dropped_at = models.DateTimeField(null=True, help_text="when it left a bandit's race, for good")
     dropped_cause = models.CharField(

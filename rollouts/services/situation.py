@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from controlplane.kernel.errors import HeadgateError
 from rollouts.domain.decision import GLOBAL_STOP, RolloutView, Seen
 from rollouts.domain.effects import SetTraffic
-from rollouts.domain.engines import FailureReason, WorkloadPhase
+from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
 from rollouts.domain.states import Phase
-from rollouts.models import Effect, EffectState, Endpoint, Workload
+from rollouts.models import Effect, EffectState, Endpoint, FilesState, Workload
 from rollouts.ports import WorkloadStatus
 from rollouts.services.commands import stop_is_on
 from rollouts.services.observe import Observation
@@ -37,11 +38,24 @@ def statuses_of(seen: Observation) -> dict[str, WorkloadStatus]:
             status = _refused(workload) or WorkloadStatus(
                 variant=name,
                 phase=WorkloadPhase.STARTING,
-                message=workload.message or "waiting to be launched",
+                message=_words(workload),
             )
         if status is not None:
             statuses[name] = status
     return statuses
+
+
+def _words(workload: Workload) -> str:
+    """What a variant that is wanted and not there yet waits for."""
+    note = workload.files_note if workload.files_state == FilesState.WANTED else ""
+    return note or workload.message or "waiting to be launched"
+
+
+def _engine(status: WorkloadStatus, workload: Workload | None) -> EngineView:
+    """The engine as decisions see it: the cluster does not know since when its files are there."""
+    if workload is None or workload.files_at is None:
+        return status.view
+    return replace(status.view, files_at=workload.files_at.timestamp())
 
 
 def _refused(workload: Workload) -> WorkloadStatus | None:
@@ -129,8 +143,9 @@ def situation_of(
     """The observation as the pure decision takes it. `answered`: what `forced_answers` found."""
     route = seen.route
     names = {arm.variant for arm in view.arms}
+    rows = {workload.variant.name: workload for workload in seen.workloads}
     return Seen(
-        engines={name: status.view for name, status in statuses.items() if name in names},
+        engines={name: _engine(status, rows.get(name)) for name, status in statuses.items() if name in names},
         desired_shares=endpoint.desired_shares,
         in_force=in_force(endpoint, seen),
         split=split(shares_in_force(endpoint, seen)),

@@ -403,7 +403,7 @@ def test_register__download_of_hours__another_worker_does_not_take_it_meanwhile(
             if len(reads) == 1:
                 for minutes in range(5, 125, 5):
                     steady.seconds = minutes * 60.0
-                    progress()
+                    progress(1)
                 clock = ManualClock(now + timedelta(hours=2))
                 register_pending_manifests(store=self, models_dir=models_dir, clock=clock)
             super().download(version, to, progress)
