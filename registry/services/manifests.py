@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 
 # Older versions without an alias are fetched when somebody wants them: a registry may hold ten thousand.
 NEWEST_OF_A_MODEL = 20
-MANIFESTS_A_PASS = 5
-CHANGED_A_PASS = 2
+MANIFESTS_A_PASS, MANIFESTS_AT_ONCE = 5, 2
+CHANGED_A_PASS, CHANGED_AT_ONCE = 2, 1
 
 
 def register_manifest(
@@ -71,8 +71,9 @@ def register_pending_manifests(
     """Takes the manifests that are due, aliased versions first, then the newest; returns what came of it.
 
     At most MANIFESTS_A_PASS a call. A version whose files cannot be read keeps its error and is tried again later; it
-    takes one place of a pass at most, so that the others go on. How long one takes is bounded by the time-out of each
-    read (the store's adapter), not as a whole: files may be large.
+    takes one place of a pass at most, so that the others go on. How long one takes is bounded by how slowly its files
+    may come (the store's adapter). A run that takes long does not keep the next one away; where MANIFESTS_AT_ONCE
+    versions are read already, a run does nothing, so that threads are left for the files of launches.
     """
 
     def take(version_id: int) -> None:
@@ -85,7 +86,13 @@ def register_pending_manifests(
         )
 
     return _run_pass(
-        MANIFESTS, list(_wanted(ManifestState.PENDING)), take, most=MANIFESTS_A_PASS, store=store, clock=clock
+        MANIFESTS,
+        list(_wanted(ManifestState.PENDING)),
+        take,
+        most=MANIFESTS_A_PASS,
+        at_once=MANIFESTS_AT_ONCE,
+        store=store,
+        clock=clock,
     )
 
 
@@ -116,7 +123,15 @@ def verify_changed(
                     progress=claim.push_on,
                 )
 
-    return _run_pass(CHANGED, rows, check, most=CHANGED_A_PASS, store=store, clock=clock)
+    return _run_pass(
+        CHANGED,
+        rows,
+        check,
+        most=CHANGED_A_PASS,
+        at_once=CHANGED_AT_ONCE,
+        store=store,
+        clock=clock,
+    )
 
 
 def verify_version(
@@ -300,12 +315,16 @@ def _run_pass(
     work: Callable[[int], None],
     *,
     most: int,
+    at_once: int,
     store: ModelStore,
     clock: Clock,
 ) -> Report:
-    """Does `work` for the ids of at most `most` rows of `_wanted`. What another process reads is left to it."""
+    """Does `work` for the ids of at most `most` rows of `_wanted`. What another process reads is left to it; where
+    others read `at_once` of them already, all are."""
     now = clock.now()
     elsewhere = {row[0] for row in rows if not is_free(row[3], now=now, lifetime=CLAIM_LIFETIME)}
+    if len(elsewhere) >= at_once:
+        return Report(left=len(rows) - len(elsewhere))
     report = run_each(
         name=name,
         items=[row for row in rows if row[0] not in elsewhere],

@@ -21,14 +21,16 @@ class Migration(migrations.Migration):
             model_name="rollout",
             name="probes_hang",
             field=models.BooleanField(
-                default=False, help_text="somebody gave no answer in time in the last round of golden prompts"
+                default=False,
+                help_text="its last round of probes took as long as an engine that gives no answer",
             ),
         ),
         migrations.AddField(
             model_name="rollout",
             name="probing_until",
             field=models.DateTimeField(
-                help_text="until when a worker asks its golden prompts; null: nobody does", null=True
+                help_text="until when a round of its probes is a worker's; in the past: when the last one ended",
+                null=True,
             ),
         ),
         migrations.AddField(

@@ -73,10 +73,11 @@ class Rollout(models.Model):
     )
 
     probing_until = models.DateTimeField(
-        null=True, help_text="until when a worker asks its golden prompts; null: nobody does"
+        null=True,
+        help_text="until when a round of its probes is a worker's; in the past: when the last one ended",
     )
     probes_hang = models.BooleanField(
-        default=False, help_text="somebody gave no answer in time in the last round of golden prompts"
+        default=False, help_text="its last round of probes took as long as an engine that gives no answer"
     )
 
     created_by = models.ForeignKey(

@@ -38,6 +38,7 @@ from rollouts.services.leases import Lease, claim_endpoint, hold, look_soon, nob
 from rollouts.services.measure import Measured, measure_rollout
 from rollouts.services.observe import Observation, observe_endpoint
 from rollouts.services.outages import note_outage
+from rollouts.services.proofs import proven
 from rollouts.services.recording import (
     count_interval,
     keep_decision,
@@ -46,7 +47,7 @@ from rollouts.services.recording import (
     note_world,
 )
 from rollouts.services.restored import held_as_restored
-from rollouts.services.situation import drift_of, forced_answers, situation_of, splits_as_desired, statuses_of
+from rollouts.services.situation import drift_of, situation_of, splits_as_desired, statuses_of
 from rollouts.services.software import software
 from rollouts.services.views import counted, view_of
 from rollouts.services.world import WHOLE_ENOUGH, World
@@ -183,7 +184,7 @@ def _turn(lease: Lease, world: World, *, first: bool) -> tuple[bool, datetime]:
     if measure:
         verify_feedback(endpoint=endpoint, log=world.request_log, now=now)
     view = None if rollout is None else view_of(rollout)
-    answered = frozenset() if view is None else forced_answers(endpoint, view, seen, world)
+    answered = frozenset() if view is None else proven(endpoint, view, seen, now=now)
     measured: Measured | None = None
     if rollout is not None and view is not None:
         rollout.endpoint = endpoint

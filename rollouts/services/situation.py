@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from controlplane.kernel.errors import HeadgateError
 from rollouts.domain.decision import GLOBAL_STOP, RolloutView, Seen
 from rollouts.domain.effects import SetTraffic
 from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
-from rollouts.domain.states import Phase
 from rollouts.models import Effect, EffectState, Endpoint, FilesState, Workload
 from rollouts.ports import WorkloadStatus
 from rollouts.services.commands import stop_is_on
 from rollouts.services.observe import Observation
-from rollouts.services.world import World
-
-log = logging.getLogger(__name__)
-
-MOST_ASKED_AT_ONCE = 4
 
 
 def statuses_of(seen: Observation) -> dict[str, WorkloadStatus]:
@@ -102,36 +93,6 @@ def drift_of(endpoint: Endpoint, seen: Observation) -> dict[str, int] | None:
     return observed
 
 
-def forced_answers(endpoint: Endpoint, view: RolloutView, seen: Observation, world: World) -> frozenset[str]:
-    """The candidates that answer a forced request through the router themselves; asked only before traffic moves.
-
-    Asks the outside world: call it outside a transaction.
-    """
-    if view.phase is not Phase.PROVISIONING or seen.route is None or not in_force(endpoint, seen):
-        return frozenset()
-    names = [arm.variant for arm in view.racing if arm.variant in seen.route.healthy]
-    if len(names) < 2:
-        return frozenset(name for name in names if _answers(endpoint.name, name, world))
-    with ThreadPoolExecutor(max_workers=min(len(names), MOST_ASKED_AT_ONCE)) as pool:
-        found = list(pool.map(lambda name: _answers(endpoint.name, name, world), names))
-    return frozenset(name for name, answers in zip(names, found, strict=True) if answers)
-
-
-def _answers(endpoint: str, variant: str, world: World) -> bool:
-    try:
-        world.prober.ask(
-            endpoint=endpoint,
-            variant=variant,
-            messages=({"role": "user", "content": "ready?"},),
-            max_tokens=1,
-            timeout=world.probe_timeout,
-        )
-    except HeadgateError as error:
-        log.info("rollout.forced_request_failed endpoint=%s variant=%s %s", endpoint, variant, error)
-        return False
-    return True
-
-
 def situation_of(
     endpoint: Endpoint,
     view: RolloutView,
@@ -140,7 +101,7 @@ def situation_of(
     *,
     answered: frozenset[str],
 ) -> Seen:
-    """The observation as the pure decision takes it. `answered`: what `forced_answers` found."""
+    """The observation as the pure decision takes it. `answered`: what `proven` says."""
     route = seen.route
     names = {arm.variant for arm in view.arms}
     rows = {workload.variant.name: workload for workload in seen.workloads}
