@@ -299,7 +299,7 @@ def test_register_pending__another_process_reads_it__its_trouble_is_kept(
 ) -> None:
     register_pending_manifests(store=broken, models_dir=models_dir, clock=ManualClock(now))
     failed = Version.objects.get(number=8)
-    Version.objects.filter(pk=failed.pk).update(manifest_claimed_until=now + timedelta(minutes=14))
+    Version.objects.filter(pk=failed.pk).update(manifest_claimed_until=now + timedelta(minutes=6))
     register_pending_manifests(
         store=broken, models_dir=models_dir, clock=ManualClock(now + timedelta(minutes=5))
     )
