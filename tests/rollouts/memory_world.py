@@ -389,13 +389,18 @@ class MemoryWorld:
     def run_errands(self) -> bool:
         """Files that launches wait for are fetched, candidates are asked whether they answer themselves. True when
         something came of it. A worker that is killed in it leaves the version claimed, and that runs out."""
+        done = self.run_files()
+        for rollout_id in Rollout.objects.filter(phase="provisioning").values_list("pk", flat=True):
+            done += prove_candidates(rollout_id=rollout_id, world=self.world)
+        return done > 0
+
+    def run_files(self) -> int:
+        """How many versions were fetched for launches."""
         done = 0
         with suppress(WorkerKilledError):
             for version_id in versions_to_fetch(now=self.now):
                 done += fetch_files(version_id=version_id, world=self.world).done
-        for rollout_id in Rollout.objects.filter(phase="provisioning").values_list("pk", flat=True):
-            done += prove_candidates(rollout_id=rollout_id, world=self.world)
-        return done > 0
+        return done
 
     def turn(self) -> bool:
         """One turn of the loop by a worker of its own."""
