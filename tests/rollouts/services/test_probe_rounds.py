@@ -131,6 +131,7 @@ def test_round__cannot_be_kept__is_told_and_the_others_go_on(
     w: MemoryWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = progressing("a", "b")
+
     def keep(rollout: Rollout, *rest: Any) -> int:
         if rollout.pk == made["a"].pk:
             raise ValueError("odd")
