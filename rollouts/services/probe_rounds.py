@@ -27,6 +27,7 @@ PROBES = "probes"  # the pass, as people read it
 PAUSES = Pauses(first=2, longest=30)  # probes are evidence: a rollout waits for them
 ROUNDS_AT_ONCE = 16  # the worker's threads: they wait for engines nearly all of the time
 HANGING_AT_ONCE = 8
+MOST_A_TICK = 200  # rounds: many more than the threads can have, few enough to be claimed in a moment
 # Longer than a round can last: PATIENCE_SECONDS of `probes.py`, and one prompt to six arms, two at a time, 20 s each.
 ROUND_LIFETIME = timedelta(seconds=120)
 QUEUED_FOR = timedelta(seconds=30)  # so long a claimed round may wait for a thread; then it is claimed anew
@@ -36,8 +37,8 @@ HAS_PROBES = Q(phase__in=(Phase.PROVISIONING, Phase.PROGRESSING, Phase.PAUSED, P
 
 
 def claim_rounds(*, now: datetime) -> list[tuple[int, datetime]]:
-    """Claims every rollout that may have a round now: its id, and until when it is claimed. Those first that were asked
-    longest ago.
+    """Claims the rollouts that may have a round now: each one's id, and until when it is claimed. Those first that were
+    asked longest ago, at most MOST_A_TICK.
 
     Costs two queries, one more for troubles that are gone, and one a claim.
     """
@@ -52,7 +53,7 @@ def claim_rounds(*, now: datetime) -> list[tuple[int, datetime]]:
             F("probing_until").asc(nulls_first=True), "pk"
         )
     )
-    due = [rollout for rollout in found if _has_work(rollout)]
+    due = [rollout for rollout in found if _has_work(rollout)][:MOST_A_TICK]
     hanging = rollouts.filter(probes_hang=True).exclude(pk__in=[rollout.pk for rollout in found]).count()
     until = now + QUEUED_FOR
     claimed = []

@@ -67,11 +67,17 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length", 0))
         body = self.rfile.read(length) if length else None
         asked = target.path + (f"?{target.query}" if target.query else "")
-        with closing(http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)) as mlflow:
-            headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
-            mlflow.request(self.command, asked, body, {**headers, "Connection": "close"})
-            answer = mlflow.getresponse()
-            content = answer.read()
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
+        try:
+            with closing(
+                http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
+            ) as mlflow:
+                mlflow.request(self.command, asked, body, {**headers, "Connection": "close"})
+                answer = mlflow.getresponse()
+                content = answer.read()
+        except OSError as error:  # it does not run yet
+            self.send_error(502, str(error))
+            return
         self.send_response(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in ("transfer-encoding", "content-length", "connection"):
