@@ -156,6 +156,12 @@ class Arm(models.Model):
         null=True,
         help_text="when it last answered a request that was forced to it, before any user was sent there",
     )
+    proof = models.CharField(
+        max_length=71,
+        default="",
+        blank=True,
+        help_text="digest of the route and the process by which it answered",
+    )
     dropped_at = models.DateTimeField(null=True, help_text="when it left a bandit's race, for good")
     dropped_cause = models.CharField(
         max_length=12,

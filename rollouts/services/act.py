@@ -41,6 +41,7 @@ LONGEST_PAUSE = {
 KINDS = tuple(LONGEST_PAUSE)  # of effects that the loop carries out
 ROUTE_FIELDS = ("desired_shares", "desired_fallback", "applied", "rescue")
 WAITS_FOR_FILES = "its files are fetched and checked first"
+AT_REST = (WorkloadPhase.FAILED.value, WorkloadPhase.ABSENT.value)
 RUNNING = (WorkloadPhase.STARTING, WorkloadPhase.READY, WorkloadPhase.UNREADY)
 
 
@@ -194,15 +195,16 @@ def _ensure_workload(
     status = (seen.statuses or {}).get(variant.name)
     if workload.wanted and status is not None and status.phase in RUNNING:
         return ""  # nobody reads gigabytes again for what runs already
-    if not workload.wanted or workload.phase in (WorkloadPhase.FAILED.value, WorkloadPhase.ABSENT.value):
+    asked = workload.wanted and workload.files_state != FilesState.NONE
+    if not asked and (not workload.wanted or workload.phase in AT_REST):
         workload.wanted, workload.wanted_since = True, now
         workload.phase, workload.reason, workload.message = WorkloadPhase.STARTING.value, "", WAITS_FOR_FILES
         workload.log_tail = []
         workload.files_state, workload.files_note, workload.files_at = FilesState.WANTED, "", None
         workload.save()
     if workload.files_state == FilesState.NONE:  # the cluster lost it: every launch begins with its files
-        asked = {"files_state": FilesState.WANTED, "files_note": "", "files_at": None}
-        Workload.objects.filter(pk=workload.pk, files_state=FilesState.NONE).update(**asked)
+        anew = {"files_state": FilesState.WANTED, "files_note": "", "files_at": None}
+        Workload.objects.filter(pk=workload.pk, files_state=FilesState.NONE).update(**anew)
         return WAITS_FOR_FILES
     if workload.files_state == FilesState.WANTED:
         return WAITS_FOR_FILES

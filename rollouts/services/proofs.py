@@ -10,6 +10,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
+from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import HeadgateError
 from controlplane.timekeeping.claims import is_over
 from rollouts.domain.decision import RolloutView
@@ -48,12 +49,13 @@ def prove_candidates(*, rollout_id: int, world: World) -> int:
         # Names only: a thread of the pool has no connection to the database.
         names = [arm.variant.name for arm in asked]
         answers = list(pool.map(lambda name: _answers(rollout.endpoint.name, name, world), names))
-    proven = [arm.pk for arm, answered in zip(asked, answers, strict=True) if answered]
-    if proven:
-        # When it was asked: a process that took the place of the one that answered began later.
-        Arm.objects.filter(pk__in=proven).update(proven_at=now)
+    answered = [arm for arm, it_did in zip(asked, answers, strict=True) if it_did]
+    for arm in answered:
+        # As they were when it was asked: another process, or another route, is not proven by it.
+        Arm.objects.filter(pk=arm.pk).update(proven_at=now, proof=_proof(arm, rollout.endpoint))
+    if answered:
         look_soon(pk=rollout.endpoint_id)
-    return len(proven)
+    return len(answered)
 
 
 def proven(endpoint: Endpoint, view: RolloutView, seen: Observation, *, now: datetime) -> frozenset[str]:
@@ -80,11 +82,15 @@ def _to_prove(rollout: Rollout) -> list[Arm]:
 
 def _is_proven(arm: Arm, endpoint: Endpoint, now: datetime, lifetime: timedelta) -> bool:
     """Whether it answered lately, on the route that is in force and by the process that runs."""
-    workload: Workload = arm.variant.workload
     if arm.proven_at is None or is_over(arm.proven_at, now=now, lifetime=lifetime):
         return False
-    since = [moment for moment in (endpoint.applied_at, workload.ready_at) if moment is not None]
-    return all(arm.proven_at >= moment for moment in since)
+    return arm.proof == _proof(arm, endpoint)
+
+
+def _proof(arm: Arm, endpoint: Endpoint) -> str:
+    """What an answer proves something about. No time is compared: a clock may jump."""
+    workload: Workload = arm.variant.workload
+    return digest_of([endpoint.applied, workload.process_started_at, workload.host, workload.port])
 
 
 def _answers(endpoint: str, variant: str, world: World) -> bool:

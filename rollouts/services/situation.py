@@ -17,7 +17,8 @@ from rollouts.services.observe import Observation
 def statuses_of(seen: Observation) -> dict[str, WorkloadStatus]:
     """Statuses by variant of the endpoint; empty when the cluster does not answer.
 
-    A launch that was refused before the cluster saw it counts as FAILED; what is wanted and not there yet as STARTING.
+    A launch that was refused before the cluster saw it counts as FAILED; what is wanted and not there yet as STARTING,
+    and so does what failed before and is to be launched anew: its failure is old news while its files are checked.
     """
     statuses: dict[str, WorkloadStatus] = {}
     if seen.statuses is None:
@@ -25,8 +26,10 @@ def statuses_of(seen: Observation) -> dict[str, WorkloadStatus]:
     for workload in seen.workloads:
         name = workload.variant.name
         status = seen.status(name)
-        if status is not None and status.phase is WorkloadPhase.ABSENT and workload.wanted:
-            status = _refused(workload) or WorkloadStatus(
+        anew = workload.wanted and workload.files_state in (FilesState.WANTED, FilesState.HERE)
+        again = anew and status is not None and status.phase is WorkloadPhase.FAILED
+        if again or (status is not None and status.phase is WorkloadPhase.ABSENT and workload.wanted):
+            status = (None if anew else _refused(workload)) or WorkloadStatus(
                 variant=name,
                 phase=WorkloadPhase.STARTING,
                 message=_words(workload),

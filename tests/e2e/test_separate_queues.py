@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -78,13 +78,18 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError as error:  # it does not run yet
             self.send_error(502, str(error))
             return
+        slowly = self.command == "GET" and target.path.endswith(f"/{ENDLESS}")
+        with suppress(OSError):  # whoever asked has gone
+            self._answer(answer, content, slowly=slowly)
+
+    def _answer(self, answer: http.client.HTTPResponse, content: bytes, *, slowly: bool) -> None:
         self.send_response(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in ("transfer-encoding", "content-length", "connection"):
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if self.command == "GET" and target.path.endswith(f"/{ENDLESS}"):
+        if slowly:
             self._trickle(content)
         else:
             self.wfile.write(content)
@@ -100,8 +105,6 @@ class _Handler(BaseHTTPRequestHandler):
                     return
                 self.wfile.write(bytes([byte]))
                 self.wfile.flush()
-        except OSError:
-            pass  # it was broken off
         finally:
             self.server.ended += 1
 
@@ -153,7 +156,7 @@ def seconds_until_rolled_back(house: House, slow_files: SlowFiles) -> float:
     candidate = state["candidate"]["name"]
     port = json.loads((house.run_dir / "engines" / f"{candidate}.json").read_text())["port"]
     control = f"http://127.0.0.1:{port}/control"
-    httpx.post(control, json={"hang_rate": 1.0}, timeout=10).raise_for_status()
+    hang(control, 1.0)
     hangs = wait_until("a round of probes hangs", lambda: hanging_round(house, number), 60)
     ended = slow_files.ended
     began = time.monotonic()
@@ -162,8 +165,13 @@ def seconds_until_rolled_back(house: House, slow_files: SlowFiles) -> float:
     took = time.monotonic() - began
     assert round_under_way(house, number) == hangs, "the round of probes that hung has not ended yet"
     assert slow_files.begun > slow_files.ended == ended, "the files are still coming"
+    hang(control, 0.0)  # the next rollout takes it back from its drain
     house.wait_settled(number)
     return took
+
+
+def hang(control: str, rate: float) -> None:
+    httpx.post(control, json={"hang_rate": rate}, timeout=10).raise_for_status()
 
 
 def hanging_round(house: House, number: int) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rollouts.models import Arm
+from rollouts.models import Arm, Endpoint
 from rollouts.services.proofs import PROOF_LIFETIME, prove_candidates
 from tests.rollouts.memory_world import MemoryWorld
 
@@ -63,23 +64,29 @@ def test_prove__answered_a_moment_ago__is_not_asked_again(routed: MemoryWorld) -
     assert prove(routed) == 0
 
 
-@pytest.mark.parametrize("older", ["than its lifetime", "than the route", "than the process"])
+@pytest.mark.parametrize(
+    "older", ["than its lifetime", "than the clock knows", "than the route", "than the process"]
+)
 def test_proof__too_old__proves_nothing(routed: MemoryWorld, older: str) -> None:
     prove(routed)
     routed.clock.advance(1)
     if older == "than its lifetime":
         Arm.objects.exclude(name="baseline").update(proven_at=routed.now - PROOF_LIFETIME)
+    elif older == "than the clock knows":
+        Arm.objects.exclude(name="baseline").update(proven_at=routed.now + timedelta(hours=1))
     elif older == "than the route":
-        type(routed.endpoint).objects.update(applied_at=routed.now)
+        Endpoint.objects.update(applied={**routed.endpoint.applied, "fallback": "another"})
     else:
-        type(routed.workload(2)).objects.update(ready_at=routed.now)
+        routed.cluster.kill(routed.variant(2).name, down_seconds=0.0)
+        routed.clock.advance(1)
+        routed.sync_engines()
     routed.turn()
     assert routed.rollout.phase == "provisioning"
 
 
 def test_prove__route_was_not_published_yet__nobody_is_asked(routed: MemoryWorld) -> None:
     endpoint = routed.endpoint
-    type(endpoint).objects.update(applied={**endpoint.applied, "backends": []})
+    Endpoint.objects.update(applied={**endpoint.applied, "backends": []})
     routed.calls.names.clear()
     assert prove(routed) == 0
     assert "prober.ask" not in routed.calls.names
