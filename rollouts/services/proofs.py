@@ -17,7 +17,7 @@ from rollouts.domain.decision import RolloutView
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.intervals import BASELINE
 from rollouts.domain.states import Phase
-from rollouts.models import Arm, Endpoint, Rollout, Workload
+from rollouts.models import Arm, Endpoint, Rollout
 from rollouts.services.leases import look_soon
 from rollouts.services.observe import Observation
 from rollouts.services.world import World
@@ -42,7 +42,10 @@ def prove_candidates(*, rollout_id: int, world: World) -> int:
     if rollout is None:
         return 0
     now = world.clock.now()
-    asked = [arm for arm in _to_prove(rollout) if not _is_proven(arm, rollout.endpoint, now, RENEWED_AFTER)]
+    arms = _to_prove(rollout)
+    # As they are now: another process, or another route, is not proven by the answer.
+    proofs = {arm.pk: _proof(rollout.endpoint, arm.variant.workload.process_started_at) for arm in arms}
+    asked = [arm for arm in arms if not _is_proven(arm, proofs[arm.pk], now, RENEWED_AFTER)]
     if not asked:
         return 0
     with ThreadPoolExecutor(max_workers=min(len(asked), MOST_ASKED_AT_ONCE)) as pool:
@@ -51,8 +54,7 @@ def prove_candidates(*, rollout_id: int, world: World) -> int:
         answers = list(pool.map(lambda name: _answers(rollout.endpoint.name, name, world), names))
     answered = [arm for arm, it_did in zip(asked, answers, strict=True) if it_did]
     for arm in answered:
-        # As they were when it was asked: another process, or another route, is not proven by it.
-        Arm.objects.filter(pk=arm.pk).update(proven_at=now, proof=_proof(arm, rollout.endpoint))
+        Arm.objects.filter(pk=arm.pk).update(proven_at=now, proof=proofs[arm.pk])
     if answered:
         look_soon(pk=rollout.endpoint_id)
     return len(answered)
@@ -66,8 +68,14 @@ def proven(endpoint: Endpoint, view: RolloutView, seen: Observation, *, now: dat
     racing = [arm.variant for arm in view.racing if arm.variant in seen.route.healthy]
     arms = Arm.objects.filter(
         rollout__endpoint=endpoint, rollout__phase=Phase.PROVISIONING.value, variant__name__in=racing
-    ).select_related("variant__workload")
-    return frozenset(arm.variant.name for arm in arms if _is_proven(arm, endpoint, now, PROOF_LIFETIME))
+    ).select_related("variant")
+    found = set()
+    for arm in arms:
+        status = seen.status(arm.variant.name)
+        proof = _proof(endpoint, None if status is None else status.started_at)
+        if _is_proven(arm, proof, now, PROOF_LIFETIME):
+            found.add(arm.variant.name)
+    return frozenset(found)
 
 
 def _to_prove(rollout: Rollout) -> list[Arm]:
@@ -80,17 +88,17 @@ def _to_prove(rollout: Rollout) -> list[Arm]:
     return [arm for arm in arms if arm.variant.name in routed]
 
 
-def _is_proven(arm: Arm, endpoint: Endpoint, now: datetime, lifetime: timedelta) -> bool:
-    """Whether it answered lately, on the route that is in force and by the process that runs."""
+def _is_proven(arm: Arm, proof: str, now: datetime, lifetime: timedelta) -> bool:
+    """Whether it answered lately, and what it proved is still so."""
     if arm.proven_at is None or is_over(arm.proven_at, now=now, lifetime=lifetime):
         return False
-    return arm.proof == _proof(arm, endpoint)
+    return arm.proof == proof
 
 
-def _proof(arm: Arm, endpoint: Endpoint) -> str:
-    """What an answer proves something about. No time is compared: a clock may jump."""
-    workload: Workload = arm.variant.workload
-    return digest_of([endpoint.applied, workload.process_started_at, workload.host, workload.port])
+def _proof(endpoint: Endpoint, process_started_at: float | None) -> str:
+    """What an answer proves something about: the route that is in force and the process that runs. No times are
+    compared: a clock may jump."""
+    return digest_of([endpoint.applied, process_started_at])
 
 
 def _answers(endpoint: str, variant: str, world: World) -> bool:
