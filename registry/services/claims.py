@@ -11,6 +11,7 @@ from django.db import DatabaseError
 from django.db.models import QuerySet
 
 from controlplane.timekeeping.claims import free
+from registry.domain.manifest import Progress
 from registry.models import Version
 from registry.selectors import CLAIM_LIFETIME
 
@@ -42,6 +43,15 @@ class Claim:
         with suppress(DatabaseError):
             if self._mine().update(manifest_claimed_until=now + CLAIM_LIFETIME):
                 self.until = now + CLAIM_LIFETIME
+
+    def along(self, progress: Progress) -> Progress:
+        """The progress that somebody else follows, with the claim pushed on at each step."""
+
+        def told(moved: int) -> None:
+            self.push_on(moved)
+            progress(moved)
+
+        return told
 
     def release(self) -> None:
         """Frees the version, if the claim is still this one."""

@@ -21,7 +21,7 @@ from controlplane.timekeeping.claims import free
 from registry.models import Version
 from registry.selectors import CLAIM_LIFETIME
 from registry.services.files import folder_of
-from registry.services.manifests import fetch_version
+from registry.services.materialise import fetch_version
 from rollouts.domain.engines import FailureReason
 from rollouts.models import FilesState, Workload
 from rollouts.services.launching import final_reason

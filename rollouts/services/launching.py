@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from controlplane.kernel.errors import HeadgateError, InvalidInput, NotFound, Refused, Rejected, TamperedFile
-from registry.services.manifests import files_of
+from registry.services.materialise import files_of
 from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.models import Endpoint, FilesState, Variant, Workload
 from rollouts.ports import WorkloadSpec
