@@ -76,7 +76,8 @@ class _Handler(BaseHTTPRequestHandler):
                 answer = mlflow.getresponse()
                 content = answer.read()
         except OSError as error:  # it does not run yet
-            self.send_error(502, str(error))
+            with suppress(OSError):
+                self.send_error(502, str(error))
             return
         slowly = self.command == "GET" and target.path.endswith(f"/{ENDLESS}")
         with suppress(OSError):  # whoever asked has gone
