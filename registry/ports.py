@@ -85,7 +85,7 @@ class ModelStore(Protocol):
         ...
 
     def download(self, version: StoredVersion, to: Path, progress: Progress = nothing) -> None:
-        """Brings the version's files into the empty folder `to`; calls `progress` with every piece that comes."""
+        """Brings the version's files into the empty folder `to`; calls `progress` with the bytes of each piece."""
         ...
 
     def set_alias(self, model: str, alias: str, number: int) -> None:

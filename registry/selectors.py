@@ -42,7 +42,8 @@ from registry.models import (
 # The passes over foreign things, as people read them.
 MODELS, DETAILS, MANIFESTS = "models", "version details", "files of versions"
 CHANGED, REFUSED = "changed versions", "refused versions"
-CLAIM_LIFETIME = timedelta(minutes=10)  # so long a version is kept for who reads its files
+# So long a version is kept for who reads its files and says nothing: a worker that was killed holds it no longer.
+CLAIM_LIFETIME = timedelta(minutes=2)
 CHECKED_AGAIN = timedelta(minutes=30)  # so long after its last check a changed version is checked again
 VERSIONS_A_PAGE = 25
 MOVES_SHOWN = 20

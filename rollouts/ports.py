@@ -130,10 +130,12 @@ class Cluster(Protocol):
     def ensure(self, spec: WorkloadSpec, *, token: int) -> None:
         """Makes the variant run. Already running or starting: nothing happens. FAILED: it is tried again.
 
-        Raises TamperedFile before anything starts when a file differs from the manifest; InvalidInput naming the field
-        (`engine`, `arguments.x`, `environment.X`) for what the engine's options do not allow; Refused (with the remedy)
-        when the machine has no room, or with the code `no-secret` when a secret cannot be read; Unavailable when the
-        cluster does not answer.
+        No file that differs from the manifest is ever loaded: raises TamperedFile before anything starts where the
+        difference shows at once, else the workload fails with TAMPERED_FILE before its engine starts.
+
+        Raises InvalidInput naming the field (`engine`, `arguments.x`, `environment.X`) for what the engine's options do
+        not allow; Refused (with the remedy) when the machine has no room, or with the code `no-secret` when a secret
+        cannot be read; Unavailable when the cluster does not answer.
         """
         ...
 

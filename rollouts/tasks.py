@@ -1,14 +1,17 @@
 """Tasks: thin, each calls one service. A tick that is lost costs nothing, the next one sees the same database.
 
-The loop's tasks have a queue and a worker of their own; all that may have to wait for somebody else runs in the other
-one (`CELERY_TASK_ROUTES`).
+What may hang or takes long shares neither queue nor worker with the loop, and not with another kind that may hang
+(`CELERY_TASK_ROUTES`).
 """
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from celery import shared_task
 from django.conf import settings
 
+from controlplane.kernel.clock import MESSAGE_SECONDS
 from controlplane.kernel.errors import HeadgateError
 from controlplane.passes.services import one_run
 from controlplane.passes.ticks import Ticks
@@ -16,9 +19,10 @@ from controlplane.timekeeping.database_clock import CLOCK
 from controlplane.web.health import beat
 from registry.wiring import model_store
 from rollouts.models import Endpoint
+from rollouts.services.fetching import cluster_that_waits, fetch_files, versions_to_fetch
 from rollouts.services.glances import Glances
 from rollouts.services.housekeeping import HOUSEKEEPING, keep_house
-from rollouts.services.probes import PROBES, probe_rollouts
+from rollouts.services.probe_rounds import claim_rounds, run_round
 from rollouts.services.reconcile import reconcile_endpoint, reconcile_endpoints, worker_name
 from rollouts.services.restored import report_restored
 from rollouts.services.write_backs import WRITE_BACKS, keep_mlflow_true
@@ -27,7 +31,6 @@ from rollouts.wiring import rotate_request_log, router, worlds
 TICKS = Ticks(seconds=settings.HEADGATE.tick_seconds / 2)
 GLANCES = Glances()
 CONCURRENT_ENDPOINTS = 4
-CONCURRENT_PROBES = 4
 ONE_RUN_SECONDS = 60.0  # so long a run keeps others of its kind away
 
 
@@ -52,16 +55,39 @@ def reconcile_endpoint_now(endpoint_id: int) -> None:
 
 @shared_task(name="rollouts.probe")
 def probe() -> None:
-    """Asks the next golden prompts for every rollout that has traffic, and tells that this worker lives."""
-    beat(name="errands", now=CLOCK.now())
-    with one_run(name=PROBES, clock=CLOCK, seconds=ONE_RUN_SECONDS) as mine:
-        if mine:
-            probe_rollouts(worlds=worlds(), threads=CONCURRENT_PROBES)
+    """Begins a round for every rollout whose probes are due, each as a task, and tells that this worker lives."""
+    beat(name="probes", now=CLOCK.now())
+    for rollout_id, claimed_until in claim_rounds(now=CLOCK.now()):
+        probe_round.apply_async((rollout_id, claimed_until.isoformat()), expires=MESSAGE_SECONDS)
+
+
+@shared_task(name="rollouts.probe_round")
+def probe_round(rollout_id: int, claimed_until: str) -> None:
+    """One round of one rollout, which may wait for an engine that hangs."""
+    until = datetime.fromisoformat(claimed_until)
+    run_round(rollout_id=rollout_id, claimed_until=until, worlds=worlds())
+
+
+@shared_task(name="rollouts.fetch")
+def fetch() -> None:
+    """Begins to fetch the files that launches wait for, each version as a task, and tells that this worker lives."""
+    beat(name="files", now=CLOCK.now())
+    for version_id in versions_to_fetch(now=CLOCK.now()):
+        fetch_version_files.apply_async((version_id,), expires=MESSAGE_SECONDS)
+
+
+@shared_task(name="rollouts.fetch_files")
+def fetch_version_files(version_id: int) -> None:
+    """The files of one version, which may be large and come slowly."""
+    cluster = cluster_that_waits(version_id)
+    if cluster is not None:
+        fetch_files(version_id=version_id, world=worlds().of(cluster))
 
 
 @shared_task(name="rollouts.write_back")
 def write_back() -> None:
-    """Keeps MLflow's aliases and tags true to what serves."""
+    """Keeps MLflow's aliases and tags true to what serves, and tells that this worker lives."""
+    beat(name="errands", now=CLOCK.now())
     with one_run(name=WRITE_BACKS, clock=CLOCK, seconds=ONE_RUN_SECONDS) as mine:
         if mine:
             keep_mlflow_true(store=model_store(), clock=CLOCK)

@@ -226,11 +226,16 @@ if ENVIRONMENT.broker_url.startswith("filesystem:"):
     }
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "headgate"
-# What may have to wait for MLflow, an engine's answer or a large download has a queue and a worker of its own: nothing
-# that can hang keeps the loop from its turns.
+# What can hang or takes long keeps nothing of another kind from its turn: engines that are asked, files that come and
+# are read, and what waits for MLflow's words each have a queue and a worker of their own.
 CELERY_TASK_ROUTES = {
-    "registry.*": {"queue": "errands"},
-    "rollouts.probe": {"queue": "errands"},
+    "rollouts.probe": {"queue": "probes"},
+    "rollouts.probe_round": {"queue": "probes"},
+    "rollouts.fetch": {"queue": "files"},
+    "rollouts.fetch_files": {"queue": "files"},
+    "registry.take_manifests": {"queue": "files"},
+    "registry.verify_changed": {"queue": "files"},
+    "registry.mirror": {"queue": "errands"},
     "rollouts.sweep": {"queue": "errands"},
     "rollouts.write_back": {"queue": "errands"},
 }
@@ -245,6 +250,7 @@ CELERY_BEAT_SCHEDULE = {
         ("mirror-registry", "registry.mirror", 10.0),
         ("write-back", "rollouts.write_back", 5.0),
         ("probe", "rollouts.probe", 2.0),
+        ("fetch", "rollouts.fetch", 2.0),
         ("sweep", "rollouts.sweep", 60.0),
     )
 }

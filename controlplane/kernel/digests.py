@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,12 @@ def digest_of(value: Any) -> str:
     return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def sha256_of_file(path: Path) -> str:
-    """Hex SHA-256 of a file, read in chunks. Raises OSError when it cannot be read."""
+def sha256_of_file(path: Path, progress: Callable[[int], object] = lambda read: None) -> str:
+    """Hex SHA-256 of a file, read in chunks; `progress` is called with the bytes of each. Raises OSError when it cannot
+    be read."""
     hasher = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
             hasher.update(chunk)
+            progress(len(chunk))
     return hasher.hexdigest()

@@ -76,6 +76,7 @@ def run_each(
     seconds: float | None = None,
     threads: int = 1,
     elsewhere: Iterable[object] = (),
+    forgets: bool = True,
 ) -> Report:
     """Does `work` for each item; returns what came of it. No item's Exception leaves it.
 
@@ -89,6 +90,7 @@ def run_each(
              So a run lasts at most `seconds` and the longest work, whose own time-outs bound it
     threads  so many items at once, each with a database connection of its own
     elsewhere  keys of items that somebody else does at this moment: not tried, and their troubles stay
+    forgets  False for a run of some items of the pass: troubles of others stay, whoever they are (see `forget_gone`)
 
     Order: items that did not fail last time, as given; then those whose pause is over, the one tried longest ago
     first. `work` opens its own transactions; what it raises inside one is rolled back there. Costs one query (with
@@ -105,9 +107,7 @@ def run_each(
     begin_next_at = left[0] if left and not run.source_words else ""
     if begin_next_at != resume_at:
         PassRun.objects.update_or_create(name=name, defaults={"resume_at": begin_next_at})
-    gone = set(troubles) - set(named) - {_key_text(key) for key in elsewhere}
-    if gone:
-        ItemTrouble.objects.filter(pass_name=name, item__in=gone).delete()
+    gone = _forget_all_but(name, {*named, *map(_key_text, elsewhere)}, troubles) if forgets else set()
     beyond = len(named) - waiting - len(order)
     return Report(
         done=run.done,
@@ -122,6 +122,20 @@ def run_each(
 def troubled(*, name: str) -> frozenset[str]:
     """The keys, as they are kept, of items of this pass that failed and did not succeed since. 1 query."""
     return frozenset(ItemTrouble.objects.filter(pass_name=name).values_list("item", flat=True))
+
+
+def forget_gone(*, name: str, items: Iterable[object]) -> None:
+    """Forgets the troubles of all but these items (their keys), for a pass whose items are done one a task. One query
+    while there is no trouble."""
+    known = ItemTrouble.objects.filter(pass_name=name).values_list("item", flat=True)
+    _forget_all_but(name, {_key_text(item) for item in items}, known)
+
+
+def _forget_all_but(name: str, kept: set[str], known: Iterable[str]) -> set[str]:
+    gone = set(known) - kept
+    if gone:
+        ItemTrouble.objects.filter(pass_name=name, item__in=gone).delete()
+    return gone
 
 
 @contextmanager

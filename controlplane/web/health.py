@@ -26,7 +26,9 @@ from controlplane.web.database_errors import database_file
 from controlplane.web.models import Heartbeat
 from controlplane.web.words import duration_text
 
-FRESH_SECONDS: Mapping[str, float] = {"worker": 15.0, "errands": 30.0, "mlflow": 60.0, "router": 30.0}
+FRESH_SECONDS: Mapping[str, float] = {
+    "worker": 15.0, "probes": 30.0, "files": 30.0, "errands": 30.0, "mlflow": 60.0, "router": 30.0,
+}  # fmt: skip
 """How old the last word of a part may be. These are always reported, also when they never spoke."""
 
 CLOCK = "clock"

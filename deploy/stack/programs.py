@@ -25,6 +25,10 @@ from rollouts.adapters.clusters.launcher import KEEP_THE_MARK, STACK_MARK
 from rollouts.adapters.routers.envoy import EnvoyRouter, envoy_command
 
 ROOT = Path(__file__).resolve().parents[2]
+# The workers beside the loop's, named as their queues, and their threads. `probes`: rounds that wait for engines.
+# `files`: four versions that launches wait for, two registrations, a check, and who begins them. `errands`: what waits
+# for MLflow's words, and housekeeping.
+WAITING_WORKERS = {"probes": 16, "files": 8, "errands": 8}
 BIN = Path(sys.executable).parent
 # The kernel's limit is 107 bytes; supervisord first binds a name that is longer by its process id.
 LONGEST_SOCKET = 107 - len(".1234567")
@@ -104,17 +108,19 @@ def programs_of(environment: Environment) -> tuple[Program, ...]:
             ready_url=f"http://127.0.0.1:{environment.web_port}/readyz",
             ready_part="worker",
         ),
-        Program(
-            name="errands",
-            # All that may have to wait for somebody else: MLflow, probes, packing. As many threads as there are kinds
-            # of it, so that one that hangs keeps no other waiting.
-            command=(
-                *celery, "worker", "-n", "errands@%h", "-Q", "errands", "-P", "threads", "-c", "8",
-                "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", level,
-            ),
-            priority=40,
-            ready_url=f"http://127.0.0.1:{environment.web_port}/readyz",
-            ready_part="errands",
+        # A worker for each kind of thing that can hang or takes long, so that none keeps another waiting.
+        *(
+            Program(
+                name=name,
+                command=(
+                    *celery, "worker", "-n", f"{name}@%h", "-Q", name, "-P", "threads", "-c", str(threads),
+                    "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", level,
+                ),
+                priority=40,
+                ready_url=f"http://127.0.0.1:{environment.web_port}/readyz",
+                ready_part=name,
+            )
+            for name, threads in WAITING_WORKERS.items()
         ),
         Program(
             name="beat",

@@ -15,11 +15,11 @@ from typing import Any, Self
 from controlplane.kernel.digests import digest_of, sha256_of_file
 from controlplane.kernel.errors import InvalidInput, TamperedFile
 
-Progress = Callable[[], None]
-"""Called again and again while long work goes on."""
+Progress = Callable[[int], None]
+"""Called again and again while files come or are read, with the bytes that did since the last call."""
 
 
-def nothing() -> None:
+def nothing(moved: int) -> None:
     """The progress that nobody follows."""
 
 
@@ -64,7 +64,7 @@ class Manifest:
 
 
 def take_manifest(folder: Path, progress: Progress = nothing) -> Manifest:
-    """Reads every file below `folder` and returns its manifest; calls `progress` before each.
+    """Reads every file below `folder` and returns its manifest; calls `progress` as it goes.
 
     Raises InvalidInput when there is none, or something that is neither a file nor a folder.
     """
@@ -83,16 +83,15 @@ def take_manifest(folder: Path, progress: Progress = nothing) -> Manifest:
         raise InvalidInput("The version has no files.", field="source", fix="Log the model's files first.")
     entries = []
     for path in files:
-        progress()
         name = path.relative_to(folder).as_posix()
-        entries.append(ManifestEntry(name, path.stat().st_size, sha256_of_file(path)))
+        entries.append(ManifestEntry(name, path.stat().st_size, sha256_of_file(path, progress)))
     return Manifest.of(entries)
 
 
 def verify_folder(
     folder: Path, manifest: Manifest, *, where: str = "", fix: str = "", progress: Progress = nothing
 ) -> None:
-    """Reads every file again and compares; calls `progress` before each. Raises TamperedFile naming the first file that
+    """Reads every file again and compares; calls `progress` as it goes. Raises TamperedFile naming the first file that
     differs.
 
     A file that the manifest does not know is refused too: an engine might load it. So is a link, whatever it leads
@@ -106,7 +105,6 @@ def verify_folder(
             name = path.relative_to(folder).as_posix()
             raise TamperedFile(name, f"is neither a file nor a folder{where} ({_name_of(mode)})", fix=fix)
     for entry in manifest.entries:
-        progress()
         path = folder / entry.path
         if not path.is_file():
             raise TamperedFile(entry.path, f"is missing{where}", fix=fix)
@@ -115,7 +113,7 @@ def verify_folder(
             raise TamperedFile(
                 entry.path, f"has {size} bytes{where}, the manifest says {entry.size}", fix=fix
             )
-        if sha256_of_file(path) != entry.sha256:
+        if sha256_of_file(path, progress) != entry.sha256:
             raise TamperedFile(entry.path, f"differs{where} from the manifest (its SHA-256 changed)", fix=fix)
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

@@ -11,10 +11,11 @@ from django.db import DatabaseError
 from django.db.models import QuerySet
 
 from controlplane.timekeeping.claims import free
+from registry.domain.manifest import Progress
 from registry.models import Version
 from registry.selectors import CLAIM_LIFETIME
 
-PUSHED_EVERY = timedelta(minutes=1)
+PUSHED_EVERY = timedelta(seconds=20)
 
 
 class Claim:
@@ -26,8 +27,9 @@ class Claim:
         self._pushed = now
         self.until = now + CLAIM_LIFETIME
 
-    def push_on(self) -> None:
-        """Says that the work goes on; cheap enough for every piece of a download.
+    def push_on(self, moved: int = 0) -> None:
+        """Says that the work goes on; cheap enough for every piece of a download, whose bytes it takes as any
+        `Progress` does.
 
         A claim that ran out and is somebody else's by now stays theirs: then both read, and what is written at the
         end is written once.
@@ -37,10 +39,19 @@ class Claim:
         if now - self._pushed < PUSHED_EVERY:
             return
         self._pushed = now
-        # Tried again in a minute: a claim that runs out costs double work and nothing else.
+        # Tried again with a piece that comes later: a claim that runs out costs double work and nothing else.
         with suppress(DatabaseError):
             if self._mine().update(manifest_claimed_until=now + CLAIM_LIFETIME):
                 self.until = now + CLAIM_LIFETIME
+
+    def along(self, progress: Progress) -> Progress:
+        """The progress that somebody else follows, with the claim pushed on at each step."""
+
+        def told(moved: int) -> None:
+            self.push_on(moved)
+            progress(moved)
+
+        return told
 
     def release(self) -> None:
         """Frees the version, if the claim is still this one."""

@@ -3,7 +3,7 @@
 They are addressed by content: `MODELS_DIR/<hex digest of the manifest>/`. They arrive in a hidden folder beside it and
 are renamed when they are whole and right, so a folder with a digest for its name was right when it came.
 
-`progress` is called again and again while files move or are read: at least once a file.
+`progress` is called again and again while files move or are read, with the bytes of each piece.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Takes, checks and uses manifests: what may be served is what was registered, whatever MLflow holds by now.
+"""Takes and checks manifests: what may be served is what was registered, whatever MLflow holds by now.
 
 Files live in a store of this machine (`registry.services.files`). No transaction is open while files move.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,28 +12,26 @@ from pathlib import Path
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from controlplane.audit.services import record
 from controlplane.kernel.clock import Clock
-from controlplane.kernel.errors import InvalidInput, NotFound, Refused, Rejected, TamperedFile, Unavailable
+from controlplane.kernel.errors import InvalidInput, NotFound, Rejected, TamperedFile
 from controlplane.passes.services import Report, run_each
 from controlplane.timekeeping.claims import is_free, is_over
 from controlplane.web.live import publish
 from registry.domain.contents import classify_folder
 from registry.domain.formats import FileClass, refusal_of, refused_files
-from registry.domain.manifest import Manifest, Progress, nothing, take_manifest, verify_folder
+from registry.domain.manifest import Progress, nothing, take_manifest, verify_folder
 from registry.models import Alias, ManifestState, Version
 from registry.ports import LEAVES_FOLDER, NOT_SERVED, ODD_ANSWER, ModelStore
 from registry.selectors import CHANGED, CHECKED_AGAIN, CLAIM_LIFETIME, MANIFESTS
 from registry.services.aliases import TOPIC
 from registry.services.claims import claimed
 from registry.services.files import IN_STORE, fetched, folder_of, land, verify_local
-
-log = logging.getLogger(__name__)
+from registry.services.marks import load_version, mark, mark_changed, refused_of
 
 # Older versions without an alias are fetched when somebody wants them: a registry may hold ten thousand.
 NEWEST_OF_A_MODEL = 20
-MANIFESTS_A_PASS = 5
-CHANGED_A_PASS = 2
+MANIFESTS_A_PASS, MANIFESTS_AT_ONCE = 5, 2
+CHANGED_A_PASS, CHANGED_AT_ONCE = 2, 1
 
 
 def register_manifest(
@@ -44,6 +41,7 @@ def register_manifest(
     models_dir: Path,
     now: datetime,
     allowed_files: Collection[str] = (),
+    progress: Progress = nothing,
 ) -> Version:
     """Downloads a version once, writes its manifest down for good, and keeps the files.
 
@@ -53,14 +51,15 @@ def register_manifest(
     manifest is returned as it is. Raises Unavailable when the store does not answer or refuses to, InvalidInput when
     its answer cannot be understood; then nothing changed.
     """
-    version = _load(version_id)
+    version = load_version(version_id)
     if version.manifest is not None:
         return version
     with claimed(version, now) as claim:
         if claim is None:
             return version
-        _take(version, store, models_dir, now, frozenset(allowed_files), claim.push_on)
-    return _load(version_id)
+        told = claim.along(progress)
+        _take(version, store, models_dir, now, frozenset(allowed_files), told)
+    return load_version(version_id)
 
 
 def register_pending_manifests(
@@ -69,8 +68,9 @@ def register_pending_manifests(
     """Takes the manifests that are due, aliased versions first, then the newest; returns what came of it.
 
     At most MANIFESTS_A_PASS a call. A version whose files cannot be read keeps its error and is tried again later; it
-    takes one place of a pass at most, so that the others go on. How long one takes is bounded by the time-out of each
-    read (the store's adapter), not as a whole: files may be large.
+    takes one place of a pass at most, so that the others go on. How long one takes is bounded by how slowly its files
+    may come (the store's adapter). A run that takes long does not keep the next one away; where MANIFESTS_AT_ONCE
+    versions are read already, a run does nothing, so that threads are left for the files of launches.
     """
 
     def take(version_id: int) -> None:
@@ -83,7 +83,13 @@ def register_pending_manifests(
         )
 
     return _run_pass(
-        MANIFESTS, list(_wanted(ManifestState.PENDING)), take, most=MANIFESTS_A_PASS, store=store, clock=clock
+        MANIFESTS,
+        list(_wanted(ManifestState.PENDING)),
+        take,
+        most=MANIFESTS_A_PASS,
+        at_once=MANIFESTS_AT_ONCE,
+        store=store,
+        clock=clock,
     )
 
 
@@ -103,7 +109,7 @@ def verify_changed(
     ]
 
     def check(version_id: int) -> None:
-        with claimed(_load(version_id), clock.now()) as claim:
+        with claimed(load_version(version_id), clock.now()) as claim:
             if claim is not None:
                 verify_version(
                     version_id=version_id,
@@ -114,7 +120,15 @@ def verify_changed(
                     progress=claim.push_on,
                 )
 
-    return _run_pass(CHANGED, rows, check, most=CHANGED_A_PASS, store=store, clock=clock)
+    return _run_pass(
+        CHANGED,
+        rows,
+        check,
+        most=CHANGED_A_PASS,
+        at_once=CHANGED_AT_ONCE,
+        store=store,
+        clock=clock,
+    )
 
 
 def verify_version(
@@ -133,7 +147,7 @@ def verify_version(
     gets one when the store is given. Raises NotFound when there is nothing to compare, Unavailable when the
     store does not answer; then nothing changed.
     """
-    version = _load(version_id)
+    version = load_version(version_id)
     manifest = version.manifest_value
     if manifest is None:
         if store is None:
@@ -157,60 +171,15 @@ def verify_version(
                 verify_folder(incoming, manifest, where=IN_STORE, progress=progress)
                 classes = classes or classify_folder(incoming, manifest)
     except TamperedFile as error:
-        _mark_changed(version, error, now)
-        return _load(version_id)
-    refusal = refusal_of(_refused(version, classes, allowed_files))
+        mark_changed(version, error, now)
+        return load_version(version_id)
+    refusal = refusal_of(refused_of(version, classes, allowed_files))
     if store is None and version.manifest_state != ManifestState.VERIFIED:
         # A copy that is right says nothing about what was found in the store.
         Version.objects.filter(id=version.id).update(manifest_checked_at=now)
     else:
-        _mark(version, ManifestState.FAILED if refusal else ManifestState.VERIFIED, refusal, now)
-    return _load(version_id)
-
-
-def materialise_version(
-    *,
-    version_id: int,
-    store: ModelStore,
-    models_dir: Path,
-    now: datetime,
-    allowed_files: Collection[str] = (),
-) -> tuple[Path, Manifest]:
-    """A folder with the version's files, every byte compared with the manifest just now, for a launch.
-
-    Fetches what is not on this machine yet. Raises TamperedFile when a file differs (the version is `changed`
-    from then on, and nothing that was fetched is kept), Refused when the version may not be served (a file that is
-    not data and not in `allowed_files`: the version is `failed` from then on),
-    Unavailable when the store is needed and does not answer, NotFound when it is needed and the version was
-    deleted there.
-    """
-    version = _load(version_id)
-    if version.manifest is None:
-        version = register_manifest(
-            version_id=version_id,
-            store=store,
-            models_dir=models_dir,
-            now=now,
-            allowed_files=allowed_files,
-        )
-    manifest = version.manifest_value
-    if manifest is None:
-        raise _cannot_serve(version)
-    folder = folder_of(models_dir, manifest)
-    try:
-        classes = verify_local(folder, manifest) if folder.is_dir() else ()
-        if classes and version.manifest_state != ManifestState.CHANGED:
-            _check_classes(version, classes, allowed_files, now)
-        else:
-            with fetched(version, store, models_dir) as incoming:
-                verify_folder(incoming, manifest, where=IN_STORE)
-                _check_classes(version, classify_folder(incoming, manifest), allowed_files, now)
-                land(incoming, models_dir, manifest)
-    except TamperedFile as error:
-        _mark_changed(version, error, now)
-        raise
-    _mark(version, ManifestState.VERIFIED, "", now)
-    return folder, manifest
+        mark(version, ManifestState.FAILED if refusal else ManifestState.VERIFIED, refusal, now)
+    return load_version(version_id)
 
 
 _Row = tuple[int, str, int, datetime | None, datetime | None]
@@ -235,12 +204,16 @@ def _run_pass(
     work: Callable[[int], None],
     *,
     most: int,
+    at_once: int,
     store: ModelStore,
     clock: Clock,
 ) -> Report:
-    """Does `work` for the ids of at most `most` rows of `_wanted`. What another process reads is left to it."""
+    """Does `work` for the ids of at most `most` rows of `_wanted`. What another process reads is left to it; where
+    others read `at_once` of them already, all are."""
     now = clock.now()
     elsewhere = {row[0] for row in rows if not is_free(row[3], now=now, lifetime=CLAIM_LIFETIME)}
+    if len(elsewhere) >= at_once:
+        return Report(left=len(rows) - len(elsewhere))
     report = run_each(
         name=name,
         items=[row for row in rows if row[0] not in elsewhere],
@@ -268,7 +241,7 @@ def _take(
     try:
         stored = store.version(version.model.name, version.number)
         if stored.status == "PENDING":
-            _mark(version, ManifestState.PENDING, "MLflow says that the files are still being written.", now)
+            mark(version, ManifestState.PENDING, "MLflow says that the files are still being written.", now)
             return
         if stored.status == "FAILED":
             raise InvalidInput("MLflow says that writing the files failed.", fix="Log and register it again.")
@@ -281,7 +254,7 @@ def _take(
     except (NotFound, InvalidInput, Rejected) as error:
         if not _says_it_of_the_version(error):
             raise
-        _mark(version, ManifestState.FAILED, str(error), now)
+        mark(version, ManifestState.FAILED, str(error), now)
         return
     with transaction.atomic():
         # Once for good: should another process have been faster, its manifest stands.
@@ -303,70 +276,3 @@ def _says_it_of_the_version(error: NotFound | InvalidInput | Rejected) -> bool:
     if isinstance(error, Rejected):
         return error.code in (NOT_SERVED, LEAVES_FOLDER)
     return error.code != ODD_ANSWER
-
-
-def _cannot_serve(version: Version) -> Unavailable | Refused:
-    if version.manifest_state == ManifestState.PENDING:
-        return Unavailable(
-            f"The files of {version} are not here yet. {version.manifest_problem}".strip(),
-            fix="Try again in a moment.",
-        )
-    return Refused(f"{version} cannot be served: {version.manifest_problem}", code="no-files")
-
-
-def _refused(
-    version: Version, classes: Collection[FileClass], allowed: Collection[str]
-) -> tuple[FileClass, ...]:
-    """The files that may not be served; keeps the classes for pages and API.
-
-    They are found anew each time: a version may have been verified before there were classes, or under older rules.
-    """
-    found = [file.to_json() for file in classes]
-    if found != version.file_classes:
-        Version.objects.filter(id=version.id).update(file_classes=found)
-    return refused_files(classes, allowed=allowed)
-
-
-def _check_classes(
-    version: Version, classes: Collection[FileClass], allowed: Collection[str], now: datetime
-) -> None:
-    refused = _refused(version, classes, allowed)
-    if refused:
-        _mark(version, ManifestState.FAILED, refusal_of(refused), now)
-        raise Refused(
-            refusal_of(refused), code="unsafe-file", extra={"paths": [file.path for file in refused]}
-        )
-
-
-def _mark(version: Version, state: ManifestState, problem: str, now: datetime) -> None:
-    with transaction.atomic():
-        Version.objects.filter(id=version.id).update(
-            manifest_state=state, manifest_problem=problem, manifest_checked_at=now
-        )
-        if (version.manifest_state, version.manifest_problem) != (state, problem):
-            publish(TOPIC, now=now)
-
-
-@transaction.atomic
-def _mark_changed(version: Version, error: TamperedFile, now: datetime) -> None:
-    _mark(version, ManifestState.CHANGED, str(error), now)
-    if version.manifest_state != ManifestState.CHANGED:
-        log.error("version.changed %s %s", version, error)
-        record(
-            at=now,
-            actor="headgate",
-            actor_kind="headgate",
-            action="version.changed",
-            object_kind="version",
-            object_id=str(version),
-            before={"manifest_state": version.manifest_state},
-            after={"manifest_state": ManifestState.CHANGED.value, "path": error.path},
-            why=error.message,
-        )
-
-
-def _load(version_id: int) -> Version:
-    found = Version.objects.select_related("model").filter(id=version_id).first()
-    if found is None:
-        raise NotFound(f"There is no version with the id {version_id}.")
-    return found

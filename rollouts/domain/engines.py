@@ -41,6 +41,8 @@ class EngineView:
     ready, desired   replicas that answer, and that there should be
     started_at       identifies the process (seconds since the epoch); None when it is not known
     message          its own words, for people
+    files_at         until when its files were still coming (seconds since the epoch): the time to become ready counts
+                     from there. None: they were there, or nobody knows
     """
 
     variant: str
@@ -51,16 +53,25 @@ class EngineView:
     started_at: float | None = None
     reason: FailureReason = FailureReason.NONE
     message: str = ""
+    files_at: float | None = None
 
     @property
     def is_ready(self) -> bool:
         return self.phase is WorkloadPhase.READY and self.ready > 0
 
+    def launching_since(self, asked_at: float) -> float:
+        """When the time that it may take to become ready begins: with the question, or when its files were there."""
+        return asked_at if self.files_at is None else max(asked_at, self.files_at)
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"phase": self.phase.value, "reason": self.reason.value}
+        data = asdict(self) | {"phase": self.phase.value, "reason": self.reason.value}
+        if self.files_at is None:
+            del data["files_at"]
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """As `to_json` gave it, or as it was recorded when addresses were still written down."""
-        kept = {name: data[name] for name in cls.__dataclass_fields__}
+        kept = {name: data[name] for name in cls.__dataclass_fields__ if name != "files_at"}
+        kept["files_at"] = data.get("files_at")
         return cls(**kept | {"phase": WorkloadPhase(data["phase"]), "reason": FailureReason(data["reason"])})

@@ -37,7 +37,9 @@ def return_to_baseline(rollout: RolloutView, seen: Seen, gates: GatesView, now: 
             title=f"Rolled back to {rollout.baseline_label}",
             detail=rollout.cause_sentence,
         )
-    waited = now - rollout.phase_since
+    waited = now - (
+        rollout.phase_since if baseline is None else baseline.launching_since(rollout.phase_since)
+    )
     if baseline is not None and not baseline_ready and not never_moved:
         gone = baseline.phase is WorkloadPhase.FAILED and waited > RELAUNCH_SECONDS
         if gone or waited > RETURN_PATIENCE_SECONDS:

@@ -1,6 +1,6 @@
 """The tables of rollouts. The database holds the desired state; the loop makes the world agree with it."""
 
-from rollouts.models.endpoints import Cluster, Endpoint, GatePolicyVersion, Variant, Workload
+from rollouts.models.endpoints import Cluster, Endpoint, FilesState, GatePolicyVersion, Variant, Workload
 from rollouts.models.evidence import (
     Evidence,
     Feedback,
@@ -24,6 +24,7 @@ __all__ = [
     "EvidencePack",
     "Feedback",
     "FeedbackState",
+    "FilesState",
     "GatePolicyVersion",
     "GlobalStop",
     "HistoryEvent",

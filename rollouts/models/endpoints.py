@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from django.core.validators import RegexValidator
 from django.db import models
+from django.db.models import Q
 
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.gates.policy import GatePolicy, stored_policy
@@ -198,8 +199,22 @@ class Variant(models.Model):
         return self.spec.to_public()
 
 
+class FilesState(models.TextChoices):
+    """How far the files of a variant that is to be launched are. The loop asks for them and uses them; a pass beside it
+    fetches and checks them (`rollouts.services.fetching`)."""
+
+    NONE = ""  # nobody waits for them: the launch is done, or none is asked for
+    WANTED = "wanted"
+    HERE = "here"  # on this machine, every byte compared with the manifest
+    FAILED = "failed"  # for good; `files_reason` and `files_note` say why
+
+
 class Workload(models.Model):
-    """A variant on its cluster: whether we want it to run, and what the cluster said last."""
+    """A variant on its cluster: whether we want it to run, and what the cluster said last.
+
+    files_at    until when its files were still coming, so that this time counts as no part of its launch
+    files_note  how far they are, or what is wrong with them, as a sentence
+    """
 
     variant = models.OneToOneField(Variant, on_delete=models.CASCADE, related_name="workload")
     wanted = models.BooleanField(default=False)
@@ -216,11 +231,24 @@ class Workload(models.Model):
     log_tail = models.JSONField(default=list, help_text="kept when the launch failed, so that it is not lost")
     process_started_at = models.FloatField(null=True)
     wanted_since = models.DateTimeField(null=True)
+    files_state = models.CharField(
+        max_length=6, choices=FilesState.choices, default=FilesState.NONE, blank=True
+    )
+    files_at = models.DateTimeField(null=True)
+    files_note = models.TextField(default="", blank=True)
+    files_reason = models.CharField(max_length=20, default="", blank=True)
     ready_at = models.DateTimeField(null=True)
     observed_at = models.DateTimeField(null=True)
     kv_cache_share = models.FloatField(null=True)
     running = models.FloatField(null=True)
     waiting = models.FloatField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["variant"], condition=Q(files_state="wanted"), name="workloads_that_wait_for_files"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.variant_id} {self.phase}"

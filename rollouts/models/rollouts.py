@@ -72,6 +72,14 @@ class Rollout(models.Model):
         default=0, help_text="decisions recorded between intervals so far: a removed one is missed"
     )
 
+    probing_until = models.DateTimeField(
+        null=True,
+        help_text="until when a round of its probes is a worker's; in the past: when the last one ended",
+    )
+    probes_hang = models.BooleanField(
+        default=False, help_text="its last round of probes took as long as an engine that gives no answer"
+    )
+
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
     )
@@ -143,6 +151,16 @@ class Arm(models.Model):
     completions = models.JSONField(
         default=dict,
         help_text="Completions as JSON; empty: the engine did not say, or it was not counted then",
+    )
+    proven_at = models.DateTimeField(
+        null=True,
+        help_text="when it last answered a request that was forced to it, before any user was sent there",
+    )
+    proof = models.CharField(
+        max_length=71,
+        default="",
+        blank=True,
+        help_text="digest of the route and the process by which it answered",
     )
     dropped_at = models.DateTimeField(null=True, help_text="when it left a bandit's race, for good")
     dropped_cause = models.CharField(

@@ -20,10 +20,10 @@ from rollouts.domain.convergence import relaunch
 from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic
 from rollouts.domain.effects import Effect as DomainEffect
 from rollouts.domain.engines import FailureReason, WorkloadPhase
-from rollouts.models import Effect, EffectState, Endpoint, Variant, Workload
+from rollouts.models import Effect, EffectState, Endpoint, FilesState, Variant, Workload
 from rollouts.ports import Route
 from rollouts.services.commands import stop_is_on
-from rollouts.services.launching import final_reason, launch, note_failure
+from rollouts.services.launching import final_reason, launch, note_failure, note_unfit_files
 from rollouts.services.leases import Lease, hold
 from rollouts.services.observe import Observation
 from rollouts.services.routing import desired_route, route_json
@@ -41,6 +41,8 @@ LONGEST_PAUSE = {
     EnsureWorkload.kind: 30.0,
 }
 ROUTE_FIELDS = ("desired_shares", "desired_fallback", "applied", "rescue")
+WAITS_FOR_FILES = "its files are fetched and checked first"
+AT_REST = (WorkloadPhase.FAILED.value, WorkloadPhase.ABSENT.value)
 RUNNING = (WorkloadPhase.STARTING, WorkloadPhase.READY, WorkloadPhase.UNREADY)
 
 
@@ -197,16 +199,24 @@ def _ensure_workload(
     workload = Workload.objects.get(variant=variant)
     status = (seen.statuses or {}).get(variant.name)
     if workload.wanted and status is not None and status.phase in RUNNING:
-        return ""  # reading gigabytes again for what runs already would hold up a rollback
-    if not workload.wanted or workload.phase in (WorkloadPhase.FAILED.value, WorkloadPhase.ABSENT.value):
+        return ""  # nobody reads gigabytes again for what runs already
+    asked = workload.wanted and workload.files_state != FilesState.NONE
+    if not asked and (not workload.wanted or workload.phase in AT_REST):
         workload.wanted, workload.wanted_since = True, now
-        workload.phase, workload.reason, workload.message = (
-            WorkloadPhase.STARTING.value,
-            "",
-            "verifying its files",
-        )
+        workload.phase, workload.reason, workload.message = WorkloadPhase.STARTING.value, "", WAITS_FOR_FILES
         workload.log_tail = []
+        workload.files_state, workload.files_note, workload.files_at = FilesState.WANTED, "", None
         workload.save()
+    if workload.files_state == FilesState.NONE:  # the cluster lost it: every launch begins with its files
+        anew = {"files_state": FilesState.WANTED, "files_note": "", "files_at": None}
+        Workload.objects.filter(pk=workload.pk, files_state=FilesState.NONE).update(**anew)
+        return WAITS_FOR_FILES
+    if workload.files_state == FilesState.WANTED:
+        return WAITS_FOR_FILES
+    if workload.files_state == FilesState.FAILED:
+        with _holding(lease, world):
+            note_unfit_files(workload)
+        return ""
     try:
         launch(endpoint, variant, lease, world)
     except StaleWriter:
@@ -217,6 +227,8 @@ def _ensure_workload(
             note_failure(workload, error, reason)
         if reason is FailureReason.NONE:
             raise
+    with _holding(lease, world):
+        Workload.objects.filter(pk=workload.pk).update(files_state=FilesState.NONE)
     return ""
 
 
@@ -233,7 +245,9 @@ def _drain_workload(
         endpoint.refresh_from_db(fields=list(ROUTE_FIELDS))
         if endpoint.desired_shares.get(variant.name, 0) > 0:
             return ""  # it is wanted again meanwhile
-        Workload.objects.filter(variant=variant).update(wanted=False, message="draining")
+        Workload.objects.filter(variant=variant).update(
+            wanted=False, message="draining", files_state=FilesState.NONE
+        )
         if variant.name in endpoint.desired_shares:
             endpoint.desired_shares = split(endpoint.desired_shares)
             endpoint.save(update_fields=["desired_shares"])

@@ -19,7 +19,7 @@ from controlplane.timekeeping.jumps import SLACK, Look, jumps_after, moved, way
 from controlplane.timekeeping.models import ClockJump
 from controlplane.web.live import publish
 from rollouts.domain.sentences import duration
-from rollouts.models import Endpoint, Feedback, FeedbackState, Rollout
+from rollouts.models import Endpoint, Feedback, FeedbackState, Rollout, Workload
 from rollouts.selectors import ACTIVE_PHASES, GOES_ON
 from rollouts.services.leases import Lease, hold
 from rollouts.services.writing import tell
@@ -56,7 +56,8 @@ def settle_jumps(*, lease: Lease, look: Look) -> None:
 
 
 def move_times(endpoint: Endpoint, move: Move) -> None:
-    """Moves all that the endpoint's rollout, its counters and its outage count from. Runs inside a transaction."""
+    """Moves all that the endpoint's rollout, its launches, its counters and its outage count from. Runs inside a
+    transaction."""
     for rollout in Rollout.objects.select_for_update(no_key=True).filter(GOES_ON, endpoint=endpoint):
         times = {name: getattr(rollout, name) for name in ROLLOUT_TIMES}
         changed = {name: move(moment) for name, moment in times.items() if moment is not None}
@@ -65,6 +66,9 @@ def move_times(endpoint: Endpoint, move: Move) -> None:
             lasts = timedelta(seconds=rollout.parsed_plan.watch_seconds)
             changed["watch_until"] = move(rollout.watch_until - lasts) + lasts
         Rollout.objects.filter(pk=rollout.pk).update(**changed)
+    for workload in Workload.objects.filter(variant__endpoint=endpoint, files_at__isnull=False):
+        assert workload.files_at is not None
+        Workload.objects.filter(pk=workload.pk).update(files_at=move(workload.files_at))
     fields: dict[str, Any] = {}
     if endpoint.last_reading:
         fields["last_reading"] = {

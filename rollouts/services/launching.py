@@ -1,13 +1,13 @@
-"""Launching a variant: verified files, then the cluster; and what a refusal means."""
+"""Launching a variant whose files are here, and what a refusal means."""
 
 from __future__ import annotations
 
 import logging
 
 from controlplane.kernel.errors import HeadgateError, InvalidInput, NotFound, Refused, Rejected, TamperedFile
-from registry.services.manifests import materialise_version
+from registry.services.materialise import files_of
 from rollouts.domain.engines import FailureReason, WorkloadPhase
-from rollouts.models import Endpoint, Variant, Workload
+from rollouts.models import Endpoint, FilesState, Variant, Workload
 from rollouts.ports import WorkloadSpec
 from rollouts.services.leases import Lease
 from rollouts.services.world import World
@@ -18,14 +18,9 @@ NO_ROOM = frozenset({"no-room", "no-memory", "no-port"})  # refusals of a cluste
 
 
 def launch(endpoint: Endpoint, variant: Variant, lease: Lease, world: World) -> None:
-    """Verified files, then the cluster."""
-    folder, manifest = materialise_version(
-        version_id=variant.version_id,
-        store=world.store,
-        models_dir=world.models_dir,
-        now=world.clock.now(),
-        allowed_files=world.allowed_files,
-    )
+    """Asks the cluster to run it. Quick: the files were fetched and checked before (`fetching.py`), and the cluster
+    compares them once more before the engine reads any of them."""
+    folder, manifest = files_of(version_id=variant.version_id, models_dir=world.models_dir)
     spec = variant.spec
     world.cluster.ensure(
         WorkloadSpec(
@@ -57,6 +52,17 @@ def final_reason(error: HeadgateError) -> FailureReason:
     if isinstance(error, InvalidInput | NotFound | Rejected | Refused):
         return FailureReason.BAD_MODEL
     return FailureReason.NONE
+
+
+def note_unfit_files(workload: Workload) -> None:
+    """The files cannot be had, or may not be served: the launch failed for good."""
+    Workload.objects.filter(pk=workload.pk).update(
+        phase=WorkloadPhase.FAILED.value,
+        reason=workload.files_reason,
+        message=workload.files_note,
+        files_state=FilesState.NONE,
+    )
+    log.warning("workload.not_launched workload=%s %s", workload.pk, workload.files_note)
 
 
 def note_failure(workload: Workload, error: HeadgateError, reason: FailureReason) -> None:

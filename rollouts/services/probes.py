@@ -14,7 +14,6 @@ from django.db.models import Count
 
 from controlplane.kernel.clock import seconds_between
 from controlplane.kernel.errors import HeadgateError
-from controlplane.passes.services import Pauses, Report, run_each
 from controlplane.passes.words import error_words, shown
 from registry.domain.foreign import text
 from registry.domain.scoring import score
@@ -22,38 +21,14 @@ from registry.models import GoldenExample
 from rollouts.domain.intervals import BASELINE
 from rollouts.domain.states import Phase
 from rollouts.models import Arm, ProbeResult, Rollout
-from rollouts.services.world import World, Worlds
+from rollouts.services.world import World
 
 log = logging.getLogger(__name__)
 
-PROBES = "probes"  # the pass, as people read it
-PAUSES = Pauses(first=2, longest=30)  # probes are evidence: a rollout waits for them
 PATIENCE_SECONDS = 20.0
 MAX_WAITING = 50  # prompts
 MOST_AT_ONCE = 2  # prompts on the way: probes are not to be load
 PROBED = (Phase.PROGRESSING.value, Phase.PAUSED.value, Phase.PROMOTING.value, Phase.SUCCEEDED.value)
-
-
-def probe_rollouts(*, worlds: Worlds, threads: int = 1) -> Report:
-    """Asks the next golden prompts for every rollout that has traffic, `threads` of them at a time.
-
-    A rollout whose probes cannot be asked or kept keeps its error; the others are probed. One takes at most
-    PATIENCE_SECONDS and one prompt more, each answer being bounded by its world's `probe_timeout`.
-    """
-    watched_or_moving = Rollout.objects.filter(phase__in=PROBED, endpoint__restored_state="").exclude(
-        phase=Phase.SUCCEEDED.value, watching=False
-    )
-    cluster_of = dict(watched_or_moving.order_by("pk").values_list("pk", "endpoint__cluster__name"))
-    return run_each(
-        name=PROBES,
-        items=cluster_of,
-        key=lambda rollout_id: rollout_id,
-        label=lambda rollout_id: f"rollout #{rollout_id}",
-        work=lambda rollout_id: probe_rollout(rollout_id=rollout_id, world=worlds.of(cluster_of[rollout_id])),
-        clock=worlds.clock,
-        pauses=PAUSES,
-        threads=threads,
-    )
 
 
 def probes_are_due(rollout: Rollout) -> bool:
@@ -83,8 +58,9 @@ def probe_rollout(*, rollout_id: int, world: World) -> int:
     """Asks the next few prompts of all arms and keeps the scored pairs; returns how many were kept.
 
     The baseline is asked once a prompt, for all candidates together. A prompt that one of a pair did not answer is
-    kept with its problem and without scores. Two workers may probe at once: each draw is kept once. The number of
-    answers that wait to be used is bounded.
+    kept with its problem and without scores. Should two workers probe at once, each draw is kept once. The number of
+    answers that wait to be used is bounded, and so is the time: no prompt is begun after PATIENCE_SECONDS, or after one
+    that somebody did not answer within `world.probe_timeout`.
     """
     rollout = (
         Rollout.objects.select_related("endpoint", "baseline", "candidate", "gate_policy")
@@ -111,11 +87,13 @@ def probe_rollout(*, rollout_id: int, world: World) -> int:
         for number, example in enumerate(examples, start=first):
             asking = world.clock.reading()
             if seconds_between(began, asking) > PATIENCE_SECONDS:
-                break  # somebody is slow: the next call goes on, and other rollouts have their turn
+                break  # somebody is slow: the next round goes on, and other rollouts have their turn
             ask = partial(_ask, world, rollout.endpoint.name, example)
             asked = _order(rollout, number, (rollout.baseline.name, *candidates.values()))
             by_name = {name: (text, problem) for name, text, problem in pool.map(ask, asked)}
             kept += _keep(rollout, number, example, candidates, by_name, asking.at)
+            if seconds_between(asking, world.clock.reading()) >= world.probe_timeout:
+                break  # somebody hangs: what is asked next would wait as long
     return kept
 
 

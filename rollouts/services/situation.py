@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
-from controlplane.kernel.errors import HeadgateError
 from rollouts.domain.decision import Hold, RolloutView, Seen
 from rollouts.domain.effects import SetTraffic
-from rollouts.domain.engines import FailureReason, WorkloadPhase
-from rollouts.domain.states import Phase
-from rollouts.models import Effect, EffectState, Endpoint, Workload
+from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
+from rollouts.models import Effect, EffectState, Endpoint, FilesState, Workload
 from rollouts.ports import WorkloadStatus
 from rollouts.services.observe import Observation
-from rollouts.services.world import World
-
-log = logging.getLogger(__name__)
-
-MOST_ASKED_AT_ONCE = 4
 
 
 def statuses_of(seen: Observation) -> dict[str, WorkloadStatus]:
     """Statuses by variant of the endpoint; empty when the cluster does not answer.
 
-    A launch that was refused before the cluster saw it counts as FAILED; what is wanted and not there yet as STARTING.
+    A launch that was refused before the cluster saw it counts as FAILED; what is wanted and not there yet as STARTING,
+    and so does what failed before and is to be launched anew: its failure is old news while its files are checked.
     """
     statuses: dict[str, WorkloadStatus] = {}
     if seen.statuses is None:
@@ -32,15 +25,30 @@ def statuses_of(seen: Observation) -> dict[str, WorkloadStatus]:
     for workload in seen.workloads:
         name = workload.variant.name
         status = seen.status(name)
-        if status is not None and status.phase is WorkloadPhase.ABSENT and workload.wanted:
-            status = _refused(workload) or WorkloadStatus(
+        anew = workload.wanted and workload.files_state in (FilesState.WANTED, FilesState.HERE)
+        again = anew and status is not None and status.phase is WorkloadPhase.FAILED
+        if again or (status is not None and status.phase is WorkloadPhase.ABSENT and workload.wanted):
+            status = (None if anew else _refused(workload)) or WorkloadStatus(
                 variant=name,
                 phase=WorkloadPhase.STARTING,
-                message=workload.message or "waiting to be launched",
+                message=_words(workload),
             )
         if status is not None:
             statuses[name] = status
     return statuses
+
+
+def _words(workload: Workload) -> str:
+    """What a variant that is wanted and not there yet waits for."""
+    note = workload.files_note if workload.files_state == FilesState.WANTED else ""
+    return note or workload.message or "waiting to be launched"
+
+
+def _engine(status: WorkloadStatus, workload: Workload | None) -> EngineView:
+    """The engine as decisions see it: the cluster does not know since when its files are there."""
+    if workload is None or workload.files_at is None:
+        return status.view
+    return replace(status.view, files_at=workload.files_at.timestamp())
 
 
 def _refused(workload: Workload) -> WorkloadStatus | None:
@@ -87,36 +95,6 @@ def drift_of(endpoint: Endpoint, seen: Observation) -> dict[str, int] | None:
     return observed
 
 
-def forced_answers(endpoint: Endpoint, view: RolloutView, seen: Observation, world: World) -> frozenset[str]:
-    """The candidates that answer a forced request through the router themselves; asked only before traffic moves.
-
-    Asks the outside world: call it outside a transaction.
-    """
-    if view.phase is not Phase.PROVISIONING or seen.route is None or not in_force(endpoint, seen):
-        return frozenset()
-    names = [arm.variant for arm in view.racing if arm.variant in seen.route.healthy]
-    if len(names) < 2:
-        return frozenset(name for name in names if _answers(endpoint.name, name, world))
-    with ThreadPoolExecutor(max_workers=min(len(names), MOST_ASKED_AT_ONCE)) as pool:
-        found = list(pool.map(lambda name: _answers(endpoint.name, name, world), names))
-    return frozenset(name for name, answers in zip(names, found, strict=True) if answers)
-
-
-def _answers(endpoint: str, variant: str, world: World) -> bool:
-    try:
-        world.prober.ask(
-            endpoint=endpoint,
-            variant=variant,
-            messages=({"role": "user", "content": "ready?"},),
-            max_tokens=1,
-            timeout=world.probe_timeout,
-        )
-    except HeadgateError as error:
-        log.info("rollout.forced_request_failed endpoint=%s variant=%s %s", endpoint, variant, error)
-        return False
-    return True
-
-
 def situation_of(
     endpoint: Endpoint,
     view: RolloutView,
@@ -126,11 +104,12 @@ def situation_of(
     answered: frozenset[str],
     hold: Hold | None,
 ) -> Seen:
-    """The observation as the pure decision takes it. `answered`: what `forced_answers` found."""
+    """The observation as the pure decision takes it. `answered`: what `proven` says."""
     route = seen.route
     names = {arm.variant for arm in view.arms}
+    rows = {workload.variant.name: workload for workload in seen.workloads}
     return Seen(
-        engines={name: status.view for name, status in statuses.items() if name in names},
+        engines={name: _engine(status, rows.get(name)) for name, status in statuses.items() if name in names},
         desired_shares=endpoint.desired_shares,
         in_force=in_force(endpoint, seen),
         split=split(shares_in_force(endpoint, seen)),

@@ -35,12 +35,13 @@ from rollouts.services.measure import Measured, measure_rollout
 from rollouts.services.observe import NOTHING_SEEN, Observation, observe_endpoints
 from rollouts.services.outages import note_outage
 from rollouts.services.past import read_pasts
+from rollouts.services.proofs import proven
 from rollouts.services.recording import note_reading, note_world
 from rollouts.services.restored import held_as_restored
 from rollouts.services.routing import route_json, route_of
 from rollouts.services.rows import CARRIED_OUT, Rows, read_rows
 from rollouts.services.samples import Minutes, read_minutes
-from rollouts.services.situation import drift_of, forced_answers, splits_as_desired, statuses_of
+from rollouts.services.situation import drift_of, splits_as_desired, statuses_of
 from rollouts.services.views import counted, view_of
 from rollouts.services.world import WHOLE_ENOUGH, World
 from rollouts.services.writes import Writes
@@ -201,7 +202,7 @@ def _look_at(turn: Turn, seen: Observation, world: World, look: Look) -> None:
         verify_feedback(endpoint=endpoint, log=world.request_log, now=look.at)
     if rollout is not None:
         turn.view = view_of(rollout, turn.rows.arms)
-        turn.answered = forced_answers(endpoint, turn.view, seen, world)
+        turn.answered = proven(endpoint, turn.view, turn.rows.arms, seen, now=look.at)
 
 
 def _measure(turns: Sequence[Turn], world: World, look: Look) -> None:

@@ -42,16 +42,20 @@ def parsed(environment: Environment) -> dict[str, dict[str, str]]:
     return {group.name: group.process_configs[0].environment for group in options.process_group_configs}
 
 
-def test_configuration__defaults__holds_the_six_programs_in_order(environment: Environment) -> None:
+def test_configuration__defaults__holds_the_eight_programs_in_order(environment: Environment) -> None:
     assert [program.name for program in programs_of(environment)] == [
         "mlflow",
         "envoy",
         "web",
         "worker",
+        "probes",
+        "files",
         "errands",
         "beat",
     ]
-    assert set(parsed(environment)) == {"mlflow", "envoy", "web", "worker", "errands", "beat"}
+    assert set(parsed(environment)) == {
+        "mlflow", "envoy", "web", "worker", "probes", "files", "errands", "beat",
+    }  # fmt: skip
 
 
 def test_configuration__includes_the_engines_and_restarts_what_ends(environment: Environment) -> None:
@@ -67,7 +71,7 @@ def test_configuration__includes_the_engines_and_restarts_what_ends(environment:
 def test_configuration__changed_settings__reach_every_program(environment: Environment) -> None:
     awkward = "!@#$%^&*(-_=+) with \\ and %(name)s, commas=and#x;y"
     variables = parsed(replace(environment, secret_key=awkward, tick_seconds=0.5))
-    for name in ("web", "worker", "errands", "beat"):
+    for name in ("web", "worker", "probes", "files", "errands", "beat"):
         assert variables[name]["HEADGATE_SECRET_KEY"] == awkward
         assert variables[name]["HEADGATE_TICK_SECONDS"] == "0.5"
         assert variables[name]["HEADGATE_RUN_DIR"] == str(environment.run_dir)

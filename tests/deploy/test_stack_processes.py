@@ -26,7 +26,7 @@ from tests.rollouts.adapters.clusters.machine_room import STANDIN, until_ready
 from tests.standins.running import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = {"envoy", "web", "worker", "errands", "beat"}
+NAMES = {"envoy", "web", "worker", "probes", "files", "errands", "beat"}
 
 pytestmark = [pytest.mark.needs("envoy"), pytest.mark.e2e, pytest.mark.timeout(900)]
 

@@ -53,6 +53,7 @@ class House:
     wrong       by version, how many of the questions it answers wrongly; versions are numbered as given
     behaviours  by version, how its engine behaves otherwise (see `tests.standins.engine.Behaviour`)
     policy      the gates of the endpoint
+    settings    further HEADGATE_ variables
 
     Every second user sends a system message, and 25 requests come a second.
     """
@@ -63,6 +64,7 @@ class House:
         *,
         behaviours: dict[str, dict[str, Any]] | None = None,
         policy: dict[str, Any] = POLICY,
+        settings: dict[str, str] | None = None,
     ) -> None:
         self.run_dir = Path(
             tempfile.mkdtemp(prefix="hg-", dir="/tmp")
@@ -83,6 +85,7 @@ class House:
             "HEADGATE_ENGINE_MEMORY_MB": "200",
             "HEADGATE_INTERVAL_SECONDS": "1",
             "HEADGATE_FEEDBACK_SECONDS": "2",
+            **(settings or {}),
         }
         try:
             self._furnish(wrong, behaviours or {}, policy)
@@ -97,12 +100,7 @@ class House:
         (self.run_dir / "engines.json").write_text(json.dumps({"standin": {"argv": STANDIN}}))
         self._write_versions(wrong, behaviours)
         self.run("-m", "deploy.stack", "up")
-        registered = self.folder / "registered.json"
-        self.run(
-            "-m", "deploy.demo.models.register", "--models", str(self.folder / "models"),
-            "--mlflow", f"http://127.0.0.1:{self.mlflow}", "--out", str(registered),
-        )  # fmt: skip
-        self.registered = json.loads(registered.read_text())
+        self.register()
         (self.folder / "story.json").write_text(
             json.dumps({"policy": policy, "serving": {"engine": "standin", "arguments": {}}})
         )
@@ -115,6 +113,15 @@ class House:
         self.client = Client(url=f"http://127.0.0.1:{self.web}", token=token)
         wait_until("the first version serves", self._serves, 120)
         self.send_users()
+
+    def register(self) -> None:
+        """Registers in MLflow those of the models that it does not have yet."""
+        registered = self.folder / "registered.json"
+        self.run(
+            "-m", "deploy.demo.models.register", "--models", str(self.folder / "models"),
+            "--mlflow", f"http://127.0.0.1:{self.mlflow}", "--out", str(registered),
+        )  # fmt: skip
+        self.registered = json.loads(registered.read_text())
 
     def run(self, *arguments: str) -> None:
         """Runs a program of the project; its output is shown when it fails."""

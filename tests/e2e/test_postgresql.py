@@ -18,6 +18,8 @@ SUITES = (
     "tests/rollouts/services/test_locks.py",
     "tests/rollouts/services/test_faults.py",
     "tests/rollouts/services/test_bandit_stories.py",
+    "tests/rollouts/services/test_fetching.py",
+    "tests/rollouts/services/test_probe_rounds.py",
     "tests/rollouts/services/test_replay.py",
     "tests/rollouts/services/test_every_pass.py",
     "tests/rollouts/services/test_write_backs.py",

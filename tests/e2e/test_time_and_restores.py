@@ -38,7 +38,7 @@ PLAN: dict[str, Any] = {
     "launch_seconds": 120,
 }
 OF_THE_LOOP = ("worker", "beat")
-CONTROL_PLANE = ("beat", "worker", "errands", "web")
+CONTROL_PLANE = ("beat", "worker", "probes", "files", "errands", "web")
 
 
 @pytest.fixture(scope="module")

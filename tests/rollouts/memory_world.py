@@ -45,10 +45,12 @@ from rollouts.models import Arm, Endpoint, HistoryEvent, Rollout, Variant, Workl
 from rollouts.services.commands import pause_rollout, promote_rollout, resume_rollout, roll_back_rollout
 from rollouts.services.endpoints import create_endpoint, ensure_cluster
 from rollouts.services.feedback import record_feedback
+from rollouts.services.fetching import fetch_files, versions_to_fetch
 from rollouts.services.glances import Glances
 from rollouts.services.leases import Lease, claim_endpoints
 from rollouts.services.policies import define_gate_policy
 from rollouts.services.probes import probe_rollout
+from rollouts.services.proofs import prove_candidates
 from rollouts.services.reconcile import due_endpoints, glance, reconcile_endpoint
 from rollouts.services.start import start_rollout
 from rollouts.services.world import World, Worlds
@@ -387,7 +389,33 @@ class MemoryWorld:
         return found[0] if found else None
 
     def reconcile_now(self) -> bool:
-        """A turn, as a wake-up after a click takes it."""
+        """A turn, as a wake-up after a click takes it; what waits for an errand of other workers has it done at once,
+        and a turn more."""
+        took = self.turn()
+        for _ in range(2):
+            if not self.run_errands():
+                break
+            self.turn()
+        return took
+
+    def run_errands(self) -> bool:
+        """Files that launches wait for are fetched, candidates are asked whether they answer themselves. True when
+        something came of it. A worker that is killed in it leaves the version claimed, and that runs out."""
+        done = self.run_files()
+        for rollout_id in Rollout.objects.filter(phase="provisioning").values_list("pk", flat=True):
+            done += prove_candidates(rollout_id=rollout_id, world=self.world)
+        return done > 0
+
+    def run_files(self) -> int:
+        """How many versions were fetched for launches."""
+        done = 0
+        with suppress(WorkerKilledError):
+            for version_id in versions_to_fetch(now=self.now):
+                done += fetch_files(version_id=version_id, world=self.world).done
+        return done
+
+    def turn(self) -> bool:
+        """One turn of the loop by a worker of its own."""
         self.workers += 1
         owner = f"worker-{self.workers}"
         try:

@@ -114,7 +114,7 @@ class MemoryModelStore:
         if not files:
             raise NotFound(f"{version.model} version {version.number} has no files.")
         for path, content in files.items():
-            progress()
+            progress(len(content))
             target = to / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)

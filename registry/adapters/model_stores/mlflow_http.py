@@ -81,7 +81,7 @@ class MlflowHttp:
     def download(
         self, path: str, to: Path, *, bytes_expected: int | None, progress: Progress = nothing
     ) -> None:
-        """Writes one artifact to the file `to`, in chunks; calls `progress` with each.
+        """Writes one artifact to the file `to`, in chunks; calls `progress` with the bytes of each.
 
         Raises Unavailable when the connection ends before all of it came, when more comes than was said, and when it
         comes too slowly.
@@ -110,7 +110,7 @@ class MlflowHttp:
                         if written > most:
                             break
                         stream.write(piece)
-                        progress()
+                        progress(len(piece))
                         if time.monotonic() - began > DOWNLOAD_SECONDS + written / SLOWEST_BYTES_A_SECOND:
                             raise httpx.ReadTimeout("the file comes too slowly")
         except httpx.TransportError as error:

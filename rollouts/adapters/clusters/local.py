@@ -9,8 +9,8 @@ Choices:
 - One engine a variant; `replicas` above 1 is refused.
 - The port is chosen at `ensure`, in turn through the range, so that a router that still holds an old address
   does not reach a new variant. A stranger on it at launch: FAILED with PORT_TAKEN (see launcher.py).
-- `ensure` reads all files again up to FULL_CHECK_BYTES and compares names and sizes above; the launcher reads
-  all files before every launch in any case.
+- `ensure` compares names and sizes of the files, and reads none of them: it is called by the loop. The launcher, in the
+  engine's own process, reads all of them before every launch, and nothing that differs is ever loaded.
 - `ensure` on a variant that drains takes the drain back; if it was told to stop already, it starts again.
 - A drain ends when the engine says nothing is inside for `settle_seconds`. One that does not say is given the
   whole `drain_seconds`; one that does not run or never was ready is stopped at once.
@@ -34,7 +34,7 @@ from controlplane.kernel.clock import Clock, seconds_between
 from controlplane.kernel.credentials import hide
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, TamperedFile
 from controlplane.sealing.keys import KeyRing
-from registry.domain.manifest import Manifest, verify_folder
+from registry.domain.manifest import Manifest
 from rollouts.adapters.clusters.engine_user import remove_temporary
 from rollouts.adapters.clusters.engines import load_engines, template_named, template_of
 from rollouts.adapters.clusters.folder import (
@@ -64,7 +64,6 @@ from rollouts.domain.engines import FailureReason
 from rollouts.ports import EngineApi, WorkloadSpec, WorkloadStatus
 
 ROOT = Path(__file__).resolve().parents[3]
-FULL_CHECK_BYTES = 1 << 30
 KEEPER_SECONDS = 10  # what an engine's keeper may take beyond `stop_seconds` until all of the tree has ended
 RECORDS = ("conf", "runs.json", "warm.json", "failure.json", "json", "drain.json")  # deleted in this order
 
@@ -451,11 +450,8 @@ stdout_logfile_backups=1
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """Raises TamperedFile for the first file that differs; above FULL_CHECK_BYTES names and sizes only."""
+    """Raises TamperedFile for the first file whose size differs, or that is missing."""
     try:
-        if manifest.total_bytes <= FULL_CHECK_BYTES:
-            verify_folder(folder, manifest)
-            return
         for entry in manifest.entries:
             path = folder / entry.path
             if not path.is_file():

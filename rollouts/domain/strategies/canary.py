@@ -51,8 +51,9 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
         return roll_back(
             rollout, cause=f"launch:{candidate.reason or 'failed'}", sentence=failure_words(candidate)
         )
+    loading = now - candidate.launching_since(rollout.phase_since)
     if not candidate.is_ready:
-        if waited > rollout.plan.launch_seconds:
+        if loading > rollout.plan.launch_seconds:
             words = f" It said last: {candidate.message}" if candidate.message else ""
             return _launch_timeout(
                 rollout, f"was not ready within {duration(rollout.plan.launch_seconds)}.{words}"
@@ -82,9 +83,9 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
         return _route_at_zero(rollout, seen, first)
     if rollout.candidate not in seen.answered:
         # Twice the launch's time: what a loading engine may take, and as much again to answer through the router.
-        if waited > 2 * rollout.plan.launch_seconds:
+        if loading > 2 * rollout.plan.launch_seconds:
             return _launch_timeout(
-                rollout, f"is ready, but did not answer through the router in {duration(waited)}."
+                rollout, f"is ready, but did not answer through the router in {duration(loading)}."
             )
         return stay(
             rollout,

@@ -32,6 +32,8 @@ def test_report__nothing_heard__says_so_and_needs_only_its_database() -> None:
         "database writes": "ok",
         "migrations": "ok",
         "worker": "unknown",
+        "probes": "unknown",
+        "files": "unknown",
         "errands": "unknown",
         "mlflow": "unknown",
         "router": "unknown",

@@ -106,7 +106,8 @@ def test_readyz__stranger__learns_states_and_no_names(client: Client, trouble: N
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
     assert {part["name"]: part["state"] for part in answer.json()["parts"]} == {
-        "database": "ok", "database writes": "ok", "migrations": "ok", "worker": "unknown", "errands": "unknown",
+        "database": "ok", "database writes": "ok", "migrations": "ok", "worker": "unknown", "probes": "unknown",
+        "files": "unknown", "errands": "unknown",
         "mlflow": "failing", "router": "unknown", "passes": "failing",
     }  # fmt: skip
     assert all(set(part) == {"name", "state", "needed"} for part in answer.json()["parts"])

@@ -150,6 +150,19 @@ def test_provisioning__not_ready_in_time__rolls_back() -> None:
     assert "loading shard 3 of 9" in made.reason
 
 
+def test_provisioning__files_came_late__its_time_begins_when_they_were_here() -> None:
+    asked = view(Phase.PROVISIONING, phase_since=NOW - 10 * PLAN.launch_seconds)
+    for since, stays_so in ((PLAN.launch_seconds, True), (PLAN.launch_seconds + 1, False)):
+        loading = replace(status(C, WorkloadPhase.STARTING), files_at=NOW - since)
+        assert stays(after(asked, seen(engines={C: loading})), asked) is stays_so
+
+
+def test_provisioning__files_were_here_before_it_was_asked_for__its_time_begins_with_the_question() -> None:
+    late = view(Phase.PROVISIONING, phase_since=NOW - PLAN.launch_seconds - 1)
+    loading = replace(status(C, WorkloadPhase.STARTING), files_at=late.phase_since - 1_000)
+    assert after(late, seen(engines={C: loading})).cause == "launch:timeout"
+
+
 def test_provisioning__ready_but_never_answers_through_the_router__rolls_back() -> None:
     late = view(Phase.PROVISIONING, phase_since=NOW - 2 * PLAN.launch_seconds - 1)
     made = after(late, seen(**AT_ZERO, answered=frozenset()))

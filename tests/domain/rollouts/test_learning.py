@@ -177,6 +177,12 @@ def test_provisioning__one_arm_late__is_dropped_when_its_time_is_over() -> None:
     assert "loading shard 3 of 9" in made.drops[0].sentence
 
 
+def test_provisioning__files_of_one_arm_came_late__its_time_begins_when_they_were_here() -> None:
+    asked = view(Phase.PROVISIONING, phase_since=NOW - 10 * PLAN.launch_seconds)
+    loading = replace(status(C3, WorkloadPhase.STARTING), files_at=NOW - PLAN.launch_seconds)
+    assert stays(after(asked, seen(**AT_ZERO, engines={C3: loading})), asked)
+
+
 def test_provisioning__one_never_answers_through_the_router__is_dropped() -> None:
     late = view(Phase.PROVISIONING, phase_since=NOW - 2 * PLAN.launch_seconds - 1)
     made = after(late, seen(**AT_ZERO, answered=frozenset({C2})))

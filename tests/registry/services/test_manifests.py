@@ -299,7 +299,7 @@ def test_register_pending__another_process_reads_it__its_trouble_is_kept(
 ) -> None:
     register_pending_manifests(store=broken, models_dir=models_dir, clock=ManualClock(now))
     failed = Version.objects.get(number=8)
-    Version.objects.filter(pk=failed.pk).update(manifest_claimed_until=now + timedelta(minutes=14))
+    Version.objects.filter(pk=failed.pk).update(manifest_claimed_until=now + timedelta(minutes=6))
     register_pending_manifests(
         store=broken, models_dir=models_dir, clock=ManualClock(now + timedelta(minutes=5))
     )
@@ -403,7 +403,7 @@ def test_register__download_of_hours__another_worker_does_not_take_it_meanwhile(
             if len(reads) == 1:
                 for minutes in range(5, 125, 5):
                     steady.seconds = minutes * 60.0
-                    progress()
+                    progress(1)
                 clock = ManualClock(now + timedelta(hours=2))
                 register_pending_manifests(store=self, models_dir=models_dir, clock=clock)
             super().download(version, to, progress)

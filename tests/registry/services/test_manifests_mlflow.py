@@ -14,10 +14,10 @@ from registry.adapters.model_stores.mlflow_http import MlflowHttp
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
 from registry.models import ManifestState, Version
 from registry.services.manifests import (
-    materialise_version,
     register_manifest,
     verify_version,
 )
+from registry.services.materialise import materialise_version
 from registry.services.mirror import mirror_models
 from tests.factories.weights import safetensors
 from tests.fixtures.mlflow_server import RunningMlflow, Trainer

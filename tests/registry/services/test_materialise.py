@@ -11,11 +11,12 @@ from controlplane.kernel.errors import NotFound, Refused, TamperedFile
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.domain.manifest import take_manifest
 from registry.models import ManifestState, Version
+from registry.services.claims import claimed
 from registry.services.manifests import (
-    materialise_version,
     register_manifest,
     verify_version,
 )
+from registry.services.materialise import fetch_version, materialise_version
 from tests.factories.weights import safetensors
 from tests.registry.domain.dressed_up import PICKLE
 from tests.registry.services.registering import FILES, add, folders, remove_copy, spoil
@@ -184,3 +185,44 @@ def test_materialise__unknown_version__not_found(
 ) -> None:
     with pytest.raises(NotFound, match="77"):
         materialise_version(version_id=77, store=store, models_dir=models_dir, now=now)
+
+
+# --- for launches, beside other workers --------------------------------------------------------------------------
+
+
+def test_fetch__another_process_reads_them__reads_nothing(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    remove_copy(models_dir)
+    with claimed(registered, now):
+        assert not fetch_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now)
+    assert folders(models_dir) == []
+    assert fetch_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now)
+    assert Version.objects.get().manifest_claimed_until is None
+
+
+def test_fetch__version_without_a_manifest_that_another_process_reads__reads_nothing(
+    store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    version_id = add(store, now)
+    with claimed(Version.objects.get(pk=version_id), now):
+        assert not fetch_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
+    assert fetch_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
+
+
+def test_fetch__fails__is_free_again_at_once(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    spoil(models_dir, "model.safetensors")
+    with pytest.raises(TamperedFile):
+        fetch_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now)
+    assert Version.objects.get().manifest_claimed_until is None
+
+
+def test_fetch__told_of_every_byte_that_comes_and_is_read(
+    registered: Version, store: MemoryModelStore, models_dir: Path, now: datetime
+) -> None:
+    remove_copy(models_dir)
+    told: list[int] = []
+    fetch_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now, progress=told.append)
+    assert sum(told) == 2 * registered.manifest_bytes

@@ -11,7 +11,8 @@ from controlplane.passes.models import ItemTrouble
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.models import ManifestState, Version
 from registry.selectors import REFUSED
-from registry.services.manifests import materialise_version, register_manifest
+from registry.services.manifests import register_manifest
+from registry.services.materialise import materialise_version
 from registry.services.mirror import mirror_models
 from registry.services.refusals import accept_allowed
 from tests.factories.weights import safetensors

@@ -39,13 +39,13 @@ from rollouts.services import packing
 from rollouts.services.feedback import verify_feedback
 from rollouts.services.housekeeping import HOUSEKEEPING, keep_house
 from rollouts.services.packing import PACKING, RETENTION, forget_evidence, pack_evidence
-from rollouts.services.probes import probe_rollouts
 from rollouts.services.reconcile import TURNS, reconcile_endpoints
 from rollouts.services.write_backs import keep_mlflow_true
 from tests import factories
 from tests.factories.people import right_now
 from tests.factories.weights import safetensors
 from tests.rollouts.memory_world import START, MemoryWorld
+from tests.rollouts.probing import probe_rollouts
 from tests.rollouts.worlds import worlds_of
 
 pytestmark = pytest.mark.django_db
@@ -215,7 +215,7 @@ def probes(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     answered = ProbeResult.objects.exclude(score_candidate=None)
     return Stage(
         "probes",
-        run=lambda: probe_rollouts(worlds=worlds_of(world)),
+        run=lambda: probe_rollouts(worlds_of(world)),
         done=lambda: set(answered.values_list("rollout__endpoint__name", flat=True)),
         others={"a", "c"},
         bad="b",

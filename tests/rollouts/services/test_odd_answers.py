@@ -27,12 +27,12 @@ from rollouts.models import Feedback, FeedbackState, ProbeResult
 from rollouts.ports import WorkloadStatus
 from rollouts.services.feedback import verify_feedback
 from rollouts.services.leases import look_soon
-from rollouts.services.probes import probe_rollouts
 from rollouts.services.reconcile import reconcile_endpoints
 from rollouts.services.world import World
 from tests import factories
 from tests.factories.people import right_now
 from tests.rollouts.memory_world import MemoryWorld
+from tests.rollouts.probing import probe_rollouts
 from tests.rollouts.worlds import worlds_of
 from tests.standins.envoy_admin import EnvoyStandIn, envoy_standin
 from tests.standins.odd import BODIES, DEEP, LONG_NUMBER, NUL, SURROGATE, assert_storable, written
@@ -221,7 +221,7 @@ def test_probes__one_variant_answers_oddly_in_every_way__its_prompts_say_so_and_
             return httpx.Response(200, content=iter([body]), headers={"x-headgate-variant": variant})
 
         prober = OpenAIProber("http://gateway", transport=httpx.MockTransport(handler))
-        report = probe_rollouts(worlds=worlds_of(replace(idle.world, prober=prober)))
+        report = probe_rollouts(worlds_of(replace(idle.world, prober=prober)))
         assert report.failed == 0, what
         scored = ProbeResult.objects.exclude(score_candidate=None)
         assert "a" in set(scored.values_list("rollout__endpoint__name", flat=True)), what
@@ -239,7 +239,7 @@ def test_probes__refusal_with_what_no_database_takes__is_kept_as_their_problem(i
             lambda request, status=status: httpx.Response(status, content=iter([b"a \x00 \xff b"]))
         )
         prober = OpenAIProber("http://gateway", transport=refusal)
-        assert probe_rollouts(worlds=worlds_of(replace(idle.world, prober=prober))).failed == 0
+        assert probe_rollouts(worlds_of(replace(idle.world, prober=prober))).failed == 0
         problems = ProbeResult.objects.filter(rollout=rollout).values_list("problem", flat=True)
         assert problems
         assert all(f"HTTP {status}: a" in problem for problem in problems)

@@ -21,10 +21,10 @@ from rollouts.domain.restored import Restored, RestoredState
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, HistoryEvent, Rollout, Variant
 from rollouts.services.preview_checks import endpoint_checks
-from rollouts.services.probes import probe_rollouts
 from rollouts.services.restored import QUIET_SECONDS, report_restored
 from rollouts.services.restored_choice import choose_after_restore
 from tests.rollouts.memory_world import ERRORS, PLAN, START, MemoryWorld
+from tests.rollouts.probing import probe_rollouts
 
 pytestmark = [pytest.mark.story, pytest.mark.django_db]
 
@@ -299,7 +299,7 @@ def test_held__commands_and_new_rollouts__are_refused_with_the_way_out(w: Memory
         with pytest.raises(Refused) as refused:
             command()
         assert refused.value.code == "restored-copy"
-    assert probe_rollouts(worlds=w.worlds).done == 0
+    assert probe_rollouts(w.worlds).done == 0
 
 
 def test_copy__in_a_rollback__does_not_return_traffic_by_itself(w: MemoryWorld) -> None:

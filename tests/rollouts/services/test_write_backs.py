@@ -18,7 +18,8 @@ from registry.adapters.model_stores.mlflow_http import MlflowHttp
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
 from registry.models import Alias, AliasMove, Model, Version
 from registry.ports import ModelStore, StoredModel
-from registry.services.manifests import materialise_version, register_manifest
+from registry.services.manifests import register_manifest
+from registry.services.materialise import materialise_version
 from registry.services.mirror import mirror_models
 from rollouts.domain.effects import WriteBack
 from rollouts.models import Effect, Endpoint, HistoryEvent

@@ -32,7 +32,7 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
         return stay(
             rollout, "The cluster does not answer; nothing is changed.", "Launching goes on when it answers."
         )
-    failed = _failed(rollout, seen, waited)
+    failed = _failed(rollout, seen, now)
     if failed or not rollout.racing:
         return _without(rollout, failed)
     loading = [arm for arm in rollout.racing if not seen.is_ready(arm.variant)]
@@ -48,10 +48,10 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
             "there is nothing to compare with.",
             THEN,
         )
-    return _route(rollout, seen, gates, waited)
+    return _route(rollout, seen, gates, now)
 
 
-def _route(rollout: RolloutView, seen: Seen, gates: GatesView, waited: float) -> Decision:
+def _route(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
     """All are ready: at 0% first, then each must answer itself."""
     if seen.routed is None:
         return stay(
@@ -66,10 +66,16 @@ def _route(rollout: RolloutView, seen: Seen, gates: GatesView, waited: float) ->
     silent = [arm for arm in rollout.racing if arm.variant not in seen.answered]
     if silent:
         # Twice the launch's time: what a loading engine may take, and as much again to answer through the router.
-        if waited > 2 * rollout.plan.launch_seconds:
-            what = f"is ready, but did not answer through the router in {duration(waited)}."
+        took = {arm: _launching(rollout, seen, arm, now) for arm in silent}
+        late = {arm: seconds for arm, seconds in took.items() if seconds > 2 * rollout.plan.launch_seconds}
+        if late:
+            what = "is ready, but did not answer through the router in"
             return _without(
-                rollout, [Drop(arm.name, "launch", f"{arm.variant} {what}", TIMEOUT) for arm in silent]
+                rollout,
+                [
+                    Drop(arm.name, "launch", f"{arm.variant} {what} {duration(seconds)}.", TIMEOUT)
+                    for arm, seconds in late.items()
+                ],
             )
         return stay(
             rollout,
@@ -107,7 +113,13 @@ def _route_at_zero(rollout: RolloutView, seen: Seen) -> Decision:
     return replace(stay(rollout, words, "Then traffic moves in equal shares."), effects=effects)
 
 
-def _failed(rollout: RolloutView, seen: Seen, waited: float) -> list[Drop]:
+def _launching(rollout: RolloutView, seen: Seen, arm: ArmView, now: float) -> float:
+    """For how many seconds the arm's launch has lasted; those in which its files came are not among them."""
+    engine = seen.engine(arm.variant)
+    return now - (rollout.phase_since if engine is None else engine.launching_since(rollout.phase_since))
+
+
+def _failed(rollout: RolloutView, seen: Seen, now: float) -> list[Drop]:
     """Candidates that cannot launch, or did not in time."""
     drops = []
     limit = rollout.plan.launch_seconds
@@ -118,7 +130,7 @@ def _failed(rollout: RolloutView, seen: Seen, waited: float) -> list[Drop]:
         if status.phase is WorkloadPhase.FAILED:
             blame = f"launch:{status.reason or 'failed'}"
             drops.append(Drop(arm.name, "launch", failure_words(status), blame))
-        elif waited > limit:
+        elif _launching(rollout, seen, arm, now) > limit:
             last = f" It said last: {status.message}" if status.message else ""
             what = f"{arm.variant} was not ready within {duration(limit)}.{last}"
             drops.append(Drop(arm.name, "launch", what, TIMEOUT))

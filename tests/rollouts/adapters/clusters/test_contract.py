@@ -256,6 +256,21 @@ def test_ensure__file_changed__raises_with_its_name_and_starts_nothing(bench: Be
     assert phase(bench, spec.variant) is WorkloadPhase.ABSENT
 
 
+def test_ensure__file_of_the_same_size_changed__no_engine_starts(bench: Bench, endpoint: str) -> None:
+    spec = bench.spec(endpoint)
+    weights = spec.folder / "model.safetensors"
+    weights.write_bytes(bytes(byte ^ 1 for byte in weights.read_bytes()))
+    try:
+        bench.cluster.ensure(spec, token=5)
+    except TamperedFile:
+        assert phase(bench, spec.variant) is WorkloadPhase.ABSENT
+        return
+    until(bench, spec.variant, WorkloadPhase.FAILED)
+    status = bench.cluster.statuses()[spec.variant]
+    assert (status.reason, status.started_at) == (FailureReason.TAMPERED_FILE, None)
+    assert "model.safetensors" in status.message
+
+
 def test_ensure__old_token__is_stale_and_starts_nothing(bench: Bench, endpoint: str) -> None:
     spec = bench.spec(endpoint)
     bench.cluster.drain(f"{endpoint}-v0-0000", endpoint, token=9)
