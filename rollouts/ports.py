@@ -123,6 +123,14 @@ OPENAI_API = EngineApi(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class EngineRoom:
+    """The memory that engines start in, in megabytes: what is free now, and what one more engine needs."""
+
+    free_mb: int
+    engine_mb: int
+
+
 class Cluster(Protocol):
     """Runs variants. Calls return quickly; launching and draining go on behind, `status` tells how far."""
 
@@ -168,6 +176,11 @@ class Cluster(Protocol):
 
     def engines(self) -> tuple[str, ...]:
         """The engines that the cluster knows, sorted by name. Raises Unavailable when it cannot say now."""
+        ...
+
+    def engine_room(self) -> EngineRoom | None:
+        """The memory that one more engine would start in, as it is now; None where the cluster places engines by
+        itself. Raises Unavailable when it cannot say now."""
         ...
 
     def secret_files(self) -> tuple[str, ...]:
@@ -290,6 +303,10 @@ class RequestLog(Protocol):
         """Those of the ids that the router has logged (the last quarter of an hour at least)."""
         ...
 
+    def rotate(self) -> bool:
+        """Keeps the log within bounds; True when something was done. Raises Unavailable when the router is away."""
+        ...
+
 
 # --- probes ---------------------------------------------------------------------------------------------------
 
@@ -319,3 +336,23 @@ class Prober(Protocol):
     ) -> Answer:
         """Temperature 0. Raises Unavailable (no answer in time, 5xx, another variant answered) or Rejected (4xx)."""
         ...
+
+
+# --- all of one cluster ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPorts:
+    """What reaches one cluster and what is in front of it.
+
+    edges        the router's histogram edges in seconds, by signal: an SLO must be one of them
+    gateway_url  where people reach the endpoints, without a slash at the end
+    """
+
+    cluster: Cluster
+    router: TrafficRouter
+    signals: SignalSource
+    request_log: RequestLog
+    prober: Prober
+    edges: Mapping[str, tuple[float, ...]]
+    gateway_url: str

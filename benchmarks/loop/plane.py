@@ -65,6 +65,9 @@ class Plane:
     def engines(self) -> tuple[str, ...]:
         return ("vllm",)
 
+    def engine_room(self) -> None:
+        return None
+
     def secret_files(self) -> tuple[str, ...]:
         return ()
 
@@ -108,6 +111,9 @@ class Plane:
 
     def find(self, request_ids: Collection[str]) -> Mapping[str, LoggedRequest]:
         return {}
+
+    def rotate(self) -> bool:
+        return False
 
 
 def _arm(arrived: int) -> ArmReading:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Unavailable
@@ -14,15 +14,14 @@ from rollouts.domain.sentences import duration
 from rollouts.domain.states import ACTIVE
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, Rollout, Workload
+from rollouts.ports import EngineRoom
 from rollouts.services.commands import refusal_while_restored, stop_is_on
 from rollouts.services.endpoints import check_launchable
 from rollouts.services.preview_traffic import Traffic
 from rollouts.services.serving_specs import check_serving
-from rollouts.services.world import Worlds
+from rollouts.services.world import Edges, Worlds
 
 ASSUMED_RATE = 1.0
-
-Edges = Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +34,6 @@ class Check:
     fix: str = ""
     field: str = ""
     code: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineRoom:
-    """The memory of the machine that engines start on, in megabytes: what is free, and what one more engine needs."""
-
-    free_mb: int
-    engine_mb: int
 
 
 def candidate_checks(
@@ -98,7 +89,7 @@ def endpoint_checks(endpoint: Endpoint) -> list[Check]:
     return checks
 
 
-def policy_checks(endpoint: Endpoint, policy: GatePolicy, edges: Edges) -> list[Check]:
+def policy_checks(endpoint: Endpoint, policy: GatePolicy, edges: Edges | None) -> list[Check]:
     """Whether every gate can be measured here."""
     checks = [
         Check(
