@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from registry.domain.manifest import Manifest
+from rollouts.domain.capabilities import Capability
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
 from rollouts.domain.readings import Failures, SignalReading
@@ -242,7 +243,11 @@ class ObservedRoute:
 
 
 class TrafficRouter(Protocol):
-    """Splits an endpoint's traffic. `Unavailable` when it cannot be reached."""
+    """Splits an endpoint's traffic. `Unavailable` when it cannot be reached.
+
+    One that has not the capability FALLBACK leaves fallback and rescuers of a route aside: a request that draws a dead
+    variant fails, and counts as that one's failure.
+    """
 
     def apply(self, route: Route, *, token: int) -> None:
         """Publishes the route and waits until the router has it in force.
@@ -263,6 +268,10 @@ class TrafficRouter(Protocol):
 
     def observe_all(self) -> Mapping[str, ObservedRoute]:
         """The same of every endpoint that the router knows, in one look. One whose route is odd is left out."""
+        ...
+
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do beyond splitting traffic. Asks nobody."""
         ...
 
     def remove(self, endpoint: str, *, token: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rollouts.adapters.routers.envoy_config import DURATION_EDGES, TTFT_EDGES
+from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.readings import ArmReading, EngineReading, Failures, HistogramReading, SignalReading
@@ -64,6 +65,9 @@ class Plane:
 
     def engines(self) -> tuple[str, ...]:
         return ("vllm",)
+
+    def capabilities(self) -> frozenset[Capability]:
+        return EVERY_CAPABILITY
 
     def engine_room(self) -> None:
         return None

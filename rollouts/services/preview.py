@@ -18,7 +18,7 @@ from rollouts.domain.plan import FULL_SHARE_BP, Plan
 from rollouts.domain.sentences import percent
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import Endpoint, GatePolicyVersion, Workload
-from rollouts.ports import EngineRoom
+from rollouts.ports import EngineRoom, TrafficRouter
 from rollouts.services.own_policy import weaker_checks, weaker_than_endpoint
 from rollouts.services.preview_bandit import (
     BanditPreview,
@@ -31,6 +31,7 @@ from rollouts.services.preview_checks import (
     ASSUMED_RATE,
     Check,
     candidate_checks,
+    capability_checks,
     check_room,
     check_traffic,
     endpoint_checks,
@@ -197,6 +198,7 @@ def preview_rollout(
         *endpoint_checks(endpoint),
         *policy_checks(endpoint, policy, worlds.edges_of(endpoint.cluster.name)),
     ]
+    checks += capability_checks(endpoint, plan, _router(endpoint, worlds))
     checks += weaker_checks(weaker, endpoint=endpoint, actor=actor)
     checks += check_room(
         _room(endpoint, worlds), sum(spec.replicas for name in variants if name not in running)
@@ -278,6 +280,13 @@ def _with_secrets(endpoint: Endpoint, spec: ServingSpec, worlds: Worlds) -> tupl
         field = error.field if isinstance(error, InvalidInput) else "serving.environment"
         refused = Check("refused", error.message.rstrip("."), fix=error.fix, field=field, code=error.code)
         return replace(spec, environment={}), [refused]
+
+
+def _router(endpoint: Endpoint, worlds: Worlds) -> TrafficRouter | None:
+    try:
+        return worlds.of(endpoint.cluster.name).router
+    except Unavailable:
+        return None  # said by another check
 
 
 def _room(endpoint: Endpoint, worlds: Worlds) -> EngineRoom | None:

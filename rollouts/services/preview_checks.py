@@ -7,14 +7,17 @@ from dataclasses import dataclass, replace
 
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Unavailable
 from registry.models import Version
+from rollouts.domain.capabilities import Capability
 from rollouts.domain.gates.forecast import PlanForecast
 from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.plan import Plan
 from rollouts.domain.restored import RestoredState
 from rollouts.domain.sentences import duration
 from rollouts.domain.states import ACTIVE
+from rollouts.domain.strategies import strategy_of
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, Rollout, Workload
-from rollouts.ports import EngineRoom
+from rollouts.ports import EngineRoom, TrafficRouter
 from rollouts.services.commands import refusal_while_restored, stop_is_on
 from rollouts.services.endpoints import check_launchable
 from rollouts.services.preview_traffic import Traffic
@@ -127,6 +130,43 @@ def check_traffic(traffic: Traffic) -> Check:
         f"{traffic.per_second:.1f} requests/s in the last hour",
         f"{traffic.requests:,} requests in {duration(traffic.requests / traffic.per_second)} measured",
     )
+
+
+def capability_checks(endpoint: Endpoint, plan: Plan, router: TrafficRouter | None) -> list[Check]:
+    """What the router of the endpoint's cluster cannot do and is needed: refused where no rollout could go on without
+    it, a warning where a promise becomes smaller. Nothing while nobody knows the router."""
+    if router is None:
+        return []
+    missing = frozenset(Capability) - router.capabilities()
+    needed = strategy_of(plan).NEEDS
+    where = f"The router of {endpoint.cluster.name} cannot"
+    checks = [
+        Check(
+            "refused",
+            f"{where} {one.words}",
+            f"A {plan.strategy} needs that.",
+            "Serve the endpoint on a cluster whose router can.",
+            code=f"no-{one.value}",
+        )
+        for one in sorted(missing & needed)
+    ]
+    if Capability.FALLBACK in missing - needed:
+        checks.append(
+            Check(
+                "warning",
+                f"{where} {Capability.FALLBACK.words}",
+                "Whoever draws a dead variant gets an error, although another variant could have answered: requests"
+                " are lost here until the loop has taken the dead variant's share away."
+                + (
+                    " That another variant answers for a dead one has no effect here."
+                    if endpoint.rescue
+                    else ""
+                ),
+                "Serve the endpoint on a cluster whose router can.",
+                code=f"no-{Capability.FALLBACK.value}",
+            )
+        )
+    return checks
 
 
 def check_room(room: EngineRoom | None, engines: int) -> list[Check]:
