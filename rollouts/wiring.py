@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from threading import Lock
+from typing import TypeVar
 
 from django.conf import settings
 
@@ -18,6 +19,8 @@ from rollouts.domain.clusters import ClusterSpec
 from rollouts.models import Cluster
 from rollouts.ports import ClusterPorts
 from rollouts.services.world import World, Worlds
+
+T = TypeVar("T")
 
 _made: dict[str, tuple[bytes, Installation, ClusterPorts]] = {}  # by cluster, with what it was made from
 _making = Lock()
@@ -37,6 +40,17 @@ def cluster_problems(spec: ClusterSpec) -> tuple[InvalidInput, ...]:
     if kind is None:
         return (_unknown(spec.kind),)
     return kind.problems(spec) or _moved(spec, kind) or _occupied(spec, kind)
+
+
+def prepare_cluster(name: str) -> str:
+    """Writes what has to be there before a cluster is used, and says what the operator runs then. Raises Unavailable
+    when it cannot be used as it is written down."""
+    spec = next((row.spec for row in Cluster.objects.filter(name=name)), None)
+    if spec is None:
+        raise Unavailable(
+            f"There is no cluster {name!r}.", fix="Write it down first: PUT /api/v1/clusters/NAME."
+        )
+    return _done(spec, lambda kind, installation: kind.prepare(spec, installation))
 
 
 def _world(specs: Mapping[str, ClusterSpec], name: str) -> World:
@@ -68,19 +82,20 @@ def _ports(spec: ClusterSpec) -> ClusterPorts:
         before = _made.get(spec.name)
         if before is not None and before[:2] == (content, installation):
             return before[2]
-        ports = _built(spec, installation)
+        ports = _done(spec, lambda kind, here: kind.build(spec, here))
         _made[spec.name] = (content, installation, ports)
         return ports
 
 
-def _built(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
+def _done(spec: ClusterSpec, do: Callable[[ClusterKind, Installation], T]) -> T:
+    """What the kind of a cluster makes of it. Raises Unavailable when nothing can be made of this row."""
     kind = KINDS.get(spec.kind)
     problems = (_unknown(spec.kind),) if kind is None else kind.problems(spec)
     if kind is None or problems:
         first = problems[0]
         raise _unusable(spec, f"{first.field}: {first.message}", first.fix)
     try:
-        return kind.build(spec, installation)
+        return do(kind, _installation())
     except HeadgateError as error:
         raise _unusable(spec, error.message, error.fix) from error
     except OSError as error:

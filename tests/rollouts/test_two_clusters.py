@@ -6,7 +6,13 @@ that one cluster had of the other would show.
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import shlex
+import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +22,7 @@ from typing import Any
 
 import httpx
 import pytest
+from django.core.management import call_command
 
 from controlplane.access.actors import Actor
 from controlplane.access.roles import Role
@@ -25,7 +32,8 @@ from registry.models import Model, Version
 from registry.services.manifests import register_manifest
 from registry.services.mirror import mirror_models
 from rollouts import wiring
-from rollouts.adapters.routers.envoy import EnvoyRouter, envoy_command
+from rollouts.adapters.clusters.launcher import STACK_MARK
+from rollouts.adapters.clusters.machine import end_processes, processes_marked
 from rollouts.domain.plan import canary
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Cluster, Effect, Endpoint, Rollout
@@ -38,8 +46,7 @@ from rollouts.services.start import start_rollout
 from rollouts.services.world import World, Worlds
 from tests import factories
 from tests.factories.weights import safetensors
-from tests.rollouts.adapters.clusters.machine_room import MachineRoom
-from tests.rollouts.adapters.data_plane import ENVOY
+from tests.rollouts.adapters.clusters.machine_room import ROOT, STANDINS
 from tests.standins.running import free_port, wait_until
 
 pytestmark = [
@@ -54,17 +61,25 @@ PATIENCE_SECONDS = 120.0
 
 
 class Place:
-    """Where one cluster is: a run folder with its supervisord, and an Envoy of its own."""
+    """Where one cluster is: a run folder of its own, which a supervisord watches that runs an Envoy."""
 
     def __init__(self, name: str, number: int) -> None:
         self.name = name
-        self.room = MachineRoom()
-        self.first_port = self.room.first_port + 10 * number
+        self.run_dir = Path(tempfile.mkdtemp(prefix="hg-", dir="/tmp"))  # a socket's path is short
+        self.first_port = 20_000 + os.getpid() % 500 * 20 + 10 * number
         self.gateway_port = free_port()
-        envoy_dir = self.room.run_dir / "envoy"
-        EnvoyRouter(envoy_dir, self.gateway_port, ENVOY).write_bootstrap()
-        self.envoy = subprocess.Popen(envoy_command(envoy_dir, ENVOY), stderr=subprocess.DEVNULL)
         self.users = httpx.Client(base_url=f"http://127.0.0.1:{self.gateway_port}", trust_env=False)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """As an operator does; the place is written down as a cluster already."""
+        (self.run_dir / "engines.json").write_text(json.dumps({"standin": STANDINS}))
+        said = io.StringIO()
+        call_command("prepare_cluster", self.name, stdout=said)
+        command = shlex.split(said.getvalue().partition(": ")[2])
+        self.process = subprocess.Popen(
+            [*command, "-n"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         wait_until("Envoy answers", self._answers, 60)
 
     def _answers(self) -> bool:
@@ -76,7 +91,7 @@ class Place:
     @property
     def configuration(self) -> dict[str, Any]:
         return {
-            "run_dir": str(self.room.run_dir),
+            "run_dir": str(self.run_dir),
             "gateway_port": self.gateway_port,
             "engine_ports": f"{self.first_port}-{self.first_port + 9}",
             "engine_memory_mb": 50,
@@ -89,9 +104,15 @@ class Place:
 
     def close(self) -> None:
         self.users.close()
-        self.envoy.kill()
-        self.envoy.wait()
-        self.room.close()
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        end_processes(processes_marked(STACK_MARK, str(self.run_dir)), grace_seconds=0)
+        shutil.rmtree(self.run_dir)
 
 
 @dataclass
@@ -148,6 +169,7 @@ def furnish(places: tuple[Place, ...], folder: Path) -> Machine:
             name=place.name, kind="local", configuration=place.configuration, secret="",
             problems=wiring.cluster_problems, actor=admin, now=now,
         )  # fmt: skip
+        place.start()
     wired = wiring.worlds()
 
     def build(name: str) -> World:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -108,3 +109,19 @@ def test_problems__unusable_cluster_with_endpoints__can_be_mended(tmp_path: Path
     Cluster.objects.filter(pk=row.pk).update(kind="moonbase")
     spec = ClusterSpec(row.name, "local", configuration(tmp_path / "p"))
     assert not wiring.cluster_problems(spec)
+
+
+# --- what the operator runs -------------------------------------------------------------------------------------------
+
+
+def test_prepare_cluster__unknown_or_unusable__says_so() -> None:
+    make("paris", kind="moonbase")
+    with pytest.raises(CommandError, match="There is no cluster 'rome'"):
+        call_command("prepare_cluster", "rome")
+    with pytest.raises(CommandError, match="The cluster paris cannot be used"):
+        call_command("prepare_cluster", "paris")
+
+
+def test_prepare_cluster__this_installations_own__is_what_make_up_starts(capsys: Any) -> None:
+    call_command("prepare_cluster", "local")
+    assert "make up" in capsys.readouterr().out

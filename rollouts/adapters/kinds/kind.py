@@ -53,6 +53,8 @@ class ClusterKind:
               `secret`); asks nobody
     build     makes the ports. Called for specs without problems only. Raises HeadgateError or OSError with what is
               missing; what it makes connects when it is used, not before
+    prepare   writes what has to be there before the cluster is used, and says in words what the operator runs then.
+              Raises as `build` does
     occupies  what of this machine no second cluster may use, by the field that says so
     """
 
@@ -60,4 +62,5 @@ class ClusterKind:
     title: str
     problems: Callable[[ClusterSpec], tuple[InvalidInput, ...]]
     build: Callable[[ClusterSpec, Installation], ClusterPorts]
+    prepare: Callable[[ClusterSpec, Installation], str]
     occupies: Callable[[ClusterSpec, Installation], Mapping[str, frozenset[str]]]

@@ -7,6 +7,7 @@ with a supervisord and an Envoy of its own, which the operator runs (docs/operat
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -15,12 +16,14 @@ from pathlib import Path
 
 from controlplane.kernel.errors import InvalidInput, Unavailable
 from controlplane.outbound.clients import local_client
+from rollouts.adapters.clusters.folder import write_whole
+from rollouts.adapters.clusters.launcher import STACK_MARK
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.kinds.configuration import HIGHEST_PORT, Configuration
 from rollouts.adapters.kinds.kind import ClusterKind, Installation
 from rollouts.adapters.probers.openai import OpenAIProber
 from rollouts.adapters.request_log.envoy import EnvoyRequestLog
-from rollouts.adapters.routers.envoy import EnvoyRouter
+from rollouts.adapters.routers.envoy import EnvoyRouter, envoy_command
 from rollouts.adapters.routers.envoy_config import DURATION_EDGES, TTFT_EDGES
 from rollouts.adapters.signals.combined import CombinedSignals
 from rollouts.adapters.signals.envoy_stats import EnvoyStats
@@ -34,6 +37,30 @@ FIELDS = (
     "run_dir", "supervisor_socket", "envoy_dir", "gateway_port", "gateway_url", "engine_ports", "engine_memory_mb",
     "engine_memory_limit_mb",
 )  # fmt: skip
+
+SUPERVISE = (sys.executable, "-m", "supervisor.supervisord")
+SUPERVISORD = """[unix_http_server]
+file={socket}
+chmod=0700
+
+[supervisord]
+logfile={run}/log/supervisord.log
+pidfile={run}/supervisord.pid
+childlogdir={run}/log
+umask=077
+environment={stack_mark}="{run}"
+{user}
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+
+[include]
+files = {run}/engines/*.conf
+
+[program:envoy]
+command={envoy}
+redirect_stderr=true
+stdout_logfile={run}/log/envoy.log
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +106,7 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
         secrets_dir=installation.secrets_dir,
         keys=installation.keys,
     )
-    router = EnvoyRouter(
-        place.envoy_dir, place.gateway_port, envoy_binary(), cors_origins=installation.cors_origins
-    )
+    router = _router(place, installation)
     return ClusterPorts(
         cluster=cluster,
         router=router,
@@ -91,6 +116,28 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
         edges={"ttft": TTFT_EDGES, "duration": DURATION_EDGES},
         gateway_url=place.gateway_url,
     )
+
+
+def prepare(spec: ClusterSpec, installation: Installation) -> str:
+    """Writes the configurations of a supervisord and an Envoy of its own. Raises as `build` does."""
+    if not spec.configuration:
+        return "It is the stack of this installation: make up"
+    place = _place(spec, installation)
+    _check_folder(place.run_dir)
+    _router(place, installation).write_bootstrap()
+    for folder in ("log", "engines"):
+        (place.run_dir / folder).mkdir(mode=0o700, exist_ok=True)
+    envoy = shlex.join(envoy_command(place.envoy_dir, envoy_binary()))
+    values = {
+        "run": place.run_dir,
+        "socket": place.supervisor_socket,
+        "user": "user=root\n" if os.geteuid() == 0 else "",
+        "stack_mark": STACK_MARK,
+        "envoy": envoy.replace("%", "%%"),
+    }
+    path = place.run_dir / "supervisord.conf"
+    write_whole(path, SUPERVISORD.format(**values), mode=0o600)
+    return f"Run, and have it started with the machine: {shlex.join([*SUPERVISE, '-c', str(path)])}"
 
 
 def occupies(spec: ClusterSpec, installation: Installation) -> Mapping[str, frozenset[str]]:
@@ -112,6 +159,12 @@ def envoy_binary() -> Path:
     if found is None:
         raise Unavailable("Envoy is not installed.", fix="Install requirements/app.txt (make setup).")
     return Path(found)
+
+
+def _router(place: _Place, installation: Installation) -> EnvoyRouter:
+    return EnvoyRouter(
+        place.envoy_dir, place.gateway_port, envoy_binary(), cors_origins=installation.cors_origins
+    )
 
 
 def _place(spec: ClusterSpec, installation: Installation) -> _Place:
@@ -182,4 +235,6 @@ def _check_folder(run_dir: Path) -> None:
         raise Unavailable(f"The run folder {run_dir} belongs to another user.", fix=fix)
 
 
-LOCAL = ClusterKind(name="local", title="This machine", problems=problems, build=build, occupies=occupies)
+LOCAL = ClusterKind(
+    name="local", title="This machine", problems=problems, build=build, prepare=prepare, occupies=occupies
+)
