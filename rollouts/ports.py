@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from controlplane.kernel.errors import HeadgateError
 from registry.domain.manifest import Manifest
+from rollouts.domain.capabilities import Capability
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
 from rollouts.domain.readings import Failures, SignalReading
@@ -124,6 +125,14 @@ OPENAI_API = EngineApi(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class EngineRoom:
+    """The memory that engines start in, in megabytes: what is free now, and what one more engine needs."""
+
+    free_mb: int
+    engine_mb: int
+
+
 class Cluster(Protocol):
     """Runs variants. Calls return quickly; launching and draining go on behind, `status` tells how far."""
 
@@ -171,6 +180,11 @@ class Cluster(Protocol):
 
     def engines(self) -> tuple[str, ...]:
         """The engines that the cluster knows, sorted by name. Raises Unavailable when it cannot say now."""
+        ...
+
+    def engine_room(self) -> EngineRoom | None:
+        """The memory that one more engine would start in, as it is now; None where the cluster places engines by
+        itself. Raises Unavailable when it cannot say now."""
         ...
 
     def secret_files(self) -> tuple[str, ...]:
@@ -232,7 +246,11 @@ class ObservedRoute:
 
 
 class TrafficRouter(Protocol):
-    """Splits an endpoint's traffic. `Unavailable` when it cannot be reached."""
+    """Splits an endpoint's traffic. `Unavailable` when it cannot be reached.
+
+    One that has not the capability FALLBACK leaves fallback and rescuers of a route aside: a request that draws a dead
+    variant fails, and counts as that one's failure.
+    """
 
     def apply(self, route: Route, *, token: int) -> None:
         """Publishes the route and waits until the router has it in force.
@@ -253,6 +271,10 @@ class TrafficRouter(Protocol):
 
     def observe_all(self) -> Mapping[str, ObservedRoute]:
         """The same of every endpoint that the router knows, in one look. One whose route is odd is left out."""
+        ...
+
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do beyond splitting traffic. Asks nobody."""
         ...
 
     def remove(self, endpoint: str, *, token: int) -> None:
@@ -300,6 +322,10 @@ class RequestLog(Protocol):
         """Those of the ids that the router has logged (the last quarter of an hour at least)."""
         ...
 
+    def rotate(self) -> bool:
+        """Keeps the log within bounds; True when something was done. Raises Unavailable when the router is away."""
+        ...
+
 
 # --- probes ---------------------------------------------------------------------------------------------------
 
@@ -329,3 +355,23 @@ class Prober(Protocol):
     ) -> Answer:
         """Temperature 0. Raises Unavailable (no answer in time, 5xx, another variant answered) or Rejected (4xx)."""
         ...
+
+
+# --- all of one cluster ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPorts:
+    """What reaches one cluster and what is in front of it.
+
+    edges        the router's histogram edges in seconds, by signal: an SLO must be one of them
+    gateway_url  where people reach the endpoints, without a slash at the end
+    """
+
+    cluster: Cluster
+    router: TrafficRouter
+    signals: SignalSource
+    request_log: RequestLog
+    prober: Prober
+    edges: Mapping[str, tuple[float, ...]]
+    gateway_url: str

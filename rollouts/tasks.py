@@ -12,7 +12,6 @@ from celery import shared_task
 from django.conf import settings
 
 from controlplane.kernel.clock import MESSAGE_SECONDS
-from controlplane.kernel.errors import HeadgateError
 from controlplane.passes.services import one_run
 from controlplane.passes.ticks import Ticks
 from controlplane.timekeeping.database_clock import CLOCK
@@ -20,13 +19,13 @@ from controlplane.web.health import beat
 from registry.wiring import model_store
 from rollouts.models import Endpoint
 from rollouts.services.fetching import cluster_that_waits, fetch_files, versions_to_fetch
-from rollouts.services.glances import Glances
+from rollouts.services.glances import Glances, report_routers
 from rollouts.services.housekeeping import HOUSEKEEPING, keep_house
 from rollouts.services.probe_rounds import claim_rounds, run_round
 from rollouts.services.reconcile import reconcile_endpoint, reconcile_endpoints, worker_name
 from rollouts.services.restored import report_restored
 from rollouts.services.write_backs import WRITE_BACKS, keep_mlflow_true
-from rollouts.wiring import rotate_request_log, router, worlds
+from rollouts.wiring import worlds
 
 TICKS = Ticks(seconds=settings.HEADGATE.tick_seconds / 2)
 GLANCES = Glances()
@@ -43,7 +42,7 @@ def reconcile() -> None:
     reconcile_endpoints(worlds=worlds(), clock=CLOCK, threads=CONCURRENT_ENDPOINTS, glances=GLANCES)
     beat(name="worker", now=CLOCK.now())
     report_restored(now=CLOCK.now())
-    _report_router()
+    report_routers(glances=GLANCES, now=CLOCK.now())
 
 
 @shared_task(name="rollouts.reconcile_endpoint")
@@ -95,18 +94,7 @@ def write_back() -> None:
 
 @shared_task(name="rollouts.sweep")
 def sweep_old() -> None:
-    """Prunes what has a retention, packs old evidence, and keeps the router's log within bounds."""
+    """Prunes what has a retention, packs old evidence, and keeps the routers' logs within bounds."""
     with one_run(name=HOUSEKEEPING, clock=CLOCK, seconds=ONE_RUN_SECONDS) as mine:
         if mine:
-            keep_house(
-                clock=CLOCK, evidence_days=settings.HEADGATE.evidence_days, rotate_log=rotate_request_log
-            )
-
-
-def _report_router() -> None:
-    try:
-        router().observe("")
-    except HeadgateError as error:
-        beat(name="router", now=CLOCK.now(), ok=False, message=str(error))
-    else:
-        beat(name="router", now=CLOCK.now())
+            keep_house(clock=CLOCK, evidence_days=settings.HEADGATE.evidence_days, worlds=worlds())

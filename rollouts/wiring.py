@@ -1,111 +1,73 @@
-"""Builds the outside world from settings: the one place where adapters are chosen."""
+"""Builds the outside world from settings and the rows of clusters: the one place where adapters are chosen."""
 
 from __future__ import annotations
 
-import shutil
-import sys
-from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import partial
+from threading import Lock
+from typing import TypeVar
 
 from django.conf import settings
 
 from controlplane.kernel.clock import SystemClock
-from controlplane.kernel.errors import Unavailable
-from controlplane.outbound.clients import local_client
+from controlplane.kernel.errors import HeadgateError, InvalidInput, Unavailable
 from controlplane.sealing.services import key_ring
 from controlplane.timekeeping.database_clock import CLOCK
 from registry.wiring import allowed_files, model_store, models_dir
-from rollouts.adapters.clusters.local import LocalCluster
-from rollouts.adapters.clusters.machine import available_memory_mb
-from rollouts.adapters.probers.openai import OpenAIProber
-from rollouts.adapters.request_log.envoy import EnvoyRequestLog
-from rollouts.adapters.routers.envoy import EnvoyRouter
-from rollouts.adapters.routers.envoy_config import DURATION_EDGES, TTFT_EDGES
-from rollouts.adapters.signals.combined import CombinedSignals
-from rollouts.adapters.signals.envoy_stats import EnvoyStats
-from rollouts.adapters.signals.vllm import VllmMetrics
-from rollouts.models import Cluster as ClusterRow
-from rollouts.services.preview_checks import EngineRoom
+from rollouts.adapters.kinds import KINDS, ClusterKind, Installation
+from rollouts.domain.clusters import ClusterSpec
+from rollouts.models import Cluster
+from rollouts.ports import ClusterPorts
 from rollouts.services.world import World, Worlds
 
-ENGINE_TIMEOUT_SECONDS = 5.0
+T = TypeVar("T")
 
-
-def gateway_url() -> str:
-    """Where people reach the endpoints."""
-    return str(settings.HEADGATE.public_gateway_url)
-
-
-def edges() -> Mapping[str, tuple[float, ...]]:
-    """The router's histogram edges in seconds, by signal: an SLO must be one of them."""
-    return {"ttft": TTFT_EDGES, "duration": DURATION_EDGES}
-
-
-@cache
-def router() -> EnvoyRouter:
-    """Envoy of this machine."""
-    environment = settings.HEADGATE
-    return EnvoyRouter(
-        environment.envoy_dir,
-        environment.gateway_port,
-        envoy_binary(),
-        cors_origins=environment.allowed_origins,
-    )
-
-
-def envoy_binary() -> Path:
-    """Envoy beside this Python, or on the PATH. Raises Unavailable when there is none."""
-    beside = Path(sys.executable).parent / "envoy"
-    found = str(beside) if beside.exists() else shutil.which("envoy")
-    if found is None:
-        raise Unavailable("Envoy is not installed.", fix="Install requirements/app.txt (make setup).")
-    return Path(found)
-
-
-@cache
-def local_cluster() -> LocalCluster:
-    """This machine, by its process manager."""
-    environment = settings.HEADGATE
-    return LocalCluster(
-        environment.run_dir,
-        environment.supervisor_socket,
-        environment.engine_python,
-        environment.engine_port_range,
-        environment.engine_memory_mb,
-        SystemClock(),
-        local_client(timeout=ENGINE_TIMEOUT_SECONDS),
-        memory_limit_mb=environment.engine_memory_limit_mb,
-        engine_user=environment.engine_user,
-        secrets_dir=environment.secrets_folder,
-        keys=key_ring,
-    )
-
-
-def engine_room() -> EngineRoom:
-    """The memory that engines start in, as it is now."""
-    return EngineRoom(free_mb=available_memory_mb(), engine_mb=settings.HEADGATE.engine_memory_mb)
+_made: dict[str, tuple[bytes, Installation, ClusterPorts]] = {}  # by cluster, with what it was made from
+_making = Lock()
 
 
 def worlds() -> Worlds:
-    """The worlds of all clusters that the database knows. Cheap: the parts are made once. 1 query."""
-    names = ClusterRow.objects.filter(kind="local").order_by("name").values_list("name", flat=True)
-    return Worlds(tuple(names), _world, CLOCK)
+    """The worlds of all clusters that the database knows. 1 query; what is behind a row is made once, and anew when the
+    row says something else."""
+    specs = {row.name: row.spec for row in Cluster.objects.order_by("name")}
+    return Worlds(tuple(specs), partial(_world, specs), CLOCK)
 
 
-def _world(name: str) -> World:
+def cluster_problems(spec: ClusterSpec) -> tuple[InvalidInput, ...]:
+    """Everything that is wrong with a cluster as somebody wants to write it down, each field named: asked before it is
+    stored. 1 query."""
+    kind = KINDS.get(spec.kind)
+    if kind is None:
+        return (_unknown(spec.kind),)
+    return kind.problems(spec) or _moved(spec, kind) or _occupied(spec, kind)
+
+
+def prepare_cluster(name: str) -> str:
+    """Writes what has to be there before a cluster is used, and says what the operator runs then. Raises Unavailable
+    when it cannot be used as it is written down."""
+    spec = next((row.spec for row in Cluster.objects.filter(name=name)), None)
+    if spec is None:
+        raise Unavailable(
+            f"There is no cluster {name!r}.", fix="Write it down first: PUT /api/v1/clusters/NAME."
+        )
+    return _done(spec, lambda kind, installation: kind.prepare(spec, installation))
+
+
+def _world(specs: Mapping[str, ClusterSpec], name: str) -> World:
+    ports = _ports(specs[name])
     environment = settings.HEADGATE
     return World(
         name=name,
-        cluster=local_cluster(),
-        router=router(),
-        signals=_signals(),
-        request_log=_request_log(),
-        prober=_prober(),
+        cluster=ports.cluster,
+        router=ports.router,
+        signals=ports.signals,
+        request_log=ports.request_log,
+        prober=ports.prober,
         store=model_store(),
         models_dir=models_dir(),
         clock=CLOCK,
-        edges=edges(),
+        edges=ports.edges,
+        gateway_url=ports.gateway_url,
         interval_seconds=environment.interval_seconds,
         feedback_seconds=environment.feedback_seconds,
         probe_pairs=environment.probe_pairs,
@@ -113,21 +75,98 @@ def _world(name: str) -> World:
     )
 
 
-@cache
-def _signals() -> CombinedSignals:
-    return CombinedSignals(EnvoyStats(settings.HEADGATE.envoy_dir, CLOCK), VllmMetrics())
+def _ports(spec: ClusterSpec) -> ClusterPorts:
+    """The ports of a cluster, made once for what its row says. Raises Unavailable with what is wrong with the row."""
+    installation, content = _installation(), spec.content
+    with _making:
+        before = _made.get(spec.name)
+        if before is not None and before[:2] == (content, installation):
+            return before[2]
+        ports = _done(spec, lambda kind, here: kind.build(spec, here))
+        _made[spec.name] = (content, installation, ports)
+        return ports
 
 
-@cache
-def _request_log() -> EnvoyRequestLog:
-    return EnvoyRequestLog(settings.HEADGATE.envoy_dir)
+def _done(spec: ClusterSpec, do: Callable[[ClusterKind, Installation], T]) -> T:
+    """What the kind of a cluster makes of it. Raises Unavailable when nothing can be made of this row."""
+    kind = KINDS.get(spec.kind)
+    problems = (_unknown(spec.kind),) if kind is None else kind.problems(spec)
+    if kind is None or problems:
+        first = problems[0]
+        raise _unusable(spec, f"{first.field}: {first.message}", first.fix)
+    try:
+        return do(kind, _installation())
+    except HeadgateError as error:
+        raise _unusable(spec, error.message, error.fix) from error
+    except OSError as error:
+        raise _unusable(spec, f"{error}.", "Mend that on this machine.") from error
 
 
-def rotate_request_log() -> bool:
-    """Rotates the router's log when it is long; True when it did."""
-    return _request_log().rotate()
+def _unusable(spec: ClusterSpec, why: str, fix: str) -> Unavailable:
+    return Unavailable(f"The cluster {spec.name} cannot be used. {why}", fix=fix, code="cluster-unusable")
 
 
-@cache
-def _prober() -> OpenAIProber:
-    return OpenAIProber(f"http://127.0.0.1:{settings.HEADGATE.gateway_port}")
+def _unknown(kind: str) -> InvalidInput:
+    known = ", ".join(sorted(KINDS))
+    return InvalidInput(f"There is no kind of clusters {kind!r}.", field="kind", fix=f"Use one of: {known}.")
+
+
+def _moved(spec: ClusterSpec, kind: ClusterKind) -> tuple[InvalidInput, ...]:
+    """What would leave engines behind that run: another kind, or another place of a cluster that has endpoints."""
+    row = Cluster.objects.filter(name=spec.name, endpoints__isnull=False).first()
+    if row is None or row.kind not in KINDS or KINDS[row.kind].problems(row.spec):
+        return ()
+    fix = "Write down another cluster, and make the endpoints there."
+    if row.kind != spec.kind:
+        return (
+            InvalidInput(f"Endpoints are on {spec.name}: its kind stays {row.kind}.", field="kind", fix=fix),
+        )
+    here, there = (kind.occupies(one, _installation()) for one in (row.spec, spec))
+    return tuple(
+        InvalidInput(
+            f"Endpoints are on {spec.name}: {field} stays as it is.", field=f"configuration.{field}", fix=fix
+        )
+        for field in there
+        if here.get(field) != there[field]
+    )
+
+
+def _occupied(spec: ClusterSpec, kind: ClusterKind) -> tuple[InvalidInput, ...]:
+    """What it would share with another cluster of this installation: two must not write over each other."""
+    installation = _installation()
+    wanted = kind.occupies(spec, installation)
+    found: dict[str, InvalidInput] = {}
+    for row in Cluster.objects.exclude(name=spec.name):
+        theirs = KINDS.get(row.kind)
+        if theirs is None or theirs.problems(row.spec):
+            continue
+        taken = frozenset[str]().union(*theirs.occupies(row.spec, installation).values())
+        for field, things in wanted.items():
+            shared = sorted(things & taken)
+            if shared:
+                found[field] = InvalidInput(
+                    f"The cluster {row.name} uses {shared[0]} already.",
+                    field=f"configuration.{field}",
+                    fix="Choose another one.",
+                )
+    return tuple(found.values())
+
+
+def _installation() -> Installation:
+    environment = settings.HEADGATE
+    return Installation(
+        run_dir=environment.run_dir,
+        envoy_dir=environment.envoy_dir,
+        supervisor_socket=environment.supervisor_socket,
+        gateway_port=environment.gateway_port,
+        gateway_url=environment.public_gateway_url,
+        engine_ports=environment.engine_port_range,
+        engine_python=environment.engine_python,
+        engine_user=environment.engine_user,
+        secrets_dir=environment.secrets_folder,
+        engine_memory_mb=environment.engine_memory_mb,
+        engine_memory_limit_mb=environment.engine_memory_limit_mb,
+        cors_origins=environment.allowed_origins,
+        keys=key_ring,
+        clock=SystemClock(),
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 from controlplane.kernel.clock import Clock
 from rollouts.adapters.routers.envoy_config import DURATION_EDGES, TTFT_EDGES
+from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.readings import ArmReading, EngineReading, Failures, HistogramReading, SignalReading
@@ -69,6 +70,12 @@ class Plane:
     def engines(self) -> tuple[str, ...]:
         return ("vllm",)
 
+    def capabilities(self) -> frozenset[Capability]:
+        return EVERY_CAPABILITY
+
+    def engine_room(self) -> None:
+        return None
+
     def secret_files(self) -> tuple[str, ...]:
         return ()
 
@@ -115,6 +122,9 @@ class Plane:
 
     def find(self, request_ids: Collection[str]) -> Mapping[str, LoggedRequest]:
         return {}
+
+    def rotate(self) -> bool:
+        return False
 
 
 def _arm(arrived: int) -> ArmReading:

@@ -48,6 +48,7 @@ class Action(StrEnum):
     GLOBAL_STOP = "set or lift the global stop"
     EDIT_ENDPOINT = "change an endpoint"
     EDIT_GATE_POLICY = "store a gate policy"
+    MANAGE_CLUSTERS = "make or change a cluster"
     MANAGE_ACCESS = "manage people and their roles"
 
 
@@ -63,6 +64,7 @@ LOWEST_ROLE: dict[Action, Role] = {
     Action.GLOBAL_STOP: Role.RELEASE_MANAGER,
     Action.EDIT_ENDPOINT: Role.RELEASE_MANAGER,
     Action.EDIT_GATE_POLICY: Role.RELEASE_MANAGER,
+    Action.MANAGE_CLUSTERS: Role.ADMINISTRATOR,
     Action.MANAGE_ACCESS: Role.ADMINISTRATOR,
 }
 

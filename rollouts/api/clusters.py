@@ -1,17 +1,24 @@
-"""Calls about clusters: which engines there are, and what a serving spec may set of them."""
+"""Calls about clusters: what they are, whether they can be used, and what a serving spec may set of their engines."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
+from drf_spectacular.utils import extend_schema, extend_schema_field
+from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from controlplane.access.rules import action_of
+from controlplane.access.services import Scope
+from controlplane.api.callers import actor_of, now_of
+from controlplane.api.inputs import Input
+from controlplane.api.permissions import Need
+from controlplane.kernel.plain import check_plain
 from rollouts import wiring
 from rollouts.domain.engine_options import Kind
+from rollouts.services.clusters import ClusterNow, all_clusters, one_cluster, set_cluster
 from rollouts.services.serving_specs import engines_of
 
 TAGS = ["clusters"]
@@ -57,6 +64,104 @@ class EnginesOutput(serializers.Serializer[Any]):
     """The engines of a cluster."""
 
     engines = EngineOutput(many=True)
+
+
+class ClusterOutput(serializers.Serializer[Any]):
+    """A cluster, and whether it can be used."""
+
+    name = serializers.CharField()
+    kind = serializers.CharField()
+    configuration = serializers.JSONField(help_text="as the kind asks for it; no secret is in it")
+    secret = serializers.CharField(
+        help_text="name of a file of the operator's folder of secrets; empty: none"
+    )
+    gateway_url = serializers.CharField(
+        help_text="its endpoints are at GATEWAY_URL/NAME/v1; empty while it cannot be used"
+    )
+    problem = serializers.SerializerMethodField(help_text="why it cannot be used; null: it can")
+    fix = serializers.SerializerMethodField(help_text="what to do about the problem")
+
+    @extend_schema_field({"type": "string", "nullable": True})
+    def get_problem(self, one: ClusterNow) -> str | None:
+        return None if one.problem is None else one.problem.message
+
+    @extend_schema_field(str)
+    def get_fix(self, one: ClusterNow) -> str:
+        return "" if one.problem is None else one.problem.fix
+
+
+class ClustersOutput(serializers.Serializer[Any]):
+    """All clusters."""
+
+    clusters = ClusterOutput(many=True)
+
+
+class ClusterInput(Input):
+    """A cluster as it is to be."""
+
+    kind = serializers.CharField(max_length=20, help_text="`local`: the machine that Headgate runs on")
+    configuration = serializers.JSONField(
+        required=False, default=dict, help_text="an object; what the kind needs to know"
+    )
+    secret = serializers.CharField(
+        required=False,
+        default="",
+        allow_blank=True,
+        max_length=100,
+        help_text="name of a file of the operator's folder of secrets",
+    )
+
+    def validate_configuration(self, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise serializers.ValidationError("This is no object.", code="not-an-object")
+        check_plain(value, field="configuration")
+        return value
+
+
+class Clusters(APIView):
+    """The clusters of this installation."""
+
+    @extend_schema(operation_id="clusters_list", summary="List clusters", tags=TAGS, responses=ClustersOutput)
+    def get(self, request: Request) -> Response:
+        return Response(ClustersOutput({"clusters": all_clusters(worlds=wiring.worlds())}).data)
+
+
+class OneCluster(APIView):
+    """One cluster; PUT makes or changes it."""
+
+    needs = {"PUT": Need(Scope.ROLLOUTS_WRITE, action_of(set_cluster))}
+
+    @extend_schema(operation_id="clusters_get", summary="Get a cluster", tags=TAGS, responses=ClusterOutput)
+    def get(self, request: Request, name: str) -> Response:
+        return Response(ClusterOutput(one_cluster(name=name, worlds=wiring.worlds())).data)
+
+    @extend_schema(
+        operation_id="clusters_set",
+        summary="Make or change a cluster",
+        description=(
+            "Running processes take the change over by themselves. Nothing is moved by it: while endpoints are on a"
+            " cluster, its kind and the place where it runs stay as they are. A configuration with mistakes is a 422"
+            " whose `errors` name every one of them."
+        ),
+        tags=TAGS,
+        request=ClusterInput,
+        responses={200: ClusterOutput, 201: ClusterOutput},
+    )
+    def put(self, request: Request, name: str) -> Response:
+        form = ClusterInput.read(request)
+        made = set_cluster(
+            name=name,
+            kind=form["kind"],
+            configuration=form["configuration"],
+            secret=form["secret"],
+            problems=wiring.cluster_problems,
+            actor=actor_of(request),
+            now=now_of(request),
+        )
+        return Response(
+            ClusterOutput(one_cluster(name=name, worlds=wiring.worlds())).data,
+            status=status.HTTP_201_CREATED if made else status.HTTP_200_OK,
+        )
 
 
 class ClusterEngines(APIView):

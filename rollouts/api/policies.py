@@ -205,7 +205,7 @@ class GatePolicies(generics.ListAPIView[GatePolicyVersion]):
             document=_document(form),
             expected_version=form["expected_version"],
             note=form["note"],
-            edges=wiring.edges(),
+            edges=wiring.worlds().edges(),
             actor=actor_of(request),
             now=now,
         )
@@ -253,7 +253,7 @@ class CheckGatePolicy(APIView):
             name=name,
             body=document.body,
             endpoint=_endpoint(form["endpoint"]),
-            edges=wiring.edges(),
+            edges=wiring.worlds().edges(),
             now=now_of(request),
         )
         if found.problems:
@@ -291,7 +291,7 @@ class EndpointGatePolicy(APIView):
             endpoint_name=name,
             reference=form["gate_policy"],
             expected=form["expected"],
-            edges=wiring.edges(),
+            worlds=wiring.worlds(),
             actor=actor_of(request),
             now=now_of(request),
         )

@@ -80,12 +80,11 @@ class Rollouts(generics.ListAPIView[Rollout]):
             "serving": ServingSpec.from_json(form["serving"]) if "serving" in form else None,
             "gate_policy": shared,
             "own_policy": _own_policy(form, shared or endpoint.gate_policy),
-            "edges": wiring.edges(),
             "worlds": wiring.worlds(),
             "now": now_of(request),
         }
         if form["dry_run"]:
-            preview = preview_rollout(**wanted, room=wiring.engine_room(), actor=actor_of(request))
+            preview = preview_rollout(**wanted, actor=actor_of(request))
             return Response(PreviewOutput(preview).data)
         rollout = start_rollout(
             **wanted, actor=actor_of(request), note=form["note"], supersede=form["supersede"]

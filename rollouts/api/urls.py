@@ -7,6 +7,8 @@ from django.urls import URLPattern, path
 from rollouts.api import clusters, endpoints, installation, policies, replay, rollouts
 
 urlpatterns: list[URLPattern] = [
+    path("clusters", clusters.Clusters.as_view(), name="api-clusters"),
+    path("clusters/<str:name>", clusters.OneCluster.as_view(), name="api-cluster"),
     path("clusters/<str:name>/engines", clusters.ClusterEngines.as_view(), name="api-cluster-engines"),
     path("endpoints", endpoints.Endpoints.as_view(), name="api-endpoints"),
     path("endpoints/<str:name>", endpoints.OneEndpoint.as_view(), name="api-endpoint"),

@@ -8,6 +8,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 
+from rollouts.domain.clusters import ClusterSpec
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.gates.policy import GatePolicy, stored_policy
 from rollouts.domain.restored import RestoredState
@@ -22,13 +23,22 @@ name_validator = RegexValidator(
 
 
 class Cluster(models.Model):
-    """A place where variants run. `kind` chooses the adapter."""
+    """A place where variants run. `kind` chooses the adapters, `configuration` is what that kind needs to know, and
+    `secret` names a file of the operator's folder of secrets. A row may be one that nothing here understands: that
+    cluster cannot be used then, and says why."""
 
     name = models.CharField(max_length=40, unique=True, validators=[name_validator])
-    kind = models.CharField(max_length=20, choices=[("local", "This machine")])
+    kind = models.CharField(max_length=20)
+    configuration = models.JSONField(default=dict, blank=True)
+    secret = models.CharField(max_length=100, default="", blank=True)
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def spec(self) -> ClusterSpec:
+        """What the row says, as it is: not checked."""
+        return ClusterSpec(self.name, self.kind, self.configuration, self.secret)
 
 
 class ImmutableQuerySet(models.QuerySet["GatePolicyVersion"]):

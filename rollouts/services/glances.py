@@ -17,6 +17,8 @@ from functools import partial
 from threading import Lock
 
 from controlplane.kernel.errors import HeadgateError
+from controlplane.passes.words import error_words
+from controlplane.web.health import beat
 from rollouts.domain.gates.policy import USUAL_OUTAGE_SHARE
 from rollouts.domain.readings import Failures
 from rollouts.domain.variants import endpoint_of
@@ -26,6 +28,7 @@ from rollouts.services.world import Worlds
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 0.5  # so long a tick waits for those that are asked; later answers are taken by the next one
+ROUTER = "router "  # and the name of its cluster: a part
 SILENT = "does not answer"  # the mark of every endpoint of a part that is silent
 
 Marks = Mapping[str, Hashable]  # by endpoint: equal marks, nothing changed
@@ -36,9 +39,10 @@ class Glances:
     """What this process saw at its last glance. One for a process: a tick that begins while another one glances leaves
     it to that one."""
 
-    _asking: dict[str, Future[Marks | None]] = field(default_factory=dict)
+    _asking: dict[str, Future[Marks | str]] = field(default_factory=dict)
     _marks: dict[str, Marks] = field(default_factory=dict)
     _failures: dict[str, Mapping[str, Failures]] = field(default_factory=dict)
+    _silent: dict[str, str] = field(default_factory=dict)
     _clock: datetime | None = None
     _one: Lock = field(default_factory=Lock)
     _pool: ThreadPoolExecutor = field(
@@ -49,6 +53,18 @@ class Glances:
         """Whether the clock shows an earlier time than at the last tick: whatever was put off may be due."""
         before, self._clock = self._clock, now
         return before is not None and now < before
+
+    def silent_routers(self) -> tuple[str, ...]:
+        """Why routers did not answer the last glance, a sentence for each; empty when all did."""
+        found = {
+            **dict.fromkeys(self._asking, f"It has not answered for {ANSWER_SECONDS} s."),
+            **self._silent,
+        }
+        return tuple(
+            f"{part.removeprefix(ROUTER)}: {words}"
+            for part, words in sorted(found.items())
+            if part.startswith(ROUTER)
+        )
 
     def changed(self, worlds: Worlds) -> frozenset[str]:
         """The names of endpoints that look otherwise than at the last glance; of those that were never seen, all."""
@@ -64,10 +80,13 @@ class Glances:
         for name in worlds.names:
             of = partial(worlds.of, name)
             sources[f"cluster {name}"] = lambda of=of: _engines(of().cluster.statuses())  # type: ignore[misc]
-            sources[f"router {name}"] = lambda of=of: _routes(of().router.observe_all())  # type: ignore[misc]
+            sources[ROUTER + name] = lambda of=of: _routes(of().router.observe_all())  # type: ignore[misc]
             sources[f"failures {name}"] = lambda of=of, name=name: self._failing(  # type: ignore[misc]
                 name, of().signals.failures()
             )
+        for gone in {*self._marks, *self._silent} - set(sources):
+            self._marks.pop(gone, None)
+            self._silent.pop(gone, None)
         fresh = {
             name: self._pool.submit(_asked, name, ask)
             for name, ask in sources.items()
@@ -81,13 +100,18 @@ class Glances:
         for name, future in list(self._asking.items()):
             if future.done():
                 del self._asking[name]
-                found |= self._compared(name, future.result())
+                if name in sources:
+                    found |= self._compared(name, future.result())
         return frozenset(found)
 
-    def _compared(self, source: str, marks: Marks | None) -> set[str]:
+    def _compared(self, source: str, answer: Marks | str) -> set[str]:
         before = self._marks.get(source, {})
-        if marks is None:
-            marks = dict.fromkeys(before, SILENT)
+        self._silent.pop(source, None)
+        if isinstance(answer, str):
+            self._silent[source] = answer
+            marks: Marks = dict.fromkeys(before, SILENT)
+        else:
+            marks = answer
         self._marks[source] = marks
         every = {*before, *marks}
         return {endpoint for endpoint in every if before.get(endpoint) != marks.get(endpoint)}
@@ -105,17 +129,22 @@ class Glances:
         return marks
 
 
-def _asked(name: str, ask: Callable[[], Marks]) -> Marks | None:
-    """What a part says; None when it does not answer."""
+def report_routers(*, glances: Glances, now: datetime) -> None:
+    """Tells the readiness report which clusters' routers do not answer, and why."""
+    silent = glances.silent_routers()
+    beat(name="router", now=now, ok=not silent, message=" ".join(silent))
+
+
+def _asked(name: str, ask: Callable[[], Marks]) -> Marks | str:
+    """What a part says; why not, in words, when it does not answer."""
     try:
         return ask()
     except HeadgateError as error:
         log.info("glance.no_answer part=%s %s", name, error)
-    except (
-        Exception
-    ):  # the boundary of one part: whatever is wrong with it must not keep the others from being seen
+        return str(error)
+    except Exception as error:  # the boundary of one part: it must not keep the others from being seen
         log.exception("glance.failed part=%s", name)
-    return None
+        return error_words(error)
 
 
 def _engines(statuses: Mapping[str, WorkloadStatus]) -> Marks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 from controlplane.api.idempotency import forget_expired
 from controlplane.kernel.clock import Clock
@@ -14,6 +15,7 @@ from rollouts.models import Effect, EffectState, Feedback, FeedbackState
 from rollouts.services.packing import forget_evidence, pack_evidence
 from rollouts.services.replay import forget_replays
 from rollouts.services.samples import prune_samples
+from rollouts.services.world import Worlds
 
 HOUSEKEEPING = "housekeeping"  # the pass, as people read it
 PAUSES = Pauses(first=60, longest=3600)
@@ -21,10 +23,10 @@ FEEDBACK_KEPT = timedelta(days=30)
 EFFECTS_KEPT = timedelta(days=30)
 
 
-def keep_house(*, clock: Clock, evidence_days: int, rotate_log: Callable[[], object]) -> Report:
+def keep_house(*, clock: Clock, evidence_days: int, worlds: Worlds) -> Report:
     """Does every chore that is due; a chore that failed is tried again later, with its error kept meanwhile.
 
-    rotate_log  keeps the router's log within bounds
+    worlds  whose routers' logs are kept within bounds
     """
     now = look_at_clock(clock).at
     # A clock that jumped makes nothing older, so that it deletes nothing that was to be kept.
@@ -38,8 +40,9 @@ def keep_house(*, clock: Clock, evidence_days: int, rotate_log: Callable[[], obj
         "retention of evidence": lambda: forget_evidence(now=kept_until, days=evidence_days),
         "unfinished replays": lambda: forget_replays(now=kept_until),
         "answers kept for repeated requests": lambda: forget_expired(now=kept_until),
-        "the router's log": rotate_log,
     }
+    for name in worlds.names:
+        chores[f"the log of the router of {name}"] = partial(_rotate, worlds, name)
     return run_each(
         name=HOUSEKEEPING,
         items=chores,
@@ -48,6 +51,10 @@ def keep_house(*, clock: Clock, evidence_days: int, rotate_log: Callable[[], obj
         clock=clock,
         pauses=PAUSES,
     )
+
+
+def _rotate(worlds: Worlds, cluster: str) -> None:
+    worlds.of(cluster).request_log.rotate()
 
 
 def _forget_feedback(now: datetime) -> None:

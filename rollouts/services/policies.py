@@ -26,11 +26,11 @@ from rollouts.selectors import find_gate_policy
 from rollouts.services.locks import locked_endpoints
 from rollouts.services.policy_numbers import steps_for, traffic_for
 from rollouts.services.policy_text import PolicyDocument
+from rollouts.services.world import Edges, Worlds
 from rollouts.services.writing import note_change
 
 NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,58}[a-z0-9])?")
 RESERVED = ("new", "check")  # they have addresses of their own
-Edges = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +209,13 @@ def set_endpoint_policy(
     actor: Actor,
     now: datetime,
     expected: str = "",
-    edges: Edges | None = None,
+    worlds: Worlds | None = None,
 ) -> Endpoint:
     """Makes `reference` (NAME@VERSION, or NAME for its newest) the policy of the endpoint's next rollouts.
 
     A rollout that runs keeps the policy it was started with. The same policy again changes nothing.
     expected    the policy that the asker saw (NAME@VERSION); empty for whatever it is now
+    worlds      the router of the endpoint's cluster says which SLO it can measure; None: not checked here
     Raises Forbidden, NotFound, InvalidInput (unknown policy; a gate that this endpoint cannot measure), Conflict.
     """
     chosen = find_gate_policy(reference)
@@ -234,6 +235,7 @@ def set_endpoint_policy(
                 fix="Look at it again and decide anew.",
                 extra={"current": str(before)},
             )
+        edges = None if worlds is None else worlds.edges_of(endpoint.cluster.name)
         _check_measurable(chosen.policy, endpoint, edges)
         endpoint.gate_policy = chosen
         endpoint.save(update_fields=["gate_policy"])

@@ -18,6 +18,7 @@ from rollouts.domain.plan import FULL_SHARE_BP, Plan
 from rollouts.domain.sentences import percent
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import Endpoint, GatePolicyVersion, Workload
+from rollouts.ports import EngineRoom, TrafficRouter
 from rollouts.services.own_policy import weaker_checks, weaker_than_endpoint
 from rollouts.services.preview_bandit import (
     BanditPreview,
@@ -29,9 +30,8 @@ from rollouts.services.preview_bandit import (
 from rollouts.services.preview_checks import (
     ASSUMED_RATE,
     Check,
-    Edges,
-    EngineRoom,
     candidate_checks,
+    capability_checks,
     check_room,
     check_traffic,
     endpoint_checks,
@@ -160,21 +160,18 @@ def preview_rollout(
     endpoint: Endpoint,
     version_number: int,
     plan: Plan,
-    edges: Edges,
     worlds: Worlds,
     now: datetime,
     other_versions: Sequence[int] = (),
     serving: ServingSpec | None = None,
     gate_policy: GatePolicyVersion | None = None,
     own_policy: GatePolicy | None = None,
-    room: EngineRoom | None = None,
     actor: Actor | None = None,
 ) -> Preview:
     """What `start_rollout` would do: every check with its fix, the plan in time, what each gate can find.
 
-    worlds    the endpoint's cluster is asked what its engines allow
-    room      memory for engines, where somebody knows
-    actor     who would start it, where somebody does: a policy that this one may not use is then a refused check
+    worlds  the endpoint's cluster is asked what its engines and its router allow, and for its memory
+    actor   who would start it, where somebody does: a policy that this one may not use is then a refused check
     Raises InvalidInput for versions that cannot be candidates together (`find_candidates`) and for a bandit's floors
     that leave no room for so many arms; all else is a check.
     """
@@ -197,9 +194,15 @@ def preview_rollout(
         for check in candidate_checks(endpoint, version, name, field, alone=len(versions) == 1)
     ]
     checks += serving_checks(endpoint, versions, spec, worlds) or checks_of_secrets
-    checks += [*endpoint_checks(endpoint), *policy_checks(endpoint, policy, edges)]
+    checks += [
+        *endpoint_checks(endpoint),
+        *policy_checks(endpoint, policy, worlds.edges_of(endpoint.cluster.name)),
+    ]
+    checks += capability_checks(endpoint, plan, _router(endpoint, worlds))
     checks += weaker_checks(weaker, endpoint=endpoint, actor=actor)
-    checks += check_room(room, sum(spec.replicas for name in variants if name not in running))
+    checks += check_room(
+        _room(endpoint, worlds), sum(spec.replicas for name in variants if name not in running)
+    )
     if plan.bandit is None:
         bandit = None
         steps = _forecast_steps(endpoint, plan, spec)
@@ -277,6 +280,20 @@ def _with_secrets(endpoint: Endpoint, spec: ServingSpec, worlds: Worlds) -> tupl
         field = error.field if isinstance(error, InvalidInput) else "serving.environment"
         refused = Check("refused", error.message.rstrip("."), fix=error.fix, field=field, code=error.code)
         return replace(spec, environment={}), [refused]
+
+
+def _router(endpoint: Endpoint, worlds: Worlds) -> TrafficRouter | None:
+    try:
+        return worlds.of(endpoint.cluster.name).router
+    except Unavailable:
+        return None  # said by another check
+
+
+def _room(endpoint: Endpoint, worlds: Worlds) -> EngineRoom | None:
+    try:
+        return worlds.of(endpoint.cluster.name).cluster.engine_room()
+    except Unavailable:
+        return None  # said by another check
 
 
 def _variant_name(endpoint: Endpoint, version: Version, spec: ServingSpec) -> str:

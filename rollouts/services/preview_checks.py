@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Unavailable
 from registry.models import Version
+from rollouts.domain.capabilities import Capability
 from rollouts.domain.gates.forecast import PlanForecast
 from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.plan import Plan
 from rollouts.domain.restored import RestoredState
 from rollouts.domain.sentences import duration
 from rollouts.domain.states import ACTIVE
+from rollouts.domain.strategies import strategy_of
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, Rollout, Workload
+from rollouts.ports import EngineRoom, TrafficRouter
 from rollouts.services.commands import refusal_while_restored, stop_is_on
 from rollouts.services.endpoints import check_launchable
 from rollouts.services.preview_traffic import Traffic
 from rollouts.services.serving_specs import check_serving
-from rollouts.services.world import Worlds
+from rollouts.services.world import Edges, Worlds
 
 ASSUMED_RATE = 1.0
-
-Edges = Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +37,6 @@ class Check:
     fix: str = ""
     field: str = ""
     code: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineRoom:
-    """The memory of the machine that engines start on, in megabytes: what is free, and what one more engine needs."""
-
-    free_mb: int
-    engine_mb: int
 
 
 def candidate_checks(
@@ -98,7 +92,7 @@ def endpoint_checks(endpoint: Endpoint) -> list[Check]:
     return checks
 
 
-def policy_checks(endpoint: Endpoint, policy: GatePolicy, edges: Edges) -> list[Check]:
+def policy_checks(endpoint: Endpoint, policy: GatePolicy, edges: Edges | None) -> list[Check]:
     """Whether every gate can be measured here."""
     checks = [
         Check(
@@ -136,6 +130,43 @@ def check_traffic(traffic: Traffic) -> Check:
         f"{traffic.per_second:.1f} requests/s in the last hour",
         f"{traffic.requests:,} requests in {duration(traffic.requests / traffic.per_second)} measured",
     )
+
+
+def capability_checks(endpoint: Endpoint, plan: Plan, router: TrafficRouter | None) -> list[Check]:
+    """What the router of the endpoint's cluster cannot do and is needed: refused where no rollout could go on without
+    it, a warning where a promise becomes smaller. Nothing while nobody knows the router."""
+    if router is None:
+        return []
+    missing = frozenset(Capability) - router.capabilities()
+    needed = strategy_of(plan).NEEDS
+    where = f"The router of {endpoint.cluster.name} cannot"
+    checks = [
+        Check(
+            "refused",
+            f"{where} {one.words}",
+            f"A {plan.strategy} needs that.",
+            "Serve the endpoint on a cluster whose router can.",
+            code=f"no-{one.value}",
+        )
+        for one in sorted(missing & needed)
+    ]
+    if Capability.FALLBACK in missing - needed:
+        checks.append(
+            Check(
+                "warning",
+                f"{where} {Capability.FALLBACK.words}",
+                "Whoever draws a dead variant gets an error, although another variant could have answered: requests"
+                " are lost here until the loop has taken the dead variant's share away."
+                + (
+                    " That another variant answers for a dead one has no effect here."
+                    if endpoint.rescue
+                    else ""
+                ),
+                "Serve the endpoint on a cluster whose router can.",
+                code=f"no-{Capability.FALLBACK.value}",
+            )
+        )
+    return checks
 
 
 def check_room(room: EngineRoom | None, engines: int) -> list[Check]:

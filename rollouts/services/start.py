@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
@@ -37,15 +37,14 @@ from rollouts.services.preview import (
     preview_rollout,
 )
 from rollouts.services.preview_bandit import BanditPreview
-from rollouts.services.preview_checks import Check, EngineRoom
+from rollouts.services.preview_checks import Check
 from rollouts.services.views import view_of
-from rollouts.services.world import Worlds
+from rollouts.services.world import Edges, Worlds
 from rollouts.services.writing import apply_decision, tell
 
 __all__ = [
     "BanditPreview",
     "Check",
-    "EngineRoom",
     "Preview",
     "StepForecast",
     "find_endpoint",
@@ -62,7 +61,6 @@ def start_rollout(
     version_number: int,
     plan: Plan,
     actor: Actor,
-    edges: Mapping[str, tuple[float, ...]],
     worlds: Worlds,
     now: datetime,
     other_versions: Sequence[int] = (),
@@ -82,17 +80,17 @@ def start_rollout(
     All or nothing. Raises Forbidden (also for a policy that is weaker than the endpoint's), InvalidInput (an unknown
     version, or versions that cannot be candidates together; an SLO that is no bucket edge; a serving spec that the
     engine's options do not allow), Refused (the first failed check), Conflict (another rollout is active; the endpoint
-    changed meanwhile).
+    changed meanwhile), Unavailable (the endpoint's cluster cannot be used, or cannot say now).
     """
     weaker = weaker_than_endpoint(endpoint, source=gate_policy, own=own_policy)
     require_may_weaken(weaker, endpoint=endpoint, actor=actor)
     shared = gate_policy or endpoint.gate_policy
+    world = worlds.of(endpoint.cluster.name)
     preview = preview_rollout(
         endpoint=endpoint,
         version_number=version_number,
         other_versions=other_versions,
         plan=plan,
-        edges=edges,
         worlds=worlds,
         now=now,
         serving=serving,
@@ -105,15 +103,15 @@ def start_rollout(
         raise _duplicate(active)
     for check in preview.checks:
         if check.state == "refused" and check.code != "rollout-active":
-            raise _refusal(check, policy=own_policy or shared.policy, edges=edges)
+            raise _refusal(check, policy=own_policy or shared.policy, edges=world.edges)
     if stop_is_on():
         raise Refused("The global stop is on.", code="global-stop", fix="Lift the global stop first.")
     chosen = find_candidates(endpoint, plan, (version_number, *other_versions))
     assert endpoint.stable is not None
     asked = serving or endpoint.stable.spec
-    cluster = worlds.of(endpoint.cluster.name).cluster
     specs = [
-        checked_spec(endpoint=endpoint, version=version, spec=asked, cluster=cluster) for version, _ in chosen
+        checked_spec(endpoint=endpoint, version=version, spec=asked, cluster=world.cluster)
+        for version, _ in chosen
     ]
     try:
         with transaction.atomic():
@@ -277,7 +275,7 @@ def _duplicate(active: Rollout) -> Conflict:
     )
 
 
-def _refusal(check: Check, *, policy: GatePolicy, edges: Mapping[str, tuple[float, ...]]) -> HeadgateError:
+def _refusal(check: Check, *, policy: GatePolicy, edges: Edges) -> HeadgateError:
     for error in policy.edge_problems(edges).values():
         if error.field == check.field:
             return error  # with both neighbours, which a check has no place for

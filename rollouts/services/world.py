@@ -15,6 +15,8 @@ from rollouts.ports import Cluster, Prober, RequestLog, SignalSource, TrafficRou
 # is over, or every second one would end a whole tick late.
 WHOLE_ENOUGH = 0.9
 
+Edges = Mapping[str, tuple[float, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -22,6 +24,7 @@ class World:
 
     name              of the cluster
     edges             its router's histogram edges in seconds, by signal
+    gateway_url       where people reach its endpoints
     interval_seconds  the length of one interval of evidence
     feedback_seconds  how long ratings of an answer may come in
     allowed_files     names of files that may be launched although they are not data
@@ -37,7 +40,8 @@ class World:
     store: ModelStore
     models_dir: Path
     clock: Clock
-    edges: Mapping[str, tuple[float, ...]]
+    edges: Edges
+    gateway_url: str = ""
     interval_seconds: float = 5.0
     feedback_seconds: float = 60.0
     probe_pairs: int = 5
@@ -65,3 +69,18 @@ class Worlds:
                 f"There is no cluster {name!r}.", fix=f"Use one of: {', '.join(self.names) or 'none yet'}."
             )
         return self.build(name)
+
+    def edges_of(self, name: str) -> Edges | None:
+        """The histogram edges of this cluster's router; None, not known, while the cluster cannot be used."""
+        try:
+            return self.of(name).edges
+        except Unavailable:
+            return None
+
+    def edges(self) -> Edges | None:
+        """The edges that any cluster has, for what is not on a cluster yet; None when no cluster can be used."""
+        found: dict[str, set[float]] = {}
+        for name in self.names:
+            for signal, of_one in (self.edges_of(name) or {}).items():
+                found.setdefault(signal, set()).update(of_one)
+        return {signal: tuple(sorted(every)) for signal, every in found.items()} or None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from controlplane.kernel.errors import Unavailable
 from controlplane.web.words import count_text
 from rollouts.domain.engine_options import Kind, Option
+from rollouts.services.clusters import ClusterNow, one_cluster
 from rollouts.services.serving_specs import engines_of
 from rollouts.services.world import Worlds
 
@@ -39,9 +40,11 @@ class EngineCard:
 
 @dataclass(frozen=True, slots=True)
 class ClusterPage:
-    """`problem`: why the engines cannot be said now."""
+    """`problem`: why the engines cannot be said now. `settings`: what the cluster is set to, by name."""
 
     name: str
+    kind: str
+    settings: tuple[tuple[str, str], ...]
     engines: tuple[EngineCard, ...]
     engine_count: str
     problem: Unavailable | None
@@ -50,6 +53,7 @@ class ClusterPage:
 def build(*, name: str, worlds: Worlds) -> ClusterPage:
     """Everything the page shows. Raises NotFound."""
     problem = None
+    cluster = one_cluster(name=name, worlds=worlds)
     try:
         engines = engines_of(cluster=name, worlds=worlds)
     except Unavailable as error:
@@ -66,7 +70,19 @@ def build(*, name: str, worlds: Worlds) -> ClusterPage:
         )
         for position, one in enumerate(engines)
     )
-    return ClusterPage(name, cards, count_text(len(cards), "engine"), problem)
+    return ClusterPage(
+        name, cluster.kind, _settings(cluster), cards, count_text(len(cards), "engine"), problem
+    )
+
+
+def _settings(cluster: ClusterNow) -> tuple[tuple[str, str], ...]:
+    said = cluster.configuration if isinstance(cluster.configuration, Mapping) else {}
+    rows = [(str(name), str(value)) for name, value in sorted(said.items())]
+    if cluster.secret:
+        rows.append(("secret file", cluster.secret))
+    if cluster.gateway_url:
+        rows.append(("address of its endpoints", f"{cluster.gateway_url}/NAME/v1"))
+    return tuple(rows)
 
 
 def _rows(options: Sequence[Option]) -> tuple[OptionRow, ...]:

@@ -8,12 +8,15 @@ from datetime import datetime
 
 from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
+from controlplane.kernel.errors import Unavailable
 from controlplane.web.words import duration_text, number_text, percent_text, share_text
 from rollouts import selectors
 from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.intervals import BASELINE
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Arm, Endpoint, Rollout, Variant
+from rollouts.services.clusters import cluster_now
+from rollouts.services.world import Worlds
 from rollouts.ui.arms_table import workload_of
 from rollouts.ui.bandit_words import colour_of, versions_text
 from rollouts.ui.endpoint_outcomes import beside_words, stable_outcomes
@@ -56,11 +59,13 @@ class EndpointChart:
 
 @dataclass(frozen=True, slots=True)
 class EndpointPage:
-    """`active` is the rollout that is under way or still watched; `start_refused` why none can be started."""
+    """`active` is the rollout that is under way or still watched; `start_refused` why none can be started.
+    `address` is empty while the endpoint's cluster cannot be used; `cluster_problem` says why."""
 
     endpoint: Endpoint
     health: Pill
     address: str
+    cluster_problem: Unavailable | None
     shares: tuple[tuple[int, int], ...]
     shares_words: str
     read_back: str
@@ -93,9 +98,10 @@ class EndpointPage:
         return self.endpoint.model.name
 
 
-def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage:
+def build(*, name: str, user: User, worlds: Worlds, now: datetime) -> EndpointPage:
     """Everything the page shows. Raises NotFound. The number of queries does not depend on the history."""
     endpoint = selectors.find_endpoint_with_ratings(name, now=now)
+    cluster = cluster_now(endpoint.cluster, worlds=worlds)
     of_it = selectors.rollouts().filter(endpoint=endpoint)
     rollouts = list(of_it[:HISTORY_SHOWN])
     current = rollouts[0] if rollouts else None
@@ -116,12 +122,15 @@ def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage
     start_refused = refusal(user.role, Action.START_ROLLOUT)
     if under_way and active is not None:
         start_refused = f"#{active.pk} is active: one rollout an endpoint"
+    if cluster.problem is not None:
+        start_refused = "the cluster cannot be used: see above"
     if endpoint.restored_state:
         start_refused = "the database is an older copy: see above"
     return EndpointPage(
         endpoint=endpoint,
         health=health_pill(endpoint),
-        address=f"{gateway}/{endpoint.name}/v1",
+        address=f"{cluster.gateway_url}/{endpoint.name}/v1" if cluster.problem is None else "",
+        cluster_problem=cluster.problem,
         shares=arms,
         shares_words=words,
         read_back=_read_back(endpoint, now),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -19,8 +19,8 @@ from rollouts.domain.gates.weaker import Weakening
 from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Endpoint, Rollout
 from rollouts.services.own_policy import weaker_than_endpoint
-from rollouts.services.start import EngineRoom, Preview, preview_rollout
-from rollouts.services.world import Worlds
+from rollouts.services.start import Preview, preview_rollout
+from rollouts.services.world import Edges, Worlds
 from rollouts.ui.gate_words import hint_of
 from rollouts.ui.new_bandit_form import DIAL, KNOBS, Knob, dial_words
 from rollouts.ui.new_form import Draft, GateFields, NewRolloutForm, StepFields, field_of
@@ -31,7 +31,6 @@ STRATEGY_CHOICES = (
     ("canary", "Canary", "Shares rise while gates watch"),
     ("bandit", "Bandit", "Weights follow users' ratings, several versions at once"),
 )
-Edges = Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +127,14 @@ def build(
     choices: Sequence[Endpoint],
     form: NewRolloutForm,
     draft: Draft,
-    edges: Edges,
     worlds: Worlds,
-    room: EngineRoom | None,
     user: User,
     address: str,
     now: datetime,
 ) -> NewRolloutPage:
     """The whole page; reads the versions and tries the rollout dry."""
-    preview, problem = _preview(endpoint, draft, edges, worlds, room, user, now)
+    edges = worlds.edges_of(endpoint.cluster.name)
+    preview, problem = _preview(endpoint, draft, worlds, user, now)
     if problem is not None:
         draft = replace(draft, problems={**draft.problems, field_of(problem): problem})
     choosable, more = _choosable(endpoint, draft.versions)
@@ -158,7 +156,7 @@ def build(
             for index, fields in enumerate(form.steps)
         ),
         gates=tuple(
-            _gate_row(gate, fields, position, draft, edges, weaker)
+            _gate_row(gate, fields, position, draft, edges or {}, weaker)
             for position, (gate, fields) in enumerate(
                 zip(endpoint.gate_policy.policy.gates, form.gates, strict=True)
             )
@@ -194,9 +192,7 @@ def _place(endpoint: Endpoint) -> str:
 def _preview(
     endpoint: Endpoint,
     draft: Draft,
-    edges: Edges,
     worlds: Worlds,
-    room: EngineRoom | None,
     user: User,
     now: datetime,
 ) -> tuple[Preview | None, InvalidInput | None]:
@@ -210,11 +206,9 @@ def _preview(
             version_number=first,
             other_versions=others,
             plan=draft.plan,
-            edges=edges,
             worlds=worlds,
             serving=draft.serving,
             own_policy=draft.own_policy,
-            room=room,
             actor=Actor.person(user),
             now=now,
         )

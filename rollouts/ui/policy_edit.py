@@ -15,13 +15,13 @@ from rollouts.domain.gates.templates import DEFAULT_GATES
 from rollouts.models import Endpoint, GatePolicyVersion
 from rollouts.services.policies import (
     RESERVED,
-    Edges,
     PolicyCheck,
     check_document_name,
     check_gate_policy,
 )
 from rollouts.services.policy_numbers import with_traffic
 from rollouts.services.policy_text import policy_text
+from rollouts.services.world import Edges
 from rollouts.ui.gate_words import HELP, MEASURES
 from rollouts.ui.policy_form import (
     CHOICES,
@@ -174,7 +174,7 @@ def between(name: str, old: int, new: int) -> tuple[str, tuple[Change, ...]]:
 
 
 def build(
-    *, form: PolicyForm, is_new: bool, edges: Edges, now: datetime, wanted_view: str = ""
+    *, form: PolicyForm, is_new: bool, edges: Edges | None, now: datetime, wanted_view: str = ""
 ) -> tuple[EditPage, bool]:
     """The page for what was typed, and whether it is in `wanted_view` now: a view is only left for a policy that can be
     read, so that nothing typed is lost. 4 queries, one more with an endpoint's feedback.

@@ -138,9 +138,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     options = w.cluster.allowed["vllm"]
     second = options.variables[-1].__class__("SECOND", options.variables[-1].kind, "Another.")
     w.cluster.allowed["vllm"] = options.__class__("vllm", options.arguments, (*options.variables, second))
-    for name in ("worlds", "edges", "engine_room"):
-        value = {"worlds": w.worlds, "edges": w.world.edges, "engine_room": None}[name]
-        monkeypatch.setattr(f"rollouts.wiring.{name}", lambda value=value: value)
+    monkeypatch.setattr("rollouts.wiring.worlds", lambda: w.worlds)
     monkeypatch.setattr("rollouts.api.rollouts.wake", lambda _: None)
     monkeypatch.setattr("rollouts.api.endpoints.wake", lambda _: None)
     return w

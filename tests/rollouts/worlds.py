@@ -2,7 +2,37 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+from typing import Any
+
+from controlplane.kernel.clock import Clock
+from registry.adapters.model_stores.memory import MemoryModelStore
+from rollouts.adapters.clusters.memory import MemoryCluster
+from rollouts.adapters.probers.memory import MemoryProber
+from rollouts.adapters.request_log.memory import MemoryRequestLog
+from rollouts.adapters.routers.memory import MemoryRouter
+from rollouts.adapters.signals.memory import MemorySignals
 from rollouts.services.world import World, Worlds
+
+
+def world_in_memory(clock: Clock, name: str = "here", **changes: Any) -> World:
+    """A cluster in memory without any endpoint."""
+    router = MemoryRouter(clock, random.Random(7))
+    parts: dict[str, Any] = {
+        "name": name,
+        "cluster": MemoryCluster(clock),
+        "router": router,
+        "signals": MemorySignals(router),
+        "request_log": MemoryRequestLog(router),
+        "prober": MemoryProber(router),
+        "store": MemoryModelStore(),
+        "models_dir": Path("/nonexistent"),
+        "clock": clock,
+        "edges": {"ttft": (0.1, 0.25, 0.5), "duration": (1.0, 2.5)},
+        "gateway_url": f"http://{name}",
+    }
+    return World(**{**parts, **changes})
 
 
 def worlds_of(*worlds: World) -> Worlds:

@@ -127,7 +127,6 @@ def _start(actor: Actor, now: datetime) -> dict[str, Any]:
         "endpoint": made,
         "version_number": 2,
         "plan": factories.PLAN,
-        "edges": wiring.edges(),
         "worlds": wiring.worlds(),
     }
 
@@ -184,6 +183,9 @@ CASES: dict[str, Arguments] = {
     "registry.services.golden.upload_golden_set": lambda *_: {
         "name": "tickets",
         "text": '{"messages": [{"role": "user", "content": "x"}], "expected": "y", "scorer": "exact"}',
+    },
+    "rollouts.services.clusters.set_cluster": lambda *_: {
+        "name": "paris", "kind": "local", "configuration": {}, "secret": "", "problems": lambda spec: (),
     },
     "rollouts.services.commands.pause_rollout": lambda *_: {"rollout_id": progressing().pk},
     "rollouts.services.commands.resume_rollout": lambda *_: {"rollout_id": paused().pk},

@@ -61,7 +61,7 @@ from rollouts.adapters.clusters.sight import Sight, look, look_again, status_of,
 from rollouts.adapters.clusters.supervisord import ALIVE_STATES, RESTING_STATES, ProgramInfo, Supervisor
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import FailureReason
-from rollouts.ports import EngineApi, WorkloadSpec, WorkloadStatus
+from rollouts.ports import EngineApi, EngineRoom, WorkloadSpec, WorkloadStatus
 
 ROOT = Path(__file__).resolve().parents[3]
 KEEPER_SECONDS = 10  # what an engine's keeper may take beyond `stop_seconds` until all of the tree has ended
@@ -214,6 +214,9 @@ class LocalCluster:
 
     def engines(self) -> tuple[str, ...]:
         return tuple(sorted(load_engines(self._folder.run_dir)))
+
+    def engine_room(self) -> EngineRoom:
+        return EngineRoom(free_mb=available_memory_mb(), engine_mb=self._memory_mb)
 
     def secret_files(self) -> tuple[str, ...]:
         return self._secrets.store.files()

@@ -15,7 +15,7 @@ from registry.domain.manifest import Manifest
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
 from rollouts.domain.engine_options import EngineOptions, Kind, Option
 from rollouts.domain.engines import FailureReason, WorkloadPhase
-from rollouts.ports import OPENAI_API, EngineApi, WorkloadSpec, WorkloadStatus
+from rollouts.ports import OPENAI_API, EngineApi, EngineRoom, WorkloadSpec, WorkloadStatus
 
 FIRST_PORT = 20_000
 SOME_ARGUMENTS = (
@@ -58,7 +58,8 @@ class MemoryCluster:
     secrets        opens the secrets of specs
 
     `apis` are the engines that it knows and their calls; `allowed` what a spec may set of each, nothing when not named.
-    `environments` are the variables that each variant was launched with, secrets among them.
+    `environments` are the variables that each variant was launched with, secrets among them; `memory` is what
+    `engine_room` answers.
     Scripting: `fail` and `mend`, `kill`, `set_in_flight`; while `outage` is set, all calls raise Unavailable.
     """
 
@@ -75,6 +76,7 @@ class MemoryCluster:
         self.ready_after = ready_after
         self.room = room
         self.drain_seconds = drain_seconds
+        self.memory: EngineRoom | None = None
         self.outage = ""
         self.apis: dict[str, EngineApi] = {"vllm": OPENAI_API}
         self.allowed: dict[str, EngineOptions] = {
@@ -174,6 +176,10 @@ class MemoryCluster:
     def engines(self) -> tuple[str, ...]:
         with self._lock:
             return tuple(sorted(self.apis))
+
+    def engine_room(self) -> EngineRoom | None:
+        self._reach()
+        return self.memory
 
     def secret_files(self) -> tuple[str, ...]:
         return self._secrets.files()

@@ -39,6 +39,7 @@ from rollouts.adapters.routers.envoy_config import (
     route_document,
     static_bootstrap,
 )
+from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
 from rollouts.ports import OPENAI_API, Backend, EngineApi, ObservedRoute, Route
 
 CLUSTERS = "cluster_manager.cds"
@@ -167,6 +168,9 @@ class EnvoyRouter:
         check_route(route)
         with self._locked() as state:
             self._change(self._admit(state, route.endpoint, token), route.endpoint, route)
+
+    def capabilities(self) -> frozenset[Capability]:
+        return EVERY_CAPABILITY
 
     def remove(self, endpoint: str, *, token: int) -> None:
         """Takes the endpoint away; its address answers 404 then."""

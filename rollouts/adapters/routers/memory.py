@@ -22,6 +22,7 @@ from controlplane.kernel.errors import NotFound, Rejected, StaleWriter, Unavaila
 from rollouts.adapters.routers.checks import check_route
 from rollouts.adapters.routers.envoy_config import EDGES as EDGES
 from rollouts.adapters.routers.envoy_routes import answerers
+from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
 from rollouts.domain.readings import ArmReading, HistogramReading
 from rollouts.ports import Backend, LoggedRequest, ObservedRoute, Route
 
@@ -172,13 +173,17 @@ class MemoryRouter:
 
     clock   tells when requests happen and when the router started
     rng     draws arms and failures
+    can     its capabilities
     refuse  words with which the next routes are refused; empty: they are accepted
     down    the router does not answer at all
     """
 
-    def __init__(self, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self, clock: Clock, rng: random.Random, *, can: frozenset[Capability] = EVERY_CAPABILITY
+    ) -> None:
         self.clock = clock
         self.rng = rng
+        self.can = can
         self.refuse = ""
         self.down = False
         self.started_at = clock.now().timestamp()
@@ -233,6 +238,9 @@ class MemoryRouter:
         found = {endpoint: self.observe(endpoint) for endpoint in self.routes}
         return {endpoint: route for endpoint, route in found.items() if route is not None}
 
+    def capabilities(self) -> frozenset[Capability]:
+        return self.can
+
     def remove(self, endpoint: str, *, token: int) -> None:
         self._admit(endpoint, token)
         if self.routes.pop(endpoint, None) is not None:
@@ -271,7 +279,7 @@ class MemoryRouter:
         route = self._route(endpoint)
         variants = [backend.variant for backend in route.backends]
         patience = 0.0 if abort else patience_seconds
-        if forced:
+        if forced and Capability.FORCED_VARIANT in self.can:
             if forced not in variants:
                 self.turned_away[endpoint] += 1
                 raise NotFound(f"No such variant: {forced}. Endpoint {endpoint} has: {', '.join(variants)}.")
@@ -343,6 +351,8 @@ class MemoryRouter:
 
     def _chosen(self, assigned: str, route: Route) -> str:
         """Who answers: the first healthy one, else the fallback, which is tried even when unhealthy."""
+        if Capability.FALLBACK not in self.can:
+            return assigned if self.engine(assigned).alive else ""
         for variant in answerers(route, assigned):
             if self._usable(variant):
                 return variant

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.analysis import Analysis, GatesAnalysis
+from rollouts.domain.capabilities import Capability
 from rollouts.domain.danger import (
     danger,
     drift_sentence,
@@ -28,6 +29,10 @@ from rollouts.domain.moves import candidate_share, failure_words, promotion, rol
 from rollouts.domain.plan import FULL_SHARE_BP, Plan
 from rollouts.domain.sentences import duration, percent
 from rollouts.domain.states import Event, transition
+
+NEEDS = frozenset(
+    {Capability.FORCED_VARIANT}
+)  # the candidate answers such a request before users are sent there
 
 
 def launching_words(rollout: RolloutView) -> tuple[str, str]:

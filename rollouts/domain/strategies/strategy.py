@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from rollouts.domain.analysis import Analysis
+from rollouts.domain.capabilities import Capability
 from rollouts.domain.decision import Decision, GatesView, RolloutView, Seen
 from rollouts.domain.effects import SetTraffic
 from rollouts.domain.gates.policy import GatePolicy
@@ -13,7 +14,12 @@ from rollouts.domain.plan import Plan
 
 
 class Strategy(Protocol):
-    """How a rollout goes from its baseline to a candidate. Pure; never raises for what the world does."""
+    """How a rollout goes from its baseline to a candidate. Pure; never raises for what the world does.
+
+    NEEDS   what the router must be able to do, or no such rollout can start
+    """
+
+    NEEDS: frozenset[Capability]
 
     def launching_words(self, rollout: RolloutView) -> tuple[str, str]:
         """What is said when the engines are launched: the reason, and what comes then."""

@@ -20,7 +20,7 @@ from rollouts.ui.deployed import deployed as deployed_rows
 from rollouts.ui.endpoint_charts import endpoint_chart
 from rollouts.ui.views.events import show_events
 from rollouts.wake import wake
-from rollouts.wiring import gateway_url
+from rollouts.wiring import worlds
 
 
 @require_GET
@@ -82,7 +82,7 @@ def restored(request: HttpRequest, name: str) -> HttpResponse:
 
 def _show(request: HttpRequest, name: str, *, problem: HeadgateError | None = None) -> HttpResponse:
     who = asker(request)
-    built = endpoint_page.build(name=name, user=who.user, gateway=gateway_url(), now=who.now)
+    built = endpoint_page.build(name=name, user=who.user, worlds=worlds(), now=who.now)
     context = {
         "page": built,
         "problem": problem,

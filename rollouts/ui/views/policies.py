@@ -55,7 +55,7 @@ def use(request: HttpRequest, name: str) -> HttpResponse:
             reference=f"{name}@{version}",
             expected=request.POST.get("expected", ""),
             actor=_actor(who),
-            edges=wiring.edges(),
+            worlds=wiring.worlds(),
             now=who.now,
         )
     except HeadgateError as problem:
@@ -139,7 +139,7 @@ def _save(request: HttpRequest, form: PolicyForm, *, is_new: bool) -> HttpRespon
             document=meaning.document or PolicyDocument(meaning.body),
             actor=_actor(who),
             expected_version=form.based_on,
-            edges=wiring.edges(),
+            edges=wiring.worlds().edges(),
             note=form.note,
             now=who.now,
         )
@@ -164,7 +164,11 @@ def _edit(
         since, form = form.based_on, replace(form, based_on=int(problem.extra["newest"]))
     stored_by, between = policy_edit.between(form.name, since, form.based_on) if since else ("", ())
     built, switched = policy_edit.build(
-        form=form, is_new=is_new, edges=wiring.edges(), now=asker(request).now, wanted_view=wanted_view
+        form=form,
+        is_new=is_new,
+        edges=wiring.worlds().edges(),
+        now=asker(request).now,
+        wanted_view=wanted_view,
     )
     context = {
         "page": built,

@@ -126,7 +126,8 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "controlplane.config.settings"
 import django
 django.setup()
 from rollouts import wiring
-wiring.local_cluster(), wiring._signals(), wiring._prober(), wiring.model_store()
+from rollouts.domain.clusters import ClusterSpec
+wiring._world({"local": ClusterSpec("local", "local")}, "local")
 """,
     "MLflow": """
 from registry.adapters.model_stores.mlflow_http import MlflowHttp

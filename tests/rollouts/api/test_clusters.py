@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
 
 from controlplane.access.roles import Role
+from rollouts.models import Cluster
 from tests import factories
 from tests.controlplane.api.conftest import ClientOf
 from tests.rollouts.conftest import Declare
@@ -54,3 +57,58 @@ def test_engines__declarations_cannot_be_read__is_503_with_the_remedy(
     assert response.status_code == 503
     assert "engines.json" in json.dumps(response.json())
     assert str(settings.HEADGATE.run_dir) in response.json()["fix"]
+
+
+def strand() -> None:
+    """An endpoint on a cluster whose kind nobody knows."""
+    made = factories.endpoint("stranded")
+    made.cluster = Cluster.objects.create(name="elsewhere", kind="moonbase")
+    made.save()
+
+
+def test_clusters__unusable_cluster__is_listed_with_the_reason(client_of: ClientOf) -> None:
+    strand()
+    client = client_of()
+    listed = {one["name"]: one for one in client.get("/api/v1/clusters").json()["clusters"]}
+    assert listed["local"]["problem"] is None
+    assert listed["local"]["gateway_url"].startswith("http")
+    assert "no kind of clusters 'moonbase'" in listed["elsewhere"]["problem"]
+    assert listed["elsewhere"]["fix"] == "Use one of: local."
+    assert listed["elsewhere"]["gateway_url"] == ""
+    assert client.get("/api/v1/clusters/elsewhere").json() == listed["elsewhere"]
+    assert client.get("/api/v1/clusters/elsewhere/engines").status_code == 503
+    assert client.get("/api/v1/endpoints/stranded").status_code == 200
+
+
+def test_clusters__rollout_on_an_unusable_cluster__is_refused_with_the_reason(client_of: ClientOf) -> None:
+    strand()
+    body = {"endpoint": "stranded", "version": 2, "plan": factories.PLAN.to_json()}
+    client = client_of(Role.ENGINEER)
+    dry = client.post("/api/v1/rollouts", {**body, "dry_run": True}, content_type="application/json")
+    refused = [check["title"] for check in dry.json()["checks"] if check["state"] == "refused"]
+    assert any("The cluster elsewhere cannot be used." in title for title in refused)
+    started = client.post("/api/v1/rollouts", body, content_type="application/json")
+    assert (started.status_code, started.json()["code"]) == (503, "cluster-unusable")
+
+
+def test_clusters__put__makes_changes_and_refuses(client_of: ClientOf, tmp_path: Path) -> None:
+    folder = tmp_path / "paris"
+    folder.mkdir()
+    body: dict[str, Any] = {
+        "kind": "local",
+        "configuration": {"run_dir": str(folder), "gateway_port": 8_700, "engine_ports": "18200-18299"},
+    }
+    client = client_of(Role.ADMINISTRATOR)
+
+    def put(sent: dict[str, Any]) -> Any:
+        return client.put("/api/v1/clusters/paris", sent, content_type="application/json")
+
+    assert (put(body).status_code, put(body).status_code) == (201, 200)
+    assert put(body).json()["problem"] is None
+    wrong = put({**body, "configuration": {"run_dir": 7}})
+    assert wrong.status_code == 422
+    assert "configuration.run_dir" in [one["field"] for one in wrong.json()["errors"]]
+    assert put({**body, "configuration": [1]}).status_code in (400, 422)
+    assert client_of(Role.RELEASE_MANAGER).put(
+        "/api/v1/clusters/paris", body, content_type="application/json"
+    ).status_code == 403  # fmt: skip

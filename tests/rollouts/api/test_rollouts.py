@@ -180,7 +180,9 @@ def test_start__version_with_a_changed_file__is_refused_naming_the_remedy(client
 
 
 def test_start__slo_that_is_no_bucket_edge__names_both_neighbours(client_of: ClientOf) -> None:
-    below, above = wiring.edges()["ttft"][2:4]
+    edges = wiring.worlds().edges()
+    assert edges is not None
+    below, above = edges["ttft"][2:4]
     endpoint = factories.endpoint()
     gates = [dict(gate) for gate in endpoint.gate_policy.body["gates"]]
     gates[2]["slo_seconds"] = (below + above) / 2

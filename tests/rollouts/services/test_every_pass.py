@@ -5,6 +5,7 @@ Each case arranges three items, the middle one bad, and says which items were do
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -23,6 +24,8 @@ from registry.ports import ODD_ANSWER, StoredModel, StoredVersion
 from registry.selectors import DETAILS, MANIFESTS, MODELS
 from registry.services.manifests import register_pending_manifests
 from registry.services.mirror import mirror_models
+from rollouts.adapters.request_log.memory import MemoryRequestLog
+from rollouts.adapters.routers.memory import MemoryRouter
 from rollouts.evidence import evidence_rows
 from rollouts.models import (
     Endpoint,
@@ -46,7 +49,7 @@ from tests.factories.people import right_now
 from tests.factories.weights import safetensors
 from tests.rollouts.memory_world import START, MemoryWorld
 from tests.rollouts.probing import probe_rollouts
-from tests.rollouts.worlds import worlds_of
+from tests.rollouts.worlds import world_in_memory, worlds_of
 
 pytestmark = pytest.mark.django_db
 
@@ -248,6 +251,9 @@ def ratings(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage
                 for name in request_ids
             }
 
+        def rotate(self) -> bool:
+            return False
+
     verified = Feedback.objects.filter(state=FeedbackState.VERIFIED)
     return Stage(
         "ratings of a",
@@ -320,9 +326,13 @@ def chores(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
         received_at=clock.now() - timedelta(days=31),
     )  # fmt: skip
 
-    def rotate() -> None:
-        raiser(kind, clock)
-        int("odd")
+    class Log(MemoryRequestLog):
+        def rotate(self) -> bool:
+            raiser(kind, clock)
+            return bool(int("odd"))
+
+    world = world_in_memory(clock)
+    world = replace(world, request_log=Log(MemoryRouter(clock, random.Random(7))))
 
     def done() -> set[str]:
         gone = {"samples"} if not MinuteSample.objects.filter(pk=sample.pk).exists() else set()
@@ -330,10 +340,10 @@ def chores(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
 
     return Stage(
         HOUSEKEEPING,
-        run=lambda: keep_house(clock=clock, evidence_days=400, rotate_log=rotate),
+        run=lambda: keep_house(clock=clock, evidence_days=400, worlds=worlds_of(world)),
         done=done,
         others={"samples", "ratings"},
-        bad="the router's log",
+        bad="the log of the router of here",
         words="ValueError: invalid literal for int() with base 10: 'odd'",
     )
 

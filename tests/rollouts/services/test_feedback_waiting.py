@@ -40,6 +40,9 @@ class Log:
         self.asked.append(frozenset(request_ids))
         return {name: self.entries[name] for name in request_ids if name in self.entries}
 
+    def rotate(self) -> bool:
+        return False
+
 
 class Scene:
     """An endpoint whose requests and ratings a test makes one by one; every second is told."""

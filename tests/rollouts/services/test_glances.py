@@ -95,7 +95,7 @@ def test_due__many_quiet_endpoints__delay_no_rollout_and_nobody_who_asked(w: Mem
     made = Endpoint.objects.bulk_create(quiet)
     w.clock.advance(w.world.interval_seconds)
     look_soon(pk=made[-1].pk)
-    due = due_endpoints(now=w.now)
+    due = [one.endpoint_id for one in due_endpoints(now=w.now)]
     assert due[:2] == [moving.pk, made[-1].pk]
     assert len(due) == 1 + QUIET_A_TICK
 

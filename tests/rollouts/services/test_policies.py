@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from controlplane.access.actors import Actor
 from controlplane.access.roles import Role
 from controlplane.audit.models import AuditEvent
+from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import Conflict, Forbidden, InvalidInput, NotFound
 from rollouts.domain.gates.outlook import ASSUMED_BASE_RATES
@@ -31,6 +32,7 @@ from rollouts.services.preview_traffic import recent_traffic
 # from rollouts.services.policy_text import read_policy_text
 from tests import factories
 from tests.factories.endpoints import POLICY_BODY
+from tests.rollouts.worlds import world_in_memory, worlds_of
 
 pytestmark = pytest.mark.django_db
 NOW = factories.right_now()
@@ -441,7 +443,7 @@ def test_set_endpoint_policy__gate_on_a_golden_set_it_lacks__is_refused(endpoint
 def test_set_endpoint_policy__slo_that_cannot_be_measured__is_refused(endpoint: Endpoint) -> None:
     define(body=body(gates=gates(ttft={"slo_seconds": 0.3})))
     with pytest.raises(InvalidInput, match="cannot be measured here") as caught:
-        use(edges=EDGES)
+        use(worlds=worlds_of(world_in_memory(ManualClock(NOW), edges=EDGES)))
     assert caught.value.field == "gate_policy"
 
 

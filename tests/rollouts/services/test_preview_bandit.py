@@ -10,18 +10,23 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import InvalidInput
 from registry.models import Version
 from rollouts import wiring
+from rollouts.adapters.clusters.memory import MemoryCluster
 from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.bandits.outlook import answers_to_drop
 from rollouts.domain.plan import Plan
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, Feedback, Rollout, Variant
+from rollouts.ports import EngineRoom
 from rollouts.services.preview import Preview, preview_rollout
 from rollouts.services.preview_bandit import BanditPreview
-from rollouts.services.preview_checks import Check, EngineRoom
+from rollouts.services.preview_checks import Check
+from rollouts.services.world import Worlds
 from tests import factories
+from tests.rollouts.worlds import worlds_of
 
 pytestmark = pytest.mark.django_db
 
@@ -43,11 +48,17 @@ def look(endpoint: Endpoint, *numbers: int, plan: Plan = PLAN, **options: Any) -
         version_number=first,
         other_versions=others,
         plan=plan,
-        edges=wiring.edges(),
-        worlds=wiring.worlds(),
-        now=NOW,
-        **options,
+        **{"worlds": wiring.worlds(), "now": NOW, **options},
     )
+
+
+def with_memory(memory: EngineRoom | None) -> Worlds:
+    """The endpoint's cluster, with so much memory for engines."""
+    here = wiring.worlds().of("here")
+    cluster = MemoryCluster(ManualClock(NOW))
+    cluster.memory = memory
+    cluster.allowed["vllm"] = here.cluster.options("vllm")
+    return worlds_of(replace(here, cluster=cluster))
 
 
 def bandit_of(preview: Preview) -> BanditPreview:
@@ -92,14 +103,14 @@ def test_preview__engines__counts_all_and_those_that_run_already(endpoint: Endpo
 def test_preview__memory__is_looked_at_for_all_engines_together(
     endpoint: Endpoint, free_mb: int, state: str
 ) -> None:
-    preview = look(endpoint, room=EngineRoom(free_mb=free_mb, engine_mb=3_200))
+    preview = look(endpoint, worlds=with_memory(EngineRoom(free_mb=free_mb, engine_mb=3_200)))
 
     assert check(preview, "2 more engines need 6,400 MB").state == state
     assert preview.can_start
 
 
 def test_preview__nothing_known_of_memory__says_nothing(endpoint: Endpoint) -> None:
-    assert not [one for one in look(endpoint).checks if "MB" in one.title]
+    assert not [one for one in look(endpoint, worlds=with_memory(None)).checks if "MB" in one.title]
 
 
 # --- what ratings decide ------------------------------------------------------------------------------------

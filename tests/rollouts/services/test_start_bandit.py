@@ -40,7 +40,6 @@ def begin(endpoint: Endpoint, *numbers: int, plan: Plan = PLAN, **options: Any) 
         other_versions=others,
         plan=plan,
         actor=Actor.person(factories.person(Role.ENGINEER)),
-        edges=wiring.edges(),
         worlds=wiring.worlds(),
         now=factories.right_now(),
         **options,

@@ -10,6 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from controlplane.access.roles import Role
+from controlplane.kernel.clock import ManualClock
 from rollouts.domain.uncounted import Uncounted
 from rollouts.models import Endpoint, HistoryEvent
 from rollouts.services.uncounted import count_uncounted
@@ -17,6 +18,7 @@ from rollouts.ui import endpoint_page, lists
 from rollouts.ui.endpoint_page import EndpointPage, build
 from tests import factories
 from tests.rollouts.ui.conftest import HTMX
+from tests.rollouts.worlds import world_in_memory, worlds_of
 
 pytestmark = pytest.mark.django_db
 NOW = factories.right_now()
@@ -99,8 +101,11 @@ def test_rollouts__of_an_unknown_endpoint__are_not_found(engineer: Client) -> No
 # --- one endpoint -----------------------------------------------------------------------------------------------
 
 
+WORLDS = worlds_of(world_in_memory(ManualClock(NOW), gateway_url="http://gateway"))
+
+
 def page(name: str = "triage", role: Role = Role.ENGINEER) -> EndpointPage:
-    return build(name=name, user=factories.person(role), gateway="http://gateway", now=NOW)
+    return build(name=name, user=factories.person(role), worlds=WORLDS, now=NOW)
 
 
 def test_endpoint__at_rest__serves_one_variant_and_may_start() -> None:
@@ -175,7 +180,7 @@ def test_endpoint__longer_history__costs_the_same(engineer: Client) -> None:
     before = queries(engineer, "/endpoints/triage")
     for _ in range(3):
         factories.rollout_promoted(of=endpoint, watching=False, now=NOW)
-    assert queries(engineer, "/endpoints/triage") == before <= 15
+    assert queries(engineer, "/endpoints/triage") == before <= 16
 
 
 def test_endpoint__long_history__says_how_much_is_not_shown_and_where_it_is(

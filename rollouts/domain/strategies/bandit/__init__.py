@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from rollouts.domain.analysis import Analysis, BanditAnalysis, analysed_arms, gates_view, labels_of
 from rollouts.domain.bandits import BanditState
+from rollouts.domain.capabilities import Capability
 from rollouts.domain.decision import GatesView, RolloutView
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.plan import Plan
@@ -26,9 +27,13 @@ from rollouts.domain.strategies.bandit.learning import (
 )
 
 __all__ = [
-    "advance", "gates_of_promoted", "initial_analysis", "is_answered", "keep_safe", "launch", "launching_words",
-    "opening_gates", "planned_share", "planned_split", "promote", "share_words",
+    "NEEDS", "advance", "gates_of_promoted", "initial_analysis", "is_answered", "keep_safe", "launch",
+    "launching_words", "opening_gates", "planned_share", "planned_split", "promote", "share_words",
 ]  # fmt: skip
+
+NEEDS = frozenset(
+    {Capability.FORCED_VARIANT}
+)  # every candidate answers such a request before users are sent there
 
 
 def initial_analysis(plan: Plan, policy: GatePolicy, arms: Sequence[str]) -> Analysis:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from controlplane.kernel.errors import InvalidInput, Rejected, StaleWriter, Unavailable
+from rollouts.domain.capabilities import Capability
 from rollouts.ports import Backend, EngineApi, ObservedRoute
 from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, Plane, arms, route
 from tests.standins.running import wait_until
@@ -195,6 +196,11 @@ def test_traffic__split__is_within_binomial_noise_and_every_response_says_who(
     assert set(drawn) == BOTH
     # six standard deviations: wrong once in 500 million runs
     assert abs(drawn[CANDIDATE] - number / 4) < 6 * math.sqrt(number * 0.25 * 0.75)
+
+
+def test_capabilities__all__are_what_the_tests_below_show(plane: Plane) -> None:
+    """Forced variants, and fallbacks of dead ones: a capability without such a test must not be declared."""
+    assert plane.router.capabilities() == {Capability.FALLBACK, Capability.FORCED_VARIANT}
 
 
 def test_traffic__forced_variant__answers_even_with_a_share_of_zero(plane: Plane, endpoint: str) -> None:

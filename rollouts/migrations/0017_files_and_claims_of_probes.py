@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("rollouts", "0015_no_next_probe"),
+        ("rollouts", "0016_cluster_configuration"),
     ]
 
     operations = [

@@ -1,0 +1,130 @@
+"""A cluster of the kind `local` as it is written down: what is refused, what is made of it, what two must not share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.kernel.clock import SystemClock
+from controlplane.kernel.errors import Unavailable
+from controlplane.sealing.keys import KeyRing
+from rollouts.adapters.kinds import KINDS, Installation
+from rollouts.adapters.kinds.local import LOCAL
+from rollouts.domain.clusters import ClusterSpec
+
+SOUND: dict[str, Any] = {"run_dir": "/srv/paris", "gateway_port": 8700, "engine_ports": "18200-18299"}
+
+
+def installation(run_dir: Path) -> Installation:
+    return Installation(
+        run_dir=run_dir,
+        envoy_dir=run_dir / "envoy",
+        supervisor_socket=run_dir / "supervisor.sock",
+        gateway_port=8600,
+        gateway_url="https://models.example",
+        engine_ports=range(18_100, 18_200),
+        engine_python=Path("/usr/bin/python3"),
+        engine_user="",
+        secrets_dir=run_dir / "secrets",
+        engine_memory_mb=3_200,
+        engine_memory_limit_mb=0,
+        cors_origins=(),
+        keys=lambda: KeyRing(()),
+        clock=SystemClock(),
+    )
+
+
+def wrong_with(configuration: Any, *, secret: str = "") -> list[str]:
+    return [one.field for one in LOCAL.problems(ClusterSpec("paris", "local", configuration, secret))]
+
+
+def test_kinds__every_one__is_listed_under_its_own_name() -> None:
+    assert {name: kind.name for name, kind in KINDS.items()} == {name: name for name in KINDS}
+
+
+@pytest.mark.parametrize("configuration", [{}, SOUND, {**SOUND, "gateway_url": "https://paris.example/"}])
+def test_problems__sound_configuration__none(configuration: Any) -> None:
+    assert wrong_with(configuration) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"run_dir": "srv/paris"}, "run_dir"),
+        ({"run_dir": "/srv/my paris"}, "run_dir"),
+        ({"run_dir": "/srv/../etc"}, "run_dir"),
+        ({"run_dir": 7}, "run_dir"),
+        ({"supervisor_socket": "/" + "x" * 100}, "supervisor_socket"),
+        ({"envoy_dir": "/" + "x" * 100}, "envoy_dir"),
+        ({"gateway_port": 0}, "gateway_port"),
+        ({"gateway_port": 65_536}, "gateway_port"),
+        ({"gateway_port": True}, "gateway_port"),
+        ({"gateway_port": "8700"}, "gateway_port"),
+        ({"gateway_port": 18_250}, "gateway_port"),
+        ({"gateway_url": "paris.example"}, "gateway_url"),
+        ({"gateway_url": "https://user:pw@paris.example"}, "gateway_url"),
+        ({"gateway_url": "https://paris.example:port"}, "gateway_url"),
+        ({"engine_ports": "18299-18200"}, "engine_ports"),
+        ({"engine_ports": "18200"}, "engine_ports"),
+        ({"engine_ports": "18200-99999"}, "engine_ports"),
+        ({"engine_memory_mb": 0}, "engine_memory_mb"),
+        ({"engine_memory_limit_mb": -1}, "engine_memory_limit_mb"),
+        ({"engine_python": "/bin/sh"}, "engine_python"),  # what is run is the operator's word alone
+        ({"secrets_dir": "/etc"}, "secrets_dir"),
+    ],
+)
+def test_problems__one_wrong_value__names_its_field(change: dict[str, Any], field: str) -> None:
+    assert wrong_with({**SOUND, **change}) == [f"configuration.{field}"]
+
+
+def test_problems__several_mistakes__are_all_named() -> None:
+    found = wrong_with({"run_dir": "srv", "colour": "red"}, secret="token")
+    assert found == [
+        "configuration.colour", "configuration.run_dir", "configuration.gateway_port",
+        "configuration.engine_ports", "secret",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("configuration", [[], [1], "x", None, 7])
+def test_problems__no_object__is_said_first(configuration: Any) -> None:
+    assert wrong_with(configuration)[0] == "configuration"
+
+
+def test_build__without_a_configuration__is_this_installation(tmp_path: Path) -> None:
+    ports = LOCAL.build(ClusterSpec("local", "local"), installation(tmp_path))
+    assert ports.gateway_url == "https://models.example"
+    assert ports.edges["ttft"]
+    assert (tmp_path / "engines").is_dir()
+
+
+def test_build__with_a_configuration__is_in_its_own_folder(tmp_path: Path) -> None:
+    place = tmp_path / "paris"
+    place.mkdir()
+    spec = ClusterSpec("paris", "local", {**SOUND, "run_dir": str(place)})
+    ports = LOCAL.build(spec, installation(tmp_path / "here"))
+    assert ports.gateway_url == "http://127.0.0.1:8700"
+    assert (place / "engines").is_dir()
+    assert not (tmp_path / "here").exists()
+
+
+def test_build__run_folder_that_nobody_made__says_what_to_do(tmp_path: Path) -> None:
+    spec = ClusterSpec("paris", "local", {**SOUND, "run_dir": str(tmp_path / "paris")})
+    with pytest.raises(Unavailable, match="does not exist") as caught:
+        LOCAL.build(spec, installation(tmp_path))
+    assert "mkdir" in caught.value.fix
+    assert not (tmp_path / "paris").exists()
+
+
+def test_occupies__two_places__share_nothing(tmp_path: Path) -> None:
+    here = LOCAL.occupies(ClusterSpec("local", "local"), installation(tmp_path))
+    there = LOCAL.occupies(ClusterSpec("paris", "local", SOUND), installation(tmp_path))
+    assert not frozenset().union(*here.values()) & frozenset().union(*there.values())
+
+
+def test_occupies__port_of_another_ones_engines__is_shared(tmp_path: Path) -> None:
+    here = LOCAL.occupies(ClusterSpec("local", "local"), installation(tmp_path))
+    spec = ClusterSpec("paris", "local", {**SOUND, "gateway_port": 18_150})
+    there = LOCAL.occupies(spec, installation(tmp_path))
+    assert there["gateway_port"] <= here["engine_ports"]
