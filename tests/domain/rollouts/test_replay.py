@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 
 from controlplane.kernel.digests import canonical_json
 from rollouts.domain.analysis import gates_view, interval_rng
-from rollouts.domain.comparing import compare
 from rollouts.domain.decide import decide
 from rollouts.domain.decision import ArmView, RolloutView, Seen
 from rollouts.domain.engines import EngineView, WorkloadPhase
@@ -192,16 +190,53 @@ def test_what_if__the_same_policy__decides_the_same() -> None:
     assert replace(whole.other, policy="") == replace(whole.recorded, policy="")
 
 
+def rewritten(row: RecordedRow, before: str | None, **verdicts: Any) -> RecordedRow:
+    """The row with other verdicts, as if an earlier version had written it."""
+    changed = {**row.verdicts, **verdicts}
+    parts = {"interval": row.interval, "situation": row.situation, "decision": row.decision}
+    return replace(row, verdicts=changed, digest=evidence_digest(before=before, verdicts=changed, **parts))
+
+
 def test_replay__other_code__names_the_first_row_and_value() -> None:
     rows = recorded(1, 3)
-    changed = {**rows[1].verdicts, "reason": "Other words."}
-    parts = {"interval": rows[1].interval, "situation": rows[1].situation, "decision": rows[1].decision}
-    digest = evidence_digest(before=rows[0].digest, verdicts=changed, **parts)
-    replay = played([rows[0], replace(rows[1], verdicts=changed, digest=digest)])
-    assert replay.outcome == "equal"  # a sentence only
+    replay = played([rows[0], rewritten(rows[1], rows[0].digest, all_required_pass=True)])
+    assert replay.outcome == "differs"
+    assert replay.first_other is not None
+    assert (replay.first_other.row, replay.first_other.difference.path) == (
+        "interval 1",
+        "verdicts.all_required_pass",
+    )
+
+
+def test_replay__sentence_was_worded_differently__is_identical_and_says_so() -> None:
+    rows = recorded(1, 3)
+    replay = played([rows[0], rewritten(rows[1], rows[0].digest, reason="Other words.")])
+    assert (replay.outcome, replay.identical, replay.reworded) == ("identical", 2, 1)
+    assert replay.first_reworded is not None
+    assert (replay.first_reworded.row, replay.first_reworded.difference.path) == (
+        "interval 1",
+        "verdicts.reason",
+    )
+    assert replay.first_reworded.difference.recorded == "Other words."
+    assert Replay.from_json(json.loads(json.dumps(replay.to_json()))) == replay
+
+
+def test_replay__number_of_a_sentence_is_said_no_more__is_not_identical() -> None:
+    rows = recorded(1, 3)
+    replay = played([rows[0], rewritten(rows[1], rows[0].digest, reason="Other words, 987654 of them.")])
+    assert (replay.outcome, replay.reworded) == ("equal", 0)
     assert replay.first is not None
-    assert (replay.first.row, replay.first.difference.path) == ("interval 1", "verdicts.reason")
-    assert replay.first.difference.recorded == "Other words."
+    assert replay.first.difference.path == "verdicts.reason"
+
+
+def test_replay__stored_before_wording_was_compared_apart__goes_on() -> None:
+    rows = recorded(1, 4)
+    stored = played(rows[:2]).to_json()
+    del stored["reworded"], stored["first_reworded"]
+    replay = Replay.from_json(json.loads(json.dumps(stored)))
+    for row in rows[2:]:
+        replay = replay.after(CASE, row)
+    assert replay == played(rows)
 
 
 @pytest.mark.parametrize("order", [(1, 0, 2), (0, 2, 1), (1, 2), (0, 2)])
@@ -209,48 +244,6 @@ def test_replay__rows_out_of_order_or_missing__are_refused(order: tuple[int, ...
     rows = recorded(1, 3)
     with pytest.raises(TamperedEvidence):
         played([rows[position] for position in order])
-
-
-# --- comparing ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("recorded_value", "replayed_value", "same"),
-    [
-        ({"evidence": 20.0}, {"evidence": 20.0 * (1 + 1e-12)}, True),
-        ({"evidence": 20.0}, {"evidence": 20.0 * (1 + 1e-8)}, False),
-        ({"low": 0.1234567}, {"low": 0.12345670001}, True),
-        ({"low": 0.1}, {"low": 0.2}, False),
-        ({"low": None}, {"low": 0.2}, False),
-        ({"verdict": "pass"}, {"verdict": "fail"}, False),
-        ({"sentence": "0.10"}, {"sentence": "0.11"}, True),
-        ({"fast_kill": None}, {"fast_kill": "Errors."}, False),
-        ({"rollback": False}, {"rollback": True}, False),
-        ({"n_candidate": 5}, {"n_candidate": 6}, False),
-        ({"forecast_requests": 512}, {"forecast_requests": 513}, True),
-        ({"effects": []}, {"effects": [{"kind": "x"}]}, False),
-        ({"a": 1}, {"a": 1, "b": 2}, False),
-    ],
-)
-def test_compare__what_differs__matters_when_it_says_something_else(
-    recorded_value: dict[str, Any], replayed_value: dict[str, Any], same: bool
-) -> None:
-    found = compare(recorded_value, replayed_value)
-    assert not found.identical
-    assert found.same is same
-
-
-def test_compare__numbers_by_value__are_identical() -> None:
-    assert compare({"a": [1, 2.0]}, {"a": (1.0, 2)}).identical
-
-
-def test_compare__largest_gap_of_log_e__is_told() -> None:
-    found = compare(
-        {"x": [{"evidence": 1.0}, {"evidence": 2.0}]}, {"x": [{"evidence": 1.1}, {"evidence": 4.0}]}
-    )
-    assert found.log_e == pytest.approx(math.log(2))
-    assert found.first_other is not None
-    assert found.first_other.path == "x[0].evidence"
 
 
 # --- packs and thin series ------------------------------------------------------------------------------------------
