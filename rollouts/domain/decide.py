@@ -108,7 +108,7 @@ def _paused(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
     if seen.routed is None:
         return stay(rollout, "")
     if rollout.pause_reason is PauseReason.GLOBAL_STOP and seen.hold is None:
-        # Resuming publishes the plan's weights, and weights set by hand are not ours to overwrite.
+        # Resuming publishes the plan's weights, and Headgate does not overwrite weights that were set by hand.
         if seen.drift is not None:
             return pause_for_drift(rollout, seen.drift, share_words(rollout))
         return resume(rollout, sentence="The global stop was lifted.")
@@ -130,19 +130,19 @@ def _promoting(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -
             return stay(
                 rollout,
                 f"{seen.hold.sentence}: the promotion waits.",
-                f"It goes on by itself when {seen.hold.ends}; rolling back works meanwhile.",
+                f"It goes on by itself when {seen.hold.ends}. It can be rolled back meanwhile.",
             )
         words = f"Moving all traffic to {rollout.candidate_label}."
         if seen.rejected:
             words = f"The router refused the route: {seen.rejected} The last good route stays in force."
-        return stay(rollout, words, "Then it is read back.")
+        return stay(rollout, words, "Then the route is read back from the router.")
     watch = duration(rollout.plan.watch_seconds)
     return Decision(
         phase=transition(rollout.phase, Event.FINISH),
         event=Event.FINISH,
         step_index=rollout.step_index,
         reason=f"Promoted: {rollout.candidate_label} has all traffic, read back from the router.",
-        next_step=f"{rollout.baseline_label} stays warm for {watch} and would take over again by itself.",
+        next_step=f"{rollout.baseline_label} stays warm for {watch} and takes over again by itself if needed.",
         effects=(WriteBack(rollout.candidate, rollout.candidate, "promoted"),),
         title=f"Promoted {rollout.candidate_label}",
         detail="all traffic, read back from the router",
@@ -162,7 +162,7 @@ def _watching(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) ->
         return stay(
             rollout,
             f"Promoted: {rollout.candidate_label} has all traffic.",
-            f"{rollout.baseline_label} stays warm for {left} more and would take over again by itself.",
+            f"{rollout.baseline_label} stays warm for {left} more and takes over again by itself if needed.",
         )
     if not seen.in_force:
         return stay(

@@ -1,4 +1,4 @@
-"""The moves that people and the loop share: each says what one event of the state table does."""
+"""The moves that both people and the loop make: one function an event of the state table."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def cancel(rollout: RolloutView, *, sentence: str, event: Event = Event.CANCEL) 
 
 
 def overtaken(rollout: RolloutView, *, sentence: str) -> Decision:
-    """Ends a rollout that this database only believes to be under way: it is an older copy, and what serves was kept.
+    """Ends a rollout that is under way only in this database, which is an older copy: what serves was kept.
 
-    Nothing is done for it: nobody knows any more what it did.
+    Nothing else is done about it, because it is not known any more what the rollout did.
     """
     return Decision(
         phase=transition(rollout.phase, Event.RESTORE),
@@ -130,7 +130,7 @@ def end_watch(rollout: RolloutView, *, sentence: str, keep_baseline: bool = Fals
 
 def failure_words(status: EngineView) -> str:
     """Why an engine failed, for people."""
-    words = status.message or "it stopped without a word"
+    words = status.message or "it gave no message"
     return f"{status.variant} failed ({status.reason.value or 'unknown reason'}): {words}"
 
 

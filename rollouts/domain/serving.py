@@ -1,6 +1,6 @@
-"""How the stable variant of an endpoint fares, with or without a rollout: an outage is told from its first interval.
+"""Whether the stable variant of an endpoint has an outage, with or without a rollout, from its first interval on.
 
-For people alone: what an outage means to a rollout, its gates decide (`rollouts.domain.gates.outage`).
+For people only: what an outage means for a rollout is decided by its gates (`rollouts.domain.gates.outage`).
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ class Serving:
 
 
 def began_title(label: str, outage: Outage) -> str:
-    """`v5 is out of order since 14:02:11 UTC`, for the history."""
-    return f"{label} is out of order since {clock_time(outage.since)}"
+    """`v5 has been out of order since 14:02:11 UTC`, for the history."""
+    return f"{label} has been out of order since {clock_time(outage.since)}"
 
 
 def ended_title(label: str, outage: Outage) -> str:
-    """`v5 is in order again after 1 min 40 s (since 14:02:11 UTC)`, for the history."""
-    return f"{label} is in order again after {duration(outage.seconds)} (since {clock_time(outage.since)})"
+    """`v5 works again after 1 min 40 s (since 14:02:11 UTC)`, for the history."""
+    return f"{label} works again after {duration(outage.seconds)} (since {clock_time(outage.since)})"
 
 
 def outage_sentence(outage: Outage, *, helper: str) -> str:

@@ -1,8 +1,7 @@
 """What another gate policy would have said and done on a recorded rollout: the same intervals, side by side.
 
-Honest about its limit: a rollout's traffic follows its decisions. From the first decision that would have been another
-one on, the recorded traffic is not what would have happened; the verdicts after that are those of this policy on the
-traffic that there was.
+The limit of this: a rollout's traffic follows its decisions. From the first decision that would have been different,
+the traffic would have been different too; later verdicts are those of this policy on the traffic that was recorded.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from rollouts.domain.states import Event
 MOST_CHANGES = 200  # of verdicts that are kept a side; more are only counted
 
 LIMIT = (
-    "From the first other decision on, the recorded traffic is not what would have happened: what this policy says "
-    "of the intervals after it, it says of the traffic that there was."
+    "From the first decision that would have been different, the traffic would have been different too. What is said "
+    "of later intervals is said of the traffic that was recorded."
 )
 
 

@@ -87,7 +87,8 @@ def arm_line(arm: Arm, verdict: BanditVerdict, left_at: datetime | None, *, prom
         evidence=found.evidence,
         evidence_words=evidence,
         evidence_label=(
-            f"{label}: evidence that another arm is better {evidence}, limit {verdict.threshold:.0f}, log scale"
+            f"{label}: the odds are {evidence} to 1 that another arm is better, and at {verdict.threshold:.0f} to 1 it "
+            "leaves; log scale"
         ),
         gates=gates_pill(found, verdict.gates.get(arm.name)),
         state=_state(cause, promoted=promoted, won=verdict.winner == arm.name),
@@ -145,7 +146,7 @@ def rewards_label(rows: list[tuple[ArmLine, ArmVerdict]]) -> str:
     racing = [row for row in known if not row[0].out]
     racing.sort(key=lambda row: row[1].mean or 0.0, reverse=True)
     parts = [f"{line.version} {line.mean}" for line, _ in racing[1:]]
-    lead = f"{racing[0][0].version} leads at {racing[0][0].mean}" if racing else "nobody is in the race"
+    lead = f"{racing[0][0].version} leads at {racing[0][0].mean}" if racing else "no arm is in the race"
     out = [f"{line.version} at {line.mean}" for line, _ in known if line.out]
     text = ", ".join([lead, *parts])
     return (

@@ -69,7 +69,7 @@ def _chosen(rollout: Rollout, name: str) -> Arm:
         if arm.name == name:
             return arm
     known = ", ".join(f"{arm.name} ({arm.variant.version.label})" for arm in racing) or "none"
-    said = f"No arm {name!r} is in the race." if name else "It must be said which arm is promoted."
+    said = f"No arm {name!r} is in the race." if name else "Say which arm is to be promoted."
     raise InvalidInput(said, field="arm", fix=f"In the race: {known}.")
 
 
@@ -186,10 +186,14 @@ def _not_proven(verdict: BanditVerdict, chosen: Arm, labels: Mapping[str, str]) 
     found = verdict.arm(chosen.name)
     loss = "" if found.expected_loss is None else f", expected loss {found.expected_loss:.4f}"
     rivals = [verdict.arm(name) for name in verdict.survivors if name != chosen.name]
-    missing = ", ".join(
-        f"{labels.get(rival.name, rival.name)} has {odds(rival.evidence)} of {verdict.threshold:g} against it"
+    missing = "; ".join(
+        f"the odds are {odds(rival.evidence)} to 1 that {labels.get(rival.name, rival.name)} is not the best, "
+        f"and {verdict.threshold:g} to 1 are needed"
         for rival in rivals
     )
     return format_html(
-        "<b>Not proven the best</b>: P(best) {}{}; {}", percent_text(found.p_best, digits=1), loss, missing
+        "<b>Not proven the best</b>: it is the best with a probability of {}{}; {}",
+        percent_text(found.p_best, digits=1),
+        loss,
+        missing,
     )

@@ -65,7 +65,7 @@ def choices_of(rollout: Rollout, verdict: BanditVerdict) -> tuple[Choice, ...]:
         arm = known[found.name]
         reward = "no answer scored yet"
         if found.mean is not None:
-            reward = f"reward {found.mean:.3f} · best with {found.p_best:.0%}"
+            reward = f"reward {found.mean:.3f} · best with a probability of {found.p_best:.0%}"
         if found.expected_loss is not None:
             reward += f" · expected loss {found.expected_loss:.4f}"
         facts = f"{reward} · {found.gates_passed} of {found.gates_required} gates pass"

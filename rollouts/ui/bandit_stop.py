@@ -38,7 +38,7 @@ def stop_lines(
     """One arm left, all its gates passed, and what happens at the deadline otherwise."""
     racing = [line for line in lines if not line.out]
     arms = f"{count_text(len(racing), 'arm')} left"
-    rule = f"An arm leaves when the evidence against it reaches {verdict.threshold:.0f} (1/α)."
+    rule = f"An arm leaves when the odds that it is not the best reach {verdict.threshold:.0f} to 1 (1/α)."
     sole = StopLine("activity", "info", "Open: ", "Sole survivor: ", arms, ", needs 1", rule)
     if len(racing) <= 1:
         sole = StopLine("circle-check", "pass", "Met: ", "Sole survivor: ", arms, "", rule)
@@ -79,7 +79,7 @@ def _deadline_line(
     several = len(racing) > 1
     if several:
         answer = either_of([line.version for line in racing])
-        hint = f"The answer is “{answer}”. A tie is never forced into a winner; you choose."
+        hint = f"The answer is “{answer}”. A tie is never called a winner; you choose."
     else:
         hint = "Then it is held, and a person decides."
     if gates_open and rollout.policy.on_inconclusive == "rollback":

@@ -40,15 +40,15 @@ def stable_outcomes(endpoint: Endpoint, now: datetime) -> OutcomesTable:
 
 
 def beside_words(endpoint: Endpoint, now: datetime) -> str:
-    """What the endpoint was asked besides, in the last day; empty when it was nothing. One query."""
+    """What else the endpoint was asked in the last day; empty when it was nothing. One query."""
     kept = OtherCalls.objects.filter(endpoint=endpoint, minute__gte=now - DAY).order_by()
     found = kept.aggregate(other=Sum("no_inference"), away=Sum("turned_away"))
     other, away = found["other"] or 0, found["away"] or 0
     if not (other or away):
         return ""
     return (
-        f"Beside them, in 24 h: {count_text(other, 'call')} that {'is' if other == 1 else 'are'} no inference "
-        f"(model lists, token counts), and {away:,} that the gateway refused before a variant was drawn."
+        f"Also in the last 24 h: {count_text(other, 'call')} that asked for no inference (model lists, token counts), "
+        f"and {away:,} that the gateway refused before it assigned a variant."
     )
 
 

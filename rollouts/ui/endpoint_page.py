@@ -115,7 +115,7 @@ def build(*, name: str, user: User, gateway: str, now: datetime) -> EndpointPage
     events = newest_events(selectors.history(endpoint=endpoint), shown=EVENTS_SHOWN)
     start_refused = refusal(user.role, Action.START_ROLLOUT)
     if under_way and active is not None:
-        start_refused = f"#{active.pk} is active: one rollout an endpoint"
+        start_refused = f"#{active.pk} is active, and an endpoint has one rollout at a time"
     if endpoint.restored_state:
         start_refused = "the database is an older copy: see above"
     return EndpointPage(

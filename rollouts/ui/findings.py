@@ -83,8 +83,8 @@ def calm_words(columns: Sequence[Column], found: Sequence[str]) -> str:
     if found or len(columns) < 2:
         return ""
     if any(column.total < LEAST_REQUESTS for column in columns):
-        return "Too few requests so far to tell a difference between the arms from chance."
-    return "The arms differ in none of this by more than chance explains."
+        return "There are too few requests so far to tell a difference between the arms from chance."
+    return "In none of this do the arms differ by more than chance explains."
 
 
 def _pairs(baseline: Column, candidate: Column) -> Iterable[tuple[str, _Share, _Share]]:

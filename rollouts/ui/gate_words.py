@@ -11,7 +11,7 @@ from rollouts.domain.gates.words import UNITS, seconds_text
 NAMES: Mapping[str, str] = {
     "error_rate": "Errors",
     "refused": "Refusals",
-    "abandoned": "Departures",
+    "abandoned": "Abandoned",
     "latency_slo": "Latency",
     "paired": "Golden prompts",
     "feedback": "Feedback",
@@ -25,7 +25,7 @@ MEASURES: Mapping[str, str] = {
     "latency_slo": "requests over the objective",
     "paired": "golden prompts, in pairs",
     "feedback": "answers rated down",
-    "empty": "completions without a word",
+    "empty": "empty completions",
     "truncated": "completions cut off at their limit",
 }
 HINTS: Mapping[str, str] = {
@@ -34,7 +34,7 @@ HINTS: Mapping[str, str] = {
     "abandoned": "the client went away",
     "paired": "golden prompts, drawn at random",
     "feedback": "share of answers rated down",
-    "empty": "completions without a word",
+    "empty": "empty completions",
     "truncated": "completions at their length limit",
 }
 # Three sentences each: what is counted, why a difference is the version's own, what the gate cannot see.
@@ -42,45 +42,45 @@ HELP: Mapping[str, str] = {
     "error_rate": (
         "Counts 5xx answers, resets, broken streams, and requests that another arm had to answer. "
         "An arm is drawn at random for every request, so a difference is the version's own and not its clients'. "
-        "An error that the engine words as an answer is not seen."
+        "An error that the engine sends as a normal answer is not seen."
     ),
     "refused": (
         "Counts what the engine itself refuses: 400, 404, 413, 422 and the like, and 429. "
         "Clients who send nonsense send it to both arms alike, so more refusals on one arm are the version's own: a "
         "chat template that takes no system message, a shorter context. "
-        "What the gateway refuses is not counted, and a refusal in words looks like an answer."
+        "Not counted: what the gateway refuses, and refusals in the text of an answer."
     ),
     "abandoned": (
         "Counts requests whose client went away, before the first token or in the middle of the answer. "
-        "Impatient clients visit both arms alike, so more departures on one arm are the version's own. "
-        "Why somebody left is not known, and while a replica of the candidate carries more load than one of the "
-        "baseline, or the share has just changed, the gate holds back as latency gates do."
+        "Impatient clients come to both arms alike, so more such requests on one arm are the version's own. "
+        "Why a client left is not known; while a replica of the candidate carries more load than one of the baseline, or "
+        "the share has just changed, they do not count against the candidate."
     ),
     "latency_slo": (
         "Counts requests over the objective, which must be an edge of the histogram that measures it. "
-        "Who left after having waited longer than that is over it; who left earlier counts for neither side. "
-        "When one arm loses clearly more of its requests that way, those who stayed do not compare and the gate may "
-        "not pass."
+        "A client that left after waiting longer than that counts as over it; one that left earlier does not count. "
+        "When one arm loses clearly more of its requests that way, the rest cannot be compared and the gate may not "
+        "pass."
     ),
     "paired": (
         "Sends golden prompts, drawn at random, to both versions and compares the scores in pairs. "
-        "Both answer the same prompts in the same minute, so few pairs show much. "
-        "It sees what the golden set holds and nothing of what users ask besides."
+        "Both answer the same prompts in the same minute, so a few pairs show a lot. "
+        "It sees only what is in the golden set, and not what else users ask."
     ),
     "feedback": (
         "Counts answers that users rated down, of all answers that could have been rated. "
         "A rating counts once the router's log confirms which version answered. "
-        "It says nothing while nobody rates, and waits until the time for ratings is over."
+        "It has no data while no user rates, and waits until the time for ratings is over."
     ),
     "empty": (
-        "Counts completions that ended without a word. "
-        "The engine's own metrics tell it, so probes and forced requests are among them on both arms. "
+        "Counts completions that are empty. "
+        "The counts are the engine's own, so they include probes and test requests on both arms. "
         "An engine that does not say how its completions end gives no data."
     ),
     "truncated": (
         "Counts completions that ended because their length limit was reached: a version that rambles is cut off more "
         "often. "
-        "The engine's own metrics tell it, so probes and forced requests are among them on both arms. "
+        "The counts are the engine's own, so they include probes and test requests on both arms. "
         "An engine that does not say how its completions end gives no data."
     ),
 }

@@ -1,4 +1,4 @@
-"""What MLflow has of an endpoint now, in words: never "written" when it is not."""
+"""What MLflow says about an endpoint now; "written" is said only when it was read back."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _trouble(found: Endpoint | Rollout, now: datetime) -> str:
     if error is None or since is None or until is None:
         return ""
     again = f"at {_moment(until, now)}" if until > now else "within seconds"
-    return f"Writing it fails since {_moment(since, now)} and is tried again {again}: {error}"
+    return f"Writing it has failed since {_moment(since, now)} and is tried again {again}: {error}"
 
 
 def _read(found: Endpoint | Rollout, now: datetime) -> str:

@@ -24,7 +24,7 @@ from rollouts.ui.restored import restored_note
 from rollouts.ui.standing import BROKEN_ENGINES, is_recent_end
 
 VERSIONS_NAMED = 5
-PATIENCE = timedelta(minutes=1)  # what a second try mends needs nobody
+PATIENCE = timedelta(minutes=1)  # what a second try mends needs no person
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def needs_of(
     worker = next((part for part in parts if part.name == "worker"), None)
     if worker is not None and worker.state == "stale":
         last = (
-            "Its last word lies in the future"
+            "Its last report has a time in the future"
             if (worker.age_seconds or 0) < 0
             else f"Last seen {worker.age_words} ago"
         )
@@ -88,7 +88,7 @@ def needs_of(
                 "warn",
                 "database",
                 "MLflow does not answer",
-                f"{mirror.error} What is known stays; new versions wait.",
+                f"{mirror.error} Known versions can be used; new ones are not seen meanwhile.",
                 mirror.error_at,
                 "See the models",
                 reverse("models"),
@@ -115,7 +115,7 @@ def _needs_of_files() -> list[Need]:
             "fail",
             "shield-check",
             f"{version} is no longer what was registered",
-            f"{version.manifest_problem} It is refused until it is restored.",
+            f"{version.manifest_problem} It is refused until its files are restored.",
             version.manifest_checked_at,
             "See the version",
             reverse("model", args=[version.model.name]),
@@ -130,7 +130,7 @@ def _needs_of_files() -> list[Need]:
                 "fail",
                 "shield-check",
                 f"{versions} no longer what was registered",
-                "The list of models says of which models.",
+                "The list of models shows which.",
                 None,
                 "See the models",
                 reverse("models"),
@@ -141,7 +141,7 @@ def _needs_of_files() -> list[Need]:
 
 
 def _need_of_pass(part: Part, since: datetime) -> Need:
-    """Something that fails by itself while all else goes on: it is tried again, but somebody should know."""
+    """Something that fails while everything else goes on: it is tried again, but a person should know."""
     return Need(
         "warn",
         "circle-alert",
@@ -161,7 +161,7 @@ def _needs_of_rollout(endpoint: Endpoint, rollout: Rollout, now: datetime) -> li
             Need(
                 "fail",
                 "circle-x",
-                f"{name}: the way back needs a person",
+                f"{name}: the rollback needs a person",
                 rollout.reason,
                 rollout.phase_since,
                 "Decide",
@@ -212,7 +212,7 @@ def _needs_of_endpoint(endpoint: Endpoint, labels: Mapping[str, str], now: datet
 
 
 def _needs_of_mlflow(endpoint: Endpoint, url: str, now: datetime) -> list[Need]:
-    """What serves and is no more in MLflow."""
+    """What serves although MLflow no longer has it."""
     known = mlflow_now(endpoint, endpoint, now)
     if known.tone != "fail" or endpoint.stable is None:
         return []

@@ -70,7 +70,7 @@ KNOBS = (
         "baseline_bp",
         "Baseline share",
         "%",
-        "kept for good: guardrails compare with it",
+        "kept to the end: guardrails compare with it",
         "above 0 and at most 90%",
         100,
         True,
@@ -90,7 +90,7 @@ KNOBS = (
         "reweight_seconds",
         "Reweight every",
         "s",
-        "of exposure between two changes",
+        "of measured traffic between two changes",
         "1 to 86,400 s",
     ),
     Knob(

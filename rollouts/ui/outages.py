@@ -29,7 +29,7 @@ class OutageNote:
 
 
 def outage_note(endpoint: Endpoint, now: datetime, *, labels: Mapping[str, str]) -> OutageNote | None:
-    """The outage of the stable variant while it lasts; None when it is in order.
+    """The outage of the stable variant while it lasts; None when it works.
 
     labels  `v6` by variant name, of the variants that may have answered in its place
     """
@@ -41,8 +41,8 @@ def outage_note(endpoint: Endpoint, now: datetime, *, labels: Mapping[str, str])
 
 
 def outage_of_rollout(rollout: Rollout, now: datetime) -> OutageNote | None:
-    """That of the variant which serves, while the rollout is under way or watched. None of a rollout that is over, and
-    where the rollout holds because of it: its own sentence then says all of it.
+    """The outage of the serving variant while the rollout is under way or watched. None for a rollout that is over,
+    and for one that is held by the outage: its own sentence then says everything.
     """
     if not (rollout.is_active or rollout.watching) or _holding(rollout) is not None:
         return None
@@ -56,7 +56,7 @@ def holding_note(rollout: Rollout, now: datetime) -> OutageNote | None:
         return None
     held = rollout.reason.partition(". ")[0]
     who = "a candidate" if rollout.strategy == "bandit" else rollout.candidate.version.label
-    why = f"{held}, because {outage.why}. Nothing of this time counts for {who}."
+    why = f"{held}, because {outage.why}. Nothing that is measured meanwhile counts in favour of {who}."
     helper = helper_of(rollout.endpoint, _labels(rollout))
     return _note(outage, rollout.baseline.version.label, why, helper, now)
 
@@ -78,7 +78,7 @@ def _note(outage: Outage, label: str, first: str, helper: str, now: datetime) ->
     return OutageNote(
         label=label,
         since=datetime.fromtimestamp(outage.since, tz=UTC),
-        strong=f"{label} is out of order since {clock_time(outage.since)}, for {lasts}.",
+        strong=f"{label} has been out of order since {clock_time(outage.since)}, for {lasts}.",
         first=first,
         more=outage_sentence(outage, helper=helper),
     )

@@ -12,7 +12,7 @@ from rollouts.models import Arm, Rollout
 from rollouts.ui.arms_table import arm_number
 
 RUNNING = "running"
-NOT_COUNTED = "How requests ended was not counted when this ran."
+NOT_COUNTED = "When this ran, it was not counted yet how requests ended."
 NOTHING_YET = "No request was counted yet."
 
 # Class -> (what people call it, what is in it).
@@ -20,9 +20,9 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "answered": ("Answered", "the whole answer arrived"),
     "refused_request": ("Refused by the engine", "400, 404, 413, 422 and the like"),
     "refused_rate": ("Refused as too many", "429 of the engine"),
-    "refused_gateway": ("Refused by the gateway", "an arm was drawn, its engine never asked"),
+    "refused_gateway": ("Refused by the gateway", "an arm was assigned, its engine never asked"),
     "failed": ("Failed", "5xx, resets, broken streams"),
-    "fallback": ("Answered by another arm", "the drawn arm could not; the user saw no error"),
+    "fallback": ("Answered by another arm", "the assigned arm could not; the user saw no error"),
     "abandoned_before": ("Left before the first token", "the client went away"),
     "abandoned_midway": ("Left midway", "the client went away during the answer"),
     RUNNING: ("Still running", "when last counted"),
@@ -117,11 +117,11 @@ def arms_outcomes(rollout: Rollout, arms: Sequence[Arm], findings: Sequence[str]
         nothing = NOT_COUNTED if any(arm.requests for arm in arms) else NOTHING_YET
     return outcomes_table(
         columns,
-        meta="by the arm that was drawn, since the rollout has traffic",
+        meta="by the assigned arm, since the rollout has had traffic",
         nothing=nothing,
         findings=findings,
         calm=calm,
-        earlier=f"{count_text(earlier, 'request')} before that was counted are not in it."
+        earlier=f"{count_text(earlier, 'request')} from before this was counted are left out."
         if earlier > 0
         else "",
         together=True,
@@ -202,7 +202,7 @@ def answer_rows(columns: Sequence[Column]) -> tuple[Row, ...]:
         for found in said
     )
     return (
-        Row("Answers that the engine finished", "probes and forced requests among them", finished),
+        Row("Answers that the engine finished", "probes and test requests among them", finished),
         *(
             Row(name, hint, tuple(_answer_cell(found, field) for found in said))
             for field, (name, hint) in ANSWER_WORDS.items()
@@ -217,7 +217,7 @@ def _answer_cell(found: Completions, field: str) -> Cell:
 
 
 def _unsaid(labels: Sequence[str]) -> str:
-    return f"The engine of {', '.join(labels)} says nothing of its answers." if labels else ""
+    return f"The engine of {', '.join(labels)} reports nothing about its answers." if labels else ""
 
 
 def _row(name: str, columns: Sequence[Column]) -> Row:

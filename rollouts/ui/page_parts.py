@@ -183,7 +183,7 @@ def actions_of(rollout: Rollout, user: User, *, stop_on: bool) -> tuple[ActionBu
 def action_note(rollout: Rollout, *, stop_on: bool) -> str:
     """One quiet line beside the buttons."""
     if stop_on and Phase(rollout.phase) in (Phase.PROGRESSING, Phase.PAUSED):
-        return "Global stop: forward is off, back is not"
+        return "Global stop: nothing moves forward, rolling back is possible"
     if rollout.pause_reason == PauseReason.DRIFT.value:
         return "Resuming restores the planned weights"
     return ""

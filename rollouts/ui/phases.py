@@ -107,7 +107,7 @@ def cause_words(rollout: Rollout) -> str:
         "inconclusive": "no verdict in time",
         "error": "gates could not be read",
         "bandit": "no candidate was better",
-        "rollback-blocked": "the way back is blocked",
+        "rollback-blocked": "the rollback is blocked",
         "superseded": "superseded",
     }.get(kind, kind)
 

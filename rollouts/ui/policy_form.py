@@ -46,7 +46,7 @@ NUMBERS = (
         "beta", "False passes, beta", hint="chance that a candidate at a gate's limit passes that gate"
     ),
     NumberField(
-        "restart_every_seconds", "Late search every", "s", "of exposure a new bet on a late regression"
+        "restart_every_seconds", "Late search every", "s", "of measured traffic, then the search starts again"
     ),
     NumberField("stale_after_seconds", "No data after", "s", "without a measurement"),
     NumberField("warm_up_requests", "Warm-up", "requests", "of the candidate, kept out of latency gates"),
@@ -54,7 +54,7 @@ NUMBERS = (
         OUTAGE,
         "Baseline is out of order",
         "%",
-        "when so many of its requests fail; nothing counts for the candidate then",
+        "of its requests fail; nothing counts in favour of the candidate then",
         100.0,
     ),
 )

@@ -63,11 +63,11 @@ class BanditOutlook:
     def sentence(self) -> str:
         """The forecast for people."""
         if self.half_answers is None or self.half_seconds is None:
-            return "A difference is not in sight of a decision at this traffic and rating rate."
+            return "With this traffic and so few ratings, no difference would be decided in any foreseeable time."
         return (
             f"An arm rated down half as often as the others ({percent(self.base_rate / 2)} against "
-            f"{percent(self.base_rate)}) is found in about {duration(self.half_seconds)}, "
-            f"{rough(self.half_answers)} answers of each arm; equal arms end as a tie."
+            f"{percent(self.base_rate)}) is found in about {duration(self.half_seconds)}, after "
+            f"{rough(self.half_answers)} answers of each arm. Equal arms end as a tie."
         )
 
     def to_json(self) -> dict[str, Any]:

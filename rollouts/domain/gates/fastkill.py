@@ -154,7 +154,7 @@ def why_kill(
     facts = workload or WorkloadFacts()
     if facts.candidate_oom_kills >= rules.oom_kills and facts.baseline_oom_kills < rules.oom_kills:
         return (
-            f"The candidate's engine was killed for memory {_times(facts.candidate_oom_kills)} "
+            f"The candidate's engine ran out of memory and was killed {_times(facts.candidate_oom_kills)} "
             f"(the baseline's {_times(facts.baseline_oom_kills)})."
         )
     if facts.candidate_restarts >= rules.crash_restarts and facts.baseline_restarts < rules.crash_restarts:
@@ -182,7 +182,7 @@ def _error_burst(rules: FastKill, window: Window, share_bp: int) -> str | None:
             return None
         return f"{said}, against {percent(errors_b)} of the baseline's {n_b:,.0f}."
     if share_bp == WHOLE and rules.without_baseline:
-        return f"{said}, with all traffic on it and so no baseline to compare."
+        return f"{said}. It has all traffic, so there is no baseline to compare with."
     return None
 
 

@@ -64,7 +64,7 @@ class GateOutlook:
     does            what the gate does, in sentences
     base_rate       the baseline's rate of events behind the numbers; None for a paired gate
     measured        whether that rate was measured; else it is assumed
-    odds_alone      the odds against chance at which this gate rolls back by itself: 1 / (alpha x weight)
+    odds_alone      the odds at which this gate rolls back by itself: 1 / (alpha x weight)
     """
 
     key: str
@@ -152,18 +152,18 @@ def promises_of(policy: GatePolicy) -> tuple[str, ...]:
     sentences = [
         f"At most {one_in(policy.alpha)} rollouts that change nothing is rolled back by the gates, however long it "
         "runs and however often anybody looks.",
-        f"Each retry spends a fresh {percent(policy.alpha)}: {TRIES} tries of one unchanged candidate come to at "
-        f"most {percent(tries)}.",
+        f"Every retry has this risk of {percent(policy.alpha)} again: for {TRIES} tries of one unchanged candidate "
+        f"it is at most {percent(tries)} together.",
         f"A candidate at or beyond a gate's limit passes that gate with probability at most {percent(policy.beta)}.",
-        f"Every {late} of exposure the search for a late regression starts anew.",
+        f"After every {late} of measured traffic the search for a late regression starts again.",
     ]
     if policy.warm_up_requests:
         sentences.append(
-            f"The candidate's first {policy.warm_up_requests:,} requests stay out of the latency gates."
+            f"The latency gates leave out the candidate's first {policy.warm_up_requests:,} requests."
         )
     sentences.append(_reactions(policy))
     fast = policy.fast_kill.describe()
-    sentences.append(f"{fast} It is outside the promise above." if policy.fast_kill.enabled else fast)
+    sentences.append(f"{fast} The promise above does not cover it." if policy.fast_kill.enabled else fast)
     return tuple(sentences)
 
 
@@ -174,14 +174,14 @@ def one_in(alpha: float) -> str:
 
 def _reactions(policy: GatePolicy) -> str:
     cases = (
-        ("without a decision", policy.on_inconclusive),
-        ("without data", policy.on_no_data),
-        ("with a broken source", policy.on_error),
+        ("when the gates are undecided", policy.on_inconclusive),
+        ("when data is missing", policy.on_no_data),
+        ("when a source of measurements is broken", policy.on_error),
     )
-    parts = [f"{case} it {'rolls back' if what == 'rollback' else 'holds'}" for case, what in cases]
+    parts = [f"{'rolled back' if what == 'rollback' else 'held'} {case}" for case, what in cases]
     outside = any(what == "rollback" for _, what in cases)
-    tail = "; such a rollback is outside the promise, too." if outside else "."
-    return f"When the plan's deadline is over, {', '.join(parts[:-1])} and {parts[-1]}{tail}"
+    tail = " The promise above does not cover such a rollback." if outside else ""
+    return f"At the plan's deadline a rollout is {', '.join(parts[:-1])} and {parts[-1]}.{tail}"
 
 
 def _gate(
@@ -229,25 +229,27 @@ def _notes(policy: GatePolicy, gates: Sequence[GateOutlook]) -> tuple[str, ...]:
         forecast = gate.forecast
         if spec.required and not forecast.passes_in_plan:
             when = (
-                "is not in sight"
+                "it cannot pass with this plan and traffic"
                 if forecast.requests_to_pass is None
-                else "takes longer than the plan; the last step waits for it"
+                else "its PASS takes longer than the plan: the last step waits for it"
             )
-            notes.append(f"{spec.label} is required, and its PASS {when}.")
+            notes.append(f"{spec.label} is required, and {when}.")
         if forecast.detectable is None:
-            notes.append(f"{spec.label} finds no worsening within the plan, however large.")
+            notes.append(f"{spec.label} cannot find any worsening within the plan, however large it is.")
         if spec.absolute and gate.measured and gate.base_rate is not None and gate.base_rate >= spec.delta:
             notes.append(
-                f"{spec.label}: the baseline has {percent(gate.base_rate)} itself, over the limit of "
-                f"{percent(spec.delta)}: no candidate like it can pass."
+                f"{spec.label}: the baseline itself has {percent(gate.base_rate)}, over the limit of "
+                f"{percent(spec.delta)}. A candidate that is no better cannot pass."
             )
         if spec.weight < 0.05:
             notes.append(
-                f"{spec.label} holds {percent(spec.weight)} of the budget: alone it rolls back only at odds of "
-                f"{odds(gate.odds_alone)} to 1."
+                f"{spec.label} holds {percent(spec.weight)} of the false-alarm budget: by itself it rolls back only at "
+                f"odds of {odds(gate.odds_alone)} to 1."
             )
     if not any(spec.required for spec in policy.gates):
-        notes.append("No gate is required: whatever does not fail is promoted when its steps end.")
+        notes.append(
+            "No gate is required: a candidate that fails no gate is promoted when its steps are over."
+        )
     return tuple(notes)
 
 

@@ -190,7 +190,7 @@ class GateSpec:
         elif self.absolute:
             limit = self.limit_text()
         else:
-            limit = f"at most {self.limit_text()} of the baseline"
+            limit = f"at most {self.limit_text()} compared with the baseline"
         fails = "any worsening is proven" if self.mode == "strict" else "it is proven to be beyond that limit"
         need = f"Its PASS is {'' if self.required else 'not '}needed for promotion."
         return (
@@ -267,10 +267,10 @@ class FastKill:
             return "The fast kill is off."
         return (
             f"Rolls back at once when {percent(self.error_share)} or more of at least {self.min_requests} "
-            f"candidate requests fail, are refused or are abandoned within {seconds_text(self.window_seconds)} "
-            f"and at most {percent(self.baseline_error_share)} of the baseline's do, "
-            f"after {self.crash_restarts} engine restarts, or after "
-            f"{self.oom_kills} kill{'s' if self.oom_kills > 1 else ''} for memory."
+            f"candidate requests fail, are refused or are abandoned within {seconds_text(self.window_seconds)}, "
+            f"while at most {percent(self.baseline_error_share)} of the baseline's do. It also rolls back when the "
+            f"candidate's engine restarted {self.crash_restarts} times, or was killed {self.oom_kills} "
+            f"time{'s' if self.oom_kills > 1 else ''} because it ran out of memory."
         )
 
     def to_json(self) -> dict[str, Any]:

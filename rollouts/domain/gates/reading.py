@@ -12,6 +12,7 @@ from rollouts.domain.intervals import BASELINE, ArmCounts, Interval, ProbePair
 
 PASS_SHARE_BP = 2500
 BOTH_WAYS = Directions(True, True)
+SIGNAL_WORDS = {"ttft": "the time to first token", "duration": "the duration"}
 
 # Sources that concern some gates only. A broken source of another name concerns every gate that has no data.
 SOURCES_OF_PAIRS = frozenset({"prober", "probes", "pairs", "paired", "judge"})
@@ -124,7 +125,7 @@ def _outcomes(
     late = circumstances.late
     found = [_ended_so(spec, candidate, arm_c), (0, 0) if arm_b is None else _ended_so(spec, BASELINE, arm_b)]
     if found[0] is None or found[1] is None:
-        return _nothing(spec, interval, candidate, "how requests ended was not counted")
+        return _nothing(spec, interval, candidate, "it was not counted how requests ended")
     (n_c, events_c), (n_b, events_b) = found[0], found[1]
     if circumstances.outage and spec.kind != "error_rate" and arm_b is not None:
         n_b = max(n_b - checks.count(arm_b.errors, field=f"arms.{BASELINE}.errors"), events_b)
@@ -133,9 +134,8 @@ def _outcomes(
     if not n_c or not (n_b or spec.absolute):
         old = spec.kind == "error_rate" and arm_c.outcomes is None
         idle = "candidate" if not n_c else "baseline"
-        return _nothing(
-            spec, interval, candidate, f"no request {'ended' if old else 'arrived'} on the {idle}"
-        )
+        happened = f"of the {idle} ended" if old else f"reached the {idle}"
+        return _nothing(spec, interval, candidate, f"no request {happened}")
     directions = BOTH_WAYS
     if spec.kind == "abandoned":  # who waits longer leaves, so load has its say as in latency
         directions = late
@@ -171,7 +171,7 @@ def _feedback(
         ratings_candidate=rated_c,
         ratings_baseline=rated_b,
     )
-    return _if_any(spec, interval, candidate, counts, "no answer could be rated")
+    return _if_any(spec, interval, candidate, counts, "no answer of the {idle} could be rated")
 
 
 def _completions(
@@ -195,15 +195,20 @@ def _completions(
         numbers += [total, events]
     n_c, events_c, n_b, events_b = numbers
     return _if_any(
-        spec, interval, candidate, Counts(n_c, events_c, n_b, events_b), "no completion was finished"
+        spec,
+        interval,
+        candidate,
+        Counts(n_c, events_c, n_b, events_b),
+        "no completion of the {idle} was finished",
     )
 
 
 def _if_any(spec: GateSpec, interval: Interval, candidate: str, counts: Counts, empty: str) -> Reading:
+    """The counts, or why there are none: `empty`, with `{idle}` for the arm that had nothing."""
     if counts.n_candidate and (counts.n_baseline or spec.absolute):
         return counts
     idle = "candidate" if not counts.n_candidate else "baseline"
-    return _nothing(spec, interval, candidate, f"{empty} on the {idle}")
+    return _nothing(spec, interval, candidate, empty.format(idle=idle))
 
 
 def _latency(
@@ -224,7 +229,9 @@ def _latency(
             if name == BASELINE and spec.absolute:
                 found.append(Timed(0, 0, 0))
                 continue
-            return _nothing(spec, interval, candidate, f"{signal} of the {_who(name)} was not measured")
+            return _nothing(
+                spec, interval, candidate, f"{SIGNAL_WORDS[signal]} of the {_who(name)} was not measured"
+            )
         timed = timed_against(histogram, slo)
         if timed is None:
             return _nothing(
@@ -242,7 +249,7 @@ def _latency(
     timed_c, timed_b = found
     if not timed_c.trials or not (timed_b.trials or spec.absolute):
         idle = "baseline" if timed_c.trials else "candidate"
-        return _nothing(spec, interval, candidate, f"no request was timed on the {idle}")
+        return _nothing(spec, interval, candidate, f"no request of the {idle} was timed")
     directions = BOTH_WAYS if arm_b is None or spec.absolute else directions_of(arm_c, arm_b)
     if not (directions.may_fail or directions.may_pass):
         return Nothing(directions.reason)

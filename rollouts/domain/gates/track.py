@@ -1,4 +1,4 @@
-"""The state of one gate over a rollout: evidence both ways, what to show, and when it last heard anything."""
+"""The state of one gate over a rollout: its evidence for FAIL and for PASS, what to show, and when it last had data."""
 
 from __future__ import annotations
 
@@ -109,7 +109,8 @@ class GateTrack:
         pass_note = ways.reason if not ways.may_pass else ""
         if ways.may_pass and not big_enough:
             pass_note = (
-                f"PASS counts from a share of {PASS_SHARE_BP // 100}%, now {interval.share_bp / 100:g}%"
+                f"evidence for a PASS counts from a share of {PASS_SHARE_BP // 100}% on, and the share is now "
+                f"{interval.share_bp / 100:g}%"
             )
         temper = self.blocks.temper if self.blocks else 1.0
         now = Totals(seconds=interval.seconds).add_counts(counts, absolute=spec.absolute)

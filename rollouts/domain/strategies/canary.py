@@ -61,14 +61,14 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
             rollout,
             f"Waiting for {rollout.candidate} to be ready, {duration(waited)} so far: "
             f"{candidate.message.rstrip('.') or 'loading'}.",
-            f"When it answered a warm-up request, {first} of the traffic moves.",
+            f"When it has answered a warm-up request, {first} of the traffic moves to it.",
         )
     if not seen.is_ready(rollout.baseline):
         return stay(
             rollout,
             f"{rollout.candidate} is ready, but the baseline {rollout.baseline} is not: "
             "there is nothing to compare with.",
-            f"When both are ready, {first} of the traffic moves.",
+            f"When both are ready, {first} of the traffic moves to {rollout.candidate_label}.",
         )
     if seen.routed is None:
         return stay(
@@ -88,8 +88,9 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
             )
         return stay(
             rollout,
-            f"{rollout.candidate} is routed at 0%; waiting until it answers a forced request itself.",
-            f"Then {first} of the traffic moves.",
+            f"{rollout.candidate} has a route with 0% of the traffic; waiting until it answers a test request through "
+            "the router.",
+            f"Then {first} of the traffic moves to it.",
         )
     if seen.hold is not None:
         return ready_but_held(rollout, seen.hold)
@@ -97,22 +98,22 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
         phase=transition(rollout.phase, Event.START),
         event=Event.START,
         step_index=0,
-        reason=f"{rollout.candidate} answered a forced request; moving {first} of the traffic to it.",
+        reason=f"{rollout.candidate} answered a test request through the router; moving {first} of the traffic to it.",
         effects=(_share_of_step(rollout, 0),),
         title=f"Moving traffic 0% to {first}",
-        detail="route read back, forced request answered by the candidate",
+        detail="route read back, test request answered by the candidate",
     )
 
 
 def _route_at_zero(rollout: RolloutView, seen: Seen, first: str) -> Decision:
     wanted = candidate_share(rollout, 0)
-    words = f"{rollout.candidate} is ready; its route is being set at 0%."
+    words = f"{rollout.candidate} is ready; it gets a route with 0% of the traffic first."
     if seen.rejected:
         words = f"The router refused the route: {seen.rejected} The last good route stays in force."
     elif seen.in_force:
         words = f"{rollout.candidate} is ready, but does not pass the router's health check yet."
     effects = () if dict(seen.desired_shares) == dict(wanted.shares) else (wanted,)
-    return replace(stay(rollout, words, f"Then {first}."), effects=effects)
+    return replace(stay(rollout, words, f"Then {first} of the traffic."), effects=effects)
 
 
 def _launch_timeout(rollout: RolloutView, what: str) -> Decision:
@@ -156,19 +157,20 @@ def _step_progress(rollout: RolloutView, seen: Seen, gates: GatesView, now: floa
         return stay(
             rollout,
             f"Holding {held_at}: {exposure}. No gate failed.",
-            f"Then {target}. {gates.waiting}".strip(),
+            f"Then {target} of the traffic. {gates.waiting}".strip(),
         )
     if (is_last or step.require_pass) and not gates.all_required_pass:
         return stay(
             rollout,
             f"Waiting for evidence at {held_at}. {gates.waiting}".strip(),
-            f"When every required gate passes, {target}. If one fails, traffic returns to {rollout.baseline_label}.",
+            f"When every required gate passes, {target} of the traffic moves to it. If one fails, all traffic returns "
+            f"to {rollout.baseline_label}.",
         )
     if not seen.is_ready(rollout.candidate):
         return stay(
             rollout,
             _not_ready_for_more(rollout, seen.engine(rollout.candidate), held_at),
-            f"When it is ready again, {target}.",
+            f"When it is ready again, {target} of the traffic moves to it.",
         )
     if is_last:
         return promote(rollout, sentence=gates.passed_sentence or "Every required gate passed.", arm="")
@@ -176,7 +178,7 @@ def _step_progress(rollout: RolloutView, seen: Seen, gates: GatesView, now: floa
         phase=transition(rollout.phase, Event.ADVANCE),
         event=Event.ADVANCE,
         step_index=rollout.step_index + 1,
-        reason=f"Exposure of {held_at} reached with no failed gate; moving to {target}.",
+        reason=f"The step at {held_at} has had its time and requests, and no gate failed; moving to {target}.",
         effects=(_share_of_step(rollout, rollout.step_index + 1),),
         title=f"Moving traffic {held_at} to {target}",
         detail=f"{duration(lasted)} and {rollout.step_requests:,} requests, no gate failed",
@@ -185,7 +187,8 @@ def _step_progress(rollout: RolloutView, seen: Seen, gates: GatesView, now: floa
 
 def _not_ready_for_more(rollout: RolloutView, candidate: EngineView | None, held_at: str) -> str:
     if candidate is None:
-        return f"Held at {held_at}: the cluster does not answer, so nobody knows whether {rollout.candidate} is ready."
+        unknown = f"it is not known whether {rollout.candidate} is ready"
+        return f"Held at {held_at}: the cluster does not answer, so {unknown}."
     return (
         f"Held at {held_at}: {rollout.candidate} is not ready ({candidate.message or candidate.phase.value})."
     )

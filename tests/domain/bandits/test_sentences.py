@@ -20,20 +20,21 @@ def assessed(times: int, down: tuple[int, int, int]) -> BanditVerdict:
 def test_sentence__nothing_counted__says_the_burn_in() -> None:
     verdict = bandit().assess(labels=LABELS)
     assert verdict.sentence == (
-        "All three arms remain, with equal shares until each has 200 scored answers; v1 has 0."
+        "All three arms remain, with equal shares until each has 200 scored answers; v1 has the fewest, 0."
     )
-    assert verdict.arm("candidate").sentence == "In the race: 0 of the 200 scored answers of the burn-in."
+    assert (
+        verdict.arm("candidate").sentence == "In the race: it has 0 of the 200 scored answers of the burn-in."
+    )
     assert (verdict.arm("candidate").mean, verdict.arm("candidate").ipw) == (None, None)
     assert verdict.arm("candidate").expected_loss is None
 
 
 def test_sentence__racing__names_the_strongest_evidence_and_the_rule() -> None:
     verdict = assessed(3, (12, 10, 8))
-    assert verdict.sentence.startswith(
-        "All three arms remain, no winner yet. The evidence that v3 beats v1 is "
-    )
+    assert verdict.sentence.startswith("All three arms remain, no winner yet. The odds are ")
     assert (
-        " of 20. The bandit stops when one arm is left and all its required gates pass." in verdict.sentence
+        "at 20 to 1 it leaves. The bandit stops when one arm is left and all its required gates pass."
+        in verdict.sentence
     )
 
 
@@ -43,16 +44,18 @@ def test_sentence__one_left_the_race__counts_the_rest() -> None:
 
 def test_detail__racing__pace_forecast_tie_and_what_p_best_is_for() -> None:
     detail = assessed(3, (12, 10, 8)).detail
-    assert detail.startswith("At 720 scored answers/min and the difference seen so far that takes about ")
-    assert "If they are equal it will say “v1, v2 or v3”: a tie is never forced into a winner." in detail
+    assert detail.startswith(
+        "With 720 scored answers a minute and the difference seen so far, one arm is left after about "
+    )
+    assert "If the arms are equal, the result is “v1, v2 or v3”: a tie is never called a winner." in detail
     assert (
-        "for v3 steers the weights only: stopping on it names a false winner in about half of all ties."
+        "only steers the weights: whoever stops on it names a false winner in about half of all ties."
         in detail
     )
 
 
 def test_detail__no_difference_seen__no_forecast() -> None:
-    assert "takes about" not in assessed(8, (10, 10, 10)).detail
+    assert "is left after" not in assessed(8, (10, 10, 10)).detail
 
 
 def test_tie_sentence__two_left__names_both_and_no_winner() -> None:
@@ -64,8 +67,8 @@ def test_tie_sentence__two_left__names_both_and_no_winner() -> None:
 
 def test_arm_sentence__eliminated__says_by_whom_and_how_strongly() -> None:
     arm = assessed(10, (8, 20, 8)).arm("candidate")
-    assert arm.sentence.startswith("Eliminated: the evidence that it is not the best was ")
-    assert " of 20, most of it from v" in arm.sentence
+    assert arm.sentence.startswith("Eliminated: the odds were ")
+    assert " to 1 that it is not the best, mostly because of v" in arm.sentence
 
 
 def test_reweight_sentence__moved__says_from_what_to_what() -> None:
@@ -113,7 +116,7 @@ def test_forecast__one_arm_without_answers__unknown() -> None:
 
 def test_labels__missing__arms_written_by_name() -> None:
     state = bandit().update(row(0, {name: counts(10) for name in THREE}), np.random.default_rng(1))
-    assert "baseline has 10" in state.assess().sentence
+    assert "baseline has the fewest, 10" in state.assess().sentence
 
 
 def test_gate_forecast__several_arms__reckons_with_the_baselines_own_share() -> None:

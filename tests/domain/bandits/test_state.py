@@ -81,7 +81,7 @@ def test_reweight__no_new_rewards__kept_as_no_data_is_no_reason_to_move() -> Non
     assert state.beliefs == start.beliefs
     verdict = state.assess().reweight
     assert (verdict.due, verdict.skipped) == (True, True)
-    assert "no data is no reason to move" in verdict.sentence
+    assert "no answer was scored since they were last recalculated" in verdict.sentence
 
 
 def test_reweight__nothing_measured__no_exposure_no_clock() -> None:
@@ -127,7 +127,7 @@ def test_elimination__of_the_baseline__keeps_its_share_as_comparator_for_good() 
     verdict = state.assess()
     assert verdict.arm("baseline").state == "eliminated"
     assert verdict.wanted["baseline"] == 1000
-    assert "stays as comparator with 10%" in verdict.arm("baseline").sentence
+    assert "keeps 10% of the traffic, so that the gates can compare" in verdict.arm("baseline").sentence
     assert state.learner.scored("baseline") > 300
 
 
@@ -168,7 +168,7 @@ def test_fast_kill__of_an_engine__shown_as_dropped_and_its_share_goes_at_once() 
     verdict = state.assess(workload={"candidate": WorkloadFacts(candidate_oom_kills=1)})
     bad = verdict.arm("candidate")
     assert (bad.state, bad.cause) == ("dropped", "workload")
-    assert "killed for memory" in bad.sentence
+    assert "ran out of memory" in bad.sentence
     assert verdict.wanted["candidate"] == 0
     assert sum(verdict.wanted.values()) == 10_000
     assert verdict.reweight.due

@@ -91,7 +91,9 @@ def test_gates_state__share_below_a_quarter__cannot_pass_but_can_fail() -> None:
     small = {"baseline": arm(900, 9), "candidate": arm(100, 1), "share_bp": 1000}
     state = feed(GatesState.initial(policy(ERRORS)), 100, **small)
     assert verdict_of(state) is Verdict.INCONCLUSIVE
-    assert "PASS counts from a share of 25%, now 10%" in state.assess().reason
+    assert (
+        "vidence for a PASS counts from a share of 25% on, and the share is now 10%" in state.assess().reason
+    )
     worse = feed(
         GatesState.initial(policy(ERRORS)), 20, baseline=arm(900, 9), candidate=arm(100, 6), share_bp=1000
     )
@@ -154,7 +156,7 @@ def test_gates_state__source_broken__error_at_once_and_only_for_its_gates() -> N
 def test_gates_state__too_few_requests__no_data_but_fail_needs_no_minimum() -> None:
     state = feed(GatesState.initial(policy({**ERRORS, "min_exposure": 500})), 2, **HEALTHY)
     assert verdict_of(state) is Verdict.NO_DATA
-    assert "only 200 of the 500" in state.assess().reason
+    assert "it needs 500 and only 200 were counted" in state.assess().reason
     worse = feed(
         GatesState.initial(policy({**ERRORS, "min_exposure": 5000})),
         5,
@@ -184,7 +186,7 @@ def test_gates_state__candidate_under_more_load__may_pass_but_not_fail() -> None
     slow = {"baseline": arm(90, over=2, ready=3), "candidate": arm(90, over=30, ready=1)}
     state = feed(GatesState.initial(policy(LATENCY)), 200, **slow)
     assert verdict_of(state, "ttft") is not Verdict.FAIL
-    assert "Loads differ" in state.assess().verdicts[0].finding
+    assert "The loads differ" in state.assess().verdicts[0].finding
     fast = {"baseline": arm(90, over=20, ready=3), "candidate": arm(90, over=5, ready=1)}
     assert verdict_of(feed(GatesState.initial(policy(LATENCY)), 200, **fast), "ttft") is Verdict.PASS
 
@@ -206,7 +208,7 @@ def test_gates_state__not_counted_by_unit__statistics_decide_nothing_but_the_fas
     assert verdict_of(feed(start, 60, **HEALTHY)) is Verdict.INCONCLUSIVE
     family = feed(start, 20, baseline=arm(100, 1), candidate=arm(100, 20)).assess()
     assert not family.rollback
-    assert "Not at unit level" in family.verdicts[0].finding
+    assert "single requests are counted" in family.verdicts[0].finding
     assert feed(start, 3, baseline=arm(100, 1), candidate=arm(100, 80)).assess().fast_kill is not None
 
 
@@ -222,7 +224,7 @@ def test_gates_state__candidates_rated_more_often__is_a_finding_not_a_verdict() 
         "candidate": arm(answers=100, thumbs_down=5, ratings=30),
     }
     found = feed(GatesState.initial(policy(THUMBS)), 20, **rated).assess().verdicts[0]
-    assert "who rates differs" in found.finding
+    assert "rated more often than the other" in found.finding
     assert found.verdict is not Verdict.FAIL
 
 
@@ -322,7 +324,7 @@ def test_fast_kill__old_burst__leaves_the_window() -> None:
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        (WorkloadFacts(candidate_oom_kills=1), "killed for memory once"),
+        (WorkloadFacts(candidate_oom_kills=1), "ran out of memory and was killed once"),
         (WorkloadFacts(candidate_restarts=3), "crashed and restarted 3 times"),
         (WorkloadFacts(candidate_restarts=3, baseline_restarts=4), None),
         (WorkloadFacts(candidate_oom_kills=1, baseline_oom_kills=2), None),

@@ -118,8 +118,9 @@ def test_outage__told_with_since_when_and_how_many() -> None:
     assert out is not None
     assert (out.since, out.seconds, out.requests, out.failed, out.rescued) == (20.0, 30.0, 300, 300, 270)
     assert out.sentence == (
-        "The baseline is out of order for 30 s (no replica of it was seen ready): 300 of its 300 requests failed and "
-        "270 of those were answered by another variant. Nothing of this time counts for the candidate."
+        "The baseline has been out of order for 30 s (none of its replicas is ready): 300 of its 300 requests failed "
+        "and 270 of those were answered by another variant. Nothing that is measured meanwhile counts in favour of the "
+        "candidate."
     )
 
 
@@ -131,7 +132,7 @@ def test_outage__over__is_told_once_more_and_then_forgotten() -> None:
         out = feed(out, 1, **quick)
         over = out.outage
     assert over is not None
-    assert over.sentence.startswith("The baseline is in order again. It was out of order for ")
+    assert over.sentence.startswith("The baseline works again. It was out of order for ")
     assert feed(out, 2, **quick).outage is None
 
 

@@ -83,7 +83,7 @@ def test_refused__evidence_from_before_outcomes_were_counted__is_no_data() -> No
     state = after(5, REFUSED, baseline=arm(100), candidate=arm(100))
     verdict = first(state)
     assert verdict.verdict is Verdict.NO_DATA
-    assert "how requests ended was not counted" in verdict.sentence
+    assert "it was not counted how requests ended" in verdict.sentence
 
 
 # --- errors -------------------------------------------------------------------------------------------------------
@@ -162,7 +162,10 @@ def test_latency__more_of_the_candidates_requests_left_too_early_to_be_timed__ma
     verdict = first(after(120, LATENCY, **fast, candidate=counted(100, over=5, abandoned=30, left=30)))
     assert verdict.verdict is Verdict.INCONCLUSIVE
     assert verdict.evidence_pass > 20
-    assert "30% of the candidate's requests left before they could be timed against 2%" in verdict.sentence
+    assert (
+        "30% of the candidate's requests were abandoned before they could be timed, and 2% of"
+        in verdict.sentence
+    )
 
 
 # --- completions --------------------------------------------------------------------------------------------------

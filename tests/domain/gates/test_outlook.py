@@ -73,31 +73,34 @@ def test_explain_policy__alpha__is_the_expected_false_alarms_and_the_price_of_a_
     outlook = explain_policy(replace(policy(ERRORS), alpha=0.02), traffic=Traffic(), exposures=())
     assert outlook.false_alarms == 2
     assert "At most 1 in 50 rollouts" in outlook.promises[0]
-    assert "3 tries of one unchanged candidate come to at most 6%" in outlook.promises[1]
+    assert "for 3 tries of one unchanged candidate it is at most 6% together" in outlook.promises[1]
 
 
 def test_explain_policy__reactions_that_roll_back__are_outside_the_promise() -> None:
     holds = explain_policy(policy(ERRORS), traffic=Traffic(), exposures=())
     rolls = explain_policy(replace(policy(ERRORS), on_no_data="rollback"), traffic=Traffic(), exposures=())
-    assert "without data it holds" in " ".join(holds.promises)
-    sentence = next(line for line in rolls.promises if "without data it rolls back" in line)
-    assert sentence.endswith("such a rollback is outside the promise, too.")
+    assert "held when data is missing" in " ".join(holds.promises)
+    sentence = next(line for line in rolls.promises if "rolled back when data is missing" in line)
+    assert sentence.endswith("The promise above does not cover such a rollback.")
 
 
 def test_explain_policy__plan_without_a_step_that_can_pass__is_noted() -> None:
     outlook = explain_policy(policy(ERRORS), traffic=Traffic(), steps=((500, 600.0),), exposures=())
-    assert any("PASS is not in sight" in note for note in outlook.notes)
+    assert any("it cannot pass with this plan" in note for note in outlook.notes)
 
 
 def test_explain_policy__no_gate_required__is_noted() -> None:
     outlook = explain_policy(policy({**ERRORS, "required": False}), traffic=Traffic(), exposures=())
-    assert "No gate is required: whatever does not fail is promoted when its steps end." in outlook.notes
+    assert (
+        "No gate is required: a candidate that fails no gate is promoted when its steps are over."
+        in outlook.notes
+    )
 
 
 def test_explain_policy__baseline_beyond_an_absolute_limit__is_noted() -> None:
     rules = policy({**ERRORS, "ratio": 0, "delta": 0.001})
     outlook = explain_policy(rules, traffic=MEASURED, exposures=())
-    assert any("the baseline has 0.2% itself, over the limit of 0.1%" in note for note in outlook.notes)
+    assert any("the baseline itself has 0.2%, over the limit of 0.1%" in note for note in outlook.notes)
 
 
 def test_outlook__as_json__has_the_numbers_of_every_gate() -> None:

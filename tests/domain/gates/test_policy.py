@@ -114,12 +114,12 @@ def test_edge_problems__slo_between_edges__refused_naming_gate_and_neighbours() 
 def test_describe__each_kind__says_limit_mode_and_budget_in_words() -> None:
     texts = policy(ERRORS, LATENCY, QUALITY, {**THUMBS, "ratio": 0, "delta": 0.1}).describe()
     assert texts[0] == (
-        "Error rate: the share of requests that fail, at most +1 pp of the baseline. "
+        "Error rate: the share of requests that fail, at most +1 pp compared with the baseline. "
         "FAIL when any worsening is proven; PASS when it is proven to be within the limit. "
         "It holds 25% of the false-alarm budget. Its PASS is needed for promotion."
     )
     assert (
-        "over 500 ms, at most ×1.25 of the baseline. FAIL when it is proven to be beyond that limit"
+        "over 500 ms, at most ×1.25 compared with the baseline. FAIL when it is proven to be beyond that limit"
         in texts[1]
     )
     assert "at most 0.05 below the baseline" in texts[2]

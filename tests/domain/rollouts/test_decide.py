@@ -526,8 +526,8 @@ def test_progressing__baseline_out_of_order__holds_whatever_the_exposure_and_say
     rollout = view(**EXPOSED)
     made = after(rollout, seen(), GatesView(outage=OUT))
     assert stays(made, rollout)
-    assert made.reason.startswith("Held at 5%. The baseline is out of order for 30 s")
-    assert made.title == "v1 is out of order since 03:46:10 UTC"
+    assert made.reason.startswith("Held at 5%. The baseline has been out of order for 30 s")
+    assert made.title == "v1 has been out of order since 03:46:10 UTC"
     assert made.once
 
 
@@ -555,7 +555,7 @@ def test_progressing__baseline_out_of_order_and_a_gate_fails__rolls_back() -> No
 def test_progressing__baseline_in_order_again__goes_on_and_tells_how_long_it_was() -> None:
     made = after(view(), seen(), GatesView(outage=replace(OUT, over=True)))
     assert made.event is None
-    assert made.title == "v1 is in order again after 30 s (since 03:46:10 UTC)"
+    assert made.title == "v1 works again after 30 s (since 03:46:10 UTC)"
     assert "290 of its 300 requests failed" in made.detail
 
 

@@ -101,5 +101,5 @@ def test_outage_sentence__who_answered__and_who_did_not(found: dict[str, Any], w
 def test_titles__name_since_when_and_how_long() -> None:
     outage = later(SOUND, counts(failed=10)).lasting
     assert outage is not None
-    assert began_title("v5", outage) == "v5 is out of order since 10:22:11 UTC"
-    assert ended_title("v5", outage) == "v5 is in order again after 5 s (since 10:22:11 UTC)"
+    assert began_title("v5", outage) == "v5 has been out of order since 10:22:11 UTC"
+    assert ended_title("v5", outage) == "v5 works again after 5 s (since 10:22:11 UTC)"

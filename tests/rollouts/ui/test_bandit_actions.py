@@ -66,7 +66,7 @@ def test_promote__arm__says_which_evidence_is_missing(learning: Rollout) -> None
     rivals = {arm["name"]: arm for arm in learning.verdicts["arms"] if arm["state"] == "racing"}
     assert "candidate" in rivals
     assert f"expected loss {rivals['candidate-2']['expected_loss']:.4f}" in text
-    assert f"v2 has {odds(rivals['candidate']['evidence'])} of 20 against it" in text
+    assert f"the odds are {odds(rivals['candidate']['evidence'])} to 1 that v2 is not the best" in text
 
 
 @pytest.mark.parametrize("arm", ["", "baseline", "candidate-3", "candidate-9"])
@@ -111,7 +111,7 @@ def test_promote__changed_since__offers_the_same_arm_again(manager: Client, lear
     assert answer.status_code == 409
     text = answer.content.decode()
     assert '<input type="hidden" name="arm" value="candidate-2">' in text
-    assert "Nothing was done with your click." in text
+    assert "Your click changed nothing." in text
 
 
 def test_freeze__learning__keeps_the_shares_it_names(engineer: Client, learning: Rollout) -> None:

@@ -94,7 +94,7 @@ def test_learning__arm_that_left__says_when_and_why() -> None:
     index = BanditVerdict.from_json(rollout.verdicts).arm("candidate-3").at_index
     assert index is not None
     assert gone.left_at == rollout.evidence.get(index=index).ended_at
-    assert gone.sentence.startswith("Eliminated: the evidence that it is not the best was ")
+    assert gone.sentence.startswith("Eliminated: the odds were ")
     assert gone.p_best == "out"
     assert page.arms[1].sentence == ""
 
@@ -105,7 +105,7 @@ def test_learning__baseline_that_left__has_its_moment_from_the_evidence() -> Non
     assert index is not None
     baseline = page_of(rollout).arms[0]
     assert baseline.left_at == rollout.evidence.get(index=index).ended_at
-    assert "It stays as comparator" in baseline.sentence
+    assert "so that the gates can compare with it" in baseline.sentence
     assert baseline.gates is None
 
 
@@ -113,7 +113,7 @@ def test_learning__stop_rule__names_what_each_part_waits_for() -> None:
     rollout = bandits.rollout_bandit(now=NOW)
     sole, gates, deadline = page_of(rollout).stop
     assert (sole.strong, sole.rest) == ("2 arms left", ", needs 1")
-    assert sole.hint == "An arm leaves when the evidence against it reaches 20 (1/α)."
+    assert sole.hint == "An arm leaves when the odds that it is not the best reach 20 to 1 (1/α)."
     assert gates.strong.startswith("v2 ")
     assert gates.rest.startswith(", v3 ")
     ends = rollout.phase_since + timedelta(days=1)
@@ -222,7 +222,7 @@ def test_rolled_back__page__pins_who_did_it() -> None:
 def test_global_stop__forward_actions__are_gone_and_return_stays() -> None:
     page = page_of(bandits.bandit_paused(now=NOW), stop_on=True)
     assert names(page) == ["roll-back"]
-    assert page.action_note == "Global stop: forward is off, back is not"
+    assert page.action_note == "Global stop: nothing moves forward, rolling back is possible"
 
 
 def test_viewer__actions__are_replaced_by_their_reason(viewer: Client) -> None:

@@ -117,7 +117,7 @@ def test_endpoint__at_rest__serves_one_variant_and_may_start() -> None:
 def test_endpoint__rollout_active__says_which_and_offers_the_way_back() -> None:
     rollout = factories.rollout_progressing(now=NOW)
     built = page()
-    assert built.start_refused == f"#{rollout.pk} is active: one rollout an endpoint"
+    assert built.start_refused == f"#{rollout.pk} is active, and an endpoint has one rollout at a time"
     assert built.may_roll_back
     assert [(row.role, row.observed, row.arm) for row in built.variants] == [
         ("stable", "75%", 0),

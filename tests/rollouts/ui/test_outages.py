@@ -40,7 +40,7 @@ def held(made: Rollout) -> Rollout:
     made.verdicts = {**made.verdicts, "outage": OUTAGE.to_json()}
     made.reason, made.next_step = (
         f"Held at 25%. {OUTAGE.sentence}",
-        "It goes on when the baseline is in order again.",
+        "It goes on when the baseline works again.",
     )
     made.save()
     return made
@@ -53,11 +53,11 @@ def page_of(made: Rollout) -> RolloutPage:
 def test_rollout__held_by_an_outage__says_since_when_how_many_and_who_answered() -> None:
     page = page_of(held(factories.rollout_progressing(now=NOW)))
     assert page.why.tone == "fail"
-    assert page.why.strong == "v1 is out of order since 14:02:11 UTC, for 1 min 40 s."
+    assert page.why.strong == "v1 has been out of order since 14:02:11 UTC, for 1 min 40 s."
     assert page.why.first == (
         "Held at 25%, because its engine is starting: loading weights. Nothing of this time counts for v2."
     )
-    assert page.why.more == f"{SENTENCE} It goes on when the baseline is in order again."
+    assert page.why.more == f"{SENTENCE} It goes on when the baseline works again."
     assert page.outage is None  # said once
 
 
@@ -70,7 +70,7 @@ def test_paused_rollout__baseline_out_of_order__has_a_banner_of_its_own(engineer
     assert page.outage.more == SENTENCE
     for headers in ({}, HTMX):
         text = engineer.get(f"/rollouts/{made.pk}", headers=headers).content.decode()
-        assert "v1 is out of order since 14:02:11 UTC" in text
+        assert "v1 has been out of order since 14:02:11 UTC" in text
 
 
 def test_rollout_that_is_over__later_outage_of_the_endpoint__is_none_of_its_business() -> None:
@@ -88,7 +88,7 @@ def test_outage_that_is_over__is_shown_nowhere(engineer: Client) -> None:
 def test_endpoint__out_of_order__has_a_banner_and_a_pill(engineer: Client) -> None:
     out_of_order(factories.endpoint(now=NOW), rescued=0)
     text = engineer.get("/endpoints/triage").content.decode()
-    assert "v1 is out of order since 14:02:11 UTC" in text
+    assert "v1 has been out of order since 14:02:11 UTC" in text
     assert "Of 425 requests in that time, 425 failed for their users." in text
     assert "Out of order" in text
 

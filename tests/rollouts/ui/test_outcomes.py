@@ -102,7 +102,7 @@ def test_arms__counted_from_the_middle_on__says_how_many_are_missing() -> None:
     rollout = factories.with_outcomes(factories.rollout_progressing(now=NOW), baseline=V5, candidate=V6)
     rollout.arms.filter(name="candidate").update(requests=500)
     counted = V6.ended - V6.abandoned
-    assert table_of(rollout).earlier == f"{500 - counted} requests before that was counted are not in it."
+    assert table_of(rollout).earlier == f"{500 - counted} requests from before this was counted are left out."
 
 
 def test_arms__none_counted__says_so_and_shows_no_table(engineer: Client) -> None:
@@ -149,7 +149,7 @@ def test_answers__engine_that_says_nothing__is_named_and_gets_no_zeros() -> None
         [Column(0, "v5", BASELINE, V5, said), Column(1, "v6", "candidate", V6)], meta="", nothing=""
     )
     assert [column.label for column in table.answer_columns] == ["v5"]
-    assert table.unsaid == "The engine of v6 says nothing of its answers."
+    assert table.unsaid == "The engine of v6 reports nothing about its answers."
 
 
 def test_answers__nothing_finished_yet__no_mean_is_made_up() -> None:
@@ -173,7 +173,7 @@ def test_findings__baseline_is_the_worse__is_named_first() -> None:
 def test_findings__same_on_both__nothing_and_the_page_says_that() -> None:
     same = columns(V5, V5)
     assert findings(same, {}) == ()
-    assert calm_words(same, ()) == "The arms differ in none of this by more than chance explains."
+    assert calm_words(same, ()) == "In none of this do the arms differ by more than chance explains."
 
 
 def test_findings__few_requests__no_difference_is_claimed_or_denied() -> None:
@@ -260,8 +260,8 @@ def test_endpoint__beside__names_both_kinds_of_the_last_day() -> None:
             endpoint=served, minute=NOW - timedelta(hours=ago), no_inference=600, turned_away=1
         )
     assert beside_words(served, NOW) == (
-        "Beside them, in 24 h: 1,200 calls that are no inference (model lists, token counts), and 2 that the gateway "
-        "refused before a variant was drawn."
+        "Also in the last 24 h: 1,200 calls that asked for no inference (model lists, token counts), and 2 that the "
+        "gateway refused before it assigned a variant."
     )
 
 

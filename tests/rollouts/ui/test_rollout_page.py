@@ -122,7 +122,7 @@ def test_promoted__watch_over__offers_nothing() -> None:
 def test_global_stop__forward_actions__are_gone_and_roll_back_stays() -> None:
     page = page_of(factories.rollout_paused(now=NOW), stop_on=True)
     assert names(page) == ["roll-back"]
-    assert page.action_note == "Global stop: forward is off, back is not"
+    assert page.action_note == "Global stop: nothing moves forward, rolling back is possible"
 
 
 def test_loop_silent_for_a_minute__forward_is_off_and_roll_back_is_not(manager: Client) -> None:

@@ -1,4 +1,5 @@
-"""A bandit before traffic moves: all arms launch, one that cannot is dropped, the rest is routed at 0% and asked."""
+"""A bandit before traffic moves: all arms launch; one that cannot is dropped; the others get a route with 0% of the
+traffic, and must answer a test request through it."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from rollouts.domain.sentences import duration, percent
 from rollouts.domain.states import Event, transition
 
 TIMEOUT = f"launch:{FailureReason.TIMEOUT.value}"
-THEN = "When all answered a warm-up request, traffic moves in equal shares."
+THEN = "When all have answered a warm-up request, traffic moves in equal shares."
 
 
 def launching_words(rollout: RolloutView) -> tuple[str, str]:
@@ -73,7 +74,8 @@ def _route(rollout: RolloutView, seen: Seen, gates: GatesView, waited: float) ->
             )
         return stay(
             rollout,
-            f"All are routed at 0%; waiting until {_names(silent)} answers a forced request.",
+            f"All have a route with 0% of the traffic; waiting until {_names(silent)} answers a test request through "
+            "the router.",
             "Then traffic moves in equal shares.",
         )
     if seen.hold is not None:
@@ -87,22 +89,22 @@ def _route(rollout: RolloutView, seen: Seen, gates: GatesView, waited: float) ->
         phase=transition(rollout.phase, Event.START),
         event=Event.START,
         step_index=0,
-        reason=f"Every candidate answered a forced request; moving traffic: {words}.",
+        reason=f"Every candidate answered a test request through the router; moving traffic: {words}.",
         next_step=bandit.detail,
         effects=(split,),
         title=f"Moving traffic: {words}",
-        detail="route read back, forced requests answered by the candidates themselves",
+        detail="route read back, test requests answered by the candidates",
     )
 
 
 def _route_at_zero(rollout: RolloutView, seen: Seen) -> Decision:
     wanted = racing_shares(rollout, {})
-    words = f"{_names(rollout.racing)} are ready; their routes are being set at 0%."
+    words = f"{_names(rollout.racing)} are ready; they get routes with 0% of the traffic first."
     if seen.rejected:
         words = f"The router refused the route: {seen.rejected} The last good route stays in force."
     elif seen.in_force:
         unhealthy = [arm for arm in rollout.racing if arm.variant not in (seen.routed or ())]
-        words = f"{_names(unhealthy)}: ready, but not yet through the router's health check."
+        words = f"Ready, but not passing the router's health check yet: {_names(unhealthy)}."
     effects = () if dict(seen.desired_shares) == dict(wanted.shares) else (wanted,)
     return replace(stay(rollout, words, "Then traffic moves in equal shares."), effects=effects)
 
