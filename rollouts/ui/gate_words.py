@@ -53,8 +53,8 @@ HELP: Mapping[str, str] = {
     "abandoned": (
         "Counts requests whose client went away, before the first token or in the middle of the answer. "
         "Impatient clients come to both arms alike, so more such requests on one arm are the version's own. "
-        "Why a client left is not known; while a replica of the candidate carries more load than one of the baseline, or "
-        "the share has just changed, they do not count against the candidate."
+        "Why a client left is not known; while a replica of the candidate carries more load than one of the baseline, "
+        "or the share has just changed, they do not count against the candidate."
     ),
     "latency_slo": (
         "Counts requests over the objective, which must be an edge of the histogram that measures it. "

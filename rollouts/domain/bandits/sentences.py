@@ -10,8 +10,7 @@ from rollouts.domain.bandits.reweight import Reweight
 from rollouts.domain.bandits.spec import BanditSpec
 from rollouts.domain.bandits.verdict import ArmVerdict
 from rollouts.domain.gates.verdict import FamilyVerdict
-from rollouts.domain.gates.words import odds, rough, significant, whole
-from rollouts.domain.gates.words import percent as share_percent
+from controlplane.kernel.words import percent_of_share, odds, rough, significant, whole
 from rollouts.domain.intervals import BASELINE
 from rollouts.domain.sentences import duration, percent
 
@@ -65,7 +64,7 @@ def arm_sentence(
         if burn_in:
             answers = f"{whole(arm.scored)} of the {whole(spec.burn_in)} scored answers"
             return f"In the race: it has {answers} of the burn-in."
-        best = share_percent(arm.p_best)
+        best = percent_of_share(arm.p_best)
         return (
             f"In the race: its reward is {reward_words(arm)}, and it is the best with a probability of {best}. "
             f"The odds are {odds(arm.evidence)} to 1 that it is not; at {limit} to 1 it leaves."
@@ -114,7 +113,7 @@ def sentence_of(
             return (
                 f"{names.of(sole)} wins: it is the only arm left and all its required gates pass. Its reward is "
                 f"{reward_words(arm)}; the best arm is dropped by mistake with probability at most "
-                f"{share_percent(spec.alpha)}."
+                f"{percent_of_share(spec.alpha)}."
             )
         return f"{alone}; it wins once its required gates pass. {family.reason}"
     remain = (
@@ -165,7 +164,7 @@ def detail_of(
     likeliest = max(arms, key=lambda arm: arm.p_best)
     if likeliest.scored:
         said.append(
-            f"{names.of(likeliest.name)} is the best with a probability of {share_percent(likeliest.p_best)}. That "
+            f"{names.of(likeliest.name)} is the best with a probability of {percent_of_share(likeliest.p_best)}. That "
             "only steers the weights: whoever stops on it names a false winner in about half of all ties."
         )
     return " ".join(said)

@@ -218,7 +218,7 @@ def test_model__more_versions_with_problems_than_are_told__says_how_many(enginee
     model.versions.update(manifest_state="changed", manifest_problem="The file config.json differs.")
     text = engineer.get("/models/triage").content.decode()
     assert text.count("is no longer what was registered.") == 25
-    assert "3 older versions need somebody too." in text
+    assert "3 older versions need attention too." in text
 
 
 def test_model__newest_page_of_versions_refused__still_offers_the_newest_that_may_be_launched() -> None:

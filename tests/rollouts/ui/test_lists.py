@@ -201,7 +201,7 @@ def test_endpoint__ratings_that_did_not_count__are_told_in_one_sentence(engineer
     count_uncounted(endpoint=endpoint, more=Uncounted(unverifiable=1_200, refused=1), now=NOW)
     for headers in ({}, HTMX):
         text = engineer.get("/endpoints/triage", headers=headers).content.decode()
-        assert "In the last 24 h 1,201 ratings did not count: 1,200 of answers that" in text
+        assert "In the last 24 h 1,201 ratings did not count: 1,200 named answers that" in text
 
 
 def test_deployed__variants_that_run__are_listed_with_their_share(viewer: Client) -> None:

@@ -74,7 +74,7 @@ def test_words__writing_fails__why_since_when_and_the_next_try(endpoint: Endpoin
     since, until = NOW - timedelta(days=1), NOW + timedelta(minutes=10)
     moment = f"{until:%H:%M:%S} UTC" if until.date() == NOW.date() else f"{until:%Y-%m-%d %H:%M} UTC"
     assert words().detail == (
-        f"Writing it fails since {since:%Y-%m-%d %H:%M} UTC and is tried again at {moment}: MLflow failed (500)."
+        f"Writing it has failed since {since:%Y-%m-%d %H:%M} UTC and is tried again at {moment}: MLflow failed (500)."
     )
 
 

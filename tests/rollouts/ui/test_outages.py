@@ -55,7 +55,7 @@ def test_rollout__held_by_an_outage__says_since_when_how_many_and_who_answered()
     assert page.why.tone == "fail"
     assert page.why.strong == "v1 has been out of order since 14:02:11 UTC, for 1 min 40 s."
     assert page.why.first == (
-        "Held at 25%, because its engine is starting: loading weights. Nothing of this time counts for v2."
+        "Held at 25%, because its engine is starting: loading weights. Nothing that is measured meanwhile counts in favour of v2."
     )
     assert page.why.more == f"{SENTENCE} It goes on when the baseline works again."
     assert page.outage is None  # said once

@@ -179,7 +179,7 @@ def test_findings__same_on_both__nothing_and_the_page_says_that() -> None:
 def test_findings__few_requests__no_difference_is_claimed_or_denied() -> None:
     few = columns(Outcomes(answered=9), Outcomes(answered=3, refused_request=2))
     assert findings(few, {}) == ()
-    assert calm_words(few, ()).startswith("Too few requests so far")
+    assert calm_words(few, ()).startswith("There are too few requests so far")
 
 
 def test_findings__everybody_leaves_on_both_arms__is_said_though_the_arms_are_alike() -> None:

@@ -109,7 +109,7 @@ def test_replay__under_another_policy__shows_both_and_the_first_other_decision(v
     assert str(made) in page
     assert str(rollout.gate_policy) in page
     assert "First other decision, after" in page
-    assert "not what would have happened" in page
+    assert "the traffic would have been different too" in page
 
 
 def test_replay__unknown_policy__says_which_there_are(viewer: Client) -> None:
