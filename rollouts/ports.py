@@ -252,10 +252,6 @@ class TrafficRouter(Protocol):
         """The same of every endpoint that the router knows, in one look. One whose route is odd is left out."""
         ...
 
-    def remove(self, endpoint: str, *, token: int) -> None:
-        """Takes the endpoint's route away."""
-        ...
-
 
 # --- signals --------------------------------------------------------------------------------------------------
 

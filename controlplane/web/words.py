@@ -34,7 +34,7 @@ def number_text(value: float | None) -> str:
     return text.replace("-", MINUS)
 
 
-def seconds_text(seconds: float | None) -> str:
+def latency_text(seconds: float | None) -> str:
     """A latency: 0.092 -> `92 ms`, 1.4 -> `1.4 s`; `no data` for None."""
     if seconds is None:
         return "no data"

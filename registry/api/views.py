@@ -62,7 +62,7 @@ class ModelList(generics.ListAPIView[Model]):
         return selectors.models_with_counts(ModelFilter.read_query(self.request)["search"])
 
 
-class ModelDetail(APIView):
+class OneModel(APIView):
     """One model, also after it was deleted in MLflow (`gone_at` is set then)."""
 
     @extend_schema(operation_id="models_get", summary="One model", tags=TAG, responses=ModelOutput)

@@ -11,11 +11,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from rollouts import wiring
-from rollouts.domain.engine_options import Kind
+from rollouts.domain.engine_options import OptionKind
 from rollouts.services.serving_specs import engines_of
 
 TAGS = ["clusters"]
-KINDS = [(kind.value, kind.value) for kind in Kind]
+KINDS = [(kind.value, kind.value) for kind in OptionKind]
 
 
 class OptionPartOutput(serializers.Serializer[Any]):

@@ -15,7 +15,7 @@ from controlplane.access.rules import action_of
 from controlplane.access.services import Scope
 from controlplane.api.callers import actor_of, now_of
 from controlplane.api.idempotency import idempotent
-from controlplane.api.pagination import ByName, KeysetPagination
+from controlplane.api.pagination import ByName
 from controlplane.api.permissions import Need
 from controlplane.api.throttling import ClientRateThrottle
 from registry.selectors import get_golden_set, get_version

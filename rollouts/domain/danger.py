@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from controlplane.kernel.words import clock_time, duration_of_seconds, percent_of_bp
 from rollouts.domain.decision import Decision, GatesView, Hold, RolloutView, Seen
 from rollouts.domain.engines import EngineView, WorkloadPhase
 from rollouts.domain.gates.outage import Outage
 from rollouts.domain.moves import failure_words, hold_at, roll_back, stay
-from rollouts.domain.sentences import clock_time, duration, percent
 from rollouts.domain.states import PauseReason
 
 GONE = (WorkloadPhase.FAILED, WorkloadPhase.ABSENT)
@@ -51,8 +51,8 @@ def no_data(rollout: RolloutView, now: float, *, who: str) -> Decision | None:
     if now - since <= rollout.plan.no_data_seconds:
         return None
     sentence = (
-        f"Nothing could be measured for {duration(now - since)} "
-        f"(allowed {duration(rollout.plan.no_data_seconds)}): without evidence {who}."
+        f"Nothing could be measured for {duration_of_seconds(now - since)} "
+        f"(allowed {duration_of_seconds(rollout.plan.no_data_seconds)}): without evidence {who}."
     )
     return roll_back(rollout, cause="no-data", sentence=sentence)
 
@@ -68,7 +68,7 @@ def out_of_time(
     """
     if now - rollout.phase_since <= rollout.plan.deadline_seconds:
         return None
-    limit = duration(rollout.plan.deadline_seconds)
+    limit = duration_of_seconds(rollout.plan.deadline_seconds)
     out_of_order = gates.outage is not None and not gates.outage.over
     if gates.reaction == "rollback" and gates.open_because and not out_of_order:
         why = f"{OPEN_WORDS[gates.open_because]}, and in that case the policy rolls back"
@@ -100,7 +100,7 @@ def told_of_outage(rollout: RolloutView, outage: Outage | None, made: Decision) 
     """The decision. When it has nothing of its own to tell, the history is told that the outage is over."""
     if outage is None or not outage.over or made.title:
         return made
-    title = f"{rollout.baseline_label} works again after {duration(outage.seconds)}"
+    title = f"{rollout.baseline_label} works again after {duration_of_seconds(outage.seconds)}"
     return replace(
         made, title=f"{title} (since {clock_time(outage.since)})", detail=outage.sentence, once=True
     )
@@ -135,7 +135,7 @@ def pause_for_drift(rollout: RolloutView, drift: Mapping[str, int], held_at: str
 
 
 def drift_sentence(drift: Mapping[str, int]) -> str:
-    hand = ", ".join(f"{name} {percent(bp)}" for name, bp in sorted(drift.items()))
+    hand = ", ".join(f"{name} {percent_of_bp(bp)}" for name, bp in sorted(drift.items()))
     return f"The router's weights were set by hand ({hand}). Headgate waits and changes nothing."
 
 

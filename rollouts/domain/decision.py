@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 from rollouts.domain.arms import CANDIDATE
-from rollouts.domain.effects import Effect
+from rollouts.domain.effects import AnyEffect
 from rollouts.domain.engines import EngineView
 from rollouts.domain.gates.outage import Outage
 from rollouts.domain.gates.policy import Reaction
@@ -287,7 +287,7 @@ class Decision:
     next_step: str = ""
     event: Event | None = None
     pause_reason: PauseReason = PauseReason.NONE
-    effects: tuple[Effect, ...] = ()
+    effects: tuple[AnyEffect, ...] = ()
     cause: str = ""
     cause_sentence: str = ""
     title: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rollouts.domain.decision import Decision, Drop, RolloutView
-from rollouts.domain.effects import DrainWorkload, Effect, EnsureWorkload, SetTraffic
+from rollouts.domain.effects import AnyEffect, DrainWorkload, EnsureWorkload, SetTraffic
 from rollouts.domain.engines import EngineView
 from rollouts.domain.plan import FULL_SHARE_BP, shares_of
 from rollouts.domain.states import Event, PauseReason, Phase, transition
@@ -47,7 +47,7 @@ def roll_back(rollout: RolloutView, *, cause: str, sentence: str, drops: tuple[D
 
 def cancel(rollout: RolloutView, *, sentence: str, event: Event = Event.CANCEL) -> Decision:
     """Ends a rollout before any traffic moved."""
-    effects: tuple[Effect, ...] = ()
+    effects: tuple[AnyEffect, ...] = ()
     if rollout.phase is not Phase.PENDING:
         effects = (all_to_baseline(rollout), *drains(rollout))
     superseded = event is Event.SUPERSEDE
@@ -113,7 +113,7 @@ def promotion(rollout: RolloutView, *, sentence: str, label: str, split: SetTraf
 
 def end_watch(rollout: RolloutView, *, sentence: str, keep_baseline: bool = False) -> Decision:
     """The rollback window is over: the old variant is drained, unless it is wanted for something else."""
-    effects: tuple[Effect, ...] = (SetTraffic({rollout.candidate: FULL_SHARE_BP}, rollout.candidate),)
+    effects: tuple[AnyEffect, ...] = (SetTraffic({rollout.candidate: FULL_SHARE_BP}, rollout.candidate),)
     if not keep_baseline:
         effects = (*effects, DrainWorkload(rollout.baseline))
     return Decision(

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
-from controlplane.kernel.clock import Reading, seconds_between
+from controlplane.kernel.clock import ClockReading, seconds_between
 
 
 class RestoredState(StrEnum):
@@ -47,7 +47,7 @@ class Restored:
 
     newest: int
     since: float
-    quiet: Reading
+    quiet: ClockReading
     last: float | None = None
     served: Mapping[str, int] = field(default_factory=dict)
     believed: Mapping[str, int] = field(default_factory=dict)
@@ -67,9 +67,9 @@ class Restored:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         known = {one.name: data[one.name] for one in fields(cls) if one.name in data}
-        return cls(**{**known, "quiet": Reading.from_json(data["quiet"])})
+        return cls(**{**known, "quiet": ClockReading.from_json(data["quiet"])})
 
 
-def is_quiet(found: Restored, reading: Reading, *, seconds: float) -> bool:
+def is_quiet(found: Restored, reading: ClockReading, *, seconds: float) -> bool:
     """Whether nobody told a larger token for so long. By the machine's monotonic clock where one machine looks."""
     return seconds_between(found.quiet, reading) >= seconds

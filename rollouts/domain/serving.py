@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from rollouts.domain.gates.fastkill import Window
+from controlplane.kernel.words import clock_time, duration_of_seconds
+from rollouts.domain.gates.fastkill import TrafficWindow
 from rollouts.domain.gates.outage import WINDOW_SECONDS, Outage, next_outage, outage_of
 from rollouts.domain.intervals import ArmCounts
-from rollouts.domain.sentences import clock_time, duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Serving:
 
     variant: str
     outage: Outage | None = None
-    window: Window = field(default_factory=Window)
+    window: TrafficWindow = field(default_factory=TrafficWindow)
 
     @property
     def lasting(self) -> Outage | None:
@@ -53,7 +53,7 @@ class Serving:
         window = self.window.add(counts, None, seconds, WINDOW_SECONDS)
         why = not_ready or outage_of(limit, counts, window, looked=looked)
         outage = next_outage(self.outage, why, counts, started_at=started_at, seconds=seconds)
-        return replace(self, outage=outage, window=window if window.baseline.errors else Window())
+        return replace(self, outage=outage, window=window if window.baseline.errors else TrafficWindow())
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; empty while there is nothing to remember, so that a sound endpoint is not written anew."""
@@ -72,7 +72,9 @@ class Serving:
             return cls(variant)
         outage = data["outage"]
         return cls(
-            variant, None if outage is None else Outage.from_json(outage), Window.from_json(data["window"])
+            variant,
+            None if outage is None else Outage.from_json(outage),
+            TrafficWindow.from_json(data["window"]),
         )
 
 
@@ -83,7 +85,9 @@ def began_title(label: str, outage: Outage) -> str:
 
 def ended_title(label: str, outage: Outage) -> str:
     """`v5 works again after 1 min 40 s (since 14:02:11 UTC)`, for the history."""
-    return f"{label} works again after {duration(outage.seconds)} (since {clock_time(outage.since)})"
+    return (
+        f"{label} works again after {duration_of_seconds(outage.seconds)} (since {clock_time(outage.since)})"
+    )
 
 
 def outage_sentence(outage: Outage, *, helper: str) -> str:

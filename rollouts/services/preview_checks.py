@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Unavailable
+from controlplane.kernel.words import duration_of_seconds
 from registry.models import Version
 from rollouts.domain.gates.forecast import PlanForecast
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.restored import RestoredState
-from rollouts.domain.sentences import duration
 from rollouts.domain.states import ACTIVE
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, Rollout, Workload
 from rollouts.services.commands import refusal_while_restored, stop_is_on
 from rollouts.services.endpoints import check_launchable
-from rollouts.services.preview_traffic import Traffic
+from rollouts.services.preview_traffic import MeasuredTraffic
 from rollouts.services.serving_specs import Clusters, check_serving
 
 ASSUMED_RATE = 1.0
 
-Edges = Mapping[str, tuple[float, ...]]
+Edges = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def policy_checks(endpoint: Endpoint, policy: GatePolicy, edges: Edges) -> list[
     return checks
 
 
-def check_traffic(traffic: Traffic) -> Check:
+def check_traffic(traffic: MeasuredTraffic) -> Check:
     """Whether anything will be measured at all."""
     if traffic.per_second <= 0:
         return Check(
@@ -132,7 +132,7 @@ def check_traffic(traffic: Traffic) -> Check:
     return Check(
         "ok",
         f"{traffic.per_second:.1f} requests/s in the last hour",
-        f"{traffic.requests:,} requests in {duration(traffic.requests / traffic.per_second)} measured",
+        f"{traffic.requests:,} requests in {duration_of_seconds(traffic.requests / traffic.per_second)} measured",
     )
 
 

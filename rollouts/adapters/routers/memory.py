@@ -233,11 +233,6 @@ class MemoryRouter:
         found = {endpoint: self.observe(endpoint) for endpoint in self.routes}
         return {endpoint: route for endpoint, route in found.items() if route is not None}
 
-    def remove(self, endpoint: str, *, token: int) -> None:
-        self._admit(endpoint, token)
-        if self.routes.pop(endpoint, None) is not None:
-            self._version += 1
-
     # --- the traffic --------------------------------------------------------------------
 
     def engine(self, variant: str) -> MemoryEngine:

@@ -19,14 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from controlplane.kernel.words import duration_of_seconds, percent_of_share, rough
 from rollouts.domain.bandits.arithmetic import ELIMINATION_ODDS
 from rollouts.domain.bandits.spec import BanditSpec
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.evidence import log_sum_exp
 from rollouts.domain.gates.forecast import trials_until
 from rollouts.domain.gates.projection import log_increments
-from rollouts.domain.gates.words import percent, rough
-from rollouts.domain.sentences import duration
 
 SMALLEST_RATE = 1e-6
 HALVINGS = 40
@@ -65,8 +64,8 @@ class BanditOutlook:
         if self.half_answers is None or self.half_seconds is None:
             return "With this traffic and so few ratings, no difference would be decided in any foreseeable time."
         return (
-            f"An arm rated down half as often as the others ({percent(self.base_rate / 2)} against "
-            f"{percent(self.base_rate)}) is found in about {duration(self.half_seconds)}, after "
+            f"An arm rated down half as often as the others ({percent_of_share(self.base_rate / 2)} against "
+            f"{percent_of_share(self.base_rate)}) is found in about {duration_of_seconds(self.half_seconds)}, after "
             f"{rough(self.half_answers)} answers of each arm. Equal arms end as a tie."
         )
 

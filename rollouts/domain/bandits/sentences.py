@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from controlplane.kernel.words import (
+    duration_of_seconds,
+    odds,
+    percent_of_bp,
+    percent_of_share,
+    rough,
+    significant,
+    whole,
+)
 from rollouts.domain.bandits.learner import Departure, TopTwoThompson
 from rollouts.domain.bandits.reweight import Reweight
 from rollouts.domain.bandits.spec import BanditSpec
 from rollouts.domain.bandits.verdict import ArmVerdict
 from rollouts.domain.gates.verdict import FamilyVerdict
-from controlplane.kernel.words import percent_of_share, odds, rough, significant, whole
 from rollouts.domain.intervals import BASELINE
-from rollouts.domain.sentences import duration, percent
 
 NUMBERS = (
     "No",
@@ -71,7 +78,7 @@ def arm_sentence(
         )
     if gone.cause == "evidence":
         stays = (
-            f" It keeps {percent(spec.baseline_bp)} of the traffic, so that the gates can compare with it."
+            f" It keeps {percent_of_bp(spec.baseline_bp)} of the traffic, so that the gates can compare with it."
             if arm.name == BASELINE
             else ""
         )
@@ -158,7 +165,7 @@ def detail_of(
     if seconds is not None:
         said.append(
             f"With {rough(pace * 60)} scored answers a minute and the difference seen so far, one arm is left after "
-            f"about {duration(seconds)}."
+            f"about {duration_of_seconds(seconds)}."
         )
     said.append(f"If the arms are equal, the result is “{names.tie(tied)}”: a tie is never called a winner.")
     likeliest = max(arms, key=lambda arm: arm.p_best)
@@ -179,7 +186,7 @@ def reweight_sentence(
     if reweight.kind == "settled":
         return "The weights stay: one arm is left."
     if reweight.kind == "waiting":
-        return f"The weights are recalculated after {duration(reweight.waits)} more of measured traffic."
+        return f"The weights are recalculated after {duration_of_seconds(reweight.waits)} more of measured traffic."
     if reweight.kind == "no-data":
         return "Weights kept: no answer was scored since they were last recalculated."
     if reweight.kind == "small":
@@ -188,12 +195,12 @@ def reweight_sentence(
             f"below {_points(spec.min_change_bp)}."
         )
     moves = [
-        f"{names.of(name)} {percent(old)} → {percent(new)}"
+        f"{names.of(name)} {percent_of_bp(old)} → {percent_of_bp(new)}"
         for name, old, new in zip(learner.arms, reweight.before, wanted, strict=True)
         if old != new
     ]
     kept = [
-        f"{names.of(name)} stays at {percent(new)}"
+        f"{names.of(name)} stays at {percent_of_bp(new)}"
         for name, old, new in zip(learner.arms, reweight.before, wanted, strict=True)
         if old == new and new
     ]

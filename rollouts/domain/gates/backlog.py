@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from rollouts.domain.gates import checks
-from rollouts.domain.gates.fastkill import Window
+from rollouts.domain.gates.fastkill import TrafficWindow
 from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.gates.totals import Totals
 from rollouts.domain.intervals import BASELINE, ArmCounts
@@ -61,7 +61,7 @@ class Unsettled:
     excess: int = 0
 
     @classmethod
-    def of(cls, backlog: Backlog, window: Window) -> Self:
+    def of(cls, backlog: Backlog, window: TrafficWindow) -> Self:
         """What is open now. Without traffic of both arms in `window` nobody can know, and nothing is."""
         arrived, against = window.candidate.arrived, window.baseline.arrived
         if not arrived or not against:

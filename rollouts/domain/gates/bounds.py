@@ -30,7 +30,7 @@ from typing import Any, Literal, Self
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.evidence import log_sum_exp
 
-Measure = Literal["difference", "ratio", "share", "score"]
+ChangeMeasure = Literal["difference", "ratio", "share", "score"]
 
 RISING_BETS = (0.02, 0.08, 0.3, 1.0, 3.0)
 FALLING_BETS = (0.02, 0.08, 0.3, 0.9)
@@ -96,12 +96,12 @@ class ChangeBounds:
     measure     "difference" of shares, "ratio" of shares, "share" of the candidate alone, "score" difference
     """
 
-    measure: Measure
+    measure: ChangeMeasure
     lower: Side
     upper: Side
 
     @classmethod
-    def empty(cls, measure: Measure) -> Self:
+    def empty(cls, measure: ChangeMeasure) -> Self:
         """Nothing known. The upper side's coordinate is the negative of the change, the lower ratio's is
         -1/ratio.
         """
@@ -194,7 +194,7 @@ class ChangeBounds:
 
 
 def _gains(
-    measure: Measure,
+    measure: ChangeMeasure,
     bets: Sequence[float],
     events_c: int,
     events_b: int,

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.words import seconds_text
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.dispersion import Dispersion, excess, upper_excess
 from rollouts.domain.gates.projection import Number
-from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.intervals import ArmCounts, LatencyCounts
 
 # vLLM's own histograms, in seconds (vllm/v1/metrics/loggers.py). The router's edges are configurable and the

@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from rollouts.domain.gates.fastkill import Window
-from rollouts.domain.gates.words import percent, seconds_text, whole
+from controlplane.kernel.words import percent_of_share, seconds_text, whole
+from rollouts.domain.gates.fastkill import TrafficWindow
 from rollouts.domain.intervals import ArmCounts
 
 FEWEST_FAILURES = 3  # so that one failed request of two is no outage
@@ -96,7 +96,7 @@ def next_outage(
     return (lasting or Outage(started_at, 0.0, 0, 0, 0, why)).longer(baseline, seconds, why)
 
 
-def outage_of(limit: float | None, baseline: ArmCounts | None, window: Window, *, looked: bool) -> str:
+def outage_of(limit: float | None, baseline: ArmCounts | None, window: TrafficWindow, *, looked: bool) -> str:
     """Why the baseline was out of order in an interval; empty when it was not, or was not measured.
 
     limit       the share of its requests from which on it is; None: the policy is from before there was such a rule
@@ -108,15 +108,13 @@ def outage_of(limit: float | None, baseline: ArmCounts | None, window: Window, *
     requests, failed, _ = _counted(baseline)
     if looked and baseline.ready == 0 and failed:
         return "none of its replicas is ready"
+    enough = f"{percent_of_share(limit)} or more is an outage"
     if _beyond(limit, requests, failed):
-        return f"{percent(failed / requests)} of its requests failed; {percent(limit)} or more is an outage"
+        return f"{percent_of_share(failed / requests)} of its requests failed; {enough}"
     requests, failed = window.baseline_lately(WINDOW_SECONDS)
     if _beyond(limit, requests, failed):
         lately = seconds_text(WINDOW_SECONDS)
-        return (
-            f"{percent(failed / requests)} of its requests failed in the last {lately}; "
-            f"{percent(limit)} or more is an outage"
-        )
+        return f"{percent_of_share(failed / requests)} of its requests failed in the last {lately}; {enough}"
     return ""
 
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from controlplane.kernel.words import odds, percent_of_share, seconds_text, significant
 from rollouts.domain.gates.forecast import PlanForecast, plan_forecast
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
-from rollouts.domain.gates.words import odds, percent, seconds_text, significant
 
 ASSUMED_REQUESTS_PER_SECOND = 10.0
 ASSUMED_BASE_RATES: Mapping[str, float] = {
@@ -33,7 +33,7 @@ TRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traffic:
+class ExpectedTraffic:
     """What is known of the traffic that a policy will see. What was not measured is assumed, and said so.
 
     source                  where the measured numbers are from, for people ("triage, the last 24 h")
@@ -125,7 +125,7 @@ class PolicyOutlook:
 def explain_policy(
     policy: GatePolicy,
     *,
-    traffic: Traffic,
+    traffic: ExpectedTraffic,
     steps: Sequence[tuple[int, float]] = USUAL_STEPS,
     exposures: Sequence[int] = EXPOSURES,
 ) -> PolicyOutlook:
@@ -152,9 +152,10 @@ def promises_of(policy: GatePolicy) -> tuple[str, ...]:
     sentences = [
         f"At most {one_in(policy.alpha)} rollouts that change nothing is rolled back by the gates, however long it "
         "runs and however often anybody looks.",
-        f"Every retry has this risk of {percent(policy.alpha)} again: for {TRIES} tries of one unchanged candidate "
-        f"it is at most {percent(tries)} together.",
-        f"A candidate at or beyond a gate's limit passes that gate with probability at most {percent(policy.beta)}.",
+        f"Every retry has this risk of {percent_of_share(policy.alpha)} again: for {TRIES} tries of one unchanged "
+        f"candidate it is at most {percent_of_share(tries)} together.",
+        "A candidate at or beyond a gate's limit passes that gate with probability at most "
+        f"{percent_of_share(policy.beta)}.",
         f"After every {late} of measured traffic the search for a late regression starts again.",
     ]
     if policy.warm_up_requests:
@@ -187,7 +188,7 @@ def _reactions(policy: GatePolicy) -> str:
 def _gate(
     policy: GatePolicy,
     gate: GateSpec,
-    traffic: Traffic,
+    traffic: ExpectedTraffic,
     steps: Sequence[tuple[int, float]],
     exposures: Sequence[int],
 ) -> GateOutlook:
@@ -238,13 +239,13 @@ def _notes(policy: GatePolicy, gates: Sequence[GateOutlook]) -> tuple[str, ...]:
             notes.append(f"{spec.label} cannot find any worsening within the plan, however large it is.")
         if spec.absolute and gate.measured and gate.base_rate is not None and gate.base_rate >= spec.delta:
             notes.append(
-                f"{spec.label}: the baseline itself has {percent(gate.base_rate)}, over the limit of "
-                f"{percent(spec.delta)}. A candidate that is no better cannot pass."
+                f"{spec.label}: the baseline itself has {percent_of_share(gate.base_rate)}, over the limit of "
+                f"{percent_of_share(spec.delta)}. A candidate that is no better cannot pass."
             )
         if spec.weight < 0.05:
             notes.append(
-                f"{spec.label} holds {percent(spec.weight)} of the false-alarm budget: by itself it rolls back only at "
-                f"odds of {odds(gate.odds_alone)} to 1."
+                f"{spec.label} holds {percent_of_share(spec.weight)} of the false-alarm budget: by itself it rolls "
+                f"back only at odds of {odds(gate.odds_alone)} to 1."
             )
     if not any(spec.required for spec in policy.gates):
         notes.append(
@@ -253,8 +254,12 @@ def _notes(policy: GatePolicy, gates: Sequence[GateOutlook]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _basis(policy: GatePolicy, traffic: Traffic, steps: Sequence[tuple[int, float]]) -> tuple[str, ...]:
-    plan = ", ".join(f"{percent(share / 10_000)} for {seconds_text(seconds)}" for share, seconds in steps)
+def _basis(
+    policy: GatePolicy, traffic: ExpectedTraffic, steps: Sequence[tuple[int, float]]
+) -> tuple[str, ...]:
+    plan = ", ".join(
+        f"{percent_of_share(share / 10_000)} for {seconds_text(seconds)}" for share, seconds in steps
+    )
     lines = [f"Plan: {plan}."]
     measured = [f"{significant(traffic.per_second, 3)} requests/s"] if traffic.requests_per_second else []
     assumed = [] if traffic.requests_per_second else [f"{significant(traffic.per_second, 3)} requests/s"]
@@ -262,7 +267,7 @@ def _basis(policy: GatePolicy, traffic: Traffic, steps: Sequence[tuple[int, floa
         if gate.kind == "paired":
             continue
         base, known = traffic.rate_of(gate)
-        (measured if known else assumed).append(f"{percent(base)} for {gate.label}")
+        (measured if known else assumed).append(f"{percent_of_share(base)} for {gate.label}")
     if any(gate.kind == "paired" for gate in policy.gates):
         assumed.append(f"{ASSUMED_PAIRS_PER_MINUTE:g} probe pairs a minute")
         assumed.append(f"scores of a pair that differ by {ASSUMED_SCORE_SPREAD:g} (standard deviation)")

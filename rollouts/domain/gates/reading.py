@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from controlplane.kernel.words import seconds_text
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.latency import Directions, Timed, directions_of, timed_against
 from rollouts.domain.gates.policy import GateSpec
-from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.intervals import BASELINE, ArmCounts, Interval, ProbePair
 
 PASS_SHARE_BP = 2500
@@ -69,10 +69,10 @@ class Nothing:
     broken: bool = False
 
 
-Reading = Counts | Pairs | Nothing
+GateReading = Counts | Pairs | Nothing
 
 
-def read(spec: GateSpec, interval: Interval, candidate: str, circumstances: Circumstances) -> Reading:
+def read(spec: GateSpec, interval: Interval, candidate: str, circumstances: Circumstances) -> GateReading:
     """The reading of one gate. Raises InvalidInput for impossible counts, naming arm and field."""
     if spec.kind == "paired":
         pairs = interval.pairs.get(candidate, ())
@@ -98,7 +98,7 @@ def _counts(
     arm_c: ArmCounts,
     arm_b: ArmCounts | None,
     circumstances: Circumstances,
-) -> Reading:
+) -> GateReading:
     if spec.kind == "latency_slo":
         return _latency(spec, interval, candidate, arm_c, arm_b, circumstances.warming_up)
     if spec.kind == "feedback":
@@ -115,7 +115,7 @@ def _outcomes(
     arm_c: ArmCounts,
     arm_b: ArmCounts | None,
     circumstances: Circumstances,
-) -> Reading:
+) -> GateReading:
     """Errors, refusals and departures, of the requests that arrived.
 
     By arrivals and not by ends: an arm whose answers take longer has in its first seconds nothing but quick ends, and
@@ -162,7 +162,7 @@ def _ended_so(spec: GateSpec, name: str, arm: ArmCounts) -> tuple[int, int] | No
 
 def _feedback(
     spec: GateSpec, interval: Interval, candidate: str, arm_c: ArmCounts, arm_b: ArmCounts | None
-) -> Reading:
+) -> GateReading:
     rated_c, _ = _events(candidate, arm_c, "ratings", "answers")[::-1]
     rated_b, _ = _events(BASELINE, arm_b, "ratings", "answers")[::-1]
     counts = Counts(
@@ -176,7 +176,7 @@ def _feedback(
 
 def _completions(
     spec: GateSpec, interval: Interval, candidate: str, arm_c: ArmCounts, arm_b: ArmCounts | None
-) -> Reading:
+) -> GateReading:
     numbers: list[int] = []
     for name, arm in ((candidate, arm_c), (BASELINE, arm_b)):
         if arm is None:
@@ -203,7 +203,7 @@ def _completions(
     )
 
 
-def _if_any(spec: GateSpec, interval: Interval, candidate: str, counts: Counts, empty: str) -> Reading:
+def _if_any(spec: GateSpec, interval: Interval, candidate: str, counts: Counts, empty: str) -> GateReading:
     """The counts, or why there are none: `empty`, with `{idle}` for the arm that had nothing."""
     if counts.n_candidate and (counts.n_baseline or spec.absolute):
         return counts
@@ -218,7 +218,7 @@ def _latency(
     arm_c: ArmCounts,
     arm_b: ArmCounts | None,
     warming_up: bool,
-) -> Reading:
+) -> GateReading:
     if warming_up:
         return _nothing(spec, interval, candidate, "the candidate is warming up")
     signal, slo = str(spec.signal), spec.slo_seconds or 0.0

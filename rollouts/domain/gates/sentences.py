@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import math
 
-from rollouts.domain.gates.backlog import Unsettled
-from rollouts.domain.gates.policy import GatePolicy, GateSpec
-from rollouts.domain.gates.totals import Totals
-from rollouts.domain.gates.track import GateTrack, measure_of
-from rollouts.domain.gates.verdict import GateVerdict, Verdict
-from rollouts.domain.gates.words import (
-    UNITS,
-    duration,
+from controlplane.kernel.words import (
+    duration_of_minutes,
     odds,
-    percent,
+    percent_of_share,
     points,
     ratio_text,
     rough,
@@ -22,6 +16,12 @@ from rollouts.domain.gates.words import (
     significant,
     whole,
 )
+from rollouts.domain.gates.backlog import Unsettled
+from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.gates.totals import Totals
+from rollouts.domain.gates.track import GateTrack, measure_of
+from rollouts.domain.gates.verdict import GateVerdict, Verdict
+from rollouts.domain.gates.words import UNITS
 
 RATING_RATE_SE = 3.5  # a finding only: no verdict rests on it
 
@@ -31,7 +31,7 @@ def change_words(measure: str, value: float) -> str:
     if measure == "ratio":
         return ratio_text(value)
     if measure == "share":
-        return percent(value)
+        return percent_of_share(value)
     return signed(value) if measure == "score" else points(value)
 
 
@@ -56,7 +56,7 @@ def finding_of(spec: GateSpec, track: GateTrack, *, counted_by_unit: bool) -> st
     totals = track.totals
     known = totals.baseline if totals.n_baseline >= spec.min_exposure else None
     if spec.absolute and known is not None and known > spec.delta:
-        return f"The baseline itself is over this limit: {percent(known)}."
+        return f"The baseline itself is over this limit: {percent_of_share(known)}."
     if spec.kind == "feedback" and totals.n_candidate and totals.n_baseline:
         rated_c, rated_b = (
             track.ratings_candidate / totals.n_candidate,
@@ -66,7 +66,8 @@ def finding_of(spec: GateSpec, track: GateTrack, *, counted_by_unit: bool) -> st
         error = math.sqrt(rated * (1 - rated) * (1 / totals.n_candidate + 1 / totals.n_baseline))
         if error and abs(rated_c - rated_b) > RATING_RATE_SE * error:
             return (
-                f"Users rated {percent(rated_c)} of the candidate's answers and {percent(rated_b)} of the baseline's. "
+                f"Users rated {percent_of_share(rated_c)} of the candidate's answers and {percent_of_share(rated_b)} "
+                "of the baseline's. "
                 "One arm is rated more often than the other, so compare their ratings with care."
             )
     if track.fail_note:
@@ -80,8 +81,8 @@ def censored_note(spec: GateSpec, track: GateTrack) -> str:
         return ""
     candidate, baseline = track.censoring.shares
     return (
-        f"{percent(candidate)} of the candidate's requests were abandoned before they could be timed, and "
-        f"{percent(baseline)} of the baseline's, so the requests that remain cannot be compared"
+        f"{percent_of_share(candidate)} of the candidate's requests were abandoned before they could be timed, and "
+        f"{percent_of_share(baseline)} of the baseline's, so the requests that remain cannot be compared"
     )
 
 
@@ -144,7 +145,7 @@ def _outlook(verdict: GateVerdict, spec: GateSpec, note: str) -> list[str]:
         unit = _unit(spec) if spec.kind == "paired" else f"candidate {_unit(spec)}"
         more = f"about {rough(verdict.forecast_requests)} more {unit}"
         if verdict.forecast_minutes is not None:
-            more += f" ({duration(verdict.forecast_minutes)})"
+            more += f" ({duration_of_minutes(verdict.forecast_minutes)})"
         said.append(f"If nothing changes, it passes after {more}.")
     if note:
         said.append(f"{_capital(note)}.")
@@ -176,9 +177,9 @@ def _numbers(verdict: GateVerdict, spec: GateSpec, recent_seconds: float | None)
             else f"requests took over {seconds_text(spec.slo_seconds or 0.0)}"
         ),
     }[spec.kind]
-    said = f"{percent(candidate)} of the candidate's {happened}{when}"
+    said = f"{percent_of_share(candidate)} of the candidate's {happened}{when}"
     if baseline is not None:
-        said += f", against {percent(baseline)} of the baseline's"
+        said += f", against {percent_of_share(baseline)} of the baseline's"
     if measure_of(spec) == "share":
         return f"{said} (interval {verdict.interval_text}, {limit})"
     change = f"{verdict.change_text}, " if verdict.change_text else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from rollouts.domain.gates import checks
-from rollouts.domain.gates.bounds import ChangeBounds, Measure
+from rollouts.domain.gates.bounds import ChangeBounds, ChangeMeasure
 from rollouts.domain.gates.censoring import Censoring
 from rollouts.domain.gates.latency import LatencyBlocks
 from rollouts.domain.gates.paired import PairedProcess
@@ -18,7 +18,7 @@ from rollouts.domain.gates.reading import PASS_SHARE_BP, Circumstances, Counts, 
 from rollouts.domain.gates.totals import Totals, Trail
 from rollouts.domain.intervals import Interval
 
-Process = ProportionProcess | PairedProcess
+GateProcess = ProportionProcess | PairedProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class GateTrack:
     has_passed          PASS was proven and its evidence has not vanished since
     """
 
-    failing: Process
-    passing: Process
+    failing: GateProcess
+    passing: GateProcess
     bounds: ChangeBounds
     totals: Totals = field(default_factory=Totals)
     comparable: Totals = field(default_factory=Totals)
@@ -222,7 +222,7 @@ PLAIN_FIELDS = (
 )
 
 
-def measure_of(spec: GateSpec) -> Measure:
+def measure_of(spec: GateSpec) -> ChangeMeasure:
     """What the gate's change is measured in. A limit with both a ratio and a difference is shown as a
     difference.
     """
@@ -233,7 +233,7 @@ def measure_of(spec: GateSpec) -> Measure:
     return "ratio" if spec.ratio != 1 and spec.delta == 0 else "difference"
 
 
-def _learn_process(process: Process, counts: Counts, temper: float, *, used: bool) -> Process:
+def _learn_process(process: GateProcess, counts: Counts, temper: float, *, used: bool) -> GateProcess:
     """The process after this interval. One that may not use it still learns the baseline's rate (which only
     steers), unless the baseline was out of order: alternatives built on the rate of an outage find nothing for minutes
     after it.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.words import duration_of_seconds, percent_of_bp
 from rollouts.domain.analysis import Analysis, GatesAnalysis
 from rollouts.domain.danger import (
     danger,
@@ -26,7 +27,6 @@ from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.moves import candidate_share, failure_words, promotion, roll_back, stay
 from rollouts.domain.plan import FULL_SHARE_BP, Plan
-from rollouts.domain.sentences import duration, percent
 from rollouts.domain.states import Event, transition
 
 
@@ -34,14 +34,14 @@ def launching_words(rollout: RolloutView) -> tuple[str, str]:
     """See the protocol."""
     return (
         f"Launching {rollout.candidate}: its files are verified against the manifest first.",
-        f"Then {percent(rollout.plan.steps[0].share_bp)} of the traffic.",
+        f"Then {percent_of_bp(rollout.plan.steps[0].share_bp)} of the traffic.",
     )
 
 
 def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
     """See the protocol."""
     waited = now - rollout.phase_since
-    first = percent(rollout.plan.steps[0].share_bp)
+    first = percent_of_bp(rollout.plan.steps[0].share_bp)
     candidate = seen.engine(rollout.candidate)
     if candidate is None:
         return stay(
@@ -55,11 +55,11 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
         if waited > rollout.plan.launch_seconds:
             words = f" It said last: {candidate.message}" if candidate.message else ""
             return _launch_timeout(
-                rollout, f"was not ready within {duration(rollout.plan.launch_seconds)}.{words}"
+                rollout, f"was not ready within {duration_of_seconds(rollout.plan.launch_seconds)}.{words}"
             )
         return stay(
             rollout,
-            f"Waiting for {rollout.candidate} to be ready, {duration(waited)} so far: "
+            f"Waiting for {rollout.candidate} to be ready, {duration_of_seconds(waited)} so far: "
             f"{candidate.message.rstrip('.') or 'loading'}.",
             f"When it has answered a warm-up request, {first} of the traffic moves to it.",
         )
@@ -84,7 +84,7 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
         # Twice the launch's time: what a loading engine may take, and as much again to answer through the router.
         if waited > 2 * rollout.plan.launch_seconds:
             return _launch_timeout(
-                rollout, f"is ready, but did not answer through the router in {duration(waited)}."
+                rollout, f"is ready, but did not answer through the router in {duration_of_seconds(waited)}."
             )
         return stay(
             rollout,
@@ -148,11 +148,11 @@ def _step_progress(rollout: RolloutView, seen: Seen, gates: GatesView, now: floa
     step = rollout.plan.steps[rollout.step_index]
     lasted = now - (rollout.step_since or now)
     exposure = (
-        f"{duration(min(lasted, step.hold_seconds))} of {duration(step.hold_seconds)} and "
+        f"{duration_of_seconds(min(lasted, step.hold_seconds))} of {duration_of_seconds(step.hold_seconds)} and "
         f"{min(rollout.step_requests, step.min_requests):,} of {step.min_requests:,} requests"
     )
     is_last = rollout.step_index + 1 == len(rollout.plan.steps)
-    target = "100%" if is_last else percent(rollout.plan.steps[rollout.step_index + 1].share_bp)
+    target = "100%" if is_last else percent_of_bp(rollout.plan.steps[rollout.step_index + 1].share_bp)
     if lasted < step.hold_seconds or rollout.step_requests < step.min_requests:
         return stay(
             rollout,
@@ -181,7 +181,7 @@ def _step_progress(rollout: RolloutView, seen: Seen, gates: GatesView, now: floa
         reason=f"The step at {held_at} has had its time and requests, and no gate failed; moving to {target}.",
         effects=(_share_of_step(rollout, rollout.step_index + 1),),
         title=f"Moving traffic {held_at} to {target}",
-        detail=f"{duration(lasted)} and {rollout.step_requests:,} requests, no gate failed",
+        detail=f"{duration_of_seconds(lasted)} and {rollout.step_requests:,} requests, no gate failed",
     )
 
 
@@ -229,7 +229,7 @@ def planned_share(rollout: RolloutView) -> int:
 
 def share_words(rollout: RolloutView) -> str:
     """See the protocol."""
-    return percent(planned_share(rollout))
+    return percent_of_bp(planned_share(rollout))
 
 
 def initial_analysis(plan: Plan, policy: GatePolicy, arms: Sequence[str]) -> Analysis:

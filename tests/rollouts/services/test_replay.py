@@ -21,7 +21,7 @@ from rollouts.services import packing, replay
 from rollouts.services.commands import set_global_stop
 from rollouts.services.packing import forget_evidence, pack_evidence
 from rollouts.services.policies import define_gate_policy
-from rollouts.services.replay import Part, forget_replays, replay_part, replay_whole
+from rollouts.services.replay import ReplayPart, forget_replays, replay_part, replay_whole
 from rollouts.services.replay_report import ReplayReport
 from tests.rollouts.memory_world import BANDIT, ERRORS, LATENCY, LONG_PLAN, QUALITY, MemoryWorld
 
@@ -448,7 +448,7 @@ def test_same_software__a_sentence_is_worded_differently__breaks_the_promise(w: 
 # --- in parts -------------------------------------------------------------------------------------------------------
 
 
-def play_on(rollout: Rollout, part: Part, w: MemoryWorld) -> None:
+def play_on(rollout: Rollout, part: ReplayPart, w: MemoryWorld) -> None:
     """Asks for part after part until there is a report."""
     while part.report is None:
         part = replay_part(actor=HEADGATE, rollout=rollout, key=part.key, now=w.now)

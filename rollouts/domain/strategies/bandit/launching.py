@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from controlplane.kernel.words import duration_of_seconds, percent_of_bp
 from rollouts.domain.danger import drift_sentence, ready_but_held
 from rollouts.domain.decision import ArmView, Decision, Drop, GatesView, RolloutView, Seen
 from rollouts.domain.effects import DrainWorkload
 from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.domain.moves import failure_words, racing_shares, roll_back, stay
-from rollouts.domain.sentences import duration, percent
 from rollouts.domain.states import Event, transition
 
 TIMEOUT = f"launch:{FailureReason.TIMEOUT.value}"
@@ -40,7 +40,9 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
     if loading:
         said = "; ".join(f"{arm.variant}: {_words(seen, arm)}" for arm in loading)
         return stay(
-            rollout, f"Waiting for {_names(loading)} to be ready, {duration(waited)} so far. {said}.", THEN
+            rollout,
+            f"Waiting for {_names(loading)} to be ready, {duration_of_seconds(waited)} so far. {said}.",
+            THEN,
         )
     if not seen.is_ready(rollout.baseline):
         return stay(
@@ -68,7 +70,7 @@ def _route(rollout: RolloutView, seen: Seen, gates: GatesView, waited: float) ->
     if silent:
         # Twice the launch's time: what a loading engine may take, and as much again to answer through the router.
         if waited > 2 * rollout.plan.launch_seconds:
-            what = f"is ready, but did not answer through the router in {duration(waited)}."
+            what = f"is ready, but did not answer through the router in {duration_of_seconds(waited)}."
             return _without(
                 rollout, [Drop(arm.name, "launch", f"{arm.variant} {what}", TIMEOUT) for arm in silent]
             )
@@ -84,7 +86,7 @@ def _route(rollout: RolloutView, seen: Seen, gates: GatesView, waited: float) ->
     if bandit is None:
         return stay(rollout, "Ready to start; the shares are not known yet.")
     split = racing_shares(rollout, {arm.variant: bandit.wanted.get(arm.name, 0) for arm in rollout.racing})
-    words = ", ".join(f"{arm.label} {percent(split.shares[arm.variant])}" for arm in rollout.racing)
+    words = ", ".join(f"{arm.label} {percent_of_bp(split.shares[arm.variant])}" for arm in rollout.racing)
     return Decision(
         phase=transition(rollout.phase, Event.START),
         event=Event.START,
@@ -122,7 +124,7 @@ def _failed(rollout: RolloutView, seen: Seen, waited: float) -> list[Drop]:
             drops.append(Drop(arm.name, "launch", failure_words(status), blame))
         elif waited > limit:
             last = f" It said last: {status.message}" if status.message else ""
-            what = f"{arm.variant} was not ready within {duration(limit)}.{last}"
+            what = f"{arm.variant} was not ready within {duration_of_seconds(limit)}.{last}"
             drops.append(Drop(arm.name, "launch", what, TIMEOUT))
     return drops
 

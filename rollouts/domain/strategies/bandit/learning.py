@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from controlplane.kernel.words import percent_of_bp
 from rollouts.domain.danger import (
     GONE,
     drift_sentence,
@@ -27,7 +28,6 @@ from rollouts.domain.decision import ArmView, BanditView, Decision, Drop, GatesV
 from rollouts.domain.effects import DrainWorkload, SetTraffic
 from rollouts.domain.moves import racing_shares, roll_back, stay
 from rollouts.domain.plan import FULL_SHARE_BP
-from rollouts.domain.sentences import percent
 from rollouts.domain.states import Event, PauseReason, Phase, transition
 from rollouts.domain.strategies.bandit.ending import promote
 
@@ -171,7 +171,9 @@ def planned_share(rollout: RolloutView) -> int:
 
 def share_words(rollout: RolloutView) -> str:
     """See the protocol."""
-    return ", ".join(f"{arm.label} {percent(arm.share_bp)}" for arm in rollout.racing) or percent(0)
+    return ", ".join(f"{arm.label} {percent_of_bp(arm.share_bp)}" for arm in rollout.racing) or percent_of_bp(
+        0
+    )
 
 
 def _take_away(rollout: RolloutView, seen: Seen, bandit: BanditView) -> SetTraffic | None:
@@ -257,14 +259,14 @@ def _moves(rollout: RolloutView, before: Mapping[str, int], after: Mapping[str, 
     arms = (rollout.arms[0], *rollout.racing)
     changed = [arm for arm in arms if before.get(arm.variant, 0) != after.get(arm.variant, 0)]
     return ", ".join(
-        f"{arm.label} {percent(before.get(arm.variant, 0))} → {percent(after.get(arm.variant, 0))}"
+        f"{arm.label} {percent_of_bp(before.get(arm.variant, 0))} → {percent_of_bp(after.get(arm.variant, 0))}"
         for arm in changed
     )
 
 
 def _split_words(rollout: RolloutView, shares: Mapping[str, int]) -> str:
     arms: Iterable[ArmView] = (rollout.arms[0], *rollout.racing)
-    return ", ".join(f"{arm.label} {percent(shares.get(arm.variant, 0))}" for arm in arms)
+    return ", ".join(f"{arm.label} {percent_of_bp(shares.get(arm.variant, 0))}" for arm in arms)
 
 
 def _split(shares: Mapping[str, int]) -> dict[str, int]:
