@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from controlplane.kernel.errors import NotFound
 from controlplane.kernel.words import percent_of_bp
 from rollouts.domain.intervals import BASELINE
 from rollouts.domain.states import FINAL, Phase
@@ -17,6 +18,13 @@ MOST_POINTS = 200
 EVENT_MARKS = {"promote": "100%", "roll-back": "back"}
 
 ChartJson = dict[str, Any]
+
+
+def bandit_chart(*, rollout: Rollout, name: str, since: float | None, now: datetime) -> ChartJson:
+    """The one chart of a bandit, `traffic`. Raises NotFound for another name."""
+    if name != "traffic":
+        raise NotFound(f"There is no chart {name!r} of a bandit: its gates are tables, one an arm.")
+    return allocation(rollout=rollout, since=since)
 
 
 def allocation(*, rollout: Rollout, since: float | None) -> ChartJson:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from django.utils.html import format_html
@@ -29,13 +29,20 @@ def confirmation(rollout: Rollout, action: str, *, now: datetime, arm: str) -> C
     return builders[action](rollout) if action in builders else _return_all(rollout, now)
 
 
-def again(rollout: Rollout, *, now: datetime, arm: str) -> Confirmation | None:
-    """The promotion of `arm` once more, after the rollout changed; None when that arm has left the race."""
+def again(
+    rollout: Rollout, action: str, *, offered: Collection[str], now: datetime, arm: str
+) -> Confirmation | None:
+    """The same action once more, after the rollout changed; None when it is not offered any more, or when the arm to
+    promote has left the race."""
+    if action in offered:
+        return confirmation(rollout, action, now=now, arm=arm)
+    if action != "promote" or "choose" not in offered:
+        return None
     chosen = next((one for one in racing_arms(rollout) if one.name == arm), None)
     return None if chosen is None else _promote(rollout, chosen, now)
 
 
-def shares_now(rollout: Rollout) -> str:
+def share_now(rollout: Rollout) -> str:
     """`v2 45%, v3 40%, v1 15%`: the shares that were asked for last."""
     arms = [*_candidates(rollout), *(arm for arm in rollout.arms.all() if arm.name == BASELINE)]
     return ", ".join(
@@ -78,7 +85,7 @@ def _freeze(rollout: Rollout) -> Confirmation:
         "pause",
         f"Freeze the weights of rollout #{rollout.pk}",
         (
-            format_html("<b>{}</b> stay as they are", shares_now(rollout)),
+            format_html("<b>{}</b> stay as they are", share_now(rollout)),
             SafeString("It goes on learning; an arm that is proven worse or fails its gates still leaves"),
             SafeString("It waits until somebody resumes"),
         ),
@@ -94,7 +101,7 @@ def _resume(rollout: Rollout) -> Confirmation:
         f"Resume rollout #{rollout.pk}",
         (
             format_html(
-                "It goes on from <b>{}</b>; the weights follow the evidence again", shares_now(rollout)
+                "It goes on from <b>{}</b>; the weights follow the evidence again", share_now(rollout)
             ),
             format_html("It has <b>{}</b> from now to find one winner", limit),
             SafeString("Weights that were set by hand are set as planned again"),

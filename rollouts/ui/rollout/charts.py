@@ -23,8 +23,6 @@ from rollouts.domain.recorded import pair_sums
 from rollouts.domain.states import FINAL, Phase
 from rollouts.evidence import thin_series
 from rollouts.models import HistoryEvent, Rollout
-from rollouts.ui.bandit.charts import allocation
-from rollouts.ui.parts.arm_words import is_bandit
 from rollouts.ui.parts.gate_words import unit_of
 
 MOST_POINTS = 240
@@ -42,12 +40,8 @@ class Bucket:
     rows: tuple[Row, ...]
 
 
-def rollout_chart(*, rollout: Rollout, name: str, since: float | None, now: datetime) -> ChartJson:
-    """One chart of a rollout: `traffic`, or the key of one of its gates. Raises NotFound for another name."""
-    if is_bandit(rollout):
-        if name != "traffic":
-            raise NotFound(f"There is no chart {name!r} of a bandit: its gates are tables, one an arm.")
-        return allocation(rollout=rollout, since=since)
+def canary_chart(*, rollout: Rollout, name: str, since: float | None, now: datetime) -> ChartJson:
+    """One chart of a canary: `traffic`, or the key of one of its gates. Raises NotFound for another name."""
     plan = rollout.parsed_plan
     gate = next((gate for gate in rollout.policy.gates if gate.key == name), None)
     if name != "traffic" and gate is None:

@@ -22,15 +22,11 @@ from controlplane.web.readers import moment_or_none, text, whole_number
 from rollouts import selectors
 from rollouts.models import Rollout
 from rollouts.services.commands import promote_rollout
+from rollouts.ui import strategies
 from rollouts.ui.actions import confirm
 from rollouts.ui.actions.confirm_parts import LONGEST_WHY, Confirmation
-from rollouts.ui.bandit import actions as bandit_parts
-from rollouts.ui.bandit import confirm as bandit_confirm
-from rollouts.ui.bandit import page as bandit_page
 from rollouts.ui.events.views import show_events
-from rollouts.ui.parts.arm_words import is_bandit
-from rollouts.ui.rollout import page as rollout_page
-from rollouts.ui.rollout.charts import rollout_chart
+from rollouts.ui.strategies import ShownPage, shown
 from rollouts.wake import wake
 
 
@@ -45,17 +41,15 @@ def rollout(request: HttpRequest, rollout_id: int) -> HttpResponse:
         "nav": "rollouts",
         "topics": [f"rollout:{found.pk}", f"endpoint:{found.endpoint_id}", "global-stop"],
     }
-    name = "bandit" if is_bandit(found) else "rollout"
+    name = shown(found).template
     return render_page(
         request, page=f"rollouts/{name}.html", fragment=f"rollouts/{name}/_fresh.html", context=context
     )
 
 
-def _build(found: Rollout, who: Asker) -> rollout_page.RolloutPage | bandit_page.BanditPage:
+def _build(found: Rollout, who: Asker) -> ShownPage:
     stop_on = selectors.global_stop().on
-    if is_bandit(found):
-        return bandit_page.build(rollout=found, user=who.user, now=who.now, stop_on=stop_on)
-    return rollout_page.build(rollout=found, user=who.user, now=who.now, stop_on=stop_on)
+    return shown(found).build(rollout=found, user=who.user, now=who.now, stop_on=stop_on)
 
 
 @require_GET
@@ -80,7 +74,8 @@ def chart(request: HttpRequest, rollout_id: int, name: str) -> JsonResponse:
     """A series for a chart; `since` (seconds since the epoch) asks for what came after."""
     since = moment_or_none(request.GET, "since")
     found = selectors.find_rollout(rollout_id)
-    return JsonResponse(rollout_chart(rollout=found, name=name, since=since, now=asker(request).now))
+    series = shown(found).chart(rollout=found, name=name, since=since, now=asker(request).now)
+    return JsonResponse(series)
 
 
 @require_GET
@@ -89,7 +84,7 @@ def confirmation(request: HttpRequest, rollout_id: int, action: str) -> HttpResp
     """What an action would do, in numbers, with the button that does it. A page of its own without script."""
     who = asker(request)
     found = selectors.find_rollout(rollout_id)
-    asked = confirm.confirmation(found, action, now=who.now, arm=request.GET.get("arm", ""))
+    asked = strategies.confirmation(found, action, now=who.now, arm=request.GET.get("arm", ""))
     require(who.user.role, action_of(confirm.COMMANDS[action]))
     return _dialog(request, found, asked)
 
@@ -97,12 +92,12 @@ def confirmation(request: HttpRequest, rollout_id: int, action: str) -> HttpResp
 @require_GET
 @page(needs=action_of(promote_rollout))
 def choose(request: HttpRequest, rollout_id: int) -> HttpResponse:
-    """The candidates of a bandit that are in the race: which one to promote. Each leads to its confirmation."""
+    """The candidates in the race, where there are several: which one to promote. Each leads to its confirmation."""
     found = selectors.find_rollout(rollout_id)
-    if not is_bandit(found):
+    choices = shown(found).choices
+    if choices is None:
         raise NotFound(f"Rollout #{found.pk} has one candidate: there is nothing to choose.")
-    choices = bandit_parts.choices_of(found, bandit_page.verdict_of(found))
-    context = {"rollout": found, "choices": choices, "nav": "rollouts"}
+    context = {"rollout": found, "choices": choices(found), "nav": "rollouts"}
     return render_page(
         request,
         page="rollouts/bandit/choose.html",
@@ -119,7 +114,7 @@ def act(request: HttpRequest, rollout_id: int, action: str) -> HttpResponse:
     """
     who = asker(request)
     found = selectors.find_rollout(rollout_id)
-    asked = confirm.confirmation(found, action, now=who.now, arm=request.POST.get("arm", ""))
+    asked = strategies.confirmation(found, action, now=who.now, arm=request.POST.get("arm", ""))
     if asked.typed and request.POST.get("typed", "").strip() != asked.typed:
         raise InvalidInput(f"Type {asked.typed} to confirm.", field="typed", fix="Nothing was done.")
     try:
@@ -142,7 +137,7 @@ def act(request: HttpRequest, rollout_id: int, action: str) -> HttpResponse:
 
 
 def _dialog(request: HttpRequest, found: Rollout, asked: Confirmation, *, status: int = 200) -> HttpResponse:
-    context = {"rollout": found, "asked": asked, "share": confirm.share_now(found), "nav": "rollouts"}
+    context = {"rollout": found, "asked": asked, "share": shown(found).share_now(found), "nav": "rollouts"}
     return render_page(
         request,
         page="rollouts/confirm.html",
@@ -160,10 +155,8 @@ def _conflict(request: HttpRequest, rollout_id: int, action: str, conflict: Conf
     again = None
     offered = {button.name for button in built.actions if not button.refused}
     if not isinstance(conflict, IllegalTransition):
-        if action in offered:
-            again = confirm.confirmation(found, action, now=who.now)
-        elif action == "promote" and "choose" in offered:
-            again = bandit_confirm.again(found, now=who.now, arm=request.POST.get("arm", ""))
+        arm = request.POST.get("arm", "")
+        again = shown(found).again(found, action, offered=offered, now=who.now, arm=arm)
     context = {
         "page": built,
         "rollout": found,
@@ -171,7 +164,7 @@ def _conflict(request: HttpRequest, rollout_id: int, action: str, conflict: Conf
         "asked": again,
         "action": action,
         "saw_share": request.POST.get("saw_share", "")[:200],
-        "share": confirm.share_now(found),
+        "share": shown(found).share_now(found),
         "refused": refusal(who.user.role, action_of(confirm.COMMANDS[again.action])) if again else "",
         "nav": "rollouts",
     }

@@ -9,8 +9,9 @@ from controlplane.kernel.errors import InvalidInput, NotFound
 from controlplane.kernel.words import odds
 from rollouts import selectors
 from rollouts.models import Rollout
-from rollouts.ui.actions.confirm import confirmation, share_now
 from rollouts.ui.actions.confirm_parts import Confirmation
+from rollouts.ui.bandit.confirm import share_now
+from rollouts.ui.strategies import confirmation
 from tests import factories
 from tests.factories import bandits
 from tests.rollouts.ui.conftest import HTMX
