@@ -46,7 +46,7 @@ class Serving:
         """After one more interval.
 
         counts      of the variant; None: not measured
-        not_ready   why its engine does not answer; empty when it is ready, or when nobody could look
+        not_ready   why its engine does not answer; empty when it is ready, or when the cluster could not be read
         looked      the cluster told which engines are ready
         limit       the share of its requests that fail from which on it is out of order
         """

@@ -34,7 +34,7 @@ HALVINGS = 40
 @dataclass(frozen=True, slots=True)
 class Decidable:
     """After `seconds` an arm rated down as often as the stable one is dropped if the best arm is rated down at most
-    `best_rate` of the time; None: not even if nobody rates the best one down.
+    `best_rate` of the time; None: not even if the best one is never rated down.
     """
 
     seconds: float

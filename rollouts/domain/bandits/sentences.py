@@ -1,4 +1,4 @@
-"""The sentences of a bandit: what is so, with numbers, and what comes next."""
+"""The sentences of a bandit: how it stands, with numbers, and what comes next."""
 
 from __future__ import annotations
 

@@ -274,7 +274,7 @@ def _axis(
 def _forecast(
     spec: GateSpec, track: GateTrack, policy: GatePolicy, share_bp: int, baseline_bp: int | None
 ) -> tuple[int | None, float | None]:
-    """(candidate requests, minutes) to a PASS if nothing changes from now on; None where nobody can know."""
+    """(candidate requests, minutes) to a PASS if nothing changes from now on; None where it cannot be known."""
     totals = track.comparable if track.comparable.candidate is not None else track.totals
     candidate, baseline = totals.candidate, totals.baseline
     if candidate is None or totals.n_candidate < ENOUGH_TO_FORECAST:

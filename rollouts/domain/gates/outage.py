@@ -101,7 +101,7 @@ def outage_of(limit: float | None, baseline: ArmCounts | None, window: TrafficWi
 
     limit       the share of its requests from which on it is; None: the policy is from before there was such a rule
     window      the last seconds, this interval included
-    looked      somebody saw how many replicas are ready: a cluster that could not be read has none, too
+    looked      the cluster told how many replicas are ready; a cluster that could not be read shows none, too
     """
     if limit is None or baseline is None:
         return ""

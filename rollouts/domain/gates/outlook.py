@@ -132,7 +132,7 @@ def explain_policy(
     """Each gate in words and numbers, then what the whole policy promises. Pure; some 5 ms a gate and exposure.
 
     steps       (share of the candidate in basis points, seconds) in order; not empty
-    exposures   of `GateOutlook.by_exposure`; empty where nobody looks at it
+    exposures   of `GateOutlook.by_exposure`; empty where it is not shown
     """
     gates = tuple(_gate(policy, gate, traffic, steps, exposures) for gate in policy.gates)
     return PolicyOutlook(

@@ -391,7 +391,7 @@ class GatePolicy:
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """Reads what somebody sent, completed by `as_written`. Raises InvalidInput with the field, for example
+        """Reads what a client sent, completed by `as_written`. Raises InvalidInput with the field, for example
         `gates[1].slo_seconds`.
         """
         values = dict(

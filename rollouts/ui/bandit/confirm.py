@@ -87,7 +87,7 @@ def _freeze(rollout: Rollout) -> Confirmation:
         (
             format_html("<b>{}</b> stay as they are", share_now(rollout)),
             SafeString("It goes on learning; an arm that is proven worse or fails its gates still leaves"),
-            SafeString("It waits until somebody resumes"),
+            SafeString("It waits until a person resumes"),
         ),
         "Freeze weights",
         "primary",

@@ -27,7 +27,7 @@ from rollouts.wiring import gateway_url
 @require_GET
 @page()
 def endpoints(request: HttpRequest) -> HttpResponse:
-    """All endpoints, those first that need somebody, a page at a time."""
+    """All endpoints, those first that need a person, a page at a time."""
     context = {
         "page": overview_page.build(now=asker(request).now, behind=overview_page.place_in(request.GET)),
         "nav": "endpoints",

@@ -63,7 +63,7 @@ class FinishedRow:
 class OverviewPage:
     """Every count is of all, also where a list shows a part.
 
-    needs       those of the installation, and of the endpoints that need somebody most; `need_count` is of all of them
+    needs       those of the installation, and of the endpoints that need a person most; `need_count` is of all of them
     endpoints   one page, sorted by attention; `next_place` is where to go on, None at the end
     finished    the newest; `finished_count` is of all within FINISHED_WITHIN
     """

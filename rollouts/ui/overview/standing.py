@@ -1,4 +1,4 @@
-"""How much each endpoint needs somebody, over all of them: a list that is cut is sorted first.
+"""How much each endpoint needs a person, over all of them: a list is sorted before it is cut.
 
 Only the columns that decide it are read, so that every endpoint can be looked at; the rows of a page are read whole
 afterwards.
@@ -46,7 +46,7 @@ _COLUMNS = {
 class EndpointStanding:
     """Where one endpoint stands.
 
-    attention   0 needs somebody most, 5 least; up to WAITS a person is waited for
+    attention   0 needs a person most, 5 least; up to WAITS it waits for one
     needs       how many things of it wait for a person: as many as `needs.needs_of` names
     moves       its newest rollout is under way
     """
@@ -64,7 +64,7 @@ class EndpointStanding:
 
 
 def standings(*, now: datetime) -> list[EndpointStanding]:
-    """Every endpoint, the one that needs somebody most first, then by name. One query."""
+    """Every endpoint, the one that needs a person most first, then by name. One query."""
     newest = Rollout.objects.filter(endpoint=OuterRef("pk")).order_by("-id")
     rows = Endpoint.objects.order_by().values_list(
         *_COLUMNS.values(), Subquery(newest.values("phase")[:1]), Subquery(newest.values("finished_at")[:1])

@@ -15,7 +15,7 @@ _SENTENCES = {
     RestoredState.WATCHING: (
         "This database is an older copy, or another control plane is at work.",
         "The router and the cluster know a newer writer. Nothing is changed; control is taken again within a minute "
-        "when nobody else is at work.",
+        "when no other one is at work.",
     ),
     RestoredState.RIVAL: (
         "Another control plane is at work.",

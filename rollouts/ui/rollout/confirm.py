@@ -50,7 +50,7 @@ def _pause(rollout: Rollout, now: datetime) -> Confirmation:
         (
             format_html("<b>{}</b> of the traffic stays on {}", share, rollout.candidate.version.label),
             SafeString("The gates go on watching and may still roll back"),
-            SafeString("It waits until somebody resumes"),
+            SafeString("It waits until a person resumes"),
         ),
         f"Pause at {share}",
         "primary",
