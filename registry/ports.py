@@ -29,7 +29,7 @@ class StoredModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableEntry:
     """An entry of a list that cannot be understood: what it seems to be called, and what is wrong with it."""
 
     name: str
@@ -72,11 +72,11 @@ class ModelStore(Protocol):
     returns is what the store says: `registry.domain.foreign` tells whether it may be believed.
     """
 
-    def models(self, *, updated_since: float | None = None) -> tuple[StoredModel | Unreadable, ...]:
+    def models(self, *, updated_since: float | None = None) -> tuple[StoredModel | UnreadableEntry, ...]:
         """Registered models, newest change first; all of them, paged inside. An odd entry takes its own place only."""
         ...
 
-    def versions(self, model: str) -> tuple[StoredVersion | Unreadable, ...]:
+    def versions(self, model: str) -> tuple[StoredVersion | UnreadableEntry, ...]:
         """All versions of a model, newest first, without params, metrics and data sets (see `version`)."""
         ...
 

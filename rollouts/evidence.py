@@ -20,7 +20,7 @@ from rollouts.models import Evidence, EvidencePack, LoopDecision, Rollout
 
 CHUNK = 200  # rows in memory at a time, besides one pack
 
-Json = dict[str, Any]
+StoredJson = dict[str, Any]
 
 
 class EvidenceExpired(NotFound):
@@ -138,7 +138,7 @@ def last_digest(rollout_id: int) -> str | None:
     return row.first() or pack.first()
 
 
-def thin_series(rollout_id: int, *, since: datetime | None = None) -> list[Json]:
+def thin_series(rollout_id: int, *, since: datetime | None = None) -> list[StoredJson]:
     """Intervals as charts need them, those that ended after `since`: packed ones added up (`recorded.thin_rows`), the
     newest as they are. Two queries, whatever the length; sentences and situations are never read."""
     packs = EvidencePack.objects.filter(rollout=rollout_id)
@@ -150,7 +150,7 @@ def thin_series(rollout_id: int, *, since: datetime | None = None) -> list[Json]
         interval if burn_in is None else {**interval, "burn_in": burn_in}
         for interval, burn_in in rows.order_by("index").values_list("interval", "verdicts__burn_in")
     ]
-    series: list[Json] = []
+    series: list[StoredJson] = []
     for packed in packs.order_by("first").values_list("series", flat=True):
         series += json.loads(zlib.decompress(bytes(packed)))
     if since is not None:
@@ -192,5 +192,5 @@ def burn_in_end(rollout_id: int) -> datetime | None:
     return rows.values_list("ended_at", flat=True).first()
 
 
-def _ended(row: Json) -> float:
+def _ended(row: StoredJson) -> float:
     return float(row["started_at"]) + float(row["seconds"])

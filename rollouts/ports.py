@@ -277,10 +277,6 @@ class TrafficRouter(Protocol):
         """What it can do beyond splitting traffic. Asks nobody."""
         ...
 
-    def remove(self, endpoint: str, *, token: int) -> None:
-        """Takes the endpoint's route away."""
-        ...
-
 
 # --- signals --------------------------------------------------------------------------------------------------
 

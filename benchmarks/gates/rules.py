@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.gates.traffic import SECONDS, Array, Counts
 from rollouts.domain.gates.batch import BlocksBatch, ProportionBatch
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
-from rollouts.domain.gates.proportion import Decision
+from rollouts.domain.gates.proportion import Proof
 
 ALPHA = 0.05
 THRESHOLD = math.log(1 / ALPHA)
@@ -29,7 +29,7 @@ def ours(
     *,
     ratio: float = 1.0,
     delta: float = 0.0,
-    decision: Decision = "fail",
+    decision: Proof = "fail",
     spread: bool = True,
     tempered: bool = False,
 ) -> Array:

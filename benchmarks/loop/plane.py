@@ -95,9 +95,6 @@ class Plane:
     def observe_all(self) -> Mapping[str, ObservedRoute]:
         return self.routes
 
-    def remove(self, endpoint: str, *, token: int) -> None:
-        self.routes.pop(endpoint, None)
-
     # --- signals ---------------------------------------------------------------------------------------------------
 
     def read_all(self, backends: Mapping[str, Collection[Backend]]) -> Mapping[str, SignalReading]:

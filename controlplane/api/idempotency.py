@@ -43,10 +43,10 @@ clock: Clock = CLOCK
 
 V = TypeVar("V", bound=APIView)
 P = ParamSpec("P")
-Handler = Callable[Concatenate[V, Request, P], Response]
+CallHandler = Callable[Concatenate[V, Request, P], Response]
 
 
-def idempotent(handler: Handler[V, P]) -> Handler[V, P]:
+def idempotent(handler: CallHandler[V, P]) -> CallHandler[V, P]:
     """Wraps a view's `post`: it honours the Idempotency-Key header. Without the header nothing changes."""
 
     @functools.wraps(handler)

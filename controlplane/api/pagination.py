@@ -82,3 +82,9 @@ class KeysetPagination(CursorPagination):
         }
         found: list[dict[str, Any]] = super().get_schema_operation_parameters(view)
         return [{**one, "schema": {**one["schema"], **bounds[one["name"]]}} for one in found]
+
+
+class ByName(KeysetPagination):
+    """Pages in the order of names."""
+
+    ordering = "name"

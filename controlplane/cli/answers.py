@@ -173,7 +173,8 @@ REPORT = {
     "digest": str,
     "limit": str,
 }
-AS_RECORDED = REPORT | {key: OrNull({"row": str, "path": str}) for key in ("first", "first_other")}
+AT = OrNull({"row": str, "path": str})
+AS_RECORDED = REPORT | {"first": AT, "first_other": AT, "first_reworded": Perhaps(AT)}
 WHAT_IF = REPORT | {
     "recorded": COURSE,
     "replayed": COURSE,

@@ -10,7 +10,8 @@ from typing import Any
 
 from controlplane.cli.exits import Exit
 from controlplane.cli.failure import Failure
-from controlplane.cli.output import percent, table
+from controlplane.cli.output import table
+from controlplane.kernel.words import percent_of_bp
 
 Options = argparse.Namespace
 
@@ -127,7 +128,7 @@ def is_tie(rollout: Mapping[str, Any]) -> bool:
 def shares_text(rollout: Mapping[str, Any]) -> str:
     """`v1 10%, v2 36%, v3 54%`; an arm that was dropped says so."""
     return ", ".join(
-        f"v{arm['version']} " + ("dropped" if arm["dropped_at"] else percent(int(arm["observed_bp"])))
+        f"v{arm['version']} " + ("dropped" if arm["dropped_at"] else percent_of_bp(int(arm["observed_bp"])))
         for arm in rollout["arms"]
     )
 
@@ -136,7 +137,7 @@ def preview_lines(bandit: Mapping[str, Any] | None) -> list[str]:
     """What only a bandit's dry run says: first shares, and what its ratings can decide."""
     if bandit is None:
         return []
-    first = ", ".join(f"v{arm['version']} {percent(int(arm['share_bp']))}" for arm in bandit["arms"])
+    first = ", ".join(f"v{arm['version']} {percent_of_bp(int(arm['share_bp']))}" for arm in bandit["arms"])
     outlook = bandit["outlook"]
     return [f"First shares: {first}.", *([outlook["sentence"]] if outlook else [])]
 
@@ -145,7 +146,7 @@ def arms_table(rollout: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[s
     """The arms with what is known of each, and below it why the others left."""
     versions = {arm["name"]: f"v{arm['version']}" for arm in rollout["arms"]}
     threshold = verdict["threshold"]
-    shares = {arm["name"]: percent(int(arm["observed_bp"])) for arm in rollout["arms"]}
+    shares = {arm["name"]: percent_of_bp(int(arm["observed_bp"])) for arm in rollout["arms"]}
     rows = [
         [
             versions.get(arm["name"], "-"),

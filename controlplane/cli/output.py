@@ -163,8 +163,3 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in [head, *rows]
     ]
-
-
-def percent(basis_points: int) -> str:
-    """`2500` as `25%`."""
-    return f"{basis_points / 100:g}%"

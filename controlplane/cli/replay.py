@@ -74,6 +74,11 @@ def _lines(report: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"  {found['row']}, {found['path']}: recorded {found.get('recorded')!r}, replayed {found.get('replayed')!r}"
         )
+    worded = report.get("first_reworded")
+    if worded:
+        lines.append(f"  worded differently first in {worded['row']}, {worded['path']}:")
+        lines.append(f"    then: {worded.get('recorded')}")
+        lines.append(f"    today: {worded.get('replayed')}")
     return [*lines, f"Digest of the last interval: {report['digest'] or 'none'}"]
 
 

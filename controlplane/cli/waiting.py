@@ -11,7 +11,8 @@ from controlplane.cli import answers, bandits
 from controlplane.cli.client import TIMEOUT_SECONDS, Client
 from controlplane.cli.exits import Exit
 from controlplane.cli.failure import Failure
-from controlplane.cli.output import Printer, percent
+from controlplane.cli.output import Printer
+from controlplane.kernel.words import percent_of_bp
 
 OUTCOME: Mapping[str, Exit] = {
     "succeeded": Exit.OK,
@@ -123,7 +124,9 @@ def share_text(rollout: Mapping[str, Any]) -> str:
     """The candidate's share as the router was seen to apply it; of a bandit those of all arms."""
     if bandits.is_bandit(rollout):
         return bandits.shares_text(rollout)
-    return percent(sum(int(arm["observed_bp"]) for arm in rollout["arms"] if arm["name"] == "candidate"))
+    return percent_of_bp(
+        sum(int(arm["observed_bp"]) for arm in rollout["arms"] if arm["name"] == "candidate")
+    )
 
 
 def version_of(rollout: Mapping[str, Any]) -> str:

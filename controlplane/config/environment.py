@@ -20,13 +20,13 @@ from controlplane.sealing.keys import KeyRing, checked_keys
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-class Check(Protocol):
+class SettingCheck(Protocol):
     """Gives the value as it is used. Raises InvalidInput, naming the variable, for one that cannot work."""
 
     def __call__(self, value: str, /, *, setting: str) -> str: ...
 
 
-def _setting(default: Any, about: str, *, check: Check | None = None, secret: bool = False) -> Any:
+def _setting(default: Any, about: str, *, check: SettingCheck | None = None, secret: bool = False) -> Any:
     """`secret`: it is or may hold a password: it is in no text of these settings, and the log leaves it out."""
     return field(
         default=default, repr=not secret, metadata={"about": about, "check": check, "secret": secret}
@@ -178,7 +178,7 @@ class Environment:
             if raw is None or raw == "":
                 continue
             kind: Any = type(spec.default)
-            check: Check | None = spec.metadata["check"]
+            check: SettingCheck | None = spec.metadata["check"]
             if check is not None:
                 raw = _checked(check, raw, "HEADGATE_" + spec.name.upper())
             try:
@@ -199,7 +199,7 @@ def passwords_of(address: str) -> list[str]:
     return [password, unquote(password)] if at and colon and password else []
 
 
-def _checked(check: Check, raw: str, variable: str) -> str:
+def _checked(check: SettingCheck, raw: str, variable: str) -> str:
     try:
         return check(raw, setting=variable)
     except InvalidInput as error:

@@ -24,7 +24,7 @@ LONGEST_READ = 1.0  # seconds; in a longer one nobody knows which moment was rea
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ClockReading:
     """One look at a clock.
 
     at        what it shows: aware, UTC
@@ -50,10 +50,10 @@ class Clock(Protocol):
 
     def now(self) -> datetime: ...
 
-    def reading(self) -> Reading: ...
+    def reading(self) -> ClockReading: ...
 
 
-def seconds_between(earlier: Reading, later: Reading) -> float:
+def seconds_between(earlier: ClockReading, later: ClockReading) -> float:
     """The seconds that passed: measured where both are of one machine, else as far as the clocks on the wall tell.
 
     Never negative.
@@ -72,7 +72,7 @@ def this_machine() -> str:
         return f"process-{uuid4().hex}"  # nobody else can be compared with
 
 
-def read_beside(ask: Callable[[], datetime]) -> Reading:
+def read_beside(ask: Callable[[], datetime]) -> ClockReading:
     """What a clock shows, with this machine's monotonic clock at that moment; asked again when that took long."""
     for _ in range(3):
         before = time.monotonic()
@@ -80,7 +80,7 @@ def read_beside(ask: Callable[[], datetime]) -> Reading:
         after = time.monotonic()
         if after - before <= LONGEST_READ:
             break
-    return Reading(at, (before + after) / 2, this_machine())
+    return ClockReading(at, (before + after) / 2, this_machine())
 
 
 class SystemClock:
@@ -89,7 +89,7 @@ class SystemClock:
     def now(self) -> datetime:
         return datetime.now(UTC)
 
-    def reading(self) -> Reading:
+    def reading(self) -> ClockReading:
         return read_beside(self.now)
 
 
@@ -106,8 +106,8 @@ class ManualClock:
     def now(self) -> datetime:
         return self._now
 
-    def reading(self) -> Reading:
-        return Reading(self._now, self._steady, self._machine)
+    def reading(self) -> ClockReading:
+        return ClockReading(self._now, self._steady, self._machine)
 
     def advance(self, seconds: float) -> datetime:
         """Moves on by `seconds` (>= 0) and returns the new time."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.db import DatabaseError, InterfaceError, connection
 
-from controlplane.kernel.clock import Reading, read_beside
+from controlplane.kernel.clock import ClockReading, read_beside
 
 ASKED_EVERY = (
     5.0  # seconds of this machine's monotonic clock, which parts from the database's by less than 0.01 s
@@ -49,7 +49,7 @@ class DatabaseClock:
             return datetime.now(UTC)
         return self._known.at + timedelta(seconds=time.monotonic() - self._known.steady)
 
-    def reading(self) -> Reading:
+    def reading(self) -> ClockReading:
         found = read_beside(_asked)
         self._known = _Known(found.at, found.steady)
         self._ask_again = time.monotonic() + ASKED_EVERY

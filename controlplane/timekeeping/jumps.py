@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import Q
 
-from controlplane.kernel.clock import Clock, Reading
+from controlplane.kernel.clock import Clock, ClockReading
 from controlplane.timekeeping.models import ClockJump, ClockWatch
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ TRANSLATED = timedelta(hours=24)
 class Look:
     """The clock as it was looked at, and how many jumps were noted until then."""
 
-    reading: Reading
+    reading: ClockReading
     jumps: int
 
     @property
@@ -56,7 +56,7 @@ def look_at_clock(clock: Clock) -> Look:
             return Look(reading, row.jumps + (jump != 0.0))
 
 
-def _jump_since(row: ClockWatch, reading: Reading) -> float:
+def _jump_since(row: ClockWatch, reading: ClockReading) -> float:
     """By how much the clock jumped since the row was written, seconds; 0 when it runs as it should."""
     if row.at is None:
         return 0.0
@@ -69,16 +69,16 @@ def _jump_since(row: ClockWatch, reading: Reading) -> float:
     return round(float(jump), 3) if abs(jump) >= SMALLEST_JUMP else 0.0
 
 
-def _origin(reading: Reading, total: float) -> float:
+def _origin(reading: ClockReading, total: float) -> float:
     return reading.at.timestamp() - reading.steady - total
 
 
-def _is_to_be_kept(row: ClockWatch, reading: Reading) -> bool:
+def _is_to_be_kept(row: ClockWatch, reading: ClockReading) -> bool:
     known = row.origins.get(reading.machine)
     return known is None or row.at is None or abs((reading.at - row.at).total_seconds()) >= KEEP_EVERY
 
 
-def _keep(row: ClockWatch, reading: Reading, jump: float) -> bool:
+def _keep(row: ClockWatch, reading: ClockReading, jump: float) -> bool:
     """Writes the look down, with the jump; False when another look came first."""
     total, jumps, shows = row.total + jump, row.jumps + (jump != 0.0), reading.at.timestamp()
     origins = {

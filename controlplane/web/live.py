@@ -77,7 +77,7 @@ def publish(*topics: str, now: datetime) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class PollWindow:
     """What a poll reads: rows with an id larger than `after`. The next one will begin at `then`."""
 
     after: int
@@ -95,7 +95,7 @@ class TopicRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class PollReading:
     """What a poll read: the newest id of all, and the topics, those with the newest rows first.
 
     topics  at most MOST_TOPICS + 1; None when there were more than MOST_ROWS rows, which are not read at all
@@ -105,11 +105,11 @@ class Reading:
     topics: Sequence[TopicRows] | None
 
 
-def read_window(window: Window) -> Reading:
+def read_window(window: PollWindow) -> PollReading:
     """All rows of the window, counted by topic. 2 queries."""
     newest = newest_id()
     if newest - window.after > MOST_ROWS:
-        return Reading(newest, None)
+        return PollReading(newest, None)
     rows = (
         LiveEvent.objects.filter(id__gt=window.after, id__lte=newest)
         .values("topic")
@@ -117,7 +117,7 @@ def read_window(window: Window) -> Reading:
         .order_by("-newest")
         .values_list("topic", "newest", "rows", "again")
     )
-    return Reading(newest, [TopicRows(*row) for row in rows[: MOST_TOPICS + 1]])
+    return PollReading(newest, [TopicRows(*row) for row in rows[: MOST_TOPICS + 1]])
 
 
 def read_missed(last_id: int, topics: Iterable[str]) -> list[Hint]:
@@ -153,12 +153,12 @@ class Rereading:
         self._known: dict[str, int] = {}
 
     @property
-    def window(self) -> Window:
+    def window(self) -> PollWindow:
         """What the next poll has to read."""
         full = len(self._marks) == REREAD_POLLS
-        return Window(self._marks[0], self._marks[1 if full else 0])
+        return PollWindow(self._marks[0], self._marks[1 if full else 0])
 
-    def changed(self, reading: Reading) -> list[Hint]:
+    def changed(self, reading: PollReading) -> list[Hint]:
         """The hints of a reading of `window`, the newest last: one for EVERYTHING when it is too much to tell apart."""
         self._marks.append(max(reading.newest, self._marks[-1]))
         topics = reading.topics
@@ -203,18 +203,18 @@ class Outbox:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class FeedSource:
     """How a feed reads the table, without holding up the event loop."""
 
     newest: Callable[[], Awaitable[int]]
-    window: Callable[[Window], Awaitable[Reading]]
+    window: Callable[[PollWindow], Awaitable[PollReading]]
     missed: Callable[[int, frozenset[str]], Awaitable[list[Hint]]]
 
 
 class Feed:
     """Reads new hints for all subscribers of one event loop and hands each the topics it asked for."""
 
-    def __init__(self, *, source: Source, poll_seconds: float) -> None:
+    def __init__(self, *, source: FeedSource, poll_seconds: float) -> None:
         self._source, self._poll_seconds = source, poll_seconds
         self._outboxes: set[Outbox] = set()
         self._task: asyncio.Task[None] | None = None
@@ -283,7 +283,7 @@ def feed() -> Feed:
     """The feed of the running event loop."""
     loop = asyncio.get_running_loop()
     if loop not in _feeds:
-        source = Source(newest=_aside(newest_id), window=_aside(read_window), missed=_aside(read_missed))
+        source = FeedSource(newest=_aside(newest_id), window=_aside(read_window), missed=_aside(read_missed))
         _feeds[loop] = Feed(source=source, poll_seconds=POLL_SECONDS)
     return _feeds[loop]
 

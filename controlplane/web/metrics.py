@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from controlplane.timekeeping.database_clock import CLOCK
 from controlplane.web.models import Heartbeat
 
-Source = Callable[[], Iterable[Metric]]
+MetricSource = Callable[[], Iterable[Metric]]
 LATENCY_EDGES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -41,7 +41,7 @@ class _Sources(Collector):
     """Asks every registered source at the scrape, so that a scrape shows the database as it is."""
 
     def __init__(self) -> None:
-        self.sources: list[Source] = []
+        self.sources: list[MetricSource] = []
 
     def describe(self) -> Iterable[Metric]:
         return []
@@ -55,7 +55,7 @@ _sources = _Sources()
 _registry.register(_sources)
 
 
-def add_source(source: Source) -> None:
+def add_source(source: MetricSource) -> None:
     """`source()` yields metric families at every scrape. Registering one twice has no effect."""
     if source not in _sources.sources:
         _sources.sources.append(source)

@@ -1,15 +1,10 @@
-"""How numbers and times read, the same on every page."""
+"""How numbers and times read in the tables and tiles of pages. What sentences say is in `controlplane.kernel.words`."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 MINUS = "\N{MINUS SIGN}"
-
-
-def share_text(basis_points: int | float) -> str:
-    """1000 -> `10%`, 995 -> `9.95%`."""
-    return f"{basis_points / 100:.2f}".rstrip("0").rstrip(".") + "%"
 
 
 def percent_text(share: float | None, *, digits: int = 2) -> str:
@@ -39,7 +34,7 @@ def number_text(value: float | None) -> str:
     return text.replace("-", MINUS)
 
 
-def seconds_text(seconds: float | None) -> str:
+def latency_text(seconds: float | None) -> str:
     """A latency: 0.092 -> `92 ms`, 1.4 -> `1.4 s`; `no data` for None."""
     if seconds is None:
         return "no data"

@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from controlplane.api.inputs import Input
-from registry.domain.formats import Kind
+from registry.domain.formats import FormatKind
 from registry.domain.golden import MAX_BYTES, MAX_EXAMPLES, MAX_NAME, NAME
 from registry.models import AliasMove, GoldenExample, GoldenSet, Model, Version
 
@@ -126,7 +126,7 @@ class FileOutput(serializers.Serializer[Any]):
     size = serializers.IntegerField(help_text="bytes")
     sha256 = serializers.CharField(help_text="hex")
     kind = serializers.CharField(
-        allow_blank=True, help_text=f'what its content is: {", ".join(Kind)}; "": not looked at yet'
+        allow_blank=True, help_text=f'what its content is: {", ".join(FormatKind)}; "": not looked at yet'
     )
     why = serializers.CharField(
         allow_blank=True, help_text='why it is not served unless the operator allows it; "": it is data'

@@ -8,7 +8,7 @@ from registry.api import views
 
 urlpatterns = [
     path("models", views.ModelList.as_view(), name="api-models"),
-    path("models/<str:name>", views.ModelDetail.as_view(), name="api-model"),
+    path("models/<str:name>", views.OneModel.as_view(), name="api-model"),
     path("models/<str:name>/versions", views.VersionList.as_view(), name="api-versions"),
     path("models/<str:name>/versions/<int:number>", views.VersionDetail.as_view(), name="api-version"),
     path("models/<str:name>/aliases", views.AliasList.as_view(), name="api-aliases"),

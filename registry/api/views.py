@@ -15,7 +15,7 @@ from controlplane.access.rules import action_of
 from controlplane.access.services import Scope
 from controlplane.api.callers import actor_of, now_of
 from controlplane.api.idempotency import idempotent
-from controlplane.api.pagination import KeysetPagination
+from controlplane.api.pagination import ByName, KeysetPagination
 from controlplane.api.permissions import Need
 from controlplane.kernel.errors import NotFound
 from registry import selectors
@@ -34,10 +34,6 @@ from registry.models import AliasMove, GoldenExample, GoldenSet, Model, Version
 from registry.services.golden import upload_golden_set
 
 TAG = ["registry"]
-
-
-class ByName(KeysetPagination):
-    ordering = "name"
 
 
 class ByNumber(KeysetPagination):
@@ -66,7 +62,7 @@ class ModelList(generics.ListAPIView[Model]):
         return selectors.models_with_counts(ModelFilter.read_query(self.request)["search"])
 
 
-class ModelDetail(APIView):
+class OneModel(APIView):
     """One model, also after it was deleted in MLflow (`gone_at` is set then)."""
 
     @extend_schema(operation_id="models_get", summary="One model", tags=TAG, responses=ModelOutput)

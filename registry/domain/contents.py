@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from controlplane.kernel.foreign import words_of
-from registry.domain.formats import FileClass, Kind, Verdict
+from registry.domain.formats import FileClass, FormatKind, FormatVerdict
 from registry.domain.manifest import Manifest
 from registry.domain.safetensors_header import check_safetensors
 from registry.domain.signatures import (
@@ -39,15 +39,15 @@ REMOTE_CODE = ("auto_map", "custom_pipelines")
 CLASSES_SHOWN = 4
 LONGEST_CLASS_SHOWN = 60
 
-Check = Callable[[bytes], str]
+ContentCheck = Callable[[bytes], str]
 """Gets a whole file; returns a finding, mostly "". Raises NotThat."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    kind: Kind
+    kind: FormatKind
     words: str  # after "no" in a sentence
-    check: Check
+    check: ContentCheck
 
 
 def _text(data: bytes) -> str:
@@ -126,7 +126,7 @@ def classify_folder(folder: Path, manifest: Manifest) -> tuple[FileClass, ...]:
     return tuple(classes)
 
 
-def classify(path: str, content: BinaryIO) -> Verdict:
+def classify(path: str, content: BinaryIO) -> FormatVerdict:
     """What a file is. `content` must be seekable. Raises nothing for any bytes and any name but what reading raises."""
     size = content.seek(0, SEEK_END)
     content.seek(0)
@@ -143,32 +143,35 @@ def classify(path: str, content: BinaryIO) -> Verdict:
     expected = _format_of(name, suffix)
     if expected is None:
         if suffix in _CODE_SUFFIXES:
-            kind = Kind.PICKLE if "pickle" in _CODE_SUFFIXES[suffix] else Kind.CODE
-            return Verdict(kind, f"is {_CODE_SUFFIXES[suffix]}")
-        return Verdict(Kind.UNKNOWN, "is of no kind that is known to be data")
+            kind = FormatKind.PICKLE if "pickle" in _CODE_SUFFIXES[suffix] else FormatKind.CODE
+            return FormatVerdict(kind, f"is {_CODE_SUFFIXES[suffix]}")
+        return FormatVerdict(FormatKind.UNKNOWN, "is of no kind that is known to be data")
     if size > LARGEST_TEXT:
-        return Verdict(
-            Kind.DAMAGED, f"is no {expected.words}: it has {size} bytes, at most {LARGEST_TEXT} are read"
+        return FormatVerdict(
+            FormatKind.DAMAGED,
+            f"is no {expected.words}: it has {size} bytes, at most {LARGEST_TEXT} are read",
         )
     content.seek(0)
     try:
-        return Verdict(expected.kind, finding=expected.check(content.read(LARGEST_TEXT)))
+        return FormatVerdict(expected.kind, finding=expected.check(content.read(LARGEST_TEXT)))
     except NotThat as problem:
-        return Verdict(Kind.DAMAGED, f"is no {expected.words}: {problem}")
+        return FormatVerdict(FormatKind.DAMAGED, f"is no {expected.words}: {problem}")
 
 
-def _weights(content: BinaryIO, size: int, head: bytes, tail: bytes) -> Verdict:
+def _weights(content: BinaryIO, size: int, head: bytes, tail: bytes) -> FormatVerdict:
     try:
         check_safetensors(content, size)
     except NotThat as problem:
         # What it is instead, where that is known: a renamed pickle is told as one.
-        return signature_of(head, tail) or Verdict(Kind.DAMAGED, f"is no safetensors file: {problem}")
+        return signature_of(head, tail) or FormatVerdict(
+            FormatKind.DAMAGED, f"is no safetensors file: {problem}"
+        )
     # The first bytes are a length, which may look like anything; only what really works as something else counts.
     if is_pickle_that_calls(head):
-        return Verdict(Kind.PICKLE, "is a safetensors file and a pickle at once")
+        return FormatVerdict(FormatKind.PICKLE, "is a safetensors file and a pickle at once")
     if ends_as_zip(tail):
-        return Verdict(Kind.ARCHIVE, "is a safetensors file and a zip archive at once")
-    return Verdict(Kind.WEIGHTS)
+        return FormatVerdict(FormatKind.ARCHIVE, "is a safetensors file and a zip archive at once")
+    return FormatVerdict(FormatKind.WEIGHTS)
 
 
 def _format_of(name: str, suffix: str) -> _Format | None:
@@ -176,26 +179,26 @@ def _format_of(name: str, suffix: str) -> _Format | None:
     if suffix == ".json":
         check = _model_config if name.endswith("config.json") else _json
         if name == "chat_template.json":
-            return _Format(Kind.TEMPLATE, "JSON file", check)
+            return _Format(FormatKind.TEMPLATE, "JSON file", check)
         if name in _TOKENIZER_JSON:
-            return _Format(Kind.TOKENIZER, "JSON file", check)
-        return _Format(Kind.CONFIGURATION, "JSON file", check)
+            return _Format(FormatKind.TOKENIZER, "JSON file", check)
+        return _Format(FormatKind.CONFIGURATION, "JSON file", check)
     if suffix in (".yaml", ".yml") or name in _MLFLOW_YAML:
-        return _Format(Kind.CONFIGURATION, "YAML file", _yaml)
+        return _Format(FormatKind.CONFIGURATION, "YAML file", _yaml)
     if _VOCABULARY_NAME.fullmatch(name) or suffix in (".tiktoken", ".spm"):
-        return _Format(Kind.TOKENIZER, "tokenizer file", _vocabulary)
+        return _Format(FormatKind.TOKENIZER, "tokenizer file", _vocabulary)
     if suffix in _TEMPLATE_SUFFIXES:
-        return _Format(Kind.TEMPLATE, "template", _text)
+        return _Format(FormatKind.TEMPLATE, "template", _text)
     if name in _TOKENIZER_TEXTS:
-        return _Format(Kind.TOKENIZER, "text file", _text)
+        return _Format(FormatKind.TOKENIZER, "text file", _text)
     if name in _MLFLOW_TEXTS:
-        return _Format(Kind.CONFIGURATION, "text file", _text)
+        return _Format(FormatKind.CONFIGURATION, "text file", _text)
     if suffix in _IMAGE_SUFFIXES:
-        return _Format(Kind.DOCUMENT, "PNG, JPEG, GIF or WebP image", _image)
+        return _Format(FormatKind.DOCUMENT, "PNG, JPEG, GIF or WebP image", _image)
     if suffix in _DOCUMENT_SUFFIXES or name in _HIDDEN_TEXTS:
-        return _Format(Kind.DOCUMENT, "text file", _text)
+        return _Format(FormatKind.DOCUMENT, "text file", _text)
     if not suffix and _PLAIN_NAME.fullmatch(name):
-        return _Format(Kind.DOCUMENT, "text file", _text)
+        return _Format(FormatKind.DOCUMENT, "text file", _text)
     return None
 
 

@@ -19,7 +19,7 @@ LONGEST_PATH_SHOWN = 120
 PYFUNC_MODEL = "python_model.pkl"
 
 
-class Kind(StrEnum):
+class FormatKind(StrEnum):
     """What a file is. The first five are data; the others are not served."""
 
     WEIGHTS = "weights"
@@ -35,14 +35,14 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FormatVerdict:
     """What was found of one file's content.
 
     why      ends the sentence "The file ..." and says why it is not served; "" when it is data
     finding  ends the same sentence; something about a file of data that people should know, mostly ""
     """
 
-    kind: Kind
+    kind: FormatKind
     why: str = ""
     finding: str = ""
 
@@ -52,17 +52,17 @@ class FileClass:
     """A verdict with the manifest's path of the file."""
 
     path: str
-    kind: Kind
+    kind: FormatKind
     why: str = ""
     finding: str = ""
 
     @classmethod
-    def of(cls, path: str, verdict: Verdict) -> Self:
+    def of(cls, path: str, verdict: FormatVerdict) -> Self:
         return cls(path, verdict.kind, verdict.why, verdict.finding)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(str(data["path"]), Kind(data["kind"]), str(data["why"]), str(data["finding"]))
+        return cls(str(data["path"]), FormatKind(data["kind"]), str(data["why"]), str(data["finding"]))
 
     def to_json(self) -> dict[str, str]:
         return {"path": self.path, "kind": self.kind.value, "why": self.why, "finding": self.finding}

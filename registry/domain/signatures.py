@@ -10,7 +10,7 @@ import io
 import pickletools
 import re
 
-from registry.domain.formats import Kind, Verdict
+from registry.domain.formats import FormatKind, FormatVerdict
 
 HEAD_BYTES = 64 * 1024
 TAIL_BYTES = 22 + 65535  # the end record of a zip archive, with the longest comment
@@ -58,19 +58,21 @@ _NAMES = frozenset({"GLOBAL", "STACK_GLOBAL", "INST"})
 _MODULE = re.compile(r"[A-Za-z_][\w.]* [A-Za-z_][\w.]*")
 
 
-def signature_of(head: bytes, tail: bytes) -> Verdict | None:
+def signature_of(head: bytes, tail: bytes) -> FormatVerdict | None:
     """What a file is that no engine may be given, by its first HEAD_BYTES and last TAIL_BYTES; None: nothing known."""
     for found in (_program(head), _pickle(head), _archive(head, tail)):
         if found is not None:
             return found
     if head.startswith(_HDF5):
-        return Verdict(Kind.CODE, "is an HDF5 file, in which Keras keeps layers with code")
+        return FormatVerdict(FormatKind.CODE, "is an HDF5 file, in which Keras keeps layers with code")
     if head.startswith(_NUMPY):
         if b"'descr': '|O'" in head or b'"O"' in head:
-            return Verdict(Kind.PICKLE, f"is a NumPy file of pickled objects, {RUNS}")
-        return Verdict(Kind.UNKNOWN, "is a NumPy file, from which no engine loads a model")
+            return FormatVerdict(FormatKind.PICKLE, f"is a NumPy file of pickled objects, {RUNS}")
+        return FormatVerdict(FormatKind.UNKNOWN, "is a NumPy file, from which no engine loads a model")
     if _GGUF.match(head):
-        return Verdict(Kind.UNKNOWN, "is a GGUF file, which the engine does not load from a version's folder")
+        return FormatVerdict(
+            FormatKind.UNKNOWN, "is a GGUF file, which the engine does not load from a version's folder"
+        )
     return None
 
 
@@ -124,49 +126,49 @@ def is_pickle_that_calls(data: bytes) -> bool:
     return False
 
 
-def _program(head: bytes) -> Verdict | None:
+def _program(head: bytes) -> FormatVerdict | None:
     for magic, words in _PROGRAMS:
         if head.startswith(magic):
-            return Verdict(Kind.CODE, words)
+            return FormatVerdict(FormatKind.CODE, words)
     if head.startswith(b"MZ") and (b"\x00" in head[:64] or b"PE\x00\x00" in head):
-        return Verdict(Kind.CODE, "is a program or a library (Windows)")
+        return FormatVerdict(FormatKind.CODE, "is a program or a library (Windows)")
     # The numbers of Python 3 (3000 to 4095) are no text, those of Python 2 neither.
     if len(head) >= 16 and head[2:4] == b"\r\n" and (head[1] in range(0x0B, 0x10) or head[1] >= 0xF0):
-        return Verdict(Kind.CODE, "is compiled Python code")
+        return FormatVerdict(FormatKind.CODE, "is compiled Python code")
     return None
 
 
-def _pickle(head: bytes) -> Verdict | None:
+def _pickle(head: bytes) -> FormatVerdict | None:
     if head.startswith(_TORCH_OLD):
-        return Verdict(Kind.PICKLE, f"is a PyTorch file in the old format, a pickle, {RUNS}")
+        return FormatVerdict(FormatKind.PICKLE, f"is a PyTorch file in the old format, a pickle, {RUNS}")
     if head[:1] == b"\x80" and len(head) > 1 and head[1] <= NEWEST_PROTOCOL:
-        return Verdict(Kind.PICKLE, f"is a pickle, {RUNS}")
+        return FormatVerdict(FormatKind.PICKLE, f"is a pickle, {RUNS}")
     if is_pickle_that_calls(head):
-        return Verdict(Kind.PICKLE, f"is a pickle in plain text, {RUNS}")
+        return FormatVerdict(FormatKind.PICKLE, f"is a pickle in plain text, {RUNS}")
     return None
 
 
-def _archive(head: bytes, tail: bytes) -> Verdict | None:
+def _archive(head: bytes, tail: bytes) -> FormatVerdict | None:
     if head.startswith(_ZIP_HEADS):
         if b"data.pkl" in head or b"data.pkl" in tail:
-            return Verdict(Kind.PICKLE, f"is a PyTorch file, a zip archive with a pickle, {RUNS}")
-        return Verdict(Kind.ARCHIVE, "is a zip archive; what is inside is not looked into")
+            return FormatVerdict(FormatKind.PICKLE, f"is a PyTorch file, a zip archive with a pickle, {RUNS}")
+        return FormatVerdict(FormatKind.ARCHIVE, "is a zip archive; what is inside is not looked into")
     if ends_as_zip(tail):
-        return Verdict(Kind.ARCHIVE, "is also a zip archive: one is hung on at its end")
+        return FormatVerdict(FormatKind.ARCHIVE, "is also a zip archive: one is hung on at its end")
     for magic, name in _ARCHIVES:
         if head.startswith(magic):
-            return Verdict(
-                Kind.ARCHIVE, f"is compressed or an archive ({name}); what is inside is not looked into"
+            return FormatVerdict(
+                FormatKind.ARCHIVE, f"is compressed or an archive ({name}); what is inside is not looked into"
             )
     for pattern, name in ((_BZIP2, "bzip2"), (_CPIO, "cpio")):
         if pattern.match(head):
-            return Verdict(
-                Kind.ARCHIVE, f"is compressed or an archive ({name}); what is inside is not looked into"
+            return FormatVerdict(
+                FormatKind.ARCHIVE, f"is compressed or an archive ({name}); what is inside is not looked into"
             )
     if head.startswith(_ZLIB):
-        return Verdict(
-            Kind.ARCHIVE, "is compressed (zlib, as joblib writes); what is inside is not looked into"
+        return FormatVerdict(
+            FormatKind.ARCHIVE, "is compressed (zlib, as joblib writes); what is inside is not looked into"
         )
     if head[257:262] == b"ustar":
-        return Verdict(Kind.ARCHIVE, "is a tar archive; what is inside is not looked into")
+        return FormatVerdict(FormatKind.ARCHIVE, "is a tar archive; what is inside is not looked into")
     return None

@@ -23,7 +23,7 @@ from controlplane.timekeeping.claims import is_over
 from controlplane.web.live import publish
 from registry.domain.foreign import check_model, check_version
 from registry.models import Alias, ManifestState, MirrorState, Model, Version
-from registry.ports import ModelStore, StoredModel, StoredVersion, Unreadable
+from registry.ports import ModelStore, StoredModel, StoredVersion, UnreadableEntry
 from registry.selectors import MODELS
 from registry.services.aliases import TOPIC, sync_aliases
 from registry.services.details import read_details
@@ -58,7 +58,7 @@ class _Look:
 
     name: str
     stored: StoredModel | None = None
-    unreadable: Unreadable | None = None
+    unreadable: UnreadableEntry | None = None
     model: Model | None = None
 
 
@@ -181,7 +181,7 @@ def _mirror(store: ModelStore, clock: Clock, only: frozenset[str], counts: dict[
 
 def _listed(store: ModelStore) -> Iterable[_Look]:
     for number, entry in enumerate(store.models(), start=1):
-        if isinstance(entry, Unreadable):
+        if isinstance(entry, UnreadableEntry):
             yield _Look(f"entry {number} ({entry.name})", unreadable=entry)
         else:
             yield _Look(entry.name, stored=entry)
@@ -237,12 +237,12 @@ def _read_model(
 
 
 def _understood(
-    found: Iterable[StoredVersion | Unreadable],
+    found: Iterable[StoredVersion | UnreadableEntry],
 ) -> tuple[tuple[StoredVersion, ...], str]:
     versions: list[StoredVersion] = []
     problems: list[str] = []
     for entry in found:
-        if isinstance(entry, Unreadable):
+        if isinstance(entry, UnreadableEntry):
             problems.append(f"Version {entry.name}: {entry.problem}")
             continue
         try:

@@ -25,7 +25,7 @@ TAG_APPROVED_BY = "headgate.approved_by"
 TAG_DIGEST = "headgate.digest"
 READS = 3  # of an alias that others move while it is read
 
-Check = Callable[[], None]
+StillTrue = Callable[[], None]
 
 
 class Overwritten(Unavailable):
@@ -61,7 +61,7 @@ def point_alias(
     by: str,
     why: str,
     now: datetime,
-    check: Check = unchecked,
+    check: StillTrue = unchecked,
 ) -> AliasMove | None:
     """Points `alias` to a version; returns the move, None when it pointed there before.
 
@@ -83,7 +83,12 @@ def point_alias(
 
 
 def tag_version(
-    *, store: ModelStore, model: str, version_number: int, tags: Mapping[str, str], check: Check = unchecked
+    *,
+    store: ModelStore,
+    model: str,
+    version_number: int,
+    tags: Mapping[str, str],
+    check: StillTrue = unchecked,
 ) -> bool:
     """Sets tags on a version and moves nothing. False when the store has deleted the version. `check` as above."""
     _, version = _version(model, version_number)

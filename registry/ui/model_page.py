@@ -70,7 +70,7 @@ class TroubleWords:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class VersionProblem:
     """A band for one version that needs somebody, or cannot be read yet."""
 
     version: Version
@@ -90,7 +90,7 @@ class ModelPage:
 
     detail: ModelDetail
     model_trouble: TroubleWords | None
-    problems: tuple[Problem, ...]
+    problems: tuple[VersionProblem, ...]
     more_problems: int
     mirror: MirrorHealth
     mirror_words: str
@@ -195,18 +195,18 @@ def _file_lines(files: Sequence[Mapping[str, Any]]) -> tuple[FileLine, ...]:
     )
 
 
-def _problem(version: Version, now: datetime) -> Problem:
+def _problem(version: Version, now: datetime) -> VersionProblem:
     refused = "A launch of it, or a rollback to it, is refused"
     changed = f"{refused} until its files are as they were registered."
     trouble = _trouble(version, now)
     if version.manifest_state == ManifestState.CHANGED:
         strong = f"{version.label} is no longer what was registered."
-        return Problem(version, "fail", "circle-x", strong, version.manifest_problem, changed)
+        return VersionProblem(version, "fail", "circle-x", strong, version.manifest_problem, changed)
     if version.manifest_state == ManifestState.FAILED or trouble is None:
         strong = f"{version.label} may not be served."
-        return Problem(version, "fail", "circle-x", strong, version.manifest_problem, f"{refused}.")
+        return VersionProblem(version, "fail", "circle-x", strong, version.manifest_problem, f"{refused}.")
     strong = f"{version.label} cannot be read."
-    return Problem(version, "warn", "circle-alert", strong, trouble.error, trouble.again)
+    return VersionProblem(version, "warn", "circle-alert", strong, trouble.error, trouble.again)
 
 
 def _trouble(row: Model | Version, now: datetime) -> TroubleWords | None:

@@ -17,12 +17,12 @@ from controlplane.api.inputs import Input
 from controlplane.api.permissions import Need
 from controlplane.kernel.plain import check_plain
 from rollouts import wiring
-from rollouts.domain.engine_options import Kind
+from rollouts.domain.engine_options import OptionKind
 from rollouts.services.clusters import ClusterNow, all_clusters, one_cluster, set_cluster
 from rollouts.services.serving_specs import engines_of
 
 TAGS = ["clusters"]
-KINDS = [(kind.value, kind.value) for kind in Kind]
+KINDS = [(kind.value, kind.value) for kind in OptionKind]
 
 
 class OptionPartOutput(serializers.Serializer[Any]):

@@ -15,7 +15,7 @@ from controlplane.access.rules import action_of
 from controlplane.access.services import Scope
 from controlplane.api.callers import actor_of, now_of
 from controlplane.api.idempotency import idempotent
-from controlplane.api.pagination import KeysetPagination
+from controlplane.api.pagination import ByName
 from controlplane.api.permissions import Need
 from controlplane.api.throttling import ClientRateThrottle
 from registry.selectors import get_golden_set, get_version
@@ -37,12 +37,6 @@ FEEDBACK_RATE = "600/min"
 def _shown(request: Request, name: str) -> Any:
     """An endpoint as the API answers it. Raises NotFound."""
     return EndpointOutput(selectors.find_endpoint_with_ratings(name, now=now_of(request))).data
-
-
-class ByName(KeysetPagination):
-    """Pages in the order of names."""
-
-    ordering = "name"
 
 
 class Endpoints(generics.ListAPIView[Endpoint]):

@@ -19,7 +19,7 @@ from rollouts.services.commands import set_global_stop
 TAGS = ["installation"]
 
 
-class GlobalStop(APIView):
+class GlobalStopSwitch(APIView):
     """While it is on, nothing in the installation moves forward. Rolling back is never stopped."""
 
     needs = {"PUT": Need(Scope.ROLLOUTS_WRITE, action_of(set_global_stop))}

@@ -98,6 +98,10 @@ class ReplayReportOutput(serializers.Serializer[Any]):
     seconds = serializers.FloatField()
     first = DifferenceOutput(allow_null=True)
     first_other = DifferenceOutput(allow_null=True)
+    reworded = serializers.IntegerField(
+        help_text="sentences that are only worded differently today; they are no difference"
+    )
+    first_reworded = DifferenceOutput(allow_null=True, help_text="the first of them")
     recorded = CourseOutput(allow_null=True)
     replayed = CourseOutput(allow_null=True)
     limit = serializers.CharField(help_text="what cannot be said about another policy")

@@ -32,7 +32,7 @@ urlpatterns: list[URLPattern] = [
         "rollouts/<int:rollout_id>/verdicts", rollouts.RolloutVerdicts.as_view(), name="api-rollout-verdicts"
     ),
     path("rollouts/<int:rollout_id>/replay", replay.RolloutReplay.as_view(), name="api-rollout-replay"),
-    path("global-stop", installation.GlobalStop.as_view(), name="api-global-stop"),
+    path("global-stop", installation.GlobalStopSwitch.as_view(), name="api-global-stop"),
     path("gate-policies", policies.GatePolicies.as_view(), name="api-gate-policies"),
     path("gate-policies/check", policies.CheckGatePolicy.as_view(), name="api-gate-policy-check"),
     path("gate-policies/<str:reference>", policies.OneGatePolicy.as_view(), name="api-gate-policy"),

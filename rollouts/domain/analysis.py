@@ -1,7 +1,7 @@
 """The analysis of a rollout: what its intervals of evidence say, as one value that only evidence changes.
 
 The loop and the replay both use this, and nothing else, to turn intervals into verdicts: an analysis is made once
-(by the strategy), updated once an interval, assessed whenever somebody looks, and stored as JSON in between.
+(by the strategy), updated once an interval, assessed whenever it is looked at, and stored as JSON in between.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def assessment_from_json(data: Mapping[str, Any]) -> Assessment:
 
 
 def interval_rng(rollout_id: int, index: int) -> np.random.Generator:
-    """The randomness of one interval: the same for everybody who computes it again."""
+    """The randomness of one interval: the same whenever it is computed again."""
     return np.random.default_rng([rollout_id, index, 2])
 
 
@@ -184,12 +184,12 @@ def _bandit_view(assessment: BanditVerdict, policy: GatePolicy) -> GatesView:
 
 
 def _why(arm: ArmVerdict, gates: Mapping[str, GatesView]) -> str:
-    """Why the arm leaves. Of its engine the bare reason: the analysis is told it and puts its own words before it."""
+    """Why the arm leaves. For an engine only the reason itself: the analysis puts its own words before it."""
     return (gates[arm.name].fast_kill if arm.cause == "workload" else "") or arm.sentence
 
 
 def _blame(arm: ArmVerdict, gates: Mapping[str, GatesView]) -> str:
-    """The cause of the rollback, should this arm be the last to leave."""
+    """The cause of the rollback if this arm is the last one to leave."""
     if arm.cause == "evidence":
         return "bandit:baseline"
     if arm.cause == "guardrail":

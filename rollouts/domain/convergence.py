@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from rollouts.domain.effects import Effect, EnsureWorkload, SetTraffic, WriteBack
+from rollouts.domain.effects import AnyEffect, EnsureWorkload, SetTraffic, WriteBack
 from rollouts.domain.engines import EngineView
 from rollouts.domain.plan import FULL_SHARE_BP
 
@@ -21,7 +21,7 @@ def keep_stable(
     wanted: bool,
     launch_waits: bool,
     desired_shares: Mapping[str, int],
-) -> tuple[Effect, ...]:
+) -> tuple[AnyEffect, ...]:
     """Of an endpoint without a rollout: its stable variant runs, and has all traffic from the moment it is ready.
 
     engine          of the stable variant; None when it could not be read
@@ -39,7 +39,9 @@ def keep_stable(
     )
 
 
-def relaunch(wanted: Collection[str], known: Collection[str], asked: Collection[str]) -> tuple[Effect, ...]:
+def relaunch(
+    wanted: Collection[str], known: Collection[str], asked: Collection[str]
+) -> tuple[AnyEffect, ...]:
     """What is to run and the cluster does not know is asked for again.
 
     wanted  variants that are to run and have not failed for good

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from controlplane.kernel.words import clock_time, duration_of_seconds, percent_of_bp
 from rollouts.domain.decision import Decision, GatesView, Hold, RolloutView, Seen
 from rollouts.domain.engines import EngineView, WorkloadPhase
 from rollouts.domain.gates.outage import Outage
 from rollouts.domain.moves import failure_words, hold_at, roll_back, stay
-from rollouts.domain.sentences import clock_time, duration, percent
 from rollouts.domain.states import PauseReason
 
 GONE = (WorkloadPhase.FAILED, WorkloadPhase.ABSENT)
@@ -42,16 +42,17 @@ def workload_words(status: EngineView) -> str:
 
 
 def no_data(rollout: RolloutView, now: float, *, who: str) -> Decision | None:
-    """Without any measurement for too long the candidates do not stay (outside alpha, and labelled so).
+    """Rolls back when nothing could be measured for too long. The promise of the gates does not cover this, and the
+    cause says so.
 
-    `who`: "the candidate does not stay", as the strategy says it.
+    who     "the candidate does not stay", as the strategy says it
     """
     since = max(rollout.measured_at or rollout.phase_since, rollout.step_since or 0.0)
     if now - since <= rollout.plan.no_data_seconds:
         return None
     sentence = (
-        f"Nothing could be measured for {duration(now - since)} "
-        f"(allowed {duration(rollout.plan.no_data_seconds)}): without evidence {who}."
+        f"Nothing could be measured for {duration_of_seconds(now - since)} "
+        f"(allowed {duration_of_seconds(rollout.plan.no_data_seconds)}): without evidence {who}."
     )
     return roll_back(rollout, cause="no-data", sentence=sentence)
 
@@ -59,17 +60,18 @@ def no_data(rollout: RolloutView, now: float, *, who: str) -> Decision | None:
 def out_of_time(
     rollout: RolloutView, gates: GatesView, now: float, *, found: str, then: str, held_at: str
 ) -> Decision | None:
-    """The deadline is over: hold for a person, or roll back, as the policy says for what is still open.
+    """The deadline is over: hold for a person, or roll back, as the policy says for gates that are still open.
 
-    Counted since traffic moved or somebody resumed: who resumes grants the same time again. While the baseline is out
-    of order it always holds: what is open then is open because of the baseline, and going back would be going to it.
+    The time counts from when traffic moved, or from when a person resumed: resuming grants the same time again. While
+    the baseline is out of order the rollout always holds: the gates are then open because of the baseline, and a
+    rollback would send all users to it.
     """
     if now - rollout.phase_since <= rollout.plan.deadline_seconds:
         return None
-    limit = duration(rollout.plan.deadline_seconds)
+    limit = duration_of_seconds(rollout.plan.deadline_seconds)
     out_of_order = gates.outage is not None and not gates.outage.over
     if gates.reaction == "rollback" and gates.open_because and not out_of_order:
-        why = f"{OPEN_WORDS[gates.open_because]}, and then the policy rolls back"
+        why = f"{OPEN_WORDS[gates.open_because]}, and in that case the policy rolls back"
         sentence = f"No verdict within {limit}: {why}. {found}"
         return roll_back(rollout, cause=gates.open_because, sentence=sentence.strip())
     return hold_at(
@@ -82,36 +84,36 @@ def out_of_time(
 
 
 def held_by_outage(rollout: RolloutView, outage: Outage | None, held_at: str) -> Decision | None:
-    """A baseline that is out of order holds everything that moves forward; None when it is in order."""
+    """Holds everything that moves forward while the baseline is out of order; None when it works."""
     if outage is None or outage.over:
         return None
     made = stay(
         rollout,
         f"Held at {held_at}. {outage.sentence}",
-        "It goes on when the baseline is in order again; rolling back works meanwhile.",
+        "It goes on when the baseline works again. It can be rolled back meanwhile.",
     )
-    title = f"{rollout.baseline_label} is out of order since {clock_time(outage.since)}"
+    title = f"{rollout.baseline_label} has been out of order since {clock_time(outage.since)}"
     return replace(made, title=title, detail=outage.sentence, once=True)
 
 
 def told_of_outage(rollout: RolloutView, outage: Outage | None, made: Decision) -> Decision:
-    """The decision, with the end of an outage in the history when it has nothing else to tell."""
+    """The decision. When it has nothing of its own to tell, the history is told that the outage is over."""
     if outage is None or not outage.over or made.title:
         return made
-    title = f"{rollout.baseline_label} is in order again after {duration(outage.seconds)}"
+    title = f"{rollout.baseline_label} works again after {duration_of_seconds(outage.seconds)}"
     return replace(
         made, title=f"{title} (since {clock_time(outage.since)})", detail=outage.sentence, once=True
     )
 
 
 def held(rollout: RolloutView, hold: Hold, held_at: str) -> Decision:
-    """A hold keeps it where it is."""
+    """Stays where it is, because of a hold."""
     return hold_at(
         held_at,
         rollout,
         why=hold.kind,
         sentence=f"{hold.sentence}: held at {held_at}.",
-        next_step=f"It goes on by itself when {hold.ends}; rolling back works meanwhile.",
+        next_step=f"It goes on by itself when {hold.ends}. It can be rolled back meanwhile.",
     )
 
 
@@ -122,7 +124,7 @@ def ready_but_held(rollout: RolloutView, hold: Hold) -> Decision:
 
 
 def pause_for_drift(rollout: RolloutView, drift: Mapping[str, int], held_at: str) -> Decision:
-    """Weights that were set by hand are not ours to overwrite."""
+    """Pauses: Headgate does not overwrite weights that a person set by hand."""
     return hold_at(
         held_at,
         rollout,
@@ -133,7 +135,7 @@ def pause_for_drift(rollout: RolloutView, drift: Mapping[str, int], held_at: str
 
 
 def drift_sentence(drift: Mapping[str, int]) -> str:
-    hand = ", ".join(f"{name} {percent(bp)}" for name, bp in sorted(drift.items()))
+    hand = ", ".join(f"{name} {percent_of_bp(bp)}" for name, bp in sorted(drift.items()))
     return f"The router's weights were set by hand ({hand}). Headgate waits and changes nothing."
 
 
@@ -143,4 +145,4 @@ def not_in_force(seen: Seen, moving_to: str) -> str:
         return "The router does not answer; nothing is changed."
     if seen.rejected:
         return f"The router refused the route: {seen.rejected} The last good route stays in force."
-    return f"Moving to {moving_to}; waiting until the router has it in force."
+    return f"Moving to {moving_to}; waiting until the router confirms it."

@@ -6,12 +6,12 @@ decision and a rollout can be replayed. What could not be read is None, and an u
 
 from __future__ import annotations
 
+from controlplane.kernel.words import duration_of_seconds, percent_of_bp
 from rollouts.domain.danger import danger, drift_sentence, pause_for_drift
 from rollouts.domain.decision import Decision, GatesView, RolloutView, Seen
 from rollouts.domain.effects import EnsureWorkload, WriteBack
 from rollouts.domain.moves import end_watch, hold_at, stay
 from rollouts.domain.plan import FULL_SHARE_BP
-from rollouts.domain.sentences import duration, percent
 from rollouts.domain.states import Event, PauseReason, Phase, transition
 from rollouts.domain.strategies import strategy_of
 from rollouts.domain.way_back import return_to_baseline
@@ -80,7 +80,7 @@ def share_words(rollout: RolloutView) -> str:
     """The planned share for people: `25%`, or of a bandit `v2 45%, v3 40%`."""
     if 0 <= rollout.step_index < rollout.plan.promoted_step:
         return strategy_of(rollout).share_words(rollout)
-    return percent(share(rollout))
+    return percent_of_bp(share(rollout))
 
 
 # --- one function a phase -------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def _paused(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
     if seen.routed is None:
         return stay(rollout, "")
     if rollout.pause_reason is PauseReason.GLOBAL_STOP and seen.hold is None:
-        # Resuming publishes the plan's weights, and weights set by hand are not ours to overwrite.
+        # Resuming publishes the plan's weights, and Headgate does not overwrite weights that were set by hand.
         if seen.drift is not None:
             return pause_for_drift(rollout, seen.drift, share_words(rollout))
         return resume(rollout, sentence="The global stop was lifted.")
@@ -130,19 +130,19 @@ def _promoting(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -
             return stay(
                 rollout,
                 f"{seen.hold.sentence}: the promotion waits.",
-                f"It goes on by itself when {seen.hold.ends}; rolling back works meanwhile.",
+                f"It goes on by itself when {seen.hold.ends}. It can be rolled back meanwhile.",
             )
         words = f"Moving all traffic to {rollout.candidate_label}."
         if seen.rejected:
             words = f"The router refused the route: {seen.rejected} The last good route stays in force."
-        return stay(rollout, words, "Then it is read back.")
-    watch = duration(rollout.plan.watch_seconds)
+        return stay(rollout, words, "Then the route is read back from the router.")
+    watch = duration_of_seconds(rollout.plan.watch_seconds)
     return Decision(
         phase=transition(rollout.phase, Event.FINISH),
         event=Event.FINISH,
         step_index=rollout.step_index,
         reason=f"Promoted: {rollout.candidate_label} has all traffic, read back from the router.",
-        next_step=f"{rollout.baseline_label} stays warm for {watch} and would take over again by itself.",
+        next_step=f"{rollout.baseline_label} stays warm for {watch} and takes over again by itself if needed.",
         effects=(WriteBack(rollout.candidate, rollout.candidate, "promoted"),),
         title=f"Promoted {rollout.candidate_label}",
         detail="all traffic, read back from the router",
@@ -158,11 +158,11 @@ def _watching(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) ->
     if seen.drift is not None:
         return stay(rollout, drift_sentence(seen.drift), "Set the weights back at the router, or roll back.")
     if now < rollout.watch_until:
-        left = duration(rollout.watch_until - now)
+        left = duration_of_seconds(rollout.watch_until - now)
         return stay(
             rollout,
             f"Promoted: {rollout.candidate_label} has all traffic.",
-            f"{rollout.baseline_label} stays warm for {left} more and would take over again by itself.",
+            f"{rollout.baseline_label} stays warm for {left} more and takes over again by itself if needed.",
         )
     if not seen.in_force:
         return stay(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 from rollouts.domain.arms import CANDIDATE
-from rollouts.domain.effects import Effect
+from rollouts.domain.effects import AnyEffect
 from rollouts.domain.engines import EngineView
 from rollouts.domain.gates.outage import Outage
 from rollouts.domain.gates.policy import Reaction
@@ -239,7 +239,7 @@ class BanditView:
     wanted      basis points per arm, of sum 10,000
     left        candidates that evidence, a guardrail or the fast kill put out of the race
     gates       of each candidate
-    winner      the only arm left, its required gates passed ("baseline": all candidates are out); empty: nobody yet
+    winner      the only arm left, its required gates passed ("baseline": all candidates are out); empty: no winner yet
     sentence, detail, tie_sentence   where it stands, what comes, and what is said when it ends in a tie
     skipped     why the weights were kept though a reweight was due; empty otherwise
     """
@@ -259,7 +259,7 @@ class Drop:
     """An arm that leaves for good.
 
     cause      "evidence", "guardrail", "fast-kill", "launch", "workload" or "person"
-    blame      the cause of a rollback, should nobody be left: "gate:errors", "launch:no-memory" ...
+    blame      the cause of the rollback if no candidate is left: "gate:errors", "launch:no-memory" ...
     """
 
     arm: str
@@ -287,7 +287,7 @@ class Decision:
     next_step: str = ""
     event: Event | None = None
     pause_reason: PauseReason = PauseReason.NONE
-    effects: tuple[Effect, ...] = ()
+    effects: tuple[AnyEffect, ...] = ()
     cause: str = ""
     cause_sentence: str = ""
     title: str = ""

@@ -64,4 +64,4 @@ class WriteBack:
         }
 
 
-Effect = SetTraffic | EnsureWorkload | DrainWorkload | WriteBack
+AnyEffect = SetTraffic | EnsureWorkload | DrainWorkload | WriteBack

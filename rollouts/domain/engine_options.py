@@ -32,7 +32,7 @@ SIZE = re.compile(r"([0-9]{1,16})([KMGT])?(?:iB)?")
 UNITS = {None: 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-class Kind(StrEnum):
+class OptionKind(StrEnum):
     """What an option's value is."""
 
     INTEGER = "integer"
@@ -46,10 +46,19 @@ class Kind(StrEnum):
     SECRET = "secret"  # noqa: S105 - a credential: stored encrypted or by reference, and never shown
 
 
-VARIABLE_KINDS = frozenset({Kind.INTEGER, Kind.NUMBER, Kind.SIZE, Kind.WORD, Kind.TEXT, Kind.SECRET})
+VARIABLE_KINDS = frozenset(
+    {
+        OptionKind.INTEGER,
+        OptionKind.NUMBER,
+        OptionKind.SIZE,
+        OptionKind.WORD,
+        OptionKind.TEXT,
+        OptionKind.SECRET,
+    }
+)
 # A secret is never an argument: every user of a machine can read the command lines of all its processes.
-ARGUMENT_KINDS = frozenset(Kind) - {Kind.SECRET}
-FIELD_KINDS = ARGUMENT_KINDS - {Kind.FILE, Kind.OBJECT}
+ARGUMENT_KINDS = frozenset(OptionKind) - {OptionKind.SECRET}
+FIELD_KINDS = ARGUMENT_KINDS - {OptionKind.FILE, OptionKind.OBJECT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,7 @@ class Option:
     """
 
     name: str
-    kind: Kind
+    kind: OptionKind
     help: str
     least: float = 0
     most: float = LARGEST
@@ -77,24 +86,24 @@ class Option:
     def wanted(self) -> str:
         """What may be written, for people: "a whole number from 1 to 64"."""
         bounds = f"from {_number(self.least)} to {_number(self.most)}"
-        if self.kind is Kind.INTEGER:
+        if self.kind is OptionKind.INTEGER:
             return f"a whole number {bounds}"
-        if self.kind is Kind.NUMBER:
+        if self.kind is OptionKind.NUMBER:
             return f"a number {bounds}"
-        if self.kind is Kind.SIZE:
+        if self.kind is OptionKind.SIZE:
             return f"bytes {bounds}: a whole number, or one with K, M, G or T behind it, such as 4G"
-        if self.kind is Kind.WORD:
+        if self.kind is OptionKind.WORD:
             return f"one of {', '.join(self.choices)}"
-        if self.kind is Kind.TEXT:
+        if self.kind is OptionKind.TEXT:
             return f"a text that matches {self.pattern}"
-        if self.kind is Kind.FLAG:
+        if self.kind is OptionKind.FLAG:
             return "true or false"
-        if self.kind is Kind.SECRET:
+        if self.kind is OptionKind.SECRET:
             matching = f" that matches {self.pattern}" if self.pattern else ""
             return (
                 f"a text{matching} of {SHORTEST} to {LONGEST_SECRET} characters, or a reference to a secret"
             )
-        if self.kind is Kind.FILE:
+        if self.kind is OptionKind.FILE:
             ending = f" that ends in {' or '.join(self.choices)}" if self.choices else ""
             return f"the path of a file of the version{ending}, as its manifest has it"
         return f"an object with some of {', '.join(one.name for one in self.fields)}"
@@ -122,31 +131,31 @@ class Option:
 
     def _understood(self, value: object, where: str, files: Collection[str] | None) -> Any:
         """None: it cannot be understood."""
-        if self.kind is Kind.OBJECT:
+        if self.kind is OptionKind.OBJECT:
             return self._object(value, where)
-        if self.kind is Kind.SECRET or isinstance(value, SECRETS):
+        if self.kind is OptionKind.SECRET or isinstance(value, SECRETS):
             return self._secret(value, where)
-        if self.kind is Kind.FLAG or isinstance(value, bool):
-            return value if self.kind is Kind.FLAG and isinstance(value, bool) else None
-        if isinstance(value, int | float) and self.kind in (Kind.WORD, Kind.TEXT):
+        if self.kind is OptionKind.FLAG or isinstance(value, bool):
+            return value if self.kind is OptionKind.FLAG and isinstance(value, bool) else None
+        if isinstance(value, int | float) and self.kind in (OptionKind.WORD, OptionKind.TEXT):
             value = _number(value) if math.isfinite(value) and abs(value) <= LARGEST else None
         match self.kind:
-            case Kind.INTEGER:
+            case OptionKind.INTEGER:
                 number = int(value) if isinstance(value, str) and WHOLE.fullmatch(value) else value
                 return number if isinstance(number, int) and self.least <= number <= self.most else None
-            case Kind.NUMBER:
+            case OptionKind.NUMBER:
                 number = float(value) if isinstance(value, str) and DECIMAL.fullmatch(value) else value
                 # A comparison with what is no number is false.
                 fits = isinstance(number, int | float) and self.least <= number <= self.most
                 return number if fits else None
-            case Kind.SIZE:
+            case OptionKind.SIZE:
                 return self._size(value)
         if not isinstance(value, str) or len(value) > LONGEST_TEXT or not value.isprintable():
             return None
         match self.kind:
-            case Kind.WORD:
+            case OptionKind.WORD:
                 return value if value in self.choices else None
-            case Kind.TEXT:
+            case OptionKind.TEXT:
                 return self._text(value, where)
             case _:
                 return self._file(value, where, files)
@@ -165,7 +174,7 @@ class Option:
 
     def _secret(self, value: object, where: str) -> str | Secret | None:
         if isinstance(value, SECRETS):
-            if self.kind is not Kind.SECRET:
+            if self.kind is not OptionKind.SECRET:
                 raise self._refusal(where, f"{self.name} is no secret: its value is shown.")
             return value
         if not isinstance(value, str) or not SHORTEST <= len(value) <= LONGEST_SECRET:
@@ -268,7 +277,7 @@ class EngineOptions:
             if option is None:
                 raise self._unknown("variable", name, name, where, declared)
             value = option.read(environment[name], where=where)
-            if option.kind is Kind.SECRET:
+            if option.kind is OptionKind.SECRET:
                 secrets[name] = value
             else:
                 variables[name] = value if isinstance(value, str) else _number(value)

@@ -1,8 +1,8 @@
 """What was measured in one interval of a rollout: the only thing that gates ever see.
 
-Counts are by *assigned* arm (the arm the router drew for the request, whoever answered in the end), for ordinary
-user requests only: forced-variant requests, probes and shadow copies are left out before they come here.
-A part that could not be measured is None with a reason beside it: never a zero.
+Counts are by *assigned* arm: the arm that the router chose for the request, also when another one answered in the end.
+They are of ordinary user requests only: forced-variant requests, probes and shadow copies are left out before they come
+here. A part that could not be measured is None with a reason beside it: never a zero.
 """
 
 from __future__ import annotations
@@ -130,7 +130,8 @@ OUTCOME_CLASSES = (
 
 @dataclass(frozen=True, slots=True)
 class Completions:
-    """What the engine of one arm said of the completions it finished in one interval, whoever asked for them.
+    """The completions that the engine of one arm finished in one interval, as it counted them, probes and test requests
+    included.
 
     total       finished, aborted ones left out
     empty       of those, with at most one token (the end itself is one)

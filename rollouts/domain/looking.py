@@ -1,7 +1,7 @@
 """When an endpoint is looked at again: at the end of an interval or a step, at a deadline, or after a slow while.
 
-Whoever changes something about an endpoint, and a glance at its cluster and router that finds something changed, has it
-looked at sooner (`rollouts.services.glances`).
+An endpoint is looked at sooner when a person or a service changed something about it, and when a glance at its cluster
+and router found a change (`rollouts.services.glances`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from rollouts.domain.decision import RolloutView
 from rollouts.domain.states import Phase
 
-# An endpoint that nobody asks for anything is looked at all the same. Two control planes know of each other by tokens
-# that each look makes grow: whoever waits whether another one is at work (`QUIET_SECONDS` of services/restored.py) must
-# wait for longer than this.
+# An endpoint without requests is looked at all the same. Two control planes know of each other by tokens that grow with
+# each look, so waiting for another one (`QUIET_SECONDS` of services/restored.py) must take longer than this.
 RESYNC_SECONDS = 15.0
 
 

@@ -1,11 +1,11 @@
-"""The moves that people and the loop share: each says what one event of the state table does."""
+"""The moves that both people and the loop make: one function an event of the state table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from rollouts.domain.decision import Decision, Drop, RolloutView
-from rollouts.domain.effects import DrainWorkload, Effect, EnsureWorkload, SetTraffic
+from rollouts.domain.effects import AnyEffect, DrainWorkload, EnsureWorkload, SetTraffic
 from rollouts.domain.engines import EngineView
 from rollouts.domain.plan import FULL_SHARE_BP, shares_of
 from rollouts.domain.states import Event, PauseReason, Phase, transition
@@ -47,7 +47,7 @@ def roll_back(rollout: RolloutView, *, cause: str, sentence: str, drops: tuple[D
 
 def cancel(rollout: RolloutView, *, sentence: str, event: Event = Event.CANCEL) -> Decision:
     """Ends a rollout before any traffic moved."""
-    effects: tuple[Effect, ...] = ()
+    effects: tuple[AnyEffect, ...] = ()
     if rollout.phase is not Phase.PENDING:
         effects = (all_to_baseline(rollout), *drains(rollout))
     superseded = event is Event.SUPERSEDE
@@ -65,9 +65,9 @@ def cancel(rollout: RolloutView, *, sentence: str, event: Event = Event.CANCEL) 
 
 
 def overtaken(rollout: RolloutView, *, sentence: str) -> Decision:
-    """Ends a rollout that this database only believes to be under way: it is an older copy, and what serves was kept.
+    """Ends a rollout that is under way only in this database, which is an older copy: what serves was kept.
 
-    Nothing is done for it: nobody knows any more what it did.
+    Nothing else is done about it, because it is not known any more what the rollout did.
     """
     return Decision(
         phase=transition(rollout.phase, Event.RESTORE),
@@ -113,7 +113,7 @@ def promotion(rollout: RolloutView, *, sentence: str, label: str, split: SetTraf
 
 def end_watch(rollout: RolloutView, *, sentence: str, keep_baseline: bool = False) -> Decision:
     """The rollback window is over: the old variant is drained, unless it is wanted for something else."""
-    effects: tuple[Effect, ...] = (SetTraffic({rollout.candidate: FULL_SHARE_BP}, rollout.candidate),)
+    effects: tuple[AnyEffect, ...] = (SetTraffic({rollout.candidate: FULL_SHARE_BP}, rollout.candidate),)
     if not keep_baseline:
         effects = (*effects, DrainWorkload(rollout.baseline))
     return Decision(
@@ -130,7 +130,7 @@ def end_watch(rollout: RolloutView, *, sentence: str, keep_baseline: bool = Fals
 
 def failure_words(status: EngineView) -> str:
     """Why an engine failed, for people."""
-    words = status.message or "it stopped without a word"
+    words = status.message or "it gave no message"
     return f"{status.variant} failed ({status.reason.value or 'unknown reason'}): {words}"
 
 

@@ -79,7 +79,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Reads a plan that somebody sent. Raises InvalidInput naming the field, such as `plan.steps[1].share_bp` or
+        """Reads a plan that a client sent. Raises InvalidInput naming the field, such as `plan.steps[1].share_bp` or
         `plan.bandit.beta`."""
         strategy = str(data.get("strategy", "canary"))
         _check_strategy(strategy)

@@ -69,7 +69,7 @@ class ArmReading:
 
 @dataclass(frozen=True, slots=True)
 class EngineReading:
-    """Gauges and counters of a variant's engine, whoever asked (users, probes, forced requests).
+    """Gauges and counters of a variant's engine, for all requests (of users, probes and tests).
 
     endings     finished requests by the engine's own reason: "stop", "length", "abort", "error" ...
     empty       finished requests with at most one token (the end itself is one); None: the engine does not say

@@ -141,10 +141,10 @@ MOST_THIN_ROWS = 120  # one pack gives at most so many points to a chart
 THIN_SECONDS = (5, 10, 15, 30, 60, 120, 300, 600, 1_800, 3_600)
 
 
-Edges = Mapping[str, Collection[float]]
+KeptEdges = Mapping[str, Collection[float]]
 
 
-def thin_rows(intervals: Sequence[Json], *, edges: Edges) -> list[dict[str, Any]]:
+def thin_rows(intervals: Sequence[Json], *, edges: KeptEdges) -> list[dict[str, Any]]:
     """Neighbouring intervals added up until at most MOST_THIN_ROWS are left: what charts and sums need of them.
 
     Each is an interval's JSON with the counts of all of them (`ready` and shares are means over time), and
@@ -176,7 +176,7 @@ def _end(interval: Json) -> float:
     return float(interval["started_at"]) + float(interval["seconds"])
 
 
-def _merge(group: Sequence[Json], edges: Edges) -> dict[str, Any]:
+def _merge(group: Sequence[Json], edges: KeptEdges) -> dict[str, Any]:
     seconds = sum(float(one["seconds"]) for one in group)
     arms = sorted({arm for one in group for arm in one["arms"]})
     paired = sorted({arm for one in group for arm in one["pairs"]})
@@ -203,7 +203,7 @@ def _merge(group: Sequence[Json], edges: Edges) -> dict[str, Any]:
     return merged
 
 
-def _merge_arm(group: Sequence[Json], arm: str, edges: Edges) -> dict[str, Any]:
+def _merge_arm(group: Sequence[Json], arm: str, edges: KeptEdges) -> dict[str, Any]:
     counts = [one["arms"][arm] for one in group]
     seconds = sum(float(one["seconds"]) for one in group)
     signals = sorted({signal for one in counts for signal in one["latency"]})

@@ -21,7 +21,7 @@ from rollouts.domain.analysis import (
     interval_rng,
     labels_of,
 )
-from rollouts.domain.comparing import Comparison, Difference, compare
+from rollouts.domain.comparing import Comparison, ValueDifference, compare
 from rollouts.domain.decide import decide
 from rollouts.domain.decision import Decision, GatesView, RolloutView
 from rollouts.domain.gates.policy import GatePolicy
@@ -49,14 +49,14 @@ class RowDifference:
 
     row: str
     at: float
-    difference: Difference
+    difference: ValueDifference
 
     def to_json(self) -> dict[str, Any]:
         return {"row": self.row, "at": self.at, **self.difference.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(data["row"], data["at"], Difference(data["path"], data["recorded"], data["replayed"]))
+        return cls(data["row"], data["at"], ValueDifference(data["path"], data["recorded"], data["replayed"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +109,11 @@ class Replay:
 
     rows, decisions     how many were done again
     row_digest, decision_digest     of the last ones: the next ones are chained to them
-    identical           of both together, how many came out with the same bytes
+    identical           of both together, how many came out with the same bytes, wording apart
     log_e               the largest |difference of log E| so far
     first               the first one with other bytes, first_other the first that says something else
     software            with what they were recorded: each name once
+    reworded            sentences that are only worded differently today, first_reworded the first of them
     """
 
     player: Player = Player()
@@ -125,6 +126,8 @@ class Replay:
     first: RowDifference | None = None
     first_other: RowDifference | None = None
     software: tuple[str, ...] = ()
+    reworded: int = 0
+    first_reworded: RowDifference | None = None
 
     def after(self, case: Case, row: RecordedRow) -> Replay:
         """One more interval. Raises TamperedEvidence when the row is not the next one as it was written."""
@@ -155,32 +158,30 @@ class Replay:
                 "state": compare(gates_state, player.analysis.to_json()),
                 "verdicts": compare(verdicts, player.last.to_json()),
             }
-        if all(one.identical for one in found.values()):
-            return self
         noted = self._noted("the rollout itself", {"now": at}, found)
-        return replace(noted, software=self.software)
+        return replace(noted, software=self.software, identical=self.identical)
 
     def _noted(self, row: str, situation: Mapping[str, Any], found: Mapping[str, Comparison]) -> Replay:
         at = float(situation["now"])
         software = str(situation.get("software", ""))
         known = self.software if software in self.software else (*self.software, software)
-        if all(one.identical for one in found.values()):
-            return replace(self, identical=self.identical + 1, software=known)
-        first = next((_named(row, at, part, one.first) for part, one in found.items() if one.first), None)
-        other = next(
-            (_named(row, at, part, one.first_other) for part, one in found.items() if one.first_other), None
-        )
         return replace(
             self,
+            identical=self.identical + all(one.identical for one in found.values()),
             log_e=max(self.log_e, *(one.log_e for one in found.values())),
-            first=self.first or first,
-            first_other=self.first_other or other,
+            first=self.first or _first(row, at, {part: one.first for part, one in found.items()}),
+            first_other=self.first_other
+            or _first(row, at, {part: one.first_other for part, one in found.items()}),
             software=known,
+            reworded=self.reworded + sum(one.reworded for one in found.values()),
+            first_reworded=self.first_reworded
+            or _first(row, at, {part: one.first_reworded for part, one in found.items()}),
         )
 
     @property
     def outcome(self) -> Outcome:
-        """identical: every byte; equal: the same verdicts and decisions, and log E within the tolerance."""
+        """identical: every byte, the wording of sentences apart; equal: the same verdicts and decisions, and log E
+        within the tolerance."""
         if self.first is None:
             return "identical"
         return "equal" if self.first_other is None else "differs"
@@ -190,7 +191,7 @@ class Replay:
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
         data["player"] = self.player.to_json()
         data["log_e"] = self.log_e if math.isfinite(self.log_e) else None
-        for name in ("first", "first_other"):
+        for name in DIFFERENCES:
             data[name] = None if data[name] is None else data[name].to_json()
         return data | {"software": list(self.software)}
 
@@ -199,11 +200,19 @@ class Replay:
         values = dict(data)
         values["player"] = Player.from_json(data["player"])
         values["log_e"] = math.inf if data["log_e"] is None else data["log_e"]
-        for name in ("first", "first_other"):
-            values[name] = None if data[name] is None else RowDifference.from_json(data[name])
+        for name in DIFFERENCES:
+            found = data.get(name)  # one that began under an earlier version knows of no wording
+            values[name] = None if found is None else RowDifference.from_json(found)
         return cls(**values | {"software": tuple(data["software"])})
 
 
-def _named(row: str, at: float, part: str, difference: Difference) -> RowDifference:
-    path = f"{part}.{difference.path}" if difference.path else part
-    return RowDifference(row, at, replace(difference, path=path))
+DIFFERENCES = ("first", "first_other", "first_reworded")
+
+
+def _first(row: str, at: float, found: Mapping[str, ValueDifference | None]) -> RowDifference | None:
+    """The first difference of these parts, named by its part."""
+    for part, difference in found.items():
+        if difference is not None:
+            path = f"{part}.{difference.path}" if difference.path else part
+            return RowDifference(row, at, replace(difference, path=path))
+    return None

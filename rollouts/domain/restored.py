@@ -1,9 +1,9 @@
 """A database that was restored from an older copy: what is known of it, and when the loop may take over again.
 
 The router and the cluster remember the largest fencing token that ever wrote. When it is larger than any token of this
-database, somebody who is not in this database wrote there: this database before it was restored, or another control
-plane. Whoever works tells its token at every interval, so a token that stands still for a while belongs to nobody who
-is at work.
+database, a writer wrote there that this database does not know: itself before it was restored, or another control
+plane. A control plane at work tells its token at every interval, so a token that stands still for a while belongs to
+none that works.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
-from controlplane.kernel.clock import Reading, seconds_between
+from controlplane.kernel.clock import ClockReading, seconds_between
 
 
 class RestoredState(StrEnum):
     NONE = ""
-    WATCHING = "watching"  # a larger token was met: is somebody at work who has it?
+    WATCHING = "watching"  # a larger token was met: is another control plane at work with it?
     RIVAL = "rival"  # the token grows: another control plane is at work
     HELD = "held"  # what serves is not what the database believes: a person chooses
     KEEPING = "keeping"  # a person chose what serves; the loop writes it down
@@ -47,7 +47,7 @@ class Restored:
 
     newest: int
     since: float
-    quiet: Reading
+    quiet: ClockReading
     last: float | None = None
     served: Mapping[str, int] = field(default_factory=dict)
     believed: Mapping[str, int] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Restored:
 
     @property
     def largest(self) -> str:
-        """The variant that gets most of the traffic; empty when nobody gets any."""
+        """The variant that gets most of the traffic; empty when none gets any."""
         return max(self.served, key=lambda name: (self.served[name], name), default="")
 
     def to_json(self) -> dict[str, Any]:
@@ -67,9 +67,9 @@ class Restored:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         known = {one.name: data[one.name] for one in fields(cls) if one.name in data}
-        return cls(**{**known, "quiet": Reading.from_json(data["quiet"])})
+        return cls(**{**known, "quiet": ClockReading.from_json(data["quiet"])})
 
 
-def is_quiet(found: Restored, reading: Reading, *, seconds: float) -> bool:
-    """Whether nobody told a larger token for so long. By the machine's monotonic clock where one machine looks."""
+def is_quiet(found: Restored, reading: ClockReading, *, seconds: float) -> bool:
+    """Whether no larger token was told for so long. By the machine's monotonic clock where one machine looks."""
     return seconds_between(found.quiet, reading) >= seconds

@@ -1,6 +1,6 @@
-"""How the stable variant of an endpoint fares, with or without a rollout: an outage is told from its first interval.
+"""Whether the stable variant of an endpoint has an outage, with or without a rollout, from its first interval on.
 
-For people alone: what an outage means to a rollout, its gates decide (`rollouts.domain.gates.outage`).
+For people only: what an outage means for a rollout is decided by its gates (`rollouts.domain.gates.outage`).
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from rollouts.domain.gates.fastkill import Window
+from controlplane.kernel.words import clock_time, duration_of_seconds
+from rollouts.domain.gates.fastkill import TrafficWindow
 from rollouts.domain.gates.outage import WINDOW_SECONDS, Outage, next_outage, outage_of
 from rollouts.domain.intervals import ArmCounts
-from rollouts.domain.sentences import clock_time, duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Serving:
 
     variant: str
     outage: Outage | None = None
-    window: Window = field(default_factory=Window)
+    window: TrafficWindow = field(default_factory=TrafficWindow)
 
     @property
     def lasting(self) -> Outage | None:
@@ -46,14 +46,14 @@ class Serving:
         """After one more interval.
 
         counts      of the variant; None: not measured
-        not_ready   why its engine does not answer; empty when it is ready, or when nobody could look
+        not_ready   why its engine does not answer; empty when it is ready, or when the cluster could not be read
         looked      the cluster told which engines are ready
         limit       the share of its requests that fail from which on it is out of order
         """
         window = self.window.add(counts, None, seconds, WINDOW_SECONDS)
         why = not_ready or outage_of(limit, counts, window, looked=looked)
         outage = next_outage(self.outage, why, counts, started_at=started_at, seconds=seconds)
-        return replace(self, outage=outage, window=window if window.baseline.errors else Window())
+        return replace(self, outage=outage, window=window if window.baseline.errors else TrafficWindow())
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; empty while there is nothing to remember, so that a sound endpoint is not written anew."""
@@ -72,18 +72,22 @@ class Serving:
             return cls(variant)
         outage = data["outage"]
         return cls(
-            variant, None if outage is None else Outage.from_json(outage), Window.from_json(data["window"])
+            variant,
+            None if outage is None else Outage.from_json(outage),
+            TrafficWindow.from_json(data["window"]),
         )
 
 
 def began_title(label: str, outage: Outage) -> str:
-    """`v5 is out of order since 14:02:11 UTC`, for the history."""
-    return f"{label} is out of order since {clock_time(outage.since)}"
+    """`v5 has been out of order since 14:02:11 UTC`, for the history."""
+    return f"{label} has been out of order since {clock_time(outage.since)}"
 
 
 def ended_title(label: str, outage: Outage) -> str:
-    """`v5 is in order again after 1 min 40 s (since 14:02:11 UTC)`, for the history."""
-    return f"{label} is in order again after {duration(outage.seconds)} (since {clock_time(outage.since)})"
+    """`v5 works again after 1 min 40 s (since 14:02:11 UTC)`, for the history."""
+    return (
+        f"{label} works again after {duration_of_seconds(outage.seconds)} (since {clock_time(outage.since)})"
+    )
 
 
 def outage_sentence(outage: Outage, *, helper: str) -> str:

@@ -16,8 +16,9 @@ def differ(events: int, trials: int, other_events: int, other_trials: int) -> bo
     """True when two shares differ by something worth saying, and chance does not explain it.
 
     Compares "each arm has a rate of its own" with "both have the same" (Bayes factor, Jeffreys' prior for every rate):
-    unlike a significance test it does not say yes at last to whoever looks for long enough. The counts must come from
-    the same time, or drift that both arms share looks like a difference. Raises ValueError for impossible counts.
+    unlike a significance test it does not say yes in the end only because it was asked often enough. The counts must
+    come from the same time, or drift that both arms share looks like a difference. Raises ValueError for impossible
+    counts.
     """
     _check(events, trials)
     _check(other_events, other_trials)

@@ -1,4 +1,4 @@
-"""Ratings that count for nobody: how many there were, and what to say of them."""
+"""Ratings that do not count for any variant: how many there were, and what is said of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Uncounted:
         ratings = "rating" if self.total == 1 else "ratings"
         return (
             f"In the last 24 h {self.total:,} {ratings} did not count: "
-            f"{self.unverifiable:,} of answers that the router's log does not have, "
-            f"{self.forced:,} of a variant that was chosen by header, "
-            f"{self.refused:,} refused because too many of one sender were waiting."
+            f"{self.unverifiable:,} named answers that the router's log does not have, "
+            f"{self.forced:,} were of answers whose variant was chosen by header, and "
+            f"{self.refused:,} were refused because too many ratings of the same sender were waiting."
         )

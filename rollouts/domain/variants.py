@@ -71,7 +71,7 @@ class ServingSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], *, stored: bool = False) -> Self:
-        """A spec as somebody sent it; with `stored`, as `to_json` gave it.
+        """A spec as a client sent it; with `stored`, as `to_json` gave it.
 
         Raises InvalidInput naming the field, such as `serving.arguments`.
         """
@@ -135,7 +135,7 @@ def _public(name: str, value: Any) -> Any:
 def variant_digest(*, manifest_digest: str, spec: ServingSpec) -> str:
     """The digest of what would run: the version's files and the serving spec, and nothing else.
 
-    Of a secret it covers the fingerprint or the reference: whoever knows the digest cannot try values against it.
+    Of a secret it covers the fingerprint or the reference: values cannot be tried against a digest that is known.
     """
     return digest_of({"manifest": manifest_digest, "serving": spec.identity()})
 

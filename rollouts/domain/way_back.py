@@ -12,11 +12,12 @@ from rollouts.domain.states import Event, transition
 from rollouts.domain.strategies import strategy_of
 
 RETURN_PATIENCE_SECONDS = 900.0  # how long a rollback waits for a baseline that does not come back
-RELAUNCH_SECONDS = 30.0  # a baseline that failed was just asked to run again: so long its failure is old news
+RELAUNCH_SECONDS = 30.0  # a failed baseline was just launched again: for so long its old failure is no news
 
 
 def return_to_baseline(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
-    """Back to the baseline as soon as it is proven healthy; until then whoever is healthy goes on answering."""
+    """Gives the baseline all traffic as soon as it is proven healthy; until then a healthy candidate goes on
+    answering."""
     wanted = all_to_baseline(rollout)
     back = dict(seen.desired_shares) == dict(wanted.shares)
     baseline = seen.engine(rollout.baseline)
@@ -61,7 +62,7 @@ def return_to_baseline(rollout: RolloutView, seen: Seen, gates: GatesView, now: 
     return stay(
         rollout,
         rollout.cause_sentence,
-        f"Waiting for {waiting}; then {rollout.baseline_label} has all traffic.",
+        f"Waiting for {waiting}; then {rollout.baseline_label} gets all traffic.",
     )
 
 
@@ -70,10 +71,10 @@ def _give_up(rollout: RolloutView, why: str) -> Decision:
         phase=transition(rollout.phase, Event.GIVE_UP),
         event=Event.GIVE_UP,
         step_index=rollout.step_index,
-        reason=f"The way back needs a person. {why} Traffic stays as it is.",
-        next_step="Mend the baseline, then roll back again.",
+        reason=f"The rollback needs a person. {why} Traffic stays as it is.",
+        next_step="Repair the baseline, then roll back again.",
         cause="rollback-blocked",
-        cause_sentence=f"The way back needs a person. {why}",
-        title="The way back needs a person",
+        cause_sentence=f"The rollback needs a person. {why}",
+        title="The rollback needs a person",
         detail=why,
     )

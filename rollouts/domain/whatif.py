@@ -1,8 +1,7 @@
 """What another gate policy would have said and done on a recorded rollout: the same intervals, side by side.
 
-Honest about its limit: a rollout's traffic follows its decisions. From the first decision that would have been another
-one on, the recorded traffic is not what would have happened; the verdicts after that are those of this policy on the
-traffic that there was.
+The limit of this: a rollout's traffic follows its decisions. From the first decision that would have been different,
+the traffic would have been different too; later verdicts are those of this policy on the traffic that was recorded.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.words import seconds_text
 from rollouts.domain.analysis import assessment_from_json, gates_view
 from rollouts.domain.comparing import compare
 from rollouts.domain.decision import GatesView
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.recorded import RecordedDecision, RecordedRow
 from rollouts.domain.replay import Case, Player
 from rollouts.domain.situation import Situation
@@ -26,8 +25,8 @@ from rollouts.domain.states import Event
 MOST_CHANGES = 200  # of verdicts that are kept a side; more are only counted
 
 LIMIT = (
-    "From the first other decision on, the recorded traffic is not what would have happened: what this policy says "
-    "of the intervals after it, it says of the traffic that there was."
+    "From the first decision that would have been different, the traffic would have been different too. What is said "
+    "of later intervals is said of the traffic that was recorded."
 )
 
 
@@ -46,7 +45,7 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class VerdictChange:
     """A verdict that became another one. `gate` is the key, in a bandit with the arm before it."""
 
     row: str
@@ -74,7 +73,7 @@ class Course:
     rollback: Moment | None = None
     passed: Moment | None = None
     decided: Moment | None = None
-    changes: tuple[Change, ...] = ()
+    changes: tuple[VerdictChange, ...] = ()
     left_out: int = 0
     verdicts: Mapping[str, str] = field(default_factory=dict)
 
@@ -93,7 +92,9 @@ class Course:
         for key, label, verdict, sentence in verdicts_of(assessed):
             if found.get(key) != verdict:
                 found[key] = verdict
-                changes.append(Change(moment.row, moment.at, moment.after, key, label, verdict, sentence))
+                changes.append(
+                    VerdictChange(moment.row, moment.at, moment.after, key, label, verdict, sentence)
+                )
         if not changes:
             return new
         room = max(MOST_CHANGES - len(self.changes), 0)
@@ -127,7 +128,7 @@ class Course:
         values = dict(data)
         for name in ("rollback", "passed", "decided"):
             values[name] = None if values[name] is None else Moment(**values[name])
-        return cls(**values | {"changes": tuple(Change(**change) for change in data["changes"])})
+        return cls(**values | {"changes": tuple(VerdictChange(**change) for change in data["changes"])})
 
 
 @dataclass(frozen=True, slots=True)

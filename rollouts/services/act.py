@@ -17,8 +17,8 @@ from controlplane.kernel.errors import (
 )
 from controlplane.timekeeping.claims import is_free
 from rollouts.domain.convergence import relaunch
+from rollouts.domain.effects import AnyEffect as DomainEffect
 from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic
-from rollouts.domain.effects import Effect as DomainEffect
 from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.models import Effect, EffectState, Endpoint, FilesState, Variant, Workload
 from rollouts.ports import Route

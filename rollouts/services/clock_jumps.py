@@ -15,10 +15,10 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F
 
+from controlplane.kernel.words import duration_of_seconds
 from controlplane.timekeeping.jumps import SLACK, Look, jumps_after, moved, way
 from controlplane.timekeeping.models import ClockJump
 from controlplane.web.live import publish
-from rollouts.domain.sentences import duration
 from rollouts.models import Endpoint, Feedback, FeedbackState, Rollout, Workload
 from rollouts.selectors import ACTIVE_PHASES, GOES_ON
 from rollouts.services.leases import Lease, hold
@@ -108,7 +108,7 @@ def _tell(endpoint: Endpoint, jumps: tuple[ClockJump, ...], now: datetime) -> No
             endpoint=endpoint,
             rollout=rollout,
             kind="clock-jumped",
-            title=f"The clock jumped {way(jump.seconds)} by {duration(abs(jump.seconds))}",
+            title=f"The clock jumped {way(jump.seconds)} by {duration_of_seconds(abs(jump.seconds))}",
             detail="Steps, deadlines and the watch go on with the time that really passed.",
             now=now,
         )

@@ -16,11 +16,11 @@ from controlplane.access.rules import requires
 from controlplane.audit.services import record
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import Conflict, InvalidInput, NotFound
+from controlplane.kernel.words import duration_of_seconds
 from rollouts.domain.gates.outlook import EXPOSURES, PolicyOutlook, explain_policy
 from rollouts.domain.gates.policy import GatePolicy, as_written
-from rollouts.domain.gates.policy_changes import Change, policy_changes
+from rollouts.domain.gates.policy_changes import PolicyChange, policy_changes
 from rollouts.domain.gates.problems import policy_problems
-from rollouts.domain.sentences import duration
 from rollouts.models import Endpoint, GatePolicyVersion
 from rollouts.selectors import find_gate_policy
 from rollouts.services.locks import locked_endpoints
@@ -47,7 +47,7 @@ class PolicyCheck:
     newest: GatePolicyVersion | None
     policy: GatePolicy | None
     problems: tuple[InvalidInput, ...]
-    changes: tuple[Change, ...]
+    changes: tuple[PolicyChange, ...]
     outlook: PolicyOutlook | None
 
     @property
@@ -351,7 +351,7 @@ def _changed(name: str, newest: GatePolicyVersion | None, expected: int, now: da
             fix="Leave the version out to make its first one.",
             extra={"newest": 0, "expected": expected},
         )
-    ago = duration((now - newest.created_at).total_seconds())
+    ago = duration_of_seconds((now - newest.created_at).total_seconds())
     by = newest.created_by or HEADGATE.name
     edited = f"{name}@{expected}" if expected else "a policy that did not exist"
     return Conflict(

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from django.db.models import Exists, OuterRef, QuerySet
 
 from rollouts.domain.gates.latency import timed_against
-from rollouts.domain.gates.outlook import USUAL_STEPS, Traffic
+from rollouts.domain.gates.outlook import USUAL_STEPS, ExpectedTraffic
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.intervals import Completions, LatencyCounts, Outcomes
 from rollouts.models import Endpoint, Feedback, FeedbackState, MinuteSample, Rollout
@@ -18,14 +18,14 @@ from rollouts.services.samples import completions_with, outcomes_with
 WINDOW = timedelta(hours=24)
 
 
-def traffic_for(*, endpoint: Endpoint | None, policy: GatePolicy, now: datetime) -> Traffic:
+def traffic_for(*, endpoint: Endpoint | None, policy: GatePolicy, now: datetime) -> ExpectedTraffic:
     """The measured numbers for the gates of `policy`: 2 queries, at most one row a minute and variant.
 
     The rate is that of the minutes in which anything was asked. Errors and slow requests are the stable variant's:
     a bad candidate of yesterday says nothing about the baseline. Without an endpoint or traffic nothing is measured.
     """
     if endpoint is None:
-        return Traffic()
+        return ExpectedTraffic()
     rows = MinuteSample.objects.filter(endpoint=endpoint, minute__gte=now - WINDOW, requests__gt=0).order_by()
     seconds: dict[datetime, float] = defaultdict(float)
     requests = stable_requests = stable_errors = 0
@@ -55,7 +55,7 @@ def traffic_for(*, endpoint: Endpoint | None, policy: GatePolicy, now: datetime)
                 totals[signal, slo_seconds] += timed.trials
     measured_seconds = sum(seconds.values())
     if not requests or not measured_seconds:
-        return Traffic()
+        return ExpectedTraffic()
     rates: dict[str, float] = {}
     how_ended = Outcomes.from_json(ended) if ended else None
     how_completed = Completions.from_json(said) if said else None
@@ -72,7 +72,7 @@ def traffic_for(*, endpoint: Endpoint | None, policy: GatePolicy, now: datetime)
             down = _thumbs_down(endpoint, now)
             if down is not None:
                 rates[gate.key] = min(1.0, down / (stable_requests - stable_errors))
-    return Traffic(
+    return ExpectedTraffic(
         source=f"{endpoint.name}, the last 24 h",
         requests_per_second=requests / measured_seconds,
         base_rates=rates,

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from controlplane.access.actors import Actor
 from controlplane.kernel.errors import InvalidInput, NotFound, Refused, Unavailable
+from controlplane.kernel.words import percent_of_bp
 from registry.models import Version
 from rollouts.domain.arms import MOST_CANDIDATES
 from rollouts.domain.gates import checks as numbers
@@ -15,7 +16,6 @@ from rollouts.domain.gates.forecast import PlanForecast, plan_forecast
 from rollouts.domain.gates.latency import step_directions
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.plan import FULL_SHARE_BP, Plan
-from rollouts.domain.sentences import percent
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import Endpoint, GatePolicyVersion, Workload
 from rollouts.ports import EngineRoom, TrafficRouter
@@ -39,7 +39,7 @@ from rollouts.services.preview_checks import (
     policy_checks,
     serving_checks,
 )
-from rollouts.services.preview_traffic import Traffic, recent_traffic
+from rollouts.services.preview_traffic import MeasuredTraffic, recent_traffic
 from rollouts.services.secrets import spec_tried_dry
 from rollouts.services.serving_specs import engine_options
 from rollouts.services.world import Worlds
@@ -246,7 +246,7 @@ def _bandit(
     plan: Plan,
     spec: ServingSpec,
     policy: GatePolicy,
-    traffic: Traffic,
+    traffic: MeasuredTraffic,
     running: frozenset[str],
 ) -> BanditPreview:
     """Names what is refused as the plan does: `plan.bandit.floor_bp`."""
@@ -313,7 +313,7 @@ def _promise(plan: Plan, policy: GatePolicy, candidates: int) -> str:
 # --- a canary's steps -----------------------------------------------------------------------------------------
 
 
-def _gate_forecasts(policy: GatePolicy, plan: Plan, traffic: Traffic) -> tuple[PlanForecast, ...]:
+def _gate_forecasts(policy: GatePolicy, plan: Plan, traffic: MeasuredTraffic) -> tuple[PlanForecast, ...]:
     return tuple(
         plan_forecast(
             policy=policy,
@@ -342,7 +342,9 @@ def _forecast_steps(endpoint: Endpoint, plan: Plan, spec: ServingSpec) -> tuple[
 def _check_latency_steps(policy: GatePolicy, steps: tuple[StepForecast, ...]) -> Check:
     gates = [gate for gate in policy.gates if gate.kind == "latency_slo" and gate.required]
     deciding = [
-        percent(step.share_bp) for step in steps if "pass" in step.latency and step.share_bp >= PASS_SHARE_BP
+        percent_of_bp(step.share_bp)
+        for step in steps
+        if "pass" in step.latency and step.share_bp >= PASS_SHARE_BP
     ]
     if gates and not deciding:
         return Check(
@@ -372,5 +374,7 @@ def _check_pass_share(policy: GatePolicy, plan: Plan) -> Check:
             code="share-too-small",
         )
     return Check(
-        "ok", "Steps are large enough for a pass", f"{percent(plan.steps[-1].share_bp)} at the last step"
+        "ok",
+        "Steps are large enough for a pass",
+        f"{percent_of_bp(plan.steps[-1].share_bp)} at the last step",
     )

@@ -16,7 +16,7 @@ from rollouts.domain.plan import FULL_SHARE_BP, Plan
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint
 from rollouts.services.preview_checks import ASSUMED_RATE, Check
-from rollouts.services.preview_traffic import Traffic
+from rollouts.services.preview_traffic import MeasuredTraffic
 
 MOMENTS = (600.0, 3_600.0, 6 * 3_600.0, 24 * 3_600.0)
 EVEN = 5_000  # of two arms with equal shares, each has half
@@ -72,7 +72,7 @@ def preview_bandit(
     plan: Plan,
     spec: ServingSpec,
     policy: GatePolicy,
-    traffic: Traffic,
+    traffic: MeasuredTraffic,
     running: frozenset[str],
 ) -> BanditPreview:
     """The forecast for these candidates. `running`: variants whose engines run already.
@@ -141,7 +141,7 @@ def direction_words(directions: Directions) -> str:
     }[(directions.may_fail, directions.may_pass)]
 
 
-def _outlook(bandit: BanditSpec, arms: int, plan: Plan, traffic: Traffic) -> BanditOutlook | None:
+def _outlook(bandit: BanditSpec, arms: int, plan: Plan, traffic: MeasuredTraffic) -> BanditOutlook | None:
     rated_down, speed = traffic.ratings.rated_down, traffic.answers_per_second
     if rated_down is None or speed <= 0:
         return None
@@ -157,7 +157,7 @@ def _outlook(bandit: BanditSpec, arms: int, plan: Plan, traffic: Traffic) -> Ban
 
 
 def guardrail_forecasts(
-    policy: GatePolicy, plan: Plan, traffic: Traffic, *, candidates: int, pairs_per_minute: float
+    policy: GatePolicy, plan: Plan, traffic: MeasuredTraffic, *, candidates: int, pairs_per_minute: float
 ) -> tuple[PlanForecast, ...]:
     """What each gate finds of one candidate by the deadline, at equal shares and its part of alpha."""
     arms = candidates + 1

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Unavailable
+from controlplane.kernel.words import duration_of_seconds
 from registry.models import Version
 from rollouts.domain.capabilities import Capability
 from rollouts.domain.gates.forecast import PlanForecast
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.plan import Plan
 from rollouts.domain.restored import RestoredState
-from rollouts.domain.sentences import duration
 from rollouts.domain.states import ACTIVE
 from rollouts.domain.strategies import strategy_of
 from rollouts.domain.variants import ServingSpec
@@ -20,7 +20,7 @@ from rollouts.models import Endpoint, Rollout, Workload
 from rollouts.ports import EngineRoom, TrafficRouter
 from rollouts.services.commands import refusal_while_restored, stop_is_on
 from rollouts.services.endpoints import check_launchable
-from rollouts.services.preview_traffic import Traffic
+from rollouts.services.preview_traffic import MeasuredTraffic
 from rollouts.services.serving_specs import check_serving
 from rollouts.services.world import Edges, Worlds
 
@@ -117,7 +117,7 @@ def policy_checks(endpoint: Endpoint, policy: GatePolicy, edges: Edges | None) -
     return checks
 
 
-def check_traffic(traffic: Traffic) -> Check:
+def check_traffic(traffic: MeasuredTraffic) -> Check:
     """Whether anything will be measured at all."""
     if traffic.per_second <= 0:
         return Check(
@@ -128,7 +128,7 @@ def check_traffic(traffic: Traffic) -> Check:
     return Check(
         "ok",
         f"{traffic.per_second:.1f} requests/s in the last hour",
-        f"{traffic.requests:,} requests in {duration(traffic.requests / traffic.per_second)} measured",
+        f"{traffic.requests:,} requests in {duration_of_seconds(traffic.requests / traffic.per_second)} measured",
     )
 
 

@@ -48,7 +48,7 @@ class Ratings:
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
+class MeasuredTraffic:
     """The endpoint's last hour; latency, outcomes and completions of the stable variant only, None: not counted."""
 
     per_second: float
@@ -79,7 +79,7 @@ class Traffic:
         return ASSUMED_BASE_RATE
 
 
-def recent_traffic(endpoint: Endpoint, now: datetime) -> Traffic:
+def recent_traffic(endpoint: Endpoint, now: datetime) -> MeasuredTraffic:
     """Four queries, and at most a row a minute of the last hour."""
     rows = MinuteSample.objects.filter(endpoint=endpoint, minute__gte=now - TRAFFIC_WINDOW)
     # Variants that serve at the same time share a minute: its seconds count once.
@@ -101,7 +101,7 @@ def recent_traffic(endpoint: Endpoint, now: datetime) -> Traffic:
         said = completions_with(
             said, Completions.from_json(sample.completions) if sample.completions else None
         )
-    return Traffic(
+    return MeasuredTraffic(
         per_second=requests / seconds if seconds else 0.0,
         requests=requests,
         errors=sum(int(row["failed"]) for row in minutes),

@@ -32,12 +32,12 @@ PART_SECONDS = 2.0
 KEPT = timedelta(hours=1)  # a replay that nobody asked on for is forgotten
 STEPS_A_LOOK = 20  # at the clock
 
-Progress = Callable[[int, int], None]
+ReplayProgress = Callable[[int, int], None]
 Played = Replay | WhatIf
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ReplayPart:
     """How far a replay came: `report` once it is done, else `key` to ask on with. `done` of `total` rows."""
 
     done: int
@@ -67,7 +67,7 @@ class _Task:
 
 
 def replay_whole(
-    *, rollout: Rollout, policy: GatePolicyVersion | None = None, progress: Progress | None = None
+    *, rollout: Rollout, policy: GatePolicyVersion | None = None, progress: ReplayProgress | None = None
 ) -> ReplayReport:
     """The whole replay now; `progress(done, total)` is told now and then.
 
@@ -95,7 +95,7 @@ def replay_part(
     now: datetime,
     policy: GatePolicyVersion | None = None,
     key: UUID | None = None,
-) -> Part:
+) -> ReplayPart:
     """The next PART_SECONDS of a replay: of the one with `key`, or of a new one. Raises what `replay_whole` raises, and
     NotFound for a key that is over."""
     run = _run(rollout, key) if key is not None else None
@@ -111,7 +111,7 @@ def replay_part(
     if run is not None:
         seconds += max((now - run.began_at).total_seconds(), 0.0)  # the parts before this one
         run.delete()
-    return Part(task.total, task.total, report=_report(task, played, seconds=seconds))
+    return ReplayPart(task.total, task.total, report=_report(task, played, seconds=seconds))
 
 
 def forget_replays(*, now: datetime) -> None:
@@ -152,7 +152,7 @@ def _run(rollout: Rollout, key: UUID) -> ReplayRun:
     return run
 
 
-def _kept(task: _Task, run: ReplayRun | None, played: Played, now: datetime) -> Part:
+def _kept(task: _Task, run: ReplayRun | None, played: Played, now: datetime) -> ReplayPart:
     done = _done(played)
     if run is None:
         run = ReplayRun.objects.create(
@@ -170,7 +170,7 @@ def _kept(task: _Task, run: ReplayRun | None, played: Played, now: datetime) -> 
         # Somebody else may have gone on with the same key: then theirs counts, and this part is done again.
         same = ReplayRun.objects.filter(pk=run.pk, done=run.done)
         same.update(state=played.to_json(), done=done, changed_at=now)
-    return Part(done, task.total, key=run.key)
+    return ReplayPart(done, task.total, key=run.key)
 
 
 def _begin(task: _Task) -> Played:

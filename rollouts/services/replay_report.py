@@ -24,6 +24,7 @@ class ReplayReport:
     digest          of the last interval: a copy kept elsewhere proves that nothing was written anew since
     first           replay: the first value with other bytes; what-if: the first decision that would have been another
     first_other     replay: the first value that says something else
+    reworded        replay: how many sentences are only worded differently today; `first_reworded` the first of them
     recorded, replayed      what-if: the two courses
     """
 
@@ -44,6 +45,8 @@ class ReplayReport:
     seconds: float = 0.0
     first: dict[str, Any] | None = None
     first_other: dict[str, Any] | None = None
+    reworded: int = 0
+    first_reworded: dict[str, Any] | None = None
     recorded: dict[str, Any] | None = None
     replayed: dict[str, Any] | None = None
     limit: str = ""
@@ -80,13 +83,16 @@ def replay_report(
         decisions=played.decisions,
         digest=played.row_digest or "",
         promise=promise,
-        kept=outcome == "identical" or (outcome == "equal" and promise == "equal"),
+        kept=outcome != "differs"
+        and (promise == "equal" or (outcome == "identical" and not played.reworded)),
         log_e=played.log_e if finite else None,
         software=now_with,
         recorded_with=played.software,
         seconds=round(seconds, 3),
         first=None if played.first is None else played.first.to_json(),
         first_other=None if played.first_other is None else played.first_other.to_json(),
+        reworded=played.reworded,
+        first_reworded=None if played.first_reworded is None else played.first_reworded.to_json(),
         checked=CHECKED if outcome == "identical" else CHECKED[:1],
     )
 
@@ -118,14 +124,24 @@ def counted(number: int, noun: str) -> str:
 
 def _replay_sentence(played: Replay, promise: str, tolerance: float) -> str:
     rows = f"{counted(played.rows, 'interval')} and {counted(played.decisions, 'decision')} between them replayed"
-    if played.outcome == "identical":
-        return f"{rows}: identical, every byte of every verdict and decision."
+    why = "recorded with other software" if promise == "equal" else "although the software is the same"
+    if played.outcome == "differs":
+        assert played.first_other is not None
+        return f"{rows}: {played.first_other.row} comes out differently, in {played.first_other.difference.path}."
     if played.outcome == "equal":
         words = f"{rows}: the same verdicts and decisions, log E within {tolerance:g}"
-        why = "recorded with other software" if promise == "equal" else "although the software is the same"
-        return f"{words}; the bytes differ, {why}."
-    assert played.first_other is not None
-    return f"{rows}: {played.first_other.row} comes out differently, in {played.first_other.difference.path}."
+        return f"{words}; the bytes differ, {why}.{_reworded_words(played)}"
+    if not played.reworded:
+        return f"{rows}: identical, every byte of every verdict and decision."
+    also = "" if promise == "equal" else f", {why}"
+    return f"{rows}: identical, every verdict, number and decision{also}.{_reworded_words(played)}"
+
+
+def _reworded_words(played: Replay) -> str:
+    if not played.reworded:
+        return ""
+    is_are = "is" if played.reworded == 1 else "are"
+    return f" {counted(played.reworded, 'sentence')} {is_are} worded differently today."
 
 
 def _what_if_sentence(played: WhatIf) -> str:
@@ -159,6 +175,13 @@ def lines_of(report: ReplayReport) -> list[str]:
                 f"  {difference['row']}, {difference['path']}: recorded {difference['recorded']!r}, "
                 f"replayed {difference['replayed']!r}"
             )
+    if report.first_reworded is not None:
+        worded = report.first_reworded
+        lines += [
+            f"  worded differently first in {worded['row']}, {worded['path']}:",
+            f"    then: {worded['recorded']}",
+            f"    today: {worded['replayed']}",
+        ]
     if report.kind == "what-if" and report.first is not None:
         lines += [
             f"  recorded: {report.first['recorded']['reason']}",

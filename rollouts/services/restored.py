@@ -16,13 +16,13 @@ from datetime import datetime, timedelta
 from django.db import transaction
 
 from controlplane.kernel.errors import HeadgateError
+from controlplane.kernel.words import percent_of_bp
 from controlplane.timekeeping.jumps import Look
 from controlplane.web.health import RESTORED, beat, forget
 from controlplane.web.live import publish
 from rollouts.domain.effects import EnsureWorkload
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.restored import Restored, RestoredState, is_quiet
-from rollouts.domain.sentences import percent
 from rollouts.models import Endpoint
 from rollouts.selectors import current_rollout
 from rollouts.services.act import relaunch_lost, run_effects
@@ -311,4 +311,4 @@ def _warn(endpoint: Endpoint, now: datetime, title: str, detail: str) -> None:
 
 
 def _shares(shares: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {percent(bp)}" for name, bp in sorted(shares.items())) or "nothing"
+    return ", ".join(f"{name} {percent_of_bp(bp)}" for name, bp in sorted(shares.items())) or "nothing"

@@ -18,7 +18,7 @@ from controlplane.sealing.services import (
     renew_fingerprint_key,
     seal,
 )
-from rollouts.domain.engine_options import EngineOptions, Kind
+from rollouts.domain.engine_options import EngineOptions, OptionKind
 from rollouts.domain.secrets import KeptSecret, SealedSecret, Secret
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Variant
@@ -61,7 +61,7 @@ def _with_secrets(
     for name, value in spec.environment.items():
         if isinstance(value, KeptSecret):
             environment[name] = _from_stable(name, value, before)
-        elif isinstance(value, str) and (known is None or known.get(name) is Kind.SECRET):
+        elif isinstance(value, str) and (known is None or known.get(name) is OptionKind.SECRET):
             environment[name] = secret_of(name, value)
         else:
             environment[name] = value

@@ -19,7 +19,7 @@ from controlplane.timekeeping.claims import TOLERANCE
 from controlplane.timekeeping.jumps import Look, look_at_clock, recent_jumps
 from rollouts.domain.convergence import keep_stable
 from rollouts.domain.decision import GLOBAL_STOP, Decision, Hold, RolloutView
-from rollouts.domain.effects import Effect as DomainEffect
+from rollouts.domain.effects import AnyEffect as DomainEffect
 from rollouts.domain.effects import EnsureWorkload, SetTraffic
 from rollouts.domain.looking import next_look
 from rollouts.domain.states import TRAFFIC_MOVES, Phase

@@ -14,8 +14,8 @@ from controlplane.audit.services import record
 from controlplane.kernel.errors import StaleWriter
 from controlplane.web.live import publish
 from rollouts.domain.decision import Decision, Drop
+from rollouts.domain.effects import AnyEffect as DomainEffect
 from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic
-from rollouts.domain.effects import Effect as DomainEffect
 from rollouts.domain.states import FINAL, Event, PauseReason, Phase
 from rollouts.models import Arm, Effect, EffectState, Endpoint, HistoryEvent, Rollout
 from rollouts.services.leases import look_soon

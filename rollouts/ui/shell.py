@@ -14,8 +14,8 @@ from controlplane.web import shell
 from controlplane.web.first_rows import best_named, counted
 from rollouts import selectors
 from rollouts.models import Arm, Endpoint, Rollout
-from rollouts.ui.bandit_words import versions_text
-from rollouts.ui.policy_list import newest_versions
+from rollouts.ui.parts.arm_words import versions_text
+from rollouts.ui.policies.list import newest_versions
 
 
 def register() -> None:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from django.urls import path
 
-from rollouts.ui.views import cluster, endpoint, new, overview, policies, replay, rollout
+from rollouts.ui.cluster import views as cluster
+from rollouts.ui.endpoint import views as endpoint
+from rollouts.ui.new import views as new
+from rollouts.ui.overview import views as overview
+from rollouts.ui.policies import views as policies
+from rollouts.ui.replay import views as replay
+from rollouts.ui.rollout import views as rollout
 
 urlpatterns = [
     path("", overview.overview, name="overview"),

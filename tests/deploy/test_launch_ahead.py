@@ -43,7 +43,7 @@ def test_launch_ahead__then_its_own_rollout__still_proves_it_and_moves_traffic_s
     w.start(3, plan=LONG_PLAN)
     w.behave(3, accuracy=0.0)
     w.run_to("progressing", limit=3)
-    assert "route read back, forced request answered by the candidate" in [
+    assert "route read back, test request answered by the candidate" in [
         event.detail for event in HistoryEvent.objects.filter(rollout=w.rollout)
     ]
     assert w.calls.names.count("cluster.ensure") == launched

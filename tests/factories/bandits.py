@@ -119,7 +119,7 @@ def bandit_launching(*, of: Endpoint | None = None, now: datetime | None = None)
     )
     made.phase = Phase.PROVISIONING.value
     made.reason = f"Waiting for {loading.variant.name} to be ready, 18 s so far: loading weights."
-    made.next_step = "When all answered a warm-up request, traffic moves in equal shares."
+    made.next_step = "When all have answered a warm-up request, traffic moves in equal shares."
     made.save()
     tell(made, "drop", "v4 left the race", at - timedelta(seconds=4), detail=failed.dropped_sentence)
     return made
@@ -150,7 +150,7 @@ def rollout_bandit(
     made.phase, made.step_index, made.revision = Phase.PROGRESSING.value, 0, 4
     made.traffic_at = made.step_since = made.phase_since = began
     made.measured_at = at if life.intervals else None
-    made.reason, made.next_step = "Every candidate answered a forced request.", ""
+    made.reason, made.next_step = "Every candidate answered a test request through the router.", ""
     made.endpoint.reconciled_at = at
     tell(made, "start", "Moving traffic: equal shares", began)
     _live(made, life, began, seed)
@@ -192,7 +192,7 @@ def bandit_promoted(*, of: Endpoint | None = None, now: datetime | None = None) 
     winner = made.arms.get(name="candidate")
     made.phase, made.step_index = Phase.SUCCEEDED.value, 1
     made.reason = "Promoted: v2 has all traffic, read back from the router."
-    made.next_step = "v1 stays warm for 15 min and would take over again by itself."
+    made.next_step = "v1 stays warm for 15 min and takes over again by itself if needed."
     made.decided_at = at - timedelta(seconds=32)
     made.promoted_at = made.finished_at = at - timedelta(seconds=30)
     made.watching, made.watch_until = True, at + timedelta(minutes=14)

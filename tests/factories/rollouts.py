@@ -82,7 +82,7 @@ def rollout_launching(*, of: Endpoint | None = None, number: int = 2, now: datet
     made.phase = Phase.PROVISIONING.value
     made.revision = 2
     made.reason = f"Waiting for {made.candidate.name} to be ready, 18 s so far: loading weights."
-    made.next_step = "When it answered a warm-up request, 5% of the traffic moves."
+    made.next_step = "When it has answered a warm-up request, 5% of the traffic moves to it."
     made.save()
     Workload.objects.filter(variant=made.candidate).update(
         wanted=True,
@@ -189,7 +189,7 @@ def rollout_progressing(
             "advance" if i else "start",
             f"Moving traffic {before:g}% to {target:g}%",
             moved,
-            detail="route read back, forced request answered by the candidate" if not i else "no gate failed",
+            detail="route read back, test request answered by the candidate" if not i else "no gate failed",
         )
         before = target
     return made
@@ -254,7 +254,7 @@ def rollout_promoted(
     made.phase = Phase.SUCCEEDED.value
     made.step_index = len(PLAN.steps)
     made.reason = "Promoted: v2 has all traffic, read back from the router."
-    made.next_step = "v1 stays warm for 15 min and would take over again by itself."
+    made.next_step = "v1 stays warm for 15 min and takes over again by itself if needed."
     made.decided_at = at - timedelta(seconds=32)
     made.promoted_at = made.finished_at = at - timedelta(seconds=30)
     made.watching, made.watch_until = watching, at + timedelta(minutes=14)

@@ -11,7 +11,7 @@ from benchmarks.gates.report import Grid, Table, mean, mean_of, rate
 from benchmarks.gates.rules import ours
 from benchmarks.gates.running import Cell, Results, Size
 from benchmarks.gates.traffic import HOUR, MINUTE, Array, Counts, Errors, draw_errors, shares_of
-from rollouts.domain.gates.proportion import Decision
+from rollouts.domain.gates.proportion import Proof
 
 RATIOS = (1.5, 2.0, 3.0, 5.0, 10.0)
 OURS, SINGLE = "Headgate, strict", "the same with a single start"
@@ -186,11 +186,11 @@ LIMITS = {  # name -> ratio, delta, base
     "x1.25 at 4 %": (1.25, 0.0, 0.04),
     "no worsening at 1 %": (1.0, 0.0, 0.01),
 }
-DECISIONS: tuple[Decision, ...] = ("fail", "pass")
+DECISIONS: tuple[Proof, ...] = ("fail", "pass")
 
 
 def boundary_run(
-    *, runs: int, rng: np.random.Generator, limit: tuple[float, float, float], decision: Decision
+    *, runs: int, rng: np.random.Generator, limit: tuple[float, float, float], decision: Proof
 ) -> Results:
     ratio, delta, base = limit
     counts = draw_errors(Errors(ratio=ratio, delta=delta, base=base), runs, rng)

@@ -11,6 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from controlplane.access.roles import Action, refusal
+from controlplane.kernel.words import percent_of_bp
 from controlplane.web import live, plots, words
 from controlplane.web import ridges as ridge_plots
 
@@ -142,7 +143,7 @@ def quiet(text: str) -> str | SafeString:
 
 @register.filter
 def share(basis_points: int) -> str:
-    return words.share_text(basis_points)
+    return percent_of_bp(basis_points)
 
 
 @register.filter
@@ -157,7 +158,7 @@ def as_number(value: float | None) -> str:
 
 @register.filter
 def as_seconds(value: float | None) -> str:
-    return words.seconds_text(value)
+    return words.latency_text(value)
 
 
 @register.filter

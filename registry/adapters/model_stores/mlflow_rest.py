@@ -34,7 +34,7 @@ from registry.ports import (
     StoredDataset,
     StoredModel,
     StoredVersion,
-    Unreadable,
+    UnreadableEntry,
 )
 
 MODELS_A_PAGE = 500
@@ -60,8 +60,8 @@ class MlflowModelStore:
     def __init__(self, http: MlflowHttp) -> None:
         self._http = http
 
-    def models(self, *, updated_since: float | None = None) -> tuple[StoredModel | Unreadable, ...]:
-        found: list[StoredModel | Unreadable] = []
+    def models(self, *, updated_since: float | None = None) -> tuple[StoredModel | UnreadableEntry, ...]:
+        found: list[StoredModel | UnreadableEntry] = []
         query = {"max_results": MODELS_A_PAGE, "order_by": NEWEST_CHANGE_FIRST}
         for raw in self._pages("registered-models/search", query, "registered_models", "its models"):
             model = _read(_model, raw, "name")
@@ -75,7 +75,7 @@ class MlflowModelStore:
             found.append(model)
         return tuple(found)
 
-    def versions(self, model: str) -> tuple[StoredVersion | Unreadable, ...]:
+    def versions(self, model: str) -> tuple[StoredVersion | UnreadableEntry, ...]:
         query = {
             "filter": _named(model),
             "max_results": VERSIONS_A_PAGE,
@@ -86,7 +86,7 @@ class MlflowModelStore:
         )
         read = (_read(_version, raw, "version") for raw in pages)
         # The filter may find more than was asked for (see `_named`).
-        found = tuple(v for v in read if isinstance(v, Unreadable) or v.model == model)
+        found = tuple(v for v in read if isinstance(v, UnreadableEntry) or v.model == model)
         if not found:
             # The search says nothing for an unknown name; only this call tells "none yet" from "no such
             # model".
@@ -269,13 +269,13 @@ def _odd(called: str, what: str) -> InvalidInput:
     )
 
 
-def _read(read: Callable[[Fields], Entry], raw: object, name: str) -> Entry | Unreadable:
+def _read(read: Callable[[Fields], Entry], raw: object, name: str) -> Entry | UnreadableEntry:
     """One entry of a list, or what is wrong with it."""
     called = _called(raw, name)
     try:
         return read(Fields(raw, f"What MLflow says of {called}"))
     except InvalidInput as error:
-        return Unreadable(called, error.message)
+        return UnreadableEntry(called, error.message)
 
 
 def _called(raw: object, name: str) -> str:

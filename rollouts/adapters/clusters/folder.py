@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from controlplane.kernel.clock import Reading, seconds_between
+from controlplane.kernel.clock import ClockReading, seconds_between
 from controlplane.kernel.errors import HeadgateError, InvalidInput, StaleWriter
 from controlplane.kernel.foreign import storable
 from controlplane.sealing.keys import KeyRing
@@ -140,9 +140,9 @@ class Runs:
     restarts: int = 0
     crashes: tuple[float, ...] = ()
     oom_kills: int = 0
-    reading: Reading | None = None
+    reading: ClockReading | None = None
 
-    def seconds(self, now: Reading) -> float:
+    def seconds(self, now: ClockReading) -> float:
         """For how long it runs."""
         if self.reading is None:
             return now.at.timestamp() - self.started_at
@@ -171,7 +171,7 @@ class Runs:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class EngineFailure:
     """Why a workload gave up. `file` is the manifest's path of a file that differs."""
 
     reason: FailureReason
@@ -194,12 +194,12 @@ class Drain:
     seconds  that it may take at most
     """
 
-    requested: Reading
+    requested: ClockReading
     seconds: float
-    idle: Reading | None = None
+    idle: ClockReading | None = None
     stopping: bool = False
 
-    def left(self, now: Reading) -> float:
+    def left(self, now: ClockReading) -> float:
         """Seconds until it is stopped whatever is inside."""
         return self.seconds - seconds_between(self.requested, now)
 
@@ -216,21 +216,21 @@ class Drain:
         if "deadline" in data:  # of an earlier version: it was in progress over the upgrade
             at = datetime.fromtimestamp(float(data["requested_at"]), tz=UTC)
             length = float(data["deadline"]) - float(data["requested_at"])
-            return cls(Reading(at, 0.0, ""), length, None, bool(data["stopping"]))
+            return cls(ClockReading(at, 0.0, ""), length, None, bool(data["stopping"]))
         return cls(
-            Reading.from_json(data["requested"]),
+            ClockReading.from_json(data["requested"]),
             float(data["seconds"]),
             _reading_from_json(data["idle"]),
             bool(data["stopping"]),
         )
 
 
-def _reading_to_json(reading: Reading | None) -> dict[str, Any] | None:
+def _reading_to_json(reading: ClockReading | None) -> dict[str, Any] | None:
     return None if reading is None else reading.to_json()
 
 
-def _reading_from_json(data: Mapping[str, Any] | None) -> Reading | None:
-    return None if data is None else Reading.from_json(data)
+def _reading_from_json(data: Mapping[str, Any] | None) -> ClockReading | None:
+    return None if data is None else ClockReading.from_json(data)
 
 
 class EngineFolder:
@@ -341,9 +341,9 @@ class EngineFolder:
         data = self._read(variant, "runs.json")
         return None if data is None else Runs.from_json(data)
 
-    def failure(self, variant: str) -> Failure | None:
+    def failure(self, variant: str) -> EngineFailure | None:
         data = self._read(variant, "failure.json")
-        return None if data is None else Failure.from_json(data)
+        return None if data is None else EngineFailure.from_json(data)
 
     def drain(self, variant: str) -> Drain | None:
         data = self._read(variant, "drain.json")

@@ -56,7 +56,14 @@ from rollouts.adapters.clusters.engines import (
     secrets_of,
     template_of,
 )
-from rollouts.adapters.clusters.folder import LAUNCH_LINE, PROGRAM_PREFIX, EngineFolder, Failure, Launch, Runs
+from rollouts.adapters.clusters.folder import (
+    LAUNCH_LINE,
+    PROGRAM_PREFIX,
+    EngineFailure,
+    EngineFolder,
+    Launch,
+    Runs,
+)
 from rollouts.adapters.clusters.machine import end_marked, memory_mb, oom_kills, port_is_free, who_listens
 from rollouts.adapters.clusters.secrets import NO_SECRET, SecretStore
 from rollouts.adapters.clusters.supervisord import Supervisor
@@ -287,7 +294,7 @@ def await_port(port: int) -> None:
 def give_up(folder: EngineFolder, variant: str, why: GaveUp) -> NoReturn:
     message = hide(why.message, known())
     say(f"[headgate] gave up: {why.reason.value}: {message}")
-    failure = Failure(why.reason, message, time.time(), why.file)
+    failure = EngineFailure(why.reason, message, time.time(), why.file)
     folder.write(variant, "failure.json", failure.to_json())
     sys.exit(GIVE_UP)
 

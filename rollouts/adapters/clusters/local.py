@@ -41,8 +41,8 @@ from rollouts.adapters.clusters.folder import (
     DAMAGED,
     PROGRAM_PREFIX,
     Drain,
+    EngineFailure,
     EngineFolder,
-    Failure,
     Launch,
     checked_name,
 )
@@ -367,7 +367,9 @@ stdout_logfile_backups=1
                 self._warm_behind(sight.launch, sight.process.started_at)
 
     def _fail(self, sight: Sight, reason: FailureReason, message: str) -> None:
-        self._folder.write(sight.variant, "failure.json", Failure(reason, message, self._now()).to_json())
+        self._folder.write(
+            sight.variant, "failure.json", EngineFailure(reason, message, self._now()).to_json()
+        )
 
     def _drain_on(self, sight: Sight, drain: Drain) -> None:
         name = sight.program_name
@@ -440,7 +442,7 @@ stdout_logfile_backups=1
                     reason = FailureReason.PORT_TAKEN if result.stranger else FailureReason.BAD_MODEL
                     problem = hide(result.problem, self._secrets.values(variant))
                     message = f"The engine loaded, but its first completion failed: {problem}"
-                    failure = Failure(reason, message, self._now())
+                    failure = EngineFailure(reason, message, self._now())
                     self._folder.write(variant, "failure.json", failure.to_json())
         except (HeadgateError, OSError, httpx.HTTPError):
             log.exception("cluster.warm_up_failed variant=%s", variant)

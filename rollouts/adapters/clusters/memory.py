@@ -13,19 +13,19 @@ from controlplane.kernel.errors import InvalidInput, NotFound, Refused, StaleWri
 from controlplane.sealing.keys import KeyRing
 from registry.domain.manifest import Manifest
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
-from rollouts.domain.engine_options import EngineOptions, Kind, Option
+from rollouts.domain.engine_options import EngineOptions, Option, OptionKind
 from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.ports import OPENAI_API, EngineApi, EngineRoom, WorkloadSpec, WorkloadStatus
 
 FIRST_PORT = 20_000
 SOME_ARGUMENTS = (
-    Option("max-model-len", Kind.INTEGER, "Longest request in tokens.", 1, 1_000_000),
-    Option("enforce-eager", Kind.FLAG, "Computes without CUDA graphs."),
-    Option("chat-template", Kind.FILE, "A file of the version.", choices=(".jinja",)),
+    Option("max-model-len", OptionKind.INTEGER, "Longest request in tokens.", 1, 1_000_000),
+    Option("enforce-eager", OptionKind.FLAG, "Computes without CUDA graphs."),
+    Option("chat-template", OptionKind.FILE, "A file of the version.", choices=(".jinja",)),
 )
 SOME_VARIABLES = (
-    Option("OMP_NUM_THREADS", Kind.INTEGER, "Threads.", 1, 64),
-    Option("MODEL_LICENCE", Kind.SECRET, "What unlocks the model."),
+    Option("OMP_NUM_THREADS", OptionKind.INTEGER, "Threads.", 1, 64),
+    Option("MODEL_LICENCE", OptionKind.SECRET, "What unlocks the model."),
 )
 # Two processes of one variant never share a start time, even when the clock stands still.
 SMALLEST_TICK = 0.001

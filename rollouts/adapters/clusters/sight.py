@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from controlplane.kernel.clock import Reading
+from controlplane.kernel.clock import ClockReading
 from rollouts.adapters.clusters.engines import HOST, EngineTemplate, engines_in_force
-from rollouts.adapters.clusters.folder import PROGRAM_PREFIX, Drain, EngineFolder, Failure, Launch, Runs
+from rollouts.adapters.clusters.folder import PROGRAM_PREFIX, Drain, EngineFailure, EngineFolder, Launch, Runs
 from rollouts.adapters.clusters.probe import Health, ask_health, ask_in_flight
 from rollouts.adapters.clusters.supervisord import ALIVE_STATES, ProgramInfo
 from rollouts.domain.engines import FailureReason, WorkloadPhase
@@ -28,7 +28,7 @@ class Sight:
     template: EngineTemplate | None
     runs: Runs | None
     warmed: float | None
-    failure: Failure | None
+    failure: EngineFailure | None
     drain: Drain | None
     program: ProgramInfo | None
     health: Health = Health.CLOSED
@@ -91,7 +91,7 @@ def look_again(folder: EngineFolder, sight: Sight) -> Sight | None:
     return replace(sight, failure=folder.failure(sight.variant), drain=folder.drain(sight.variant))
 
 
-def status_of(sight: Sight, now: Reading) -> WorkloadStatus:
+def status_of(sight: Sight, now: ClockReading) -> WorkloadStatus:
     process = sight.process
     phase, message = _phase(sight, now)
     return WorkloadStatus(
@@ -115,7 +115,7 @@ def unreadable(variant: str, error: Exception) -> WorkloadStatus:
     )
 
 
-def _phase(sight: Sight, now: Reading) -> tuple[WorkloadPhase, str]:
+def _phase(sight: Sight, now: ClockReading) -> tuple[WorkloadPhase, str]:
     if sight.failure is not None:
         return WorkloadPhase.FAILED, sight.failure.message
     if sight.drain is not None:
@@ -134,7 +134,7 @@ def _phase(sight: Sight, now: Reading) -> tuple[WorkloadPhase, str]:
     return (WorkloadPhase.STARTING if sight.warmed is None else WorkloadPhase.UNREADY), doing
 
 
-def _draining(sight: Sight, drain: Drain, now: Reading) -> str:
+def _draining(sight: Sight, drain: Drain, now: ClockReading) -> str:
     if drain.stopping:
         return "Stopping."
     inside = "An unknown number of" if sight.in_flight is None else str(sight.in_flight)

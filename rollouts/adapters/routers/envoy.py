@@ -167,15 +167,10 @@ class EnvoyRouter:
         """
         check_route(route)
         with self._locked() as state:
-            self._change(self._admit(state, route.endpoint, token), route.endpoint, route)
+            self._change(self._admit(state, route.endpoint, token), route)
 
     def capabilities(self) -> frozenset[Capability]:
         return EVERY_CAPABILITY
-
-    def remove(self, endpoint: str, *, token: int) -> None:
-        """Takes the endpoint away; its address answers 404 then."""
-        with self._locked() as state:
-            self._change(self._admit(state, endpoint, token), endpoint, None)
 
     def claim(self, endpoint: str, *, token: int) -> int:
         """See the port."""
@@ -232,11 +227,10 @@ class EnvoyRouter:
         self._write_state(admitted)
         return admitted
 
-    def _change(self, state: _State, endpoint: str, route: Route | None) -> None:
-        """Publishes the endpoint's new route (None: without it) and notes how that ended."""
-        routes = {name: known for name, known in state.routes.items() if name != endpoint}
-        if route is not None:
-            routes[endpoint] = route
+    def _change(self, state: _State, route: Route) -> None:
+        """Publishes an endpoint's new route and notes how that ended."""
+        endpoint = route.endpoint
+        routes = {**state.routes, endpoint: route}
         quiet = {name: words for name, words in state.rejected.items() if name != endpoint}
         try:
             self._publish(state.routes, routes)

@@ -241,11 +241,6 @@ class MemoryRouter:
     def capabilities(self) -> frozenset[Capability]:
         return self.can
 
-    def remove(self, endpoint: str, *, token: int) -> None:
-        self._admit(endpoint, token)
-        if self.routes.pop(endpoint, None) is not None:
-            self._version += 1
-
     # --- the traffic --------------------------------------------------------------------
 
     def engine(self, variant: str) -> MemoryEngine:

@@ -28,13 +28,13 @@ from rollouts.adapters.signals.exposition import Sample, samples
 from rollouts.domain.readings import ArmReading, Failures, HistogramReading, SignalReading
 from rollouts.ports import Backend
 
-Ended = Literal["answered", "request", "rate", "gateway", "failed", "fallback", "before", "midway"]
+Ending = Literal["answered", "request", "rate", "gateway", "failed", "fallback", "before", "midway"]
 # Routes that are in no arm, by the end of their names: calls that are no inference, and refusals of the router.
 OTHER, TURNED_AWAY = "other", "refused"
 _PREFIX = "envoy_llm_"
 
 
-def ended_as(labels: Mapping[str, str], assigned: str) -> Ended:
+def ended_as(labels: Mapping[str, str], assigned: str) -> Ending:
     """In which class a request of the assigned arm belongs, by the labels that Envoy counted it with.
 
     - An error outranks the client's leaving: clients hang up on a stream that breaks. So does a refusal.
@@ -100,18 +100,18 @@ class _Tally:
     """One arm, while its samples are added up."""
 
     arrived: int = 0
-    classes: dict[Ended, int] = field(default_factory=lambda: defaultdict(int))
+    classes: dict[Ending, int] = field(default_factory=lambda: defaultdict(int))
     statuses: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     latency: dict[str, _Histogram] = field(default_factory=lambda: defaultdict(_Histogram))
     left: dict[str, _Histogram] = field(default_factory=lambda: defaultdict(_Histogram))
 
-    def add_ended(self, ended: Ended, labels: Mapping[str, str], number: int) -> None:
+    def add_ended(self, ended: Ending, labels: Mapping[str, str], number: int) -> None:
         self.classes[ended] += number
         code = _code(labels)
         if code != NO_STATUS and ended not in ("before", "midway"):
             self.statuses[f"{code // 100}xx"] += number
 
-    def add_time(self, ended: Ended, name: str, sample: Sample) -> None:
+    def add_time(self, ended: Ending, name: str, sample: Sample) -> None:
         """Books a sample of a histogram where its class belongs; what says nothing of the arm's speed is left out."""
         histogram, _, part = name.rpartition("_")
         if histogram == "duration" and ended == "answered":

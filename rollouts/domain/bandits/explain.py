@@ -1,4 +1,4 @@
-"""From a bandit's state to its verdict: numbers arm by arm, and what a release manager reads."""
+"""From a bandit's state to its verdict: the numbers of each arm, and the sentences that a release manager reads."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rollouts.domain.bandits.spec import BanditSpec
 from rollouts.domain.bandits.verdict import ArmState, ArmVerdict, BanditVerdict, ReweightVerdict
 from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
 
+NOT_PROVEN = ("neither is proven better than the other", "none is proven better than the others")
 INTERVAL = 0.05  # the intervals shown hold 95 %
 QUANTILE = NormalDist().inv_cdf(1 - INTERVAL / 2)
 
@@ -74,9 +75,7 @@ def verdict_of(
         winner=sole if passes else "",
         sole_survivor=sole,
         tied=tied,
-        tie_sentence=names.tie(tied) + ": neither is proven better than the other; the choice is yours."
-        if tied
-        else "",
+        tie_sentence=f"{names.tie(tied)}: {NOT_PROVEN[len(tied) > 2]}; the choice is yours." if tied else "",
     )
 
 

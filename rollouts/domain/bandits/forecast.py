@@ -18,7 +18,7 @@ CLOSEST_TO_EDGE = 1e-4
 def answers_until_one_is_left(learner: TopTwoThompson, wanted: tuple[int, ...]) -> float | None:
     """Scored answers (of all arms) until the arm that looks best has beaten every other one in the race.
 
-    wanted      the shares in basis points that they come at. None when nobody can know: an arm without answers, no
+    wanted      the shares in basis points that they come at. None when it cannot be known: an arm without answers, no
                 difference so far, or farther away than a forecast reaches.
     """
     racing = [learner.arms.index(name) for name in learner.survivors]

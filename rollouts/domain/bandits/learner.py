@@ -69,7 +69,7 @@ class TopTwoThompson:
     """Top-two Thompson sampling with interval fixed effects, and elimination by pairwise e-processes.
 
     arms            names; the first is the baseline
-    alpha           the best arm is eliminated with probability at most alpha, however often anybody looks, if it is
+    alpha           the best arm is eliminated with probability at most alpha, however often one looks, if it is
                     the best in every interval (rewards may drift, as long as all arms drift together)
     beta            the part of the traffic for the arm that looks best; the rest goes to its rivals
     floor, baseline_floor   the least share of a racing candidate, and of the baseline always

@@ -19,14 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from controlplane.kernel.words import duration_of_seconds, percent_of_share, rough
 from rollouts.domain.bandits.arithmetic import ELIMINATION_ODDS
 from rollouts.domain.bandits.spec import BanditSpec
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.evidence import log_sum_exp
 from rollouts.domain.gates.forecast import trials_until
 from rollouts.domain.gates.projection import log_increments
-from rollouts.domain.gates.words import percent, rough
-from rollouts.domain.sentences import duration
 
 SMALLEST_RATE = 1e-6
 HALVINGS = 40
@@ -35,7 +34,7 @@ HALVINGS = 40
 @dataclass(frozen=True, slots=True)
 class Decidable:
     """After `seconds` an arm rated down as often as the stable one is dropped if the best arm is rated down at most
-    `best_rate` of the time; None: not even if nobody rates the best one down.
+    `best_rate` of the time; None: not even if the best one is never rated down.
     """
 
     seconds: float
@@ -63,11 +62,11 @@ class BanditOutlook:
     def sentence(self) -> str:
         """The forecast for people."""
         if self.half_answers is None or self.half_seconds is None:
-            return "A difference is not in sight of a decision at this traffic and rating rate."
+            return "With this traffic and so few ratings, no difference would be decided in any foreseeable time."
         return (
-            f"An arm rated down half as often as the others ({percent(self.base_rate / 2)} against "
-            f"{percent(self.base_rate)}) is found in about {duration(self.half_seconds)}, "
-            f"{rough(self.half_answers)} answers of each arm; equal arms end as a tie."
+            f"An arm rated down half as often as the others ({percent_of_share(self.base_rate / 2)} against "
+            f"{percent_of_share(self.base_rate)}) is found in about {duration_of_seconds(self.half_seconds)}, after "
+            f"{rough(self.half_answers)} answers of each arm. Equal arms end as a tie."
         )
 
     def to_json(self) -> dict[str, Any]:

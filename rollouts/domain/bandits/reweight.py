@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, get_args
 
 from rollouts.domain.gates import checks
 
-Kind = Literal["burn-in", "waiting", "settled", "moved", "small", "no-data"]
+ReweightKind = Literal["burn-in", "waiting", "settled", "moved", "small", "no-data"]
 PACE_SECONDS = 300.0
 
 
@@ -25,7 +25,7 @@ class Reweight:
     waits       seconds of exposure to the next reweight ("waiting")
     """
 
-    kind: Kind = "burn-in"
+    kind: ReweightKind = "burn-in"
     change_bp: int = 0
     before: tuple[int, ...] = ()
     left: bool = False
@@ -46,7 +46,7 @@ class Reweight:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         names = list(cls.__dataclass_fields__)
         values = dict(checks.mapping(data, field="reweight", allowed=names, needed=names))
-        checks.one_of(values["kind"], get_args(Kind), field="reweight.kind")
+        checks.one_of(values["kind"], get_args(ReweightKind), field="reweight.kind")
         values["before"] = tuple(checks.count(share, field="reweight.before") for share in values["before"])
         return cls(**values)
 

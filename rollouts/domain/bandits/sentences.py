@@ -1,19 +1,25 @@
-"""The sentences of a bandit: what is so, with numbers, and what comes next."""
+"""The sentences of a bandit: how it stands, with numbers, and what comes next."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from controlplane.kernel.words import (
+    duration_of_seconds,
+    odds,
+    percent_of_bp,
+    percent_of_share,
+    rough,
+    significant,
+    whole,
+)
 from rollouts.domain.bandits.learner import Departure, TopTwoThompson
 from rollouts.domain.bandits.reweight import Reweight
 from rollouts.domain.bandits.spec import BanditSpec
 from rollouts.domain.bandits.verdict import ArmVerdict
 from rollouts.domain.gates.verdict import FamilyVerdict
-from rollouts.domain.gates.words import odds, rough, significant, whole
-from rollouts.domain.gates.words import percent as share_percent
 from rollouts.domain.intervals import BASELINE
-from rollouts.domain.sentences import duration, percent
 
 NUMBERS = (
     "No",
@@ -57,27 +63,28 @@ def reward_words(arm: ArmVerdict) -> str:
 def arm_sentence(
     arm: ArmVerdict, gone: Departure | None, spec: BanditSpec, names: Names, *, burn_in: bool, alone: bool
 ) -> str:
-    """Why the arm is where it is. `alone`: nobody else is in the race."""
+    """Why the arm is where it is. `alone`: no other arm is in the race."""
     limit = odds(1 / spec.alpha)
     if gone is None:
         if alone:
             return f"The only arm left: its reward is {reward_words(arm)}."
         if burn_in:
-            return f"In the race: {whole(arm.scored)} of the {whole(spec.burn_in)} scored answers of the burn-in."
-        best = share_percent(arm.p_best)
+            answers = f"{whole(arm.scored)} of the {whole(spec.burn_in)} scored answers"
+            return f"In the race: it has {answers} of the burn-in."
+        best = percent_of_share(arm.p_best)
         return (
-            f"In the race: its reward is {reward_words(arm)}, it is the best with {best}, "
-            f"and the evidence against it is {odds(arm.evidence)} of {limit}."
+            f"In the race: its reward is {reward_words(arm)}, and it is the best with a probability of {best}. "
+            f"The odds are {odds(arm.evidence)} to 1 that it is not; at {limit} to 1 it leaves."
         )
     if gone.cause == "evidence":
         stays = (
-            f" It stays as comparator with {percent(spec.baseline_bp)} of the traffic."
+            f" It keeps {percent_of_bp(spec.baseline_bp)} of the traffic, so that the gates can compare with it."
             if arm.name == BASELINE
             else ""
         )
         return (
-            f"Eliminated: the evidence that it is not the best was {odds(gone.evidence)} of {limit}, "
-            f"most of it from {names.of(gone.beaten_by)}. Its reward is {reward_words(arm)}.{stays}"
+            f"Eliminated: the odds were {odds(gone.evidence)} to 1 that it is not the best, mostly because of "
+            f"{names.of(gone.beaten_by)}; at {limit} to 1 an arm leaves. Its reward is {reward_words(arm)}.{stays}"
         )
     if gone.cause == "guardrail":
         return f"Dropped by its guardrail: {gone.sentence}"
@@ -113,7 +120,7 @@ def sentence_of(
             return (
                 f"{names.of(sole)} wins: it is the only arm left and all its required gates pass. Its reward is "
                 f"{reward_words(arm)}; the best arm is dropped by mistake with probability at most "
-                f"{share_percent(spec.alpha)}."
+                f"{percent_of_share(spec.alpha)}."
             )
         return f"{alone}; it wins once its required gates pass. {family.reason}"
     remain = (
@@ -125,7 +132,7 @@ def sentence_of(
         least = min(racing, key=lambda arm: arm.scored)
         return (
             f"{remain}, with equal shares until each has {whole(spec.burn_in)} scored answers; "
-            f"{names.of(least.name)} has {whole(least.scored)}."
+            f"{names.of(least.name)} has the fewest, {whole(least.scored)}."
         )
     return f"{remain}, no winner yet. {_strongest(racing, spec, names)} {RULE}"
 
@@ -138,9 +145,14 @@ def _strongest(racing: Sequence[ArmVerdict], spec: BanditSpec, names: Names) -> 
     weakest = max(racing, key=lambda arm: arm.evidence)
     limit = odds(1 / spec.alpha)
     if not weakest.beaten_by:
-        return f"There is no evidence yet that any of them is better ({odds(weakest.evidence)} of {limit})."
-    amount = f"is {odds(weakest.evidence)} of {limit}"
-    return f"The evidence that {names.of(weakest.beaten_by)} beats {names.of(weakest.name)} {amount}."
+        return (
+            "There is no evidence yet that any of them is better: the odds are "
+            f"{odds(weakest.evidence)} to 1, and an arm leaves at {limit} to 1."
+        )
+    return (
+        f"The odds are {odds(weakest.evidence)} to 1 that {names.of(weakest.name)} is not the best, mostly because of "
+        f"{names.of(weakest.beaten_by)}; at {limit} to 1 it leaves."
+    )
 
 
 def detail_of(
@@ -152,15 +164,15 @@ def detail_of(
     said = []
     if seconds is not None:
         said.append(
-            f"At {rough(pace * 60)} scored answers/min and the difference seen so far that takes about "
-            f"{duration(seconds)}."
+            f"With {rough(pace * 60)} scored answers a minute and the difference seen so far, one arm is left after "
+            f"about {duration_of_seconds(seconds)}."
         )
-    said.append(f"If they are equal it will say “{names.tie(tied)}”: a tie is never forced into a winner.")
+    said.append(f"If the arms are equal, the result is “{names.tie(tied)}”: a tie is never called a winner.")
     likeliest = max(arms, key=lambda arm: arm.p_best)
     if likeliest.scored:
         said.append(
-            f"P(best) of {share_percent(likeliest.p_best)} for {names.of(likeliest.name)} steers the weights only: "
-            "stopping on it names a false winner in about half of all ties."
+            f"{names.of(likeliest.name)} is the best with a probability of {percent_of_share(likeliest.p_best)}. That "
+            "only steers the weights: whoever stops on it names a false winner in about half of all ties."
         )
     return " ".join(said)
 
@@ -174,25 +186,25 @@ def reweight_sentence(
     if reweight.kind == "settled":
         return "The weights stay: one arm is left."
     if reweight.kind == "waiting":
-        return f"The next reweight comes after {duration(reweight.waits)} more of traffic."
+        return f"The weights are recalculated after {duration_of_seconds(reweight.waits)} more of measured traffic."
     if reweight.kind == "no-data":
-        return "Weights kept: no answer was scored since the last reweight, and no data is no reason to move."
+        return "Weights kept: no answer was scored since they were last recalculated."
     if reweight.kind == "small":
         return (
             f"Weights kept: the largest change would be {_points(reweight.change_bp)}, "
             f"below {_points(spec.min_change_bp)}."
         )
     moves = [
-        f"{names.of(name)} {percent(old)} → {percent(new)}"
+        f"{names.of(name)} {percent_of_bp(old)} → {percent_of_bp(new)}"
         for name, old, new in zip(learner.arms, reweight.before, wanted, strict=True)
         if old != new
     ]
     kept = [
-        f"{names.of(name)} stays at {percent(new)}"
+        f"{names.of(name)} stays at {percent_of_bp(new)}"
         for name, old, new in zip(learner.arms, reweight.before, wanted, strict=True)
         if old == new and new
     ]
-    why = "Weights moved as an arm left" if reweight.left else "Weights recalculated"
+    why = "Weights changed because an arm left" if reweight.left else "Weights recalculated"
     return f"{why}: {', '.join([*moves, *kept])}."
 
 

@@ -23,7 +23,7 @@ class BanditSpec:
     beta                the dial: high keeps regret low, .5 decides soonest; below it nothing more is gained
     floor_bp            each candidate in the race keeps at least this share
     baseline_bp         the baseline keeps at least this share for good, also when it cannot win any more: the
-                        guardrails need somebody to compare with
+                        guardrails need something to compare with
     burn_in             answers with complete ratings that every arm needs at equal shares before weights move
     reweight_seconds    of exposure between reweights
     min_change_bp       a reweight whose largest change is smaller is skipped

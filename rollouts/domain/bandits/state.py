@@ -180,7 +180,7 @@ class BanditState:
         }
 
     def _reweigh(self, *, left: bool) -> Self:
-        """Decides the shares. Whoever leaves, leaves at once; else the clock, the burn-in and the data decide."""
+        """Decides the shares. An arm that leaves loses its share at once; otherwise time, burn-in and data decide."""
         learner, spec = self.learner, self.spec
         burning = self.burn_in and any(learner.scored(name) < spec.burn_in for name in learner.survivors)
         ended = self.burn_in and not burning

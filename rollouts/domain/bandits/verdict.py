@@ -19,7 +19,7 @@ class ArmVerdict:
     state, cause    "racing"; "eliminated" by evidence; "dropped" by its guardrail, the fast kill, its engine or a
                     person (cause says which; empty while racing)
     sentence        why, with numbers
-    at_index        the interval it left in; None while racing or when nobody counted it
+    at_index        the interval it left in; None while racing or when it left between intervals
     scored          answers with a reward
     mean, low, high, sd     posterior of the reward with shared drift taken out (95% interval); None without data
     ipw             the reward for reports, valid after weights that followed the rewards; None without data

@@ -1,9 +1,10 @@
-"""Requests that still run: nobody knows yet how they will end, and they may be the very ones that never do.
+"""Requests that still run: it is not known yet how they will end, and they may be the ones that never do.
 
 An arm holds as many requests as arrive in the time that one of them takes (Little's law). One that holds clearly more
-than its share of the arrivals explains answers more slowly, or hangs on some of them; clients that never give up tell
-nobody which. So while its excess, had all of it ended badly, would break a gate's limit, that gate may not PASS. This
-withholds a PASS and proves nothing: an excess that comes from longer answers weighs ever less as requests are counted.
+than its share of the arrivals explains answers more slowly, or hangs on some of them; as long as clients do not give
+up, it cannot be seen which. So while a gate's limit would be broken if all the surplus had ended badly, that gate may
+not PASS. This withholds a PASS and proves nothing: a surplus that comes from longer answers weighs ever less as
+requests are counted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from rollouts.domain.gates import checks
-from rollouts.domain.gates.fastkill import Window
+from rollouts.domain.gates.fastkill import TrafficWindow
 from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.gates.totals import Totals
 from rollouts.domain.intervals import BASELINE, ArmCounts
@@ -61,8 +62,8 @@ class Unsettled:
     excess: int = 0
 
     @classmethod
-    def of(cls, backlog: Backlog, window: Window) -> Self:
-        """What is open now. Without traffic of both arms in `window` nobody can know, and nothing is."""
+    def of(cls, backlog: Backlog, window: TrafficWindow) -> Self:
+        """What is open now. Without traffic of both arms in `window` it cannot be known, and nothing is."""
         arrived, against = window.candidate.arrived, window.baseline.arrived
         if not arrived or not against:
             return cls()

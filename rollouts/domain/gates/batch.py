@@ -19,7 +19,7 @@ from rollouts.domain.gates.evidence import FIRST_WEIGHT, start_weight, unspent_w
 from rollouts.domain.gates.latency import BLOCK_SECONDS, QUICK_SECONDS, difference_score, factors
 from rollouts.domain.gates.paired import FIRST_PAIRED_WEIGHT, bets_of, gain_of
 from rollouts.domain.gates.projection import SMALLEST, Maths, log_increments
-from rollouts.domain.gates.proportion import Decision, multipliers_of
+from rollouts.domain.gates.proportion import Proof, multipliers_of
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -82,7 +82,7 @@ class ProportionBatch:
     size: int
     ratio: float = 1.0
     delta: float = 0.0
-    decision: Decision = "fail"
+    decision: Proof = "fail"
     spread: bool = False
     prior_events: float = 0.5
     prior_trials: float = 50.0
@@ -239,7 +239,7 @@ class PairedBatch:
 
     size: int
     margin: float = 0.0
-    decision: Decision = "fail"
+    decision: Proof = "fail"
     grid: int = 40
     spread: bool = False
     evidence: EvidenceBatch = field(init=False)

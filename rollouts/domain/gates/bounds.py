@@ -32,7 +32,7 @@ from rollouts.domain.gates import checks
 from rollouts.domain.gates.crossing import first_on_grid
 from rollouts.domain.gates.evidence import log_sum_exp
 
-Measure = Literal["difference", "ratio", "share", "score"]
+ChangeMeasure = Literal["difference", "ratio", "share", "score"]
 
 RISING_BETS = (0.02, 0.08, 0.3, 1.0, 3.0)
 FALLING_BETS = (0.02, 0.08, 0.3, 0.9)
@@ -116,12 +116,12 @@ class ChangeBounds:
     measure     "difference" of shares, "ratio" of shares, "share" of the candidate alone, "score" difference
     """
 
-    measure: Measure
+    measure: ChangeMeasure
     lower: Side
     upper: Side
 
     @classmethod
-    def empty(cls, measure: Measure) -> Self:
+    def empty(cls, measure: ChangeMeasure) -> Self:
         """Nothing known. The upper side's coordinate is the negative of the change, the lower ratio's is
         -1/ratio.
         """
@@ -215,11 +215,13 @@ class ChangeBounds:
 
 
 NAMES = ("measure", "lower", "upper")
-_EMPTY: dict[str, ChangeBounds] = {measure: ChangeBounds.empty(measure) for measure in get_args(Measure)}
+_EMPTY: dict[str, ChangeBounds] = {
+    measure: ChangeBounds.empty(measure) for measure in get_args(ChangeMeasure)
+}
 
 
 def _gains(
-    measure: Measure,
+    measure: ChangeMeasure,
     nodes: Sequence[float],
     bets: Sequence[float],
     events_c: int,

@@ -7,7 +7,7 @@ the gate multiplies its log increments by 1 / phi. Exact if requests are indepen
 conservative), approximate if not.
 
 What a gate divides by is not the estimate itself but a 90 % upper bound of it: in the first minutes little is known,
-and requests that queue depend on each other far more than anybody would assume beforehand.
+and requests that queue depend on each other far more than one would assume beforehand.
 """
 
 from __future__ import annotations

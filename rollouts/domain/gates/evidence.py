@@ -54,7 +54,7 @@ def unspent_weight(starts: int, first: float = FIRST_WEIGHT) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Wealth:
     """The wealth of one gate in one direction.
 
     logs        per alternative g: log S_g. Single start: the log of the product of its factors. Spread

@@ -1,4 +1,4 @@
-"""From a gate's state to its verdict: numbers, the place on the shared axis, and one sentence."""
+"""From a gate's state to its verdict: the numbers, the place on the shared axis, and the sentence."""
 
 from __future__ import annotations
 
@@ -111,7 +111,8 @@ def _decide(
     counted_by_unit: bool,
     still_running: Unsettled,
 ) -> tuple[Verdict, str]:
-    """(verdict, why when that is not in the numbers). FAIL wins over everything, missing data over PASS."""
+    """The verdict, and the reason where the numbers do not show it. FAIL wins over everything, missing data over
+    PASS."""
     if counted_by_unit:
         proven = math.log(spec.weight) + track.failing.log_e >= math.log(1 / policy.alpha)
         if proven or blamed:
@@ -129,7 +130,7 @@ def _decide(
         track.totals.n_candidate if spec.absolute else min(track.totals.n_candidate, track.totals.n_baseline)
     )
     if fewest < spec.min_exposure:
-        return Verdict.NO_DATA, f"only {fewest} of the {spec.min_exposure} that it needs were counted"
+        return Verdict.NO_DATA, f"it needs {spec.min_exposure} and only {fewest} were counted"
     withheld = censored_note(spec, track) or running_note(spec, track.totals, still_running)
     if track.has_passed and counted_by_unit and not withheld:
         return Verdict.PASS, ""
@@ -273,7 +274,7 @@ def _axis(
 def _forecast(
     spec: GateSpec, track: GateTrack, policy: GatePolicy, share_bp: int, baseline_bp: int | None
 ) -> tuple[int | None, float | None]:
-    """(candidate requests, minutes) to a PASS if nothing changes from now on; None where nobody can know."""
+    """(candidate requests, minutes) to a PASS if nothing changes from now on; None where it cannot be known."""
     totals = track.comparable if track.comparable.candidate is not None else track.totals
     candidate, baseline = totals.candidate, totals.baseline
     if candidate is None or totals.n_candidate < ENOUGH_TO_FORECAST:
@@ -305,7 +306,7 @@ def _forecast(
 
 
 def reason_of(verdicts: Sequence[GateVerdict], cause: GateVerdict | None, kill: str | None) -> str:
-    """The one sentence of the whole rollout: what decided, or what it waits for."""
+    """The sentence of the whole rollout: what decided it, or what it waits for."""
     if kill is not None:
         return f"Fast kill: {kill}"
     if cause is not None:

@@ -19,7 +19,7 @@ from rollouts.domain.gates import checks
 from rollouts.domain.gates.backlog import Backlog, Unsettled
 from rollouts.domain.gates.evidence import as_number, log_sum_exp
 from rollouts.domain.gates.explain import gate_verdict, reason_of
-from rollouts.domain.gates.fastkill import Window, WorkloadFacts, why_kill
+from rollouts.domain.gates.fastkill import TrafficWindow, WorkloadFacts, why_kill
 from rollouts.domain.gates.late import ShareTrail, baseline_share
 from rollouts.domain.gates.outage import Outage, next_outage, outage_of
 from rollouts.domain.gates.policy import GatePolicy, GateSpec, stored_policy
@@ -53,7 +53,7 @@ class GatesState:
 
     policy: GatePolicy
     tracks: tuple[GateTrack, ...]
-    window: Window = field(default_factory=Window)
+    window: TrafficWindow = field(default_factory=TrafficWindow)
     last_index: int = -1
     exposure_seconds: float = 0.0
     since_start: float = 0.0
@@ -232,7 +232,7 @@ class GatesState:
             GateTrack.from_json(track, gate)
             for gate, track in zip(policy.gates, values["tracks"], strict=True)
         )
-        values["window"] = Window.from_json(values["window"])
+        values["window"] = TrafficWindow.from_json(values["window"])
         values["shares"] = ShareTrail.from_json(values.get("shares", ()))
         outage = values.get("outage")
         values["outage"] = None if outage is None else Outage.from_json(outage)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from controlplane.kernel.words import percent_of_share, seconds_text
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.latency import Directions
 from rollouts.domain.gates.policy import FastKill
-from rollouts.domain.gates.words import percent, seconds_text
 from rollouts.domain.intervals import ArmCounts
 
 WHOLE = 10_000
@@ -34,7 +34,7 @@ class WorkloadFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
+class ArmTraffic:
     """What one arm had in some seconds: ended requests and errors of them; arrivals, and of those how many the engine
     refused and how many were abandoned."""
 
@@ -53,7 +53,7 @@ class Traffic:
             return cls(int(arm.requests), int(arm.errors))
         return cls(int(arm.requests), int(arm.errors), int(arm.arrived), outcomes.refused, outcomes.abandoned)
 
-    def plus(self, other: Traffic) -> Self:
+    def plus(self, other: ArmTraffic) -> Self:
         return type(self)(*map(operator.add, VALUES(self), VALUES(other)))
 
     def share_of(self, name: str) -> tuple[int, float]:
@@ -69,20 +69,20 @@ class Traffic:
         return bool(self.arrived or self.refused or self.abandoned)
 
 
-VALUES: Callable[[Traffic], tuple[int, ...]] = operator.attrgetter(*Traffic.__dataclass_fields__)
+VALUES: Callable[[ArmTraffic], tuple[int, ...]] = operator.attrgetter(*ArmTraffic.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class TrafficWindow:
     """The last seconds of traffic: rows of (seconds, candidate, baseline)."""
 
-    rows: tuple[tuple[float, Traffic, Traffic], ...] = ()
+    rows: tuple[tuple[float, ArmTraffic, ArmTraffic], ...] = ()
 
     def add(
         self, baseline: ArmCounts | None, candidate: ArmCounts | None, seconds: float, keep_seconds: float
     ) -> Self:
         """The window after one interval; the oldest rows go when the rest covers `keep_seconds`."""
-        rows = (*self.rows, (seconds, Traffic.of(candidate), Traffic.of(baseline)))
+        rows = (*self.rows, (seconds, ArmTraffic.of(candidate), ArmTraffic.of(baseline)))
         covered = sum(row[0] for row in rows)
         while len(rows) > 1 and (covered - rows[0][0] >= keep_seconds or len(rows) > LONGEST_WINDOW):
             covered -= rows[0][0]
@@ -94,16 +94,16 @@ class Window:
         return sum(row[0] for row in self.rows)
 
     @property
-    def candidate(self) -> Traffic:
+    def candidate(self) -> ArmTraffic:
         return _sum(row[1] for row in self.rows)
 
     @property
-    def baseline(self) -> Traffic:
+    def baseline(self) -> ArmTraffic:
         return _sum(row[2] for row in self.rows)
 
     def baseline_lately(self, seconds: float) -> tuple[int, int]:
         """(requests, errors) of the baseline in the newest rows, until they cover so many seconds."""
-        kept: list[Traffic] = []
+        kept: list[ArmTraffic] = []
         covered = 0.0
         for row in reversed(self.rows):
             kept.append(row[2])
@@ -123,7 +123,7 @@ class Window:
         return cls(tuple(_row_from_json(row) for row in rows))
 
 
-def _row_to_json(seconds: float, candidate: Traffic, baseline: Traffic) -> list[float]:
+def _row_to_json(seconds: float, candidate: ArmTraffic, baseline: ArmTraffic) -> list[float]:
     """(seconds, candidate's requests and errors, baseline's), then what was not always counted: of the candidate,
     then of the baseline."""
     row = [seconds, candidate.requests, candidate.errors, baseline.requests, baseline.errors]
@@ -133,17 +133,17 @@ def _row_to_json(seconds: float, candidate: Traffic, baseline: Traffic) -> list[
     return row
 
 
-def _row_from_json(row: Sequence[Any]) -> tuple[float, Traffic, Traffic]:
+def _row_from_json(row: Sequence[Any]) -> tuple[float, ArmTraffic, ArmTraffic]:
     seconds, numbers = float(row[0]), list(map(int, row[1:]))
-    return seconds, Traffic(*numbers[0:2], *numbers[4:7]), Traffic(*numbers[2:4], *numbers[7:10])
+    return seconds, ArmTraffic(*numbers[0:2], *numbers[4:7]), ArmTraffic(*numbers[2:4], *numbers[7:10])
 
 
-def _sum(parts: Iterable[Traffic]) -> Traffic:
-    return Traffic(*map(sum, zip(*map(VALUES, parts), strict=True)))
+def _sum(parts: Iterable[ArmTraffic]) -> ArmTraffic:
+    return ArmTraffic(*map(sum, zip(*map(VALUES, parts), strict=True)))
 
 
 def why_kill(
-    rules: FastKill, window: Window, share_bp: int, workload: WorkloadFacts | None, late: Directions
+    rules: FastKill, window: TrafficWindow, share_bp: int, workload: WorkloadFacts | None, late: Directions
 ) -> str | None:
     """The sentence of the fast kill, or None. Every rule needs the candidate bad *and* the baseline not.
 
@@ -155,7 +155,7 @@ def why_kill(
     facts = workload or WorkloadFacts()
     if facts.candidate_oom_kills >= rules.oom_kills and facts.baseline_oom_kills < rules.oom_kills:
         return (
-            f"The candidate's engine was killed for memory {_times(facts.candidate_oom_kills)} "
+            f"The candidate's engine ran out of memory and was killed {_times(facts.candidate_oom_kills)} "
             f"(the baseline's {_times(facts.baseline_oom_kills)})."
         )
     if facts.candidate_restarts >= rules.crash_restarts and facts.baseline_restarts < rules.crash_restarts:
@@ -175,8 +175,8 @@ def why_kill(
 class Burst:
     """The traffic of a window, added up once."""
 
-    candidate: Traffic
-    baseline: Traffic
+    candidate: ArmTraffic
+    baseline: ArmTraffic
     seconds: float
 
 
@@ -187,13 +187,14 @@ def _error_burst(rules: FastKill, window: Burst, share_bp: int) -> str | None:
     )
     if n_c < rules.min_requests or errors_c < rules.error_share:
         return None
-    said = f"{percent(errors_c)} of the candidate's {n_c:,.0f} requests failed within {seconds_text(window.seconds)}"
+    within = seconds_text(window.seconds)
+    said = f"{percent_of_share(errors_c)} of the candidate's {n_c:,.0f} requests failed within {within}"
     if n_b:
         if errors_b > rules.baseline_error_share:
             return None
-        return f"{said}, against {percent(errors_b)} of the baseline's {n_b:,.0f}."
+        return f"{said}, against {percent_of_share(errors_b)} of the baseline's {n_b:,.0f}."
     if share_bp == WHOLE and rules.without_baseline:
-        return f"{said}, with all traffic on it and so no baseline to compare."
+        return f"{said}. It has all traffic, so there is no baseline to compare with."
     return None
 
 
@@ -206,8 +207,8 @@ def _burst(rules: FastKill, window: Burst, name: str, words: str) -> str | None:
     if share_b > rules.baseline_error_share or baseline.share_of("errors")[1] > rules.baseline_error_share:
         return None
     return (
-        f"{percent(share_c)} of the candidate's {n_c:,.0f} requests {words} within "
-        f"{seconds_text(window.seconds)}, against {percent(share_b)} of the baseline's {n_b:,.0f}."
+        f"{percent_of_share(share_c)} of the candidate's {n_c:,.0f} requests {words} within "
+        f"{seconds_text(window.seconds)}, against {percent_of_share(share_b)} of the baseline's {n_b:,.0f}."
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.words import duration_of_minutes, percent_of_share, ratio_text, rough
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.crossing import first_on_grid
 from rollouts.domain.gates.dispersion import Dispersion
@@ -19,9 +20,9 @@ from rollouts.domain.gates.evidence import FIRST_WEIGHT, log_sum_exp
 from rollouts.domain.gates.paired import FIRST_PAIRED_WEIGHT, PairedProcess, bets_of
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.projection import log_increments
-from rollouts.domain.gates.proportion import Decision, ProportionProcess, multipliers_of
+from rollouts.domain.gates.proportion import Proof, ProportionProcess, multipliers_of
 from rollouts.domain.gates.reading import PASS_SHARE_BP
-from rollouts.domain.gates.words import UNITS, duration, percent, ratio_text, rough
+from rollouts.domain.gates.words import UNITS
 
 BISECTIONS = 40
 LARGEST_FORECAST = 1e7  # requests; beyond it the honest answer is "unknown"
@@ -32,7 +33,7 @@ TELLING_RATIO = 20.0  # beyond it a multiple of next to nothing says less than t
 
 
 def growth(
-    decision: Decision,
+    decision: Proof,
     limit: tuple[float, float],
     p_candidate: float,
     p_baseline: float,
@@ -56,9 +57,7 @@ def growth(
     return tuple(float(increment) for increment in increments)
 
 
-def score_growth(
-    decision: Decision, margin: float, grid: int, drop: float, spread: float
-) -> tuple[float, ...]:
+def score_growth(decision: Proof, margin: float, grid: int, drop: float, spread: float) -> tuple[float, ...]:
     """Expected log increment of each bet per pair, for differences with this mean drop and standard
     deviation.
     """
@@ -293,7 +292,7 @@ def worsening_text(gate: GateSpec, detectable: float | None, base: float | None)
     if gate.kind == "paired" or base is None:
         return f"−{detectable:.2g}"
     if detectable > TELLING_RATIO or base <= SMALLEST_BASE:
-        return percent(max(base, SMALLEST_BASE) * detectable)
+        return percent_of_share(max(base, SMALLEST_BASE) * detectable)
     return ratio_text(detectable)
 
 
@@ -313,12 +312,12 @@ def _plan_words(
         finds = f"This plan finds a mean score {detectable:.2g} lower or worse"
     else:
         found = worsening_text(gate, detectable, detectable_rate / detectable)
-        rate = percent(detectable_rate)
+        rate = percent_of_share(detectable_rate)
         finds = f"This plan finds {found if found == rate else f'{found} ({rate})'} or worse"
     if needed is None or minutes is None:
         passes = "no step of it can prove that nothing changed"
     else:
-        passes = f"an unchanged candidate needs about {rough(needed)} {unit} ({duration(minutes)}) to pass"
+        passes = f"an unchanged candidate needs about {rough(needed)} {unit} ({duration_of_minutes(minutes)}) to pass"
         passes += "" if in_plan else ", longer than the plan"
     return PlanForecast(
         key=gate.key,

@@ -53,7 +53,7 @@ class ShareTrail:
         return Directions(
             may_fail,
             may_pass,
-            f"the candidate's share {moved} within {LATE_SECONDS:.0f} s, and clients give up late",
+            f"the candidate's share {moved} in the last {LATE_SECONDS:.0f} s, and clients who give up are counted late",
         )
 
     def to_json(self) -> list[list[float]]:

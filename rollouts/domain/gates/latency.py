@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.words import seconds_text
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.dispersion import Dispersion, excess, upper_excess
 from rollouts.domain.gates.projection import Number
-from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.intervals import ArmCounts, LatencyCounts
 
 # vLLM's own histograms, in seconds (vllm/v1/metrics/loggers.py). The router's edges are configurable and the
@@ -124,15 +124,14 @@ def load_directions(load_candidate: float | None, load_baseline: float | None) -
         return Directions(True, True)
     factor = load_candidate / load_baseline if load_baseline > 0 else math.inf
     if not may_fail:
-        amount = f"{factor:.2g} times" if math.isfinite(factor) else "all"
-        return Directions(
-            False, True, f"loads differ: a candidate replica carried {amount} the load of a baseline one"
-        )
-    return Directions(
-        True,
-        False,
-        f"loads differ: a candidate replica carried {factor:.2g} times the load of a baseline one",
-    )
+        if not math.isfinite(factor):
+            return Directions(False, True, "the loads differ: only the candidate's replicas had requests")
+        return Directions(False, True, _loads_differ(factor))
+    return Directions(True, False, _loads_differ(factor))
+
+
+def _loads_differ(factor: float) -> str:
+    return f"the loads differ: a replica of the candidate carried {factor:.2g} times the load of one of the baseline"
 
 
 def directions_of(candidate: ArmCounts, baseline: ArmCounts) -> Directions:

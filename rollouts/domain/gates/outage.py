@@ -1,4 +1,4 @@
-"""A baseline in outage proves nothing good.
+"""An outage of the baseline proves nothing good about the candidate.
 
 While the baseline fails, every candidate looks better than it, so such an interval gives no evidence *for* the
 candidate and is no exposure. It may still speak against it.
@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from rollouts.domain.gates.fastkill import Window
-from rollouts.domain.gates.words import percent, seconds_text, whole
+from controlplane.kernel.words import percent_of_share, seconds_text, whole
+from rollouts.domain.gates.fastkill import TrafficWindow
 from rollouts.domain.intervals import ArmCounts
 
 FEWEST_FAILURES = 3  # so that one failed request of two is no outage
@@ -34,7 +34,7 @@ class Outage:
     since       seconds since the epoch; `seconds` is how long the measured part of it is
     requests    that arrived at the baseline meanwhile; `failed` of them, `rescued` of those by another variant
     why         what was found in the newest interval
-    over        the newest interval was in order again: this is the last time it is told
+    over        the baseline worked again in the newest interval: the outage is told for the last time
     """
 
     since: float
@@ -56,10 +56,10 @@ class Outage:
             if self.rescued:
                 counted += f" and {whole(self.rescued)} of those were answered by another variant"
         if self.over:
-            return f"The baseline is in order again. It was out of order for {lasted}: {counted}."
+            return f"The baseline works again. It was out of order for {lasted}: {counted}."
         return (
-            f"The baseline is out of order for {lasted} ({self.why}): {counted}. "
-            "Nothing of this time counts for the candidate."
+            f"The baseline has been out of order for {lasted} ({self.why}): {counted}. "
+            "Nothing that is measured meanwhile counts in favour of the candidate."
         )
 
     def longer(self, baseline: ArmCounts | None, seconds: float, why: str) -> Outage:
@@ -85,8 +85,8 @@ class Outage:
 def next_outage(
     before: Outage | None, why: str, baseline: ArmCounts | None, *, started_at: float, seconds: float
 ) -> Outage | None:
-    """The outage after an interval; `why` is empty when the baseline was in order in it, and when nobody measured it:
-    an outage that lasts does not end by that.
+    """The outage after an interval. `why` is empty when the baseline worked in it, and when it was not measured; an
+    outage does not end because nothing was measured.
     """
     lasting = None if before is None or before.over else before
     if lasting is not None and baseline is None:
@@ -96,27 +96,25 @@ def next_outage(
     return (lasting or Outage(started_at, 0.0, 0, 0, 0, why)).longer(baseline, seconds, why)
 
 
-def outage_of(limit: float | None, baseline: ArmCounts | None, window: Window, *, looked: bool) -> str:
+def outage_of(limit: float | None, baseline: ArmCounts | None, window: TrafficWindow, *, looked: bool) -> str:
     """Why the baseline was out of order in an interval; empty when it was not, or was not measured.
 
     limit       the share of its requests from which on it is; None: the policy is from before there was such a rule
     window      the last seconds, this interval included
-    looked      somebody saw how many replicas are ready: a cluster that could not be read has none, too
+    looked      the cluster told how many replicas are ready; a cluster that could not be read shows none, too
     """
     if limit is None or baseline is None:
         return ""
     requests, failed, _ = _counted(baseline)
     if looked and baseline.ready == 0 and failed:
-        return "no replica of it was seen ready"
+        return "none of its replicas is ready"
+    enough = f"{percent_of_share(limit)} or more is an outage"
     if _beyond(limit, requests, failed):
-        return f"{percent(failed / requests)} of its requests failed, {percent(limit)} is an outage"
+        return f"{percent_of_share(failed / requests)} of its requests failed; {enough}"
     requests, failed = window.baseline_lately(WINDOW_SECONDS)
     if _beyond(limit, requests, failed):
         lately = seconds_text(WINDOW_SECONDS)
-        return (
-            f"{percent(failed / requests)} of its requests failed in the last {lately}, "
-            f"{percent(limit)} is an outage"
-        )
+        return f"{percent_of_share(failed / requests)} of its requests failed in the last {lately}; {enough}"
     return ""
 
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from controlplane.kernel.words import odds, percent_of_share, seconds_text, significant
 from rollouts.domain.gates.forecast import PlanForecast, plan_forecast
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
-from rollouts.domain.gates.words import odds, percent, seconds_text, significant
 
 ASSUMED_REQUESTS_PER_SECOND = 10.0
 ASSUMED_BASE_RATES: Mapping[str, float] = {
@@ -33,7 +33,7 @@ TRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traffic:
+class ExpectedTraffic:
     """What is known of the traffic that a policy will see. What was not measured is assumed, and said so.
 
     source                  where the measured numbers are from, for people ("triage, the last 24 h")
@@ -64,7 +64,7 @@ class GateOutlook:
     does            what the gate does, in sentences
     base_rate       the baseline's rate of events behind the numbers; None for a paired gate
     measured        whether that rate was measured; else it is assumed
-    odds_alone      the odds against chance at which this gate rolls back by itself: 1 / (alpha x weight)
+    odds_alone      the odds at which this gate rolls back by itself: 1 / (alpha x weight)
     """
 
     key: str
@@ -125,14 +125,14 @@ class PolicyOutlook:
 def explain_policy(
     policy: GatePolicy,
     *,
-    traffic: Traffic,
+    traffic: ExpectedTraffic,
     steps: Sequence[tuple[int, float]] = USUAL_STEPS,
     exposures: Sequence[int] = EXPOSURES,
 ) -> PolicyOutlook:
     """Each gate in words and numbers, then what the whole policy promises. Pure; some 5 ms a gate and exposure.
 
     steps       (share of the candidate in basis points, seconds) in order; not empty
-    exposures   of `GateOutlook.by_exposure`; empty where nobody looks at it
+    exposures   of `GateOutlook.by_exposure`; empty where it is not shown
     """
     gates = tuple(_gate(policy, gate, traffic, steps, exposures) for gate in policy.gates)
     return PolicyOutlook(
@@ -152,18 +152,19 @@ def promises_of(policy: GatePolicy) -> tuple[str, ...]:
     sentences = [
         f"At most {one_in(policy.alpha)} rollouts that change nothing is rolled back by the gates, however long it "
         "runs and however often anybody looks.",
-        f"Each retry spends a fresh {percent(policy.alpha)}: {TRIES} tries of one unchanged candidate come to at "
-        f"most {percent(tries)}.",
-        f"A candidate at or beyond a gate's limit passes that gate with probability at most {percent(policy.beta)}.",
-        f"Every {late} of exposure the search for a late regression starts anew.",
+        f"Every retry has this risk of {percent_of_share(policy.alpha)} again: for {TRIES} tries of one unchanged "
+        f"candidate it is at most {percent_of_share(tries)} together.",
+        "A candidate at or beyond a gate's limit passes that gate with probability at most "
+        f"{percent_of_share(policy.beta)}.",
+        f"After every {late} of measured traffic the search for a late regression starts again.",
     ]
     if policy.warm_up_requests:
         sentences.append(
-            f"The candidate's first {policy.warm_up_requests:,} requests stay out of the latency gates."
+            f"The latency gates leave out the candidate's first {policy.warm_up_requests:,} requests."
         )
     sentences.append(_reactions(policy))
     fast = policy.fast_kill.describe()
-    sentences.append(f"{fast} It is outside the promise above." if policy.fast_kill.enabled else fast)
+    sentences.append(f"{fast} The promise above does not cover it." if policy.fast_kill.enabled else fast)
     return tuple(sentences)
 
 
@@ -174,20 +175,20 @@ def one_in(alpha: float) -> str:
 
 def _reactions(policy: GatePolicy) -> str:
     cases = (
-        ("without a decision", policy.on_inconclusive),
-        ("without data", policy.on_no_data),
-        ("with a broken source", policy.on_error),
+        ("when the gates are undecided", policy.on_inconclusive),
+        ("when data is missing", policy.on_no_data),
+        ("when a source of measurements is broken", policy.on_error),
     )
-    parts = [f"{case} it {'rolls back' if what == 'rollback' else 'holds'}" for case, what in cases]
+    parts = [f"{'rolled back' if what == 'rollback' else 'held'} {case}" for case, what in cases]
     outside = any(what == "rollback" for _, what in cases)
-    tail = "; such a rollback is outside the promise, too." if outside else "."
-    return f"When the plan's deadline is over, {', '.join(parts[:-1])} and {parts[-1]}{tail}"
+    tail = " The promise above does not cover such a rollback." if outside else ""
+    return f"At the plan's deadline a rollout is {', '.join(parts[:-1])} and {parts[-1]}.{tail}"
 
 
 def _gate(
     policy: GatePolicy,
     gate: GateSpec,
-    traffic: Traffic,
+    traffic: ExpectedTraffic,
     steps: Sequence[tuple[int, float]],
     exposures: Sequence[int],
 ) -> GateOutlook:
@@ -229,30 +230,36 @@ def _notes(policy: GatePolicy, gates: Sequence[GateOutlook]) -> tuple[str, ...]:
         forecast = gate.forecast
         if spec.required and not forecast.passes_in_plan:
             when = (
-                "is not in sight"
+                "it cannot pass with this plan and traffic"
                 if forecast.requests_to_pass is None
-                else "takes longer than the plan; the last step waits for it"
+                else "its PASS takes longer than the plan: the last step waits for it"
             )
-            notes.append(f"{spec.label} is required, and its PASS {when}.")
+            notes.append(f"{spec.label} is required, and {when}.")
         if forecast.detectable is None:
-            notes.append(f"{spec.label} finds no worsening within the plan, however large.")
+            notes.append(f"{spec.label} cannot find any worsening within the plan, however large it is.")
         if spec.absolute and gate.measured and gate.base_rate is not None and gate.base_rate >= spec.delta:
             notes.append(
-                f"{spec.label}: the baseline has {percent(gate.base_rate)} itself, over the limit of "
-                f"{percent(spec.delta)}: no candidate like it can pass."
+                f"{spec.label}: the baseline itself has {percent_of_share(gate.base_rate)}, over the limit of "
+                f"{percent_of_share(spec.delta)}. A candidate that is no better cannot pass."
             )
         if spec.weight < 0.05:
             notes.append(
-                f"{spec.label} holds {percent(spec.weight)} of the budget: alone it rolls back only at odds of "
-                f"{odds(gate.odds_alone)} to 1."
+                f"{spec.label} holds {percent_of_share(spec.weight)} of the false-alarm budget: by itself it rolls "
+                f"back only at odds of {odds(gate.odds_alone)} to 1."
             )
     if not any(spec.required for spec in policy.gates):
-        notes.append("No gate is required: whatever does not fail is promoted when its steps end.")
+        notes.append(
+            "No gate is required: a candidate that fails no gate is promoted when its steps are over."
+        )
     return tuple(notes)
 
 
-def _basis(policy: GatePolicy, traffic: Traffic, steps: Sequence[tuple[int, float]]) -> tuple[str, ...]:
-    plan = ", ".join(f"{percent(share / 10_000)} for {seconds_text(seconds)}" for share, seconds in steps)
+def _basis(
+    policy: GatePolicy, traffic: ExpectedTraffic, steps: Sequence[tuple[int, float]]
+) -> tuple[str, ...]:
+    plan = ", ".join(
+        f"{percent_of_share(share / 10_000)} for {seconds_text(seconds)}" for share, seconds in steps
+    )
     lines = [f"Plan: {plan}."]
     measured = [f"{significant(traffic.per_second, 3)} requests/s"] if traffic.requests_per_second else []
     assumed = [] if traffic.requests_per_second else [f"{significant(traffic.per_second, 3)} requests/s"]
@@ -260,7 +267,7 @@ def _basis(policy: GatePolicy, traffic: Traffic, steps: Sequence[tuple[int, floa
         if gate.kind == "paired":
             continue
         base, known = traffic.rate_of(gate)
-        (measured if known else assumed).append(f"{percent(base)} for {gate.label}")
+        (measured if known else assumed).append(f"{percent_of_share(base)} for {gate.label}")
     if any(gate.kind == "paired" for gate in policy.gates):
         assumed.append(f"{ASSUMED_PAIRS_PER_MINUTE:g} probe pairs a minute")
         assumed.append(f"scores of a pair that differ by {ASSUMED_SCORE_SPREAD:g} (standard deviation)")

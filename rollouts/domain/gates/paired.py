@@ -16,9 +16,9 @@ from typing import Any, Self
 
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates import checks
-from rollouts.domain.gates.evidence import Evidence, Starts
+from rollouts.domain.gates.evidence import Starts, Wealth
 from rollouts.domain.gates.projection import Number
-from rollouts.domain.gates.proportion import DECISIONS, STARTS, Decision
+from rollouts.domain.gates.proportion import DECISIONS, STARTS, Proof
 
 LARGEST_BET = 0.98  # of what could be lost
 PASS_BET = 0.97  # PASS bets a little less: its pay-off is bounded by the margin
@@ -26,14 +26,14 @@ FIRST_PAIRED_WEIGHT = 0.9  # of the first start: a version's answers seldom chan
 
 
 @lru_cache(maxsize=256)
-def bets_of(decision: Decision, margin: float, grid: int) -> tuple[float, ...]:
+def bets_of(decision: Proof, margin: float, grid: int) -> tuple[float, ...]:
     """The bets lambda_j: 1 + lambda_j * Y stays positive for every possible pair."""
     if decision == "fail":
         return tuple(LARGEST_BET * (j + 0.5) / grid / (1 + margin) for j in range(grid))
     return tuple(PASS_BET * LARGEST_BET * (j + 0.5) / grid / (1 - margin) for j in range(grid))
 
 
-def gain_of(decision: Decision, margin: float, drop: Number) -> Number:
+def gain_of(decision: Proof, margin: float, drop: Number) -> Number:
     """Y: what a bet of 1 gains from a pair whose baseline scored `drop` more; a number or an array."""
     return drop - margin if decision == "fail" else margin - drop
 
@@ -49,12 +49,12 @@ class PairedProcess:
     """
 
     margin: float
-    decision: Decision
+    decision: Proof
     pairs: int
-    evidence: Evidence
+    evidence: Wealth
 
     def __init__(
-        self, *, margin: float = 0.0, decision: Decision = "fail", grid: int = 40, starts: Starts = "single"
+        self, *, margin: float = 0.0, decision: Proof = "fail", grid: int = 40, starts: Starts = "single"
     ) -> None:
         checks.one_of(decision, DECISIONS, field="decision")
         checks.one_of(starts, STARTS, field="starts")
@@ -62,16 +62,16 @@ class PairedProcess:
         if not 1 <= bets <= 1000:
             raise InvalidInput(f"grid is {bets}; it must be 1 to 1000.", field="grid")
         allowed = checks.between(margin, -1, 1, field="margin", low_open=True, high_open=True)
-        self._set(allowed, decision, 0, Evidence.empty(bets, starts, FIRST_PAIRED_WEIGHT))
+        self._set(allowed, decision, 0, Wealth.empty(bets, starts, FIRST_PAIRED_WEIGHT))
 
-    def _set(self, margin: float, decision: Decision, pairs: int, evidence: Evidence) -> None:
+    def _set(self, margin: float, decision: Proof, pairs: int, evidence: Wealth) -> None:
         put = object.__setattr__
         put(self, "margin", margin)
         put(self, "decision", decision)
         put(self, "pairs", pairs)
         put(self, "evidence", evidence)
 
-    def _with(self, pairs: int, evidence: Evidence) -> Self:
+    def _with(self, pairs: int, evidence: Wealth) -> Self:
         new = object.__new__(type(self))
         new._set(self.margin, self.decision, pairs, evidence)
         return new
@@ -111,14 +111,14 @@ class PairedProcess:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """What `to_json` gave. Raises InvalidInput naming the field for what is no such thing."""
         checks.exactly(data, NAMES, field="")
-        decision: Decision = data["decision"]
+        decision: Proof = data["decision"]
         checks.one_of(decision, DECISIONS, field="decision")
         process = object.__new__(cls)
         process._set(
             checks.finite(data["margin"], field="margin"),
             decision,
             checks.count(data["pairs"], field="pairs"),
-            Evidence.from_json(data["evidence"]),
+            Wealth.from_json(data["evidence"]),
         )
         return process
 

@@ -23,9 +23,9 @@ from typing import Any, Literal, Self, cast, get_args
 
 from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.stored import as_stored
+from controlplane.kernel.words import percent_of_share, points, ratio_text, seconds_text
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.latency import require_edge
-from rollouts.domain.gates.words import percent, points, ratio_text, seconds_text
 from rollouts.domain.intervals import LatencySignal
 
 GateKind = Literal[
@@ -168,7 +168,7 @@ class GateSpec:
         if self.kind == "paired":
             return f"−{self.margin:g}"
         if self.absolute:
-            return f"at most {percent(self.delta)}"
+            return f"at most {percent_of_share(self.delta)}"
         parts = [ratio_text(self.ratio)] if self.ratio != 1 else []
         parts += [points(self.delta)] if self.delta else []
         return " ".join(parts)
@@ -190,13 +190,13 @@ class GateSpec:
         elif self.absolute:
             limit = self.limit_text()
         else:
-            limit = f"at most {self.limit_text()} of the baseline"
+            limit = f"at most {self.limit_text()} compared with the baseline"
         fails = "any worsening is proven" if self.mode == "strict" else "it is proven to be beyond that limit"
         need = f"Its PASS is {'' if self.required else 'not '}needed for promotion."
         return (
             f"{self.label}: {counted}, {limit}. FAIL when {fails}; "
             "PASS when it is proven to be within the limit. "
-            f"It holds {percent(self.weight)} of the false-alarm budget. {need}"
+            f"It holds {percent_of_share(self.weight)} of the false-alarm budget. {need}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -266,11 +266,11 @@ class FastKill:
         if not self.enabled:
             return "The fast kill is off."
         return (
-            f"Rolls back at once when {percent(self.error_share)} or more of at least {self.min_requests} "
-            f"candidate requests fail, are refused or are abandoned within {seconds_text(self.window_seconds)} "
-            f"and at most {percent(self.baseline_error_share)} of the baseline's do, "
-            f"after {self.crash_restarts} engine restarts, or after "
-            f"{self.oom_kills} kill{'s' if self.oom_kills > 1 else ''} for memory."
+            f"Rolls back at once when {percent_of_share(self.error_share)} or more of at least {self.min_requests} "
+            f"candidate requests fail, are refused or are abandoned within {seconds_text(self.window_seconds)}, "
+            f"while at most {percent_of_share(self.baseline_error_share)} of the baseline's do. It also rolls back "
+            f"when the candidate's engine restarted {self.crash_restarts} times, or was killed {self.oom_kills} "
+            f"time{'s' if self.oom_kills > 1 else ''} because it ran out of memory."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -391,7 +391,7 @@ class GatePolicy:
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """Reads what somebody sent, completed by `as_written`. Raises InvalidInput with the field, for example
+        """Reads what a client sent, completed by `as_written`. Raises InvalidInput with the field, for example
         `gates[1].slo_seconds`.
         """
         values = dict(

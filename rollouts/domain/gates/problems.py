@@ -9,7 +9,7 @@ from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.policy import FastKill, GatePolicy, GateSpec
 
-MOST = 12  # of one part; whoever made more mistakes than that finds the rest after mending these
+MOST = 12  # of one part; further mistakes are found after these were corrected
 # What stands in for a refused value while the rest is read: without a limit the rest would be refused for that.
 OF_EVERY_GATE: Mapping[str, Any] = {"key": "sound", "label": "Sound", "weight": 0.5}
 OF_A_SHARE: Mapping[str, Any] = {**OF_EVERY_GATE, "ratio": 1.25, "delta": 0.01}

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates import checks
-from rollouts.domain.gates.evidence import Evidence, Starts
+from rollouts.domain.gates.evidence import Starts, Wealth
 from rollouts.domain.gates.projection import (
     FAIL_MULTIPLIERS,
     PASS_MULTIPLIERS,
@@ -21,7 +21,7 @@ from rollouts.domain.gates.projection import (
     project,
 )
 
-Decision = Literal["fail", "pass"]
+Proof = Literal["fail", "pass"]
 DECISIONS = ("fail", "pass")
 STARTS = ("single", "spread")
 
@@ -43,17 +43,17 @@ class ProportionProcess:
 
     ratio: float
     delta: float
-    decision: Decision
+    decision: Proof
     baseline_events: float
     baseline_trials: float
-    evidence: Evidence
+    evidence: Wealth
 
     def __init__(
         self,
         *,
         ratio: float = 1.0,
         delta: float = 0.0,
-        decision: Decision = "fail",
+        decision: Proof = "fail",
         prior_events: float = 0.5,
         prior_trials: float = 50.0,
         starts: Starts = "single",
@@ -67,12 +67,10 @@ class ProportionProcess:
             raise InvalidInput(
                 f"prior_events is {events:g}; it must be below prior_trials.", field="prior_events"
             )
-        self._set(
-            ratio, delta, decision, events, trials, Evidence.empty(len(multipliers_of(decision)), starts)
-        )
+        self._set(ratio, delta, decision, events, trials, Wealth.empty(len(multipliers_of(decision)), starts))
 
     def _set(
-        self, ratio: float, delta: float, decision: Decision, events: float, trials: float, evidence: Evidence
+        self, ratio: float, delta: float, decision: Proof, events: float, trials: float, evidence: Wealth
     ) -> None:
         put = object.__setattr__
         put(self, "ratio", ratio)
@@ -82,7 +80,7 @@ class ProportionProcess:
         put(self, "baseline_trials", trials)
         put(self, "evidence", evidence)
 
-    def _with(self, events: float, trials: float, evidence: Evidence) -> Self:
+    def _with(self, events: float, trials: float, evidence: Wealth) -> Self:
         new = object.__new__(type(self))
         new._set(self.ratio, self.delta, self.decision, events, trials, evidence)
         return new
@@ -161,8 +159,8 @@ class ProportionProcess:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """What `to_json` gave. Raises InvalidInput naming the field for what is no such thing."""
         checks.exactly(data, NAMES, field="")
-        evidence = Evidence.from_json(data["evidence"])
-        decision: Decision = data["decision"]
+        evidence = Wealth.from_json(data["evidence"])
+        decision: Proof = data["decision"]
         checks.one_of(decision, DECISIONS, field="decision")
         if len(evidence.logs) != len(multipliers_of(decision)):
             raise InvalidInput(
@@ -178,7 +176,7 @@ NAMES = tuple(ProportionProcess.__dataclass_fields__)
 NUMBERS = ("ratio", "delta", "baseline_events", "baseline_trials")
 
 
-def multipliers_of(decision: Decision) -> tuple[float, ...]:
+def multipliers_of(decision: Proof) -> tuple[float, ...]:
     """The odds multipliers of the alternatives that a decision is built on."""
     return FAIL_MULTIPLIERS if decision == "fail" else PASS_MULTIPLIERS
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from controlplane.kernel.words import seconds_text
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.latency import Directions, Timed, directions_of, timed_against
 from rollouts.domain.gates.policy import GateSpec
-from rollouts.domain.gates.words import seconds_text
 from rollouts.domain.intervals import BASELINE, ArmCounts, Interval, ProbePair
 
 PASS_SHARE_BP = 2500
 BOTH_WAYS = Directions(True, True)
+SIGNAL_WORDS = {"ttft": "the time to first token", "duration": "the duration"}
 
 # Sources that concern some gates only. A broken source of another name concerns every gate that has no data.
 SOURCES_OF_PAIRS = frozenset({"prober", "probes", "pairs", "paired", "judge"})
@@ -68,10 +69,10 @@ class Nothing:
     broken: bool = False
 
 
-Reading = Counts | Pairs | Nothing
+GateReading = Counts | Pairs | Nothing
 
 
-def read(spec: GateSpec, interval: Interval, candidate: str, circumstances: Circumstances) -> Reading:
+def read(spec: GateSpec, interval: Interval, candidate: str, circumstances: Circumstances) -> GateReading:
     """The reading of one gate. Raises InvalidInput for impossible counts, naming arm and field."""
     if spec.kind == "paired":
         pairs = interval.pairs.get(candidate, ())
@@ -97,7 +98,7 @@ def _counts(
     arm_c: ArmCounts,
     arm_b: ArmCounts | None,
     circumstances: Circumstances,
-) -> Reading:
+) -> GateReading:
     if spec.kind == "latency_slo":
         return _latency(spec, interval, candidate, arm_c, arm_b, circumstances.warming_up)
     if spec.kind == "feedback":
@@ -114,7 +115,7 @@ def _outcomes(
     arm_c: ArmCounts,
     arm_b: ArmCounts | None,
     circumstances: Circumstances,
-) -> Reading:
+) -> GateReading:
     """Errors, refusals and departures, of the requests that arrived.
 
     By arrivals and not by ends: an arm whose answers take longer has in its first seconds nothing but quick ends, and
@@ -124,7 +125,7 @@ def _outcomes(
     late = circumstances.late
     found = [_ended_so(spec, candidate, arm_c), (0, 0) if arm_b is None else _ended_so(spec, BASELINE, arm_b)]
     if found[0] is None or found[1] is None:
-        return _nothing(spec, interval, candidate, "how requests ended was not counted")
+        return _nothing(spec, interval, candidate, "it was not counted how requests ended")
     (n_c, events_c), (n_b, events_b) = found[0], found[1]
     if circumstances.outage and spec.kind != "error_rate" and arm_b is not None:
         n_b = max(n_b - checks.count(arm_b.errors, field=f"arms.{BASELINE}.errors"), events_b)
@@ -133,9 +134,8 @@ def _outcomes(
     if not n_c or not (n_b or spec.absolute):
         old = spec.kind == "error_rate" and arm_c.outcomes is None
         idle = "candidate" if not n_c else "baseline"
-        return _nothing(
-            spec, interval, candidate, f"no request {'ended' if old else 'arrived'} on the {idle}"
-        )
+        happened = f"of the {idle} ended" if old else f"reached the {idle}"
+        return _nothing(spec, interval, candidate, f"no request {happened}")
     directions = BOTH_WAYS
     if spec.kind == "abandoned":  # who waits longer leaves, so load has its say as in latency
         directions = late
@@ -162,7 +162,7 @@ def _ended_so(spec: GateSpec, name: str, arm: ArmCounts) -> tuple[int, int] | No
 
 def _feedback(
     spec: GateSpec, interval: Interval, candidate: str, arm_c: ArmCounts, arm_b: ArmCounts | None
-) -> Reading:
+) -> GateReading:
     rated_c, _ = _events(candidate, arm_c, "ratings", "answers")[::-1]
     rated_b, _ = _events(BASELINE, arm_b, "ratings", "answers")[::-1]
     counts = Counts(
@@ -171,12 +171,12 @@ def _feedback(
         ratings_candidate=rated_c,
         ratings_baseline=rated_b,
     )
-    return _if_any(spec, interval, candidate, counts, "no answer could be rated")
+    return _if_any(spec, interval, candidate, counts, "no answer of the {idle} could be rated")
 
 
 def _completions(
     spec: GateSpec, interval: Interval, candidate: str, arm_c: ArmCounts, arm_b: ArmCounts | None
-) -> Reading:
+) -> GateReading:
     numbers: list[int] = []
     for name, arm in ((candidate, arm_c), (BASELINE, arm_b)):
         if arm is None:
@@ -195,15 +195,20 @@ def _completions(
         numbers += [total, events]
     n_c, events_c, n_b, events_b = numbers
     return _if_any(
-        spec, interval, candidate, Counts(n_c, events_c, n_b, events_b), "no completion was finished"
+        spec,
+        interval,
+        candidate,
+        Counts(n_c, events_c, n_b, events_b),
+        "no completion of the {idle} was finished",
     )
 
 
-def _if_any(spec: GateSpec, interval: Interval, candidate: str, counts: Counts, empty: str) -> Reading:
+def _if_any(spec: GateSpec, interval: Interval, candidate: str, counts: Counts, empty: str) -> GateReading:
+    """The counts, or why there are none: `empty`, with `{idle}` for the arm that had nothing."""
     if counts.n_candidate and (counts.n_baseline or spec.absolute):
         return counts
     idle = "candidate" if not counts.n_candidate else "baseline"
-    return _nothing(spec, interval, candidate, f"{empty} on the {idle}")
+    return _nothing(spec, interval, candidate, empty.format(idle=idle))
 
 
 def _latency(
@@ -213,7 +218,7 @@ def _latency(
     arm_c: ArmCounts,
     arm_b: ArmCounts | None,
     warming_up: bool,
-) -> Reading:
+) -> GateReading:
     if warming_up:
         return _nothing(spec, interval, candidate, "the candidate is warming up")
     signal, slo = str(spec.signal), spec.slo_seconds or 0.0
@@ -224,7 +229,9 @@ def _latency(
             if name == BASELINE and spec.absolute:
                 found.append(Timed(0, 0, 0))
                 continue
-            return _nothing(spec, interval, candidate, f"{signal} of the {_who(name)} was not measured")
+            return _nothing(
+                spec, interval, candidate, f"{SIGNAL_WORDS[signal]} of the {_who(name)} was not measured"
+            )
         timed = timed_against(histogram, slo)
         if timed is None:
             return _nothing(
@@ -242,7 +249,7 @@ def _latency(
     timed_c, timed_b = found
     if not timed_c.trials or not (timed_b.trials or spec.absolute):
         idle = "baseline" if timed_c.trials else "candidate"
-        return _nothing(spec, interval, candidate, f"no request was timed on the {idle}")
+        return _nothing(spec, interval, candidate, f"no request of the {idle} was timed")
     directions = BOTH_WAYS if arm_b is None or spec.absolute else directions_of(arm_c, arm_b)
     if not (directions.may_fail or directions.may_pass):
         return Nothing(directions.reason)

@@ -1,21 +1,13 @@
-"""The sentences: what a release manager reads. Every one names the gate, says what is so, and gives the
-numbers.
-"""
+"""The sentences that a release manager reads: each names the gate, says how it stands, and gives the numbers."""
 
 from __future__ import annotations
 
 import math
 
-from rollouts.domain.gates.backlog import Unsettled
-from rollouts.domain.gates.policy import GatePolicy, GateSpec
-from rollouts.domain.gates.totals import Totals
-from rollouts.domain.gates.track import GateTrack, measure_of
-from rollouts.domain.gates.verdict import GateVerdict, Verdict
-from rollouts.domain.gates.words import (
-    UNITS,
-    duration,
+from controlplane.kernel.words import (
+    duration_of_minutes,
     odds,
-    percent,
+    percent_of_share,
     points,
     ratio_text,
     rough,
@@ -24,6 +16,12 @@ from rollouts.domain.gates.words import (
     significant,
     whole,
 )
+from rollouts.domain.gates.backlog import Unsettled
+from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.gates.totals import Totals
+from rollouts.domain.gates.track import GateTrack, measure_of
+from rollouts.domain.gates.verdict import GateVerdict, Verdict
+from rollouts.domain.gates.words import UNITS
 
 RATING_RATE_SE = 3.5  # a finding only: no verdict rests on it
 
@@ -33,7 +31,7 @@ def change_words(measure: str, value: float) -> str:
     if measure == "ratio":
         return ratio_text(value)
     if measure == "share":
-        return percent(value)
+        return percent_of_share(value)
     return signed(value) if measure == "score" else points(value)
 
 
@@ -52,13 +50,13 @@ def finding_of(spec: GateSpec, track: GateTrack, *, counted_by_unit: bool) -> st
     """Something worth a look that no verdict rests on."""
     if not counted_by_unit:
         return (
-            "Not at unit level: users or conversations stick to an arm but requests are counted, "
-            "so statistics may neither fail nor pass this gate."
+            "Users or conversations stay with one arm, but single requests are counted: "
+            "so this gate can neither fail nor pass."
         )
     totals = track.totals
     known = totals.baseline if totals.n_baseline >= spec.min_exposure else None
     if spec.absolute and known is not None and known > spec.delta:
-        return f"The baseline itself is over this limit: {percent(known)}."
+        return f"The baseline itself is over this limit: {percent_of_share(known)}."
     if spec.kind == "feedback" and totals.n_candidate and totals.n_baseline:
         rated_c, rated_b = (
             track.ratings_candidate / totals.n_candidate,
@@ -68,22 +66,23 @@ def finding_of(spec: GateSpec, track: GateTrack, *, counted_by_unit: bool) -> st
         error = math.sqrt(rated * (1 - rated) * (1 / totals.n_candidate + 1 / totals.n_baseline))
         if error and abs(rated_c - rated_b) > RATING_RATE_SE * error:
             return (
-                f"{percent(rated_c)} of the candidate's answers were rated at all, "
-                f"{percent(rated_b)} of the baseline's: who rates differs between the arms."
+                f"Users rated {percent_of_share(rated_c)} of the candidate's answers and {percent_of_share(rated_b)} "
+                "of the baseline's. "
+                "One arm is rated more often than the other, so compare their ratings with care."
             )
     if track.fail_note:
-        return f"{_capital(track.fail_note)}: such intervals cannot speak against the candidate."
+        return f"{_capital(track.fail_note)}. Such intervals do not count against the candidate."
     return ""
 
 
 def censored_note(spec: GateSpec, track: GateTrack) -> str:
-    """Why a latency gate may not pass although those who stayed were fast enough; empty when it may."""
+    """Why a latency gate may not pass although the requests that were timed were fast enough; empty when it may."""
     if track.blocks is None or not track.censoring.differs(track.blocks.factor):
         return ""
     candidate, baseline = track.censoring.shares
     return (
-        f"{percent(candidate)} of the candidate's requests left before they could be timed against "
-        f"{percent(baseline)} of the baseline's, so those who stayed do not compare"
+        f"{percent_of_share(candidate)} of the candidate's requests were abandoned before they could be timed, and "
+        f"{percent_of_share(baseline)} of the baseline's, so the requests that remain cannot be compared"
     )
 
 
@@ -92,9 +91,8 @@ def running_note(spec: GateSpec, totals: Totals, unsettled: Unsettled) -> str:
     if not unsettled.break_limit(spec, totals):
         return ""
     return (
-        f"{whole(unsettled.running)} of the candidate's requests still run, where "
-        f"{rough(unsettled.expected)} would be as on the baseline; if those beyond it ended badly, the limit would be "
-        "broken"
+        f"{whole(unsettled.running)} of the candidate's requests are still running, where the baseline would have "
+        f"{rough(unsettled.expected)}; if the surplus ended badly, the limit would be broken"
     )
 
 
@@ -107,7 +105,7 @@ def sentence_of(
     recent_seconds: float | None,
     blamed: bool,
 ) -> str:
-    """One sentence with numbers. `recent_seconds`: the numbers are of that last stretch only."""
+    """How the gate stands, with numbers. `recent_seconds`: the numbers are those of the last seconds only."""
     label = spec.label
     if verdict.verdict is Verdict.ERROR:
         return f"{label} cannot be measured: {note}."
@@ -115,35 +113,43 @@ def sentence_of(
     if verdict.verdict is Verdict.NO_DATA:
         if verdict.n_candidate == 0:
             return f"{label} has no data: {note}."
-        return f"{label} has no data to judge by: {note} ({_counted(verdict, spec)})."
+        return f"{label} has too little data for a verdict: {note} ({_counted(verdict, spec)})."
     if verdict.verdict is Verdict.FAIL:
         state = "is worse" if spec.mode == "strict" else "is beyond its limit"
         needed = 1 / (policy.alpha * spec.weight)
         if verdict.evidence >= needed or not blamed:
-            proof = f"the odds against chance are {odds(verdict.evidence)} to 1, {odds(needed)} roll back"
+            proof = (
+                f"The odds are {odds(verdict.evidence)} to 1 that this is no accident; "
+                f"at {odds(needed)} to 1 it is rolled back."
+            )
         else:
             proof = (
-                f"it holds the largest part of the evidence that rolled back ({odds(verdict.evidence)} to 1)"
+                "All gates together gave the evidence for the rollback, and this one the largest part of it "
+                f"({odds(verdict.evidence)} to 1)."
             )
-        return f"{label} {state}: {numbers}; {proof}."
+        return f"{label} {state}: {numbers}. {proof}"
     if verdict.verdict is Verdict.PASS:
         return (
-            f"{label} is within its limit: {numbers}, from {_counted(verdict, spec)}; "
-            f"the odds against a breach are {odds(verdict.evidence_pass)} to 1, {odds(1 / policy.beta)} pass."
+            f"{label} is within its limit: {numbers}, from {_counted(verdict, spec)}. "
+            f"The odds are {odds(verdict.evidence_pass)} to 1 that the limit is kept; "
+            f"at {odds(1 / policy.beta)} to 1 the gate passes."
         )
-    outlook = _outlook(verdict, spec, note)
-    return f"{label} is not decided yet: {numbers}, from {_counted(verdict, spec)}{outlook}."
+    said = f"{label} is not decided yet: {numbers}, from {_counted(verdict, spec)}."
+    return " ".join([said, *_outlook(verdict, spec, note)])
 
 
-def _outlook(verdict: GateVerdict, spec: GateSpec, note: str) -> str:
-    if verdict.forecast_requests is None:
-        return f"; {note}" if note else ""
-    unit = _unit(spec) if spec.kind == "paired" else f"candidate {_unit(spec)}"
-    said = f"; about {rough(verdict.forecast_requests)} more {unit}"
-    if verdict.forecast_minutes is not None:
-        said += f" ({duration(verdict.forecast_minutes)})"
-    said += " would pass it if nothing changes"
-    return f"{said}; {note}" if note else said
+def _outlook(verdict: GateVerdict, spec: GateSpec, note: str) -> list[str]:
+    """What it still needs, and what stands in its way: a sentence each, where there is one."""
+    said = []
+    if verdict.forecast_requests is not None:
+        unit = _unit(spec) if spec.kind == "paired" else f"candidate {_unit(spec)}"
+        more = f"about {rough(verdict.forecast_requests)} more {unit}"
+        if verdict.forecast_minutes is not None:
+            more += f" ({duration_of_minutes(verdict.forecast_minutes)})"
+        said.append(f"If nothing changes, it passes after {more}.")
+    if note:
+        said.append(f"{_capital(note)}.")
+    return said
 
 
 def _numbers(verdict: GateVerdict, spec: GateSpec, recent_seconds: float | None) -> str:
@@ -154,7 +160,7 @@ def _numbers(verdict: GateVerdict, spec: GateSpec, recent_seconds: float | None)
     limit = f"limit {verdict.limit_text}"
     if spec.kind == "paired":
         return (
-            f"the mean score of the candidate{when} is {candidate:.3f} "
+            f"the mean score of the candidate{when} is {candidate:.3f}, "
             f"against {baseline or 0.0:.3f} of the baseline "
             f"({verdict.change_text}, interval {verdict.interval_text}, {limit})"
         )
@@ -171,9 +177,9 @@ def _numbers(verdict: GateVerdict, spec: GateSpec, recent_seconds: float | None)
             else f"requests took over {seconds_text(spec.slo_seconds or 0.0)}"
         ),
     }[spec.kind]
-    said = f"{percent(candidate)} of the candidate's {happened}{when}"
+    said = f"{percent_of_share(candidate)} of the candidate's {happened}{when}"
     if baseline is not None:
-        said += f" against {percent(baseline)} of the baseline's"
+        said += f", against {percent_of_share(baseline)} of the baseline's"
     if measure_of(spec) == "share":
         return f"{said} (interval {verdict.interval_text}, {limit})"
     change = f"{verdict.change_text}, " if verdict.change_text else ""
@@ -183,7 +189,8 @@ def _numbers(verdict: GateVerdict, spec: GateSpec, recent_seconds: float | None)
 def _counted(verdict: GateVerdict, spec: GateSpec) -> str:
     if spec.kind == "paired":
         return f"{whole(verdict.n_candidate)} pairs"
-    return f"{whole(verdict.n_candidate)} and {whole(verdict.n_baseline)} {_unit(spec)}"
+    unit = _unit(spec)
+    return f"{whole(verdict.n_candidate)} {unit} of the candidate and {whole(verdict.n_baseline)} of the baseline"
 
 
 def _unit(spec: GateSpec) -> str:

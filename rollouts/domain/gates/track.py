@@ -1,4 +1,4 @@
-"""The state of one gate over a rollout: evidence both ways, what to show, and when it last heard anything."""
+"""The state of one gate over a rollout: its evidence for FAIL and for PASS, what to show, and when it last had data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from rollouts.domain.gates import checks
-from rollouts.domain.gates.bounds import ChangeBounds, Measure
+from rollouts.domain.gates.bounds import ChangeBounds, ChangeMeasure
 from rollouts.domain.gates.censoring import Censoring
 from rollouts.domain.gates.latency import LatencyBlocks
 from rollouts.domain.gates.paired import PairedProcess
@@ -18,7 +18,7 @@ from rollouts.domain.gates.reading import PASS_SHARE_BP, Circumstances, Counts, 
 from rollouts.domain.gates.totals import Totals, Trail
 from rollouts.domain.intervals import Interval
 
-Process = ProportionProcess | PairedProcess
+GateProcess = ProportionProcess | PairedProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class GateTrack:
     has_passed          PASS was proven and its evidence has not vanished since
     """
 
-    failing: Process
-    passing: Process
+    failing: GateProcess
+    passing: GateProcess
     bounds: ChangeBounds
     totals: Totals = field(default_factory=Totals)
     comparable: Totals = field(default_factory=Totals)
@@ -106,7 +106,8 @@ class GateTrack:
         pass_note = ways.reason if not ways.may_pass else ""
         if ways.may_pass and not big_enough:
             pass_note = (
-                f"PASS counts from a share of {PASS_SHARE_BP // 100}%, now {interval.share_bp / 100:g}%"
+                f"evidence for a PASS counts from a share of {PASS_SHARE_BP // 100}% on, and the share is now "
+                f"{interval.share_bp / 100:g}%"
             )
         temper = self.blocks.temper if self.blocks else 1.0
         now = Totals(seconds=interval.seconds).add_counts(counts, absolute=spec.absolute)
@@ -171,7 +172,7 @@ class GateTrack:
             has_passed=self._still_passed(passing, beta),
         )
 
-    def _still_passed(self, passing: Process, beta: float) -> bool:
+    def _still_passed(self, passing: GateProcess, beta: float) -> bool:
         """Proven once is proven, until the evidence itself has vanished (E below 1)."""
         if passing.log_e >= math.log(1 / beta):
             return True
@@ -226,7 +227,7 @@ NAMES = tuple(GateTrack.__dataclass_fields__)
 ALWAYS_THERE = tuple(name for name in NAMES if name != "censoring")
 
 
-def measure_of(spec: GateSpec) -> Measure:
+def measure_of(spec: GateSpec) -> ChangeMeasure:
     """What the gate's change is measured in. A limit with both a ratio and a difference is shown as a
     difference.
     """
@@ -237,7 +238,7 @@ def measure_of(spec: GateSpec) -> Measure:
     return "ratio" if spec.ratio != 1 and spec.delta == 0 else "difference"
 
 
-def _learn_process(process: Process, counts: Counts, temper: float, *, used: bool) -> Process:
+def _learn_process(process: GateProcess, counts: Counts, temper: float, *, used: bool) -> GateProcess:
     """The process after this interval. One that may not use it still learns the baseline's rate (which only
     steers), unless the baseline was out of order: alternatives built on the rate of an outage find nothing for minutes
     after it.

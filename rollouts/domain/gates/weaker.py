@@ -1,8 +1,8 @@
-"""In what one policy is weaker than another: what it would let through, or find later, that the other would not.
+"""Where one policy is weaker than another: what it would let through, or find later, than the other.
 
-Every value of a policy has a rule here. A value that has no better and worse side counts as weaker whenever it
-differs: somebody who answers for the endpoint has to look at it. So "not weaker" is always a promise, and "weaker"
-only a question to a person.
+Every value of a policy has a rule here. A value of which neither direction is clearly the stricter one counts as weaker
+whenever it differs, so that a person who is responsible for the endpoint looks at it. "Not weaker" is therefore a
+promise; "weaker" asks a person.
 """
 
 from __future__ import annotations
@@ -83,22 +83,25 @@ OF_THE_POLICY: Mapping[str, tuple[Rule, str]] = {
     "restart_every_seconds": (_differs, "late regressions are looked for at other times"),
     "warm_up_requests": (_larger, "more of the first requests are left out of the latency gates"),
     "stale_after_seconds": (_larger, "missing data is noticed later"),
-    "baseline_outage_share": (_other_outage_rule, "another outage of the baseline stops the judging"),
-    "on_inconclusive": (_no_rollback_any_more, "an open question at the deadline is no rollback any more"),
-    "on_no_data": (_no_rollback_any_more, "missing data at the deadline is no rollback any more"),
-    "on_error": (_no_rollback_any_more, "a gate that cannot be read at the deadline is no rollback any more"),
+    "baseline_outage_share": (
+        _other_outage_rule,
+        "another share of failures counts as an outage of the baseline",
+    ),
+    "on_inconclusive": (_no_rollback_any_more, "undecided gates at the deadline no longer roll back"),
+    "on_no_data": (_no_rollback_any_more, "missing data at the deadline no longer rolls back"),
+    "on_error": (_no_rollback_any_more, "a broken source at the deadline no longer rolls back"),
     "name": (_never, ""),
     "version": (_never, ""),
 }
 OF_THE_FAST_KILL: Mapping[str, tuple[Rule, str]] = {
-    "enabled": (_switched_off, "nothing rolls back at once any more"),
+    "enabled": (_switched_off, "nothing rolls back at once"),
     "window_seconds": (_differs, "bursts are looked for over another time"),
     "min_requests": (_larger, "a burst needs more requests to be seen"),
     "error_share": (_larger, "a burst needs more failures to be seen"),
     "baseline_error_share": (_smaller, "fewer failures of the baseline excuse the candidate"),
-    "without_baseline": (_switched_off, "errors do not roll back at once without a baseline any more"),
+    "without_baseline": (_switched_off, "without a baseline, errors no longer roll back at once"),
     "crash_restarts": (_larger, "more crashes are allowed"),
-    "oom_kills": (_larger, "more kills for memory are allowed"),
+    "oom_kills": (_larger, "the engine may run out of memory more often"),
 }
 OF_A_GATE: Mapping[str, tuple[Rule, str]] = {
     "key": (_never, ""),
@@ -106,12 +109,12 @@ OF_A_GATE: Mapping[str, tuple[Rule, str]] = {
     "kind": (_differs, "it measures something else"),
     "signal": (_differs, "it measures something else"),
     "slo_seconds": (_differs, "it counts other requests as slow"),
-    "mode": (_tolerant_now, "a worsening within the limit does not fail any more"),
+    "mode": (_tolerant_now, "a worsening within the limit no longer fails"),
     "weight": (_smaller, "with less of the false-alarm budget it fails later"),
     "ratio": (_larger, "a larger limit lets more worsening through"),
     "delta": (_larger, "a larger limit lets more worsening through"),
     "margin": (_larger, "a larger limit lets more worsening through"),
-    "required": (_switched_off, "its pass is not needed for a promotion any more"),
+    "required": (_switched_off, "a promotion no longer needs its pass"),
     "min_exposure": (_smaller, "it may pass on fewer requests"),
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.words import duration_of_seconds, percent_of_bp
 from rollouts.domain.analysis import Analysis, GatesAnalysis
 from rollouts.domain.capabilities import Capability
 from rollouts.domain.danger import (
@@ -27,7 +28,6 @@ from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.moves import candidate_share, failure_words, promotion, roll_back, stay
 from rollouts.domain.plan import FULL_SHARE_BP, Plan
-from rollouts.domain.sentences import duration, percent
 from rollouts.domain.states import Event, transition
 
 NEEDS = frozenset(
@@ -39,14 +39,14 @@ def launching_words(rollout: RolloutView) -> tuple[str, str]:
     """See the protocol."""
     return (
         f"Launching {rollout.candidate}: its files are verified against the manifest first.",
-        f"Then {percent(rollout.plan.steps[0].share_bp)} of the traffic.",
+        f"Then {percent_of_bp(rollout.plan.steps[0].share_bp)} of the traffic.",
     )
 
 
 def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
     """See the protocol."""
     waited = now - rollout.phase_since
-    first = percent(rollout.plan.steps[0].share_bp)
+    first = percent_of_bp(rollout.plan.steps[0].share_bp)
     candidate = seen.engine(rollout.candidate)
     if candidate is None:
         return stay(
@@ -61,20 +61,20 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
         if loading > rollout.plan.launch_seconds:
             words = f" It said last: {candidate.message}" if candidate.message else ""
             return _launch_timeout(
-                rollout, f"was not ready within {duration(rollout.plan.launch_seconds)}.{words}"
+                rollout, f"was not ready within {duration_of_seconds(rollout.plan.launch_seconds)}.{words}"
             )
         return stay(
             rollout,
-            f"Waiting for {rollout.candidate} to be ready, {duration(waited)} so far: "
+            f"Waiting for {rollout.candidate} to be ready, {duration_of_seconds(waited)} so far: "
             f"{candidate.message.rstrip('.') or 'loading'}.",
-            f"When it answered a warm-up request, {first} of the traffic moves.",
+            f"When it has answered a warm-up request, {first} of the traffic moves to it.",
         )
     if not seen.is_ready(rollout.baseline):
         return stay(
             rollout,
             f"{rollout.candidate} is ready, but the baseline {rollout.baseline} is not: "
             "there is nothing to compare with.",
-            f"When both are ready, {first} of the traffic moves.",
+            f"When both are ready, {first} of the traffic moves to {rollout.candidate_label}.",
         )
     if seen.routed is None:
         return stay(
@@ -90,12 +90,13 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
         # Twice the launch's time: what a loading engine may take, and as much again to answer through the router.
         if loading > 2 * rollout.plan.launch_seconds:
             return _launch_timeout(
-                rollout, f"is ready, but did not answer through the router in {duration(loading)}."
+                rollout, f"is ready, but did not answer through the router in {duration_of_seconds(loading)}."
             )
         return stay(
             rollout,
-            f"{rollout.candidate} is routed at 0%; waiting until it answers a forced request itself.",
-            f"Then {first} of the traffic moves.",
+            f"{rollout.candidate} has a route with 0% of the traffic; waiting until it answers a test request through "
+            "the router.",
+            f"Then {first} of the traffic moves to it.",
         )
     if seen.hold is not None:
         return ready_but_held(rollout, seen.hold)
@@ -103,22 +104,22 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
         phase=transition(rollout.phase, Event.START),
         event=Event.START,
         step_index=0,
-        reason=f"{rollout.candidate} answered a forced request; moving {first} of the traffic to it.",
+        reason=f"{rollout.candidate} answered a test request through the router; moving {first} of the traffic to it.",
         effects=(_share_of_step(rollout, 0),),
         title=f"Moving traffic 0% to {first}",
-        detail="route read back, forced request answered by the candidate",
+        detail="route read back, test request answered by the candidate",
     )
 
 
 def _route_at_zero(rollout: RolloutView, seen: Seen, first: str) -> Decision:
     wanted = candidate_share(rollout, 0)
-    words = f"{rollout.candidate} is ready; its route is being set at 0%."
+    words = f"{rollout.candidate} is ready; it gets a route with 0% of the traffic first."
     if seen.rejected:
         words = f"The router refused the route: {seen.rejected} The last good route stays in force."
     elif seen.in_force:
         words = f"{rollout.candidate} is ready, but does not pass the router's health check yet."
     effects = () if dict(seen.desired_shares) == dict(wanted.shares) else (wanted,)
-    return replace(stay(rollout, words, f"Then {first}."), effects=effects)
+    return replace(stay(rollout, words, f"Then {first} of the traffic."), effects=effects)
 
 
 def _launch_timeout(rollout: RolloutView, what: str) -> Decision:
@@ -153,28 +154,29 @@ def _step_progress(rollout: RolloutView, seen: Seen, gates: GatesView, now: floa
     step = rollout.plan.steps[rollout.step_index]
     lasted = now - (rollout.step_since or now)
     exposure = (
-        f"{duration(min(lasted, step.hold_seconds))} of {duration(step.hold_seconds)} and "
+        f"{duration_of_seconds(min(lasted, step.hold_seconds))} of {duration_of_seconds(step.hold_seconds)} and "
         f"{min(rollout.step_requests, step.min_requests):,} of {step.min_requests:,} requests"
     )
     is_last = rollout.step_index + 1 == len(rollout.plan.steps)
-    target = "100%" if is_last else percent(rollout.plan.steps[rollout.step_index + 1].share_bp)
+    target = "100%" if is_last else percent_of_bp(rollout.plan.steps[rollout.step_index + 1].share_bp)
     if lasted < step.hold_seconds or rollout.step_requests < step.min_requests:
         return stay(
             rollout,
             f"Holding {held_at}: {exposure}. No gate failed.",
-            f"Then {target}. {gates.waiting}".strip(),
+            f"Then {target} of the traffic. {gates.waiting}".strip(),
         )
     if (is_last or step.require_pass) and not gates.all_required_pass:
         return stay(
             rollout,
             f"Waiting for evidence at {held_at}. {gates.waiting}".strip(),
-            f"When every required gate passes, {target}. If one fails, traffic returns to {rollout.baseline_label}.",
+            f"When every required gate passes, {target} of the traffic moves to it. If one fails, all traffic returns "
+            f"to {rollout.baseline_label}.",
         )
     if not seen.is_ready(rollout.candidate):
         return stay(
             rollout,
             _not_ready_for_more(rollout, seen.engine(rollout.candidate), held_at),
-            f"When it is ready again, {target}.",
+            f"When it is ready again, {target} of the traffic moves to it.",
         )
     if is_last:
         return promote(rollout, sentence=gates.passed_sentence or "Every required gate passed.", arm="")
@@ -182,16 +184,17 @@ def _step_progress(rollout: RolloutView, seen: Seen, gates: GatesView, now: floa
         phase=transition(rollout.phase, Event.ADVANCE),
         event=Event.ADVANCE,
         step_index=rollout.step_index + 1,
-        reason=f"Exposure of {held_at} reached with no failed gate; moving to {target}.",
+        reason=f"The step at {held_at} has had its time and requests, and no gate failed; moving to {target}.",
         effects=(_share_of_step(rollout, rollout.step_index + 1),),
         title=f"Moving traffic {held_at} to {target}",
-        detail=f"{duration(lasted)} and {rollout.step_requests:,} requests, no gate failed",
+        detail=f"{duration_of_seconds(lasted)} and {rollout.step_requests:,} requests, no gate failed",
     )
 
 
 def _not_ready_for_more(rollout: RolloutView, candidate: EngineView | None, held_at: str) -> str:
     if candidate is None:
-        return f"Held at {held_at}: the cluster does not answer, so nobody knows whether {rollout.candidate} is ready."
+        unknown = f"it is not known whether {rollout.candidate} is ready"
+        return f"Held at {held_at}: the cluster does not answer, so {unknown}."
     return (
         f"Held at {held_at}: {rollout.candidate} is not ready ({candidate.message or candidate.phase.value})."
     )
@@ -232,7 +235,7 @@ def planned_share(rollout: RolloutView) -> int:
 
 def share_words(rollout: RolloutView) -> str:
     """See the protocol."""
-    return percent(planned_share(rollout))
+    return percent_of_bp(planned_share(rollout))
 
 
 def initial_analysis(plan: Plan, policy: GatePolicy, arms: Sequence[str]) -> Analysis:

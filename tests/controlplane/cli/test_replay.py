@@ -50,6 +50,17 @@ def test_replay__identical__exit_0_with_the_sentence_and_the_digest(serve: Serve
     assert "sha256:ab" in outcome.out
 
 
+def test_replay__sentences_are_worded_differently__shows_the_first_then_and_today(
+    serve: Serve, run: Run
+) -> None:
+    worded = {"row": "interval 3", "path": "decision.reason", "recorded": "Old.", "replayed": "New."}
+    serve(lambda method, path, body: (200, done(report(reworded=1, first_reworded=worded))))
+    outcome = run("replay", "7")
+    assert outcome.code == Exit.OK
+    assert "then: Old." in outcome.out
+    assert "today: New." in outcome.out
+
+
 def test_replay__of_a_long_rollout__goes_on_with_the_run_until_it_is_done(serve: Serve, run: Run) -> None:
     asked: list[str] = []
 

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.kernel.clock import ManualClock, Reading, SystemClock, seconds_between
+from controlplane.kernel.clock import ClockReading, ManualClock, SystemClock, seconds_between
 from controlplane.timekeeping import database_clock
 from controlplane.timekeeping.database_clock import CLOCK, DatabaseClock
 from controlplane.timekeeping.jumps import (
@@ -181,14 +181,14 @@ def test_seconds_between__on_one_machine__are_measured_whatever_the_clock_shows(
 
 
 def test_seconds_between__on_two_machines__are_as_the_clocks_tell_and_never_negative() -> None:
-    first = Reading(NOW, 100.0, "a")
-    assert seconds_between(first, Reading(NOW + timedelta(seconds=7), 3.0, "b")) == 7
-    assert seconds_between(first, Reading(NOW - timedelta(seconds=7), 3.0, "b")) == 0
+    first = ClockReading(NOW, 100.0, "a")
+    assert seconds_between(first, ClockReading(NOW + timedelta(seconds=7), 3.0, "b")) == 7
+    assert seconds_between(first, ClockReading(NOW - timedelta(seconds=7), 3.0, "b")) == 0
 
 
 def test_reading__as_json__is_the_same_again(clock: ManualClock) -> None:
     reading = clock.reading()
-    assert Reading.from_json(reading.to_json()) == reading
+    assert ClockReading.from_json(reading.to_json()) == reading
 
 
 def test_database_clock__is_aware_and_near_this_machines(clock: ManualClock) -> None:

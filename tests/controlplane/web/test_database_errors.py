@@ -206,7 +206,7 @@ def test_both_doors__a_rule_is_broken_by_a_race__are_409_and_not_500(
     def raced(**_: object) -> None:
         raise IntegrityError("duplicate key: secret") from psycopg.errors.UniqueViolation()
 
-    for module in ("rollouts.api.installation", "rollouts.ui.views.overview"):
+    for module in ("rollouts.api.installation", "rollouts.ui.overview.views"):
         monkeypatch.setattr(f"{module}.set_global_stop", raced)
     client.force_login(factories.person(Role.ADMINISTRATOR))
     answer = rest.put("/api/v1/global-stop", {"on": True}, format="json")
@@ -230,7 +230,7 @@ def test_both_doors__a_rule_that_no_race_breaks__is_500_and_logged(
     def without_a_value(**_: object) -> None:
         raise IntegrityError("null value") from psycopg.errors.NotNullViolation()
 
-    for module in ("rollouts.api.installation", "rollouts.ui.views.overview"):
+    for module in ("rollouts.api.installation", "rollouts.ui.overview.views"):
         monkeypatch.setattr(f"{module}.set_global_stop", without_a_value)
     client.force_login(factories.person(Role.ADMINISTRATOR))
     client.raise_request_exception = False

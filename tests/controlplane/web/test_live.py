@@ -14,13 +14,13 @@ from controlplane.web import live
 from controlplane.web.live import (
     EVERYTHING,
     Feed,
+    FeedSource,
     Hint,
     Outbox,
-    Reading,
+    PollReading,
+    PollWindow,
     Rereading,
-    Source,
     TopicRows,
-    Window,
     newest_id,
     publish,
     read_missed,
@@ -269,7 +269,7 @@ class Table:
         self.rows: list[Hint] = []
         self.failures = 0
 
-    async def read(self, window: Window) -> Reading:
+    async def read(self, window: PollWindow) -> PollReading:
         if self.failures:
             self.failures -= 1
             raise DatabaseError("gone for a moment")
@@ -281,7 +281,7 @@ class Table:
             TopicRows(topic, max(rows), len(rows), sum(row > window.then for row in rows))
             for topic, rows in ids.items()
         ]
-        return Reading(await self.newest(), sorted(found, key=lambda one: -one.newest))
+        return PollReading(await self.newest(), sorted(found, key=lambda one: -one.newest))
 
     async def missed(self, last_id: int, topics: Iterable[str]) -> list[Hint]:
         return [row for row in self.rows if row.id > last_id and row.topic in topics]
@@ -290,7 +290,7 @@ class Table:
         return max((row.id for row in self.rows), default=0)
 
     def feed(self) -> Feed:
-        source = Source(newest=self.newest, window=self.read, missed=self.missed)
+        source = FeedSource(newest=self.newest, window=self.read, missed=self.missed)
         return Feed(source=source, poll_seconds=0.01)
 
 

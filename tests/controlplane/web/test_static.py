@@ -71,7 +71,7 @@ def test_templates__icons__are_in_the_sprite() -> None:
 
 def test_python__icons__are_in_the_sprite() -> None:
     sprite = set(re.findall(r'<symbol id="([^"]+)"', (ROOT / "static" / "vendor" / "icons.svg").read_text()))
-    from rollouts.ui import gates_table, page_parts, phases
+    from rollouts.ui.parts import gates_table, page_parts, phases
 
     looks = [icon for _, _, icon in gates_table.LOOK.values()] + [
         icon for icon, _ in page_parts.EVENT_LOOK.values()

@@ -1,4 +1,4 @@
-"""Numbers and times read the same on every page."""
+"""Numbers and times in the tables and tiles of pages."""
 
 from __future__ import annotations
 
@@ -10,13 +10,6 @@ from django.template import Context, Template
 from controlplane.web import words
 
 NOW = datetime(2026, 11, 20, 9, 49, tzinfo=UTC)  # a Friday
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(1000, "10%"), (995, "9.95%"), (9_005, "90.05%"), (0, "0%"), (10_000, "100%")]
-)
-def test_share_text(value: int, text: str) -> None:
-    assert words.share_text(value) == text
 
 
 @pytest.mark.parametrize(
@@ -77,8 +70,8 @@ def test_clock_text(before: timedelta, text: str) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(None, "no data"), (0.092, "92 ms"), (1.4, "1.4 s")])
-def test_seconds_text(seconds: float | None, text: str) -> None:
-    assert words.seconds_text(seconds) == text
+def test_latency_text(seconds: float | None, text: str) -> None:
+    assert words.latency_text(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from controlplane.outbound.asking import asking
 from registry.adapters.model_stores import mlflow_http
 from registry.adapters.model_stores.mlflow_http import ATTEMPTS, UNSAID_SECONDS, MlflowHttp
 from registry.adapters.model_stores.mlflow_rest import MlflowModelStore
-from registry.ports import ODD_ANSWER, StoredModel, Unreadable
+from registry.ports import ODD_ANSWER, StoredModel, UnreadableEntry
 
 URL = "http://mlflow.example:5500"
 PIECE_BYTES = 1 << 16
@@ -77,7 +77,7 @@ def test_models__one_entry_is_odd__only_that_one_is_unreadable() -> None:
     server = Server(answer({"registered_models": [good, *odd]}))
     found = MlflowModelStore(server.http()).models()
     assert [model.name for model in found if isinstance(model, StoredModel)] == ["a"]
-    names = [model.name for model in found if isinstance(model, Unreadable)]
+    names = [model.name for model in found if isinstance(model, UnreadableEntry)]
     assert names == ["an entry without a name", "b", "'text'", "null"]
 
 
@@ -85,7 +85,7 @@ def test_models__one_entry_is_odd__only_that_one_is_unreadable() -> None:
 def test_models__odd_alias__costs_that_model_only(aliases: Any) -> None:
     server = Server(answer({"registered_models": [{"name": "a", "aliases": aliases}, {"name": "b"}]}))
     found = MlflowModelStore(server.http()).models()
-    assert [type(model) for model in found] == [Unreadable, StoredModel]
+    assert [type(model) for model in found] == [UnreadableEntry, StoredModel]
 
 
 def test_models__page_names_itself_as_the_next__is_read_once() -> None:

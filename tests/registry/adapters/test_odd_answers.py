@@ -17,7 +17,7 @@ from registry.adapters.model_stores import mlflow_http
 from registry.adapters.model_stores.mlflow_http import MlflowHttp
 from registry.adapters.model_stores.mlflow_rest import MOST_PAGES, MlflowModelStore
 from registry.domain.foreign import check_model, check_version
-from registry.ports import LEAVES_FOLDER, StoredModel, StoredVersion, Unreadable
+from registry.ports import LEAVES_FOLDER, StoredModel, StoredVersion, UnreadableEntry
 from tests.standins.odd import DEEP, NUL, SURROGATE, odd_bodies, odd_values, outcome, written
 
 few = settings(max_examples=50)
@@ -118,15 +118,15 @@ def store_that_says(
     )
 
 
-def checked_models(store: MlflowModelStore) -> list[StoredModel | Unreadable | HeadgateError]:
+def checked_models(store: MlflowModelStore) -> list[StoredModel | UnreadableEntry | HeadgateError]:
     """As the mirror reads them: an entry that the registry cannot keep is left out with its words."""
     found = store.models()
-    return [m if isinstance(m, Unreadable) else outcome(lambda m=m: check_model(m)) for m in found]  # type: ignore[misc]
+    return [m if isinstance(m, UnreadableEntry) else outcome(lambda m=m: check_model(m)) for m in found]  # type: ignore[misc]
 
 
-def checked_versions(store: MlflowModelStore) -> list[StoredVersion | Unreadable | HeadgateError]:
+def checked_versions(store: MlflowModelStore) -> list[StoredVersion | UnreadableEntry | HeadgateError]:
     found = store.versions("llama")
-    return [v if isinstance(v, Unreadable) else outcome(lambda v=v: check_version(v)) for v in found]  # type: ignore[misc]
+    return [v if isinstance(v, UnreadableEntry) else outcome(lambda v=v: check_version(v)) for v in found]  # type: ignore[misc]
 
 
 @few

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from registry.domain.contents import classify, classify_folder
-from registry.domain.formats import Kind, Verdict
+from registry.domain.formats import FormatKind, FormatVerdict
 from registry.domain.manifest import take_manifest
 from registry.domain.safetensors_header import check_safetensors
 from registry.domain.texts import LARGEST_TEXT
@@ -22,39 +22,39 @@ PIECES = (
     b"\x0a\x0e\x0a\x05<unk>\x15\x00\x00\x00\x00\x18\x02\x12\x04\x0a\x02en"  # one piece and a trainer's field
 )
 DATA = {
-    "model.safetensors": (safetensors(), Kind.WEIGHTS),
-    "model-00001-of-00002.SAFETENSORS": (safetensors(), Kind.WEIGHTS),
-    "config.json": (b'{"model_type": "llama"}', Kind.CONFIGURATION),
-    "generation_config.json": (b"{}", Kind.CONFIGURATION),
-    "model.safetensors.index.json": (b'{"weight_map": {}}', Kind.CONFIGURATION),
-    "input_example.json": (b"[1, 2]", Kind.CONFIGURATION),
-    "tokenizer.json": (b"{}", Kind.TOKENIZER),
-    "tokenizer_config.json": (b"{}", Kind.TOKENIZER),
-    "components/tokenizer/special_tokens_map.json": (b"{}", Kind.TOKENIZER),
-    "tokenizer.model": (PIECES, Kind.TOKENIZER),
-    "original/tokenizer.model": (b"IQ== 0\nIg== 1\n", Kind.TOKENIZER),
-    "tokenizer.model.v7m1": (PIECES, Kind.TOKENIZER),
-    "spiece.model": (PIECES, Kind.TOKENIZER),
-    "qwen.tiktoken": (b"IQ== 0\nIg== 1", Kind.TOKENIZER),
-    "merges.txt": ("#version: 0.2\nĠ t\n".encode(), Kind.TOKENIZER),
-    "vocab.txt": ("[PAD]\nü\n".encode(), Kind.TOKENIZER),
-    "chat_template.jinja": (b"{% for m in messages %}{{ m }}{% endfor %}", Kind.TEMPLATE),
-    "chat_template.json": (b'{"chat_template": ""}', Kind.TEMPLATE),
+    "model.safetensors": (safetensors(), FormatKind.WEIGHTS),
+    "model-00001-of-00002.SAFETENSORS": (safetensors(), FormatKind.WEIGHTS),
+    "config.json": (b'{"model_type": "llama"}', FormatKind.CONFIGURATION),
+    "generation_config.json": (b"{}", FormatKind.CONFIGURATION),
+    "model.safetensors.index.json": (b'{"weight_map": {}}', FormatKind.CONFIGURATION),
+    "input_example.json": (b"[1, 2]", FormatKind.CONFIGURATION),
+    "tokenizer.json": (b"{}", FormatKind.TOKENIZER),
+    "tokenizer_config.json": (b"{}", FormatKind.TOKENIZER),
+    "components/tokenizer/special_tokens_map.json": (b"{}", FormatKind.TOKENIZER),
+    "tokenizer.model": (PIECES, FormatKind.TOKENIZER),
+    "original/tokenizer.model": (b"IQ== 0\nIg== 1\n", FormatKind.TOKENIZER),
+    "tokenizer.model.v7m1": (PIECES, FormatKind.TOKENIZER),
+    "spiece.model": (PIECES, FormatKind.TOKENIZER),
+    "qwen.tiktoken": (b"IQ== 0\nIg== 1", FormatKind.TOKENIZER),
+    "merges.txt": ("#version: 0.2\nĠ t\n".encode(), FormatKind.TOKENIZER),
+    "vocab.txt": ("[PAD]\nü\n".encode(), FormatKind.TOKENIZER),
+    "chat_template.jinja": (b"{% for m in messages %}{{ m }}{% endfor %}", FormatKind.TEMPLATE),
+    "chat_template.json": (b'{"chat_template": ""}', FormatKind.TEMPLATE),
     "MLmodel": (
         b"artifact_path: model\nflavors:\n  transformers:\n    task: text-generation\n",
-        Kind.CONFIGURATION,
+        FormatKind.CONFIGURATION,
     ),
-    "conda.yaml": (b"channels:\n- conda-forge\ndependencies:\n- python=3.11\n", Kind.CONFIGURATION),
-    "python_env.yaml": (b"python: 3.11.2\n", Kind.CONFIGURATION),
-    "requirements.txt": (b"mlflow==3.1\n", Kind.CONFIGURATION),
-    "README.md": ("# Über\n".encode(), Kind.DOCUMENT),
-    "LICENSE": (b"Apache", Kind.DOCUMENT),
-    "LICENSE-MODEL": (b"Apache", Kind.DOCUMENT),
-    "USE_POLICY.md": (b"be kind", Kind.DOCUMENT),
-    "model_card_data.yaml": (b"license: mit\ntags: [a, b]\n", Kind.CONFIGURATION),
-    ".gitattributes": (b"*.safetensors filter=lfs\n", Kind.DOCUMENT),
-    "figure.png": (b"\x89PNG\r\n\x1a\n" + bytes(20), Kind.DOCUMENT),
-    "photo.JPG": (b"\xff\xd8\xff\xe0" + bytes(20), Kind.DOCUMENT),
+    "conda.yaml": (b"channels:\n- conda-forge\ndependencies:\n- python=3.11\n", FormatKind.CONFIGURATION),
+    "python_env.yaml": (b"python: 3.11.2\n", FormatKind.CONFIGURATION),
+    "requirements.txt": (b"mlflow==3.1\n", FormatKind.CONFIGURATION),
+    "README.md": ("# Über\n".encode(), FormatKind.DOCUMENT),
+    "LICENSE": (b"Apache", FormatKind.DOCUMENT),
+    "LICENSE-MODEL": (b"Apache", FormatKind.DOCUMENT),
+    "USE_POLICY.md": (b"be kind", FormatKind.DOCUMENT),
+    "model_card_data.yaml": (b"license: mit\ntags: [a, b]\n", FormatKind.CONFIGURATION),
+    ".gitattributes": (b"*.safetensors filter=lfs\n", FormatKind.DOCUMENT),
+    "figure.png": (b"\x89PNG\r\n\x1a\n" + bytes(20), FormatKind.DOCUMENT),
+    "photo.JPG": (b"\xff\xd8\xff\xe0" + bytes(20), FormatKind.DOCUMENT),
 }
 NAMES = (
     *DATA, "model.bin", "x.pt", "a.pkl", "python_model.pkl", "modeling_x.py", "lib.so", "a", "a.b.c", ".json", "json",
@@ -62,14 +62,14 @@ NAMES = (
 )  # fmt: skip
 
 
-def look(path: str, content: bytes) -> Verdict:
+def look(path: str, content: bytes) -> FormatVerdict:
     return classify(path, io.BytesIO(content))
 
 
 @pytest.mark.parametrize("path", DATA)
 def test_classify__data_under_its_name__of_its_kind(path: str) -> None:
     content, kind = DATA[path]
-    assert look(path, content) == Verdict(kind)
+    assert look(path, content) == FormatVerdict(kind)
 
 
 @pytest.mark.parametrize("what", NEVER_SERVED)
@@ -81,25 +81,28 @@ def test_classify__code_under_any_name__refused(what: str) -> None:
 @pytest.mark.parametrize(
     ("path", "content", "kind", "words"),
     [
-        ("model.safetensors", PICKLE, Kind.PICKLE, "is a pickle, which runs code when it is loaded"),
-        ("config.json", NEVER_SERVED["torch"], Kind.PICKLE, "is a PyTorch file, a zip archive with a pickle"),
-        ("vocab.txt", SYSTEM_CALL, Kind.PICKLE, "is a pickle in plain text"),
-        ("README.md", b"#!/bin/sh\n", Kind.CODE, "is a script"),
-        ("modeling_x.py", b"import os\n", Kind.CODE, "is Python source"),
-        ("empty.py", b"", Kind.CODE, "is Python source"),
-        ("model.bin", b"x", Kind.PICKLE, "is a file that may hold pickled code"),
-        ("model.onnx", b"\x08\x07", Kind.UNKNOWN, "is of no kind that is known to be data"),
-        ("weights", b"x", Kind.UNKNOWN, "is of no kind that is known to be data"),
-        ("config.json", b"{", Kind.DAMAGED, "is no JSON file: it is not JSON"),
-        ("config.json", "{}".encode("utf-16"), Kind.DAMAGED, "is no JSON file: it is not UTF-8 text"),
-        ("MLmodel", b"a: !!python/object/apply:os.system [id]", Kind.DAMAGED, "asks for an object of the type"),
-        ("README.md", b"a\x00b", Kind.DAMAGED, "is no text file: it holds the control character 0x00"),
-        ("a.png", b"GIF", Kind.DAMAGED, "is no PNG, JPEG, GIF or WebP image"),
-        ("tokenizer.model", b"words", Kind.DAMAGED, "is neither a SentencePiece model nor a tiktoken list"),
-        ("model.safetensors", safetensors() + b"!", Kind.DAMAGED, "is no safetensors file: its tensors have 7 bytes"),
+        ("model.safetensors", PICKLE, FormatKind.PICKLE, "is a pickle, which runs code when it is loaded"),
+        ("config.json", NEVER_SERVED["torch"], FormatKind.PICKLE, "is a PyTorch file, a zip archive with a pickle"),
+        ("vocab.txt", SYSTEM_CALL, FormatKind.PICKLE, "is a pickle in plain text"),
+        ("README.md", b"#!/bin/sh\n", FormatKind.CODE, "is a script"),
+        ("modeling_x.py", b"import os\n", FormatKind.CODE, "is Python source"),
+        ("empty.py", b"", FormatKind.CODE, "is Python source"),
+        ("model.bin", b"x", FormatKind.PICKLE, "is a file that may hold pickled code"),
+        ("model.onnx", b"\x08\x07", FormatKind.UNKNOWN, "is of no kind that is known to be data"),
+        ("weights", b"x", FormatKind.UNKNOWN, "is of no kind that is known to be data"),
+        ("config.json", b"{", FormatKind.DAMAGED, "is no JSON file: it is not JSON"),
+        ("config.json", "{}".encode("utf-16"), FormatKind.DAMAGED, "is no JSON file: it is not UTF-8 text"),
+        ("MLmodel", b"a: !!python/object/apply:os.system [id]", FormatKind.DAMAGED, "asks for an object of the type"),
+        ("README.md", b"a\x00b", FormatKind.DAMAGED, "is no text file: it holds the control character 0x00"),
+        ("a.png", b"GIF", FormatKind.DAMAGED, "is no PNG, JPEG, GIF or WebP image"),
+        ("tokenizer.model", b"words", FormatKind.DAMAGED, "is neither a SentencePiece model nor a tiktoken list"),
+        (
+            "model.safetensors", safetensors() + b"!", FormatKind.DAMAGED,
+            "is no safetensors file: its tensors have 7 bytes",
+        ),
     ],
 )  # fmt: skip
-def test_classify__not_data__says_what_it_is(path: str, content: bytes, kind: Kind, words: str) -> None:
+def test_classify__not_data__says_what_it_is(path: str, content: bytes, kind: FormatKind, words: str) -> None:
     found = look(path, content)
     assert found.kind is kind
     assert words in found.why
@@ -114,7 +117,8 @@ def test_classify__not_data__says_what_it_is(path: str, content: bytes, kind: Ki
 def test_classify__any_name_and_any_bytes__a_class_and_no_error(path: str, content: bytes) -> None:
     found = look(path, content)
     assert bool(found.why) == (
-        found.kind in (Kind.CODE, Kind.PICKLE, Kind.ARCHIVE, Kind.DAMAGED, Kind.UNKNOWN)
+        found.kind
+        in (FormatKind.CODE, FormatKind.PICKLE, FormatKind.ARCHIVE, FormatKind.DAMAGED, FormatKind.UNKNOWN)
     )
     assert (found.why + found.finding).isprintable()
 
@@ -180,7 +184,7 @@ def test_classify__large_text__refused_without_being_read() -> None:
 def test_classify__auto_map__named_and_still_data() -> None:
     config = {"auto_map": {"AutoConfig": "configuration_x.XConfig", "AutoModelForCausalLM": "modeling_x.X"}}
     found = look("config.json", json.dumps(config).encode())
-    assert (found.kind, found.why) == (Kind.CONFIGURATION, "")
+    assert (found.kind, found.why) == (FormatKind.CONFIGURATION, "")
     assert "auto_map: AutoConfig, AutoModelForCausalLM" in found.finding
     assert "engines never run a version's code" in found.finding
 
@@ -202,6 +206,6 @@ def test_classify_folder__every_file_of_the_manifest__by_path(tmp_path: Path) ->
     (tmp_path / "model.safetensors").write_bytes(safetensors())
     found = classify_folder(tmp_path, take_manifest(tmp_path))
     assert [(file.path, file.kind) for file in found] == [
-        ("model.safetensors", Kind.WEIGHTS),
-        ("sub/a.py", Kind.CODE),
+        ("model.safetensors", FormatKind.WEIGHTS),
+        ("sub/a.py", FormatKind.CODE),
     ]

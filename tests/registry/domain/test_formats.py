@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from registry.domain.formats import FileClass, Kind, findings_of, refusal_of, refused_files
+from registry.domain.formats import FileClass, FormatKind, findings_of, refusal_of, refused_files
 
-WEIGHTS = FileClass("model.safetensors", Kind.WEIGHTS)
-PICKLE = FileClass("deep/optimizer.pt", Kind.PICKLE, "is a pickle")
+WEIGHTS = FileClass("model.safetensors", FormatKind.WEIGHTS)
+PICKLE = FileClass("deep/optimizer.pt", FormatKind.PICKLE, "is a pickle")
 
 
 def test_refused_files__data__none() -> None:
     assert (
-        refused_files([WEIGHTS, FileClass("config.json", Kind.CONFIGURATION, finding="asks for code")]) == ()
+        refused_files([WEIGHTS, FileClass("config.json", FormatKind.CONFIGURATION, finding="asks for code")])
+        == ()
     )
 
 
@@ -40,25 +41,25 @@ def test_refusal__names_file_reason_and_both_ways_out() -> None:
 
 
 def test_refusal__mlflows_pickled_python_model__says_what_to_log_instead() -> None:
-    sentence = refusal_of((FileClass("python_model.pkl", Kind.PICKLE, "is a pickle"),))
+    sentence = refusal_of((FileClass("python_model.pkl", FormatKind.PICKLE, "is a pickle"),))
     assert "log the model's own files" in sentence
 
 
 def test_refusal__many_files__five_shown_and_the_rest_counted() -> None:
-    files = [FileClass(f"{number:02}.py", Kind.CODE, "is Python source") for number in range(40)]
+    files = [FileClass(f"{number:02}.py", FormatKind.CODE, "is Python source") for number in range(40)]
     sentence = refusal_of(files)
     assert "04.py is Python source; and 35 more." in sentence
     assert "05.py" not in sentence
 
 
 def test_refusal__path_that_is_long_and_odd__short_and_printable() -> None:
-    sentence = refusal_of((FileClass("\n\ud800" + "a" * 5000 + ".py", Kind.CODE, "is Python source"),))
+    sentence = refusal_of((FileClass("\n\ud800" + "a" * 5000 + ".py", FormatKind.CODE, "is Python source"),))
     assert len(sentence) < 600
     assert sentence.isprintable()
 
 
 def test_findings__remote_code__named_whether_served_or_not() -> None:
-    config = FileClass("config.json", Kind.CONFIGURATION, finding="asks for code of its own")
+    config = FileClass("config.json", FormatKind.CONFIGURATION, finding="asks for code of its own")
     assert findings_of([config], served=False) == ("config.json asks for code of its own.",)
 
 

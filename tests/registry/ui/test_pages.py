@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from controlplane.access.roles import Role
 from controlplane.passes.models import ItemTrouble
-from registry.domain.formats import FileClass, Kind
+from registry.domain.formats import FileClass, FormatKind
 from registry.domain.manifest import Manifest, ManifestEntry
 from registry.models import AliasMove, GoldenSet, MirrorState
 from registry.selectors import MANIFESTS, MODELS
@@ -151,8 +151,8 @@ def test_model__changed_version__is_refused_with_the_file_named(engineer: Client
 def test_model__files__shown_with_their_kind_and_what_is_to_be_known(engineer: Client) -> None:
     version = factories.model().versions.get(number=3)
     version.file_classes = [
-        FileClass("config.json", Kind.CONFIGURATION, finding="asks for <code> of its own").to_json(),
-        FileClass("model.safetensors", Kind.PICKLE, why="is a pickle").to_json(),
+        FileClass("config.json", FormatKind.CONFIGURATION, finding="asks for <code> of its own").to_json(),
+        FileClass("model.safetensors", FormatKind.PICKLE, why="is a pickle").to_json(),
     ]
     version.save()
     text = engineer.get("/models/triage").content.decode()
@@ -197,7 +197,7 @@ def test_model__more_than_its_lists_show__is_counted_and_said_where(engineer: Cl
     version.datasets = [{"name": f"d{number}", "digest": "77be"} for number in range(5)]
     files = [ManifestEntry(f"part-{number:02}.safetensors", 10, "0" * 64) for number in range(45)]
     version.manifest = Manifest.of(files).to_json()
-    version.file_classes = [FileClass("part-44.safetensors", Kind.PICKLE, why="is a pickle").to_json()]
+    version.file_classes = [FileClass("part-44.safetensors", FormatKind.PICKLE, why="is a pickle").to_json()]
     version.save()
     move = AliasMove.objects.get()
     for _ in range(24):
@@ -218,7 +218,7 @@ def test_model__more_versions_with_problems_than_are_told__says_how_many(enginee
     model.versions.update(manifest_state="changed", manifest_problem="The file config.json differs.")
     text = engineer.get("/models/triage").content.decode()
     assert text.count("is no longer what was registered.") == 25
-    assert "3 older versions need somebody too." in text
+    assert "3 older versions need attention too." in text
 
 
 def test_model__newest_page_of_versions_refused__still_offers_the_newest_that_may_be_launched() -> None:

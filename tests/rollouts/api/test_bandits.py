@@ -250,7 +250,7 @@ def test_promote__arm_named__gets_all_traffic_and_is_the_candidate(client_of: Cl
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ({}, "which one is promoted must be said"),
+        ({}, "say which one is to be promoted"),
         ({"arm": "candidate-3"}, "has left the race"),
         ({"arm": "baseline"}, "is the baseline"),
         ({"arm": "v3"}, "no arm 'v3'"),

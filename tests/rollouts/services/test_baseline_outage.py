@@ -54,8 +54,8 @@ def test_baseline_fails_and_recovers__rollout_goes_on_and_history_says_how_long(
     w.behave(1, error_rate=1.0)
     w.run_for(10)
     w.behave(1, error_rate=0.0)
-    w.run(lambda: any("in order again" in title for title in w.titles()), limit=60)
-    row = HistoryEvent.objects.filter(rollout=w.rollout, title__contains="in order again").get()
+    w.run(lambda: any("works again" in title for title in w.titles()), limit=60)
+    row = HistoryEvent.objects.filter(rollout=w.rollout, title__contains="works again").get()
     assert "requests failed" in row.detail
     w.run_to("succeeded", limit=200)
 

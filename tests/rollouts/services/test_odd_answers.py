@@ -75,7 +75,7 @@ class Observing:
     """The router of the story, seen through the real adapter on the stand-in."""
 
     def __init__(self, w: MemoryWorld, envoy: EnvoyStandIn) -> None:
-        self.apply, self.remove, self.claim = w.router.apply, w.router.remove, w.router.claim
+        self.apply, self.claim = w.router.apply, w.router.claim
         self.capabilities = w.router.capabilities
         router = EnvoyRouter(envoy.run_dir, 1, Path("/no/envoy"))
         self.observe, self.observe_all = router.observe, router.observe_all

@@ -43,7 +43,7 @@ def test_no_rollout__engine_dies__is_told_within_an_interval_and_when_it_is_over
     assert w.now.timestamp() - outage.since <= 5
     [(kind, title)] = told(w)
     assert kind == "outage"
-    assert title.startswith("v1 is out of order since ")
+    assert title.startswith("v1 has been out of order since ")
     w.run_for(40)
     assert lasting(w) is None
     assert [kind for kind, _ in told(w)] == ["outage", "outage-over"]

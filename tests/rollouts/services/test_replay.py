@@ -21,7 +21,7 @@ from rollouts.services import packing, replay
 from rollouts.services.commands import set_global_stop
 from rollouts.services.packing import forget_evidence, pack_evidence
 from rollouts.services.policies import define_gate_policy
-from rollouts.services.replay import Part, forget_replays, replay_part, replay_whole
+from rollouts.services.replay import ReplayPart, forget_replays, replay_part, replay_whole
 from rollouts.services.replay_report import ReplayReport
 from tests.rollouts.memory_world import BANDIT, ERRORS, LATENCY, LONG_PLAN, QUALITY, MemoryWorld
 
@@ -417,10 +417,38 @@ def test_other_software__promises_the_same_verdicts_only(
     assert "numpy" in report.recorded_with[0]
 
 
+def with_other_words(w: MemoryWorld) -> None:
+    """As if an earlier version had worded the sentence of the last verdict."""
+    verdicts = w.rollout.verdicts
+    verdicts["reason"] = "Worded otherwise then."
+    Rollout.objects.filter(pk=w.rollout.pk).update(verdicts=verdicts)
+
+
+def test_other_software__words_a_sentence_differently__is_identical_and_counts_it(
+    w: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(w)
+    with_other_words(w)
+    monkeypatch.setattr(replay, "software", lambda: "better words")
+    report = replayed(w)
+    assert (report.outcome, report.kept, report.reworded) == ("identical", True, 1)
+    assert "identical, every verdict, number and decision. 1 sentence is worded" in report.sentence
+    assert report.first_reworded is not None
+    assert report.first_reworded["path"] == "verdicts.reason"
+
+
+def test_same_software__a_sentence_is_worded_differently__breaks_the_promise(w: MemoryWorld) -> None:
+    promoted(w)
+    with_other_words(w)
+    report = replayed(w)
+    assert (report.promise, report.kept) == ("identical", False)
+    assert "although the software is the same" in report.sentence
+
+
 # --- in parts -------------------------------------------------------------------------------------------------------
 
 
-def play_on(rollout: Rollout, part: Part, w: MemoryWorld) -> None:
+def play_on(rollout: Rollout, part: ReplayPart, w: MemoryWorld) -> None:
     """Asks for part after part until there is a report."""
     while part.report is None:
         part = replay_part(actor=HEADGATE, rollout=rollout, key=part.key, now=w.now)

@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from controlplane.kernel.errors import InvalidInput
 from controlplane.sealing.keys import KeyRing, new_key
 from controlplane.sealing.models import FingerprintKey
-from rollouts.domain.engine_options import EngineOptions, Kind, Option
+from rollouts.domain.engine_options import EngineOptions, Option, OptionKind
 from rollouts.domain.secrets import KeptSecret, SealedSecret, SecretFile
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Variant
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db
 
 OLD, NEW = new_key(), new_key()
 SECRET = "the licence of sentinel"
-OPTIONS = EngineOptions("vllm", (), (Option("MODEL_LICENCE", Kind.SECRET, "Unlocks it."),))
+OPTIONS = EngineOptions("vllm", (), (Option("MODEL_LICENCE", OptionKind.SECRET, "Unlocks it."),))
 
 
 def use(settings: Any, *keys: str) -> None:

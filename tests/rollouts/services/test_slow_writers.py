@@ -17,7 +17,7 @@ from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.models import AliasMove, Model
 from rollouts import selectors
 from rollouts.models import Effect, Endpoint, Rollout
-from rollouts.ui.mlflow_words import MlflowNow, mlflow_now
+from rollouts.ui.parts.mlflow_words import MlflowNow, mlflow_now
 from tests import factories
 from tests.rollouts.memory_world import START
 from tests.rollouts.services.test_write_backs import ALIAS, FILES, House

@@ -13,7 +13,7 @@ from controlplane.kernel.credentials import names_a_credential
 from controlplane.kernel.errors import InvalidInput
 from rollouts.adapters.clusters.engines.declared import template_named
 from rollouts.adapters.clusters.engines.template import HOST, EngineTemplate
-from rollouts.domain.engine_options import Chosen, Kind
+from rollouts.domain.engine_options import Chosen, OptionKind
 from rollouts.domain.secrets import Secret
 from rollouts.ports import WorkloadSpec
 
@@ -39,7 +39,7 @@ def command_line(template: EngineTemplate, spec: WorkloadSpec, *, python: Path, 
     defaults = template.cpu_arguments if is_cpu_build(python) else template.gpu_arguments
     chosen = dict(chosen_of(spec, template).arguments)
     for option in template.arguments:
-        if option.kind is Kind.FILE and option.name in chosen:
+        if option.kind is OptionKind.FILE and option.name in chosen:
             chosen[option.name] = str(_file_inside(spec.folder, chosen[option.name], option.name))
     values = {
         "python": str(python),

@@ -12,8 +12,8 @@ from rollouts.domain.engine_options import (
     FIELD_KINDS,
     LARGEST,
     VARIABLE_KINDS,
-    Kind,
     Option,
+    OptionKind,
 )
 
 COMMON = frozenset({"kind", "help"})
@@ -21,15 +21,15 @@ IN_THE_OPEN = (
     "cannot be a secret: every user of a machine can read command lines; let the engine read a variable"
 )
 PARTS = {
-    Kind.INTEGER: frozenset({"least", "most"}),
-    Kind.NUMBER: frozenset({"least", "most"}),
-    Kind.SIZE: frozenset({"least", "most"}),
-    Kind.WORD: frozenset({"choices"}),
-    Kind.TEXT: frozenset({"pattern"}),
-    Kind.FLAG: frozenset(),
-    Kind.FILE: frozenset({"choices"}),
-    Kind.OBJECT: frozenset({"fields"}),
-    Kind.SECRET: frozenset({"pattern"}),
+    OptionKind.INTEGER: frozenset({"least", "most"}),
+    OptionKind.NUMBER: frozenset({"least", "most"}),
+    OptionKind.SIZE: frozenset({"least", "most"}),
+    OptionKind.WORD: frozenset({"choices"}),
+    OptionKind.TEXT: frozenset({"pattern"}),
+    OptionKind.FLAG: frozenset(),
+    OptionKind.FILE: frozenset({"choices"}),
+    OptionKind.OBJECT: frozenset({"fields"}),
+    OptionKind.SECRET: frozenset({"pattern"}),
 }
 
 
@@ -44,21 +44,21 @@ def read_options(values: Any, *, of: str, variables: bool = False) -> tuple[Opti
     return tuple(_option(name, value, f"{name!r} in {of}", allowed) for name, value in values.items())
 
 
-def _option(name: str, values: Any, what: str, allowed: frozenset[Kind]) -> Option:
+def _option(name: str, values: Any, what: str, allowed: frozenset[OptionKind]) -> Option:
     if not isinstance(values, dict) or not isinstance(values.get("kind"), str):
         raise ValueError(f"{what} needs a kind, one of {', '.join(sorted(allowed))}")
-    if values["kind"] == Kind.SECRET and Kind.SECRET not in allowed:
+    if values["kind"] == OptionKind.SECRET and OptionKind.SECRET not in allowed:
         raise ValueError(f"{what} {IN_THE_OPEN}")
     if values["kind"] not in allowed:
         raise ValueError(
             f"{what} cannot be of the kind {values['kind']!r}, only {', '.join(sorted(allowed))}"
         )
-    kind = Kind(values["kind"])
-    if kind is Kind.TEXT and names_a_credential(name):
-        if Kind.SECRET not in allowed:
+    kind = OptionKind(values["kind"])
+    if kind is OptionKind.TEXT and names_a_credential(name):
+        if OptionKind.SECRET not in allowed:
             raise ValueError(f"{what} is named like a credential, and {IN_THE_OPEN}")
         # Taken for what its name says: nothing that runs breaks, and nothing is shown that should not be.
-        kind = Kind.SECRET
+        kind = OptionKind.SECRET
     known = COMMON | PARTS[kind]
     if not set(values) <= known:
         raise ValueError(f"{what} may have only {', '.join(sorted(known))}")
@@ -68,7 +68,7 @@ def _option(name: str, values: Any, what: str, allowed: frozenset[Kind]) -> Opti
     if not (_is_number(least) and _is_number(most) and least <= most):
         raise ValueError(f"least and most of {what} must be numbers, least not above most")
     fields = values.get("fields", {})
-    if kind is Kind.OBJECT and (not isinstance(fields, dict) or not fields):
+    if kind is OptionKind.OBJECT and (not isinstance(fields, dict) or not fields):
         raise ValueError(f"{what} needs fields, an object of options by name")
     return Option(
         name,
@@ -76,8 +76,8 @@ def _option(name: str, values: Any, what: str, allowed: frozenset[Kind]) -> Opti
         values["help"].strip(),
         least,
         most,
-        _choices(values.get("choices", []), what, needed=kind is Kind.WORD),
-        _pattern(values.get("pattern", ""), what, needed=kind is Kind.TEXT),
+        _choices(values.get("choices", []), what, needed=kind is OptionKind.WORD),
+        _pattern(values.get("pattern", ""), what, needed=kind is OptionKind.TEXT),
         tuple(_option(key, value, f"{key!r} of {what}", FIELD_KINDS) for key, value in fields.items()),
     )
 

@@ -7,7 +7,7 @@ engine. A test holds every name and choice against the vLLM that is installed.
 
 from __future__ import annotations
 
-from rollouts.domain.engine_options import Kind, Option
+from rollouts.domain.engine_options import Option, OptionKind
 
 TOOL_PARSERS = (
     "apertus", "cohere_command3", "cohere_command4", "deepseek_v3", "deepseek_v31", "deepseek_v32",
@@ -36,23 +36,23 @@ TIB = 1 << 40
 
 
 def _whole(name: str, help: str, least: int = 1, most: int = MANY) -> Option:
-    return Option(name, Kind.INTEGER, help, least, most)
+    return Option(name, OptionKind.INTEGER, help, least, most)
 
 
 def _number(name: str, help: str, least: float, most: float) -> Option:
-    return Option(name, Kind.NUMBER, help, least, most)
+    return Option(name, OptionKind.NUMBER, help, least, most)
 
 
 def _word(name: str, help: str, *choices: str) -> Option:
-    return Option(name, Kind.WORD, help, choices=choices)
+    return Option(name, OptionKind.WORD, help, choices=choices)
 
 
 def _flag(name: str, help: str) -> Option:
-    return Option(name, Kind.FLAG, help)
+    return Option(name, OptionKind.FLAG, help)
 
 
 def _object(name: str, help: str, *fields: Option) -> Option:
-    return Option(name, Kind.OBJECT, help, fields=fields)
+    return Option(name, OptionKind.OBJECT, help, fields=fields)
 
 
 MEMORY = (
@@ -61,7 +61,7 @@ MEMORY = (
     _whole("max-num-batched-tokens", "Tokens that one step computes at most.", most=100 * MANY),
     _whole("max-num-queued-reqs", "Requests that may wait; further ones are refused with 503.", most=MANY),
     _number("gpu-memory-utilization", "Share of a GPU's memory that the engine takes.", 0.01, 1),
-    Option("kv-cache-memory-bytes", Kind.SIZE, "Memory for the KV cache.", 1 << 20, 64 * TIB),
+    Option("kv-cache-memory-bytes", OptionKind.SIZE, "Memory for the KV cache.", 1 << 20, 64 * TIB),
     _word("kv-cache-dtype", "Type of the numbers in the KV cache.",
           "auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"),
     _whole("block-size", "Tokens in a block of the KV cache.", most=1024),
@@ -100,7 +100,7 @@ COMPUTING = (
     _whole("seed", "Seed of everything drawn at random.", least=0, most=2**31 - 1),
 )  # fmt: skip
 ANSWERS = (
-    Option("chat-template", Kind.FILE, "Template that turns messages into a prompt; a file of the version.",
+    Option("chat-template", OptionKind.FILE, "Template that turns messages into a prompt; a file of the version.",
            choices=(".jinja", ".jinja2")),
     _word("chat-template-content-format", "How the template gets the content of a message.",
           "auto", "openai", "string"),
@@ -148,7 +148,7 @@ VARIABLES = (
     _whole("VLLM_LOG_STATS_INTERVAL", "Seconds between two lines of statistics in the log.", most=3_600),
     _whole("OMP_NUM_THREADS", "Threads of an engine on the CPU.", most=1_024),
     _whole("VLLM_CPU_KVCACHE_SPACE", "GiB for the KV cache of an engine on the CPU.", most=4_096),
-    Option("VLLM_CPU_OMP_THREADS_BIND", Kind.TEXT, "Cores that an engine on the CPU runs on, such as 0-7.",
+    Option("VLLM_CPU_OMP_THREADS_BIND", OptionKind.TEXT, "Cores that an engine on the CPU runs on, such as 0-7.",
            pattern=r"auto|nobind|[0-9]+(-[0-9]+)?([,|][0-9]+(-[0-9]+)?)*"),
     _word("VLLM_USE_FLASHINFER_SAMPLER", "Samples with FlashInfer.", *SWITCH),
     _word("VLLM_USE_DEEP_GEMM", "Multiplies FP8 matrices with DeepGEMM.", *SWITCH),

@@ -1,4 +1,4 @@
-"""The end of a bandit: one arm is promoted, and watched by its own gates; or all went back."""
+"""The end of a bandit: one arm is promoted and then watched by its own gates, or all traffic returns."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _chosen_arm(rollout: RolloutView, name: str) -> ArmView:
     choice = ", ".join(f"{arm.name} ({arm.label})" for arm in racing) or "none"
     found = rollout.arm(name)
     if not name:
-        said = "A bandit has several candidates: which one is promoted must be said."
+        said = "A bandit has several candidates: say which one is to be promoted."
     elif found is None:
         said = f"The rollout has no arm {name!r}."
     elif found is rollout.arms[0]:

@@ -1,19 +1,20 @@
-"""A bandit before traffic moves: all arms launch, one that cannot is dropped, the rest is routed at 0% and asked."""
+"""A bandit before traffic moves: all arms launch; one that cannot is dropped; the others get a route with 0% of the
+traffic, and must answer a test request through it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from controlplane.kernel.words import duration_of_seconds, percent_of_bp
 from rollouts.domain.danger import drift_sentence, ready_but_held
 from rollouts.domain.decision import ArmView, Decision, Drop, GatesView, RolloutView, Seen
 from rollouts.domain.effects import DrainWorkload
 from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.domain.moves import failure_words, racing_shares, roll_back, stay
-from rollouts.domain.sentences import duration, percent
 from rollouts.domain.states import Event, transition
 
 TIMEOUT = f"launch:{FailureReason.TIMEOUT.value}"
-THEN = "When all answered a warm-up request, traffic moves in equal shares."
+THEN = "When all have answered a warm-up request, traffic moves in equal shares."
 
 
 def launching_words(rollout: RolloutView) -> tuple[str, str]:
@@ -39,7 +40,9 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
     if loading:
         said = "; ".join(f"{arm.variant}: {_words(seen, arm)}" for arm in loading)
         return stay(
-            rollout, f"Waiting for {_names(loading)} to be ready, {duration(waited)} so far. {said}.", THEN
+            rollout,
+            f"Waiting for {_names(loading)} to be ready, {duration_of_seconds(waited)} so far. {said}.",
+            THEN,
         )
     if not seen.is_ready(rollout.baseline):
         return stay(
@@ -73,13 +76,14 @@ def _route(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
             return _without(
                 rollout,
                 [
-                    Drop(arm.name, "launch", f"{arm.variant} {what} {duration(seconds)}.", TIMEOUT)
+                    Drop(arm.name, "launch", f"{arm.variant} {what} {duration_of_seconds(seconds)}.", TIMEOUT)
                     for arm, seconds in late.items()
                 ],
             )
         return stay(
             rollout,
-            f"All are routed at 0%; waiting until {_names(silent)} answers a forced request.",
+            f"All have a route with 0% of the traffic; waiting until {_names(silent)} answers a test request through "
+            "the router.",
             "Then traffic moves in equal shares.",
         )
     if seen.hold is not None:
@@ -88,27 +92,27 @@ def _route(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
     if bandit is None:
         return stay(rollout, "Ready to start; the shares are not known yet.")
     split = racing_shares(rollout, {arm.variant: bandit.wanted.get(arm.name, 0) for arm in rollout.racing})
-    words = ", ".join(f"{arm.label} {percent(split.shares[arm.variant])}" for arm in rollout.racing)
+    words = ", ".join(f"{arm.label} {percent_of_bp(split.shares[arm.variant])}" for arm in rollout.racing)
     return Decision(
         phase=transition(rollout.phase, Event.START),
         event=Event.START,
         step_index=0,
-        reason=f"Every candidate answered a forced request; moving traffic: {words}.",
+        reason=f"Every candidate answered a test request through the router; moving traffic: {words}.",
         next_step=bandit.detail,
         effects=(split,),
         title=f"Moving traffic: {words}",
-        detail="route read back, forced requests answered by the candidates themselves",
+        detail="route read back, test requests answered by the candidates",
     )
 
 
 def _route_at_zero(rollout: RolloutView, seen: Seen) -> Decision:
     wanted = racing_shares(rollout, {})
-    words = f"{_names(rollout.racing)} are ready; their routes are being set at 0%."
+    words = f"{_names(rollout.racing)} are ready; they get routes with 0% of the traffic first."
     if seen.rejected:
         words = f"The router refused the route: {seen.rejected} The last good route stays in force."
     elif seen.in_force:
         unhealthy = [arm for arm in rollout.racing if arm.variant not in (seen.routed or ())]
-        words = f"{_names(unhealthy)}: ready, but not yet through the router's health check."
+        words = f"Ready, but not passing the router's health check yet: {_names(unhealthy)}."
     effects = () if dict(seen.desired_shares) == dict(wanted.shares) else (wanted,)
     return replace(stay(rollout, words, "Then traffic moves in equal shares."), effects=effects)
 
@@ -132,7 +136,7 @@ def _failed(rollout: RolloutView, seen: Seen, now: float) -> list[Drop]:
             drops.append(Drop(arm.name, "launch", failure_words(status), blame))
         elif _launching(rollout, seen, arm, now) > limit:
             last = f" It said last: {status.message}" if status.message else ""
-            what = f"{arm.variant} was not ready within {duration(limit)}.{last}"
+            what = f"{arm.variant} was not ready within {duration_of_seconds(limit)}.{last}"
             drops.append(Drop(arm.name, "launch", what, TIMEOUT))
     return drops
 

@@ -1,8 +1,8 @@
 """A bandit with traffic: who leaves the race, how the shares follow the evidence, and when it ends.
 
-Raising a candidate's share is an advance: a pause, the global stop, drift, a router or cluster that cannot be read, an
-engine that is not ready, or a baseline that is out of order freeze it. Taking the traffic from an arm that is out is
-safety and is never frozen: when the others may not grow, its share goes to the baseline.
+Raising a candidate's share is a move forward. It waits during a pause or the global stop, while weights are set by
+hand, while the router or the cluster cannot be read, while an engine is not ready, and while the baseline is out of
+order. Taking the traffic from an arm that left never waits: when no other arm may grow, its share goes to the baseline.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from controlplane.kernel.words import percent_of_bp
 from rollouts.domain.danger import (
     GONE,
     drift_sentence,
@@ -27,7 +28,6 @@ from rollouts.domain.decision import ArmView, BanditView, Decision, Drop, GatesV
 from rollouts.domain.effects import DrainWorkload, SetTraffic
 from rollouts.domain.moves import racing_shares, roll_back, stay
 from rollouts.domain.plan import FULL_SHARE_BP
-from rollouts.domain.sentences import percent
 from rollouts.domain.states import Event, PauseReason, Phase, transition
 from rollouts.domain.strategies.bandit.ending import promote
 
@@ -60,7 +60,7 @@ def advance(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
     if waiting is not None:
         return waiting
     if winner is not None and wins:
-        words = f"{bandit.sentence} It is not ready now: promoted when it is."
+        words = f"{bandit.sentence} It is not ready now, and is promoted when it is."
         return stay(rollout, words, f"All traffic moves to {winner.label} then.")
     return told_of_outage(rollout, gates.outage, _reweigh(rollout, seen, bandit))
 
@@ -69,7 +69,7 @@ def advance(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
 
 
 def keep_safe(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision | None:
-    """See the protocol: arms that are out, and the way back when nothing is left or nothing is measured."""
+    """See the protocol: drops arms, and rolls back when no candidate is left or nothing is measured."""
     bandit = gates.bandit or BanditView({})
     drops = _leaving(rollout, seen, bandit)
     if drops or not rollout.racing:
@@ -82,13 +82,15 @@ def keep_safe(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) ->
         return None
     if _growing(rollout, seen, split.shares):
         return _reweighted(rollout, seen, bandit, split)
-    words = "The others may not grow now: the share of who left goes to the baseline."
+    words = (
+        "The other arms may not get more traffic now, so the share of the arm that left goes to the baseline."
+    )
     made = replace(stay(rollout, rollout.cause_sentence, words), effects=(split,))
     return made if seen.drift is None else _kept_for_a_person(rollout, made, seen.drift)
 
 
 def _leaving(rollout: RolloutView, seen: Seen, bandit: BanditView) -> tuple[Drop, ...]:
-    """The racing arms that evidence, a guardrail or their own engine puts out, in arm order."""
+    """The arms in the race that must leave because of evidence, a guardrail or their own engine, in arm order."""
     left = {drop.arm: drop for drop in bandit.left}
     drops = []
     for arm in rollout.racing:
@@ -131,8 +133,10 @@ def _leave(rollout: RolloutView, seen: Seen, bandit: BanditView, drops: tuple[Dr
 def _kept_for_a_person(
     rollout: RolloutView, made: Decision, drift: Mapping[str, int], said: str = ""
 ) -> Decision:
-    """`made`, and then a pause until a person resumes: it takes an arm's traffic although weights were set by hand. The
-    router's weights are ours again after it, so later turns could not see that somebody had set them.
+    """`made`, followed by a pause until a person resumes, because it changes weights that were set by hand.
+
+    Afterwards the router's weights are those that Headgate published, so a later turn could not see that a person had
+    set them.
     """
     return replace(
         made,
@@ -140,7 +144,8 @@ def _kept_for_a_person(
         event=Event.PAUSE,
         pause_reason=PauseReason.PERSON,
         reason=f"{said} {drift_sentence(drift)}".strip(),
-        next_step="Who left lost its share, the other weights stay as they were set by hand. A person resumes.",
+        next_step="The arm that left lost its share. The other weights stay as they were set by hand until a person "
+        "resumes.",
         title="Held with the weights that were set by hand",
         detail=drift_sentence(drift),
     )
@@ -166,13 +171,15 @@ def planned_share(rollout: RolloutView) -> int:
 
 def share_words(rollout: RolloutView) -> str:
     """See the protocol."""
-    return ", ".join(f"{arm.label} {percent(arm.share_bp)}" for arm in rollout.racing) or percent(0)
+    return ", ".join(f"{arm.label} {percent_of_bp(arm.share_bp)}" for arm in rollout.racing) or percent_of_bp(
+        0
+    )
 
 
 def _take_away(rollout: RolloutView, seen: Seen, bandit: BanditView) -> SetTraffic | None:
-    """The split that takes the traffic from arms that are out; None when that is done, or is under way.
+    """The split that takes the traffic from arms that left; None when that is done, or under way.
 
-    Until the baseline is healthy an arm that answers goes on answering, as in a rollback.
+    As in a rollback, an arm that answers keeps its traffic until the baseline is healthy.
     """
     out = [arm for arm in rollout.arms[1:] if arm.dropped and _has_traffic(arm, seen)]
     if not out:
@@ -211,7 +218,7 @@ def _growing(rollout: RolloutView, seen: Seen, shares: Mapping[str, int]) -> lis
 
 
 def _wanted(rollout: RolloutView, bandit: BanditView) -> SetTraffic | None:
-    """The split that the evidence asks for; None while it does not know yet that somebody left."""
+    """The split that the evidence asks for; None while the analysis does not know yet that an arm left."""
     shares = {arm.variant: bandit.wanted.get(arm.name, 0) for arm in rollout.racing}
     baseline = bandit.wanted.get(rollout.arms[0].name, 0)
     if baseline + sum(shares.values()) != FULL_SHARE_BP:
@@ -252,14 +259,14 @@ def _moves(rollout: RolloutView, before: Mapping[str, int], after: Mapping[str, 
     arms = (rollout.arms[0], *rollout.racing)
     changed = [arm for arm in arms if before.get(arm.variant, 0) != after.get(arm.variant, 0)]
     return ", ".join(
-        f"{arm.label} {percent(before.get(arm.variant, 0))} → {percent(after.get(arm.variant, 0))}"
+        f"{arm.label} {percent_of_bp(before.get(arm.variant, 0))} → {percent_of_bp(after.get(arm.variant, 0))}"
         for arm in changed
     )
 
 
 def _split_words(rollout: RolloutView, shares: Mapping[str, int]) -> str:
     arms: Iterable[ArmView] = (rollout.arms[0], *rollout.racing)
-    return ", ".join(f"{arm.label} {percent(shares.get(arm.variant, 0))}" for arm in arms)
+    return ", ".join(f"{arm.label} {percent_of_bp(shares.get(arm.variant, 0))}" for arm in arms)
 
 
 def _split(shares: Mapping[str, int]) -> dict[str, int]:

@@ -87,8 +87,6 @@ def test_apply__older_token__is_stale_and_changes_nothing(plane: Plane, endpoint
     plane.router.apply(route(plane, endpoint, 500), token=5)
     with pytest.raises(StaleWriter):
         plane.router.apply(route(plane, endpoint, 10_000), token=4)
-    with pytest.raises(StaleWriter):
-        plane.router.remove(endpoint, token=4)
     assert observed(plane, endpoint).shares == {BASELINE: 9500, CANDIDATE: 500}
 
 
@@ -115,16 +113,6 @@ def test_apply__token_of_another_endpoint__does_not_count(plane: Plane, endpoint
     assert observed(plane, endpoint + "x").shares[CANDIDATE] == 700
 
 
-def test_remove__known_endpoint__is_gone_and_its_token_is_remembered(plane: Plane, endpoint: str) -> None:
-    plane.router.apply(route(plane, endpoint, 0), token=5)
-    plane.router.remove(endpoint, token=6)
-    plane.router.remove(endpoint, token=6)
-    assert plane.router.observe(endpoint) is None
-    assert plane.send(endpoint, 1)[0].status == 404
-    with pytest.raises(StaleWriter):
-        plane.router.apply(route(plane, endpoint, 0), token=5)
-
-
 def test_observe_all__is_what_is_observed_of_each(plane: Plane, endpoint: str) -> None:
     plane.router.apply(route(plane, endpoint, 2_500), token=1)
     other = replace(route(plane, endpoint, 10_000), endpoint=f"{endpoint}-b")
@@ -133,8 +121,6 @@ def test_observe_all__is_what_is_observed_of_each(plane: Plane, endpoint: str) -
     assert found[endpoint] == observed(plane, endpoint)
     assert found[other.endpoint] == observed(plane, other.endpoint)
     assert found[endpoint].shares == {BASELINE: 7_500, CANDIDATE: 2_500}
-    plane.router.remove(other.endpoint, token=1)
-    assert other.endpoint not in plane.router.observe_all()
 
 
 def test_observe_all__dead_candidate__is_not_among_the_healthy(plane: Plane, endpoint: str) -> None:

@@ -22,7 +22,7 @@ from rollouts.adapters.clusters.engines import (
     words_of,
 )
 from rollouts.adapters.clusters.engines.template import OF_THE_MACHINE
-from rollouts.domain.engine_options import Kind, Option
+from rollouts.domain.engine_options import Option, OptionKind
 from rollouts.ports import WorkloadSpec
 from tests.rollouts.serving_attacks import ATTACKS, named
 
@@ -206,17 +206,17 @@ ODD = (
 def fine(option: Option) -> st.SearchStrategy[Any]:
     """Values that the option allows."""
     match option.kind:
-        case Kind.INTEGER | Kind.SIZE:
+        case OptionKind.INTEGER | OptionKind.SIZE:
             return st.integers(int(option.least), int(option.most))
-        case Kind.NUMBER:
+        case OptionKind.NUMBER:
             return st.floats(option.least, option.most)
-        case Kind.WORD:
+        case OptionKind.WORD:
             return st.sampled_from(option.choices)
-        case Kind.TEXT:
+        case OptionKind.TEXT:
             return st.from_regex(option.pattern, fullmatch=True, alphabet="0123456789-,|autonbid")
-        case Kind.FLAG:
+        case OptionKind.FLAG:
             return st.booleans()
-        case Kind.FILE:
+        case OptionKind.FILE:
             return st.just("templates/chat.jinja")
     parts = {part.name: fine(part) for part in option.fields}
     return st.fixed_dictionaries({}, optional=parts).filter(bool)

@@ -8,12 +8,12 @@ from functools import cache
 import pytest
 
 from rollouts.adapters.clusters.engines.vllm_options import ARGUMENTS, VARIABLES
-from rollouts.domain.engine_options import Kind, Option
+from rollouts.domain.engine_options import Option, OptionKind
 from tests.rollouts.adapters.clusters.machine_room import ROOT
 
 pytestmark = pytest.mark.needs("vllm")
 OF_ANOTHER_LIBRARY = {"OMP_NUM_THREADS"}
-WORDS = {option.name: option for option in ARGUMENTS if option.kind is Kind.WORD}
+WORDS = {option.name: option for option in ARGUMENTS if option.kind is OptionKind.WORD}
 
 
 @cache

@@ -1,0 +1,1 @@
+"""What a person confirms before it is done, whatever the strategy."""

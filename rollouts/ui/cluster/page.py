@@ -1,0 +1,97 @@
+"""One cluster as plain values: its engines, what may be set of them, and what the operator added to that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from controlplane.kernel.errors import Unavailable
+from controlplane.web.words import count_text
+from rollouts.domain.engine_options import Option, OptionKind
+from rollouts.services.clusters import ClusterNow, one_cluster
+from rollouts.services.serving_specs import engines_of
+from rollouts.services.world import Worlds
+
+
+@dataclass(frozen=True, slots=True)
+class OptionRow:
+    """`parts`: of an object, each by name with what may be written."""
+
+    name: str
+    help: str
+    wanted: str
+    parts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OptionTable:
+    title: str
+    id: str
+    rows: tuple[OptionRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCard:
+    name: str
+    widened: tuple[str, ...]
+    tables: tuple[OptionTable, ...]
+    passed_on: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPage:
+    """`problem`: why the engines cannot be said now. `settings`: what the cluster is set to, by name."""
+
+    name: str
+    kind: str
+    settings: tuple[tuple[str, str], ...]
+    engines: tuple[EngineCard, ...]
+    engine_count: str
+    problem: Unavailable | None
+
+
+def build(*, name: str, worlds: Worlds) -> ClusterPage:
+    """Everything the page shows. Raises NotFound."""
+    problem = None
+    cluster = one_cluster(name=name, worlds=worlds)
+    try:
+        engines = engines_of(cluster=name, worlds=worlds)
+    except Unavailable as error:
+        engines, problem = (), error
+    cards = tuple(
+        EngineCard(
+            name=one.engine,
+            widened=one.widened,
+            tables=(
+                OptionTable("Arguments", f"arguments-{position}", _rows(one.arguments)),
+                OptionTable("Variables", f"variables-{position}", _rows(one.variables)),
+            ),
+            passed_on=one.passed_on,
+        )
+        for position, one in enumerate(engines)
+    )
+    return ClusterPage(
+        name, cluster.kind, _settings(cluster), cards, count_text(len(cards), "engine"), problem
+    )
+
+
+def _settings(cluster: ClusterNow) -> tuple[tuple[str, str], ...]:
+    said = cluster.configuration if isinstance(cluster.configuration, Mapping) else {}
+    rows = [(str(name), str(value)) for name, value in sorted(said.items())]
+    if cluster.secret:
+        rows.append(("secret file", cluster.secret))
+    if cluster.gateway_url:
+        rows.append(("address of its endpoints", f"{cluster.gateway_url}/NAME/v1"))
+    return tuple(rows)
+
+
+def _rows(options: Sequence[Option]) -> tuple[OptionRow, ...]:
+    return tuple(
+        OptionRow(
+            name=option.name,
+            help=option.help,
+            wanted="an object of any of these" if option.kind is OptionKind.OBJECT else option.wanted,
+            parts=tuple((part.name, f"{part.wanted}. {part.help}") for part in option.fields),
+        )
+        for option in sorted(options, key=lambda option: option.name)
+    )

@@ -1,0 +1,1 @@
+"""The page of an endpoint, and the list of them."""

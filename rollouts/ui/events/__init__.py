@@ -1,0 +1,1 @@
+"""What happened to a rollout or an endpoint, a page at a time."""

@@ -1,0 +1,1 @@
+"""The page of a new rollout: the form and its dry run."""

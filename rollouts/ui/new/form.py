@@ -1,0 +1,356 @@
+"""The form of a new rollout: what a person typed, and what it means.
+
+Texts are kept as they were typed, so that a mistake can be shown where it was made; `Draft` holds the
+meaning.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from django.http import QueryDict
+
+from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.plain import check_plain
+from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.plan import STRATEGIES, Plan
+from rollouts.domain.variants import ServingSpec
+from rollouts.models import Endpoint, GatePolicyVersion, Rollout
+from rollouts.services.own_policy import own_policy_from_values
+from rollouts.services.start import Check
+from rollouts.ui.new.bandit_form import (
+    BanditFields,
+    bandit_field_of,
+    bandit_plan,
+    blank_bandit,
+    read_bandit,
+)
+from rollouts.ui.new.numbers import need_number, read_number, typed_number
+
+MAX_STEPS = 20
+MODES = ("strict", "tolerant")
+LONGEST_NOTE = 500
+LONGEST_ARGUMENTS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class StepFields:
+    share: str
+    hold: str
+    requests: str
+    require_pass: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutGateFields:
+    """One gate as typed. `limit` is a ratio (×), `delta` percentage points, or a margin of the score."""
+
+    key: str
+    objective: str
+    mode: str
+    ratio: str
+    delta: str
+    margin: str
+    weight: str
+    required: bool
+
+
+DEFAULT_STEPS = (StepFields("5", "10", "200"), StepFields("25", "10", "500"), StepFields("50", "10", "1000"))
+
+MOST_DIGITS = 10  # of a version: no number of as many is chosen in a browser
+
+
+@dataclass(frozen=True, slots=True)
+class NewRolloutForm:
+    """Everything typed. `watch` and `hold` are minutes.
+
+    versions    chosen, the first one first; a canary takes the first and keeps the others in mind
+    steps, bandit   of both strategies, so that changing one's mind loses nothing
+    """
+
+    endpoint: str
+    strategy: str
+    versions: tuple[str, ...]
+    note: str
+    arguments: str
+    watch: str
+    steps: tuple[StepFields, ...]
+    bandit: BanditFields
+    gates: tuple[RolloutGateFields, ...]
+
+    @property
+    def is_bandit(self) -> bool:
+        return self.strategy == "bandit"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What the form means, as far as it can be read; `problems` by the name of the field.
+
+    versions    the candidates; of a canary one, of a bandit in the order of their numbers
+    serving     None for "as the stable variant"
+    own_policy  of this rollout alone; None for the endpoint's as it is
+    """
+
+    versions: tuple[int, ...]
+    plan: Plan | None
+    serving: ServingSpec | None
+    shared_policy: GatePolicyVersion
+    own_policy: GatePolicy | None
+    problems: Mapping[str, InvalidInput] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> GatePolicy:
+        """What the rollout would be judged by."""
+        return self.own_policy or self.shared_policy.policy
+
+    @property
+    def candidates_text(self) -> str:
+        """`v2`, `v2, v3`; empty while none is chosen."""
+        return ", ".join(f"v{number}" for number in self.versions)
+
+
+def blank_form(
+    *, endpoint: Endpoint, version: str, like: Rollout | None, strategy: str = "canary"
+) -> NewRolloutForm:
+    """The form as it is first shown: the settings of `like` (the endpoint's newest rollout) for its strategy, and the
+    usual ones for the other.
+    """
+    steps: tuple[StepFields, ...] = DEFAULT_STEPS
+    watch = "1440"
+    plan = like.parsed_plan if like is not None else None
+    if plan is not None:
+        watch = typed_number(plan.watch_seconds / 60)
+    if plan is not None and plan.steps:
+        steps = tuple(
+            StepFields(
+                typed_number(s.share_bp / 100),
+                typed_number(s.hold_seconds / 60),
+                str(s.min_requests),
+                s.require_pass,
+            )
+            for s in plan.steps
+        )
+    arguments = endpoint.stable.public_serving["arguments"] if endpoint.stable else {}
+    return NewRolloutForm(
+        endpoint=endpoint.name,
+        strategy=_strategy(strategy),
+        versions=(version,) if version else (),
+        note="",
+        arguments=json.dumps(arguments, indent=1, sort_keys=True),
+        watch=watch,
+        steps=steps,
+        bandit=blank_bandit(plan),
+        gates=tuple(_gate_fields(gate) for gate in endpoint.gate_policy.policy.gates),
+    )
+
+
+def read_form(sent: Mapping[str, str], *, endpoint: Endpoint) -> NewRolloutForm:
+    """What was sent, with the `change` a button asked for (`add-step`, `remove-step-2`) already made."""
+    steps = []
+    for index in range(MAX_STEPS):
+        if f"share-{index}" not in sent:
+            break
+        steps.append(
+            StepFields(
+                sent[f"share-{index}"].strip(),
+                sent.get(f"hold-{index}", "").strip(),
+                sent.get(f"requests-{index}", "").strip(),
+                f"pass-{index}" in sent,
+            )
+        )
+    gates = tuple(
+        RolloutGateFields(
+            key=gate.key,
+            objective=sent.get(f"objective-{gate.key}", "").strip(),
+            mode=sent.get(f"mode-{gate.key}", gate.mode),
+            ratio=sent.get(f"ratio-{gate.key}", "").strip(),
+            delta=sent.get(f"delta-{gate.key}", "").strip(),
+            margin=sent.get(f"margin-{gate.key}", "").strip(),
+            weight=sent.get(f"weight-{gate.key}", "").strip(),
+            required=f"required-{gate.key}" in sent,
+        )
+        for gate in endpoint.gate_policy.policy.gates
+    )
+    form = NewRolloutForm(
+        endpoint=endpoint.name,
+        strategy=_strategy(sent.get("strategy", "")),
+        versions=tuple(dict.fromkeys([*_all(sent, "version"), *_all(sent, "also")])),
+        note=sent.get("note", "").strip(),
+        arguments=sent.get("arguments", "").strip(),
+        watch=sent.get("watch", "").strip(),
+        steps=tuple(steps),
+        bandit=read_bandit(sent),
+        gates=gates,
+    )
+    return _changed(form, sent.get("change", ""))
+
+
+def _all(sent: Mapping[str, str], name: str) -> list[str]:
+    """Every value sent under a name, in order."""
+    values = sent.getlist(name) if isinstance(sent, QueryDict) else [sent.get(name, "")]
+    return [str(value).strip() for value in values if str(value).strip()]
+
+
+def _strategy(name: str) -> str:
+    return name if name in STRATEGIES else "canary"
+
+
+def _changed(form: NewRolloutForm, change: str) -> NewRolloutForm:
+    if change == "add-step" and len(form.steps) < MAX_STEPS:
+        last = form.steps[-1] if form.steps else StepFields("0", "10", "200")
+        share = typed_number(min(99.0, (read_number(last.share) or 0.0) + 25))
+        return replace(form, steps=(*form.steps, replace(last, share=share)))
+    if change.startswith("remove-step-"):
+        gone = change.removeprefix("remove-step-")
+        kept = tuple(step for index, step in enumerate(form.steps) if str(index) != gone)
+        return replace(form, steps=kept)
+    return form
+
+
+def understand(form: NewRolloutForm, *, endpoint: Endpoint) -> Draft:
+    """What the form means. Every part is read for itself, so that all mistakes show at once."""
+    problems: dict[str, InvalidInput] = {}
+
+    def kept(reader: Any, *args: Any) -> Any:
+        try:
+            return reader(*args)
+        except InvalidInput as error:
+            problems[field_of(error)] = error
+            return None
+
+    numbers = [
+        int(text) for text in form.versions if text.isascii() and text.isdigit() and len(text) < MOST_DIGITS
+    ]
+    versions = tuple(sorted(numbers)) if form.is_bandit else tuple(numbers[:1])
+    if not versions:
+        words = "Choose one version or several." if form.is_bandit else "Choose a version."
+        problems["version"] = InvalidInput(words, field="version")
+    kept(_check_note, form)
+    watch = kept(_watch, form)
+    if form.is_bandit:
+        plan = bandit_plan(form.bandit, watch_seconds=watch or 0, keep=kept)
+    else:
+        plan = kept(_plan, form, watch or 0)
+    plan = None if watch is None else plan
+    serving = kept(_serving, form, endpoint)
+    own_policy = kept(_policy, form, endpoint)
+    return Draft(
+        versions=versions,
+        plan=plan,
+        serving=serving,
+        shared_policy=endpoint.gate_policy,
+        own_policy=own_policy,
+        problems=problems,
+    )
+
+
+def _check_note(form: NewRolloutForm) -> None:
+    if len(form.note) > LONGEST_NOTE:
+        raise InvalidInput(
+            f"The note is longer than {LONGEST_NOTE} characters.", field="note", fix="Shorten it."
+        )
+
+
+def _watch(form: NewRolloutForm) -> int:
+    return round(need_number(form.watch or "0", "watch", "watch") * 60)
+
+
+def _plan(form: NewRolloutForm, watch_seconds: int) -> Plan:
+    steps = [
+        {
+            "share_bp": round(need_number(step.share, f"share-{i}", "share") * 100),
+            "hold_seconds": round(need_number(step.hold, f"hold-{i}", "hold") * 60),
+            "min_requests": round(need_number(step.requests or "0", f"requests-{i}", "number of requests")),
+            "require_pass": step.require_pass,
+        }
+        for i, step in enumerate(form.steps)
+    ]
+    return Plan.from_json({"strategy": "canary", "steps": steps, "watch_seconds": watch_seconds})
+
+
+def _serving(form: NewRolloutForm, endpoint: Endpoint) -> ServingSpec | None:
+    """The stable variant's spec with other arguments, or None when nothing differs."""
+    if endpoint.stable is None or not form.arguments:
+        return None
+    stable = endpoint.stable.spec
+    if len(form.arguments) > LONGEST_ARGUMENTS:
+        raise InvalidInput(
+            f"Engine arguments are longer than {LONGEST_ARGUMENTS:,} characters.", field="arguments"
+        )
+    try:
+        arguments = json.loads(form.arguments)
+    except json.JSONDecodeError as error:
+        raise InvalidInput(
+            f"Engine arguments are not JSON: {error.msg} in line {error.lineno}.", field="arguments"
+        ) from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
+        raise InvalidInput("Engine arguments are too large to be read.", field="arguments") from None
+    if not isinstance(arguments, dict):
+        raise InvalidInput("Engine arguments are a JSON object.", field="arguments")
+    check_plain(arguments, field="serving.arguments")
+    if arguments in (dict(stable.arguments), stable.to_public()["arguments"]):
+        return None
+    # The form shows no variables: secrets stay as the stable variant has them.
+    return replace(
+        ServingSpec.from_json({"arguments": arguments}),
+        engine=stable.engine,
+        environment=stable.environment,
+        resources=stable.resources,
+        replicas=stable.replicas,
+    )
+
+
+def _policy(form: NewRolloutForm, endpoint: Endpoint) -> GatePolicy | None:
+    """The policy of this rollout when a gate was changed; None for the endpoint's."""
+    stored = endpoint.gate_policy
+    typed = {gate.key: gate for gate in form.gates}
+    gates = [_gate(gate, typed[gate.key], position) for position, gate in enumerate(stored.policy.gates)]
+    return own_policy_from_values({**stored.policy.to_json(), "gates": gates}, source=stored)
+
+
+def _gate(stored: GateSpec, typed: RolloutGateFields, position: int) -> dict[str, Any]:
+    where = f"gates[{position}]"
+    data = {**stored.to_json(), "mode": typed.mode, "required": typed.required}
+    data["weight"] = need_number(typed.weight, f"{where}.weight", "weight")
+    if stored.kind == "latency_slo":
+        data["slo_seconds"] = round(
+            need_number(typed.objective, f"{where}.slo_seconds", "objective") / 1000, 6
+        )
+    if stored.kind == "paired":
+        data["margin"] = need_number(typed.margin, f"{where}.margin", "limit")
+    else:
+        data["ratio"] = need_number(typed.ratio, f"{where}.ratio", "ratio")
+        data["delta"] = round(need_number(typed.delta or "0", f"{where}.delta", "limit") / 100, 9)
+    return data
+
+
+def _gate_fields(gate: GateSpec) -> RolloutGateFields:
+    return RolloutGateFields(
+        key=gate.key,
+        objective="" if gate.slo_seconds is None else typed_number(gate.slo_seconds * 1000),
+        mode=gate.mode,
+        ratio=typed_number(gate.ratio),
+        delta=typed_number(gate.delta * 100),
+        margin="" if gate.margin is None else typed_number(gate.margin),
+        weight=typed_number(gate.weight),
+        required=gate.required,
+    )
+
+
+def field_of(error: InvalidInput | Check) -> str:
+    """`plan.steps[1].share_bp` -> `share-1`, `versions[1]` -> `version`, `serving.arguments.x` -> `arguments`; a gate's
+    field is called as in the policy."""
+    name = error.field
+    if name.startswith("versions"):
+        return "version"
+    if name.startswith("serving."):
+        return "arguments"
+    if name.startswith("plan.steps["):
+        index, _, part = name.removeprefix("plan.steps[").partition("].")
+        short = {"share_bp": "share", "hold_seconds": "hold", "min_requests": "requests"}.get(part, part)
+        return f"{short}-{index}"
+    return {"plan.watch_seconds": "watch", "plan.steps": "steps"}.get(name) or bandit_field_of(name)

@@ -1,0 +1,1 @@
+"""The overview: what needs a person, every endpoint, what finished."""

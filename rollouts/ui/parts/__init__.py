@@ -1,0 +1,1 @@
+"""What several pages share: words, pills, tables, notes."""

@@ -1,0 +1,96 @@
+"""An outage of the variant that serves, wherever it is shown: since when, how many requests, who answered them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from controlplane.kernel.words import clock_time
+from controlplane.web.words import duration_text
+from rollouts.domain.analysis import assessment_from_json, outage_in
+from rollouts.domain.gates.outage import Outage
+from rollouts.domain.serving import outage_sentence
+from rollouts.domain.states import Phase
+from rollouts.models import Endpoint, Rollout
+
+ANOTHER = "another variant"
+
+
+@dataclass(frozen=True, slots=True)
+class OutageNote:
+    """The banner: `strong` says who, since when and for how long, `first` why, `more` what became of the requests."""
+
+    label: str
+    since: datetime
+    strong: str
+    first: str
+    more: str
+
+
+def outage_note(endpoint: Endpoint, now: datetime, *, labels: Mapping[str, str]) -> OutageNote | None:
+    """The outage of the stable variant while it lasts; None when it works.
+
+    labels  `v6` by variant name, of the variants that may have answered in its place
+    """
+    outage = endpoint.serving.lasting
+    if outage is None or endpoint.stable is None:
+        return None
+    why = f"{outage.why[:1].upper()}{outage.why[1:]}."
+    return _note(outage, endpoint.stable.version.label, why, helper_of(endpoint, labels), now)
+
+
+def outage_of_rollout(rollout: Rollout, now: datetime) -> OutageNote | None:
+    """The outage of the serving variant while the rollout is under way or watched. None for a rollout that is over,
+    and for one that is held by the outage: its own sentence then says everything.
+    """
+    if not (rollout.is_active or rollout.watching) or _holding(rollout) is not None:
+        return None
+    return outage_note(rollout.endpoint, now, labels=_labels(rollout))
+
+
+def holding_note(rollout: Rollout, now: datetime) -> OutageNote | None:
+    """The outage of the baseline that the rollout is held by; None when none holds it."""
+    outage = _holding(rollout)
+    if outage is None:
+        return None
+    held = rollout.reason.partition(". ")[0]
+    who = "a candidate" if rollout.strategy == "bandit" else rollout.candidate.version.label
+    why = f"{held}, because {outage.why}. Nothing that is measured meanwhile counts in favour of {who}."
+    helper = helper_of(rollout.endpoint, _labels(rollout))
+    return _note(outage, rollout.baseline.version.label, why, helper, now)
+
+
+def helper_of(endpoint: Endpoint, labels: Mapping[str, str]) -> str:
+    """Who answers for the stable variant, by name where only one can have: as the route in force says."""
+    if "rescuers" in endpoint.applied:
+        rescuers = endpoint.applied["rescuers"]
+        return labels.get(rescuers[0], ANOTHER) if len(rescuers) == 1 else ANOTHER
+    stable = endpoint.stable.name if endpoint.stable is not None else ""
+    others = [name for name, share in endpoint.observed_shares.items() if share and name != stable]
+    if not others and endpoint.previous is not None:
+        others = [endpoint.previous.name]
+    return labels.get(others[0], ANOTHER) if len(others) == 1 else ANOTHER
+
+
+def _note(outage: Outage, label: str, first: str, helper: str, now: datetime) -> OutageNote:
+    lasts = duration_text(max(0.0, now.timestamp() - outage.since))
+    return OutageNote(
+        label=label,
+        since=datetime.fromtimestamp(outage.since, tz=UTC),
+        strong=f"{label} has been out of order since {clock_time(outage.since)}, for {lasts}.",
+        first=first,
+        more=outage_sentence(outage, helper=helper),
+    )
+
+
+def _holding(rollout: Rollout) -> Outage | None:
+    """The outage in the last assessment, while the rollout is one that an outage holds."""
+    if rollout.phase != Phase.PROGRESSING.value or not rollout.verdicts:
+        return None
+    outage = outage_in(assessment_from_json(rollout.verdicts))
+    return None if outage is None or outage.over else outage
+
+
+def _labels(rollout: Rollout) -> Mapping[str, str]:
+    return {arm.variant.name: arm.variant.version.label for arm in rollout.arms.all()}

@@ -1,0 +1,121 @@
+"""How the life of a rollout reads: one pill, one heading for the reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controlplane.kernel.words import percent_of_bp
+from rollouts.domain.plan import FULL_SHARE_BP, Plan
+from rollouts.domain.states import PauseReason, Phase
+from rollouts.models import Rollout
+from rollouts.ui.parts.arm_words import is_bandit, tie_text
+
+
+@dataclass(frozen=True, slots=True)
+class Pill:
+    """A status: tone (pass, warn, fail, info, mute), words, icon."""
+
+    tone: str
+    words: str
+    icon: str
+
+
+PAUSED_WORDS = {
+    PauseReason.PERSON: ("Paused at", "pause"),
+    PauseReason.INCONCLUSIVE: ("Undecided at", "circle-alert"),
+    PauseReason.NO_DATA: ("No data at", "circle-dashed"),
+    PauseReason.GLOBAL_STOP: ("Stopped at", "octagon-pause"),
+    PauseReason.DRIFT: ("Set by hand at", "unlink"),
+    PauseReason.NONE: ("Paused at", "pause"),
+}
+
+
+def step_share(plan: Plan, step_index: int) -> int:
+    """The candidate's share in a step, in basis points: 0 before the first, all after the last."""
+    if step_index < 0:
+        return 0
+    if step_index >= len(plan.steps):
+        return FULL_SHARE_BP
+    return plan.steps[step_index].share_bp
+
+
+def exposure_reached(rollout: Rollout, plan: Plan, now_seconds: float) -> bool:
+    """True when the step has its time and its requests, so that only evidence is missing."""
+    if rollout.step_since is None or not 0 <= rollout.step_index < len(plan.steps):
+        return False
+    step = plan.steps[rollout.step_index]
+    held = now_seconds - rollout.step_since.timestamp()
+    return held >= step.hold_seconds and rollout.step_requests >= step.min_requests
+
+
+def pill_of(rollout: Rollout, plan: Plan, now_seconds: float) -> Pill:
+    """The status of a rollout in two or three words. Reads the arms of a bandit that ended in a tie."""
+    if is_bandit(rollout) and (pill := _bandit_pill(rollout)) is not None:
+        return pill
+    share = percent_of_bp(step_share(plan, rollout.step_index))
+    phase = Phase(rollout.phase)
+    if phase is Phase.PROGRESSING:
+        if exposure_reached(rollout, plan, now_seconds):
+            return Pill("warn", f"Waiting at {share}", "hourglass")
+        return Pill("info", f"At {share}", "activity")
+    if phase is Phase.PAUSED:
+        words, icon = PAUSED_WORDS[PauseReason(rollout.pause_reason)]
+        return Pill("warn", f"{words} {share}", icon)
+    if phase is Phase.SUCCEEDED and rollout.watching:
+        return Pill("info", "Promoted, watched", "clock")
+    if phase is Phase.ROLLED_BACK and rollout.cause.startswith("launch:"):
+        return Pill("fail", "Launch failed", "circle-x")
+    return {
+        Phase.PENDING: Pill("mute", "Waiting to start", "clock"),
+        Phase.PROVISIONING: Pill("info", "Launching", "rocket"),
+        Phase.PROMOTING: Pill("info", "Promoting", "flag"),
+        Phase.SUCCEEDED: Pill("pass", "Promoted", "flag"),
+        Phase.ROLLING_BACK: Pill("fail", "Rolling back", "undo-2"),
+        Phase.ROLLED_BACK: Pill("fail", "Rolled back", "undo-2"),
+        Phase.CANCELLED: Pill("mute", "Cancelled", "circle-slash"),
+        Phase.FAILED: Pill("fail", "Needs a person", "circle-x"),
+        Phase.SUPERSEDED: Pill("mute", "Superseded", "circle-slash"),
+    }[phase]
+
+
+def _bandit_pill(rollout: Rollout) -> Pill | None:
+    """Where a bandit has words of its own: it learns at many shares instead of holding one."""
+    phase = Phase(rollout.phase)
+    if phase is Phase.PROGRESSING:
+        return Pill("info", "Learning", "activity")
+    if phase is Phase.PAUSED:
+        reason = PauseReason(rollout.pause_reason)
+        tie = tie_text(rollout) if reason is PauseReason.INCONCLUSIVE else ""
+        words, icon = PAUSED_WORDS[reason]
+        return Pill("warn", tie or words.removesuffix(" at"), icon)
+    return None
+
+
+def cause_words(rollout: Rollout) -> str:
+    """What sent it back or ended it, short: `golden-set score`, `launch: no-memory`, `ana`."""
+    kind, _, rest = rollout.cause.partition(":")
+    if kind == "gate":
+        labels = {gate.key: gate.label for gate in rollout.policy.gates}
+        return labels.get(rest, rest).lower()
+    if kind in ("launch", "workload"):
+        return f"{kind}: {rest}"
+    return {
+        "person": "by a person",
+        "fast-kill": "fast kill",
+        "no-data": "no data",
+        "gates": "all gates together",
+        "inconclusive": "no verdict in time",
+        "error": "gates could not be read",
+        "bandit": "no candidate was better",
+        "rollback-blocked": "the rollback is blocked",
+        "superseded": "superseded",
+    }.get(kind, kind)
+
+
+def split_sentence(text: str) -> tuple[str, str]:
+    """The first sentence and the rest. A point inside a number or a version does not end it."""
+    for mark in (". ", ": ", "; "):
+        head, found, rest = text.partition(mark)
+        if found and len(head) <= 90:
+            return head + mark.strip(), rest
+    return text, ""

@@ -1,0 +1,1 @@
+"""Gate policies: the list, one of them, and the next version."""

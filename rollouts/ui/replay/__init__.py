@@ -1,0 +1,1 @@
+"""Replays, and a policy tried on past rollouts."""

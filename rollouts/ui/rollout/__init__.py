@@ -1,0 +1,1 @@
+"""The page of a rollout: a canary's, and what every rollout's views have in common."""

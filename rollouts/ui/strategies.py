@@ -1,0 +1,111 @@
+"""How the rollouts of each strategy are shown: one table. What a strategy does is in `rollouts.domain.strategies`.
+
+A new strategy is a package beside `rollout` and `bandit`, and one more line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from controlplane.access.models import User
+from controlplane.kernel.errors import NotFound
+from rollouts.models import Rollout
+from rollouts.ui.actions.confirm import COMMANDS
+from rollouts.ui.actions.confirm_parts import Confirmation
+from rollouts.ui.bandit import actions as bandit_actions
+from rollouts.ui.bandit import charts as bandit_charts
+from rollouts.ui.bandit import confirm as bandit_confirm
+from rollouts.ui.bandit import page as bandit_page
+from rollouts.ui.parts.page_parts import ActionButton
+from rollouts.ui.rollout import charts as canary_charts
+from rollouts.ui.rollout import confirm as canary_confirm
+from rollouts.ui.rollout import page as canary_page
+
+
+class ShownPage(Protocol):
+    """What the views need of a page; the rest is between the page and its templates."""
+
+    @property
+    def actions(self) -> tuple[ActionButton, ...]: ...
+
+
+class BuildPage(Protocol):
+    def __call__(self, *, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> ShownPage: ...
+
+
+class BuildChart(Protocol):
+    def __call__(
+        self, *, rollout: Rollout, name: str, since: float | None, now: datetime
+    ) -> dict[str, Any]: ...
+
+
+class Confirm(Protocol):
+    def __call__(self, rollout: Rollout, action: str, *, now: datetime, arm: str) -> Confirmation: ...
+
+
+class ConfirmAgain(Protocol):
+    def __call__(
+        self, rollout: Rollout, action: str, *, offered: Collection[str], now: datetime, arm: str
+    ) -> Confirmation | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One strategy on the pages.
+
+    template        its page is `rollouts/TEMPLATE.html`, what is fresh of it `rollouts/TEMPLATE/_fresh.html`
+    build           the page as plain values
+    chart           a series by name. Raises NotFound
+    confirmation    what an action would do now; `arm` names whom a promotion is for where there are several. Raises
+                    InvalidInput (field `arm`)
+    again           the same once more after the rollout changed; None when it makes no sense any more
+    share_now       the planned share in words
+    choices         the arms that a person may promote; None where there is one candidate only
+    """
+
+    template: str
+    build: BuildPage
+    chart: BuildChart
+    confirmation: Confirm
+    again: ConfirmAgain
+    share_now: Callable[[Rollout], str]
+    choices: Callable[[Rollout], tuple[bandit_actions.Choice, ...]] | None = None
+
+
+SHOWN: Mapping[str, Shown] = {
+    "canary": Shown(
+        template="rollout",
+        build=canary_page.build,
+        chart=canary_charts.canary_chart,
+        confirmation=canary_confirm.confirmation,
+        again=canary_confirm.again,
+        share_now=canary_confirm.share_now,
+    ),
+    "bandit": Shown(
+        template="bandit",
+        build=bandit_page.build,
+        chart=bandit_charts.bandit_chart,
+        confirmation=bandit_confirm.confirmation,
+        again=bandit_confirm.again,
+        share_now=bandit_confirm.share_now,
+        choices=lambda rollout: bandit_actions.choices_of(rollout, bandit_page.verdict_of(rollout)),
+    ),
+}
+
+
+def shown(rollout: Rollout) -> Shown:
+    """How this rollout is shown."""
+    return SHOWN[rollout.strategy]
+
+
+def confirmation(rollout: Rollout, action: str, *, now: datetime, arm: str = "") -> Confirmation:
+    """What `action` would do to the rollout now.
+
+    Raises NotFound for an action that does not exist, InvalidInput (field `arm`) for an arm that is not in the race.
+    """
+    if action not in COMMANDS:
+        raise NotFound(f"There is no action {action!r} on a rollout.")
+    return shown(rollout).confirmation(rollout, action, now=now, arm=arm)

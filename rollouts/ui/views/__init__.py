@@ -1,1 +1,0 @@
-"""Thin views: selectors and page modules read, services write."""
