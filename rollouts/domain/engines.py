@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
+
+from controlplane.kernel.stored import flat
 
 
 class WorkloadPhase(StrEnum):
@@ -57,7 +59,7 @@ class EngineView:
         return self.phase is WorkloadPhase.READY and self.ready > 0
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"phase": self.phase.value, "reason": self.reason.value}
+        return flat(self) | {"phase": self.phase.value, "reason": self.reason.value}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
