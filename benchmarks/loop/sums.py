@@ -30,7 +30,7 @@ BESIDE = {
 }
 INTRODUCTION = """\
 CPU of 1,000 rollouts with eight gates each and one interval, from stored state to the next one and its verdicts, on one
-core, by `python -m benchmarks.loop.sums{against}`. Of each rollout the fastest of {rounds} rounds is taken, because
+core, by `python -m benchmarks.loop.sums`{against}. Of each rollout the fastest of {rounds} rounds is taken, because
 what else a machine does only ever adds; of {runs} such runs, by turns, the median. The rollouts are ten seconds to
 twenty minutes old."""
 
@@ -43,7 +43,7 @@ def section(*, rounds: int = ROUNDS, runs: int = RUNS, against: Path | None = No
     lines = [
         "## The gates' arithmetic",
         "",
-        INTRODUCTION.format(rounds=rounds, runs=runs, against=" --against EARLIER" if against else ""),
+        INTRODUCTION.format(rounds=rounds, runs=runs, against=" with `--against EARLIER`" if against else ""),
         "",
         "| " + " | ".join(names) + " |",
         "|" + "---|" * len(names),
