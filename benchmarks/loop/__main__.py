@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 
+from benchmarks.loop.sums import section
 from tests.fixtures.postgresql_server import postgresql
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +96,11 @@ def _page(size: str, found: list[dict[str, Any]]) -> str:
         "|" + "---|" * len(HEADERS),
         *("| " + " | ".join(_row(cell)) + " |" for cell in found),
     ]
-    return "\n".join(lines) + "\n"
+    return (
+        "\n".join(lines)
+        + "\n\n"
+        + section(rounds=40 if size == "full" else 2, runs=3 if size == "full" else 1)
+    )
 
 
 def _row(cell: dict[str, Any]) -> list[str]:

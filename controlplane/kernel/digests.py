@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 CHUNK_BYTES = 1 << 20
-AS_THEY_ARE = frozenset({str, bool, type(None)})
 EXACT_BELOW = 1 << 53  # every whole number up to here is a float of its own
+# What is written as it is.
+PLAIN = frozenset({str, bool, type(None)})
+SMALL = range(-EXACT_BELOW, EXACT_BELOW + 1)
 
 
 def canonical_json(value: Any) -> bytes:
@@ -33,9 +35,15 @@ def _by_value(value: Any) -> Any:
     if kind is float:
         return int(value) if value.is_integer() else value
     if kind is dict:
-        return {key: item if type(item) in AS_THEY_ARE else _by_value(item) for key, item in value.items()}
+        return {
+            key: item if (of := type(item)) in PLAIN or (of is int and item in SMALL) else _by_value(item)
+            for key, item in value.items()
+        }
     if kind is list:
-        return [item if type(item) in AS_THEY_ARE else _by_value(item) for item in value]
+        return [
+            item if (of := type(item)) in PLAIN or (of is int and item in SMALL) else _by_value(item)
+            for item in value
+        ]
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, int) and EXACT_BELOW < abs(value) <= sys.float_info.max:

@@ -1,5 +1,5 @@
-"""Values that this installation wrote down itself are read back as they are: a rule of today for what people may send
-must not close a page, or a replay, of what was allowed when it was written."""
+"""Values that this installation writes down itself, and reads back as they are: a rule of today for what people may
+send must not close a page, or a replay, of what was allowed when it was written."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def as_stored(kind: type[T], values: Mapping[str, Any]) -> T:
         else:
             put(made, name, default())
     return made
+
+
+def flat(value: Any) -> dict[str, Any]:
+    """A dataclass of plain values, by the names of its fields: `dataclasses.asdict` without its copies."""
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
 @cache

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from controlplane.kernel.stored import flat
 from rollouts.domain.arms import CANDIDATE
 from rollouts.domain.effects import AnyEffect
 from rollouts.domain.engines import EngineView
@@ -101,7 +102,7 @@ class RolloutView:
         return data | {
             "phase": self.phase.value,
             "pause_reason": self.pause_reason.value,
-            "arms": [asdict(arm) for arm in self.arms],
+            "arms": [flat(arm) for arm in self.arms],
         }
 
     @classmethod
@@ -128,7 +129,7 @@ class Hold:
     ends: str
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"kind": self.kind.value}
+        return flat(self) | {"kind": self.kind.value}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -268,7 +269,7 @@ class Drop:
     blame: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return flat(self)
 
 
 @dataclass(frozen=True, slots=True)

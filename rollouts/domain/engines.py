@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
+
+from controlplane.kernel.stored import flat
 
 
 class WorkloadPhase(StrEnum):
@@ -64,7 +66,7 @@ class EngineView:
         return asked_at if self.files_at is None else max(asked_at, self.files_at)
 
     def to_json(self) -> dict[str, Any]:
-        data = asdict(self) | {"phase": self.phase.value, "reason": self.reason.value}
+        data = flat(self) | {"phase": self.phase.value, "reason": self.reason.value}
         if self.files_at is None:
             del data["files_at"]
         return data

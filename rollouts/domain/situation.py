@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
+from controlplane.kernel.stored import flat
 from rollouts.domain.arms import CANDIDATE
 from rollouts.domain.decision import GLOBAL_STOP, ArmView, RolloutView, Seen
 from rollouts.domain.gates.fastkill import WorkloadFacts
@@ -35,7 +36,7 @@ class Situation:
             "now": self.now,
             "rollout": self.rollout.to_json(),
             "seen": self.seen.to_json(),
-            "workload": {arm: asdict(facts) for arm, facts in sorted(self.workload.items())},
+            "workload": {arm: flat(facts) for arm, facts in sorted(self.workload.items())},
             "software": self.software,
         }
 
@@ -61,8 +62,8 @@ def _rollout_of_format_1(data: Mapping[str, Any]) -> dict[str, Any]:
         if name not in ("baseline", "candidate", "baseline_label", "candidate_label")
     }
     arms = data.get("arms") or [
-        asdict(ArmView(BASELINE, data["baseline"], data["baseline_label"])),
-        asdict(ArmView(CANDIDATE, data["candidate"], data["candidate_label"])),
+        flat(ArmView(BASELINE, data["baseline"], data["baseline_label"])),
+        flat(ArmView(CANDIDATE, data["candidate"], data["candidate_label"])),
     ]
     meant = next(arm["name"] for arm in arms if arm["variant"] == data["candidate"])
     return kept | {"arms": arms, "candidate_arm": meant}

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.loop.sums import section
+
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_bench_sums__against_itself__every_part_has_a_figure_and_a_ratio() -> None:
+    page = section(rounds=2, runs=1, against=ROOT)
+
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")][2:]
+    assert len(rows) == 8
+    assert all(float(before) > 0 and float(ratio) > 0 for _, _, before, ratio in rows)
 
 
 @pytest.mark.e2e
@@ -21,7 +31,8 @@ def test_bench_loop__smoke__writes_a_page_with_every_cell(tmp_path: Path) -> Non
         cwd=ROOT, capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    idle, active = [line.strip("| \n").split(" | ") for line in page.read_text().splitlines()[-2:]]
+    rows = [line.strip("| \n").split(" | ") for line in page.read_text().splitlines()]
+    idle, active = [row for row in rows if row[0] in ("0", "10")]
     assert [idle[0], idle[1], active[0], active[1]] == ["0", "200", "10", "100"]
     assert idle[2] == "– / –"
     assert float(idle[5]) > 0
