@@ -72,7 +72,7 @@ class ModelStore(Protocol):
     returns is what the store says: `registry.domain.foreign` tells whether it may be believed.
     """
 
-    def models(self, *, updated_since: float | None = None) -> tuple[StoredModel | UnreadableEntry, ...]:
+    def models(self) -> tuple[StoredModel | UnreadableEntry, ...]:
         """Registered models, newest change first; all of them, paged inside. An odd entry takes its own place only."""
         ...
 

@@ -21,7 +21,6 @@ from registry.services.aliases import BY_HAND, INTENT_LIFETIME, record_move, wai
 
 TAG_ROLLOUT = "headgate.rollout"
 TAG_DECISION = "headgate.decision"
-TAG_APPROVED_BY = "headgate.approved_by"
 TAG_DIGEST = "headgate.digest"
 READS = 3  # of an alias that others move while it is read
 
@@ -38,7 +37,7 @@ def unchecked() -> None:
     """For a caller that nobody else can overtake."""
 
 
-def decision_tags(*, rollout: str, decision: str, approved_by: str = "", digest: str = "") -> dict[str, str]:
+def decision_tags(*, rollout: str, decision: str, digest: str = "") -> dict[str, str]:
     """The tags that a decided rollout leaves on a version; what is empty is left out.
 
     `decision` is a word such as `promoted` or `rolled back`; `digest` is the manifest's.
@@ -46,7 +45,6 @@ def decision_tags(*, rollout: str, decision: str, approved_by: str = "", digest:
     tags = {
         TAG_ROLLOUT: rollout,
         TAG_DECISION: decision,
-        TAG_APPROVED_BY: approved_by,
         TAG_DIGEST: digest,
     }
     return {name: value for name, value in tags.items() if value}

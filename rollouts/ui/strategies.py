@@ -53,7 +53,7 @@ class ConfirmAgain(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class Presentation:
     """One strategy on the pages.
 
     template        its page is `rollouts/TEMPLATE.html`, what is fresh of it `rollouts/TEMPLATE/_fresh.html`
@@ -75,8 +75,8 @@ class Shown:
     choices: Callable[[Rollout], tuple[bandit_actions.Choice, ...]] | None = None
 
 
-SHOWN: Mapping[str, Shown] = {
-    "canary": Shown(
+SHOWN: Mapping[str, Presentation] = {
+    "canary": Presentation(
         template="rollout",
         build=canary_page.build,
         chart=canary_charts.canary_chart,
@@ -84,7 +84,7 @@ SHOWN: Mapping[str, Shown] = {
         again=canary_confirm.again,
         share_now=canary_confirm.share_now,
     ),
-    "bandit": Shown(
+    "bandit": Presentation(
         template="bandit",
         build=bandit_page.build,
         chart=bandit_charts.bandit_chart,
@@ -96,7 +96,7 @@ SHOWN: Mapping[str, Shown] = {
 }
 
 
-def shown(rollout: Rollout) -> Shown:
+def shown(rollout: Rollout) -> Presentation:
     """How this rollout is shown."""
     return SHOWN[rollout.strategy]
 

@@ -86,10 +86,9 @@ class MemoryModelStore:
 
     # The contract.
 
-    def models(self, *, updated_since: float | None = None) -> tuple[StoredModel, ...]:
+    def models(self) -> tuple[StoredModel, ...]:
         self._answer()
-        found = (m for m in self._models.values() if updated_since is None or m.updated_at > updated_since)
-        return tuple(sorted(found, key=lambda model: -model.updated_at))
+        return tuple(sorted(self._models.values(), key=lambda model: -model.updated_at))
 
     def versions(self, model: str) -> tuple[StoredVersion, ...]:
         self._answer()

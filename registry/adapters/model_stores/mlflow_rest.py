@@ -60,20 +60,10 @@ class MlflowModelStore:
     def __init__(self, http: MlflowHttp) -> None:
         self._http = http
 
-    def models(self, *, updated_since: float | None = None) -> tuple[StoredModel | UnreadableEntry, ...]:
-        found: list[StoredModel | UnreadableEntry] = []
+    def models(self) -> tuple[StoredModel | UnreadableEntry, ...]:
         query = {"max_results": MODELS_A_PAGE, "order_by": NEWEST_CHANGE_FIRST}
-        for raw in self._pages("registered-models/search", query, "registered_models", "its models"):
-            model = _read(_model, raw, "name")
-            old = (
-                isinstance(model, StoredModel)
-                and updated_since is not None
-                and model.updated_at <= updated_since
-            )
-            if old:
-                break  # Newest change first: the rest is older.
-            found.append(model)
-        return tuple(found)
+        pages = self._pages("registered-models/search", query, "registered_models", "its models")
+        return tuple(_read(_model, raw, "name") for raw in pages)
 
     def versions(self, model: str) -> tuple[StoredVersion | UnreadableEntry, ...]:
         query = {

@@ -237,19 +237,6 @@ def test_models__several_pages__all_of_them() -> None:
     assert server.asked[1].url.params["page_token"] == "t"
 
 
-def test_models__older_ones_begin__no_further_page_is_asked_for() -> None:
-    page = {
-        "registered_models": [
-            {"name": "a", "last_updated_timestamp": 2000},
-            {"name": "b", "last_updated_timestamp": 1000},
-        ],
-        "next_page_token": "t",
-    }
-    server = Server(answer(page))
-    assert [model.name for model in MlflowModelStore(server.http()).models(updated_since=1.0)] == ["a"]
-    assert len(server.asked) == 1
-
-
 def test_versions__name_with_a_quote__quoted_the_other_way() -> None:
     server = Server(answer({"model_versions": [{"name": "it's", "version": "1"}]}))
     MlflowModelStore(server.http()).versions("it's")

@@ -115,13 +115,6 @@ def test_models__description__comes_along(stage: Stage, name: str) -> None:
     assert stored(stage, name).description == "routes tickets"
 
 
-def test_models__updated_since__only_later_changes(stage: Stage, name: str) -> None:
-    stage.add_model(name + "-a")
-    before = stored(stage, name + "-a").updated_at
-    stage.add_model(name + "-b")
-    assert [model.name for model in stage.store.models(updated_since=before)] == [name + "-b"]
-
-
 def test_models__alias_set__shown_without_a_change_of_time(stage: Stage, name: str) -> None:
     stage.add_model(name)
     number = stage.add_version(name, FILES)

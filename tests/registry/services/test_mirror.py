@@ -145,7 +145,7 @@ def test_mirror__model_hidden_by_a_shifting_page__is_not_taken_for_deleted(
     store: MemoryModelStore, now: datetime
 ) -> None:
     mirror_models(store=store, clock=ManualClock(now))
-    store.models = lambda *, updated_since=None: ()  # type: ignore[method-assign]
+    store.models = lambda: ()  # type: ignore[method-assign]
     mirror_models(store=store, clock=ManualClock(now + TICK))
     assert Model.objects.get().gone_at is None
 
@@ -313,7 +313,7 @@ def test_mirror__older_read_of_an_alias_that_we_moved_meanwhile__not_applied(
     class Slow(MemoryModelStore):
         """Between its answer and the mirror's writing, somebody else's move is written down."""
 
-        def models(self, *, updated_since: float | None = None) -> tuple[StoredModel, ...]:
+        def models(self) -> tuple[StoredModel, ...]:
             answer = store.models()
             store.set_alias("llama", "production", 2)
             mirror_models(store=store, clock=ManualClock(now + TICK))
@@ -435,7 +435,7 @@ def test_mirror__list_of_models_is_no_list__said_and_nothing_is_lost(
 ) -> None:
     mirror_models(store=store, clock=ManualClock(now))
     answer: dict[str, Any] = {}
-    store.models = lambda *, updated_since=None: answer["models"]  # type: ignore[method-assign]
+    store.models = lambda: answer["models"]  # type: ignore[method-assign]
     assert mirror_models(store=store, clock=ManualClock(now + TICK)).error == "KeyError: 'models'"
     assert MirrorState.objects.get().is_down
     assert Model.objects.get().gone_at is None

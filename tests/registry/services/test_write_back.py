@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db
 
 FILES = {"model.safetensors": safetensors()}
 TICK = timedelta(seconds=10)
-TAGS = decision_tags(rollout="126", decision="promoted", approved_by="ana", digest="sha256:00")
+TAGS = decision_tags(rollout="126", decision="promoted", digest="sha256:00")
 
 
 @pytest.fixture

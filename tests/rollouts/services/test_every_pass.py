@@ -101,7 +101,7 @@ class FaultyStore(MemoryModelStore):
         raiser(self.kind, self.clock)
         return True
 
-    def models(self, *, updated_since: float | None = None) -> tuple[StoredModel, ...]:
+    def models(self) -> tuple[StoredModel, ...]:
         found = super().models()
         odd = self.bad[0] == "versions" and self.kind == ODD
         return tuple(

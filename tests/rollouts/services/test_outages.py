@@ -25,7 +25,7 @@ def lasting(w: MemoryWorld) -> Outage | None:
 
 
 def told(w: MemoryWorld) -> list[tuple[str, str]]:
-    rows = HistoryEvent.objects.filter(title__contains="order").order_by("pk")
+    rows = HistoryEvent.objects.filter(title__regex="out of order|works again").order_by("pk")
     return [(row.kind, row.title.partition(" UTC")[0]) for row in rows]
 
 
