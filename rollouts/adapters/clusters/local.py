@@ -57,7 +57,7 @@ from rollouts.adapters.clusters.machine import (
 )
 from rollouts.adapters.clusters.probe import Health, warm_up
 from rollouts.adapters.clusters.secrets import SecretStore
-from rollouts.adapters.clusters.sight import Sight, look, look_again, status_of, unreadable
+from rollouts.adapters.clusters.sight import Asking, Sight, look, look_again, status_of, unreadable
 from rollouts.adapters.clusters.supervisord import ALIVE_STATES, RESTING_STATES, ProgramInfo, Supervisor
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import FailureReason
@@ -113,6 +113,7 @@ class LocalCluster:
         self._memory_mb = memory_mb
         self._clock = clock
         self._http = http
+        self._asking = Asking(http)
         self._drain_seconds = drain_seconds
         self._settle_seconds = settle_seconds
         self._stop_seconds = stop_seconds
@@ -189,7 +190,9 @@ class LocalCluster:
         programs = self._supervisor.programs()
         variants = self._folder.variants()
         with ThreadPoolExecutor(max_workers=max(1, min(8, len(variants)))) as pool:
-            seen = list(pool.map(lambda variant: look(self._folder, self._http, variant, programs), variants))
+            seen = list(
+                pool.map(lambda variant: look(self._folder, self._asking, variant, programs), variants)
+            )
         with self._folder.locked_if_free() as mine:
             if mine:
                 self._take_next_steps(seen)

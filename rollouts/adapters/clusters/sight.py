@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import httpx
 
 from controlplane.kernel.clock import ClockReading
+from rollouts.adapters.clusters.answers import LastAnswers
 from rollouts.adapters.clusters.engines import HOST, EngineTemplate, engines_in_force
 from rollouts.adapters.clusters.folder import PROGRAM_PREFIX, Drain, EngineFailure, EngineFolder, Launch, Runs
 from rollouts.adapters.clusters.probe import Health, ask_health, ask_in_flight
@@ -55,8 +56,25 @@ class Sight:
         return self.process is not None and self.warmed == self.process.started_at
 
 
+class Asking:
+    """Asks engines; one that hangs answers as it did last."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+        self._health: LastAnswers[Health] = LastAnswers()
+        self._in_flight: LastAnswers[int | None] = LastAnswers()
+
+    def health(self, process: Runs, template: EngineTemplate, port: int) -> Health:
+        key = (process.pid, process.started_at)
+        return self._health.of(key, lambda: ask_health(self._http, template, port))
+
+    def in_flight(self, process: Runs, template: EngineTemplate, port: int) -> int | None:
+        key = (process.pid, process.started_at)
+        return self._in_flight.of(key, lambda: ask_in_flight(self._http, template, port))
+
+
 def look(
-    folder: EngineFolder, http: httpx.Client, variant: str, programs: Mapping[str, ProgramInfo]
+    folder: EngineFolder, asking: Asking, variant: str, programs: Mapping[str, ProgramInfo]
 ) -> Sight | Exception | None:
     """One workload; the exception when its records cannot be read; None when it has gone. Never raises."""
     try:
@@ -73,11 +91,12 @@ def look(
             drain=folder.drain(variant),
             program=programs.get(PROGRAM_PREFIX + variant),
         )
-        if sight.process is None or sight.failure is not None or template is None:
+        process = sight.process
+        if process is None or sight.failure is not None or template is None:
             return sight
         if sight.drain is not None:
-            return replace(sight, in_flight=ask_in_flight(http, template, launch.port))
-        return replace(sight, health=ask_health(http, template, launch.port))
+            return replace(sight, in_flight=asking.in_flight(process, template, launch.port))
+        return replace(sight, health=asking.health(process, template, launch.port))
     except Exception as error:  # the boundary of one workload: what is odd about it must not stop the others
         log.exception("cluster.look_failed variant=%s", variant)
         return error
