@@ -16,6 +16,7 @@ from pathlib import Path
 
 from controlplane.kernel.errors import InvalidInput, Unavailable
 from controlplane.outbound.clients import local_client
+from rollouts.adapters.clusters.engine_user import close_run_dir, engine_user
 from rollouts.adapters.clusters.folder import write_whole
 from rollouts.adapters.clusters.launcher import STACK_MARK
 from rollouts.adapters.clusters.local import LocalCluster
@@ -127,6 +128,7 @@ def prepare(spec: ClusterSpec, installation: Installation) -> str:
     _router(place, installation).write_bootstrap()
     for folder in ("log", "engines"):
         (place.run_dir / folder).mkdir(mode=0o700, exist_ok=True)
+    close_run_dir(place.run_dir, engine_user(installation.engine_user))
     envoy = shlex.join(envoy_command(place.envoy_dir, envoy_binary()))
     values = {
         "run": place.run_dir,
