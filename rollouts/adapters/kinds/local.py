@@ -16,7 +16,6 @@ from pathlib import Path
 
 from controlplane.kernel.errors import InvalidInput, Unavailable
 from controlplane.outbound.clients import local_client
-from rollouts.adapters.clusters.engine_user import close_run_dir, engine_user
 from rollouts.adapters.clusters.folder import write_whole
 from rollouts.adapters.clusters.launcher import STACK_MARK
 from rollouts.adapters.clusters.local import LocalCluster
@@ -34,6 +33,7 @@ from rollouts.ports import ClusterPorts
 
 ENGINE_TIMEOUT_SECONDS = 5.0
 MOST_MEMORY_MB = 10_000_000
+OPEN = 0o067  # rights that nobody else may have; engines with a user of their own pass through by their group
 FIELDS = (
     "run_dir", "supervisor_socket", "envoy_dir", "gateway_port", "gateway_url", "engine_ports", "engine_memory_mb",
     "engine_memory_limit_mb",
@@ -128,7 +128,6 @@ def prepare(spec: ClusterSpec, installation: Installation) -> str:
     _router(place, installation).write_bootstrap()
     for folder in ("log", "engines"):
         (place.run_dir / folder).mkdir(mode=0o700, exist_ok=True)
-    close_run_dir(place.run_dir, engine_user(installation.engine_user))
     envoy = shlex.join(envoy_command(place.envoy_dir, envoy_binary()))
     values = {
         "run": place.run_dir,
@@ -233,8 +232,11 @@ def _check_folder(run_dir: Path) -> None:
     fix = f"Make it on this machine, as the user that Headgate runs as: mkdir -m 700 {run_dir}"
     if not run_dir.is_dir():
         raise Unavailable(f"The run folder {run_dir} does not exist.", fix=fix)
-    if run_dir.stat().st_uid != os.geteuid():
+    found = run_dir.stat()
+    if found.st_uid != os.geteuid():
         raise Unavailable(f"The run folder {run_dir} belongs to another user.", fix=fix)
+    if found.st_mode & OPEN:
+        raise Unavailable(f"The run folder {run_dir} is open to others.", fix=f"chmod 700 {run_dir}")
 
 
 LOCAL = ClusterKind(
