@@ -41,6 +41,7 @@ class WorkloadSpec:
     arguments    engine arguments by name without dashes ("max-model-len": 256); only declared options
     environment  variables of the engine; only declared options. A secret is given as it is stored or referred to, and
                  opened by the cluster at every launch
+    resources    what one replica needs, by name ("memory_mb": 3000). A cluster leaves aside what it cannot set apart
     replicas     how many to run
     start_seconds how long it may take until READY
     """
@@ -52,6 +53,7 @@ class WorkloadSpec:
     engine: str = "vllm"
     arguments: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str | Secret] = field(default_factory=dict)
+    resources: Mapping[str, int] = field(default_factory=dict)
     replicas: int = 1
     start_seconds: float = 600.0
 
@@ -133,6 +135,18 @@ class EngineRoom:
     engine_mb: int
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a serving spec may ask of a cluster, whatever the engine.
+
+    resources   that it sets apart for an engine, by name
+    replicas    of one variant at most
+    """
+
+    resources: frozenset[str]
+    replicas: int
+
+
 class Cluster(Protocol):
     """Runs variants. Calls return quickly; launching and draining go on behind, `status` tells how far."""
 
@@ -180,6 +194,10 @@ class Cluster(Protocol):
 
     def engines(self) -> tuple[str, ...]:
         """The engines that the cluster knows, sorted by name. Raises Unavailable when it cannot say now."""
+        ...
+
+    def limits(self) -> Limits:
+        """What a serving spec may ask of it. Asks nobody."""
         ...
 
     def engine_room(self) -> EngineRoom | None:

@@ -12,7 +12,16 @@ from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.readings import ArmReading, EngineReading, Failures, HistogramReading, SignalReading
-from rollouts.ports import OPENAI_API, Backend, EngineApi, LoggedRequest, ObservedRoute, Route, WorkloadStatus
+from rollouts.ports import (
+    OPENAI_API,
+    Backend,
+    EngineApi,
+    Limits,
+    LoggedRequest,
+    ObservedRoute,
+    Route,
+    WorkloadStatus,
+)
 
 PER_SECOND = 20.0  # requests of an endpoint with traffic
 FAILED, SLOW = 0.01, 0.04
@@ -72,6 +81,9 @@ class Plane:
 
     def capabilities(self) -> frozenset[Capability]:
         return EVERY_CAPABILITY
+
+    def limits(self) -> Limits:
+        return Limits(frozenset(), 1)
 
     def engine_room(self) -> None:
         return None

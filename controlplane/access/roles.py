@@ -48,7 +48,7 @@ class Action(StrEnum):
     GLOBAL_STOP = "set or lift the global stop"
     EDIT_ENDPOINT = "change an endpoint"
     EDIT_GATE_POLICY = "store a gate policy"
-    MANAGE_CLUSTERS = "make or change a cluster"
+    MANAGE_CLUSTERS = "write a cluster down"
     MANAGE_ACCESS = "manage people and their roles"
 
 

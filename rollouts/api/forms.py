@@ -88,7 +88,11 @@ class ServingForm(serializers.Serializer[Any]):
         required=False,
         help_text="variables of the engine, likewise; the value of a secret one is taken once and never shown",
     )
-    resources = serializers.DictField(child=serializers.IntegerField(min_value=0), required=False)
+    resources = serializers.DictField(
+        child=serializers.IntegerField(min_value=0),
+        required=False,
+        help_text="what one replica needs; a cluster refuses what it cannot set apart. This machine: `memory_mb`",
+    )
     replicas = serializers.IntegerField(min_value=1, max_value=64, default=1)
 
 

@@ -31,6 +31,7 @@ def launch(endpoint: Endpoint, variant: Variant, lease: Lease, world: World) -> 
             engine=spec.engine,
             arguments=spec.arguments,
             environment=spec.environment,
+            resources=spec.resources,
             replicas=spec.replicas,
         ),
         token=lease.token,

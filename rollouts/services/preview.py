@@ -201,7 +201,7 @@ def preview_rollout(
     checks += capability_checks(endpoint, plan, _router(endpoint, worlds))
     checks += weaker_checks(weaker, endpoint=endpoint, actor=actor)
     checks += check_room(
-        _room(endpoint, worlds), sum(spec.replicas for name in variants if name not in running)
+        _room(endpoint, spec, worlds), sum(spec.replicas for name in variants if name not in running)
     )
     if plan.bandit is None:
         bandit = None
@@ -289,11 +289,13 @@ def _router(endpoint: Endpoint, worlds: Worlds) -> TrafficRouter | None:
         return None  # said by another check
 
 
-def _room(endpoint: Endpoint, worlds: Worlds) -> EngineRoom | None:
+def _room(endpoint: Endpoint, spec: ServingSpec, worlds: Worlds) -> EngineRoom | None:
+    """The memory for engines, where somebody knows; an engine takes what the spec asks for where that is more."""
     try:
-        return worlds.of(endpoint.cluster.name).cluster.engine_room()
+        room = worlds.of(endpoint.cluster.name).cluster.engine_room()
     except Unavailable:
         return None  # said by another check
+    return room and replace(room, engine_mb=max(room.engine_mb, spec.resources.get("memory_mb", 0)))
 
 
 def _variant_name(endpoint: Endpoint, version: Version, spec: ServingSpec) -> str:

@@ -137,8 +137,8 @@ def _name_of(endpoint: Endpoint, version: Version, spec: ServingSpec) -> str:
 
 
 def _specs(endpoint: Endpoint, launched: WorkloadSpec) -> Iterator[ServingSpec]:
-    """The serving specs that it may have: a launch does not say which resources were asked for."""
-    asked: list[Mapping[str, int]] = [{}]
+    """The serving specs that it may have: launches of an earlier version do not say which resources were asked for."""
+    asked: list[Mapping[str, int]] = [launched.resources, {}]
     asked += [variant.spec.resources for variant in Variant.objects.filter(endpoint=endpoint)]
     for resources in asked:
         yield ServingSpec(

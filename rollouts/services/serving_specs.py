@@ -39,6 +39,7 @@ def check_serving(*, spec: ServingSpec, version: Version, cluster: Cluster) -> E
     """
     options = engine_options(cluster=cluster, engine=spec.engine)
     _check_references(spec, cluster)
+    _check_limits(spec, cluster)
     manifest = version.manifest_value
     files = None if manifest is None else {entry.path for entry in manifest.entries}
     options.choose(spec.arguments, spec.environment, files=files, prefix="serving.")
@@ -56,3 +57,20 @@ def _check_references(spec: ServingSpec, cluster: Cluster) -> None:
                 fix=f"Use one of: {', '.join(there) or 'none yet'}. The operator puts it into the folder of secrets.",
                 code="secret-not-found",
             )
+
+
+def _check_limits(spec: ServingSpec, cluster: Cluster) -> None:
+    limits = cluster.limits()
+    for name in sorted(spec.resources):
+        if name not in limits.resources:
+            raise InvalidInput(
+                f"This cluster sets no {name!r} apart for an engine.",
+                field=f"serving.resources.{name}",
+                fix=f"Leave it out, or use one of: {', '.join(sorted(limits.resources)) or 'none'}.",
+            )
+    if spec.replicas > limits.replicas:
+        raise InvalidInput(
+            f"This cluster runs at most {limits.replicas} of a variant, not {spec.replicas}.",
+            field="serving.replicas",
+            fix=f"Ask for {limits.replicas}, or serve the endpoint on another cluster.",
+        )

@@ -17,7 +17,10 @@ import yaml
 
 from controlplane.api.inputs import Input
 from rollouts.adapters.clusters.engines.declared import DECLARATIONS, load_engines
+from rollouts.adapters.kinds import KINDS
+from rollouts.api.clusters import ClusterInput
 from rollouts.api.inputs import EndpointInput, FeedbackInput, StartInput
+from rollouts.domain.clusters import ClusterSpec
 from rollouts.domain.plan import Plan
 from rollouts.domain.secrets import read_secret
 from rollouts.services.policies import read_policy
@@ -91,6 +94,11 @@ def read_as_call(call: type[Input], data: Mapping[str, Any]) -> None:
     call(data=data).is_valid(raise_exception=True)
 
 
+def read_as_cluster(data: Mapping[str, Any]) -> None:
+    read_as_call(ClusterInput, data)
+    assert not KINDS[data["kind"]].problems(ClusterSpec("paris", data["kind"], data["configuration"]))
+
+
 def read_as_secret(data: Mapping[str, Any]) -> None:
     read_secret(data, where="serving.environment.TOKEN")
 
@@ -106,6 +114,8 @@ def reader_of(example: Example, folder: Path) -> Callable[[], None] | None:
         return lambda: read_as_policy(read_policy_text(example.text))
     data = yaml.safe_load(example.text)
     assert isinstance(data, dict), f"{example.where}: {example.text}"
+    if "configuration" in data:
+        return lambda: read_as_cluster(data)
     if "plan" in data:
         return lambda: read_as_start(data)
     if "policy" in data:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 
 
 def configuration(folder: Path, **changes: Any) -> dict[str, Any]:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     return {"run_dir": str(folder), "gateway_port": 8_700, "engine_ports": "18200-18299", **changes}
 
 

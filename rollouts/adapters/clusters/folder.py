@@ -84,6 +84,7 @@ class Launch:
                 name: value if isinstance(value, str) else value.to_json()
                 for name, value in spec.environment.items()
             },
+            "resources": dict(spec.resources),
             "start_seconds": spec.start_seconds,
             "port": self.port,
             "requested_at": self.requested_at,
@@ -109,6 +110,7 @@ class Launch:
                 name: value if isinstance(value, str) else read_secret(value, where=name, stored=True)
                 for name, value in data["environment"].items()
             },
+            resources={str(name): int(value) for name, value in data.get("resources", {}).items()},
             start_seconds=float(data["start_seconds"]),
         )
         return cls(

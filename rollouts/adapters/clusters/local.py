@@ -14,7 +14,8 @@ Choices:
 - `ensure` on a variant that drains takes the drain back; if it was told to stop already, it starts again.
 - A drain ends when the engine says nothing is inside for `settle_seconds`. One that does not say is given the
   whole `drain_seconds`; one that does not run or never was ready is stopped at once.
-- Memory: free memory less what engines still loading will take must be at least `memory_mb`.
+- Memory: free memory less what engines still loading will take must be at least `memory_mb`, or what the spec asks
+  for (`resources`, "memory_mb") where that is more. No other resource is set apart.
 """
 
 from __future__ import annotations
@@ -61,9 +62,10 @@ from rollouts.adapters.clusters.sight import Asking, Sight, look, look_again, st
 from rollouts.adapters.clusters.supervisord import ALIVE_STATES, RESTING_STATES, ProgramInfo, Supervisor
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import FailureReason
-from rollouts.ports import EngineApi, EngineRoom, WorkloadSpec, WorkloadStatus
+from rollouts.ports import EngineApi, EngineRoom, Limits, WorkloadSpec, WorkloadStatus
 
 ROOT = Path(__file__).resolve().parents[3]
+MEMORY = "memory_mb"  # the resource that this machine sets apart
 KEEPER_SECONDS = 10  # what an engine's keeper may take beyond `stop_seconds` until all of the tree has ended
 RECORDS = ("conf", "runs.json", "warm.json", "failure.json", "json", "drain.json")  # deleted in this order
 
@@ -141,7 +143,7 @@ class LocalCluster:
             self._folder.claim(spec.endpoint, token)
             if self._keep_running(spec.variant):
                 return  # another caller was faster
-            self._check_memory(spec.variant)
+            self._check_memory(spec)
             launch = Launch(
                 spec=spec,
                 port=self._choose_port(spec.variant),
@@ -218,6 +220,9 @@ class LocalCluster:
     def engines(self) -> tuple[str, ...]:
         return tuple(sorted(load_engines(self._folder.run_dir)))
 
+    def limits(self) -> Limits:
+        return Limits(resources=frozenset({MEMORY}), replicas=1)
+
     def engine_room(self) -> EngineRoom:
         return EngineRoom(free_mb=available_memory_mb(), engine_mb=self._memory_mb)
 
@@ -288,7 +293,12 @@ stdout_logfile_maxbytes=5MB
 stdout_logfile_backups=1
 """
 
-    def _check_memory(self, variant: str) -> None:
+    def _memory_of(self, spec: WorkloadSpec) -> int:
+        """Megabytes that must be free before it is launched."""
+        return max(self._memory_mb, spec.resources.get(MEMORY, 0))
+
+    def _check_memory(self, spec: WorkloadSpec) -> None:
+        variant, needed = spec.variant, self._memory_of(spec)
         free = available_memory_mb()
         promised = 0
         for other in self._folder.variants():
@@ -298,27 +308,28 @@ stdout_logfile_backups=1
                 promised += self._memory_to_come_mb(other)
             except DAMAGED:  # what it takes already is not free
                 log.exception("cluster.records_unreadable variant=%s", other)
-        if free - promised < self._memory_mb:
+        if free - promised < needed:
             kept = f", {promised} MB of them for engines that still load" if promised else ""
             raise Refused(
-                f"There is too little memory for {variant}: it needs {self._memory_mb} MB and"
+                f"There is too little memory for {variant}: it needs {needed} MB and"
                 f" {free} MB are free{kept}.",
                 fix="Stop another variant or program, or, if engines need less than that here,"
                 " set HEADGATE_ENGINE_MEMORY_MB.",
                 code="no-memory",
-                extra={"needed_mb": self._memory_mb, "free_mb": free, "promised_mb": promised},
+                extra={"needed_mb": needed, "free_mb": free, "promised_mb": promised},
             )
 
     def _memory_to_come_mb(self, variant: str) -> int:
         """What an engine that still loads will take beyond what it has taken."""
-        runs = self._folder.runs(variant)
+        runs, launch = self._folder.runs(variant), self._folder.launch(variant)
+        needed = self._memory_mb if launch is None else self._memory_of(launch.spec)
         if self._folder.failure(variant) is not None:
             return 0
         if runs is None:
-            return self._memory_mb
+            return needed
         if self._folder.warmed(variant) == runs.started_at:
             return 0
-        return max(0, self._memory_mb - tree_memory_mb(runs.pid))
+        return max(0, needed - tree_memory_mb(runs.pid))
 
     def _choose_port(self, variant: str) -> int:
         taken = {launch.port for launch in self._folder.launches() if launch.spec.variant != variant}

@@ -15,7 +15,7 @@ from registry.domain.manifest import Manifest
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
 from rollouts.domain.engine_options import EngineOptions, Option, OptionKind
 from rollouts.domain.engines import FailureReason, WorkloadPhase
-from rollouts.ports import OPENAI_API, EngineApi, EngineRoom, WorkloadSpec, WorkloadStatus
+from rollouts.ports import OPENAI_API, EngineApi, EngineRoom, Limits, WorkloadSpec, WorkloadStatus
 
 FIRST_PORT = 20_000
 SOME_ARGUMENTS = (
@@ -59,7 +59,7 @@ class MemoryCluster:
 
     `apis` are the engines that it knows and their calls; `allowed` what a spec may set of each, nothing when not named.
     `environments` are the variables that each variant was launched with, secrets among them; `memory` is what
-    `engine_room` answers.
+    `engine_room` answers, `most` are its limits.
     Scripting: `fail` and `mend`, `kill`, `set_in_flight`; while `outage` is set, all calls raise Unavailable.
     """
 
@@ -77,6 +77,7 @@ class MemoryCluster:
         self.room = room
         self.drain_seconds = drain_seconds
         self.memory: EngineRoom | None = None
+        self.most = Limits(resources=frozenset({"memory_mb"}), replicas=64)
         self.outage = ""
         self.apis: dict[str, EngineApi] = {"vllm": OPENAI_API}
         self.allowed: dict[str, EngineOptions] = {
@@ -176,6 +177,9 @@ class MemoryCluster:
     def engines(self) -> tuple[str, ...]:
         with self._lock:
             return tuple(sorted(self.apis))
+
+    def limits(self) -> Limits:
+        return self.most
 
     def engine_room(self) -> EngineRoom | None:
         self._reach()

@@ -33,6 +33,7 @@ from rollouts.ports import ClusterPorts
 
 ENGINE_TIMEOUT_SECONDS = 5.0
 MOST_MEMORY_MB = 10_000_000
+OPEN = 0o067  # rights that nobody else may have; engines with a user of their own pass through by their group
 FIELDS = (
     "run_dir", "supervisor_socket", "envoy_dir", "gateway_port", "gateway_url", "engine_ports", "engine_memory_mb",
     "engine_memory_limit_mb",
@@ -231,8 +232,11 @@ def _check_folder(run_dir: Path) -> None:
     fix = f"Make it on this machine, as the user that Headgate runs as: mkdir -m 700 {run_dir}"
     if not run_dir.is_dir():
         raise Unavailable(f"The run folder {run_dir} does not exist.", fix=fix)
-    if run_dir.stat().st_uid != os.geteuid():
+    found = run_dir.stat()
+    if found.st_uid != os.geteuid():
         raise Unavailable(f"The run folder {run_dir} belongs to another user.", fix=fix)
+    if found.st_mode & OPEN:
+        raise Unavailable(f"The run folder {run_dir} is open to others.", fix=f"chmod 700 {run_dir}")
 
 
 LOCAL = ClusterKind(

@@ -93,7 +93,7 @@ def test_clusters__rollout_on_an_unusable_cluster__is_refused_with_the_reason(cl
 
 def test_clusters__put__makes_changes_and_refuses(client_of: ClientOf, tmp_path: Path) -> None:
     folder = tmp_path / "paris"
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     body: dict[str, Any] = {
         "kind": "local",
         "configuration": {"run_dir": str(folder), "gateway_port": 8_700, "engine_ports": "18200-18299"},

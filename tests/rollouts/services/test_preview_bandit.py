@@ -109,6 +109,14 @@ def test_preview__memory__is_looked_at_for_all_engines_together(
     assert preview.can_start
 
 
+def test_preview__memory_that_the_spec_asks_for__is_what_an_engine_takes(endpoint: Endpoint) -> None:
+    room = EngineRoom(free_mb=20_000, engine_mb=3_200)
+    spec = ServingSpec(resources={"memory_mb": 9_000})
+    preview = look(endpoint, worlds=with_memory(room), serving=spec)
+
+    assert check(preview, "2 more engines need 18,000 MB").state == "ok"
+
+
 def test_preview__nothing_known_of_memory__says_nothing(endpoint: Endpoint) -> None:
     assert not [one for one in look(endpoint, worlds=with_memory(None)).checks if "MB" in one.title]
 

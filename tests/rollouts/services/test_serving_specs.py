@@ -15,6 +15,7 @@ from registry.models import Version
 from rollouts.adapters.clusters.memory import MemoryCluster
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Variant
+from rollouts.ports import Limits
 from rollouts.services.serving_specs import check_serving, engines_of
 from tests import factories
 from tests.rollouts.memory_world import ERRORS, MemoryWorld
@@ -53,6 +54,39 @@ def test_check__file__must_be_in_the_manifest_of_this_version() -> None:
     check(spec, paths=("chat.jinja",))
     with pytest.raises(InvalidInput, match="manifest does not have"):
         check(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        (ServingSpec(resources={"gpu": 1}), "serving.resources.gpu"),
+        (ServingSpec(resources={"memory_mb": 1, "tpu": 0}), "serving.resources.tpu"),
+        (ServingSpec(replicas=3), "serving.replicas"),
+    ],
+)
+def test_check__what_the_cluster_cannot_give__names_the_field_and_what_it_can(
+    spec: ServingSpec, field: str
+) -> None:
+    cluster = MemoryCluster(ManualClock(factories.right_now()))
+    cluster.most = Limits(resources=frozenset({"memory_mb"}), replicas=2)
+    with pytest.raises(InvalidInput) as caught:
+        check_serving(spec=spec, version=Version(number=2), cluster=cluster)
+    assert caught.value.field == field
+    assert "memory_mb" in caught.value.fix or "2" in caught.value.fix
+
+
+def test_check__what_the_cluster_gives__is_fine() -> None:
+    check(ServingSpec(resources={"memory_mb": 3_000}, replicas=64))
+
+
+@pytest.mark.story
+def test_launch__resources_of_the_spec__reach_the_cluster(tmp_path: Path) -> None:
+    w = MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
+    w.start(2, serving=ServingSpec(resources={"memory_mb": 3_000}))
+    w.run_for(5)
+    launched = w.cluster.launched(w.variant(2).name)
+    assert launched is not None
+    assert launched.resources == {"memory_mb": 3_000}
 
 
 def test_engines_of__unknown_cluster__is_not_found(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from rollouts.adapters.clusters.folder import EngineFolder, Launch
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import available_memory_mb, processes_marked, stat_of
 from rollouts.domain.engines import FailureReason, WorkloadPhase
-from rollouts.ports import WorkloadSpec
+from rollouts.ports import Limits, WorkloadSpec
 from tests.rollouts.adapters.clusters.machine_room import (
     FAMILY,
     ROOT,
@@ -265,6 +265,27 @@ def test_ensure__too_little_memory__is_refused_with_numbers_and_remedy(
     assert caught.value.code == "no-memory"
     assert "HEADGATE_ENGINE_MEMORY_MB" in caught.value.fix
     assert variant not in cluster.statuses()
+
+
+def test_ensure__more_memory_asked_for_than_engines_usually_take__is_what_must_be_free(
+    room: MachineRoom, cluster: LocalCluster, variant: str
+) -> None:
+    with pytest.raises(Refused, match=r"10000000 MB and \d+ MB are free"):
+        cluster.ensure(room.spec(variant, resources={"memory_mb": 10_000_000}), token=1)
+    assert variant not in cluster.statuses()
+
+
+def test_ensure__resources__are_remembered_with_the_launch(
+    room: MachineRoom, cluster: LocalCluster, variant: str
+) -> None:
+    cluster.ensure(room.spec(variant, resources={"memory_mb": 60, "gpu": 1}), token=1)
+    launched = room.cluster().launched(variant)
+    assert launched is not None
+    assert launched.resources == {"memory_mb": 60, "gpu": 1}
+
+
+def test_limits__are_memory_and_one_engine_a_variant(cluster: LocalCluster) -> None:
+    assert cluster.limits() == Limits(resources=frozenset({"memory_mb"}), replicas=1)
 
 
 def test_ensure__memory_promised_to_one_that_loads__is_not_given_twice(

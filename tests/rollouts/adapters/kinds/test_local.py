@@ -101,7 +101,7 @@ def test_build__without_a_configuration__is_this_installation(tmp_path: Path) ->
 
 def test_build__with_a_configuration__is_in_its_own_folder(tmp_path: Path) -> None:
     place = tmp_path / "paris"
-    place.mkdir()
+    place.mkdir(mode=0o700)
     spec = ClusterSpec("paris", "local", {**SOUND, "run_dir": str(place)})
     ports = LOCAL.build(spec, installation(tmp_path / "here"))
     assert ports.gateway_url == "http://127.0.0.1:8700"
@@ -115,6 +115,18 @@ def test_build__run_folder_that_nobody_made__says_what_to_do(tmp_path: Path) -> 
         LOCAL.build(spec, installation(tmp_path))
     assert "mkdir" in caught.value.fix
     assert not (tmp_path / "paris").exists()
+
+
+def test_build__run_folder_that_is_open_to_others__says_what_to_do(tmp_path: Path) -> None:
+    place = tmp_path / "paris"
+    place.mkdir(mode=0o700)
+    place.chmod(0o750)
+    spec = ClusterSpec("paris", "local", {**SOUND, "run_dir": str(place)})
+    with pytest.raises(Unavailable, match="is open to others") as caught:
+        LOCAL.build(spec, installation(tmp_path))
+    assert caught.value.fix == f"chmod 700 {place}"
+    place.chmod(0o710)  # as it is once an engine's user passes through
+    assert LOCAL.build(spec, installation(tmp_path))
 
 
 def test_occupies__two_places__share_nothing(tmp_path: Path) -> None:

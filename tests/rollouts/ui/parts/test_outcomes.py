@@ -276,7 +276,7 @@ def test_endpoint_fragment__queries__do_not_grow_with_the_minutes(
     served = factories.endpoint()
     factories.minutes_of_traffic(served, minutes=minutes)
     # session, person; endpoint, its rollouts and its variants; history, variants, rates, outcomes, other calls, events;
-    # the numbers of rollouts and events; ratings that did not count
-    with django_assert_num_queries(14):
+    # the numbers of rollouts and events; ratings that did not count; the clusters
+    with django_assert_num_queries(15):
         text = engineer.get("/endpoints/triage", headers=HTMX).content.decode()
     assert '<hx-partial hx-target="#outcomes" hx-swap="outerMorph">' in text
