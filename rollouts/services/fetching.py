@@ -8,13 +8,14 @@ run finds is written into columns that the loop never writes, and the loop is as
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 from django.db.models import QuerySet
 
 from controlplane.kernel.errors import HeadgateError
+from controlplane.passes.models import ItemTrouble
 from controlplane.passes.services import Pauses, Report, forget_gone, run_each
 from controlplane.passes.words import error_words
 from controlplane.timekeeping.claims import free
@@ -43,7 +44,7 @@ class NobodyWaitsError(HeadgateError):
 
 def versions_to_fetch(*, now: datetime) -> list[int]:
     """The versions whose files somebody waits for and nobody fetches, longest wanted first: no more than may be fetched
-    beside those that are under way. Those behind them are told that they wait for their turn. At most 4 queries.
+    beside those that are under way. Those behind them are told that they wait for their turn. At most 5 queries.
 
     Waiting for a turn is no part of a launch: its time does not run meanwhile.
     """
@@ -55,7 +56,11 @@ def versions_to_fetch(*, now: datetime) -> list[int]:
     unread = free("manifest_claimed_until", now=now, lifetime=CLAIM_LIFETIME)
     idle = set(Version.objects.filter(unread, pk__in=versions).values_list("pk", flat=True))
     room = max(0, FETCHED_AT_ONCE - (len(versions) - len(idle)))
-    queue = [pk for pk in versions if pk in idle]
+    resting = ItemTrouble.objects.filter(pass_name=FILES).exclude(
+        free("next_attempt_at", now=now, lifetime=timedelta(seconds=PAUSES.longest))
+    )
+    failed = set(resting.values_list("item", flat=True))  # a moment ago: others come first
+    queue = [pk for pk in versions if pk in idle and str(pk) not in failed]
     for_later = queue[room:]
     if for_later:
         words = f"its files wait until one of {FETCHED_AT_ONCE} others is fetched"
@@ -107,10 +112,10 @@ def _fetch(version_id: int, world: World) -> None:
         if reason is FailureReason.NONE:
             _waiting().filter(variant__version=version_id).update(files_note=error_words(error))
             raise
-        _end(version_id, world.clock.now(), FilesState.FAILED, note=str(error), reason=reason)
+        _end(version_id, FilesState.FAILED, note=str(error), reason=reason)
         return
     if here:
-        _end(version_id, world.clock.now(), FilesState.HERE, files_at=world.clock.now())
+        _end(version_id, FilesState.HERE, files_at=world.clock.now())
 
 
 def _waiting() -> QuerySet[Workload]:
@@ -119,7 +124,6 @@ def _waiting() -> QuerySet[Workload]:
 
 def _end(
     version_id: int,
-    now: datetime,
     state: FilesState,
     *,
     note: str = "",

@@ -218,27 +218,45 @@ def test_fetch__worker_was_killed_in_it__another_takes_it_when_its_claim_ran_out
     assert versions_to_fetch(now=w.now) == [version.pk]
 
 
+def wanted_before(w: MemoryWorld, version: Version, *, claimed: bool) -> list[Version]:
+    """As many other versions as may be fetched at once; they were wanted before this one."""
+    until = w.now + CLAIM_LIFETIME if claimed else None
+    others = []
+    variant = w.variant(version.number)
+    for n in range(FETCHED_AT_ONCE):
+        other = Version.objects.create(
+            model=version.model, number=100 + n, created_at=w.now, manifest_claimed_until=until
+        )
+        variant.pk, variant.name, variant.version, variant.digest = None, f"other-{n}", other, str(n)
+        variant.save(force_insert=True)
+        Workload.objects.create(
+            variant=variant,
+            wanted=True,
+            wanted_since=w.now - timedelta(minutes=1),
+            files_state=FilesState.WANTED,
+        )
+        others.append(other)
+    return others
+
+
 def test_versions_to_fetch__more_than_may_be_fetched__those_behind_wait_and_their_launch_does_not_begin(
     w: MemoryWorld,
 ) -> None:
-    version = waits_for_files(w)
-    others = [
-        Version.objects.create(
-            model=version.model, number=100 + n, created_at=w.now,
-            manifest_claimed_until=w.now + CLAIM_LIFETIME,
-        )
-        for n in range(FETCHED_AT_ONCE)
-    ]  # fmt: skip
-    earlier = w.now - timedelta(minutes=1)
-    row = w.variant(2)
-    for other in others:
-        row.pk, row.name, row.version, row.digest = None, f"other-{other.number}", other, str(other.number)
-        row.save(force_insert=True)
-        Workload.objects.create(variant=row, wanted=True, wanted_since=earlier, files_state=FilesState.WANTED)
+    wanted_before(w, waits_for_files(w), claimed=True)
     assert versions_to_fetch(now=w.now) == []
     waiting = w.workload(2)
     assert (waiting.files_state, waiting.files_at) == (FilesState.WANTED, w.now)
     assert "wait until one of 4 others" in waiting.files_note
+
+
+def test_versions_to_fetch__those_before_failed_a_moment_ago__keep_nobody_waiting(w: MemoryWorld) -> None:
+    version = waits_for_files(w)
+    for other in wanted_before(w, version, claimed=False):
+        ItemTrouble.objects.create(
+            pass_name=FILES, item=str(other.pk), label="other", first_failed_at=w.now, last_attempt_at=w.now,
+            next_attempt_at=w.now + timedelta(seconds=30), error="MLflow failed (500).",
+        )  # fmt: skip
+    assert versions_to_fetch(now=w.now) == [version.pk]
 
 
 def test_drain__while_files_are_waited_for__nobody_waits_any_more(w: MemoryWorld) -> None:
