@@ -23,9 +23,20 @@ _EXAMPLE = {
     "scorer": "exact",
     "max_tokens": 8,
 }
+_PLACE = {
+    "run_dir": "/srv/paris",
+    "gateway_port": 8_700,
+    "gateway_url": "https://paris.example",
+    "engine_ports": "18200-18299",
+    "engine_memory_mb": 3_200,
+}
 _YAML = "alpha: 0.05\ngates:\n- {key: errors, kind: error_rate, delta: 0.02, weight: 1}\n"
 
 BODIES: dict[str, tuple[dict[str, Any], ...]] = {
+    "clusters_set": (
+        {"kind": "local", "configuration": _PLACE, "secret": ""},
+        {"kind": "local", "configuration": {}},
+    ),
     "endpoints_create": (
         {
             "name": "fresh", "model": "triage", "version": 1, "gate_policy": "triage-default", "golden_set": "tickets",

@@ -69,6 +69,7 @@ def _values() -> dict[str, tuple[str, ...]]:
     sets = tuple(GoldenSet.objects.values_list("name", flat=True))
     return {
         "rollouts": tuple(str(number) for number in Rollout.objects.values_list("pk", flat=True)),
+        "clusters": ("here", "local", "paris"),
         "endpoints": endpoints,
         "models": models,
         "policies": policies,
