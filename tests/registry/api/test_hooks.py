@@ -29,7 +29,7 @@ def queued() -> Iterator[Callable[[], list[Any]]]:
     eager, current_app.conf.task_always_eager = current_app.conf.task_always_eager, False
     with current_app.connection_for_read() as connection:
         channel: Any = connection.default_channel
-        queue = current_app.conf.task_routes["registry.*"]["queue"]
+        queue = current_app.conf.task_routes["registry.mirror"]["queue"]
 
         def read() -> list[Any]:
             found = []

@@ -30,7 +30,7 @@ def routed(tmp_path: Path) -> MemoryWorld:
             break
     w.sync_engines()
     w.turn()
-    assert "waiting until it answers a forced request" in w.rollout.reason
+    assert "waiting until it answers a test request" in w.rollout.reason
     return w
 
 
