@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from rollouts.domain.states import ACTIVE, TRANSITIONS, PauseReason, Phase, allowed_events
+from rollouts.domain.lifecycle.states import ACTIVE, TRANSITIONS, PauseReason, Phase, allowed_events
 
 PAGE = Path(__file__).with_name("rollout-states.md")
 
@@ -21,7 +21,7 @@ def page() -> str:
     lines = [
         "# The life of a rollout",
         "",
-        "Generated from `rollouts/domain/states.py` by `python docs/rollout_states.py`; do not edit by hand.",
+        "Generated from `rollouts/domain/lifecycle/states.py` by `python docs/rollout_states.py`; do not edit by hand.",
         "",
         "```mermaid",
         "stateDiagram-v2",

@@ -15,7 +15,7 @@ from typing import Any
 from django.db.models import Min
 
 from controlplane.kernel.errors import NotFound
-from rollouts.domain.recorded import RecordedDecision, RecordedRow, TamperedEvidence, unpack_rows
+from rollouts.domain.record.recorded import RecordedDecision, RecordedRow, TamperedEvidence, unpack_rows
 from rollouts.models import Evidence, EvidencePack, LoopDecision, Rollout
 
 CHUNK = 200  # rows in memory at a time, besides one pack

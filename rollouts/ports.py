@@ -19,7 +19,7 @@ from registry.domain.manifest import Manifest
 from rollouts.domain.capabilities import Capability
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
-from rollouts.domain.readings import Failures, SignalReading
+from rollouts.domain.record.readings import Failures, SignalReading
 from rollouts.domain.secrets import Secret
 
 FULL_SHARE_BP = 10_000

@@ -13,7 +13,7 @@ from controlplane.kernel.errors import InvalidInput, NotFound
 from controlplane.passes.models import ItemTrouble
 from registry.models import Alias, AliasMove
 from registry.selectors import last_read
-from rollouts.domain.states import ACTIVE, Phase
+from rollouts.domain.lifecycle.states import ACTIVE, Phase
 from rollouts.evidence import evidence_rows
 from rollouts.models import (
     Arm,

@@ -18,13 +18,13 @@ from controlplane.timekeeping.database_clock import CLOCK
 from controlplane.web.health import beat
 from registry.wiring import model_store
 from rollouts.models import Endpoint
-from rollouts.services.fetching import cluster_that_waits, fetch_files, versions_to_fetch
-from rollouts.services.glances import Glances, report_routers
-from rollouts.services.housekeeping import HOUSEKEEPING, keep_house
-from rollouts.services.probe_rounds import claim_rounds, run_round
-from rollouts.services.reconcile import reconcile_endpoint, reconcile_endpoints, worker_name
-from rollouts.services.restored import report_restored
-from rollouts.services.write_backs import WRITE_BACKS, keep_mlflow_true
+from rollouts.services.errands.fetching import cluster_that_waits, fetch_files, versions_to_fetch
+from rollouts.services.errands.housekeeping import HOUSEKEEPING, keep_house
+from rollouts.services.errands.probe_rounds import claim_rounds, run_round
+from rollouts.services.errands.write_backs import WRITE_BACKS, keep_mlflow_true
+from rollouts.services.loop.glances import Glances, report_routers
+from rollouts.services.loop.reconcile import reconcile_endpoint, reconcile_endpoints, worker_name
+from rollouts.services.loop.restored import report_restored
 from rollouts.wiring import worlds
 
 TICKS = Ticks(seconds=settings.HEADGATE.tick_seconds / 2)

@@ -32,9 +32,9 @@ from benchmarks.loop.plane import Plane  # noqa: E402
 from controlplane.access.actors import HEADGATE  # noqa: E402
 from controlplane.timekeeping.database_clock import CLOCK  # noqa: E402
 from rollouts.models import Evidence, Rollout  # noqa: E402
-from rollouts.services.commands import roll_back_rollout  # noqa: E402
-from rollouts.services.glances import Glances  # noqa: E402
-from rollouts.services.reconcile import reconcile_endpoint, reconcile_endpoints  # noqa: E402
+from rollouts.services.commands.rollouts import roll_back_rollout  # noqa: E402
+from rollouts.services.loop.glances import Glances  # noqa: E402
+from rollouts.services.loop.reconcile import reconcile_endpoint, reconcile_endpoints  # noqa: E402
 from rollouts.services.world import World  # noqa: E402
 
 INTERVAL, TICK, THREADS = 10.0, 1.0, 4

@@ -9,7 +9,7 @@ from benchmarks.loop.plane import Plane
 from controlplane.kernel.clock import Clock
 from registry.models import Model
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.plan import canary
+from rollouts.domain.lifecycle.plan import canary
 from rollouts.models import Arm, Cluster, Endpoint, GatePolicyVersion, Rollout, Variant, Workload
 from rollouts.services.world import World, Worlds
 from tests import factories

@@ -11,7 +11,13 @@ from rollouts.adapters.routers.envoy_config import DURATION_EDGES, TTFT_EDGES
 from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import WorkloadPhase
-from rollouts.domain.readings import ArmReading, EngineReading, Failures, HistogramReading, SignalReading
+from rollouts.domain.record.readings import (
+    ArmReading,
+    EngineReading,
+    Failures,
+    HistogramReading,
+    SignalReading,
+)
 from rollouts.ports import (
     OPENAI_API,
     Backend,

@@ -14,12 +14,19 @@ from dataclasses import replace
 from itertools import pairwise
 
 from controlplane.kernel.digests import digest_of
-from rollouts.domain.analysis import GatesAnalysis, analysis_from_json, interval_rng
 from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.fastkill import WorkloadFacts
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.templates import DEFAULT_GATES
-from rollouts.domain.intervals import ArmCounts, Completions, Interval, LatencyCounts, Outcomes, ProbePair
+from rollouts.domain.record.analysis import GatesAnalysis, analysis_from_json, interval_rng
+from rollouts.domain.record.intervals import (
+    ArmCounts,
+    Completions,
+    Interval,
+    LatencyCounts,
+    Outcomes,
+    ProbePair,
+)
 
 INTERVAL, SHARE_BP, PER_SECOND = 5.0, 2_500, 20.0
 # Intervals before the one that is measured: ten seconds to twenty minutes. One of four has a new start in it.

@@ -21,9 +21,9 @@ from django.utils import timezone  # noqa: E402
 
 from registry.models import Version  # noqa: E402
 from rollouts import wiring  # noqa: E402
-from rollouts.domain.effects import EnsureWorkload  # noqa: E402
+from rollouts.domain.lifecycle.effects import EnsureWorkload  # noqa: E402
 from rollouts.models import Endpoint  # noqa: E402
-from rollouts.services.endpoints import checked_spec, ensure_variant  # noqa: E402
+from rollouts.services.commands.endpoints import checked_spec, ensure_variant  # noqa: E402
 from rollouts.services.writing import add_effects, tell  # noqa: E402
 
 

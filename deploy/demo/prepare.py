@@ -34,14 +34,14 @@ from registry.services.manifests import register_manifest  # noqa: E402
 from registry.services.mirror import mirror_models  # noqa: E402
 from registry.wiring import allowed_files, model_store, models_dir  # noqa: E402
 from rollouts import wiring  # noqa: E402
-from rollouts.domain.effects import DrainWorkload, EnsureWorkload  # noqa: E402
-from rollouts.domain.states import Phase  # noqa: E402
+from rollouts.domain.lifecycle.effects import DrainWorkload, EnsureWorkload  # noqa: E402
+from rollouts.domain.lifecycle.states import Phase  # noqa: E402
 from rollouts.domain.variants import ServingSpec  # noqa: E402
 from rollouts.models import Endpoint, Rollout, Workload  # noqa: E402
 from rollouts.selectors import ACTIVE_PHASES  # noqa: E402
-from rollouts.services.commands import roll_back_rollout  # noqa: E402
-from rollouts.services.endpoints import checked_spec, create_endpoint, ensure_cluster, ensure_variant  # noqa: E402
-from rollouts.services.policies import define_gate_policy  # noqa: E402
+from rollouts.services.commands.endpoints import checked_spec, create_endpoint, ensure_cluster, ensure_variant  # noqa: E402
+from rollouts.services.commands.rollouts import roll_back_rollout  # noqa: E402
+from rollouts.services.policies.versions import define_gate_policy  # noqa: E402
 from rollouts.services.writing import add_effects, tell  # noqa: E402
 
 ENDPOINT = "tickets"

@@ -26,7 +26,7 @@ from registry.selectors import CHANGED, CHECKED_AGAIN, CLAIM_LIFETIME, MANIFESTS
 from registry.services.aliases import TOPIC
 from registry.services.claims import claimed
 from registry.services.files import IN_STORE, fetched, folder_of, land, verify_local
-from registry.services.marks import load_version, mark, mark_changed, refused_of
+from registry.services.marks import load_version, mark_changed, mark_version, refused_of
 
 # Older versions without an alias are fetched when somebody wants them: a registry may hold ten thousand.
 NEWEST_OF_A_MODEL = 20
@@ -178,7 +178,7 @@ def verify_version(
         # A copy that is right says nothing about what was found in the store.
         Version.objects.filter(id=version.id).update(manifest_checked_at=now)
     else:
-        mark(version, ManifestState.FAILED if refusal else ManifestState.VERIFIED, refusal, now)
+        mark_version(version, ManifestState.FAILED if refusal else ManifestState.VERIFIED, refusal, now)
     return load_version(version_id)
 
 
@@ -241,7 +241,9 @@ def _take(
     try:
         stored = store.version(version.model.name, version.number)
         if stored.status == "PENDING":
-            mark(version, ManifestState.PENDING, "MLflow says that the files are still being written.", now)
+            mark_version(
+                version, ManifestState.PENDING, "MLflow says that the files are still being written.", now
+            )
             return
         if stored.status == "FAILED":
             raise InvalidInput("MLflow says that writing the files failed.", fix="Log and register it again.")
@@ -254,7 +256,7 @@ def _take(
     except (NotFound, InvalidInput, Rejected) as error:
         if not _says_it_of_the_version(error):
             raise
-        mark(version, ManifestState.FAILED, str(error), now)
+        mark_version(version, ManifestState.FAILED, str(error), now)
         return
     with transaction.atomic():
         # Once for good: should another process have been faster, its manifest stands.

@@ -31,7 +31,7 @@ def refused_of(
     return refused_files(classes, allowed=allowed)
 
 
-def mark(version: Version, state: ManifestState, problem: str, now: datetime) -> None:
+def mark_version(version: Version, state: ManifestState, problem: str, now: datetime) -> None:
     with transaction.atomic():
         Version.objects.filter(id=version.id).update(
             manifest_state=state, manifest_problem=problem, manifest_checked_at=now
@@ -42,7 +42,7 @@ def mark(version: Version, state: ManifestState, problem: str, now: datetime) ->
 
 @transaction.atomic
 def mark_changed(version: Version, error: TamperedFile, now: datetime) -> None:
-    mark(version, ManifestState.CHANGED, str(error), now)
+    mark_version(version, ManifestState.CHANGED, str(error), now)
     if version.manifest_state != ManifestState.CHANGED:
         log.error("version.changed %s %s", version, error)
         record(

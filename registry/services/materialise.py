@@ -17,7 +17,7 @@ from registry.selectors import CLAIM_LIFETIME
 from registry.services.claims import claimed
 from registry.services.files import IN_STORE, fetched, folder_of, land, verify_local
 from registry.services.manifests import register_manifest
-from registry.services.marks import load_version, mark, mark_changed, refused_of
+from registry.services.marks import load_version, mark_changed, mark_version, refused_of
 
 
 def fetch_version(
@@ -116,7 +116,7 @@ def materialise_version(
     except TamperedFile as error:
         mark_changed(version, error, now)
         raise
-    mark(version, ManifestState.VERIFIED, "", now)
+    mark_version(version, ManifestState.VERIFIED, "", now)
     return folder, manifest
 
 
@@ -134,7 +134,7 @@ def _check_classes(
 ) -> None:
     refused = refused_of(version, classes, allowed)
     if refused:
-        mark(version, ManifestState.FAILED, refusal_of(refused), now)
+        mark_version(version, ManifestState.FAILED, refusal_of(refused), now)
         raise Refused(
             refusal_of(refused), code="unsafe-file", extra={"paths": [file.path for file in refused]}
         )

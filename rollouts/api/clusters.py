@@ -18,8 +18,8 @@ from controlplane.api.permissions import Need
 from controlplane.kernel.plain import check_plain
 from rollouts import wiring
 from rollouts.domain.engine_options import OptionKind
-from rollouts.services.clusters import ClusterNow, all_clusters, one_cluster, set_cluster
-from rollouts.services.serving_specs import engines_of
+from rollouts.services.commands.clusters import ClusterNow, all_clusters, one_cluster, set_cluster
+from rollouts.services.commands.serving_specs import engines_of
 
 TAGS = ["clusters"]
 KINDS = [(kind.value, kind.value) for kind in OptionKind]

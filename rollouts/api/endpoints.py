@@ -25,9 +25,9 @@ from rollouts.api.inputs import EndpointInput, FeedbackInput, RescueInput, Resto
 from rollouts.api.outputs import EndpointOutput, HistoryOutput, VariantOutput
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, HistoryEvent, Variant
-from rollouts.services.endpoints import create_endpoint, set_rescue
-from rollouts.services.feedback import MOST_WAITING, record_feedback
-from rollouts.services.restored_choice import choose_after_restore
+from rollouts.services.commands.endpoints import create_endpoint, set_rescue
+from rollouts.services.commands.feedback import MOST_WAITING, record_feedback
+from rollouts.services.commands.restored_choice import choose_after_restore
 from rollouts.wake import wake
 
 TAGS = ["endpoints"]

@@ -9,9 +9,9 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from rollouts.api.bandit_outputs import BanditForm
-from rollouts.domain.plan import MAX_HOLD_SECONDS, MAX_STEPS, MOST_REQUESTS
+from rollouts.domain.lifecycle.plan import MAX_HOLD_SECONDS, MAX_STEPS, MOST_REQUESTS
 from rollouts.domain.secrets import FILE_NAME, FINGERPRINT
-from rollouts.services.policy_text import LONGEST
+from rollouts.services.policies.text import LONGEST
 
 
 class StepForm(serializers.Serializer[Any]):

@@ -11,8 +11,8 @@ from registry.api.serializers import LONGEST_MODEL_NAME
 from rollouts.api.forms import PlanField, PolicyObjectField, ServingField
 from rollouts.api.outputs import PHASES
 from rollouts.domain.bandits.spec import MOST_ARMS
-from rollouts.services.feedback import MAX_COMMENT, MAX_ID
-from rollouts.services.policy_text import LONGEST
+from rollouts.services.commands.feedback import MAX_COMMENT, MAX_ID
+from rollouts.services.policies.text import LONGEST
 
 
 class RolloutFilter(Input):

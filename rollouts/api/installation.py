@@ -14,7 +14,7 @@ from controlplane.api.permissions import Need
 from rollouts import selectors
 from rollouts.api.inputs import GlobalStopInput
 from rollouts.api.outputs import GlobalStopOutput
-from rollouts.services.commands import set_global_stop
+from rollouts.services.commands.rollouts import set_global_stop
 
 TAGS = ["installation"]
 

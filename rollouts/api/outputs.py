@@ -17,8 +17,8 @@ from rollouts.api.feedback_outputs import UncountedRatingsOutput
 from rollouts.api.forms import PlanField, ServingField
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.gates.verdict import Verdict
+from rollouts.domain.lifecycle.states import PauseReason, Phase
 from rollouts.domain.restored import RestoredState
-from rollouts.domain.states import PauseReason, Phase
 
 PHASES = [(phase.value, phase.value) for phase in Phase]
 PAUSE_REASONS = [(reason.value, reason.value) for reason in PauseReason]

@@ -23,7 +23,14 @@ from rollouts import selectors, wiring
 from rollouts.api.forms import PolicyObjectField
 from rollouts.api.outputs import EndpointOutput, GatePolicyOutput
 from rollouts.models import Endpoint, GatePolicyVersion
-from rollouts.services.policies import (
+from rollouts.services.policies.text import (
+    LONGEST,
+    PolicyDocument,
+    document_of,
+    policy_text,
+    read_policy_text,
+)
+from rollouts.services.policies.versions import (
     check_document_name,
     check_gate_policy,
     define_from_document,
@@ -31,7 +38,6 @@ from rollouts.services.policies import (
     first_of,
     set_endpoint_policy,
 )
-from rollouts.services.policy_text import LONGEST, PolicyDocument, document_of, policy_text, read_policy_text
 
 TAGS = ["gate policies"]
 

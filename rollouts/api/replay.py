@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 from controlplane.api.callers import actor_of, now_of
 from controlplane.api.inputs import LONGEST_REFERENCE, Input
 from rollouts import selectors
-from rollouts.services.replay import replay_part
+from rollouts.services.evidence.replay import replay_part
 
 TAGS = ["rollouts"]
 

@@ -31,13 +31,13 @@ from rollouts.api.outputs import (
     VerdictsOutput,
 )
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.plan import Plan
+from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import GatePolicyVersion, HistoryEvent, Rollout
-from rollouts.services import commands
-from rollouts.services.own_policy import own_policy_of
-from rollouts.services.policy_text import document_of, read_policy_text
-from rollouts.services.start import preview_rollout, start_rollout
+from rollouts.services.commands import rollouts as commands
+from rollouts.services.commands.start import preview_rollout, start_rollout
+from rollouts.services.policies.own import own_policy_of
+from rollouts.services.policies.text import document_of, read_policy_text
 from rollouts.wake import wake
 
 TAGS = ["rollouts"]

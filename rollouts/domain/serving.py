@@ -12,7 +12,7 @@ from typing import Any, Self
 from controlplane.kernel.words import clock_time, duration_of_seconds
 from rollouts.domain.gates.fastkill import TrafficWindow
 from rollouts.domain.gates.outage import WINDOW_SECONDS, Outage, next_outage, outage_of
-from rollouts.domain.intervals import ArmCounts
+from rollouts.domain.record.intervals import ArmCounts
 
 
 @dataclass(frozen=True, slots=True)

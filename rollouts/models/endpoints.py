@@ -211,7 +211,7 @@ class Variant(models.Model):
 
 class FilesState(models.TextChoices):
     """How far the files of a variant that is to be launched are. The loop asks for them and uses them; a pass beside it
-    fetches and checks them (`rollouts.services.fetching`)."""
+    fetches and checks them (`rollouts.services.errands.fetching`)."""
 
     NONE = ""  # nobody waits for them: the launch is done, or none is asked for
     WANTED = "wanted"

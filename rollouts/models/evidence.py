@@ -10,7 +10,7 @@ from rollouts.models.rollouts import Rollout
 
 class Evidence(models.Model):
     """One interval of a rollout: what was measured, what the gates said, what was decided on what: enough to do it
-    all again (`rollouts.domain.replay`).
+    all again (`rollouts.domain.record.replay`).
 
     `digest` covers the row and the digest of the row before it, so that a changed or missing row is found.
     """

@@ -7,9 +7,9 @@ from django.db import models
 from django.db.models import Q
 
 from rollouts.domain.gates.policy import GatePolicy, stored_policy
-from rollouts.domain.intervals import Completions, Outcomes
-from rollouts.domain.plan import Plan, stored_plan
-from rollouts.domain.states import ACTIVE, PauseReason, Phase
+from rollouts.domain.lifecycle.plan import Plan, stored_plan
+from rollouts.domain.lifecycle.states import ACTIVE, PauseReason, Phase
+from rollouts.domain.record.intervals import Completions, Outcomes
 from rollouts.models.endpoints import Endpoint, GatePolicyVersion, Variant
 
 

@@ -13,13 +13,13 @@ from controlplane.access.actors import HEADGATE, Actor
 from controlplane.audit.services import record
 from controlplane.kernel.errors import StaleWriter
 from controlplane.web.live import publish
-from rollouts.domain.decision import Decision, Drop
-from rollouts.domain.effects import AnyEffect as DomainEffect
-from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic
-from rollouts.domain.states import FINAL, Event, PauseReason, Phase
+from rollouts.domain.lifecycle.decision import Decision, Drop
+from rollouts.domain.lifecycle.effects import AnyEffect as DomainEffect
+from rollouts.domain.lifecycle.effects import DrainWorkload, EnsureWorkload, SetTraffic
+from rollouts.domain.lifecycle.states import FINAL, Event, PauseReason, Phase
 from rollouts.models import Arm, Effect, EffectState, Endpoint, HistoryEvent, Rollout
-from rollouts.services.leases import look_soon
-from rollouts.services.writes import Writes
+from rollouts.services.loop.leases import look_soon
+from rollouts.services.loop.writes import Writes
 
 
 def apply_decision(*, rollout: Rollout, decision: Decision, actor: Actor = HEADGATE, now: datetime) -> None:

@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 from controlplane.timekeeping.database_clock import CLOCK
 from controlplane.web import metrics
 from rollouts import selectors
-from rollouts.domain.states import Phase
+from rollouts.domain.lifecycle.states import Phase
 from rollouts.models import Arm, Effect, EffectState, Endpoint, Rollout
 
 

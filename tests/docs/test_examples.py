@@ -21,10 +21,10 @@ from rollouts.adapters.kinds import KINDS
 from rollouts.api.clusters import ClusterInput
 from rollouts.api.inputs import EndpointInput, FeedbackInput, StartInput
 from rollouts.domain.clusters import ClusterSpec
-from rollouts.domain.plan import Plan
+from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.secrets import read_secret
-from rollouts.services.policies import read_policy
-from rollouts.services.policy_text import PolicyDocument, document_of, read_policy_text
+from rollouts.services.policies.text import PolicyDocument, document_of, read_policy_text
+from rollouts.services.policies.versions import read_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("controlplane", "registry", "rollouts", "deploy", "benchmarks")

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from rollouts.services.probe_rounds import QUEUED_FOR, ROUND_LIFETIME
+from rollouts.services.errands.probe_rounds import QUEUED_FOR, ROUND_LIFETIME
 from tests.e2e.house import ENDPOINT, House
 from tests.standins.running import wait_until
 

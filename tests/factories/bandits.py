@@ -15,11 +15,11 @@ from registry.models import Model
 from rollouts.domain.bandits.spec import BanditSpec
 from rollouts.domain.bandits.state import BanditState
 from rollouts.domain.bandits.verdict import BanditVerdict
-from rollouts.domain.intervals import ArmCounts, Completions, Interval, Outcomes, ProbePair
-from rollouts.domain.plan import Plan
-from rollouts.domain.states import PauseReason, Phase
+from rollouts.domain.lifecycle.plan import Plan
+from rollouts.domain.lifecycle.states import PauseReason, Phase
+from rollouts.domain.record.intervals import ArmCounts, Completions, Interval, Outcomes, ProbePair
 from rollouts.models import Arm, Endpoint, Evidence, Rollout, Workload
-from rollouts.services.samples import completions_with, outcomes_with
+from rollouts.services.loop.samples import completions_with, outcomes_with
 from tests.factories.endpoints import endpoint, latency_counts, variant
 from tests.factories.people import person, right_now
 from tests.factories.registry import model, version

@@ -10,7 +10,7 @@ from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.digests import digest_of
 from registry.models import Alias, Model
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.intervals import Completions, LatencyCounts, Outcomes
+from rollouts.domain.record.intervals import Completions, LatencyCounts, Outcomes
 from rollouts.domain.restored import Restored, RestoredState
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import (

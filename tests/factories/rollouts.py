@@ -8,21 +8,21 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from rollouts.domain.analysis import gates_view
-from rollouts.domain.decide import decide
-from rollouts.domain.decision import RolloutView, Seen
 from rollouts.domain.engines import EngineView, WorkloadPhase
 from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.fastkill import WorkloadFacts
 from rollouts.domain.gates.verdict import FamilyVerdict
-from rollouts.domain.intervals import ArmCounts, Completions, Interval, Outcomes, ProbePair
-from rollouts.domain.plan import canary
-from rollouts.domain.recorded import evidence_digest
-from rollouts.domain.situation import Situation
-from rollouts.domain.states import PauseReason, Phase
+from rollouts.domain.lifecycle.decide import decide
+from rollouts.domain.lifecycle.decision import RolloutView, Seen
+from rollouts.domain.lifecycle.plan import canary
+from rollouts.domain.lifecycle.states import PauseReason, Phase
+from rollouts.domain.record.analysis import gates_view
+from rollouts.domain.record.intervals import ArmCounts, Completions, Interval, Outcomes, ProbePair
+from rollouts.domain.record.recorded import evidence_digest
+from rollouts.domain.record.situation import Situation
 from rollouts.models import Arm, Endpoint, Evidence, HistoryEvent, Rollout, Variant, Workload
+from rollouts.services.loop.views import view_of
 from rollouts.services.software import software
-from rollouts.services.views import view_of
 from tests.factories.endpoints import endpoint, latency_counts, variant
 from tests.factories.people import person, right_now
 

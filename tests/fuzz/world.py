@@ -8,7 +8,7 @@ from controlplane.access.models import User
 from controlplane.access.roles import Role
 from controlplane.access.services import Scope, create_token
 from registry.models import GoldenSet, Model
-from rollouts.domain.states import Phase
+from rollouts.domain.lifecycle.states import Phase
 from rollouts.models import Endpoint, GatePolicyVersion, Rollout, Variant
 from tests import factories
 from tests.factories import bandits

@@ -39,22 +39,27 @@ from rollouts.adapters.routers.memory import EDGES, MemoryEngine, MemoryResponse
 from rollouts.adapters.signals.memory import MemorySignals
 from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.engines import WorkloadPhase
-from rollouts.domain.plan import Plan, canary
+from rollouts.domain.lifecycle.plan import Plan, canary
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Arm, Endpoint, HistoryEvent, Rollout, Variant, Workload
-from rollouts.services.commands import pause_rollout, promote_rollout, resume_rollout, roll_back_rollout
-from rollouts.services.endpoints import create_endpoint, ensure_cluster
-from rollouts.services.feedback import record_feedback
-from rollouts.services.fetching import fetch_files, versions_to_fetch
-from rollouts.services.glances import Glances
-from rollouts.services.leases import Lease, claim_endpoints
-from rollouts.services.policies import define_gate_policy
-from rollouts.services.probes import probe_rollout
-from rollouts.services.proofs import prove_candidates
-from rollouts.services.reconcile import due_endpoints, glance, reconcile_endpoint
-from rollouts.services.start import start_rollout
+from rollouts.services.commands.endpoints import create_endpoint, ensure_cluster
+from rollouts.services.commands.feedback import record_feedback
+from rollouts.services.commands.rollouts import (
+    pause_rollout,
+    promote_rollout,
+    resume_rollout,
+    roll_back_rollout,
+)
+from rollouts.services.commands.start import start_rollout
+from rollouts.services.errands.fetching import fetch_files, versions_to_fetch
+from rollouts.services.errands.probes import probe_rollout
+from rollouts.services.errands.proofs import prove_candidates
+from rollouts.services.errands.write_backs import keep_mlflow_true
+from rollouts.services.loop.glances import Glances
+from rollouts.services.loop.leases import Lease, claim_endpoints
+from rollouts.services.loop.reconcile import due_endpoints, glance, reconcile_endpoint
+from rollouts.services.policies.versions import define_gate_policy
 from rollouts.services.world import World, Worlds
-from rollouts.services.write_backs import keep_mlflow_true
 from tests.factories.weights import safetensors
 from tests.rollouts.worlds import worlds_of
 

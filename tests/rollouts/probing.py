@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controlplane.passes.services import Report
-from rollouts.services.probe_rounds import claim_rounds, run_round
+from rollouts.services.errands.probe_rounds import claim_rounds, run_round
 from rollouts.services.world import Worlds
 
 

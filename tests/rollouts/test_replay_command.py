@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 
 from controlplane.access.actors import HEADGATE
 from rollouts.models import Evidence
-from rollouts.services.policies import define_gate_policy
+from rollouts.services.policies.versions import define_gate_policy
 from tests import factories
 
 pytestmark = pytest.mark.django_db

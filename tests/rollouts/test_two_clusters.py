@@ -34,15 +34,15 @@ from registry.services.mirror import mirror_models
 from rollouts import wiring
 from rollouts.adapters.clusters.launcher import STACK_MARK
 from rollouts.adapters.clusters.machine import end_processes, processes_marked
-from rollouts.domain.plan import canary
+from rollouts.domain.lifecycle.plan import canary
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Cluster, Effect, Endpoint, Rollout
-from rollouts.services.clusters import set_cluster
-from rollouts.services.endpoints import create_endpoint
-from rollouts.services.glances import Glances
-from rollouts.services.policies import define_gate_policy
-from rollouts.services.reconcile import reconcile_endpoints
-from rollouts.services.start import start_rollout
+from rollouts.services.commands.clusters import set_cluster
+from rollouts.services.commands.endpoints import create_endpoint
+from rollouts.services.commands.start import start_rollout
+from rollouts.services.loop.glances import Glances
+from rollouts.services.loop.reconcile import reconcile_endpoints
+from rollouts.services.policies.versions import define_gate_policy
 from rollouts.services.world import World, Worlds
 from tests import factories
 from tests.factories.weights import safetensors

@@ -73,10 +73,10 @@ def test_doors__services_on_the_list__are_still_called_and_still_write() -> None
 def test_writing_services__known_ones__are_found() -> None:
     """The search itself: it would prove nothing if it found nothing."""
     found = writing.writing_services()
-    assert "rollouts.services.start.start_rollout" in found
-    assert "rollouts.services.commands.pause_rollout" in found  # by what it calls
+    assert "rollouts.services.commands.start.start_rollout" in found
+    assert "rollouts.services.commands.rollouts.pause_rollout" in found  # by what it calls
     assert "controlplane.access.account.end_access" in found
-    assert "rollouts.services.preview.preview_rollout" not in found
+    assert "rollouts.services.preview.rollout.preview_rollout" not in found
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def _policy_body(made: Endpoint) -> dict[str, Any]:
 
 
 def _document(actor: Actor, now: datetime) -> dict[str, Any]:
-    from rollouts.services.policy_text import document_of
+    from rollouts.services.policies.text import document_of
 
     return {"name": "another", "document": document_of(_policy_body(factories.endpoint()))}
 
@@ -184,30 +184,33 @@ CASES: dict[str, Arguments] = {
         "name": "tickets",
         "text": '{"messages": [{"role": "user", "content": "x"}], "expected": "y", "scorer": "exact"}',
     },
-    "rollouts.services.clusters.set_cluster": lambda *_: {
+    "rollouts.services.commands.clusters.set_cluster": lambda *_: {
         "name": "paris", "kind": "local", "configuration": {}, "secret": "", "problems": lambda spec: (),
     },
-    "rollouts.services.commands.pause_rollout": lambda *_: {"rollout_id": progressing().pk},
-    "rollouts.services.commands.resume_rollout": lambda *_: {"rollout_id": paused().pk},
-    "rollouts.services.commands.promote_rollout": lambda *_: {"rollout_id": paused().pk},
-    "rollouts.services.commands.roll_back_rollout": lambda *_: {"rollout_id": paused().pk},
-    "rollouts.services.commands.cancel_rollout": lambda *_: {
+    "rollouts.services.commands.rollouts.pause_rollout": lambda *_: {"rollout_id": progressing().pk},
+    "rollouts.services.commands.rollouts.resume_rollout": lambda *_: {"rollout_id": paused().pk},
+    "rollouts.services.commands.rollouts.promote_rollout": lambda *_: {"rollout_id": paused().pk},
+    "rollouts.services.commands.rollouts.roll_back_rollout": lambda *_: {"rollout_id": paused().pk},
+    "rollouts.services.commands.rollouts.cancel_rollout": lambda *_: {
         "rollout_id": factories.rollout_pending(of=factories.endpoint()).pk
     },
-    "rollouts.services.commands.set_global_stop": lambda *_: {"on": True, "why": "a drill"},
-    "rollouts.services.endpoints.create_endpoint": _create_endpoint,
-    "rollouts.services.endpoints.set_rescue": lambda *_: {"endpoint_name": factories.endpoint().name, "on": False},
-    "rollouts.services.feedback.record_feedback": _rate,
-    "rollouts.services.policies.define_from_document": _document,
-    "rollouts.services.policies.define_gate_policy": lambda *_: {
+    "rollouts.services.commands.rollouts.set_global_stop": lambda *_: {"on": True, "why": "a drill"},
+    "rollouts.services.commands.endpoints.create_endpoint": _create_endpoint,
+    "rollouts.services.commands.endpoints.set_rescue": lambda *_: {
+        "endpoint_name": factories.endpoint().name,
+        "on": False,
+    },
+    "rollouts.services.commands.feedback.record_feedback": _rate,
+    "rollouts.services.policies.versions.define_from_document": _document,
+    "rollouts.services.policies.versions.define_gate_policy": lambda *_: {
         "name": "another", "body": _policy_body(factories.endpoint()),
     },
-    "rollouts.services.policies.set_endpoint_policy": lambda *_: {
+    "rollouts.services.policies.versions.set_endpoint_policy": lambda *_: {
         "endpoint_name": factories.endpoint().name, "reference": "triage-default",
     },
-    "rollouts.services.replay.replay_part": _replay,
-    "rollouts.services.restored_choice.choose_after_restore": _choose,
-    "rollouts.services.start.start_rollout": _start,
+    "rollouts.services.evidence.replay.replay_part": _replay,
+    "rollouts.services.commands.restored_choice.choose_after_restore": _choose,
+    "rollouts.services.commands.start.start_rollout": _start,
 }  # fmt: skip
 
 
@@ -256,7 +259,7 @@ def test_action_of__a_function_without_a_rule__is_an_error_of_the_program() -> N
 
 
 def test_requires__what_it_wraps__keeps_its_name_and_words() -> None:
-    @requires(action_of(with_a_rule()["rollouts.services.start.start_rollout"]))
+    @requires(action_of(with_a_rule()["rollouts.services.commands.start.start_rollout"]))
     def some(*, actor: Actor) -> str:
         """Words."""
         return actor.name

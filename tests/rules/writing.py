@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Where services live: the only places that change things.
 SERVICES = (
-    "rollouts/services/*.py",
-    "registry/services/*.py",
+    "rollouts/services/**/*.py",
+    "registry/services/**/*.py",
     "controlplane/access/account.py",
     "controlplane/access/services.py",
     "controlplane/access/sign_in.py",

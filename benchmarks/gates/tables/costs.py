@@ -15,7 +15,7 @@ from benchmarks.gates.traffic import HOUR, SECONDS
 from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.policy import GatePolicy, as_written
 from rollouts.domain.gates.proportion import ProportionProcess
-from rollouts.domain.intervals import ArmCounts, Interval, LatencyCounts, ProbePair
+from rollouts.domain.record.intervals import ArmCounts, Interval, LatencyCounts, ProbePair
 
 GATES = (
     {"key": "errors", "kind": "error_rate", "delta": 0.01},

@@ -16,7 +16,7 @@ from benchmarks.gates.traffic import HOUR, MINUTE, REQUESTS, SECONDS, Counts, ar
 from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.verdict import Verdict
-from rollouts.domain.intervals import ArmCounts, Interval, LatencyCounts
+from rollouts.domain.record.intervals import ArmCounts, Interval, LatencyCounts
 
 SIGMAS = (0.5, 1.0)  # of the log-normal latencies
 TO_SLO = 1.75  # standard deviations from the middle to the SLO: 4 % are over it

@@ -23,7 +23,7 @@ from rollouts.adapters.routers.checks import check_route
 from rollouts.adapters.routers.envoy_config import EDGES as EDGES
 from rollouts.adapters.routers.envoy_routes import answerers
 from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
-from rollouts.domain.readings import ArmReading, HistogramReading
+from rollouts.domain.record.readings import ArmReading, HistogramReading
 from rollouts.ports import Backend, LoggedRequest, ObservedRoute, Route
 
 Messages = tuple[Mapping[str, str], ...]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from controlplane.kernel.errors import HeadgateError
-from rollouts.domain.readings import EngineReading, Failures, SignalReading
+from rollouts.domain.record.readings import EngineReading, Failures, SignalReading
 from rollouts.ports import Backend, SignalSource
 
 

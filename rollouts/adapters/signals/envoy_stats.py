@@ -25,7 +25,7 @@ from rollouts.adapters.routers.envoy_config import MICROSECONDS, MILLISECONDS, P
 from rollouts.adapters.routers.envoy_logs import CLIENT_CLOSED, LEFT_FLAGS, NO_STATUS, NOTHING, PART, WHOLE
 from rollouts.adapters.routers.envoy_routes import ASSIGNED, split_cluster_name
 from rollouts.adapters.signals.exposition import Sample, samples
-from rollouts.domain.readings import ArmReading, Failures, HistogramReading, SignalReading
+from rollouts.domain.record.readings import ArmReading, Failures, HistogramReading, SignalReading
 from rollouts.ports import Backend
 
 Ending = Literal["answered", "request", "rate", "gateway", "failed", "fallback", "before", "midway"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from rollouts.adapters.routers.memory import MemoryRouter
-from rollouts.domain.readings import EngineReading, Failures, SignalReading
+from rollouts.domain.record.readings import EngineReading, Failures, SignalReading
 from rollouts.ports import Backend
 
 

@@ -23,7 +23,7 @@ from controlplane.kernel.foreign import words_of
 from controlplane.outbound.asking import ask
 from controlplane.outbound.clients import local_client
 from rollouts.adapters.signals.exposition import Sample, odd_metric, samples
-from rollouts.domain.readings import EngineReading
+from rollouts.domain.record.readings import EngineReading
 from rollouts.ports import Backend
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from rollouts.domain.bandits.reweight import Reweight
 from rollouts.domain.bandits.spec import BanditSpec
 from rollouts.domain.bandits.verdict import ArmVerdict
 from rollouts.domain.gates.verdict import FamilyVerdict
-from rollouts.domain.intervals import BASELINE
+from rollouts.domain.record.intervals import BASELINE
 
 NUMBERS = (
     "No",

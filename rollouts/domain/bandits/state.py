@@ -22,7 +22,7 @@ from rollouts.domain.gates import checks
 from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.fastkill import WorkloadFacts, why_kill
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.intervals import BASELINE, Interval
+from rollouts.domain.record.intervals import BASELINE, Interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from rollouts.domain.gates import checks
 from rollouts.domain.gates.fastkill import TrafficWindow
 from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.gates.totals import Totals
-from rollouts.domain.intervals import BASELINE, ArmCounts
+from rollouts.domain.record.intervals import BASELINE, ArmCounts
 
 KINDS = frozenset({"error_rate", "refused", "abandoned", "latency_slo"})
 SLOWER = 1.5  # so many times the baseline's stay may be the length of the answers

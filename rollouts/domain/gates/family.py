@@ -26,7 +26,7 @@ from rollouts.domain.gates.policy import GatePolicy, GateSpec, stored_policy
 from rollouts.domain.gates.reading import Circumstances
 from rollouts.domain.gates.track import GateTrack
 from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
-from rollouts.domain.intervals import BASELINE, Interval
+from rollouts.domain.record.intervals import BASELINE, Interval
 
 # Not in the state of an earlier version, and left out while there is nothing in them.
 LATER = ("shares", "outage", "backlog")

@@ -13,7 +13,7 @@ from controlplane.kernel.words import percent_of_share, seconds_text
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.latency import Directions
 from rollouts.domain.gates.policy import FastKill
-from rollouts.domain.intervals import ArmCounts
+from rollouts.domain.record.intervals import ArmCounts
 
 WHOLE = 10_000
 LONGEST_WINDOW = 600  # intervals kept at most, however short they are

@@ -19,7 +19,7 @@ from controlplane.kernel.words import seconds_text
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.dispersion import Dispersion, excess, upper_excess
 from rollouts.domain.gates.projection import Number
-from rollouts.domain.intervals import ArmCounts, LatencyCounts
+from rollouts.domain.record.intervals import ArmCounts, LatencyCounts
 
 # vLLM's own histograms, in seconds (vllm/v1/metrics/loggers.py). The router's edges are configurable and the
 # ones the gates use by default; these are here for sources that have nothing else.

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from controlplane.kernel.words import percent_of_share, seconds_text, whole
 from rollouts.domain.gates.fastkill import TrafficWindow
-from rollouts.domain.intervals import ArmCounts
+from rollouts.domain.record.intervals import ArmCounts
 
 FEWEST_FAILURES = 3  # so that one failed request of two is no outage
 WINDOW_SECONDS = 30.0  # little traffic needs longer than one interval to show it

@@ -26,7 +26,7 @@ from controlplane.kernel.stored import as_stored
 from controlplane.kernel.words import percent_of_share, points, ratio_text, seconds_text
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.latency import require_edge
-from rollouts.domain.intervals import LatencySignal
+from rollouts.domain.record.intervals import LatencySignal
 
 GateKind = Literal[
     "error_rate", "refused", "abandoned", "latency_slo", "paired", "feedback", "empty", "truncated"

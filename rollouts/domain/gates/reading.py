@@ -8,7 +8,7 @@ from controlplane.kernel.words import seconds_text
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.latency import Directions, Timed, directions_of, timed_against
 from rollouts.domain.gates.policy import GateSpec
-from rollouts.domain.intervals import BASELINE, ArmCounts, Interval, ProbePair
+from rollouts.domain.record.intervals import BASELINE, ArmCounts, Interval, ProbePair
 
 PASS_SHARE_BP = 2500
 BOTH_WAYS = Directions(True, True)

@@ -81,7 +81,7 @@ class Totals:
 
 FIELDS = tuple(Totals.__dataclass_fields__)
 VALUES: Callable[[Totals], tuple[float, ...]] = operator.attrgetter(*FIELDS)
-Sums = tuple[float, ...]  # the VALUES of a Totals
+TotalsValues = tuple[float, ...]  # the VALUES of a Totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Trail:
     the rollout, and still tells to the interval where something began a moment ago.
     """
 
-    stretches: tuple[tuple[int, Sums], ...] = ()
+    stretches: tuple[tuple[int, TotalsValues], ...] = ()
 
     def add(self, totals: Totals) -> Self:
         """The trail with one more interval at its end."""

@@ -16,7 +16,7 @@ from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.proportion import ProportionProcess
 from rollouts.domain.gates.reading import PASS_SHARE_BP, Circumstances, Counts, Nothing, Pairs, read
 from rollouts.domain.gates.totals import Totals, Trail
-from rollouts.domain.intervals import Interval
+from rollouts.domain.record.intervals import Interval
 
 GateProcess = ProportionProcess | PairedProcess
 

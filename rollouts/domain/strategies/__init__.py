@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rollouts.domain.decision import RolloutView
-from rollouts.domain.plan import Plan
+from rollouts.domain.lifecycle.decision import RolloutView
+from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.strategies import bandit, canary
 from rollouts.domain.strategies.strategy import Strategy
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.words import duration_of_seconds, percent_of_bp
-from rollouts.domain.analysis import Analysis, GatesAnalysis
 from rollouts.domain.capabilities import Capability
-from rollouts.domain.danger import (
+from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
+from rollouts.domain.gates.family import GatesState
+from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.lifecycle.danger import (
     danger,
     drift_sentence,
     held,
@@ -21,14 +23,12 @@ from rollouts.domain.danger import (
     ready_but_held,
     told_of_outage,
 )
-from rollouts.domain.decision import Decision, GatesView, RolloutView, Seen
-from rollouts.domain.effects import SetTraffic
-from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
-from rollouts.domain.gates.family import GatesState
-from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.moves import candidate_share, failure_words, promotion, roll_back, stay
-from rollouts.domain.plan import FULL_SHARE_BP, Plan
-from rollouts.domain.states import Event, transition
+from rollouts.domain.lifecycle.decision import Decision, GatesView, RolloutView, Seen
+from rollouts.domain.lifecycle.effects import SetTraffic
+from rollouts.domain.lifecycle.moves import candidate_share, failure_words, promotion, roll_back, stay
+from rollouts.domain.lifecycle.plan import FULL_SHARE_BP, Plan
+from rollouts.domain.lifecycle.states import Event, transition
+from rollouts.domain.record.analysis import Analysis, GatesAnalysis
 
 NEEDS = frozenset(
     {Capability.FORCED_VARIANT}

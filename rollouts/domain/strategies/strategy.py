@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from rollouts.domain.analysis import Analysis
 from rollouts.domain.capabilities import Capability
-from rollouts.domain.decision import Decision, GatesView, RolloutView, Seen
-from rollouts.domain.effects import SetTraffic
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.plan import Plan
+from rollouts.domain.lifecycle.decision import Decision, GatesView, RolloutView, Seen
+from rollouts.domain.lifecycle.effects import SetTraffic
+from rollouts.domain.lifecycle.plan import Plan
+from rollouts.domain.record.analysis import Analysis
 
 
 class Strategy(Protocol):

@@ -10,8 +10,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from controlplane.access.actors import HEADGATE
 from controlplane.kernel.errors import HeadgateError, InvalidInput
 from controlplane.timekeeping.database_clock import CLOCK
-from rollouts.services.policies import define_from_document
-from rollouts.services.policy_text import read_policy_text
+from rollouts.services.policies.text import read_policy_text
+from rollouts.services.policies.versions import define_from_document
 
 
 class Command(BaseCommand):

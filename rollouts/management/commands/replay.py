@@ -10,9 +10,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from controlplane.kernel.errors import HeadgateError, InvalidInput
 from rollouts import selectors
-from rollouts.domain.recorded import TamperedEvidence
-from rollouts.services.replay import replay_whole
-from rollouts.services.replay_report import ReplayReport, lines_of
+from rollouts.domain.record.recorded import TamperedEvidence
+from rollouts.services.evidence.replay import replay_whole
+from rollouts.services.evidence.report import ReplayReport, lines_of
 
 DIFFERS, TAMPERED = 11, 12  # as `headgate replay` ends
 

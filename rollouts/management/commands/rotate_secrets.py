@@ -11,7 +11,7 @@ from controlplane.kernel.errors import HeadgateError
 from controlplane.sealing.kept import KEYS_FILE, add_key
 from controlplane.sealing.services import key_ring
 from rollouts import wiring
-from rollouts.services.secrets import rotate_secrets
+from rollouts.services.commands.secrets import rotate_secrets
 
 
 class Command(BaseCommand):

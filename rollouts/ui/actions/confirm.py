@@ -8,7 +8,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from rollouts.models import GlobalStop, Rollout
-from rollouts.services import commands
+from rollouts.services.commands import rollouts as commands
 from rollouts.ui.actions.confirm_parts import Confirmation
 
 COMMANDS: dict[str, Callable[..., Rollout]] = {

@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 
 from controlplane.web.words import number_text
 from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
-from rollouts.domain.plan import FULL_SHARE_BP
+from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
 from rollouts.models import MinuteSample, Rollout, Variant
 
 RATE_OVER = timedelta(minutes=5)

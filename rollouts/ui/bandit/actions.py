@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
 from rollouts.domain.bandits.verdict import BanditVerdict
-from rollouts.domain.intervals import BASELINE
-from rollouts.domain.states import Phase
+from rollouts.domain.lifecycle.states import Phase
+from rollouts.domain.record.intervals import BASELINE
 from rollouts.models import Arm, Rollout
 from rollouts.ui.bandit.arms import ArmLine
 from rollouts.ui.parts.arm_words import colour_of

@@ -11,7 +11,7 @@ from controlplane.web.ridges import Ridge
 from controlplane.web.words import percent_text
 from rollouts.domain.bandits.verdict import ArmVerdict, BanditVerdict
 from rollouts.domain.gates.verdict import FamilyVerdict
-from rollouts.domain.intervals import BASELINE
+from rollouts.domain.record.intervals import BASELINE
 from rollouts.models import Arm
 from rollouts.ui.parts.arm_words import colour_of
 from rollouts.ui.parts.phases import Pill

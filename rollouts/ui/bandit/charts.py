@@ -8,8 +8,8 @@ from typing import Any
 
 from controlplane.kernel.errors import NotFound
 from controlplane.kernel.words import percent_of_bp
-from rollouts.domain.intervals import BASELINE
-from rollouts.domain.states import FINAL, Phase
+from rollouts.domain.lifecycle.states import FINAL, Phase
+from rollouts.domain.record.intervals import BASELINE
 from rollouts.evidence import burn_in_end, thin_series, times_of
 from rollouts.models import HistoryEvent, Rollout
 from rollouts.ui.parts.arm_words import arm_labels, colour_of

@@ -12,9 +12,9 @@ from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.words import odds, percent_of_bp
 from controlplane.web.words import duration_text, percent_text
 from rollouts.domain.bandits.verdict import BanditVerdict
-from rollouts.domain.intervals import BASELINE
-from rollouts.domain.plan import FULL_SHARE_BP
-from rollouts.domain.states import Phase
+from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
+from rollouts.domain.lifecycle.states import Phase
+from rollouts.domain.record.intervals import BASELINE
 from rollouts.models import Arm, Rollout
 from rollouts.ui.actions.confirm_parts import Confirmation, moving, open_gates, readiness
 from rollouts.ui.bandit.arms import short_share

@@ -18,9 +18,9 @@ from rollouts.domain.bandits.spec import BanditSpec
 from rollouts.domain.bandits.state import BanditState
 from rollouts.domain.bandits.verdict import BanditVerdict
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.intervals import BASELINE
-from rollouts.domain.plan import Plan
-from rollouts.domain.states import ACTIVE, FINAL, Phase
+from rollouts.domain.lifecycle.plan import Plan
+from rollouts.domain.lifecycle.states import ACTIVE, FINAL, Phase
+from rollouts.domain.record.intervals import BASELINE
 from rollouts.evidence import times_of
 from rollouts.models import Rollout
 from rollouts.ui.bandit.actions import Launches, actions_of, launches_of

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from controlplane.web.words import clock_text, count_text, duration_text
 from rollouts.domain.bandits.verdict import BanditVerdict
 from rollouts.domain.gates.verdict import GateVerdict, Verdict
-from rollouts.domain.states import FINAL, PauseReason, Phase
+from rollouts.domain.lifecycle.states import FINAL, PauseReason, Phase
 from rollouts.models import Rollout
 from rollouts.ui.bandit.arms import ArmLine
 from rollouts.ui.parts.arm_words import either_of

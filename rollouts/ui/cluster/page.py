@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from controlplane.kernel.errors import Unavailable
 from controlplane.web.words import count_text
 from rollouts.domain.engine_options import Option, OptionKind
-from rollouts.services.clusters import ClusterNow, one_cluster
-from rollouts.services.serving_specs import engines_of
+from rollouts.services.commands.clusters import ClusterNow, one_cluster
+from rollouts.services.commands.serving_specs import engines_of
 from rollouts.services.world import Worlds
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from controlplane.kernel.errors import NotFound
 from rollouts.domain.gates.latency import timed_against
-from rollouts.domain.intervals import LatencyCounts
+from rollouts.domain.record.intervals import LatencyCounts
 from rollouts.models import Arm, Endpoint, HistoryEvent, MinuteSample
 from rollouts.ui.parts.arm_words import colour_of
 from rollouts.ui.rollout.charts import ChartJson

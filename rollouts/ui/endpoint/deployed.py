@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controlplane.kernel.words import percent_of_bp
-from rollouts.domain.states import ACTIVE
+from rollouts.domain.lifecycle.states import ACTIVE
 from rollouts.models import Arm, Variant
 from rollouts.ui.parts.arm_words import colour_of
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import Sum
 
 from controlplane.web.words import count_text
-from rollouts.domain.intervals import Completions, Outcomes
+from rollouts.domain.record.intervals import Completions, Outcomes
 from rollouts.models import Endpoint, MinuteSample, OtherCalls
 from rollouts.ui.parts.findings import findings
 from rollouts.ui.parts.outcomes_table import NOTHING_YET, Column, OutcomesTable, outcomes_table

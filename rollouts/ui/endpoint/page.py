@@ -12,10 +12,10 @@ from controlplane.kernel.errors import Unavailable
 from controlplane.kernel.words import percent_of_bp, seconds_text
 from controlplane.web.words import duration_text, number_text, percent_text
 from rollouts import selectors
-from rollouts.domain.intervals import BASELINE
-from rollouts.domain.states import ACTIVE, Phase
+from rollouts.domain.lifecycle.states import ACTIVE, Phase
+from rollouts.domain.record.intervals import BASELINE
 from rollouts.models import Arm, Endpoint, Rollout, Variant
-from rollouts.services.clusters import cluster_now
+from rollouts.services.commands.clusters import cluster_now
 from rollouts.services.world import Worlds
 from rollouts.ui.endpoint.outcomes import beside_words, stable_outcomes
 from rollouts.ui.events.page import newest_events

@@ -13,7 +13,7 @@ from controlplane.web.pages import asker, go_to, page, render_page
 from controlplane.web.problems import status_and_title
 from controlplane.web.readers import moment_or_none, text
 from rollouts import selectors
-from rollouts.services.restored_choice import choose_after_restore
+from rollouts.services.commands.restored_choice import choose_after_restore
 from rollouts.ui.actions.confirm_parts import LONGEST_WHY
 from rollouts.ui.endpoint import page as endpoint_page
 from rollouts.ui.endpoint.charts import endpoint_chart

@@ -9,7 +9,7 @@ from typing import Any
 from controlplane.kernel.errors import InvalidInput
 from controlplane.web.words import count_text
 from rollouts.domain.bandits import BanditSpec
-from rollouts.domain.plan import MAX_HOLD_SECONDS, Plan
+from rollouts.domain.lifecycle.plan import MAX_HOLD_SECONDS, Plan
 from rollouts.ui.new.numbers import need_number, read_number, typed_number
 
 HOUR = 3_600

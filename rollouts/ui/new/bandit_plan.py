@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from controlplane.kernel.words import percent_of_bp
 from controlplane.web.words import count_text, duration_text, number_text, percent_text
-from rollouts.services.start import BanditPreview
+from rollouts.services.commands.start import BanditPreview
 from rollouts.ui.parts.arm_words import colour_of
 
 

@@ -16,11 +16,11 @@ from django.http import QueryDict
 from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.plain import check_plain
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
-from rollouts.domain.plan import STRATEGIES, Plan
+from rollouts.domain.lifecycle.plan import STRATEGIES, Plan
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, GatePolicyVersion, Rollout
-from rollouts.services.own_policy import own_policy_from_values
-from rollouts.services.start import Check
+from rollouts.services.commands.start import Check
+from rollouts.services.policies.own import own_policy_from_values
 from rollouts.ui.new.bandit_form import (
     BanditFields,
     bandit_field_of,

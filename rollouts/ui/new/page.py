@@ -16,10 +16,10 @@ from registry.selectors import VersionRow
 from rollouts import selectors
 from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.gates.weaker import Weakening
-from rollouts.domain.states import ACTIVE, Phase
+from rollouts.domain.lifecycle.states import ACTIVE, Phase
 from rollouts.models import Endpoint, Rollout
-from rollouts.services.own_policy import weaker_than_endpoint
-from rollouts.services.start import Preview, preview_rollout
+from rollouts.services.commands.start import Preview, preview_rollout
+from rollouts.services.policies.own import weaker_than_endpoint
 from rollouts.services.world import Edges, Worlds
 from rollouts.ui.new.bandit_form import DIAL, KNOBS, Knob, dial_words
 from rollouts.ui.new.form import Draft, NewRolloutForm, RolloutGateFields, StepFields, field_of

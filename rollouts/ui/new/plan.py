@@ -14,7 +14,7 @@ from controlplane.kernel.words import percent_of_bp
 from controlplane.web.words import clock_text, duration_text, number_text
 from rollouts.domain.gates.forecast import PlanForecast, worsening_text
 from rollouts.models import Endpoint
-from rollouts.services.start import Check, Preview
+from rollouts.services.commands.start import Check, Preview
 from rollouts.ui.new.bandit_form import start_words
 from rollouts.ui.new.bandit_plan import BanditPanel, bandit_panel
 from rollouts.ui.new.form import Draft

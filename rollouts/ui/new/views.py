@@ -16,7 +16,7 @@ from controlplane.web.pages import Asker, asker, go_to, is_fragment, page, rende
 from controlplane.web.problems import status_and_title
 from rollouts import wiring
 from rollouts.models import Endpoint, Rollout
-from rollouts.services.start import start_rollout
+from rollouts.services.commands.start import start_rollout
 from rollouts.ui.new import form as new_form
 from rollouts.ui.new import page as new_page
 from rollouts.wake import wake

@@ -13,7 +13,7 @@ from controlplane.access.roles import Role
 from controlplane.web.health import CLOCK, Part
 from registry.models import Version
 from registry.selectors import mirror_health
-from rollouts.domain.states import PauseReason, Phase
+from rollouts.domain.lifecycle.states import PauseReason, Phase
 from rollouts.models import Endpoint, Rollout
 from rollouts.ui.overview.standing import BROKEN_ENGINES, is_recent_end
 from rollouts.ui.parts.arm_words import is_bandit

@@ -14,8 +14,8 @@ from controlplane.web.health import Part, reported
 from controlplane.web.readers import text, whole_number_or_none
 from controlplane.web.words import count_text, duration_text, latency_text, number_text, percent_text
 from rollouts import selectors
-from rollouts.domain.intervals import BASELINE
-from rollouts.domain.states import ACTIVE, Phase
+from rollouts.domain.lifecycle.states import ACTIVE, Phase
+from rollouts.domain.record.intervals import BASELINE
 from rollouts.models import Arm, Endpoint, Rollout, Variant
 from rollouts.ui.overview.needs import Attention, is_recent, needs_of
 from rollouts.ui.overview.standing import EndpointStanding, health, standings

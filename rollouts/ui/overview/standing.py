@@ -14,9 +14,9 @@ from typing import Any
 from django.db.models import OuterRef, Subquery
 
 from rollouts.domain.engines import WorkloadPhase
+from rollouts.domain.lifecycle.states import ACTIVE, Phase
 from rollouts.domain.restored import RestoredState
 from rollouts.domain.serving import Serving
-from rollouts.domain.states import ACTIVE, Phase
 from rollouts.models import Endpoint, Rollout
 from rollouts.ui.parts.phases import Pill
 

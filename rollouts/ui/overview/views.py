@@ -12,7 +12,7 @@ from controlplane.web.pages import asker, go_to, page, render_page
 from controlplane.web.readers import text, whole_number_or_none
 from rollouts import selectors
 from rollouts.models import Rollout
-from rollouts.services.commands import set_global_stop
+from rollouts.services.commands.rollouts import set_global_stop
 from rollouts.ui.actions import confirm
 from rollouts.ui.actions.confirm_parts import LONGEST_WHY
 from rollouts.ui.overview import page as overview_page

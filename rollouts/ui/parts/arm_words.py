@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rollouts.domain.intervals import BASELINE
+from rollouts.domain.record.intervals import BASELINE
 from rollouts.models import Rollout
 
 BANDIT = "bandit"

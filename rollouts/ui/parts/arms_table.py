@@ -10,7 +10,7 @@ from controlplane.kernel.words import percent_of_bp
 from controlplane.web.words import count_text, number_text, percent_text
 from rollouts.domain.gates.latency import timed_against
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.intervals import Interval
+from rollouts.domain.record.intervals import Interval
 from rollouts.evidence import thin_series
 from rollouts.models import Arm, Rollout, Variant, Workload
 from rollouts.ui.parts.arm_words import colour_of

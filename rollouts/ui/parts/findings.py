@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rollouts.domain.gates.verdict import FamilyVerdict
-from rollouts.domain.intervals import BASELINE, Completions
+from rollouts.domain.record.intervals import BASELINE, Completions
 from rollouts.domain.standing_out import differ, is_high
 from rollouts.ui.parts.outcomes_table import Column
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from controlplane.web.words import duration_text
 from rollouts import selectors
-from rollouts.domain.states import ACTIVE, Phase
+from rollouts.domain.lifecycle.states import ACTIVE, Phase
 from rollouts.models import Rollout
 from rollouts.ui.parts.arm_words import versions_text
 from rollouts.ui.parts.phases import Pill, cause_words, pill_of

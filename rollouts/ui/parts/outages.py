@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 from controlplane.kernel.words import clock_time
 from controlplane.web.words import duration_text
-from rollouts.domain.analysis import assessment_from_json, outage_in
 from rollouts.domain.gates.outage import Outage
+from rollouts.domain.lifecycle.states import Phase
+from rollouts.domain.record.analysis import assessment_from_json, outage_in
 from rollouts.domain.serving import outage_sentence
-from rollouts.domain.states import Phase
 from rollouts.models import Endpoint, Rollout
 
 ANOTHER = "another variant"

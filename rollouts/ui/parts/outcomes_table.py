@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from controlplane.web.plots import Segment
 from controlplane.web.words import count_text, number_text
-from rollouts.domain.intervals import OUTCOME_CLASSES, Completions, Outcomes
+from rollouts.domain.record.intervals import OUTCOME_CLASSES, Completions, Outcomes
 from rollouts.models import Arm, Rollout
 from rollouts.ui.parts.arms_table import arm_number
 

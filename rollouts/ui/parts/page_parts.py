@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
 from controlplane.web.words import duration_text
-from rollouts.domain.plan import Plan
-from rollouts.domain.states import FINAL, PauseReason, Phase
+from rollouts.domain.lifecycle.plan import Plan
+from rollouts.domain.lifecycle.states import FINAL, PauseReason, Phase
 from rollouts.models import HistoryEvent, Rollout
 from rollouts.ui.parts.arms_table import workload_of
 from rollouts.ui.parts.outages import holding_note

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlplane.kernel.words import percent_of_bp
-from rollouts.domain.plan import FULL_SHARE_BP, Plan
-from rollouts.domain.states import PauseReason, Phase
+from rollouts.domain.lifecycle.plan import FULL_SHARE_BP, Plan
+from rollouts.domain.lifecycle.states import PauseReason, Phase
 from rollouts.models import Rollout
 from rollouts.ui.parts.arm_words import is_bandit, tie_text
 

@@ -13,14 +13,14 @@ from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.policy_changes import PolicyChange, policy_changes
 from rollouts.domain.gates.templates import DEFAULT_GATES
 from rollouts.models import Endpoint, GatePolicyVersion
-from rollouts.services.policies import (
+from rollouts.services.policies.numbers import with_traffic
+from rollouts.services.policies.text import policy_text
+from rollouts.services.policies.versions import (
     RESERVED,
     PolicyCheck,
     check_document_name,
     check_gate_policy,
 )
-from rollouts.services.policy_numbers import with_traffic
-from rollouts.services.policy_text import policy_text
 from rollouts.services.world import Edges
 from rollouts.ui.parts.gate_words import HELP, MEASURES
 from rollouts.ui.policies.form import (

@@ -13,7 +13,7 @@ from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
-from rollouts.services.policy_text import LONGEST, PolicyDocument, policy_text, read_policy_text
+from rollouts.services.policies.text import LONGEST, PolicyDocument, policy_text, read_policy_text
 
 MAX_GATES = 30
 LONGEST_NOTE = 500

@@ -17,9 +17,9 @@ from rollouts.domain.gates.outlook import EXPOSURES, GateOutlook, PolicyOutlook
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.policy_changes import PolicyChange, policy_changes
 from rollouts.models import Endpoint, GatePolicyVersion, Rollout
-from rollouts.services.policies import explain
-from rollouts.services.policy_numbers import with_traffic
-from rollouts.services.policy_text import policy_text
+from rollouts.services.policies.numbers import with_traffic
+from rollouts.services.policies.text import policy_text
+from rollouts.services.policies.versions import explain
 from rollouts.ui.parts.gate_words import MEASURES, unit_of
 from rollouts.ui.parts.lists import RolloutRow, rollout_row
 

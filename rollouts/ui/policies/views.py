@@ -17,8 +17,8 @@ from controlplane.web.problems import status_and_title
 from controlplane.web.readers import whole_number, whole_number_or_none
 from rollouts import wiring
 from rollouts.selectors import find_gate_policy
-from rollouts.services.policies import define_from_document, find_policy, set_endpoint_policy
-from rollouts.services.policy_text import PolicyDocument
+from rollouts.services.policies.text import PolicyDocument
+from rollouts.services.policies.versions import define_from_document, find_policy, set_endpoint_policy
 from rollouts.ui.parts import gate_words
 from rollouts.ui.policies import edit as policy_edit
 from rollouts.ui.policies import form as policy_form

@@ -13,10 +13,10 @@ from controlplane.kernel.errors import HeadgateError
 from controlplane.web.first_rows import counted
 from controlplane.web.words import duration_text
 from rollouts import selectors
-from rollouts.domain.states import ACTIVE
+from rollouts.domain.lifecycle.states import ACTIVE
 from rollouts.models import GatePolicyVersion, Rollout
-from rollouts.services.replay import ReplayPart
-from rollouts.services.replay_report import ReplayReport
+from rollouts.services.evidence.replay import ReplayPart
+from rollouts.services.evidence.report import ReplayReport
 from rollouts.ui.parts.lists import RolloutRow, rollout_row
 
 PAST_A_PAGE = 20

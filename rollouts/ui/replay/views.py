@@ -13,7 +13,7 @@ from controlplane.web.pages import asker, page, render_page
 from controlplane.web.problems import status_and_title
 from controlplane.web.readers import whole_number_or_none
 from rollouts import selectors
-from rollouts.services.replay import replay_part
+from rollouts.services.evidence.replay import replay_part
 from rollouts.ui.replay import page as replay_page
 
 

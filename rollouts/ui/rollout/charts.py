@@ -17,10 +17,10 @@ from controlplane.kernel.errors import NotFound
 from controlplane.kernel.words import percent_of_bp, seconds_text
 from rollouts.domain.gates.latency import timed_against
 from rollouts.domain.gates.policy import GateSpec
-from rollouts.domain.intervals import LatencyCounts, Outcomes
-from rollouts.domain.plan import Plan
-from rollouts.domain.recorded import pair_sums
-from rollouts.domain.states import FINAL, Phase
+from rollouts.domain.lifecycle.plan import Plan
+from rollouts.domain.lifecycle.states import FINAL, Phase
+from rollouts.domain.record.intervals import LatencyCounts, Outcomes
+from rollouts.domain.record.recorded import pair_sums
 from rollouts.evidence import thin_series
 from rollouts.models import HistoryEvent, Rollout
 from rollouts.ui.parts.gate_words import unit_of

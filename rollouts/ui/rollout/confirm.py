@@ -11,8 +11,8 @@ from django.utils.safestring import SafeString
 from controlplane.kernel.words import percent_of_bp
 from controlplane.web.words import duration_text
 from rollouts.domain.gates.verdict import FamilyVerdict
-from rollouts.domain.plan import FULL_SHARE_BP
-from rollouts.domain.states import Phase
+from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
+from rollouts.domain.lifecycle.states import Phase
 from rollouts.models import Rollout
 from rollouts.ui.actions.confirm_parts import Confirmation, moving, open_gates, readiness
 from rollouts.ui.parts.phases import step_share

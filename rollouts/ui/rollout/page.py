@@ -11,7 +11,7 @@ from controlplane.web.words import duration_text
 from rollouts import selectors
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.verdict import FamilyVerdict
-from rollouts.domain.states import FINAL, Phase
+from rollouts.domain.lifecycle.states import FINAL, Phase
 from rollouts.models import Rollout
 from rollouts.ui.events.page import newest_events
 from rollouts.ui.parts.arms_table import (

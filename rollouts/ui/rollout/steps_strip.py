@@ -8,8 +8,8 @@ from datetime import datetime
 
 from controlplane.kernel.words import percent_of_bp
 from controlplane.web.words import duration_text
-from rollouts.domain.plan import Plan
-from rollouts.domain.states import Phase
+from rollouts.domain.lifecycle.plan import Plan
+from rollouts.domain.lifecycle.states import Phase
 from rollouts.models import HistoryEvent, Rollout
 from rollouts.ui.parts.gates_table import GatesTable
 from rollouts.ui.parts.phases import cause_words

@@ -21,7 +21,7 @@ from controlplane.web.pages import (
 from controlplane.web.readers import moment_or_none, text, whole_number
 from rollouts import selectors
 from rollouts.models import Rollout
-from rollouts.services.commands import promote_rollout
+from rollouts.services.commands.rollouts import promote_rollout
 from rollouts.ui import strategies
 from rollouts.ui.actions import confirm
 from rollouts.ui.actions.confirm_parts import LONGEST_WHY, Confirmation

@@ -9,7 +9,7 @@ from controlplane.access.actors import HEADGATE
 from controlplane.access.roles import Role
 from controlplane.access.services import create_token
 from registry.models import Version
-from rollouts.services.policies import define_gate_policy
+from rollouts.services.policies.versions import define_gate_policy
 from tests import factories
 from tests.e2e.browser.conftest import Visit, Visitor
 from tests.factories import bandits

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from controlplane.access.actors import HEADGATE
 from rollouts.models import Evidence
-from rollouts.services.policies import define_gate_policy
+from rollouts.services.policies.versions import define_gate_policy
 from tests import factories
 from tests.e2e.browser.conftest import Visit
 

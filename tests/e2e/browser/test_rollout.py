@@ -12,7 +12,7 @@ from controlplane.access.actors import Actor
 from controlplane.access.roles import Role
 from controlplane.web.live import publish
 from rollouts.models import Rollout
-from rollouts.services.commands import pause_rollout, roll_back_rollout
+from rollouts.services.commands.rollouts import pause_rollout, roll_back_rollout
 from tests import factories
 from tests.e2e.browser.conftest import Visit
 from tests.e2e.browser.holding import held_back

@@ -36,7 +36,7 @@ from rollouts.adapters.signals.combined import CombinedSignals
 from rollouts.adapters.signals.envoy_stats import EnvoyStats
 from rollouts.adapters.signals.memory import MemorySignals
 from rollouts.adapters.signals.vllm import VllmMetrics
-from rollouts.domain.readings import ArmReading
+from rollouts.domain.record.readings import ArmReading
 from rollouts.ports import Backend, Prober, RequestLog, Route, SignalSource, TrafficRouter
 from tests.rollouts.adapters.readings import read_one
 from tests.standins.running import RunningEngine, free_port, wait_until

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from controlplane.kernel.errors import HeadgateError
-from rollouts.domain.readings import SignalReading
+from rollouts.domain.record.readings import SignalReading
 from rollouts.ports import Backend, SignalSource
 
 

@@ -25,7 +25,7 @@ from rollouts.adapters.routers.envoy import EnvoyRouter
 from rollouts.adapters.routers.envoy_admin import EnvoyAdmin
 from rollouts.adapters.signals.envoy_stats import EnvoyStats
 from rollouts.adapters.signals.vllm import VllmMetrics
-from rollouts.domain.readings import EngineReading, SignalReading
+from rollouts.domain.record.readings import EngineReading, SignalReading
 from rollouts.ports import Answer, Backend, ObservedRoute
 from tests.rollouts.adapters.readings import read_one
 from tests.rollouts.memory_world import START

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from controlplane.access.roles import Role
 from rollouts.domain.bandits import BanditSpec
-from rollouts.domain.plan import Plan
+from rollouts.domain.lifecycle.plan import Plan
 from rollouts.models import Arm, Rollout, Variant
 from tests import factories
 from tests.controlplane.api.conftest import ClientOf

@@ -18,8 +18,8 @@ from rollouts.domain.serving import Serving
 from rollouts.domain.uncounted import Uncounted
 from rollouts.models import Endpoint, Feedback, HistoryEvent, Variant
 from rollouts.selectors import WRITE_BACKS
-from rollouts.services import feedback
-from rollouts.services.uncounted import count_uncounted
+from rollouts.services.commands import feedback
+from rollouts.services.commands.uncounted import count_uncounted
 from tests import factories
 from tests.controlplane.api.conftest import ClientOf
 from tests.rollouts.serving_attacks import ATTACKS, named

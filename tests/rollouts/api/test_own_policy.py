@@ -10,9 +10,9 @@ from controlplane.access.actors import HEADGATE
 from controlplane.access.roles import Role
 from controlplane.audit.models import AuditEvent
 from rollouts.models import Endpoint, GatePolicyVersion, Rollout
-from rollouts.services import preview
-from rollouts.services.policies import define_gate_policy
-from rollouts.services.policy_text import policy_text
+from rollouts.services.policies.text import policy_text
+from rollouts.services.policies.versions import define_gate_policy
+from rollouts.services.preview import rollout as preview
 from tests import factories
 from tests.controlplane.api.conftest import ClientOf
 
@@ -164,7 +164,7 @@ def test_start__endpoint_got_a_stricter_policy_meanwhile__conflicts(
         return found(*args)
 
     found = preview.find_candidates
-    monkeypatch.setattr("rollouts.services.start.find_candidates", tightened_meanwhile)
+    monkeypatch.setattr("rollouts.services.commands.start.find_candidates", tightened_meanwhile)
     answer = client_of().post("/api/v1/rollouts", body(), format="json")
     assert (answer.status_code, answer.json()["code"]) == (409, "policy-changed")
     assert GatePolicyVersion.objects.count() == 2

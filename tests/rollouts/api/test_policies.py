@@ -10,8 +10,8 @@ from controlplane.access.services import Scope
 from controlplane.audit.models import AuditEvent
 from controlplane.kernel.digests import digest_of
 from rollouts.models import Endpoint, GatePolicyVersion
-from rollouts.services.policies import define_gate_policy
-from rollouts.services.policy_text import read_policy_text
+from rollouts.services.policies.text import read_policy_text
+from rollouts.services.policies.versions import define_gate_policy
 from tests import factories
 from tests.controlplane.api.conftest import ClientOf
 from tests.factories.endpoints import POLICY_BODY

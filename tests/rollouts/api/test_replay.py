@@ -6,8 +6,8 @@ import pytest
 
 from controlplane.access.actors import HEADGATE
 from rollouts.models import Evidence
-from rollouts.services import replay
-from rollouts.services.policies import define_gate_policy
+from rollouts.services.evidence import replay
+from rollouts.services.policies.versions import define_gate_policy
 from tests import factories
 from tests.controlplane.api.conftest import ClientOf
 

@@ -12,9 +12,9 @@ from controlplane.access.services import Scope
 from controlplane.audit.models import AuditEvent
 from rollouts import wiring
 from rollouts.domain.gates.outage import Outage
-from rollouts.domain.intervals import Completions, Outcomes
+from rollouts.domain.record.intervals import Completions, Outcomes
 from rollouts.models import Rollout, Variant
-from rollouts.services.policies import define_gate_policy
+from rollouts.services.policies.versions import define_gate_policy
 from tests import factories
 from tests.controlplane.api.conftest import ClientOf
 from tests.rollouts.serving_attacks import ATTACKS, named

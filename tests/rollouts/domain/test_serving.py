@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rollouts.domain.intervals import ArmCounts, Outcomes
+from rollouts.domain.record.intervals import ArmCounts, Outcomes
 from rollouts.domain.serving import Serving, began_title, ended_title, outage_sentence
 
 AT = 1_772_446_931.0  # 10:22:11 UTC

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controlplane.kernel.errors import InvalidInput
-from rollouts.domain.intervals import ArmCounts, Interval, LatencyCounts, ProbePair
+from rollouts.domain.record.intervals import ArmCounts, Interval, LatencyCounts, ProbePair
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 
 SPEC = ServingSpec(arguments={"max-model-len": 256, "dtype": "bfloat16"}, environment={"A": "1"})

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rollouts.domain.analysis import Analysis, BanditAnalysis, analysed_arms, gates_view, labels_of
 from rollouts.domain.bandits import BanditState
 from rollouts.domain.capabilities import Capability
-from rollouts.domain.decision import GatesView, RolloutView
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.plan import Plan
+from rollouts.domain.lifecycle.decision import GatesView, RolloutView
+from rollouts.domain.lifecycle.plan import Plan
+from rollouts.domain.record.analysis import Analysis, BanditAnalysis, analysed_arms, gates_view, labels_of
 from rollouts.domain.strategies.bandit.ending import gates_of_promoted, is_answered, promote
 from rollouts.domain.strategies.bandit.launching import launch, launching_words
 from rollouts.domain.strategies.bandit.learning import (

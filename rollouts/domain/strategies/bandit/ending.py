@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controlplane.kernel.errors import InvalidInput
-from rollouts.domain.decision import ArmView, Decision, Drop, GatesView, RolloutView, Seen
-from rollouts.domain.effects import DrainWorkload, SetTraffic
-from rollouts.domain.moves import promotion
-from rollouts.domain.plan import FULL_SHARE_BP
-from rollouts.domain.states import Event, transition
+from rollouts.domain.lifecycle.decision import ArmView, Decision, Drop, GatesView, RolloutView, Seen
+from rollouts.domain.lifecycle.effects import DrainWorkload, SetTraffic
+from rollouts.domain.lifecycle.moves import promotion
+from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
+from rollouts.domain.lifecycle.states import Event, transition
 
 
 def promote(rollout: RolloutView, *, sentence: str, arm: str) -> Decision:

@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controlplane.kernel.words import duration_of_seconds, percent_of_bp
-from rollouts.domain.danger import drift_sentence, ready_but_held
-from rollouts.domain.decision import ArmView, Decision, Drop, GatesView, RolloutView, Seen
-from rollouts.domain.effects import DrainWorkload
 from rollouts.domain.engines import FailureReason, WorkloadPhase
-from rollouts.domain.moves import failure_words, racing_shares, roll_back, stay
-from rollouts.domain.states import Event, transition
+from rollouts.domain.lifecycle.danger import drift_sentence, ready_but_held
+from rollouts.domain.lifecycle.decision import ArmView, Decision, Drop, GatesView, RolloutView, Seen
+from rollouts.domain.lifecycle.effects import DrainWorkload
+from rollouts.domain.lifecycle.moves import failure_words, racing_shares, roll_back, stay
+from rollouts.domain.lifecycle.states import Event, transition
 
 TIMEOUT = f"launch:{FailureReason.TIMEOUT.value}"
 THEN = "When all have answered a warm-up request, traffic moves in equal shares."

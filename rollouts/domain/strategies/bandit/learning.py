@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from controlplane.kernel.words import percent_of_bp
-from rollouts.domain.danger import (
+from rollouts.domain.lifecycle.danger import (
     GONE,
     drift_sentence,
     held,
@@ -24,11 +24,19 @@ from rollouts.domain.danger import (
     workload_cause,
     workload_words,
 )
-from rollouts.domain.decision import ArmView, BanditView, Decision, Drop, GatesView, RolloutView, Seen
-from rollouts.domain.effects import DrainWorkload, SetTraffic
-from rollouts.domain.moves import racing_shares, roll_back, stay
-from rollouts.domain.plan import FULL_SHARE_BP
-from rollouts.domain.states import Event, PauseReason, Phase, transition
+from rollouts.domain.lifecycle.decision import (
+    ArmView,
+    BanditView,
+    Decision,
+    Drop,
+    GatesView,
+    RolloutView,
+    Seen,
+)
+from rollouts.domain.lifecycle.effects import DrainWorkload, SetTraffic
+from rollouts.domain.lifecycle.moves import racing_shares, roll_back, stay
+from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
+from rollouts.domain.lifecycle.states import Event, PauseReason, Phase, transition
 from rollouts.domain.strategies.bandit.ending import promote
 
 KEEPS_BASELINE = "bandit:baseline"

@@ -22,7 +22,7 @@ from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import command_of, listener_is_marked, processes_marked, stat_of
 from rollouts.adapters.signals.vllm import VllmMetrics
 from rollouts.domain.engines import FailureReason, WorkloadPhase
-from rollouts.domain.readings import EngineReading
+from rollouts.domain.record.readings import EngineReading
 from rollouts.ports import OPENAI_API, Backend, WorkloadSpec
 from tests.rollouts.adapters.clusters.machine_room import ROOT, MachineRoom, below, first_process
 from tests.standins.running import wait_until

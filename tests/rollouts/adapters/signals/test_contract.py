@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controlplane.kernel.errors import Unavailable
-from rollouts.domain.readings import ArmReading, Failures, HistogramReading, SignalReading
+from rollouts.domain.record.readings import ArmReading, Failures, HistogramReading, SignalReading
 from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, Plane, arms, route
 from tests.rollouts.adapters.readings import read_one
 from tests.standins.running import wait_until

@@ -14,7 +14,7 @@ from rollouts.adapters.routers.envoy_logs import LEFT_FLAGS, NOTHING, PART, WHOL
 from rollouts.adapters.signals.envoy_stats import OTHER, TURNED_AWAY, arms_of, calls_of
 from rollouts.adapters.signals.exposition import Sample, samples
 from rollouts.adapters.signals.vllm import VllmMetrics, engine_reading
-from rollouts.domain.readings import ArmReading, EngineReading, HistogramReading
+from rollouts.domain.record.readings import ArmReading, EngineReading, HistogramReading
 from rollouts.ports import Backend
 
 # variant, code, flags, got, stream error

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rollouts.domain.bandits import BanditSpec, BanditState
-from rollouts.domain.intervals import ArmCounts, Interval
+from rollouts.domain.record.intervals import ArmCounts, Interval
 from tests.rollouts.domain.gates.helpers import ERRORS, policy
 
 THREE = ("baseline", "candidate", "candidate-2")

@@ -7,7 +7,7 @@ import pytest
 
 from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.bandits.batch import BanditBatch
-from rollouts.domain.intervals import ArmCounts
+from rollouts.domain.record.intervals import ArmCounts
 from tests.rollouts.domain.bandits.helpers import THREE, bandit, counts, row
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.bandits import BanditState
 from rollouts.domain.gates.fastkill import WorkloadFacts
-from rollouts.domain.intervals import ArmCounts
+from rollouts.domain.record.intervals import ArmCounts
 from tests.rollouts.domain.bandits.helpers import THREE, bandit, counts, feed, rng_of, row, simulate
 from tests.rollouts.domain.gates.helpers import ERRORS, LATENCY
 

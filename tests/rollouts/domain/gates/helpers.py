@@ -7,7 +7,14 @@ from typing import Any
 
 from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.intervals import ArmCounts, Completions, Interval, LatencyCounts, Outcomes, ProbePair
+from rollouts.domain.record.intervals import (
+    ArmCounts,
+    Completions,
+    Interval,
+    LatencyCounts,
+    Outcomes,
+    ProbePair,
+)
 
 ERRORS = {"key": "errors", "label": "Error rate", "kind": "error_rate", "delta": 0.01, "weight": 1.0}
 LATENCY = {

@@ -19,7 +19,7 @@ from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.latency import LatencyBlocks
 from rollouts.domain.gates.paired import PairedProcess
 from rollouts.domain.gates.proportion import Proof
-from rollouts.domain.intervals import ArmCounts, Interval, LatencyCounts, ProbePair
+from rollouts.domain.record.intervals import ArmCounts, Interval, LatencyCounts, ProbePair
 from tests.rollouts.domain.gates.helpers import ERRORS, LATENCY, QUALITY, policy
 
 SIZE = 5

@@ -14,7 +14,7 @@ from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.templates import DEFAULT_GATES
 from rollouts.domain.gates.verdict import Verdict
-from rollouts.domain.intervals import ArmCounts, Interval, LatencyCounts, Outcomes, ProbePair
+from rollouts.domain.record.intervals import ArmCounts, Interval, LatencyCounts, Outcomes, ProbePair
 from tests.rollouts.domain.gates.helpers import ERRORS, policy
 
 SIZE = 4

@@ -13,7 +13,7 @@ from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.forecast import plan_forecast
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.templates import DEFAULT_GATES
-from rollouts.domain.intervals import ArmCounts, Outcomes
+from rollouts.domain.record.intervals import ArmCounts, Outcomes
 from tests.rollouts.domain.gates import helpers
 from tests.rollouts.domain.gates.helpers import ERRORS, LATENCY, QUALITY, arm, feed, interval
 

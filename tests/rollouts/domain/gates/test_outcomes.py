@@ -10,7 +10,7 @@ import pytest
 from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.verdict import GateVerdict, Verdict
-from rollouts.domain.intervals import ArmCounts, Completions, Interval
+from rollouts.domain.record.intervals import ArmCounts, Completions, Interval
 from tests.rollouts.domain.gates.helpers import (
     ABANDONED,
     ERRORS,

@@ -14,7 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from rollouts.domain.bandits import BanditSpec
-from rollouts.domain.plan import Plan
+from rollouts.domain.lifecycle.plan import Plan
 from rollouts.models import Endpoint, Rollout
 from rollouts.ui.new.bandit_form import dial_words
 from rollouts.ui.new.form import Draft, blank_form, read_form, understand

@@ -13,7 +13,7 @@ from controlplane.access.roles import Role
 from controlplane.kernel.clock import ManualClock
 from rollouts.domain.uncounted import Uncounted
 from rollouts.models import Endpoint, HistoryEvent
-from rollouts.services.uncounted import count_uncounted
+from rollouts.services.commands.uncounted import count_uncounted
 from rollouts.ui.endpoint import page as endpoint_page
 from rollouts.ui.endpoint.page import EndpointPage, build
 from rollouts.ui.parts import lists

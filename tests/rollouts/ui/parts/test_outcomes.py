@@ -10,7 +10,7 @@ from pytest_django.fixtures import DjangoAssertNumQueries
 
 from rollouts import selectors
 from rollouts.domain.gates.verdict import FamilyVerdict
-from rollouts.domain.intervals import BASELINE, Completions, Outcomes
+from rollouts.domain.record.intervals import BASELINE, Completions, Outcomes
 from rollouts.models import MinuteSample, OtherCalls, Rollout
 from rollouts.ui.endpoint.outcomes import beside_words, stable_outcomes
 from rollouts.ui.parts.findings import calm_words, findings

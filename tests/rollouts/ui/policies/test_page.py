@@ -16,7 +16,7 @@ from controlplane.access.roles import Role
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.templates import DEFAULT_GATES
 from rollouts.models import Endpoint, GatePolicyVersion, MinuteSample
-from rollouts.services.policies import define_gate_policy
+from rollouts.services.policies.versions import define_gate_policy
 from rollouts.ui.policies import page as policy_page
 from rollouts.ui.policies.form import form_of
 from tests import factories

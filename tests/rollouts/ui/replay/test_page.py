@@ -11,9 +11,9 @@ from pytest_django import DjangoAssertNumQueries
 
 from controlplane.access.actors import HEADGATE
 from rollouts.models import Evidence, GatePolicyVersion
-from rollouts.services import replay
-from rollouts.services.packing import pack_evidence
-from rollouts.services.policies import define_gate_policy
+from rollouts.services.errands.packing import pack_evidence
+from rollouts.services.evidence import replay
+from rollouts.services.policies.versions import define_gate_policy
 from rollouts.ui.replay import page as replay_page
 from tests import factories
 from tests.rollouts.ui.conftest import HTMX

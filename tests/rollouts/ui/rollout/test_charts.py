@@ -10,9 +10,9 @@ import pytest
 from django.test import Client
 
 from controlplane.access.actors import HEADGATE
-from rollouts.domain.intervals import Completions, LatencyCounts, Outcomes
+from rollouts.domain.record.intervals import Completions, LatencyCounts, Outcomes
 from rollouts.models import Evidence, Rollout
-from rollouts.services.policies import define_gate_policy
+from rollouts.services.policies.versions import define_gate_policy
 from rollouts.ui.rollout.charts import MOST_POINTS
 from tests import factories
 

@@ -9,8 +9,9 @@ import pytest
 
 from controlplane.kernel.errors import IllegalTransition, InvalidInput
 from rollouts.domain.bandits import BanditSpec
-from rollouts.domain.decide import decide, pause, promote, resume
-from rollouts.domain.decision import (
+from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
+from rollouts.domain.lifecycle.decide import decide, pause, promote, resume
+from rollouts.domain.lifecycle.decision import (
     GLOBAL_STOP,
     ArmView,
     BanditView,
@@ -20,11 +21,10 @@ from rollouts.domain.decision import (
     RolloutView,
     Seen,
 )
-from rollouts.domain.effects import DrainWorkload, EnsureWorkload, SetTraffic, WriteBack
-from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
-from rollouts.domain.moves import cancel, roll_back
-from rollouts.domain.plan import Plan
-from rollouts.domain.states import Event, PauseReason, Phase
+from rollouts.domain.lifecycle.effects import DrainWorkload, EnsureWorkload, SetTraffic, WriteBack
+from rollouts.domain.lifecycle.moves import cancel, roll_back
+from rollouts.domain.lifecycle.plan import Plan
+from rollouts.domain.lifecycle.states import Event, PauseReason, Phase
 
 NOW = 100_000.0
 PLAN = Plan(strategy="bandit", steps=(), bandit=BanditSpec(), watch_seconds=900)

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollouts.domain.bandits import BanditSpec
-from rollouts.domain.decide import decide, pause, promote, resume
-from rollouts.domain.decision import (
+from rollouts.domain.engines import EngineView, WorkloadPhase
+from rollouts.domain.lifecycle.decide import decide, pause, promote, resume
+from rollouts.domain.lifecycle.decision import (
     GLOBAL_STOP,
     ArmView,
     BanditView,
@@ -20,11 +21,10 @@ from rollouts.domain.decision import (
     RolloutView,
     Seen,
 )
-from rollouts.domain.effects import DrainWorkload, SetTraffic
-from rollouts.domain.engines import EngineView, WorkloadPhase
-from rollouts.domain.moves import roll_back
-from rollouts.domain.plan import Plan
-from rollouts.domain.states import ACTIVE, TRAFFIC_MOVES, Event, PauseReason, Phase, allowed_events
+from rollouts.domain.lifecycle.effects import DrainWorkload, SetTraffic
+from rollouts.domain.lifecycle.moves import roll_back
+from rollouts.domain.lifecycle.plan import Plan
+from rollouts.domain.lifecycle.states import ACTIVE, TRAFFIC_MOVES, Event, PauseReason, Phase, allowed_events
 
 B = "chat-v1-aaaaaa"
 CANDIDATES = {"candidate": "chat-v2-bbbbbb", "candidate-2": "chat-v3-cccccc", "candidate-3": "chat-v4-dddddd"}

@@ -1,0 +1,173 @@
+"""The decision: what a rollout does next, as a pure function.
+
+`decide(rollout, seen, gates, now)` never looks at a clock, a database or a network, so the same inputs give the same
+decision and a rollout can be replayed. What could not be read is None, and an unknown read changes nothing.
+"""
+
+from __future__ import annotations
+
+from controlplane.kernel.words import duration_of_seconds, percent_of_bp
+from rollouts.domain.lifecycle.danger import danger, drift_sentence, pause_for_drift
+from rollouts.domain.lifecycle.decision import Decision, GatesView, RolloutView, Seen
+from rollouts.domain.lifecycle.effects import EnsureWorkload, WriteBack
+from rollouts.domain.lifecycle.moves import end_watch, hold_at, stay
+from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
+from rollouts.domain.lifecycle.states import Event, PauseReason, Phase, transition
+from rollouts.domain.lifecycle.way_back import return_to_baseline
+from rollouts.domain.strategies import strategy_of
+
+
+def decide(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
+    """The next decision for a rollout that is active or watched. Never raises for what the world does."""
+    strategy = strategy_of(rollout)
+    handlers = {
+        Phase.PENDING: _pending,
+        Phase.PROVISIONING: strategy.launch,
+        Phase.PROGRESSING: strategy.advance,
+        Phase.PAUSED: _paused,
+        Phase.PROMOTING: _promoting,
+        Phase.SUCCEEDED: _watching,
+        Phase.ROLLING_BACK: return_to_baseline,
+    }
+    if rollout.phase in (Phase.PROMOTING, Phase.SUCCEEDED):
+        gates = strategy.gates_of_promoted(rollout, gates)
+    handler = handlers.get(rollout.phase)
+    if handler is None:
+        return stay(rollout, rollout.cause_sentence)
+    return handler(rollout, seen, gates, now)
+
+
+# --- moves that the strategy knows, of people and of the loop ------------------------------------------------------
+
+
+def pause(rollout: RolloutView, *, why: PauseReason, sentence: str, next_step: str) -> Decision:
+    """Holds the share where it is; the gates go on watching."""
+    return hold_at(share_words(rollout), rollout, why=why, sentence=sentence, next_step=next_step)
+
+
+def resume(rollout: RolloutView, *, sentence: str) -> Decision:
+    """Goes on with the step it was held in (a bandit: with the shares it had); its exposure so far counts."""
+    return Decision(
+        phase=transition(rollout.phase, Event.RESUME),
+        event=Event.RESUME,
+        step_index=rollout.step_index,
+        reason=sentence,
+        next_step=f"{share_words(rollout)} of the traffic, as planned.",
+        effects=(strategy_of(rollout).planned_split(rollout),),
+        title="Resumed",
+        detail=sentence,
+    )
+
+
+def promote(rollout: RolloutView, *, sentence: str, arm: str = "") -> Decision:
+    """All traffic to the candidate; nothing is loaded anew. `arm`: which one, where there are several.
+
+    Raises InvalidInput (field "arm") for an arm that is not in the race, or when the choice is missing.
+    """
+    return strategy_of(rollout).promote(rollout, sentence=sentence, arm=arm)
+
+
+def share(rollout: RolloutView) -> int:
+    """The planned share of all candidates in basis points."""
+    if rollout.step_index < 0:
+        return 0
+    if rollout.step_index >= rollout.plan.promoted_step:
+        return FULL_SHARE_BP
+    return strategy_of(rollout).planned_share(rollout)
+
+
+def share_words(rollout: RolloutView) -> str:
+    """The planned share for people: `25%`, or of a bandit `v2 45%, v3 40%`."""
+    if 0 <= rollout.step_index < rollout.plan.promoted_step:
+        return strategy_of(rollout).share_words(rollout)
+    return percent_of_bp(share(rollout))
+
+
+# --- one function a phase -------------------------------------------------------------------------------------
+
+
+def _pending(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
+    if seen.hold is not None:
+        return stay(rollout, f"{seen.hold.sentence}: nothing starts.", f"It starts when {seen.hold.ends}.")
+    reason, then = strategy_of(rollout).launching_words(rollout)
+    return Decision(
+        phase=transition(rollout.phase, Event.PROVISION),
+        event=Event.PROVISION,
+        step_index=-1,
+        reason=reason,
+        next_step=then,
+        effects=tuple(EnsureWorkload(name) for name in (rollout.baseline, *rollout.candidates)),
+        title=f"Launching {' and '.join(rollout.candidates)}",
+    )
+
+
+def _paused(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
+    lowered = strategy_of(rollout).keep_safe(rollout, seen, gates, now)
+    if lowered is not None:
+        return lowered
+    if seen.routed is None:
+        return stay(rollout, "")
+    if rollout.pause_reason is PauseReason.GLOBAL_STOP and seen.hold is None:
+        # Resuming publishes the plan's weights, and Headgate does not overwrite weights that were set by hand.
+        if seen.drift is not None:
+            return pause_for_drift(rollout, seen.drift, share_words(rollout))
+        return resume(rollout, sentence="The global stop was lifted.")
+    if rollout.pause_reason is PauseReason.DRIFT and seen.drift is None and seen.hold is None:
+        return resume(rollout, sentence="The router's weights are as planned again.")
+    return stay(rollout, "")
+
+
+def _promoting(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
+    back = danger(rollout, seen, gates)
+    if back is not None:
+        return back
+    if not seen.in_force:
+        if seen.drift is not None:
+            return stay(
+                rollout, drift_sentence(seen.drift), "Set the weights back at the router, or roll back."
+            )
+        if seen.hold is not None:
+            return stay(
+                rollout,
+                f"{seen.hold.sentence}: the promotion waits.",
+                f"It goes on by itself when {seen.hold.ends}. It can be rolled back meanwhile.",
+            )
+        words = f"Moving all traffic to {rollout.candidate_label}."
+        if seen.rejected:
+            words = f"The router refused the route: {seen.rejected} The last good route stays in force."
+        return stay(rollout, words, "Then the route is read back from the router.")
+    watch = duration_of_seconds(rollout.plan.watch_seconds)
+    return Decision(
+        phase=transition(rollout.phase, Event.FINISH),
+        event=Event.FINISH,
+        step_index=rollout.step_index,
+        reason=f"Promoted: {rollout.candidate_label} has all traffic, read back from the router.",
+        next_step=f"{rollout.baseline_label} stays warm for {watch} and takes over again by itself if needed.",
+        effects=(WriteBack(rollout.candidate, rollout.candidate, "promoted"),),
+        title=f"Promoted {rollout.candidate_label}",
+        detail="all traffic, read back from the router",
+    )
+
+
+def _watching(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
+    if not rollout.watching or rollout.watch_until is None:
+        return stay(rollout, "")
+    back = danger(rollout, seen, gates)
+    if back is not None:
+        return back
+    if seen.drift is not None:
+        return stay(rollout, drift_sentence(seen.drift), "Set the weights back at the router, or roll back.")
+    if now < rollout.watch_until:
+        left = duration_of_seconds(rollout.watch_until - now)
+        return stay(
+            rollout,
+            f"Promoted: {rollout.candidate_label} has all traffic.",
+            f"{rollout.baseline_label} stays warm for {left} more and takes over again by itself if needed.",
+        )
+    if not seen.in_force:
+        return stay(
+            rollout,
+            f"Promoted: {rollout.candidate_label} has all traffic.",
+            f"{rollout.baseline_label} stays warm until the router shows the route as it should be.",
+        )
+    return end_watch(rollout, sentence=f"{rollout.baseline} is drained and stopped")

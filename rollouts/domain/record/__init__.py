@@ -1,0 +1,1 @@
+"""What was counted and decided, as it is kept, and decided again."""

@@ -1,0 +1,137 @@
+"""Clusters as people see and set them: what they are, whether they can be used, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from controlplane.access.actors import Actor
+from controlplane.access.roles import Action
+from controlplane.access.rules import requires
+from controlplane.audit.services import record
+from controlplane.kernel.errors import InvalidInput, NotFound, Unavailable
+from rollouts.domain.clusters import ClusterSpec
+from rollouts.domain.secrets import FILE_NAME
+from rollouts.models import Cluster
+from rollouts.models.endpoints import name_validator
+from rollouts.services.loop.leases import look_soon
+from rollouts.services.policies.versions import first_of
+from rollouts.services.world import Worlds
+
+LONGEST_CONFIGURATION = 50  # values
+Problems = Callable[[ClusterSpec], Sequence[InvalidInput]]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterNow:
+    """A cluster and whether this process can use it. No secret is in it, only the name of one.
+
+    problem      why it cannot be used; None when it can. Nobody is asked: a cluster that does not answer can be used
+    gateway_url  where people reach its endpoints; empty while it cannot be used
+    """
+
+    name: str
+    kind: str
+    configuration: Mapping[str, Any]
+    secret: str
+    problem: Unavailable | None
+    gateway_url: str
+
+
+def all_clusters(*, worlds: Worlds) -> tuple[ClusterNow, ...]:
+    """Every cluster, by name. 1 query."""
+    return tuple(cluster_now(row, worlds=worlds) for row in Cluster.objects.order_by("name"))
+
+
+def one_cluster(*, name: str, worlds: Worlds) -> ClusterNow:
+    """One cluster. Raises NotFound. 1 query."""
+    row = Cluster.objects.filter(name=name).first()
+    if row is None:
+        raise NotFound(f"There is no cluster {name!r}.", code="cluster-not-found")
+    return cluster_now(row, worlds=worlds)
+
+
+@requires(Action.MANAGE_CLUSTERS)
+def set_cluster(
+    *,
+    name: str,
+    kind: str,
+    configuration: Mapping[str, Any],
+    secret: str,
+    problems: Problems,
+    actor: Actor,
+    now: datetime,
+) -> bool:
+    """Writes a cluster down, a new one or another configuration of one that there is; True when it was made.
+
+    problems  everything that is wrong with a cluster as it would be written down
+
+    Processes that run take the change over by themselves; nothing is moved or ended by it. What it says already changes
+    nothing. Raises Forbidden, and InvalidInput naming every wrong field.
+    """
+    spec = ClusterSpec(name, kind, dict(configuration), secret)
+    _check_form(spec)
+    with transaction.atomic():
+        row = Cluster.objects.select_for_update(no_key=True).filter(name=name).first()
+        if row is not None and row.spec == spec:
+            return False
+        wrong = problems(spec)
+        if wrong:
+            raise first_of(wrong)
+        before = None if row is None else _audited(row.spec)
+        Cluster.objects.update_or_create(
+            name=name, defaults={"kind": kind, "configuration": spec.configuration, "secret": secret}
+        )
+        record(
+            at=now,
+            actor=actor.name,
+            actor_kind=actor.kind,
+            action="cluster.created" if row is None else "cluster.changed",
+            object_kind="cluster",
+            object_id=name,
+            before=before,
+            after=_audited(spec),
+            request_id=actor.request_id,
+        )
+        look_soon(cluster__name=name)
+    return row is None
+
+
+def _check_form(spec: ClusterSpec) -> None:
+    try:
+        name_validator(spec.name)
+    except ValidationError as error:
+        raise InvalidInput(
+            f"{spec.name!r} is no name of a cluster. {error.messages[0]}", field="name"
+        ) from error
+    if spec.secret and FILE_NAME.fullmatch(spec.secret) is None:
+        raise InvalidInput(
+            f"{spec.secret!r} is no name of a secret file.",
+            field="secret",
+            fix="Give the name of a file of the operator's folder of secrets, without a folder.",
+        )
+    if len(spec.configuration) > LONGEST_CONFIGURATION:
+        raise InvalidInput(
+            f"The configuration has more than {LONGEST_CONFIGURATION} values.",
+            field="configuration",
+            fix="Send what the kind asks for only.",
+        )
+
+
+def cluster_now(row: Cluster, *, worlds: Worlds) -> ClusterNow:
+    """What the row says, and whether it can be used. No query."""
+    problem, gateway_url = None, ""
+    try:
+        gateway_url = worlds.of(row.name).gateway_url
+    except Unavailable as error:
+        problem = error
+    return ClusterNow(row.name, row.kind, row.configuration, row.secret, problem, gateway_url)
+
+
+def _audited(spec: ClusterSpec) -> dict[str, Any]:
+    return {"kind": spec.kind, "configuration": dict(spec.configuration), "secret": spec.secret}

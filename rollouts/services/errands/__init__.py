@@ -1,0 +1,1 @@
+"""What may take long or hang, in workers of its own: files, probes, MLflow, housekeeping."""

@@ -1,0 +1,1 @@
+"""Recorded evidence decided again."""

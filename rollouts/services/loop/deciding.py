@@ -1,0 +1,82 @@
+"""Decide: what a rollout's interval and situation mean, and what of that is kept. Pure but for what it puts among the
+turn's writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from rollouts.domain.lifecycle.decide import decide
+from rollouts.domain.lifecycle.decision import Decision, GatesView, Hold, RolloutView
+from rollouts.domain.lifecycle.states import Phase
+from rollouts.domain.record.analysis import assessment_from_json, gates_view
+from rollouts.domain.record.situation import Situation
+from rollouts.domain.strategies import strategy_of
+from rollouts.models import Arm, Rollout
+from rollouts.ports import WorkloadStatus
+from rollouts.services.loop.measure import Measured
+from rollouts.services.loop.observe import Observation
+from rollouts.services.loop.recording import count_interval, keep_decision, keep_evidence
+from rollouts.services.loop.situation import situation_of
+from rollouts.services.loop.views import counted
+from rollouts.services.loop.writes import Writes
+from rollouts.services.software import software
+
+
+def decide_rollout(
+    *,
+    rollout: Rollout,
+    view: RolloutView,
+    arms: Sequence[Arm],
+    newest_digest: str | None,
+    observation: Observation,
+    statuses: Mapping[str, WorkloadStatus],
+    measured: Measured | None,
+    answered: frozenset[str],
+    hold: Hold | None,
+    writes: Writes,
+    now: datetime,
+) -> Decision:
+    """The decision. The interval, if one ended, is counted before; its evidence and the decision are kept.
+
+    arms            the rollout's rows as they were read in this turn
+    newest_digest   of its newest interval that is not packed; None when there is none
+    answered        candidates that answered a forced request
+    hold            what keeps everything from moving forward
+    """
+    seen = situation_of(rollout.endpoint, view, observation, statuses, answered=answered, hold=hold)
+    if measured is not None:
+        count_interval(
+            rollout=rollout, arms=arms, measured=measured, seen=observation, writes=writes, now=now
+        )
+    moving = rollout.phase in (Phase.PROGRESSING.value, Phase.PAUSED.value)
+    if seen.in_force and rollout.step_since is None and moving:
+        rollout.step_since = now
+        writes.save(rollout, "step_since")
+    view = counted(view, rollout)
+    decision = decide(view, seen, _gates(rollout, view, measured), now.timestamp())
+    workload = measured.workload if measured is not None else {}
+    situation = Situation(now.timestamp(), view, seen, workload, software())
+    if measured is not None:
+        keep_evidence(
+            rollout=rollout,
+            measured=measured,
+            situation=situation,
+            decision=decision,
+            newest_digest=newest_digest,
+            writes=writes,
+            now=now,
+        )
+    elif decision.event is not None or decision.effects or decision.end_watch:
+        keep_decision(rollout=rollout, situation=situation, decision=decision, writes=writes)
+    return decision
+
+
+def _gates(rollout: Rollout, view: RolloutView, measured: Measured | None) -> GatesView:
+    """What the gates say; between two intervals what they said last."""
+    policy = rollout.policy
+    if measured is not None:
+        return gates_view(measured.assessment, policy)
+    if rollout.verdicts:
+        return gates_view(assessment_from_json(rollout.verdicts), policy)
+    return strategy_of(view).opening_gates(view, policy)

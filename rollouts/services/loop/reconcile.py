@@ -1,0 +1,265 @@
+"""The loop: claim what is due, take turns, give it back. Level-triggered: every turn reads the whole state, so a worker
+that dies in the middle loses nothing, and two workers never write for one endpoint.
+
+Endpoints are taken in batches (`turns.py`). Those of which something waits to be done, such as a launch or a new split,
+are taken one by one beside them: whatever they wait for delays nobody else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import uuid
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import close_old_connections, connections
+from django.db.models import Case, Exists, OuterRef, Q, When
+
+from controlplane.kernel.clock import Clock
+from controlplane.passes.services import Pauses, Report, run_each, troubled
+from controlplane.passes.words import error_words
+from controlplane.timekeeping.claims import free
+from rollouts.domain.lifecycle.looking import RESYNC_SECONDS
+from rollouts.domain.lifecycle.states import Phase
+from rollouts.models import Effect, EffectState, Endpoint, Rollout
+from rollouts.selectors import GOES_ON
+from rollouts.services.loop.glances import Glances
+from rollouts.services.loop.leases import Lease, claim_endpoints, look_soon, nobody_holds, release
+from rollouts.services.loop.rows import CARRIED_OUT
+from rollouts.services.loop.turns import Turn, act, decide_together
+from rollouts.services.world import World, Worlds
+
+log = logging.getLogger(__name__)
+
+TURNS = "turns of the loop"  # the pass, as people read it
+PAUSES = Pauses(first=1, longest=5)  # a rollback may wait for it
+QUIET_A_TICK = 400  # endpoints without a rollout that are looked at because time passed
+BATCH = 50  # endpoints
+BATCHES_AT_ONCE = 2
+REPEATS = 3  # a decision may make the next one possible at once
+# Something is asked of a cluster, a router or an engine, and may have to be waited for.
+BUSY_PHASES = tuple(
+    phase.value for phase in (Phase.PENDING, Phase.PROVISIONING, Phase.PROMOTING, Phase.ROLLING_BACK)
+)
+
+
+def worker_name() -> str:
+    """A name for this worker thread that no other has, ever: a restarted process is another worker."""
+    return f"{os.uname().nodename}:{os.getpid()}:{threading.get_ident()}:{uuid.uuid4().hex[:8]}"
+
+
+def glance(*, glances: Glances, worlds: Worlds, now: datetime) -> None:
+    """Has every endpoint looked at that looks otherwise than this process saw it last. No query while none does.
+
+    It is written down, so that an endpoint that somebody holds at this moment is looked at after that.
+    """
+    if glances.clock_went_back(now):
+        look_soon()
+    changed = glances.changed(worlds)
+    if changed:
+        look_soon(name__in=changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An endpoint to look at. `alone`: something of it may have to be waited for."""
+
+    endpoint_id: int
+    cluster: str
+    alone: bool
+
+
+def due_endpoints(*, now: datetime) -> list[Due]:
+    """The endpoints to look at now that no worker holds: first those with a rollout, then at most QUIET_A_TICK others.
+    Of those what somebody asked for comes first, and else what was looked at longest ago. 1 query.
+
+    However many endpoints are quiet, they delay no rollout: after a start of this process all are looked at, and when a
+    cluster falls silent all of its are.
+    """
+    # One that is to be looked at later than any is was put off by another clock.
+    due = free("next_look_at", now=now, lifetime=timedelta(seconds=RESYNC_SECONDS))
+    rollouts = Rollout.objects.filter(GOES_ON, endpoint=OuterRef("pk"))
+    waiting = Effect.objects.filter(endpoint=OuterRef("pk"), state=EffectState.PENDING, kind__in=CARRIED_OUT)
+    found = (
+        Endpoint.objects.filter(nobody_holds(now=now))
+        .filter(due)
+        .annotate(
+            moves=Exists(rollouts),
+            alone=Exists(rollouts.filter(phase__in=BUSY_PHASES)) | Exists(waiting) | ~Q(restored_state=""),
+            asked=Case(When(next_look_at=None, then=True), default=False),
+        )
+        .order_by("-asked", "reconciled_at", "id")
+        .values_list("pk", "cluster__name", "alone", "moves")
+    )
+    rows = [(Due(pk, cluster, alone), moves) for pk, cluster, alone, moves in found]
+    with_rollout = [one for one, moves in rows if moves]
+    return with_rollout + [one for one, moves in rows if not moves][:QUIET_A_TICK]
+
+
+def reconcile_endpoints(
+    *, worlds: Worlds, clock: Clock, threads: int, glances: Glances | None = None
+) -> Report:
+    """One tick: a turn for every endpoint that is due and that nobody holds, in batches; where something may have to be
+    waited for, `threads` of them at a time.
+
+    An endpoint whose turn raises keeps its error and has its next turn after a pause of seconds; the others have theirs
+    at once. So is one whose cluster cannot be used.
+
+    glances     what this process saw last: endpoints that look otherwise now are due, too
+    """
+    now = clock.reading().at
+    if glances is not None:
+        glance(glances=glances, worlds=worlds, now=now)
+    due = due_endpoints(now=now)
+    every = dict(Endpoint.objects.values_list("pk", "cluster__name"))
+    ill = troubled(name=TURNS) if due else frozenset()
+
+    def one_by_one(endpoint_ids: Iterable[int]) -> Report:
+        return run_each(
+            name=TURNS,
+            items=endpoint_ids,
+            key=lambda endpoint_id: endpoint_id,
+            label=_name_of,
+            work=lambda endpoint_id: reconcile_endpoint(
+                endpoint_id=endpoint_id, world=worlds.of(every[endpoint_id]), owner=worker_name()
+            ),
+            clock=clock,
+            pauses=PAUSES,
+            threads=threads,
+            elsewhere=every,
+        )
+
+    apart = [one.endpoint_id for one in due if one.alone or str(one.endpoint_id) in ill]
+    batches = list(_batches(one for one in due if one.endpoint_id not in set(apart)))
+    at_once = BATCHES_AT_ONCE if threads > 1 else 1
+    with ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="batch") as pool:
+        running = [pool.submit(_batch_in_a_thread, batch, worlds) for batch in batches] if threads > 1 else []
+        report = one_by_one(apart)
+        failed = (
+            [_batch(batch, worlds) for batch in batches]
+            if threads == 1
+            else [one.result() for one in running]
+        )
+    left = [number for numbers in failed for number in numbers]
+    more = one_by_one(left) if left else Report()
+    tried = sum(len(batch.endpoint_ids) for batch in batches)
+    return Report(
+        done=report.done + more.done + tried - len(left),
+        failed=report.failed + more.failed,
+        waiting=report.waiting,
+        left=report.left,
+        news=report.news or more.news,
+    )
+
+
+def _name_of(endpoint_id: int) -> str:
+    return f"endpoint {Endpoint.objects.values_list('name', flat=True).get(pk=endpoint_id)}"
+
+
+# --- one endpoint, and many -----------------------------------------------------------------------------------
+
+
+def reconcile_endpoint(*, endpoint_id: int, world: World, owner: str) -> bool:
+    """One turn of the loop for one endpoint. False when another worker holds it.
+
+    An error of the outside world is logged and shown, never raised: the next tick tries again. What is wrong with this
+    endpoint itself is raised.
+    """
+    outcome = reconcile_together(endpoint_ids=(endpoint_id,), world=world, owner=owner)
+    for error in outcome.errors.values():
+        raise error
+    return bool(outcome.taken)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOutcome:
+    """What became of a batch: the endpoints that were taken, and what was wrong with some of them."""
+
+    taken: frozenset[int]
+    errors: Mapping[int, Exception]
+
+
+def reconcile_together(*, endpoint_ids: Collection[int], world: World, owner: str) -> BatchOutcome:
+    """A turn for each of these endpoints of one cluster that no other worker holds, and more where something follows.
+
+    owner   a name that no worker had before
+    Raises what the database raises for all of them together.
+    """
+    leases = claim_endpoints(endpoint_ids=endpoint_ids, owner=owner, now=world.clock.reading().at)
+    held: dict[Lease, None] = dict.fromkeys(leases)
+    errors: dict[int, Exception] = {}
+
+    def give_back(turns: Iterable[Turn]) -> None:
+        mine = [turn for turn in turns if turn.lease in held]
+        release({turn.lease: turn.looks_at for turn in mine if not turn.lost}, now=world.clock.now())
+        for turn in mine:
+            del held[turn.lease]
+            if turn.error is not None:
+                errors[turn.lease.endpoint_id] = turn.error
+
+    try:
+        for number in range(REPEATS):
+            going = list(held)
+            if not going:
+                break
+            turns = decide_together(leases=going, world=world, first=number == 0)
+            last = number == REPEATS - 1
+            # Those with nothing to do wait for nobody.
+            give_back(turn for turn in turns if not turn.acts and (last or not turn.again))
+            for turn in turns:
+                if turn.acts:
+                    act(turn, world=world)
+                    if last or not turn.again or turn.over:
+                        give_back([turn])
+    finally:
+        release(dict.fromkeys(held), now=world.clock.now())
+    return BatchOutcome(frozenset(lease.endpoint_id for lease in leases), errors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    cluster: str
+    endpoint_ids: Sequence[int]
+
+
+def _batches(due: Iterable[Due]) -> Iterator[_Batch]:
+    """Endpoints of one cluster together, in their order, at most BATCH of them."""
+    by_cluster: dict[str, list[int]] = defaultdict(list)
+    for one in due:
+        waiting = by_cluster[one.cluster]
+        waiting.append(one.endpoint_id)
+        if len(waiting) == BATCH:
+            yield _Batch(one.cluster, by_cluster.pop(one.cluster))
+    for cluster, waiting in by_cluster.items():
+        yield _Batch(cluster, waiting)
+
+
+def _batch(batch: _Batch, worlds: Worlds) -> list[int]:
+    """Takes the turns of a batch; returns the endpoints with which something was wrong: they are tried one by one."""
+    try:
+        world = worlds.of(batch.cluster)
+        outcome = reconcile_together(endpoint_ids=batch.endpoint_ids, world=world, owner=worker_name())
+    except Exception as error:  # nobody knows which of them is to blame: each is tried by itself
+        log.warning(
+            "batch.failed cluster=%s endpoints=%s %s",
+            batch.cluster,
+            len(batch.endpoint_ids),
+            error_words(error),
+        )
+        return list(batch.endpoint_ids)
+    for number, wrong in outcome.errors.items():
+        log.warning("batch.endpoint_failed endpoint=%s %s", number, error_words(wrong))
+    return list(outcome.errors)
+
+
+def _batch_in_a_thread(batch: _Batch, worlds: Worlds) -> list[int]:
+    close_old_connections()
+    try:
+        return _batch(batch, worlds)
+    finally:
+        connections.close_all()

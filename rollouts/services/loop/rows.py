@@ -1,0 +1,127 @@
+"""What the database says of a batch of endpoints when their turn begins, in a constant number of queries."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from django.db.models import OuterRef, Subquery
+
+from rollouts.domain.lifecycle.effects import DrainWorkload, EnsureWorkload, SetTraffic
+from rollouts.models import (
+    Arm,
+    Effect,
+    EffectState,
+    Endpoint,
+    Evidence,
+    Rollout,
+    Workload,
+)
+from rollouts.selectors import GOES_ON
+from rollouts.services.commands.feedback import due_ratings
+
+T = TypeVar("T")
+CARRIED_OUT = (
+    SetTraffic.kind,
+    DrainWorkload.kind,
+    EnsureWorkload.kind,
+)  # effects that the loop itself carries out
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """An endpoint with all that its turn reads.
+
+    rollout        the one that goes on, with its arms in the order of their making; None when there is none
+    newest_digest  of the rollout's newest interval that is not packed; None when there is none
+    workloads      of the endpoint's variants
+    waiting        effects that the loop is to carry out, in their order
+    rated          ratings wait to be verified
+    """
+
+    endpoint: Endpoint
+    rollout: Rollout | None
+    arms: tuple[Arm, ...]
+    newest_digest: str | None
+    workloads: tuple[Workload, ...]
+    waiting: tuple[Effect, ...]
+    rated: bool
+
+    @property
+    def traffic_waits(self) -> bool:
+        """A split that was decided is not published yet."""
+        return any(effect.kind == SetTraffic.kind for effect in self.waiting)
+
+
+def read_rows(endpoint_ids: Collection[int], *, now: datetime) -> list[Rows]:
+    """The endpoints' rows, in the order of their numbers. 6 queries.
+
+    The rollouts are read before the endpoints: what a person changes in between then fails the check of the revision.
+    """
+    rollouts, newest = _rollouts(endpoint_ids)
+    arms: dict[int, list[Arm]] = defaultdict(list)
+    numbers = [rollout.pk for rollout in rollouts.values()]
+    for arm in Arm.objects.filter(rollout__in=numbers).select_related("variant__version").order_by("pk"):
+        arms[arm.rollout_id].append(arm)
+    endpoints = list(
+        Endpoint.objects.filter(pk__in=endpoint_ids)
+        .select_related("cluster", "model", "stable__version", "previous", "gate_policy")
+        .order_by("pk")
+    )
+    workloads = _by_endpoint(
+        Workload.objects.filter(variant__endpoint__in=endpoint_ids).select_related("variant").order_by("pk"),
+        lambda row: row.variant.endpoint_id,
+    )
+    waiting = _by_endpoint(
+        Effect.objects.filter(
+            endpoint__in=endpoint_ids, kind__in=CARRIED_OUT, state=EffectState.PENDING
+        ).order_by("id"),
+        lambda row: row.endpoint_id,
+    )
+    rated = set(
+        due_ratings(now=now).filter(endpoint__in=endpoint_ids).values_list("endpoint", flat=True).distinct()
+    )
+    found = []
+    for endpoint in endpoints:
+        rollout = rollouts.get(endpoint.pk)
+        if rollout is not None:
+            rollout.endpoint = endpoint
+        found.append(
+            Rows(
+                endpoint=endpoint,
+                rollout=rollout,
+                arms=() if rollout is None else tuple(arms[rollout.pk]),
+                newest_digest=None if rollout is None else newest[rollout.pk],
+                workloads=tuple(workloads[endpoint.pk]),
+                waiting=tuple(waiting[endpoint.pk]),
+                rated=endpoint.pk in rated,
+            )
+        )
+    return found
+
+
+def _rollouts(endpoint_ids: Collection[int]) -> tuple[dict[int, Rollout], dict[int, str | None]]:
+    """The rollout that the loop moves, by endpoint: the active one, else the newest that is still watched; and the
+    digest of the newest interval that is not packed, by rollout."""
+    newest = Evidence.objects.filter(rollout=OuterRef("pk")).order_by("-index").values("digest")[:1]
+    rows = (
+        Rollout.objects.filter(GOES_ON, endpoint__in=endpoint_ids)
+        .select_related("baseline__version", "candidate__version", "gate_policy")
+        .annotate(newest_digest=Subquery(newest))
+    )
+    found: dict[int, Rollout] = {}
+    digests: dict[int, str | None] = {}
+    for rollout in sorted(rows, key=lambda rollout: (rollout.is_active, rollout.pk)):
+        found[rollout.endpoint_id] = rollout
+        digests[rollout.pk] = rollout.newest_digest
+    return found, digests
+
+
+def _by_endpoint(rows: Iterable[T], endpoint_of: Callable[[T], int]) -> dict[int, list[T]]:
+    found: dict[int, list[T]] = defaultdict(list)
+    for row in rows:
+        found[endpoint_of(row)].append(row)
+    return found

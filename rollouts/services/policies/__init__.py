@@ -1,0 +1,1 @@
+"""Gate policies: versions, numbers, texts, and a rollout's own."""

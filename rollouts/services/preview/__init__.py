@@ -1,0 +1,1 @@
+"""What a rollout would do and need, before it is started."""

@@ -1,0 +1,255 @@
+"""The checks of a dry run that do not depend on the strategy: each looks at one thing and has a fix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Unavailable
+from controlplane.kernel.words import duration_of_seconds
+from registry.models import Version
+from rollouts.domain.capabilities import Capability
+from rollouts.domain.gates.forecast import PlanForecast
+from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.lifecycle.plan import Plan
+from rollouts.domain.lifecycle.states import ACTIVE
+from rollouts.domain.restored import RestoredState
+from rollouts.domain.strategies import strategy_of
+from rollouts.domain.variants import ServingSpec
+from rollouts.models import Endpoint, Rollout, Workload
+from rollouts.ports import EngineRoom, TrafficRouter
+from rollouts.services.commands.endpoints import check_launchable
+from rollouts.services.commands.rollouts import refusal_while_restored, stop_is_on
+from rollouts.services.commands.serving_specs import check_serving
+from rollouts.services.preview.traffic import MeasuredTraffic
+from rollouts.services.world import Edges, Worlds
+
+ASSUMED_RATE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing the dry run looked at. `state` is ok, warning or refused; a refused one has a `fix`."""
+
+    state: str
+    title: str
+    detail: str = ""
+    fix: str = ""
+    field: str = ""
+    code: str = ""
+
+
+def candidate_checks(
+    endpoint: Endpoint, version: Version, name: str, field: str, *, alone: bool
+) -> list[Check]:
+    """Of one candidate: its files, and whether it differs from what serves.
+
+    field   how the call named it
+    alone   the only candidate: two checks; else one that begins with the version, or those that are not ok
+    """
+    checks = [_check_files(version, field), _check_change(endpoint, name, field)]
+    if alone:
+        return checks
+    failed = [
+        replace(check, title=f"{version.label}: {check.title}") for check in checks if check.state != "ok"
+    ]
+    files, _ = checks
+    return failed or [
+        Check("ok", f"{version.label}: new variant {name}", f"{files.title.lower()}, {files.detail}")
+    ]
+
+
+def serving_checks(
+    endpoint: Endpoint, versions: Sequence[Version], spec: ServingSpec, worlds: Worlds
+) -> list[Check]:
+    """Whether the endpoint's cluster would serve every candidate so. A check only where it would not; the same refusal
+    for several candidates is one."""
+    refusals: dict[tuple[str, str], HeadgateError] = {}
+    for version in versions:
+        try:
+            cluster = worlds.of(endpoint.cluster.name).cluster
+            check_serving(spec=spec, version=version, cluster=cluster)
+        except InvalidInput as error:
+            refusals.setdefault((error.field, error.message), error)
+        except Unavailable as error:
+            refusals.setdefault(("", error.message), error)
+    return [
+        Check("refused", error.message.rstrip("."), fix=error.fix, field=field, code=error.code)
+        for (field, _), error in refusals.items()
+    ]
+
+
+def endpoint_checks(endpoint: Endpoint) -> list[Check]:
+    """Whether a rollout may begin on this endpoint now."""
+    checks = [_check_free(endpoint), _check_baseline(endpoint)]
+    if endpoint.restored_state:
+        refusal = refusal_while_restored(endpoint.name, RestoredState(endpoint.restored_state))
+        checks.append(Check("refused", refusal.message.rstrip("."), fix=refusal.fix, code=refusal.code))
+    if stop_is_on():
+        checks.append(
+            Check("refused", "The global stop is on", "Nothing starts.", "Lift the stop.", code="global-stop")
+        )
+    return checks
+
+
+def policy_checks(endpoint: Endpoint, policy: GatePolicy, edges: Edges | None) -> list[Check]:
+    """Whether every gate can be measured here."""
+    checks = [
+        Check(
+            "refused",
+            f"{policy.gates[position].label}: {error.message}",
+            fix=error.fix,
+            field=error.field,
+            code=error.code,
+        )
+        for position, error in policy.edge_problems(edges).items()
+    ]
+    if any(gate.kind == "paired" for gate in policy.gates) and endpoint.golden_set is None:
+        checks.append(
+            Check(
+                "refused",
+                "The endpoint has no golden set",
+                "A gate needs one.",
+                "Upload a golden set.",
+                code="golden",
+            )
+        )
+    return checks
+
+
+def check_traffic(traffic: MeasuredTraffic) -> Check:
+    """Whether anything will be measured at all."""
+    if traffic.per_second <= 0:
+        return Check(
+            "warning",
+            "No traffic in the last hour",
+            f"Forecasts assume {ASSUMED_RATE:g} request/s; without traffic nothing is proven and nothing is promoted.",
+        )
+    return Check(
+        "ok",
+        f"{traffic.per_second:.1f} requests/s in the last hour",
+        f"{traffic.requests:,} requests in {duration_of_seconds(traffic.requests / traffic.per_second)} measured",
+    )
+
+
+def capability_checks(endpoint: Endpoint, plan: Plan, router: TrafficRouter | None) -> list[Check]:
+    """What the router of the endpoint's cluster cannot do and is needed: refused where no rollout could go on without
+    it, a warning where a promise becomes smaller. Nothing while nobody knows the router."""
+    if router is None:
+        return []
+    missing = frozenset(Capability) - router.capabilities()
+    needed = strategy_of(plan).NEEDS
+    where = f"The router of {endpoint.cluster.name} cannot"
+    checks = [
+        Check(
+            "refused",
+            f"{where} {one.words}",
+            f"A {plan.strategy} needs that.",
+            "Serve the endpoint on a cluster whose router can.",
+            code=f"no-{one.value}",
+        )
+        for one in sorted(missing & needed)
+    ]
+    if Capability.FALLBACK in missing - needed:
+        checks.append(
+            Check(
+                "warning",
+                f"{where} {Capability.FALLBACK.words}",
+                "Whoever draws a dead variant gets an error, although another variant could have answered: requests"
+                " are lost here until the loop has taken the dead variant's share away."
+                + (
+                    " That another variant answers for a dead one has no effect here."
+                    if endpoint.rescue
+                    else ""
+                ),
+                "Serve the endpoint on a cluster whose router can.",
+                code=f"no-{Capability.FALLBACK.value}",
+            )
+        )
+    return checks
+
+
+def check_room(room: EngineRoom | None, engines: int) -> list[Check]:
+    """Whether all new engines fit at once; nothing where nobody knows.
+
+    Never a refusal: engines start one after the other as there is room, and need less once they run.
+    """
+    if room is None or engines == 0:
+        return []
+    needed = engines * room.engine_mb
+    what = "One more engine needs" if engines == 1 else f"{engines} more engines need"
+    if needed <= room.free_mb:
+        return [Check("ok", f"{what} {needed:,} MB", f"{room.free_mb:,} MB are free")]
+    return [
+        Check(
+            "warning",
+            f"{what} {needed:,} MB, {room.free_mb:,} MB are free",
+            "They start one after the other as there is room; one that never fits does not take part.",
+            "Stop another variant or program, or start with fewer versions.",
+            code="little-room",
+        )
+    ]
+
+
+def forecast_checks(policy: GatePolicy, forecasts: Sequence[PlanForecast], end: str) -> list[Check]:
+    """A warning for every required gate that may still be open at the end (`end`: "when the last step ends")."""
+    return [
+        Check(
+            "warning",
+            f"{gate.label} may still be open {end}",
+            "It then waits there for evidence; nothing is promoted without it.",
+        )
+        for gate, forecast in zip(policy.gates, forecasts, strict=True)
+        if gate.required and not forecast.passes_in_plan
+    ]
+
+
+def _check_files(version: Version, field: str) -> Check:
+    try:
+        check_launchable(version)
+    except Refused as error:
+        return Check("refused", error.message.rstrip("."), fix=error.fix, code=error.code, field=field)
+    return Check(
+        "ok", "Manifest verified", f"{version.manifest_bytes / 1e6:,.1f} MB, hashed again before the launch"
+    )
+
+
+def _check_change(endpoint: Endpoint, name: str, field: str) -> Check:
+    if endpoint.stable is not None and endpoint.stable.name == name:
+        return Check(
+            "refused",
+            f"{name} is what serves now",
+            "The same files with the same serving spec: nothing would change.",
+            "Choose another version or change the serving spec.",
+            field=field,
+            code="no-change",
+        )
+    return Check("ok", f"New variant {name}", "its name is a hash of the files and the serving spec")
+
+
+def _check_free(endpoint: Endpoint) -> Check:
+    active = Rollout.objects.filter(endpoint=endpoint, phase__in=[phase.value for phase in ACTIVE]).first()
+    if active is not None:
+        return Check(
+            "refused",
+            f"Rollout #{active.pk} is active",
+            "An endpoint has one at a time.",
+            f"Wait for #{active.pk}, or roll it back.",
+            code="rollout-active",
+        )
+    return Check("ok", "No other rollout is active", f"on {endpoint.name}")
+
+
+def _check_baseline(endpoint: Endpoint) -> Check:
+    workload = Workload.objects.filter(variant=endpoint.stable).first() if endpoint.stable else None
+    if workload is None or workload.ready == 0:
+        return Check(
+            "refused",
+            "The stable variant is not ready",
+            "There is nothing to compare with, and nowhere to roll back to.",
+            "Wait until it is ready.",
+            code="baseline-not-ready",
+        )
+    return Check(
+        "ok", "The stable variant is ready", f"{workload.ready} of {max(workload.desired, workload.ready)}"
+    )

@@ -1,0 +1,83 @@
+"""Writing a cluster down: every mistake named, told to the audit trail, and noticed by the loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controlplane.access.actors import Actor
+from controlplane.access.roles import Role
+from controlplane.audit.models import AuditEvent
+from controlplane.kernel.errors import InvalidInput
+from rollouts import wiring
+from rollouts.models import Cluster, Endpoint
+from rollouts.services.commands.clusters import set_cluster
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+def write(actor: Actor, **changes: Any) -> bool:
+    arguments: dict[str, Any] = {
+        "name": "paris", "kind": "local", "secret": "", "problems": wiring.cluster_problems,
+        "configuration": {"run_dir": "/srv/p", "gateway_port": 8_700, "engine_ports": "18200-18299"},
+    }  # fmt: skip
+    return set_cluster(**{**arguments, **changes}, actor=actor, now=factories.right_now())
+
+
+@pytest.fixture
+def admin() -> Actor:
+    return Actor.person(factories.person(Role.ADMINISTRATOR))
+
+
+def test_set_cluster__new_one__is_kept_and_audited(admin: Actor) -> None:
+    assert write(admin)
+    row = Cluster.objects.get(name="paris")
+    assert row.configuration["gateway_port"] == 8_700
+    event = AuditEvent.objects.get(action="cluster.created")
+    assert (event.object_id, event.before) == ("paris", None)
+    assert event.after is not None
+    assert event.after["configuration"]["run_dir"] == "/srv/p"
+
+
+def test_set_cluster__the_same_again__changes_and_tells_nothing(admin: Actor) -> None:
+    write(admin)
+    assert not write(admin)
+    assert AuditEvent.objects.filter(object_kind="cluster").count() == 1
+
+
+def test_set_cluster__other_address__wakes_the_endpoints_that_are_there(admin: Actor) -> None:
+    write(admin)
+    made = factories.endpoint()
+    made.cluster = Cluster.objects.get(name="paris")
+    made.next_look_at = factories.right_now()
+    made.save()
+    configuration = {**made.cluster.configuration, "gateway_url": "https://paris.example"}
+    assert not write(admin, configuration=configuration)
+    assert Endpoint.objects.get().next_look_at is None
+    assert AuditEvent.objects.get(action="cluster.changed").before is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({"name": "Paris!"}, ["name"]),
+        ({"kind": "moonbase"}, ["kind"]),
+        ({"secret": "../token"}, ["secret"]),
+        ({"secret": "token"}, ["secret"]),
+        (
+            {"configuration": {"run_dir": "srv"}},
+            ["configuration.run_dir", "configuration.gateway_port", "configuration.engine_ports"],
+        ),
+        ({"configuration": {str(number): 1 for number in range(60)}}, ["configuration"]),
+    ],
+)
+def test_set_cluster__mistakes__every_field_is_named_and_nothing_is_kept(
+    admin: Actor, changes: dict[str, Any], fields: list[str]
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        write(admin, **changes)
+    named = [one["field"] for one in caught.value.extra.get("problems", [])] or [caught.value.field]
+    assert named == fields
+    assert not Cluster.objects.filter(name="paris").exists()

@@ -1,0 +1,97 @@
+"""From a version's files to an engine: what the operator allowed reaches it, what is not data does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from controlplane.kernel.errors import InvalidInput, Refused
+from registry.models import ManifestState, Version
+from registry.services.manifests import register_manifest
+from registry.services.mirror import mirror_models
+from rollouts.domain.engines import FailureReason
+from rollouts.domain.variants import ServingSpec
+from rollouts.services.commands.endpoints import checked_spec, ensure_variant
+from rollouts.services.loop.launching import final_reason, launch
+from tests.factories.weights import safetensors
+from tests.registry.domain.dressed_up import TORCH
+from tests.rollouts.adapters.clusters.machine_room import MachineRoom, until_ready
+from tests.rollouts.memory_world import MemoryWorld
+
+pytestmark = pytest.mark.django_db
+
+PICKLED = "pytorch_model.bin"
+
+
+def register_pickled(w: MemoryWorld) -> Version:
+    """Version 5, which holds a pickle that the operator allowed when its manifest was taken."""
+    w.store.add_version(
+        "triage",
+        {"config.json": b"{}", "standin.json": b"{}", PICKLED: TORCH, "model.safetensors": safetensors()},
+    )
+    mirror_models(store=w.store, clock=w.clock)
+    return register_manifest(
+        version_id=Version.objects.get(number=5).pk,
+        store=w.store,
+        models_dir=w.world.models_dir,
+        now=w.now,
+        allowed_files={PICKLED},
+    )
+
+
+@pytest.mark.story
+def test_rollout__file_allowed_by_the_operator__launched_and_promoted(tmp_path: Path) -> None:
+    w = MemoryWorld(tmp_path).serve()
+    w.world = replace(w.world, allowed_files={PICKLED})
+    assert register_pickled(w).manifest_state == ManifestState.VERIFIED
+    w.start(5)
+    w.behave(5, accuracy=1.0)
+    assert w.run_to("succeeded", "rolled-back").phase == "succeeded"
+
+
+@pytest.mark.story
+def test_rollout__file_no_longer_allowed__does_not_launch_and_names_the_file(tmp_path: Path) -> None:
+    w = MemoryWorld(tmp_path).serve()
+    register_pickled(w)
+    w.start(5)
+    rollout = w.run_to("rolled-back")
+    assert rollout.cause == "launch:bad-model"
+    assert PICKLED in rollout.reason
+    version = Version.objects.get(number=5)
+    assert version.manifest_state == ManifestState.FAILED
+    assert PICKLED in version.manifest_problem
+    with pytest.raises(InvalidInput, match=PICKLED):
+        w.start(5)
+
+
+@pytest.fixture
+def room() -> Iterator[MachineRoom]:
+    made = MachineRoom()
+    yield made
+    made.close()
+
+
+@pytest.mark.e2e
+def test_launch__file_allowed_by_the_operator__a_real_process_has_it(
+    tmp_path: Path, room: MachineRoom
+) -> None:
+    w = MemoryWorld(tmp_path)
+    version = register_pickled(w)
+    cluster = room.cluster()
+    asked = ServingSpec(engine="standin")
+    spec = checked_spec(endpoint=w.endpoint, version=version, spec=asked, cluster=cluster)
+    variant = ensure_variant(endpoint=w.endpoint, version=version, spec=spec, now=w.now)
+    lease = w.claim("test")
+    assert lease is not None
+    world = replace(w.world, cluster=cluster)
+    with pytest.raises(Refused) as caught:
+        launch(w.endpoint, variant, lease, world)
+    assert (caught.value.code, final_reason(caught.value)) == ("unsafe-file", FailureReason.BAD_MODEL)
+    assert cluster.statuses() == {}
+    launch(w.endpoint, variant, lease, replace(world, allowed_files={PICKLED}))
+    assert until_ready(cluster, variant.name).is_ready
+    assert any(f"--model {w.files_of(5)}" in line for line in cluster.log_tail(variant.name))
+    assert (w.files_of(5) / PICKLED).is_file()

@@ -1,0 +1,111 @@
+"""A cluster that cannot be used is one cluster's trouble: its endpoints say so, and everything else goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from controlplane.kernel.errors import Unavailable
+from controlplane.passes.models import ItemTrouble
+from controlplane.web.health import reported
+from rollouts.models import Cluster, Endpoint
+from rollouts.services.errands.housekeeping import keep_house
+from rollouts.services.loop.glances import Glances, report_routers
+from rollouts.services.loop.reconcile import reconcile_endpoints
+from rollouts.services.world import World, Worlds
+from tests import factories
+from tests.rollouts.memory_world import ERRORS, QUALITY, MemoryWorld
+from tests.rollouts.probing import probe_rollouts
+
+pytestmark = pytest.mark.django_db
+WHY = "The cluster elsewhere cannot be used. kind: There is no kind of clusters 'moonbase'."
+
+
+def broken(w: MemoryWorld) -> Worlds:
+    """The worlds of `w`, and one that cannot be made."""
+
+    def build(name: str) -> World:
+        if name == "here":
+            return w.world
+        raise Unavailable(WHY, fix="Use one of: local.")
+
+    return Worlds(("elsewhere", "here"), build, w.clock)
+
+
+def strand() -> Endpoint:
+    """An endpoint on a cluster whose kind nobody knows."""
+    made = factories.endpoint("stranded")
+    made.cluster = Cluster.objects.create(name="elsewhere", kind="moonbase")
+    made.save()
+    return made
+
+
+# --- passes -----------------------------------------------------------------------------------------------------------
+
+
+def test_loop__unusable_cluster__its_endpoint_keeps_the_error_and_the_others_have_their_turns(
+    tmp_path: Path,
+) -> None:
+    w = MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
+    stranded = strand()
+    Endpoint.objects.update(next_look_at=None)
+    w.clock.advance(1.0)
+    report = reconcile_endpoints(worlds=broken(w), clock=w.clock, threads=1)
+    assert (report.done, report.failed) == (1, 1)
+    assert Endpoint.objects.get(name="triage").reconciled_at == w.now
+    trouble = ItemTrouble.objects.get()
+    assert trouble.item == str(stranded.pk)
+    assert WHY in trouble.error
+
+
+def test_loop__cluster_that_is_mended__its_endpoint_goes_on(tmp_path: Path) -> None:
+    w = MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
+    strand()
+    reconcile_endpoints(worlds=broken(w), clock=w.clock, threads=1)
+    w.clock.advance(10.0)
+    mended = Worlds(("elsewhere", "here"), lambda name: replace(w.world, name=name), w.clock)
+    report = reconcile_endpoints(worlds=mended, clock=w.clock, threads=1)
+    assert report.failed == 0
+    assert not ItemTrouble.objects.exists()
+
+
+def test_glance__unusable_cluster__is_reported_and_others_are_seen(tmp_path: Path) -> None:
+    w = MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
+    glances = Glances()
+    assert glances.changed(broken(w)) == {"triage"}
+    report_routers(glances=glances, now=w.now)
+    (router,) = [part for part in reported(now=w.now) if part.name == "router"]
+    assert (router.state, router.message) == ("failing", f"elsewhere: {WHY} Use one of: local.")
+
+    glances.changed(w.worlds)
+    glances.changed(Worlds(("elsewhere", "here"), lambda name: w.world, w.clock))
+    report_routers(glances=glances, now=w.now)
+    (router,) = [part for part in reported(now=w.now) if part.name == "router"]
+    assert router.state == "ok"
+
+
+def test_glance__router_of_a_cluster_that_is_gone__is_not_reported_for_ever(tmp_path: Path) -> None:
+    w = MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
+    glances = Glances()
+    glances.changed(broken(w))
+    glances.changed(w.worlds)
+    assert glances.silent_routers() == ()
+
+
+def test_probes__unusable_cluster__others_are_probed(tmp_path: Path) -> None:
+    w = MemoryWorld(tmp_path, gates=(QUALITY, ERRORS)).serve()
+    w.start(2)
+    w.run_to("progressing")
+    factories.rollout_progressing(of=strand())
+    report = probe_rollouts(broken(w))
+    assert (report.done, report.failed) == (1, 1)
+    assert WHY in ItemTrouble.objects.get(pass_name="probes").error
+
+
+def test_housekeeping__unusable_cluster__keeps_no_other_log_from_being_rotated(tmp_path: Path) -> None:
+    w = MemoryWorld(tmp_path, gates=(ERRORS,))
+    report = keep_house(clock=w.clock, evidence_days=400, worlds=broken(w))
+    assert report.failed == 1
+    assert "log.rotate" in w.calls.names
