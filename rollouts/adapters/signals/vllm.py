@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import httpx
 
@@ -38,19 +38,21 @@ LENGTHS = "vllm:request_generation_tokens"  # a histogram
 EMPTY_AT_MOST = 1.0  # tokens: the end is one
 EMPTY = f"{LENGTHS}_bucket of {EMPTY_AT_MOST:g}"
 READ = frozenset({RUNNING, WAITING, CACHE, TOKENS, STARTED, EMPTY})
-AT_ONCE = 8
+AT_ONCE = 16
 MOST_BYTES = 8 << 20
 MOST_REASONS, LONGEST_REASON = 50, 40  # vLLM knows five
 
 
 class VllmMetrics:
-    """Reads engines side by side, so that one that hangs delays nobody for longer than `timeout` seconds."""
+    """Reads engines side by side. However many hang, all of them together delay nobody for longer than `timeout`
+    seconds; those that hung last time are asked last."""
 
     def __init__(self, *, timeout: float = 2.0, transport: httpx.BaseTransport | None = None) -> None:
         # no kept connections: engines come and go, and a worker forks
         limits = httpx.Limits(max_keepalive_connections=0)
         self._seconds = timeout
         self._client = local_client(transport=transport, limits=limits)
+        self._late: frozenset[Backend] = frozenset()
 
     def read(self, backends: Collection[Backend]) -> tuple[Mapping[str, EngineReading], Mapping[str, str]]:
         """(what each variant's engine says, why another's could not be read), both by variant."""
@@ -58,16 +60,30 @@ class VllmMetrics:
         broken: dict[str, str] = {}
         if not backends:
             return engines, broken
-        with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(backends))) as pool:
-            for backend, found in zip(backends, pool.map(self._read_one, backends), strict=True):
-                if isinstance(found, EngineReading):
-                    engines[backend.variant] = found
-                else:
-                    broken[backend.variant] = found
+        pool = ThreadPoolExecutor(max_workers=min(AT_ONCE, len(backends)))
+        order = sorted(backends, key=lambda backend: backend in self._late)
+        asked = {backend: pool.submit(self._read_one, backend) for backend in order}
+        wait(asked.values(), timeout=self._seconds)
+        pool.shutdown(wait=False, cancel_futures=True)  # what still hangs ends by its own time-out
+        late = set(self._late)
+        for backend, future in asked.items():
+            answered = future.done() and not future.cancelled()
+            found = (
+                future.result() if answered else f"{_address(backend)} was not read in {self._seconds:g} s"
+            )
+            if isinstance(found, EngineReading):
+                engines[backend.variant] = found
+            else:
+                broken[backend.variant] = found
+            if answered:
+                late.discard(backend)
+            elif not future.cancelled():  # one that had no turn is not known to hang
+                late.add(backend)
+        self._late = frozenset(late)
         return engines, broken
 
     def _read_one(self, backend: Backend) -> EngineReading | str:
-        address = f"http://{backend.host}:{backend.port}/metrics"
+        address = _address(backend)
         try:
             answer = ask(self._client, "GET", address, most_bytes=MOST_BYTES, seconds=self._seconds)
         except httpx.HTTPError as error:
@@ -81,6 +97,10 @@ class VllmMetrics:
         except InvalidInput as error:
             log.warning("engine.metrics_odd address=%s %s", address, error.message)
             return f"{address} cannot be read: {error.message}"
+
+
+def _address(backend: Backend) -> str:
+    return f"http://{backend.host}:{backend.port}/metrics"
 
 
 def engine_reading(text: str, address: str = "/metrics") -> EngineReading | str:

@@ -68,6 +68,7 @@ def observe_endpoints(
         cluster = error_words(error)
     routes = _routes([one.endpoint.name for one in rows], world)
     counters = _counters([one for one in rows if one.endpoint.pk in measured], world)
+    ready = {name: float(status.ready) for name, status in (statuses or {}).items()}
     found = {}
     for one in rows:
         endpoint = one.endpoint
@@ -79,7 +80,6 @@ def observe_endpoints(
             problems["signals"] = reading
         made = None
         if isinstance(reading, SignalReading):
-            ready = {name: float(status.ready) for name, status in (statuses or {}).items()}
             made = difference(reading_from_json(endpoint.last_reading), reading, ready)
         for part, problem in problems.items():
             log.warning("endpoint.%s_unreadable endpoint=%s %s", part, endpoint.name, problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
 
 import httpx
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from rollouts.adapters.routers.envoy_logs import LEFT_FLAGS, NOTHING, PART, WHOLE
 from rollouts.adapters.signals.envoy_stats import OTHER, TURNED_AWAY, arms_of, calls_of
 from rollouts.adapters.signals.exposition import Sample, samples
-from rollouts.adapters.signals.vllm import VllmMetrics, engine_reading
+from rollouts.adapters.signals.vllm import AT_ONCE, VllmMetrics, engine_reading
 from rollouts.domain.record.readings import ArmReading, EngineReading, HistogramReading
 from rollouts.ports import Backend
 
@@ -295,6 +296,31 @@ def test_vllm_metrics__one_good_one_hanging_one_foreign__names_what_is_broken() 
         "v3": "http://host:3/metrics answers, but has no vllm:num_requests_running: "
         "no vLLM, or one that names it differently",
     }
+
+
+def test_vllm_metrics__many_hang__the_others_are_read_and_nobody_waits_for_the_last_one() -> None:
+    answers = threading.Event()
+    asked: list[int] = []
+
+    def engine(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.port or 0)
+        if (request.url.port or 0) < 100:
+            answers.wait(30)
+        return httpx.Response(200, text=VLLM)
+
+    hanging = [Backend(f"hangs-{port}", "host", port) for port in range(1, 2 * AT_ONCE)]
+    well = [Backend(f"well-{port}", "host", port) for port in range(100, 103)]
+    metrics = VllmMetrics(timeout=0.3, transport=httpx.MockTransport(engine))
+    try:
+        metrics.read([*hanging, *well])  # learns who hangs
+        asked.clear()
+        engines, broken = metrics.read([*hanging, *well])
+        assert not answers.is_set()  # it was not waited for
+    finally:
+        answers.set()
+    assert set(engines) == {backend.variant for backend in well}
+    assert set(broken) == {backend.variant for backend in hanging}
+    assert broken["hangs-1"] == "http://host:1/metrics was not read in 0.3 s"
 
 
 def test_vllm_metrics__no_backends__reads_nothing() -> None:
