@@ -38,7 +38,7 @@ from rollouts.services.loop.reconcile import reconcile_endpoint, reconcile_endpo
 from rollouts.services.world import World  # noqa: E402
 
 INTERVAL, TICK, THREADS = 10.0, 1.0, 4
-REACTION_SECONDS = 10.0
+REACTION_SECONDS = 8.0
 
 
 class Queries:
