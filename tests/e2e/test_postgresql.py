@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SUITES = (
     "tests/rollouts/services/loop/test_stories.py",
     "tests/rollouts/services/loop/test_locks.py",
+    "tests/rollouts/services/loop/test_batches.py",
     "tests/rollouts/services/loop/test_faults.py",
     "tests/rollouts/services/loop/test_bandit_stories.py",
     "tests/rollouts/services/errands/test_fetching.py",
