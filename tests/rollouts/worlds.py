@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from controlplane.kernel.clock import Clock
+from controlplane.kernel.clock import Clock, SystemClock
 from registry.adapters.model_stores.memory import MemoryModelStore
 from rollouts.adapters.clusters.memory import MemoryCluster
 from rollouts.adapters.probers.memory import MemoryProber
@@ -39,3 +39,12 @@ def worlds_of(*worlds: World) -> Worlds:
     """The worlds of a database that knows these clusters; at least one."""
     by_name = {world.name: world for world in worlds}
     return Worlds(tuple(by_name), by_name.__getitem__, worlds[0].clock)
+
+
+def nothing_wrong() -> Worlds:
+    """The worlds of pages that only ask which cluster cannot be used: none of them. No query."""
+    return Worlds((), _nobody_asks, SystemClock())
+
+
+def _nobody_asks(name: str) -> World:
+    raise AssertionError(f"nobody asks for {name}")

@@ -133,5 +133,16 @@ def cluster_now(row: Cluster, *, worlds: Worlds) -> ClusterNow:
     return ClusterNow(row.name, row.kind, row.configuration, row.secret, problem, gateway_url)
 
 
+def unusable_clusters(*, worlds: Worlds) -> dict[str, Unavailable]:
+    """Why a cluster cannot be used, by the names of those that cannot. No query."""
+    found = {}
+    for name in worlds.names:
+        try:
+            worlds.of(name)
+        except Unavailable as error:
+            found[name] = error
+    return found
+
+
 def _audited(spec: ClusterSpec) -> dict[str, Any]:
     return {"kind": spec.kind, "configuration": dict(spec.configuration), "secret": spec.secret}

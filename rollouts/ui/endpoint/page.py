@@ -33,6 +33,7 @@ from rollouts.ui.parts.traffic import Rates, rates_of
 
 HISTORY_SHOWN = 10
 EVENTS_SHOWN = 8
+NOT_WATCHED = Pill("mute", "Not watched", "circle-dashed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +129,17 @@ def build(*, name: str, user: User, worlds: Worlds, now: datetime) -> EndpointPa
         start_refused = "the database is an older copy: see above"
     return EndpointPage(
         endpoint=endpoint,
-        health=health_pill(endpoint),
+        health=health_pill(endpoint, watched=cluster.problem is None),
         address=f"{cluster.gateway_url}/{endpoint.name}/v1" if cluster.problem is None else "",
         cluster_problem=cluster.problem,
         shares=arms,
         shares_words=words,
         read_back=_read_back(endpoint, now),
         variants=tuple(
-            sorted((_variant_row(v, endpoint, active) for v in variants), key=lambda row: row.arm)
+            sorted(
+                (_variant_row(v, endpoint, active, watched=cluster.problem is None) for v in variants),
+                key=lambda row: row.arm,
+            )
         ),
         outcomes=stable_outcomes(endpoint, now),
         beside=beside_words(endpoint, now),
@@ -194,7 +198,9 @@ def _legend(rollout: Rollout | None) -> tuple[tuple[int, str], ...]:
     )
 
 
-def _variant_row(variant: Variant, endpoint: Endpoint, active: Rollout | None) -> VariantRow:
+def _variant_row(
+    variant: Variant, endpoint: Endpoint, active: Rollout | None, *, watched: bool
+) -> VariantRow:
     under_way = active is not None and Phase(active.phase) in ACTIVE
     arms = {arm.variant_id: arm for arm in active.arms.all()} if active is not None and under_way else {}
     arm = arms.get(variant.pk)
@@ -215,7 +221,7 @@ def _variant_row(variant: Variant, endpoint: Endpoint, active: Rollout | None) -
         observed=percent_of_bp(observed.get(variant.name, 0)) if observed else "no data",
         replicas=f"{workload.ready} / {max(workload.desired, workload.ready)}" if workload else "0 / 0",
         kv_cache="no data" if kv_cache is None else f"{kv_cache:.0%}",
-        health=_workload_pill(workload.phase if workload else "absent"),
+        health=_workload_pill(workload.phase if workload else "absent") if watched else NOT_WATCHED,
     )
 
 

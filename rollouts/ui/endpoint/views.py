@@ -29,7 +29,9 @@ from rollouts.wiring import worlds
 def endpoints(request: HttpRequest) -> HttpResponse:
     """All endpoints, those first that need a person, a page at a time."""
     context = {
-        "page": overview_page.build(now=asker(request).now, behind=overview_page.place_in(request.GET)),
+        "page": overview_page.build(
+            worlds=worlds(), now=asker(request).now, behind=overview_page.place_in(request.GET)
+        ),
         "nav": "endpoints",
         "topics": ["overview", "global-stop"],
     }

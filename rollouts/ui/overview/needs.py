@@ -10,6 +10,7 @@ from django.db.models import Count, Window
 from django.urls import reverse
 
 from controlplane.access.roles import Role
+from controlplane.kernel.errors import Unavailable
 from controlplane.web.health import CLOCK, Part
 from registry.models import Version
 from registry.selectors import mirror_health
@@ -48,14 +49,19 @@ def needs_of(
     now: datetime,
     *,
     labels: Mapping[str, str],
+    unusable: Mapping[str, Unavailable],
 ) -> list[Attention]:
-    """Everything that waits, the worst first; `labels`: `v6` by variant name. Two queries beside what it is given."""
+    """Everything that waits, the worst first. Two queries beside what it is given.
+
+    labels      `v6` by variant name
+    unusable    why a cluster cannot be used, by the names of those that cannot
+    """
     found = []
     for endpoint in endpoints:
         rollout = latest.get(endpoint.pk)
         if rollout is not None:
             found += _needs_of_rollout(endpoint, rollout, now)
-        found += _needs_of_endpoint(endpoint, labels, now)
+        found += _needs_of_endpoint(endpoint, labels, unusable.get(endpoint.cluster.name), now)
     worker = next((part for part in parts if part.name == "worker"), None)
     if worker is not None and worker.state == "stale":
         last = (
@@ -204,7 +210,9 @@ def _needs_of_rollout(endpoint: Endpoint, rollout: Rollout, now: datetime) -> li
     return []
 
 
-def _needs_of_endpoint(endpoint: Endpoint, labels: Mapping[str, str], now: datetime) -> list[Attention]:
+def _needs_of_endpoint(
+    endpoint: Endpoint, labels: Mapping[str, str], unusable: Unavailable | None, now: datetime
+) -> list[Attention]:
     url = reverse("endpoint", args=[endpoint.name])
     restored = restored_note(endpoint, Role.VIEWER)
     if restored is not None:
@@ -214,7 +222,12 @@ def _needs_of_endpoint(endpoint: Endpoint, labels: Mapping[str, str], now: datet
         return [
             Attention(restored.tone, "database", title, detail, restored.since, button, f"{url}#restored")
         ]
-    return [*_needs_of_serving(endpoint, labels, url, now), *_needs_of_mlflow(endpoint, url, now)]
+    if unusable is not None:
+        title, detail = f"{endpoint.name}: nobody watches it", f"{unusable.message} {unusable.fix}"
+        serving = [Attention("fail", "unplug", title, detail, None, "See the endpoint", url)]
+    else:
+        serving = _needs_of_serving(endpoint, labels, url, now)
+    return [*serving, *_needs_of_mlflow(endpoint, url, now)]
 
 
 def _needs_of_mlflow(endpoint: Endpoint, url: str, now: datetime) -> list[Attention]:

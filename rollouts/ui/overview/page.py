@@ -17,6 +17,8 @@ from rollouts import selectors
 from rollouts.domain.lifecycle.states import ACTIVE, Phase
 from rollouts.domain.record.intervals import BASELINE
 from rollouts.models import Arm, Endpoint, Rollout, Variant
+from rollouts.services.commands.clusters import unusable_clusters
+from rollouts.services.world import Worlds
 from rollouts.ui.overview.needs import Attention, is_recent, needs_of
 from rollouts.ui.overview.standing import EndpointStanding, health, standings
 from rollouts.ui.parts.arm_words import arm_labels, colours_by_variant, is_bandit, versions_text
@@ -85,13 +87,14 @@ class OverviewPage:
     now: datetime
 
 
-def build(*, now: datetime, behind: tuple[int, str] | None = None) -> OverviewPage:
+def build(*, worlds: Worlds, now: datetime, behind: tuple[int, str] | None = None) -> OverviewPage:
     """Everything the overview shows. The number of queries does not depend on the number of rows.
 
     behind  the attention and the name of the endpoint that the page of endpoints goes on behind; None: from the first.
             An endpoint whose attention changes while pages are turned may be met twice or not at all
     """
-    every = standings(now=now)
+    unusable = unusable_clusters(worlds=worlds)
+    every = standings(now=now, unusable=unusable)
     left = every if behind is None else [one for one in every if one.place > behind]
     listed, neediest = left[:ENDPOINTS_A_PAGE], every[:ENDPOINTS_A_PAGE]
     shown = _endpoints({one.id for one in (*listed, *neediest)})
@@ -105,12 +108,12 @@ def build(*, now: datetime, behind: tuple[int, str] | None = None) -> OverviewPa
     parts = reported(now=now)
     # One that was deleted between two reads is not there any more.
     rows = [
-        _endpoint_row(shown[one.id], latest.get(one.id), rates.get(one.id), labels, now)
+        _endpoint_row(shown[one.id], latest.get(one.id), rates.get(one.id), labels, unusable, now)
         for one in listed
         if one.id in shown
     ]
     needy = [shown[one.id] for one in neediest if one.needs and one.id in shown]
-    needs = needs_of(needy, latest, parts, now, labels=labels)
+    needs = needs_of(needy, latest, parts, now, labels=labels, unusable=unusable)
     not_shown = sum(one.needs for one in every[ENDPOINTS_A_PAGE:])
     active = sum(one.moves for one in every)
     return OverviewPage(
@@ -190,10 +193,11 @@ def shares_of_endpoint(
     return tuple(arms), " · ".join(words) or "no traffic is routed"
 
 
-def health_pill(endpoint: Endpoint) -> Pill:
-    """How the stable variant is, and whether the router obeys."""
+def health_pill(endpoint: Endpoint, *, watched: bool) -> Pill:
+    """How the stable variant is, and whether the router obeys. `watched`: its cluster can be used."""
     workload = workload_of(endpoint.stable)
     return health(
+        watched=watched,
         router_problem=endpoint.router_problem,
         out_of_order=endpoint.serving.lasting is not None,
         workload=None if workload is None else workload.phase,
@@ -210,7 +214,12 @@ def p95_words(seconds: float | None) -> str:
 
 
 def _endpoint_row(
-    endpoint: Endpoint, rollout: Rollout | None, rates: Rates | None, labels: Mapping[str, str], now: datetime
+    endpoint: Endpoint,
+    rollout: Rollout | None,
+    rates: Rates | None,
+    labels: Mapping[str, str],
+    unusable: Collection[str],
+    now: datetime,
 ) -> EndpointRow:
     arms, words = shares_of_endpoint(endpoint, labels, rollout)
     known = rates or Rates()
@@ -220,7 +229,7 @@ def _endpoint_row(
         place=f"{endpoint.environment} · {endpoint.cluster.name}",
         shares=arms,
         shares_words=words,
-        health=health_pill(endpoint),
+        health=health_pill(endpoint, watched=endpoint.cluster.name not in unusable),
         per_second=number_text(known.per_second),
         p95=p95_words(known.p95_seconds),
         trend=known.trend,

@@ -6,7 +6,7 @@ afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,6 +29,7 @@ _HELD = (RestoredState.WATCHING, RestoredState.RIVAL, RestoredState.HELD)
 _COLUMNS = {
     "id": "pk",
     "name": "name",
+    "cluster": "cluster__name",
     "router_problem": "router_problem",
     "outage": "outage",
     "restored_state": "restored_state",
@@ -63,14 +64,17 @@ class EndpointStanding:
         return self.attention, self.name
 
 
-def standings(*, now: datetime) -> list[EndpointStanding]:
-    """Every endpoint, the one that needs a person most first, then by name. One query."""
+def standings(*, now: datetime, unusable: Collection[str] = ()) -> list[EndpointStanding]:
+    """Every endpoint, the one that needs a person most first, then by name. One query.
+
+    unusable    names of clusters that cannot be used: nobody watches what is on them
+    """
     newest = Rollout.objects.filter(endpoint=OuterRef("pk")).order_by("-id")
     rows = Endpoint.objects.order_by().values_list(
         *_COLUMNS.values(), Subquery(newest.values("phase")[:1]), Subquery(newest.values("finished_at")[:1])
     )
     names = [*_COLUMNS, "phase", "finished_at"]
-    found = [_standing(dict(zip(names, row, strict=True)), now) for row in rows]
+    found = [_standing(dict(zip(names, row, strict=True)), unusable, now) for row in rows]
     # Sorted here, not by the database: its order of names depends on its collation, and pages go on by these.
     return sorted(found, key=lambda standing: standing.place)
 
@@ -81,9 +85,21 @@ def is_recent_end(finished_at: datetime | None, now: datetime) -> bool:
 
 
 def health(
-    *, router_problem: str, out_of_order: bool, workload: str | None, ready: int | None, desired: int | None
+    *,
+    watched: bool,
+    router_problem: str,
+    out_of_order: bool,
+    workload: str | None,
+    ready: int | None,
+    desired: int | None,
 ) -> Pill:
-    """How the stable variant is, and whether the router obeys. `workload` is its phase, None before it had one."""
+    """How the stable variant is, and whether the router obeys.
+
+    watched     its cluster can be used: what was seen last says nothing of now where it cannot
+    workload    the phase of the stable variant; None before it had one
+    """
+    if not watched:
+        return Pill("fail", "Not watched", "unplug")
     if router_problem:
         return Pill("fail", "Router", "unplug")
     if out_of_order:
@@ -99,11 +115,13 @@ def health(
     return Pill("pass", "Healthy", "circle-check")
 
 
-def _standing(row: Mapping[str, Any], now: datetime) -> EndpointStanding:
+def _standing(row: Mapping[str, Any], unusable: Collection[str], now: datetime) -> EndpointStanding:
     phase = None if row["phase"] is None else Phase(row["phase"])
     restored = RestoredState(row["restored_state"])
     out_of_order = Serving.from_json(row["outage"], variant=row["stable"] or "").lasting is not None
+    watched = row["cluster"] not in unusable
     pill = health(
+        watched=watched,
         router_problem=row["router_problem"],
         out_of_order=out_of_order,
         workload=row["workload"],
@@ -111,7 +129,7 @@ def _standing(row: Mapping[str, Any], now: datetime) -> EndpointStanding:
         desired=row["desired"],
     )
     returned = phase is Phase.ROLLED_BACK and is_recent_end(row["finished_at"], now)
-    broken = bool(row["router_problem"]) or out_of_order or row["workload"] in BROKEN_ENGINES
+    broken = not watched or bool(row["router_problem"]) or out_of_order or row["workload"] in BROKEN_ENGINES
     is_gone = row["model_gone_at"] is not None or row["version_gone_at"] is not None
     gone = is_gone and row["stable"] is not None and bool(row["desired_shares"])
     # Of an endpoint whose database is an older copy that alone is told: nothing else of it is sure.

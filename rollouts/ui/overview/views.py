@@ -17,6 +17,7 @@ from rollouts.ui.actions import confirm
 from rollouts.ui.actions.confirm_parts import LONGEST_WHY
 from rollouts.ui.overview import page as overview_page
 from rollouts.ui.parts import lists
+from rollouts.wiring import worlds
 
 
 @require_GET
@@ -24,7 +25,9 @@ from rollouts.ui.parts import lists
 def overview(request: HttpRequest) -> HttpResponse:
     """Needs you, endpoints, what finished, the parts of the installation."""
     context = {
-        "page": overview_page.build(now=asker(request).now, behind=overview_page.place_in(request.GET)),
+        "page": overview_page.build(
+            worlds=worlds(), now=asker(request).now, behind=overview_page.place_in(request.GET)
+        ),
         "nav": "overview",
         "topics": ["overview", "global-stop"],
     }

@@ -28,6 +28,22 @@ def test_page__unusable_cluster__says_why(engineer: Client, address: str) -> Non
     assert "The cluster elsewhere cannot be used." in response.content.decode()
 
 
+@pytest.mark.parametrize("address", ["/", "/endpoints", "/endpoints/stranded"])
+def test_page__unusable_cluster__calls_nothing_on_it_healthy(engineer: Client, address: str) -> None:
+    strand()
+    text = engineer.get(address).content.decode()
+    assert "Not watched" in text
+    assert "Healthy" not in text
+    assert ">Ready<" not in text
+
+
+def test_overview__unusable_cluster__waits_for_a_person(engineer: Client) -> None:
+    strand()
+    text = engineer.get("/").content.decode()
+    assert "stranded: nobody watches it" in text
+    assert "The cluster elsewhere cannot be used." in text
+
+
 @pytest.mark.parametrize("address", ["/", "/endpoints", "/rollouts", "/policies"])
 def test_page__of_all__stays_open(engineer: Client, address: str) -> None:
     strand()

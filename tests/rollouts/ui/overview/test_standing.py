@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pytest_django import DjangoAssertNumQueries
 
+from controlplane.kernel.errors import Unavailable
 from registry.models import Model, Version
 from rollouts import selectors
 from rollouts.domain.gates.outage import Outage
@@ -129,9 +130,21 @@ def test_standings__any_state__has_its_attention_and_as_many_needs_as_are_told(s
     make(factories.endpoint(now=NOW))
     (standing,) = standings(now=NOW)
     endpoint = selectors.endpoints().get()
-    told = needs_of([endpoint], latest_rollouts([endpoint.pk]), (), NOW, labels={})
+    told = needs_of([endpoint], latest_rollouts([endpoint.pk]), (), NOW, labels={}, unusable={})
     assert (standing.attention, standing.needs) == (attention, len(told))
-    assert health_pill(endpoint).tone != "fail" or standing.attention == 0
+    assert health_pill(endpoint, watched=True).tone != "fail" or standing.attention == 0
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_standings__nobody_watches_it__comes_first_and_is_never_called_healthy(state: str) -> None:
+    make, _ = STATES[state]
+    make(factories.endpoint(now=NOW))
+    (standing,) = standings(now=NOW, unusable={"here"})
+    endpoint = selectors.endpoints().get()
+    why = {"here": Unavailable("The cluster here cannot be used.")}
+    told = needs_of([endpoint], latest_rollouts([endpoint.pk]), (), NOW, labels={}, unusable=why)
+    assert (standing.attention, standing.needs) == (0, len(told))
+    assert health_pill(endpoint, watched=False).words == "Not watched"
 
 
 def test_standings__newer_rollout__replaces_the_one_before() -> None:

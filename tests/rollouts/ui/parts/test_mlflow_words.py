@@ -15,6 +15,7 @@ from rollouts.selectors import WRITE_BACKS
 from rollouts.ui.overview.page import build as overview
 from rollouts.ui.parts.mlflow_words import MlflowNow, mlflow_now
 from tests import factories
+from tests.rollouts.worlds import nothing_wrong
 
 pytestmark = pytest.mark.django_db
 NOW = factories.right_now()
@@ -93,7 +94,7 @@ def test_pages__version_deleted_while_it_serves__said_on_endpoint_rollout_and_ov
     said = "v1 was deleted in MLflow while it serves."
     for path in ("/endpoints/triage", f"/rollouts/{rollout.pk}", "/"):
         assert said in client.get(path).content.decode(), path
-    need = next(need for need in overview(now=NOW).needs if "deleted" in need.title)
+    need = next(need for need in overview(worlds=nothing_wrong(), now=NOW).needs if "deleted" in need.title)
     assert (need.title, need.at) == (f"triage: {said}", NOW)
     assert "It goes on serving from its verified files" in need.detail
 
@@ -108,7 +109,11 @@ def test_pages__model_deleted__said_with_what_else_is_known(client: Client, endp
 
 def test_needs__a_pass_fails_for_a_while__somebody_should_know(endpoint: Endpoint) -> None:
     fail(endpoint)
-    need = next(need for need in overview(now=NOW).needs if need.title.startswith("Write-backs"))
+    need = next(
+        need
+        for need in overview(worlds=nothing_wrong(), now=NOW).needs
+        if need.title.startswith("Write-backs")
+    )
     assert need.title == "Write-backs to MLflow: not everything can be done"
     assert "MLflow failed (500). It is tried again by itself." in need.detail
 
@@ -116,4 +121,8 @@ def test_needs__a_pass_fails_for_a_while__somebody_should_know(endpoint: Endpoin
 def test_needs__a_pass_failed_a_moment_ago__nobody_yet(endpoint: Endpoint) -> None:
     fail(endpoint)
     ItemTrouble.objects.update(first_failed_at=NOW - timedelta(seconds=20))
-    assert not [need for need in overview(now=NOW).needs if need.title.startswith("Write-backs")]
+    assert not [
+        need
+        for need in overview(worlds=nothing_wrong(), now=NOW).needs
+        if need.title.startswith("Write-backs")
+    ]

@@ -18,6 +18,7 @@ from rollouts.ui.rollout.page import RolloutPage, build
 from tests import factories
 from tests.factories import bandits
 from tests.rollouts.ui.conftest import HTMX
+from tests.rollouts.worlds import nothing_wrong
 
 pytestmark = pytest.mark.django_db
 
@@ -98,7 +99,7 @@ def test_overview__out_of_order__needs_somebody_first() -> None:
     factories.rollout_paused(now=NOW)
     other = factories.endpoint("chat", of=Endpoint.objects.get().model, now=NOW)
     out_of_order(other, rescued=0)
-    need = overview_page.build(now=NOW).needs[0]
+    need = overview_page.build(worlds=nothing_wrong(), now=NOW).needs[0]
     assert (need.tone, need.title, need.at) == ("fail", "chat: v1 is out of order", SINCE)
     assert need.detail.startswith("Its engine is starting: loading weights. Of 425 requests in that time")
 
@@ -106,10 +107,10 @@ def test_overview__out_of_order__needs_somebody_first() -> None:
 def test_overview__outage__costs_no_query(django_assert_num_queries: Any) -> None:
     served = factories.endpoint(now=NOW)
     with django_assert_num_queries(12):
-        overview_page.build(now=NOW)
+        overview_page.build(worlds=nothing_wrong(), now=NOW)
     out_of_order(served)
     with django_assert_num_queries(12):
-        overview_page.build(now=NOW)
+        overview_page.build(worlds=nothing_wrong(), now=NOW)
 
 
 def test_bandit__outage__names_nobody_where_several_may_have_answered() -> None:

@@ -10,6 +10,7 @@ from rollouts.models import Endpoint
 from rollouts.ui.overview.page import build
 from tests import factories
 from tests.factories.endpoints import held_after_restore
+from tests.rollouts.worlds import nothing_wrong
 
 pytestmark = pytest.mark.django_db
 SERVED = "triage-v9-abcdef"
@@ -85,6 +86,6 @@ def test_choice__by_an_engineer__is_refused(engineer: Client) -> None:
 
 def test_overview__held__waits_for_a_person() -> None:
     held_after_restore(factories.endpoint())
-    (need,) = build(now=factories.right_now()).needs
+    (need,) = build(worlds=nothing_wrong(), now=factories.right_now()).needs
     assert need.title == "triage: held: the database is an older copy than what serves"
     assert need.url == "/endpoints/triage#restored"
