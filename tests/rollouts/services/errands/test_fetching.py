@@ -16,9 +16,11 @@ from registry.domain.manifest import Progress, nothing
 from registry.models import ManifestState, Version
 from registry.ports import StoredVersion
 from registry.selectors import CLAIM_LIFETIME
+from rollouts.domain.lifecycle.effects import EnsureWorkload
 from rollouts.models import Effect, FilesState, Workload
 from rollouts.services.errands import fetching
 from rollouts.services.errands.fetching import FETCHED_AT_ONCE, FILES, fetch_files, versions_to_fetch
+from rollouts.services.writing import add_effects
 from tests.rollouts.memory_world import MemoryWorld
 
 pytestmark = pytest.mark.django_db
@@ -86,6 +88,20 @@ def test_turn__cluster_lost_the_variant__its_files_are_checked_before_it_is_laun
     fetch(w)
     w.turn()
     assert (w.workload(1).phase, w.workload(1).reason) == ("failed", "tampered-file")
+
+
+@pytest.mark.parametrize("state", [FilesState.WANTED, FilesState.HERE])
+def test_turn__variant_runs_again_before_it_was_launched__waits_for_no_files_any_more(
+    w: MemoryWorld, state: FilesState
+) -> None:
+    """Left behind, the files of this launch would pass for those of the next one, whenever that is."""
+    Workload.objects.filter(variant=w.variant(1)).update(files_state=state)
+    add_effects(endpoint=w.endpoint, rollout=None, effects=(EnsureWorkload(w.variant(1).name),), now=w.now)
+    w.clock.advance(1)
+    w.turn()
+    assert not Effect.objects.filter(kind=EnsureWorkload.kind, state="pending").exists()
+    assert w.workload(1).files_state == FilesState.NONE
+    assert versions_to_fetch(now=w.now) == []
 
 
 def test_click__while_files_come__is_acted_on_before_they_are_here(
