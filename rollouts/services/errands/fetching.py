@@ -101,7 +101,7 @@ def _fetch(version_id: int, world: World) -> None:
             version_id=version_id,
             store=world.store,
             models_dir=world.models_dir,
-            now=world.clock.now(),
+            clock=world.clock,
             allowed_files=world.allowed_files,
             progress=told,
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from registry.domain.manifest import Progress, nothing
 from registry.models import ManifestState, Version
 from registry.ports import StoredVersion
 from registry.selectors import CLAIM_LIFETIME
+from registry.services import materialise
 from rollouts.domain.lifecycle.effects import EnsureWorkload
 from rollouts.models import Effect, FilesState, Workload
 from rollouts.services.errands import fetching
@@ -223,6 +225,26 @@ def test_fetch__another_worker_reads_the_same_version__reads_nothing(
     on_download(w, meanwhile, monkeypatch)
     fetch_files(version_id=version.pk, world=w.world)
     assert reads == [1]
+    assert w.workload(2).files_state == FilesState.HERE
+
+
+def test_fetch__taking_the_manifest_lasted_long__the_version_is_claimed_until_its_files_are_checked(
+    w: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = waits_for_files(w)
+    Version.objects.filter(pk=version.pk).update(manifest=None, manifest_state=ManifestState.PENDING)
+    on_download(w, lambda _: w.clock.advance(20 * 60), monkeypatch)
+    verify, others = materialise.verify_local, []
+
+    def while_it_is_checked(*arguments: Any) -> Any:
+        others.append(versions_to_fetch(now=w.now))
+        return verify(*arguments)
+
+    monkeypatch.setattr(materialise, "verify_local", while_it_is_checked)
+    fetch_files(version_id=version.pk, world=w.world)
+    assert others == [[]], (
+        "somebody else would read the same gigabytes beside it, and a third one a moment later"
+    )
     assert w.workload(2).files_state == FilesState.HERE
 
 
