@@ -14,7 +14,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 
-from controlplane.kernel.errors import HeadgateError
+from controlplane.kernel.errors import HeadgateError, Unavailable
 from controlplane.passes.models import ItemTrouble
 from controlplane.passes.services import Pauses, Report, forget_gone, run_each
 from controlplane.passes.words import error_words
@@ -27,7 +27,7 @@ from rollouts.domain.engines import FailureReason
 from rollouts.models import FilesState, Workload
 from rollouts.services.loop.launching import final_reason
 from rollouts.services.loop.leases import look_soon
-from rollouts.services.world import World
+from rollouts.services.world import World, Worlds
 
 FILES = "files to launch"  # the pass, as people read it
 PAUSES = Pauses(first=2, longest=60)  # a rollout waits for it, a rollback may
@@ -68,32 +68,27 @@ def versions_to_fetch(*, now: datetime) -> list[int]:
     return queue[:room]
 
 
-def cluster_that_waits(version_id: int) -> str | None:
-    """The name of a cluster where somebody waits for the files of this version; None when nobody does any more."""
-    waiting = _waiting().filter(variant__version=version_id).order_by("wanted_since", "pk")
-    return waiting.values_list("variant__endpoint__cluster__name", flat=True).first()
-
-
-def fetch_files(*, version_id: int, world: World) -> Report:
+def fetch_files(*, version_id: int, worlds: Worlds) -> Report:
     """Fetches and checks the files of one version for all that wait for it; then their endpoints are looked at.
 
     While another worker reads them nothing happens. What cannot be had for good is kept as the launch's failure; all
-    else is tried again after a pause, and shown.
+    else is tried again after a pause, and shown; so is a cluster that cannot be used, where nobody else waits.
     """
     return run_each(
         name=FILES,
         items=[version_id],
         key=lambda pk: pk,
         label=lambda pk: str(Version.objects.select_related("model").get(pk=pk)),
-        work=lambda pk: _fetch(pk, world),
-        clock=world.clock,
+        work=lambda pk: _fetch(pk, worlds),
+        clock=worlds.clock,
         pauses=PAUSES,
         forgets=False,
     )
 
 
-def _fetch(version_id: int, world: World) -> None:
-    if not _waiting().filter(variant__version=version_id).exists():
+def _fetch(version_id: int, worlds: Worlds) -> None:
+    world = _world_that_waits(version_id, worlds)
+    if world is None:
         return
     told = _Told(version_id, world)
     try:
@@ -116,6 +111,24 @@ def _fetch(version_id: int, world: World) -> None:
         return
     if here:
         _end(version_id, FilesState.HERE, files_at=world.clock.now())
+
+
+def _world_that_waits(version_id: int, worlds: Worlds) -> World | None:
+    """A cluster where somebody waits for the files of this version, the longest wait first; None when nobody does any
+    more. They lie in the same place for all of them, so one that cannot be used keeps no other waiting.
+
+    Raises Unavailable when none of them can be used.
+    """
+    waiting = _waiting().filter(variant__version=version_id).order_by("wanted_since", "pk")
+    problem: Unavailable | None = None
+    for name in dict.fromkeys(waiting.values_list("variant__endpoint__cluster__name", flat=True)):
+        try:
+            return worlds.of(name)
+        except Unavailable as error:
+            problem = problem or error
+    if problem is not None:
+        raise problem
+    return None
 
 
 def _waiting() -> QuerySet[Workload]:
