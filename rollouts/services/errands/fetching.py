@@ -25,6 +25,7 @@ from registry.services.files import folder_of
 from registry.services.materialise import fetch_version
 from rollouts.domain.engines import FailureReason
 from rollouts.models import FilesState, Workload
+from rollouts.services.locks import lock_endpoints_of
 from rollouts.services.loop.launching import final_reason
 from rollouts.services.loop.leases import look_soon
 from rollouts.services.world import World, Worlds
@@ -44,7 +45,7 @@ class NobodyWaitsError(HeadgateError):
 
 def versions_to_fetch(*, now: datetime) -> list[int]:
     """The versions whose files somebody waits for and nobody fetches, longest wanted first: no more than may be fetched
-    beside those that are under way. Those behind them are told that they wait for their turn. At most 5 queries.
+    beside those that are under way. Those behind them are told that they wait for their turn. At most 6 queries.
 
     Waiting for a turn is no part of a launch: its time does not run meanwhile.
     """
@@ -64,7 +65,7 @@ def versions_to_fetch(*, now: datetime) -> list[int]:
     for_later = queue[room:]
     if for_later:
         words = f"its files wait until one of {FETCHED_AT_ONCE} others is fetched"
-        _waiting().filter(variant__version__in=for_later).update(files_at=now, files_note=words)
+        _note(_waiting().filter(variant__version__in=for_later), files_at=now, files_note=words)
     return queue[:room]
 
 
@@ -105,7 +106,7 @@ def _fetch(version_id: int, worlds: Worlds) -> None:
     except HeadgateError as error:
         reason = final_reason(error)
         if reason is FailureReason.NONE:
-            _waiting().filter(variant__version=version_id).update(files_note=error_words(error))
+            _note(_waiting().filter(variant__version=version_id), files_note=error_words(error))
             raise
         _end(version_id, FilesState.FAILED, note=str(error), reason=reason)
         return
@@ -146,9 +147,20 @@ def _end(
     """In one transaction with the question to look: whoever waits is told, whoever does not wait any more is not."""
     with transaction.atomic():
         waiting = _waiting().filter(variant__version=version_id)
-        endpoints = set(waiting.values_list("variant__endpoint_id", flat=True))
-        waiting.update(files_state=state, files_note=note, files_reason=reason.value, **more)
+        endpoints = lock_endpoints_of(waiting)
         look_soon(pk__in=endpoints)
+        mine = waiting.filter(variant__endpoint__in=endpoints)
+        mine.update(files_state=state, files_note=note, files_reason=reason.value, **more)
+
+
+def _note(waiting: QuerySet[Workload], **columns: Any) -> int:
+    """Writes these columns of all of them; returns how many there are.
+
+    The endpoints are locked first, as by the loop, which writes the workloads of a whole batch in one statement.
+    """
+    with transaction.atomic():
+        endpoints = lock_endpoints_of(waiting)
+        return waiting.filter(variant__endpoint__in=endpoints).update(**columns)
 
 
 class _Told:
@@ -169,11 +181,8 @@ class _Told:
             return
         self._told = time.monotonic()
         now = self._world.clock.now()
-        if (
-            not _waiting()
-            .filter(variant__version=self._version_id)
-            .update(files_at=now, files_note=self.words())
-        ):
+        waiting = _waiting().filter(variant__version=self._version_id)
+        if not _note(waiting, files_at=now, files_note=self.words()):
             raise NobodyWaitsError("Nobody waits for these files any more.")
 
     def words(self) -> str:
