@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from django.db import close_old_connections, connections
 from django.db.models import Case, Exists, OuterRef, Q, When
 
-from controlplane.kernel.clock import Clock
+from controlplane.kernel.clock import Clock, seconds_between
 from controlplane.passes.services import Pauses, Report, run_each, troubled
 from controlplane.passes.words import error_words
 from controlplane.timekeeping.claims import free
@@ -42,6 +42,9 @@ QUIET_A_TICK = 400  # endpoints without a rollout that are looked at because tim
 TROUBLED_A_TICK = 50  # endpoints that failed the last time, with a rollout, and as many without one
 BATCH = 50  # endpoints
 BATCHES_AT_ONCE = 2
+# So many seconds what was seen of an endpoint may be acted on. A router that hangs keeps a batch waiting 20 s for each
+# of its endpoints: the others are given back then, and are looked at anew.
+ACTED_ON_FOR = 5.0
 REPEATS = 3  # a decision may make the next one possible at once
 # Something is asked of a cluster, a router or an engine, and may have to be waited for.
 BUSY_PHASES = tuple(
@@ -220,11 +223,17 @@ def reconcile_together(*, endpoint_ids: Collection[int], world: World, owner: st
             last = number == REPEATS - 1
             # Those with nothing to do wait for nobody.
             give_back(turn for turn in turns if not turn.acts and (last or not turn.again))
+            seen_at = world.clock.reading()
             for turn in turns:
-                if turn.acts:
-                    act(turn, world=world)
-                    if last or not turn.again or turn.over:
-                        give_back([turn])
+                if not turn.acts:
+                    continue
+                if seconds_between(seen_at, world.clock.reading()) > ACTED_ON_FOR:
+                    turn.looks_at = None
+                    give_back([turn])
+                    continue
+                act(turn, world=world)
+                if last or not turn.again or turn.over:
+                    give_back([turn])
     finally:
         release(dict.fromkeys(held), now=world.clock.now())
     return BatchOutcome(frozenset(lease.endpoint_id for lease in leases), errors)
