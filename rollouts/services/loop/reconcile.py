@@ -208,7 +208,9 @@ def reconcile_together(*, endpoint_ids: Collection[int], world: World, owner: st
 
     def give_back(turns: Iterable[Turn]) -> None:
         mine = [turn for turn in turns if turn.lease in held]
-        release({turn.lease: turn.looks_at for turn in mine if not turn.lost}, now=world.clock.now())
+        # What another worker took stays his. What router or cluster refused is still ours, and is free from now on.
+        looks = {turn.lease: None if turn.lost else turn.looks_at for turn in mine}
+        release(looks, now=world.clock.now())
         for turn in mine:
             del held[turn.lease]
             if turn.error is not None:

@@ -16,6 +16,7 @@ from benchmarks.loop.furnish import furnish, worlds_of
 from benchmarks.loop.plane import Plane
 from controlplane.access.actors import HEADGATE
 from controlplane.kernel.clock import ManualClock
+from controlplane.kernel.errors import StaleWriter
 from controlplane.passes.models import ItemTrouble
 from rollouts.domain.lifecycle.looking import RESYNC_SECONDS
 from rollouts.models import Endpoint, Evidence, MinuteSample, Rollout, Workload
@@ -213,6 +214,19 @@ def test_batch__router_is_slow__what_was_seen_long_ago_is_acted_on_no_more() -> 
     many.tick(seconds=1, worlds=slow)
     many.tick(seconds=1, worlds=slow)
     assert sorted(asked) == ["busy-0", "busy-1", "busy-2"]
+
+
+def test_batch__router_knows_a_newer_writer_of_one__it_is_given_back_at_once() -> None:
+    """Its lease is still ours: left to run out, it would keep everybody from the endpoint for a minute."""
+    many = Many(2)
+
+    def apply(plane: Plane, route: Route, *, token: int) -> None:
+        raise StaleWriter("The router knows a newer writer.")
+
+    Endpoint.objects.filter(name="busy-0").update(applied={})
+    many.tick(worlds=many.with_plane(apply=apply))
+    refused = Endpoint.objects.get(name="busy-0")
+    assert (refused.lease_owner, refused.lease_until, refused.next_look_at) == ("", None, None)
 
 
 def test_batch__locks_endpoints_before_rollouts() -> None:
