@@ -18,7 +18,7 @@ from controlplane.timekeeping.database_clock import CLOCK
 from controlplane.web.health import beat
 from registry.wiring import model_store
 from rollouts.models import Endpoint
-from rollouts.services.errands.fetching import cluster_that_waits, fetch_files, versions_to_fetch
+from rollouts.services.errands.fetching import fetch_files, versions_to_fetch
 from rollouts.services.errands.housekeeping import HOUSEKEEPING, keep_house
 from rollouts.services.errands.probe_rounds import claim_rounds, run_round
 from rollouts.services.errands.write_backs import WRITE_BACKS, keep_mlflow_true
@@ -78,9 +78,7 @@ def fetch() -> None:
 @shared_task(name="rollouts.fetch_files")
 def fetch_version_files(version_id: int) -> None:
     """The files of one version, which may be large and come slowly."""
-    cluster = cluster_that_waits(version_id)
-    if cluster is not None:
-        fetch_files(version_id=version_id, world=worlds().of(cluster))
+    fetch_files(version_id=version_id, worlds=worlds())
 
 
 @shared_task(name="rollouts.write_back")

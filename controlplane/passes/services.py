@@ -119,9 +119,10 @@ def run_each(
     )
 
 
-def troubled(*, name: str) -> frozenset[str]:
-    """The keys, as they are kept, of items of this pass that failed and did not succeed since. 1 query."""
-    return frozenset(ItemTrouble.objects.filter(pass_name=name).values_list("item", flat=True))
+def troubled(*, name: str) -> dict[str, datetime]:
+    """The keys, as they are kept, of items of this pass that failed and did not succeed since, and when each was tried
+    last. 1 query."""
+    return dict(ItemTrouble.objects.filter(pass_name=name).values_list("item", "last_attempt_at"))
 
 
 def forget_gone(*, name: str, items: Iterable[object]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
+from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import Refused, TamperedFile, Unavailable
 from controlplane.timekeeping.claims import is_free
 from registry.domain.contents import classify_folder
@@ -25,7 +26,7 @@ def fetch_version(
     version_id: int,
     store: ModelStore,
     models_dir: Path,
-    now: datetime,
+    clock: Clock,
     allowed_files: Collection[str] = (),
     progress: Progress = nothing,
 ) -> bool:
@@ -40,14 +41,16 @@ def fetch_version(
             version_id=version_id,
             store=store,
             models_dir=models_dir,
-            now=now,
+            now=clock.now(),
             allowed_files=allowed_files,
             progress=progress,
         )
-        if not is_free(version.manifest_claimed_until, now=now, lifetime=CLAIM_LIFETIME):
+        if not is_free(version.manifest_claimed_until, now=clock.now(), lifetime=CLAIM_LIFETIME):
             return False
         if version.manifest is None:
             raise _cannot_serve(version)
+    # Taking the manifest may have lasted long: a claim as of its beginning would be over from the start.
+    now = clock.now()
     with claimed(version, now) as claim:
         if claim is None:
             return False

@@ -4,6 +4,9 @@ rest (arms, effects, workloads).
 Two who take them in two orders wait for each other until the database ends one of them. The loop holds the endpoint
 (its lease) before it looks at the rollout; so does every command.
 
+Several endpoints are locked in the order of their numbers. An UPDATE of many rows locks them as it comes upon them, so
+whoever changes many endpoints in one statement takes them from `in_order`.
+
 Rows are locked against changes, not against rows that refer to them (FOR NO KEY UPDATE): history, effects and feedback
 are written beside it.
 """
@@ -13,12 +16,27 @@ from __future__ import annotations
 from django.db.models import QuerySet
 
 from controlplane.kernel.errors import NotFound
-from rollouts.models import Endpoint, Rollout
+from rollouts.models import Endpoint, Rollout, Workload
 
 
 def locked_endpoints() -> QuerySet[Endpoint]:
     """Endpoints, each locked when it is read. Inside a transaction, before any rollout of it is locked."""
     return Endpoint.objects.select_for_update(of=("self",), no_key=True)
+
+
+def in_order(endpoints: QuerySet[Endpoint]) -> QuerySet[Endpoint]:
+    """The same endpoints for an update of all in one statement: none is changed before it and those with smaller
+    numbers are locked. Inside a transaction."""
+    rows = endpoints.order_by("pk").select_for_update(no_key=True).values("pk")
+    return Endpoint.objects.filter(pk__in=rows)
+
+
+def lock_endpoints_of(rows: QuerySet[Workload]) -> list[int]:
+    """Locks the endpoints of these workloads, in their order; returns their numbers. Inside a transaction, before any
+    of the workloads is changed."""
+    numbers = rows.order_by().values("variant__endpoint")
+    endpoints = Endpoint.objects.filter(pk__in=numbers).order_by("pk")
+    return list(endpoints.select_for_update(no_key=True).values_list("pk", flat=True))
 
 
 def lock_rollout(rollout_id: int) -> Rollout:

@@ -1,4 +1,4 @@
-"""Watches in which order a transaction locks the endpoint and its rollouts (see `rollouts.services.locks`)."""
+"""Watches the order in which a transaction locks endpoints, rollouts and workloads (see `rollouts.services.locks`)."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from typing import Any
 from django.db import connection
 
 Execute = Callable[[str, Any, bool, dict[str, Any]], Any]
-LOCKS = re.compile(r'^(?:UPDATE "(\w+)"|SELECT .* FROM "(\w+)".* FOR (?:NO KEY )?UPDATE)', re.DOTALL)
-ENDPOINT, ROLLOUT = "rollouts_endpoint", "rollouts_rollout"
+LOCKS = re.compile(r'^(?:UPDATE "(\w+)"|SELECT .*? FROM "(\w+)".* FOR (?:NO KEY )?UPDATE)', re.DOTALL)
+ENDPOINT = "rollouts_endpoint"
+LATER = {"rollouts_rollout": "a rollout", "rollouts_workload": "a workload"}
 
 
 class LockOrder:
-    """Raises AssertionError at the statement that locks an endpoint after a rollout in one transaction.
+    """Raises AssertionError at the statement that locks an endpoint after a rollout or a workload in one transaction.
 
     A test's own transaction is none of the product's: what counts begins with the first savepoint in it.
     """
 
     def __init__(self) -> None:
         self._savepoints: list[str] = []
-        self._rollout_first = False
+        self._first = ""
         self._endpoint = False
 
     def __call__(self, execute: Execute, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
         words = sql.split()
         if words[0] == "SAVEPOINT":
             if not self._savepoints:
-                self._rollout_first = self._endpoint = False
+                self._first, self._endpoint = "", False
             self._savepoints.append(words[1])
         elif words[:2] == ["RELEASE", "SAVEPOINT"] and words[2] in self._savepoints:
             del self._savepoints[self._savepoints.index(words[2]) :]
@@ -39,10 +40,10 @@ class LockOrder:
 
     def _note(self, table: str, sql: str) -> None:
         if table == ENDPOINT:
-            assert not self._rollout_first, f"locks the endpoint after a rollout: {sql}"
+            assert not self._first, f"locks the endpoint after {self._first}: {sql}"
             self._endpoint = True
-        elif table == ROLLOUT and not self._endpoint:
-            self._rollout_first = True
+        elif table in LATER and not self._endpoint:
+            self._first = LATER[table]
 
 
 @contextmanager

@@ -417,7 +417,7 @@ class MemoryWorld:
         done = 0
         with suppress(WorkerKilledError):
             for version_id in versions_to_fetch(now=self.now):
-                done += fetch_files(version_id=version_id, world=self.world).done
+                done += fetch_files(version_id=version_id, worlds=self.worlds).done
         return done
 
     def turn(self) -> bool:

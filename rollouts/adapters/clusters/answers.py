@@ -43,8 +43,8 @@ class LastAnswers(Generic[T]):
         try:
             return future.result(timeout=MOMENT_SECONDS if is_known else None)
         except NotYet:
-            if future.done():
-                raise  # it is `ask` that took too long
+            if future.done():  # it is `ask` that took too long, or it ended this very moment: it says which
+                return future.result()
         with self._lock:
             if key in self._known:
                 return self._known[key]

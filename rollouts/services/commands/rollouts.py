@@ -155,6 +155,7 @@ def set_global_stop(*, on: bool, why: str, actor: Actor, now: datetime) -> Globa
         stop = GlobalStop.objects.select_for_update().get(pk=1)
         if stop.on == on:
             return stop
+        look_soon()  # first: it locks every endpoint
         stop.on, stop.since, stop.by, stop.why = on, now, actor.user, why
         stop.save()
         record(
@@ -170,7 +171,6 @@ def set_global_stop(*, on: bool, why: str, actor: Actor, now: datetime) -> Globa
             request_id=actor.request_id,
         )
         publish("overview", "global-stop", now=now)
-        look_soon()
         for endpoint in Endpoint.objects.all():
             tell(
                 endpoint=endpoint,

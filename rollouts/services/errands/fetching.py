@@ -14,7 +14,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 
-from controlplane.kernel.errors import HeadgateError
+from controlplane.kernel.errors import HeadgateError, Unavailable
 from controlplane.passes.models import ItemTrouble
 from controlplane.passes.services import Pauses, Report, forget_gone, run_each
 from controlplane.passes.words import error_words
@@ -25,9 +25,10 @@ from registry.services.files import folder_of
 from registry.services.materialise import fetch_version
 from rollouts.domain.engines import FailureReason
 from rollouts.models import FilesState, Workload
+from rollouts.services.locks import lock_endpoints_of
 from rollouts.services.loop.launching import final_reason
 from rollouts.services.loop.leases import look_soon
-from rollouts.services.world import World
+from rollouts.services.world import World, Worlds
 
 FILES = "files to launch"  # the pass, as people read it
 PAUSES = Pauses(first=2, longest=60)  # a rollout waits for it, a rollback may
@@ -44,7 +45,7 @@ class NobodyWaitsError(HeadgateError):
 
 def versions_to_fetch(*, now: datetime) -> list[int]:
     """The versions whose files somebody waits for and nobody fetches, longest wanted first: no more than may be fetched
-    beside those that are under way. Those behind them are told that they wait for their turn. At most 5 queries.
+    beside those that are under way. Those behind them are told that they wait for their turn. At most 6 queries.
 
     Waiting for a turn is no part of a launch: its time does not run meanwhile.
     """
@@ -64,36 +65,31 @@ def versions_to_fetch(*, now: datetime) -> list[int]:
     for_later = queue[room:]
     if for_later:
         words = f"its files wait until one of {FETCHED_AT_ONCE} others is fetched"
-        _waiting().filter(variant__version__in=for_later).update(files_at=now, files_note=words)
+        _note(_waiting().filter(variant__version__in=for_later), files_at=now, files_note=words)
     return queue[:room]
 
 
-def cluster_that_waits(version_id: int) -> str | None:
-    """The name of a cluster where somebody waits for the files of this version; None when nobody does any more."""
-    waiting = _waiting().filter(variant__version=version_id).order_by("wanted_since", "pk")
-    return waiting.values_list("variant__endpoint__cluster__name", flat=True).first()
-
-
-def fetch_files(*, version_id: int, world: World) -> Report:
+def fetch_files(*, version_id: int, worlds: Worlds) -> Report:
     """Fetches and checks the files of one version for all that wait for it; then their endpoints are looked at.
 
     While another worker reads them nothing happens. What cannot be had for good is kept as the launch's failure; all
-    else is tried again after a pause, and shown.
+    else is tried again after a pause, and shown; so is a cluster that cannot be used, where nobody else waits.
     """
     return run_each(
         name=FILES,
         items=[version_id],
         key=lambda pk: pk,
         label=lambda pk: str(Version.objects.select_related("model").get(pk=pk)),
-        work=lambda pk: _fetch(pk, world),
-        clock=world.clock,
+        work=lambda pk: _fetch(pk, worlds),
+        clock=worlds.clock,
         pauses=PAUSES,
         forgets=False,
     )
 
 
-def _fetch(version_id: int, world: World) -> None:
-    if not _waiting().filter(variant__version=version_id).exists():
+def _fetch(version_id: int, worlds: Worlds) -> None:
+    world = _world_that_waits(version_id, worlds)
+    if world is None:
         return
     told = _Told(version_id, world)
     try:
@@ -101,7 +97,7 @@ def _fetch(version_id: int, world: World) -> None:
             version_id=version_id,
             store=world.store,
             models_dir=world.models_dir,
-            now=world.clock.now(),
+            clock=world.clock,
             allowed_files=world.allowed_files,
             progress=told,
         )
@@ -110,12 +106,30 @@ def _fetch(version_id: int, world: World) -> None:
     except HeadgateError as error:
         reason = final_reason(error)
         if reason is FailureReason.NONE:
-            _waiting().filter(variant__version=version_id).update(files_note=error_words(error))
+            _note(_waiting().filter(variant__version=version_id), files_note=error_words(error))
             raise
         _end(version_id, FilesState.FAILED, note=str(error), reason=reason)
         return
     if here:
         _end(version_id, FilesState.HERE, files_at=world.clock.now())
+
+
+def _world_that_waits(version_id: int, worlds: Worlds) -> World | None:
+    """A cluster where somebody waits for the files of this version, the longest wait first; None when nobody does any
+    more. They lie in the same place for all of them, so one that cannot be used keeps no other waiting.
+
+    Raises Unavailable when none of them can be used.
+    """
+    waiting = _waiting().filter(variant__version=version_id).order_by("wanted_since", "pk")
+    problem: Unavailable | None = None
+    for name in dict.fromkeys(waiting.values_list("variant__endpoint__cluster__name", flat=True)):
+        try:
+            return worlds.of(name)
+        except Unavailable as error:
+            problem = problem or error
+    if problem is not None:
+        raise problem
+    return None
 
 
 def _waiting() -> QuerySet[Workload]:
@@ -133,9 +147,20 @@ def _end(
     """In one transaction with the question to look: whoever waits is told, whoever does not wait any more is not."""
     with transaction.atomic():
         waiting = _waiting().filter(variant__version=version_id)
-        endpoints = set(waiting.values_list("variant__endpoint_id", flat=True))
-        waiting.update(files_state=state, files_note=note, files_reason=reason.value, **more)
+        endpoints = lock_endpoints_of(waiting)
         look_soon(pk__in=endpoints)
+        mine = waiting.filter(variant__endpoint__in=endpoints)
+        mine.update(files_state=state, files_note=note, files_reason=reason.value, **more)
+
+
+def _note(waiting: QuerySet[Workload], **columns: Any) -> int:
+    """Writes these columns of all of them; returns how many there are.
+
+    The endpoints are locked first, as by the loop, which writes the workloads of a whole batch in one statement.
+    """
+    with transaction.atomic():
+        endpoints = lock_endpoints_of(waiting)
+        return waiting.filter(variant__endpoint__in=endpoints).update(**columns)
 
 
 class _Told:
@@ -156,11 +181,8 @@ class _Told:
             return
         self._told = time.monotonic()
         now = self._world.clock.now()
-        if (
-            not _waiting()
-            .filter(variant__version=self._version_id)
-            .update(files_at=now, files_note=self.words())
-        ):
+        waiting = _waiting().filter(variant__version=self._version_id)
+        if not _note(waiting, files_at=now, files_note=self.words()):
             raise NobodyWaitsError("Nobody waits for these files any more.")
 
     def words(self) -> str:

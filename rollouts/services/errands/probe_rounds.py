@@ -53,15 +53,21 @@ def claim_rounds(*, now: datetime) -> list[tuple[int, datetime]]:
             F("probing_until").asc(nulls_first=True), "pk"
         )
     )
-    due = [rollout for rollout in found if _has_work(rollout)][:MOST_A_TICK]
+    due = [rollout for rollout in found if _has_work(rollout)]
     hanging = rollouts.filter(probes_hang=True).exclude(pk__in=[rollout.pk for rollout in found]).count()
     until = now + QUEUED_FOR
     claimed = []
+    tried = 0
     for rollout in due:
-        if rollout.probes_hang:
+        if tried == MOST_A_TICK:
+            break
+        if (
+            rollout.probes_hang
+        ):  # passed over, they take no place: those that wait longest would take all of them
             if hanging >= HANGING_AT_ONCE:
                 continue
             hanging += 1
+        tried += 1
         if _is_claimed(rollout.pk, rollout.probing_until, until):
             claimed.append((rollout.pk, until))
     return claimed

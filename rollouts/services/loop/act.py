@@ -199,6 +199,8 @@ def _ensure_workload(
     workload = Workload.objects.get(variant=variant)
     status = (seen.statuses or {}).get(variant.name)
     if workload.wanted and status is not None and status.phase in RUNNING:
+        if workload.files_state != FilesState.NONE:  # a later launch begins with its files, as every one does
+            Workload.objects.filter(pk=workload.pk).update(files_state=FilesState.NONE)
         return ""  # nobody reads gigabytes again for what runs already
     asked = workload.wanted and workload.files_state != FilesState.NONE
     if not asked and (not workload.wanted or workload.phase in AT_REST):

@@ -17,6 +17,7 @@ from django.db.models import Case, DateTimeField, F, Q, QuerySet, Value, When
 from controlplane.kernel.errors import StaleWriter
 from controlplane.timekeeping.claims import free
 from rollouts.models import Endpoint
+from rollouts.services.locks import in_order
 
 LEASE_SECONDS = 60.0
 LEASE = timedelta(seconds=LEASE_SECONDS)
@@ -97,20 +98,22 @@ def release(leases: Mapping[Lease, datetime | None], *, now: datetime) -> None:
         if moment is not None
     ]
     seen = [lease.endpoint_id for lease, moment in leases.items() if moment is not None]
-    Endpoint.objects.filter(pk__in=numbers, lease_owner=owner).update(
-        lease_until=None,
-        lease_owner="",
-        reconciled_at=Case(When(pk__in=seen, then=Value(now)), default=F("reconciled_at"))
-        if len(seen) < len(numbers)
-        else now,
-        next_look_at=Case(*looks, default=Value(None), output_field=DateTimeField()),
-    )
+    with transaction.atomic(savepoint=False):
+        in_order(Endpoint.objects.filter(pk__in=numbers, lease_owner=owner)).update(
+            lease_until=None,
+            lease_owner="",
+            reconciled_at=Case(When(pk__in=seen, then=Value(now)), default=F("reconciled_at"))
+            if len(seen) < len(numbers)
+            else now,
+            next_look_at=Case(*looks, default=Value(None), output_field=DateTimeField()),
+        )
 
 
 def look_soon(**endpoints: object) -> None:
     """Has the loop look at these endpoints (a filter; none: all of them) in its next tick, or once more after the look
     that is under way. Call it in the transaction of whatever there is to see."""
-    Endpoint.objects.filter(**endpoints).update(next_look_at=None)
+    with transaction.atomic(savepoint=False):
+        in_order(Endpoint.objects.filter(**endpoints)).update(next_look_at=None)
 
 
 def raise_token(lease: Lease, *, above: int) -> None:

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from django.db import close_old_connections, connections
 from django.db.models import Case, Exists, OuterRef, Q, When
 
-from controlplane.kernel.clock import Clock
+from controlplane.kernel.clock import Clock, seconds_between
 from controlplane.passes.services import Pauses, Report, run_each, troubled
 from controlplane.passes.words import error_words
 from controlplane.timekeeping.claims import free
@@ -39,8 +39,12 @@ log = logging.getLogger(__name__)
 TURNS = "turns of the loop"  # the pass, as people read it
 PAUSES = Pauses(first=1, longest=5)  # a rollback may wait for it
 QUIET_A_TICK = 400  # endpoints without a rollout that are looked at because time passed
+TROUBLED_A_TICK = 50  # endpoints that failed the last time, with a rollout, and as many without one
 BATCH = 50  # endpoints
 BATCHES_AT_ONCE = 2
+# So many seconds what was seen of an endpoint may be acted on. A router that hangs keeps a batch waiting 20 s for each
+# of its endpoints: the others are given back then, and are looked at anew.
+ACTED_ON_FOR = 5.0
 REPEATS = 3  # a decision may make the next one possible at once
 # Something is asked of a cluster, a router or an engine, and may have to be waited for.
 BUSY_PHASES = tuple(
@@ -67,7 +71,7 @@ def glance(*, glances: Glances, worlds: Worlds, now: datetime) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An endpoint to look at. `alone`: something of it may have to be waited for."""
+    """An endpoint to look at. `alone`: something of it may have to be waited for, or its last turn failed."""
 
     endpoint_id: int
     cluster: str
@@ -76,10 +80,11 @@ class Due:
 
 def due_endpoints(*, now: datetime) -> list[Due]:
     """The endpoints to look at now that no worker holds: first those with a rollout, then at most QUIET_A_TICK others.
-    Of those what somebody asked for comes first, and else what was looked at longest ago. 1 query.
+    Of those what somebody asked for comes first, and else what was looked at longest ago. 2 queries at most.
 
     However many endpoints are quiet, they delay no rollout: after a start of this process all are looked at, and when a
-    cluster falls silent all of its are.
+    cluster falls silent all of its are. Those whose last turn failed were looked at longest ago, and would take all
+    places: they have TROUBLED_A_TICK of their own, where those come first that were tried longest ago.
     """
     # One that is to be looked at later than any is was put off by another clock.
     due = free("next_look_at", now=now, lifetime=timedelta(seconds=RESYNC_SECONDS))
@@ -96,9 +101,17 @@ def due_endpoints(*, now: datetime) -> list[Due]:
         .order_by("-asked", "reconciled_at", "id")
         .values_list("pk", "cluster__name", "alone", "moves")
     )
-    rows = [(Due(pk, cluster, alone), moves) for pk, cluster, alone, moves in found]
-    with_rollout = [one for one, moves in rows if moves]
-    return with_rollout + [one for one, moves in rows if not moves][:QUIET_A_TICK]
+    rows = list(found)
+    tried = troubled(name=TURNS) if rows else {}
+
+    def those(with_rollout: bool, most: int | None) -> list[Due]:
+        every = [row for row in rows if row[3] == with_rollout]
+        well = [Due(pk, cluster, alone) for pk, cluster, alone, _ in every if str(pk) not in tried]
+        failed = [Due(pk, cluster, True) for pk, cluster, _, _ in every if str(pk) in tried]
+        failed.sort(key=lambda one: tried[str(one.endpoint_id)])
+        return well[:most] + failed[:TROUBLED_A_TICK]
+
+    return those(True, None) + those(False, QUIET_A_TICK)
 
 
 def reconcile_endpoints(
@@ -117,7 +130,6 @@ def reconcile_endpoints(
         glance(glances=glances, worlds=worlds, now=now)
     due = due_endpoints(now=now)
     every = dict(Endpoint.objects.values_list("pk", "cluster__name"))
-    ill = troubled(name=TURNS) if due else frozenset()
 
     def one_by_one(endpoint_ids: Iterable[int]) -> Report:
         return run_each(
@@ -134,7 +146,7 @@ def reconcile_endpoints(
             elsewhere=every,
         )
 
-    apart = [one.endpoint_id for one in due if one.alone or str(one.endpoint_id) in ill]
+    apart = [one.endpoint_id for one in due if one.alone]
     batches = list(_batches(one for one in due if one.endpoint_id not in set(apart)))
     at_once = BATCHES_AT_ONCE if threads > 1 else 1
     with ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="batch") as pool:
@@ -196,7 +208,9 @@ def reconcile_together(*, endpoint_ids: Collection[int], world: World, owner: st
 
     def give_back(turns: Iterable[Turn]) -> None:
         mine = [turn for turn in turns if turn.lease in held]
-        release({turn.lease: turn.looks_at for turn in mine if not turn.lost}, now=world.clock.now())
+        # What another worker took stays his. What router or cluster refused is still ours, and is free from now on.
+        looks = {turn.lease: None if turn.lost else turn.looks_at for turn in mine}
+        release(looks, now=world.clock.now())
         for turn in mine:
             del held[turn.lease]
             if turn.error is not None:
@@ -211,11 +225,17 @@ def reconcile_together(*, endpoint_ids: Collection[int], world: World, owner: st
             last = number == REPEATS - 1
             # Those with nothing to do wait for nobody.
             give_back(turn for turn in turns if not turn.acts and (last or not turn.again))
+            seen_at = world.clock.reading()
             for turn in turns:
-                if turn.acts:
-                    act(turn, world=world)
-                    if last or not turn.again or turn.over:
-                        give_back([turn])
+                if not turn.acts:
+                    continue
+                if seconds_between(seen_at, world.clock.reading()) > ACTED_ON_FOR:
+                    turn.looks_at = None
+                    give_back([turn])
+                    continue
+                act(turn, world=world)
+                if last or not turn.again or turn.over:
+                    give_back([turn])
     finally:
         release(dict.fromkeys(held), now=world.clock.now())
     return BatchOutcome(frozenset(lease.endpoint_id for lease in leases), errors)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import NotFound, Refused, TamperedFile
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.domain.manifest import take_manifest
@@ -195,9 +196,11 @@ def test_fetch__another_process_reads_them__reads_nothing(
 ) -> None:
     remove_copy(models_dir)
     with claimed(registered, now):
-        assert not fetch_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now)
+        assert not fetch_version(
+            version_id=registered.pk, store=store, models_dir=models_dir, clock=ManualClock(now)
+        )
     assert folders(models_dir) == []
-    assert fetch_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now)
+    assert fetch_version(version_id=registered.pk, store=store, models_dir=models_dir, clock=ManualClock(now))
     assert Version.objects.get().manifest_claimed_until is None
 
 
@@ -206,8 +209,10 @@ def test_fetch__version_without_a_manifest_that_another_process_reads__reads_not
 ) -> None:
     version_id = add(store, now)
     with claimed(Version.objects.get(pk=version_id), now):
-        assert not fetch_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
-    assert fetch_version(version_id=version_id, store=store, models_dir=models_dir, now=now)
+        assert not fetch_version(
+            version_id=version_id, store=store, models_dir=models_dir, clock=ManualClock(now)
+        )
+    assert fetch_version(version_id=version_id, store=store, models_dir=models_dir, clock=ManualClock(now))
 
 
 def test_fetch__fails__is_free_again_at_once(
@@ -215,7 +220,7 @@ def test_fetch__fails__is_free_again_at_once(
 ) -> None:
     spoil(models_dir, "model.safetensors")
     with pytest.raises(TamperedFile):
-        fetch_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now)
+        fetch_version(version_id=registered.pk, store=store, models_dir=models_dir, clock=ManualClock(now))
     assert Version.objects.get().manifest_claimed_until is None
 
 
@@ -224,5 +229,11 @@ def test_fetch__told_of_every_byte_that_comes_and_is_read(
 ) -> None:
     remove_copy(models_dir)
     told: list[int] = []
-    fetch_version(version_id=registered.pk, store=store, models_dir=models_dir, now=now, progress=told.append)
+    fetch_version(
+        version_id=registered.pk,
+        store=store,
+        models_dir=models_dir,
+        clock=ManualClock(now),
+        progress=told.append,
+    )
     assert sum(told) == 2 * registered.manifest_bytes

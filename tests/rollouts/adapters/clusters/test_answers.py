@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
 
 import pytest
 
@@ -73,4 +75,23 @@ def test_answer__cannot_be_asked__raises_and_is_asked_again(engine: Engine) -> N
 
     with pytest.raises(TimeoutError, match="odd"):
         answers.of("a", fails)
+    assert answers.of("a", engine.ask) == "good"
+
+
+class EndsAtTheLastMoment(Future[str]):
+    """Is not done when the waiting ends, and done right after that."""
+
+    def result(self, timeout: float | None = None) -> str:
+        if timeout is not None and not self.done():
+            self.set_result("good")
+            raise NotYet
+        return super().result(timeout)
+
+
+def test_answer__comes_just_when_the_waiting_ends__is_taken(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: LastAnswers[str] = LastAnswers()
+    answers.of("a", engine.ask)
+    monkeypatch.setattr(answers._pool, "submit", lambda ask: EndsAtTheLastMoment())
     assert answers.of("a", engine.ask) == "good"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,13 @@ from registry.domain.manifest import Progress, nothing
 from registry.models import ManifestState, Version
 from registry.ports import StoredVersion
 from registry.selectors import CLAIM_LIFETIME
-from rollouts.models import Effect, FilesState, Workload
+from registry.services import materialise
+from rollouts.domain.lifecycle.effects import EnsureWorkload
+from rollouts.models import Cluster, Effect, Endpoint, FilesState, Variant, Workload
 from rollouts.services.errands import fetching
 from rollouts.services.errands.fetching import FETCHED_AT_ONCE, FILES, fetch_files, versions_to_fetch
+from rollouts.services.world import World, Worlds
+from rollouts.services.writing import add_effects
 from tests.rollouts.memory_world import MemoryWorld
 
 pytestmark = pytest.mark.django_db
@@ -41,7 +46,7 @@ def waits_for_files(w: MemoryWorld, number: int = 2) -> Version:
 
 def fetch(w: MemoryWorld) -> None:
     for version_id in versions_to_fetch(now=w.now):
-        fetch_files(version_id=version_id, world=w.world)
+        fetch_files(version_id=version_id, worlds=w.worlds)
 
 
 def on_download(w: MemoryWorld, act: Callable[[Progress], object], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,6 +93,20 @@ def test_turn__cluster_lost_the_variant__its_files_are_checked_before_it_is_laun
     assert (w.workload(1).phase, w.workload(1).reason) == ("failed", "tampered-file")
 
 
+@pytest.mark.parametrize("state", [FilesState.WANTED, FilesState.HERE])
+def test_turn__variant_runs_again_before_it_was_launched__waits_for_no_files_any_more(
+    w: MemoryWorld, state: FilesState
+) -> None:
+    """Left behind, the files of this launch would pass for those of the next one, whenever that is."""
+    Workload.objects.filter(variant=w.variant(1)).update(files_state=state)
+    add_effects(endpoint=w.endpoint, rollout=None, effects=(EnsureWorkload(w.variant(1).name),), now=w.now)
+    w.clock.advance(1)
+    w.turn()
+    assert not Effect.objects.filter(kind=EnsureWorkload.kind, state="pending").exists()
+    assert w.workload(1).files_state == FilesState.NONE
+    assert versions_to_fetch(now=w.now) == []
+
+
 def test_click__while_files_come__is_acted_on_before_they_are_here(
     w: MemoryWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,7 +119,7 @@ def test_click__while_files_come__is_acted_on_before_they_are_here(
         phases.append(w.rollout.phase)
 
     on_download(w, click, monkeypatch)
-    fetch_files(version_id=version.pk, world=w.world)
+    fetch_files(version_id=version.pk, worlds=w.worlds)
     assert phases[0] in ("rolled-back", "cancelled")
 
 
@@ -117,7 +136,7 @@ def test_fetch__nobody_waits_any_more__is_broken_off(w: MemoryWorld, monkeypatch
         raise AssertionError("it goes on")
 
     on_download(w, cancel, monkeypatch)
-    report = fetch_files(version_id=version.pk, world=w.world)
+    report = fetch_files(version_id=version.pk, worlds=w.worlds)
     assert report.failed == 0
     assert not w.files_of(2).exists()
     assert Version.objects.get(pk=version.pk).manifest_claimed_until is None
@@ -142,7 +161,7 @@ def test_progress__files_come_slowly__is_told_a_few_times_a_minute_and_counts_as
 
     on_download(w, trickle, monkeypatch)
     assert w.rollout.parsed_plan.launch_seconds < 60
-    fetch_files(version_id=version.pk, world=w.world)
+    fetch_files(version_id=version.pk, worlds=w.worlds)
     assert len(set(told)) == 1 + 60 / fetching.TOLD_EVERY
     assert told[-1].startswith("fetching its files, 6.0 of ")
     w.behave(2, accuracy=1.0)
@@ -182,7 +201,7 @@ def test_fetch__store_is_away__is_tried_again_and_the_page_says_why(
 
     with monkeypatch.context() as outage:
         on_download(w, away, outage)
-        assert fetch_files(version_id=version.pk, world=w.world).failed == 1
+        assert fetch_files(version_id=version.pk, worlds=w.worlds).failed == 1
     assert w.workload(2).files_state == FilesState.WANTED
     w.turn()
     assert "MLflow does not answer" in w.workload(2).message
@@ -202,11 +221,31 @@ def test_fetch__another_worker_reads_the_same_version__reads_nothing(
     def meanwhile(_: Progress) -> None:
         reads.append(1)
         assert versions_to_fetch(now=w.now) == []
-        fetch_files(version_id=version.pk, world=w.world)
+        fetch_files(version_id=version.pk, worlds=w.worlds)
 
     on_download(w, meanwhile, monkeypatch)
-    fetch_files(version_id=version.pk, world=w.world)
+    fetch_files(version_id=version.pk, worlds=w.worlds)
     assert reads == [1]
+    assert w.workload(2).files_state == FilesState.HERE
+
+
+def test_fetch__taking_the_manifest_lasted_long__the_version_is_claimed_until_its_files_are_checked(
+    w: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = waits_for_files(w)
+    Version.objects.filter(pk=version.pk).update(manifest=None, manifest_state=ManifestState.PENDING)
+    on_download(w, lambda _: w.clock.advance(20 * 60), monkeypatch)
+    verify, others = materialise.verify_local, []
+
+    def while_it_is_checked(*arguments: Any) -> Any:
+        others.append(versions_to_fetch(now=w.now))
+        return verify(*arguments)
+
+    monkeypatch.setattr(materialise, "verify_local", while_it_is_checked)
+    fetch_files(version_id=version.pk, worlds=w.worlds)
+    assert others == [[]], (
+        "somebody else would read the same gigabytes beside it, and a third one a moment later"
+    )
     assert w.workload(2).files_state == FilesState.HERE
 
 
@@ -267,3 +306,56 @@ def test_drain__while_files_are_waited_for__nobody_waits_any_more(w: MemoryWorld
     assert not Effect.objects.filter(state="pending", kind="ensure-workload").exists()
     assert w.workload(2).files_state == FilesState.NONE
     assert versions_to_fetch(now=w.now) == []
+
+
+def stranded(w: MemoryWorld, *versions: Version) -> Worlds:
+    """Launches of these versions wait on a cluster that cannot be used, for longer than any other."""
+    elsewhere = Cluster.objects.create(name="elsewhere", kind="moonbase")
+    endpoint = Endpoint.objects.get(pk=w.endpoint.pk)
+    endpoint.pk, endpoint.name, endpoint.cluster = None, "stranded", elsewhere
+    endpoint.save(force_insert=True)
+    for version in versions:
+        variant = Variant(
+            endpoint=endpoint,
+            version=version,
+            name=f"stranded-{version.pk}",
+            digest=str(version.pk),
+            serving={},
+            created_at=w.now,
+        )
+        variant.save(force_insert=True)
+        Workload.objects.create(
+            variant=variant,
+            wanted=True,
+            wanted_since=w.now - timedelta(hours=1),
+            files_state=FilesState.WANTED,
+        )
+
+    def build(name: str) -> World:
+        if name == "elsewhere":
+            raise Unavailable("The cluster elsewhere cannot be used.")
+        return w.world
+
+    return Worlds(("elsewhere", w.world.name), build, w.clock)
+
+
+def test_fetch__waited_for_on_a_cluster_that_cannot_be_used_too__comes_for_the_other_one(
+    w: MemoryWorld,
+) -> None:
+    version = waits_for_files(w)
+    worlds = stranded(w, version)
+    assert fetch_files(version_id=version.pk, worlds=worlds).failed == 0
+    assert w.workload(2).files_state == FilesState.HERE
+
+
+def test_fetch__cluster_cannot_be_used__is_told_and_takes_the_place_of_no_other(w: MemoryWorld) -> None:
+    version = waits_for_files(w)
+    others = [
+        Version.objects.create(model=version.model, number=100 + n, created_at=w.now)
+        for n in range(FETCHED_AT_ONCE)
+    ]
+    worlds = stranded(w, *others)
+    for pk in versions_to_fetch(now=w.now):
+        fetch_files(version_id=pk, worlds=worlds)
+    assert ItemTrouble.objects.filter(error__startswith="The cluster elsewhere").count() == FETCHED_AT_ONCE
+    assert versions_to_fetch(now=w.now) == [version.pk]

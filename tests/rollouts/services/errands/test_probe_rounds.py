@@ -130,6 +130,16 @@ def test_claim__more_hang_than_may_at_once__those_that_answer_still_have_their_r
     assert len(hanging) > HANGING_AT_ONCE
 
 
+def test_claim__more_hang_than_have_rounds_in_a_tick__those_that_answer_still_have_theirs(
+    w: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rollouts.services.errands.probe_rounds.MOST_A_TICK", HANGING_AT_ONCE + 1)
+    progressing(*(f"h{n}" for n in range(HANGING_AT_ONCE + 3)))
+    Rollout.objects.update(probes_hang=True)
+    well = progressing("well")["well"]
+    assert well.pk in claimed(w)
+
+
 def test_round__cannot_be_kept__is_told_and_the_others_go_on(
     w: MemoryWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

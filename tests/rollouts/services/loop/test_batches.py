@@ -16,10 +16,11 @@ from benchmarks.loop.furnish import furnish, worlds_of
 from benchmarks.loop.plane import Plane
 from controlplane.access.actors import HEADGATE
 from controlplane.kernel.clock import ManualClock
+from controlplane.kernel.errors import StaleWriter
 from controlplane.passes.models import ItemTrouble
 from rollouts.domain.lifecycle.looking import RESYNC_SECONDS
 from rollouts.models import Endpoint, Evidence, MinuteSample, Rollout, Workload
-from rollouts.ports import Backend, WorkloadStatus
+from rollouts.ports import Backend, Route, WorkloadStatus
 from rollouts.services.commands.rollouts import roll_back_rollout
 from rollouts.services.loop.leases import claim_endpoints
 from rollouts.services.loop.reconcile import (
@@ -193,6 +194,39 @@ def test_batch__held_by_another_worker__is_left_to_it() -> None:
     outcome = reconcile_together(endpoint_ids=numbers, world=world, owner="this one")
     assert outcome.taken == set(numbers) - {held.pk}
     assert not reconcile_endpoint(endpoint_id=held.pk, world=world, owner="a third one")
+
+
+def test_batch__router_is_slow__what_was_seen_long_ago_is_acted_on_no_more() -> None:
+    many = Many(3)
+    asked: list[str] = []
+
+    def apply(plane: Plane, route: Route, *, token: int) -> None:
+        asked.append(route.endpoint)
+        many.clock.advance(20)
+        Plane.apply(plane, route, token=token)
+
+    slow = many.with_plane(apply=apply)
+    Endpoint.objects.update(applied={})  # nobody knows any more what was published
+    many.tick(worlds=slow)
+    assert asked == ["busy-0"], "the others were given back"
+    assert not Endpoint.objects.exclude(lease_owner="").exists()
+    assert set(Endpoint.objects.exclude(name="busy-0").values_list("next_look_at", flat=True)) == {None}
+    many.tick(seconds=1, worlds=slow)
+    many.tick(seconds=1, worlds=slow)
+    assert sorted(asked) == ["busy-0", "busy-1", "busy-2"]
+
+
+def test_batch__router_knows_a_newer_writer_of_one__it_is_given_back_at_once() -> None:
+    """Its lease is still ours: left to run out, it would keep everybody from the endpoint for a minute."""
+    many = Many(2)
+
+    def apply(plane: Plane, route: Route, *, token: int) -> None:
+        raise StaleWriter("The router knows a newer writer.")
+
+    Endpoint.objects.filter(name="busy-0").update(applied={})
+    many.tick(worlds=many.with_plane(apply=apply))
+    refused = Endpoint.objects.get(name="busy-0")
+    assert (refused.lease_owner, refused.lease_until, refused.next_look_at) == ("", None, None)
 
 
 def test_batch__locks_endpoints_before_rollouts() -> None:

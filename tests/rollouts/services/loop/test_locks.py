@@ -10,14 +10,18 @@ import pytest
 from django.db import connection, transaction
 
 from controlplane.kernel.errors import HeadgateError
-from rollouts.models import Rollout
+from controlplane.passes.models import ItemTrouble
+from rollouts.models import Endpoint, FilesState, Rollout, Workload
 from rollouts.services.commands.rollouts import (
     pause_rollout,
     promote_rollout,
     resume_rollout,
     roll_back_rollout,
+    set_global_stop,
 )
-from rollouts.services.loop.leases import hold
+from rollouts.services.errands.fetching import fetch_files
+from rollouts.services.loop.leases import Lease, hold, look_soon, release
+from tests import factories
 from tests.rollouts.lock_order import LockOrder
 from tests.rollouts.memory_world import ERRORS, MemoryWorld
 
@@ -65,6 +69,79 @@ def test_command__in_the_middle_of_a_turn__waits_and_nobody_is_ended(name: str, 
         Rollout.objects.select_for_update(no_key=True).get(pk=number)
     person.join(timeout=30)
     assert failed == []
+
+
+class Meanwhile:
+    """Something in a thread and a transaction of its own, that is to be ended by nobody."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act, self.failed = act, list[Exception]()
+        self._thread = threading.Thread(target=self._run)
+
+    def begins(self) -> None:
+        """It comes as far as to a row that somebody else holds."""
+        self._thread.start()
+        self._thread.join(timeout=0.5)
+        assert self._thread.is_alive()
+
+    def ends(self) -> None:
+        self._thread.join(timeout=30)
+        assert self.failed == []
+
+    def _run(self) -> None:
+        try:
+            self._act()
+        except Exception as error:
+            self.failed.append(error)
+        finally:
+            connection.close()
+
+
+@ON_POSTGRESQL
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", ["look", "stop", "release"])
+def test_write_to_many_endpoints__while_a_batch_is_written__waits_and_nobody_is_ended(
+    name: str, tmp_path: Path
+) -> None:
+    w = MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
+    factories.endpoint("another")
+    first, last = Endpoint.objects.order_by("pk").values_list("pk", flat=True)
+    Endpoint.objects.filter(pk=first).update(environment="production")  # it lies behind the other one now
+    held = {Lease(pk, "turn", 1): None for pk in (first, last)}
+    if name == "release":
+        Endpoint.objects.update(lease_owner="turn", fencing_token=1)
+    acts: dict[str, Callable[[], object]] = {
+        "look": look_soon,
+        "stop": lambda: set_global_stop(on=True, why="", actor=w.manager, now=w.now),
+        "release": lambda: release(held, now=w.now),
+    }
+    other = Meanwhile(acts[name])
+    with transaction.atomic():
+        Endpoint.objects.select_for_update(no_key=True).get(pk=first)
+        other.begins()
+        Endpoint.objects.select_for_update(no_key=True).get(pk=last)
+    other.ends()
+
+
+@ON_POSTGRESQL
+@pytest.mark.django_db(transaction=True)
+def test_files__come_in_the_middle_of_a_turn__wait_and_nobody_is_ended(tmp_path: Path) -> None:
+    w = MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
+    w.start(2)
+    w.clock.advance(1)
+    w.turn()
+    assert w.workload(2).files_state == FilesState.WANTED
+    lease = w.claim("turn")
+    assert lease is not None
+    version = w.variant(2).version_id
+    other = Meanwhile(lambda: fetch_files(version_id=version, worlds=w.worlds))
+    with transaction.atomic():
+        hold(lease, now=w.now)
+        other.begins()
+        Workload.objects.filter(variant=w.variant(2)).update(message="as the loop saw it")
+    other.ends()
+    assert w.workload(2).files_state == FilesState.HERE
+    assert not ItemTrouble.objects.exists()
 
 
 @ON_POSTGRESQL

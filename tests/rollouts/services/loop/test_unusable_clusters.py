@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from controlplane.kernel.errors import Unavailable
 from controlplane.passes.models import ItemTrouble
 from controlplane.web.health import reported
+from rollouts.domain.lifecycle.looking import RESYNC_SECONDS
 from rollouts.models import Cluster, Endpoint
 from rollouts.services.errands.housekeeping import keep_house
 from rollouts.services.loop.glances import Glances, report_routers
@@ -58,6 +60,28 @@ def test_loop__unusable_cluster__its_endpoint_keeps_the_error_and_the_others_hav
     trouble = ItemTrouble.objects.get()
     assert trouble.item == str(stranded.pk)
     assert WHY in trouble.error
+
+
+@pytest.mark.parametrize("with_rollouts", [False, True])
+def test_loop__unusable_cluster_with_many_endpoints__those_of_others_have_their_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_rollouts: bool
+) -> None:
+    w = MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
+    monkeypatch.setattr("rollouts.services.loop.reconcile.QUIET_A_TICK", 2)
+    monkeypatch.setattr("rollouts.services.loop.reconcile.TROUBLED_A_TICK", 2)
+    elsewhere = strand().cluster
+    for name in ("b", "c", "d"):
+        endpoint = factories.endpoint(name)
+        if with_rollouts:
+            factories.rollout_progressing(of=endpoint)
+        Endpoint.objects.filter(pk=endpoint.pk).update(cluster=elsewhere)
+    for _ in range(8):
+        w.clock.advance(RESYNC_SECONDS)
+        reconcile_endpoints(worlds=broken(w), clock=w.clock, threads=1)
+    assert Endpoint.objects.get(name="triage").reconciled_at == w.now
+    tried = ItemTrouble.objects.values_list("last_attempt_at", flat=True)
+    assert len(tried) == 4
+    assert min(tried) >= w.now - timedelta(seconds=2 * RESYNC_SECONDS), "each is tried again and again"
 
 
 def test_loop__cluster_that_is_mended__its_endpoint_goes_on(tmp_path: Path) -> None:
