@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db.models import JSONField, Value
 
 from controlplane.access.actors import Actor
 from controlplane.access.roles import Role
@@ -63,6 +64,7 @@ def test_set_cluster__other_address__wakes_the_endpoints_that_are_there(admin: A
     ("changes", "fields"),
     [
         ({"name": "Paris!"}, ["name"]),
+        ({"name": "paris\n"}, ["name"]),
         ({"kind": "moonbase"}, ["kind"]),
         ({"secret": "../token"}, ["secret"]),
         ({"secret": "token"}, ["secret"]),
@@ -81,3 +83,17 @@ def test_set_cluster__mistakes__every_field_is_named_and_nothing_is_kept(
     named = [one["field"] for one in caught.value.extra.get("problems", [])] or [caught.value.field]
     assert named == fields
     assert not Cluster.objects.filter(name="paris").exists()
+
+
+@pytest.mark.parametrize("stored", [["odd"], [], "odd", "", 7, None, {"gateway_port": 8_700.0}])
+def test_set_cluster__row_that_nobody_understands__can_be_mended(admin: Actor, stored: Any) -> None:
+    sound = {"run_dir": "/srv/p", "gateway_port": 8_700, "engine_ports": "18200-18299"}
+    broken = {**sound, **stored} if isinstance(stored, dict) else stored
+    null = Value(None, JSONField())  # JSON's null: the column itself is never empty
+    Cluster.objects.create(name="paris", kind="local", configuration=null if broken is None else broken)
+    assert not write(admin)
+    row = Cluster.objects.get(name="paris")
+    assert (row.configuration, type(row.configuration["gateway_port"])) == (sound, int)
+    event = AuditEvent.objects.get(action="cluster.changed")
+    assert event.before is not None
+    assert event.before["configuration"] == broken
