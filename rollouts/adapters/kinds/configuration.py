@@ -17,7 +17,7 @@ LONGEST_SOCKET = (
     99  # bytes: the kernel takes 107, and supervisord first binds a name that is longer by its process id
 )
 LONGEST_TEXT = 1_000  # characters: every process reads the rows of all clusters each second
-# supervisord takes the folder of its engines' files for a pattern: with one of these it would find other files, or none.
+# supervisord takes the folder of its engines' files for a pattern: with one of these it finds other files, or none.
 _PATTERN = re.compile(r"[*?\[\]]")
 _PORTS = re.compile(r"(\d{1,5})-(\d{1,5})", re.ASCII)
 
