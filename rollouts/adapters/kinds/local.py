@@ -105,6 +105,7 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
         memory_limit_mb=place.engine_memory_limit_mb,
         engine_user=installation.engine_user,
         secrets_dir=installation.secrets_dir,
+        versions_in=installation.run_dir,  # every cluster of this machine serves the same verified files
         keys=installation.keys,
     )
     router = _router(place, installation)
