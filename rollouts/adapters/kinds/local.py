@@ -148,12 +148,20 @@ def occupies(spec: ClusterSpec, installation: Installation) -> Mapping[str, froz
     # A second one in `engines` would have its own supervisord.conf read by the first one's supervisord.
     folders = (place.run_dir, place.run_dir / "engines")
     return {
-        "run_dir": frozenset(f"the folder {os.path.realpath(folder)}" for folder in folders),
-        "supervisor_socket": frozenset({f"the socket {os.path.realpath(place.supervisor_socket)}"}),
-        "envoy_dir": frozenset({f"the folder {os.path.realpath(place.envoy_dir)}"}),
+        "run_dir": frozenset(f"the folder {_real(folder)}" for folder in folders),
+        "supervisor_socket": frozenset({f"the socket {_real(place.supervisor_socket)}"}),
+        "envoy_dir": frozenset({f"the folder {_real(place.envoy_dir)}"}),
         "gateway_port": frozenset({f"port {place.gateway_port}"}),
         "engine_ports": frozenset(f"port {port}" for port in place.engine_ports),
     }
+
+
+def _real(path: Path) -> str:
+    """Where it really is; as it is written where that cannot be seen, such as below a folder that is closed to us."""
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return str(path)
 
 
 def envoy_binary() -> Path:

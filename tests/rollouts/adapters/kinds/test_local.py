@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,17 @@ def test_occupies__same_folder_by_two_names__is_shared(tmp_path: Path) -> None:
         "envoy_dir",
         "supervisor_socket",
     }
+
+
+def test_occupies__folder_that_cannot_be_seen__is_named_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os.path, "realpath", closed)
+    found = LOCAL.occupies(ClusterSpec("paris", "local", SOUND), installation(tmp_path))
+    assert "the folder /srv/paris" in found["run_dir"]
 
 
 def test_occupies__run_folder_among_another_ones_engines__is_shared(tmp_path: Path) -> None:
