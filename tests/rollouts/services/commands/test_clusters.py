@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models import JSONField, Value
 
 from controlplane.access.actors import Actor
@@ -12,6 +16,7 @@ from controlplane.access.roles import Role
 from controlplane.audit.models import AuditEvent
 from controlplane.kernel.errors import InvalidInput
 from rollouts import wiring
+from rollouts.domain.clusters import ClusterSpec
 from rollouts.models import Cluster, Endpoint
 from rollouts.services.commands.clusters import set_cluster
 from tests import factories
@@ -97,3 +102,32 @@ def test_set_cluster__row_that_nobody_understands__can_be_mended(admin: Actor, s
     event = AuditEvent.objects.get(action="cluster.changed")
     assert event.before is not None
     assert event.before["configuration"] == broken
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
+@pytest.mark.django_db(transaction=True)
+def test_set_cluster__two_at_once__the_second_sees_the_first(admin: Actor) -> None:
+    Cluster.objects.get_or_create(name="local", kind="local")  # what every installation has
+    asked, failed = threading.Event(), []
+
+    def slowly(spec: ClusterSpec) -> Sequence[InvalidInput]:
+        found = wiring.cluster_problems(spec)
+        asked.set()
+        time.sleep(0.5)  # so long the other one has to look before this one is stored
+        return found
+
+    def first() -> None:
+        try:
+            write(admin, name="berlin", problems=slowly)
+        except Exception as error:
+            failed.append(error)
+        finally:
+            connection.close()
+
+    one = threading.Thread(target=first)
+    one.start()
+    assert asked.wait(10)
+    with pytest.raises(InvalidInput, match="cluster berlin uses"):
+        write(admin, name="paris")
+    one.join(30)
+    assert failed == []
