@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from threading import Lock
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from django.conf import settings
 
 from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Unavailable
+from controlplane.passes.words import error_words
 from controlplane.sealing.services import key_ring
 from controlplane.timekeeping.database_clock import CLOCK
 from registry.wiring import allowed_files, model_store, models_dir
@@ -21,9 +24,12 @@ from rollouts.ports import ClusterPorts
 from rollouts.services.world import World, Worlds
 
 T = TypeVar("T")
+HERE = frozenset({"127.0.0.1", "localhost", "::1"})
+
+log = logging.getLogger(__name__)
 
 _made: dict[str, tuple[bytes, Installation, ClusterPorts]] = {}  # by cluster, with what it was made from
-_making = Lock()
+_making: dict[str, Lock] = {}  # by cluster: one whose folder hangs must not keep the others waiting
 
 
 def worlds() -> Worlds:
@@ -77,8 +83,13 @@ def _world(specs: Mapping[str, ClusterSpec], name: str) -> World:
 
 def _ports(spec: ClusterSpec) -> ClusterPorts:
     """The ports of a cluster, made once for what its row says. Raises Unavailable with what is wrong with the row."""
-    installation, content = _installation(), spec.content
-    with _making:
+    installation = _installation()
+    try:
+        content = spec.content
+    except ValueError as error:
+        fix = "Write the cluster down again: PUT /api/v1/clusters/NAME."
+        raise _unusable(spec, "Its row holds characters that are none.", fix) from error
+    with _making.setdefault(spec.name, Lock()):
         before = _made.get(spec.name)
         if before is not None and before[:2] == (content, installation):
             return before[2]
@@ -90,16 +101,22 @@ def _ports(spec: ClusterSpec) -> ClusterPorts:
 def _done(spec: ClusterSpec, do: Callable[[ClusterKind, Installation], T]) -> T:
     """What the kind of a cluster makes of it. Raises Unavailable when nothing can be made of this row."""
     kind = KINDS.get(spec.kind)
-    problems = (_unknown(spec.kind),) if kind is None else kind.problems(spec)
-    if kind is None or problems:
-        first = problems[0]
-        raise _unusable(spec, f"{first.field}: {first.message}", first.fix)
     try:
-        return do(kind, _installation())
+        problems = (_unknown(spec.kind),) if kind is None else kind.problems(spec)
+        if kind is not None and not problems:
+            return do(kind, _installation())
     except HeadgateError as error:
         raise _unusable(spec, error.message, error.fix) from error
     except OSError as error:
         raise _unusable(spec, f"{error}.", "Mend that on this machine.") from error
+    except (
+        Exception
+    ) as error:  # the boundary of one cluster: a fault of its kind must not reach those of other kinds
+        log.exception("cluster.unusable name=%s kind=%s", spec.name, spec.kind)
+        why = f"Its kind {spec.kind} failed: {error_words(error)}"
+        raise _unusable(spec, why, "That is a fault of Headgate; the log has it.") from error
+    first = problems[0]
+    raise _unusable(spec, f"{first.field}: {first.message}", first.fix)
 
 
 def _unusable(spec: ClusterSpec, why: str, fix: str) -> Unavailable:
@@ -132,10 +149,19 @@ def _moved(spec: ClusterSpec, kind: ClusterKind) -> tuple[InvalidInput, ...]:
 
 
 def _occupied(spec: ClusterSpec, kind: ClusterKind) -> tuple[InvalidInput, ...]:
-    """What it would share with another cluster of this installation: two must not write over each other."""
+    """What it would share with another cluster of this installation, or with Headgate's own programs: two must not
+    write over each other."""
     installation = _installation()
     wanted = kind.occupies(spec, installation)
     found: dict[str, InvalidInput] = {}
+    for field, things in wanted.items():
+        for port, who in _own_ports().items():
+            if f"port {port}" in things:
+                found[field] = InvalidInput(
+                    f"{who} uses port {port} already.",
+                    field=f"configuration.{field}",
+                    fix="Choose another one.",
+                )
     for row in Cluster.objects.exclude(name=spec.name):
         theirs = KINDS.get(row.kind)
         if theirs is None or theirs.problems(row.spec):
@@ -150,6 +176,15 @@ def _occupied(spec: ClusterSpec, kind: ClusterKind) -> tuple[InvalidInput, ...]:
                     fix="Choose another one.",
                 )
     return tuple(found.values())
+
+
+def _own_ports() -> dict[int, str]:
+    """The ports of this machine that this installation's own programs listen on, with whose they are."""
+    mlflow = urlsplit(settings.HEADGATE.mlflow_url)
+    found = {settings.HEADGATE.web_port: "The web process of Headgate"}
+    if mlflow.hostname in HERE and mlflow.port is not None:
+        found[mlflow.port] = "MLflow"
+    return found
 
 
 def _installation() -> Installation:

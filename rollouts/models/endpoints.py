@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NoReturn
 
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
@@ -20,6 +22,13 @@ NAME_PATTERN = r"^[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?$"
 name_validator = RegexValidator(
     NAME_PATTERN, "Lower-case letters, digits and dashes, at most 40, a letter first."
 )
+
+
+def check_name(name: str) -> None:
+    """Raises ValidationError for what is no name. The validator alone lets a line break at the end pass: `$` does."""
+    name_validator(name)
+    if re.fullmatch(NAME_PATTERN, name) is None:
+        raise ValidationError(str(name_validator.message))
 
 
 class Cluster(models.Model):

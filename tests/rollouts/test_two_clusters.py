@@ -40,8 +40,7 @@ from rollouts.models import Cluster, Effect, Endpoint, Rollout
 from rollouts.services.commands.clusters import set_cluster
 from rollouts.services.commands.endpoints import create_endpoint
 from rollouts.services.commands.start import start_rollout
-from rollouts.services.errands.fetching import cluster_that_waits, fetch_files, versions_to_fetch
-from rollouts.services.errands.probe_rounds import claim_rounds, run_round
+from rollouts.services.errands.fetching import fetch_files, versions_to_fetch
 from rollouts.services.loop.glances import Glances
 from rollouts.services.loop.reconcile import reconcile_endpoints
 from rollouts.services.policies.versions import define_gate_policy
@@ -49,6 +48,7 @@ from rollouts.services.world import World, Worlds
 from tests import factories
 from tests.factories.weights import safetensors
 from tests.rollouts.adapters.clusters.machine_room import ROOT, STANDINS
+from tests.rollouts.probing import probe_rollouts
 from tests.standins.running import free_port, wait_until
 
 pytestmark = [
@@ -127,14 +127,11 @@ class Machine:
     glances: Glances
 
     def turn(self) -> None:
-        """A tick of the loop, and what other workers do for it."""
+        """What all workers do in a tick."""
         reconcile_endpoints(worlds=self.worlds, clock=CLOCK, threads=1, glances=self.glances)
         for version_id in versions_to_fetch(now=CLOCK.now()):
-            cluster = cluster_that_waits(version_id)
-            if cluster is not None:
-                fetch_files(version_id=version_id, world=self.worlds.of(cluster))
-        for rollout_id, until in claim_rounds(now=CLOCK.now()):
-            run_round(rollout_id=rollout_id, claimed_until=until, worlds=self.worlds)
+            fetch_files(version_id=version_id, worlds=self.worlds)
+        probe_rollouts(self.worlds)
 
     def until(self, what: str, holds: Any) -> None:
         """Lets the loop go on until it holds."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,10 @@ from django.test.utils import CaptureQueriesContext
 
 from controlplane.kernel.errors import Unavailable
 from rollouts import wiring
+from rollouts.adapters.kinds import KINDS
 from rollouts.domain.clusters import ClusterSpec
 from rollouts.models import Cluster
+from rollouts.ports import ClusterPorts
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -109,6 +114,76 @@ def test_problems__unusable_cluster_with_endpoints__can_be_mended(tmp_path: Path
     Cluster.objects.filter(pk=row.pk).update(kind="moonbase")
     spec = ClusterSpec(row.name, "local", configuration(tmp_path / "p"))
     assert not wiring.cluster_problems(spec)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"gateway_port": 8_500}, "gateway_port"), ({"engine_ports": "5400-5600"}, "engine_ports")],
+)
+def test_problems__port_of_headgates_own_programs__is_named(
+    tmp_path: Path, settings: Any, change: dict[str, Any], field: str
+) -> None:
+    settings.HEADGATE = replace(settings.HEADGATE, web_port=8_500, mlflow_url="http://127.0.0.1:5500")
+    (found,) = wiring.cluster_problems(
+        ClusterSpec("berlin", "local", configuration(tmp_path / "p", **change))
+    )
+    assert found.field == f"configuration.{field}"
+    assert "already" in found.message
+
+
+def test_problems__folder_of_another_cluster_by_a_link__is_named(tmp_path: Path) -> None:
+    make("paris", configuration=configuration(tmp_path / "p"))
+    (tmp_path / "q").symlink_to(tmp_path / "p")
+    other = configuration(tmp_path / "q", gateway_port=8_701, engine_ports="18300-18399")
+    found = wiring.cluster_problems(ClusterSpec("berlin", "local", other))
+    assert "configuration.run_dir" in [one.field for one in found]
+
+
+# --- one cluster's trouble ------------------------------------------------------------------------------------------
+
+
+def test_of__kind_that_fails__is_that_clusters_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*_: Any) -> ClusterPorts:
+        raise KeyError("oops")
+
+    monkeypatch.setattr(wiring, "KINDS", {**KINDS, "odd": replace(KINDS["local"], name="odd", build=build)})
+    make("paris", kind="odd", configuration=configuration(tmp_path / "p"))
+    found = wiring.worlds()
+    with pytest.raises(Unavailable, match="Its kind odd failed: KeyError"):
+        found.of("paris")
+    assert found.edges() == found.of("local").edges
+
+
+def test_of__row_with_half_a_character__is_that_clusters_trouble(tmp_path: Path) -> None:
+    spec = ClusterSpec("paris", "local", configuration(tmp_path / "p", gateway_url="https://\ud800"))
+    with pytest.raises(Unavailable, match="cluster paris cannot be used"):
+        wiring._world({"paris": spec}, "paris")
+
+
+def test_of__cluster_whose_folder_hangs__keeps_no_other_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, entered = threading.Event(), threading.Event()
+
+    def build(*_: Any) -> ClusterPorts:
+        entered.set()
+        hangs.wait(10)
+        raise Unavailable("It hung.")
+
+    monkeypatch.setattr(wiring, "KINDS", {**KINDS, "slow": replace(KINDS["local"], name="slow", build=build)})
+    specs = {"paris": ClusterSpec("paris", "slow", configuration(tmp_path / "p"))}
+    specs["local"] = ClusterSpec("local", "local")
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(wiring._world, specs, "paris")
+        assert entered.wait(5)
+        other = pool.submit(wiring._world, specs, "local")
+        try:
+            assert other.result(5).name == "local"
+        finally:
+            hangs.set()
+        assert isinstance(waiting.exception(), Unavailable)
 
 
 # --- what the operator runs -------------------------------------------------------------------------------------------

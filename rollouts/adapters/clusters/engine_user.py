@@ -103,7 +103,7 @@ def close_run_dir(run_dir: Path, user: EngineUser | None) -> None:
 
 
 def open_to(user: EngineUser, folder: Path, run_dir: Path) -> None:
-    """Lets the user reach and read a version's files below the run folder; nobody but root can write them then.
+    """Lets the user reach and read a version's files below a run folder; nobody but root can write them then.
 
     Files elsewhere are left as they are; `obstacle` says what is wrong with them.
     """

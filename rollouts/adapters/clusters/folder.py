@@ -58,6 +58,7 @@ class Launch:
     stop_seconds     from SIGTERM to SIGKILL
     engine_user      as in HEADGATE_ENGINE_USER
     memory_limit_mb  of one process of the engine; 0: the launcher chooses
+    versions_in      a folder of Headgate's own: a version somewhere in it is opened to the engine's user
     """
 
     spec: WorkloadSpec
@@ -70,6 +71,7 @@ class Launch:
     engine_user: str = ""
     memory_limit_mb: int = 0
     secrets_dir: Path | None = None  # None: of an earlier version, which knew no secrets
+    versions_in: Path | None = None  # None: the run folder
 
     def to_json(self) -> dict[str, Any]:
         spec = self.spec
@@ -95,6 +97,7 @@ class Launch:
             "engine_user": self.engine_user,
             "memory_limit_mb": self.memory_limit_mb,
             **({} if self.secrets_dir is None else {"secrets_dir": str(self.secrets_dir)}),
+            **({} if self.versions_in is None else {"versions_in": str(self.versions_in)}),
         }
 
     @classmethod
@@ -125,6 +128,7 @@ class Launch:
             str(data.get("engine_user", "")),
             int(data.get("memory_limit_mb", 0)),
             Path(data["secrets_dir"]) if "secrets_dir" in data else None,
+            Path(data["versions_in"]) if "versions_in" in data else None,
         )
 
 

@@ -165,7 +165,9 @@ def become_keeper(
     try:
         if user is not None:
             close_run_dir(launch.run_dir, user)
-            open_to(user, spec.folder, launch.run_dir)  # first: what nobody can write stays as it is verified
+            open_to(
+                user, spec.folder, launch.versions_in or launch.run_dir
+            )  # first: what nobody can write stays as it is verified
         verify_folder(spec.folder, spec.manifest)
     except TamperedFile as error:
         raise GaveUp(FailureReason.TAMPERED_FILE, str(error), error.path) from error

@@ -105,6 +105,7 @@ class LocalCluster:
         memory_limit_mb: int = 0,
         engine_user: str = "",
         secrets_dir: Path | None = None,
+        versions_in: Path | None = None,
         keys: Callable[[], KeyRing] = lambda: KeyRing(()),
     ) -> None:
         self._folder = EngineFolder(run_dir)
@@ -121,6 +122,7 @@ class LocalCluster:
         self._stop_seconds = stop_seconds
         self._memory_limit_mb = memory_limit_mb
         self._engine_user = engine_user
+        self._versions_in = versions_in
         self._secrets_dir = secrets_dir or run_dir / "secrets"
         self._secrets = LaunchSecrets(self._folder, SecretStore(self._secrets_dir, keys))
         self._warming: set[str] = set()
@@ -155,6 +157,7 @@ class LocalCluster:
                 engine_user=self._engine_user,
                 memory_limit_mb=self._memory_limit_mb,
                 secrets_dir=self._secrets_dir,
+                versions_in=self._versions_in,
             )
             self._secrets.hand_on(spec)
             self._folder.delete(spec.variant, "runs.json", "warm.json", "drain.json", "failure.json")

@@ -163,7 +163,8 @@ class Supervisor:
         except NO_ANSWER as error:
             raise Unavailable(
                 f"The process manager does not answer on {self.socket_path} ({words_of(str(error))}).",
-                fix="Start the stack: python -m deploy.stack up",
+                fix="Start the stack (make up) or, of a cluster with a run folder of its own, the command that"
+                " `manage.py prepare_cluster NAME` prints.",
             ) from error
 
     @contextmanager

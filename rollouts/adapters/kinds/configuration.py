@@ -9,12 +9,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.plain import shown
 from rollouts.adapters.clusters.folder import UNQUOTABLE
 
 HIGHEST_PORT = 65_535
 LONGEST_SOCKET = (
     99  # bytes: the kernel takes 107, and supervisord first binds a name that is longer by its process id
 )
+LONGEST_TEXT = 1_000  # characters: every process reads the rows of all clusters each second
+# supervisord takes the folder of its engines' files for a pattern: with one of these it finds other files, or none.
+_PATTERN = re.compile(r"[*?\[\]]")
 _PORTS = re.compile(r"(\d{1,5})-(\d{1,5})", re.ASCII)
 
 
@@ -28,7 +32,11 @@ class Configuration:
             self.note("", "The configuration is not an object.", fix="Send an object, such as {}.")
         for name in self._given:
             if name not in known:
-                self.note(str(name), f"{name!r} means nothing here.", fix=f"Known: {', '.join(known)}.")
+                self.note(
+                    shown(str(name)),
+                    f"{shown(str(name))!r} means nothing here.",
+                    fix=f"Known: {', '.join(known)}.",
+                )
 
     def note(self, name: str, message: str, *, fix: str) -> None:
         """Notes what is wrong with a field."""
@@ -36,13 +44,24 @@ class Configuration:
         self.problems.append(InvalidInput(message, field=field, fix=fix))
 
     def text(self, name: str, *, needed: bool = False) -> str | None:
-        """A text that is not empty."""
+        """A text that is not empty, and that people can see as it is."""
         value = self._given.get(name)
         if value is None and not needed:
             return None
-        if isinstance(value, str) and value.strip():
+        if not isinstance(value, str) or not value.strip():
+            self.note(name, f"{name} is missing or no text.", fix=f"Give {name}.")
+        elif len(value) > LONGEST_TEXT:
+            self.note(name, f"{name} has more than {LONGEST_TEXT:,} characters.", fix="Shorten it.")
+        elif (
+            not value.isprintable()
+        ):  # a line break, NUL, half a character, marks that turn the direction of writing
+            self.note(
+                name,
+                f"{name} is {value!r}, with a character that nobody sees.",
+                fix="Write it without that character.",
+            )
+        else:
             return value
-        self.note(name, f"{name} is missing or no text.", fix=f"Give {name}.")
         return None
 
     def path(self, name: str, *, needed: bool = False) -> Path | None:
@@ -51,11 +70,13 @@ class Configuration:
         if value is None:
             return None
         path = Path(value)
-        if path.is_absolute() and ".." not in path.parts and UNQUOTABLE.search(value) is None:
+        # Two slashes at the front name the same file, and are kept by Path: they would be another folder to it.
+        fine = path.is_absolute() and ".." not in path.parts and not value.startswith("//")
+        if fine and UNQUOTABLE.search(value) is None and _PATTERN.search(value) is None:
             return path
         self.note(
             name,
-            f"{name} is {value!r}: a relative path, or one with a space, a quote or one of ; # %.",
+            f"{name} is {value!r}: a relative path, or one with //, a space, a quote or one of ; # % * ? [ ].",
             fix="Give a plain absolute path.",
         )
         return None
@@ -89,22 +110,23 @@ class Configuration:
         return None
 
     def address(self, name: str) -> str | None:
-        """An address that people use, http or https, without a slash at its end."""
+        """An address that people use, http or https, without a slash at its end. In ASCII, so that no letter of a host
+        only looks like another one."""
         value = self.text(name)
         if value is None:
             return None
         try:
             parts = urlsplit(value)
-            fine = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.username
+            fine = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
             fine = fine and not parts.query and not parts.fragment and parts.port != 0
         except ValueError:
             fine = False
-        if fine and value.isprintable() and " " not in value:
+        if fine and value.isascii() and " " not in value:
             return value.rstrip("/")
         self.note(
             name,
             f"{name} is {value!r}, no http address.",
-            fix="Write https://HOST, without a user or a query.",
+            fix="Write https://HOST, in ASCII and without a user or a query.",
         )
         return None
 

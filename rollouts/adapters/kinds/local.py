@@ -93,7 +93,7 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
     """The ports of this cluster. Raises Unavailable when its run folder or Envoy is not there."""
     place = _place(spec, installation)
     if spec.configuration:
-        _check_folder(place.run_dir)
+        _check_folders(place)
     cluster = LocalCluster(
         place.run_dir,
         place.supervisor_socket,
@@ -105,6 +105,7 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
         memory_limit_mb=place.engine_memory_limit_mb,
         engine_user=installation.engine_user,
         secrets_dir=installation.secrets_dir,
+        versions_in=installation.run_dir,  # every cluster of this machine serves the same verified files
         keys=installation.keys,
     )
     router = _router(place, installation)
@@ -124,7 +125,7 @@ def prepare(spec: ClusterSpec, installation: Installation) -> str:
     if not spec.configuration:
         return "It is the stack of this installation: make up"
     place = _place(spec, installation)
-    _check_folder(place.run_dir)
+    _check_folders(place)
     _router(place, installation).write_bootstrap()
     for folder in ("log", "engines"):
         (place.run_dir / folder).mkdir(mode=0o700, exist_ok=True)
@@ -142,15 +143,25 @@ def prepare(spec: ClusterSpec, installation: Installation) -> str:
 
 
 def occupies(spec: ClusterSpec, installation: Installation) -> Mapping[str, frozenset[str]]:
-    """Its folders, sockets and ports."""
+    """Its folders, sockets and ports. A folder by where it really is: two names may lead to one."""
     place = _place(spec, installation)
+    # A second one in `engines` would have its own supervisord.conf read by the first one's supervisord.
+    folders = (place.run_dir, place.run_dir / "engines")
     return {
-        "run_dir": frozenset({f"the folder {place.run_dir}"}),
-        "supervisor_socket": frozenset({f"the socket {place.supervisor_socket}"}),
-        "envoy_dir": frozenset({f"the folder {place.envoy_dir}"}),
+        "run_dir": frozenset(f"the folder {_real(folder)}" for folder in folders),
+        "supervisor_socket": frozenset({f"the socket {_real(place.supervisor_socket)}"}),
+        "envoy_dir": frozenset({f"the folder {_real(place.envoy_dir)}"}),
         "gateway_port": frozenset({f"port {place.gateway_port}"}),
         "engine_ports": frozenset(f"port {port}" for port in place.engine_ports),
     }
+
+
+def _real(path: Path) -> str:
+    """Where it really is; as it is written where that cannot be seen, such as below a folder that is closed to us."""
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return str(path)
 
 
 def envoy_binary() -> Path:
@@ -227,16 +238,25 @@ def _read(
     ), []  # fmt: skip
 
 
-def _check_folder(run_dir: Path) -> None:
-    """A folder that the operator made for this. Else whoever configures clusters could have files written anywhere."""
-    fix = f"Make it on this machine, as the user that Headgate runs as: mkdir -m 700 {run_dir}"
-    if not run_dir.is_dir():
-        raise Unavailable(f"The run folder {run_dir} does not exist.", fix=fix)
-    found = run_dir.stat()
+def _check_folders(place: _Place) -> None:
+    """Whatever is written or asked lies in a folder that the operator made for this. Else whoever configures clusters
+    could have files written anywhere, or any program of this machine asked over its socket."""
+    _check_folder("run folder", place.run_dir)
+    others = (("folder of Envoy", place.envoy_dir), ("socket's folder", place.supervisor_socket.parent))
+    for what, folder in others:
+        if not folder.is_relative_to(place.run_dir):
+            _check_folder(what, folder)
+
+
+def _check_folder(what: str, folder: Path) -> None:
+    fix = f"Make it on this machine, as the user that Headgate runs as: mkdir -m 700 {folder}"
+    if not folder.is_dir():
+        raise Unavailable(f"The {what} {folder} does not exist.", fix=fix)
+    found = folder.stat()
     if found.st_uid != os.geteuid():
-        raise Unavailable(f"The run folder {run_dir} belongs to another user.", fix=fix)
+        raise Unavailable(f"The {what} {folder} belongs to another user.", fix=fix)
     if found.st_mode & OPEN:
-        raise Unavailable(f"The run folder {run_dir} is open to others.", fix=f"chmod 700 {run_dir}")
+        raise Unavailable(f"The {what} {folder} is open to others.", fix=f"chmod 700 {folder}")
 
 
 LOCAL = ClusterKind(

@@ -2,9 +2,10 @@
 
 Sentences for people are compared apart. A sentence may be worded better in a later version, and what was decided is the
 same all the same: SENTENCES lists the fields, and everything else is compared byte by byte. Of a sentence the numbers
-are compared: a number that was said and is not said any more is a difference. What is not seen: a number that only
-changed its place in the sentence, one that is new in it, and a change of words alone, units included. The numbers that
-a decision rests on have fields of their own, and nothing is ever decided by a sentence.
+are compared: a number that was said and is not said as often any more is a difference, and so is a sentence where none
+was, or the other way round. What is not seen: a number that only changed its place in the sentence, one that is new in
+it, and a change of words alone, units included. The numbers that a decision rests on have fields of their own, and
+nothing is ever decided by a sentence.
 
 Floating point differs between versions of numpy, scipy and the C library in the last digit. So there are two promises:
 identical bytes under the same software, and otherwise the same verdicts and decisions with
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,8 +33,9 @@ SENTENCES = frozenset(
         "pass_note", "change_text", "interval_text", "limit_text",
     }
 )  # fmt: skip
-NUMBER = re.compile(r"[−+]?\d+(?:[.,]\d+)*")
-MISSING = "(nothing)"
+# A hyphen is a sign only where no word ends before it: that of `tickets-v2` is none.
+NUMBER = re.compile(r"(?:[−+]|(?<!\w)-)?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
+MISSING = "(nothing)"  # stands for a field that is not there; told from a text of the same letters by being this object
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ IDENTICAL = Comparison()
 
 def compare(recorded: Mapping[str, Any], replayed: Mapping[str, Any]) -> Comparison:
     """Compares two JSON values of the same kind."""
-    if recorded == replayed or canonical_json(recorded) == canonical_json(replayed):
+    if canonical_json(recorded) == canonical_json(replayed):  # not `==`, to which true is 1
         return IDENTICAL
     first = other = reworded = None
     count = 0
@@ -96,16 +99,20 @@ def compare(recorded: Mapping[str, Any], replayed: Mapping[str, Any]) -> Compari
     return Comparison(first, other, largest, count, reworded)
 
 
-def numbers_in(sentence: str) -> frozenset[str]:
-    """The numbers of a sentence as they are written: `218`, `+1.25`, `15,604`."""
-    return frozenset(NUMBER.findall(sentence))
+def numbers_in(sentence: str) -> Counter[str]:
+    """The numbers of a sentence as they are written (`218`, `+1.25`, `15,604`), and how often each is said: "5 of 5
+    failed" is not "5 of 10 failed"."""
+    return Counter(NUMBER.findall(sentence))
 
 
 def _differences(recorded: Any, replayed: Any, path: str) -> Iterator[ValueDifference]:
     if isinstance(recorded, Mapping) and isinstance(replayed, Mapping):
         for key in sorted({*recorded, *replayed}):
             below = f"{path}.{key}" if path else str(key)
-            yield from _differences(recorded.get(key, MISSING), replayed.get(key, MISSING), below)
+            if key not in recorded or key not in replayed:
+                yield ValueDifference(below, recorded.get(key, MISSING), replayed.get(key, MISSING))
+                continue
+            yield from _differences(recorded[key], replayed[key], below)
     elif isinstance(recorded, list | tuple) and isinstance(replayed, list | tuple):
         if len(recorded) != len(replayed):
             yield ValueDifference(path, list(recorded), list(replayed))
@@ -124,7 +131,9 @@ def _is_reworded(difference: ValueDifference) -> bool:
 def _are_sentences(difference: ValueDifference) -> bool:
     """Whether both say something; that nothing was said is no wording."""
     both = (difference.recorded, difference.replayed)
-    return _name(difference.path) in SENTENCES and all(isinstance(one, str) and one for one in both)
+    return _name(difference.path) in SENTENCES and all(
+        isinstance(one, str) and one and one is not MISSING for one in both
+    )
 
 
 def _matters(difference: ValueDifference, gap: float | None) -> bool:

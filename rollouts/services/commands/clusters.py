@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,7 @@ from controlplane.kernel.errors import InvalidInput, NotFound, Unavailable
 from rollouts.domain.clusters import ClusterSpec
 from rollouts.domain.secrets import FILE_NAME
 from rollouts.models import Cluster
-from rollouts.models.endpoints import name_validator
+from rollouts.models.endpoints import check_name
 from rollouts.services.loop.leases import look_soon
 from rollouts.services.policies.versions import first_of
 from rollouts.services.world import Worlds
@@ -77,8 +78,10 @@ def set_cluster(
     spec = ClusterSpec(name, kind, dict(configuration), secret)
     _check_form(spec)
     with transaction.atomic():
-        row = Cluster.objects.select_for_update(no_key=True).filter(name=name).first()
-        if row is not None and row.spec == spec:
+        # All rows, so that two that are written down at once see each other: they must share no folder and no port.
+        rows = {row.name: row for row in Cluster.objects.select_for_update(no_key=True).order_by("name")}
+        row = rows.get(name)
+        if row is not None and _says(row.spec) == _says(spec):
             return False
         wrong = problems(spec)
         if wrong:
@@ -104,7 +107,7 @@ def set_cluster(
 
 def _check_form(spec: ClusterSpec) -> None:
     try:
-        name_validator(spec.name)
+        check_name(spec.name)
     except ValidationError as error:
         raise InvalidInput(
             f"{spec.name!r} is no name of a cluster. {error.messages[0]}", field="name"
@@ -144,5 +147,11 @@ def unusable_clusters(*, worlds: Worlds) -> dict[str, Unavailable]:
     return found
 
 
+def _says(spec: ClusterSpec) -> str:
+    """Equal for rows that say the same; 8700.0 and true are not 8700 and 1, which a kind would refuse."""
+    return json.dumps(_audited(spec), sort_keys=True)
+
+
 def _audited(spec: ClusterSpec) -> dict[str, Any]:
-    return {"kind": spec.kind, "configuration": dict(spec.configuration), "secret": spec.secret}
+    """As it stands in the row, where the configuration may be anything."""
+    return {"kind": spec.kind, "configuration": spec.configuration, "secret": spec.secret}

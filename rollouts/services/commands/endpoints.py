@@ -16,7 +16,7 @@ from registry.models import GoldenSet, Model, Version
 from rollouts.domain.lifecycle.effects import EnsureWorkload
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import Cluster, Endpoint, GatePolicyVersion, Variant, Workload
-from rollouts.models.endpoints import name_validator
+from rollouts.models.endpoints import check_name
 from rollouts.ports import Cluster as ClusterPort
 from rollouts.services.commands.secrets import sealed_spec
 from rollouts.services.commands.serving_specs import check_serving
@@ -115,7 +115,7 @@ def create_endpoint(
     now).
     """
     try:
-        name_validator(name)
+        check_name(name)
     except ValidationError as error:
         raise InvalidInput(f"{name!r} is no endpoint name. {error.messages[0]}", field="name") from error
     for field, value, longest in (("alias", alias, 80), ("environment", environment, 40)):

@@ -132,7 +132,7 @@ class Glances:
 def report_routers(*, glances: Glances, now: datetime) -> None:
     """Tells the readiness report which clusters' routers do not answer, and why."""
     silent = glances.silent_routers()
-    beat(name="router", now=now, ok=not silent, message=" ".join(silent))
+    beat(name="router", now=now, ok=not silent, message="; ".join(silent))
 
 
 def _asked(name: str, ask: Callable[[], Marks]) -> Marks | str:

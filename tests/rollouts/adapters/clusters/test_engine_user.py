@@ -360,3 +360,23 @@ def test_launch__files_elsewhere_with_wrong_rights__fails_and_names_the_file(
     seen = until_failed(cluster, variant)
     assert seen.reason is FailureReason.BAD_MODEL
     assert f"{words} {folder}/model.safetensors" in seen.message
+
+
+@pytest.mark.e2e
+@pytest.mark.needs("root", "python3")
+def test_launch__version_in_the_run_folder_of_another_cluster__is_opened_to_the_engines_user(
+    room: MachineRoom, variant: str
+) -> None:
+    other = Path(tempfile.mkdtemp(prefix="hg-other-", dir="/tmp"))  # closed to others
+    folder = other / "models" / "abc"
+    spec = room.spec(variant, engine="trespasser")
+    shutil.copytree(spec.folder, folder)
+    cluster = room.cluster(engine_user=NOBODY, drain_seconds=0.0, versions_in=other)
+    try:
+        cluster.ensure(replace(spec, folder=folder, manifest=take_manifest(folder)), token=1)
+        until_ready(cluster, variant)
+        assert [mode(path) for path in (other, other / "models")] == [0o710, 0o710]
+    finally:
+        cluster.drain(variant, variant.split("-")[0], token=1_000)
+        wait_until("it is gone", lambda: variant not in cluster.statuses(), 60)
+        shutil.rmtree(other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,14 @@ def test_problems__sound_configuration__none(configuration: Any) -> None:
         ({"run_dir": "/srv/my paris"}, "run_dir"),
         ({"run_dir": "/srv/../etc"}, "run_dir"),
         ({"run_dir": 7}, "run_dir"),
+        ({"run_dir": "//srv/paris"}, "run_dir"),  # the same folder under another name
+        ({"run_dir": "/srv/paris\x00"}, "run_dir"),
+        ({"run_dir": "/srv/\x1bparis"}, "run_dir"),
+        ({"run_dir": "/srv/\u202eparis"}, "run_dir"),
+        ({"run_dir": "/srv/\ud800"}, "run_dir"),
+        ({"run_dir": "/srv/[ab]"}, "run_dir"),  # to supervisord the folders /srv/a and /srv/b
+        ({"run_dir": "/srv/*"}, "run_dir"),
+        ({"run_dir": "/srv/" + "x/" * 600, "supervisor_socket": "/srv/s", "envoy_dir": "/srv/e"}, "run_dir"),
         ({"supervisor_socket": "/" + "x" * 100}, "supervisor_socket"),
         ({"envoy_dir": "/" + "x" * 100}, "envoy_dir"),
         ({"gateway_port": 0}, "gateway_port"),
@@ -65,6 +74,10 @@ def test_problems__sound_configuration__none(configuration: Any) -> None:
         ({"gateway_port": 18_250}, "gateway_port"),
         ({"gateway_url": "paris.example"}, "gateway_url"),
         ({"gateway_url": "https://user:pw@paris.example"}, "gateway_url"),
+        ({"gateway_url": "https://:pw@paris.example"}, "gateway_url"),
+        ({"gateway_url": "https://paris.example\nX: y"}, "gateway_url"),
+        ({"gateway_url": "https://p\u0430ris.example"}, "gateway_url"),  # a Cyrillic letter
+        ({"gateway_url": "https://paris.example/" + "x" * 1_000}, "gateway_url"),
         ({"gateway_url": "https://paris.example:port"}, "gateway_url"),
         ({"engine_ports": "18299-18200"}, "engine_ports"),
         ({"engine_ports": "18200"}, "engine_ports"),
@@ -140,3 +153,60 @@ def test_occupies__port_of_another_ones_engines__is_shared(tmp_path: Path) -> No
     spec = ClusterSpec("paris", "local", {**SOUND, "gateway_port": 18_150})
     there = LOCAL.occupies(spec, installation(tmp_path))
     assert there["gateway_port"] <= here["engine_ports"]
+
+
+def test_problems__name_that_no_answer_can_hold__is_shown_escaped_and_cut() -> None:
+    (found,) = LOCAL.problems(ClusterSpec("paris", "local", {**SOUND, "\ud800" + "x" * 100_000: 1}))
+    assert found.field.encode()
+    assert len(found.field + found.message) < 300
+
+
+@pytest.mark.parametrize("field", ["envoy_dir", "supervisor_socket"])
+def test_build__folder_elsewhere_that_is_open_to_others__is_not_written_to(
+    tmp_path: Path, field: str
+) -> None:
+    place, elsewhere = tmp_path / "paris", tmp_path / "elsewhere"
+    place.mkdir(mode=0o700)
+    elsewhere.mkdir()
+    elsewhere.chmod(0o755)
+    there = elsewhere if field == "envoy_dir" else elsewhere / "s"
+    spec = ClusterSpec("paris", "local", {**SOUND, "run_dir": str(place), field: str(there)})
+    for make in (LOCAL.build, LOCAL.prepare):
+        with pytest.raises(Unavailable, match="is open to others"):
+            make(spec, installation(tmp_path / "here"))
+    assert not list(elsewhere.iterdir())
+    elsewhere.chmod(0o700)
+    assert LOCAL.build(spec, installation(tmp_path / "here"))
+
+
+def test_occupies__same_folder_by_two_names__is_shared(tmp_path: Path) -> None:
+    (tmp_path / "berlin").mkdir(mode=0o700)
+    (tmp_path / "paris").symlink_to(tmp_path / "berlin")
+    berlin, paris = (
+        LOCAL.occupies(
+            ClusterSpec(name, "local", {**SOUND, "run_dir": str(tmp_path / name)}), installation(tmp_path)
+        )
+        for name in ("berlin", "paris")
+    )
+    assert {field for field in paris if paris[field] & berlin[field]} >= {
+        "run_dir",
+        "envoy_dir",
+        "supervisor_socket",
+    }
+
+
+def test_occupies__folder_that_cannot_be_seen__is_named_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os.path, "realpath", closed)
+    found = LOCAL.occupies(ClusterSpec("paris", "local", SOUND), installation(tmp_path))
+    assert "the folder /srv/paris" in found["run_dir"]
+
+
+def test_occupies__run_folder_among_another_ones_engines__is_shared(tmp_path: Path) -> None:
+    here = LOCAL.occupies(ClusterSpec("local", "local"), installation(tmp_path))
+    spec = ClusterSpec("paris", "local", {**SOUND, "run_dir": str(tmp_path / "engines")})
+    assert LOCAL.occupies(spec, installation(tmp_path))["run_dir"] & here["run_dir"]

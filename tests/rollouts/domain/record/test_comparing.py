@@ -71,6 +71,9 @@ def test_compare__sentence_says_the_same_numbers_in_other_words__is_identical(fi
         ("1.5% failed.", "15% failed."),
         ("It changed by +0.4 pp.", "It changed by −0.4 pp."),
         ("15,604 requests.", "Many requests."),
+        ("5 of 5 requests failed.", "5 of 10 requests failed."),  # one 5 is not said any more
+        ("It changed by -0.4 pp.", "It changed by 0.4 pp."),
+        ("Chance explains it once in 1e-9.", "Chance explains it once in 1e9."),
     ],
 )
 def test_compare__sentence_whose_number_changed__is_a_difference(
@@ -93,3 +96,26 @@ def test_compare__number_changed_in_field_and_sentence__says_something_else() ->
 @pytest.mark.parametrize("field", ["label", "cause", "phase", "kind", "verdict", "baseline"])
 def test_compare__words_in_a_field_that_is_no_sentence__are_data(field: str) -> None:
     assert not compare({field: "one"}, {field: "another"}).same
+
+
+@pytest.mark.parametrize("field", sorted(SENTENCES))
+@pytest.mark.parametrize("swapped", [False, True])
+def test_compare__sentence_where_there_was_none__says_something_else(field: str, swapped: bool) -> None:
+    with_it: dict[str, Any] = {"arms": [{field: "v2 or v3"}]}
+    without: dict[str, Any] = {"arms": [{}]}
+    found = compare(without, with_it) if swapped else compare(with_it, without)
+    assert (found.identical, found.same, found.reworded) == (False, False, 0)
+
+
+def test_compare__names_of_variants__are_no_signs() -> None:
+    found = compare({"reason": "tickets-v2 failed."}, {"reason": "It is v2 that failed."})
+    assert (found.identical, found.reworded) == (True, 1)
+
+
+@pytest.mark.parametrize(("recorded_value", "replayed_value"), [(True, 1), (False, 0), (1, True)])
+def test_compare__true_and_one__are_not_identical(recorded_value: object, replayed_value: object) -> None:
+    assert not compare({"rollback": recorded_value}, {"rollback": replayed_value}).identical
+
+
+def test_compare__text_that_reads_like_nothing__is_not_nothing() -> None:
+    assert not compare({"cause": "(nothing)"}, {}).same

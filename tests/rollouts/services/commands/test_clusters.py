@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.db.models import JSONField, Value
 
 from controlplane.access.actors import Actor
 from controlplane.access.roles import Role
 from controlplane.audit.models import AuditEvent
 from controlplane.kernel.errors import InvalidInput
 from rollouts import wiring
+from rollouts.domain.clusters import ClusterSpec
 from rollouts.models import Cluster, Endpoint
 from rollouts.services.commands.clusters import set_cluster
 from tests import factories
@@ -63,6 +69,7 @@ def test_set_cluster__other_address__wakes_the_endpoints_that_are_there(admin: A
     ("changes", "fields"),
     [
         ({"name": "Paris!"}, ["name"]),
+        ({"name": "paris\n"}, ["name"]),
         ({"kind": "moonbase"}, ["kind"]),
         ({"secret": "../token"}, ["secret"]),
         ({"secret": "token"}, ["secret"]),
@@ -81,3 +88,46 @@ def test_set_cluster__mistakes__every_field_is_named_and_nothing_is_kept(
     named = [one["field"] for one in caught.value.extra.get("problems", [])] or [caught.value.field]
     assert named == fields
     assert not Cluster.objects.filter(name="paris").exists()
+
+
+@pytest.mark.parametrize("stored", [["odd"], [], "odd", "", 7, None, {"gateway_port": 8_700.0}])
+def test_set_cluster__row_that_nobody_understands__can_be_mended(admin: Actor, stored: Any) -> None:
+    sound = {"run_dir": "/srv/p", "gateway_port": 8_700, "engine_ports": "18200-18299"}
+    broken = {**sound, **stored} if isinstance(stored, dict) else stored
+    null = Value(None, JSONField())  # JSON's null: the column itself is never empty
+    Cluster.objects.create(name="paris", kind="local", configuration=null if broken is None else broken)
+    assert not write(admin)
+    row = Cluster.objects.get(name="paris")
+    assert (row.configuration, type(row.configuration["gateway_port"])) == (sound, int)
+    event = AuditEvent.objects.get(action="cluster.changed")
+    assert event.before is not None
+    assert event.before["configuration"] == broken
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
+@pytest.mark.django_db(transaction=True)
+def test_set_cluster__two_at_once__the_second_sees_the_first(admin: Actor) -> None:
+    Cluster.objects.get_or_create(name="local", kind="local")  # what every installation has
+    asked, failed = threading.Event(), []
+
+    def slowly(spec: ClusterSpec) -> Sequence[InvalidInput]:
+        found = wiring.cluster_problems(spec)
+        asked.set()
+        time.sleep(0.5)  # so long the other one has to look before this one is stored
+        return found
+
+    def first() -> None:
+        try:
+            write(admin, name="berlin", problems=slowly)
+        except Exception as error:
+            failed.append(error)
+        finally:
+            connection.close()
+
+    one = threading.Thread(target=first)
+    one.start()
+    assert asked.wait(10)
+    with pytest.raises(InvalidInput, match="cluster berlin uses"):
+        write(admin, name="paris")
+    one.join(30)
+    assert failed == []

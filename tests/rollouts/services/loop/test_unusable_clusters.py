@@ -110,6 +110,17 @@ def test_glance__unusable_cluster__is_reported_and_others_are_seen(tmp_path: Pat
     assert router.state == "ok"
 
 
+def test_report_routers__several_are_silent__their_sentences_do_not_run_together(tmp_path: Path) -> None:
+    def build(name: str) -> World:
+        raise Unavailable("It is not there.", fix=f"mkdir -m 700 /srv/{name}")
+
+    glances, clock = Glances(), MemoryWorld(tmp_path, gates=(ERRORS,)).clock
+    glances.changed(Worlds(("berlin", "paris"), build, clock))
+    report_routers(glances=glances, now=clock.now())
+    (router,) = [part for part in reported(now=clock.now()) if part.name == "router"]
+    assert "mkdir -m 700 /srv/berlin; paris: " in router.message
+
+
 def test_glance__router_of_a_cluster_that_is_gone__is_not_reported_for_ever(tmp_path: Path) -> None:
     w = MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
     glances = Glances()
