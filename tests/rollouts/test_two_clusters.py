@@ -40,6 +40,7 @@ from rollouts.models import Cluster, Effect, Endpoint, Rollout
 from rollouts.services.commands.clusters import set_cluster
 from rollouts.services.commands.endpoints import create_endpoint
 from rollouts.services.commands.start import start_rollout
+from rollouts.services.errands.fetching import fetch_files, versions_to_fetch
 from rollouts.services.loop.glances import Glances
 from rollouts.services.loop.reconcile import reconcile_endpoints
 from rollouts.services.policies.versions import define_gate_policy
@@ -47,6 +48,7 @@ from rollouts.services.world import World, Worlds
 from tests import factories
 from tests.factories.weights import safetensors
 from tests.rollouts.adapters.clusters.machine_room import ROOT, STANDINS
+from tests.rollouts.probing import probe_rollouts
 from tests.standins.running import free_port, wait_until
 
 pytestmark = [
@@ -125,7 +127,11 @@ class Machine:
     glances: Glances
 
     def turn(self) -> None:
+        """One of the loop, and of what is beside it: files of launches, and first answers of candidates."""
         reconcile_endpoints(worlds=self.worlds, clock=CLOCK, threads=1, glances=self.glances)
+        for version_id in versions_to_fetch(now=CLOCK.now()):
+            fetch_files(version_id=version_id, worlds=self.worlds)
+        probe_rollouts(self.worlds)
 
     def until(self, what: str, holds: Any) -> None:
         """Lets the loop go on until it holds."""
