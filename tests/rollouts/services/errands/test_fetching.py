@@ -17,7 +17,7 @@ from registry.domain.manifest import Progress, nothing
 from registry.models import ManifestState, Version
 from registry.ports import StoredVersion
 from registry.selectors import CLAIM_LIFETIME
-from registry.services import materialise
+from registry.services.files import verify_local
 from rollouts.domain.lifecycle.effects import EnsureWorkload
 from rollouts.models import Cluster, Effect, Endpoint, FilesState, Variant, Workload
 from rollouts.services.errands import fetching
@@ -235,13 +235,13 @@ def test_fetch__taking_the_manifest_lasted_long__the_version_is_claimed_until_it
     version = waits_for_files(w)
     Version.objects.filter(pk=version.pk).update(manifest=None, manifest_state=ManifestState.PENDING)
     on_download(w, lambda _: w.clock.advance(20 * 60), monkeypatch)
-    verify, others = materialise.verify_local, []
+    others: list[list[int]] = []
 
     def while_it_is_checked(*arguments: Any) -> Any:
         others.append(versions_to_fetch(now=w.now))
-        return verify(*arguments)
+        return verify_local(*arguments)
 
-    monkeypatch.setattr(materialise, "verify_local", while_it_is_checked)
+    monkeypatch.setattr("registry.services.materialise.verify_local", while_it_is_checked)
     fetch_files(version_id=version.pk, worlds=w.worlds)
     assert others == [[]], (
         "somebody else would read the same gigabytes beside it, and a third one a moment later"
