@@ -28,6 +28,7 @@ from rollouts.services.world import Worlds
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 0.5  # so long a tick waits for those that are asked; later answers are taken by the next one
+ASKED_AT_ONCE = 96  # parts, three a cluster: one that hangs keeps its thread until its time-out
 ROUTER = "router "  # and the name of its cluster: a part
 SILENT = "does not answer"  # the mark of every endpoint of a part that is silent
 
@@ -46,7 +47,7 @@ class Glances:
     _clock: datetime | None = None
     _one: Lock = field(default_factory=Lock)
     _pool: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(max_workers=8, thread_name_prefix="glance")
+        default_factory=lambda: ThreadPoolExecutor(max_workers=ASKED_AT_ONCE, thread_name_prefix="glance")
     )
 
     def clock_went_back(self, now: datetime) -> bool:

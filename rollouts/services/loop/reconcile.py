@@ -12,7 +12,7 @@ import os
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -45,6 +45,9 @@ BATCHES_AT_ONCE = 2
 # So many seconds what was seen of an endpoint may be acted on. A router that hangs keeps a batch waiting 20 s for each
 # of its endpoints: the others are given back then, and are looked at anew.
 ACTED_ON_FOR = 5.0
+# Nothing is begun in a tick after so many seconds: what waits for a cluster that hangs is left to later ticks, and the
+# thread of this one is free again after one look at it.
+BEGUN_FOR = 5.0
 REPEATS = 3  # a decision may make the next one possible at once
 # Something is asked of a cluster, a router or an engine, and may have to be waited for.
 BUSY_PHASES = tuple(
@@ -121,17 +124,19 @@ def reconcile_endpoints(
     waited for, `threads` of them at a time.
 
     An endpoint whose turn raises keeps its error and has its next turn after a pause of seconds; the others have theirs
-    at once. So is one whose cluster cannot be used.
+    at once. So is one whose cluster cannot be used. Clusters take turns, and after BEGUN_FOR seconds nothing is begun
+    any more: a cluster that hangs keeps the others waiting for a moment only, however many endpoints it has.
 
     glances     what this process saw last: endpoints that look otherwise now are due, too
     """
-    now = clock.reading().at
+    began = clock.reading()
+    now = began.at
     if glances is not None:
         glance(glances=glances, worlds=worlds, now=now)
     due = due_endpoints(now=now)
     every = dict(Endpoint.objects.values_list("pk", "cluster__name"))
 
-    def one_by_one(endpoint_ids: Iterable[int]) -> Report:
+    def one_by_one(endpoint_ids: Sequence[int]) -> Report:
         return run_each(
             name=TURNS,
             items=endpoint_ids,
@@ -143,28 +148,31 @@ def reconcile_endpoints(
             clock=clock,
             pauses=PAUSES,
             threads=threads,
+            seconds=BEGUN_FOR if endpoint_ids else None,
             elsewhere=every,
         )
 
-    apart = [one.endpoint_id for one in due if one.alone]
-    batches = list(_batches(one for one in due if one.endpoint_id not in set(apart)))
+    def batch_of(batch: _Batch) -> list[int] | None:
+        if seconds_between(began, clock.reading()) > BEGUN_FOR:
+            return None
+        return _batch(batch, worlds) if threads == 1 else _batch_in_a_thread(batch, worlds)
+
+    apart = [one.endpoint_id for _, one in _in_turns(one for one in due if one.alone)]
+    batches = _batches(one for one in due if not one.alone)
     at_once = BATCHES_AT_ONCE if threads > 1 else 1
     with ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="batch") as pool:
-        running = [pool.submit(_batch_in_a_thread, batch, worlds) for batch in batches] if threads > 1 else []
+        running = [pool.submit(batch_of, batch) for batch in batches] if threads > 1 else []
         report = one_by_one(apart)
-        failed = (
-            [_batch(batch, worlds) for batch in batches]
-            if threads == 1
-            else [one.result() for one in running]
-        )
-    left = [number for numbers in failed for number in numbers]
-    more = one_by_one(left) if left else Report()
-    tried = sum(len(batch.endpoint_ids) for batch in batches)
+        failed = [batch_of(batch) for batch in batches] if threads == 1 else [one.result() for one in running]
+    begun = [(batch, numbers) for batch, numbers in zip(batches, failed, strict=True) if numbers is not None]
+    again = [number for _, numbers in begun for number in numbers]
+    more = one_by_one(again) if again else Report()
+    tried = sum(len(batch.endpoint_ids) for batch, _ in begun)
     return Report(
-        done=report.done + more.done + tried - len(left),
+        done=report.done + more.done + tried - len(again),
         failed=report.failed + more.failed,
         waiting=report.waiting,
-        left=report.left,
+        left=report.left + more.left + sum(len(batch.endpoint_ids) for batch in batches) - tried,
         news=report.news or more.news,
     )
 
@@ -247,16 +255,23 @@ class _Batch:
     endpoint_ids: Sequence[int]
 
 
-def _batches(due: Iterable[Due]) -> Iterator[_Batch]:
-    """Endpoints of one cluster together, in their order, at most BATCH of them."""
-    by_cluster: dict[str, list[int]] = defaultdict(list)
+def _batches(due: Iterable[Due]) -> list[_Batch]:
+    """Endpoints of one cluster together, in their order, at most BATCH of them; a batch of every cluster before the
+    second one of any."""
+    batches: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for place, one in _in_turns(due):
+        batches[place // BATCH, one.cluster].append(one.endpoint_id)
+    return [_Batch(cluster, numbers) for (_, cluster), numbers in batches.items()]
+
+
+def _in_turns(due: Iterable[Due]) -> list[tuple[int, Due]]:
+    """The first of every cluster, then the second of every cluster and so on, each with its place in its cluster."""
+    places: dict[str, int] = defaultdict(int)
+    found = []
     for one in due:
-        waiting = by_cluster[one.cluster]
-        waiting.append(one.endpoint_id)
-        if len(waiting) == BATCH:
-            yield _Batch(one.cluster, by_cluster.pop(one.cluster))
-    for cluster, waiting in by_cluster.items():
-        yield _Batch(cluster, waiting)
+        found.append((places[one.cluster], one))
+        places[one.cluster] += 1
+    return sorted(found, key=lambda placed: placed[0])
 
 
 def _batch(batch: _Batch, worlds: Worlds) -> list[int]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -211,6 +212,22 @@ def test_glance__part_that_hangs__delays_nobody_and_is_seen_later(w: MemoryWorld
     for _ in range(20):
         found |= glances.changed(worlds)
     assert found == {"slow"}
+
+
+def test_glance__many_clusters_hang__the_others_are_seen(w: MemoryWorld) -> None:
+    goes_on = threading.Event()
+
+    class Hanging:
+        def __getattr__(self, name: str) -> Callable[[], object]:
+            return lambda: goes_on.wait(30)
+
+    silent: Any = Hanging()
+    hanging = [
+        replace(w.world, name=f"a{n}", cluster=silent, router=silent, signals=silent) for n in range(5)
+    ]
+    found = Glances().changed(worlds_of(*hanging, w.world))
+    goes_on.set()
+    assert "triage" in found
 
 
 def test_glance__while_another_tick_glances__is_left_to_that_one(w: MemoryWorld) -> None:

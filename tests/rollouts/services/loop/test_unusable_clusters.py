@@ -11,15 +11,18 @@ import pytest
 from controlplane.kernel.errors import Unavailable
 from controlplane.passes.models import ItemTrouble
 from controlplane.web.health import reported
+from rollouts.adapters.clusters.memory import MemoryCluster
 from rollouts.domain.lifecycle.looking import RESYNC_SECONDS
 from rollouts.models import Cluster, Endpoint
+from rollouts.ports import WorkloadStatus
 from rollouts.services.errands.housekeeping import keep_house
 from rollouts.services.loop.glances import Glances, report_routers
-from rollouts.services.loop.reconcile import reconcile_endpoints
+from rollouts.services.loop.reconcile import BATCH, Due, _batches, reconcile_endpoints
 from rollouts.services.world import World, Worlds
 from tests import factories
 from tests.rollouts.memory_world import ERRORS, QUALITY, MemoryWorld
 from tests.rollouts.probing import probe_rollouts
+from tests.rollouts.worlds import worlds_of
 
 pytestmark = pytest.mark.django_db
 WHY = "The cluster elsewhere cannot be used. kind: There is no kind of clusters 'moonbase'."
@@ -82,6 +85,36 @@ def test_loop__unusable_cluster_with_many_endpoints__those_of_others_have_their_
     tried = ItemTrouble.objects.values_list("last_attempt_at", flat=True)
     assert len(tried) == 4
     assert min(tried) >= w.now - timedelta(seconds=2 * RESYNC_SECONDS), "each is tried again and again"
+
+
+def test_tick__cluster_hangs__ends_after_one_look_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rollouts.services.loop.reconcile.BATCH", 1)
+    w = MemoryWorld(tmp_path, gates=(ERRORS,))
+    elsewhere = strand().cluster
+    for name in ("b", "c", "d"):
+        Endpoint.objects.filter(pk=factories.endpoint(name).pk).update(cluster=elsewhere)
+    looks: list[str] = []
+
+    class Hanging(MemoryCluster):
+        def statuses(self) -> dict[str, WorkloadStatus]:
+            looks.append("elsewhere")
+            w.clock.advance(20)
+            raise Unavailable("It does not answer.")
+
+    worlds = worlds_of(w.world, replace(w.world, name="elsewhere", cluster=Hanging(w.clock)))
+    assert reconcile_endpoints(worlds=worlds, clock=w.clock, threads=1).left == 3
+    assert len(looks) == 1
+    for _ in range(3):
+        reconcile_endpoints(worlds=worlds, clock=w.clock, threads=1)
+    assert not Endpoint.objects.filter(reconciled_at=None).exists(), "each has its turn in time"
+
+
+def test_batches__many_of_one_cluster__a_batch_of_every_cluster_comes_before_its_second() -> None:
+    due = [*(Due(n, "big", False) for n in range(2 * BATCH + 1)), Due(1000, "small", False)]
+    batches = [(batch.cluster, len(batch.endpoint_ids)) for batch in _batches(due)]
+    assert batches == [("big", BATCH), ("small", 1), ("big", BATCH), ("big", 1)]
 
 
 def test_loop__cluster_that_is_mended__its_endpoint_goes_on(tmp_path: Path) -> None:
