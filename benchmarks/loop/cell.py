@@ -31,7 +31,7 @@ from benchmarks.loop.furnish import furnish, worlds_of  # noqa: E402
 from benchmarks.loop.plane import Plane  # noqa: E402
 from controlplane.access.actors import HEADGATE  # noqa: E402
 from controlplane.timekeeping.database_clock import CLOCK  # noqa: E402
-from rollouts.models import Evidence, Rollout  # noqa: E402
+from rollouts.models import Endpoint, Evidence, Rollout  # noqa: E402
 from rollouts.services.commands.rollouts import roll_back_rollout  # noqa: E402
 from rollouts.services.loop.glances import Glances  # noqa: E402
 from rollouts.services.loop.reconcile import reconcile_endpoint, reconcile_endpoints  # noqa: E402
@@ -74,7 +74,9 @@ def main() -> None:
             ticks.append(time.monotonic() - began)
             time.sleep(max(0.0, TICK - ticks[-1]))
 
-    run_for(INTERVAL)  # every endpoint is looked at once, and the turns spread
+    while Endpoint.objects.filter(applied={}).exists():  # the first turn of an endpoint publishes its route
+        run_for(TICK)
+    run_for(INTERVAL)  # the turns spread
     ticks.clear()
     before = (time.process_time(), queries.number, _database_bytes(), Evidence.objects.count())
     since = datetime.now(UTC)
