@@ -249,7 +249,7 @@ def test_ensure__at_once_from_many_threads__starts_one(bench: Bench, endpoint: s
 
 def test_ensure__file_changed__raises_with_its_name_and_starts_nothing(bench: Bench, endpoint: str) -> None:
     spec = bench.spec(endpoint)
-    (spec.folder / "model.safetensors").write_bytes(b"other weights, same name")
+    (spec.folder / "model.safetensors").write_bytes(b"other weights, same name, another size")
     with pytest.raises(TamperedFile) as caught:
         bench.cluster.ensure(spec, token=5)
     assert caught.value.path == "model.safetensors"
