@@ -44,7 +44,7 @@ def worlds_of(plane: Plane, *, clock: Clock, interval_seconds: float) -> Worlds:
         router=plane,
         signals=plane,
         request_log=plane,
-        prober=None,  # type: ignore[arg-type]  # nobody launches here, so nobody is asked
+        prober=None,  # type: ignore[arg-type]  # no engine is launched or probed here
         store=None,  # type: ignore[arg-type]
         models_dir=None,  # type: ignore[arg-type]
         clock=clock,

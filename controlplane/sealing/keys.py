@@ -7,7 +7,6 @@ the newest seals, every one opens, so that keys can be changed while values unde
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 from collections.abc import Sequence
 
@@ -87,11 +86,6 @@ class KeyRing:
 def new_key() -> str:
     """A key from the system's randomness."""
     return Fernet.generate_key().decode()
-
-
-def name_of(key: str) -> str:
-    """What a key may be called in the open: the beginning of its digest."""
-    return hashlib.sha256(key.encode()).hexdigest()[:8]
 
 
 def checked_keys(value: str, *, setting: str) -> str:

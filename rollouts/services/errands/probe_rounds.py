@@ -25,7 +25,6 @@ from rollouts.services.world import World, Worlds
 
 PROBES = "probes"  # the pass, as people read it
 PAUSES = Pauses(first=2, longest=30)  # probes are evidence: a rollout waits for them
-ROUNDS_AT_ONCE = 16  # the worker's threads: they wait for engines nearly all of the time
 HANGING_AT_ONCE = 8
 MOST_A_TICK = 200  # rounds: many more than the threads can have, few enough to be claimed in a moment
 # Longer than a round can last: PATIENCE_SECONDS of `probes.py`, and one prompt to six arms, two at a time, 20 s each.

@@ -31,7 +31,6 @@ from rollouts.ui.new.bandit_form import (
 from rollouts.ui.new.numbers import need_number, read_number, typed_number
 
 MAX_STEPS = 20
-MODES = ("strict", "tolerant")
 LONGEST_NOTE = 500
 LONGEST_ARGUMENTS = 20_000
 
