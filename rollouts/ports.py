@@ -59,13 +59,32 @@ class WorkloadSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Backend:
+    """How a variant is reached: a reference that its cluster gives out. Only a router, and what reads engines of the
+    same cluster, look inside (`rollouts/adapters/backends.py`); all others pass it on as it is.
+
+    kind     says how to read the rest: "address", "service" ... A router refuses a kind that it does not know
+    name     of the thing in the cluster, where the kind has one
+    address  where the kind has one
+    """
+
+    variant: str
+    kind: str
+    name: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkloadStatus:
-    """What the cluster sees of a workload. `started_at` identifies the process (seconds since the epoch)."""
+    """What the cluster sees of a workload.
+
+    backend     how a router reaches it; None while that is not known
+    started_at  identifies the process (seconds since the epoch)
+    """
 
     variant: str
     phase: WorkloadPhase
-    host: str = ""
-    port: int = 0
+    backend: Backend | None = None
     ready: int = 0
     desired: int = 0
     restarts: int = 0
@@ -219,15 +238,6 @@ class Cluster(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Backend:
-    """A variant that can be reached."""
-
-    variant: str
-    host: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
 class Route:
     """How one endpoint's traffic is split.
 
@@ -273,7 +283,8 @@ class TrafficRouter(Protocol):
     def apply(self, route: Route, *, token: int) -> None:
         """Publishes the route and waits until the router has it in force.
 
-        Raises InvalidInput (shares do not sum to 10,000, a share without backend), Rejected with the router's own
+        Raises InvalidInput (shares do not sum to 10,000, a share without backend, a backend of a kind that it does not
+        know), Rejected with the router's own
         words when it refuses (the last good configuration stays in force and on disk), StaleWriter.
         """
         ...

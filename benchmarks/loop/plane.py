@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controlplane.kernel.clock import Clock
+from rollouts.adapters.backends import at_address
 from rollouts.adapters.routers.envoy_config import DURATION_EDGES, TTFT_EDGES
 from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
 from rollouts.domain.engine_options import EngineOptions
@@ -52,7 +53,12 @@ class Plane:
         self.routes[endpoint] = ObservedRoute(endpoint, dict(shares), frozenset(shares), "1")
         for variant in shares:
             self.engines_seen[variant] = WorkloadStatus(
-                variant, WorkloadPhase.READY, "127.0.0.1", 18_000, 1, 1, started_at=self.began - 3_600
+                variant,
+                WorkloadPhase.READY,
+                at_address(variant, "127.0.0.1", 18_000),
+                1,
+                1,
+                started_at=self.began - 3_600,
             )
 
     # --- cluster ---------------------------------------------------------------------------------------------------

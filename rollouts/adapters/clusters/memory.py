@@ -12,10 +12,19 @@ from controlplane.kernel.credentials import hide_in_lines
 from controlplane.kernel.errors import InvalidInput, NotFound, Refused, StaleWriter, Unavailable
 from controlplane.sealing.keys import KeyRing
 from registry.domain.manifest import Manifest
+from rollouts.adapters.backends import ADDRESS, at_address
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
 from rollouts.domain.engine_options import EngineOptions, Option, OptionKind
 from rollouts.domain.engines import FailureReason, WorkloadPhase
-from rollouts.ports import OPENAI_API, EngineApi, EngineRoom, Limits, WorkloadSpec, WorkloadStatus
+from rollouts.ports import (
+    OPENAI_API,
+    Backend,
+    EngineApi,
+    EngineRoom,
+    Limits,
+    WorkloadSpec,
+    WorkloadStatus,
+)
 
 FIRST_PORT = 20_000
 SOME_ARGUMENTS = (
@@ -56,6 +65,7 @@ class MemoryCluster:
     drain_seconds  after so many seconds a drain stops waiting for requests in flight
     verify         called with folder and manifest before every launch; it raises TamperedFile to refuse
     secrets        opens the secrets of specs
+    backend_kind   of the references that it gives out; one that is not "address" has the variant's name
 
     `apis` are the engines that it knows and their calls; `allowed` what a spec may set of each, nothing when not named.
     `environments` are the variables that each variant was launched with, secrets among them; `memory` is what
@@ -72,7 +82,9 @@ class MemoryCluster:
         drain_seconds: float = 120.0,
         verify: Callable[[Path, Manifest], None] | None = None,
         secrets: SecretStore | None = None,
+        backend_kind: str = ADDRESS,
     ) -> None:
+        self.backend_kind = backend_kind
         self.ready_after = ready_after
         self.room = room
         self.drain_seconds = drain_seconds
@@ -304,6 +316,12 @@ class MemoryCluster:
                     message=f"{variant} was not ready within {load.spec.start_seconds:g} s.",
                 )
 
+    def _backend(self, load: _Workload) -> Backend:
+        variant = load.spec.variant
+        if self.backend_kind == ADDRESS:
+            return at_address(variant, "127.0.0.1", load.port)
+        return Backend(variant, self.backend_kind, name=variant)
+
     def _status(self, load: _Workload) -> WorkloadStatus:
         up = self._now() >= load.ready_at
         if load.failure is not FailureReason.NONE:
@@ -317,8 +335,7 @@ class MemoryCluster:
         return WorkloadStatus(
             variant=load.spec.variant,
             phase=phase,
-            host="127.0.0.1",
-            port=load.port,
+            backend=self._backend(load),
             ready=load.spec.replicas if phase is WorkloadPhase.READY else 0,
             desired=load.spec.replicas,
             restarts=load.restarts,

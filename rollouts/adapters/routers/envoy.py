@@ -18,7 +18,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Any
 
 from controlplane.kernel.errors import Rejected, StaleWriter, Unavailable
 from controlplane.kernel.foreign import words_of
+from rollouts.adapters.backends import at_address
 from rollouts.adapters.routers.checks import check_origins, check_route
 from rollouts.adapters.routers.envoy_admin import EnvoyAdmin
 from rollouts.adapters.routers.envoy_config import (
@@ -76,7 +77,7 @@ class _State:
         routes = {
             name: {
                 "shares": dict(route.shares),
-                "backends": [[b.variant, b.host, b.port] for b in route.backends],
+                "backends": [[b.variant, b.kind, b.name, b.address] for b in route.backends],
                 "fallback": route.fallback,
                 "rescuers": list(route.rescuers),
                 "api": {"inference": list(route.api.inference), "other": list(route.api.other)},
@@ -91,7 +92,7 @@ class _State:
             name: Route(
                 endpoint=name,
                 shares={variant: int(share) for variant, share in route["shares"].items()},
-                backends=tuple(Backend(str(v), str(h), int(p)) for v, h, p in route["backends"]),
+                backends=tuple(map(_backend, route["backends"])),
                 fallback=str(route["fallback"]),
                 # Files of an earlier version have neither.
                 rescuers=tuple(map(str, route.get("rescuers", ()))),
@@ -101,6 +102,13 @@ class _State:
         }
         tokens = {name: int(token) for name, token in data["tokens"].items()}
         return cls(routes, tokens, dict(data["rejected"]))
+
+
+def _backend(data: Sequence[Any]) -> Backend:
+    """Files of an earlier version have a variant, a host and a port."""
+    if len(data) == 3:
+        return at_address(str(data[0]), str(data[1]), int(data[2]))
+    return Backend(*map(str, data))
 
 
 def _api(data: Mapping[str, Any]) -> EngineApi:

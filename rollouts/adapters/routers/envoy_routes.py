@@ -8,6 +8,7 @@ from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.foreign import Fields
+from rollouts.adapters.backends import address_of
 from rollouts.ports import FULL_SHARE_BP, Backend, Route
 
 ASSIGNED_HEADER = "x-headgate-assigned"
@@ -72,13 +73,14 @@ def is_aggregate(cluster: Mapping[str, Any]) -> bool:
 def _backend(kind: str, endpoint: str, backend: Backend) -> dict[str, Any]:
     """A cluster of one host, whose metadata say which variant answers there."""
     name = cluster_name(kind, endpoint, backend.variant)
+    address, port = address_of(backend)
     host = {
-        "endpoint": {"address": {"socket_address": {"address": backend.host, "port_value": backend.port}}},
+        "endpoint": {"address": {"socket_address": {"address": address, "port_value": port}}},
         "metadata": {"filter_metadata": {"llm": {"variant": backend.variant}}},
     }
     return {
         **_cluster(name),
-        "type": "STATIC" if _is_address(backend.host) else "STRICT_DNS",
+        "type": "STATIC" if _is_address(address) else "STRICT_DNS",
         "dns_lookup_family": "V4_PREFERRED",  # by default ::1 comes first, where engines do not listen
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [host]}]},
     }

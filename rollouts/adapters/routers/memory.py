@@ -19,6 +19,7 @@ from typing import Literal
 
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import NotFound, Rejected, StaleWriter, Unavailable
+from rollouts.adapters.backends import ADDRESS
 from rollouts.adapters.routers.checks import check_route
 from rollouts.adapters.routers.envoy_config import EDGES as EDGES
 from rollouts.adapters.routers.envoy_routes import answerers
@@ -174,16 +175,23 @@ class MemoryRouter:
     clock   tells when requests happen and when the router started
     rng     draws arms and failures
     can     its capabilities
+    kinds   of backends that it knows
     refuse  words with which the next routes are refused; empty: they are accepted
     down    the router does not answer at all
     """
 
     def __init__(
-        self, clock: Clock, rng: random.Random, *, can: frozenset[Capability] = EVERY_CAPABILITY
+        self,
+        clock: Clock,
+        rng: random.Random,
+        *,
+        can: frozenset[Capability] = EVERY_CAPABILITY,
+        kinds: frozenset[str] = frozenset({ADDRESS}),
     ) -> None:
         self.clock = clock
         self.rng = rng
         self.can = can
+        self.kinds = kinds
         self.refuse = ""
         self.down = False
         self.started_at = clock.now().timestamp()
@@ -200,7 +208,7 @@ class MemoryRouter:
     # --- TrafficRouter ------------------------------------------------------------------
 
     def apply(self, route: Route, *, token: int) -> None:
-        check_route(route)
+        check_route(route, kinds=self.kinds)
         self._admit(route.endpoint, token)
         if self.refuse:
             self._rejected[route.endpoint] = self.refuse

@@ -47,8 +47,8 @@ class MemorySignals:
                     empty=engine.empty,
                 )
             else:
-                address = f"http://{backend.host}:{backend.port}/metrics"
-                broken[backend.variant] = f"{address} cannot be read: Connection refused"
+                address = backend.address or backend.name
+                broken[backend.variant] = f"http://{address}/metrics cannot be read: Connection refused"
         return SignalReading(
             at=self._router.clock.now().timestamp(),
             router_started_at=self._router.started_at,

@@ -19,12 +19,12 @@ from rollouts.evidence import last_digest
 from rollouts.models import Arm, Endpoint, Evidence, LoopDecision, Rollout, Workload
 from rollouts.ports import WorkloadStatus
 from rollouts.services.loop.measure import Measured
-from rollouts.services.loop.observe import Observation
+from rollouts.services.loop.observe import Observation, backend_json
 from rollouts.services.loop.samples import Minutes, add_sample, completions_with, outcomes_with
 from rollouts.services.loop.writes import Writes
 
 OBSERVED = (
-    "phase", "ready", "desired", "host", "port", "restarts", "reason", "message", "process_started_at", "ready_at",
+    "phase", "ready", "desired", "backend", "restarts", "reason", "message", "process_started_at", "ready_at",
     "kv_cache_share", "running", "waiting", "log_tail", "observed_at",
 )  # fmt: skip
 ARM_COUNTS = (
@@ -98,14 +98,14 @@ def _note_workload(
     """True when something changed that people see."""
     was = _visible(workload)
     workload.phase, workload.ready, workload.desired = status.phase.value, status.ready, status.desired
-    if status.host:
-        workload.host, workload.port = status.host, status.port
+    if status.backend is not None:
+        workload.backend = backend_json(status.backend)
     workload.restarts, workload.reason = status.restarts, status.reason.value
     workload.message, workload.process_started_at = status.message, status.started_at
     if status.is_ready and (workload.ready_at is None or was[0] != WorkloadPhase.READY.value):
         workload.ready_at = now
     if status.phase is WorkloadPhase.ABSENT:
-        workload.ready_at, workload.port, workload.host = None, 0, ""
+        workload.ready_at, workload.backend = None, {}
     engine = seen.reading.engines.get(workload.variant.name) if seen.reading is not None else None
     if engine is not None:
         workload.kv_cache_share, workload.running = engine.kv_cache_share, engine.running
@@ -125,8 +125,7 @@ def _visible(workload: Workload) -> tuple[object, ...]:
         workload.phase,
         workload.ready,
         workload.desired,
-        workload.host,
-        workload.port,
+        dict(workload.backend),
         workload.restarts,
         workload.reason,
         workload.message,

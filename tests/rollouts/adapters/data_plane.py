@@ -26,6 +26,7 @@ import httpx
 
 from controlplane.kernel.clock import ManualClock, SystemClock
 from controlplane.kernel.errors import NotFound
+from rollouts.adapters.backends import at_address
 from rollouts.adapters.probers.memory import MemoryProber
 from rollouts.adapters.probers.openai import OpenAIProber
 from rollouts.adapters.request_log.envoy import EnvoyRequestLog
@@ -152,7 +153,7 @@ class MemoryPlane:
         self.prober = MemoryProber(self.router)
 
     def backend(self, variant: str) -> Backend:
-        return Backend(variant, "127.0.0.1", 18100 if variant == BASELINE else 18101)
+        return at_address(variant, "127.0.0.1", 18100 if variant == BASELINE else 18101)
 
     def send(
         self, endpoint: str, number: int, *, forced: str = "", stream: bool = False, system: bool = False
@@ -264,7 +265,7 @@ class EnvoyPlane:
         shutil.rmtree(self.run_dir)
 
     def backend(self, variant: str) -> Backend:
-        return Backend(variant, "127.0.0.1", self.engines[variant].port)
+        return at_address(variant, "127.0.0.1", self.engines[variant].port)
 
     def ask(
         self,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import HeadgateError, Unavailable
+from rollouts.adapters.backends import at_address
 from rollouts.adapters.clusters.engines import EngineTemplate
 from rollouts.adapters.clusters.folder import EngineFolder
 from rollouts.adapters.clusters.probe import Health, WarmUp, ask_health, ask_in_flight, warm_up
@@ -26,7 +27,7 @@ from rollouts.adapters.routers.envoy_admin import EnvoyAdmin
 from rollouts.adapters.signals.envoy_stats import EnvoyStats
 from rollouts.adapters.signals.vllm import VllmMetrics
 from rollouts.domain.record.readings import EngineReading, SignalReading
-from rollouts.ports import Answer, Backend, ObservedRoute
+from rollouts.ports import Answer, ObservedRoute
 from tests.rollouts.adapters.readings import read_one
 from tests.rollouts.memory_world import START
 from tests.standins.envoy_admin import COUNTERS, RIGHT, EnvoyStandIn, envoy_standin
@@ -34,7 +35,7 @@ from tests.standins.odd import DEEP, LONG_NUMBER, odd_bodies, odd_metrics, odd_v
 from tests.standins.unix_server import UnixServer, response, short_folder, unix_server
 
 few = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
-BACKENDS = (Backend("v1", "127.0.0.1", 1), Backend("v2", "127.0.0.1", 2))
+BACKENDS = (at_address("v1", "127.0.0.1", 1), at_address("v2", "127.0.0.1", 2))
 
 
 # --- Envoy ------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from controlplane.kernel.errors import InvalidInput, Rejected, StaleWriter, Unavailable
+from rollouts.adapters.backends import at_address
 from rollouts.domain.capabilities import Capability
 from rollouts.ports import Backend, EngineApi, ObservedRoute
 from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, Plane, arms, route
@@ -58,6 +59,14 @@ def test_apply__candidate_without_backend_any_more__is_no_longer_known(plane: Pl
     assert observed(plane, endpoint).healthy == {BASELINE}
 
 
+def test_apply__backend_of_an_unknown_kind__is_refused_in_a_sentence(plane: Plane, endpoint: str) -> None:
+    pools = tuple(Backend(variant, "inference-pool", name=variant) for variant in (BASELINE, CANDIDATE))
+    with pytest.raises(InvalidInput, match="does not know backends of kind 'inference-pool'") as refusal:
+        plane.router.apply(replace(route(plane, endpoint, 500), backends=pools), token=1)
+    assert refusal.value.field == "route.backends"
+    assert plane.router.observe(endpoint) is None
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -68,8 +77,8 @@ def test_apply__candidate_without_backend_any_more__is_no_longer_known(plane: Pl
         ({"rescuers": ("chat-v9-cccc",)}, "route.rescuers"),
         ({"api": EngineApi(())}, "route.api"),
         ({"api": EngineApi(("/v1/x",), ("/v1/.*",))}, "route.api"),
-        ({"backends": (Backend(BASELINE, "host", 0), Backend(CANDIDATE, "host", 1))}, "route.backends"),
-        ({"backends": (Backend(BASELINE, "host", 1), Backend(BASELINE, "host", 2))}, "route.backends"),
+        ({"backends": (at_address(BASELINE, "host", 0), at_address(CANDIDATE, "host", 1))}, "route.backends"),
+        ({"backends": (at_address(BASELINE, "host", 1), at_address(BASELINE, "host", 2))}, "route.backends"),
         ({"endpoint": "no/slash"}, "route.endpoint"),
     ],
 )  # fmt: skip

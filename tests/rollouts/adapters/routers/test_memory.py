@@ -8,14 +8,15 @@ from datetime import UTC, datetime
 import pytest
 
 from controlplane.kernel.clock import ManualClock
+from rollouts.adapters.backends import at_address
 from rollouts.adapters.routers.memory import MemoryRouter
 from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
-from rollouts.ports import Backend, Route
+from rollouts.ports import Route
 
 HALF = Route(
     endpoint="chat",
     shares={"v1": 5_000, "v2": 5_000},
-    backends=(Backend("v1", "127.0.0.1", 1), Backend("v2", "127.0.0.1", 2)),
+    backends=(at_address("v1", "127.0.0.1", 1), at_address("v2", "127.0.0.1", 2)),
     fallback="v1",
 )
 
