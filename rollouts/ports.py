@@ -263,14 +263,25 @@ class ObservedRoute:
 
     shares       as applied by the router, not as written by us
     healthy      variants whose backend passes the router's health check
-    version      of the configuration in force; `rejected` is the router's words when it refused a newer one
+    named        variants that the route in force can send a request to, by a share, by the header, or for a dead one
+    generation   of the route in force: the number that `apply` returned for it
+    accepted     generation of the newest route that the router accepted; another one than `generation` while that is
+                 not in force yet
+    rejected     the router's words when it refused a newer route
     """
 
     endpoint: str
     shares: Mapping[str, int]
     healthy: frozenset[str]
-    version: str = ""
+    named: frozenset[str] = frozenset()
+    generation: int = 0
+    accepted: int = 0
     rejected: str = ""
+
+    @property
+    def settled(self) -> bool:
+        """Whether what is in force is what was accepted last."""
+        return self.generation == self.accepted
 
 
 class TrafficRouter(Protocol):
@@ -280,8 +291,9 @@ class TrafficRouter(Protocol):
     variant fails, and counts as that one's failure.
     """
 
-    def apply(self, route: Route, *, token: int) -> None:
-        """Publishes the route and waits until the router has it in force.
+    def apply(self, route: Route, *, token: int) -> int:
+        """Has the router accept the route, and returns its generation. It may come into force later: `observe` says
+        when. The same route again keeps its generation; another one gets a larger one.
 
         Raises InvalidInput (shares do not sum to 10,000, a share without backend, a backend of a kind that it does not
         know), Rejected with the router's own

@@ -50,7 +50,7 @@ class Plane:
 
     def add(self, endpoint: str, shares: Mapping[str, int]) -> None:
         """An endpoint whose variants are all ready."""
-        self.routes[endpoint] = ObservedRoute(endpoint, dict(shares), frozenset(shares), "1")
+        self.routes[endpoint] = ObservedRoute(endpoint, dict(shares), frozenset(shares))
         for variant in shares:
             self.engines_seen[variant] = WorkloadStatus(
                 variant,
@@ -108,10 +108,11 @@ class Plane:
 
     # --- router ----------------------------------------------------------------------------------------------------
 
-    def apply(self, route: Route, *, token: int) -> None:
+    def apply(self, route: Route, *, token: int) -> int:
         shares = {name: bp for name, bp in route.shares.items() if bp}
         healthy = frozenset(backend.variant for backend in route.backends)
-        self.routes[route.endpoint] = ObservedRoute(route.endpoint, shares, healthy, str(token))
+        self.routes[route.endpoint] = ObservedRoute(route.endpoint, shares, healthy, named=healthy)
+        return 0
 
     def observe(self, endpoint: str) -> ObservedRoute | None:
         return self.routes.get(endpoint)

@@ -131,6 +131,10 @@ class Endpoint(models.Model):
     desired_fallback = models.CharField(max_length=80, default="", blank=True)
     applied = models.JSONField(default=dict)
     applied_at = models.DateTimeField(null=True)
+    accepted_at = models.DateTimeField(
+        null=True,
+        help_text="since when the router has a route that it accepted and has not put in force; null: none",
+    )
     observed_shares = models.JSONField(default=dict)
     observed_at = models.DateTimeField(null=True)
     router_problem = models.TextField(default="", blank=True)

@@ -176,6 +176,7 @@ class MemoryRouter:
     rng     draws arms and failures
     can     its capabilities
     kinds   of backends that it knows
+    lag_seconds  from accepting a route to having it in force
     refuse  words with which the next routes are refused; empty: they are accepted
     down    the router does not answer at all
     """
@@ -187,11 +188,13 @@ class MemoryRouter:
         *,
         can: frozenset[Capability] = EVERY_CAPABILITY,
         kinds: frozenset[str] = frozenset({ADDRESS}),
+        lag_seconds: float = 0.0,
     ) -> None:
         self.clock = clock
         self.rng = rng
         self.can = can
         self.kinds = kinds
+        self.lag_seconds = lag_seconds
         self.refuse = ""
         self.down = False
         self.started_at = clock.now().timestamp()
@@ -203,11 +206,13 @@ class MemoryRouter:
         self._counters: dict[tuple[str, str], _Counters] = {}
         self._tokens: dict[str, int] = {}
         self._rejected: dict[str, str] = {}
-        self._version = 0
+        self._accepted: dict[str, int] = {}  # generations, by endpoint
+        self._in_force: dict[str, int] = {}
+        self._waiting: dict[str, list[tuple[float, Route, int]]] = defaultdict(list)
 
     # --- TrafficRouter ------------------------------------------------------------------
 
-    def apply(self, route: Route, *, token: int) -> None:
+    def apply(self, route: Route, *, token: int) -> int:
         check_route(route, kinds=self.kinds)
         self._admit(route.endpoint, token)
         if self.refuse:
@@ -217,10 +222,15 @@ class MemoryRouter:
                 fix="The last good configuration stays in force. Mend the cause it names.",
                 extra={"words": self.refuse},
             )
-        self._rejected.pop(route.endpoint, None)
-        if self.routes.get(route.endpoint) != route:
-            self.routes[route.endpoint] = route
-            self._version += 1
+        endpoint = route.endpoint
+        self._rejected.pop(endpoint, None)
+        self._settle()
+        waiting = self._waiting[endpoint]
+        if (waiting[-1][1] if waiting else self.routes.get(endpoint)) != route:
+            self._accepted[endpoint] = self._accepted.get(endpoint, 0) + 1
+            waiting.append((self._steady() + self.lag_seconds, route, self._accepted[endpoint]))
+            self._settle()
+        return self._accepted[endpoint]
 
     def claim(self, endpoint: str, *, token: int) -> int:
         self._require_up()
@@ -229,6 +239,7 @@ class MemoryRouter:
 
     def observe(self, endpoint: str) -> ObservedRoute | None:
         self._require_up()
+        self._settle()
         route = self.routes.get(endpoint)
         if route is None:
             return None
@@ -236,13 +247,16 @@ class MemoryRouter:
             endpoint=endpoint,
             shares={variant: share for variant, share in route.shares.items() if share},
             healthy=frozenset(b.variant for b in route.backends if self._usable(b.variant)),
-            version=str(self._version),
+            named=frozenset(backend.variant for backend in route.backends),
+            generation=self._in_force.get(endpoint, 0),
+            accepted=self._accepted.get(endpoint, 0),
             rejected=self._rejected.get(endpoint, ""),
         )
 
     def observe_all(self) -> Mapping[str, ObservedRoute]:
         """See the port."""
         self._require_up()
+        self._settle()
         found = {endpoint: self.observe(endpoint) for endpoint in self.routes}
         return {endpoint: route for endpoint, route in found.items() if route is not None}
 
@@ -363,6 +377,7 @@ class MemoryRouter:
 
     def _route(self, endpoint: str) -> Route:
         self._require_up()
+        self._settle()
         if endpoint not in self.routes:
             raise NotFound(f"No such endpoint: {endpoint}.")
         return self.routes[endpoint]
@@ -373,6 +388,17 @@ class MemoryRouter:
 
     def _new_id(self) -> str:
         return str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
+
+    def _steady(self) -> float:
+        return self.clock.reading().steady
+
+    def _settle(self) -> None:
+        """Puts in force the newest route that was accepted long enough ago; older ones are overtaken."""
+        for endpoint, waiting in self._waiting.items():
+            due = [one for one in waiting if one[0] <= self._steady()]
+            if due:
+                _, self.routes[endpoint], self._in_force[endpoint] = due[-1]
+                del waiting[: waiting.index(due[-1]) + 1]
 
     def _require_up(self) -> None:
         if self.down:

@@ -161,6 +161,11 @@ def _engines(statuses: Mapping[str, WorkloadStatus]) -> Marks:
 
 def _routes(routes: Mapping[str, ObservedRoute]) -> Marks:
     return {
-        endpoint: (tuple(sorted(route.shares.items())), route.healthy, route.rejected)
+        endpoint: (
+            tuple(sorted(route.shares.items())),
+            route.healthy,
+            (route.named, route.generation, route.accepted),
+            route.rejected,
+        )
         for endpoint, route in routes.items()
     }

@@ -21,6 +21,7 @@ from rollouts.ports import WorkloadStatus
 from rollouts.services.loop.measure import Measured
 from rollouts.services.loop.observe import Observation, backend_json
 from rollouts.services.loop.samples import Minutes, add_sample, completions_with, outcomes_with
+from rollouts.services.loop.situation import late_words
 from rollouts.services.loop.writes import Writes
 
 OBSERVED = (
@@ -75,9 +76,12 @@ def note_reading(*, endpoint: Endpoint, seen: Observation, minutes: Minutes, wri
 def _note_route(endpoint: Endpoint, seen: Observation, measure: bool, writes: Writes, now: datetime) -> None:
     before = (endpoint.observed_shares, endpoint.router_problem)
     if seen.route is not None:
-        endpoint.observed_shares, endpoint.router_problem = dict(seen.route.shares), seen.route.rejected
+        endpoint.observed_shares = dict(seen.route.shares)
+        endpoint.router_problem = seen.route.rejected or late_words(endpoint, seen, now)
     elif "router" in seen.problems:
         endpoint.router_problem = seen.problems["router"]
+    elif late_words(endpoint, seen, now):  # not even its first route is in force
+        endpoint.router_problem = late_words(endpoint, seen, now)
     if (endpoint.observed_shares, endpoint.router_problem) == before and not (
         measure and seen.route is not None
     ):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from controlplane.kernel.errors import InvalidInput
 from rollouts.adapters.backends import SERVICE, address_of, at_address
-from rollouts.adapters.routers.envoy import _State
+from rollouts.adapters.routers.envoy_state import RouterState
 from rollouts.ports import Backend
 
 HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True) | st.ip_addresses().map(str)
@@ -47,9 +47,9 @@ def test_address_of__another_kind__says_that_it_has_none() -> None:
 
 def test_envoys_routes__written_by_an_earlier_version__are_read() -> None:
     stored = {"shares": {"v1": 10_000}, "backends": [["v1", "127.0.0.1", 18100]], "fallback": "v1"}
-    found = _State.from_json({"routes": {"chat": stored}, "tokens": {"chat": 3}, "rejected": {}})
+    found = RouterState.from_json({"routes": {"chat": stored}, "tokens": {"chat": 3}, "rejected": {}})
     assert found.routes["chat"].backends == (at_address("v1", "127.0.0.1", 18100),)
-    assert _State.from_json(found.to_json()) == found
+    assert RouterState.from_json(found.to_json()) == found
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "engine.example", "::1"])
