@@ -323,8 +323,9 @@ class TrafficRouter(Protocol):
 
 
 class SignalSource(Protocol):
-    """Reads counters. Raises Unavailable when the router's counters cannot be read; an engine that cannot be read
-    is named in `broken` instead."""
+    """Reads counters. A router may have several targets, each a process that counts by itself; one that cannot be read
+    is left out, and its part of the interval is then not counted. Raises Unavailable when none can be read; an engine
+    that cannot be read is named in `broken` instead."""
 
     def read_all(
         self, backends: Mapping[str, Collection[Backend]]
@@ -335,8 +336,9 @@ class SignalSource(Protocol):
         """
         ...
 
-    def failures(self) -> Mapping[str, Failures]:
-        """Of every endpoint that had requests, in one look. An endpoint whose counters are odd is left out."""
+    def failures(self) -> Mapping[str, Mapping[str, Failures]]:
+        """Of every endpoint that had requests, by target, in one look. An endpoint whose counters are odd is left
+        out."""
         ...
 
 

@@ -13,11 +13,13 @@ from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.record.readings import (
+    ROUTER,
     ArmReading,
     EngineReading,
     Failures,
     HistogramReading,
     SignalReading,
+    TargetReading,
 )
 from rollouts.ports import (
     OPENAI_API,
@@ -134,11 +136,11 @@ class Plane:
             for backend in backends
         }
         engines = {backend.variant: EngineReading(2.0, 0.0, 0.2, 0) for backend in backends}
-        return SignalReading(now, self.began, arms, engines)
+        return SignalReading(now, {ROUTER: TargetReading(self.began, arms)}, engines)
 
-    def failures(self) -> Mapping[str, Failures]:
+    def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         ended = int(PER_SECOND * (self.clock.now().timestamp() - self.began))
-        return {endpoint: Failures(ended, int(FAILED * ended)) for endpoint in self.busy}
+        return {endpoint: {ROUTER: Failures(ended, int(FAILED * ended))} for endpoint in self.busy}
 
     # --- log -------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from controlplane.kernel.errors import HeadgateError
 from controlplane.passes.words import error_words
 from rollouts.domain.engines import WorkloadPhase
-from rollouts.domain.record.counters import Difference, difference, reading_from_json
+from rollouts.domain.record.counters import Difference, difference
+from rollouts.domain.record.kept_readings import reading_from_json
 from rollouts.domain.record.readings import SignalReading
 from rollouts.models import Workload
 from rollouts.ports import Backend, ObservedRoute, WorkloadStatus

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.lifecycle.decision import Decision
 from rollouts.domain.record.analysis import outage_in
-from rollouts.domain.record.counters import reading_to_json
 from rollouts.domain.record.intervals import BASELINE
+from rollouts.domain.record.kept_readings import reading_to_json
 from rollouts.domain.record.recorded import decision_digest, evidence_digest
 from rollouts.domain.record.situation import Situation
 from rollouts.evidence import last_digest

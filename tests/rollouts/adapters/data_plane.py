@@ -39,7 +39,7 @@ from rollouts.adapters.signals.memory import MemorySignals
 from rollouts.adapters.signals.vllm import VllmMetrics
 from rollouts.domain.record.readings import ArmReading
 from rollouts.ports import Backend, Prober, RequestLog, Route, SignalSource, TrafficRouter
-from tests.rollouts.adapters.readings import read_one
+from tests.rollouts.adapters.readings import only_target, read_one
 from tests.standins.running import RunningEngine, free_port, wait_until
 
 ENVOY = Path(sys.executable).parent / "envoy"
@@ -139,7 +139,8 @@ def route(
 
 
 def arms(plane: Plane, endpoint: str) -> Mapping[str, ArmReading]:
-    return read_one(plane.signals, endpoint, [plane.backend(BASELINE), plane.backend(CANDIDATE)]).arms
+    backends = [plane.backend(BASELINE), plane.backend(CANDIDATE)]
+    return only_target(read_one(plane.signals, endpoint, backends)).arms
 
 
 class MemoryPlane:

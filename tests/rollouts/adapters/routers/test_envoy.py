@@ -72,7 +72,7 @@ def slow_streams(plane: EnvoyPlane) -> None:
         engine.control(tokens=20, token_ms=50)
 
 
-def during_a_stream(plane: EnvoyPlane, endpoint: str, change: Callable[[], None]) -> Seen:
+def during_a_stream(plane: EnvoyPlane, endpoint: str, change: Callable[[], object]) -> Seen:
     """One stream, with a change made after it began."""
     with Users(plane, endpoint, number=1, stream=True) as users:
         wait_until("it began", lambda: any(a.arrived for a in arms(plane, endpoint).values()))

@@ -12,6 +12,7 @@ from controlplane.kernel.clock import ManualClock
 from rollouts.adapters.backends import at_address
 from rollouts.adapters.routers.memory import MemoryRouter
 from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
+from rollouts.domain.record.readings import ROUTER
 from rollouts.ports import Route
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,7 +36,7 @@ def test_send__no_fallback_and_a_dead_variant__is_lost_and_counts_as_its_failure
     router.engine("v2").alive = False
     seen = [router.send("chat") for _ in range(100)]
     assert {(one.status, one.assigned) for one in seen} == {(200, "v1"), (503, "v2")}
-    arms = router.arms("chat", list(HALF.backends))
+    arms = router.counted("chat", HALF.backends)[ROUTER].arms
     assert arms["v2"].failed == sum(one.status == 503 for one in seen)
     assert arms["v2"].fallbacks == 0
 
@@ -61,13 +62,13 @@ def test_apply__router_that_lags__says_what_is_in_force_until_the_new_route_is()
     clock.advance(4.9)
     lagging = router.observe("chat")
     assert lagging is not None
-    assert (lagging.shares, lagging.named) == (HALF.shares, {"v1", "v2"})
+    assert (lagging.shares, lagging.named) == (HALF.shares, frozenset({"v1", "v2"}))
     assert (lagging.generation, lagging.accepted, lagging.settled) == (second - 1, second, False)
     assert {router.send("chat").assigned for _ in range(50)} == {"v1", "v2"}
     clock.advance(0.1)
     settled = router.observe("chat")
     assert settled is not None
-    assert (settled.shares, settled.named, settled.settled) == (alone.shares, {"v1"}, True)
+    assert (settled.shares, settled.named, settled.settled) == (alone.shares, frozenset({"v1"}), True)
 
 
 def test_apply__back_to_the_route_in_force_while_another_waits__is_a_new_generation() -> None:

@@ -13,6 +13,7 @@ from controlplane.kernel.errors import Conflict, Forbidden, IllegalTransition, R
 from controlplane.passes.models import ItemTrouble
 from rollouts.domain.engines import FailureReason
 from rollouts.domain.lifecycle.plan import canary
+from rollouts.domain.record.readings import ROUTER
 from rollouts.models import Effect, Endpoint, Evidence, Rollout
 from rollouts.services.commands.rollouts import cancel_rollout, promote_rollout, set_global_stop
 from rollouts.services.errands.write_backs import WRITE_BACKS
@@ -483,7 +484,7 @@ def test_command__between_observe_and_commit__the_decision_is_dropped_and_made_a
     w.reconcile()
     assert (w.rollout.phase, w.rollout.pause_reason) == ("paused", "person")
     assert Evidence.objects.count() == evidence
-    requests = w.router.arms("triage", [])[w.variant(2).name].ended
+    requests = w.router.counted("triage")[ROUTER].arms[w.variant(2).name].ended
     w.run_for(2)
     newest = Evidence.objects.order_by("-index")[:1].get()
     assert newest.interval["seconds"] > 2.5  # the dropped interval is in the next one
