@@ -31,7 +31,7 @@ from rollouts.api.outputs import (
     VerdictsOutput,
 )
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.lifecycle.plan import Plan
+from rollouts.domain.strategies.plans import read_plan
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import GatePolicyVersion, HistoryEvent, Rollout
 from rollouts.services.commands import rollouts as commands
@@ -76,7 +76,7 @@ class Rollouts(generics.ListAPIView[Rollout]):
             "endpoint": endpoint,
             "version_number": first,
             "other_versions": others,
-            "plan": Plan.from_json(form["plan"]),
+            "plan": read_plan(form["plan"]),
             "serving": ServingSpec.from_json(form["serving"]) if "serving" in form else None,
             "gate_policy": shared,
             "own_policy": _own_policy(form, shared or endpoint.gate_policy),

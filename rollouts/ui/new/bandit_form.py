@@ -10,6 +10,7 @@ from controlplane.kernel.errors import InvalidInput
 from controlplane.web.words import count_text
 from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.lifecycle.plan import MAX_HOLD_SECONDS, Plan
+from rollouts.domain.strategies.plans import read_plan
 from rollouts.ui.new.numbers import need_number, read_number, typed_number
 
 HOUR = 3_600
@@ -118,7 +119,7 @@ class BanditFields:
 
 def blank_bandit(like: Plan | None) -> BanditFields:
     """As it is first shown: the settings of `like` when it was a bandit's, else the defaults."""
-    plan = like if like is not None and like.bandit is not None else Plan("bandit", (), bandit=BanditSpec())
+    plan = like if like is not None and like.bandit is not None else Plan("bandit", (), settings=BanditSpec())
     spec = plan.bandit
     assert spec is not None
     return BanditFields(
@@ -154,7 +155,7 @@ def bandit_plan(fields: BanditFields, *, watch_seconds: int, keep: Callable[...,
         "watch_seconds": watch_seconds,
         "deadline_seconds": round(hours * HOUR),
     }
-    plan: Plan | None = keep(Plan.from_json, data)
+    plan: Plan | None = keep(read_plan, data)
     return plan
 
 

@@ -17,6 +17,7 @@ from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.plain import check_plain
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.lifecycle.plan import STRATEGIES, Plan
+from rollouts.domain.strategies.plans import read_plan
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, GatePolicyVersion, Rollout
 from rollouts.services.commands.start import Check
@@ -268,7 +269,7 @@ def _plan(form: NewRolloutForm, watch_seconds: int) -> Plan:
         }
         for i, step in enumerate(form.steps)
     ]
-    return Plan.from_json({"strategy": "canary", "steps": steps, "watch_seconds": watch_seconds})
+    return read_plan({"strategy": "canary", "steps": steps, "watch_seconds": watch_seconds})
 
 
 def _serving(form: NewRolloutForm, endpoint: Endpoint) -> ServingSpec | None:

@@ -10,8 +10,8 @@ from controlplane.kernel.words import clock_time
 from controlplane.web.words import duration_text
 from rollouts.domain.gates.outage import Outage
 from rollouts.domain.lifecycle.states import Phase
-from rollouts.domain.record.analysis import assessment_from_json, outage_in
 from rollouts.domain.serving import outage_sentence
+from rollouts.domain.strategies import strategy_of
 from rollouts.models import Endpoint, Rollout
 
 ANOTHER = "another variant"
@@ -88,7 +88,7 @@ def _holding(rollout: Rollout) -> Outage | None:
     """The outage in the last assessment, while the rollout is one that an outage holds."""
     if rollout.phase != Phase.PROGRESSING.value or not rollout.verdicts:
         return None
-    outage = outage_in(assessment_from_json(rollout.verdicts))
+    outage = strategy_of(rollout.parsed_plan).ANALYSIS.stored_assessment(rollout.verdicts).outage
     return None if outage is None or outage.over else outage
 
 

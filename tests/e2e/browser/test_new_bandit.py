@@ -57,7 +57,7 @@ def test_start__by_the_form__a_bandit_of_three_arms(visit: Visit, endpoint: Endp
     page.wait_for_url(re.compile(r"/rollouts/\d+$"))
     rollout = Rollout.objects.get()
     assert [arm.variant.version.number for arm in rollout.arms.all()] == [1, 2, 3]
-    spec = rollout.parsed_plan.bandit
+    spec = rollout.parsed_plan.settings
     assert spec is not None
     assert (spec.beta, spec.floor_bp) == (1.0, 700)
     assert visitor.complaints == []

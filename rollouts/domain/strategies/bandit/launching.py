@@ -88,7 +88,7 @@ def _route(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
         )
     if seen.hold is not None:
         return ready_but_held(rollout, seen.hold)
-    bandit = gates.bandit
+    bandit = gates.race
     if bandit is None:
         return stay(rollout, "Ready to start; the shares are not known yet.")
     split = racing_shares(rollout, {arm.variant: bandit.wanted.get(arm.name, 0) for arm in rollout.racing})

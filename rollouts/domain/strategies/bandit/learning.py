@@ -26,10 +26,10 @@ from rollouts.domain.lifecycle.danger import (
 )
 from rollouts.domain.lifecycle.decision import (
     ArmView,
-    BanditView,
     Decision,
     Drop,
     GatesView,
+    RaceView,
     RolloutView,
     Seen,
 )
@@ -53,7 +53,7 @@ def advance(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
         return held(rollout, seen.hold, held_at)
     if seen.drift is not None:
         return pause_for_drift(rollout, seen.drift, held_at)
-    bandit = gates.bandit or BanditView({})
+    bandit = gates.race or RaceView({})
     waiting = held_by_outage(rollout, gates.outage, held_at)
     winner = None if waiting is not None else rollout.arm(bandit.winner)
     wins = winner in rollout.racing and rollout.step_since is not None and seen.in_force
@@ -78,7 +78,7 @@ def advance(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
 
 def keep_safe(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision | None:
     """See the protocol: drops arms, and rolls back when no candidate is left or nothing is measured."""
-    bandit = gates.bandit or BanditView({})
+    bandit = gates.race or RaceView({})
     drops = _leaving(rollout, seen, bandit)
     if drops or not rollout.racing:
         return _leave(rollout, seen, bandit, drops)
@@ -97,7 +97,7 @@ def keep_safe(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) ->
     return made if seen.drift is None else _kept_for_a_person(rollout, made, seen.drift)
 
 
-def _leaving(rollout: RolloutView, seen: Seen, bandit: BanditView) -> tuple[Drop, ...]:
+def _leaving(rollout: RolloutView, seen: Seen, bandit: RaceView) -> tuple[Drop, ...]:
     """The arms in the race that must leave because of evidence, a guardrail or their own engine, in arm order."""
     left = {drop.arm: drop for drop in bandit.left}
     drops = []
@@ -110,7 +110,7 @@ def _leaving(rollout: RolloutView, seen: Seen, bandit: BanditView) -> tuple[Drop
     return tuple(drops)
 
 
-def _leave(rollout: RolloutView, seen: Seen, bandit: BanditView, drops: tuple[Drop, ...]) -> Decision:
+def _leave(rollout: RolloutView, seen: Seen, bandit: RaceView, drops: tuple[Drop, ...]) -> Decision:
     out = {drop.arm for drop in drops}
     gone = [arm for arm in rollout.racing if arm.name in out]
     rest = replace(
@@ -184,7 +184,7 @@ def share_words(rollout: RolloutView) -> str:
     )
 
 
-def _take_away(rollout: RolloutView, seen: Seen, bandit: BanditView) -> SetTraffic | None:
+def _take_away(rollout: RolloutView, seen: Seen, bandit: RaceView) -> SetTraffic | None:
     """The split that takes the traffic from arms that left; None when that is done, or under way.
 
     As in a rollback, an arm that answers keeps its traffic until the baseline is healthy.
@@ -225,7 +225,7 @@ def _growing(rollout: RolloutView, seen: Seen, shares: Mapping[str, int]) -> lis
     return [arm for arm in rollout.racing if shares.get(arm.variant, 0) > seen.split.get(arm.variant, 0)]
 
 
-def _wanted(rollout: RolloutView, bandit: BanditView) -> SetTraffic | None:
+def _wanted(rollout: RolloutView, bandit: RaceView) -> SetTraffic | None:
     """The split that the evidence asks for; None while the analysis does not know yet that an arm left."""
     shares = {arm.variant: bandit.wanted.get(arm.name, 0) for arm in rollout.racing}
     baseline = bandit.wanted.get(rollout.arms[0].name, 0)
@@ -234,7 +234,7 @@ def _wanted(rollout: RolloutView, bandit: BanditView) -> SetTraffic | None:
     return racing_shares(rollout, shares)
 
 
-def _reweigh(rollout: RolloutView, seen: Seen, bandit: BanditView) -> Decision:
+def _reweigh(rollout: RolloutView, seen: Seen, bandit: RaceView) -> Decision:
     """The shares follow the evidence, whole or not at all."""
     wanted = _wanted(rollout, bandit)
     where = stay(rollout, bandit.sentence, bandit.detail)
@@ -249,7 +249,7 @@ def _reweigh(rollout: RolloutView, seen: Seen, bandit: BanditView) -> Decision:
     return _reweighted(rollout, seen, bandit, wanted)
 
 
-def _reweighted(rollout: RolloutView, seen: Seen, bandit: BanditView, split: SetTraffic) -> Decision:
+def _reweighted(rollout: RolloutView, seen: Seen, bandit: RaceView, split: SetTraffic) -> Decision:
     return Decision(
         phase=transition(rollout.phase, Event.REWEIGHT),
         event=Event.REWEIGHT,

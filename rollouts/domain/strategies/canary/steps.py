@@ -1,16 +1,12 @@
-"""A canary: one candidate, whose share grows step by step; a step ends on time and requests with no failed gate."""
+"""The decisions of a canary: its launch, its steps, its promotion."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.words import duration_of_seconds, percent_of_bp
-from rollouts.domain.capabilities import Capability
 from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
-from rollouts.domain.gates.family import GatesState
-from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.danger import (
     danger,
     drift_sentence,
@@ -26,13 +22,8 @@ from rollouts.domain.lifecycle.danger import (
 from rollouts.domain.lifecycle.decision import Decision, GatesView, RolloutView, Seen
 from rollouts.domain.lifecycle.effects import SetTraffic
 from rollouts.domain.lifecycle.moves import candidate_share, failure_words, promotion, roll_back, stay
-from rollouts.domain.lifecycle.plan import FULL_SHARE_BP, Plan
+from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
 from rollouts.domain.lifecycle.states import Event, transition
-from rollouts.domain.record.analysis import Analysis, GatesAnalysis
-
-NEEDS = frozenset(
-    {Capability.FORCED_VARIANT}
-)  # the candidate answers such a request before users are sent there
 
 
 def launching_words(rollout: RolloutView) -> tuple[str, str]:
@@ -236,16 +227,6 @@ def planned_share(rollout: RolloutView) -> int:
 def share_words(rollout: RolloutView) -> str:
     """See the protocol."""
     return percent_of_bp(planned_share(rollout))
-
-
-def initial_analysis(plan: Plan, policy: GatePolicy, arms: Sequence[str]) -> Analysis:
-    """See the protocol."""
-    return GatesAnalysis(GatesState.initial(policy))
-
-
-def opening_gates(rollout: RolloutView, policy: GatePolicy) -> GatesView:
-    """See the protocol."""
-    return GatesView()
 
 
 def _share_of_step(rollout: RolloutView, index: int) -> SetTraffic:
