@@ -19,6 +19,8 @@ from rollouts.ui.bandit import actions as bandit_actions
 from rollouts.ui.bandit import charts as bandit_charts
 from rollouts.ui.bandit import confirm as bandit_confirm
 from rollouts.ui.bandit import page as bandit_page
+from rollouts.ui.new import bandit_form, canary_form
+from rollouts.ui.new.part import FormPart
 from rollouts.ui.parts.page_parts import ActionButton
 from rollouts.ui.rollout import charts as canary_charts
 from rollouts.ui.rollout import confirm as canary_confirm
@@ -56,6 +58,7 @@ class ConfirmAgain(Protocol):
 class Presentation:
     """One strategy on the pages.
 
+    form            its part of the form of a new rollout
     template        its page is `rollouts/TEMPLATE.html`, what is fresh of it `rollouts/TEMPLATE/_fresh.html`
     build           the page as plain values
     chart           a series by name. Raises NotFound
@@ -66,6 +69,7 @@ class Presentation:
     choices         the arms that a person may promote; None where there is one candidate only
     """
 
+    form: FormPart
     template: str
     build: BuildPage
     chart: BuildChart
@@ -77,6 +81,7 @@ class Presentation:
 
 SHOWN: Mapping[str, Presentation] = {
     "canary": Presentation(
+        form=canary_form,
         template="rollout",
         build=canary_page.build,
         chart=canary_charts.canary_chart,
@@ -85,6 +90,7 @@ SHOWN: Mapping[str, Presentation] = {
         share_now=canary_confirm.share_now,
     ),
     "bandit": Presentation(
+        form=bandit_form,
         template="bandit",
         build=bandit_page.build,
         chart=bandit_charts.bandit_chart,
