@@ -26,6 +26,7 @@ from rollouts.evidence import times_of
 from rollouts.models import Rollout
 from rollouts.ui.bandit.actions import Launches, actions_of, launches_of
 from rollouts.ui.bandit.arms import ArmLine, arm_line, rewards_label, ridge_of
+from rollouts.ui.bandit.pill import pill
 from rollouts.ui.bandit.stop import StopLine, stop_lines
 from rollouts.ui.events.page import newest_events
 from rollouts.ui.parts.arm_words import arm_labels
@@ -42,7 +43,7 @@ from rollouts.ui.parts.page_parts import (
     stale_since,
     why_of,
 )
-from rollouts.ui.parts.phases import Pill, pill_of
+from rollouts.ui.parts.phases import Pill
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
     found = findings(columns, verdict.gates)
     return BanditPage(
         rollout=rollout,
-        pill=pill_of(rollout, plan, now.timestamp()),
+        pill=pill(rollout, now),
         why=why_of(rollout, plan, now),
         outage=outage_of_rollout(rollout, now),
         arms=tuple(lines),
