@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -61,6 +61,11 @@ class Preview:
     gates: tuple[PlanForecast, ...]
     promise: str
     own: object | None = None
+
+    @property
+    def own_of(self) -> Mapping[str, object]:
+        """`own` under the name of the strategy; empty where it says nothing of its own."""
+        return {} if self.own is None else {self.strategy: self.own}
 
     @property
     def can_start(self) -> bool:

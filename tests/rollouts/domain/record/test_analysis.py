@@ -14,7 +14,6 @@ from rollouts.domain.lifecycle.decision import ArmView, RolloutView
 from rollouts.domain.lifecycle.plan import Plan, canary
 from rollouts.domain.lifecycle.states import PauseReason, Phase
 from rollouts.domain.record.analysis import (
-    GatesAnalysis,
     analysed_arms,
     interval_rng,
     labels_of,
@@ -88,10 +87,10 @@ def test_gates_view__of_a_canary__says_what_is_open_and_what_the_policy_does(cas
         .update(made, interval_rng(1, 0))
         .assess({})
     )
-    gates = GatesAnalysis.gates_view(assessment, ROLLS_BACK)
+    gates = STRATEGIES["canary"].ANALYSIS.gates_view(assessment, ROLLS_BACK)
     assert gates.open_because == expected
     assert gates.reaction == ("rollback" if expected else "hold")
-    assert GatesAnalysis.gates_view(assessment, policy()).reaction == "hold"
+    assert STRATEGIES["canary"].ANALYSIS.gates_view(assessment, policy()).reaction == "hold"
 
 
 def test_gates_view__only_the_reaction_to_what_is_open_counts() -> None:
@@ -103,7 +102,7 @@ def test_gates_view__only_the_reaction_to_what_is_open_counts() -> None:
         .update(made, interval_rng(1, 0))
         .assess({})
     )
-    assert GatesAnalysis.gates_view(assessment, other).reaction == "hold"
+    assert STRATEGIES["canary"].ANALYSIS.gates_view(assessment, other).reaction == "hold"
 
 
 def test_gates_view__bandit_with_a_tie_and_all_gates_passed__is_inconclusive() -> None:
