@@ -24,11 +24,12 @@ OWN: Mapping[str, str] = {
     "rollouts/api/strategies.py": "the table of forms",
     "rollouts/models/rollouts.py": "a help text, which is in a migration",
     "controlplane/cli/bandits.py": "its options and lines",
+    "controlplane/cli/canaries.py": "what to use for several versions",
+    "controlplane/cli/answers.py": "the shapes of all answers, checked against the API",
     "controlplane/cli/strategies.py": "the table of the command line",
     "templates/rollouts/bandit": "its page",
     "templates/rollouts/bandit.html": "its page",
     "templates/rollouts/new/_bandit.html": "its part of the form",
-    "templates/rollouts/new/_plan_bandit.html": "what its dry run shows",
 }
 
 
