@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,8 +62,8 @@ SETTINGS = (
 )
 LARGEST = 1e12  # beyond every limit of the server, and exact as a number
 ABOUT = "weights follow users' ratings"
-OWN = (*(setting.dest for setting in SETTINGS), "deadline")
-VERDICT = answers.BANDIT_VERDICT
+OWN: Sequence[str] = (*(setting.dest for setting in SETTINGS), "deadline")
+VERDICT: Mapping[str, Any] = answers.BANDIT_VERDICT
 ENDS_WITH_VERDICT = True
 
 

@@ -4,7 +4,7 @@ alike: one candidate, and its gates."""
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from controlplane.cli import answers
@@ -15,8 +15,8 @@ from controlplane.kernel.words import percent_of_bp
 
 Options = argparse.Namespace
 ABOUT = "one version's share grows while gates watch (default)"
-OWN = ("steps", "hold", "min_requests")
-VERDICT = answers.VERDICTS
+OWN: Sequence[str] = ("steps", "hold", "min_requests")
+VERDICT: Mapping[str, Any] = answers.VERDICTS
 ENDS_WITH_VERDICT = False
 DEFAULT_STEPS = (5.0, 25.0, 50.0)
 DEFAULT_HOLD_SECONDS = 300

@@ -23,11 +23,12 @@ from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.danger import (
     danger,
-    held,
     held_by_outage,
     no_data,
     not_in_force,
+    not_routable,
     ready_but_held,
+    stopped,
 )
 from rollouts.domain.lifecycle.decision import Decision, GatesView, RolloutView, Seen
 from rollouts.domain.lifecycle.effects import SetTraffic
@@ -107,7 +108,10 @@ class Holding:
                 return roll_back(rollout, cause="launch:timeout", sentence="It was not ready in time.")
             return stay(rollout, "Waiting for the engines.")
         wanted = candidate_share(rollout, 0)
-        if seen.routed is None or rollout.candidate not in seen.routed or not seen.in_force:
+        unroutable = not_routable(rollout, seen)
+        if unroutable is not None:
+            return unroutable
+        if rollout.candidate not in (seen.routed or ()) or not seen.in_force:
             new = dict(seen.desired_shares) != dict(wanted.shares)
             made = stay(rollout, "It gets a route first.")
             return _with(made, wanted) if new else made
@@ -129,8 +133,9 @@ class Holding:
         if back is not None:
             return back
         where = self.share_words(rollout)
-        if seen.hold is not None:
-            return held(rollout, seen.hold, where)
+        stop = stopped(rollout, seen, where)
+        if stop is not None:
+            return stop
         if rollout.step_since is None or not seen.in_force:
             return stay(rollout, not_in_force(seen, where))
         waiting = held_by_outage(rollout, gates.outage, where)
@@ -159,13 +164,10 @@ class Holding:
         return promotion(rollout, sentence=sentence, label=rollout.candidate_label, split=split)
 
     def planned_split(self, rollout: RolloutView) -> SetTraffic:
-        return candidate_share(rollout, self.planned_share(rollout))
-
-    def planned_share(self, rollout: RolloutView) -> int:
-        return settings_of(rollout.plan).share_bp
+        return candidate_share(rollout, settings_of(rollout.plan).share_bp)
 
     def share_words(self, rollout: RolloutView) -> str:
-        return percent_of_bp(self.planned_share(rollout))
+        return percent_of_bp(settings_of(rollout.plan).share_bp)
 
     def initial_analysis(self, plan: Plan, policy: GatePolicy, arms: Sequence[str]) -> Analysis:
         return GatesAnalysis(GatesState.initial(policy))

@@ -96,12 +96,8 @@ class Strategy(Protocol):
         """The split that the plan asks for now: set again when a person resumes."""
         ...
 
-    def planned_share(self, rollout: RolloutView) -> int:
-        """The share of all candidates while traffic moves, in basis points."""
-        ...
-
     def share_words(self, rollout: RolloutView) -> str:
-        """The same for people, while traffic moves: `25%`, or `v2 45%, v3 40%`."""
+        """The planned share of the candidates for people, while traffic moves: `25%`, or `v2 45%, v3 40%`."""
         ...
 
     # --- its evidence

@@ -27,7 +27,6 @@ from rollouts.domain.strategies.bandit.launching import launch, launching_words
 from rollouts.domain.strategies.bandit.learning import (
     advance,
     keep_safe,
-    planned_share,
     planned_split,
     share_words,
 )
@@ -36,8 +35,8 @@ from rollouts.domain.strategies.strategy import CommandWords
 
 __all__ = [
     "ANALYSIS", "MOST_CANDIDATES", "NEEDS", "SETTINGS", "WORDS", "advance", "forecast", "gates_of_promoted",
-    "initial_analysis", "is_answered", "keep_safe", "launch", "launching_words", "opening_gates", "planned_share",
-    "planned_split", "promote", "share_words", "started_words",
+    "initial_analysis", "is_answered", "keep_safe", "launch", "launching_words", "opening_gates", "planned_split",
+    "promote", "share_words", "started_words",
 ]  # fmt: skip
 
 # Every candidate answers such a request before users are sent there.

@@ -16,6 +16,8 @@ from rollouts.domain.lifecycle.decision import Drop, GatesView, RaceView
 from rollouts.domain.record.analysis import fails, family_view, reaction_to, worst
 from rollouts.domain.record.intervals import BASELINE, Interval
 
+KEEPS_BASELINE = "bandit:baseline"  # the cause of a rollback because no candidate was better
+
 
 @dataclass(frozen=True, slots=True)
 class BanditAnalysis:
@@ -95,7 +97,7 @@ def _why(arm: ArmVerdict, gates: Mapping[str, GatesView]) -> str:
 def _blame(arm: ArmVerdict, gates: Mapping[str, GatesView]) -> str:
     """The cause of the rollback if this arm is the last one to leave."""
     if arm.cause == "evidence":
-        return "bandit:baseline"
+        return KEEPS_BASELINE
     if arm.cause == "guardrail":
         return gates[arm.name].cause
     # Restarts and kills for memory are the fast kill's too: only the cluster told of them, not the traffic.

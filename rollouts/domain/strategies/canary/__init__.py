@@ -22,7 +22,6 @@ from rollouts.domain.strategies.canary.steps import (
     keep_safe,
     launch,
     launching_words,
-    planned_share,
     planned_split,
     promote,
     share_words,
@@ -31,8 +30,8 @@ from rollouts.domain.strategies.strategy import CommandWords
 
 __all__ = [
     "ANALYSIS", "MOST_CANDIDATES", "NEEDS", "SETTINGS", "WORDS", "advance", "forecast", "gates_of_promoted",
-    "initial_analysis", "is_answered", "keep_safe", "launch", "launching_words", "opening_gates", "planned_share",
-    "planned_split", "promote", "share_words", "started_words",
+    "initial_analysis", "is_answered", "keep_safe", "launch", "launching_words", "opening_gates", "planned_split",
+    "promote", "share_words", "started_words",
 ]  # fmt: skip
 
 # The candidate answers such a request before users are sent there.
