@@ -8,7 +8,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from rollouts.api.strategies import FORMS
+from rollouts.api.strategies import forms_of
 from rollouts.domain.lifecycle.plan import MAX_HOLD_SECONDS, MAX_STEPS, MOST_REQUESTS
 from rollouts.domain.secrets import FILE_NAME, FINGERPRINT
 from rollouts.domain.strategies import STRATEGIES
@@ -40,8 +40,11 @@ class PlanForm(serializers.Serializer[Any]):
 
     def get_fields(self) -> dict[str, Any]:
         """And the settings of each strategy that has some, under its name."""
-        own = {name: forms.settings for name, forms in FORMS.items() if forms.settings is not None}
-        made = {name: form(required=False, help_text=f"of a {name}") for name, form in own.items()}
+        made = {}
+        for name, strategy in STRATEGIES.items():
+            if strategy.SETTINGS is not None:
+                form = forms_of(name).settings or serializers.DictField
+                made[name] = form(required=False, help_text=f"of a {name}")
         return super().get_fields() | made
 
 

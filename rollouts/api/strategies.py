@@ -18,8 +18,8 @@ Form = type[serializers.Serializer[Any]]
 class StrategyForms:
     """One strategy in the API.
 
-    settings    what a plan of it holds under its name; None: it has steps
-    preview     what only its dry run says; None: nothing
+    settings    what a plan of it holds under its name; None: the published schema calls that an object
+    preview     what only its dry run says; None: that is not answered
     verdicts    what its evidence says now
     """
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from controlplane.access.models import User
 from controlplane.kernel.errors import NotFound
+from rollouts.domain.strategies import strategy_of
 from rollouts.models import Rollout
 from rollouts.ui.actions.confirm import COMMANDS
 from rollouts.ui.actions.confirm_parts import Confirmation
@@ -23,7 +24,7 @@ from rollouts.ui.bandit.pill import pill as bandit_pill
 from rollouts.ui.new import bandit_form, canary_form
 from rollouts.ui.new.part import FormPart
 from rollouts.ui.parts.page_parts import ActionButton
-from rollouts.ui.parts.phases import Pill
+from rollouts.ui.parts.phases import Pill, pill_of_phase
 from rollouts.ui.rollout import charts as canary_charts
 from rollouts.ui.rollout import confirm as canary_confirm
 from rollouts.ui.rollout import page as canary_page
@@ -129,13 +130,16 @@ SHOWN: Mapping[str, Presentation] = {
 
 
 def shown(rollout: Rollout) -> Presentation:
-    """How this rollout is shown."""
+    """How this rollout is shown. Raises Unavailable for one that another version of Headgate started."""
+    strategy_of(rollout.parsed_plan)
     return SHOWN[rollout.strategy]
 
 
 def pill_of(rollout: Rollout, now: datetime) -> Pill:
-    """Where a rollout stands, in two or three words."""
-    return shown(rollout).pill(rollout, now)
+    """Where a rollout stands, in two or three words; in general ones where its strategy is not known."""
+    if rollout.strategy not in SHOWN:
+        return pill_of_phase(rollout, moving=Pill("mute", "Unknown strategy", "circle-dashed"), place="")
+    return SHOWN[rollout.strategy].pill(rollout, now)
 
 
 def confirmation(rollout: Rollout, action: str, *, now: datetime, arm: str = "") -> Confirmation:

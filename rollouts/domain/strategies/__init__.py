@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from controlplane.kernel.errors import Unavailable
 from rollouts.domain.lifecycle.decision import RolloutView
 from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.strategies import bandit, canary
@@ -20,6 +21,12 @@ STRATEGIES: Mapping[str, Strategy] = {"canary": canary, "bandit": bandit}
 
 
 def strategy_of(of: RolloutView | Plan) -> Strategy:
-    """The strategy of a rollout or a plan."""
+    """The strategy of a rollout or a plan. Raises Unavailable for one that another version of Headgate started."""
     plan = of.plan if isinstance(of, RolloutView) else of
+    if plan.strategy not in STRATEGIES:
+        raise Unavailable(
+            f"This version of Headgate knows no strategy {plan.strategy!r}.",
+            code="unknown-strategy",
+            fix="Run the version that started the rollout, or a newer one.",
+        )
     return STRATEGIES[plan.strategy]

@@ -44,9 +44,11 @@ def read_plan(data: Mapping[str, Any]) -> Plan:
 
 
 def stored_plan(data: Mapping[str, Any]) -> Plan:
-    """A plan as `to_json` gave it, whatever a new one may hold today."""
+    """A plan as `to_json` gave it, whatever a new one may hold today. Of a strategy that is not known, without its
+    settings: a list shows such a rollout all the same."""
     steps = tuple(as_stored(Step, step) for step in data.get("steps", ()))
-    kind = STRATEGIES[data["strategy"]].SETTINGS
+    known = STRATEGIES.get(data["strategy"])
+    kind = None if known is None else known.SETTINGS
     settings = None if kind is None else as_stored(kind, data.get(data["strategy"], {}))
     return as_stored(Plan, {**data, "steps": steps, "settings": settings})
 

@@ -24,6 +24,7 @@ from rollouts.models import Endpoint, GatePolicyVersion, Rollout
 from rollouts.services.commands.start import Check
 from rollouts.services.policies.own import own_policy_from_values
 from rollouts.ui.new.numbers import need_number, typed_number
+from rollouts.ui.new.part import FormPart
 from rollouts.ui.strategies import SHOWN
 
 LONGEST_NOTE = 500
@@ -159,12 +160,13 @@ def _strategy(name: str) -> str:
 def understand(form: NewRolloutForm, *, endpoint: Endpoint) -> Draft:
     """What the form means. Every part is read for itself, so that all mistakes show at once."""
     problems: dict[str, InvalidInput] = {}
+    own = SHOWN[form.strategy].form
 
     def kept(reader: Any, *args: Any) -> Any:
         try:
             return reader(*args)
         except InvalidInput as error:
-            problems[field_of(error)] = error
+            problems[field_of(error, own)] = error
             return None
 
     numbers = [
@@ -176,7 +178,6 @@ def understand(form: NewRolloutForm, *, endpoint: Endpoint) -> Draft:
         problems["version"] = InvalidInput(words, field="version")
     kept(_check_note, form)
     watch = kept(_watch, form)
-    own = SHOWN[form.strategy].form
     plan = own.plan(form.parts[form.strategy], watch_seconds=watch or 0, keep=kept)
     plan = None if watch is None else plan
     serving = kept(_serving, form, endpoint)
@@ -271,7 +272,7 @@ def _gate_fields(gate: GateSpec) -> RolloutGateFields:
     )
 
 
-def field_of(error: InvalidInput | Check) -> str:
+def field_of(error: InvalidInput | Check, part: FormPart) -> str:
     """`plan.steps[1].share_bp` -> `share-1`, `versions[1]` -> `version`, `serving.arguments.x` -> `arguments`; a gate's
     field is called as in the policy."""
     name = error.field
@@ -281,5 +282,4 @@ def field_of(error: InvalidInput | Check) -> str:
         return "arguments"
     if name == "plan.watch_seconds":
         return "watch"
-    own = (found for one in SHOWN.values() if (found := one.form.field_of(name)))
-    return next(own, name)
+    return part.field_of(name) or name

@@ -22,7 +22,7 @@ from rollouts.services.commands.start import Preview, preview_rollout
 from rollouts.services.policies.own import weaker_than_endpoint
 from rollouts.services.world import Edges, Worlds
 from rollouts.ui.new.form import Draft, NewRolloutForm, RolloutGateFields, field_of
-from rollouts.ui.new.part import PlanWords
+from rollouts.ui.new.part import FormPart, PlanWords
 from rollouts.ui.new.plan import PlanPanel, panel
 from rollouts.ui.parts.gate_words import hint_of
 from rollouts.ui.strategies import SHOWN
@@ -116,7 +116,7 @@ def build(
     edges = worlds.edges_of(endpoint.cluster.name)
     preview, problem = _preview(endpoint, draft, worlds, user, now)
     if problem is not None:
-        draft = replace(draft, problems={**draft.problems, field_of(problem): problem})
+        draft = replace(draft, problems={**draft.problems, field_of(problem, own): problem})
     choosable, more = _choosable(endpoint, draft.versions)
     weaker = weaker_than_endpoint(endpoint, source=None, own=draft.own_policy)
     return NewRolloutPage(
@@ -133,7 +133,7 @@ def build(
         part=own.rows(
             form.parts[form.strategy],
             watch=form.watch,
-            problems=lambda *names: _problems(draft, preview, *names),
+            problems=lambda *names: _problems(draft, preview, own, *names),
         ),
         template=own.TEMPLATE,
         kept=tuple(
@@ -151,7 +151,7 @@ def build(
         ),
         policy=str(draft.shared_policy),
         policy_is_own=draft.own_policy is not None,
-        arguments_problem=" ".join(_problems(draft, preview, "arguments")),
+        arguments_problem=" ".join(_problems(draft, preview, own, "arguments")),
         plan=panel(
             endpoint=endpoint,
             draft=draft,
@@ -205,10 +205,10 @@ def _preview(
     return found, None
 
 
-def _problems(draft: Draft, preview: Preview | None, *names: str) -> tuple[str, ...]:
+def _problems(draft: Draft, preview: Preview | None, part: FormPart, *names: str) -> tuple[str, ...]:
     """What is wrong with these fields: how they were typed, and what the dry run refused."""
     refused = [check for check in preview.checks if check.state == "refused"] if preview else []
-    found = [f"{check.title}. {check.fix}".strip() for check in refused if field_of(check) in names]
+    found = [f"{check.title}. {check.fix}".strip() for check in refused if field_of(check, part) in names]
     return (*_messages(draft, *names), *found)
 
 

@@ -11,7 +11,7 @@ from controlplane.web.words import duration_text
 from rollouts.domain.gates.outage import Outage
 from rollouts.domain.lifecycle.states import Phase
 from rollouts.domain.serving import outage_sentence
-from rollouts.domain.strategies import strategy_of
+from rollouts.domain.strategies import STRATEGIES, strategy_of
 from rollouts.models import Endpoint, Rollout
 from rollouts.ui.parts.arm_words import candidate_labels
 
@@ -88,9 +88,10 @@ def _note(outage: Outage, label: str, first: str, helper: str, now: datetime) ->
 
 def _holding(rollout: Rollout) -> Outage | None:
     """The outage in the last assessment, while the rollout is one that an outage holds."""
-    if rollout.phase != Phase.PROGRESSING.value or not rollout.verdicts:
+    plan = rollout.parsed_plan
+    if rollout.phase != Phase.PROGRESSING.value or not rollout.verdicts or plan.strategy not in STRATEGIES:
         return None
-    outage = strategy_of(rollout.parsed_plan).ANALYSIS.stored_assessment(rollout.verdicts).outage
+    outage = strategy_of(plan).ANALYSIS.stored_assessment(rollout.verdicts).outage
     return None if outage is None or outage.over else outage
 
 
