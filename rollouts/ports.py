@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from controlplane.kernel.errors import HeadgateError
@@ -35,8 +34,8 @@ FORCED_VARIANT_HEADER = (
 class WorkloadSpec:
     """What to run for a variant.
 
-    folder       the version's files on this machine (or where the cluster finds them)
-    manifest     verified against `folder` before every launch
+    source       URI of the version's files, as the model store has it ("models:/m-1f3a", "s3://models/triage/2")
+    manifest     what they must be: compared where the engine reads them, before every launch
     engine       name of an engine template: "vllm", or another that the cluster knows
     arguments    engine arguments by name without dashes ("max-model-len": 256); only declared options
     environment  variables of the engine; only declared options. A secret is given as it is stored or referred to, and
@@ -48,7 +47,7 @@ class WorkloadSpec:
 
     variant: str
     endpoint: str
-    folder: Path
+    source: str
     manifest: Manifest
     engine: str = "vllm"
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -60,7 +59,12 @@ class WorkloadSpec:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadStatus:
-    """What the cluster sees of a workload. `started_at` identifies the process (seconds since the epoch)."""
+    """What the cluster sees of a workload. Times are seconds since the epoch.
+
+    started_at  identifies the process
+    files_at    until when its files were still coming, where the cluster fetches them and knows it; it stands still while
+                nothing comes, so that a launch that waits for nothing comes to its end
+    """
 
     variant: str
     phase: WorkloadPhase
@@ -73,6 +77,7 @@ class WorkloadStatus:
     reason: FailureReason = FailureReason.NONE
     message: str = ""
     in_flight: int | None = None
+    files_at: float | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -90,6 +95,7 @@ class WorkloadStatus:
             started_at=self.started_at,
             reason=self.reason,
             message=self.message,
+            files_at=self.files_at,
         )
 
 
@@ -168,6 +174,14 @@ class Cluster(Protocol):
 
     def claim(self, endpoint: str, *, token: int) -> int:
         """Remembers the token unless a larger one was seen, and returns the largest one seen for the endpoint."""
+        ...
+
+    def fetches_files(self) -> bool:
+        """Whether it brings a version's files to its engines by itself, from the spec's source. Asks nobody.
+
+        If it does not, `ensure` is called only when all of them lie on this machine and were compared, under
+        `Manifest.folder_name` in the folder of models.
+        """
         ...
 
     def launched(self, variant: str) -> WorkloadSpec | None:

@@ -70,6 +70,9 @@ class Plane:
     def drain(self, variant: str, endpoint: str, *, token: int) -> None:
         self.engines_seen = {name: one for name, one in self.engines_seen.items() if name != variant}
 
+    def fetches_files(self) -> bool:
+        return True
+
     def launched(self, variant: str) -> None:
         return None
 

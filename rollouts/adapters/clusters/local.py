@@ -79,6 +79,7 @@ class LocalCluster:
     supervisor_socket  unix socket of the supervisord whose configuration includes run_dir/engines/*.conf
     engine_python      Python that has the engine installed
     ports              for engines
+    models_dir         where the files of versions lie, each in the folder of its manifest
     memory_mb          megabytes that must be free before one more engine is launched
     memory_limit_mb    that one process of an engine may take; 0: the launcher chooses
     engine_user        the user that engines run as, as in HEADGATE_ENGINE_USER
@@ -94,6 +95,7 @@ class LocalCluster:
         run_dir: Path,
         supervisor_socket: Path,
         engine_python: Path,
+        models_dir: Path,
         ports: range,
         memory_mb: int,
         clock: Clock,
@@ -112,6 +114,7 @@ class LocalCluster:
         self._folder.prepare()
         self._supervisor = Supervisor(supervisor_socket)
         self._engine_python = engine_python
+        self._models_dir = models_dir
         self._ports = ports
         self._memory_mb = memory_mb
         self._clock = clock
@@ -140,7 +143,8 @@ class LocalCluster:
                 return  # whatever became of the declarations and the secret files that it was launched with
             self._supervisor.programs()  # Unavailable before any long work
         self._check(spec)
-        check_files(spec.folder, spec.manifest)
+        folder = self._models_dir / spec.manifest.folder_name
+        check_files(folder, spec.manifest)
         with self._folder.locked():
             self._folder.claim(spec.endpoint, token)
             if self._keep_running(spec.variant):
@@ -148,6 +152,7 @@ class LocalCluster:
             self._check_memory(spec)
             launch = Launch(
                 spec=spec,
+                folder=folder,
                 port=self._choose_port(spec.variant),
                 requested_at=self._now(),
                 engine_python=self._engine_python,
@@ -181,6 +186,9 @@ class LocalCluster:
     def claim(self, endpoint: str, *, token: int) -> int:
         with self._folder.locked():
             return self._folder.newest_token(endpoint, token)
+
+    def fetches_files(self) -> bool:
+        return False  # its engines read the folder where Headgate keeps what it verified
 
     def launched(self, variant: str) -> WorkloadSpec | None:
         try:

@@ -9,7 +9,14 @@ from pathlib import Path
 
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.credentials import hide_in_lines
-from controlplane.kernel.errors import InvalidInput, NotFound, Refused, StaleWriter, Unavailable
+from controlplane.kernel.errors import (
+    InvalidInput,
+    NotFound,
+    Refused,
+    StaleWriter,
+    TamperedFile,
+    Unavailable,
+)
 from controlplane.sealing.keys import KeyRing
 from registry.domain.manifest import Manifest
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
@@ -27,6 +34,7 @@ SOME_VARIABLES = (
     Option("OMP_NUM_THREADS", OptionKind.INTEGER, "Threads.", 1, 64),
     Option("MODEL_LICENCE", OptionKind.SECRET, "What unlocks the model."),
 )
+FETCHING = "it fetches its files"  # what a workload says meanwhile
 # Two processes of one variant never share a start time, even when the clock stands still.
 SMALLEST_TICK = 0.001
 
@@ -40,6 +48,8 @@ class _Workload:
     started_at: float
     launched: float
     ready_at: float
+    files_until: float | None = None
+    compared: bool = False
     restarts: int = 0
     was_ready: bool = False
     failure: FailureReason = FailureReason.NONE
@@ -54,7 +64,8 @@ class MemoryCluster:
     ready_after    seconds of `clock` from launch to READY
     room           how many workloads fit; one more raises Refused. None: any number
     drain_seconds  after so many seconds a drain stops waiting for requests in flight
-    verify         called with folder and manifest before every launch; it raises TamperedFile to refuse
+    verify         called with source and manifest before every launch; it raises TamperedFile to refuse
+    fetch_seconds  it fetches a version's files by itself, which takes so long before every launch. None: it does not
     secrets        opens the secrets of specs
 
     `apis` are the engines that it knows and their calls; `allowed` what a spec may set of each, nothing when not named.
@@ -70,12 +81,14 @@ class MemoryCluster:
         *,
         room: int | None = None,
         drain_seconds: float = 120.0,
-        verify: Callable[[Path, Manifest], None] | None = None,
+        verify: Callable[[str, Manifest], None] | None = None,
+        fetch_seconds: float | None = None,
         secrets: SecretStore | None = None,
     ) -> None:
         self.ready_after = ready_after
         self.room = room
         self.drain_seconds = drain_seconds
+        self.fetch_seconds = fetch_seconds
         self.memory: EngineRoom | None = None
         self.most = Limits(resources=frozenset({"memory_mb"}), replicas=64)
         self.outage = ""
@@ -109,8 +122,8 @@ class MemoryCluster:
                 if found.drain_until is not None:
                     self._workloads[spec.variant] = replace(found, drain_until=None)
                 return
-            if self._verify is not None:
-                self._verify(spec.folder, spec.manifest)
+            if self._verify is not None and not self.fetches_files():
+                self._verify(spec.source, spec.manifest)
             if self.room is not None and len(self._workloads) - (found is not None) >= self.room:
                 raise Refused(
                     f"There is no room for {spec.variant}: all {self.room} places are taken.",
@@ -138,6 +151,9 @@ class MemoryCluster:
             self._reach()
             self._tokens[endpoint] = max(token, self._tokens.get(endpoint, token))
             return self._tokens[endpoint]
+
+    def fetches_files(self) -> bool:
+        return self.fetch_seconds is not None
 
     def launched(self, variant: str) -> WorkloadSpec | None:
         with self._lock:
@@ -211,7 +227,7 @@ class MemoryCluster:
         with self._lock:
             self._faults[variant] = (reason, message)
             if variant in self._workloads:
-                self._break(variant)
+                self._break(variant, reason, message)
 
     def mend(self, variant: str) -> None:
         """Takes the fault of `fail` away: the next `ensure` succeeds."""
@@ -274,13 +290,32 @@ class MemoryCluster:
         started_at = shown if before is None else max(shown, before.started_at + SMALLEST_TICK)
         self._launches += 1
         port = before.port if before is not None else FIRST_PORT + self._launches
-        self._workloads[spec.variant] = _Workload(spec, port, started_at, now, now + self.ready_after)
+        begins = now + (self.fetch_seconds or 0.0)
+        self._workloads[spec.variant] = _Workload(
+            spec,
+            port,
+            started_at,
+            launched=begins,
+            ready_at=begins + self.ready_after,
+            files_until=begins if self.fetches_files() else None,
+        )
         self._log(spec.variant, f"launched on port {port}")
         if spec.variant in self._faults:
-            self._break(spec.variant)
+            self._break(spec.variant, *self._faults[spec.variant])
 
-    def _break(self, variant: str) -> None:
-        reason, message = self._faults[variant]
+    def _compare(self, load: _Workload) -> bool:
+        """What it fetched by itself is compared once, when all of it came. False: it differs."""
+        if load.compared or self._verify is None:
+            return True
+        try:
+            self._verify(load.spec.source, load.spec.manifest)
+        except TamperedFile as error:
+            self._break(load.spec.variant, FailureReason.TAMPERED_FILE, str(error))
+            return False
+        self._workloads[load.spec.variant] = replace(load, compared=True)
+        return True
+
+    def _break(self, variant: str, reason: FailureReason, message: str) -> None:
         self._log(variant, f"{reason.value}: {message}")
         self._workloads[variant] = replace(
             self._workloads[variant], failure=reason, message=message, in_flight=0, drain_until=None
@@ -295,8 +330,10 @@ class MemoryCluster:
             if load.drain_until is not None and (load.in_flight == 0 or now >= load.drain_until):
                 del self._workloads[variant]
                 self._log(variant, "drained and stopped")
+            elif load.files_until is not None and now >= load.files_until and not self._compare(load):
+                continue
             elif not load.was_ready and now >= load.ready_at:
-                self._workloads[variant] = replace(load, was_ready=True)
+                self._workloads[variant] = replace(self._workloads[variant], was_ready=True)
             elif not load.was_ready and now >= load.launched + load.spec.start_seconds:
                 self._workloads[variant] = replace(
                     load,
@@ -324,9 +361,17 @@ class MemoryCluster:
             restarts=load.restarts,
             started_at=None if phase is WorkloadPhase.FAILED else load.started_at,
             reason=load.failure,
-            message=load.message,
+            message=FETCHING if self._fetches(load) else load.message,
             in_flight=load.in_flight if up and load.failure is FailureReason.NONE else None,
+            files_at=None
+            if load.files_until is None
+            else self._shown() - max(0.0, self._now() - load.files_until),
         )
+
+    def _fetches(self, load: _Workload) -> bool:
+        """Whether its files still come."""
+        until = load.files_until
+        return until is not None and self._now() < until and load.failure is FailureReason.NONE
 
     def _log(self, variant: str, line: str) -> None:
         self._logs.setdefault(variant, []).append(f"{self._clock.now():%H:%M:%S} {line}")

@@ -188,7 +188,7 @@ def test_file_changed_while_it_runs__restart__refuses_and_names_the_file(
     spec = room.spec(variant)
     cluster.ensure(spec, token=1)
     until_ready(cluster, variant)
-    (spec.folder / "model.safetensors").write_bytes(b"weights of somebody else entirely")
+    (room.folder(spec) / "model.safetensors").write_bytes(b"weights of somebody else entirely")
     os.kill(pid_of(room, variant), signal.SIGKILL)
     seen = until_failed(cluster, variant)
     assert seen.reason is FailureReason.TAMPERED_FILE
@@ -321,8 +321,10 @@ def test_launcher__port_taken_after_it_was_chosen__names_who_has_it(
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()
         port = stranger.getsockname()[1]
+        spec = room.spec("chat-v9-ffff", engine="vllm")
         launch = Launch(
-            room.spec("chat-v9-ffff", engine="vllm"),
+            spec,
+            room.folder(spec),
             port,
             0.0,
             Path(sys.executable),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,7 @@ def spec(variant: str = "chat-v1-aaaa", start_seconds: float = 600) -> WorkloadS
     return WorkloadSpec(
         variant=variant,
         endpoint="chat",
-        folder=Path("/nowhere"),
+        source="models:/m-1",
         manifest=Manifest.of([ManifestEntry("model.safetensors", 1, "0" * 64)]),
         start_seconds=start_seconds,
     )
