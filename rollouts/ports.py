@@ -15,9 +15,12 @@ from typing import Any, Protocol
 
 from controlplane.kernel.errors import HeadgateError
 from registry.domain.manifest import Manifest
+from rollouts.domain.accelerators import Accelerators
 from rollouts.domain.capabilities import Capability
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
+from rollouts.domain.images import Image
+from rollouts.domain.limits import Limits
 from rollouts.domain.record.readings import Failures, SignalReading
 from rollouts.domain.secrets import Secret
 
@@ -42,6 +45,8 @@ class WorkloadSpec:
                  opened by the cluster at every launch
     resources    what one replica needs, by name ("memory_mb": 3000). A cluster leaves aside what it cannot set apart
     replicas     how many to run
+    image        what the engine is started from; None: what the cluster has for it
+    accelerators that one replica has to itself; None: none
     start_seconds how long it may take until READY
     """
 
@@ -55,6 +60,8 @@ class WorkloadSpec:
     resources: Mapping[str, int] = field(default_factory=dict)
     replicas: int = 1
     start_seconds: float = 600.0
+    image: Image | None = None
+    accelerators: Accelerators | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +69,8 @@ class WorkloadStatus:
     """What the cluster sees of a workload. Times are seconds since the epoch.
 
     started_at  identifies the process
-    files_at    until when its files were still coming, where the cluster fetches them and knows it; it stands still while
-                nothing comes, so that a launch that waits for nothing comes to its end
+    files_at    until when its files were still coming, where the cluster fetches them and knows it. It stands still
+                while nothing comes: a launch that waits for nothing must come to its end
     """
 
     variant: str
@@ -141,18 +148,6 @@ class EngineRoom:
     engine_mb: int
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a serving spec may ask of a cluster, whatever the engine.
-
-    resources   that it sets apart for an engine, by name
-    replicas    of one variant at most
-    """
-
-    resources: frozenset[str]
-    replicas: int
-
-
 class Cluster(Protocol):
     """Runs variants. Calls return quickly; launching and draining go on behind, `status` tells how far."""
 
@@ -163,8 +158,9 @@ class Cluster(Protocol):
         difference shows at once, else the workload fails with TAMPERED_FILE before its engine starts.
 
         Raises InvalidInput naming the field (`engine`, `arguments.x`, `environment.X`) for what the engine's options do
-        not allow; Refused (with the remedy) when the machine has no room, or with the code `no-secret` when a secret
-        cannot be read; Unavailable when the cluster does not answer.
+        not allow, and (`replicas`, `image`, `accelerators`) for what `limits` do not; Refused (with the remedy) when
+        the machine has no room, or with the code `no-secret` when a secret cannot be read; Unavailable when the cluster
+        does not answer.
         """
         ...
 

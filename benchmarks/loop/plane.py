@@ -11,6 +11,7 @@ from rollouts.adapters.routers.envoy_config import DURATION_EDGES, TTFT_EDGES
 from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import WorkloadPhase
+from rollouts.domain.limits import Limits
 from rollouts.domain.record.readings import (
     ArmReading,
     EngineReading,
@@ -22,7 +23,6 @@ from rollouts.ports import (
     OPENAI_API,
     Backend,
     EngineApi,
-    Limits,
     LoggedRequest,
     ObservedRoute,
     Route,

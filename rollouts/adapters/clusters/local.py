@@ -6,7 +6,9 @@ the next step of whatever is under way (a warm-up, a drain, a program that super
 level-triggered controller does. Several processes and threads may call at once.
 
 Choices:
-- One engine a variant; `replicas` above 1 is refused.
+- One engine a variant; `replicas` above 1 is refused. So are an image (engines are programs of this machine) and
+  accelerators: engines share the GPUs that CUDA_VISIBLE_DEVICES of the stack shows them, and nobody keeps one of them
+  from taking what another one needs.
 - The port is chosen at `ensure`, in turn through the range, so that a router that still holds an old address
   does not reach a new variant. A stranger on it at launch: FAILED with PORT_TAKEN (see launcher.py).
 - `ensure` compares names and sizes of the files, and reads none of them: it is called by the loop. The launcher, in the
@@ -62,7 +64,8 @@ from rollouts.adapters.clusters.sight import Asking, Sight, look, look_again, st
 from rollouts.adapters.clusters.supervisord import ALIVE_STATES, RESTING_STATES, ProgramInfo, Supervisor
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import FailureReason
-from rollouts.ports import EngineApi, EngineRoom, Limits, WorkloadSpec, WorkloadStatus
+from rollouts.domain.limits import Limits
+from rollouts.ports import EngineApi, EngineRoom, WorkloadSpec, WorkloadStatus
 
 ROOT = Path(__file__).resolve().parents[3]
 MEMORY = "memory_mb"  # the resource that this machine sets apart
@@ -232,7 +235,7 @@ class LocalCluster:
         return tuple(sorted(load_engines(self._folder.run_dir)))
 
     def limits(self) -> Limits:
-        return Limits(resources=frozenset({MEMORY}), replicas=1)
+        return Limits(resources=frozenset({MEMORY}))
 
     def engine_room(self) -> EngineRoom:
         return EngineRoom(free_mb=available_memory_mb(), engine_mb=self._memory_mb)
@@ -248,12 +251,12 @@ class LocalCluster:
     def _check(self, spec: WorkloadSpec) -> None:
         template = template_of(spec, load_engines(self._folder.run_dir))
         self._secrets.check(spec, template)
-        if spec.replicas != 1:
-            raise InvalidInput(
-                f"{spec.variant} asks for {spec.replicas} replicas; this machine runs one engine a variant.",
-                field="replicas",
-                fix="Set replicas to 1, or choose another cluster.",
-            )
+        self.limits().check(
+            resources=(),  # variants of earlier versions may ask for some that nobody set apart then either
+            replicas=spec.replicas,
+            image=spec.image,
+            accelerators=spec.accelerators,
+        )
 
     def _keep_running(self, variant: str) -> bool:
         """Under the lock: whether it runs already (a drain is taken back, a lost program is put back)."""

@@ -22,7 +22,8 @@ from registry.domain.manifest import Manifest
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
 from rollouts.domain.engine_options import EngineOptions, Option, OptionKind
 from rollouts.domain.engines import FailureReason, WorkloadPhase
-from rollouts.ports import OPENAI_API, EngineApi, EngineRoom, Limits, WorkloadSpec, WorkloadStatus
+from rollouts.domain.limits import Limits
+from rollouts.ports import OPENAI_API, EngineApi, EngineRoom, WorkloadSpec, WorkloadStatus
 
 FIRST_PORT = 20_000
 SOME_ARGUMENTS = (
@@ -33,6 +34,12 @@ SOME_ARGUMENTS = (
 SOME_VARIABLES = (
     Option("OMP_NUM_THREADS", OptionKind.INTEGER, "Threads.", 1, 64),
     Option("MODEL_LICENCE", OptionKind.SECRET, "What unlocks the model."),
+)
+SOME_LIMITS = Limits(
+    resources=frozenset({"memory_mb"}),
+    replicas=64,
+    images=frozenset({"registry.example/vllm"}),
+    accelerators=frozenset({"nvidia.com/gpu"}),
 )
 FETCHING = "it fetches its files"  # what a workload says meanwhile
 # Two processes of one variant never share a start time, even when the clock stands still.
@@ -90,7 +97,7 @@ class MemoryCluster:
         self.drain_seconds = drain_seconds
         self.fetch_seconds = fetch_seconds
         self.memory: EngineRoom | None = None
-        self.most = Limits(resources=frozenset({"memory_mb"}), replicas=64)
+        self.most = SOME_LIMITS
         self.outage = ""
         self.apis: dict[str, EngineApi] = {"vllm": OPENAI_API}
         self.allowed: dict[str, EngineOptions] = {
@@ -112,6 +119,9 @@ class MemoryCluster:
     def ensure(self, spec: WorkloadSpec, *, token: int) -> None:
         with self._lock:
             self._reach()
+            self.most.check(
+                resources=(), replicas=spec.replicas, image=spec.image, accelerators=spec.accelerators
+            )
             files = {entry.path for entry in spec.manifest.entries}
             chosen = self.options(spec.engine).choose(spec.arguments, spec.environment, files=files)
             variables = {**chosen.variables, **self._secrets.open_all(chosen.secrets)}

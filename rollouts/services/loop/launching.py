@@ -15,6 +15,7 @@ from rollouts.services.world import World
 log = logging.getLogger(__name__)
 
 NO_ROOM = frozenset({"no-room", "no-memory", "no-port"})  # refusals of a cluster that pass by themselves
+OF_SPEC = ("arguments", "environment", "resources", "replicas", "image", "accelerators")
 
 
 def launch(endpoint: Endpoint, variant: Variant, lease: Lease, world: World) -> None:
@@ -35,6 +36,8 @@ def launch(endpoint: Endpoint, variant: Variant, lease: Lease, world: World) -> 
             environment=spec.environment,
             resources=spec.resources,
             replicas=spec.replicas,
+            image=spec.image,
+            accelerators=spec.accelerators,
         ),
         token=lease.token,
     )
@@ -46,7 +49,7 @@ def final_reason(error: HeadgateError) -> FailureReason:
         return FailureReason.TAMPERED_FILE
     if isinstance(error, InvalidInput) and error.field == "engine":
         return FailureReason.NO_ENGINE
-    if isinstance(error, InvalidInput) and error.field.startswith(("arguments", "environment", "replicas")):
+    if isinstance(error, InvalidInput) and error.field.startswith(OF_SPEC):
         return FailureReason.BAD_SPEC
     if isinstance(error, Refused) and error.code == FailureReason.NO_SECRET:
         return FailureReason.NO_SECRET

@@ -267,7 +267,9 @@ def _arguments(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
     spec = endpoint.stable.spec
     shown = endpoint.stable.public_serving["arguments"]
     arguments = ((name, _value(value)) for name, value in shown.items())
-    return (("Engine", spec.engine), ("Replicas", str(spec.replicas)), *arguments)
+    parts = (("Image", spec.image), ("Accelerators", spec.accelerators))
+    asked = tuple((name, str(part)) for name, part in parts if part is not None)
+    return (("Engine", spec.engine), ("Replicas", str(spec.replicas)), *asked, *arguments)
 
 
 def _value(value: object) -> str:

@@ -23,7 +23,9 @@ from registry.domain.manifest import take_manifest, verify_folder
 from rollouts.adapters.clusters.machine import all_pids
 from rollouts.adapters.clusters.memory import MemoryCluster
 from rollouts.adapters.clusters.secrets import SecretStore
+from rollouts.domain.accelerators import Accelerators
 from rollouts.domain.engines import FailureReason, WorkloadPhase
+from rollouts.domain.images import Image
 from rollouts.domain.secrets import SealedSecret, SecretFile
 from rollouts.ports import OPENAI_API, Cluster, WorkloadSpec, WorkloadStatus
 from tests.rollouts.adapters.clusters.machine_room import MachineRoom, first_process
@@ -324,6 +326,24 @@ def test_claim__newer_token__is_remembered_and_an_older_one_is_answered_by_it(
     with pytest.raises(StaleWriter) as refused:
         bench.cluster.ensure(bench.spec(endpoint), token=8)
     assert refused.value.extra["newest"] == 9
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"replicas": 65}, "replicas"),
+        ({"image": Image("registry.example/other", "v1")}, "image"),
+        ({"accelerators": Accelerators(1, "other.example/gpu")}, "accelerators"),
+    ],
+)
+def test_ensure__more_than_its_limits_allow__names_the_field_and_starts_nothing(
+    bench: Bench, endpoint: str, asked: dict[str, Any], field: str
+) -> None:
+    spec = replace(bench.spec(endpoint), **asked)
+    with pytest.raises(InvalidInput) as caught:
+        bench.cluster.ensure(spec, token=5)
+    assert caught.value.field.startswith(field)
+    assert phase(bench, spec.variant) is WorkloadPhase.ABSENT
 
 
 def test_launched__tells_what_was_asked_for(bench: Bench, endpoint: str) -> None:
