@@ -68,7 +68,8 @@ class WorkloadSpec:
 class WorkloadStatus:
     """What the cluster sees of a workload. Times are seconds since the epoch.
 
-    started_at  identifies the process
+    ready, desired, restarts, started_at
+                as `rollouts.domain.engines` says of an engine with replicas
     files_at    until when its files were still coming, where the cluster fetches them and knows it. It stands still
                 while nothing comes: a launch that waits for nothing must come to its end
     """

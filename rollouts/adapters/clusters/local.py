@@ -6,9 +6,10 @@ the next step of whatever is under way (a warm-up, a drain, a program that super
 level-triggered controller does. Several processes and threads may call at once.
 
 Choices:
-- One engine a variant; `replicas` above 1 is refused. So are an image (engines are programs of this machine) and
-  accelerators: engines share the GPUs that CUDA_VISIBLE_DEVICES of the stack shows them, and nobody keeps one of them
-  from taking what another one needs.
+- One engine a variant; `replicas` above 1 is refused: several would share this machine's memory and processors, and
+  each would hold the weights once more.
+- No image (engines are programs of this machine) and no accelerators: engines share the GPUs that CUDA_VISIBLE_DEVICES
+  of the stack shows them, and nobody keeps one of them from taking what another one needs.
 - The port is chosen at `ensure`, in turn through the range, so that a router that still holds an old address
   does not reach a new variant. A stranger on it at launch: FAILED with PORT_TAKEN (see launcher.py).
 - `ensure` compares names and sizes of the files, and reads none of them: it is called by the loop. The launcher, in the

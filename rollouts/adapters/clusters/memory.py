@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from controlplane.kernel.clock import Clock
@@ -19,9 +19,10 @@ from controlplane.kernel.errors import (
 )
 from controlplane.sealing.keys import KeyRing
 from registry.domain.manifest import Manifest
+from rollouts.adapters.clusters.memory_workload import SMALLEST_TICK, MemoryWorkload, Replica
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
 from rollouts.domain.engine_options import EngineOptions, Option, OptionKind
-from rollouts.domain.engines import FailureReason, WorkloadPhase
+from rollouts.domain.engines import FailureReason
 from rollouts.domain.limits import Limits
 from rollouts.ports import OPENAI_API, EngineApi, EngineRoom, WorkloadSpec, WorkloadStatus
 
@@ -41,28 +42,6 @@ SOME_LIMITS = Limits(
     images=frozenset({"registry.example/vllm"}),
     accelerators=frozenset({"nvidia.com/gpu"}),
 )
-FETCHING = "it fetches its files"  # what a workload says meanwhile
-# Two processes of one variant never share a start time, even when the clock stands still.
-SMALLEST_TICK = 0.001
-
-
-@dataclass(frozen=True, slots=True)
-class _Workload:
-    """`started_at` is what the clock showed; all other times are seconds of its monotonic clock."""
-
-    spec: WorkloadSpec
-    port: int
-    started_at: float
-    launched: float
-    ready_at: float
-    files_until: float | None = None
-    compared: bool = False
-    restarts: int = 0
-    was_ready: bool = False
-    failure: FailureReason = FailureReason.NONE
-    message: str = ""
-    in_flight: int = 0
-    drain_until: float | None = None
 
 
 class MemoryCluster:
@@ -78,7 +57,7 @@ class MemoryCluster:
     `apis` are the engines that it knows and their calls; `allowed` what a spec may set of each, nothing when not named.
     `environments` are the variables that each variant was launched with, secrets among them; `memory` is what
     `engine_room` answers, `most` are its limits.
-    Scripting: `fail` and `mend`, `kill`, `set_in_flight`; while `outage` is set, all calls raise Unavailable.
+    Scripting: `fail` and `mend`, `kill`, `allow`, `set_in_flight`; while `outage` is set, all calls raise Unavailable.
     """
 
     def __init__(
@@ -108,7 +87,8 @@ class MemoryCluster:
         self._verify = verify
         self._secrets = secrets or SecretStore(Path("/nonexistent"), lambda: KeyRing(()))
         self._lock = threading.RLock()
-        self._workloads: dict[str, _Workload] = {}
+        self._workloads: dict[str, MemoryWorkload] = {}
+        self._most_ready: dict[str, int] = {}
         self._faults: dict[str, tuple[FailureReason, str]] = {}
         self._tokens: dict[str, int] = {}
         self._logs: dict[str, list[str]] = {}
@@ -175,7 +155,9 @@ class MemoryCluster:
         with self._lock:
             self._reach()
             self._advance()
-            return {variant: self._status(load) for variant, load in self._workloads.items()}
+            return {
+                variant: load.status(self._now(), self._shown()) for variant, load in self._workloads.items()
+            }
 
     def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
         with self._lock:
@@ -244,23 +226,29 @@ class MemoryCluster:
         with self._lock:
             self._faults.pop(variant, None)
 
-    def kill(self, variant: str, *, down_seconds: float = 1.0) -> None:
-        """Kills the process as `kill -9` would: UNREADY, a new start time, READY again after the longer of
-        `down_seconds` and `ready_after`. Raises NotFound when it does not run."""
+    def kill(self, variant: str, *, down_seconds: float = 1.0, replicas: int | None = None) -> None:
+        """Kills processes as `kill -9` would, so many of the replicas or all of them: a new start time, ready again
+        after the longer of `down_seconds` and `ready_after`. Raises NotFound when it does not run."""
         with self._lock:
+            self._advance()
             found = self._workloads.get(variant)
             if found is None:
                 raise NotFound(f"No workload runs {variant}.")
-            self._advance()
             self._log(variant, "killed; started again")
-            self._workloads[variant] = replace(
-                found,
-                started_at=max(self._shown(), found.started_at + SMALLEST_TICK),
-                launched=self._now(),
-                ready_at=self._now() + max(self.ready_after, down_seconds),
-                restarts=found.restarts + 1,
-                in_flight=0,
+            self._workloads[variant] = found.killed(
+                found.spec.replicas if replicas is None else replicas,
+                self._now(),
+                self._shown(),
+                self._now() + max(self.ready_after, down_seconds),
             )
+
+    def allow(self, variant: str, *, most_ready: int) -> None:
+        """From now on no more replicas of the variant than so many are ready, at every later launch too: the others
+        die, and find no room to start again."""
+        with self._lock:
+            self._most_ready[variant] = most_ready
+            if variant in self._workloads:
+                self._workloads[variant] = replace(self._workloads[variant], most_ready=most_ready)
 
     def print(self, variant: str, line: str) -> None:
         """The engine writes a line into its log."""
@@ -294,26 +282,27 @@ class MemoryCluster:
             )
         self._tokens[endpoint] = token
 
-    def _launch(self, spec: WorkloadSpec, before: _Workload | None) -> None:
+    def _launch(self, spec: WorkloadSpec, before: MemoryWorkload | None) -> None:
         now = self._now()
-        shown = self._shown()
-        started_at = shown if before is None else max(shown, before.started_at + SMALLEST_TICK)
+        started_at = self._shown()
+        if before is not None:
+            started_at = max(started_at, *(old.started_at + SMALLEST_TICK for old in before.replicas))
         self._launches += 1
         port = before.port if before is not None else FIRST_PORT + self._launches
         begins = now + (self.fetch_seconds or 0.0)
-        self._workloads[spec.variant] = _Workload(
+        self._workloads[spec.variant] = MemoryWorkload(
             spec,
             port,
-            started_at,
             launched=begins,
-            ready_at=begins + self.ready_after,
+            replicas=(Replica(started_at, begins + self.ready_after),) * spec.replicas,
+            most_ready=self._most_ready.get(spec.variant, spec.replicas),
             files_until=begins if self.fetches_files() else None,
         )
         self._log(spec.variant, f"launched on port {port}")
         if spec.variant in self._faults:
             self._break(spec.variant, *self._faults[spec.variant])
 
-    def _compare(self, load: _Workload) -> bool:
+    def _compare(self, load: MemoryWorkload) -> bool:
         """What it fetched by itself is compared once, when all of it came. False: it differs."""
         if load.compared or self._verify is None:
             return True
@@ -342,7 +331,7 @@ class MemoryCluster:
                 self._log(variant, "drained and stopped")
             elif load.files_until is not None and now >= load.files_until and not self._compare(load):
                 continue
-            elif not load.was_ready and now >= load.ready_at:
+            elif not load.was_ready and load.ready(now):
                 self._workloads[variant] = replace(self._workloads[variant], was_ready=True)
             elif not load.was_ready and now >= load.launched + load.spec.start_seconds:
                 self._workloads[variant] = replace(
@@ -350,38 +339,6 @@ class MemoryCluster:
                     failure=FailureReason.TIMEOUT,
                     message=f"{variant} was not ready within {load.spec.start_seconds:g} s.",
                 )
-
-    def _status(self, load: _Workload) -> WorkloadStatus:
-        up = self._now() >= load.ready_at
-        if load.failure is not FailureReason.NONE:
-            phase = WorkloadPhase.FAILED
-        elif load.drain_until is not None:
-            phase = WorkloadPhase.DRAINING
-        elif up:
-            phase = WorkloadPhase.READY
-        else:
-            phase = WorkloadPhase.UNREADY if load.was_ready else WorkloadPhase.STARTING
-        return WorkloadStatus(
-            variant=load.spec.variant,
-            phase=phase,
-            host="127.0.0.1",
-            port=load.port,
-            ready=load.spec.replicas if phase is WorkloadPhase.READY else 0,
-            desired=load.spec.replicas,
-            restarts=load.restarts,
-            started_at=None if phase is WorkloadPhase.FAILED else load.started_at,
-            reason=load.failure,
-            message=FETCHING if self._fetches(load) else load.message,
-            in_flight=load.in_flight if up and load.failure is FailureReason.NONE else None,
-            files_at=None
-            if load.files_until is None
-            else self._shown() - max(0.0, self._now() - load.files_until),
-        )
-
-    def _fetches(self, load: _Workload) -> bool:
-        """Whether its files still come."""
-        until = load.files_until
-        return until is not None and self._now() < until and load.failure is FailureReason.NONE
 
     def _log(self, variant: str, line: str) -> None:
         self._logs.setdefault(variant, []).append(f"{self._clock.now():%H:%M:%S} {line}")
