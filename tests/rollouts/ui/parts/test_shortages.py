@@ -7,6 +7,7 @@ from django.test import Client
 
 from rollouts.models import Arm, Endpoint, Rollout, Workload
 from tests import factories
+from tests.factories import bandits
 
 pytestmark = pytest.mark.django_db
 NOW = factories.right_now()
@@ -18,7 +19,7 @@ def short_of_replicas(rollout: Rollout) -> None:
 
 
 def test_page_of_a_bandit__arm_is_short_of_replicas__says_so(engineer: Client) -> None:
-    rollout = factories.rollout_bandit(now=NOW)
+    rollout = bandits.rollout_bandit(now=NOW)
     arm = rollout.arms.get(name="candidate-2")
     Workload.objects.filter(variant=arm.variant).update(phase="ready", ready=2, desired=3)
     text = engineer.get(f"/rollouts/{rollout.pk}").content.decode()
