@@ -8,10 +8,12 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from rollouts.api.bandit_outputs import BanditForm
+from rollouts.api.strategies import FORMS
 from rollouts.domain.accelerators import MOST as MOST_ACCELERATORS
 from rollouts.domain.lifecycle.plan import MAX_HOLD_SECONDS, MAX_STEPS, MOST_REQUESTS
 from rollouts.domain.secrets import FILE_NAME, FINGERPRINT
+from rollouts.domain.strategies import STRATEGIES
+from rollouts.domain.strategies.plans import USUAL
 from rollouts.services.policies.text import LONGEST
 
 
@@ -25,18 +27,23 @@ class StepForm(serializers.Serializer[Any]):
 
 
 class PlanForm(serializers.Serializer[Any]):
-    """A canary has steps with growing shares below 100%, a bandit learns until one arm is left; the promotion to 100%
-    and its watch follow by themselves."""
+    """A plan has steps with growing shares below 100%, or what its strategy understands under its own name. The
+    promotion to 100% and its watch follow by themselves."""
 
-    strategy = serializers.ChoiceField(choices=["canary", "bandit"], default="canary")
+    strategy = serializers.ChoiceField(choices=list(STRATEGIES), default=USUAL)
     steps = serializers.ListField(
         child=StepForm(), required=False, min_length=1, max_length=MAX_STEPS, help_text="of a canary"
     )
-    bandit = BanditForm(required=False, help_text="of a bandit")
     watch_seconds = serializers.IntegerField(min_value=0, max_value=MAX_HOLD_SECONDS, required=False)
     no_data_seconds = serializers.IntegerField(min_value=0, max_value=MAX_HOLD_SECONDS, required=False)
     deadline_seconds = serializers.IntegerField(min_value=0, max_value=MAX_HOLD_SECONDS, required=False)
     launch_seconds = serializers.IntegerField(min_value=0, max_value=MAX_HOLD_SECONDS, required=False)
+
+    def get_fields(self) -> dict[str, Any]:
+        """And the settings of each strategy that has some, under its name."""
+        own = {name: forms.settings for name, forms in FORMS.items() if forms.settings is not None}
+        made = {name: form(required=False, help_text=f"of a {name}") for name, form in own.items()}
+        return super().get_fields() | made
 
 
 SECRET_BY_REFERENCE = {

@@ -100,7 +100,7 @@ BANDIT = Plan(
     strategy="bandit",
     steps=(),
     watch_seconds=10,
-    bandit=BanditSpec(burn_in=60, reweight_seconds=4, min_change_bp=100),
+    settings=BanditSpec(burn_in=60, reweight_seconds=4, min_change_bp=100),
     **LIMITS,
 )
 

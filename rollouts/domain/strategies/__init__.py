@@ -1,4 +1,9 @@
-"""The strategies, by the name that a plan has. A new one is one more file and one more line."""
+"""The strategies, by the name that a plan has. A new one is one more file (or folder) and one more line here.
+
+strategy    what each of them says: read this first
+dry_run     what it says before the start
+plans       how plans are read, as people send them and as they are stored
+"""
 
 from __future__ import annotations
 

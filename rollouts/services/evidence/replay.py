@@ -187,7 +187,8 @@ def _begin(task: _Task) -> Played:
 
 
 def _from_json(task: _Task, state: dict[str, Any]) -> Played:
-    return Replay.from_json(state) if task.policy is None else WhatIf.from_json(state)
+    played = Replay if task.policy is None else WhatIf
+    return played.from_json(state, task.rollout.parsed_plan)
 
 
 def _done(played: Played) -> int:

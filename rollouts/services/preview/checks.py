@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Unavailable
 from controlplane.kernel.words import duration_of_seconds
@@ -16,28 +16,15 @@ from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.lifecycle.states import ACTIVE
 from rollouts.domain.restored import RestoredState
 from rollouts.domain.strategies import strategy_of
+from rollouts.domain.strategies.dry_run import ASSUMED_RATE, Check
+from rollouts.domain.traffic import MeasuredTraffic
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, Rollout, Workload
 from rollouts.ports import EngineRoom, TrafficRouter
 from rollouts.services.commands.endpoints import check_launchable
 from rollouts.services.commands.rollouts import refusal_while_restored, stop_is_on
 from rollouts.services.commands.serving_specs import check_serving
-from rollouts.services.preview.traffic import MeasuredTraffic
 from rollouts.services.world import Edges, Worlds
-
-ASSUMED_RATE = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing the dry run looked at. `state` is ok, warning or refused; a refused one has a `fix`."""
-
-    state: str
-    title: str
-    detail: str = ""
-    fix: str = ""
-    field: str = ""
-    code: str = ""
 
 
 def candidate_checks(

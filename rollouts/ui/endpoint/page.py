@@ -186,7 +186,7 @@ def _names(endpoint: Endpoint, active: Rollout | None) -> set[str]:
 
 
 def _leaving(rollout: Rollout) -> str:
-    """Whose traffic a rollback takes: `v2`, of a bandit `v2, v3`."""
+    """Whose traffic a rollback takes: `v2`, or `v2, v3`."""
     return versions_text(rollout).partition(" → ")[2]
 
 

@@ -38,8 +38,9 @@ from rollouts.ui.parts.page_parts import (
     stale_since,
     why_of,
 )
-from rollouts.ui.parts.phases import Pill, pill_of, step_share
+from rollouts.ui.parts.phases import Pill, step_share
 from rollouts.ui.parts.shortages import ShortageNote, shortages_of_rollout
+from rollouts.ui.rollout.pill import pill
 from rollouts.ui.rollout.steps_strip import StepCell, step_cells, step_events
 from rollouts.ui.rollout.what_changes import VariantChange, what_changes
 
@@ -107,7 +108,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
     share = percent_of_bp(step_share(plan, rollout.step_index))
     return RolloutPage(
         rollout=rollout,
-        pill=pill_of(rollout, plan, now.timestamp()),
+        pill=pill(rollout, now),
         why=why_of(rollout, plan, now),
         outage=outage_of_rollout(rollout, now),
         shortages=shortages_of_rollout(rollout),

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.bandits import BanditSpec
-from rollouts.domain.lifecycle.plan import Plan, canary, shares_of
+from rollouts.domain.lifecycle.plan import canary, shares_of
+from rollouts.domain.strategies.plans import read_plan
 
 STEP = {"share_bp": 500, "hold_seconds": 60, "min_requests": 10}
 
@@ -57,23 +58,23 @@ BAD = {
 def test_from_json__bad_plan__names_the_field(case: str) -> None:
     data, field = BAD[case]
     with pytest.raises(InvalidInput) as caught:
-        Plan.from_json(data)
+        read_plan(data)
     assert caught.value.field == field
     assert str(caught.value)
 
 
 def test_from_json__what_was_stored__is_the_same_plan() -> None:
     made = canary((5, 25, 50), hold_seconds=60, min_requests=20, watch_seconds=900)
-    assert Plan.from_json(made.to_json()) == made
-    assert Plan.from_json(made.to_json()).digest == made.digest
+    assert read_plan(made.to_json()) == made
+    assert read_plan(made.to_json()).digest == made.digest
 
 
 def test_from_json__bandit__has_defaults_no_steps_and_its_own_json() -> None:
-    made = Plan.from_json({"strategy": "bandit", "bandit": {"beta": 0.3}, "watch_seconds": 60})
-    assert made.bandit == BanditSpec(beta=0.3)
+    made = read_plan({"strategy": "bandit", "bandit": {"beta": 0.3}, "watch_seconds": 60})
+    assert made.settings == BanditSpec(beta=0.3)
     assert (made.steps, made.promoted_step, made.watch_seconds) == ((), 1, 60)
     assert "steps" not in made.to_json()
-    assert Plan.from_json(made.to_json()) == made
+    assert read_plan(made.to_json()) == made
 
 
 def test_to_json__canary__has_no_word_of_a_bandit() -> None:

@@ -223,7 +223,7 @@ def test_understand__changed_arguments__all_else_stays_as_the_stable_variant_has
 )
 def test_read_form__button__changes_the_steps(endpoint: Endpoint, change: str, shares: list[str]) -> None:
     form = read_form(fields(change=change), endpoint=endpoint)
-    assert [step.share for step in form.steps] == shares
+    assert [step.share for step in form.parts["canary"]] == shares
 
 
 # --- the page ---------------------------------------------------------------------------------------------------

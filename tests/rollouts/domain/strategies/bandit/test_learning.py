@@ -14,10 +14,10 @@ from rollouts.domain.lifecycle.decide import decide, pause, promote, resume
 from rollouts.domain.lifecycle.decision import (
     GLOBAL_STOP,
     ArmView,
-    BanditView,
     Decision,
     Drop,
     GatesView,
+    RaceView,
     RolloutView,
     Seen,
 )
@@ -27,7 +27,7 @@ from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.lifecycle.states import Event, PauseReason, Phase
 
 NOW = 100_000.0
-PLAN = Plan(strategy="bandit", steps=(), bandit=BanditSpec(), watch_seconds=900)
+PLAN = Plan(strategy="bandit", steps=(), settings=BanditSpec(), watch_seconds=900)
 B, C2, C3 = "chat-v1-aaaaaa", "chat-v2-bbbbbb", "chat-v3-cccccc"
 ARMS = (
     ArmView("baseline", B, "v1", 2_000),
@@ -85,7 +85,7 @@ SILENT = seen(engines={B: None, C2: None, C3: None})
 
 
 def bandit(*left: Drop, wanted: dict[str, int] = WANTED, **changes: Any) -> GatesView:
-    base = BanditView(
+    base = RaceView(
         wanted=wanted,
         left=left,
         gates={"candidate": GatesView(), "candidate-2": GatesView()},
@@ -93,7 +93,7 @@ def bandit(*left: Drop, wanted: dict[str, int] = WANTED, **changes: Any) -> Gate
         detail="About 5 min more.",
         tie_sentence="v2 or v3: the choice is yours.",
     )
-    return GatesView(open_because="inconclusive", bandit=replace(base, **changes))
+    return GatesView(open_because="inconclusive", race=replace(base, **changes))
 
 
 QUIET = bandit()
