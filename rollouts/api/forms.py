@@ -9,6 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from rollouts.api.strategies import forms_of
+from rollouts.domain.accelerators import MOST as MOST_ACCELERATORS
 from rollouts.domain.lifecycle.plan import MAX_HOLD_SECONDS, MAX_STEPS, MOST_REQUESTS
 from rollouts.domain.secrets import FILE_NAME, FINGERPRINT
 from rollouts.domain.strategies import STRATEGIES
@@ -85,6 +86,13 @@ class VariableField(serializers.JSONField):
     """A variable of the engine: a text, or a secret."""
 
 
+class AcceleratorsForm(serializers.Serializer[Any]):
+    """Accelerators of one replica."""
+
+    count = serializers.IntegerField(min_value=1, max_value=MOST_ACCELERATORS)
+    resource = serializers.CharField(help_text="as the cluster names it, for example `nvidia.com/gpu`")
+
+
 class ServingForm(serializers.Serializer[Any]):
     """How a version is served."""
 
@@ -104,6 +112,17 @@ class ServingForm(serializers.Serializer[Any]):
         help_text="what one replica needs; a cluster refuses what it cannot set apart. This machine: `memory_mb`",
     )
     replicas = serializers.IntegerField(min_value=1, max_value=64, default=1)
+    image = serializers.CharField(
+        required=False,
+        allow_null=True,
+        help_text="`REPOSITORY:TAG`, `REPOSITORY@sha256:...` or both; left out: the cluster's own. A cluster refuses"
+        " repositories that its operator did not list; this machine takes none",
+    )
+    accelerators = AcceleratorsForm(
+        required=False,
+        allow_null=True,
+        help_text="that one replica has to itself; left out: none. This machine gives none: its engines share them",
+    )
 
 
 class ObjectField(serializers.JSONField):

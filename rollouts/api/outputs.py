@@ -33,8 +33,8 @@ class WorkloadOutput(serializers.Serializer[Any]):
 
     phase = serializers.ChoiceField(choices=WORKLOAD_PHASES)
     ready = serializers.IntegerField(help_text="ready replicas")
-    desired = serializers.IntegerField()
-    restarts = serializers.IntegerField()
+    desired = serializers.IntegerField(help_text="replicas that there should be")
+    restarts = serializers.IntegerField(help_text="of the replica that was restarted most often")
     reason = serializers.CharField(help_text="why it failed, in one word")
     message = serializers.CharField()
     ready_at = serializers.DateTimeField(allow_null=True)

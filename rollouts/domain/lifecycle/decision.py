@@ -170,9 +170,14 @@ class Seen:
         return self.engines.get(variant)
 
     def is_ready(self, variant: str) -> bool:
-        """Whether an arm's engine is known to be ready."""
+        """Whether an arm's engine is known to be ready, with one of its replicas at least."""
         engine = self.engines.get(variant)
         return engine is not None and engine.is_ready
+
+    def is_whole(self, variant: str) -> bool:
+        """Whether all replicas of an arm's engine are known to be ready: what it takes to get more traffic."""
+        engine = self.engines.get(variant)
+        return engine is not None and engine.is_whole
 
     def answers(self, variant: str) -> bool:
         """Whether an arm is ready, or passes the router's health check where its engine cannot be read.

@@ -93,7 +93,9 @@ def _not_ready(status: WorkloadStatus | None) -> str:
     """Why the engine does not answer; empty when it does, and when the cluster could not be asked."""
     if status is None or status.is_ready:
         return ""
-    return f"its engine is {status.phase.value}" + (f": {status.message}" if status.message else "")
+    several = f"none of its {status.desired} replicas is ready" if status.desired > 1 else ""
+    said = status.message or several
+    return f"its engine is {status.phase.value}" + (f": {said}" if said else "")
 
 
 def _tell(

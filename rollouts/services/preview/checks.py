@@ -9,6 +9,7 @@ from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Una
 from controlplane.kernel.words import duration_of_seconds
 from registry.models import Version
 from rollouts.domain.capabilities import Capability
+from rollouts.domain.engines import WorkloadPhase, short_words
 from rollouts.domain.gates.forecast import PlanForecast
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.plan import Plan
@@ -236,6 +237,16 @@ def _check_baseline(endpoint: Endpoint) -> Check:
             "There is nothing to compare with, and nowhere to roll back to.",
             "Wait until it is ready.",
             code="baseline-not-ready",
+        )
+    short = short_words(WorkloadPhase(workload.phase), workload.ready, workload.desired)
+    if short:
+        return Check(
+            "warning",
+            "The stable variant has lost replicas",
+            f"{short.capitalize()}. It is compared all the same: latency "
+            "under the load of those that are ready.",
+            "Wait until all are ready, if it should be compared at its best.",
+            code="baseline-short",
         )
     return Check(
         "ok", "The stable variant is ready", f"{workload.ready} of {max(workload.desired, workload.ready)}"

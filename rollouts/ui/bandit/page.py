@@ -44,6 +44,7 @@ from rollouts.ui.parts.page_parts import (
     why_of,
 )
 from rollouts.ui.parts.phases import Pill
+from rollouts.ui.parts.shortages import ShortageNote, shortages_of_rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class BanditPage:
     pill: Pill
     why: Why
     outage: OutageNote | None
+    shortages: tuple[ShortageNote, ...]
     arms: tuple[ArmLine, ...]
     ridges: tuple[Ridge, ...]
     rewards_label: str
@@ -124,6 +126,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
         pill=pill(rollout, now),
         why=why_of(rollout, plan, now),
         outage=outage_of_rollout(rollout, now),
+        shortages=shortages_of_rollout(rollout),
         arms=tuple(lines),
         ridges=tuple(ridge_of(line, found) for line, found in rows),
         rewards_label=rewards_label(rows),

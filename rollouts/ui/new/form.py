@@ -225,14 +225,8 @@ def _serving(form: NewRolloutForm, endpoint: Endpoint) -> ServingSpec | None:
     check_plain(arguments, field="serving.arguments")
     if arguments in (dict(stable.arguments), stable.to_public()["arguments"]):
         return None
-    # The form shows no variables: secrets stay as the stable variant has them.
-    return replace(
-        ServingSpec.from_json({"arguments": arguments}),
-        engine=stable.engine,
-        environment=stable.environment,
-        resources=stable.resources,
-        replicas=stable.replicas,
-    )
+    # All that the form does not show stays as the stable variant has it: variables, secrets, image, replicas.
+    return replace(stable, arguments=ServingSpec.from_json({"arguments": arguments}).arguments)
 
 
 def _policy(form: NewRolloutForm, endpoint: Endpoint) -> GatePolicy | None:

@@ -10,7 +10,14 @@ from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.domain.lifecycle.danger import no_cluster, not_routable, ready_but_held
 from rollouts.domain.lifecycle.decision import ArmView, Decision, Drop, GatesView, RolloutView, Seen
 from rollouts.domain.lifecycle.effects import DrainWorkload
-from rollouts.domain.lifecycle.moves import failure_words, racing_shares, roll_back, stay
+from rollouts.domain.lifecycle.moves import (
+    failure_words,
+    late_words,
+    loading_words,
+    racing_shares,
+    roll_back,
+    stay,
+)
 from rollouts.domain.lifecycle.states import Event, transition
 from rollouts.domain.strategies.bandit.analysis import KEEPS_BASELINE
 
@@ -35,7 +42,7 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
     failed = _failed(rollout, seen, now)
     if failed or not rollout.racing:
         return _without(rollout, failed)
-    loading = [arm for arm in rollout.racing if not seen.is_ready(arm.variant)]
+    loading = [arm for arm in rollout.racing if not seen.is_whole(arm.variant)]
     if loading:
         said = "; ".join(f"{arm.variant}: {_words(seen, arm)}" for arm in loading)
         return stay(
@@ -123,14 +130,13 @@ def _failed(rollout: RolloutView, seen: Seen, now: float) -> list[Drop]:
     limit = rollout.plan.launch_seconds
     for arm in rollout.racing:
         status = seen.engine(arm.variant)
-        if status is None or status.is_ready:
+        if status is None or status.is_whole:
             continue
         if status.phase is WorkloadPhase.FAILED:
             blame = f"launch:{status.reason or 'failed'}"
             drops.append(Drop(arm.name, "launch", failure_words(status), blame))
         elif _launching(rollout, seen, arm, now) > limit:
-            last = f" It said last: {status.message}" if status.message else ""
-            what = f"{arm.variant} was not ready within {duration_of_seconds(limit)}.{last}"
+            what = f"{arm.variant} {late_words(status, limit)}"
             drops.append(Drop(arm.name, "launch", what, TIMEOUT))
     return drops
 
@@ -162,5 +168,5 @@ def _names(arms: list[ArmView] | tuple[ArmView, ...]) -> str:
 
 
 def _words(seen: Seen, arm: ArmView) -> str:
-    status = seen.engine(arm.variant)
-    return (status.message.rstrip(".") if status is not None else "") or "loading"
+    engine = seen.engine(arm.variant)
+    return "loading" if engine is None else loading_words(engine)

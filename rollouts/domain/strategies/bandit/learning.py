@@ -55,7 +55,7 @@ def advance(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
     waiting = held_by_outage(rollout, gates.outage, held_at)
     winner = None if waiting is not None else rollout.arm(race.winner)
     wins = winner in rollout.racing and rollout.step_since is not None and seen.in_force
-    if winner is not None and wins and seen.is_ready(winner.variant):
+    if winner is not None and wins and seen.is_whole(winner.variant):
         return promote(rollout, sentence=race.sentence, arm=winner.name)
     found = race.tie_sentence or race.sentence
     late = out_of_time(rollout, gates, now, found=found, then=A_PERSON_DECIDES, held_at=held_at)
@@ -210,12 +210,18 @@ def _may_be_set(rollout: RolloutView, seen: Seen, shares: Mapping[str, int]) -> 
         or seen.drift is not None
         or seen.routed is None
     )
-    return not grows or (not frozen and all(seen.is_ready(arm.variant) for arm in grows))
+    return not grows or (not frozen and all(seen.is_whole(arm.variant) for arm in grows))
 
 
 def _growing(rollout: RolloutView, seen: Seen, shares: Mapping[str, int]) -> list[ArmView]:
     """The candidates that would have more than the router gives them now."""
     return [arm for arm in rollout.racing if shares.get(arm.variant, 0) > seen.split.get(arm.variant, 0)]
+
+
+def _unready(arm: ArmView, seen: Seen) -> str:
+    """`v2`, or `v2 (2 of 3 replicas are ready)`."""
+    engine = seen.engine(arm.variant)
+    return f"{arm.label} ({engine.short})" if engine is not None and engine.short else arm.label
 
 
 def _wanted(rollout: RolloutView, race: RaceView) -> SetTraffic | None:
@@ -236,7 +242,7 @@ def _reweigh(rollout: RolloutView, seen: Seen, race: RaceView) -> Decision:
             return where
         return replace(where, title="Weights kept", detail=race.skipped, once=True)
     if not _may_be_set(rollout, seen, wanted.shares):
-        unready = [arm.label for arm in rollout.racing if not seen.is_ready(arm.variant)]
+        unready = [_unready(arm, seen) for arm in rollout.racing if not seen.is_whole(arm.variant)]
         held = f"The weights wait until {' and '.join(unready)} is known to be ready."
         return replace(where, next_step=f"{held} {race.detail}".strip())
     return _reweighted(rollout, seen, race, wanted)

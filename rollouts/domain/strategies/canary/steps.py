@@ -21,7 +21,15 @@ from rollouts.domain.lifecycle.danger import (
 )
 from rollouts.domain.lifecycle.decision import Decision, GatesView, RolloutView, Seen
 from rollouts.domain.lifecycle.effects import SetTraffic
-from rollouts.domain.lifecycle.moves import candidate_share, failure_words, promotion, roll_back, stay
+from rollouts.domain.lifecycle.moves import (
+    candidate_share,
+    failure_words,
+    late_words,
+    loading_words,
+    promotion,
+    roll_back,
+    stay,
+)
 from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
 from rollouts.domain.lifecycle.states import Event, transition
 
@@ -46,16 +54,13 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
             rollout, cause=f"launch:{candidate.reason or 'failed'}", sentence=failure_words(candidate)
         )
     loading = now - candidate.launching_since(rollout.phase_since)
-    if not candidate.is_ready:
+    if not candidate.is_whole:
         if loading > rollout.plan.launch_seconds:
-            words = f" It said last: {candidate.message}" if candidate.message else ""
-            return _launch_timeout(
-                rollout, f"was not ready within {duration_of_seconds(rollout.plan.launch_seconds)}.{words}"
-            )
+            return _launch_timeout(rollout, late_words(candidate, rollout.plan.launch_seconds))
         return stay(
             rollout,
             f"Waiting for {rollout.candidate} to be ready, {duration_of_seconds(waited)} so far: "
-            f"{candidate.message.rstrip('.') or 'loading'}.",
+            f"{loading_words(candidate)}.",
             f"When it has answered a warm-up request, {first} of the traffic moves to it.",
         )
     if not seen.is_ready(rollout.baseline):
@@ -155,7 +160,7 @@ def _step_progress(rollout: RolloutView, seen: Seen, gates: GatesView, now: floa
             f"When every required gate passes, {target} of the traffic moves to it. If one fails, all traffic returns "
             f"to {rollout.baseline_label}.",
         )
-    if not seen.is_ready(rollout.candidate):
+    if not seen.is_whole(rollout.candidate):
         return stay(
             rollout,
             _not_ready_for_more(rollout, seen.engine(rollout.candidate), held_at),
@@ -178,6 +183,8 @@ def _not_ready_for_more(rollout: RolloutView, candidate: EngineView | None, held
     if candidate is None:
         unknown = f"it is not known whether {rollout.candidate} is ready"
         return f"Held at {held_at}: the cluster does not answer, so {unknown}."
+    if candidate.short:
+        return f"Held at {held_at}: of {rollout.candidate}, {candidate.short}."
     return (
         f"Held at {held_at}: {rollout.candidate} is not ready ({candidate.message or candidate.phase.value})."
     )

@@ -62,6 +62,10 @@ def status(variant: str, phase: WorkloadPhase = WorkloadPhase.READY, **changes: 
     return EngineView(variant, phase, ready=int(phase is WorkloadPhase.READY), desired=1, **changes)
 
 
+def short(variant: str) -> EngineView:
+    return EngineView(variant, WorkloadPhase.READY, ready=2, desired=3)
+
+
 def seen(**changes: Any) -> Seen:
     """All is well; `engines` replaces single engines, None takes one away."""
     engines = {name: status(name) for name in (B, C2, C3)} | changes.pop("engines", {})
@@ -133,6 +137,7 @@ def test_provisioning__not_routed_yet__routes_all_at_zero_once() -> None:
 WAITS: dict[str, Seen] = {
     "cluster silent": replace(SILENT, **AT_ZERO),
     "one loads": seen(**AT_ZERO, engines={C3: status(C3, WorkloadPhase.STARTING)}),
+    "one is short": seen(**AT_ZERO, engines={C3: short(C3)}),
     "one unknown": seen(**AT_ZERO, engines={C3: None}),
     "baseline down": seen(**AT_ZERO, engines={B: status(B, WorkloadPhase.UNREADY)}),
     "router silent": seen(**AT_ZERO, routed=None, in_force=False),
@@ -327,7 +332,9 @@ def test_reweight__skipped__is_a_note_to_be_told_once() -> None:
     assert (made.title, made.once) == ("Weights kept", True)
 
 
-@pytest.mark.parametrize("arm", [None, status(C2, WorkloadPhase.UNREADY), status(C2, WorkloadPhase.STARTING)])
+@pytest.mark.parametrize(
+    "arm", [None, status(C2, WorkloadPhase.UNREADY), status(C2, WorkloadPhase.STARTING), short(C2)]
+)
 def test_reweight__who_would_grow_is_not_known_to_be_ready__waits(arm: EngineView | None) -> None:
     rollout = view()
     made = after(rollout, seen(engines={C2: arm}), MOVED)
