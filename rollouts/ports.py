@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from controlplane.kernel.errors import HeadgateError
 from registry.domain.manifest import Manifest
+from rollouts.domain.accelerators import Accelerators
 from rollouts.domain.capabilities import Capability
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
+from rollouts.domain.images import Image
+from rollouts.domain.limits import Limits
 from rollouts.domain.record.readings import Failures, SignalReading
 from rollouts.domain.secrets import Secret
 
@@ -35,20 +37,22 @@ FORCED_VARIANT_HEADER = (
 class WorkloadSpec:
     """What to run for a variant.
 
-    folder       the version's files on this machine (or where the cluster finds them)
-    manifest     verified against `folder` before every launch
+    source       URI of the version's files, as the model store has it ("models:/m-1f3a", "s3://models/triage/2")
+    manifest     what they must be: compared where the engine reads them, before every launch
     engine       name of an engine template: "vllm", or another that the cluster knows
     arguments    engine arguments by name without dashes ("max-model-len": 256); only declared options
     environment  variables of the engine; only declared options. A secret is given as it is stored or referred to, and
                  opened by the cluster at every launch
     resources    what one replica needs, by name ("memory_mb": 3000). A cluster leaves aside what it cannot set apart
     replicas     how many to run
+    image        what the engine is started from; None: what the cluster has for it
+    accelerators that one replica has to itself; None: none
     start_seconds how long it may take until READY
     """
 
     variant: str
     endpoint: str
-    folder: Path
+    source: str
     manifest: Manifest
     engine: str = "vllm"
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -56,6 +60,8 @@ class WorkloadSpec:
     resources: Mapping[str, int] = field(default_factory=dict)
     replicas: int = 1
     start_seconds: float = 600.0
+    image: Image | None = None
+    accelerators: Accelerators | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +82,13 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadStatus:
-    """What the cluster sees of a workload.
+    """What the cluster sees of a workload. Times are seconds since the epoch.
 
     backend     how a router reaches it; None while that is not known
-    started_at  identifies the process (seconds since the epoch)
+    ready, desired, restarts, started_at
+                as `rollouts.domain.engines` says of an engine with replicas
+    files_at    until when its files were still coming, where the cluster fetches them and knows it. It stands still
+                while nothing comes: a launch that waits for nothing must come to its end
     """
 
     variant: str
@@ -92,6 +101,7 @@ class WorkloadStatus:
     reason: FailureReason = FailureReason.NONE
     message: str = ""
     in_flight: int | None = None
+    files_at: float | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -109,6 +119,7 @@ class WorkloadStatus:
             started_at=self.started_at,
             reason=self.reason,
             message=self.message,
+            files_at=self.files_at,
         )
 
 
@@ -154,18 +165,6 @@ class EngineRoom:
     engine_mb: int
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a serving spec may ask of a cluster, whatever the engine.
-
-    resources   that it sets apart for an engine, by name
-    replicas    of one variant at most
-    """
-
-    resources: frozenset[str]
-    replicas: int
-
-
 class Cluster(Protocol):
     """Runs variants. Calls return quickly; launching and draining go on behind, `status` tells how far."""
 
@@ -176,8 +175,9 @@ class Cluster(Protocol):
         difference shows at once, else the workload fails with TAMPERED_FILE before its engine starts.
 
         Raises InvalidInput naming the field (`engine`, `arguments.x`, `environment.X`) for what the engine's options do
-        not allow; Refused (with the remedy) when the machine has no room, or with the code `no-secret` when a secret
-        cannot be read; Unavailable when the cluster does not answer.
+        not allow, and (`replicas`, `image`, `accelerators`) for what `limits` do not; Refused (with the remedy) when
+        the machine has no room, or with the code `no-secret` when a secret cannot be read; Unavailable when the cluster
+        does not answer.
         """
         ...
 
@@ -187,6 +187,14 @@ class Cluster(Protocol):
 
     def claim(self, endpoint: str, *, token: int) -> int:
         """Remembers the token unless a larger one was seen, and returns the largest one seen for the endpoint."""
+        ...
+
+    def fetches_files(self) -> bool:
+        """Whether it brings a version's files to its engines by itself, from the spec's source. Asks nobody.
+
+        If it does not, `ensure` is called only when all of them lie on this machine and were compared, under
+        `Manifest.folder_name` in the folder of models.
+        """
         ...
 
     def launched(self, variant: str) -> WorkloadSpec | None:

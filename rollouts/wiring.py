@@ -199,6 +199,7 @@ def _installation() -> Installation:
         engine_python=environment.engine_python,
         engine_user=environment.engine_user,
         secrets_dir=environment.secrets_folder,
+        models_dir=models_dir(),
         engine_memory_mb=environment.engine_memory_mb,
         engine_memory_limit_mb=environment.engine_memory_limit_mb,
         cors_origins=environment.allowed_origins,

@@ -12,6 +12,7 @@ from rollouts.adapters.routers.envoy_config import DURATION_EDGES, TTFT_EDGES
 from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import WorkloadPhase
+from rollouts.domain.limits import Limits
 from rollouts.domain.record.readings import (
     ROUTER,
     ArmReading,
@@ -25,7 +26,6 @@ from rollouts.ports import (
     OPENAI_API,
     Backend,
     EngineApi,
-    Limits,
     LoggedRequest,
     ObservedRoute,
     Route,
@@ -77,6 +77,9 @@ class Plane:
 
     def drain(self, variant: str, endpoint: str, *, token: int) -> None:
         self.engines_seen = {name: one for name, one in self.engines_seen.items() if name != variant}
+
+    def fetches_files(self) -> bool:
+        return True
 
     def launched(self, variant: str) -> None:
         return None

@@ -18,7 +18,7 @@ from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.fastkill import WorkloadFacts
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.templates import DEFAULT_GATES
-from rollouts.domain.record.analysis import GatesAnalysis, analysis_from_json, interval_rng
+from rollouts.domain.record.analysis import GatesAnalysis, interval_rng
 from rollouts.domain.record.intervals import (
     ArmCounts,
     Completions,
@@ -126,7 +126,7 @@ def measured(state: str, following: str, rounds: int) -> list[float]:
         marks = [time.process_time()]
         body, counted = json.loads(state), json.loads(following)
         marks.append(time.process_time())
-        analysis, heard = analysis_from_json(body), Interval.from_json(counted)
+        analysis, heard = GatesAnalysis.stored(body), Interval.from_json(counted)
         marks.append(time.process_time())
         learned = analysis.update(heard, interval_rng(1, heard.index))
         marks.append(time.process_time())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from controlplane.cli import answers
 from controlplane.cli.exits import Exit
 from controlplane.cli.failure import Failure
 from controlplane.cli.output import table
@@ -60,11 +61,14 @@ SETTINGS = (
     Setting("--discount", "discount", "below 1 forgets old rewards, for arms that drift (default 1)", "D"),
 )
 LARGEST = 1e12  # beyond every limit of the server, and exact as a number
-CANARY_OPTIONS = ("steps", "hold", "min_requests")
+ABOUT = "weights follow users' ratings"
+OWN: Sequence[str] = (*(setting.dest for setting in SETTINGS), "deadline")
+VERDICT: Mapping[str, Any] = answers.BANDIT_VERDICT
+ENDS_WITH_VERDICT = True
 
 
 def add_options(made: argparse.ArgumentParser) -> None:
-    """The options of `rollout start --strategy bandit`."""
+    """See the protocol."""
     group = made.add_argument_group("with --strategy bandit")
     for setting in SETTINGS:
         group.add_argument(setting.option, type=float, metavar=setting.metavar, help=setting.about)
@@ -78,7 +82,6 @@ def add_options(made: argparse.ArgumentParser) -> None:
 
 def plan_of(options: Options) -> dict[str, Any]:
     """The bandit's plan; what was not given is left to the server's default. Raises Failure (usage)."""
-    _refuse_options(options, CANARY_OPTIONS, strategy="bandit", other="canary")
     plan: dict[str, Any] = {
         "strategy": "bandit",
         "bandit": {
@@ -99,33 +102,22 @@ def _finite(given: float, option: str) -> float:
     return given
 
 
-def refuse_bandit_options(options: Options) -> None:
-    """Raises Failure (usage) when a canary was given what only a bandit has."""
-    _refuse_options(
-        options, [*(setting.dest for setting in SETTINGS), "deadline"], strategy="canary", other="bandit"
-    )
+def is_undecided(rollout: Mapping[str, Any]) -> bool:
+    """See the protocol."""
+    return bool(rollout["phase"] == "paused" and rollout["pause_reason"] == "inconclusive")
 
 
-def _refuse_options(options: Options, names: Sequence[str], *, strategy: str, other: str) -> None:
-    for name in names:
-        if getattr(options, name) is not None:
-            raise Failure(
-                Exit.USAGE,
-                f"--{name.replace('_', '-')} is of a {other}, and this is a {strategy}.",
-                fix=f"Leave it out, or use --strategy {other}.",
-            )
+def stage_of(rollout: Mapping[str, Any]) -> object:
+    """See the protocol: the arms that are left. Their shares change all the time."""
+    return tuple(arm["name"] for arm in rollout["arms"] if not arm["dropped_at"])
 
 
-def is_bandit(rollout: Mapping[str, Any]) -> bool:
-    return bool(rollout.get("strategy") == "bandit")
+def version_of(rollout: Mapping[str, Any], *, decided: bool) -> str:
+    """See the protocol; while it has not decided `bandit`."""
+    return f"v{rollout['candidate']['version']}" if decided else "bandit"
 
 
-def is_tie(rollout: Mapping[str, Any]) -> bool:
-    """True for a bandit that ended as "A or B": it holds its weights until a person chooses."""
-    return is_bandit(rollout) and rollout["phase"] == "paused" and rollout["pause_reason"] == "inconclusive"
-
-
-def shares_text(rollout: Mapping[str, Any]) -> str:
+def share_text(rollout: Mapping[str, Any]) -> str:
     """`v1 10%, v2 36%, v3 54%`; an arm that was dropped says so."""
     return ", ".join(
         f"v{arm['version']} " + ("dropped" if arm["dropped_at"] else percent_of_bp(int(arm["observed_bp"])))
@@ -133,13 +125,32 @@ def shares_text(rollout: Mapping[str, Any]) -> str:
     )
 
 
-def preview_lines(bandit: Mapping[str, Any] | None) -> list[str]:
-    """What only a bandit's dry run says: first shares, and what its ratings can decide."""
+def preview_lines(preview: Mapping[str, Any]) -> list[str]:
+    """See the protocol: first shares, and what its ratings can decide."""
+    bandit = preview.get("bandit")
     if bandit is None:
         return []
     first = ", ".join(f"v{arm['version']} {percent_of_bp(int(arm['share_bp']))}" for arm in bandit["arms"])
     outlook = bandit["outlook"]
     return [f"First shares: {first}.", *([outlook["sentence"]] if outlook else [])]
+
+
+def status_lines(rollout: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[str]:
+    """See the protocol: the sentence, the arms and the gates of each."""
+    if not verdict["arms"]:
+        return []
+    blocks = [verdict["sentence"]], arms_table(rollout, verdict), gates_table(rollout, verdict)
+    return [line for block in blocks if block for line in ("", *block)]
+
+
+def verdict_data(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """See the protocol."""
+    return {"bandit": verdict}
+
+
+def end_lines(rollout: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[str]:
+    """See the protocol: the arms."""
+    return ["", *arms_table(rollout, verdict)] if verdict["arms"] else []
 
 
 def arms_table(rollout: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[str]:

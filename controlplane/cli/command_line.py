@@ -8,12 +8,13 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from controlplane.cli import bandits, commands, policies, replay
+from controlplane.cli import commands, policies, replay
 from controlplane.cli.access import DEFAULT_URL, access_of
 from controlplane.cli.client import Client
 from controlplane.cli.exits import Exit
 from controlplane.cli.failure import Failure
 from controlplane.cli.output import Printer, Result
+from controlplane.cli.strategies import SPOKEN, USUAL
 
 Command = Callable[[Client, argparse.Namespace, Printer], Result]
 
@@ -153,7 +154,7 @@ def _policy_commands(actions: argparse._SubParsersAction[Any], shared: argparse.
 def _rollout_commands(room: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
     actions = room.add_subparsers(required=True, metavar="ACTION")
     begin = _add(
-        actions, shared, "start", commands.start, "start a rollout of a version, or a bandit of several"
+        actions, shared, "start", commands.start, "start a rollout of a version, or of several at once"
     )
     begin.add_argument("endpoint")
     begin.add_argument(
@@ -161,20 +162,16 @@ def _rollout_commands(room: argparse.ArgumentParser, shared: argparse.ArgumentPa
         type=_version,
         nargs="+",
         metavar="VERSION",
-        help="number of the model version, 3 or v3; a bandit takes several",
+        help="number of the model version, 3 or v3; some strategies take several",
     )
     begin.add_argument(
         "--strategy",
-        choices=["canary", "bandit"],
-        default="canary",
-        help="canary: one version's share grows while gates watch (default); bandit: weights follow users' ratings",
+        choices=list(SPOKEN),
+        default=USUAL,
+        help="; ".join(f"{name}: {strategy.ABOUT}" for name, strategy in SPOKEN.items()),
     )
-    begin.add_argument("--steps", type=_shares, help="shares in percent, growing (default 5,25,50)")
-    begin.add_argument("--hold", type=int, help="seconds each step lasts at least (default 300)")
-    begin.add_argument(
-        "--min-requests", type=int, help="requests of the candidate in each step (default 100)"
-    )
-    bandits.add_options(begin)
+    for strategy in SPOKEN.values():
+        strategy.add_options(begin)
     begin.add_argument(
         "--watch-seconds", type=int, default=86_400, help="watch after the promotion (default one day)"
     )
@@ -226,7 +223,7 @@ def _rollout_commands(room: argparse.ArgumentParser, shared: argparse.ArgumentPa
         )
         if action == "promote":
             acting.add_argument(
-                "--arm", default="", metavar="NAME", help="of a bandit: which arm, such as candidate-2"
+                "--arm", default="", metavar="NAME", help="which one of several, such as candidate-2"
             )
 
     listing = _add(actions, shared, "list", commands.rollouts, "newest rollouts first")
@@ -301,15 +298,3 @@ def _version(text: str) -> int:
     if not number.isdecimal() or int(number) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no version number; write 3 or v3")
     return int(number)
-
-
-def _shares(text: str) -> tuple[float, ...]:
-    try:
-        shares = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of shares; write 5,25,50") from None
-    if not all(0 < share < 100 for share in shares):
-        raise argparse.ArgumentTypeError(
-            "a share lies between 0 and 100 percent; the promotion to 100 follows by itself"
-        )
-    return shares

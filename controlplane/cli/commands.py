@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
-from controlplane.cli import answers, bandits
+from controlplane.cli import answers, strategies
 from controlplane.cli.client import Client
 from controlplane.cli.exits import Exit
 from controlplane.cli.failure import Failure
@@ -18,9 +18,6 @@ from controlplane.cli.output import Printer, Result, table
 from controlplane.cli.waiting import Patience, line_of, share_text, version_of, wait_for
 
 Options = argparse.Namespace
-DEFAULT_STEPS = (5.0, 25.0, 50.0)
-DEFAULT_HOLD_SECONDS = 300
-DEFAULT_MIN_REQUESTS = 100
 MOST_PAGES = 1_000
 LONGEST_NUMBER = 18  # digits of a rollout's number; the name of an endpoint may be longer
 LARGEST_FILE = 32 << 20
@@ -30,7 +27,7 @@ def start(client: Client, options: Options, printer: Printer) -> Result:
     """`rollout start`"""
     body: dict[str, Any] = {
         "endpoint": options.endpoint,
-        "plan": _plan_of(options),
+        "plan": _json_file(options.plan, "--plan") if options.plan else strategies.plan_of(options),
     }
     if len(options.versions) == 1:
         body["version"] = options.versions[0]
@@ -70,23 +67,12 @@ def wait(client: Client, options: Options, printer: Printer) -> Result:
 def status(client: Client, options: Options, printer: Printer) -> Result:
     """`rollout status`"""
     rollout = client.get(f"/rollouts/{number_of(client, options.rollout)}", shape=answers.ROLLOUT)
-    shape = answers.BANDIT_VERDICT if bandits.is_bandit(rollout) else answers.VERDICTS
-    verdicts = client.get(f"/rollouts/{rollout['id']}/verdicts", shape=shape)
+    spoken = strategies.spoken(rollout)
+    verdict = client.get(f"/rollouts/{rollout['id']}/verdicts", shape=spoken.VERDICT)
     lines = [line_of(rollout), *([rollout["next_step"]] if rollout["next_step"] else [])]
     lines += [f"Cause: {rollout['cause_sentence']}"] if rollout["cause_sentence"] else []
-    if bandits.is_bandit(rollout):
-        return _bandit_status(rollout, verdicts, lines)
-    gates = [[v["verdict"], v["label"], v["sentence"]] for v in verdicts["verdicts"]]
-    lines += ["", *table(["VERDICT", "GATE", "WHY"], gates)] if gates else []
-    return Result(lines, {"rollout": rollout, "verdicts": verdicts["verdicts"]}, reason=rollout["reason"])
-
-
-def _bandit_status(rollout: Mapping[str, Any], verdict: Mapping[str, Any], lines: list[str]) -> Result:
-    if verdict["arms"]:  # else nothing was measured yet
-        blocks = bandits.arms_table(rollout, verdict), bandits.gates_table(rollout, verdict)
-        for block in ([verdict["sentence"]], *blocks):
-            lines += ["", *block] if block else []
-    return Result(lines, {"rollout": rollout, "bandit": verdict}, reason=rollout["reason"])
+    lines += spoken.status_lines(rollout, verdict)
+    return Result(lines, {"rollout": rollout, **spoken.verdict_data(verdict)}, reason=rollout["reason"])
 
 
 def act(client: Client, options: Options, printer: Printer) -> Result:
@@ -213,28 +199,28 @@ def _waited(client: Client, rollout_id: int, options: Options, printer: Printer)
     }.get(code, f"Ended as {rollout['phase']}")
     # The sentence of a promotion says the word itself.
     line = reason if reason.startswith(words) else f"{words}. {reason}".rstrip()
-    verdict = _bandit_verdict(client, rollout) if code is not Exit.TIMED_OUT else None
-    if verdict is None:
+    verdict = _last_verdict(client, rollout) if code is not Exit.TIMED_OUT else None
+    told = strategies.spoken(rollout).end_lines(rollout, verdict) if verdict is not None else []
+    if verdict is None or not told:
         return Result([line], {"rollout": rollout}, reason=reason, code=code)
-    lines = [line, "", *bandits.arms_table(rollout, verdict)]
-    return Result(lines, {"rollout": rollout, "bandit": verdict}, reason=reason, code=code)
+    data = {"rollout": rollout, **strategies.spoken(rollout).verdict_data(verdict)}
+    return Result([line, *told], data, reason=reason, code=code)
 
 
-def _bandit_verdict(client: Client, rollout: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What a bandit that ended has to say; None of a canary, of one that measured nothing, and when it cannot be read:
-    how the rollout ended is known already, and a pipeline must learn that all the same.
+def _last_verdict(client: Client, rollout: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What the evidence said at the end; None where its strategy does not say that, and when it cannot be read: how the
+    rollout ended is known already, and a pipeline must learn that all the same.
     """
-    if not bandits.is_bandit(rollout):
+    spoken = strategies.spoken(rollout)
+    if not spoken.ENDS_WITH_VERDICT:
         return None
     try:
-        verdict: Mapping[str, Any] = client.get(
-            f"/rollouts/{rollout['id']}/verdicts", shape=answers.BANDIT_VERDICT
-        )
+        verdict: Mapping[str, Any] = client.get(f"/rollouts/{rollout['id']}/verdicts", shape=spoken.VERDICT)
     except Failure as failure:
         if failure.code is not Exit.UNAVAILABLE:
             raise
         return None
-    return verdict if verdict["arms"] else None
+    return verdict
 
 
 def _preview(preview: Mapping[str, Any]) -> Result:
@@ -248,7 +234,7 @@ def _preview(preview: Mapping[str, Any]) -> Result:
         for check in preview["checks"]
     ]
     lines += [gate["sentence"] for gate in preview["gates"]]
-    lines += bandits.preview_lines(preview.get("bandit"))
+    lines += strategies.spoken(preview).preview_lines(preview)
     can = bool(preview["can_start"])
     lines.append("The rollout can start." if can else "The rollout can not start.")
     reason = "" if can else " ".join(f"{check['title']}." for check in refused)
@@ -271,30 +257,6 @@ def number_of(client: Client, named: str) -> int:
             f"The newest rollout of {named!r} was asked for, and one of {items[0]['endpoint']!r} came.",
         )
     return int(items[0]["id"])
-
-
-def _plan_of(options: Options) -> Any:
-    if options.plan:
-        return _json_file(options.plan, "--plan")
-    if options.strategy == "bandit":
-        return bandits.plan_of(options)
-    bandits.refuse_bandit_options(options)
-    if len(options.versions) > 1:
-        raise Failure(
-            Exit.USAGE,
-            "A canary compares one version with the stable one.",
-            fix="Name one version, or use --strategy bandit.",
-        )
-    hold = DEFAULT_HOLD_SECONDS if options.hold is None else options.hold
-    least = DEFAULT_MIN_REQUESTS if options.min_requests is None else options.min_requests
-    return {
-        "strategy": "canary",
-        "steps": [
-            {"share_bp": round(share * 100), "hold_seconds": hold, "min_requests": least}
-            for share in options.steps or DEFAULT_STEPS
-        ],
-        "watch_seconds": options.watch_seconds,
-    }
 
 
 def _json_file(path: str, option: str) -> Any:

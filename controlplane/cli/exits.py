@@ -26,7 +26,7 @@ class Exit(IntEnum):
     NOT_ALLOWED = 9, "the token is unknown or expired, or its scopes or its owner's role do not allow this"
     UNDECIDED = (
         10,
-        'of `wait`: a bandit could not name a winner by its deadline ("A or B"); a person chooses an arm',
+        'of `wait`: several candidates, and no winner by the deadline ("A or B"); a person chooses an arm',
     )
     DIFFERS = (
         11,

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controlplane.cli import answers, bandits
+from controlplane.cli import answers
 from controlplane.cli.client import TIMEOUT_SECONDS, Client
 from controlplane.cli.exits import Exit
 from controlplane.cli.failure import Failure
 from controlplane.cli.output import Printer
-from controlplane.kernel.words import percent_of_bp
+from controlplane.cli.strategies import spoken
 
 OUTCOME: Mapping[str, Exit] = {
     "succeeded": Exit.OK,
@@ -38,8 +38,8 @@ class Patience:
 def wait_for(
     client: Client, rollout_id: int, *, patience: Patience, through_watch: bool, printer: Printer
 ) -> tuple[Exit, dict[str, Any]]:
-    """Waits until the rollout is decided (`through_watch`: until its watch is over, too), or is a bandit that could not
-    decide between its best arms.
+    """Waits until the rollout is decided (`through_watch`: until its watch is over, too), or could not be decided
+    between its best arms.
 
     Returns the exit code and the rollout as last seen. A control plane that does not answer is asked again
     until `patience.silence` has passed. Raises Failure (not found, not allowed, silent for too long).
@@ -70,7 +70,7 @@ def wait_for(
             rollout = seen
             last_answer = time.monotonic()
             teller.tell(rollout)
-            code = Exit.UNDECIDED if bandits.is_tie(rollout) else OUTCOME.get(rollout["phase"])
+            code = Exit.UNDECIDED if spoken(rollout).is_undecided(rollout) else OUTCOME.get(rollout["phase"])
             if code is not None and not (code is Exit.OK and through_watch and rollout["watching"]):
                 return code, rollout
         left = patience.timeout - (time.monotonic() - begun)
@@ -82,7 +82,7 @@ def wait_for(
 class _Teller:
     """One line when the phase or the share changes, and now and then when only the sentence does.
 
-    A bandit's shares change all the time: they are news when an arm leaves, else now and then.
+    What changes all the time, such as the shares of a bandit, is told now and then.
     """
 
     def __init__(self, printer: Printer) -> None:
@@ -96,7 +96,7 @@ class _Teller:
         if self._silent:
             self._silent = False
             self._printer.progress("The control plane answers again.")
-        seen = (rollout["phase"], rollout["pause_reason"], _stage_of(rollout))
+        seen = (rollout["phase"], rollout["pause_reason"], spoken(rollout).stage_of(rollout))
         now = time.monotonic()
         text = rollout["reason"] + share_text(rollout)
         news = text != self._reason and now - self._told_at >= REASON_EVERY_SECONDS
@@ -113,27 +113,14 @@ class _Teller:
             )
 
 
-def _stage_of(rollout: Mapping[str, Any]) -> object:
-    """What makes a line of its own: a canary's share, and which arms a bandit still has."""
-    if bandits.is_bandit(rollout):
-        return tuple(arm["name"] for arm in rollout["arms"] if not arm["dropped_at"])
-    return share_text(rollout)
-
-
 def share_text(rollout: Mapping[str, Any]) -> str:
-    """The candidate's share as the router was seen to apply it; of a bandit those of all arms."""
-    if bandits.is_bandit(rollout):
-        return bandits.shares_text(rollout)
-    return percent_of_bp(
-        sum(int(arm["observed_bp"]) for arm in rollout["arms"] if arm["name"] == "candidate")
-    )
+    """The shares as the router was seen to apply them, as its strategy says them."""
+    return spoken(rollout).share_text(rollout)
 
 
 def version_of(rollout: Mapping[str, Any]) -> str:
-    """`v2`; of a bandit that has not decided `bandit`."""
-    if bandits.is_bandit(rollout) and rollout["phase"] not in OUTCOME:
-        return "bandit"
-    return f"v{rollout['candidate']['version']}"
+    """What is rolled out, as its strategy says it: `v2`."""
+    return spoken(rollout).version_of(rollout, decided=rollout["phase"] in OUTCOME)
 
 
 def line_of(rollout: Mapping[str, Any]) -> str:

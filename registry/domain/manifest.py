@@ -59,6 +59,11 @@ class Manifest:
         return digest_of(self.to_json())
 
     @property
+    def folder_name(self) -> str:
+        """The name of a folder that holds exactly these files: wherever they lie, they are found by their content."""
+        return self.digest.removeprefix("sha256:")
+
+    @property
     def total_bytes(self) -> int:
         return sum(entry.size for entry in self.entries)
 

@@ -30,7 +30,7 @@ INCOMING_LIFETIME_SECONDS = 24 * 3600.0
 
 def folder_of(models_dir: Path, manifest: Manifest) -> Path:
     """Where the files of a manifest lie on this machine, whether or not they are there."""
-    return models_dir / manifest.digest.removeprefix("sha256:")
+    return models_dir / manifest.folder_name
 
 
 def verify_local(folder: Path, manifest: Manifest, progress: Progress = nothing) -> tuple[FileClass, ...]:

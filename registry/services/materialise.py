@@ -65,15 +65,33 @@ def fetch_version(
     return True
 
 
-def files_of(*, version_id: int, models_dir: Path) -> tuple[Path, Manifest]:
-    """Where a version's files lie on this machine, and what they must be. Nothing is read: whoever runs them compares.
+def source_of(*, version_id: int) -> tuple[str, Manifest]:
+    """The URI of a version's files, as the model store has it, and what they must be. Nothing is read: whoever runs
+    them compares.
 
     Raises Refused when it has no manifest."""
     version = load_version(version_id)
     manifest = version.manifest_value
     if manifest is None:
         raise _cannot_serve(version)
-    return folder_of(models_dir, manifest), manifest
+    return version.source, manifest
+
+
+def check_unread(*, version_id: int, now: datetime, allowed_files: Collection[str] = ()) -> None:
+    """Whether a version may be served whose files somebody else fetches and compares: by what they were found to be
+    when its manifest was taken, because nothing is read here.
+
+    Raises Refused for a file that is not data and not in `allowed_files` (the version is `failed` from then on), and
+    for a version whose files nobody looked into.
+    """
+    version = load_version(version_id)
+    if not version.classes:
+        raise Refused(
+            f"{version} cannot be served: it was registered before Headgate looked into files.",
+            code="no-files",
+            fix="Register the version anew in MLflow.",
+        )
+    _check_classes(version, version.classes, allowed_files, now)
 
 
 def materialise_version(

@@ -6,12 +6,10 @@ from typing import Any
 
 from rest_framework import serializers
 
+from rollouts.api.verdict_outputs import VerdictsOutput
 from rollouts.domain.gates.checks import LARGEST_COUNT
 
 ARM_STATES = [(state, state) for state in ("racing", "eliminated", "dropped")]
-DROP_CAUSES = [
-    (cause, cause) for cause in ("evidence", "guardrail", "fast-kill", "launch", "workload", "person")
-]
 
 
 class BanditForm(serializers.Serializer[Any]):
@@ -99,6 +97,29 @@ class ReweightOutput(serializers.Serializer[Any]):
     skipped = serializers.BooleanField()
     change_bp = serializers.IntegerField(help_text="the largest change of a share")
     sentence = serializers.CharField()
+
+
+class BanditVerdictsOutput(serializers.Serializer[Any]):
+    """What a bandit's evidence says. Empty `arms`: nothing was measured yet."""
+
+    kind = serializers.CharField(default="bandit")
+    sentence = serializers.CharField(default="")
+    detail = serializers.CharField(default="")
+    alpha = serializers.FloatField(default=None, allow_null=True)
+    beta = serializers.FloatField(default=None, allow_null=True)
+    threshold = serializers.FloatField(
+        default=None, allow_null=True, help_text="an arm leaves at this evidence"
+    )
+    burn_in = serializers.BooleanField(default=False, help_text="the shares still are equal")
+    arms = ArmVerdictOutput(many=True, default=list)
+    gates = serializers.DictField(child=VerdictsOutput(), default=dict, help_text="by candidate arm")
+    wanted = serializers.DictField(child=serializers.IntegerField(), default=dict)
+    reweight = ReweightOutput(default=None, allow_null=True)
+    survivors = serializers.ListField(child=serializers.CharField(), default=list)
+    winner = serializers.CharField(default="", help_text="the only arm left, once its required gates pass")
+    sole_survivor = serializers.CharField(default="")
+    tied = serializers.ListField(child=serializers.CharField(), default=list)
+    tie_sentence = serializers.CharField(default="", help_text="what is said if it ends like this: A or B")
 
 
 class ArmForecastOutput(serializers.Serializer[Any]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from drf_spectacular.utils import extend_schema, extend_schema_field
@@ -19,10 +20,19 @@ from controlplane.kernel.plain import check_plain
 from rollouts import wiring
 from rollouts.domain.engine_options import OptionKind
 from rollouts.services.commands.clusters import ClusterNow, all_clusters, one_cluster, set_cluster
-from rollouts.services.commands.serving_specs import engines_of
+from rollouts.services.commands.serving_specs import engines_of, limits_of
 
 TAGS = ["clusters"]
 KINDS = [(kind.value, kind.value) for kind in OptionKind]
+
+
+class Names(serializers.ListField):
+    """A set of names, sorted."""
+
+    child = serializers.CharField()
+
+    def to_representation(self, data: Collection[str]) -> list[str]:
+        return sorted(data)
 
 
 class OptionPartOutput(serializers.Serializer[Any]):
@@ -60,10 +70,20 @@ class EngineOutput(serializers.Serializer[Any]):
     )
 
 
+class LimitsOutput(serializers.Serializer[Any]):
+    """What a serving spec may ask of a cluster, whatever the engine."""
+
+    resources = Names(help_text="names that `resources` may have")
+    replicas = serializers.IntegerField(help_text="of one variant at most")
+    images = Names(help_text="repositories that `image` may be of; empty: none")
+    accelerators = Names(help_text="what `accelerators.resource` may be; empty: none")
+
+
 class EnginesOutput(serializers.Serializer[Any]):
-    """The engines of a cluster."""
+    """The engines of a cluster, and what it can give them."""
 
     engines = EngineOutput(many=True)
+    limits = LimitsOutput()
 
 
 class ClusterOutput(serializers.Serializer[Any]):
@@ -175,4 +195,9 @@ class ClusterEngines(APIView):
         responses=EnginesOutput,
     )
     def get(self, request: Request, name: str) -> Response:
-        return Response(EnginesOutput({"engines": engines_of(cluster=name, worlds=wiring.worlds())}).data)
+        worlds = wiring.worlds()
+        found = {
+            "engines": engines_of(cluster=name, worlds=worlds),
+            "limits": limits_of(cluster=name, worlds=worlds),
+        }
+        return Response(EnginesOutput(found).data)

@@ -8,9 +8,12 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from rollouts.api.bandit_outputs import BanditForm
+from rollouts.api.strategies import forms_of
+from rollouts.domain.accelerators import MOST as MOST_ACCELERATORS
 from rollouts.domain.lifecycle.plan import MAX_HOLD_SECONDS, MAX_STEPS, MOST_REQUESTS
 from rollouts.domain.secrets import FILE_NAME, FINGERPRINT
+from rollouts.domain.strategies import STRATEGIES
+from rollouts.domain.strategies.plans import USUAL
 from rollouts.services.policies.text import LONGEST
 
 
@@ -24,18 +27,26 @@ class StepForm(serializers.Serializer[Any]):
 
 
 class PlanForm(serializers.Serializer[Any]):
-    """A canary has steps with growing shares below 100%, a bandit learns until one arm is left; the promotion to 100%
-    and its watch follow by themselves."""
+    """A plan has steps with growing shares below 100%, or what its strategy understands under its own name. The
+    promotion to 100% and its watch follow by themselves."""
 
-    strategy = serializers.ChoiceField(choices=["canary", "bandit"], default="canary")
+    strategy = serializers.ChoiceField(choices=list(STRATEGIES), default=USUAL)
     steps = serializers.ListField(
         child=StepForm(), required=False, min_length=1, max_length=MAX_STEPS, help_text="of a canary"
     )
-    bandit = BanditForm(required=False, help_text="of a bandit")
     watch_seconds = serializers.IntegerField(min_value=0, max_value=MAX_HOLD_SECONDS, required=False)
     no_data_seconds = serializers.IntegerField(min_value=0, max_value=MAX_HOLD_SECONDS, required=False)
     deadline_seconds = serializers.IntegerField(min_value=0, max_value=MAX_HOLD_SECONDS, required=False)
     launch_seconds = serializers.IntegerField(min_value=0, max_value=MAX_HOLD_SECONDS, required=False)
+
+    def get_fields(self) -> dict[str, Any]:
+        """And the settings of each strategy that has some, under its name."""
+        made = {}
+        for name, strategy in STRATEGIES.items():
+            if strategy.SETTINGS is not None:
+                form = forms_of(name).settings or serializers.DictField
+                made[name] = form(required=False, help_text=f"of a {name}")
+        return super().get_fields() | made
 
 
 SECRET_BY_REFERENCE = {
@@ -75,6 +86,13 @@ class VariableField(serializers.JSONField):
     """A variable of the engine: a text, or a secret."""
 
 
+class AcceleratorsForm(serializers.Serializer[Any]):
+    """Accelerators of one replica."""
+
+    count = serializers.IntegerField(min_value=1, max_value=MOST_ACCELERATORS)
+    resource = serializers.CharField(help_text="as the cluster names it, for example `nvidia.com/gpu`")
+
+
 class ServingForm(serializers.Serializer[Any]):
     """How a version is served."""
 
@@ -94,6 +112,17 @@ class ServingForm(serializers.Serializer[Any]):
         help_text="what one replica needs; a cluster refuses what it cannot set apart. This machine: `memory_mb`",
     )
     replicas = serializers.IntegerField(min_value=1, max_value=64, default=1)
+    image = serializers.CharField(
+        required=False,
+        allow_null=True,
+        help_text="`REPOSITORY:TAG`, `REPOSITORY@sha256:...` or both; left out: the cluster's own. A cluster refuses"
+        " repositories that its operator did not list; this machine takes none",
+    )
+    accelerators = AcceleratorsForm(
+        required=False,
+        allow_null=True,
+        help_text="that one replica has to itself; left out: none. This machine gives none: its engines share them",
+    )
 
 
 class ObjectField(serializers.JSONField):

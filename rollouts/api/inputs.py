@@ -10,9 +10,10 @@ from controlplane.api.inputs import LARGEST_NUMBER, LONGEST_NAME, LONGEST_REFERE
 from registry.api.serializers import LONGEST_MODEL_NAME
 from rollouts.api.forms import PlanField, PolicyObjectField, ServingField
 from rollouts.api.outputs import PHASES
-from rollouts.domain.bandits.spec import MOST_ARMS
 from rollouts.services.commands.feedback import MAX_COMMENT, MAX_ID
 from rollouts.services.policies.text import LONGEST
+
+MOST_VERSIONS = 12  # that are read at all; how many a strategy takes, it says itself
 
 
 class RolloutFilter(Input):
@@ -39,8 +40,8 @@ class StartInput(Input):
         child=serializers.IntegerField(min_value=1, max_value=LARGEST_NUMBER),
         required=False,
         min_length=1,
-        max_length=MOST_ARMS,
-        help_text="the candidates of a bandit, in the order of their arms",
+        max_length=MOST_VERSIONS,
+        help_text="the candidates, in the order of their arms, where the strategy takes several",
     )
     plan = PlanField()
     serving = ServingField(required=False, help_text="default: as the stable variant")
@@ -118,7 +119,7 @@ class PromoteInput(ActionInput):
         default="",
         allow_blank=True,
         max_length=20,
-        help_text="of a bandit: which arm, such as candidate-2; needed while several are in the race",
+        help_text="which arm, such as candidate-2; needed while several are in the race",
     )
 
 

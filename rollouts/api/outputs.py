@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from rest_framework import serializers
 
-from rollouts.api.bandit_outputs import (
-    DROP_CAUSES,
-    ArmVerdictOutput,
-    BanditPreviewOutput,
-    ReweightOutput,
-)
 from rollouts.api.feedback_outputs import UncountedRatingsOutput
 from rollouts.api.forms import PlanField, ServingField
+from rollouts.api.verdict_outputs import MomentField, OutageOutput
 from rollouts.domain.engines import WorkloadPhase
-from rollouts.domain.gates.verdict import Verdict
 from rollouts.domain.lifecycle.states import PauseReason, Phase
 from rollouts.domain.restored import RestoredState
 
 PHASES = [(phase.value, phase.value) for phase in Phase]
 PAUSE_REASONS = [(reason.value, reason.value) for reason in PauseReason]
 WORKLOAD_PHASES = [(phase.value, phase.value) for phase in WorkloadPhase]
-VERDICTS = [(verdict.value, verdict.value) for verdict in Verdict]
+DROP_CAUSES = [
+    (cause, cause) for cause in ("evidence", "guardrail", "fast-kill", "launch", "workload", "person")
+]
 
 
 class VariantBrief(serializers.Serializer[Any]):
@@ -38,8 +33,8 @@ class WorkloadOutput(serializers.Serializer[Any]):
 
     phase = serializers.ChoiceField(choices=WORKLOAD_PHASES)
     ready = serializers.IntegerField(help_text="ready replicas")
-    desired = serializers.IntegerField()
-    restarts = serializers.IntegerField()
+    desired = serializers.IntegerField(help_text="replicas that there should be")
+    restarts = serializers.IntegerField(help_text="of the replica that was restarted most often")
     reason = serializers.CharField(help_text="why it failed, in one word")
     message = serializers.CharField()
     ready_at = serializers.DateTimeField(allow_null=True)
@@ -99,7 +94,9 @@ class ArmOutput(serializers.Serializer[Any]):
     completions = CompletionsOutput(
         source="counted_completions", allow_null=True, help_text="null: its engine does not say"
     )
-    dropped_at = serializers.DateTimeField(allow_null=True, help_text="when it left a bandit, for good")
+    dropped_at = serializers.DateTimeField(
+        allow_null=True, help_text="when it left for good, with the others going on"
+    )
     dropped_cause = serializers.ChoiceField(choices=DROP_CAUSES, allow_blank=True)
     dropped_sentence = serializers.CharField()
 
@@ -110,7 +107,7 @@ class RolloutOutput(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     endpoint = serializers.CharField(source="endpoint.name")
     baseline = VariantBrief()
-    candidate = VariantBrief(help_text="of a bandit: the first one until there is a winner, then the winner")
+    candidate = VariantBrief(help_text="of several the first one until there is a winner, then the winner")
     strategy = serializers.CharField()
     plan = PlanField()
     step = serializers.IntegerField(source="step_index", help_text="from 0; -1 before the first")
@@ -143,25 +140,6 @@ class RolloutOutput(serializers.Serializer[Any]):
     watching = serializers.BooleanField(help_text="promoted, and a failed gate would still return")
     watch_until = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
-
-
-class MomentField(serializers.DateTimeField):
-    """A moment that is kept as seconds since the epoch."""
-
-    def to_representation(self, value: Any) -> Any:
-        return super().to_representation(datetime.fromtimestamp(value, tz=UTC))
-
-
-class OutageOutput(serializers.Serializer[Any]):
-    """The variant that serves (of a rollout: its baseline) is out of order, or was until the newest interval."""
-
-    since = MomentField()
-    seconds = serializers.FloatField(help_text="that it lasts, as far as it was measured")
-    requests = serializers.IntegerField(help_text="that were drawn for it meanwhile")
-    failed = serializers.IntegerField(help_text="of those: it gave no answer")
-    rescued = serializers.IntegerField(help_text="of those: another variant answered, unseen by the user")
-    why = serializers.CharField()
-    over = serializers.BooleanField(help_text="the newest interval was in order again")
 
 
 class RolloutBrief(serializers.Serializer[Any]):
@@ -249,86 +227,6 @@ class EndpointOutput(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
 
 
-class AxisOutput(serializers.Serializer[Any]):
-    """The change on the axis that all gates share: 0 no worsening, 1 the limit; null: open on that side."""
-
-    estimate = serializers.FloatField(allow_null=True)
-    low = serializers.FloatField(allow_null=True)
-    high = serializers.FloatField(allow_null=True)
-
-
-class GateVerdictOutput(serializers.Serializer[Any]):
-    """One gate, now, with its numbers and one sentence."""
-
-    key = serializers.CharField()
-    label = serializers.CharField()  # type: ignore[assignment]  # a field, not the form's label
-    kind = serializers.CharField()
-    mode = serializers.CharField()
-    required = serializers.BooleanField()  # type: ignore[assignment]  # a field, not the form's flag
-    verdict = serializers.ChoiceField(choices=VERDICTS)
-    sentence = serializers.CharField()
-    finding = serializers.CharField()
-    baseline = serializers.FloatField(allow_null=True)
-    candidate = serializers.FloatField(allow_null=True)
-    change = serializers.FloatField(allow_null=True)
-    low = serializers.FloatField(allow_null=True)
-    high = serializers.FloatField(allow_null=True)
-    change_unit = serializers.CharField()
-    change_text = serializers.CharField()
-    interval_text = serializers.CharField()
-    limit = serializers.FloatField()
-    limit_text = serializers.CharField()
-    axis = AxisOutput()
-    n_baseline = serializers.IntegerField()
-    n_candidate = serializers.IntegerField()
-    evidence = serializers.FloatField()
-    evidence_pass = serializers.FloatField()
-    share_of_rollback = serializers.FloatField()
-    forecast_requests = serializers.IntegerField(allow_null=True)
-    forecast_minutes = serializers.FloatField(allow_null=True)
-
-
-class VerdictsOutput(serializers.Serializer[Any]):
-    """What the gates say of the whole rollout. Empty `verdicts`: nothing was measured yet."""
-
-    kind = serializers.CharField(default="canary")
-    rollback = serializers.BooleanField(default=False)
-    cause = serializers.CharField(default=None, allow_null=True)
-    evidence = serializers.FloatField(default=None, allow_null=True, help_text="rolls back at `threshold`")
-    threshold = serializers.FloatField(default=None, allow_null=True)
-    budget = serializers.FloatField(default=None, allow_null=True)
-    all_required_pass = serializers.BooleanField(default=False)
-    fast_kill = serializers.CharField(default=None, allow_null=True)
-    reason = serializers.CharField(default="")
-    verdicts = GateVerdictOutput(many=True, default=list)
-    outage = OutageOutput(
-        default=None, allow_null=True, help_text="of the baseline: nothing counts for the candidate then"
-    )
-
-
-class BanditVerdictsOutput(serializers.Serializer[Any]):
-    """What a bandit's evidence says. Empty `arms`: nothing was measured yet."""
-
-    kind = serializers.CharField(default="bandit")
-    sentence = serializers.CharField(default="")
-    detail = serializers.CharField(default="")
-    alpha = serializers.FloatField(default=None, allow_null=True)
-    beta = serializers.FloatField(default=None, allow_null=True)
-    threshold = serializers.FloatField(
-        default=None, allow_null=True, help_text="an arm leaves at this evidence"
-    )
-    burn_in = serializers.BooleanField(default=False, help_text="the shares still are equal")
-    arms = ArmVerdictOutput(many=True, default=list)
-    gates = serializers.DictField(child=VerdictsOutput(), default=dict, help_text="by candidate arm")
-    wanted = serializers.DictField(child=serializers.IntegerField(), default=dict)
-    reweight = ReweightOutput(default=None, allow_null=True)
-    survivors = serializers.ListField(child=serializers.CharField(), default=list)
-    winner = serializers.CharField(default="", help_text="the only arm left, once its required gates pass")
-    sole_survivor = serializers.CharField(default="")
-    tied = serializers.ListField(child=serializers.CharField(), default=list)
-    tie_sentence = serializers.CharField(default="", help_text="what is said if it ends like this: A or B")
-
-
 class EvidenceOutput(serializers.Serializer[Any]):
     """One interval: what was measured, what the gates said, what was decided. `digest` chains the rows."""
 
@@ -359,57 +257,6 @@ class HistoryOutput(serializers.Serializer[Any]):
     title = serializers.CharField()
     detail = serializers.CharField()
     actor = serializers.CharField()
-
-
-class CheckOutput(serializers.Serializer[Any]):
-    """One thing the dry run looked at."""
-
-    state = serializers.ChoiceField(choices=["ok", "warning", "refused"])
-    code = serializers.CharField()
-    title = serializers.CharField()
-    detail = serializers.CharField()
-    fix = serializers.CharField()
-    field = serializers.CharField()
-
-
-class StepForecastOutput(serializers.Serializer[Any]):
-    """One step of the plan in time, in seconds from now at the earliest."""
-
-    share_bp = serializers.IntegerField()
-    starts_after = serializers.FloatField()
-    ends_after = serializers.FloatField()
-    load = serializers.FloatField(help_text="of a candidate replica against a baseline one")
-    latency = serializers.CharField(help_text="what a latency gate may say in this step")
-
-
-class GateForecastOutput(serializers.Serializer[Any]):
-    """What the plan can show about one gate."""
-
-    key = serializers.CharField()
-    detectable = serializers.FloatField(allow_null=True)
-    detectable_rate = serializers.FloatField(allow_null=True)
-    requests_to_pass = serializers.IntegerField(allow_null=True)
-    minutes_to_pass = serializers.FloatField(allow_null=True)
-    passes_in_plan = serializers.BooleanField()
-    sentence = serializers.CharField()
-
-
-class PreviewOutput(serializers.Serializer[Any]):
-    """A dry run: nothing was written and nothing runs."""
-
-    can_start = serializers.BooleanField()
-    strategy = serializers.CharField()
-    variant = serializers.CharField(help_text="the candidate that would be made")
-    variants = serializers.ListField(child=serializers.CharField(), help_text="all candidates")
-    baseline = serializers.CharField()
-    ends_at = serializers.DateTimeField(help_text="at the earliest; of a bandit its deadline")
-    seconds = serializers.FloatField()
-    requests_per_second = serializers.FloatField()
-    promise = serializers.CharField()
-    checks = CheckOutput(many=True)
-    steps = StepForecastOutput(many=True)
-    gates = GateForecastOutput(many=True, help_text="of a bandit: of each candidate, at equal shares")
-    bandit = BanditPreviewOutput(allow_null=True)
 
 
 class GatePolicyOutput(serializers.Serializer[Any]):

@@ -23,15 +23,15 @@ from controlplane.kernel.errors import Conflict, InvalidInput
 from rollouts import selectors, wiring
 from rollouts.api.inputs import ActionInput, EvidenceFilter, PromoteInput, RolloutFilter, StartInput
 from rollouts.api.outputs import (
-    BanditVerdictsOutput,
     EvidencePage,
     HistoryOutput,
-    PreviewOutput,
     RolloutOutput,
-    VerdictsOutput,
 )
+from rollouts.api.preview_outputs import PreviewOutput
+from rollouts.api.strategies import forms_of
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.lifecycle.plan import Plan
+from rollouts.domain.strategies import STRATEGIES
+from rollouts.domain.strategies.plans import read_plan
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import GatePolicyVersion, HistoryEvent, Rollout
 from rollouts.services.commands import rollouts as commands
@@ -76,7 +76,7 @@ class Rollouts(generics.ListAPIView[Rollout]):
             "endpoint": endpoint,
             "version_number": first,
             "other_versions": others,
-            "plan": Plan.from_json(form["plan"]),
+            "plan": read_plan(form["plan"]),
             "serving": ServingSpec.from_json(form["serving"]) if "serving" in form else None,
             "gate_policy": shared,
             "own_policy": _own_policy(form, shared or endpoint.gate_policy),
@@ -148,8 +148,8 @@ class RolloutAction(APIView):
 
 
 class Pause(RolloutAction):
-    """Holds the share where it is (of a bandit: freezes the weights) until somebody resumes. The gates go on watching
-    and may roll back; an arm of a bandit that is proven worse still leaves."""
+    """Holds the shares where they are until somebody resumes. The gates go on watching and may roll back; of several
+    candidates one that is proven worse still leaves."""
 
     service = commands.pause_rollout
     needs = {"POST": Need(Scope.ROLLOUTS_WRITE, action_of(service))}
@@ -185,7 +185,7 @@ class Resume(RolloutAction):
 
 
 class Promote(RolloutAction):
-    """Moves all traffic to the candidate (of a bandit: to the arm named) now, whatever the gates still wait for."""
+    """Moves all traffic to the candidate (of several: to the arm named) now, whatever the gates still wait for."""
 
     service = commands.promote_rollout
     form = PromoteInput
@@ -278,11 +278,11 @@ class RolloutVerdicts(APIView):
         tags=TAGS,
         responses=PolymorphicProxySerializer(
             component_name="Verdicts",
-            serializers={"canary": VerdictsOutput, "bandit": BanditVerdictsOutput},
+            serializers={name: forms_of(name).verdicts for name in STRATEGIES},
             resource_type_field_name="kind",
         ),
     )
     def get(self, request: Request, rollout_id: int) -> Response:
         rollout = selectors.find_rollout(rollout_id)
-        form = BanditVerdictsOutput if rollout.strategy == "bandit" else VerdictsOutput
-        return Response(form(rollout.verdicts).data)
+        said = forms_of(rollout.strategy).verdicts(rollout.verdicts).data
+        return Response({**said, "kind": rollout.strategy})

@@ -1,4 +1,13 @@
-"""An engine as decisions see it: ready or not, failed and why. Where it runs and how it is reached is no part of it."""
+"""An engine as decisions see it: ready or not, failed and why. Where it runs and how it is reached is no part of it.
+
+An engine has one or several replicas. What follows from how many of them are ready is the same everywhere:
+
+- **All**: the engine is whole. Only a whole candidate gets its first traffic, and only a whole one gets more without a
+  person's click: else fewer replicas would get more requests, and be measured under a load that nobody planned.
+- **Some**: the engine answers with those that it has. That is no outage, and nothing is rolled back for it: what users
+  notice of it, the gates measure, latency under the load of the replicas that are ready. A candidate keeps its share.
+- **None**: an outage.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +20,7 @@ from controlplane.kernel.stored import flat
 
 
 class WorkloadPhase(StrEnum):
-    """Where a workload is. READY means: healthy, and a warm-up completion was answered."""
+    """Where a workload is. READY means of at least one replica: healthy, and a warm-up completion was answered."""
 
     ABSENT = "absent"
     STARTING = "starting"
@@ -36,12 +45,21 @@ class FailureReason(StrEnum):
     TIMEOUT = "timeout"
 
 
+def short_words(phase: WorkloadPhase, ready: int, desired: int) -> str:
+    """`2 of 3 replicas are ready` of an engine that answers with a part of them; empty of any other."""
+    if phase is not WorkloadPhase.READY or not 0 < ready < desired:
+        return ""
+    return f"{ready} of {desired} replicas {'is' if ready == 1 else 'are'} ready"
+
+
 @dataclass(frozen=True, slots=True)
 class EngineView:
     """The engine of one variant.
 
     ready, desired   replicas that answer, and that there should be
-    started_at       identifies the process (seconds since the epoch); None when it is not known
+    restarts         of the replica that was restarted most often: several that each lost their node are no crash loop
+    started_at       identifies the process, of several replicas the newest one's (seconds since the epoch); None when
+                     it is not known
     message          its own words, for people
     files_at         until when its files were still coming (seconds since the epoch): the time to become ready counts
                      from there. None: they were there, or nobody knows
@@ -59,7 +77,18 @@ class EngineView:
 
     @property
     def is_ready(self) -> bool:
+        """Whether it answers users: at least one replica is ready."""
         return self.phase is WorkloadPhase.READY and self.ready > 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all replicas that there should be are ready."""
+        return self.is_ready and self.ready >= self.desired
+
+    @property
+    def short(self) -> str:
+        """See `short_words`."""
+        return short_words(self.phase, self.ready, self.desired)
 
     def launching_since(self, asked_at: float) -> float:
         """When the time that it may take to become ready begins: with the question, or when its files were there."""

@@ -10,6 +10,8 @@ from typing import Any, Self
 from controlplane.kernel.credentials import HIDDEN, is_like_a_credential, names_a_credential
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import InvalidInput
+from rollouts.domain.accelerators import Accelerators
+from rollouts.domain.images import Image
 from rollouts.domain.secrets import SECRETS, KeptSecret, Secret, read_secret
 
 HASH_LENGTH = 6
@@ -25,6 +27,8 @@ class ServingSpec:
     environment  variables of the engine, likewise; of a secret one the value as it was sent, until a service has sealed
                  it, or a Secret
     resources    what one replica needs, for example {"memory_mb": 3000}
+    image        the container image that the engine is started from; None: the cluster's own
+    accelerators that one replica has to itself; None: none
     """
 
     engine: str = "vllm"
@@ -32,6 +36,8 @@ class ServingSpec:
     environment: Mapping[str, str | Secret] = field(default_factory=dict, repr=False)
     resources: Mapping[str, int] = field(default_factory=dict)
     replicas: int = 1
+    image: Image | None = None
+    accelerators: Accelerators | None = None
 
     @property
     def secrets(self) -> dict[str, Secret]:
@@ -61,12 +67,17 @@ class ServingSpec:
         }
 
     def _json(self, secrets: Mapping[str, Any]) -> dict[str, Any]:
+        # Left out where they are not set: variants from before there were any keep their digests, and so their names.
+        image = {} if self.image is None else {"image": str(self.image)}
+        accelerators = {} if self.accelerators is None else {"accelerators": self.accelerators.to_json()}
         return {
             "engine": self.engine,
             "arguments": dict(sorted(self.arguments.items())),
             "environment": dict(sorted({**self.environment, **secrets}.items())),
             "resources": dict(sorted(self.resources.items())),
             "replicas": self.replicas,
+            **image,
+            **accelerators,
         }
 
     @classmethod
@@ -75,7 +86,7 @@ class ServingSpec:
 
         Raises InvalidInput naming the field, such as `serving.arguments`.
         """
-        known = {"engine", "arguments", "environment", "resources", "replicas"}
+        known = {"engine", "arguments", "environment", "resources", "replicas", "image", "accelerators"}
         for name in data:
             if name not in known:
                 raise InvalidInput(
@@ -116,7 +127,23 @@ class ServingSpec:
             environment=environment,
             resources={str(k): v for k, v in data.get("resources", {}).items()},
             replicas=replicas,
+            image=_image(data.get("image"), stored=stored),
+            accelerators=_accelerators(data.get("accelerators"), stored=stored),
         )
+
+
+def _image(value: Any, *, stored: bool) -> Image | None:
+    if value is None:
+        return None
+    return Image.stored(value) if stored else Image.parse(value, field="serving.image")
+
+
+def _accelerators(value: Any, *, stored: bool) -> Accelerators | None:
+    if value is None:
+        return None
+    return (
+        Accelerators.stored(value) if stored else Accelerators.from_json(value, field="serving.accelerators")
+    )
 
 
 def _is_plain(value: Any) -> bool:

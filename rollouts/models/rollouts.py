@@ -7,9 +7,10 @@ from django.db import models
 from django.db.models import Q
 
 from rollouts.domain.gates.policy import GatePolicy, stored_policy
-from rollouts.domain.lifecycle.plan import Plan, stored_plan
+from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.lifecycle.states import ACTIVE, PauseReason, Phase
 from rollouts.domain.record.intervals import Completions, Outcomes
+from rollouts.domain.strategies.plans import stored_plan
 from rollouts.models.endpoints import Endpoint, GatePolicyVersion, Variant
 
 

@@ -1,17 +1,18 @@
-"""How the rollouts of each strategy are shown: one table. What a strategy does is in `rollouts.domain.strategies`.
+"""How each strategy is shown: one table. What a strategy does is in `rollouts.domain.strategies`.
 
-A new strategy is a package beside `rollout` and `bandit`, and one more line.
+A new strategy is a module beside `new/canary_form`, a package beside `rollout` and `bandit`, and one more entry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from controlplane.access.models import User
 from controlplane.kernel.errors import NotFound
+from rollouts.domain.strategies import strategy_of
 from rollouts.models import Rollout
 from rollouts.ui.actions.confirm import COMMANDS
 from rollouts.ui.actions.confirm_parts import Confirmation
@@ -19,10 +20,15 @@ from rollouts.ui.bandit import actions as bandit_actions
 from rollouts.ui.bandit import charts as bandit_charts
 from rollouts.ui.bandit import confirm as bandit_confirm
 from rollouts.ui.bandit import page as bandit_page
+from rollouts.ui.bandit.pill import pill as bandit_pill
+from rollouts.ui.new import bandit_form, canary_form
+from rollouts.ui.new.part import FormPart
 from rollouts.ui.parts.page_parts import ActionButton
+from rollouts.ui.parts.phases import Pill, pill_of_phase
 from rollouts.ui.rollout import charts as canary_charts
 from rollouts.ui.rollout import confirm as canary_confirm
 from rollouts.ui.rollout import page as canary_page
+from rollouts.ui.rollout.pill import pill as canary_pill
 
 
 class ShownPage(Protocol):
@@ -52,10 +58,31 @@ class ConfirmAgain(Protocol):
     ) -> Confirmation | None: ...
 
 
+class ShownChoice(Protocol):
+    """An arm that may be promoted: its name and colour, and how it is told from the others."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def arm(self) -> int: ...
+
+    @property
+    def variant(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def facts(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Presentation:
     """One strategy on the pages.
 
+    form            its part of the form of a new rollout
+    pill            where it stands, in two or three words
     template        its page is `rollouts/TEMPLATE.html`, what is fresh of it `rollouts/TEMPLATE/_fresh.html`
     build           the page as plain values
     chart           a series by name. Raises NotFound
@@ -66,17 +93,21 @@ class Presentation:
     choices         the arms that a person may promote; None where there is one candidate only
     """
 
+    form: FormPart
+    pill: Callable[[Rollout, datetime], Pill]
     template: str
     build: BuildPage
     chart: BuildChart
     confirmation: Confirm
     again: ConfirmAgain
     share_now: Callable[[Rollout], str]
-    choices: Callable[[Rollout], tuple[bandit_actions.Choice, ...]] | None = None
+    choices: Callable[[Rollout], Sequence[ShownChoice]] | None = None
 
 
 SHOWN: Mapping[str, Presentation] = {
     "canary": Presentation(
+        form=canary_form,
+        pill=canary_pill,
         template="rollout",
         build=canary_page.build,
         chart=canary_charts.canary_chart,
@@ -85,6 +116,8 @@ SHOWN: Mapping[str, Presentation] = {
         share_now=canary_confirm.share_now,
     ),
     "bandit": Presentation(
+        form=bandit_form,
+        pill=bandit_pill,
         template="bandit",
         build=bandit_page.build,
         chart=bandit_charts.bandit_chart,
@@ -97,8 +130,16 @@ SHOWN: Mapping[str, Presentation] = {
 
 
 def shown(rollout: Rollout) -> Presentation:
-    """How this rollout is shown."""
+    """How this rollout is shown. Raises Unavailable for one that another version of Headgate started."""
+    strategy_of(rollout.parsed_plan)
     return SHOWN[rollout.strategy]
+
+
+def pill_of(rollout: Rollout, now: datetime) -> Pill:
+    """Where a rollout stands, in two or three words; in general ones where its strategy is not known."""
+    if rollout.strategy not in SHOWN:
+        return pill_of_phase(rollout, moving=Pill("mute", "Unknown strategy", "circle-dashed"), place="")
+    return SHOWN[rollout.strategy].pill(rollout, now)
 
 
 def confirmation(rollout: Rollout, action: str, *, now: datetime, arm: str = "") -> Confirmation:

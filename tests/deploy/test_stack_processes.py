@@ -17,12 +17,11 @@ import httpx
 import pytest
 
 from controlplane.kernel.clock import SystemClock
-from registry.domain.manifest import take_manifest
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import end_processes, processes_marked, stat_of
 from rollouts.adapters.clusters.supervisord import Supervisor
 from rollouts.ports import WorkloadSpec
-from tests.rollouts.adapters.clusters.machine_room import STANDIN, until_ready
+from tests.rollouts.adapters.clusters.machine_room import STANDIN, land, until_ready
 from tests.standins.running import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -200,15 +199,16 @@ def test_down__nothing_runs__is_fine(own_stack: Stack) -> None:
 
 def engine_of(stack: Stack, http: httpx.Client) -> tuple[LocalCluster, WorkloadSpec]:
     (stack.run_dir / "engines.json").write_text(json.dumps({"standin": {"argv": STANDIN}}))
-    folder = stack.run_dir / "models" / "1"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.safetensors").write_bytes(b"weights")
+    files = stack.run_dir / "models" / ".incoming-1"
+    files.mkdir(parents=True, exist_ok=True)
+    (files / "model.safetensors").write_bytes(b"weights")
+    manifest = land(files, files.parent)
     first = 20_000 + (os.getpid() + 250) % 500 * 20
     cluster = LocalCluster(
-        stack.run_dir, stack.run_dir / "supervisor.sock", Path(sys.executable), range(first, first + 20), 50,
-        SystemClock(), http,
+        stack.run_dir, stack.run_dir / "supervisor.sock", Path(sys.executable), files.parent,
+        range(first, first + 20), 50, SystemClock(), http,
     )  # fmt: skip
-    return cluster, WorkloadSpec("chat-v1-aaaa", "chat", folder, take_manifest(folder), engine="standin")
+    return cluster, WorkloadSpec("chat-v1-aaaa", "chat", "models:/m-1", manifest, engine="standin")
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from rollouts.adapters.kinds import KINDS
 from rollouts.api.clusters import ClusterInput
 from rollouts.api.inputs import EndpointInput, FeedbackInput, StartInput
 from rollouts.domain.clusters import ClusterSpec
-from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.secrets import read_secret
+from rollouts.domain.strategies.plans import read_plan
 from rollouts.services.policies.text import PolicyDocument, document_of, read_policy_text
 from rollouts.services.policies.versions import read_policy
 
@@ -87,7 +87,7 @@ def read_as_policy(document: PolicyDocument) -> None:
 
 def read_as_start(data: Mapping[str, Any]) -> None:
     read_as_call(StartInput, data)
-    Plan.from_json(data["plan"])
+    read_plan(data["plan"])
 
 
 def read_as_call(call: type[Input], data: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from tests.factories.registry import model, version
 from tests.factories.rollouts import INTERVAL_SECONDS, Behaviour, tell
 
 SPEC = BanditSpec(beta=0.7, burn_in=150, reweight_seconds=30)
-PLAN = Plan("bandit", (), watch_seconds=900, deadline_seconds=24 * 3600, bandit=SPEC)
+PLAN = Plan("bandit", (), watch_seconds=900, deadline_seconds=24 * 3600, settings=SPEC)
 RATE = 40.0  # requests a second, all arms together
 LOOK_EVERY = 10
 
@@ -236,8 +236,8 @@ def _live(made: Rollout, life: Life, began: datetime, seed: int) -> None:
     arms = list(made.arms.select_related("variant__version"))
     names = [arm.name for arm in arms]
     labels = {arm.name: arm.variant.version.label for arm in arms}
-    spec = made.parsed_plan.bandit
-    assert spec is not None
+    spec = made.parsed_plan.settings
+    assert isinstance(spec, BanditSpec)
     state = BanditState.initial(spec, made.gate_policy.policy, names)
     verdict = state.assess(labels=labels)
     rows: list[Evidence] = []
@@ -357,4 +357,4 @@ def _tell_moves(
 
 def with_spec(**changes: object) -> Plan:
     """PLAN with another bandit."""
-    return replace(PLAN, bandit=BanditSpec(**{**SPEC.to_json(), **changes}))
+    return replace(PLAN, settings=BanditSpec(**{**SPEC.to_json(), **changes}))

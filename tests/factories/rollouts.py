@@ -16,7 +16,7 @@ from rollouts.domain.lifecycle.decide import decide
 from rollouts.domain.lifecycle.decision import RolloutView, Seen
 from rollouts.domain.lifecycle.plan import canary
 from rollouts.domain.lifecycle.states import PauseReason, Phase
-from rollouts.domain.record.analysis import gates_view
+from rollouts.domain.record.analysis import GatesAnalysis
 from rollouts.domain.record.intervals import ArmCounts, Completions, Interval, Outcomes, ProbePair
 from rollouts.domain.record.recorded import evidence_digest
 from rollouts.domain.record.situation import Situation
@@ -346,7 +346,9 @@ def _measure(made: Rollout, shares: Sequence[int], *, candidate: Behaviour, bega
             {"candidate": facts},
             software(),
         )
-        decision = decide(situation.rollout, situation.seen, gates_view(family, policy), situation.now)
+        decision = decide(
+            situation.rollout, situation.seen, GatesAnalysis.gates_view(family, policy), situation.now
+        )
         parts = {
             "interval": interval.to_json(),
             "situation": situation.to_json(),

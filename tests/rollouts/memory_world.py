@@ -25,7 +25,7 @@ from controlplane.access.services import ensure_user
 from controlplane.kernel.clock import ManualClock
 from controlplane.sealing.services import key_ring
 from registry.adapters.model_stores.memory import MemoryModelStore
-from registry.domain.manifest import verify_folder
+from registry.domain.manifest import Manifest, verify_folder
 from registry.models import Model, Version
 from registry.services.files import folder_of
 from registry.services.golden import upload_golden_set
@@ -100,7 +100,7 @@ BANDIT = Plan(
     strategy="bandit",
     steps=(),
     watch_seconds=10,
-    bandit=BanditSpec(burn_in=60, reweight_seconds=4, min_change_bp=100),
+    settings=BanditSpec(burn_in=60, reweight_seconds=4, min_change_bp=100),
     **LIMITS,
 )
 
@@ -198,7 +198,7 @@ class MemoryWorld:
         self.cluster = MemoryCluster(
             self.clock,
             ready_after=ready_after,
-            verify=verify_folder,
+            verify=self._compare_files,
             secrets=SecretStore(self.secrets_dir, key_ring),
         )
         self.store = MemoryModelStore(start=START.timestamp() - 1000)
@@ -323,6 +323,9 @@ class MemoryWorld:
     def arm(self, number: int) -> Arm:
         """The newest rollout's arm that runs this version, read anew."""
         return Arm.objects.get(rollout=self.rollout, variant__version__number=number)
+
+    def _compare_files(self, source: str, manifest: Manifest) -> None:
+        verify_folder(folder_of(self.world.models_dir, manifest), manifest)
 
     def files_of(self, number: int) -> Path:
         manifest = Version.objects.get(number=number).manifest_value
@@ -494,9 +497,9 @@ class MemoryWorld:
 
     # --- what people do ---------------------------------------------------------------------------
 
-    def serve(self) -> MemoryWorld:
-        """Version 1 is launched and has all traffic."""
-        self.run(lambda: "triage" in self.router.routes, limit=10)
+    def serve(self, *, limit: int = 10) -> MemoryWorld:
+        """Version 1 is launched and has all traffic, within so many seconds."""
+        self.run(lambda: "triage" in self.router.routes, limit=limit)
         self.behave(1)
         self.run_for(1)
         return self

@@ -31,6 +31,7 @@ from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.models import Model, Version
 from registry.services.manifests import register_manifest
 from registry.services.mirror import mirror_models
+from registry.wiring import models_dir
 from rollouts import wiring
 from rollouts.adapters.clusters.launcher import STACK_MARK
 from rollouts.adapters.clusters.machine import end_processes, processes_marked
@@ -148,17 +149,17 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
+def machine() -> Iterator[Machine]:
     places: list[Place] = []
     try:
         places += [Place(name, number) for number, name in enumerate(("berlin", "paris"))]
-        yield furnish(tuple(places), tmp_path)
+        yield furnish(tuple(places))
     finally:
         for place in places:
             place.close()
 
 
-def furnish(places: tuple[Place, ...], folder: Path) -> Machine:
+def furnish(places: tuple[Place, ...]) -> Machine:
     """Writes the clusters down as people do, with a model of three versions and an endpoint on each."""
     now = factories.right_now()
     admin = Actor.person(factories.person(Role.ADMINISTRATOR))
@@ -170,7 +171,7 @@ def furnish(places: tuple[Place, ...], folder: Path) -> Machine:
         )
     mirror_models(store=store, clock=CLOCK)
     for version in Version.objects.all():
-        register_manifest(version_id=version.pk, store=store, models_dir=folder, now=now)
+        register_manifest(version_id=version.pk, store=store, models_dir=models_dir(), now=now)
     for place in places:
         set_cluster(
             name=place.name, kind="local", configuration=place.configuration, secret="",
@@ -180,7 +181,7 @@ def furnish(places: tuple[Place, ...], folder: Path) -> Machine:
     wired = wiring.worlds()
 
     def build(name: str) -> World:
-        return replace(wired.of(name), store=store, models_dir=folder, interval_seconds=1.0)
+        return replace(wired.of(name), store=store, interval_seconds=1.0)
 
     worlds = Worlds(wired.names, build, CLOCK)
     policy = define_gate_policy(actor=admin, name="errors", body={"gates": GATES}, now=now)

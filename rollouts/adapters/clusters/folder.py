@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 class Launch:
     """What was asked for. `requested_at` (seconds since the epoch) tells attempts apart.
 
+    folder           where the version's files lie
     stop_seconds     from SIGTERM to SIGKILL
     engine_user      as in HEADGATE_ENGINE_USER
     memory_limit_mb  of one process of the engine; 0: the launcher chooses
@@ -62,6 +63,7 @@ class Launch:
     """
 
     spec: WorkloadSpec
+    folder: Path
     port: int
     requested_at: float
     engine_python: Path
@@ -78,7 +80,8 @@ class Launch:
         return {
             "variant": spec.variant,
             "endpoint": spec.endpoint,
-            "folder": str(spec.folder),
+            "source": spec.source,
+            "folder": str(self.folder),
             "manifest": spec.manifest.to_json(),
             "engine": spec.engine,
             "arguments": dict(spec.arguments),
@@ -105,7 +108,7 @@ class Launch:
         spec = WorkloadSpec(
             variant=data["variant"],
             endpoint=data["endpoint"],
-            folder=Path(data["folder"]),
+            source=str(data.get("source", "")),  # launches of an earlier version do not say
             manifest=Manifest.from_json(data["manifest"]),
             engine=data["engine"],
             arguments=data["arguments"],
@@ -118,6 +121,7 @@ class Launch:
         )
         return cls(
             spec,
+            Path(data["folder"]),
             int(data["port"]),
             float(data["requested_at"]),
             Path(data["engine_python"]),

@@ -166,16 +166,16 @@ def become_keeper(
         if user is not None:
             close_run_dir(launch.run_dir, user)
             open_to(
-                user, spec.folder, launch.versions_in or launch.run_dir
+                user, launch.folder, launch.versions_in or launch.run_dir
             )  # first: what nobody can write stays as it is verified
-        verify_folder(spec.folder, spec.manifest)
+        verify_folder(launch.folder, spec.manifest)
     except TamperedFile as error:
         raise GaveUp(FailureReason.TAMPERED_FILE, str(error), error.path) from error
     except OSError as error:
         raise GaveUp(FailureReason.BAD_MODEL, f"The version's files cannot be read: {error}.") from error
     say(f"[headgate] {len(spec.manifest.entries)} files verified in {time.monotonic() - began:.2f} s")
     await_port(launch.port)
-    command = command_line(template, spec, python=launch.engine_python, port=launch.port)
+    command = command_line(template, spec, launch.folder, python=launch.engine_python, port=launch.port)
     places = make_places(user, launch.run_dir, spec.variant)
     environment = engine_environment(
         template, spec, python=launch.engine_python, places=places, outside=os.environ, secrets=secrets
@@ -222,7 +222,7 @@ def check_program(
         raise GaveUp(FailureReason.NO_ENGINE, f"{program} cannot be started ({why}). {template.install}")
     if user is None:
         return
-    about_program, about_files = obstacle(user, found, launch.spec.folder, launch.spec.manifest)
+    about_program, about_files = obstacle(user, found, launch.folder, launch.spec.manifest)
     if about_program:
         raise GaveUp(
             FailureReason.NO_ENGINE,

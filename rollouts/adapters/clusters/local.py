@@ -6,7 +6,10 @@ the next step of whatever is under way (a warm-up, a drain, a program that super
 level-triggered controller does. Several processes and threads may call at once.
 
 Choices:
-- One engine a variant; `replicas` above 1 is refused.
+- One engine a variant; `replicas` above 1 is refused: several would share this machine's memory and processors, and
+  each would hold the weights once more.
+- No image (engines are programs of this machine) and no accelerators: engines share the GPUs that CUDA_VISIBLE_DEVICES
+  of the stack shows them, and nobody keeps one of them from taking what another one needs.
 - The port is chosen at `ensure`, in turn through the range, so that a router that still holds an old address
   does not reach a new variant. A stranger on it at launch: FAILED with PORT_TAKEN (see launcher.py).
 - `ensure` compares names and sizes of the files, and reads none of them: it is called by the loop. The launcher, in the
@@ -62,7 +65,8 @@ from rollouts.adapters.clusters.sight import Asking, Sight, look, look_again, st
 from rollouts.adapters.clusters.supervisord import ALIVE_STATES, RESTING_STATES, ProgramInfo, Supervisor
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import FailureReason
-from rollouts.ports import EngineApi, EngineRoom, Limits, WorkloadSpec, WorkloadStatus
+from rollouts.domain.limits import Limits
+from rollouts.ports import EngineApi, EngineRoom, WorkloadSpec, WorkloadStatus
 
 ROOT = Path(__file__).resolve().parents[3]
 MEMORY = "memory_mb"  # the resource that this machine sets apart
@@ -79,6 +83,7 @@ class LocalCluster:
     supervisor_socket  unix socket of the supervisord whose configuration includes run_dir/engines/*.conf
     engine_python      Python that has the engine installed
     ports              for engines
+    models_dir         where the files of versions lie, each in the folder of its manifest
     memory_mb          megabytes that must be free before one more engine is launched
     memory_limit_mb    that one process of an engine may take; 0: the launcher chooses
     engine_user        the user that engines run as, as in HEADGATE_ENGINE_USER
@@ -94,6 +99,7 @@ class LocalCluster:
         run_dir: Path,
         supervisor_socket: Path,
         engine_python: Path,
+        models_dir: Path,
         ports: range,
         memory_mb: int,
         clock: Clock,
@@ -112,6 +118,7 @@ class LocalCluster:
         self._folder.prepare()
         self._supervisor = Supervisor(supervisor_socket)
         self._engine_python = engine_python
+        self._models_dir = models_dir
         self._ports = ports
         self._memory_mb = memory_mb
         self._clock = clock
@@ -140,7 +147,8 @@ class LocalCluster:
                 return  # whatever became of the declarations and the secret files that it was launched with
             self._supervisor.programs()  # Unavailable before any long work
         self._check(spec)
-        check_files(spec.folder, spec.manifest)
+        folder = self._models_dir / spec.manifest.folder_name
+        check_files(folder, spec.manifest)
         with self._folder.locked():
             self._folder.claim(spec.endpoint, token)
             if self._keep_running(spec.variant):
@@ -148,6 +156,7 @@ class LocalCluster:
             self._check_memory(spec)
             launch = Launch(
                 spec=spec,
+                folder=folder,
                 port=self._choose_port(spec.variant),
                 requested_at=self._now(),
                 engine_python=self._engine_python,
@@ -181,6 +190,9 @@ class LocalCluster:
     def claim(self, endpoint: str, *, token: int) -> int:
         with self._folder.locked():
             return self._folder.newest_token(endpoint, token)
+
+    def fetches_files(self) -> bool:
+        return False  # its engines read the folder where Headgate keeps what it verified
 
     def launched(self, variant: str) -> WorkloadSpec | None:
         try:
@@ -224,7 +236,7 @@ class LocalCluster:
         return tuple(sorted(load_engines(self._folder.run_dir)))
 
     def limits(self) -> Limits:
-        return Limits(resources=frozenset({MEMORY}), replicas=1)
+        return Limits(resources=frozenset({MEMORY}))
 
     def engine_room(self) -> EngineRoom:
         return EngineRoom(free_mb=available_memory_mb(), engine_mb=self._memory_mb)
@@ -240,12 +252,12 @@ class LocalCluster:
     def _check(self, spec: WorkloadSpec) -> None:
         template = template_of(spec, load_engines(self._folder.run_dir))
         self._secrets.check(spec, template)
-        if spec.replicas != 1:
-            raise InvalidInput(
-                f"{spec.variant} asks for {spec.replicas} replicas; this machine runs one engine a variant.",
-                field="replicas",
-                fix="Set replicas to 1, or choose another cluster.",
-            )
+        self.limits().check(
+            resources=(),  # variants of earlier versions may ask for some that nobody set apart then either
+            replicas=spec.replicas,
+            image=spec.image,
+            accelerators=spec.accelerators,
+        )
 
     def _keep_running(self, variant: str) -> bool:
         """Under the lock: whether it runs already (a drain is taken back, a lost program is put back)."""

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.credentials import hide_in_lines
-from controlplane.kernel.errors import InvalidInput, NotFound, Refused, StaleWriter, Unavailable
+from controlplane.kernel.errors import (
+    InvalidInput,
+    NotFound,
+    Refused,
+    StaleWriter,
+    TamperedFile,
+    Unavailable,
+)
 from controlplane.sealing.keys import KeyRing
 from registry.domain.manifest import Manifest
-from rollouts.adapters.backends import ADDRESS, at_address
+from rollouts.adapters.backends import ADDRESS
+from rollouts.adapters.clusters.memory_workload import SMALLEST_TICK, MemoryWorkload, Replica
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
 from rollouts.domain.engine_options import EngineOptions, Option, OptionKind
-from rollouts.domain.engines import FailureReason, WorkloadPhase
-from rollouts.ports import (
-    OPENAI_API,
-    Backend,
-    EngineApi,
-    EngineRoom,
-    Limits,
-    WorkloadSpec,
-    WorkloadStatus,
-)
+from rollouts.domain.engines import FailureReason
+from rollouts.domain.limits import Limits
+from rollouts.ports import OPENAI_API, EngineApi, EngineRoom, WorkloadSpec, WorkloadStatus
 
 FIRST_PORT = 20_000
 SOME_ARGUMENTS = (
@@ -36,25 +37,12 @@ SOME_VARIABLES = (
     Option("OMP_NUM_THREADS", OptionKind.INTEGER, "Threads.", 1, 64),
     Option("MODEL_LICENCE", OptionKind.SECRET, "What unlocks the model."),
 )
-# Two processes of one variant never share a start time, even when the clock stands still.
-SMALLEST_TICK = 0.001
-
-
-@dataclass(frozen=True, slots=True)
-class _Workload:
-    """`started_at` is what the clock showed; all other times are seconds of its monotonic clock."""
-
-    spec: WorkloadSpec
-    port: int
-    started_at: float
-    launched: float
-    ready_at: float
-    restarts: int = 0
-    was_ready: bool = False
-    failure: FailureReason = FailureReason.NONE
-    message: str = ""
-    in_flight: int = 0
-    drain_until: float | None = None
+SOME_LIMITS = Limits(
+    resources=frozenset({"memory_mb"}),
+    replicas=64,
+    images=frozenset({"registry.example/vllm"}),
+    accelerators=frozenset({"nvidia.com/gpu"}),
+)
 
 
 class MemoryCluster:
@@ -63,14 +51,15 @@ class MemoryCluster:
     ready_after    seconds of `clock` from launch to READY
     room           how many workloads fit; one more raises Refused. None: any number
     drain_seconds  after so many seconds a drain stops waiting for requests in flight
-    verify         called with folder and manifest before every launch; it raises TamperedFile to refuse
+    verify         called with source and manifest before every launch; it raises TamperedFile to refuse
+    fetch_seconds  it fetches a version's files by itself, which takes so long before every launch. None: it does not
     secrets        opens the secrets of specs
     backend_kind   of the references that it gives out; one that is not "address" has the variant's name
 
     `apis` are the engines that it knows and their calls; `allowed` what a spec may set of each, nothing when not named.
     `environments` are the variables that each variant was launched with, secrets among them; `memory` is what
     `engine_room` answers, `most` are its limits.
-    Scripting: `fail` and `mend`, `kill`, `set_in_flight`; while `outage` is set, all calls raise Unavailable.
+    Scripting: `fail` and `mend`, `kill`, `allow`, `set_in_flight`; while `outage` is set, all calls raise Unavailable.
     """
 
     def __init__(
@@ -80,7 +69,8 @@ class MemoryCluster:
         *,
         room: int | None = None,
         drain_seconds: float = 120.0,
-        verify: Callable[[Path, Manifest], None] | None = None,
+        verify: Callable[[str, Manifest], None] | None = None,
+        fetch_seconds: float | None = None,
         secrets: SecretStore | None = None,
         backend_kind: str = ADDRESS,
     ) -> None:
@@ -88,8 +78,9 @@ class MemoryCluster:
         self.ready_after = ready_after
         self.room = room
         self.drain_seconds = drain_seconds
+        self.fetch_seconds = fetch_seconds
         self.memory: EngineRoom | None = None
-        self.most = Limits(resources=frozenset({"memory_mb"}), replicas=64)
+        self.most = SOME_LIMITS
         self.outage = ""
         self.apis: dict[str, EngineApi] = {"vllm": OPENAI_API}
         self.allowed: dict[str, EngineOptions] = {
@@ -100,7 +91,8 @@ class MemoryCluster:
         self._verify = verify
         self._secrets = secrets or SecretStore(Path("/nonexistent"), lambda: KeyRing(()))
         self._lock = threading.RLock()
-        self._workloads: dict[str, _Workload] = {}
+        self._workloads: dict[str, MemoryWorkload] = {}
+        self._most_ready: dict[str, int] = {}
         self._faults: dict[str, tuple[FailureReason, str]] = {}
         self._tokens: dict[str, int] = {}
         self._logs: dict[str, list[str]] = {}
@@ -111,6 +103,9 @@ class MemoryCluster:
     def ensure(self, spec: WorkloadSpec, *, token: int) -> None:
         with self._lock:
             self._reach()
+            self.most.check(
+                resources=(), replicas=spec.replicas, image=spec.image, accelerators=spec.accelerators
+            )
             files = {entry.path for entry in spec.manifest.entries}
             chosen = self.options(spec.engine).choose(spec.arguments, spec.environment, files=files)
             variables = {**chosen.variables, **self._secrets.open_all(chosen.secrets)}
@@ -121,8 +116,8 @@ class MemoryCluster:
                 if found.drain_until is not None:
                     self._workloads[spec.variant] = replace(found, drain_until=None)
                 return
-            if self._verify is not None:
-                self._verify(spec.folder, spec.manifest)
+            if self._verify is not None and not self.fetches_files():
+                self._verify(spec.source, spec.manifest)
             if self.room is not None and len(self._workloads) - (found is not None) >= self.room:
                 raise Refused(
                     f"There is no room for {spec.variant}: all {self.room} places are taken.",
@@ -151,6 +146,9 @@ class MemoryCluster:
             self._tokens[endpoint] = max(token, self._tokens.get(endpoint, token))
             return self._tokens[endpoint]
 
+    def fetches_files(self) -> bool:
+        return self.fetch_seconds is not None
+
     def launched(self, variant: str) -> WorkloadSpec | None:
         with self._lock:
             self._reach()
@@ -161,7 +159,9 @@ class MemoryCluster:
         with self._lock:
             self._reach()
             self._advance()
-            return {variant: self._status(load) for variant, load in self._workloads.items()}
+            return {
+                variant: load.status(self._now(), self._shown()) for variant, load in self._workloads.items()
+            }
 
     def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
         with self._lock:
@@ -223,30 +223,36 @@ class MemoryCluster:
         with self._lock:
             self._faults[variant] = (reason, message)
             if variant in self._workloads:
-                self._break(variant)
+                self._break(variant, reason, message)
 
     def mend(self, variant: str) -> None:
         """Takes the fault of `fail` away: the next `ensure` succeeds."""
         with self._lock:
             self._faults.pop(variant, None)
 
-    def kill(self, variant: str, *, down_seconds: float = 1.0) -> None:
-        """Kills the process as `kill -9` would: UNREADY, a new start time, READY again after the longer of
-        `down_seconds` and `ready_after`. Raises NotFound when it does not run."""
+    def kill(self, variant: str, *, down_seconds: float = 1.0, replicas: int | None = None) -> None:
+        """Kills processes as `kill -9` would, so many of the replicas or all of them: a new start time, ready again
+        after the longer of `down_seconds` and `ready_after`. Raises NotFound when it does not run."""
         with self._lock:
+            self._advance()
             found = self._workloads.get(variant)
             if found is None:
                 raise NotFound(f"No workload runs {variant}.")
-            self._advance()
             self._log(variant, "killed; started again")
-            self._workloads[variant] = replace(
-                found,
-                started_at=max(self._shown(), found.started_at + SMALLEST_TICK),
-                launched=self._now(),
-                ready_at=self._now() + max(self.ready_after, down_seconds),
-                restarts=found.restarts + 1,
-                in_flight=0,
+            self._workloads[variant] = found.killed(
+                found.spec.replicas if replicas is None else replicas,
+                self._now(),
+                self._shown(),
+                self._now() + max(self.ready_after, down_seconds),
             )
+
+    def allow(self, variant: str, *, most_ready: int) -> None:
+        """From now on no more replicas of the variant than so many are ready, at every later launch too: the others
+        die, and find no room to start again."""
+        with self._lock:
+            self._most_ready[variant] = most_ready
+            if variant in self._workloads:
+                self._workloads[variant] = replace(self._workloads[variant], most_ready=most_ready)
 
     def print(self, variant: str, line: str) -> None:
         """The engine writes a line into its log."""
@@ -280,19 +286,40 @@ class MemoryCluster:
             )
         self._tokens[endpoint] = token
 
-    def _launch(self, spec: WorkloadSpec, before: _Workload | None) -> None:
+    def _launch(self, spec: WorkloadSpec, before: MemoryWorkload | None) -> None:
         now = self._now()
-        shown = self._shown()
-        started_at = shown if before is None else max(shown, before.started_at + SMALLEST_TICK)
+        started_at = self._shown()
+        if before is not None:
+            started_at = max(started_at, *(old.started_at + SMALLEST_TICK for old in before.replicas))
         self._launches += 1
         port = before.port if before is not None else FIRST_PORT + self._launches
-        self._workloads[spec.variant] = _Workload(spec, port, started_at, now, now + self.ready_after)
+        begins = now + (self.fetch_seconds or 0.0)
+        self._workloads[spec.variant] = MemoryWorkload(
+            spec,
+            port,
+            launched=begins,
+            replicas=(Replica(started_at, begins + self.ready_after),) * spec.replicas,
+            most_ready=self._most_ready.get(spec.variant, spec.replicas),
+            files_until=begins if self.fetches_files() else None,
+            backend_kind=self.backend_kind,
+        )
         self._log(spec.variant, f"launched on port {port}")
         if spec.variant in self._faults:
-            self._break(spec.variant)
+            self._break(spec.variant, *self._faults[spec.variant])
 
-    def _break(self, variant: str) -> None:
-        reason, message = self._faults[variant]
+    def _compare(self, load: MemoryWorkload) -> bool:
+        """What it fetched by itself is compared once, when all of it came. False: it differs."""
+        if load.compared or self._verify is None:
+            return True
+        try:
+            self._verify(load.spec.source, load.spec.manifest)
+        except TamperedFile as error:
+            self._break(load.spec.variant, FailureReason.TAMPERED_FILE, str(error))
+            return False
+        self._workloads[load.spec.variant] = replace(load, compared=True)
+        return True
+
+    def _break(self, variant: str, reason: FailureReason, message: str) -> None:
         self._log(variant, f"{reason.value}: {message}")
         self._workloads[variant] = replace(
             self._workloads[variant], failure=reason, message=message, in_flight=0, drain_until=None
@@ -307,43 +334,16 @@ class MemoryCluster:
             if load.drain_until is not None and (load.in_flight == 0 or now >= load.drain_until):
                 del self._workloads[variant]
                 self._log(variant, "drained and stopped")
-            elif not load.was_ready and now >= load.ready_at:
-                self._workloads[variant] = replace(load, was_ready=True)
+            elif load.files_until is not None and now >= load.files_until and not self._compare(load):
+                continue
+            elif not load.was_ready and load.ready(now):
+                self._workloads[variant] = replace(self._workloads[variant], was_ready=True)
             elif not load.was_ready and now >= load.launched + load.spec.start_seconds:
                 self._workloads[variant] = replace(
                     load,
                     failure=FailureReason.TIMEOUT,
                     message=f"{variant} was not ready within {load.spec.start_seconds:g} s.",
                 )
-
-    def _backend(self, load: _Workload) -> Backend:
-        variant = load.spec.variant
-        if self.backend_kind == ADDRESS:
-            return at_address(variant, "127.0.0.1", load.port)
-        return Backend(variant, self.backend_kind, name=variant)
-
-    def _status(self, load: _Workload) -> WorkloadStatus:
-        up = self._now() >= load.ready_at
-        if load.failure is not FailureReason.NONE:
-            phase = WorkloadPhase.FAILED
-        elif load.drain_until is not None:
-            phase = WorkloadPhase.DRAINING
-        elif up:
-            phase = WorkloadPhase.READY
-        else:
-            phase = WorkloadPhase.UNREADY if load.was_ready else WorkloadPhase.STARTING
-        return WorkloadStatus(
-            variant=load.spec.variant,
-            phase=phase,
-            backend=self._backend(load),
-            ready=load.spec.replicas if phase is WorkloadPhase.READY else 0,
-            desired=load.spec.replicas,
-            restarts=load.restarts,
-            started_at=None if phase is WorkloadPhase.FAILED else load.started_at,
-            reason=load.failure,
-            message=load.message,
-            in_flight=load.in_flight if up and load.failure is FailureReason.NONE else None,
-        )
 
     def _log(self, variant: str, line: str) -> None:
         self._logs.setdefault(variant, []).append(f"{self._clock.now():%H:%M:%S} {line}")

@@ -22,6 +22,7 @@ class Installation:
     engine_python, engine_user, secrets_dir
                             what runs engines and may read their secrets is the operator's word alone: no configuration
                             of a cluster changes it
+    models_dir              where the files of versions lie once they are fetched and compared
     engine_memory_mb        that must be free before one more engine is launched
     engine_memory_limit_mb  that one process of an engine may take; 0: the launcher chooses
     cors_origins            whose pages may call the endpoints
@@ -36,6 +37,7 @@ class Installation:
     engine_python: Path
     engine_user: str
     secrets_dir: Path
+    models_dir: Path
     engine_memory_mb: int
     engine_memory_limit_mb: int
     cors_origins: tuple[str, ...]

@@ -98,6 +98,7 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
         place.run_dir,
         place.supervisor_socket,
         installation.engine_python,
+        installation.models_dir,  # every cluster of this machine serves the same verified files
         place.engine_ports,
         place.engine_memory_mb,
         installation.clock,
@@ -105,7 +106,7 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
         memory_limit_mb=place.engine_memory_limit_mb,
         engine_user=installation.engine_user,
         secrets_dir=installation.secrets_dir,
-        versions_in=installation.run_dir,  # every cluster of this machine serves the same verified files
+        versions_in=installation.run_dir,
         keys=installation.keys,
     )
     router = _router(place, installation)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 from rollouts.domain.bandits.ipw import Estimate
+from rollouts.domain.gates.outage import Outage
 from rollouts.domain.gates.verdict import FamilyVerdict
 
 ArmState = Literal["racing", "eliminated", "dropped"]
@@ -102,6 +103,12 @@ class BanditVerdict:
     sole_survivor: str
     tied: tuple[str, ...]
     tie_sentence: str
+
+    @property
+    def outage(self) -> Outage | None:
+        """The outage of the baseline, as the candidates in the race see it."""
+        racing = [self.gates[name] for name in self.survivors if name in self.gates]
+        return next((family.outage for family in racing if family.outage is not None), None)
 
     def arm(self, name: str) -> ArmVerdict:
         """The verdict of the arm of that name; raises KeyError."""

@@ -117,6 +117,33 @@ def held(rollout: RolloutView, hold: Hold, held_at: str) -> Decision:
     )
 
 
+def stopped(rollout: RolloutView, seen: Seen, held_at: str) -> Decision | None:
+    """Stays where it is because of a hold, or of weights that were set by hand; None when neither is there."""
+    if seen.hold is not None:
+        return held(rollout, seen.hold, held_at)
+    return None if seen.drift is None else pause_for_drift(rollout, seen.drift, held_at)
+
+
+def not_routable(rollout: RolloutView, seen: Seen) -> Decision | None:
+    """Waits before any traffic moved, while no route can be set up; None when one can."""
+    if seen.routed is None:
+        return stay(
+            rollout, "The router does not answer; nothing is changed.", "Traffic moves when it answers."
+        )
+    if seen.drift is not None:
+        return stay(
+            rollout, drift_sentence(seen.drift), "Set the weights back at the router to go on, or cancel."
+        )
+    return None
+
+
+def no_cluster(rollout: RolloutView) -> Decision:
+    """Waits for a cluster that does not answer, before any traffic moved."""
+    return stay(
+        rollout, "The cluster does not answer; nothing is changed.", "Launching goes on when it answers."
+    )
+
+
 def ready_but_held(rollout: RolloutView, hold: Hold) -> Decision:
     """Everything is ready, and a hold keeps traffic from moving."""
     words = hold.sentence[0].lower() + hold.sentence[1:]

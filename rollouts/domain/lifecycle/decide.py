@@ -46,7 +46,7 @@ def pause(rollout: RolloutView, *, why: PauseReason, sentence: str, next_step: s
 
 
 def resume(rollout: RolloutView, *, sentence: str) -> Decision:
-    """Goes on with the step it was held in (a bandit: with the shares it had); its exposure so far counts."""
+    """Goes on with the shares it was held at; its exposure so far counts."""
     return Decision(
         phase=transition(rollout.phase, Event.RESUME),
         event=Event.RESUME,
@@ -67,20 +67,13 @@ def promote(rollout: RolloutView, *, sentence: str, arm: str = "") -> Decision:
     return strategy_of(rollout).promote(rollout, sentence=sentence, arm=arm)
 
 
-def share(rollout: RolloutView) -> int:
-    """The planned share of all candidates in basis points."""
-    if rollout.step_index < 0:
-        return 0
-    if rollout.step_index >= rollout.plan.promoted_step:
-        return FULL_SHARE_BP
-    return strategy_of(rollout).planned_share(rollout)
-
-
 def share_words(rollout: RolloutView) -> str:
-    """The planned share for people: `25%`, or of a bandit `v2 45%, v3 40%`."""
-    if 0 <= rollout.step_index < rollout.plan.promoted_step:
-        return strategy_of(rollout).share_words(rollout)
-    return percent_of_bp(share(rollout))
+    """The planned share of the candidates for people: `25%`, or `v2 45%, v3 40%`."""
+    if rollout.step_index < 0:
+        return percent_of_bp(0)
+    if rollout.step_index >= rollout.plan.promoted_step:
+        return percent_of_bp(FULL_SHARE_BP)
+    return strategy_of(rollout).share_words(rollout)
 
 
 # --- one function a phase -------------------------------------------------------------------------------------

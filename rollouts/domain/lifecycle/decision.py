@@ -179,9 +179,14 @@ class Seen:
         return self.engines.get(variant)
 
     def is_ready(self, variant: str) -> bool:
-        """Whether an arm's engine is known to be ready."""
+        """Whether an arm's engine is known to be ready, with one of its replicas at least."""
         engine = self.engines.get(variant)
         return engine is not None and engine.is_ready
+
+    def is_whole(self, variant: str) -> bool:
+        """Whether all replicas of an arm's engine are known to be ready: what it takes to get more traffic."""
+        engine = self.engines.get(variant)
+        return engine is not None and engine.is_whole
 
     def answers(self, variant: str) -> bool:
         """Whether an arm is ready, or passes the router's health check where its engine cannot be read.
@@ -227,7 +232,7 @@ class GatesView:
     cause / cause_sentence  of a rollback; fast_kill the sentence of the fixed thresholds; waiting what is still open
     open_because            the worst of the required verdicts that are no PASS: what keeps it from an end
     reaction                what the policy does about that when the deadline is over
-    bandit                  what the bandit says; None for a canary
+    race                    what is said of several candidates; None where there is one only
     outage                  the baseline is out of order, or was until a moment ago; None when it is not
     """
 
@@ -240,16 +245,16 @@ class GatesView:
     passed_sentence: str = ""
     open_because: OpenBecause = ""
     reaction: Reaction = "hold"
-    bandit: BanditView | None = None
+    race: RaceView | None = None
     outage: Outage | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class BanditView:
-    """What a bandit's analysis says, as far as the decision needs it. Arms by name.
+class RaceView:
+    """What is said of several candidates of which one may win, as far as the decision needs it. Arms by name.
 
     wanted      basis points per arm, of sum 10,000
-    left        candidates that evidence, a guardrail or the fast kill put out of the race
+    left        candidates that evidence, a gate or the fast kill put out of the race
     gates       of each candidate
     winner      the only arm left, its required gates passed ("baseline": all candidates are out); empty: no winner yet
     sentence, detail, tie_sentence   where it stands, what comes, and what is said when it ends in a tie
@@ -289,8 +294,8 @@ class Decision:
 
     end_watch tells that the rollback window is over. `title` and `detail` go into the history when not empty; `once`:
     only when that title was not told since the weights last moved.
-    drops     arms of a bandit that leave for good; each is told in the history
-    winner    the arm of a bandit that is the candidate from now on
+    drops     candidates that leave for good; each is told in the history
+    winner    the arm that is the candidate from now on
     """
 
     phase: Phase
@@ -310,7 +315,7 @@ class Decision:
     winner: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """What was decided, as the evidence keeps it; what only bandits have is left out when empty."""
+        """What was decided, as the evidence keeps it; what only a race has is left out when empty."""
         data: dict[str, Any] = {
             "event": self.event.value if self.event else None,
             "phase": self.phase.value,

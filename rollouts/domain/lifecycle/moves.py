@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from controlplane.kernel.words import duration_of_seconds
 from rollouts.domain.engines import EngineView
 from rollouts.domain.lifecycle.decision import Decision, Drop, RolloutView
 from rollouts.domain.lifecycle.effects import AnyEffect, DrainWorkload, EnsureWorkload, SetTraffic
@@ -132,6 +133,18 @@ def failure_words(status: EngineView) -> str:
     """Why an engine failed, for people."""
     words = status.message or "it gave no message"
     return f"{status.variant} failed ({status.reason.value or 'unknown reason'}): {words}"
+
+
+def loading_words(engine: EngineView) -> str:
+    """How far an engine is that is not whole yet."""
+    return engine.short or engine.message.rstrip(".") or "loading"
+
+
+def late_words(engine: EngineView, limit: float) -> str:
+    """What an engine did that is not whole after so many seconds."""
+    had = f": {engine.short}" if engine.short else ""
+    said = f" It said last: {engine.message}" if engine.message else ""
+    return f"was not ready within {duration_of_seconds(limit)}{had}.{said}"
 
 
 # --- shares -----------------------------------------------------------------------------------------------------

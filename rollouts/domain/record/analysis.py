@@ -12,22 +12,27 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rollouts.domain.bandits import BanditState, BanditVerdict
-from rollouts.domain.bandits.verdict import ArmVerdict
 from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.fastkill import WorkloadFacts
 from rollouts.domain.gates.outage import Outage
 from rollouts.domain.gates.policy import GatePolicy, Reaction
 from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
 from rollouts.domain.lifecycle.arms import CANDIDATE
-from rollouts.domain.lifecycle.decision import BanditView, Drop, GatesView, OpenBecause, RolloutView
-from rollouts.domain.record.intervals import BASELINE, Interval
+from rollouts.domain.lifecycle.decision import GatesView, OpenBecause, RolloutView
+from rollouts.domain.record.intervals import Interval
 
-Assessment = FamilyVerdict | BanditVerdict
+
+class Assessment(Protocol):
+    """What an analysis says at one moment. `outage`: of the baseline, as all candidates see it."""
+
+    @property
+    def outage(self) -> Outage | None: ...
+
+    def to_json(self) -> dict[str, Any]: ...
 
 
 class Analysis(Protocol):
-    """Evidence so far. Frozen: `update` returns the next one."""
+    """Evidence so far, and how that kind of evidence is read. Frozen: `update` returns the next one."""
 
     def update(self, interval: Interval, rng: np.random.Generator) -> Analysis:
         """After one more interval. Raises InvalidInput, naming the field, for impossible counts."""
@@ -39,11 +44,31 @@ class Analysis(Protocol):
         """What it says now.
 
         workload    restarts and kills of the engines, by candidate arm, for the fast kill
-        labels      how a bandit's arms are written in sentences
+        labels      how arms are written in sentences, where it names any
         """
         ...
 
     def to_json(self) -> dict[str, Any]: ...
+
+    @classmethod
+    def stored(cls, data: Mapping[str, Any]) -> Analysis:
+        """As `to_json` gave it. Raises InvalidInput naming the field when the data is none."""
+        ...
+
+    @classmethod
+    def stored_assessment(cls, data: Mapping[str, Any]) -> Any:
+        """An assessment as `to_json` gave it."""
+        ...
+
+    @classmethod
+    def gates_view(cls, assessment: Any, policy: GatePolicy) -> GatesView:
+        """What the decision needs of an assessment. `policy` says what an open verdict does at the deadline."""
+        ...
+
+    @classmethod
+    def blamed(cls, assessment: Any) -> frozenset[str]:
+        """The candidates, by their arm's name, that an assessment speaks against: none may answer for others."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +88,21 @@ class GatesAnalysis:
     def to_json(self) -> dict[str, Any]:
         return self.state.to_json()
 
+    @classmethod
+    def stored(cls, data: Mapping[str, Any]) -> GatesAnalysis:
+        return cls(GatesState.from_json(data))
 
-@dataclass(frozen=True, slots=True)
-class BanditAnalysis:
-    """Several candidates: the learner, and gates for each of them."""
+    @classmethod
+    def stored_assessment(cls, data: Mapping[str, Any]) -> FamilyVerdict:
+        return FamilyVerdict.from_json(data)
 
-    state: BanditState
+    @classmethod
+    def gates_view(cls, assessment: FamilyVerdict, policy: GatePolicy) -> GatesView:
+        return family_view(assessment, policy)
 
-    def update(self, interval: Interval, rng: np.random.Generator) -> BanditAnalysis:
-        return BanditAnalysis(self.state.update(interval, rng))
-
-    def assess(
-        self, workload: Mapping[str, WorkloadFacts], labels: Mapping[str, str] | None = None
-    ) -> BanditVerdict:
-        return self.state.assess(workload=workload, labels=labels)
-
-    def to_json(self) -> dict[str, Any]:
-        return self.state.to_json()
+    @classmethod
+    def blamed(cls, assessment: FamilyVerdict) -> frozenset[str]:
+        return frozenset({CANDIDATE} if fails(assessment) else ())
 
 
 def analysed_arms(rollout: RolloutView) -> tuple[str, ...]:
@@ -92,48 +115,26 @@ def labels_of(rollout: RolloutView) -> dict[str, str]:
     return {arm.name: arm.label for arm in rollout.arms}
 
 
-def analysis_from_json(data: Mapping[str, Any]) -> Analysis:
-    """A stored analysis. Raises InvalidInput naming the field when the data is none."""
-    if data.get("kind") == "bandit":
-        return BanditAnalysis(BanditState.from_json(data))
-    return GatesAnalysis(GatesState.from_json(data))
-
-
-def assessment_from_json(data: Mapping[str, Any]) -> Assessment:
-    """A stored assessment."""
-    if data.get("kind") == "bandit":
-        return BanditVerdict.from_json(data)
-    return FamilyVerdict.from_json(data)
-
-
 def interval_rng(rollout_id: int, index: int) -> np.random.Generator:
     """The randomness of one interval: the same whenever it is computed again."""
     return np.random.default_rng([rollout_id, index, 2])
 
 
-def gates_view(assessment: Assessment, policy: GatePolicy) -> GatesView:
-    """What the decision needs of an assessment. `policy` says what an open verdict does at the deadline."""
-    if isinstance(assessment, BanditVerdict):
-        return _bandit_view(assessment, policy)
-    return _family_view(assessment, policy)
+# --- what several analyses need ---------------------------------------------------------------------------------------
 
 
-def outage_in(assessment: Assessment) -> Outage | None:
-    """The outage of the baseline, as all candidates see it."""
-    if isinstance(assessment, FamilyVerdict):
-        return assessment.outage
-    racing = [assessment.gates[name] for name in assessment.survivors if name in assessment.gates]
-    return next((family.outage for family in racing if family.outage is not None), None)
+def fails(family: FamilyVerdict) -> bool:
+    """Whether the gates of a candidate speak against it: one failed, or the fast kill struck."""
+    failed = any(verdict.verdict is Verdict.FAIL for verdict in family.verdicts)
+    return failed or family.rollback or bool(family.fast_kill)
 
 
-# --- within -----------------------------------------------------------------------------------------------------------
-
-
-def _family_view(assessment: FamilyVerdict, policy: GatePolicy) -> GatesView:
+def family_view(assessment: FamilyVerdict, policy: GatePolicy) -> GatesView:
+    """What the decision needs of the gates of one candidate."""
     waiting = [verdict for verdict in assessment.verdicts if verdict.required and _is_open(verdict.verdict)]
     passed = [verdict.sentence for verdict in assessment.verdicts if verdict.verdict is Verdict.PASS]
     cause = assessment.cause
-    open_because = _worst([verdict.verdict for verdict in waiting])
+    open_because = worst([verdict.verdict for verdict in waiting])
     return GatesView(
         rollback=assessment.rollback,
         cause=f"gate:{cause.key}" if cause else "gates",
@@ -143,66 +144,16 @@ def _family_view(assessment: FamilyVerdict, policy: GatePolicy) -> GatesView:
         waiting=waiting[0].sentence if waiting else "",
         passed_sentence=f"All {len(passed)} gates passed. {' '.join(passed)}" if passed else "",
         open_because=open_because,
-        reaction=_reaction(open_because, policy),
+        reaction=reaction_to(open_because, policy),
         outage=assessment.outage,
     )
-
-
-def _bandit_view(assessment: BanditVerdict, policy: GatePolicy) -> GatesView:
-    gates = {name: _family_view(family, policy) for name, family in assessment.gates.items()}
-    racing = [name for name in assessment.survivors if name in gates]
-    open_because = _worst(
-        [
-            verdict.verdict
-            for name in racing
-            for verdict in assessment.gates[name].verdicts
-            if verdict.required
-        ]
-    )
-    if not open_because and assessment.tied:
-        open_because = "inconclusive"
-    return GatesView(
-        waiting=assessment.sentence,
-        open_because=open_because,
-        reaction=_reaction(open_because, policy),
-        bandit=BanditView(
-            wanted=assessment.wanted,
-            left=tuple(
-                Drop(arm.name, arm.cause, _why(arm, gates), _blame(arm, gates))
-                for arm in assessment.arms
-                if arm.state != "racing" and arm.name != BASELINE
-            ),
-            gates=gates,
-            winner=assessment.winner,
-            sentence=assessment.sentence,
-            detail=assessment.detail,
-            tie_sentence=assessment.tie_sentence,
-            skipped=assessment.reweight.sentence if assessment.reweight.skipped else "",
-        ),
-        outage=outage_in(assessment),
-    )
-
-
-def _why(arm: ArmVerdict, gates: Mapping[str, GatesView]) -> str:
-    """Why the arm leaves. For an engine only the reason itself: the analysis puts its own words before it."""
-    return (gates[arm.name].fast_kill if arm.cause == "workload" else "") or arm.sentence
-
-
-def _blame(arm: ArmVerdict, gates: Mapping[str, GatesView]) -> str:
-    """The cause of the rollback if this arm is the last one to leave."""
-    if arm.cause == "evidence":
-        return "bandit:baseline"
-    if arm.cause == "guardrail":
-        return gates[arm.name].cause
-    # Restarts and kills for memory are the fast kill's too: only the cluster told of them, not the traffic.
-    return "person" if arm.cause == "person" else "fast-kill"
 
 
 def _is_open(verdict: Verdict) -> bool:
     return verdict is not Verdict.PASS
 
 
-def _worst(verdicts: Sequence[Verdict]) -> OpenBecause:
+def worst(verdicts: Sequence[Verdict]) -> OpenBecause:
     """What keeps required gates from passing, the worst first; empty when all pass."""
     if Verdict.ERROR in verdicts:
         return "error"
@@ -211,7 +162,8 @@ def _worst(verdicts: Sequence[Verdict]) -> OpenBecause:
     return "inconclusive" if any(_is_open(verdict) for verdict in verdicts) else ""
 
 
-def _reaction(open_because: OpenBecause, policy: GatePolicy) -> Reaction:
+def reaction_to(open_because: OpenBecause, policy: GatePolicy) -> Reaction:
+    """What the policy does at the deadline about what is open."""
     reactions: dict[str, Reaction] = {
         "inconclusive": policy.on_inconclusive,
         "no-data": policy.on_no_data,

@@ -1,7 +1,7 @@
 """Does a rollout again from what was recorded of it: the same intervals through the same code, row by row.
 
 Pure: rows go in one after the other, a frozen `Replay` comes out, and it can be stored between two rows. It uses the
-functions of the loop (`initial_analysis` of the strategy, `update`, `assess`, `gates_view`, `decide`) and no other.
+functions of the loop (`initial_analysis` and `ANALYSIS` of the strategy, `update`, `assess`, `decide`) and no other.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ from rollouts.domain.record.analysis import (
     Analysis,
     Assessment,
     analysed_arms,
-    analysis_from_json,
-    assessment_from_json,
-    gates_view,
     interval_rng,
     labels_of,
 )
@@ -81,7 +78,7 @@ class Player:
         """What the decision sees of it, between two intervals too."""
         if self.last is None:
             return strategy_of(view).opening_gates(view, case.policy)
-        return gates_view(self.last, case.policy)
+        return strategy_of(view).ANALYSIS.gates_view(self.last, case.policy)
 
     def decision(self, case: Case, situation: Mapping[str, Any]) -> Decision:
         """What is decided on this evidence in a recorded situation."""
@@ -95,11 +92,11 @@ class Player:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        analysis, last = data["analysis"], data["last"]
+    def from_json(cls, data: Mapping[str, Any], plan: Plan) -> Self:
+        analysis, last, kind = data["analysis"], data["last"], strategy_of(plan).ANALYSIS
         return cls(
-            None if analysis is None else analysis_from_json(analysis),
-            None if last is None else assessment_from_json(last),
+            None if analysis is None else kind.stored(analysis),
+            None if last is None else kind.stored_assessment(last),
         )
 
 
@@ -196,9 +193,10 @@ class Replay:
         return data | {"software": list(self.software)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
+    def from_json(cls, data: Mapping[str, Any], plan: Plan) -> Self:
+        """A replay of a rollout with this plan, as `to_json` gave it."""
         values = dict(data)
-        values["player"] = Player.from_json(data["player"])
+        values["player"] = Player.from_json(data["player"], plan)
         values["log_e"] = math.inf if data["log_e"] is None else data["log_e"]
         for name in DIFFERENCES:
             found = data.get(name)  # one that began under an earlier version knows of no wording

@@ -15,12 +15,13 @@ from controlplane.kernel.words import seconds_text
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.decision import GatesView
+from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.lifecycle.states import Event
-from rollouts.domain.record.analysis import assessment_from_json, gates_view
 from rollouts.domain.record.comparing import compare
 from rollouts.domain.record.recorded import RecordedDecision, RecordedRow
 from rollouts.domain.record.replay import Case, Player
 from rollouts.domain.record.situation import Situation
+from rollouts.domain.strategies import strategy_of
 
 MOST_CHANGES = 200  # of verdicts that are kept a side; more are only counted
 
@@ -46,7 +47,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class VerdictChange:
-    """A verdict that became another one. `gate` is the key, in a bandit with the arm before it."""
+    """A verdict that became another one. `gate` is the key, of several candidates with the arm before it."""
 
     row: str
     at: float
@@ -83,9 +84,9 @@ class Course:
         back = _back(gates)
         if self.rollback is None and back is not None:
             new = replace(new, rollback=replace(moment, cause=back[0], sentence=back[1]))
-        winner = gates.bandit is not None and bool(gates.bandit.winner)
+        winner = gates.race is not None and bool(gates.race.winner)
         if self.passed is None and (gates.all_required_pass or winner):
-            sentence = gates.bandit.sentence if gates.bandit is not None else gates.passed_sentence
+            sentence = gates.race.sentence if gates.race is not None else gates.passed_sentence
             new = replace(new, passed=replace(moment, sentence=sentence))
         found = dict(self.verdicts)
         changes = []
@@ -182,7 +183,8 @@ class WhatIf:
         moment = self._moment(f"interval {row.index}", row.situation)
         view = Situation.from_json(row.situation, case.plan).rollout
         # Of the recorded verdicts only what they said is used here; what a deadline does comes from its decision.
-        said = gates_view(assessment_from_json(row.verdicts), case.policy)
+        analysis = strategy_of(case.plan).ANALYSIS
+        said = analysis.gates_view(analysis.stored_assessment(row.verdicts), case.policy)
         new = replace(
             self,
             player=player,
@@ -227,26 +229,26 @@ class WhatIf:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
+    def from_json(cls, data: Mapping[str, Any], plan: Plan) -> Self:
+        """What was played of a rollout with this plan, as `to_json` gave it."""
         return cls(
             **{
                 **data,
                 "recorded": Course.from_json(data["recorded"]),
                 "other": Course.from_json(data["other"]),
-                "player": Player.from_json(data["player"]),
+                "player": Player.from_json(data["player"], plan),
                 "first": None if data["first"] is None else OtherDecision.from_json(data["first"]),
             }
         )
 
 
 def verdicts_of(assessed: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """(key, label, verdict, sentence) of every gate of an assessment, and of every arm of a bandit."""
+    """(key, label, verdict, sentence) of every gate of an assessment; of several candidates of every arm, too."""
     for verdict in assessed.get("verdicts", ()):
         yield verdict["key"], verdict["label"], verdict["verdict"], verdict["sentence"]
     for arm in assessed.get("arms", ()):
         yield arm["name"], arm["name"], arm["state"], arm["sentence"]
-    families = assessed.get("gates", {}) if assessed.get("kind") == "bandit" else {}
-    for name, family in sorted(families.items()):
+    for name, family in sorted(assessed.get("gates", {}).items()):
         for key, label, verdict, sentence in verdicts_of(family):
             yield f"{name}.{key}", f"{name}: {label}", verdict, sentence
 
@@ -289,14 +291,14 @@ def _edges(row: RecordedRow) -> Mapping[str, Sequence[float]]:
 
 
 def _back(gates: GatesView) -> tuple[str, str] | None:
-    """(cause, sentence) when the traffic must return: by a gate, the fast kill, or no candidate of a bandit is left."""
+    """(cause, sentence) when the traffic must return: by a gate, the fast kill, or no candidate is left."""
     if gates.fast_kill:
         return "fast-kill", gates.fast_kill
     if gates.rollback:
         return gates.cause, gates.cause_sentence
-    bandit = gates.bandit
-    if bandit is not None and bandit.left and {drop.arm for drop in bandit.left} >= set(bandit.gates):
-        return bandit.left[-1].cause, bandit.left[-1].sentence
+    race = gates.race
+    if race is not None and race.left and {drop.arm for drop in race.left} >= set(race.gates):
+        return race.left[-1].cause, race.left[-1].sentence
     return None
 
 

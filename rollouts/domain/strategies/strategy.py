@@ -3,23 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from rollouts.domain.capabilities import Capability
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.decision import Decision, GatesView, RolloutView, Seen
 from rollouts.domain.lifecycle.effects import SetTraffic
-from rollouts.domain.lifecycle.plan import Plan
+from rollouts.domain.lifecycle.plan import Plan, Settings
 from rollouts.domain.record.analysis import Analysis
+from rollouts.domain.strategies.dry_run import Forecast, Planned
+
+
+@dataclass(frozen=True, slots=True)
+class CommandWords:
+    """How what people tell a rollout reads, after their name.
+
+    paused, resumed     "paused the rollout", "resumed the rollout"
+    while_paused        what goes on until somebody resumes, as a sentence
+    """
+
+    paused: str
+    while_paused: str
+    resumed: str
 
 
 class Strategy(Protocol):
     """How a rollout goes from its baseline to a candidate. Pure; never raises for what the world does.
 
-    NEEDS   what the router must be able to do, or no such rollout can start
+    NEEDS               what the router must be able to do, or no such rollout can start
+    SETTINGS            what a plan of it holds under its name, in place of steps; None: it has steps
+    MOST_CANDIDATES     how many versions it takes at once
+    ANALYSIS            how its evidence is read, when it was stored and when it was just made
+    WORDS               what is told of people's commands
     """
 
     NEEDS: frozenset[Capability]
+    SETTINGS: type[Settings] | None
+    MOST_CANDIDATES: int
+    ANALYSIS: type[Analysis]
+    WORDS: CommandWords
+
+    # --- before it starts
+
+    def forecast(self, planned: Planned) -> Forecast:
+        """The dry run: what this would come to, and what speaks against it.
+
+        Raises InvalidInput, with the field as the plan names it, for a plan that has no room for so many candidates.
+        """
+        ...
+
+    def started_words(self, baseline: str, candidates: str) -> str:
+        """What the history says was started: `support-v1 to support-v2`."""
+        ...
+
+    # --- the decisions
 
     def launching_words(self, rollout: RolloutView) -> tuple[str, str]:
         """What is said when the engines are launched: the reason, and what comes then."""
@@ -52,17 +90,17 @@ class Strategy(Protocol):
         """
         ...
 
+    # --- its traffic
+
     def planned_split(self, rollout: RolloutView) -> SetTraffic:
         """The split that the plan asks for now: set again when a person resumes."""
         ...
 
-    def planned_share(self, rollout: RolloutView) -> int:
-        """The share of all candidates while traffic moves, in basis points."""
+    def share_words(self, rollout: RolloutView) -> str:
+        """The planned share of the candidates for people, while traffic moves: `25%`, or `v2 45%, v3 40%`."""
         ...
 
-    def share_words(self, rollout: RolloutView) -> str:
-        """The same for people, while traffic moves: `25%`, or `v2 45%, v3 40%`."""
-        ...
+    # --- its evidence
 
     def initial_analysis(self, plan: Plan, policy: GatePolicy, arms: Sequence[str]) -> Analysis:
         """No evidence yet. Raises InvalidInput when the plan leaves these arms no room."""

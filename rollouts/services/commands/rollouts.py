@@ -22,6 +22,7 @@ from rollouts.domain.lifecycle.decision import Decision, RolloutView
 from rollouts.domain.lifecycle.moves import cancel, roll_back
 from rollouts.domain.lifecycle.states import PauseReason, Phase
 from rollouts.domain.restored import RestoredState
+from rollouts.domain.strategies import strategy_of
 from rollouts.models import Endpoint, GlobalStop, HistoryEvent, Rollout
 from rollouts.services.locks import lock_rollout
 from rollouts.services.loop.leases import look_soon
@@ -35,20 +36,15 @@ Command = Callable[[RolloutView], Decision]
 def pause_rollout(
     *, rollout_id: int, actor: Actor, now: datetime, expected_revision: int | None = None, why: str = ""
 ) -> Rollout:
-    """Holds the share where it is until somebody resumes. The gates go on watching and may roll back.
-
-    Of a bandit it freezes the weights: it goes on learning, and an arm that is proven worse still leaves.
+    """Holds the shares where they are until somebody resumes. The gates go on watching and may roll back, and what the
+    strategy never freezes goes on, too.
     """
     more = f" {why}" if why else ""
 
     def command(view: RolloutView) -> Decision:
-        if view.plan.bandit is not None:
-            sentence = f"{actor.name} froze the weights.{more}"
-            next_step = "They hold until somebody resumes; an arm that is proven worse still leaves."
-        else:
-            sentence = f"{actor.name} paused the rollout.{more}"
-            next_step = "It holds until somebody resumes; a failed gate still rolls back."
-        return decide.pause(view, why=PauseReason.PERSON, sentence=sentence, next_step=next_step)
+        words = strategy_of(view).WORDS
+        sentence = f"{actor.name} {words.paused}.{more}"
+        return decide.pause(view, why=PauseReason.PERSON, sentence=sentence, next_step=words.while_paused)
 
     return _command(rollout_id, command, actor=actor, now=now, expected_revision=expected_revision)
 
@@ -63,8 +59,7 @@ def resume_rollout(
     more = f" {why}" if why else ""
 
     def command(view: RolloutView) -> Decision:
-        done = "resumed the rollout" if view.plan.bandit is None else "let the weights move again"
-        return decide.resume(view, sentence=f"{actor.name} {done}.{more}")
+        return decide.resume(view, sentence=f"{actor.name} {strategy_of(view).WORDS.resumed}.{more}")
 
     return _command(
         rollout_id,
@@ -88,7 +83,7 @@ def promote_rollout(
 ) -> Rollout:
     """Moves all traffic to the candidate now, whatever the gates still wait for. Watched like any promotion.
 
-    arm     of a bandit: which arm, such as "candidate-2"; needed while several candidates are in the race
+    arm     which one, such as "candidate-2"; needed while several candidates are in the race
 
     Raises InvalidInput (field `arm`) for one that is missing, unknown or not in the race any more.
     """

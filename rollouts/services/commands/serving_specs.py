@@ -5,6 +5,7 @@ from __future__ import annotations
 from controlplane.kernel.errors import InvalidInput, NotFound
 from registry.models import Version
 from rollouts.domain.engine_options import EngineOptions
+from rollouts.domain.limits import Limits
 from rollouts.domain.secrets import SecretFile
 from rollouts.domain.variants import ServingSpec
 from rollouts.ports import Cluster
@@ -24,10 +25,19 @@ def engine_options(*, cluster: Cluster, engine: str) -> EngineOptions:
 
 def engines_of(*, cluster: str, worlds: Worlds) -> tuple[EngineOptions, ...]:
     """The engines of a cluster by name, each with what a spec may set. Raises NotFound, Unavailable."""
+    port = _port(cluster, worlds)
+    return tuple(port.options(engine) for engine in port.engines())
+
+
+def limits_of(*, cluster: str, worlds: Worlds) -> Limits:
+    """What a serving spec may ask of a cluster, whatever the engine. Raises NotFound, Unavailable."""
+    return _port(cluster, worlds).limits()
+
+
+def _port(cluster: str, worlds: Worlds) -> Cluster:
     if cluster not in worlds.names:
         raise NotFound(f"There is no cluster {cluster!r}.", code="cluster-not-found")
-    port = worlds.of(cluster).cluster
-    return tuple(port.options(engine) for engine in port.engines())
+    return worlds.of(cluster).cluster
 
 
 def check_serving(*, spec: ServingSpec, version: Version, cluster: Cluster) -> EngineOptions:
@@ -39,7 +49,13 @@ def check_serving(*, spec: ServingSpec, version: Version, cluster: Cluster) -> E
     """
     options = engine_options(cluster=cluster, engine=spec.engine)
     _check_references(spec, cluster)
-    _check_limits(spec, cluster)
+    cluster.limits().check(
+        resources=spec.resources,
+        replicas=spec.replicas,
+        image=spec.image,
+        accelerators=spec.accelerators,
+        prefix="serving.",
+    )
     manifest = version.manifest_value
     files = None if manifest is None else {entry.path for entry in manifest.entries}
     options.choose(spec.arguments, spec.environment, files=files, prefix="serving.")
@@ -57,20 +73,3 @@ def _check_references(spec: ServingSpec, cluster: Cluster) -> None:
                 fix=f"Use one of: {', '.join(there) or 'none yet'}. The operator puts it into the folder of secrets.",
                 code="secret-not-found",
             )
-
-
-def _check_limits(spec: ServingSpec, cluster: Cluster) -> None:
-    limits = cluster.limits()
-    for name in sorted(spec.resources):
-        if name not in limits.resources:
-            raise InvalidInput(
-                f"This cluster sets no {name!r} apart for an engine.",
-                field=f"serving.resources.{name}",
-                fix=f"Leave it out, or use one of: {', '.join(sorted(limits.resources)) or 'none'}.",
-            )
-    if spec.replicas > limits.replicas:
-        raise InvalidInput(
-            f"This cluster runs at most {limits.replicas} of a variant, not {spec.replicas}.",
-            field="serving.replicas",
-            fix=f"Ask for {limits.replicas}, or serve the endpoint on another cluster.",
-        )

@@ -21,6 +21,8 @@ from rollouts.domain.lifecycle.arms import arm_names
 from rollouts.domain.lifecycle.moves import cancel, end_watch
 from rollouts.domain.lifecycle.plan import FULL_SHARE_BP, Plan
 from rollouts.domain.lifecycle.states import ACTIVE, Event, Phase
+from rollouts.domain.strategies import strategy_of
+from rollouts.domain.strategies.dry_run import Check, StepForecast
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Arm, Endpoint, GatePolicyVersion, Rollout, Variant, Workload
 from rollouts.services.commands.endpoints import checked_spec, ensure_variant
@@ -29,11 +31,8 @@ from rollouts.services.locks import lock_rollout, locked_endpoints
 from rollouts.services.loop.leases import look_soon
 from rollouts.services.loop.views import view_of
 from rollouts.services.policies.own import require_may_weaken, weaker_than_endpoint
-from rollouts.services.preview.bandit import BanditPreview
-from rollouts.services.preview.checks import Check
 from rollouts.services.preview.rollout import (
     Preview,
-    StepForecast,
     find_candidates,
     find_endpoint,
     find_version,
@@ -43,7 +42,6 @@ from rollouts.services.world import Edges, Worlds
 from rollouts.services.writing import apply_decision, tell
 
 __all__ = [
-    "BanditPreview",
     "Check",
     "Preview",
     "StepForecast",
@@ -72,7 +70,7 @@ def start_rollout(
 ) -> Rollout:
     """Starts a rollout of a version on an endpoint; the loop takes it from there.
 
-    other_versions  further candidates of a bandit, in the order of their arms
+    other_versions  further candidates, in the order of their arms, where the strategy takes several
     worlds          the endpoint's cluster is asked whether it would serve the versions so
     own_policy      judges this rollout alone, made from `gate_policy` (else from the endpoint's)
     supersede       ends a rollout that has not moved traffic yet
@@ -217,9 +215,7 @@ def _create(
 
 
 def _what(plan: Plan, baseline: str, candidates: str, attempt: int) -> str:
-    if plan.bandit is not None:
-        return f"bandit of {baseline} and {candidates}, attempt {attempt}"
-    return f"{baseline} to {candidates}, attempt {attempt}"
+    return f"{strategy_of(plan).started_words(baseline, candidates)}, attempt {attempt}"
 
 
 def _supersede(active: Rollout, actor: Actor, now: datetime) -> None:

@@ -23,6 +23,7 @@ from rollouts.domain.record.comparing import LOG_E_TOLERANCE
 from rollouts.domain.record.recorded import RecordedDecision, RecordedRow, TamperedEvidence
 from rollouts.domain.record.replay import Case, Replay
 from rollouts.domain.record.whatif import WhatIf, require_recorded
+from rollouts.domain.strategies import strategy_of
 from rollouts.evidence import decisions_between, evidence_rows, require_kept
 from rollouts.models import GatePolicyVersion, ReplayRun, Rollout
 from rollouts.services.evidence.report import ReplayReport, replay_report, what_if_report
@@ -126,6 +127,7 @@ def _task(rollout: Rollout, policy: GatePolicyVersion | None) -> _Task:
     if policy is not None and policy.pk == rollout.gate_policy_id and rollout.own_policy is None:
         policy = None
     require_kept(rollout.pk)
+    strategy_of(rollout.parsed_plan)  # before a plan that nobody here can read is called changed
     if rollout.parsed_plan.digest != rollout.plan_digest:
         raise TamperedEvidence("the plan", "does not have the digest that it was started with")
     for stored in (rollout.gate_policy, policy):
@@ -187,7 +189,8 @@ def _begin(task: _Task) -> Played:
 
 
 def _from_json(task: _Task, state: dict[str, Any]) -> Played:
-    return Replay.from_json(state) if task.policy is None else WhatIf.from_json(state)
+    played = Replay if task.policy is None else WhatIf
+    return played.from_json(state, task.rollout.parsed_plan)
 
 
 def _done(played: Played) -> int:

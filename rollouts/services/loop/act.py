@@ -207,23 +207,18 @@ def _ensure_workload(
         if workload.files_state != FilesState.NONE:  # a later launch begins with its files, as every one does
             Workload.objects.filter(pk=workload.pk).update(files_state=FilesState.NONE)
         return ""  # nobody reads gigabytes again for what runs already
+    fetches = world.cluster.fetches_files()
     asked = workload.wanted and workload.files_state != FilesState.NONE
     if not asked and (not workload.wanted or workload.phase in AT_REST):
         workload.wanted, workload.wanted_since = True, now
-        workload.phase, workload.reason, workload.message = WorkloadPhase.STARTING.value, "", WAITS_FOR_FILES
+        workload.phase, workload.reason = WorkloadPhase.STARTING.value, ""
+        workload.message = "" if fetches else WAITS_FOR_FILES
         workload.log_tail = []
-        workload.files_state, workload.files_note, workload.files_at = FilesState.WANTED, "", None
+        workload.files_state = FilesState.NONE if fetches else FilesState.WANTED
+        workload.files_note, workload.files_at = "", None
         workload.save()
-    if workload.files_state == FilesState.NONE:  # the cluster lost it: every launch begins with its files
-        anew = {"files_state": FilesState.WANTED, "files_note": "", "files_at": None}
-        Workload.objects.filter(pk=workload.pk, files_state=FilesState.NONE).update(**anew)
-        return WAITS_FOR_FILES
-    if workload.files_state == FilesState.WANTED:
-        return WAITS_FOR_FILES
-    if workload.files_state == FilesState.FAILED:
-        with _holding(lease, world):
-            note_unfit_files(workload)
-        return ""
+    if not fetches and workload.files_state != FilesState.HERE:
+        return _wait_for_files(workload, lease, world)
     try:
         launch(endpoint, variant, lease, world)
     except StaleWriter:
@@ -237,6 +232,18 @@ def _ensure_workload(
     with _holding(lease, world):
         Workload.objects.filter(pk=workload.pk).update(files_state=FilesState.NONE)
     return ""
+
+
+def _wait_for_files(workload: Workload, lease: Lease, world: World) -> str:
+    """What a launch waits for whose files must be on this machine, and are not; "" when they cannot be had."""
+    if workload.files_state == FilesState.FAILED:
+        with _holding(lease, world):
+            note_unfit_files(workload)
+        return ""
+    if workload.files_state == FilesState.NONE:  # the cluster lost it: every launch begins with its files
+        anew = {"files_state": FilesState.WANTED, "files_note": "", "files_at": None}
+        Workload.objects.filter(pk=workload.pk, files_state=FilesState.NONE).update(**anew)
+    return WAITS_FOR_FILES
 
 
 def _drain_workload(

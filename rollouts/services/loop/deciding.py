@@ -9,7 +9,6 @@ from datetime import datetime
 from rollouts.domain.lifecycle.decide import decide
 from rollouts.domain.lifecycle.decision import Decision, GatesView, Hold, RolloutView
 from rollouts.domain.lifecycle.states import Phase
-from rollouts.domain.record.analysis import assessment_from_json, gates_view
 from rollouts.domain.record.situation import Situation
 from rollouts.domain.strategies import strategy_of
 from rollouts.models import Arm, Rollout
@@ -74,9 +73,10 @@ def decide_rollout(
 
 def _gates(rollout: Rollout, view: RolloutView, measured: Measured | None) -> GatesView:
     """What the gates say; between two intervals what they said last."""
-    policy = rollout.policy
+    strategy, policy = strategy_of(view), rollout.policy
     if measured is not None:
-        return gates_view(measured.assessment, policy)
+        return strategy.ANALYSIS.gates_view(measured.assessment, policy)
     if rollout.verdicts:
-        return gates_view(assessment_from_json(rollout.verdicts), policy)
-    return strategy_of(view).opening_gates(view, policy)
+        last = strategy.ANALYSIS.stored_assessment(rollout.verdicts)
+        return strategy.ANALYSIS.gates_view(last, policy)
+    return strategy.opening_gates(view, policy)

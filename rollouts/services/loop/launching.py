@@ -1,11 +1,11 @@
-"""Launching a variant whose files are here, and what a refusal means."""
+"""Launching a variant, and what a refusal means."""
 
 from __future__ import annotations
 
 import logging
 
 from controlplane.kernel.errors import HeadgateError, InvalidInput, NotFound, Refused, Rejected, TamperedFile
-from registry.services.materialise import files_of
+from registry.services.materialise import check_unread, source_of
 from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.models import Endpoint, FilesState, Variant, Workload
 from rollouts.ports import WorkloadSpec
@@ -15,24 +15,29 @@ from rollouts.services.world import World
 log = logging.getLogger(__name__)
 
 NO_ROOM = frozenset({"no-room", "no-memory", "no-port"})  # refusals of a cluster that pass by themselves
+OF_SPEC = ("arguments", "environment", "resources", "replicas", "image", "accelerators")
 
 
 def launch(endpoint: Endpoint, variant: Variant, lease: Lease, world: World) -> None:
-    """Asks the cluster to run it. Quick: the files were fetched and checked before (`fetching.py`), and the cluster
-    compares them once more before the engine reads any of them."""
-    folder, manifest = files_of(version_id=variant.version_id, models_dir=world.models_dir)
+    """Asks the cluster to run it. Quick: either the files were fetched and checked before (`fetching.py`), or the
+    cluster fetches them behind. It compares them with the manifest before the engine reads any of them."""
+    if world.cluster.fetches_files():
+        check_unread(version_id=variant.version_id, now=world.clock.now(), allowed_files=world.allowed_files)
+    source, manifest = source_of(version_id=variant.version_id)
     spec = variant.spec
     world.cluster.ensure(
         WorkloadSpec(
             variant=variant.name,
             endpoint=endpoint.name,
-            folder=folder,
+            source=source,
             manifest=manifest,
             engine=spec.engine,
             arguments=spec.arguments,
             environment=spec.environment,
             resources=spec.resources,
             replicas=spec.replicas,
+            image=spec.image,
+            accelerators=spec.accelerators,
         ),
         token=lease.token,
     )
@@ -44,7 +49,7 @@ def final_reason(error: HeadgateError) -> FailureReason:
         return FailureReason.TAMPERED_FILE
     if isinstance(error, InvalidInput) and error.field == "engine":
         return FailureReason.NO_ENGINE
-    if isinstance(error, InvalidInput) and error.field.startswith(("arguments", "environment", "replicas")):
+    if isinstance(error, InvalidInput) and error.field.startswith(OF_SPEC):
         return FailureReason.BAD_SPEC
     if isinstance(error, Refused) and error.code == FailureReason.NO_SECRET:
         return FailureReason.NO_SECRET

@@ -20,7 +20,6 @@ from rollouts.domain.record.analysis import (
     Analysis,
     Assessment,
     analysed_arms,
-    analysis_from_json,
     interval_rng,
     labels_of,
 )
@@ -142,9 +141,10 @@ def _reasons(dropped: Sequence[Arm]) -> dict[str, str]:
 
 def _analysis(rollout: Rollout, view: RolloutView) -> Analysis:
     """What the evidence says so far: as it was stored, or none yet."""
+    strategy = strategy_of(view)
     if rollout.gates_state:
-        return analysis_from_json(rollout.gates_state)
-    return strategy_of(view).initial_analysis(view.plan, rollout.policy, analysed_arms(view))
+        return strategy.ANALYSIS.stored(rollout.gates_state)
+    return strategy.initial_analysis(view.plan, rollout.policy, analysed_arms(view))
 
 
 def _last_end(rollout: Rollout, now: datetime, jumps: Sequence[ClockJump]) -> float:
@@ -180,7 +180,7 @@ def _pairs(probes: Sequence[ProbeResult]) -> tuple[dict[str, tuple[ProbePair, ..
 @dataclass(frozen=True, slots=True)
 class _Fed:
     """Counts with the ratings of earlier intervals, by arm; the next interval whose ratings are to be fed; and the
-    shares under which those answers were assigned (of a bandit)."""
+    shares under which those answers were assigned."""
 
     counts: Mapping[str, ArmCounts]
     until: int

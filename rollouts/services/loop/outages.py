@@ -7,7 +7,6 @@ from datetime import datetime
 
 from rollouts.domain.gates.policy import USUAL_OUTAGE_SHARE
 from rollouts.domain.lifecycle.states import Phase
-from rollouts.domain.record.analysis import outage_in
 from rollouts.domain.record.counters import Difference
 from rollouts.domain.record.intervals import ArmCounts
 from rollouts.domain.serving import Serving, began_title, ended_title, outage_sentence
@@ -65,7 +64,7 @@ def note_outage(
         return
     rollout_topics = [f"rollout:{rollout.pk}"] if rollout is not None else []
     writes.publish(f"endpoint:{endpoint.pk}", "overview", *rollout_topics)
-    holds = measured is not None and outage_in(measured.assessment) is not None
+    holds = measured is not None and measured.assessment.outage is not None
     if holds and rollout is not None and rollout.phase == Phase.PROGRESSING.value:
         return
     teller = rollout if rollout is not None and rollout.is_active else None
@@ -94,7 +93,9 @@ def _not_ready(status: WorkloadStatus | None) -> str:
     """Why the engine does not answer; empty when it does, and when the cluster could not be asked."""
     if status is None or status.is_ready:
         return ""
-    return f"its engine is {status.phase.value}" + (f": {status.message}" if status.message else "")
+    several = f"none of its {status.desired} replicas is ready" if status.desired > 1 else ""
+    said = status.message or several
+    return f"its engine is {status.phase.value}" + (f": {said}" if said else "")
 
 
 def _tell(

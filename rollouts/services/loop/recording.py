@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.lifecycle.decision import Decision
-from rollouts.domain.record.analysis import outage_in
 from rollouts.domain.record.intervals import BASELINE
 from rollouts.domain.record.kept_readings import reading_to_json
 from rollouts.domain.record.recorded import decision_digest, evidence_digest
@@ -153,7 +152,7 @@ def count_interval(
     time can be compared, so it does not bring the next step nearer.
     """
     interval = measured.interval
-    outage = outage_in(measured.assessment)
+    outage = measured.assessment.outage
     exposed = outage is None or outage.over
     if not exposed and rollout.step_since is not None:
         rollout.step_since = min(now, rollout.step_since + timedelta(seconds=interval.seconds))

@@ -148,4 +148,6 @@ def _specs(endpoint: Endpoint, launched: WorkloadSpec) -> Iterator[ServingSpec]:
             environment=launched.environment,
             resources=resources,
             replicas=launched.replicas,
+            image=launched.image,
+            accelerators=launched.accelerators,
         )

@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from controlplane.kernel.errors import HeadgateError
-from rollouts.domain.bandits import BanditVerdict
 from rollouts.domain.engines import WorkloadPhase
-from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
 from rollouts.domain.lifecycle.states import ACTIVE, Phase
-from rollouts.domain.record.analysis import assessment_from_json
 from rollouts.domain.record.intervals import BASELINE
+from rollouts.domain.strategies import strategy_of
 from rollouts.models import Arm, Endpoint, Rollout, Workload
 from rollouts.ports import OPENAI_API, EngineApi, Route
 from rollouts.services.loop.observe import backend_json, backends_of
@@ -104,28 +102,19 @@ def _candidates(endpoint: Endpoint, rollout: Rollout, arms: Sequence[Arm]) -> It
     ]
     if not with_traffic:
         return
-    blamed = blamed_arms(rollout, arms)
+    blamed = blamed_arms(rollout)
     for arm in sorted(with_traffic, key=lambda arm: (-shares[arm.variant.name], arm.variant.name)):
         if arm.name not in blamed:
             yield arm.variant.name
 
 
-def blamed_arms(rollout: Rollout, arms: Sequence[Arm]) -> frozenset[str]:
+def blamed_arms(rollout: Rollout) -> frozenset[str]:
     """Candidates, by their arm's name, that the last assessment speaks against: a gate failed, the fast kill struck,
-    or the bandit put them out of the race."""
+    or they are out of the race."""
     if not rollout.verdicts:
         return frozenset()
-    assessment = assessment_from_json(rollout.verdicts)
-    if isinstance(assessment, BanditVerdict):
-        out = {arm.name for arm in assessment.arms if arm.state != "racing"}
-        return frozenset(out | {name for name, family in assessment.gates.items() if _fails(family)})
-    candidates = frozenset(arm.name for arm in arms if arm.name != BASELINE)
-    return candidates if _fails(assessment) else frozenset()
-
-
-def _fails(family: FamilyVerdict) -> bool:
-    failed = any(verdict.verdict is Verdict.FAIL for verdict in family.verdicts)
-    return failed or family.rollback or bool(family.fast_kill)
+    analysis = strategy_of(rollout.parsed_plan).ANALYSIS
+    return analysis.blamed(analysis.stored_assessment(rollout.verdicts))
 
 
 def _api(endpoint: Endpoint, world: World) -> EngineApi:

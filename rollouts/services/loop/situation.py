@@ -51,7 +51,7 @@ def _words(workload: Workload) -> str:
 
 
 def _engine(status: WorkloadStatus, workload: Workload | None) -> EngineView:
-    """The engine as decisions see it: the cluster does not know since when its files are there."""
+    """The engine as decisions see it: of files that we fetched the cluster does not know since when they are there."""
     if workload is None or workload.files_at is None:
         return status.view
     return replace(status.view, files_at=workload.files_at.timestamp())

@@ -11,9 +11,9 @@ from rollouts.domain.gates.latency import timed_against
 from rollouts.domain.gates.outlook import USUAL_STEPS, ExpectedTraffic
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.record.intervals import Completions, LatencyCounts, Outcomes
+from rollouts.domain.traffic import ended_share
 from rollouts.models import Endpoint, Feedback, FeedbackState, MinuteSample, Rollout
 from rollouts.services.loop.samples import completions_with, outcomes_with
-from rollouts.services.preview.base_rates import ended_share
 
 WINDOW = timedelta(hours=24)
 

@@ -12,10 +12,10 @@ from rollouts.domain.gates.policy import GatePolicy, as_written
 from rollouts.domain.gates.policy_changes import policy_changes
 from rollouts.domain.gates.problems import policy_problems
 from rollouts.domain.gates.weaker import Weakening, weakenings
+from rollouts.domain.strategies.dry_run import Check
 from rollouts.models import Endpoint, GatePolicyVersion
 from rollouts.services.policies.text import PolicyDocument
 from rollouts.services.policies.versions import first_of
-from rollouts.services.preview.checks import Check
 
 
 def own_policy_of(document: PolicyDocument, *, source: GatePolicyVersion) -> GatePolicy | None:

@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Unavailable
 from controlplane.kernel.words import duration_of_seconds
 from registry.models import Version
 from rollouts.domain.capabilities import Capability
+from rollouts.domain.engines import WorkloadPhase, short_words
 from rollouts.domain.gates.forecast import PlanForecast
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.lifecycle.states import ACTIVE
 from rollouts.domain.restored import RestoredState
 from rollouts.domain.strategies import strategy_of
+from rollouts.domain.strategies.dry_run import ASSUMED_RATE, Check
+from rollouts.domain.traffic import MeasuredTraffic
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, Rollout, Workload
 from rollouts.ports import EngineRoom, TrafficRouter
 from rollouts.services.commands.endpoints import check_launchable
 from rollouts.services.commands.rollouts import refusal_while_restored, stop_is_on
 from rollouts.services.commands.serving_specs import check_serving
-from rollouts.services.preview.traffic import MeasuredTraffic
 from rollouts.services.world import Edges, Worlds
-
-ASSUMED_RATE = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing the dry run looked at. `state` is ok, warning or refused; a refused one has a `fix`."""
-
-    state: str
-    title: str
-    detail: str = ""
-    fix: str = ""
-    field: str = ""
-    code: str = ""
 
 
 def candidate_checks(
@@ -249,6 +237,16 @@ def _check_baseline(endpoint: Endpoint) -> Check:
             "There is nothing to compare with, and nowhere to roll back to.",
             "Wait until it is ready.",
             code="baseline-not-ready",
+        )
+    short = short_words(WorkloadPhase(workload.phase), workload.ready, workload.desired)
+    if short:
+        return Check(
+            "warning",
+            "The stable variant has lost replicas",
+            f"{short.capitalize()}. It is compared all the same: latency "
+            "under the load of those that are ready.",
+            "Wait until all are ready, if it should be compared at its best.",
+            code="baseline-short",
         )
     return Check(
         "ok", "The stable variant is ready", f"{workload.ready} of {max(workload.desired, workload.ready)}"

@@ -2,81 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db.models import Count, Max, Q, Sum
 
-from rollouts.domain.gates.latency import timed_against
-from rollouts.domain.gates.outlook import ASSUMED_BASE_RATES
-from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.record.intervals import Completions, LatencyCounts, Outcomes
+from rollouts.domain.traffic import MeasuredTraffic, Ratings
 from rollouts.models import Endpoint, Feedback, FeedbackState, MinuteSample
 from rollouts.services.loop.samples import completions_with, outcomes_with
-from rollouts.services.preview.base_rates import ended_share
 
 TRAFFIC_WINDOW = timedelta(hours=1)
 RATINGS_WINDOW = timedelta(hours=24)
-ASSUMED_BASE_RATE = 0.01
-ENDINGS = frozenset({"refused", "abandoned", "empty", "truncated"})
-
-
-@dataclass(frozen=True, slots=True)
-class Ratings:
-    """What users said of the stable variant's answers in the last day.
-
-    received    ratings, those that wait for the router's log too
-    down        of the verified ones, thumbs down
-    answers     that the stable variant served
-    hours       in which it served them
-    """
-
-    received: int
-    down: int
-    answers: int
-    hours: float
-
-    @property
-    def per_hour(self) -> float:
-        return self.received / self.hours if self.hours else 0.0
-
-    @property
-    def rated_down(self) -> float | None:
-        """The share of *all* answers that was rated down; None while nobody rated one down."""
-        return min(1.0, self.down / self.answers) if self.down and self.answers else None
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredTraffic:
-    """The endpoint's last hour; latency, outcomes and completions of the stable variant only, None: not counted."""
-
-    per_second: float
-    requests: int
-    errors: int
-    latency: Mapping[str, LatencyCounts]
-    ratings: Ratings
-    outcomes: Outcomes | None = None
-    completions: Completions | None = None
-
-    @property
-    def answers_per_second(self) -> float:
-        return self.per_second * (1 - self.errors / self.requests) if self.requests else 0.0
-
-    def base_rate(self, gate: GateSpec) -> float:
-        """How often the gate's event happens now; assumed where nothing was measured."""
-        if gate.kind == "error_rate" and self.requests:
-            return self.errors / self.requests
-        if gate.kind == "feedback":
-            return min(0.99, self.ratings.rated_down or ASSUMED_BASE_RATE)
-        if gate.kind in ENDINGS:
-            share = ended_share(gate, self.outcomes, self.completions)
-            return ASSUMED_BASE_RATES[gate.kind] if share is None else min(0.99, share)
-        counts = self.latency.get(gate.signal or "")
-        timed = None if counts is None else timed_against(counts, gate.slo_seconds or 0.0)
-        if gate.kind == "latency_slo" and timed is not None and timed.trials:
-            return min(0.99, timed.over / timed.trials)
-        return ASSUMED_BASE_RATE
 
 
 def recent_traffic(endpoint: Endpoint, now: datetime) -> MeasuredTraffic:

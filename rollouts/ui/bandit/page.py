@@ -21,10 +21,12 @@ from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.lifecycle.states import ACTIVE, FINAL, Phase
 from rollouts.domain.record.intervals import BASELINE
+from rollouts.domain.strategies.bandit.settings import spec_of
 from rollouts.evidence import times_of
 from rollouts.models import Rollout
 from rollouts.ui.bandit.actions import Launches, actions_of, launches_of
 from rollouts.ui.bandit.arms import ArmLine, arm_line, rewards_label, ridge_of
+from rollouts.ui.bandit.pill import pill
 from rollouts.ui.bandit.stop import StopLine, stop_lines
 from rollouts.ui.events.page import newest_events
 from rollouts.ui.parts.arm_words import arm_labels
@@ -41,7 +43,8 @@ from rollouts.ui.parts.page_parts import (
     stale_since,
     why_of,
 )
-from rollouts.ui.parts.phases import Pill, pill_of
+from rollouts.ui.parts.phases import Pill
+from rollouts.ui.parts.shortages import ShortageNote, shortages_of_rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class BanditPage:
     pill: Pill
     why: Why
     outage: OutageNote | None
+    shortages: tuple[ShortageNote, ...]
     arms: tuple[ArmLine, ...]
     ridges: tuple[Ridge, ...]
     rewards_label: str
@@ -106,7 +110,7 @@ class BanditPage:
 def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> BanditPage:
     """Everything the page shows at `now` for `user`. `rollout` is one of `selectors.find_rollout`."""
     plan, policy = rollout.parsed_plan, rollout.policy
-    spec = plan.bandit or BanditSpec()
+    spec = spec_of(plan)
     arms = list(rollout.arms.all())
     verdict = verdict_of(rollout)
     left = _moments(rollout, verdict)
@@ -119,9 +123,10 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
     found = findings(columns, verdict.gates)
     return BanditPage(
         rollout=rollout,
-        pill=pill_of(rollout, plan, now.timestamp()),
+        pill=pill(rollout, now),
         why=why_of(rollout, plan, now),
         outage=outage_of_rollout(rollout, now),
+        shortages=shortages_of_rollout(rollout),
         arms=tuple(lines),
         ridges=tuple(ridge_of(line, found) for line, found in rows),
         rewards_label=rewards_label(rows),
@@ -160,7 +165,7 @@ def verdict_of(rollout: Rollout) -> BanditVerdict:
     unknown = set(labels) - {arm.name for arm in found.arms} if found is not None else set()
     if found is not None and not unknown:
         return found
-    spec = rollout.parsed_plan.bandit or BanditSpec()
+    spec = spec_of(rollout.parsed_plan)
     blank = BanditState.initial(spec, rollout.policy, list(labels)).assess(labels=labels)
     if found is None:
         return blank

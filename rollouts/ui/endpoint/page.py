@@ -14,7 +14,7 @@ from controlplane.web.words import duration_text, number_text, percent_text
 from rollouts import selectors
 from rollouts.domain.lifecycle.states import ACTIVE, Phase
 from rollouts.domain.record.intervals import BASELINE
-from rollouts.models import Arm, Endpoint, Rollout, Variant
+from rollouts.models import Arm, Endpoint, Rollout, Variant, Workload
 from rollouts.services.commands.clusters import cluster_now
 from rollouts.services.world import Worlds
 from rollouts.ui.endpoint.outcomes import beside_words, stable_outcomes
@@ -29,6 +29,7 @@ from rollouts.ui.parts.outcomes_table import OutcomesTable
 from rollouts.ui.parts.page_parts import EventRow
 from rollouts.ui.parts.phases import Pill, split_sentence
 from rollouts.ui.parts.restored import RestoredNote, restored_note
+from rollouts.ui.parts.shortages import ShortageNote, short_of, shortages_of_endpoint
 from rollouts.ui.parts.traffic import Rates, rates_of
 
 HISTORY_SHOWN = 10
@@ -80,6 +81,7 @@ class EndpointPage:
     events: tuple[EventRow, ...]
     event_count: int
     outage: OutageNote | None
+    shortages: tuple[ShortageNote, ...]
     restored: RestoredNote | None
     active: Rollout | None
     active_strong: str
@@ -150,6 +152,7 @@ def build(*, name: str, user: User, worlds: Worlds, now: datetime) -> EndpointPa
         events=events.rows,
         event_count=events.in_all,
         outage=outage_note(endpoint, now, labels=labels),
+        shortages=shortages_of_endpoint(endpoint, variants) if cluster.problem is None else (),
         restored=restored_note(endpoint, user.role),
         active=active,
         active_strong=strong,
@@ -183,7 +186,7 @@ def _names(endpoint: Endpoint, active: Rollout | None) -> set[str]:
 
 
 def _leaving(rollout: Rollout) -> str:
-    """Whose traffic a rollback takes: `v2`, of a bandit `v2, v3`."""
+    """Whose traffic a rollback takes: `v2`, or `v2, v3`."""
     return versions_text(rollout).partition(" → ")[2]
 
 
@@ -221,18 +224,20 @@ def _variant_row(
         observed=percent_of_bp(observed.get(variant.name, 0)) if observed else "no data",
         replicas=f"{workload.ready} / {max(workload.desired, workload.ready)}" if workload else "0 / 0",
         kv_cache="no data" if kv_cache is None else f"{kv_cache:.0%}",
-        health=_workload_pill(workload.phase if workload else "absent") if watched else NOT_WATCHED,
+        health=_workload_pill(workload) if watched else NOT_WATCHED,
     )
 
 
-def _workload_pill(phase: str) -> Pill:
+def _workload_pill(workload: Workload | None) -> Pill:
+    if workload is not None and short_of(workload):
+        return Pill("warn", f"{workload.ready} of {workload.desired} ready", "circle-alert")
     return {
         "ready": Pill("pass", "Ready", "circle-check"),
         "starting": Pill("info", "Starting", "rocket"),
         "unready": Pill("fail", "Not ready", "circle-x"),
         "draining": Pill("mute", "Draining", "hourglass"),
         "failed": Pill("fail", "Failed", "circle-x"),
-    }.get(phase, Pill("mute", "Stopped", "circle-slash"))
+    }.get(workload.phase if workload else "absent", Pill("mute", "Stopped", "circle-slash"))
 
 
 def _read_back(endpoint: Endpoint, now: datetime) -> str:
@@ -267,7 +272,9 @@ def _arguments(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
     spec = endpoint.stable.spec
     shown = endpoint.stable.public_serving["arguments"]
     arguments = ((name, _value(value)) for name, value in shown.items())
-    return (("Engine", spec.engine), ("Replicas", str(spec.replicas)), *arguments)
+    parts = (("Image", spec.image), ("Accelerators", spec.accelerators))
+    asked = tuple((name, str(part)) for name, part in parts if part is not None)
+    return (("Engine", spec.engine), ("Replicas", str(spec.replicas)), *asked, *arguments)
 
 
 def _value(value: object) -> str:

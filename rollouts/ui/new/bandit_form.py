@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
 from controlplane.web.words import count_text
 from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.lifecycle.plan import MAX_HOLD_SECONDS, Plan
+from rollouts.domain.strategies.bandit.forecast import BanditPreview
+from rollouts.domain.strategies.bandit.settings import spec_of
+from rollouts.domain.strategies.plans import read_plan
+from rollouts.services.commands.start import Preview
+from rollouts.ui.new.bandit_plan import BanditPanel, bandit_panel
 from rollouts.ui.new.numbers import need_number, read_number, typed_number
+from rollouts.ui.new.part import PlanWords
 
+LABEL = "Bandit"
+HINT = "Weights follow users' ratings, several versions at once"
+TEMPLATE = "rollouts/new/_bandit.html"
+PLAN_TEMPLATE = "rollouts/new/_plan_bandit.html"
+WORDS = PlanWords(gates="Guardrails", by="deadline", latency="Latency evidence", when="When")
 HOUR = 3_600
 
 
@@ -116,11 +128,34 @@ class BanditFields:
     knobs: Mapping[str, str]
 
 
-def blank_bandit(like: Plan | None) -> BanditFields:
-    """As it is first shown: the settings of `like` when it was a bandit's, else the defaults."""
-    plan = like if like is not None and like.bandit is not None else Plan("bandit", (), bandit=BanditSpec())
-    spec = plan.bandit
-    assert spec is not None
+@dataclass(frozen=True, slots=True)
+class KnobRow:
+    """A setting of a bandit as typed."""
+
+    knob: Knob
+    value: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class BanditRows:
+    """What a bandit is set by; `dial` says in words what the position of beta means. `watch` is in minutes."""
+
+    beta: str
+    dial: str
+    beta_problem: str
+    knobs: tuple[KnobRow, ...]
+    deadline: str
+    deadline_problem: str
+    watch: str
+    watch_problem: str
+
+
+def blank(like: Plan | None) -> BanditFields:
+    """See the protocol."""
+    own = like is not None and isinstance(like.settings, BanditSpec)
+    plan = like if like is not None and own else Plan("bandit", settings=BanditSpec())
+    spec = spec_of(plan)
     return BanditFields(
         beta=DIAL.text_of(spec),
         deadline=typed_number(plan.deadline_seconds / HOUR),
@@ -128,21 +163,28 @@ def blank_bandit(like: Plan | None) -> BanditFields:
     )
 
 
-def read_bandit(sent: Mapping[str, str]) -> BanditFields:
-    """What was sent; what the form did not have has its default."""
-    blank = blank_bandit(None)
+def read(sent: Mapping[str, str]) -> BanditFields:
+    """See the protocol; what the form did not have has its default."""
+    usual = blank(None)
     return BanditFields(
-        beta=sent.get(DIAL.sent, blank.beta).strip(),
-        deadline=sent.get("deadline", blank.deadline).strip(),
-        knobs={name: sent.get(name, text).strip() for name, text in blank.knobs.items()},
+        beta=sent.get(DIAL.sent, usual.beta).strip(),
+        deadline=sent.get("deadline", usual.deadline).strip(),
+        knobs={name: sent.get(name, text).strip() for name, text in usual.knobs.items()},
     )
 
 
-def bandit_plan(fields: BanditFields, *, watch_seconds: int, keep: Callable[..., Any]) -> Plan | None:
-    """The plan; None while anything typed is wrong.
+def changed(fields: BanditFields, change: str) -> BanditFields:
+    """See the protocol: it has no buttons."""
+    return fields
 
-    keep    calls a reader and keeps what it refuses, so that every mistake shows at once; gives None then
-    """
+
+def kept(fields: BanditFields) -> Sequence[tuple[str, str]]:
+    """See the protocol."""
+    return [(DIAL.sent, fields.beta), ("deadline", fields.deadline), *fields.knobs.items()]
+
+
+def plan(fields: BanditFields, *, watch_seconds: int, keep: Callable[..., Any]) -> Plan | None:
+    """See the protocol."""
     settings = {knob.setting: keep(knob.value_of, fields.knobs[knob.sent]) for knob in KNOBS}
     settings[DIAL.setting] = keep(DIAL.value_of, fields.beta)
     hours = keep(_deadline, fields.deadline)
@@ -154,8 +196,8 @@ def bandit_plan(fields: BanditFields, *, watch_seconds: int, keep: Callable[...,
         "watch_seconds": watch_seconds,
         "deadline_seconds": round(hours * HOUR),
     }
-    plan: Plan | None = keep(Plan.from_json, data)
-    return plan
+    made: Plan | None = keep(read_plan, data)
+    return made
 
 
 def _deadline(text: str) -> float:
@@ -166,11 +208,29 @@ def _deadline(text: str) -> float:
     return hours
 
 
-def bandit_field_of(name: str) -> str:
-    """`plan.bandit.floor_bp` -> `bandit-floor`; other names as they are."""
+def field_of(name: str) -> str:
+    """See the protocol."""
     known = {f"plan.bandit.{knob.setting}": knob.sent for knob in (DIAL, *KNOBS)}
     known["plan.deadline_seconds"] = "deadline"
-    return known.get(name, name)
+    return known.get(name, "")
+
+
+def rows(fields: BanditFields, *, watch: str, problems: Callable[..., tuple[str, ...]]) -> BanditRows:
+    """See the protocol."""
+
+    def problem(name: str) -> str:
+        return " ".join(problems(name))
+
+    return BanditRows(
+        beta=fields.beta,
+        dial=dial_words(fields.beta),
+        beta_problem=problem(DIAL.sent),
+        knobs=tuple(KnobRow(knob, fields.knobs[knob.sent], problem(knob.sent)) for knob in KNOBS),
+        deadline=fields.deadline,
+        deadline_problem=problem("deadline"),
+        watch=watch,
+        watch_problem=problem("watch"),
+    )
 
 
 def dial_words(beta: str) -> str:
@@ -189,6 +249,24 @@ def dial_words(beta: str) -> str:
     return f"{typed_number(value)}: {words}."
 
 
-def start_words(candidates: int) -> str:
-    """The label of the button."""
+def start_words(plan: Plan | None, *, candidates: int) -> str:
+    """See the protocol."""
     return f"Start bandit of {count_text(candidates + 1, 'arm')}"
+
+
+def panel(preview: Preview | None, *, now: datetime) -> BanditPanel | None:
+    """See the protocol."""
+    own = preview.own if preview is not None else None
+    return bandit_panel(own) if isinstance(own, BanditPreview) else None
+
+
+def latency(preview: Preview) -> Sequence[tuple[str, float, str]]:
+    """See the protocol: while shares are equal, and once one arm leads."""
+    own = preview.own
+    if not isinstance(own, BanditPreview):
+        return ()
+    candidate = own.arms[1]
+    return (
+        ("Equal shares", candidate.load, candidate.latency_first),
+        ("One arm leads", candidate.load_leading, candidate.latency_leading),
+    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from controlplane.kernel.words import percent_of_bp
 from controlplane.web.words import count_text, duration_text, number_text, percent_text
-from rollouts.services.commands.start import BanditPreview
+from rollouts.domain.strategies.bandit.forecast import BanditPreview
 from rollouts.ui.parts.arm_words import colour_of
 
 
@@ -47,7 +47,6 @@ class BanditPanel:
     base: str
     decided: tuple[DecidedRow, ...]
     sentence: str
-    latency: tuple[tuple[str, float, str], ...]
 
 
 def bandit_panel(preview: BanditPreview) -> BanditPanel:
@@ -70,7 +69,6 @@ def bandit_panel(preview: BanditPreview) -> BanditPanel:
     elif preview.answers_per_second > 0:
         burn_in = duration_text(preview.spec.burn_in * len(arms) / preview.answers_per_second)
     new = f"{preview.new_engines} new" if preview.new_engines else "all running"
-    candidate = preview.arms[1]
     return BanditPanel(
         found_in=found_in,
         ratings=number_text(preview.ratings_per_hour) if preview.ratings else "none",
@@ -88,8 +86,4 @@ def bandit_panel(preview: BanditPreview) -> BanditPanel:
             for one in (outlook.decidable if outlook else ())
         ),
         sentence=outlook.sentence if outlook else "",
-        latency=(
-            ("Equal shares", candidate.load, candidate.latency_first),
-            ("One arm leads", candidate.load_leading, candidate.latency_leading),
-        ),
     )

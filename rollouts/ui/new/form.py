@@ -16,31 +16,19 @@ from django.http import QueryDict
 from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.plain import check_plain
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
-from rollouts.domain.lifecycle.plan import STRATEGIES, Plan
+from rollouts.domain.lifecycle.plan import Plan
+from rollouts.domain.strategies import STRATEGIES
+from rollouts.domain.strategies.plans import USUAL
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, GatePolicyVersion, Rollout
 from rollouts.services.commands.start import Check
 from rollouts.services.policies.own import own_policy_from_values
-from rollouts.ui.new.bandit_form import (
-    BanditFields,
-    bandit_field_of,
-    bandit_plan,
-    blank_bandit,
-    read_bandit,
-)
-from rollouts.ui.new.numbers import need_number, read_number, typed_number
+from rollouts.ui.new.numbers import need_number, typed_number
+from rollouts.ui.new.part import FormPart
+from rollouts.ui.strategies import SHOWN
 
-MAX_STEPS = 20
 LONGEST_NOTE = 500
 LONGEST_ARGUMENTS = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class StepFields:
-    share: str
-    hold: str
-    requests: str
-    require_pass: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +45,15 @@ class RolloutGateFields:
     required: bool
 
 
-DEFAULT_STEPS = (StepFields("5", "10", "200"), StepFields("25", "10", "500"), StepFields("50", "10", "1000"))
-
 MOST_DIGITS = 10  # of a version: no number of as many is chosen in a browser
 
 
 @dataclass(frozen=True, slots=True)
 class NewRolloutForm:
-    """Everything typed. `watch` and `hold` are minutes.
+    """Everything typed. `watch` is minutes.
 
-    versions    chosen, the first one first; a canary takes the first and keeps the others in mind
-    steps, bandit   of both strategies, so that changing one's mind loses nothing
+    versions    chosen, the first one first; a strategy of one candidate takes the first and keeps the others in mind
+    parts       what each strategy has of its own, so that changing one's mind loses nothing
     """
 
     endpoint: str
@@ -76,20 +62,20 @@ class NewRolloutForm:
     note: str
     arguments: str
     watch: str
-    steps: tuple[StepFields, ...]
-    bandit: BanditFields
+    parts: Mapping[str, Any]
     gates: tuple[RolloutGateFields, ...]
 
     @property
-    def is_bandit(self) -> bool:
-        return self.strategy == "bandit"
+    def takes_several(self) -> bool:
+        """Whether several versions may be chosen."""
+        return STRATEGIES[self.strategy].MOST_CANDIDATES > 1
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
     """What the form means, as far as it can be read; `problems` by the name of the field.
 
-    versions    the candidates; of a canary one, of a bandit in the order of their numbers
+    versions    the candidates, in the order of their numbers where there are several
     serving     None for "as the stable variant"
     own_policy  of this rollout alone; None for the endpoint's as it is
     """
@@ -113,26 +99,13 @@ class Draft:
 
 
 def blank_form(
-    *, endpoint: Endpoint, version: str, like: Rollout | None, strategy: str = "canary"
+    *, endpoint: Endpoint, version: str, like: Rollout | None, strategy: str = USUAL
 ) -> NewRolloutForm:
     """The form as it is first shown: the settings of `like` (the endpoint's newest rollout) for its strategy, and the
-    usual ones for the other.
+    usual ones for the others.
     """
-    steps: tuple[StepFields, ...] = DEFAULT_STEPS
-    watch = "1440"
     plan = like.parsed_plan if like is not None else None
-    if plan is not None:
-        watch = typed_number(plan.watch_seconds / 60)
-    if plan is not None and plan.steps:
-        steps = tuple(
-            StepFields(
-                typed_number(s.share_bp / 100),
-                typed_number(s.hold_seconds / 60),
-                str(s.min_requests),
-                s.require_pass,
-            )
-            for s in plan.steps
-        )
+    watch = typed_number((Plan(USUAL) if plan is None else plan).watch_seconds / 60)
     arguments = endpoint.stable.public_serving["arguments"] if endpoint.stable else {}
     return NewRolloutForm(
         endpoint=endpoint.name,
@@ -141,26 +114,13 @@ def blank_form(
         note="",
         arguments=json.dumps(arguments, indent=1, sort_keys=True),
         watch=watch,
-        steps=steps,
-        bandit=blank_bandit(plan),
+        parts={name: one.form.blank(plan) for name, one in SHOWN.items()},
         gates=tuple(_gate_fields(gate) for gate in endpoint.gate_policy.policy.gates),
     )
 
 
 def read_form(sent: Mapping[str, str], *, endpoint: Endpoint) -> NewRolloutForm:
     """What was sent, with the `change` a button asked for (`add-step`, `remove-step-2`) already made."""
-    steps = []
-    for index in range(MAX_STEPS):
-        if f"share-{index}" not in sent:
-            break
-        steps.append(
-            StepFields(
-                sent[f"share-{index}"].strip(),
-                sent.get(f"hold-{index}", "").strip(),
-                sent.get(f"requests-{index}", "").strip(),
-                f"pass-{index}" in sent,
-            )
-        )
     gates = tuple(
         RolloutGateFields(
             key=gate.key,
@@ -174,18 +134,17 @@ def read_form(sent: Mapping[str, str], *, endpoint: Endpoint) -> NewRolloutForm:
         )
         for gate in endpoint.gate_policy.policy.gates
     )
-    form = NewRolloutForm(
+    change = sent.get("change", "")
+    return NewRolloutForm(
         endpoint=endpoint.name,
         strategy=_strategy(sent.get("strategy", "")),
         versions=tuple(dict.fromkeys([*_all(sent, "version"), *_all(sent, "also")])),
         note=sent.get("note", "").strip(),
         arguments=sent.get("arguments", "").strip(),
         watch=sent.get("watch", "").strip(),
-        steps=tuple(steps),
-        bandit=read_bandit(sent),
+        parts={name: one.form.changed(one.form.read(sent), change) for name, one in SHOWN.items()},
         gates=gates,
     )
-    return _changed(form, sent.get("change", ""))
 
 
 def _all(sent: Mapping[str, str], name: str) -> list[str]:
@@ -195,45 +154,31 @@ def _all(sent: Mapping[str, str], name: str) -> list[str]:
 
 
 def _strategy(name: str) -> str:
-    return name if name in STRATEGIES else "canary"
-
-
-def _changed(form: NewRolloutForm, change: str) -> NewRolloutForm:
-    if change == "add-step" and len(form.steps) < MAX_STEPS:
-        last = form.steps[-1] if form.steps else StepFields("0", "10", "200")
-        share = typed_number(min(99.0, (read_number(last.share) or 0.0) + 25))
-        return replace(form, steps=(*form.steps, replace(last, share=share)))
-    if change.startswith("remove-step-"):
-        gone = change.removeprefix("remove-step-")
-        kept = tuple(step for index, step in enumerate(form.steps) if str(index) != gone)
-        return replace(form, steps=kept)
-    return form
+    return name if name in SHOWN else USUAL
 
 
 def understand(form: NewRolloutForm, *, endpoint: Endpoint) -> Draft:
     """What the form means. Every part is read for itself, so that all mistakes show at once."""
     problems: dict[str, InvalidInput] = {}
+    own = SHOWN[form.strategy].form
 
     def kept(reader: Any, *args: Any) -> Any:
         try:
             return reader(*args)
         except InvalidInput as error:
-            problems[field_of(error)] = error
+            problems[field_of(error, own)] = error
             return None
 
     numbers = [
         int(text) for text in form.versions if text.isascii() and text.isdigit() and len(text) < MOST_DIGITS
     ]
-    versions = tuple(sorted(numbers)) if form.is_bandit else tuple(numbers[:1])
+    versions = tuple(sorted(numbers)) if form.takes_several else tuple(numbers[:1])
     if not versions:
-        words = "Choose one version or several." if form.is_bandit else "Choose a version."
+        words = "Choose one version or several." if form.takes_several else "Choose a version."
         problems["version"] = InvalidInput(words, field="version")
     kept(_check_note, form)
     watch = kept(_watch, form)
-    if form.is_bandit:
-        plan = bandit_plan(form.bandit, watch_seconds=watch or 0, keep=kept)
-    else:
-        plan = kept(_plan, form, watch or 0)
+    plan = own.plan(form.parts[form.strategy], watch_seconds=watch or 0, keep=kept)
     plan = None if watch is None else plan
     serving = kept(_serving, form, endpoint)
     own_policy = kept(_policy, form, endpoint)
@@ -258,19 +203,6 @@ def _watch(form: NewRolloutForm) -> int:
     return round(need_number(form.watch or "0", "watch", "watch") * 60)
 
 
-def _plan(form: NewRolloutForm, watch_seconds: int) -> Plan:
-    steps = [
-        {
-            "share_bp": round(need_number(step.share, f"share-{i}", "share") * 100),
-            "hold_seconds": round(need_number(step.hold, f"hold-{i}", "hold") * 60),
-            "min_requests": round(need_number(step.requests or "0", f"requests-{i}", "number of requests")),
-            "require_pass": step.require_pass,
-        }
-        for i, step in enumerate(form.steps)
-    ]
-    return Plan.from_json({"strategy": "canary", "steps": steps, "watch_seconds": watch_seconds})
-
-
 def _serving(form: NewRolloutForm, endpoint: Endpoint) -> ServingSpec | None:
     """The stable variant's spec with other arguments, or None when nothing differs."""
     if endpoint.stable is None or not form.arguments:
@@ -293,14 +225,8 @@ def _serving(form: NewRolloutForm, endpoint: Endpoint) -> ServingSpec | None:
     check_plain(arguments, field="serving.arguments")
     if arguments in (dict(stable.arguments), stable.to_public()["arguments"]):
         return None
-    # The form shows no variables: secrets stay as the stable variant has them.
-    return replace(
-        ServingSpec.from_json({"arguments": arguments}),
-        engine=stable.engine,
-        environment=stable.environment,
-        resources=stable.resources,
-        replicas=stable.replicas,
-    )
+    # All that the form does not show stays as the stable variant has it: variables, secrets, image, replicas.
+    return replace(stable, arguments=ServingSpec.from_json({"arguments": arguments}).arguments)
 
 
 def _policy(form: NewRolloutForm, endpoint: Endpoint) -> GatePolicy | None:
@@ -340,7 +266,7 @@ def _gate_fields(gate: GateSpec) -> RolloutGateFields:
     )
 
 
-def field_of(error: InvalidInput | Check) -> str:
+def field_of(error: InvalidInput | Check, part: FormPart) -> str:
     """`plan.steps[1].share_bp` -> `share-1`, `versions[1]` -> `version`, `serving.arguments.x` -> `arguments`; a gate's
     field is called as in the policy."""
     name = error.field
@@ -348,8 +274,6 @@ def field_of(error: InvalidInput | Check) -> str:
         return "version"
     if name.startswith("serving."):
         return "arguments"
-    if name.startswith("plan.steps["):
-        index, _, part = name.removeprefix("plan.steps[").partition("].")
-        short = {"share_bp": "share", "hold_seconds": "hold", "min_requests": "requests"}.get(part, part)
-        return f"{short}-{index}"
-    return {"plan.watch_seconds": "watch", "plan.steps": "steps"}.get(name) or bandit_field_of(name)
+    if name == "plan.watch_seconds":
+        return "watch"
+    return part.field_of(name) or name

@@ -21,16 +21,13 @@ from rollouts.models import Endpoint, Rollout
 from rollouts.services.commands.start import Preview, preview_rollout
 from rollouts.services.policies.own import weaker_than_endpoint
 from rollouts.services.world import Edges, Worlds
-from rollouts.ui.new.bandit_form import DIAL, KNOBS, Knob, dial_words
-from rollouts.ui.new.form import Draft, NewRolloutForm, RolloutGateFields, StepFields, field_of
+from rollouts.ui.new.form import Draft, NewRolloutForm, RolloutGateFields, field_of
+from rollouts.ui.new.part import FormPart, PlanWords
 from rollouts.ui.new.plan import PlanPanel, panel
 from rollouts.ui.parts.gate_words import hint_of
+from rollouts.ui.strategies import SHOWN
 
 VERSIONS_SHOWN = 9
-STRATEGY_CHOICES = (
-    ("canary", "Canary", "Shares rise while gates watch"),
-    ("bandit", "Bandit", "Weights follow users' ratings, several versions at once"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +39,6 @@ class VersionChoice:
     state: str
     chosen: bool
     disabled: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StepRow:
-    index: int
-    fields: StepFields
-    problems: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,28 +60,15 @@ class RolloutGateRow:
 
 
 @dataclass(frozen=True, slots=True)
-class KnobRow:
-    """A setting of a bandit as typed."""
-
-    knob: Knob
-    value: str
-    problem: str
-
-
-@dataclass(frozen=True, slots=True)
-class BanditRows:
-    """What a bandit is set by; `dial` says in words what the position of beta means."""
-
-    knobs: tuple[KnobRow, ...]
-    dial: str
-    beta_problem: str
-    deadline_problem: str
-    watch_problem: str
-
-
-@dataclass(frozen=True, slots=True)
 class NewRolloutPage:
-    """`strategies`: (value, label, hint, chosen). `others`: versions chosen besides a canary's one, kept in mind."""
+    """What the template lays out.
+
+    others          versions chosen besides the one that a strategy of one candidate takes, kept in mind
+    strategies      (value, label, hint, chosen)
+    part, template  what the chosen strategy is set by, and the template that shows it
+    kept            (name, value) of what was typed for the other strategies
+    words           how the chosen strategy calls what all have
+    """
 
     endpoint: Endpoint
     endpoints: tuple[tuple[str, str, bool], ...]
@@ -101,8 +78,10 @@ class NewRolloutPage:
     version_problem: str
     others: tuple[str, ...]
     strategies: tuple[tuple[str, str, str, bool], ...]
-    bandit: BanditRows
-    steps: tuple[StepRow, ...]
+    part: object
+    template: str
+    kept: tuple[tuple[str, str], ...]
+    words: PlanWords
     gates: tuple[RolloutGateRow, ...]
     policy: str
     policy_is_own: bool
@@ -133,10 +112,11 @@ def build(
     now: datetime,
 ) -> NewRolloutPage:
     """The whole page; reads the versions and tries the rollout dry."""
+    own = SHOWN[form.strategy].form
     edges = worlds.edges_of(endpoint.cluster.name)
     preview, problem = _preview(endpoint, draft, worlds, user, now)
     if problem is not None:
-        draft = replace(draft, problems={**draft.problems, field_of(problem): problem})
+        draft = replace(draft, problems={**draft.problems, field_of(problem, own): problem})
     choosable, more = _choosable(endpoint, draft.versions)
     weaker = weaker_than_endpoint(endpoint, source=None, own=draft.own_policy)
     return NewRolloutPage(
@@ -146,15 +126,23 @@ def build(
         versions=tuple(_versions(endpoint, form, choosable)),
         more_versions=more,
         version_problem=" ".join(_messages(draft, "version")),
-        others=() if form.is_bandit else form.versions[1:],
+        others=() if form.takes_several else form.versions[1:],
         strategies=tuple(
-            (value, label, hint, value == form.strategy) for value, label, hint in STRATEGY_CHOICES
+            (name, one.form.LABEL, one.form.HINT, name == form.strategy) for name, one in SHOWN.items()
         ),
-        bandit=_bandit_rows(form, draft, preview),
-        steps=tuple(
-            StepRow(index, fields, _messages(draft, f"share-{index}", f"hold-{index}", f"requests-{index}"))
-            for index, fields in enumerate(form.steps)
+        part=own.rows(
+            form.parts[form.strategy],
+            watch=form.watch,
+            problems=lambda *names: _problems(draft, preview, own, *names),
         ),
+        template=own.TEMPLATE,
+        kept=tuple(
+            pair
+            for name, one in SHOWN.items()
+            if name != form.strategy
+            for pair in one.form.kept(form.parts[name])
+        ),
+        words=own.WORDS,
         gates=tuple(
             _gate_row(gate, fields, position, draft, edges or {}, weaker)
             for position, (gate, fields) in enumerate(
@@ -163,11 +151,11 @@ def build(
         ),
         policy=str(draft.shared_policy),
         policy_is_own=draft.own_policy is not None,
-        arguments_problem=_problem_of(draft, preview, "arguments"),
+        arguments_problem=" ".join(_problems(draft, preview, own, "arguments")),
         plan=panel(
             endpoint=endpoint,
             draft=draft,
-            is_bandit=form.is_bandit,
+            own=own,
             preview=preview,
             user=user,
             address=address,
@@ -217,24 +205,11 @@ def _preview(
     return found, None
 
 
-def _bandit_rows(form: NewRolloutForm, draft: Draft, preview: Preview | None) -> BanditRows:
-    def problem(name: str) -> str:
-        return _problem_of(draft, preview, name)
-
-    return BanditRows(
-        knobs=tuple(KnobRow(knob, form.bandit.knobs[knob.sent], problem(knob.sent)) for knob in KNOBS),
-        dial=dial_words(form.bandit.beta),
-        beta_problem=problem(DIAL.sent),
-        deadline_problem=problem("deadline"),
-        watch_problem=problem("watch"),
-    )
-
-
-def _problem_of(draft: Draft, preview: Preview | None, name: str) -> str:
-    """What is wrong with a field: how it was typed, or what the dry run refused."""
+def _problems(draft: Draft, preview: Preview | None, part: FormPart, *names: str) -> tuple[str, ...]:
+    """What is wrong with these fields: how they were typed, and what the dry run refused."""
     refused = [check for check in preview.checks if check.state == "refused"] if preview else []
-    found = [f"{check.title}. {check.fix}".strip() for check in refused if field_of(check) == name]
-    return " ".join([*_messages(draft, name), *found])
+    found = [f"{check.title}. {check.fix}".strip() for check in refused if field_of(check, part) in names]
+    return (*_messages(draft, *names), *found)
 
 
 def _versions(endpoint: Endpoint, form: NewRolloutForm, found: Sequence[VersionRow]) -> list[VersionChoice]:
@@ -254,7 +229,7 @@ def _versions(endpoint: Endpoint, form: NewRolloutForm, found: Sequence[VersionR
                 hint=row.refusal or _version_hint(version, is_stable),
                 tone=tone,
                 state=state,
-                chosen=str(version.number) in (form.versions if form.is_bandit else form.versions[:1]),
+                chosen=str(version.number) in (form.versions if form.takes_several else form.versions[:1]),
                 disabled=bool(row.refusal),
             )
         )

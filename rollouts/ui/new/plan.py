@@ -10,14 +10,12 @@ from typing import Any
 from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
 from controlplane.kernel.errors import InvalidInput
-from controlplane.kernel.words import percent_of_bp
 from controlplane.web.words import clock_text, duration_text, number_text
 from rollouts.domain.gates.forecast import PlanForecast, worsening_text
 from rollouts.models import Endpoint
 from rollouts.services.commands.start import Check, Preview
-from rollouts.ui.new.bandit_form import start_words
-from rollouts.ui.new.bandit_plan import BanditPanel, bandit_panel
 from rollouts.ui.new.form import Draft
+from rollouts.ui.new.part import FormPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +52,14 @@ class LatencyRow:
 
 @dataclass(frozen=True, slots=True)
 class PlanPanel:
-    """The dry run. `off` says why Start is disabled, empty when it is not; `bandit` what only a bandit has."""
+    """The dry run. `off` says why Start is disabled, empty when it is not.
+
+    own, template   what only the chosen strategy says, and the template that shows it
+    """
 
     ends: str
     lasts: str
     rate: str
-    points: tuple[tuple[float, float], ...]
-    end: float
-    ticks: tuple[tuple[float, str], ...]
-    picture: str
     checks: tuple[CheckRow, ...]
     failing: int
     warnings: int
@@ -72,14 +69,15 @@ class PlanPanel:
     start: str
     off: str
     call: str
-    bandit: BanditPanel | None
+    own: object | None
+    template: str
 
 
 def panel(
     *,
     endpoint: Endpoint,
     draft: Draft,
-    is_bandit: bool,
+    own: FormPart,
     preview: Preview | None,
     user: User,
     address: str,
@@ -100,33 +98,22 @@ def panel(
         )
     if not off and preview is None:
         off = "Off: the plan cannot be read yet."
-    points, end, ticks = _line(preview, now)
-    bandit = bandit_panel(preview.bandit) if preview and preview.bandit else None
     return PlanPanel(
         ends=clock_text(preview.ends_at, now=now) if preview else "unknown",
         lasts=f"in {duration_text(preview.seconds)}" if preview else "",
         rate=number_text(preview.requests_per_second) if preview and preview.requests_per_second else "none",
-        points=points,
-        end=end,
-        ticks=ticks,
-        picture="Planned share over time: " + ", ".join(f"{p:g}% after {m:.0f} min" for m, p in points),
         checks=tuple(checks),
         failing=failing,
         warnings=sum(row.tone == "warn" for row in checks),
         found=tuple(_found(forecast, draft) for forecast in preview.gates) if preview else (),
-        latency=_latency_rows(preview, bandit),
+        latency=tuple(_latency(*row) for row in own.latency(preview)) if preview else (),
         promise=preview.promise if preview else "",
-        start=_start_label(draft, is_bandit=is_bandit),
+        start=own.start_words(draft.plan, candidates=len(draft.versions)),
         off=off,
         call=_call(endpoint, draft, address),
-        bandit=bandit,
+        own=own.panel(preview, now=now),
+        template=own.PLAN_TEMPLATE,
     )
-
-
-def _start_label(draft: Draft, *, is_bandit: bool) -> str:
-    if is_bandit:
-        return start_words(len(draft.versions))
-    return f"Start canary to {percent_of_bp(draft.plan.steps[0].share_bp)}" if draft.plan else "Start canary"
 
 
 def _mistake(problem: InvalidInput) -> CheckRow:
@@ -142,23 +129,6 @@ def _check(check: Check) -> CheckRow:
     return CheckRow(tone, icon, word, check.title, check.detail, check.fix)
 
 
-def _line(
-    preview: Preview | None, now: datetime
-) -> tuple[tuple[tuple[float, float], ...], float, tuple[tuple[float, str], ...]]:
-    """The step line of a canary in minutes and percent, and at most four moments under it."""
-    if preview is None or not preview.steps:
-        return (), 1.0, ()
-    points = [(step.starts_after / 60, step.share_bp / 100) for step in preview.steps]
-    points.append((preview.seconds / 60, 100.0))
-    end = preview.seconds / 60 * 1.12
-    moments = [0.0] + [minute for minute, _ in points]
-    shown: list[tuple[float, str]] = []
-    for minute in moments:
-        if not shown or minute - shown[-1][0] >= end * 0.2:
-            shown.append((minute, f"{minute:.0f} min" if minute else clock_text(now, now=now)))
-    return tuple(points), end, tuple(shown)
-
-
 def _found(forecast: PlanForecast, draft: Draft) -> FoundRow:
     gate = draft.policy.gate(forecast.key)
     rate, ratio = forecast.detectable_rate, forecast.detectable
@@ -170,14 +140,6 @@ def _found(forecast: PlanForecast, draft: Draft) -> FoundRow:
         if not forecast.passes_in_plan:
             passes += ", too late"
     return FoundRow(gate.label, smallest, passes, forecast.sentence)
-
-
-def _latency_rows(preview: Preview | None, bandit: BanditPanel | None) -> tuple[LatencyRow, ...]:
-    """By step; of a bandit by who has how much traffic."""
-    if bandit is not None:
-        return tuple(_latency(when, load, may) for when, load, may in bandit.latency)
-    steps = preview.steps if preview else ()
-    return tuple(_latency(percent_of_bp(step.share_bp), step.load, step.latency) for step in steps)
 
 
 def _latency(when: str, load: float, may: str) -> LatencyRow:

@@ -17,12 +17,12 @@ from registry.selectors import mirror_health
 from rollouts.domain.lifecycle.states import PauseReason, Phase
 from rollouts.models import Endpoint, Rollout
 from rollouts.ui.overview.standing import BROKEN_ENGINES, is_recent_end
-from rollouts.ui.parts.arm_words import is_bandit
+from rollouts.ui.parts.arm_words import candidate_labels
 from rollouts.ui.parts.arms_table import workload_of
 from rollouts.ui.parts.mlflow_words import mlflow_now
 from rollouts.ui.parts.outages import outage_note
-from rollouts.ui.parts.phases import pill_of
 from rollouts.ui.parts.restored import restored_note
+from rollouts.ui.strategies import pill_of
 
 VERSIONS_NAMED = 5
 PATIENCE = timedelta(minutes=1)  # what a second try mends needs no person
@@ -180,12 +180,8 @@ def _needs_of_rollout(endpoint: Endpoint, rollout: Rollout, now: datetime) -> li
         by_itself = "" if rollout.cause == "person" else " by itself"
         title = f"{name} rolled back to {rollout.baseline.version.label}{by_itself}"
         if rollout.cause.startswith("launch:"):
-            who = (
-                "no candidate launched"
-                if is_bandit(rollout)
-                else f"{rollout.candidate.version.label} did not launch"
-            )
-            title = f"{name}: {who}"
+            who = candidate_labels(rollout)
+            title = f"{name}: {'no candidate launched' if len(who) > 1 else f'{who[0]} did not launch'}"
         return [
             Attention(
                 "fail", "undo-2", title, rollout.cause_sentence, rollout.finished_at, "See the cause", url
@@ -195,7 +191,7 @@ def _needs_of_rollout(endpoint: Endpoint, rollout: Rollout, now: datetime) -> li
         icon = {PauseReason.DRIFT: "unlink", PauseReason.GLOBAL_STOP: "octagon-pause"}.get(
             PauseReason(rollout.pause_reason), "pause"
         )
-        held = pill_of(rollout, rollout.parsed_plan, now.timestamp()).words
+        held = pill_of(rollout, now).words
         return [
             Attention(
                 "warn",

@@ -21,10 +21,11 @@ from rollouts.services.commands.clusters import unusable_clusters
 from rollouts.services.world import Worlds
 from rollouts.ui.overview.needs import Attention, is_recent, needs_of
 from rollouts.ui.overview.standing import EndpointStanding, health, standings
-from rollouts.ui.parts.arm_words import arm_labels, colours_by_variant, is_bandit, versions_text
+from rollouts.ui.parts.arm_words import candidate_labels, colours_by_variant, versions_text
 from rollouts.ui.parts.arms_table import workload_of
-from rollouts.ui.parts.phases import Pill, cause_words, pill_of
+from rollouts.ui.parts.phases import Pill, cause_words
 from rollouts.ui.parts.traffic import Rates, rates_of, total_per_second
+from rollouts.ui.strategies import pill_of
 
 FINISHED_WITHIN = timedelta(hours=24)
 FINISHED_SHOWN = 8
@@ -244,7 +245,7 @@ def rollout_state(rollout: Rollout | None, now: datetime) -> tuple[Pill, str]:
     """The pill of an endpoint's newest rollout and a hint; old ones count as none."""
     if rollout is None:
         return Pill("mute", "No rollout", "circle-dashed"), ""
-    pill = pill_of(rollout, rollout.parsed_plan, now.timestamp())
+    pill = pill_of(rollout, now)
     if Phase(rollout.phase) in ACTIVE or rollout.watching or is_recent(rollout, now):
         return pill, cause_words(rollout) if rollout.cause else versions_text(rollout)
     ago = duration_text((now - (rollout.finished_at or rollout.created_at)).total_seconds())
@@ -252,15 +253,14 @@ def rollout_state(rollout: Rollout | None, now: datetime) -> tuple[Pill, str]:
 
 
 def _finished_row(rollout: Rollout, now: datetime) -> FinishedRow:
-    pill = pill_of(rollout, rollout.parsed_plan, now.timestamp())
+    pill = pill_of(rollout, now)
     new, old = rollout.candidate.version.label, rollout.baseline.version.label
     at = rollout.finished_at or rollout.phase_since
     took = duration_text((at - rollout.created_at).total_seconds())
     phase = Phase(rollout.phase)
     if phase is Phase.SUCCEEDED:
         return FinishedRow(pill, rollout, f"promoted {new}", f"in {took}", at)
-    if is_bandit(rollout):
-        new = ", ".join(label for name, label in arm_labels(rollout).items() if name != BASELINE)
+    new = ", ".join(candidate_labels(rollout))
     if phase is Phase.ROLLED_BACK and rollout.cause.startswith("launch:"):
         return FinishedRow(pill, rollout, f"{new} did not launch", cause_words(rollout), at)
     if phase is Phase.ROLLED_BACK:

@@ -1,4 +1,4 @@
-"""How a bandit is named wherever a rollout is shown: its arms, their colours, its state in two or three words."""
+"""How the arms of a rollout are named and coloured wherever it is shown."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ from collections.abc import Mapping
 from rollouts.domain.record.intervals import BASELINE
 from rollouts.models import Rollout
 
-BANDIT = "bandit"
 COLOURS = 4  # of candidates; further ones begin again, their names stand beside
-
-
-def is_bandit(rollout: Rollout) -> bool:
-    return rollout.strategy == BANDIT
 
 
 def colour_of(arm_name: str) -> int:
@@ -33,13 +28,14 @@ def colours_by_variant(rollout: Rollout) -> Mapping[str, int]:
     return {arm.variant.name: colour_of(arm.name) for arm in rollout.arms.all()}
 
 
+def candidate_labels(rollout: Rollout) -> list[str]:
+    """`v2`, `v3`: all candidates, those that left too. Reads the arms as `arm_labels` does."""
+    return [label for name, label in arm_labels(rollout).items() if name != BASELINE]
+
+
 def versions_text(rollout: Rollout) -> str:
-    """`v1 → v2`; of a bandit `v1 → v2, v3`."""
-    if not is_bandit(rollout):
-        return f"{rollout.baseline.version.label} → {rollout.candidate.version.label}"
-    labels = arm_labels(rollout)
-    candidates = ", ".join(label for name, label in labels.items() if name != BASELINE)
-    return f"{labels.get(BASELINE, rollout.baseline.version.label)} → {candidates}"
+    """`v1 → v2`; with several candidates `v1 → v2, v3`. Reads the arms as `arm_labels` does."""
+    return f"{rollout.baseline.version.label} → {', '.join(candidate_labels(rollout))}"
 
 
 def either_of(labels: list[str]) -> str:

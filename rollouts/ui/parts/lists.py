@@ -11,7 +11,8 @@ from rollouts import selectors
 from rollouts.domain.lifecycle.states import ACTIVE, Phase
 from rollouts.models import Rollout
 from rollouts.ui.parts.arm_words import versions_text
-from rollouts.ui.parts.phases import Pill, cause_words, pill_of
+from rollouts.ui.parts.phases import Pill, cause_words
+from rollouts.ui.strategies import pill_of
 
 A_PAGE = 25
 FILTERS = {"all": "All", "active": "Active", "promoted": "Promoted", "rolled-back": "Rolled back"}
@@ -78,7 +79,7 @@ def rollout_row(rollout: Rollout, now: datetime) -> RolloutRow:
     ended = rollout.finished_at if Phase(rollout.phase) not in ACTIVE and rollout.finished_at else now
     return RolloutRow(
         rollout=rollout,
-        pill=pill_of(rollout, rollout.parsed_plan, now.timestamp()),
+        pill=pill_of(rollout, now),
         versions=versions_text(rollout),
         cause=cause_words(rollout) if rollout.cause else "",
         by=rollout.created_by.username if rollout.created_by else "Headgate",

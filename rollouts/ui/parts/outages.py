@@ -10,9 +10,10 @@ from controlplane.kernel.words import clock_time
 from controlplane.web.words import duration_text
 from rollouts.domain.gates.outage import Outage
 from rollouts.domain.lifecycle.states import Phase
-from rollouts.domain.record.analysis import assessment_from_json, outage_in
 from rollouts.domain.serving import outage_sentence
+from rollouts.domain.strategies import STRATEGIES, strategy_of
 from rollouts.models import Endpoint, Rollout
+from rollouts.ui.parts.arm_words import candidate_labels
 
 ANOTHER = "another variant"
 
@@ -55,7 +56,8 @@ def holding_note(rollout: Rollout, now: datetime) -> OutageNote | None:
     if outage is None:
         return None
     held = rollout.reason.partition(". ")[0]
-    who = "a candidate" if rollout.strategy == "bandit" else rollout.candidate.version.label
+    candidates = candidate_labels(rollout)
+    who = candidates[0] if len(candidates) == 1 else "a candidate"
     why = f"{held}, because {outage.why}. Nothing that is measured meanwhile counts in favour of {who}."
     helper = helper_of(rollout.endpoint, _labels(rollout))
     return _note(outage, rollout.baseline.version.label, why, helper, now)
@@ -86,9 +88,10 @@ def _note(outage: Outage, label: str, first: str, helper: str, now: datetime) ->
 
 def _holding(rollout: Rollout) -> Outage | None:
     """The outage in the last assessment, while the rollout is one that an outage holds."""
-    if rollout.phase != Phase.PROGRESSING.value or not rollout.verdicts:
+    plan = rollout.parsed_plan
+    if rollout.phase != Phase.PROGRESSING.value or not rollout.verdicts or plan.strategy not in STRATEGIES:
         return None
-    outage = outage_in(assessment_from_json(rollout.verdicts))
+    outage = strategy_of(plan).ANALYSIS.stored_assessment(rollout.verdicts).outage
     return None if outage is None or outage.over else outage
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controlplane.kernel.words import percent_of_bp
 from rollouts.domain.lifecycle.plan import FULL_SHARE_BP, Plan
 from rollouts.domain.lifecycle.states import PauseReason, Phase
 from rollouts.models import Rollout
-from rollouts.ui.parts.arm_words import is_bandit, tie_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +19,12 @@ class Pill:
 
 
 PAUSED_WORDS = {
-    PauseReason.PERSON: ("Paused at", "pause"),
-    PauseReason.INCONCLUSIVE: ("Undecided at", "circle-alert"),
-    PauseReason.NO_DATA: ("No data at", "circle-dashed"),
-    PauseReason.GLOBAL_STOP: ("Stopped at", "octagon-pause"),
-    PauseReason.DRIFT: ("Set by hand at", "unlink"),
-    PauseReason.NONE: ("Paused at", "pause"),
+    PauseReason.PERSON: ("Paused", "pause"),
+    PauseReason.INCONCLUSIVE: ("Undecided", "circle-alert"),
+    PauseReason.NO_DATA: ("No data", "circle-dashed"),
+    PauseReason.GLOBAL_STOP: ("Stopped", "octagon-pause"),
+    PauseReason.DRIFT: ("Set by hand", "unlink"),
+    PauseReason.NONE: ("Paused", "pause"),
 }
 
 
@@ -48,19 +46,18 @@ def exposure_reached(rollout: Rollout, plan: Plan, now_seconds: float) -> bool:
     return held >= step.hold_seconds and rollout.step_requests >= step.min_requests
 
 
-def pill_of(rollout: Rollout, plan: Plan, now_seconds: float) -> Pill:
-    """The status of a rollout in two or three words. Reads the arms of a bandit that ended in a tie."""
-    if is_bandit(rollout) and (pill := _bandit_pill(rollout)) is not None:
-        return pill
-    share = percent_of_bp(step_share(plan, rollout.step_index))
+def pill_of_phase(rollout: Rollout, *, moving: Pill, place: str) -> Pill:
+    """The status of a rollout in two or three words.
+
+    moving  what its strategy says while traffic moves
+    place   where it holds while it is paused: "at 25%"; empty where there is no such place
+    """
     phase = Phase(rollout.phase)
     if phase is Phase.PROGRESSING:
-        if exposure_reached(rollout, plan, now_seconds):
-            return Pill("warn", f"Waiting at {share}", "hourglass")
-        return Pill("info", f"At {share}", "activity")
+        return moving
     if phase is Phase.PAUSED:
         words, icon = PAUSED_WORDS[PauseReason(rollout.pause_reason)]
-        return Pill("warn", f"{words} {share}", icon)
+        return Pill("warn", f"{words} {place}".strip(), icon)
     if phase is Phase.SUCCEEDED and rollout.watching:
         return Pill("info", "Promoted, watched", "clock")
     if phase is Phase.ROLLED_BACK and rollout.cause.startswith("launch:"):
@@ -76,19 +73,6 @@ def pill_of(rollout: Rollout, plan: Plan, now_seconds: float) -> Pill:
         Phase.FAILED: Pill("fail", "Needs a person", "circle-x"),
         Phase.SUPERSEDED: Pill("mute", "Superseded", "circle-slash"),
     }[phase]
-
-
-def _bandit_pill(rollout: Rollout) -> Pill | None:
-    """Where a bandit has words of its own: it learns at many shares instead of holding one."""
-    phase = Phase(rollout.phase)
-    if phase is Phase.PROGRESSING:
-        return Pill("info", "Learning", "activity")
-    if phase is Phase.PAUSED:
-        reason = PauseReason(rollout.pause_reason)
-        tie = tie_text(rollout) if reason is PauseReason.INCONCLUSIVE else ""
-        words, icon = PAUSED_WORDS[reason]
-        return Pill("warn", tie or words.removesuffix(" at"), icon)
-    return None
 
 
 def cause_words(rollout: Rollout) -> str:

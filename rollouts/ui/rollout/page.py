@@ -38,7 +38,9 @@ from rollouts.ui.parts.page_parts import (
     stale_since,
     why_of,
 )
-from rollouts.ui.parts.phases import Pill, pill_of, step_share
+from rollouts.ui.parts.phases import Pill, step_share
+from rollouts.ui.parts.shortages import ShortageNote, shortages_of_rollout
+from rollouts.ui.rollout.pill import pill
 from rollouts.ui.rollout.steps_strip import StepCell, step_cells, step_events
 from rollouts.ui.rollout.what_changes import VariantChange, what_changes
 
@@ -59,6 +61,7 @@ class RolloutPage:
     pill: Pill
     why: Why
     outage: OutageNote | None
+    shortages: tuple[ShortageNote, ...]
     steps: tuple[StepCell, ...]
     gates: GatesTable
     gates_heading: str
@@ -105,9 +108,10 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
     share = percent_of_bp(step_share(plan, rollout.step_index))
     return RolloutPage(
         rollout=rollout,
-        pill=pill_of(rollout, plan, now.timestamp()),
+        pill=pill(rollout, now),
         why=why_of(rollout, plan, now),
         outage=outage_of_rollout(rollout, now),
+        shortages=shortages_of_rollout(rollout),
         steps=step_cells(rollout, plan, step_events(rollout, plan), gates, now),
         gates=gates,
         gates_heading="Gates" if rollout.step_index < 0 else f"Gates at {share}",

@@ -100,8 +100,8 @@ def choose(request: HttpRequest, rollout_id: int) -> HttpResponse:
     context = {"rollout": found, "choices": choices(found), "nav": "rollouts"}
     return render_page(
         request,
-        page="rollouts/bandit/choose.html",
-        fragment="rollouts/bandit/_choose.html",
+        page="rollouts/choose.html",
+        fragment="rollouts/_choose.html",
         context=context,
     )
 

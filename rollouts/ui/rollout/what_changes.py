@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controlplane.web.words import bytes_text, number_text
+from rollouts.domain.variants import ServingSpec
 from rollouts.models import Variant
 
 PARAMETERS_SHOWN = 4
@@ -35,6 +36,7 @@ def what_changes(old: Variant, new: Variant) -> tuple[VariantChange, ...]:
         _change("Size", bytes_text(was.manifest_bytes), bytes_text(now.manifest_bytes)),
         _change("Engine", str(old.serving.get("engine", "")), str(new.serving.get("engine", ""))),
     ]
+    rows += [_change(name, *words) for name, words in _asked(old.spec, new.spec) if words != ("none", "none")]
     arguments = old.public_serving["arguments"], new.public_serving["arguments"]
     rows += [
         _change(name, _word(arguments[0], name), _word(arguments[1], name)) for name in _names(*arguments)
@@ -46,6 +48,17 @@ def what_changes(old: Variant, new: Variant) -> tuple[VariantChange, ...]:
     rows += _first(_differing(_mapping(was.params), _mapping(now.params)), PARAMETERS_SHOWN, "parameter")
     rows += _first(_differing(_mapping(was.metrics), _mapping(now.metrics)), METRICS_SHOWN, "metric")
     return tuple(rows)
+
+
+def _asked(old: ServingSpec, new: ServingSpec) -> list[tuple[str, tuple[str, str]]]:
+    """What is asked of the cluster: replicas where they differ, image and accelerators where they are set."""
+    found = [
+        ("Image", (str(old.image or "none"), str(new.image or "none"))),
+        ("Accelerators", (str(old.accelerators or "none"), str(new.accelerators or "none"))),
+    ]
+    if old.replicas != new.replicas:
+        found.append(("Replicas", (str(old.replicas), str(new.replicas))))
+    return found
 
 
 def _first(changes: list[VariantChange], shown: int, what: str) -> list[VariantChange]:

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from controlplane.access.roles import Role
+from rollouts.domain.strategies.bandit.settings import spec_of
 from rollouts.models import Endpoint, Rollout
 from tests import factories
 from tests.e2e.browser.conftest import Visit
@@ -57,7 +58,7 @@ def test_start__by_the_form__a_bandit_of_three_arms(visit: Visit, endpoint: Endp
     page.wait_for_url(re.compile(r"/rollouts/\d+$"))
     rollout = Rollout.objects.get()
     assert [arm.variant.version.number for arm in rollout.arms.all()] == [1, 2, 3]
-    spec = rollout.parsed_plan.bandit
+    spec = spec_of(rollout.parsed_plan)
     assert spec is not None
     assert (spec.beta, spec.floor_bp) == (1.0, 700)
     assert visitor.complaints == []

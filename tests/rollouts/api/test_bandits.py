@@ -36,7 +36,7 @@ def test_start__several_versions__is_201_with_an_arm_each(client_of: ClientOf) -
     assert response.status_code == 201, response.json()
     rollout = response.json()
     assert rollout["strategy"] == "bandit"
-    assert rollout["plan"] == Plan("bandit", (), bandit=BanditSpec(beta=0.7)).to_json()
+    assert rollout["plan"] == Plan("bandit", (), settings=BanditSpec(beta=0.7)).to_json()
     assert [(arm["name"], arm["version"], arm["desired_bp"]) for arm in rollout["arms"]] == [
         ("baseline", 1, 10_000),
         ("candidate", 2, 0),

@@ -33,6 +33,14 @@ def test_engines__viewer__finds_every_option_with_its_help(client_of: ClientOf) 
     assert "CUDA_VISIBLE_DEVICES" in vllm["passed_on"]
 
 
+def test_engines__viewer__finds_what_the_cluster_can_give(client_of: ClientOf) -> None:
+    factories.endpoint()
+
+    found = client_of(Role.VIEWER).get("/api/v1/clusters/here/engines").json()
+
+    assert found["limits"] == {"resources": ["memory_mb"], "replicas": 1, "images": [], "accelerators": []}
+
+
 def test_engines__operator_widened_one__names_what(client_of: ClientOf, declare: Declare) -> None:
     factories.endpoint()
     declare(vllm={"passed_on": ["HF_TOKEN"]})

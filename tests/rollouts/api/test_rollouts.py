@@ -106,6 +106,14 @@ def test_start__same_key_twice__is_one_rollout(client_of: ClientOf) -> None:
         ({"plan": {"steps": [{"share_bp": 500, "hold": 5}]}}, 422, "plan.steps[0].hold"),
         ({"plan": "5,25,50"}, 400, "plan"),
         ({"serving": {"replicas": 0}}, 422, "serving.replicas"),
+        ({"serving": {"image": "registry.example/vllm"}}, 422, "serving.image"),
+        ({"serving": {"image": "registry.example/vllm:v1"}}, 422, "serving.image"),  # none on this machine
+        ({"serving": {"accelerators": {"count": 0}}}, 422, "serving.accelerators.count"),
+        (
+            {"serving": {"accelerators": {"count": 1, "resource": "nvidia.com/gpu"}}},
+            422,
+            "serving.accelerators",
+        ),
         ({"serving": []}, 400, "serving"),
         ({"sreving": {}}, 400, "sreving"),
     ],
@@ -139,6 +147,17 @@ def test_start__serving_spec_that_brings_something__is_refused_by_field_and_dry_
     assert [named(f"serving.{field}", of=check["field"]) for check in refused] == [True]
     assert not Rollout.objects.exists()
     assert woken == []
+
+
+def test_dry_run__image_that_the_cluster_does_not_run__is_refused_by_field(client_of: ClientOf) -> None:
+    factories.endpoint()
+    serving = {"image": "registry.example/vllm:v1"}
+
+    preview = client_of().post("/api/v1/rollouts", body(serving=serving, dry_run=True), format="json").json()
+
+    refused = [check for check in preview["checks"] if check["state"] == "refused"]
+    assert [check["field"] for check in refused] == ["serving.image"]
+    assert preview["can_start"] is False
 
 
 def test_start__stable_variant_from_before_the_options__is_refused_naming_what_to_leave_out(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from controlplane.kernel.errors import InvalidInput
+from rollouts.domain.accelerators import Accelerators
+from rollouts.domain.images import Image
 from rollouts.domain.record.intervals import ArmCounts, Interval, LatencyCounts, ProbePair
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 
+IMAGE = Image("registry.example/vllm", "v1", "sha256:" + "0" * 64)
 SPEC = ServingSpec(arguments={"max-model-len": 256, "dtype": "bfloat16"}, environment={"A": "1"})
 
 
@@ -28,6 +32,8 @@ def test_digest__same_content_in_another_order__is_the_same() -> None:
         ServingSpec(environment={"A": "2"}),
         ServingSpec(resources={"memory_mb": 3}),
         ServingSpec(replicas=2),
+        ServingSpec(image=IMAGE),
+        ServingSpec(accelerators=Accelerators(1, "nvidia.com/gpu")),
     ],
 )
 def test_digest__any_other_content__differs(other: ServingSpec) -> None:
@@ -41,8 +47,40 @@ def test_name__holds_endpoint_version_and_hash() -> None:
     assert variant_name(endpoint="chat", version=15, digest="sha256:3f9a1c77") == "chat-v15-3f9a1c"
 
 
-def test_spec__to_json_and_back__is_the_same() -> None:
-    assert ServingSpec.from_json(SPEC.to_json()) == SPEC
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize(
+    "spec", [SPEC, replace(SPEC, image=IMAGE, accelerators=Accelerators(2, "nvidia.com/gpu"))]
+)
+def test_spec__to_json_and_back__is_the_same(spec: ServingSpec, stored: bool) -> None:
+    assert ServingSpec.from_json(spec.to_json(), stored=stored) == spec
+
+
+@pytest.mark.parametrize(
+    ("stored", "digest"),
+    [
+        (
+            {"engine": "vllm", "arguments": {}, "environment": {}, "resources": {}, "replicas": 1},
+            "sha256:bc2649bac77da862a64c38c5867ca3e82af9f24134d0c39c27cdaa729c151820",
+        ),
+        (
+            {
+                "engine": "vllm",
+                "arguments": {"max-model-len": 256},
+                "environment": {"OMP_NUM_THREADS": "2"},
+                "resources": {"memory_mb": 3000},
+                "replicas": 2,
+            },
+            "sha256:f35ab39164970ccb2bf319238d10f725a98be25b3117bbb98c3c49ec227974f0",
+        ),
+    ],
+)
+def test_digest__of_a_variant_from_before_there_were_images__is_as_it_was(
+    stored: dict[str, Any], digest: str
+) -> None:
+    """Another digest would be another variant: everything that runs would be launched once more."""
+    spec = ServingSpec.from_json(stored, stored=True)
+    assert variant_digest(manifest_digest="sha256:aa", spec=spec) == digest
+    assert spec.to_json() == stored
 
 
 @pytest.mark.parametrize(
@@ -56,6 +94,11 @@ def test_spec__to_json_and_back__is_the_same() -> None:
         ({"replicas": True}, "serving.replicas"),
         ({"replicas": "2"}, "serving.replicas"),
         ({"resources": {"memory_mb": "much"}}, "serving.resources.memory_mb"),
+        ({"image": ""}, "serving.image"),
+        ({"image": {"name": "vllm"}}, "serving.image"),
+        ({"accelerators": 1}, "serving.accelerators"),
+        ({"accelerators": {"count": 0, "resource": "nvidia.com/gpu"}}, "serving.accelerators.count"),
+        ({"accelerators": {"count": 1}}, "serving.accelerators.resource"),
     ],
 )
 def test_spec__bad_input__names_the_field(data: dict[str, Any], field: str) -> None:

@@ -33,17 +33,19 @@ def template_of(spec: WorkloadSpec, engines: Mapping[str, EngineTemplate]) -> En
     return template
 
 
-def command_line(template: EngineTemplate, spec: WorkloadSpec, *, python: Path, port: int) -> list[str]:
-    """The words that start the engine for the spec. Raises InvalidInput for what may not be set, and for a file that
-    lies outside the version's folder."""
+def command_line(
+    template: EngineTemplate, spec: WorkloadSpec, folder: Path, *, python: Path, port: int
+) -> list[str]:
+    """The words that start the engine for the spec, whose version lies in the folder. Raises InvalidInput for what may
+    not be set, and for a file that lies outside the folder."""
     defaults = template.cpu_arguments if is_cpu_build(python) else template.gpu_arguments
     chosen = dict(chosen_of(spec, template).arguments)
     for option in template.arguments:
         if option.kind is OptionKind.FILE and option.name in chosen:
-            chosen[option.name] = str(_file_inside(spec.folder, chosen[option.name], option.name))
+            chosen[option.name] = str(_file_inside(folder, chosen[option.name], option.name))
     values = {
         "python": str(python),
-        "folder": str(spec.folder),
+        "folder": str(folder),
         "host": HOST,
         "port": str(port),
         "variant": spec.variant,

@@ -31,9 +31,9 @@ def promote(rollout: RolloutView, *, sentence: str, arm: str) -> Decision:
 
 def gates_of_promoted(rollout: RolloutView, gates: GatesView) -> GatesView:
     """See the protocol: a promoted arm is watched like a canary, by its own gates."""
-    if gates.bandit is None:
+    if gates.race is None:
         return gates
-    return gates.bandit.gates.get(rollout.candidate_arm, GatesView())
+    return gates.race.gates.get(rollout.candidate_arm, GatesView())
 
 
 def is_answered(rollout: RolloutView, seen: Seen) -> bool:

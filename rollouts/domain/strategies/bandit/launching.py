@@ -7,11 +7,19 @@ from dataclasses import replace
 
 from controlplane.kernel.words import duration_of_seconds, percent_of_bp
 from rollouts.domain.engines import FailureReason, WorkloadPhase
-from rollouts.domain.lifecycle.danger import drift_sentence, ready_but_held
+from rollouts.domain.lifecycle.danger import no_cluster, not_routable, ready_but_held
 from rollouts.domain.lifecycle.decision import ArmView, Decision, Drop, GatesView, RolloutView, Seen
 from rollouts.domain.lifecycle.effects import DrainWorkload
-from rollouts.domain.lifecycle.moves import failure_words, racing_shares, roll_back, stay
+from rollouts.domain.lifecycle.moves import (
+    failure_words,
+    late_words,
+    loading_words,
+    racing_shares,
+    roll_back,
+    stay,
+)
 from rollouts.domain.lifecycle.states import Event, transition
+from rollouts.domain.strategies.bandit.analysis import KEEPS_BASELINE
 
 TIMEOUT = f"launch:{FailureReason.TIMEOUT.value}"
 THEN = "When all have answered a warm-up request, traffic moves in equal shares."
@@ -30,13 +38,11 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
     """See the protocol."""
     waited = now - rollout.phase_since
     if not seen.engines:
-        return stay(
-            rollout, "The cluster does not answer; nothing is changed.", "Launching goes on when it answers."
-        )
+        return no_cluster(rollout)
     failed = _failed(rollout, seen, now)
     if failed or not rollout.racing:
         return _without(rollout, failed)
-    loading = [arm for arm in rollout.racing if not seen.is_ready(arm.variant)]
+    loading = [arm for arm in rollout.racing if not seen.is_whole(arm.variant)]
     if loading:
         said = "; ".join(f"{arm.variant}: {_words(seen, arm)}" for arm in loading)
         return stay(
@@ -56,15 +62,10 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
 
 def _route(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
     """All are ready: at 0% first, then each must answer itself."""
-    if seen.routed is None:
-        return stay(
-            rollout, "The router does not answer; nothing is changed.", "Traffic moves when it answers."
-        )
-    if seen.drift is not None:
-        return stay(
-            rollout, drift_sentence(seen.drift), "Set the weights back at the router to go on, or cancel."
-        )
-    if not seen.in_force or any(arm.variant not in seen.routed for arm in rollout.racing):
+    unroutable = not_routable(rollout, seen)
+    if unroutable is not None:
+        return unroutable
+    if not seen.in_force or any(arm.variant not in (seen.routed or ()) for arm in rollout.racing):
         return _route_at_zero(rollout, seen)
     silent = [arm for arm in rollout.racing if arm.variant not in seen.answered]
     if silent:
@@ -88,17 +89,17 @@ def _route(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
         )
     if seen.hold is not None:
         return ready_but_held(rollout, seen.hold)
-    bandit = gates.bandit
-    if bandit is None:
+    race = gates.race
+    if race is None:
         return stay(rollout, "Ready to start; the shares are not known yet.")
-    split = racing_shares(rollout, {arm.variant: bandit.wanted.get(arm.name, 0) for arm in rollout.racing})
+    split = racing_shares(rollout, {arm.variant: race.wanted.get(arm.name, 0) for arm in rollout.racing})
     words = ", ".join(f"{arm.label} {percent_of_bp(split.shares[arm.variant])}" for arm in rollout.racing)
     return Decision(
         phase=transition(rollout.phase, Event.START),
         event=Event.START,
         step_index=0,
         reason=f"Every candidate answered a test request through the router; moving traffic: {words}.",
-        next_step=bandit.detail,
+        next_step=race.detail,
         effects=(split,),
         title=f"Moving traffic: {words}",
         detail="route read back, test requests answered by the candidates",
@@ -129,14 +130,13 @@ def _failed(rollout: RolloutView, seen: Seen, now: float) -> list[Drop]:
     limit = rollout.plan.launch_seconds
     for arm in rollout.racing:
         status = seen.engine(arm.variant)
-        if status is None or status.is_ready:
+        if status is None or status.is_whole:
             continue
         if status.phase is WorkloadPhase.FAILED:
             blame = f"launch:{status.reason or 'failed'}"
             drops.append(Drop(arm.name, "launch", failure_words(status), blame))
         elif _launching(rollout, seen, arm, now) > limit:
-            last = f" It said last: {status.message}" if status.message else ""
-            what = f"{arm.variant} was not ready within {duration_of_seconds(limit)}.{last}"
+            what = f"{arm.variant} {late_words(status, limit)}"
             drops.append(Drop(arm.name, "launch", what, TIMEOUT))
     return drops
 
@@ -147,7 +147,7 @@ def _without(rollout: RolloutView, drops: list[Drop]) -> Decision:
     left = [arm for arm in rollout.racing if arm.name not in out]
     sentence = " ".join(drop.sentence for drop in drops)
     if not left:
-        cause = drops[-1].blame if drops else "bandit:baseline"
+        cause = drops[-1].blame if drops else KEEPS_BASELINE
         return roll_back(
             rollout, cause=cause, sentence=f"No candidate launched. {sentence}".strip(), drops=tuple(drops)
         )
@@ -168,5 +168,5 @@ def _names(arms: list[ArmView] | tuple[ArmView, ...]) -> str:
 
 
 def _words(seen: Seen, arm: ArmView) -> str:
-    status = seen.engine(arm.variant)
-    return (status.message.rstrip(".") if status is not None else "") or "loading"
+    engine = seen.engine(arm.variant)
+    return "loading" if engine is None else loading_words(engine)

@@ -14,22 +14,21 @@ from controlplane.kernel.words import percent_of_bp
 from rollouts.domain.lifecycle.danger import (
     GONE,
     drift_sentence,
-    held,
     held_by_outage,
     no_data,
     not_in_force,
     out_of_time,
-    pause_for_drift,
+    stopped,
     told_of_outage,
     workload_cause,
     workload_words,
 )
 from rollouts.domain.lifecycle.decision import (
     ArmView,
-    BanditView,
     Decision,
     Drop,
     GatesView,
+    RaceView,
     RolloutView,
     Seen,
 )
@@ -37,9 +36,9 @@ from rollouts.domain.lifecycle.effects import DrainWorkload, SetTraffic
 from rollouts.domain.lifecycle.moves import racing_shares, roll_back, stay
 from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
 from rollouts.domain.lifecycle.states import Event, PauseReason, Phase, transition
+from rollouts.domain.strategies.bandit.analysis import KEEPS_BASELINE
 from rollouts.domain.strategies.bandit.ending import promote
 
-KEEPS_BASELINE = "bandit:baseline"
 A_PERSON_DECIDES = "promote one of them, resume or roll back"
 
 
@@ -49,28 +48,27 @@ def advance(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
     if safety is not None:
         return safety
     held_at = share_words(rollout)
-    if seen.hold is not None:
-        return held(rollout, seen.hold, held_at)
-    if seen.drift is not None:
-        return pause_for_drift(rollout, seen.drift, held_at)
-    bandit = gates.bandit or BanditView({})
+    stop = stopped(rollout, seen, held_at)
+    if stop is not None:
+        return stop
+    race = gates.race or RaceView({})
     waiting = held_by_outage(rollout, gates.outage, held_at)
-    winner = None if waiting is not None else rollout.arm(bandit.winner)
+    winner = None if waiting is not None else rollout.arm(race.winner)
     wins = winner in rollout.racing and rollout.step_since is not None and seen.in_force
-    if winner is not None and wins and seen.is_ready(winner.variant):
-        return promote(rollout, sentence=bandit.sentence, arm=winner.name)
-    found = bandit.tie_sentence or bandit.sentence
+    if winner is not None and wins and seen.is_whole(winner.variant):
+        return promote(rollout, sentence=race.sentence, arm=winner.name)
+    found = race.tie_sentence or race.sentence
     late = out_of_time(rollout, gates, now, found=found, then=A_PERSON_DECIDES, held_at=held_at)
     if late is not None:
         return late
     if rollout.step_since is None or not seen.in_force:
-        return stay(rollout, not_in_force(seen, held_at), bandit.detail)
+        return stay(rollout, not_in_force(seen, held_at), race.detail)
     if waiting is not None:
         return waiting
     if winner is not None and wins:
-        words = f"{bandit.sentence} It is not ready now, and is promoted when it is."
+        words = f"{race.sentence} It is not ready now, and is promoted when it is."
         return stay(rollout, words, f"All traffic moves to {winner.label} then.")
-    return told_of_outage(rollout, gates.outage, _reweigh(rollout, seen, bandit))
+    return told_of_outage(rollout, gates.outage, _reweigh(rollout, seen, race))
 
 
 # --- who leaves -------------------------------------------------------------------------------------------------------
@@ -78,18 +76,18 @@ def advance(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
 
 def keep_safe(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision | None:
     """See the protocol: drops arms, and rolls back when no candidate is left or nothing is measured."""
-    bandit = gates.bandit or BanditView({})
-    drops = _leaving(rollout, seen, bandit)
+    race = gates.race or RaceView({})
+    drops = _leaving(rollout, seen, race)
     if drops or not rollout.racing:
-        return _leave(rollout, seen, bandit, drops)
+        return _leave(rollout, seen, race, drops)
     blind = no_data(rollout, now, who="no candidate stays")
     if blind is not None:
         return blind
-    split = _take_away(rollout, seen, bandit)
+    split = _take_away(rollout, seen, race)
     if split is None:
         return None
     if _growing(rollout, seen, split.shares):
-        return _reweighted(rollout, seen, bandit, split)
+        return _reweighted(rollout, seen, race, split)
     words = (
         "The other arms may not get more traffic now, so the share of the arm that left goes to the baseline."
     )
@@ -97,9 +95,9 @@ def keep_safe(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) ->
     return made if seen.drift is None else _kept_for_a_person(rollout, made, seen.drift)
 
 
-def _leaving(rollout: RolloutView, seen: Seen, bandit: BanditView) -> tuple[Drop, ...]:
+def _leaving(rollout: RolloutView, seen: Seen, race: RaceView) -> tuple[Drop, ...]:
     """The arms in the race that must leave because of evidence, a guardrail or their own engine, in arm order."""
-    left = {drop.arm: drop for drop in bandit.left}
+    left = {drop.arm: drop for drop in race.left}
     drops = []
     for arm in rollout.racing:
         status = seen.engine(arm.variant)
@@ -110,7 +108,7 @@ def _leaving(rollout: RolloutView, seen: Seen, bandit: BanditView) -> tuple[Drop
     return tuple(drops)
 
 
-def _leave(rollout: RolloutView, seen: Seen, bandit: BanditView, drops: tuple[Drop, ...]) -> Decision:
+def _leave(rollout: RolloutView, seen: Seen, race: RaceView, drops: tuple[Drop, ...]) -> Decision:
     out = {drop.arm for drop in drops}
     gone = [arm for arm in rollout.racing if arm.name in out]
     rest = replace(
@@ -123,7 +121,7 @@ def _leave(rollout: RolloutView, seen: Seen, bandit: BanditView, drops: tuple[Dr
             f"No candidate is left in the race: {rollout.baseline_label} keeps all traffic. {said}".strip()
         )
         return roll_back(rollout, cause=cause, sentence=sentence, drops=drops)
-    split = _take_away(rest, seen, bandit)
+    split = _take_away(rest, seen, race)
     drained = tuple(DrainWorkload(arm.variant) for arm in gone)
     made = Decision(
         phase=transition(rollout.phase, Event.DROP),
@@ -172,11 +170,6 @@ def planned_split(rollout: RolloutView) -> SetTraffic:
     return racing_shares(rollout, {arm.variant: arm.share_bp for arm in rollout.racing})
 
 
-def planned_share(rollout: RolloutView) -> int:
-    """See the protocol."""
-    return sum(arm.share_bp for arm in rollout.racing)
-
-
 def share_words(rollout: RolloutView) -> str:
     """See the protocol."""
     return ", ".join(f"{arm.label} {percent_of_bp(arm.share_bp)}" for arm in rollout.racing) or percent_of_bp(
@@ -184,7 +177,7 @@ def share_words(rollout: RolloutView) -> str:
     )
 
 
-def _take_away(rollout: RolloutView, seen: Seen, bandit: BanditView) -> SetTraffic | None:
+def _take_away(rollout: RolloutView, seen: Seen, race: RaceView) -> SetTraffic | None:
     """The split that takes the traffic from arms that left; None when that is done, or under way.
 
     As in a rollback, an arm that answers keeps its traffic until the baseline is healthy.
@@ -195,7 +188,7 @@ def _take_away(rollout: RolloutView, seen: Seen, bandit: BanditView) -> SetTraff
     under_way = not any(seen.desired_shares.get(arm.variant, 0) for arm in out)
     if under_way and _may_be_set(rollout, seen, seen.desired_shares):
         return None
-    wanted = _wanted(rollout, bandit)
+    wanted = _wanted(rollout, race)
     if wanted is not None and _may_be_set(rollout, seen, wanted.shares):
         return wanted
     if not seen.answers(rollout.baseline) and any(seen.answers(arm.variant) for arm in out):
@@ -217,7 +210,7 @@ def _may_be_set(rollout: RolloutView, seen: Seen, shares: Mapping[str, int]) -> 
         or seen.drift is not None
         or seen.routed is None
     )
-    return not grows or (not frozen and all(seen.is_ready(arm.variant) for arm in grows))
+    return not grows or (not frozen and all(seen.is_whole(arm.variant) for arm in grows))
 
 
 def _growing(rollout: RolloutView, seen: Seen, shares: Mapping[str, int]) -> list[ArmView]:
@@ -225,37 +218,43 @@ def _growing(rollout: RolloutView, seen: Seen, shares: Mapping[str, int]) -> lis
     return [arm for arm in rollout.racing if shares.get(arm.variant, 0) > seen.split.get(arm.variant, 0)]
 
 
-def _wanted(rollout: RolloutView, bandit: BanditView) -> SetTraffic | None:
+def _unready(arm: ArmView, seen: Seen) -> str:
+    """`v2`, or `v2 (2 of 3 replicas are ready)`."""
+    engine = seen.engine(arm.variant)
+    return f"{arm.label} ({engine.short})" if engine is not None and engine.short else arm.label
+
+
+def _wanted(rollout: RolloutView, race: RaceView) -> SetTraffic | None:
     """The split that the evidence asks for; None while the analysis does not know yet that an arm left."""
-    shares = {arm.variant: bandit.wanted.get(arm.name, 0) for arm in rollout.racing}
-    baseline = bandit.wanted.get(rollout.arms[0].name, 0)
+    shares = {arm.variant: race.wanted.get(arm.name, 0) for arm in rollout.racing}
+    baseline = race.wanted.get(rollout.arms[0].name, 0)
     if baseline + sum(shares.values()) != FULL_SHARE_BP:
         return None
     return racing_shares(rollout, shares)
 
 
-def _reweigh(rollout: RolloutView, seen: Seen, bandit: BanditView) -> Decision:
+def _reweigh(rollout: RolloutView, seen: Seen, race: RaceView) -> Decision:
     """The shares follow the evidence, whole or not at all."""
-    wanted = _wanted(rollout, bandit)
-    where = stay(rollout, bandit.sentence, bandit.detail)
+    wanted = _wanted(rollout, race)
+    where = stay(rollout, race.sentence, race.detail)
     if wanted is None or _split(wanted.shares) == _split(seen.desired_shares):
-        if not bandit.skipped:
+        if not race.skipped:
             return where
-        return replace(where, title="Weights kept", detail=bandit.skipped, once=True)
+        return replace(where, title="Weights kept", detail=race.skipped, once=True)
     if not _may_be_set(rollout, seen, wanted.shares):
-        unready = [arm.label for arm in rollout.racing if not seen.is_ready(arm.variant)]
+        unready = [_unready(arm, seen) for arm in rollout.racing if not seen.is_whole(arm.variant)]
         held = f"The weights wait until {' and '.join(unready)} is known to be ready."
-        return replace(where, next_step=f"{held} {bandit.detail}".strip())
-    return _reweighted(rollout, seen, bandit, wanted)
+        return replace(where, next_step=f"{held} {race.detail}".strip())
+    return _reweighted(rollout, seen, race, wanted)
 
 
-def _reweighted(rollout: RolloutView, seen: Seen, bandit: BanditView, split: SetTraffic) -> Decision:
+def _reweighted(rollout: RolloutView, seen: Seen, race: RaceView, split: SetTraffic) -> Decision:
     return Decision(
         phase=transition(rollout.phase, Event.REWEIGHT),
         event=Event.REWEIGHT,
         step_index=rollout.step_index,
-        reason=bandit.sentence,
-        next_step=bandit.detail,
+        reason=race.sentence,
+        next_step=race.detail,
         effects=(split,),
         title="Weights recalculated",
         detail=_moves(rollout, seen.desired_shares, split.shares),

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from controlplane.kernel.clock import SystemClock
-from registry.domain.manifest import take_manifest
+from registry.domain.manifest import Manifest, take_manifest
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import all_pids, end_processes, processes_marked, stat_of
 from rollouts.adapters.clusters.supervisord import Supervisor
@@ -104,6 +104,7 @@ class MachineRoom:
             "run_dir": self.run_dir,
             "supervisor_socket": self.run_dir / "supervisor.sock",
             "engine_python": Path(sys.executable),
+            "models_dir": self.run_dir / "versions",
             "ports": range(self.first_port, self.first_port + 20),
             "memory_mb": 50,
             "clock": SystemClock(),
@@ -114,21 +115,41 @@ class MachineRoom:
         }
         return LocalCluster(**{**values, **changes})
 
+    def folder(self, spec: WorkloadSpec) -> Path:
+        """Where the version of a spec of ours lies."""
+        return self.run_dir / "versions" / spec.manifest.folder_name
+
     def spec(self, variant: str = "chat-v1-aaaa", engine: str = "standin", **values: Any) -> WorkloadSpec:
-        """A version on disk whose files say how the stand-in behaves, and a spec to serve it."""
-        folder = self.run_dir / "versions" / variant
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "standin.json").write_text(json.dumps(values.pop("behaviour", {})))
-        (folder / "model.safetensors").write_bytes(b"weights of " + variant.encode())
+        """A version on disk whose files say how the stand-in behaves, and a spec to serve it. `versions/VARIANT` leads
+        to the files, too."""
+        models_dir = self.run_dir / "versions"
+        files = models_dir / f".incoming-{variant}"
+        files.mkdir(parents=True)
+        (files / "standin.json").write_text(json.dumps(values.pop("behaviour", {})))
+        (files / "model.safetensors").write_bytes(b"weights of " + variant.encode())
+        manifest = land(files, models_dir)
+        link = models_dir / variant
+        link.unlink(missing_ok=True)
+        link.symlink_to(models_dir / manifest.folder_name)
         return WorkloadSpec(
             variant=variant,
             endpoint=variant.split("-")[0],
-            folder=folder,
-            manifest=take_manifest(folder),
+            source=f"models:/m-{variant}",
+            manifest=manifest,
             engine=engine,
             start_seconds=values.pop("start_seconds", 60.0),
             **values,
         )
+
+
+def land(files: Path, models_dir: Path) -> Manifest:
+    """Moves the files to where a cluster looks for a version that has exactly these."""
+    manifest = take_manifest(files)
+    place = models_dir / manifest.folder_name
+    if place.exists():
+        shutil.rmtree(place)
+    files.rename(place)
+    return manifest
 
 
 def first_process(keeper: int) -> int:

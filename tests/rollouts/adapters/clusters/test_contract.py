@@ -23,7 +23,9 @@ from registry.domain.manifest import take_manifest, verify_folder
 from rollouts.adapters.clusters.machine import all_pids
 from rollouts.adapters.clusters.memory import MemoryCluster
 from rollouts.adapters.clusters.secrets import SecretStore
+from rollouts.domain.accelerators import Accelerators
 from rollouts.domain.engines import FailureReason, WorkloadPhase
+from rollouts.domain.images import Image
 from rollouts.domain.secrets import SealedSecret, SecretFile
 from rollouts.ports import OPENAI_API, Cluster, WorkloadSpec, WorkloadStatus
 from tests.rollouts.adapters.addresses import port_of, url_of
@@ -45,6 +47,7 @@ class Bench(Protocol):
     cluster: Cluster
 
     def spec(self, endpoint: str) -> WorkloadSpec: ...
+    def folder(self, spec: WorkloadSpec) -> Path: ...
     def wait(self, what: str, check: Callable[[], bool]) -> None: ...
     def kill(self, variant: str) -> None: ...
     def broken(self, spec: WorkloadSpec) -> WorkloadSpec: ...
@@ -56,19 +59,26 @@ class Bench(Protocol):
 
 
 class MemoryBench:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, fetch_seconds: float | None = None) -> None:
+        self.top = folder
         self.clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
         self.memory = MemoryCluster(
-            self.clock, ready_after=2.0, verify=verify_folder, secrets=SecretStore(folder / "secrets", keys)
+            self.clock,
+            ready_after=2.0,
+            verify=lambda source, manifest: verify_folder(Path(source), manifest),
+            fetch_seconds=fetch_seconds,
+            secrets=SecretStore(folder / "secrets", keys),
         )
         self.cluster: Cluster = self.memory
 
     def spec(self, endpoint: str) -> WorkloadSpec:
-        folder = self.folder / endpoint
+        folder = self.top / endpoint
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"weights")
-        return WorkloadSpec(f"{endpoint}-v1-aaaa", endpoint, folder, take_manifest(folder))
+        return WorkloadSpec(f"{endpoint}-v1-aaaa", endpoint, str(folder), take_manifest(folder))
+
+    def folder(self, spec: WorkloadSpec) -> Path:
+        return Path(spec.source)
 
     def wait(self, what: str, check: Callable[[], bool]) -> None:
         for _ in range(60):
@@ -111,6 +121,9 @@ class LocalBench:
 
     def spec(self, endpoint: str) -> WorkloadSpec:
         return self.room.spec(f"{endpoint}-v1-aaaa")
+
+    def folder(self, spec: WorkloadSpec) -> Path:
+        return self.room.folder(spec)
 
     def wait(self, what: str, check: Callable[[], bool]) -> None:
         wait_until(what, check, 60)
@@ -177,10 +190,10 @@ def room() -> Iterator[MachineRoom]:
         yield room
 
 
-@pytest.fixture(params=["memory", pytest.param("local", marks=pytest.mark.e2e)])
+@pytest.fixture(params=["memory", "memory that fetches", pytest.param("local", marks=pytest.mark.e2e)])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
-    if request.param == "memory":
-        return MemoryBench(tmp_path)
+    if request.param.startswith("memory"):
+        return MemoryBench(tmp_path, fetch_seconds=3.0 if "fetches" in request.param else None)
     return LocalBench(request.getfixturevalue("room"))
 
 
@@ -249,18 +262,37 @@ def test_ensure__at_once_from_many_threads__starts_one(bench: Bench, endpoint: s
     assert bench.cluster.statuses()[spec.variant].restarts == 0
 
 
-def test_ensure__file_changed__raises_with_its_name_and_starts_nothing(bench: Bench, endpoint: str) -> None:
+def test_ensure__file_has_another_size__starts_no_engine_and_names_the_file(
+    bench: Bench, endpoint: str
+) -> None:
     spec = bench.spec(endpoint)
-    (spec.folder / "model.safetensors").write_bytes(b"other weights, same name, another size")
-    with pytest.raises(TamperedFile) as caught:
-        bench.cluster.ensure(spec, token=5)
-    assert caught.value.path == "model.safetensors"
-    assert phase(bench, spec.variant) is WorkloadPhase.ABSENT
+    (bench.folder(spec) / "model.safetensors").write_bytes(b"other weights, same name, another size")
+    if not bench.cluster.fetches_files():
+        with pytest.raises(TamperedFile) as caught:
+            bench.cluster.ensure(spec, token=5)
+        assert caught.value.path == "model.safetensors"
+        assert phase(bench, spec.variant) is WorkloadPhase.ABSENT
+        return
+    bench.cluster.ensure(spec, token=5)
+    until(bench, spec.variant, WorkloadPhase.FAILED)
+    status = bench.cluster.statuses()[spec.variant]
+    assert (status.reason, status.started_at) == (FailureReason.TAMPERED_FILE, None)
+    assert "model.safetensors" in status.message
+
+
+def test_status__cluster_that_fetches__says_until_when_files_came_and_no_other_does(
+    bench: Bench, endpoint: str
+) -> None:
+    """The time of a launch begins there: an engine is not too slow because its files are many."""
+    spec = bench.spec(endpoint)
+    bench.cluster.ensure(spec, token=5)
+    until(bench, spec.variant, WorkloadPhase.READY)
+    assert (bench.cluster.statuses()[spec.variant].files_at is not None) == bench.cluster.fetches_files()
 
 
 def test_ensure__file_of_the_same_size_changed__no_engine_starts(bench: Bench, endpoint: str) -> None:
     spec = bench.spec(endpoint)
-    weights = spec.folder / "model.safetensors"
+    weights = bench.folder(spec) / "model.safetensors"
     weights.write_bytes(bytes(byte ^ 1 for byte in weights.read_bytes()))
     try:
         bench.cluster.ensure(spec, token=5)
@@ -298,13 +330,32 @@ def test_claim__newer_token__is_remembered_and_an_older_one_is_answered_by_it(
     assert refused.value.extra["newest"] == 9
 
 
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"replicas": 65}, "replicas"),
+        ({"image": Image("registry.example/other", "v1")}, "image"),
+        ({"accelerators": Accelerators(1, "other.example/gpu")}, "accelerators"),
+    ],
+)
+def test_ensure__more_than_its_limits_allow__names_the_field_and_starts_nothing(
+    bench: Bench, endpoint: str, asked: dict[str, Any], field: str
+) -> None:
+    spec = replace(bench.spec(endpoint), **asked)
+    with pytest.raises(InvalidInput) as caught:
+        bench.cluster.ensure(spec, token=5)
+    assert caught.value.field.startswith(field)
+    assert phase(bench, spec.variant) is WorkloadPhase.ABSENT
+
+
 def test_launched__tells_what_was_asked_for(bench: Bench, endpoint: str) -> None:
     assert bench.cluster.launched(f"{endpoint}-v1-000000") is None
     spec = running(bench, endpoint)
     found = bench.cluster.launched(spec.variant)
     assert found is not None
-    assert (found.variant, found.manifest, dict(found.arguments)) == (
+    assert (found.variant, found.source, found.manifest, dict(found.arguments)) == (
         spec.variant,
+        spec.source,
         spec.manifest,
         dict(spec.arguments),
     )

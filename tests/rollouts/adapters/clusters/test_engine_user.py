@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from controlplane.kernel.errors import Refused
-from registry.domain.manifest import take_manifest
 from rollouts.adapters.clusters.engine_user import (
     DEFAULT_USER,
     ENGINE_HOME,
@@ -36,6 +35,7 @@ from tests.rollouts.adapters.clusters.machine_room import (
     MachineRoom,
     children_of,
     first_process,
+    land,
     until_failed,
     until_ready,
 )
@@ -290,8 +290,8 @@ def test_engine__as_nobody__reads_its_version_and_writes_what_is_its_own_and_tha
     report = json.loads((room.run_dir / ENGINE_HOME / "report.json").read_text())
     nobody = pwd.getpwnam(NOBODY)
     assert report == {
-        "read": [str(spec.folder / "model.safetensors")],
-        "list": [str(spec.folder)],
+        "read": [str(room.run_dir / "versions" / variant / "model.safetensors")],
+        "list": [str(room.run_dir / "versions" / variant)],
         **{name: [] for name in ("write", "open_up", "connect", "signal", "peep", "become", "parent")},
         "uid": [nobody.pw_uid] * 3,
         "groups": os.getgrouplist(NOBODY, nobody.pw_gid),
@@ -349,14 +349,16 @@ def test_launch__program_that_the_user_may_not_run__fails_and_names_the_closed_f
 @pytest.mark.needs("root", "python3")
 @pytest.mark.parametrize(("rights", "words"), [(0o646, "nobody may change"), (0o600, "nobody may not read")])
 def test_launch__files_elsewhere_with_wrong_rights__fails_and_names_the_file(
-    room: MachineRoom, cluster: LocalCluster, variant: str, public: Path, rights: int, words: str
+    room: MachineRoom, variant: str, public: Path, rights: int, words: str
 ) -> None:
-    folder = public / f"version-{rights:o}"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"weights")
-    (folder / "model.safetensors").chmod(rights)
-    spec = room.spec(variant, engine="trespasser")
-    cluster.ensure(replace(spec, folder=folder, manifest=take_manifest(folder)), token=1)
+    files = public / f"version-{rights:o}"
+    files.mkdir()
+    (files / "model.safetensors").write_bytes(b"weights")
+    (files / "model.safetensors").chmod(rights)
+    manifest = land(files, public)
+    folder = public / manifest.folder_name
+    cluster = room.cluster(engine_user=NOBODY, models_dir=public)
+    cluster.ensure(replace(room.spec(variant, engine="trespasser"), manifest=manifest), token=1)
     seen = until_failed(cluster, variant)
     assert seen.reason is FailureReason.BAD_MODEL
     assert f"{words} {folder}/model.safetensors" in seen.message
@@ -368,12 +370,13 @@ def test_launch__version_in_the_run_folder_of_another_cluster__is_opened_to_the_
     room: MachineRoom, variant: str
 ) -> None:
     other = Path(tempfile.mkdtemp(prefix="hg-other-", dir="/tmp"))  # closed to others
-    folder = other / "models" / "abc"
     spec = room.spec(variant, engine="trespasser")
-    shutil.copytree(spec.folder, folder)
-    cluster = room.cluster(engine_user=NOBODY, drain_seconds=0.0, versions_in=other)
+    shutil.copytree(room.folder(spec), other / "models" / spec.manifest.folder_name)
+    cluster = room.cluster(
+        engine_user=NOBODY, drain_seconds=0.0, models_dir=other / "models", versions_in=other
+    )
     try:
-        cluster.ensure(replace(spec, folder=folder, manifest=take_manifest(folder)), token=1)
+        cluster.ensure(spec, token=1)
         until_ready(cluster, variant)
         assert [mode(path) for path in (other, other / "models")] == [0o710, 0o710]
     finally:

@@ -20,8 +20,11 @@ from controlplane.kernel.errors import InvalidInput, Refused, Unavailable
 from rollouts.adapters.clusters.folder import EngineFolder, Launch
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import available_memory_mb, processes_marked, stat_of
+from rollouts.domain.accelerators import Accelerators
 from rollouts.domain.engines import FailureReason, WorkloadPhase
-from rollouts.ports import Limits, WorkloadSpec
+from rollouts.domain.images import Image
+from rollouts.domain.limits import Limits
+from rollouts.ports import WorkloadSpec
 from tests.rollouts.adapters.addresses import port_of, url_of
 from tests.rollouts.adapters.clusters.machine_room import (
     FAMILY,
@@ -189,7 +192,7 @@ def test_file_changed_while_it_runs__restart__refuses_and_names_the_file(
     spec = room.spec(variant)
     cluster.ensure(spec, token=1)
     until_ready(cluster, variant)
-    (spec.folder / "model.safetensors").write_bytes(b"weights of somebody else entirely")
+    (room.folder(spec) / "model.safetensors").write_bytes(b"weights of somebody else entirely")
     os.kill(pid_of(room, variant), signal.SIGKILL)
     seen = until_failed(cluster, variant)
     assert seen.reason is FailureReason.TAMPERED_FILE
@@ -286,7 +289,7 @@ def test_ensure__resources__are_remembered_with_the_launch(
 
 
 def test_limits__are_memory_and_one_engine_a_variant(cluster: LocalCluster) -> None:
-    assert cluster.limits() == Limits(resources=frozenset({"memory_mb"}), replicas=1)
+    assert cluster.limits() == Limits(resources=frozenset({"memory_mb"}))
 
 
 def test_ensure__memory_promised_to_one_that_loads__is_not_given_twice(
@@ -322,8 +325,10 @@ def test_launcher__port_taken_after_it_was_chosen__names_who_has_it(
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()
         port = stranger.getsockname()[1]
+        spec = room.spec("chat-v9-ffff", engine="vllm")
         launch = Launch(
-            room.spec("chat-v9-ffff", engine="vllm"),
+            spec,
+            room.folder(spec),
             port,
             0.0,
             Path(sys.executable),
@@ -345,7 +350,13 @@ def test_launcher__port_taken_after_it_was_chosen__names_who_has_it(
 
 @pytest.mark.parametrize(
     ("change", "field"),
-    [({"replicas": 2}, "replicas"), ({"variant": "a/../b"}, "variant"), ({"engine": "none"}, "engine")],
+    [
+        ({"replicas": 2}, "replicas"),
+        ({"image": Image("registry.example/vllm", "v1")}, "image"),
+        ({"accelerators": Accelerators(1, "nvidia.com/gpu")}, "accelerators"),
+        ({"variant": "a/../b"}, "variant"),
+        ({"engine": "none"}, "engine"),
+    ],
 )
 def test_ensure__spec_that_cannot_run_here__names_the_field(
     room: MachineRoom, cluster: LocalCluster, change: dict[str, object], field: str

@@ -76,8 +76,8 @@ def test_engine__gets_these_words_and_these_variables_and_no_other(
     seen = until_ready(cluster, variant)
     endpoint = variant.split("-")[0]
     assert arguments_of(room, variant) == [
-        sys.executable, "-m", "tests.standins.engine", "--port", str(port_of(seen)), "--model", str(spec.folder),
-        f"--answers={spec.folder}/standin.json", "--load-seconds=0.25",
+        sys.executable, "-m", "tests.standins.engine", "--port", str(port_of(seen)), "--model", str(room.folder(spec)),
+        f"--answers={room.folder(spec)}/standin.json", "--load-seconds=0.25",
         "--variant", variant, "--served-model-name", endpoint,
     ]  # fmt: skip
     found = environment_of(room, variant)

@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
-from registry.domain.manifest import take_manifest
 from rollouts.adapters.clusters.engines.template import OF_THE_MACHINE
 from rollouts.adapters.clusters.engines.vllm import VLLM
 from rollouts.adapters.clusters.launcher import KEEP_THE_MARK, MARK
@@ -25,7 +24,7 @@ from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.domain.record.readings import EngineReading
 from rollouts.ports import OPENAI_API, WorkloadSpec
 from tests.rollouts.adapters.addresses import port_of, url_of
-from tests.rollouts.adapters.clusters.machine_room import ROOT, MachineRoom, below, first_process
+from tests.rollouts.adapters.clusters.machine_room import ROOT, MachineRoom, below, first_process, land
 from tests.standins.running import wait_until
 
 ENGINE_PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
@@ -64,12 +63,15 @@ def cluster(room: MachineRoom) -> LocalCluster:
     return room.cluster(engine_python=ENGINE_PYTHON, memory_mb=2500, stop_seconds=10)
 
 
-def spec_of(folder: Path) -> WorkloadSpec:
+def spec_of(room: MachineRoom, model: Path) -> WorkloadSpec:
+    """A copy of the model lies where the room's clusters look for it."""
+    files = room.run_dir / "versions" / ".incoming"
+    shutil.copytree(model, files)
     return WorkloadSpec(
         variant="chat-v1-aaaa",
         endpoint="chat",
-        folder=folder,
-        manifest=take_manifest(folder),
+        source="models:/m-1",
+        manifest=land(files, files.parent),
         arguments={
             "max-model-len": 256,
             "enforce-eager": True,
@@ -91,7 +93,7 @@ def settled(cluster: LocalCluster) -> WorkloadPhase | None:
 def test_real_engine__tiny_model__answers_by_the_endpoints_name_only_and_drains(
     room: MachineRoom, cluster: LocalCluster, model: Path
 ) -> None:
-    cluster.ensure(spec_of(model), token=1)
+    cluster.ensure(spec_of(room, model), token=1)
     wait_until("vLLM is ready", lambda: settled(cluster), SECONDS)
     seen = cluster.statuses()["chat-v1-aaaa"]
     assert seen.is_ready, (seen.message, cluster.log_tail("chat-v1-aaaa"))
@@ -127,13 +129,13 @@ def test_real_engine__tiny_model__answers_by_the_endpoints_name_only_and_drains(
 
 
 def test_real_engine__weights_cut_short__is_a_bad_model_with_its_log(
-    cluster: LocalCluster, model: Path, tmp_path: Path
+    room: MachineRoom, cluster: LocalCluster, model: Path, tmp_path: Path
 ) -> None:
     for path in model.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    cluster.ensure(replace(spec_of(tmp_path), manifest=take_manifest(tmp_path)), token=1)
+    cluster.ensure(spec_of(room, tmp_path), token=1)
     wait_until("vLLM has given up", lambda: settled(cluster), SECONDS)
     seen = cluster.statuses()["chat-v1-aaaa"]
     assert (seen.phase, seen.reason) == (WorkloadPhase.FAILED, FailureReason.BAD_MODEL), seen.message
@@ -147,7 +149,7 @@ def serving(model: Path) -> Iterator[tuple[MachineRoom, LocalCluster]]:
     room = MachineRoom()
     try:
         cluster = room.cluster(engine_python=ENGINE_PYTHON, memory_mb=2500, stop_seconds=10, drain_seconds=0)
-        cluster.ensure(spec_of(model), token=1)
+        cluster.ensure(spec_of(room, model), token=1)
         wait_until("vLLM is ready", lambda: settled(cluster), SECONDS)
         seen = cluster.statuses()["chat-v1-aaaa"]
         assert seen.is_ready, (seen.message, cluster.log_tail("chat-v1-aaaa"))

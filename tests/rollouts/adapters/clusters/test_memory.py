@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +19,7 @@ def spec(variant: str = "chat-v1-aaaa", start_seconds: float = 600) -> WorkloadS
     return WorkloadSpec(
         variant=variant,
         endpoint="chat",
-        folder=Path("/nowhere"),
+        source="models:/m-1",
         manifest=Manifest.of([ManifestEntry("model.safetensors", 1, "0" * 64)]),
         start_seconds=start_seconds,
     )
@@ -105,3 +105,31 @@ def test_statuses__outage__raises_unavailable(clock: ManualClock) -> None:
     cluster.outage = "the machine is away"
     with pytest.raises(Unavailable, match="the machine is away"):
         cluster.statuses()
+
+
+def test_kill__one_of_three_replicas__the_others_answer_and_it_comes_back(clock: ManualClock) -> None:
+    cluster = MemoryCluster(clock)
+    cluster.ensure(replace(spec(), replicas=3), token=1)
+    before = cluster.statuses()["chat-v1-aaaa"]
+    cluster.kill("chat-v1-aaaa", replicas=1, down_seconds=5)
+    down = cluster.statuses()["chat-v1-aaaa"]
+    clock.advance(5)
+    after = cluster.statuses()["chat-v1-aaaa"]
+    assert [(one.phase, one.ready, one.desired) for one in (before, down, after)] == [
+        (WorkloadPhase.READY, 3, 3),
+        (WorkloadPhase.READY, 2, 3),
+        (WorkloadPhase.READY, 3, 3),
+    ]
+    assert (after.restarts, after.started_at != before.started_at) == (1, True)
+
+
+def test_allow__fewer_replicas__no_more_are_ready_until_it_is_lifted(clock: ManualClock) -> None:
+    cluster = MemoryCluster(clock, ready_after=5)
+    cluster.allow("chat-v1-aaaa", most_ready=2)
+    cluster.ensure(replace(spec(), replicas=3), token=1)
+    clock.advance(60)
+    assert cluster.statuses()["chat-v1-aaaa"].ready == 2
+    cluster.allow("chat-v1-aaaa", most_ready=0)
+    assert cluster.statuses()["chat-v1-aaaa"].phase is WorkloadPhase.UNREADY
+    cluster.allow("chat-v1-aaaa", most_ready=3)
+    assert cluster.statuses()["chat-v1-aaaa"].ready == 3

@@ -29,6 +29,7 @@ def installation(run_dir: Path) -> Installation:
         engine_python=Path("/usr/bin/python3"),
         engine_user="",
         secrets_dir=run_dir / "secrets",
+        models_dir=run_dir / "models",
         engine_memory_mb=3_200,
         engine_memory_limit_mb=0,
         cors_origins=(),

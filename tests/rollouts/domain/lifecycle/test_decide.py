@@ -70,6 +70,7 @@ def stays(decision: Decision, rollout: RolloutView) -> bool:
     return decision.event is None and decision.phase is rollout.phase and decision.effects == ()
 
 
+SHORT = EngineView(C, WorkloadPhase.READY, ready=2, desired=3)
 EXPOSED: dict[str, Any] = {"step_since": NOW - 61, "step_requests": 100}
 LAST: dict[str, Any] = {**EXPOSED, "step_index": 2}
 AT_ZERO: dict[str, Any] = {"desired_shares": {B: 10_000, C: 0}}
@@ -108,6 +109,7 @@ def test_provisioning__candidate_ready_but_not_routed__routes_it_at_zero_once() 
 WAITS: dict[str, dict[str, Any]] = {
     "cluster silent": {"engines": {B: None, C: None}},
     "candidate loads": {"engines": {C: status(C, WorkloadPhase.STARTING)}},
+    "candidate is short": {"engines": {C: SHORT}},
     "candidate was ready": {"engines": {C: status(C, WorkloadPhase.UNREADY)}},
     "baseline down": {"engines": {B: status(B, WorkloadPhase.UNREADY)}},
     "router silent": {"routed": None, "in_force": False},
@@ -128,7 +130,8 @@ def test_provisioning__anything_missing__no_traffic_moves_and_the_reason_says_wh
 
 
 @pytest.mark.parametrize(
-    "case", sorted(set(WAITS) - {"candidate loads", "candidate was ready", "no forced answer"})
+    "case",
+    sorted(set(WAITS) - {"candidate loads", "candidate is short", "candidate was ready", "no forced answer"}),
 )
 def test_provisioning__ready_but_something_else_takes_long__is_no_launch_failure(case: str) -> None:
     rollout = view(Phase.PROVISIONING, phase_since=NOW - 10 * PLAN.launch_seconds)
@@ -210,13 +213,24 @@ def test_progressing__last_step_with_every_pass__promotes() -> None:
 
 @pytest.mark.parametrize("where", [EXPOSED, LAST])
 @pytest.mark.parametrize(
-    "candidate", [None, status(C, WorkloadPhase.UNREADY), status(C, WorkloadPhase.STARTING)]
+    "candidate", [None, status(C, WorkloadPhase.UNREADY), status(C, WorkloadPhase.STARTING), SHORT]
 )
 def test_progressing__candidate_not_ready_or_unknown__gets_no_more_traffic(
     where: dict[str, Any], candidate: EngineView | None
 ) -> None:
     rollout = view(**where)
     assert stays(after(rollout, seen(engines={C: candidate}), PASS), rollout)
+
+
+def test_progressing__candidate_has_a_part_of_its_replicas__keeps_its_share_and_says_how_many() -> None:
+    made = after(view(**LAST), seen(engines={C: SHORT}), PASS)
+    assert (made.event, made.reason) == (None, f"Held at 50%: of {C}, 2 of 3 replicas are ready.")
+
+
+def test_rolling_back__baseline_has_a_part_of_its_replicas__all_traffic_returns_to_it() -> None:
+    short = EngineView(B, WorkloadPhase.READY, ready=1, desired=3)
+    made = after(view(Phase.ROLLING_BACK), seen(engines={B: short}))
+    assert made.effects == (SetTraffic({B: 10_000}, B),)
 
 
 @pytest.mark.parametrize("world", [{"in_force": False}, {"in_force": False, "routed": None}])

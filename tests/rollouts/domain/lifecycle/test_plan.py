@@ -1,79 +1,13 @@
-"""Plans: what is refused, with which field, and what is kept."""
+"""Plans as values: what they are called by, and the shares that they mean."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.kernel.errors import InvalidInput
-from rollouts.domain.bandits import BanditSpec
-from rollouts.domain.lifecycle.plan import Plan, canary, shares_of
-
-STEP = {"share_bp": 500, "hold_seconds": 60, "min_requests": 10}
-
-
-def plan(**changes: Any) -> dict[str, Any]:
-    return {"strategy": "canary", "steps": [STEP, {**STEP, "share_bp": 5000}], **changes}
-
-
-BAD = {
-    "unknown name": (plan(stepz=[]), "plan.stepz"),
-    "no steps": (plan(steps=[]), "plan.steps"),
-    "steps are text": (plan(steps="5,25"), "plan.steps"),
-    "too many steps": (plan(steps=[{**STEP, "share_bp": i + 1} for i in range(21)]), "plan.steps"),
-    "a step is a number": (plan(steps=[5]), "plan.steps[0]"),
-    "unknown name in a step": (plan(steps=[{**STEP, "share": 5}]), "plan.steps[0].share"),
-    "share missing": (plan(steps=[{"hold_seconds": 5}]), "plan.steps[0].share_bp"),
-    "hold missing": (plan(steps=[{"share_bp": 5}]), "plan.steps[0].hold_seconds"),
-    "share zero": (plan(steps=[{**STEP, "share_bp": 0}]), "plan.steps[0].share_bp"),
-    "share whole": (plan(steps=[{**STEP, "share_bp": 10_000}]), "plan.steps[0].share_bp"),
-    "share not whole": (plan(steps=[{**STEP, "share_bp": 0.05}]), "plan.steps[0].share_bp"),
-    "share true": (plan(steps=[{**STEP, "share_bp": True}]), "plan.steps[0].share_bp"),
-    "shares fall": (plan(steps=[{**STEP, "share_bp": 600}, STEP]), "plan.steps[1].share_bp"),
-    "shares equal": (plan(steps=[STEP, STEP]), "plan.steps[1].share_bp"),
-    "no hold": (plan(steps=[{**STEP, "hold_seconds": 0}]), "plan.steps[0].hold_seconds"),
-    "negative requests": (plan(steps=[{**STEP, "min_requests": -1}]), "plan.steps[0].min_requests"),
-    "unknown strategy": (plan(strategy="big-bang"), "plan.strategy"),
-    "negative watch": (plan(watch_seconds=-1), "plan.watch_seconds"),
-    "endless deadline": (plan(deadline_seconds=10**9), "plan.deadline_seconds"),
-    "text for seconds": (plan(launch_seconds="900"), "plan.launch_seconds"),
-    "no-data is None": (plan(no_data_seconds=None), "plan.no_data_seconds"),
-    "canary with a bandit": (plan(bandit={}), "plan.bandit"),
-    "bandit with steps": ({"strategy": "bandit", "steps": [STEP]}, "plan.steps"),
-    "bandit is no object": ({"strategy": "bandit", "bandit": 5}, "plan.bandit"),
-    "bandit's unknown name": ({"strategy": "bandit", "bandit": {"betta": 0.5}}, "plan.bandit.betta"),
-    "bandit's dial": ({"strategy": "bandit", "bandit": {"beta": 2}}, "plan.bandit.beta"),
-    "bandit without baseline": (
-        {"strategy": "bandit", "bandit": {"baseline_bp": 0}},
-        "plan.bandit.baseline_bp",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", sorted(BAD))
-def test_from_json__bad_plan__names_the_field(case: str) -> None:
-    data, field = BAD[case]
-    with pytest.raises(InvalidInput) as caught:
-        Plan.from_json(data)
-    assert caught.value.field == field
-    assert str(caught.value)
-
-
-def test_from_json__what_was_stored__is_the_same_plan() -> None:
-    made = canary((5, 25, 50), hold_seconds=60, min_requests=20, watch_seconds=900)
-    assert Plan.from_json(made.to_json()) == made
-    assert Plan.from_json(made.to_json()).digest == made.digest
-
-
-def test_from_json__bandit__has_defaults_no_steps_and_its_own_json() -> None:
-    made = Plan.from_json({"strategy": "bandit", "bandit": {"beta": 0.3}, "watch_seconds": 60})
-    assert made.bandit == BanditSpec(beta=0.3)
-    assert (made.steps, made.promoted_step, made.watch_seconds) == ((), 1, 60)
-    assert "steps" not in made.to_json()
-    assert Plan.from_json(made.to_json()) == made
+from rollouts.domain.lifecycle.plan import canary, shares_of
 
 
 def test_to_json__canary__has_no_word_of_a_bandit() -> None:

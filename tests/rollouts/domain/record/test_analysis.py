@@ -15,9 +15,6 @@ from rollouts.domain.lifecycle.plan import Plan, canary
 from rollouts.domain.lifecycle.states import PauseReason, Phase
 from rollouts.domain.record.analysis import (
     analysed_arms,
-    analysis_from_json,
-    assessment_from_json,
-    gates_view,
     interval_rng,
     labels_of,
 )
@@ -25,7 +22,7 @@ from rollouts.domain.record.intervals import ArmCounts, Interval
 from rollouts.domain.strategies import STRATEGIES, strategy_of
 
 CANARY = canary((25, 50), hold_seconds=60, min_requests=100)
-BANDIT = Plan(strategy="bandit", steps=(), bandit=BanditSpec(burn_in=20))
+BANDIT = Plan(strategy="bandit", steps=(), settings=BanditSpec(burn_in=20))
 ARMS = ("baseline", "candidate", "candidate-2")
 
 
@@ -90,10 +87,10 @@ def test_gates_view__of_a_canary__says_what_is_open_and_what_the_policy_does(cas
         .update(made, interval_rng(1, 0))
         .assess({})
     )
-    gates = gates_view(assessment, ROLLS_BACK)
+    gates = STRATEGIES["canary"].ANALYSIS.gates_view(assessment, ROLLS_BACK)
     assert gates.open_because == expected
     assert gates.reaction == ("rollback" if expected else "hold")
-    assert gates_view(assessment, policy()).reaction == "hold"
+    assert STRATEGIES["canary"].ANALYSIS.gates_view(assessment, policy()).reaction == "hold"
 
 
 def test_gates_view__only_the_reaction_to_what_is_open_counts() -> None:
@@ -105,7 +102,7 @@ def test_gates_view__only_the_reaction_to_what_is_open_counts() -> None:
         .update(made, interval_rng(1, 0))
         .assess({})
     )
-    assert gates_view(assessment, other).reaction == "hold"
+    assert STRATEGIES["canary"].ANALYSIS.gates_view(assessment, other).reaction == "hold"
 
 
 def test_gates_view__bandit_with_a_tie_and_all_gates_passed__is_inconclusive() -> None:
@@ -115,7 +112,7 @@ def test_gates_view__bandit_with_a_tie_and_all_gates_passed__is_inconclusive() -
         .initial_analysis(BANDIT, ROLLS_BACK, ARMS)
         .update(interval(0, many), interval_rng(1, 0))
     )
-    gates = gates_view(analysis.assess({}), ROLLS_BACK)
+    gates = analysis.gates_view(analysis.assess({}), ROLLS_BACK)
     assert (gates.open_because, gates.reaction) == ("inconclusive", "rollback")
 
 
@@ -123,18 +120,18 @@ def test_gates_view__bandit_with_a_tie_and_all_gates_passed__is_inconclusive() -
 
 
 def test_opening_gates__equal_shares_of_the_arms_that_launched() -> None:
-    two = STRATEGIES["bandit"].opening_gates(view("", "", "launch"), policy()).bandit
+    two = STRATEGIES["bandit"].opening_gates(view("", "", "launch"), policy()).race
     assert two is not None
     assert two.wanted == {"baseline": 5_000, "candidate": 5_000}
-    everyone = STRATEGIES["bandit"].opening_gates(view(), policy()).bandit
+    everyone = STRATEGIES["bandit"].opening_gates(view(), policy()).race
     assert everyone is not None
     assert sum(everyone.wanted.values()) == 10_000
     assert max(everyone.wanted.values()) - min(everyone.wanted.values()) <= 1
 
 
 def test_opening_gates__nobody_launched_or_a_canary__says_nothing() -> None:
-    assert STRATEGIES["bandit"].opening_gates(view("", "launch", "launch"), policy()).bandit is None
-    assert STRATEGIES["canary"].opening_gates(view(), policy()).bandit is None
+    assert STRATEGIES["bandit"].opening_gates(view("", "launch", "launch"), policy()).race is None
+    assert STRATEGIES["canary"].opening_gates(view(), policy()).race is None
 
 
 def test_analysed_arms__are_all_that_ever_launched() -> None:
@@ -149,7 +146,7 @@ def test_gates_view__guardrail__is_the_cause_should_nobody_be_left() -> None:
         .initial_analysis(BANDIT, strict, ARMS)
         .update(interval(0, bad), interval_rng(1, 0))
     )
-    bandit = gates_view(analysis.assess({}, labels_of(view())), strict).bandit
+    bandit = analysis.gates_view(analysis.assess({}, labels_of(view())), strict).race
     assert bandit is not None
     assert [(drop.arm, drop.cause, drop.blame) for drop in bandit.left] == [
         ("candidate", "guardrail", "gate:errors")
@@ -161,7 +158,7 @@ def test_gates_view__guardrail__is_the_cause_should_nobody_be_left() -> None:
 def test_gates_view__engine_killed_for_memory__the_bare_reason_so_that_it_is_not_said_twice() -> None:
     analysis = STRATEGIES["bandit"].initial_analysis(BANDIT, policy(), ARMS)
     facts = {"candidate-2": WorkloadFacts(candidate_oom_kills=1)}
-    bandit = gates_view(analysis.assess(facts), policy()).bandit
+    bandit = analysis.gates_view(analysis.assess(facts), policy()).race
     assert bandit is not None
     (drop,) = bandit.left
     assert (drop.arm, drop.cause, drop.blame) == ("candidate-2", "workload", "fast-kill")
@@ -177,6 +174,7 @@ def test_gates_view__engine_killed_for_memory__the_bare_reason_so_that_it_is_not
 def test_analysis_and_assessment__through_json__are_the_same(plan: Plan, arms: tuple[str, ...]) -> None:
     made = interval(0, {name: counts(50, 1, answers=40, down=4) for name in arms})
     analysis = strategy_of(plan).initial_analysis(plan, policy(), arms).update(made, interval_rng(7, 0))
-    assert analysis_from_json(analysis.to_json()) == analysis
+    kind = strategy_of(plan).ANALYSIS
+    assert kind.stored(analysis.to_json()) == analysis
     assessment = analysis.assess({})
-    assert assessment_from_json(assessment.to_json()) == assessment
+    assert kind.stored_assessment(assessment.to_json()) == assessment

@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 
 from rollouts.domain.gates.policy import stored_policy
-from rollouts.domain.lifecycle.plan import stored_plan
 from rollouts.domain.record.comparing import LOG_E_TOLERANCE
 from rollouts.domain.record.recorded import RecordedDecision, RecordedRow
 from rollouts.domain.record.replay import Case, Replay
 from rollouts.domain.record.whatif import WhatIf
+from rollouts.domain.strategies.plans import stored_plan
 
 RECORDINGS = Path(__file__).parents[3] / "fixtures" / "recordings"
 NAMES = ("bandit", "baseline-in-outage", "killed-fast", "promoted", "rolled-back-by-latency")

@@ -19,7 +19,7 @@ from rollouts.domain.lifecycle.decide import decide
 from rollouts.domain.lifecycle.decision import ArmView, RolloutView, Seen
 from rollouts.domain.lifecycle.plan import canary
 from rollouts.domain.lifecycle.states import PauseReason, Phase
-from rollouts.domain.record.analysis import gates_view, interval_rng
+from rollouts.domain.record.analysis import interval_rng
 from rollouts.domain.record.intervals import (
     ArmCounts,
     Completions,
@@ -111,7 +111,7 @@ def recorded(seed: int, length: int) -> list[RecordedRow]:
         analysis = analysis.update(interval, interval_rng(CASE.rollout_id, index))
         assessment = analysis.assess(facts)
         view = replace(VIEW, step_since=BEGAN, measured_at=now, step_requests=10 * index)
-        decision = decide(view, SEEN, gates_view(assessment, POLICY), now)
+        decision = decide(view, SEEN, strategy_of(PLAN).ANALYSIS.gates_view(assessment, POLICY), now)
         parts: dict[str, Any] = json.loads(
             canonical_json(
                 {
@@ -170,7 +170,7 @@ def test_replay__of_any_course__is_identical(seed: int, length: int) -> None:
 @given(seed=st.integers(0, 2**32 - 1), stop=st.integers(1, 19))
 def test_replay__stored_in_the_middle__goes_on_to_the_same_end(seed: int, stop: int) -> None:
     rows = recorded(seed, 20)
-    replay = Replay.from_json(json.loads(json.dumps(played(rows[:stop]).to_json())))
+    replay = Replay.from_json(json.loads(json.dumps(played(rows[:stop]).to_json())), PLAN)
     for row in rows[stop:]:
         replay = replay.after(CASE, row)
     assert replay.to_json() == played(rows).to_json()
@@ -185,7 +185,7 @@ def test_what_if__stored_in_the_middle__goes_on_to_the_same_end(seed: int) -> No
     whole = part = WhatIf.begin(recorded="p@1", other="p@2", began=BEGAN)
     for row in rows:
         whole = whole.after(case, row)
-        part = WhatIf.from_json(json.loads(json.dumps(part.to_json()))).after(case, row)
+        part = WhatIf.from_json(json.loads(json.dumps(part.to_json())), PLAN).after(case, row)
     assert part.to_json() == whole.to_json()
 
 
@@ -225,7 +225,7 @@ def test_replay__sentence_was_worded_differently__is_identical_and_says_so() -> 
         "verdicts.reason",
     )
     assert replay.first_reworded.difference.recorded == "Other words."
-    assert Replay.from_json(json.loads(json.dumps(replay.to_json()))) == replay
+    assert Replay.from_json(json.loads(json.dumps(replay.to_json())), PLAN) == replay
 
 
 def test_replay__number_of_a_sentence_is_said_no_more__is_not_identical() -> None:
@@ -240,7 +240,7 @@ def test_replay__stored_before_wording_was_compared_apart__goes_on() -> None:
     rows = recorded(1, 4)
     stored = played(rows[:2]).to_json()
     del stored["reworded"], stored["first_reworded"]
-    replay = Replay.from_json(json.loads(json.dumps(stored)))
+    replay = Replay.from_json(json.loads(json.dumps(stored)), PLAN)
     for row in rows[2:]:
         replay = replay.after(CASE, row)
     assert replay == played(rows)

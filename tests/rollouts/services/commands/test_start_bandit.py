@@ -21,7 +21,7 @@ from tests import factories
 
 pytestmark = pytest.mark.django_db
 
-PLAN = Plan("bandit", (), bandit=BanditSpec())
+PLAN = Plan("bandit", (), settings=BanditSpec())
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_start__canary_with_several__is_refused(endpoint: Endpoint) -> None:
 
 
 def test_start__floors_leave_no_room__names_the_setting(endpoint: Endpoint) -> None:
-    wide = replace(PLAN, bandit=BanditSpec(floor_bp=4_000, baseline_bp=3_000))
+    wide = replace(PLAN, settings=BanditSpec(floor_bp=4_000, baseline_bp=3_000))
 
     with pytest.raises(InvalidInput) as caught:
         begin(endpoint, 2, 3, plan=wide)

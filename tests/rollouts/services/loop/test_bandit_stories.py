@@ -297,7 +297,7 @@ def test_counts__of_an_arm_that_left__are_what_the_users_sent_to_the_last_reques
 
 
 def test_reweights_that_are_skipped__are_told_once_until_the_weights_move(w: MemoryWorld) -> None:
-    plan = replace(BANDIT, bandit=BanditSpec(burn_in=60, reweight_seconds=4, min_change_bp=5_000))
+    plan = replace(BANDIT, settings=BanditSpec(burn_in=60, reweight_seconds=4, min_change_bp=5_000))
     start(w, {1: 0.1, 2: 0.1, 3: 0.1}, plan=plan)
     w.run(lambda: "Weights kept" in w.titles())
     w.run_for(14)

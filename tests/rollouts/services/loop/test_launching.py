@@ -15,6 +15,7 @@ from registry.services.materialise import fetch_version
 from registry.services.mirror import mirror_models
 from rollouts.domain.engines import FailureReason
 from rollouts.domain.variants import ServingSpec
+from rollouts.models import FilesState, Workload
 from rollouts.services.commands.endpoints import checked_spec, ensure_variant
 from rollouts.services.loop.launching import final_reason, launch
 from tests.factories.weights import safetensors
@@ -68,6 +69,76 @@ def test_rollout__file_no_longer_allowed__does_not_launch_and_names_the_file(tmp
         w.start(5)
 
 
+@pytest.mark.story
+def test_rollout__cluster_fetches_files_itself__is_promoted_with_none_brought_to_this_machine(
+    tmp_path: Path,
+) -> None:
+    w = MemoryWorld(tmp_path)
+    w.cluster.fetch_seconds = 30.0  # longer than a launch may take: files count as no part of it
+    w.serve(limit=40)
+    w.calls.names.clear()
+    w.start(2)
+    w.behave(2, accuracy=1.0)
+    w.run_for(3)
+    assert w.workload(2).message == "it fetches its files"
+    assert w.run_to("succeeded", "rolled-back").phase == "succeeded"
+    assert "store.download" not in w.calls.names
+    assert not Workload.objects.exclude(files_state=FilesState.NONE).exists()
+    launched = w.cluster.launched(w.variant(2).name)
+    version = Version.objects.get(number=2)
+    assert launched is not None
+    assert (launched.source, launched.manifest.digest) == (version.source, version.manifest_digest)
+
+
+@pytest.mark.story
+def test_rollout__cluster_fetches_other_files_than_were_registered__does_not_launch_and_names_the_file(
+    tmp_path: Path,
+) -> None:
+    w = MemoryWorld(tmp_path)
+    w.cluster.fetch_seconds = 1.0
+    w.serve()
+    (w.files_of(2) / "config.json").chmod(0o644)
+    (w.files_of(2) / "config.json").write_bytes(b"[]")  # what the cluster finds at the source
+    w.start(2)
+    rollout = w.run_to("rolled-back")
+    assert rollout.cause == "launch:tampered-file"
+    assert "config.json" in rollout.reason
+
+
+@pytest.mark.story
+def test_rollout__cluster_fetches_a_file_that_is_no_longer_allowed__does_not_launch_and_names_the_file(
+    tmp_path: Path,
+) -> None:
+    w = MemoryWorld(tmp_path)
+    w.cluster.fetch_seconds = 1.0
+    w.serve()
+    register_pickled(w)
+    w.start(5)
+    rollout = w.run_to("rolled-back")
+    assert rollout.cause == "launch:bad-model"
+    assert PICKLED in rollout.reason
+    assert w.cluster.launched(w.variant(5).name) is None
+
+
+def test_launch__cluster_fetches_files_that_nobody_looked_into__is_refused(tmp_path: Path) -> None:
+    w = MemoryWorld(tmp_path)
+    w.cluster.fetch_seconds = 1.0
+    w.serve()
+    version = Version.objects.get(number=2)
+    Version.objects.filter(pk=version.pk).update(file_classes=None)
+    variant = ensure_variant(
+        endpoint=w.endpoint,
+        version=version,
+        spec=checked_spec(endpoint=w.endpoint, version=version, spec=ServingSpec(), cluster=w.cluster),
+        now=w.now,
+    )
+    lease = w.claim("test")
+    assert lease is not None
+    with pytest.raises(Refused, match="before Headgate looked into files") as refused:
+        launch(w.endpoint, variant, lease, w.world)
+    assert final_reason(refused.value) is FailureReason.BAD_MODEL
+
+
 @pytest.fixture
 def room() -> Iterator[MachineRoom]:
     made = MachineRoom()
@@ -92,7 +163,7 @@ def test_launch__file_allowed_by_the_operator__a_real_process_has_it(
 ) -> None:
     w = MemoryWorld(tmp_path)
     version = register_pickled(w)
-    cluster = room.cluster()
+    cluster = room.cluster(models_dir=w.world.models_dir)
     asked = ServingSpec(engine="standin")
     spec = checked_spec(endpoint=w.endpoint, version=version, spec=asked, cluster=cluster)
     variant = ensure_variant(endpoint=w.endpoint, version=version, spec=spec, now=w.now)

@@ -18,11 +18,11 @@ from rollouts.adapters.clusters.memory import MemoryCluster
 from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.bandits.outlook import answers_to_drop
 from rollouts.domain.lifecycle.plan import Plan
+from rollouts.domain.strategies.bandit.forecast import BanditPreview
+from rollouts.domain.strategies.dry_run import Check
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, Feedback, Rollout, Variant
 from rollouts.ports import EngineRoom
-from rollouts.services.preview.bandit import BanditPreview
-from rollouts.services.preview.checks import Check
 from rollouts.services.preview.rollout import Preview, preview_rollout
 from rollouts.services.world import Worlds
 from tests import factories
@@ -31,7 +31,7 @@ from tests.rollouts.worlds import worlds_of
 pytestmark = pytest.mark.django_db
 
 NOW = factories.right_now()
-PLAN = Plan("bandit", (), bandit=BanditSpec())
+PLAN = Plan("bandit", (), settings=BanditSpec())
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def with_memory(memory: EngineRoom | None) -> Worlds:
 
 
 def bandit_of(preview: Preview) -> BanditPreview:
-    assert preview.bandit is not None
-    return preview.bandit
+    assert isinstance(preview.own, BanditPreview)
+    return preview.own
 
 
 def check(preview: Preview, words: str) -> Check:
@@ -86,7 +86,7 @@ def test_preview__at_first__shares_are_equal_and_floors_are_said(endpoint: Endpo
 
 
 def test_preview__baseline_floor_above_an_equal_share__is_kept(endpoint: Endpoint) -> None:
-    plan = replace(PLAN, bandit=BanditSpec(baseline_bp=6_000))
+    plan = replace(PLAN, settings=BanditSpec(baseline_bp=6_000))
 
     assert [arm.share_bp for arm in bandit_of(look(endpoint, plan=plan)).arms] == [6_000, 2_000, 2_000]
 
@@ -207,7 +207,7 @@ def test_preview__more_replicas_of_the_candidates__latency_fails_only_at_first(e
 
 
 def test_preview__candidates_never_as_loaded_as_the_baseline__cannot_pass_latency(endpoint: Endpoint) -> None:
-    plan = replace(PLAN, bandit=BanditSpec(baseline_bp=8_000))
+    plan = replace(PLAN, settings=BanditSpec(baseline_bp=8_000))
 
     preview = look(endpoint, plan=plan, serving=ServingSpec(replicas=4))
 
@@ -234,7 +234,7 @@ def test_preview__stable_version_among_them__is_refused_naming_it(endpoint: Endp
 
 def test_preview__too_many_floors__names_the_setting(endpoint: Endpoint) -> None:
     with pytest.raises(InvalidInput) as caught:
-        look(endpoint, plan=replace(PLAN, bandit=BanditSpec(floor_bp=5_000, baseline_bp=1_000)))
+        look(endpoint, plan=replace(PLAN, settings=BanditSpec(floor_bp=5_000, baseline_bp=1_000)))
 
     assert caught.value.field == "plan.bandit.floor_bp"
 

@@ -17,9 +17,9 @@ from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.capabilities import EVERY_CAPABILITY, WORDS, Capability
 from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.strategies import STRATEGIES
+from rollouts.domain.strategies.dry_run import Check
 from rollouts.models import Endpoint, Rollout
 from rollouts.services.commands.start import start_rollout
-from rollouts.services.preview.checks import Check
 from rollouts.services.preview.rollout import preview_rollout
 from rollouts.services.world import Worlds
 from tests import factories
@@ -27,7 +27,7 @@ from tests.rollouts.worlds import worlds_of
 
 pytestmark = pytest.mark.django_db
 NOW = factories.right_now()
-PLANS = {"canary": factories.PLAN, "bandit": Plan("bandit", (), bandit=BanditSpec())}
+PLANS = {"canary": factories.PLAN, "bandit": Plan("bandit", (), settings=BanditSpec())}
 
 
 @pytest.fixture

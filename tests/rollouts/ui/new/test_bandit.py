@@ -81,7 +81,7 @@ def test_understand__bandit__is_its_plan_and_all_its_versions(endpoint: Endpoint
     spec = BanditSpec(
         beta=0.7, floor_bp=400, baseline_bp=1_250, burn_in=300, reweight_seconds=30, min_change_bp=100
     )
-    assert found.plan == Plan("bandit", (), watch_seconds=900, deadline_seconds=86_400, bandit=spec)
+    assert found.plan == Plan("bandit", (), watch_seconds=900, deadline_seconds=86_400, settings=spec)
 
 
 def test_blank_form__bandit__has_the_usual_settings(endpoint: Endpoint) -> None:
@@ -90,7 +90,7 @@ def test_blank_form__bandit__has_the_usual_settings(endpoint: Endpoint) -> None:
     found = understand(form, endpoint=endpoint)
 
     assert found.problems == {}
-    assert found.plan == Plan("bandit", (), bandit=BanditSpec())
+    assert found.plan == Plan("bandit", (), settings=BanditSpec())
 
 
 @pytest.mark.parametrize("strategy", ["canary", "bandit"])
@@ -291,7 +291,7 @@ def test_start__good_form__starts_with_all_arms(engineer: Client, endpoint: Endp
     assert response.headers["Location"] == f"/rollouts/{rollout.pk}"
     assert rollout.strategy == "bandit"
     assert [arm.variant.version.number for arm in rollout.arms.all()] == [1, 2, 3]
-    assert rollout.parsed_plan.bandit == BanditSpec(
+    assert rollout.parsed_plan.settings == BanditSpec(
         beta=0.7, floor_bp=400, baseline_bp=1_250, burn_in=300, reweight_seconds=30, min_change_bp=100
     )
 

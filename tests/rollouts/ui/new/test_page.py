@@ -11,6 +11,8 @@ import pytest
 from django.test import Client
 from django.utils.html import escape
 
+from rollouts.domain.accelerators import Accelerators
+from rollouts.domain.images import Image
 from rollouts.domain.secrets import SealedSecret
 from rollouts.models import Endpoint, GatePolicyVersion, GlobalStop, Rollout
 from rollouts.ui.new.form import Draft, blank_form, read_form, understand
@@ -194,6 +196,23 @@ def test_understand__changed_arguments__are_another_serving_spec(endpoint: Endpo
     assert dict(found.serving.arguments) == {"max-model-len": 512}
 
 
+def test_understand__changed_arguments__all_else_stays_as_the_stable_variant_has_it(
+    endpoint: Endpoint,
+) -> None:
+    assert endpoint.stable is not None
+    spec = replace(
+        endpoint.stable.spec,
+        resources={"memory_mb": 3_000},
+        replicas=3,
+        image=Image("registry.example/vllm", "v1"),
+        accelerators=Accelerators(2, "nvidia.com/gpu"),
+    )
+    endpoint.stable.serving = spec.to_json()
+    endpoint.stable.save()
+    found = draft(endpoint, arguments='{"max-model-len": 512}')
+    assert found.serving == replace(spec, arguments={"max-model-len": 512})
+
+
 @pytest.mark.parametrize(
     ("change", "shares"),
     [
@@ -204,7 +223,7 @@ def test_understand__changed_arguments__are_another_serving_spec(endpoint: Endpo
 )
 def test_read_form__button__changes_the_steps(endpoint: Endpoint, change: str, shares: list[str]) -> None:
     form = read_form(fields(change=change), endpoint=endpoint)
-    assert [step.share for step in form.steps] == shares
+    assert [step.share for step in form.parts["canary"]] == shares
 
 
 # --- the page ---------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from rollouts import selectors
 from rollouts.models import GlobalStop, HistoryEvent, Rollout
 from rollouts.ui.events import page as events_page
 from rollouts.ui.rollout.page import RolloutPage, build
+from rollouts.ui.rollout.what_changes import what_changes
 from tests import factories
 from tests.rollouts.ui.conftest import HTMX
 
@@ -257,6 +258,23 @@ def test_what_changes__variants__lists_what_differs() -> None:
     assert changes["max-model-len"].same
     assert (changes["max-num-seqs"].before, changes["max-num-seqs"].after) == ("32", "64")
     assert (changes["accuracy"].before, changes["accuracy"].after) == ("0.72", "0.97")
+
+
+def test_what_changes__image_accelerators_and_replicas__are_lines_of_their_own() -> None:
+    rollout = factories.rollout_progressing()
+    asked = {
+        "image": "registry.example/vllm:v2",
+        "accelerators": {"count": 2, "resource": "nvidia.com/gpu"},
+        "replicas": 2,
+    }
+    rollout.candidate.serving = {**rollout.candidate.serving, **asked}
+    changes = {
+        change.name: (change.before, change.after)
+        for change in what_changes(rollout.baseline, rollout.candidate)
+    }
+    assert changes["Image"] == ("none", "registry.example/vllm:v2")
+    assert changes["Accelerators"] == ("none", "2 x nvidia.com/gpu")
+    assert changes["Replicas"] == ("1", "2")
 
 
 def test_what_changes__more_than_a_few__says_how_many_more_differ() -> None:

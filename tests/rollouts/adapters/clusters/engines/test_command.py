@@ -27,6 +27,7 @@ from rollouts.ports import WorkloadSpec
 from tests.rollouts.serving_attacks import ATTACKS, named
 
 VLLM = ENGINES["vllm"]
+FOLDER = Path("/models/chat/1")
 GPU_PYTHON = Path("/opt/engine/bin/python")
 PLACES = {"HOME": "/run/engine-home", "TMPDIR": "/tmp/chat-v1-aaaa"}
 FILES = ("config.json", "templates/chat.jinja")
@@ -36,7 +37,7 @@ def spec(**changes: object) -> WorkloadSpec:
     values: dict[str, object] = {
         "variant": "chat-v1-aaaa",
         "endpoint": "chat",
-        "folder": Path("/models/chat/1"),
+        "source": "models:/m-1",
         "manifest": Manifest.of([ManifestEntry(path, 2, "0" * 64) for path in FILES]),
         "arguments": {"max-model-len": 256, "enforce-eager": True},
     }
@@ -53,7 +54,7 @@ def cpu_python(tmp_path: Path) -> Path:
 
 
 def test_command_line__vllm_on_a_cpu__is_this_to_the_word(cpu_python: Path) -> None:
-    assert command_line(VLLM, spec(), python=cpu_python, port=18100) == [
+    assert command_line(VLLM, spec(), FOLDER, python=cpu_python, port=18100) == [
         str(cpu_python),
         "-m",
         "vllm.entrypoints.openai.api_server",
@@ -69,7 +70,7 @@ def test_command_line__vllm_on_a_cpu__is_this_to_the_word(cpu_python: Path) -> N
 
 
 def test_command_line__vllm_on_a_gpu__has_its_own_defaults() -> None:
-    words = command_line(VLLM, spec(), python=GPU_PYTHON, port=1)
+    words = command_line(VLLM, spec(), FOLDER, python=GPU_PYTHON, port=1)
     assert "--gpu-memory-utilization=0.28" in words
     assert not any(word.startswith("--distributed-executor-backend") for word in words)
 
@@ -78,19 +79,21 @@ def test_command_line__vllm_that_can_say_who_it_is__is_told_the_variant(tmp_path
     package = tmp_path / "lib/python3.12/site-packages/vllm/entrypoints/serve/utils"
     package.mkdir(parents=True)
     (package / "fingerprint.py").touch()
-    words = command_line(VLLM, spec(), python=tmp_path / "bin" / "python", port=1)
+    words = command_line(VLLM, spec(), FOLDER, python=tmp_path / "bin" / "python", port=1)
     assert words[-2:] == ["--fingerprint-mode=custom", "--fingerprint-value=chat-v1-aaaa"]
 
 
 def test_command_line__same_arguments_in_another_order__is_the_same(cpu_python: Path) -> None:
     other = spec(arguments={"enforce-eager": True, "max-model-len": 256})
-    assert command_line(VLLM, other, python=cpu_python, port=1) == command_line(
-        VLLM, spec(), python=cpu_python, port=1
+    assert command_line(VLLM, other, FOLDER, python=cpu_python, port=1) == command_line(
+        VLLM, spec(), FOLDER, python=cpu_python, port=1
     )
 
 
 def test_command_line__argument_of_the_spec__wins_over_the_default() -> None:
-    words = command_line(VLLM, spec(arguments={"gpu_memory_utilization": 0.5}), python=GPU_PYTHON, port=1)
+    words = command_line(
+        VLLM, spec(arguments={"gpu_memory_utilization": 0.5}), FOLDER, python=GPU_PYTHON, port=1
+    )
     found = [word for word in words if word.startswith("--gpu-memory-utilization")]
     assert found == ["--gpu-memory-utilization=0.5"]
 
@@ -101,7 +104,7 @@ def test_command_line__own_engine__has_only_what_was_declared(tmp_path: Path) ->
         json.dumps({"mine": {"argv": ["/bin/mine", "{port}", "{arguments}"], "arguments": {"a": option}}})
     )
     mine = load_engines(tmp_path)["mine"]
-    words = command_line(mine, spec(engine="mine", arguments={"a": 1}), python=GPU_PYTHON, port=7)
+    words = command_line(mine, spec(engine="mine", arguments={"a": 1}), FOLDER, python=GPU_PYTHON, port=7)
     assert words == ["/bin/mine", "7", "--a=1"]
 
 
@@ -113,8 +116,8 @@ def test_words_of__every_kind_of_value__is_one_word() -> None:
 def test_command_line__file_of_the_version__is_its_path_below_the_folder(tmp_path: Path) -> None:
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates/chat.jinja").write_text("x")
-    wanted = spec(folder=tmp_path, arguments={"chat-template": "templates/chat.jinja"})
-    words = command_line(VLLM, wanted, python=GPU_PYTHON, port=1)
+    wanted = spec(arguments={"chat-template": "templates/chat.jinja"})
+    words = command_line(VLLM, wanted, tmp_path, python=GPU_PYTHON, port=1)
     assert f"--chat-template={tmp_path.resolve()}/templates/chat.jinja" in words
 
 
@@ -124,9 +127,9 @@ def test_command_line__file_that_is_a_link_out_of_the_folder__is_refused(tmp_pat
     folder = tmp_path / "version"
     (folder / "templates").mkdir(parents=True)
     (folder / "templates/chat.jinja").symlink_to(outside)
-    wanted = spec(folder=folder, arguments={"chat-template": "templates/chat.jinja"})
+    wanted = spec(arguments={"chat-template": "templates/chat.jinja"})
     with pytest.raises(InvalidInput, match="not inside the version's folder") as caught:
-        command_line(VLLM, wanted, python=GPU_PYTHON, port=1)
+        command_line(VLLM, wanted, folder, python=GPU_PYTHON, port=1)
     assert caught.value.field == "arguments.chat-template"
 
 
@@ -139,7 +142,7 @@ def test_template_of__spec_that_brings_something__is_refused_by_field(
         template_of(wanted, ENGINES)
     assert named(field, of=caught.value.field)
     with pytest.raises(InvalidInput):
-        command_line(VLLM, wanted, python=GPU_PYTHON, port=1)
+        command_line(VLLM, wanted, FOLDER, python=GPU_PYTHON, port=1)
 
 
 # --- the environment ----------------------------------------------------------------------------------------
@@ -249,8 +252,8 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_closed(version: Path, wanted: dict[str, dict[str, Any]]) -> None:
     """Every word is the template's, or begins with a declared name; every variable was declared somewhere."""
-    launched = spec(folder=version, **wanted)
-    words = command_line(VLLM, launched, python=GPU_PYTHON, port=7)
+    launched = spec(**wanted)
+    words = command_line(VLLM, launched, version, python=GPU_PYTHON, port=7)
     own = {
         str(GPU_PYTHON),
         "-m",

@@ -14,10 +14,10 @@ from rollouts.domain.lifecycle.decide import decide, pause, promote, resume
 from rollouts.domain.lifecycle.decision import (
     GLOBAL_STOP,
     ArmView,
-    BanditView,
     Decision,
     Drop,
     GatesView,
+    RaceView,
     RolloutView,
     Seen,
 )
@@ -27,7 +27,7 @@ from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.lifecycle.states import Event, PauseReason, Phase
 
 NOW = 100_000.0
-PLAN = Plan(strategy="bandit", steps=(), bandit=BanditSpec(), watch_seconds=900)
+PLAN = Plan(strategy="bandit", steps=(), settings=BanditSpec(), watch_seconds=900)
 B, C2, C3 = "chat-v1-aaaaaa", "chat-v2-bbbbbb", "chat-v3-cccccc"
 ARMS = (
     ArmView("baseline", B, "v1", 2_000),
@@ -62,6 +62,10 @@ def status(variant: str, phase: WorkloadPhase = WorkloadPhase.READY, **changes: 
     return EngineView(variant, phase, ready=int(phase is WorkloadPhase.READY), desired=1, **changes)
 
 
+def short(variant: str) -> EngineView:
+    return EngineView(variant, WorkloadPhase.READY, ready=2, desired=3)
+
+
 def seen(**changes: Any) -> Seen:
     """All is well; `engines` replaces single engines, None takes one away."""
     engines = {name: status(name) for name in (B, C2, C3)} | changes.pop("engines", {})
@@ -81,7 +85,7 @@ SILENT = seen(engines={B: None, C2: None, C3: None})
 
 
 def bandit(*left: Drop, wanted: dict[str, int] = WANTED, **changes: Any) -> GatesView:
-    base = BanditView(
+    base = RaceView(
         wanted=wanted,
         left=left,
         gates={"candidate": GatesView(), "candidate-2": GatesView()},
@@ -89,7 +93,7 @@ def bandit(*left: Drop, wanted: dict[str, int] = WANTED, **changes: Any) -> Gate
         detail="About 5 min more.",
         tie_sentence="v2 or v3: the choice is yours.",
     )
-    return GatesView(open_because="inconclusive", bandit=replace(base, **changes))
+    return GatesView(open_because="inconclusive", race=replace(base, **changes))
 
 
 QUIET = bandit()
@@ -133,6 +137,7 @@ def test_provisioning__not_routed_yet__routes_all_at_zero_once() -> None:
 WAITS: dict[str, Seen] = {
     "cluster silent": replace(SILENT, **AT_ZERO),
     "one loads": seen(**AT_ZERO, engines={C3: status(C3, WorkloadPhase.STARTING)}),
+    "one is short": seen(**AT_ZERO, engines={C3: short(C3)}),
     "one unknown": seen(**AT_ZERO, engines={C3: None}),
     "baseline down": seen(**AT_ZERO, engines={B: status(B, WorkloadPhase.UNREADY)}),
     "router silent": seen(**AT_ZERO, routed=None, in_force=False),
@@ -327,7 +332,9 @@ def test_reweight__skipped__is_a_note_to_be_told_once() -> None:
     assert (made.title, made.once) == ("Weights kept", True)
 
 
-@pytest.mark.parametrize("arm", [None, status(C2, WorkloadPhase.UNREADY), status(C2, WorkloadPhase.STARTING)])
+@pytest.mark.parametrize(
+    "arm", [None, status(C2, WorkloadPhase.UNREADY), status(C2, WorkloadPhase.STARTING), short(C2)]
+)
 def test_reweight__who_would_grow_is_not_known_to_be_ready__waits(arm: EngineView | None) -> None:
     rollout = view()
     made = after(rollout, seen(engines={C2: arm}), MOVED)

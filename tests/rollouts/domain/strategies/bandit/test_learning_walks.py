@@ -14,10 +14,10 @@ from rollouts.domain.lifecycle.decide import decide, pause, promote, resume
 from rollouts.domain.lifecycle.decision import (
     GLOBAL_STOP,
     ArmView,
-    BanditView,
     Decision,
     Drop,
     GatesView,
+    RaceView,
     RolloutView,
     Seen,
 )
@@ -34,7 +34,7 @@ TICK = 5.0
 PLAN = Plan(
     strategy="bandit",
     steps=(),
-    bandit=BanditSpec(),
+    settings=BanditSpec(),
     watch_seconds=60,
     no_data_seconds=60,
     deadline_seconds=600,
@@ -161,7 +161,7 @@ class Walk:
         bad = GatesView(rollback=moment.kill, cause="gate:errors", cause_sentence="Errors rose.")
         return GatesView(
             open_because="inconclusive",
-            bandit=BanditView(
+            race=RaceView(
                 wanted={name: wanted.get(name, 0) for name in VARIANTS},
                 left=tuple(self.left.values()),
                 gates=dict.fromkeys(CANDIDATES, bad),
@@ -274,7 +274,7 @@ def check(before: Walk, moment: Moment, seen: Seen, gates: GatesView, made: Deci
             assert seen.routed is not None
             assert all(seen.is_ready(name) for name in grow)
             assert made.event in (Event.START, Event.REWEIGHT, Event.DROP, Event.PROMOTE)
-    bandit = gates.bandit
+    bandit = gates.race
     assert bandit is not None
     if made.event is Event.PROMOTE:
         assert made.winner == bandit.winner

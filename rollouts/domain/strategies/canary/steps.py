@@ -1,38 +1,37 @@
-"""A canary: one candidate, whose share grows step by step; a step ends on time and requests with no failed gate."""
+"""The decisions of a canary: its launch, its steps, its promotion."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.words import duration_of_seconds, percent_of_bp
-from rollouts.domain.capabilities import Capability
 from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
-from rollouts.domain.gates.family import GatesState
-from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.danger import (
     danger,
-    drift_sentence,
-    held,
     held_by_outage,
+    no_cluster,
     no_data,
     not_in_force,
+    not_routable,
     out_of_time,
-    pause_for_drift,
     ready_but_held,
+    stopped,
     told_of_outage,
 )
 from rollouts.domain.lifecycle.decision import Decision, GatesView, RolloutView, Seen
 from rollouts.domain.lifecycle.effects import SetTraffic
-from rollouts.domain.lifecycle.moves import candidate_share, failure_words, promotion, roll_back, stay
-from rollouts.domain.lifecycle.plan import FULL_SHARE_BP, Plan
+from rollouts.domain.lifecycle.moves import (
+    candidate_share,
+    failure_words,
+    late_words,
+    loading_words,
+    promotion,
+    roll_back,
+    stay,
+)
+from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
 from rollouts.domain.lifecycle.states import Event, transition
-from rollouts.domain.record.analysis import Analysis, GatesAnalysis
-
-NEEDS = frozenset(
-    {Capability.FORCED_VARIANT}
-)  # the candidate answers such a request before users are sent there
 
 
 def launching_words(rollout: RolloutView) -> tuple[str, str]:
@@ -49,24 +48,19 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
     first = percent_of_bp(rollout.plan.steps[0].share_bp)
     candidate = seen.engine(rollout.candidate)
     if candidate is None:
-        return stay(
-            rollout, "The cluster does not answer; nothing is changed.", "Launching goes on when it answers."
-        )
+        return no_cluster(rollout)
     if candidate.phase is WorkloadPhase.FAILED:
         return roll_back(
             rollout, cause=f"launch:{candidate.reason or 'failed'}", sentence=failure_words(candidate)
         )
     loading = now - candidate.launching_since(rollout.phase_since)
-    if not candidate.is_ready:
+    if not candidate.is_whole:
         if loading > rollout.plan.launch_seconds:
-            words = f" It said last: {candidate.message}" if candidate.message else ""
-            return _launch_timeout(
-                rollout, f"was not ready within {duration_of_seconds(rollout.plan.launch_seconds)}.{words}"
-            )
+            return _launch_timeout(rollout, late_words(candidate, rollout.plan.launch_seconds))
         return stay(
             rollout,
             f"Waiting for {rollout.candidate} to be ready, {duration_of_seconds(waited)} so far: "
-            f"{candidate.message.rstrip('.') or 'loading'}.",
+            f"{loading_words(candidate)}.",
             f"When it has answered a warm-up request, {first} of the traffic moves to it.",
         )
     if not seen.is_ready(rollout.baseline):
@@ -76,15 +70,10 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
             "there is nothing to compare with.",
             f"When both are ready, {first} of the traffic moves to {rollout.candidate_label}.",
         )
-    if seen.routed is None:
-        return stay(
-            rollout, "The router does not answer; nothing is changed.", "Traffic moves when it answers."
-        )
-    if seen.drift is not None:
-        return stay(
-            rollout, drift_sentence(seen.drift), "Set the weights back at the router to go on, or cancel."
-        )
-    if rollout.candidate not in seen.routed or not seen.in_force:
+    unroutable = not_routable(rollout, seen)
+    if unroutable is not None:
+        return unroutable
+    if rollout.candidate not in (seen.routed or ()) or not seen.in_force:
         return _route_at_zero(rollout, seen, first)
     if rollout.candidate not in seen.answered:
         # Twice the launch's time: what a loading engine may take, and as much again to answer through the router.
@@ -134,10 +123,9 @@ def advance(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
     if back is not None:
         return back
     held_at = share_words(rollout)
-    if seen.hold is not None:
-        return held(rollout, seen.hold, held_at)
-    if seen.drift is not None:
-        return pause_for_drift(rollout, seen.drift, held_at)
+    stop = stopped(rollout, seen, held_at)
+    if stop is not None:
+        return stop
     then = "resume, promote now or roll back"
     late = out_of_time(rollout, gates, now, found=gates.waiting, then=then, held_at=held_at)
     if late is not None:
@@ -172,7 +160,7 @@ def _step_progress(rollout: RolloutView, seen: Seen, gates: GatesView, now: floa
             f"When every required gate passes, {target} of the traffic moves to it. If one fails, all traffic returns "
             f"to {rollout.baseline_label}.",
         )
-    if not seen.is_ready(rollout.candidate):
+    if not seen.is_whole(rollout.candidate):
         return stay(
             rollout,
             _not_ready_for_more(rollout, seen.engine(rollout.candidate), held_at),
@@ -195,6 +183,8 @@ def _not_ready_for_more(rollout: RolloutView, candidate: EngineView | None, held
     if candidate is None:
         unknown = f"it is not known whether {rollout.candidate} is ready"
         return f"Held at {held_at}: the cluster does not answer, so {unknown}."
+    if candidate.short:
+        return f"Held at {held_at}: of {rollout.candidate}, {candidate.short}."
     return (
         f"Held at {held_at}: {rollout.candidate} is not ready ({candidate.message or candidate.phase.value})."
     )
@@ -228,24 +218,9 @@ def planned_split(rollout: RolloutView) -> SetTraffic:
     return _share_of_step(rollout, rollout.step_index)
 
 
-def planned_share(rollout: RolloutView) -> int:
-    """See the protocol."""
-    return rollout.plan.steps[rollout.step_index].share_bp
-
-
 def share_words(rollout: RolloutView) -> str:
     """See the protocol."""
-    return percent_of_bp(planned_share(rollout))
-
-
-def initial_analysis(plan: Plan, policy: GatePolicy, arms: Sequence[str]) -> Analysis:
-    """See the protocol."""
-    return GatesAnalysis(GatesState.initial(policy))
-
-
-def opening_gates(rollout: RolloutView, policy: GatePolicy) -> GatesView:
-    """See the protocol."""
-    return GatesView()
+    return percent_of_bp(rollout.plan.steps[rollout.step_index].share_bp)
 
 
 def _share_of_step(rollout: RolloutView, index: int) -> SetTraffic:

@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from registry.models import Version
 from rollouts.domain.bandits import BanditSpec, BanditState
 from rollouts.domain.bandits.outlook import BanditOutlook, bandit_outlook
-from rollouts.domain.gates.forecast import PlanForecast, plan_forecast
-from rollouts.domain.gates.latency import Directions, load_directions
+from rollouts.domain.gates.forecast import PlanForecast
+from rollouts.domain.gates.latency import load_directions
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.arms import arm_names
 from rollouts.domain.lifecycle.plan import FULL_SHARE_BP, Plan
-from rollouts.domain.variants import ServingSpec
-from rollouts.models import Endpoint
-from rollouts.services.preview.checks import ASSUMED_RATE, Check
-from rollouts.services.preview.traffic import MeasuredTraffic
+from rollouts.domain.strategies.bandit.settings import spec_of
+from rollouts.domain.strategies.dry_run import (
+    ASSUMED_PAIRS_PER_MINUTE,
+    ASSUMED_RATE,
+    LAUNCH_GUESS_SECONDS,
+    Check,
+    Contender,
+    Forecast,
+    Planned,
+    direction_words,
+    forecast_gates,
+)
+from rollouts.domain.traffic import MeasuredTraffic
 
 MOMENTS = (600.0, 3_600.0, 6 * 3_600.0, 24 * 3_600.0)
 EVEN = 5_000  # of two arms with equal shares, each has half
@@ -64,33 +72,38 @@ class BanditPreview:
     outlook: BanditOutlook | None
 
 
-def preview_bandit(
-    *,
-    endpoint: Endpoint,
-    versions: Sequence[Version],
-    variants: Sequence[str],
-    plan: Plan,
-    spec: ServingSpec,
-    policy: GatePolicy,
-    traffic: MeasuredTraffic,
-    running: frozenset[str],
-) -> BanditPreview:
-    """The forecast for these candidates. `running`: variants whose engines run already.
+def forecast(planned: Planned) -> Forecast:
+    """See the protocol. Raises InvalidInput (`bandit.*`) when the floors leave no room for so many arms."""
+    spec, policy, plan = spec_of(planned.plan), planned.policy, planned.plan
+    own = _preview(planned, spec)
+    alpha = policy.alpha / len(planned.contenders)
+    return Forecast(
+        seconds=LAUNCH_GUESS_SECONDS + plan.deadline_seconds,
+        end="at the deadline",
+        promise=f"The best arm is dropped by mistake with probability at most {spec.alpha:g}, and a harmless one by "
+        f"its guardrails with at most {alpha:.3g}, over the whole life.",
+        gates=_guardrails(planned),
+        checks=(
+            *_check_twins(planned.contenders),
+            _check_ratings(own),
+            _check_latency(own, policy),
+            _check_guardrails(own, policy),
+        ),
+        own=own,
+    )
 
-    Raises InvalidInput (`plan.bandit.*`) when the floors leave no room for so many arms.
-    """
-    bandit = plan.bandit
-    assert bandit is not None
-    names = arm_names(len(versions))
-    state = BanditState.initial(bandit, policy, names)
-    stable = endpoint.stable
-    base_replicas = max(1, stable.spec.replicas if stable else 1)
+
+def _preview(planned: Planned, bandit: BanditSpec) -> BanditPreview:
+    contenders, traffic = planned.contenders, planned.traffic
+    names = arm_names(len(contenders))
+    state = BanditState.initial(bandit, planned.policy, names)
+    base_replicas = planned.baseline_replicas
     first_bp = dict(zip(names, state.wanted, strict=True))
     arms = [
         ArmForecast(
             names[0],
-            stable.name if stable else "",
-            stable.version.number if stable else 0,
+            planned.baseline,
+            planned.baseline_version,
             first_bp[names[0]],
             bandit.baseline_bp,
             1.0,
@@ -100,14 +113,14 @@ def preview_bandit(
         )
     ]
     leading_bp = FULL_SHARE_BP - bandit.baseline_bp
-    for name, version, variant in zip(names[1:], versions, variants, strict=True):
+    for name, contender in zip(names[1:], contenders, strict=True):
         base_first, base_last = first_bp[names[0]] / base_replicas, bandit.baseline_bp / base_replicas
-        own_first, own_last = first_bp[name] / spec.replicas, leading_bp / spec.replicas
+        own_first, own_last = first_bp[name] / planned.replicas, leading_bp / planned.replicas
         arms.append(
             ArmForecast(
                 name,
-                variant,
-                version.number,
+                contender.variant,
+                contender.version,
                 first_bp[name],
                 bandit.floor_bp,
                 own_first / base_first,
@@ -120,25 +133,15 @@ def preview_bandit(
     return BanditPreview(
         spec=bandit,
         arms=tuple(arms),
-        engines=base_replicas + len(versions) * spec.replicas,
-        new_engines=sum(spec.replicas for variant in variants if variant not in running),
+        engines=base_replicas + len(contenders) * planned.replicas,
+        new_engines=sum(planned.replicas for contender in contenders if not contender.runs),
         gate_alpha=state.policy.alpha,
         answers_per_second=traffic.answers_per_second,
         ratings=ratings.received,
         ratings_per_hour=ratings.per_hour,
         rated_down=ratings.rated_down,
-        outlook=_outlook(bandit, len(names), plan, traffic),
+        outlook=_outlook(bandit, len(names), planned.plan, traffic),
     )
-
-
-def direction_words(directions: Directions) -> str:
-    """What a latency gate may say under these loads."""
-    return {
-        (True, True): "fail and pass",
-        (True, False): "fail only",
-        (False, True): "pass only",
-        (False, False): "nothing",
-    }[(directions.may_fail, directions.may_pass)]
 
 
 def _outlook(bandit: BanditSpec, arms: int, plan: Plan, traffic: MeasuredTraffic) -> BanditOutlook | None:
@@ -156,49 +159,32 @@ def _outlook(bandit: BanditSpec, arms: int, plan: Plan, traffic: MeasuredTraffic
     )
 
 
-def guardrail_forecasts(
-    policy: GatePolicy, plan: Plan, traffic: MeasuredTraffic, *, candidates: int, pairs_per_minute: float
-) -> tuple[PlanForecast, ...]:
+def _guardrails(planned: Planned) -> tuple[PlanForecast, ...]:
     """What each gate finds of one candidate by the deadline, at equal shares and its part of alpha."""
-    arms = candidates + 1
-    stricter = replace(policy, alpha=policy.alpha / candidates)
-    both = (traffic.per_second or ASSUMED_RATE) * 2 / arms  # requests of this candidate and the baseline
-    return tuple(
-        plan_forecast(
-            policy=stricter,
-            gate=gate,
-            requests_per_second=both,
-            base_rate=traffic.base_rate(gate),
-            steps=[(EVEN, float(max(plan.deadline_seconds, 1)))],
-            pairs_per_minute=pairs_per_minute / candidates,
-        )
-        for gate in policy.gates
+    candidates = len(planned.contenders)
+    return forecast_gates(
+        planned,
+        replace(planned.policy, alpha=planned.policy.alpha / candidates),
+        steps=[(EVEN, float(max(planned.plan.deadline_seconds, 1)))],
+        # Of this candidate and the baseline, of all arms that there are.
+        requests_per_second=(planned.traffic.per_second or ASSUMED_RATE) * 2 / (candidates + 1),
+        pairs_per_minute=ASSUMED_PAIRS_PER_MINUTE / candidates,
     )
 
 
-def bandit_checks(preview: BanditPreview, policy: GatePolicy, versions: Sequence[Version]) -> list[Check]:
-    """What only a bandit needs: ratings, different candidates, latency that can be judged."""
-    return [
-        *_check_twins(versions),
-        _check_ratings(preview),
-        _check_latency(preview, policy),
-        _check_guardrails(preview, policy),
-    ]
-
-
-def _check_twins(versions: Sequence[Version]) -> list[Check]:
+def _check_twins(contenders: Sequence[Contender]) -> list[Check]:
     """Candidates with the same files can only tie."""
-    first: dict[str, Version] = {}
+    first: dict[str, Contender] = {}
     found = []
-    for position, version in enumerate(versions):
-        if not version.manifest_digest:
+    for position, contender in enumerate(contenders):
+        if not contender.files:
             continue
-        twin = first.setdefault(version.manifest_digest, version)
-        if twin is not version:
+        twin = first.setdefault(contender.files, contender)
+        if twin is not contender:
             found.append(
                 Check(
                     "warning",
-                    f"{version.label} has the same files as {twin.label}",
+                    f"{contender.label} has the same files as {twin.label}",
                     "They can only end as a tie.",
                     "Leave one of them out.",
                     field=f"versions[{position}]",

@@ -6,7 +6,7 @@ import pytest
 
 from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.record.intervals import Completions, Outcomes
-from rollouts.services.preview.base_rates import ended_share
+from rollouts.domain.traffic import ended_share
 
 ENDED = Outcomes(answered=80, refused_request=6, refused_rate=4, abandoned_before=7, abandoned_midway=3)
 FINISHED = Completions(total=50, empty=5, truncated=10)
