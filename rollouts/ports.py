@@ -65,9 +65,26 @@ class WorkloadSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Backend:
+    """How a variant is reached: a reference that its cluster gives out. Only a router, and what reads engines of the
+    same cluster, look inside (`rollouts/adapters/backends.py`); all others pass it on as it is.
+
+    kind     says how to read the rest: "address", "service" ... A router refuses a kind that it does not know
+    name     of the thing in the cluster, where the kind has one
+    address  where the kind has one
+    """
+
+    variant: str
+    kind: str
+    name: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkloadStatus:
     """What the cluster sees of a workload. Times are seconds since the epoch.
 
+    backend     how a router reaches it; None while that is not known
     ready, desired, restarts, started_at
                 as `rollouts.domain.engines` says of an engine with replicas
     files_at    until when its files were still coming, where the cluster fetches them and knows it. It stands still
@@ -76,8 +93,7 @@ class WorkloadStatus:
 
     variant: str
     phase: WorkloadPhase
-    host: str = ""
-    port: int = 0
+    backend: Backend | None = None
     ready: int = 0
     desired: int = 0
     restarts: int = 0
@@ -230,15 +246,6 @@ class Cluster(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Backend:
-    """A variant that can be reached."""
-
-    variant: str
-    host: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
 class Route:
     """How one endpoint's traffic is split.
 
@@ -264,14 +271,25 @@ class ObservedRoute:
 
     shares       as applied by the router, not as written by us
     healthy      variants whose backend passes the router's health check
-    version      of the configuration in force; `rejected` is the router's words when it refused a newer one
+    named        variants that the route in force can send a request to, by a share, by the header, or for a dead one
+    generation   of the route in force: the number that `apply` returned for it
+    accepted     generation of the newest route that the router accepted; another one than `generation` while that is
+                 not in force yet
+    rejected     the router's words when it refused a newer route
     """
 
     endpoint: str
     shares: Mapping[str, int]
     healthy: frozenset[str]
-    version: str = ""
+    named: frozenset[str] = frozenset()
+    generation: int = 0
+    accepted: int = 0
     rejected: str = ""
+
+    @property
+    def settled(self) -> bool:
+        """Whether what is in force is what was accepted last."""
+        return self.generation == self.accepted
 
 
 class TrafficRouter(Protocol):
@@ -281,10 +299,12 @@ class TrafficRouter(Protocol):
     variant fails, and counts as that one's failure.
     """
 
-    def apply(self, route: Route, *, token: int) -> None:
-        """Publishes the route and waits until the router has it in force.
+    def apply(self, route: Route, *, token: int) -> int:
+        """Has the router accept the route, and returns its generation. It may come into force later: `observe` says
+        when. The same route again keeps its generation; another one gets a larger one.
 
-        Raises InvalidInput (shares do not sum to 10,000, a share without backend), Rejected with the router's own
+        Raises InvalidInput (shares do not sum to 10,000, a share without backend, a backend of a kind that it does not
+        know), Rejected with the router's own
         words when it refuses (the last good configuration stays in force and on disk), StaleWriter.
         """
         ...
@@ -311,8 +331,9 @@ class TrafficRouter(Protocol):
 
 
 class SignalSource(Protocol):
-    """Reads counters. Raises Unavailable when the router's counters cannot be read; an engine that cannot be read
-    is named in `broken` instead."""
+    """Reads counters. A router may have several targets, each a process that counts by itself; one that cannot be read
+    is left out, and its part of the interval is then not counted. Raises Unavailable when none can be read; an engine
+    that cannot be read is named in `broken` instead."""
 
     def read_all(
         self, backends: Mapping[str, Collection[Backend]]
@@ -323,8 +344,9 @@ class SignalSource(Protocol):
         """
         ...
 
-    def failures(self) -> Mapping[str, Failures]:
-        """Of every endpoint that had requests, in one look. An endpoint whose counters are odd is left out."""
+    def failures(self) -> Mapping[str, Mapping[str, Failures]]:
+        """Of every endpoint that had requests, by target, in one look. An endpoint whose counters are odd is left
+        out."""
         ...
 
 

@@ -117,7 +117,12 @@ def _variants(endpoints: list[Endpoint], of: Model, number: int, now: datetime) 
     Workload.objects.bulk_create(
         [
             Workload(
-                variant=one, wanted=True, phase="ready", host="127.0.0.1", port=18_000, ready=1, desired=1
+                variant=one,
+                wanted=True,
+                phase="ready",
+                backend={"kind": "address", "name": "", "address": "127.0.0.1:18000"},
+                ready=1,
+                desired=1,
             )
             for one in made
         ],

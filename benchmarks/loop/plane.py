@@ -7,17 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controlplane.kernel.clock import Clock
+from rollouts.adapters.backends import at_address
 from rollouts.adapters.routers.envoy_config import DURATION_EDGES, TTFT_EDGES
 from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.limits import Limits
 from rollouts.domain.record.readings import (
+    ROUTER,
     ArmReading,
     EngineReading,
     Failures,
     HistogramReading,
     SignalReading,
+    TargetReading,
 )
 from rollouts.ports import (
     OPENAI_API,
@@ -49,10 +52,15 @@ class Plane:
 
     def add(self, endpoint: str, shares: Mapping[str, int]) -> None:
         """An endpoint whose variants are all ready."""
-        self.routes[endpoint] = ObservedRoute(endpoint, dict(shares), frozenset(shares), "1")
+        self.routes[endpoint] = ObservedRoute(endpoint, dict(shares), frozenset(shares))
         for variant in shares:
             self.engines_seen[variant] = WorkloadStatus(
-                variant, WorkloadPhase.READY, "127.0.0.1", 18_000, 1, 1, started_at=self.began - 3_600
+                variant,
+                WorkloadPhase.READY,
+                at_address(variant, "127.0.0.1", 18_000),
+                1,
+                1,
+                started_at=self.began - 3_600,
             )
 
     # --- cluster ---------------------------------------------------------------------------------------------------
@@ -105,10 +113,11 @@ class Plane:
 
     # --- router ----------------------------------------------------------------------------------------------------
 
-    def apply(self, route: Route, *, token: int) -> None:
+    def apply(self, route: Route, *, token: int) -> int:
         shares = {name: bp for name, bp in route.shares.items() if bp}
         healthy = frozenset(backend.variant for backend in route.backends)
-        self.routes[route.endpoint] = ObservedRoute(route.endpoint, shares, healthy, str(token))
+        self.routes[route.endpoint] = ObservedRoute(route.endpoint, shares, healthy, named=healthy)
+        return 0
 
     def observe(self, endpoint: str) -> ObservedRoute | None:
         return self.routes.get(endpoint)
@@ -130,11 +139,11 @@ class Plane:
             for backend in backends
         }
         engines = {backend.variant: EngineReading(2.0, 0.0, 0.2, 0) for backend in backends}
-        return SignalReading(now, self.began, arms, engines)
+        return SignalReading(now, {ROUTER: TargetReading(self.began, arms)}, engines)
 
-    def failures(self) -> Mapping[str, Failures]:
+    def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         ended = int(PER_SECOND * (self.clock.now().timestamp() - self.began))
-        return {endpoint: Failures(ended, int(FAILED * ended)) for endpoint in self.busy}
+        return {endpoint: {ROUTER: Failures(ended, int(FAILED * ended))} for endpoint in self.busy}
 
     # --- log -------------------------------------------------------------------------------------------------------
 

@@ -205,7 +205,10 @@ class EndpointOutput(serializers.Serializer[Any]):
     desired_shares = serializers.DictField(child=serializers.IntegerField())
     observed_shares = serializers.DictField(child=serializers.IntegerField())
     observed_at = serializers.DateTimeField(allow_null=True)
-    router_problem = serializers.CharField(help_text="the router's words when it refused a configuration")
+    router_problem = serializers.CharField(
+        help_text="the router's words when it refused a configuration, or that it accepted one and has not put it in "
+        "force for longer than usual"
+    )
     rescue = serializers.BooleanField(
         help_text="whether a healthy variant that no gate blames answers for a dead one"
     )

@@ -131,6 +131,10 @@ class Endpoint(models.Model):
     desired_fallback = models.CharField(max_length=80, default="", blank=True)
     applied = models.JSONField(default=dict)
     applied_at = models.DateTimeField(null=True)
+    accepted_at = models.DateTimeField(
+        null=True,
+        help_text="since when the router has a route that it accepted and has not put in force; null: none",
+    )
     observed_shares = models.JSONField(default=dict)
     observed_at = models.DateTimeField(null=True)
     router_problem = models.TextField(default="", blank=True)
@@ -231,6 +235,7 @@ class FilesState(models.TextChoices):
 class Workload(models.Model):
     """A variant on its cluster: whether we want it to run, and what the cluster said last.
 
+    backend     how a router reaches it, as the cluster said (`ports.Backend` without the variant); empty: not known
     files_at    until when its files were still coming, so that this time counts as no part of its launch
     files_note  how far they are, or what is wrong with them, as a sentence
     """
@@ -240,8 +245,7 @@ class Workload(models.Model):
     phase = models.CharField(
         max_length=12, choices=[(p.value, p.value) for p in WorkloadPhase], default=WorkloadPhase.ABSENT.value
     )
-    host = models.CharField(max_length=255, default="", blank=True)
-    port = models.PositiveIntegerField(default=0)
+    backend = models.JSONField(default=dict, blank=True)
     ready = models.PositiveIntegerField(default=0)
     desired = models.PositiveIntegerField(default=0)
     restarts = models.PositiveIntegerField(default=0)

@@ -150,17 +150,19 @@ class MinuteSample(models.Model):
 
 
 class OtherCalls(models.Model):
-    """One minute of an endpoint's calls that belong to no variant; a minute without any has no row; pruned like the
-    samples.
+    """One minute of an endpoint's calls that belong to no variant, and of what was not counted; a minute without any
+    has no row; pruned like the samples.
 
     no_inference    calls such as model lists and token counts
     turned_away     calls that the router refused before a variant was drawn
+    unseen_seconds  so many seconds of the whole traffic were not counted: a process of the router began to count anew
     """
 
     endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="other_calls")
     minute = models.DateTimeField()
     no_inference = models.PositiveBigIntegerField(default=0)
     turned_away = models.PositiveBigIntegerField(default=0)
+    unseen_seconds = models.FloatField(default=0.0)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["endpoint", "minute"], name="other_calls_minute")]

@@ -141,8 +141,7 @@ def rollout_progressing(
     Workload.objects.filter(variant=made.candidate).update(
         wanted=True,
         phase="ready",
-        host="127.0.0.1",
-        port=18102,
+        backend={"kind": "address", "name": "", "address": "127.0.0.1:18102"},
         ready=1,
         desired=1,
         ready_at=began,

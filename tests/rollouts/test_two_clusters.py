@@ -48,6 +48,7 @@ from rollouts.services.policies.versions import define_gate_policy
 from rollouts.services.world import World, Worlds
 from tests import factories
 from tests.factories.weights import safetensors
+from tests.rollouts.adapters.addresses import port_of, url_of
 from tests.rollouts.adapters.clusters.machine_room import ROOT, STANDINS
 from tests.rollouts.probing import probe_rollouts
 from tests.standins.running import free_port, wait_until
@@ -214,7 +215,7 @@ def test_two_clusters__a_rollout_on_each_at_once__each_has_its_own_engines_route
     )
     status = machine.worlds.of("paris").cluster.statuses()[bad]
     with httpx.Client(trust_env=False) as client:
-        client.post(f"http://{status.host}:{status.port}/control", json={"error_rate": 1.0})
+        client.post(f"{url_of(status)}/control", json={"error_rate": 1.0})
     stop = threading.Event()
     users = [threading.Thread(target=use, args=(place, stop)) for place in machine.places]
     for one in users:
@@ -237,7 +238,7 @@ def test_two_clusters__a_rollout_on_each_at_once__each_has_its_own_engines_route
         assert set(world.router.observe_all()) == {place.name}
         assert world.gateway_url == f"http://127.0.0.1:{place.gateway_port}"
         here = Endpoint.objects.get(name=place.name)
-        ports = {status.port for status in world.cluster.statuses().values()}
+        ports = {port_of(status) for status in world.cluster.statuses().values()}
         assert ports <= set(range(place.first_port, place.first_port + 10))
         assert here.stable is not None
         assert place.ask().headers["x-headgate-variant"] == here.stable.name

@@ -19,6 +19,7 @@ from controlplane.kernel.errors import (
 )
 from controlplane.sealing.keys import KeyRing
 from registry.domain.manifest import Manifest
+from rollouts.adapters.backends import ADDRESS
 from rollouts.adapters.clusters.memory_workload import SMALLEST_TICK, MemoryWorkload, Replica
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
 from rollouts.domain.engine_options import EngineOptions, Option, OptionKind
@@ -53,6 +54,7 @@ class MemoryCluster:
     verify         called with source and manifest before every launch; it raises TamperedFile to refuse
     fetch_seconds  it fetches a version's files by itself, which takes so long before every launch. None: it does not
     secrets        opens the secrets of specs
+    backend_kind   of the references that it gives out; one that is not "address" has the variant's name
 
     `apis` are the engines that it knows and their calls; `allowed` what a spec may set of each, nothing when not named.
     `environments` are the variables that each variant was launched with, secrets among them; `memory` is what
@@ -70,7 +72,9 @@ class MemoryCluster:
         verify: Callable[[str, Manifest], None] | None = None,
         fetch_seconds: float | None = None,
         secrets: SecretStore | None = None,
+        backend_kind: str = ADDRESS,
     ) -> None:
+        self.backend_kind = backend_kind
         self.ready_after = ready_after
         self.room = room
         self.drain_seconds = drain_seconds
@@ -297,6 +301,7 @@ class MemoryCluster:
             replicas=(Replica(started_at, begins + self.ready_after),) * spec.replicas,
             most_ready=self._most_ready.get(spec.variant, spec.replicas),
             files_until=begins if self.fetches_files() else None,
+            backend_kind=self.backend_kind,
         )
         self._log(spec.variant, f"launched on port {port}")
         if spec.variant in self._faults:

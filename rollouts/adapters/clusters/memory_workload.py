@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
+from rollouts.adapters.backends import ADDRESS, at_address
 from rollouts.domain.engines import FailureReason, WorkloadPhase
-from rollouts.ports import WorkloadSpec, WorkloadStatus
+from rollouts.ports import Backend, WorkloadSpec, WorkloadStatus
 
 FETCHING = "it fetches its files"  # what a workload says meanwhile
 # Two processes of one variant never share a start time, even when the clock stands still.
@@ -31,6 +32,7 @@ class MemoryWorkload:
     """All times without `started_at` are seconds of the clock's monotonic one.
 
     most_ready  no more replicas than so many are ready, as on a cluster that has no room for more
+    backend_kind  of the reference to it; one that is not "address" has the variant's name
     """
 
     spec: WorkloadSpec
@@ -45,6 +47,7 @@ class MemoryWorkload:
     message: str = ""
     in_flight: int = 0
     drain_until: float | None = None
+    backend_kind: str = ADDRESS
 
     def ready(self, now: float) -> int:
         """How many replicas are ready."""
@@ -77,8 +80,7 @@ class MemoryWorkload:
         return WorkloadStatus(
             variant=self.spec.variant,
             phase=phase,
-            host="127.0.0.1",
-            port=self.port,
+            backend=self._backend(),
             ready=ready if phase is WorkloadPhase.READY else 0,
             desired=self.spec.replicas,
             restarts=max(replica.restarts for replica in self.replicas),
@@ -88,6 +90,12 @@ class MemoryWorkload:
             in_flight=self.in_flight if ready and not fails else None,
             files_at=None if self.files_until is None else shown - max(0.0, now - self.files_until),
         )
+
+    def _backend(self) -> Backend:
+        variant = self.spec.variant
+        if self.backend_kind == ADDRESS:
+            return at_address(variant, "127.0.0.1", self.port)
+        return Backend(variant, self.backend_kind, name=variant)
 
     def _phase(self, ready: int) -> WorkloadPhase:
         if self.failure is not FailureReason.NONE:

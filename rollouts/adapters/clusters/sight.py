@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import httpx
 
 from controlplane.kernel.clock import ClockReading
+from rollouts.adapters.backends import at_address
 from rollouts.adapters.clusters.answers import LastAnswers
 from rollouts.adapters.clusters.engines import HOST, EngineTemplate, engines_in_force
 from rollouts.adapters.clusters.folder import PROGRAM_PREFIX, Drain, EngineFailure, EngineFolder, Launch, Runs
@@ -116,8 +117,7 @@ def status_of(sight: Sight, now: ClockReading) -> WorkloadStatus:
     return WorkloadStatus(
         variant=sight.variant,
         phase=phase,
-        host=HOST,
-        port=sight.launch.port,
+        backend=at_address(sight.variant, HOST, sight.launch.port),
         ready=1 if phase is WorkloadPhase.READY else 0,
         desired=1,
         restarts=sight.runs.restarts if sight.runs else 0,

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from controlplane.kernel.errors import InvalidInput
+from rollouts.adapters.backends import ADDRESS, address_of
 from rollouts.ports import FULL_SHARE_BP, EngineApi, Route
 
 # Names become parts of paths, cluster names and counters.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|\*")
-_HOST = re.compile(r"[A-Za-z0-9.:_-]+")
 
 
-def check_route(route: Route) -> None:
-    """Raises InvalidInput with the field (`route.shares` ...) that is wrong."""
+def check_route(route: Route, *, kinds: Collection[str] = (ADDRESS,)) -> None:
+    """Raises InvalidInput with the field (`route.shares` ...) that is wrong.
+
+    kinds   of backends that the router knows
+    """
     _check_name(route.endpoint, "route.endpoint")
     variants = [backend.variant for backend in route.backends]
     for backend in route.backends:
         _check_name(backend.variant, "route.backends")
-        if not 0 < backend.port < 65536 or not _HOST.fullmatch(backend.host):
+        if backend.kind not in kinds:
             raise InvalidInput(
-                f"Variant {backend.variant} has no usable address: {backend.host!r}, port {backend.port}.",
+                f"This router cannot reach {backend.variant}: it does not know backends of kind {backend.kind!r}.",
                 field="route.backends",
-                fix="Give a host name or IP address and a port from 1 to 65535.",
+                fix=f"It knows: {', '.join(sorted(kinds))}. Use a cluster and a router that belong together.",
             )
+        if backend.kind == ADDRESS:
+            address_of(backend)
     if len(set(variants)) != len(variants):
         raise InvalidInput(
             f"A variant of endpoint {route.endpoint} has two backends.",

@@ -20,9 +20,8 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from controlplane.kernel.errors import Rejected, StaleWriter, Unavailable
 from controlplane.kernel.foreign import words_of
@@ -39,8 +38,10 @@ from rollouts.adapters.routers.envoy_config import (
     route_document,
     static_bootstrap,
 )
+from rollouts.adapters.routers.envoy_routes import SplitInForce
+from rollouts.adapters.routers.envoy_state import RouterState
 from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
-from rollouts.ports import OPENAI_API, Backend, EngineApi, ObservedRoute, Route
+from rollouts.ports import ObservedRoute, Route
 
 CLUSTERS = "cluster_manager.cds"
 ROUTES = "http.gw.rds.main"
@@ -62,49 +63,6 @@ def envoy_command(run_dir: Path, envoy_binary: Path, *, concurrency: int = 2) ->
         "--concurrency", str(concurrency), "--file-flush-interval-msec", "250",
         "--log-level", "warning", "--log-path", str(paths.log),
     ]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """What routes.json holds. `rejected`: by endpoint, the router's words when it refused the last route."""
-
-    routes: Mapping[str, Route] = field(default_factory=dict)
-    tokens: Mapping[str, int] = field(default_factory=dict)
-    rejected: Mapping[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        routes = {
-            name: {
-                "shares": dict(route.shares),
-                "backends": [[b.variant, b.host, b.port] for b in route.backends],
-                "fallback": route.fallback,
-                "rescuers": list(route.rescuers),
-                "api": {"inference": list(route.api.inference), "other": list(route.api.other)},
-            }
-            for name, route in self.routes.items()
-        }
-        return {"routes": routes, "tokens": dict(self.tokens), "rejected": dict(self.rejected)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> _State:
-        routes = {
-            name: Route(
-                endpoint=name,
-                shares={variant: int(share) for variant, share in route["shares"].items()},
-                backends=tuple(Backend(str(v), str(h), int(p)) for v, h, p in route["backends"]),
-                fallback=str(route["fallback"]),
-                # Files of an earlier version have neither.
-                rescuers=tuple(map(str, route.get("rescuers", ()))),
-                api=_api(route["api"]) if "api" in route else OPENAI_API,
-            )
-            for name, route in data["routes"].items()
-        }
-        tokens = {name: int(token) for name, token in data["tokens"].items()}
-        return cls(routes, tokens, dict(data["rejected"]))
-
-
-def _api(data: Mapping[str, Any]) -> EngineApi:
-    return EngineApi(tuple(map(str, data["inference"])), tuple(map(str, data["other"])))
 
 
 class EnvoyRouter:
@@ -151,7 +109,7 @@ class EnvoyRouter:
                 self.paths.bootstrap: start,
                 self.paths.listeners: listener_document(self.paths, self.settings).content,
                 self.paths.clusters: cluster_document(state.routes).content,
-                self.paths.routes: route_document(state.routes, self.settings).content,
+                self.paths.routes: route_document(state.routes, self.settings, state.generations).content,
             }
             for path, content in wanted.items():
                 if _content(path) != content:
@@ -159,15 +117,16 @@ class EnvoyRouter:
 
     # --- TrafficRouter -----------------------------------------------------------------------------
 
-    def apply(self, route: Route, *, token: int) -> None:
-        """Publishes the route and waits until Envoy has it in force; nothing happens when it already has.
+    def apply(self, route: Route, *, token: int) -> int:
+        """Publishes the route and waits until Envoy has it in force; nothing happens when it already has. So what is
+        accepted here is in force.
 
         Raises InvalidInput, StaleWriter, Rejected (Envoy's words), or Unavailable (Envoy does not answer, or
         did not take it in time); in every case the files from before are on disk.
         """
         check_route(route)
         with self._locked() as state:
-            self._change(self._admit(state, route.endpoint, token), route)
+            return self._change(self._admit(state, route.endpoint, token), route)
 
     def capabilities(self) -> frozenset[Capability]:
         return EVERY_CAPABILITY
@@ -183,36 +142,24 @@ class EnvoyRouter:
 
     def observe(self, endpoint: str) -> ObservedRoute | None:
         """What Envoy has in force; variants with a share of 0 are left out of `shares`."""
-        version, shares = self._admin.shares(endpoint)
-        if shares is None:
+        split = self._admin.split(endpoint)
+        if split is None:
             return None
-        return ObservedRoute(
-            endpoint=endpoint,
-            shares=shares,
-            healthy=self._admin.healthy_variants(endpoint),
-            version=version,
-            rejected=self._read_state().rejected.get(endpoint, ""),
-        )
+        return _observed(endpoint, split, self._admin.healthy_variants(endpoint), self._read_state())
 
     def observe_all(self) -> Mapping[str, ObservedRoute]:
         """See the port. What was refused is what this machine's state says, as in `observe`."""
-        version, shares = self._admin.all_shares()
+        splits = self._admin.all_splits()
         healthy = self._admin.all_healthy_variants()
-        rejected = self._read_state().rejected
+        state = self._read_state()
         return {
-            endpoint: ObservedRoute(
-                endpoint=endpoint,
-                shares=split,
-                healthy=healthy.get(endpoint, frozenset()),
-                version=version,
-                rejected=rejected.get(endpoint, ""),
-            )
-            for endpoint, split in shares.items()
+            endpoint: _observed(endpoint, split, healthy.get(endpoint, frozenset()), state)
+            for endpoint, split in splits.items()
         }
 
     # --- state -------------------------------------------------------------------------------------
 
-    def _admit(self, state: _State, endpoint: str, token: int) -> _State:
+    def _admit(self, state: RouterState, endpoint: str, token: int) -> RouterState:
         """The state with the token noted, on disk too: from now on an older writer is refused."""
         newest = state.tokens.get(endpoint, token)
         if token < newest:
@@ -227,30 +174,34 @@ class EnvoyRouter:
         self._write_state(admitted)
         return admitted
 
-    def _change(self, state: _State, route: Route) -> None:
-        """Publishes an endpoint's new route and notes how that ended."""
+    def _change(self, state: RouterState, route: Route) -> int:
+        """Publishes an endpoint's new route, notes how that ended, and returns the route's generation."""
         endpoint = route.endpoint
         routes = {**state.routes, endpoint: route}
+        generations = dict(state.generations)
+        if state.routes.get(endpoint) != route:
+            generations[endpoint] = generations.get(endpoint, 0) + 1
         quiet = {name: words for name, words in state.rejected.items() if name != endpoint}
         try:
-            self._publish(state.routes, routes)
+            self._publish(state.routes, routes, generations)
         except Rejected as refusal:
             words = str(refusal.extra["words"])
             self._write_state(replace(state, rejected={**quiet, endpoint: words}))
             raise
-        changed = replace(state, routes=routes, rejected=quiet)
+        changed = replace(state, routes=routes, generations=generations, rejected=quiet)
         if changed != state:
             self._write_state(changed)
+        return generations.get(endpoint, 0)
 
-    def _read_state(self) -> _State:
+    def _read_state(self) -> RouterState:
         content = _content(self.paths.state)
-        return _State.from_json(json.loads(content)) if content else _State()
+        return RouterState.from_json(json.loads(content)) if content else RouterState()
 
-    def _write_state(self, state: _State) -> None:
+    def _write_state(self, state: RouterState) -> None:
         _replace(self.paths.state, json.dumps(state.to_json(), indent=1, sort_keys=True).encode())
 
     @contextmanager
-    def _locked(self, *, wait_seconds: float | None = None) -> Iterator[_State]:
+    def _locked(self, *, wait_seconds: float | None = None) -> Iterator[RouterState]:
         """The state, while nobody else changes it. Raises Unavailable when another holds it for longer than
         `wait_seconds`; None: as long as two routes take to be published."""
         end = time.monotonic() + (2 * self._publish_seconds if wait_seconds is None else wait_seconds)
@@ -278,9 +229,11 @@ class EnvoyRouter:
 
     # --- publishing --------------------------------------------------------------------------------
 
-    def _publish(self, old: Mapping[str, Route], new: Mapping[str, Route]) -> None:
+    def _publish(
+        self, old: Mapping[str, Route], new: Mapping[str, Route], generations: Mapping[str, int]
+    ) -> None:
         final_clusters = cluster_document(new)
-        table = route_document(new, self.settings)
+        table = route_document(new, self.settings, generations)
         if self._in_force(CLUSTERS, self.paths.clusters, final_clusters) and self._in_force(
             ROUTES, self.paths.routes, table
         ):
@@ -362,6 +315,20 @@ class EnvoyRouter:
             time.sleep(0.02)
             text = (_content(self.paths.log) or b"")[offset:].decode(errors="replace")
         return _words(text, marker)
+
+
+def _observed(
+    endpoint: str, split: SplitInForce, healthy: frozenset[str], state: RouterState
+) -> ObservedRoute:
+    return ObservedRoute(
+        endpoint=endpoint,
+        shares=split.shares,
+        healthy=healthy,
+        named=split.named,
+        generation=split.generation,
+        accepted=state.generations.get(endpoint, split.generation),
+        rejected=state.rejected.get(endpoint, ""),
+    )
 
 
 def _rejected(words: str) -> Rejected:

@@ -18,9 +18,10 @@ from controlplane.outbound.asking import Received
 from controlplane.outbound.unix_sockets import ask_unix
 from rollouts.adapters.routers.envoy_routes import (
     ANSWER,
-    all_shares_in_force,
-    shares_in_force,
+    SplitInForce,
+    all_splits_in_force,
     split_cluster_name,
+    split_in_force,
 )
 
 # sun_path of a unix socket address holds 108 bytes with its final zero (man 7 unix).
@@ -140,23 +141,21 @@ class EnvoyAdmin:
             named = [stat for stat in answer.parts("stats") if "name" in stat]
             return {stat.exact("name").rpartition(".")[2]: stat for stat in named}
 
-    def shares(self, endpoint: str) -> tuple[str, dict[str, int] | None]:
-        """The version of the route table in force, and the endpoint's shares in it; None: it is not in it."""
+    def split(self, endpoint: str) -> SplitInForce | None:
+        """The endpoint's split in the route table in force; None: it is not in it."""
         dump = self.json("/config_dump", resource="dynamic_route_configs")
         with unknown_if_odd():
             for config in dump.parts("configs"):
-                version = config.text("version_info", "", longest=200)
-                return version, shares_in_force(config.part("route_config"), endpoint)
-        return "", None
+                return split_in_force(config.part("route_config"), endpoint)
+        return None
 
-    def all_shares(self) -> tuple[str, dict[str, dict[str, int]]]:
-        """The version of the route table in force, and the shares of every endpoint in it that are not odd."""
+    def all_splits(self) -> dict[str, SplitInForce]:
+        """The split of every endpoint in the route table in force that is not odd."""
         dump = self.json("/config_dump", resource="dynamic_route_configs")
         with unknown_if_odd():
             for config in dump.parts("configs"):
-                version = config.text("version_info", "", longest=200)
-                return version, all_shares_in_force(config.part("route_config"))
-        return "", {}
+                return all_splits_in_force(config.part("route_config"))
+        return {}
 
     def healthy_variants(self, endpoint: str) -> frozenset[str]:
         """Variants whose backends Envoy would send requests to."""

@@ -164,8 +164,13 @@ def _cluster_document(found: list[dict[str, Any]]) -> Document:
     return document("cluster.v3.Cluster", [by_name[name] for name in sorted(by_name)])
 
 
-def route_document(routes: Mapping[str, Route], settings: EnvoySettings) -> Document:
-    table = route_configuration(routes, settings.idle_timeout_seconds, settings.cors_origins)
+def route_document(
+    routes: Mapping[str, Route], settings: EnvoySettings, generations: Mapping[str, int]
+) -> Document:
+    """`generations`: of the routes, by endpoint; 0 where none is named."""
+    table = route_configuration(
+        routes, settings.idle_timeout_seconds, settings.cors_origins, generations=generations
+    )
     return document("route.v3.RouteConfiguration", [table])
 
 

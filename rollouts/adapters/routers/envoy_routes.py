@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
-from controlplane.kernel.foreign import Fields
+from controlplane.kernel.foreign import Fields, whole_of
+from rollouts.adapters.backends import address_of
 from rollouts.ports import FULL_SHARE_BP, Backend, Route
 
 ASSIGNED_HEADER = "x-headgate-assigned"
@@ -15,6 +17,7 @@ ASSIGNED = "assigned"
 ANSWER = "answer"
 FALLBACK = "fallback"
 OTHER = "other"
+OURS, GENERATION = "headgate", "generation"  # where the metadata of a route say which one it is
 KINDS = (ASSIGNED, ANSWER, FALLBACK, OTHER)
 
 EJECT_AFTER = 3
@@ -72,13 +75,14 @@ def is_aggregate(cluster: Mapping[str, Any]) -> bool:
 def _backend(kind: str, endpoint: str, backend: Backend) -> dict[str, Any]:
     """A cluster of one host, whose metadata say which variant answers there."""
     name = cluster_name(kind, endpoint, backend.variant)
+    address, port = address_of(backend)
     host = {
-        "endpoint": {"address": {"socket_address": {"address": backend.host, "port_value": backend.port}}},
+        "endpoint": {"address": {"socket_address": {"address": address, "port_value": port}}},
         "metadata": {"filter_metadata": {"llm": {"variant": backend.variant}}},
     }
     return {
         **_cluster(name),
-        "type": "STATIC" if _is_address(backend.host) else "STRICT_DNS",
+        "type": "STATIC" if _is_address(address) else "STRICT_DNS",
         "dns_lookup_family": "V4_PREFERRED",  # by default ::1 comes first, where engines do not listen
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [host]}]},
     }
@@ -174,8 +178,21 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def shares_in_force(table: Fields, endpoint: str) -> dict[str, int] | None:
-    """The endpoint's shares out of a route table as Envoy dumps it; None when the endpoint is not in it.
+@dataclass(frozen=True, slots=True)
+class SplitInForce:
+    """What a route table that Envoy dumped says of one endpoint.
+
+    named        variants that it can send a request to, those with a share of 0 too
+    generation   of the route; 0 when it has none
+    """
+
+    shares: Mapping[str, int]
+    named: frozenset[str]
+    generation: int
+
+
+def split_in_force(table: Fields, endpoint: str) -> SplitInForce | None:
+    """The endpoint's split out of a route table as Envoy dumps it; None when the endpoint is not in it.
 
     Weights that were set by hand may have any sum (50 and 50): they are told as the shares that they are. Raises
     InvalidInput where the table is odd, but not for what another endpoint's routes hold.
@@ -183,31 +200,34 @@ def shares_in_force(table: Fields, endpoint: str) -> dict[str, int] | None:
     for host in table.parts("virtual_hosts"):
         for route in host.parts("routes"):
             if route.has("name", endpoint) and "weighted_clusters" in route.part("route"):
-                return _shares_of(route)
+                return _split_of(route)
     return None
 
 
-def all_shares_in_force(table: Fields) -> dict[str, dict[str, int]]:
-    """The shares of every endpoint in a route table; one whose route is odd is left out."""
-    found: dict[str, dict[str, int]] = {}
+def all_splits_in_force(table: Fields) -> dict[str, SplitInForce]:
+    """The split of every endpoint in a route table; one whose route is odd is left out."""
+    found: dict[str, SplitInForce] = {}
     for host in table.parts("virtual_hosts"):
         for route in host.parts("routes"):
             try:
                 if "route" in route and "weighted_clusters" in route.part("route"):
-                    found.setdefault(route.text("name"), _shares_of(route))
+                    found.setdefault(route.text("name"), _split_of(route))
             except InvalidInput:
                 continue
     return found
 
 
-def _shares_of(route: Fields) -> dict[str, int]:
-    """The shares of a route with weights. Raises InvalidInput where it is odd."""
+def _split_of(route: Fields) -> SplitInForce:
+    """The split of a route with weights. Raises InvalidInput where it is odd."""
     weights: dict[str, int] = {}
     for entry in route.part("route").part("weighted_clusters").parts("clusters"):
         weight = entry.whole("weight", 0, least=0, most=UINT32)
-        if weight:
-            weights[split_cluster_name(entry.text("name"))[2]] = weight
-    return _basis_points(weights)
+        weights[split_cluster_name(entry.text("name"))[2]] = weight
+    ours = route.part("metadata").part("filter_metadata").part(OURS)
+    said = ours.text(GENERATION, "0", longest=20)
+    generation = whole_of(said, "The route table in force", GENERATION, least=0)
+    shares = _basis_points({name: weight for name, weight in weights.items() if weight})
+    return SplitInForce(shares, frozenset(weights), generation)
 
 
 def _basis_points(weights: Mapping[str, int]) -> dict[str, int]:

@@ -28,7 +28,9 @@ from rollouts.adapters.routers.envoy_routes import (
     ANSWERED_BY,
     ASSIGNED,
     ASSIGNED_HEADER,
+    GENERATION,
     OTHER,
+    OURS,
     TYPE,
     cluster_name,
 )
@@ -42,6 +44,7 @@ NO_CONTENT = 204
 PREFLIGHT_SECONDS = 600
 
 ANY_ORIGIN = "*"
+NO_GENERATIONS: Mapping[str, int] = {}
 INFERENCE_METHODS = "POST, OPTIONS"
 OTHER_METHODS = "GET, HEAD, POST, OPTIONS"
 MODELS_METHODS = "GET, HEAD, OPTIONS"
@@ -49,15 +52,20 @@ EXPOSED_HEADERS = ("x-request-id", FORCED_VARIANT_HEADER)
 
 
 def route_configuration(
-    routes: Mapping[str, Route], idle_timeout_seconds: float, cors_origins: Sequence[str] = ()
+    routes: Mapping[str, Route],
+    idle_timeout_seconds: float,
+    cors_origins: Sequence[str] = (),
+    *,
+    generations: Mapping[str, int] = NO_GENERATIONS,
 ) -> dict[str, Any]:
     """The route table. An unknown cluster in it is refused (`validate_clusters`), never served as 503.
 
     cors_origins    origins whose pages may call the endpoints from a browser; "*" is any
+    generations     of the routes, by endpoint: Envoy tells with its table in force which ones these are
     """
     table: list[dict[str, Any]] = []
     for route in (routes[endpoint] for endpoint in sorted(routes)):
-        table += _endpoint(route, idle_timeout_seconds)
+        table += _endpoint(route, idle_timeout_seconds, generations.get(route.endpoint, 0))
     names = sorted(routes)
     known = ", ".join(names[:NAMED_ENDPOINTS]) or "none yet"
     more = f" and {len(names) - NAMED_ENDPOINTS} more" if len(names) > NAMED_ENDPOINTS else ""
@@ -80,7 +88,7 @@ def route_configuration(
     }
 
 
-def _endpoint(route: Route, idle_timeout_seconds: float) -> list[dict[str, Any]]:
+def _endpoint(route: Route, idle_timeout_seconds: float, generation: int) -> list[dict[str, Any]]:
     endpoint = route.endpoint
     inference = _pattern(endpoint, route.api.inference)
     other = _pattern(endpoint, route.api.other) if route.api.other else ""
@@ -95,6 +103,8 @@ def _endpoint(route: Route, idle_timeout_seconds: float) -> list[dict[str, Any]]
     drawn = {"weighted_clusters": {"clusters": weighted}}
     uncounted = {"cluster": cluster_name(OTHER, endpoint, route.fallback)}
     found = list(_engine_routes(route, endpoint, inference, "POST", drawn, idle_timeout_seconds))
+    if generation:  # the last of them is the split; a number would be told as a float
+        found[-1]["metadata"] = {"filter_metadata": {OURS: {GENERATION: str(generation)}}}
     name = f"{endpoint}/other"
     found += _engine_routes(route, name, inference, "GET|HEAD", uncounted, idle_timeout_seconds)
     if other:

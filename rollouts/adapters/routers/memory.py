@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import random
 import uuid
-from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
-from typing import Literal
 
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import NotFound, Rejected, StaleWriter, Unavailable
+from rollouts.adapters.backends import ADDRESS
 from rollouts.adapters.routers.checks import check_route
 from rollouts.adapters.routers.envoy_config import EDGES as EDGES
 from rollouts.adapters.routers.envoy_routes import answerers
+from rollouts.adapters.routers.memory_counters import MemoryResponse as MemoryResponse
+from rollouts.adapters.routers.memory_counters import TargetCounters
 from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
-from rollouts.domain.record.readings import ArmReading, HistogramReading
+from rollouts.domain.record.readings import ROUTER, TargetReading
 from rollouts.ports import Backend, LoggedRequest, ObservedRoute, Route
 
 Messages = tuple[Mapping[str, str], ...]
@@ -82,125 +82,50 @@ class MemoryEngine:
         self.empty += words == 0
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryResponse:
-    """What the user saw.
-
-    status      0: the user left before there was one, or still waits
-    left        how the user left: "before" the first token, or "midway"; "" when the answer ended by itself
-    broken      the stream ended in an error
-    """
-
-    request_id: str
-    status: int
-    assigned: str
-    answered: str
-    text: str = ""
-    ttft_seconds: float = 0.0
-    duration_seconds: float = 0.0
-    broken: bool = False
-    left: Literal["", "before", "midway"] = ""
-
-
-def _no_times() -> dict[str, list[int]]:
-    return {signal: [0] * (len(edges) + 1) for signal, edges in EDGES.items()}
-
-
-@dataclass
-class _Counters:
-    """One arm's counters since the router started."""
-
-    arrived: int = 0
-    answered: int = 0
-    refused: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    failed: int = 0
-    fallbacks: int = 0
-    abandoned: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    statuses: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    latency: dict[str, list[int]] = field(default_factory=_no_times)
-    left: dict[str, list[int]] = field(default_factory=_no_times)
-
-    def end(self, response: MemoryResponse, waited: float) -> None:
-        """Books a request that ended in its one class; the rules are those of `envoy_stats.ended_as`."""
-        if response.status >= 500 or response.broken:
-            self.failed += 1
-        elif response.answered != response.assigned:
-            self.fallbacks += 1
-        elif response.left:
-            self.abandoned[response.left] += 1
-            self._time(self.left, "duration", waited)
-            if response.left == "before":
-                self._time(self.left, "ttft", waited)
-            else:
-                self._time(self.latency, "ttft", response.ttft_seconds)
-            return
-        elif response.status >= 300:
-            self.refused["rate" if response.status == 429 else "request"] += 1
-        else:
-            self.answered += 1
-            self._time(self.latency, "ttft", response.ttft_seconds)
-            self._time(self.latency, "duration", response.duration_seconds)
-        if response.status:
-            self.statuses[f"{response.status // 100}xx"] += 1
-
-    @staticmethod
-    def _time(histograms: dict[str, list[int]], signal: str, seconds: float) -> None:
-        histograms[signal][bisect_left(EDGES[signal], seconds)] += 1
-
-    def reading(self) -> ArmReading:
-        return ArmReading(
-            arrived=self.arrived,
-            answered=self.answered,
-            refused=dict(self.refused),
-            failed=self.failed,
-            fallbacks=self.fallbacks,
-            abandoned=dict(self.abandoned),
-            statuses=dict(self.statuses),
-            latency=_readings(self.latency),
-            left=_readings(self.left),
-        )
-
-
-def _readings(histograms: dict[str, list[int]]) -> dict[str, HistogramReading]:
-    return {
-        signal: HistogramReading(EDGES[signal], tuple(accumulate(counts[:-1])), sum(counts))
-        for signal, counts in histograms.items()
-    }
-
-
 class MemoryRouter:
     """A TrafficRouter in memory, with the traffic itself.
 
     clock   tells when requests happen and when the router started
     rng     draws arms and failures
     can     its capabilities
+    kinds   of backends that it knows
+    lag_seconds  from accepting a route to having it in force
+    targets  its processes: each request goes through one of them, at random, and is counted there
     refuse  words with which the next routes are refused; empty: they are accepted
     down    the router does not answer at all
     """
 
     def __init__(
-        self, clock: Clock, rng: random.Random, *, can: frozenset[Capability] = EVERY_CAPABILITY
+        self,
+        clock: Clock,
+        rng: random.Random,
+        *,
+        can: frozenset[Capability] = EVERY_CAPABILITY,
+        kinds: frozenset[str] = frozenset({ADDRESS}),
+        lag_seconds: float = 0.0,
+        targets: Collection[str] = (ROUTER,),
     ) -> None:
         self.clock = clock
         self.rng = rng
         self.can = can
+        self.kinds = kinds
+        self.lag_seconds = lag_seconds
         self.refuse = ""
         self.down = False
-        self.started_at = clock.now().timestamp()
         self.routes: dict[str, Route] = {}
         self.log: dict[str, LoggedRequest] = {}
-        self.other: dict[str, int] = defaultdict(int)
-        self.turned_away: dict[str, int] = defaultdict(int)
         self._engines: dict[str, MemoryEngine] = {}
-        self._counters: dict[tuple[str, str], _Counters] = {}
+        self._targets = {name: TargetCounters(clock.now().timestamp()) for name in targets}
         self._tokens: dict[str, int] = {}
         self._rejected: dict[str, str] = {}
-        self._version = 0
+        self._accepted: dict[str, int] = {}  # generations, by endpoint
+        self._in_force: dict[str, int] = {}
+        self._waiting: dict[str, list[tuple[float, Route, int]]] = defaultdict(list)
 
     # --- TrafficRouter ------------------------------------------------------------------
 
-    def apply(self, route: Route, *, token: int) -> None:
-        check_route(route)
+    def apply(self, route: Route, *, token: int) -> int:
+        check_route(route, kinds=self.kinds)
         self._admit(route.endpoint, token)
         if self.refuse:
             self._rejected[route.endpoint] = self.refuse
@@ -209,10 +134,15 @@ class MemoryRouter:
                 fix="The last good configuration stays in force. Mend the cause it names.",
                 extra={"words": self.refuse},
             )
-        self._rejected.pop(route.endpoint, None)
-        if self.routes.get(route.endpoint) != route:
-            self.routes[route.endpoint] = route
-            self._version += 1
+        endpoint = route.endpoint
+        self._rejected.pop(endpoint, None)
+        self._settle()
+        waiting = self._waiting[endpoint]
+        if (waiting[-1][1] if waiting else self.routes.get(endpoint)) != route:
+            self._accepted[endpoint] = self._accepted.get(endpoint, 0) + 1
+            waiting.append((self._steady() + self.lag_seconds, route, self._accepted[endpoint]))
+            self._settle()
+        return self._accepted[endpoint]
 
     def claim(self, endpoint: str, *, token: int) -> int:
         self._require_up()
@@ -221,6 +151,7 @@ class MemoryRouter:
 
     def observe(self, endpoint: str) -> ObservedRoute | None:
         self._require_up()
+        self._settle()
         route = self.routes.get(endpoint)
         if route is None:
             return None
@@ -228,13 +159,16 @@ class MemoryRouter:
             endpoint=endpoint,
             shares={variant: share for variant, share in route.shares.items() if share},
             healthy=frozenset(b.variant for b in route.backends if self._usable(b.variant)),
-            version=str(self._version),
+            named=frozenset(backend.variant for backend in route.backends),
+            generation=self._in_force.get(endpoint, 0),
+            accepted=self._accepted.get(endpoint, 0),
             rejected=self._rejected.get(endpoint, ""),
         )
 
     def observe_all(self) -> Mapping[str, ObservedRoute]:
         """See the port."""
         self._require_up()
+        self._settle()
         found = {endpoint: self.observe(endpoint) for endpoint in self.routes}
         return {endpoint: route for endpoint, route in found.items() if route is not None}
 
@@ -247,12 +181,18 @@ class MemoryRouter:
         """The engine of a variant; a good one until it is changed."""
         return self._engines.setdefault(variant, MemoryEngine(started_at=self.clock.now().timestamp()))
 
-    def restart(self) -> None:
-        """The router's process ends and starts again: routes stay, counters begin again."""
-        self.started_at = self.clock.now().timestamp()
-        self._counters.clear()
-        self.other.clear()
-        self.turned_away.clear()
+    def restart(self, target: str = "") -> None:
+        """A process of the router, or every one, ends and starts again: routes stay, its counters begin again."""
+        for name in [target] if target else list(self._targets):
+            self.start(name)
+
+    def start(self, target: str) -> None:
+        """A process of that name starts."""
+        self._targets[target] = TargetCounters(self.clock.now().timestamp())
+
+    def stop(self, target: str) -> None:
+        """The process has gone, as when the router gets fewer of them."""
+        del self._targets[target]
 
     def send(
         self,
@@ -276,12 +216,12 @@ class MemoryRouter:
         patience = 0.0 if abort else patience_seconds
         if forced and Capability.FORCED_VARIANT in self.can:
             if forced not in variants:
-                self.turned_away[endpoint] += 1
+                self._target().turned_away[endpoint] += 1
                 raise NotFound(f"No such variant: {forced}. Endpoint {endpoint} has: {', '.join(variants)}.")
             return self._answer(endpoint, "", forced if self._usable(forced) else "", messages, patience)
         shares = [route.shares.get(variant, 0) for variant in variants]
         assigned = self.rng.choices(variants, shares)[0]
-        counters = self._counters.setdefault((endpoint, assigned), _Counters())
+        counters = self._target().arm(endpoint, assigned)
         counters.arrived += 1
         chosen = self._chosen(assigned, route)
         response = self._answer(endpoint, assigned, chosen, messages, patience)
@@ -296,15 +236,20 @@ class MemoryRouter:
         """
         api = self._route(endpoint).api
         known = (method, path) == ("GET", "/v1/models") or path in api.other
-        (self.other if known else self.turned_away)[endpoint] += 1
+        target = self._target()
+        (target.other if known else target.turned_away)[endpoint] += 1
         return 200 if known else 404
 
-    def arms(self, endpoint: str, backends: list[Backend]) -> dict[str, ArmReading]:
-        """The counters of the endpoint's arms, zero for a backend without requests."""
+    def counted(self, endpoint: str, backends: Iterable[Backend] = ()) -> dict[str, TargetReading]:
+        """The counters of the endpoint's arms by target, zero for a backend without requests."""
         self._require_up()
-        found = {backend.variant: _Counters() for backend in backends}
-        found |= {variant: c for (name, variant), c in self._counters.items() if name == endpoint}
-        return {variant: counters.reading() for variant, counters in found.items()}
+        variants = [backend.variant for backend in backends]
+        return {name: target.reading(endpoint, variants) for name, target in self._targets.items()}
+
+    def _target(self) -> TargetCounters:
+        """The process that a request goes through. Where there is one, nothing is drawn."""
+        names = sorted(self._targets)
+        return self._targets[names[0] if len(names) == 1 else self.rng.choice(names)]
 
     def _answer(
         self, endpoint: str, assigned: str, variant: str, messages: Messages, patience: float | None
@@ -355,6 +300,7 @@ class MemoryRouter:
 
     def _route(self, endpoint: str) -> Route:
         self._require_up()
+        self._settle()
         if endpoint not in self.routes:
             raise NotFound(f"No such endpoint: {endpoint}.")
         return self.routes[endpoint]
@@ -365,6 +311,17 @@ class MemoryRouter:
 
     def _new_id(self) -> str:
         return str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
+
+    def _steady(self) -> float:
+        return self.clock.reading().steady
+
+    def _settle(self) -> None:
+        """Puts in force the newest route that was accepted long enough ago; older ones are overtaken."""
+        for endpoint, waiting in self._waiting.items():
+            due = [one for one in waiting if one[0] <= self._steady()]
+            if due:
+                _, self.routes[endpoint], self._in_force[endpoint] = due[-1]
+                del waiting[: waiting.index(due[-1]) + 1]
 
     def _require_up(self) -> None:
         if self.down:

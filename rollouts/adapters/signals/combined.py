@@ -26,7 +26,7 @@ class CombinedSignals:
         self._router = router
         self._engines = engines
 
-    def failures(self) -> Mapping[str, Failures]:
+    def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         """See the port."""
         return self._router.failures()
 

@@ -25,7 +25,14 @@ from rollouts.adapters.routers.envoy_config import MICROSECONDS, MILLISECONDS, P
 from rollouts.adapters.routers.envoy_logs import CLIENT_CLOSED, LEFT_FLAGS, NO_STATUS, NOTHING, PART, WHOLE
 from rollouts.adapters.routers.envoy_routes import ASSIGNED, split_cluster_name
 from rollouts.adapters.signals.exposition import Sample, samples
-from rollouts.domain.record.readings import ArmReading, Failures, HistogramReading, SignalReading
+from rollouts.domain.record.readings import (
+    ROUTER,
+    ArmReading,
+    Failures,
+    HistogramReading,
+    SignalReading,
+    TargetReading,
+)
 from rollouts.ports import Backend
 
 Ending = Literal["answered", "request", "rate", "gateway", "failed", "fallback", "before", "midway"]
@@ -209,7 +216,7 @@ def failures_of(text: str) -> dict[str, Failures]:
 
 
 class EnvoyStats:
-    """A SignalSource of the router's counters alone (see `combined` for the engines' too).
+    """A SignalSource of the router's counters alone (see `combined` for the engines' too). It has one target: Envoy.
 
     Every variant of `backends` has a reading: where Envoy has no counter yet, it has counted zero requests.
     Variants that had requests earlier are in it too.
@@ -219,12 +226,12 @@ class EnvoyStats:
         self._admin = EnvoyAdmin(Paths(run_dir).admin)
         self._clock = clock
 
-    def failures(self) -> Mapping[str, Failures]:
+    def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         """See the port."""
         wanted = rf"^llm\.requests\..*{ASSIGNED}/"
         text = self._admin.text("/stats", filter=wanted, format="prometheus")
         with unknown_if_odd():
-            return failures_of(text)
+            return {endpoint: {ROUTER: found} for endpoint, found in failures_of(text).items()}
 
     def read_all(
         self, backends: Mapping[str, Collection[Backend]]
@@ -252,12 +259,12 @@ def _reading(
     nothing = {backend.variant: _Tally().reading() for backend in backends}
     try:
         with unknown_if_odd():
-            return SignalReading(
-                at=at,
-                router_started_at=started_at,
+            target = TargetReading(
+                started_at=started_at,
                 arms=nothing | arms_of(endpoint, found),
                 other=calls_of(endpoint, OTHER, found),
                 turned_away=calls_of(endpoint, TURNED_AWAY, found),
             )
+            return SignalReading(at=at, targets={ROUTER: target})
     except Unavailable as error:
         return error

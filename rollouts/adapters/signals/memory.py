@@ -15,15 +15,18 @@ class MemorySignals:
     def __init__(self, router: MemoryRouter) -> None:
         self._router = router
 
-    def failures(self) -> Mapping[str, Failures]:
+    def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         """See the port."""
         self._router.observe_all()  # which is unavailable when the router is
         found = {}
         for endpoint in self._router.routes:
-            arms = self._router.arms(endpoint, []).values()
-            found[endpoint] = Failures(
-                sum(arm.ended + arm.aborted for arm in arms), sum(arm.errors for arm in arms)
-            )
+            found[endpoint] = {
+                name: Failures(
+                    sum(arm.ended + arm.aborted for arm in target.arms.values()),
+                    sum(arm.errors for arm in target.arms.values()),
+                )
+                for name, target in self._router.counted(endpoint).items()
+            }
         return found
 
     def read_all(self, backends: Mapping[str, Collection[Backend]]) -> Mapping[str, SignalReading]:
@@ -33,7 +36,7 @@ class MemorySignals:
     def _read(self, endpoint: str, backends: Collection[Backend]) -> SignalReading:
         engines: dict[str, EngineReading] = {}
         broken: dict[str, str] = {}
-        arms = self._router.arms(endpoint, list(backends))
+        targets = self._router.counted(endpoint, backends)
         for backend in backends:
             engine = self._router.engine(backend.variant)
             if engine.alive and engine.metrics:
@@ -47,14 +50,11 @@ class MemorySignals:
                     empty=engine.empty,
                 )
             else:
-                address = f"http://{backend.host}:{backend.port}/metrics"
-                broken[backend.variant] = f"{address} cannot be read: Connection refused"
+                address = backend.address or backend.name
+                broken[backend.variant] = f"http://{address}/metrics cannot be read: Connection refused"
         return SignalReading(
             at=self._router.clock.now().timestamp(),
-            router_started_at=self._router.started_at,
-            arms=arms,
+            targets=targets,
             engines=engines,
             broken=broken,
-            other=self._router.other[endpoint],
-            turned_away=self._router.turned_away[endpoint],
         )

@@ -22,6 +22,7 @@ from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.foreign import words_of
 from controlplane.outbound.asking import ask
 from controlplane.outbound.clients import local_client
+from rollouts.adapters.backends import address_of
 from rollouts.adapters.signals.exposition import Sample, odd_metric, samples
 from rollouts.domain.record.readings import EngineReading
 from rollouts.ports import Backend
@@ -69,7 +70,9 @@ class VllmMetrics:
         for backend, future in asked.items():
             answered = future.done() and not future.cancelled()
             found = (
-                future.result() if answered else f"{_address(backend)} was not read in {self._seconds:g} s"
+                future.result()
+                if answered
+                else f"http://{backend.address}/metrics was not read in {self._seconds:g} s"
             )
             if isinstance(found, EngineReading):
                 engines[backend.variant] = found
@@ -83,7 +86,10 @@ class VllmMetrics:
         return engines, broken
 
     def _read_one(self, backend: Backend) -> EngineReading | str:
-        address = _address(backend)
+        try:
+            address = _address(backend)
+        except InvalidInput as error:
+            return f"its metrics cannot be read: {error.message}"
         try:
             answer = ask(self._client, "GET", address, most_bytes=MOST_BYTES, seconds=self._seconds)
         except httpx.HTTPError as error:
@@ -100,7 +106,9 @@ class VllmMetrics:
 
 
 def _address(backend: Backend) -> str:
-    return f"http://{backend.host}:{backend.port}/metrics"
+    """Raises InvalidInput for a backend of another kind."""
+    address_of(backend)
+    return f"http://{backend.address}/metrics"
 
 
 def engine_reading(text: str, address: str = "/metrics") -> EngineReading | str:

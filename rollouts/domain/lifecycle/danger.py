@@ -170,6 +170,4 @@ def not_in_force(seen: Seen, moving_to: str) -> str:
     """Why the split that was asked for is not there yet."""
     if seen.routed is None:
         return "The router does not answer; nothing is changed."
-    if seen.rejected:
-        return f"The router refused the route: {seen.rejected} The last good route stays in force."
-    return f"Moving to {moving_to}; waiting until the router confirms it."
+    return seen.route_problem or f"Moving to {moving_to}; waiting until the router confirms it."

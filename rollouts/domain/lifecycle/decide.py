@@ -125,9 +125,7 @@ def _promoting(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -
                 f"{seen.hold.sentence}: the promotion waits.",
                 f"It goes on by itself when {seen.hold.ends}. It can be rolled back meanwhile.",
             )
-        words = f"Moving all traffic to {rollout.candidate_label}."
-        if seen.rejected:
-            words = f"The router refused the route: {seen.rejected} The last good route stays in force."
+        words = seen.route_problem or f"Moving all traffic to {rollout.candidate_label}."
         return stay(rollout, words, "Then the route is read back from the router.")
     watch = duration_of_seconds(rollout.plan.watch_seconds)
     return Decision(

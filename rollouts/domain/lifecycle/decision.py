@@ -151,6 +151,7 @@ class Seen:
     answered        variants that answered a forced request themselves since the route is in force
     drift           shares set by hand, when the router differs from what we last published
     rejected        the router's words when it refused our configuration
+    late            the sentence for a route that the router accepted and has not put in force for longer than usual
     hold            what keeps everything that moves forward from moving; None when nothing does
     """
 
@@ -164,6 +165,14 @@ class Seen:
     drift: Mapping[str, int] | None = None
     rejected: str = ""
     hold: Hold | None = None
+    late: str = ""
+
+    @property
+    def route_problem(self) -> str:
+        """What is wrong between the router and the route that it was given; empty when nothing is."""
+        if self.rejected:
+            return f"The router refused the route: {self.rejected} The last good route stays in force."
+        return self.late
 
     def engine(self, variant: str) -> EngineView | None:
         """The engine of an arm; None when it could not be read."""
@@ -188,8 +197,9 @@ class Seen:
         return engine.is_ready if engine is not None else variant in self.healthy
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; sets and mappings are sorted, so that equal situations have equal bytes."""
-        return {
+        """Plain data; sets and mappings are sorted, so that equal situations have equal bytes. What is late is left out
+        when nothing is: older evidence keeps its bytes."""
+        data = {
             "engines": {name: engine.to_json() for name, engine in sorted(self.engines.items())},
             "desired_shares": dict(sorted(self.desired_shares.items())),
             "in_force": self.in_force,
@@ -201,6 +211,7 @@ class Seen:
             "rejected": self.rejected,
             "hold": None if self.hold is None else self.hold.to_json(),
         }
+        return {**data, "late": self.late} if self.late else data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

@@ -57,6 +57,8 @@ def return_to_baseline(rollout: RolloutView, seen: Seen, gates: GatesView, now: 
         waiting = "the router, which does not answer"
     elif seen.rejected:
         waiting = f"the router, which refused the route ({seen.rejected})"
+    elif seen.late:
+        waiting = "the router, which accepted the route and has not put it in force"
     elif back and baseline_ready:
         waiting = "the router to confirm"
     return stay(

@@ -1,24 +1,46 @@
 """From cumulative counters to the counts of one interval.
 
-Counters belong to a process, known by when it started. When that changed, or a counter went down, the interval is
-missing with its reason: never negative and never zero.
+Counters belong to a process of the router (a target), known by its name and when it started. Each target's difference
+is taken by itself, and these are added up. A target that restarted, is new or has gone voids its own part of the
+interval:
+
+- Not counted is everything that it counted since the last reading: what the old process counted after that is lost with
+  it, and what the new one has counted so far is left out with it.
+- Counted is all that the other targets did. Which target takes a request does not depend on the arm, so theirs is what
+  they would have counted anyway, and comparing arms within it is as good as within the whole.
+- How much was not counted is said: the share of the targets, or of the arrivals as far as they are known, whichever is
+  larger. Beyond UNSEEN_AT_MOST the whole interval is void: rates of the rest would still be true, but loads and counts
+  would be those of another endpoint.
+
+When a counter of an arm went down, that arm is missing with its reason: never negative and never zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from rollouts.domain.record.intervals import OUTCOME_CLASSES, ArmCounts, Completions, LatencyCounts, Outcomes
-from rollouts.domain.record.readings import ArmReading, EngineReading, HistogramReading, SignalReading
+from rollouts.domain.record.readings import (
+    ArmReading,
+    EngineReading,
+    HistogramReading,
+    SignalReading,
+    TargetReading,
+)
+
+UNSEEN_AT_MOST = 0.5  # one of two replicas may restart, as in a rolling update
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One interval of an endpoint: counts by variant, and why something is missing.
 
+    seconds         0 when nothing can be counted
     other           calls that are no inference; turned_away: calls that the router refused before it drew an arm
+    unseen          targets whose part is not counted, and why
+    unseen_share    of the traffic, about so much was not counted; 1 when nothing was
+    unseen_seconds  the same in seconds of the whole traffic
     """
 
     started_at: float
@@ -29,43 +51,54 @@ class Difference:
     broken: Mapping[str, str]
     other: int = 0
     turned_away: int = 0
+    unseen: Mapping[str, str] = field(default_factory=dict)
+    unseen_share: float = 0.0
+    unseen_seconds: float = 0.0
 
 
 def difference(before: SignalReading | None, after: SignalReading, ready: Mapping[str, float]) -> Difference:
     """What happened between two readings. `ready` is the ready replicas of each variant, mean over the interval."""
     if before is None:
         return _nothing(after, "the first reading: there is nothing to compare it with yet")
-    if before.router_started_at != after.router_started_at:
-        # What belongs to no arm is for people alone: all that the new process counted happened since then.
-        fresh = _nothing(after, "the router restarted: its counters began again")
-        return replace(fresh, other=after.other, turned_away=after.turned_away)
     seconds = after.at - before.at
     if seconds <= 0:
         return _nothing(after, "no time passed since the last reading")
-    arms: dict[str, ArmCounts] = {}
-    fallbacks: dict[str, int] = {}
-    missing: dict[str, str] = {}
-    for name, now in after.arms.items():
-        then = before.arms.get(name, _ZERO)
-        completions = completions_between(before.engines.get(name), after.engines.get(name))
-        counts = _arm(then, now, ready.get(name, 0.0), completions)
-        if counts is None:
-            missing[name] = "a counter of the router went down: the interval is left out"
-        else:
-            arms[name] = counts
-            fallbacks[name] = now.fallbacks - then.fallbacks
-    for name in before.arms:
-        if name not in after.arms:
-            missing[name] = "the router no longer reports this variant"
+    names = sorted({*before.targets, *after.targets})
+    unseen = {name: why for name in names if (why := _why_unseen(before, after, name))}
+    seen = [(before.targets[name], after.targets[name]) for name in names if name not in unseen]
+    found, missing = _arms(seen)
+    share = _unseen_share(after, names, unseen, sum(one.counts.arrived for one in found.values()))
+    other, turned_away = _calls(before, after, unseen)
+    if not seen or share > UNSEEN_AT_MOST:
+        void = _nothing(after, _void_words(names, unseen))
+        return replace(
+            void,
+            other=other,
+            turned_away=turned_away,
+            unseen=unseen,
+            unseen_share=1.0,
+            unseen_seconds=seconds,
+        )
+    arms = {
+        name: replace(
+            one.counts,
+            ready=ready.get(name, 0.0),
+            completions=completions_between(before.engines.get(name), after.engines.get(name)),
+        )
+        for name, one in found.items()
+    }
     return Difference(
         before.at,
         seconds,
         arms,
-        fallbacks,
+        {name: one.fallbacks for name, one in found.items()},
         missing,
         dict(after.broken),
-        other=max(0, after.other - before.other),
-        turned_away=max(0, after.turned_away - before.turned_away),
+        other=other,
+        turned_away=turned_away,
+        unseen=unseen,
+        unseen_share=share,
+        unseen_seconds=share * seconds,
     )
 
 
@@ -78,32 +111,143 @@ def _nothing(after: SignalReading, why: str) -> Difference:
     return Difference(after.at, 0.0, {}, {}, {"router": why}, dict(after.broken))
 
 
-def _arm(
-    then: ArmReading, now: ArmReading, ready: float, completions: Completions | None
-) -> ArmCounts | None:
+# --- which targets count ----------------------------------------------------------------------------------------------
+
+
+def _why_unseen(before: SignalReading, after: SignalReading, name: str) -> str:
+    """Why this target's part cannot be counted; empty when it can."""
+    then, now = before.targets.get(name), after.targets.get(name)
+    if then is None:
+        return "is new: what it counted before is not known"
+    if now is None:
+        return "has gone, and its last counts with it"
+    return "" if then.started_at == now.started_at else "restarted: its counters began again"
+
+
+def _unseen_share(after: SignalReading, names: Sequence[str], unseen: Iterable[str], counted: int) -> float:
+    """About which share of the traffic was not counted: that of the targets or, where it is larger, that of the
+    arrivals which those targets have counted since they started."""
+    gone = [after.targets[name] for name in unseen if name in after.targets]
+    known = sum(max(0, arm.arrived) for target in gone for arm in target.arms.values())
+    of_arrivals = known / (known + counted) if known else 0.0
+    return max(len(list(unseen)) / len(names), of_arrivals) if names else 1.0
+
+
+def _void_words(names: Sequence[str], unseen: Mapping[str, str]) -> str:
+    if not names:
+        return "the router reports no process that counts"
+    if len(names) == 1:
+        return f"the router {unseen[names[0]]}"
+    told = "; ".join(f"{name} {why}" for name, why in sorted(unseen.items()))
+    return f"{len(unseen)} of {len(names)} processes of the router were not counted: {told}"
+
+
+def _calls(before: SignalReading, after: SignalReading, unseen: Mapping[str, str]) -> tuple[int, int]:
+    """(other, turned away). They are in no arm, and for people alone: all that a process counted which started since
+    the last reading belongs to this interval."""
+    other = turned_away = 0
+    for name, now in after.targets.items():
+        then = before.targets.get(name)
+        if name in unseen:
+            if then is None and now.started_at < before.at:
+                continue
+            then = None
+        other += max(0, now.other - (then.other if then else 0))
+        turned_away += max(0, now.turned_away - (then.turned_away if then else 0))
+    return other, turned_away
+
+
+# --- arms, added up over targets ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One arm at some targets. A signal whose histograms cannot be compared is None."""
+
+    counts: ArmCounts
+    fallbacks: int
+    latency: Mapping[str, LatencyCounts | None]
+
+    def plus(self, other: _Part) -> _Part:
+        one, two = self.counts, other.counts
+        assert one.outcomes is not None
+        assert two.outcomes is not None
+        running = one.outcomes.running + two.outcomes.running
+        latency = {
+            signal: _together(self.latency, other.latency, signal)
+            for signal in {*self.latency, *other.latency}
+        }
+        return _Part(
+            ArmCounts(
+                requests=one.requests + two.requests,
+                errors=one.errors + two.errors,
+                arrived=one.arrived + two.arrived,
+                ready=0.0,
+                outcomes=replace(one.outcomes.plus(two.outcomes), running=running),
+            ),
+            self.fallbacks + other.fallbacks,
+            latency,
+        )
+
+
+def _together(
+    one: Mapping[str, LatencyCounts | None], two: Mapping[str, LatencyCounts | None], signal: str
+) -> LatencyCounts | None:
+    """A target that does not have the signal has measured none yet. Histograms with other edges cannot be added up."""
+    if signal not in one or signal not in two:
+        return one[signal] if signal in one else two[signal]
+    left, right = one[signal], two[signal]
+    if left is None or right is None or set(left.over) != set(right.over):
+        return None
+    return left.plus(right)
+
+
+def _arms(seen: Sequence[tuple[TargetReading, TargetReading]]) -> tuple[dict[str, _Part], dict[str, str]]:
+    """The arms that could be counted at every one of these targets, and why others could not."""
+    found: dict[str, _Part] = {}
+    missing: dict[str, str] = {}
+    for before, after in seen:
+        for name, now in after.arms.items():
+            part = _part(before.arms.get(name, _ZERO), now)
+            if part is None:
+                missing[name] = "a counter of the router went down: the interval is left out"
+            else:
+                found[name] = found[name].plus(part) if name in found else part
+        for name in before.arms:
+            if name not in after.arms:
+                missing[name] = "the router no longer reports this variant"
+    whole = {name: part for name, part in found.items() if name not in missing}
+    return {name: _with_latency(part) for name, part in whole.items()}, missing
+
+
+def _with_latency(part: _Part) -> _Part:
+    measured = {signal: counts for signal, counts in part.latency.items() if counts is not None}
+    return replace(part, counts=replace(part.counts, latency=measured))
+
+
+def _part(then: ArmReading, now: ArmReading) -> _Part | None:
+    """One arm at one target; None when a counter went down."""
     before, after = _classes(then), _classes(now)
     ended = {name: after[name] - before[name] for name in OUTCOME_CLASSES}
     arrived = now.arrived - then.arrived
     if min(arrived, *ended.values()) < 0:
         return None
     outcomes = Outcomes(**ended, running=max(0, now.running))
-    latency: dict[str, LatencyCounts] = {}
+    latency: dict[str, LatencyCounts | None] = {}
     for signal, histogram in now.latency.items():
         counts = _latency(then.latency.get(signal), histogram)
         left = _latency(then.left.get(signal), now.left[signal]) if signal in now.left else None
         if counts is not None and left is not None:
             counts = replace(counts, left=left.total, left_over=left.over)
-        if counts is not None:
-            latency[signal] = counts
-    return ArmCounts(
+        latency[signal] = counts
+    counts_of_arm = ArmCounts(
         requests=outcomes.ended - outcomes.abandoned,
         errors=outcomes.failed + outcomes.fallback,
         arrived=arrived,
-        ready=ready,
-        latency=latency,
+        ready=0.0,
         outcomes=outcomes,
-        completions=completions,
     )
+    return _Part(counts_of_arm, now.fallbacks - then.fallbacks, latency)
 
 
 def _classes(reading: ArmReading) -> dict[str, int]:
@@ -151,95 +295,4 @@ def completions_between(then: EngineReading | None, now: EngineReading | None) -
         truncated=min(ended.get("length", 0), total),
         filtered=min(sum(ended.get(reason, 0) for reason in FILTERED), total),
         tokens=tokens,
-    )
-
-
-# --- a reading is kept between two ticks, whichever worker made it ---------------------------------------------
-
-
-def reading_to_json(reading: SignalReading) -> dict[str, Any]:
-    """Plain JSON of a reading, exact."""
-    return {
-        "at": reading.at,
-        "router_started_at": reading.router_started_at,
-        "arms": {
-            name: {
-                "arrived": arm.arrived,
-                "answered": arm.answered,
-                "refused": dict(arm.refused),
-                "failed": arm.failed,
-                "fallbacks": arm.fallbacks,
-                "abandoned": dict(arm.abandoned),
-                "statuses": dict(arm.statuses),
-                "latency": {signal: _histogram_to_json(h) for signal, h in arm.latency.items()},
-                "left": {signal: _histogram_to_json(h) for signal, h in arm.left.items()},
-            }
-            for name, arm in reading.arms.items()
-        },
-        "engines": {
-            name: {
-                "tokens": engine.generated_tokens,
-                "started_at": engine.started_at,
-                "endings": dict(engine.endings),
-                "empty": engine.empty,
-            }
-            for name, engine in reading.engines.items()
-        },
-        "other": reading.other,
-        "turned_away": reading.turned_away,
-    }
-
-
-def reading_from_json(data: Mapping[str, Any]) -> SignalReading | None:
-    """The reading that was kept; None for an empty object, and for one kept before outcomes were counted (the next
-    interval then begins anew)."""
-    if "other" not in data:
-        return None
-    return SignalReading(
-        at=float(data["at"]),
-        router_started_at=float(data["router_started_at"]),
-        arms={
-            name: ArmReading(
-                arrived=int(arm["arrived"]),
-                answered=int(arm["answered"]),
-                refused={kind: int(n) for kind, n in arm["refused"].items()},
-                failed=int(arm["failed"]),
-                fallbacks=int(arm["fallbacks"]),
-                abandoned={when: int(n) for when, n in arm["abandoned"].items()},
-                statuses=dict(arm["statuses"]),
-                latency={signal: _histogram_from_json(h) for signal, h in arm["latency"].items()},
-                left={signal: _histogram_from_json(h) for signal, h in arm["left"].items()},
-            )
-            for name, arm in data["arms"].items()
-        },
-        engines={
-            name: EngineReading(
-                running=0.0,
-                waiting=0.0,
-                kv_cache_share=0.0,
-                generated_tokens=int(engine["tokens"]),
-                started_at=engine["started_at"],
-                endings={reason: int(n) for reason, n in engine["endings"].items()},
-                empty=engine["empty"],
-            )
-            for name, engine in data["engines"].items()
-        },
-        other=int(data["other"]),
-        turned_away=int(data["turned_away"]),
-    )
-
-
-def _histogram_to_json(histogram: HistogramReading) -> dict[str, Any]:
-    return {
-        "edges": list(histogram.edges),
-        "at_or_below": list(histogram.at_or_below),
-        "total": histogram.total,
-    }
-
-
-def _histogram_from_json(data: Mapping[str, Any]) -> HistogramReading:
-    return HistogramReading(
-        tuple(float(edge) for edge in data["edges"]),
-        tuple(int(n) for n in data["at_or_below"]),
-        int(data["total"]),
     )

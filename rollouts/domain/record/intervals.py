@@ -251,6 +251,8 @@ class Interval:
     broken        source name -> error, when the source itself failed (a verdict ERROR, not NO_DATA)
     shares        bandits: observed basis points per arm, by name; empty for a canary
     dropped       bandits: arms that left the race for other reasons than evidence (engine failed, a person)
+    unseen        processes of the router whose part was not counted, and why; `unseen_share` is about how much of the
+                  traffic that was. The arms hold what the others counted
     answer_shares bandits: the shares under which this interval's `answers` were assigned; they come from earlier
                   intervals, whose ratings are complete now. Empty when there are none
     """
@@ -266,9 +268,12 @@ class Interval:
     shares: Mapping[str, int] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     answer_shares: Mapping[str, int] = field(default_factory=dict)
+    unseen: Mapping[str, str] = field(default_factory=dict)
+    unseen_share: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data. What only bandits have is left out when empty: a canary's evidence keeps its bytes."""
+        """Plain data. What only bandits have, and what was not counted, is left out when empty: evidence without it
+        keeps its bytes."""
         data: dict[str, Any] = {
             "index": self.index,
             "started_at": self.started_at,
@@ -288,6 +293,9 @@ class Interval:
             data["dropped"] = list(self.dropped)
         if self.answer_shares:
             data["answer_shares"] = dict(sorted(self.answer_shares.items()))
+        if self.unseen:
+            data["unseen"] = dict(sorted(self.unseen.items()))
+            data["unseen_share"] = self.unseen_share
         return data
 
     @classmethod
@@ -307,4 +315,6 @@ class Interval:
             shares={name: int(bp) for name, bp in data.get("shares", {}).items()},
             dropped=tuple(str(name) for name in data.get("dropped", ())),
             answer_shares={name: int(bp) for name, bp in data.get("answer_shares", {}).items()},
+            unseen=dict(data.get("unseen", {})),
+            unseen_share=float(data.get("unseen_share", 0.0)),
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+ROUTER = "router"  # the name of the one target of a router that is a single process
+
 
 @dataclass(frozen=True, slots=True)
 class HistogramReading:
@@ -85,26 +87,38 @@ class EngineReading:
 
 
 @dataclass(frozen=True, slots=True)
-class SignalReading:
-    """One reading of an endpoint. `router_started_at` identifies the process whose counters these are.
+class TargetReading:
+    """The counters of one target: a process of the router, which counts by itself and begins again when it restarts.
 
+    started_at      identifies the process (seconds since the epoch)
     other           calls that are no inference, since that process started
     turned_away     calls that the router refused before an arm was assigned, likewise
     """
 
-    at: float
-    router_started_at: float
+    started_at: float
     arms: Mapping[str, ArmReading]
-    engines: Mapping[str, EngineReading] = field(default_factory=dict)
-    broken: Mapping[str, str] = field(default_factory=dict)
     other: int = 0
     turned_away: int = 0
 
 
 @dataclass(frozen=True, slots=True)
+class SignalReading:
+    """One reading of an endpoint.
+
+    targets     of the router, by name: the same process has the same name and start in every reading
+    broken      engines that could not be read, and why
+    """
+
+    at: float
+    targets: Mapping[str, TargetReading]
+    engines: Mapping[str, EngineReading] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Failures:
-    """Cumulative counts of an endpoint's inference requests, whichever arm was drawn: those that ended, and how many of
-    them failed or were answered by another arm."""
+    """Cumulative counts of an endpoint's inference requests at one target, whichever arm was drawn: those that ended,
+    and how many of them failed or were answered by another arm."""
 
     ended: int
     failed: int

@@ -40,7 +40,11 @@ LONGEST_PAUSE = {
     DrainWorkload.kind: 30.0,
     EnsureWorkload.kind: 30.0,
 }
-ROUTE_FIELDS = ("desired_shares", "desired_fallback", "applied", "rescue")
+ROUTE_FIELDS = ("desired_shares", "desired_fallback", "applied", "accepted_at", "rescue")
+NOT_IN_FORCE = "the router accepted the route and has not put it in force yet"
+PUBLISHED_FIELDS = (
+    "applied", "applied_at", "accepted_at", "observed_shares", "observed_at", "router_problem",
+)  # fmt: skip
 WAITS_FOR_FILES = "its files are fetched and checked first"
 AT_REST = (WorkloadPhase.FAILED.value, WorkloadPhase.ABSENT.value)
 RUNNING = (WorkloadPhase.STARTING, WorkloadPhase.READY, WorkloadPhase.UNREADY)
@@ -133,7 +137,9 @@ def converge_traffic(
     if not endpoint.desired_shares or not seen.route_known or traffic_waits(endpoint):
         return
     route = desired_route(endpoint, world)
-    if _without_backend(route) or (seen.route is not None and endpoint.applied == route_json(route)):
+    # While something else is accepted, it will come into force: the desired one must be accepted after it.
+    as_published = seen.route is not None and endpoint.accepted_at is None
+    if _without_backend(route) or (as_published and endpoint.applied == route_json(route)):
         return
     hold(lease, now=world.clock.now())
     try:
@@ -158,8 +164,7 @@ def _set_traffic(
     problem = _not_forward(endpoint, effect, seen)
     if problem:
         return problem
-    _publish(endpoint, lease, world)
-    return ""
+    return _publish(endpoint, lease, world)
 
 
 def _not_forward(endpoint: Endpoint, effect: Effect, seen: Observation) -> str:
@@ -244,7 +249,7 @@ def _wait_for_files(workload: Workload, lease: Lease, world: World) -> str:
 def _drain_workload(
     endpoint: Endpoint, effect: Effect, lease: Lease, world: World, seen: Observation, now: datetime
 ) -> str:
-    """Never drains what gets traffic: the router is asked, not our memory of it."""
+    """Never drains what the route in force names: the router is asked, not our memory of it."""
     variant = _variant(endpoint, effect)
     if seen.route is None:
         return "the router does not say whether it gets traffic"
@@ -261,8 +266,10 @@ def _drain_workload(
             endpoint.desired_shares = split(endpoint.desired_shares)
             endpoint.save(update_fields=["desired_shares"])
     routed = any(backend["variant"] == variant.name for backend in endpoint.applied.get("backends", ()))
-    if routed and endpoint.desired_shares:
-        _publish(endpoint, lease, world, by_hand=drift_of(endpoint, seen))
+    if endpoint.desired_shares and (routed or variant.name in seen.route.named or not seen.route.settled):
+        waits_for = _publish(endpoint, lease, world, by_hand=drift_of(endpoint, seen))
+        if waits_for:
+            return waits_for
     world.cluster.drain(variant.name, endpoint.name, token=lease.token)
     return ""
 
@@ -301,18 +308,22 @@ def _without_backend(route: Route) -> list[str]:
     return sorted(set(split(route.shares)) - {backend.variant for backend in route.backends})
 
 
-def _publish(
-    endpoint: Endpoint, lease: Lease, world: World, *, by_hand: dict[str, int] | None = None
-) -> None:
-    """Applies the desired route and reads it back before it counts as applied.
+def _publish(endpoint: Endpoint, lease: Lease, world: World, *, by_hand: dict[str, int] | None = None) -> str:
+    """Has the router accept the desired route, and reads back what is in force; returns what it waits for, "" when the
+    desired route is in force. Only then it counts as applied.
 
     by_hand     shares that were set by hand and stay; the route's backends are ours all the same
     """
     route = desired_route(endpoint, world)
     sent = route if by_hand is None else replace(route, shares=by_hand)
-    world.router.apply(sent, token=lease.token)
+    generation = world.router.apply(sent, token=lease.token)
     observed = world.router.observe(endpoint.name)
-    if observed is None or split(observed.shares) != split(sent.shares):
+    if observed is None or observed.generation != generation:
+        with _holding(lease, world):
+            endpoint.accepted_at = endpoint.accepted_at or world.clock.now()
+            endpoint.save(update_fields=["accepted_at"])
+        return NOT_IN_FORCE
+    if split(observed.shares) != split(sent.shares):
         raise Rejected(
             f"The router does not show the split that was published for {endpoint.name}.",
             fix="It is published again; look at the router's log if this stays.",
@@ -321,10 +332,9 @@ def _publish(
     with _holding(lease, world):
         endpoint.applied, endpoint.applied_at = route_json(route), now
         endpoint.observed_shares, endpoint.observed_at = dict(observed.shares), now
-        endpoint.router_problem = ""
-        endpoint.save(
-            update_fields=["applied", "applied_at", "observed_shares", "observed_at", "router_problem"]
-        )
+        endpoint.router_problem, endpoint.accepted_at = "", None
+        endpoint.save(update_fields=PUBLISHED_FIELDS)
+    return ""
 
 
 def _is_postponed(effect: Effect, now: datetime) -> bool:

@@ -43,7 +43,7 @@ def decide_rollout(
     answered        candidates that answered a forced request
     hold            what keeps everything from moving forward
     """
-    seen = situation_of(rollout.endpoint, view, observation, statuses, answered=answered, hold=hold)
+    seen = situation_of(rollout.endpoint, view, observation, statuses, answered=answered, hold=hold, now=now)
     if measured is not None:
         count_interval(
             rollout=rollout, arms=arms, measured=measured, seen=observation, writes=writes, now=now

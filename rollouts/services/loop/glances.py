@@ -42,7 +42,7 @@ class Glances:
 
     _asking: dict[str, Future[Marks | str]] = field(default_factory=dict)
     _marks: dict[str, Marks] = field(default_factory=dict)
-    _failures: dict[str, Mapping[str, Failures]] = field(default_factory=dict)
+    _failures: dict[str, Mapping[str, Mapping[str, Failures]]] = field(default_factory=dict)
     _silent: dict[str, str] = field(default_factory=dict)
     _clock: datetime | None = None
     _one: Lock = field(default_factory=Lock)
@@ -117,15 +117,22 @@ class Glances:
         every = {*before, *marks}
         return {endpoint for endpoint in every if before.get(endpoint) != marks.get(endpoint)}
 
-    def _failing(self, cluster: str, failures: Mapping[str, Failures]) -> Marks:
+    def _failing(self, cluster: str, failures: Mapping[str, Mapping[str, Failures]]) -> Marks:
         """Marked anew in each glance in which too many failed: the endpoint is looked at for as long as it lasts."""
         marks: dict[str, Hashable] = {}
         earlier = self._failures.get(cluster, {})
         for endpoint, now in failures.items():
-            before = earlier.get(endpoint, now)
-            ended, failed = now.ended - before.ended, now.failed - before.failed
+            before = earlier.get(endpoint, {})
+            # A process of the router that is new, or counts anew, has nothing to compare with yet.
+            same = [
+                (before[name], one)
+                for name, one in now.items()
+                if name in before and before[name].ended <= one.ended and before[name].failed <= one.failed
+            ]
+            ended = sum(one.ended - then.ended for then, one in same)
+            failed = sum(one.failed - then.failed for then, one in same)
             if failed > 0 and failed >= USUAL_OUTAGE_SHARE * ended:
-                marks[endpoint] = (now.ended, now.failed)
+                marks[endpoint] = tuple((one.ended, one.failed) for _, one in same)
         self._failures[cluster] = failures
         return marks
 
@@ -154,13 +161,18 @@ def _engines(statuses: Mapping[str, WorkloadStatus]) -> Marks:
     for variant, status in sorted(statuses.items()):
         marks[endpoint_of(variant)].append(
             (variant, status.phase, status.ready, status.desired, status.restarts, status.started_at, status.reason,
-             status.host, status.port)
+             status.backend)
         )  # fmt: skip
     return {endpoint: tuple(found) for endpoint, found in marks.items()}
 
 
 def _routes(routes: Mapping[str, ObservedRoute]) -> Marks:
     return {
-        endpoint: (tuple(sorted(route.shares.items())), route.healthy, route.rejected)
+        endpoint: (
+            tuple(sorted(route.shares.items())),
+            route.healthy,
+            (route.named, route.generation, route.accepted),
+            route.rejected,
+        )
         for endpoint, route in routes.items()
     }

@@ -105,6 +105,8 @@ def measure_rollout(
         shares={arm: _observed_share(rollout, seen, variant) for arm, variant in names.items()},
         dropped=tuple(row.name for row in dropped),
         answer_shares=fed.shares,
+        unseen=dict(made.unseen) if made is not None else {},
+        unseen_share=made.unseen_share if made is not None else 0.0,
     )
     before = _analysis(rollout, view)
     rng = interval_rng(rollout.pk, interval.index)
@@ -198,7 +200,8 @@ def _feedback(
 
     Only intervals with the same shares are added up: over a change of shares, arms that were compared at different
     times would look different because of the times. The first interval after a change is left out: some of the
-    answers that ended in it were assigned before it, under the old shares, and ratings go by when that was.
+    answers that ended in it were assigned before it, under the old shares, and ratings go by when that was. So is one
+    in which answers went uncounted: their ratings would count for other answers.
     """
     first, ripe_before = rollout.feedback_interval, now - timedelta(seconds=world.feedback_seconds)
 
@@ -217,12 +220,16 @@ def _feedback(
     if not ripe:
         return _Fed({}, first)
     found = [Interval.from_json(row.interval) for row in ripe]
-    alike = list(takewhile(lambda one: _weights(one) == _weights(found[0]), found))
+    alike = list(
+        takewhile(
+            lambda one: _weights(one) == _weights(found[0]) and _is_whole(one) == _is_whole(found[0]), found
+        )
+    )
     last = ripe[len(alike) - 1]
     before = Interval.from_json(rows[0].interval) if rows[0].index < first else None
     if before is None or _weights(before) != _weights(found[0]):
         alike = alike[1:]
-    if not alike:
+    if not alike or not _is_whole(alike[0]):
         return _Fed({}, last.index + 1)
     start, end = shown_now(alike[0].started_at), shown_now(last.ended_at)
     ratings = past.ratings if as_usual else None
@@ -254,6 +261,12 @@ def _one_by_one(rollout: Rollout, first: int) -> Iterator[RatedInterval]:
 def _weights(interval: Interval) -> tuple[int, dict[str, int]]:
     """The split of an interval: two with the same one may be added up."""
     return interval.share_bp, dict(interval.shares)
+
+
+def _is_whole(interval: Interval) -> bool:
+    """Whether all answers of the interval were counted. Counters that could not be read are read later: what they count
+    then holds these answers, too."""
+    return not interval.unseen and "router" not in interval.missing
 
 
 def _observed_share(rollout: Rollout, seen: Observation, variant: str) -> int:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from controlplane.kernel.errors import HeadgateError
 from controlplane.passes.words import error_words
 from rollouts.domain.engines import WorkloadPhase
-from rollouts.domain.record.counters import Difference, difference, reading_from_json
+from rollouts.domain.record.counters import Difference, difference
+from rollouts.domain.record.kept_readings import reading_from_json
 from rollouts.domain.record.readings import SignalReading
 from rollouts.models import Workload
 from rollouts.ports import Backend, ObservedRoute, WorkloadStatus
@@ -154,9 +155,12 @@ def _log_tails(
     return tails
 
 
+def backend_json(backend: Backend) -> dict[str, str]:
+    """A variant's backend as it is kept beside its name."""
+    return {"kind": backend.kind, "name": backend.name, "address": backend.address}
+
+
 def backends_of(workloads: Iterable[Workload]) -> tuple[Backend, ...]:
-    """The variants that have an address, by name."""
-    found = (
-        Backend(row.variant.name, row.host, row.port) for row in workloads if row.port > 0 and row.wanted
-    )
+    """How the variants that run are reached, by name. Read by nobody but the router and what reads engines."""
+    found = (Backend(row.variant.name, **row.backend) for row in workloads if row.backend and row.wanted)
     return tuple(sorted(found, key=lambda backend: backend.variant))

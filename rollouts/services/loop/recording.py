@@ -10,20 +10,21 @@ from datetime import datetime, timedelta
 
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.lifecycle.decision import Decision
-from rollouts.domain.record.counters import reading_to_json
 from rollouts.domain.record.intervals import BASELINE
+from rollouts.domain.record.kept_readings import reading_to_json
 from rollouts.domain.record.recorded import decision_digest, evidence_digest
 from rollouts.domain.record.situation import Situation
 from rollouts.evidence import last_digest
 from rollouts.models import Arm, Endpoint, Evidence, LoopDecision, Rollout, Workload
 from rollouts.ports import WorkloadStatus
 from rollouts.services.loop.measure import Measured
-from rollouts.services.loop.observe import Observation
+from rollouts.services.loop.observe import Observation, backend_json
 from rollouts.services.loop.samples import Minutes, add_sample, completions_with, outcomes_with
+from rollouts.services.loop.situation import late_words
 from rollouts.services.loop.writes import Writes
 
 OBSERVED = (
-    "phase", "ready", "desired", "host", "port", "restarts", "reason", "message", "process_started_at", "ready_at",
+    "phase", "ready", "desired", "backend", "restarts", "reason", "message", "process_started_at", "ready_at",
     "kv_cache_share", "running", "waiting", "log_tail", "observed_at",
 )  # fmt: skip
 ARM_COUNTS = (
@@ -74,9 +75,12 @@ def note_reading(*, endpoint: Endpoint, seen: Observation, minutes: Minutes, wri
 def _note_route(endpoint: Endpoint, seen: Observation, measure: bool, writes: Writes, now: datetime) -> None:
     before = (endpoint.observed_shares, endpoint.router_problem)
     if seen.route is not None:
-        endpoint.observed_shares, endpoint.router_problem = dict(seen.route.shares), seen.route.rejected
+        endpoint.observed_shares = dict(seen.route.shares)
+        endpoint.router_problem = seen.route.rejected or late_words(endpoint, seen, now)
     elif "router" in seen.problems:
         endpoint.router_problem = seen.problems["router"]
+    elif late_words(endpoint, seen, now):  # not even its first route is in force
+        endpoint.router_problem = late_words(endpoint, seen, now)
     if (endpoint.observed_shares, endpoint.router_problem) == before and not (
         measure and seen.route is not None
     ):
@@ -97,14 +101,14 @@ def _note_workload(
     """True when something changed that people see."""
     was = _visible(workload)
     workload.phase, workload.ready, workload.desired = status.phase.value, status.ready, status.desired
-    if status.host:
-        workload.host, workload.port = status.host, status.port
+    if status.backend is not None:
+        workload.backend = backend_json(status.backend)
     workload.restarts, workload.reason = status.restarts, status.reason.value
     workload.message, workload.process_started_at = status.message, status.started_at
     if status.is_ready and (workload.ready_at is None or was[0] != WorkloadPhase.READY.value):
         workload.ready_at = now
     if status.phase is WorkloadPhase.ABSENT:
-        workload.ready_at, workload.port, workload.host = None, 0, ""
+        workload.ready_at, workload.backend = None, {}
     engine = seen.reading.engines.get(workload.variant.name) if seen.reading is not None else None
     if engine is not None:
         workload.kv_cache_share, workload.running = engine.kv_cache_share, engine.running
@@ -124,8 +128,7 @@ def _visible(workload: Workload) -> tuple[object, ...]:
         workload.phase,
         workload.ready,
         workload.desired,
-        workload.host,
-        workload.port,
+        dict(workload.backend),
         workload.restarts,
         workload.reason,
         workload.message,

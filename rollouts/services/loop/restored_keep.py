@@ -24,7 +24,7 @@ from rollouts.models import Effect, EffectState, Endpoint, Rollout, Variant, Wor
 from rollouts.ports import FULL_SHARE_BP, WorkloadSpec
 from rollouts.services.commands.endpoints import CheckedSpec, checked_spec, ensure_variant
 from rollouts.services.locks import lock_rollout
-from rollouts.services.loop.observe import Observation
+from rollouts.services.loop.observe import Observation, backend_json
 from rollouts.services.loop.views import view_of
 from rollouts.services.world import World
 from rollouts.services.writing import add_effects, apply_decision
@@ -74,8 +74,9 @@ def keep_variant(
     Effect.objects.filter(endpoint=endpoint, state=EffectState.PENDING).update(
         state=EffectState.SUPERSEDED, done_at=now
     )
+    backend = {} if status.backend is None else backend_json(status.backend)
     Workload.objects.filter(variant=variant).update(
-        wanted=True, wanted_since=now, phase=status.phase.value, host=status.host, port=status.port
+        wanted=True, wanted_since=now, phase=status.phase.value, backend=backend
     )
     others = Workload.objects.filter(variant__endpoint=endpoint, wanted=True).exclude(variant=variant)
     drained = tuple(map(DrainWorkload, others.values_list("variant__name", flat=True)))

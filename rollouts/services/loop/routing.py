@@ -13,7 +13,7 @@ from rollouts.domain.record.intervals import BASELINE
 from rollouts.domain.strategies import strategy_of
 from rollouts.models import Arm, Endpoint, Rollout, Workload
 from rollouts.ports import OPENAI_API, EngineApi, Route
-from rollouts.services.loop.observe import backends_of
+from rollouts.services.loop.observe import backend_json, backends_of
 from rollouts.services.world import World
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def route_json(route: Route) -> dict[str, Any]:
     return {
         "shares": dict(sorted(route.shares.items())),
         "fallback": route.fallback,
-        "backends": [{"variant": b.variant, "host": b.host, "port": b.port} for b in route.backends],
+        "backends": [{"variant": one.variant, **backend_json(one)} for one in route.backends],
         "rescuers": list(route.rescuers),
         "api": {"inference": list(route.api.inference), "other": list(route.api.other)},
     }

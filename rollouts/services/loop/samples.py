@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from rollouts.domain.record.counters import Difference, reading_from_json
+from rollouts.domain.record.counters import Difference
 from rollouts.domain.record.intervals import ArmCounts, Completions, LatencyCounts, Outcomes
+from rollouts.domain.record.kept_readings import reading_from_json
 from rollouts.domain.record.readings import SignalReading
 from rollouts.models import Endpoint, MinuteSample, OtherCalls, UncountedRatings, Variant
 from rollouts.services.loop.writes import Writes
@@ -54,7 +55,7 @@ def add_sample(
     variants    of the endpoint, those that the router may report
     minutes     as they were read in this turn
     """
-    if made.other or made.turned_away:
+    if made.other or made.turned_away or made.unseen_seconds:
         _add_calls(endpoint, made, minutes, writes)
     last = reading_from_json(endpoint.last_reading or {})
     before = last.engines if last is not None else {}
@@ -91,10 +92,11 @@ def _add_calls(endpoint: Endpoint, made: Difference, minutes: Minutes, writes: W
     calls = known or OtherCalls(endpoint=endpoint, minute=minutes.minute)
     calls.no_inference += made.other
     calls.turned_away += made.turned_away
+    calls.unseen_seconds += made.unseen_seconds
     if known is None:
         writes.create(calls)
     else:
-        writes.save(calls, "no_inference", "turned_away")
+        writes.save(calls, "no_inference", "turned_away", "unseen_seconds")
 
 
 def outcomes_with(kept: Mapping[str, Any], more: Outcomes | None) -> dict[str, int]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 
+from controlplane.kernel.words import clock_time
 from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
 from rollouts.domain.lifecycle.decision import Hold, RolloutView, Seen
 from rollouts.domain.lifecycle.effects import SetTraffic
 from rollouts.models import Effect, EffectState, Endpoint, FilesState, Workload
 from rollouts.ports import WorkloadStatus
 from rollouts.services.loop.observe import Observation
+
+USUAL_LAG = timedelta(
+    seconds=15
+)  # from accepting a route to having it in force; a remote gateway takes some seconds
 
 
 def statuses_of(seen: Observation) -> dict[str, WorkloadStatus]:
@@ -74,8 +80,23 @@ def traffic_waits(endpoint: Endpoint) -> bool:
 
 
 def in_force(endpoint: Endpoint, seen: Observation) -> bool:
-    """True when the router splits exactly as desired and nothing of ours waits to be published."""
-    return splits_as_desired(endpoint, seen) and not seen.traffic_waits
+    """True when the router splits exactly as desired, has nothing newer accepted, and nothing of ours waits to be
+    published."""
+    settled = seen.route is not None and seen.route.settled
+    return settled and splits_as_desired(endpoint, seen) and not seen.traffic_waits
+
+
+def late_words(endpoint: Endpoint, seen: Observation, now: datetime) -> str:
+    """What is to be said of a route that the router accepted and has not put in force; empty while that is usual, and
+    while the router cannot be read."""
+    since = endpoint.accepted_at
+    settled = seen.route is not None and seen.route.settled
+    if since is None or now - since < USUAL_LAG or settled or not seen.route_known:
+        return ""
+    return (
+        f"The router accepted the route at {clock_time(since.timestamp())} and has not put it in force yet. "
+        "The one before stays in force."
+    )
 
 
 def splits_as_desired(endpoint: Endpoint, seen: Observation) -> bool:
@@ -103,9 +124,12 @@ def situation_of(
     *,
     answered: frozenset[str],
     hold: Hold | None,
+    now: datetime,
 ) -> Seen:
     """The observation as the pure decision takes it. `answered`: what `proven` says."""
     route = seen.route
+    late = late_words(endpoint, seen, now)
+    problem = endpoint.router_problem if route is not None else ""
     names = {arm.variant for arm in view.arms}
     rows = {workload.variant.name: workload for workload in seen.workloads}
     return Seen(
@@ -117,8 +141,9 @@ def situation_of(
         healthy=frozenset() if route is None else route.healthy,
         answered=answered,
         drift=drift_of(endpoint, seen),
-        rejected=endpoint.router_problem if route is not None else "",
+        rejected="" if problem == late else problem,
         hold=hold,
+        late=late,
     )
 
 

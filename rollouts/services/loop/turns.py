@@ -365,15 +365,16 @@ def _serving_effects(turn: Turn) -> tuple[DomainEffect, ...]:
 
 
 def _routed(turn: Turn, world: World) -> bool:
-    """Whether the router needs nothing: it has the route that was published last, and that is the one to have."""
+    """Whether the router needs nothing: it has the route that was published last in force, and that is the one to
+    have."""
     endpoint, seen, rollout = turn.rows.endpoint, turn.seen, turn.rows.rollout
     if not endpoint.desired_shares or not seen.route_known:
         return True
     active = rollout if rollout is not None and rollout.is_active else None
     arms = turn.rows.arms if active is not None else ()
-    return seen.route is not None and endpoint.applied == route_json(
-        route_of(endpoint, turn.rows.workloads, active, arms, world)
-    )
+    if seen.route is None or endpoint.accepted_at is not None:
+        return False
+    return bool(endpoint.applied == route_json(route_of(endpoint, turn.rows.workloads, active, arms, world)))
 
 
 def _next_look(turn: Turn, world: World, now: datetime, *, waits: bool) -> datetime:
@@ -382,6 +383,7 @@ def _next_look(turn: Turn, world: World, now: datetime, *, waits: bool) -> datet
     unread = seen.statuses is None or not seen.route_known
     # Weights that were set by hand stay: nothing of ours is on its way.
     moving = not splits_as_desired(endpoint, seen) and drift_of(endpoint, seen) is None
+    moving = moving or endpoint.accepted_at is not None
     last = endpoint.last_reading.get("at") if endpoint.last_reading else None
     began = float(last) if last is not None else now.timestamp()
     moment = next_look(

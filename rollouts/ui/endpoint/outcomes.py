@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.models import Sum
 
+from controlplane.kernel.words import duration_of_seconds
 from controlplane.web.words import count_text
 from rollouts.domain.record.intervals import Completions, Outcomes
 from rollouts.models import Endpoint, MinuteSample, OtherCalls
@@ -40,16 +41,23 @@ def stable_outcomes(endpoint: Endpoint, now: datetime) -> OutcomesTable:
 
 
 def beside_words(endpoint: Endpoint, now: datetime) -> str:
-    """What else the endpoint was asked in the last day; empty when it was nothing. One query."""
+    """What else the endpoint was asked in the last day, and what was not counted; empty when it was nothing. One
+    query."""
     kept = OtherCalls.objects.filter(endpoint=endpoint, minute__gte=now - DAY).order_by()
-    found = kept.aggregate(other=Sum("no_inference"), away=Sum("turned_away"))
-    other, away = found["other"] or 0, found["away"] or 0
-    if not (other or away):
-        return ""
-    return (
-        f"Also in the last 24 h: {count_text(other, 'call')} that asked for no inference (model lists, token counts), "
-        f"and {away:,} that the gateway refused before it assigned a variant."
-    )
+    found = kept.aggregate(other=Sum("no_inference"), away=Sum("turned_away"), unseen=Sum("unseen_seconds"))
+    other, away, unseen = found["other"] or 0, found["away"] or 0, found["unseen"] or 0.0
+    told = []
+    if other or away:
+        told.append(
+            f"Also in the last 24 h: {count_text(other, 'call')} that asked for no inference (model lists, token "
+            f"counts), and {away:,} that the gateway refused before it assigned a variant."
+        )
+    if unseen >= 0.5:
+        told.append(
+            f"About {duration_of_seconds(unseen)} of the last 24 hours' traffic were not counted, because the gateway "
+            "or a part of it began to count anew."
+        )
+    return " ".join(told)
 
 
 def _column(label: str, minutes: Sequence[Minute]) -> Column:

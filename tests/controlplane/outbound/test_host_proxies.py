@@ -105,8 +105,8 @@ assert answer.text == "hi"
 """,
     "gauges": """
 from rollouts.adapters.signals.vllm import VllmMetrics
-from rollouts.ports import Backend
-engines, broken = VllmMetrics().read([Backend("chat-v1", "127.0.0.1", int(url.rpartition(":")[2]))])
+from rollouts.adapters.backends import at_address
+engines, broken = VllmMetrics().read([at_address("chat-v1", "127.0.0.1", int(url.rpartition(":")[2]))])
 assert not broken and engines["chat-v1"].running == 1, broken
 """,
     "engine probes": """

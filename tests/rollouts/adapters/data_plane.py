@@ -26,6 +26,7 @@ import httpx
 
 from controlplane.kernel.clock import ManualClock, SystemClock
 from controlplane.kernel.errors import NotFound
+from rollouts.adapters.backends import at_address
 from rollouts.adapters.probers.memory import MemoryProber
 from rollouts.adapters.probers.openai import OpenAIProber
 from rollouts.adapters.request_log.envoy import EnvoyRequestLog
@@ -38,7 +39,7 @@ from rollouts.adapters.signals.memory import MemorySignals
 from rollouts.adapters.signals.vllm import VllmMetrics
 from rollouts.domain.record.readings import ArmReading
 from rollouts.ports import Backend, Prober, RequestLog, Route, SignalSource, TrafficRouter
-from tests.rollouts.adapters.readings import read_one
+from tests.rollouts.adapters.readings import only_target, read_one
 from tests.standins.running import RunningEngine, free_port, wait_until
 
 ENVOY = Path(sys.executable).parent / "envoy"
@@ -138,7 +139,8 @@ def route(
 
 
 def arms(plane: Plane, endpoint: str) -> Mapping[str, ArmReading]:
-    return read_one(plane.signals, endpoint, [plane.backend(BASELINE), plane.backend(CANDIDATE)]).arms
+    backends = [plane.backend(BASELINE), plane.backend(CANDIDATE)]
+    return only_target(read_one(plane.signals, endpoint, backends)).arms
 
 
 class MemoryPlane:
@@ -152,7 +154,7 @@ class MemoryPlane:
         self.prober = MemoryProber(self.router)
 
     def backend(self, variant: str) -> Backend:
-        return Backend(variant, "127.0.0.1", 18100 if variant == BASELINE else 18101)
+        return at_address(variant, "127.0.0.1", 18100 if variant == BASELINE else 18101)
 
     def send(
         self, endpoint: str, number: int, *, forced: str = "", stream: bool = False, system: bool = False
@@ -264,7 +266,7 @@ class EnvoyPlane:
         shutil.rmtree(self.run_dir)
 
     def backend(self, variant: str) -> Backend:
-        return Backend(variant, "127.0.0.1", self.engines[variant].port)
+        return at_address(variant, "127.0.0.1", self.engines[variant].port)
 
     def ask(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from controlplane.kernel.errors import HeadgateError
-from rollouts.domain.record.readings import SignalReading
+from rollouts.domain.record.readings import SignalReading, TargetReading
 from rollouts.ports import Backend, SignalSource
 
 
@@ -15,3 +15,9 @@ def read_one(source: SignalSource, endpoint: str, backends: Collection[Backend] 
     if isinstance(found, HeadgateError):
         raise found
     return found
+
+
+def only_target(reading: SignalReading) -> TargetReading:
+    """The counters of a router that is one process."""
+    (target,) = reading.targets.values()
+    return target

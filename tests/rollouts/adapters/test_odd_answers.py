@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import HeadgateError, Unavailable
+from rollouts.adapters.backends import at_address
 from rollouts.adapters.clusters.engines import EngineTemplate
 from rollouts.adapters.clusters.folder import EngineFolder
 from rollouts.adapters.clusters.probe import Health, WarmUp, ask_health, ask_in_flight, warm_up
@@ -26,15 +27,15 @@ from rollouts.adapters.routers.envoy_admin import EnvoyAdmin
 from rollouts.adapters.signals.envoy_stats import EnvoyStats
 from rollouts.adapters.signals.vllm import VllmMetrics
 from rollouts.domain.record.readings import EngineReading, SignalReading
-from rollouts.ports import Answer, Backend, ObservedRoute
-from tests.rollouts.adapters.readings import read_one
+from rollouts.ports import Answer, ObservedRoute
+from tests.rollouts.adapters.readings import only_target, read_one
 from tests.rollouts.memory_world import START
 from tests.standins.envoy_admin import COUNTERS, RIGHT, EnvoyStandIn, envoy_standin
 from tests.standins.odd import DEEP, LONG_NUMBER, odd_bodies, odd_metrics, odd_values, outcome, written
 from tests.standins.unix_server import UnixServer, response, short_folder, unix_server
 
 few = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
-BACKENDS = (Backend("v1", "127.0.0.1", 1), Backend("v2", "127.0.0.1", 2))
+BACKENDS = (at_address("v1", "127.0.0.1", 1), at_address("v2", "127.0.0.1", 2))
 
 
 # --- Envoy ------------------------------------------------------------------------------------------------------------
@@ -65,6 +66,7 @@ def stats(envoy: EnvoyStandIn) -> EnvoyStats:
     return EnvoyStats(envoy.run_dir, ManualClock(START))
 
 
+BOTH = frozenset({"v1", "v2"})
 READS: dict[str, tuple[str, Callable[[EnvoyStandIn], object]]] = {
     "started_at": ("listeners", lambda envoy: admin(envoy).started_at()),
     "acceptance": ("stats", lambda envoy: admin(envoy).acceptance("cluster_manager.cds")),
@@ -78,9 +80,10 @@ READS: dict[str, tuple[str, Callable[[EnvoyStandIn], object]]] = {
 
 def test_envoy__right_answers__are_read(envoy: EnvoyStandIn) -> None:
     seen = router(envoy).observe("chat")
-    assert seen == ObservedRoute("chat", {"v1": 9000, "v2": 1000}, frozenset({"v1", "v2"}), "abc")
+    assert seen == ObservedRoute("chat", {"v1": 9000, "v2": 1000}, BOTH, BOTH)
     reading = read_one(stats(envoy), "chat", BACKENDS)
-    assert (reading.arms["v1"].answered, reading.arms["v1"].failed, reading.other) == (80, 9, 4)
+    counted = only_target(reading)
+    assert (counted.arms["v1"].answered, counted.arms["v1"].failed, counted.other) == (80, 9, 4)
 
 
 @pytest.mark.parametrize("read", READS)
@@ -100,7 +103,7 @@ def test_envoy__odd_counters__a_reading_or_unavailable(envoy: EnvoyStandIn, data
     assert isinstance(found, SignalReading | Unavailable)
     assert isinstance(outcome(lambda: stats(envoy).failures()), dict | Unavailable)
     if isinstance(found, SignalReading):
-        for arm in found.arms.values():
+        for arm in only_target(found).arms.values():
             assert min(arm.arrived, arm.answered, arm.failed, arm.running) >= 0
 
 
@@ -116,7 +119,7 @@ def test_envoy__counter_that_is_no_count__unknown_and_never_less_than_was_counte
 def test_envoy__label_with_a_line_separator__is_one_line(envoy: EnvoyStandIn) -> None:
     more = 'envoy_llm_requests{cluster="x\u2028envoy_llm_arrived{cluster=\\"assigned/chat/v1\\"} 7000",code="200"} 1\n'
     envoy.odd = {"counters": envoy.right("counters") + more.encode()}
-    assert read_one(stats(envoy), "chat", BACKENDS).arms["v1"].arrived == 90
+    assert only_target(read_one(stats(envoy), "chat", BACKENDS)).arms["v1"].arrived == 90
 
 
 @pytest.mark.parametrize("name", sorted(RIGHT))

@@ -109,8 +109,8 @@ def _route(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
 def _route_at_zero(rollout: RolloutView, seen: Seen) -> Decision:
     wanted = racing_shares(rollout, {})
     words = f"{_names(rollout.racing)} are ready; they get routes with 0% of the traffic first."
-    if seen.rejected:
-        words = f"The router refused the route: {seen.rejected} The last good route stays in force."
+    if seen.route_problem:
+        words = seen.route_problem
     elif seen.in_force:
         unhealthy = [arm for arm in rollout.racing if arm.variant not in (seen.routed or ())]
         words = f"Ready, but not passing the router's health check yet: {_names(unhealthy)}."

@@ -103,8 +103,8 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
 def _route_at_zero(rollout: RolloutView, seen: Seen, first: str) -> Decision:
     wanted = candidate_share(rollout, 0)
     words = f"{rollout.candidate} is ready; it gets a route with 0% of the traffic first."
-    if seen.rejected:
-        words = f"The router refused the route: {seen.rejected} The last good route stays in force."
+    if seen.route_problem:
+        words = seen.route_problem
     elif seen.in_force:
         words = f"{rollout.candidate} is ready, but does not pass the router's health check yet."
     effects = () if dict(seen.desired_shares) == dict(wanted.shares) else (wanted,)

@@ -28,6 +28,7 @@ from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.domain.images import Image
 from rollouts.domain.secrets import SealedSecret, SecretFile
 from rollouts.ports import OPENAI_API, Cluster, WorkloadSpec, WorkloadStatus
+from tests.rollouts.adapters.addresses import port_of, url_of
 from tests.rollouts.adapters.clusters.machine_room import MachineRoom, first_process
 from tests.standins.running import wait_until
 
@@ -139,7 +140,7 @@ class LocalBench:
 
     def request_inside(self, status: WorkloadStatus) -> Callable[[], None]:
         """A stream of 100 tokens in the engine; what is returned reads it to its end."""
-        url = f"http://{status.host}:{status.port}"
+        url = url_of(status)
         self.room.http.post(f"{url}/control", json={"tokens": 30, "token_ms": 50}).raise_for_status()
         question = {"messages": [{"role": "user", "content": "Hello"}], "stream": True}
         request = self.room.http.build_request(
@@ -222,8 +223,9 @@ def test_ensure__new_variant__becomes_ready_with_an_address(bench: Bench, endpoi
     status = bench.cluster.statuses()[spec.variant]
     assert status.is_ready
     assert (status.ready, status.desired, status.restarts, status.reason) == (1, 1, 0, FailureReason.NONE)
-    assert status.host
-    assert status.port > 0
+    assert status.backend is not None
+    assert status.backend.variant == spec.variant
+    assert port_of(status) > 0
     assert status.started_at is not None
 
 
@@ -237,7 +239,7 @@ def test_ensure__already_running__changes_nothing(bench: Bench, endpoint: str) -
 def test_ensure__two_variants__have_two_addresses(bench: Bench, endpoint: str) -> None:
     one, two = running(bench, endpoint), running(bench, endpoint + "b")
     statuses = bench.cluster.statuses()
-    assert statuses[one.variant].port != statuses[two.variant].port
+    assert port_of(statuses[one.variant]) != port_of(statuses[two.variant])
 
 
 def test_ensure__at_once_from_many_threads__starts_one(bench: Bench, endpoint: str) -> None:
@@ -405,7 +407,7 @@ def test_killed_engine__comes_back_as_another_process(bench: Bench, endpoint: st
     bench.wait("it is seen as not ready", lambda: phase(bench, spec.variant) is WorkloadPhase.UNREADY)
     until(bench, spec.variant, WorkloadPhase.READY)
     after = bench.cluster.statuses()[spec.variant]
-    assert (after.restarts, after.port) == (1, before.port)
+    assert (after.restarts, port_of(after)) == (1, port_of(before))
     assert after.started_at is not None
     assert before.started_at is not None
     assert after.started_at > before.started_at

@@ -25,6 +25,7 @@ from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.domain.images import Image
 from rollouts.domain.limits import Limits
 from rollouts.ports import WorkloadSpec
+from tests.rollouts.adapters.addresses import port_of, url_of
 from tests.rollouts.adapters.clusters.machine_room import (
     FAMILY,
     ROOT,
@@ -60,8 +61,8 @@ def room() -> Iterator[MachineRoom]:
 def control(room: MachineRoom, cluster: LocalCluster, variant: str, **values: object) -> None:
     seen = status(cluster, variant)
     assert seen is not None
-    url = f"http://{seen.host}:{seen.port}/control"
-    wait_until("the engine listens", lambda: port_answers(seen.port))
+    url = f"{url_of(seen)}/control"
+    wait_until("the engine listens", lambda: port_answers(port_of(seen)))
     room.http.post(url, json=values, timeout=30).raise_for_status()
 
 
@@ -160,7 +161,7 @@ def test_engine__that_never_listens_and_a_stranger_does__fails_with_the_port(
 ) -> None:
     cluster.ensure(room.spec(variant, engine="shy"), token=1)
     wait_until("it was launched", lambda: processes_of(room, variant))
-    port = cluster.statuses()[variant].port
+    port = port_of(cluster.statuses()[variant])
     stranger = RunningEngine("stranger", port=port)
     try:
         stranger.start()
@@ -312,7 +313,7 @@ def test_ensure__port_of_a_stranger__takes_another(
             narrow.ensure(room.spec(variant), token=1)
     assert caught.value.code == "no-port"
     narrow.ensure(room.spec(variant), token=1)
-    assert until_ready(narrow, variant).port == taken
+    assert port_of(until_ready(narrow, variant)) == taken
 
 
 def test_launcher__port_taken_after_it_was_chosen__names_who_has_it(
@@ -394,9 +395,7 @@ def test_drain__request_that_never_ends__is_cut_at_the_deadline(
     impatient.ensure(room.spec(variant, behaviour={"tokens": 10_000, "token_ms": 100}), token=1)
     seen = until_ready(impatient, variant)
     question = {"messages": [{"role": "user", "content": "Hello"}], "stream": True}
-    with room.http.stream(
-        "POST", f"http://{seen.host}:{seen.port}/v1/chat/completions", json=question, timeout=30
-    ) as answer:
+    with room.http.stream("POST", f"{url_of(seen)}/v1/chat/completions", json=question, timeout=30) as answer:
         lines = answer.iter_lines()
         next(lines)
         began = time.monotonic()
@@ -490,7 +489,7 @@ def test_supervisord_killed__cluster_is_unavailable_then_engines_start_anew() ->
             cluster.statuses()
         with pytest.raises(Unavailable):
             cluster.ensure(room.spec("chat-v2-bbbb"), token=1)
-        assert port_answers(before.port), "an engine serves on without its supervisord"
+        assert port_answers(port_of(before)), "an engine serves on without its supervisord"
         room.start()
         after = wait_until("it runs anew", lambda: newer(cluster, before.started_at), 60)
         assert after

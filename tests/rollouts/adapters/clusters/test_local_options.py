@@ -18,6 +18,7 @@ from rollouts.adapters.clusters.launcher import KEEP_THE_MARK
 from rollouts.adapters.clusters.local import LocalCluster
 from rollouts.adapters.clusters.machine import processes_marked
 from rollouts.domain.engines import FailureReason, WorkloadPhase
+from tests.rollouts.adapters.addresses import port_of
 from tests.rollouts.adapters.clusters.machine_room import (
     STANDINS,
     MachineRoom,
@@ -75,7 +76,7 @@ def test_engine__gets_these_words_and_these_variables_and_no_other(
     seen = until_ready(cluster, variant)
     endpoint = variant.split("-")[0]
     assert arguments_of(room, variant) == [
-        sys.executable, "-m", "tests.standins.engine", "--port", str(seen.port), "--model", str(room.folder(spec)),
+        sys.executable, "-m", "tests.standins.engine", "--port", str(port_of(seen)), "--model", str(room.folder(spec)),
         f"--answers={room.folder(spec)}/standin.json", "--load-seconds=0.25",
         "--variant", variant, "--served-model-name", endpoint,
     ]  # fmt: skip

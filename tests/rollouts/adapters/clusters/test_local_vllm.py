@@ -22,7 +22,8 @@ from rollouts.adapters.clusters.machine import command_of, listener_is_marked, p
 from rollouts.adapters.signals.vllm import VllmMetrics
 from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.domain.record.readings import EngineReading
-from rollouts.ports import OPENAI_API, Backend, WorkloadSpec
+from rollouts.ports import OPENAI_API, WorkloadSpec
+from tests.rollouts.adapters.addresses import port_of, url_of
 from tests.rollouts.adapters.clusters.machine_room import ROOT, MachineRoom, below, first_process, land
 from tests.standins.running import wait_until
 
@@ -97,7 +98,7 @@ def test_real_engine__tiny_model__answers_by_the_endpoints_name_only_and_drains(
     seen = cluster.statuses()["chat-v1-aaaa"]
     assert seen.is_ready, (seen.message, cluster.log_tail("chat-v1-aaaa"))
     question = {"model": "chat", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3}
-    url = f"http://{seen.host}:{seen.port}/v1/chat/completions"
+    url = f"{url_of(seen)}/v1/chat/completions"
     answer = room.http.post(url, json=question, timeout=60).json()
     assert (answer["model"], answer["system_fingerprint"]) == ("chat", "chat-v1-aaaa")
     streamed = room.http.post(url, json={**question, "stream": True}, timeout=60).text
@@ -109,7 +110,7 @@ def test_real_engine__tiny_model__answers_by_the_endpoints_name_only_and_drains(
     assert "`chat-v1-aaaa` does not exist" in refused.json()["error"]["message"]
     mark = str(room.run_dir / "engines" / "chat-v1-aaaa.json")
     assert (
-        listener_is_marked(seen.port, MARK, mark) is True
+        listener_is_marked(port_of(seen), MARK, mark) is True
     )  # known by its process too, had it no fingerprint
     environment = Path(f"/proc/{room.supervisor.programs()['engine-chat-v1-aaaa'].pid}/environ").read_text()
     names = {one.partition("=")[0] for one in environment.split("\0") if one}
@@ -122,7 +123,7 @@ def test_real_engine__tiny_model__answers_by_the_endpoints_name_only_and_drains(
         "VLLM_LOGGING_LEVEL",
     }
     for path in OPENAI_API.other:
-        assert room.http.request("OPTIONS", f"http://{seen.host}:{seen.port}{path}").status_code != 404, path
+        assert room.http.request("OPTIONS", f"{url_of(seen)}{path}").status_code != 404, path
     cluster.drain("chat-v1-aaaa", "chat", token=1)
     wait_until("it is gone", lambda: not cluster.statuses(), 60)
 
@@ -163,8 +164,9 @@ def test_real_engine__completions__are_counted_by_how_they_ended_and_those_left_
     """The names that signals/vllm reads; also what it says that cannot be seen."""
     room, cluster = serving
     seen = cluster.statuses()["chat-v1-aaaa"]
-    backends = [Backend("chat-v1-aaaa", seen.host, seen.port)]
-    url = f"http://{seen.host}:{seen.port}/v1/chat/completions"
+    assert seen.backend is not None
+    backends = [seen.backend]
+    url = f"{url_of(seen)}/v1/chat/completions"
 
     def said() -> EngineReading:
         engines, broken = VllmMetrics().read(backends)

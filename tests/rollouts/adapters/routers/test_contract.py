@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from controlplane.kernel.errors import InvalidInput, Rejected, StaleWriter, Unavailable
+from rollouts.adapters.backends import at_address
 from rollouts.domain.capabilities import Capability
 from rollouts.ports import Backend, EngineApi, ObservedRoute
 from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, Plane, arms, route
@@ -33,15 +34,60 @@ def test_apply__new_route__is_observed_in_force(plane: Plane, endpoint: str) -> 
     seen = observed(plane, endpoint)
     assert seen.shares == {BASELINE: 9500, CANDIDATE: 500}
     assert seen.healthy == BOTH
-    assert seen.version
     assert seen.rejected == ""
 
 
-def test_apply__same_route_again__publishes_nothing(plane: Plane, endpoint: str) -> None:
-    plane.router.apply(route(plane, endpoint, 500), token=1)
-    before = observed(plane, endpoint).version
-    plane.router.apply(route(plane, endpoint, 500), token=2)
-    assert observed(plane, endpoint).version == before
+def test_apply__returns_the_generation_that_observe_says_is_in_force(plane: Plane, endpoint: str) -> None:
+    first = plane.router.apply(route(plane, endpoint, 500), token=1)
+    seen = observed(plane, endpoint)
+    assert (seen.generation, seen.accepted, seen.settled) == (first, first, True)
+    second = plane.router.apply(route(plane, endpoint, 600), token=1)
+    assert second > first
+    assert (observed(plane, endpoint).generation, plane.router.observe_all()[endpoint].generation) == (
+        second,
+    ) * 2
+
+
+def test_apply__same_route_again__keeps_its_generation(plane: Plane, endpoint: str) -> None:
+    first = plane.router.apply(route(plane, endpoint, 500), token=1)
+    before = observed(plane, endpoint)
+    assert plane.router.apply(route(plane, endpoint, 500), token=2) == first
+    assert observed(plane, endpoint) == before
+
+
+def test_apply__route_of_another_endpoint__changes_no_generation_of_this_one(
+    plane: Plane, endpoint: str
+) -> None:
+    first = plane.router.apply(route(plane, endpoint, 500), token=1)
+    plane.router.apply(route(plane, endpoint + "x", 700), token=1)
+    assert (observed(plane, endpoint).generation, observed(plane, endpoint).settled) == (first, True)
+
+
+def test_apply__rejected_route__leaves_the_generation_in_force(plane: Plane, endpoint: str) -> None:
+    first = plane.router.apply(route(plane, endpoint, 500), token=1)
+    plane.refuse()
+    with pytest.raises(Rejected):
+        plane.router.apply(route(plane, endpoint, 600), token=1)
+    plane.accept()
+    seen = observed(plane, endpoint)
+    assert (seen.generation, seen.accepted, seen.shares[CANDIDATE]) == (first, first, 500)
+
+
+def test_observe__names_every_variant_that_a_request_can_reach(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 0), token=1)
+    assert observed(plane, endpoint).named == BOTH
+    alone = replace(route(plane, endpoint, 0), backends=(plane.backend(BASELINE),))
+    plane.router.apply(alone, token=1)
+    assert observed(plane, endpoint).named == {BASELINE}
+
+
+def test_observe__after_a_restart_of_the_router__is_of_the_same_generation(
+    plane: Plane, endpoint: str
+) -> None:
+    first = plane.router.apply(route(plane, endpoint, 500), token=1)
+    plane.stop_router()
+    plane.start_router()
+    assert observed(plane, endpoint).generation == first
 
 
 def test_apply__new_shares__replace_the_old_ones(plane: Plane, endpoint: str) -> None:
@@ -58,6 +104,14 @@ def test_apply__candidate_without_backend_any_more__is_no_longer_known(plane: Pl
     assert observed(plane, endpoint).healthy == {BASELINE}
 
 
+def test_apply__backend_of_an_unknown_kind__is_refused_in_a_sentence(plane: Plane, endpoint: str) -> None:
+    pools = tuple(Backend(variant, "inference-pool", name=variant) for variant in (BASELINE, CANDIDATE))
+    with pytest.raises(InvalidInput, match="does not know backends of kind 'inference-pool'") as refusal:
+        plane.router.apply(replace(route(plane, endpoint, 500), backends=pools), token=1)
+    assert refusal.value.field == "route.backends"
+    assert plane.router.observe(endpoint) is None
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -68,8 +122,8 @@ def test_apply__candidate_without_backend_any_more__is_no_longer_known(plane: Pl
         ({"rescuers": ("chat-v9-cccc",)}, "route.rescuers"),
         ({"api": EngineApi(())}, "route.api"),
         ({"api": EngineApi(("/v1/x",), ("/v1/.*",))}, "route.api"),
-        ({"backends": (Backend(BASELINE, "host", 0), Backend(CANDIDATE, "host", 1))}, "route.backends"),
-        ({"backends": (Backend(BASELINE, "host", 1), Backend(BASELINE, "host", 2))}, "route.backends"),
+        ({"backends": (at_address(BASELINE, "host", 0), at_address(CANDIDATE, "host", 1))}, "route.backends"),
+        ({"backends": (at_address(BASELINE, "host", 1), at_address(BASELINE, "host", 2))}, "route.backends"),
         ({"endpoint": "no/slash"}, "route.endpoint"),
     ],
 )  # fmt: skip

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from controlplane.kernel.errors import InvalidInput, Rejected, Unavailable
+from rollouts.adapters.backends import address_of, at_address
 from rollouts.adapters.routers.envoy import EnvoyRouter
 from rollouts.ports import Backend, EngineApi, Route
 from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, ENVOY, EnvoyPlane, Seen, arms, route
@@ -20,6 +21,11 @@ from tests.standins.echo import echoing
 from tests.standins.running import wait_until
 
 pytestmark = pytest.mark.needs("envoy")
+
+
+def by_name(backend: Backend) -> Backend:
+    """The same address with this machine's name."""
+    return at_address(backend.variant, "localhost", address_of(backend)[1])
 
 
 class Users:
@@ -66,7 +72,7 @@ def slow_streams(plane: EnvoyPlane) -> None:
         engine.control(tokens=20, token_ms=50)
 
 
-def during_a_stream(plane: EnvoyPlane, endpoint: str, change: Callable[[], None]) -> Seen:
+def during_a_stream(plane: EnvoyPlane, endpoint: str, change: Callable[[], object]) -> Seen:
     """One stream, with a change made after it began."""
     with Users(plane, endpoint, number=1, stream=True) as users:
         wait_until("it began", lambda: any(a.arrived for a in arms(plane, endpoint).values()))
@@ -127,7 +133,7 @@ def test_apply__backend_has_another_address_under_load__no_request_lost(
 ) -> None:
     """As when an engine is launched anew elsewhere; a name has to be resolved first."""
     here = route(envoy, endpoint, 5000)
-    named = replace(here, backends=tuple(replace(backend, host="localhost") for backend in here.backends))
+    named = replace(here, backends=tuple(by_name(backend) for backend in here.backends))
     envoy.router.apply(here, token=1)
     with Users(envoy, endpoint, number=8, stream=False) as users:
         for moved in (named, here) * 8:
@@ -185,7 +191,10 @@ def test_traffic__baseline_answers_503_because_it_is_full__is_not_taken_for_dead
 ) -> None:
     with echoing(BASELINE) as full, echoing(CANDIDATE) as small:
         full.status = 503
-        backends = (Backend(BASELINE, "127.0.0.1", full.port), Backend(CANDIDATE, "127.0.0.1", small.port))
+        backends = (
+            at_address(BASELINE, "127.0.0.1", full.port),
+            at_address(CANDIDATE, "127.0.0.1", small.port),
+        )
         shares = {BASELINE: 10_000, CANDIDATE: 0}
         envoy.router.apply(Route(endpoint, shares, backends, BASELINE, (CANDIDATE,)), token=1)
         url = f"{envoy.url}/{endpoint}/v1/chat/completions"
@@ -198,7 +207,10 @@ def test_traffic__baseline_slow_to_answer_its_health_check__is_not_taken_for_dea
     envoy: EnvoyPlane, endpoint: str
 ) -> None:
     with echoing(BASELINE) as busy, echoing(CANDIDATE) as small:
-        backends = (Backend(BASELINE, "127.0.0.1", busy.port), Backend(CANDIDATE, "127.0.0.1", small.port))
+        backends = (
+            at_address(BASELINE, "127.0.0.1", busy.port),
+            at_address(CANDIDATE, "127.0.0.1", small.port),
+        )
         shares = {BASELINE: 10_000, CANDIDATE: 0}
         envoy.router.apply(Route(endpoint, shares, backends, BASELINE, (CANDIDATE,)), token=1)
         busy.health_seconds = 4.0
@@ -361,7 +373,7 @@ def test_write_bootstrap__damaged_files__are_written_anew_from_the_known_routes(
 
 def test_apply__host_that_is_a_name__is_resolved(envoy: EnvoyPlane, endpoint: str) -> None:
     named = route(envoy, endpoint, 0)
-    named = replace(named, backends=tuple(replace(b, host="localhost") for b in named.backends))
+    named = replace(named, backends=tuple(by_name(backend) for backend in named.backends))
     envoy.router.apply(named, token=1)
     assert {(s.status, s.answered) for s in envoy.send(endpoint, 3)} == {(200, BASELINE)}
 

@@ -15,10 +15,11 @@ import httpx
 import openai
 import pytest
 
+from rollouts.adapters.backends import at_address
 from rollouts.adapters.routers.envoy import EnvoyRouter
-from rollouts.ports import Backend, EngineApi, Route
+from rollouts.ports import EngineApi, Route
 from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, ENVOY, EnvoyPlane
-from tests.rollouts.adapters.readings import read_one
+from tests.rollouts.adapters.readings import only_target, read_one
 from tests.standins.echo import Echo, echoing
 from tests.standins.running import RunningEngine
 
@@ -39,7 +40,7 @@ def halves(envoy: EnvoyPlane, engines: Engines, endpoint: str) -> Route:
     """An endpoint whose traffic is split in half between the echoes."""
     for echo in engines.values():
         echo.seen.clear()
-    backends = tuple(Backend(variant, "127.0.0.1", echo.port) for variant, echo in engines.items())
+    backends = tuple(at_address(variant, "127.0.0.1", echo.port) for variant, echo in engines.items())
     route = Route(endpoint, {BASELINE: 5000, CANDIDATE: 5000}, backends, BASELINE)
     envoy.router.apply(route, token=1)
     return route
@@ -120,7 +121,7 @@ def test_model__name_of_a_variant__gets_the_same_answer_from_every_arm(
     try:
         for engine in engines.values():
             engine.start()
-        backends = tuple(Backend(name, "127.0.0.1", engine.port) for name, engine in engines.items())
+        backends = tuple(at_address(name, "127.0.0.1", engine.port) for name, engine in engines.items())
         envoy.router.apply(Route(endpoint, {BASELINE: 5000, CANDIDATE: 5000}, backends, BASELINE), token=1)
         body = {"model": CANDIDATE, "messages": [{"role": "user", "content": "Hello"}], "stream": stream}
         url = f"{envoy.url}/{endpoint}/v1/chat/completions"
@@ -216,7 +217,7 @@ def test_call__that_is_no_inference__goes_to_the_stable_variant_and_is_in_no_arm
     assert engines[CANDIDATE].seen == []
     http.post("/v1/chat/completions", json={}).raise_for_status()  # so that there are counters at all
     read = read_one(envoy.signals, halves.endpoint, halves.backends)
-    assert sum(arm.arrived for arm in read.arms.values()) == 1
+    assert sum(arm.arrived for arm in only_target(read).arms.values()) == 1
 
 
 def test_call__that_is_no_inference_and_forced__goes_to_that_variant(http: httpx.Client) -> None:

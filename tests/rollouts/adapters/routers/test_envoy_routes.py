@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controlplane.kernel.foreign import Fields
-from rollouts.adapters.routers.envoy_routes import ASSIGNED, cluster_name, shares_in_force
+from rollouts.adapters.routers.envoy_routes import ASSIGNED, cluster_name, split_in_force
 
 
 def dump(**weights: int) -> Fields:
@@ -29,11 +29,13 @@ def dump(**weights: int) -> Fields:
         ({"a": 0, "b": 0}, {}),
     ],
 )
-def test_shares_in_force__weights_of_any_sum__are_told_as_shares(
+def test_split_in_force__weights_of_any_sum__are_told_as_shares(
     weights: dict[str, int], shares: dict[str, int]
 ) -> None:
-    assert shares_in_force(dump(**weights), "chat") == shares
+    found = split_in_force(dump(**weights), "chat")
+    assert found is not None
+    assert (found.shares, found.named, found.generation) == (shares, frozenset(weights), 0)
 
 
-def test_shares_in_force__another_endpoint__is_none() -> None:
-    assert shares_in_force(dump(a=10_000), "draw") is None
+def test_split_in_force__another_endpoint__is_none() -> None:
+    assert split_in_force(dump(a=10_000), "draw") is None

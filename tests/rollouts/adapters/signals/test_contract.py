@@ -5,14 +5,25 @@ from __future__ import annotations
 import pytest
 
 from controlplane.kernel.errors import Unavailable
-from rollouts.domain.record.readings import ArmReading, Failures, HistogramReading, SignalReading
+from rollouts.domain.record.readings import (
+    ROUTER,
+    ArmReading,
+    Failures,
+    HistogramReading,
+    SignalReading,
+    TargetReading,
+)
 from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, Plane, arms, route
-from tests.rollouts.adapters.readings import read_one
+from tests.rollouts.adapters.readings import only_target, read_one
 from tests.standins.running import wait_until
 
 
 def read(plane: Plane, endpoint: str) -> SignalReading:
     return read_one(plane.signals, endpoint, [plane.backend(BASELINE), plane.backend(CANDIDATE)])
+
+
+def target(plane: Plane, endpoint: str) -> TargetReading:
+    return only_target(read(plane, endpoint))
 
 
 def arm_when(plane: Plane, endpoint: str, variant: str, *, ended: int, aborted: int = 0) -> ArmReading:
@@ -88,11 +99,11 @@ def test_failures__are_those_of_all_arms_of_an_endpoint(plane: Plane, endpoint: 
     plane.router.apply(route(plane, endpoint, 10_000), token=1)
     plane.send(endpoint, 5)
     arm_when(plane, endpoint, CANDIDATE, ended=5)
-    assert plane.signals.failures()[endpoint] == Failures(ended=5, failed=0)
+    assert plane.signals.failures()[endpoint] == {ROUTER: Failures(ended=5, failed=0)}
     plane.kill(CANDIDATE)
     plane.send(endpoint, 3)
     arm_when(plane, endpoint, CANDIDATE, ended=8)
-    assert plane.signals.failures()[endpoint] == Failures(ended=8, failed=3)
+    assert plane.signals.failures()[endpoint] == {ROUTER: Failures(ended=8, failed=3)}
 
 
 def test_failures__router_down__is_unavailable(plane: Plane, endpoint: str) -> None:
@@ -270,7 +281,7 @@ def test_read__calls_that_are_no_inference__are_in_no_arm(plane: Plane, endpoint
     (seen,) = plane.send(endpoint, 1)
     arm_when(plane, endpoint, seen.assigned, ended=1)
     found = wait_until(
-        "they are counted", lambda: read(plane, endpoint) if read(plane, endpoint).other else None
+        "they are counted", lambda: target(plane, endpoint) if target(plane, endpoint).other else None
     )
     assert found is not None
     assert (found.other, found.turned_away) == (5, 1)
@@ -308,19 +319,19 @@ def test_read__latency__counts_whole_answers_of_the_drawn_arm(plane: Plane, endp
 
 def test_read__same_router__has_the_same_start_every_time(plane: Plane, endpoint: str) -> None:
     plane.router.apply(route(plane, endpoint, 0), token=1)
-    assert len({read(plane, endpoint).router_started_at for _ in range(5)}) == 1
+    assert len({target(plane, endpoint).started_at for _ in range(5)}) == 1
 
 
 def test_read__router_restarted__has_another_start_and_counts_anew(plane: Plane, endpoint: str) -> None:
     plane.router.apply(route(plane, endpoint, 0), token=1)
     plane.send(endpoint, 5)
-    before = read(plane, endpoint)
+    before = target(plane, endpoint)
     plane.stop_router()
     with pytest.raises(Unavailable):
         read(plane, endpoint)
     plane.start_router()
-    after = read(plane, endpoint)
-    assert after.router_started_at > before.router_started_at
+    after = target(plane, endpoint)
+    assert after.started_at > before.started_at
     assert after.arms[BASELINE].ended == 0
 
 

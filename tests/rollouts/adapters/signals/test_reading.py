@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollouts.adapters.backends import at_address
 from rollouts.adapters.routers.envoy_logs import LEFT_FLAGS, NOTHING, PART, WHOLE
 from rollouts.adapters.signals.envoy_stats import OTHER, TURNED_AWAY, arms_of, calls_of
 from rollouts.adapters.signals.exposition import Sample, samples
 from rollouts.adapters.signals.vllm import AT_ONCE, VllmMetrics, engine_reading
 from rollouts.domain.record.readings import ArmReading, EngineReading, HistogramReading
-from rollouts.ports import Backend
 
 # variant, code, flags, got, stream error
 Ended = tuple[str, str, str, str, str]
@@ -288,7 +288,7 @@ def test_vllm_metrics__one_good_one_hanging_one_foreign__names_what_is_broken() 
             raise httpx.ReadTimeout("timed out", request=request)
         return httpx.Response(200, text=VLLM if request.url.port == 1 else "up 1\n")
 
-    backends = [Backend(f"v{port}", "host", port) for port in (1, 2, 3)]
+    backends = [at_address(f"v{port}", "host", port) for port in (1, 2, 3)]
     engines, broken = VllmMetrics(transport=httpx.MockTransport(engine)).read(backends)
     assert set(engines) == {"v1"}
     assert broken == {
@@ -308,8 +308,8 @@ def test_vllm_metrics__many_hang__the_others_are_read_and_nobody_waits_for_the_l
             answers.wait(30)
         return httpx.Response(200, text=VLLM)
 
-    hanging = [Backend(f"hangs-{port}", "host", port) for port in range(1, 2 * AT_ONCE)]
-    well = [Backend(f"well-{port}", "host", port) for port in range(100, 103)]
+    hanging = [at_address(f"hangs-{port}", "host", port) for port in range(1, 2 * AT_ONCE)]
+    well = [at_address(f"well-{port}", "host", port) for port in range(100, 103)]
     metrics = VllmMetrics(timeout=0.3, transport=httpx.MockTransport(engine))
     try:
         metrics.read([*hanging, *well])  # learns who hangs

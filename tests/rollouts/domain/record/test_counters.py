@@ -6,17 +6,24 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from rollouts.domain.record.counters import (
     completions_between,
     difference,
-    reading_from_json,
-    reading_to_json,
 )
 from rollouts.domain.record.intervals import Completions, Outcomes
-from rollouts.domain.record.readings import ArmReading, EngineReading, HistogramReading, SignalReading
+from rollouts.domain.record.kept_readings import reading_from_json, reading_to_json
+from rollouts.domain.record.readings import (
+    ROUTER,
+    ArmReading,
+    EngineReading,
+    HistogramReading,
+    SignalReading,
+    TargetReading,
+)
 
 EDGES = (0.1, 0.25, 1.0)
 
@@ -34,8 +41,19 @@ def arm(ended: int, errors: int = 0, **changes: Any) -> ArmReading:
     )
 
 
-def reading(at: float, **arms: ArmReading) -> SignalReading:
-    return SignalReading(at=at, router_started_at=50.0, arms=arms)
+def reading(
+    at: float, *, started_at: float = 50.0, other: int = 0, turned_away: int = 0, **arms: ArmReading
+) -> SignalReading:
+    """Of a router that is one process."""
+    return SignalReading(at, {ROUTER: TargetReading(started_at, arms, other, turned_away)})
+
+
+def readings(at: float, **targets: TargetReading) -> SignalReading:
+    return SignalReading(at, targets)
+
+
+def target(started_at: float = 50.0, **arms: ArmReading) -> TargetReading:
+    return TargetReading(started_at, arms)
 
 
 READY = {"a": 1.0, "b": 2.0}
@@ -57,7 +75,7 @@ def test_difference__first_reading__nothing_and_why() -> None:
 
 
 def test_difference__router_restarted__nothing_and_why() -> None:
-    after = replace(reading(105, a=arm(2)), router_started_at=103.0)
+    after = reading(105, started_at=103.0, a=arm(2))
     made = difference(reading(100, a=arm(10)), after, READY)
     assert made.arms == {}
     assert "restarted" in made.missing["router"]
@@ -116,33 +134,6 @@ def test_difference__any_counters__never_negative(
             assert all(0 <= over <= latency.total for over in latency.over.values())
 
 
-@given(COUNTS, st.floats(0, 1e9), st.floats(0, 1e9))
-def test_reading__to_json_and_back__is_the_same(ended: int, at: float, started: float) -> None:
-    made = SignalReading(
-        at=at,
-        router_started_at=started,
-        arms={"a": arm(ended), "b": replace(arm(0), abandoned={"before": 3}, refused={"rate": 2})},
-        engines={"a": EngineReading(0.0, 0.0, 0.0, 77, 12.5, {"stop": 4, "length": 1}, 2)},
-        other=5,
-        turned_away=6,
-    )
-    assert reading_from_json(reading_to_json(made)) == made
-
-
-def test_reading_from_json__nothing_kept_yet__none() -> None:
-    assert reading_from_json({}) is None
-
-
-def test_reading_from_json__kept_before_outcomes_were_counted_and_without_an_arm__none() -> None:
-    """As an endpoint keeps it whose first engine is still loading."""
-    assert reading_from_json({"at": 5.0, "router_started_at": 1.0, "arms": {}, "engines": {}}) is None
-
-
-def test_reading_from_json__kept_before_outcomes_were_counted__none() -> None:
-    old = {"at": 1.0, "router_started_at": 0.5, "arms": {"a": {"ended": 3, "errors": 0}}, "engines": {}}
-    assert reading_from_json(old) is None
-
-
 def test_difference__every_class__adds_up_to_what_arrived() -> None:
     now = ArmReading(
         arrived=60,
@@ -189,18 +180,178 @@ def test_completions_between__not_comparable__none(later: EngineReading | None) 
 
 
 def test_difference__calls_that_belong_to_no_arm__are_those_since_the_last_reading() -> None:
-    before = replace(reading(100, a=arm(0)), other=10, turned_away=3)
-    made = difference(before, replace(reading(105, a=arm(1)), other=14, turned_away=4), READY)
+    before = reading(100, other=10, turned_away=3, a=arm(0))
+    made = difference(before, reading(105, other=14, turned_away=4, a=arm(1)), READY)
     assert (made.other, made.turned_away) == (4, 1)
 
 
 def test_difference__router_restarted__its_calls_are_all_new() -> None:
-    before = replace(reading(100, a=arm(0)), other=10)
-    again = replace(reading(105, a=arm(0)), router_started_at=102.0, other=4, turned_away=1)
+    before = reading(100, other=10, a=arm(0))
+    again = reading(105, started_at=102.0, other=4, turned_away=1, a=arm(0))
     made = difference(before, again, READY)
     assert (made.seconds, made.other, made.turned_away) == (0.0, 4, 1)
 
 
 def test_difference__such_a_counter_went_down__is_never_negative() -> None:
-    before = replace(reading(100, a=arm(0)), other=10)
-    assert difference(before, replace(reading(105, a=arm(0)), other=4), READY).other == 0
+    before = reading(100, other=10, a=arm(0))
+    assert difference(before, reading(105, other=4, a=arm(0)), READY).other == 0
+
+
+# --- several processes of the router ----------------------------------------------------------------------------------
+
+
+def test_difference__several_targets__their_counts_are_added_up() -> None:
+    before = readings(100, x=target(a=arm(10, 1)), y=target(60.0, a=arm(100, 10)))
+    after = readings(105, x=target(a=arm(30, 3)), y=target(60.0, a=arm(140, 14)))
+    made = difference(before, after, READY)
+    counts = made.arms["a"]
+    assert (counts.requests, counts.errors, counts.arrived, counts.ready) == (60, 6, 60, 1.0)
+    assert counts.latency["ttft"].total == 54
+    assert (made.unseen, made.unseen_share, made.unseen_seconds) == ({}, 0.0, 0.0)
+
+
+def test_difference__several_targets__what_still_runs_is_the_sum_at_the_end() -> None:
+    held = ArmReading(arrived=5, answered=2)
+    before = readings(100, x=target(a=ArmReading()), y=target(a=ArmReading()))
+    counts = difference(before, readings(105, x=target(a=held), y=target(a=held)), READY).arms["a"]
+    assert counts.outcomes is not None
+    assert (counts.outcomes.running, counts.outcomes.answered) == (6, 4)
+
+
+@pytest.mark.parametrize(
+    ("after", "why"),
+    [
+        ({"x": target(a=arm(30)), "y": target(103.0, a=arm(2))}, "restarted"),
+        ({"x": target(a=arm(30))}, "has gone"),
+        ({"x": target(a=arm(30)), "y": target(a=arm(100)), "z": target(99.0, a=arm(2))}, "is new"),
+    ],
+)
+def test_difference__one_target_cannot_be_compared__only_its_part_is_void(
+    after: dict[str, TargetReading], why: str
+) -> None:
+    before = readings(100, x=target(a=arm(10)), y=target(a=arm(100)))
+    made = difference(before, readings(105, **after), READY)
+    assert made.arms["a"].requests == 20
+    assert made.missing == {}
+    assert [why in words for words in made.unseen.values()] == [True]
+    assert made.unseen_seconds == pytest.approx(made.unseen_share * 5)
+
+
+def test_difference__one_of_two_restarted__half_of_the_traffic_went_unseen() -> None:
+    before = readings(100, x=target(a=arm(10)), y=target(a=arm(10)))
+    made = difference(before, readings(105, x=target(a=arm(30)), y=target(101.0, a=arm(15))), READY)
+    assert (made.unseen_share, made.seconds) == (0.5, 5)
+
+
+def test_difference__most_targets_restarted__the_interval_is_void_and_says_how_many() -> None:
+    before = readings(100, x=target(a=arm(10)), y=target(a=arm(10)), z=target(a=arm(10)))
+    after = readings(105, x=target(a=arm(30)), y=target(101.0, a=arm(1)), z=target(101.0, a=arm(1)))
+    made = difference(before, after, READY)
+    assert (made.arms, made.seconds, made.unseen_share, made.unseen_seconds) == ({}, 0.0, 1.0, 5)
+    assert made.missing["router"].startswith("2 of 3 processes of the router were not counted: y restarted")
+
+
+def test_difference__few_targets_with_most_of_the_traffic_restarted__the_interval_is_void() -> None:
+    """Targets need not be alike: what the new process has counted already is more than all the others."""
+    before = readings(100, x=target(a=arm(0)), y=target(a=arm(0)), z=target(a=arm(900)))
+    after = readings(105, x=target(a=arm(10)), y=target(a=arm(10)), z=target(101.0, a=arm(80)))
+    assert difference(before, after, READY).arms == {}
+
+
+def test_difference__no_target_at_all__nothing_and_why() -> None:
+    made = difference(readings(100), readings(105), READY)
+    assert (made.seconds, made.missing) == (0.0, {"router": "the router reports no process that counts"})
+
+
+def test_difference__a_counter_went_down_at_one_target__the_arm_is_missing_and_the_other_counts() -> None:
+    before = readings(100, x=target(a=arm(10), b=arm(5)), y=target(a=arm(10), b=arm(5)))
+    after = readings(105, x=target(a=arm(20), b=arm(9)), y=target(a=arm(3), b=arm(9)))
+    made = difference(before, after, READY)
+    assert set(made.arms) == {"b"}
+    assert "went down" in made.missing["a"]
+    assert made.arms["b"].requests == 8
+
+
+def test_difference__targets_with_other_edges__latency_is_missing_and_the_counts_stay() -> None:
+    other = {"ttft": HistogramReading((0.2, 0.4), (5, 10), 10)}
+    before = readings(100, x=target(a=arm(0)), y=target(a=arm(0, latency={})))
+    after = readings(105, x=target(a=arm(10)), y=target(a=arm(10, latency=other)))
+    counts = difference(before, after, READY).arms["a"]
+    assert (counts.requests, counts.latency) == (20, {})
+
+
+def test_difference__a_target_that_has_measured_nothing_yet__is_no_gap_in_the_latency() -> None:
+    before = readings(100, x=target(a=arm(0)), y=target(a=arm(0, latency={})))
+    after = readings(105, x=target(a=arm(10)), y=target(a=arm(0, latency={})))
+    assert difference(before, after, READY).arms["a"].latency["ttft"].total == 10
+
+
+def test_difference__calls_of_a_target_that_is_new__are_those_since_it_started() -> None:
+    before = SignalReading(100, {"x": TargetReading(50.0, {}, 10)})
+    young, old = TargetReading(101.0, {}, 4, 1), TargetReading(20.0, {}, 1_000, 1_000)
+    made = difference(
+        before, SignalReading(105, {"x": TargetReading(50.0, {}, 12), "y": young, "z": old}), READY
+    )
+    assert (made.other, made.turned_away) == (6, 1)
+
+
+class Router(RuleBasedStateMachine):
+    """Some processes of a router that take requests, restart, come and go; what became of each request is known.
+
+    The truth beside the counters: by process, the requests that it has and nobody has read yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 100.0
+        self.starts = 0
+        self.running: dict[str, tuple[float, int]] = {}  # by process: its start, what it has counted
+        self.fresh: dict[str, int] = {}  # by process that was read in this life: counted since that reading
+        self.before: SignalReading | None = None
+        self.sent = self.seen = 0
+        for name in ("x", "y"):
+            self.start(name)
+
+    @rule(name=st.sampled_from("wxyz"))
+    def start(self, name: str) -> None:
+        """A new process of this name: it restarts where there is one."""
+        self.starts += 1
+        self.running[name] = (float(self.starts), 0)
+        self.fresh.pop(name, None)
+
+    @rule(name=st.sampled_from("wxyz"))
+    def stop(self, name: str) -> None:
+        self.running.pop(name, None)
+        self.fresh.pop(name, None)
+
+    @rule(name=st.sampled_from("wxyz"), number=st.integers(0, 50))
+    def send(self, name: str, number: int) -> None:
+        if name not in self.running:
+            return
+        started_at, counted = self.running[name]
+        self.running[name] = (started_at, counted + number)
+        self.sent += number
+        if name in self.fresh:
+            self.fresh[name] += number
+
+    @rule()
+    def read(self) -> None:
+        self.now += 5
+        after = readings(
+            self.now, **{n: target(start, a=arm(count)) for n, (start, count) in self.running.items()}
+        )
+        made = difference(self.before, after, READY)
+        counted = made.arms["a"].requests if "a" in made.arms else 0
+        comparable = sum(self.fresh.values())
+        assert counted >= 0
+        assert 0 <= made.unseen_share <= 1
+        # All that a process counted that lived on, or nothing: never what another one lost, never a part of one.
+        assert counted == (comparable if made.seconds else 0)
+        assert set(made.unseen).isdisjoint(self.fresh)
+        self.seen += counted
+        assert self.seen <= self.sent, "a request was counted twice"
+        assert reading_from_json(reading_to_json(after)) == after
+        self.before, self.fresh = after, dict.fromkeys(self.running, 0)
+
+
+TestRouter = Router.TestCase
+TestRouter.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

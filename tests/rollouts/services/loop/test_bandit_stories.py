@@ -12,6 +12,7 @@ from controlplane.access.actors import HEADGATE
 from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.engines import FailureReason
 from rollouts.domain.lifecycle.plan import Plan, canary
+from rollouts.domain.record.readings import ROUTER
 from rollouts.models import Arm, Evidence, HistoryEvent, ProbeResult
 from rollouts.services.commands.rollouts import cancel_rollout
 from rollouts.services.policies.versions import define_gate_policy
@@ -291,7 +292,7 @@ def test_counts__of_an_arm_that_left__are_what_the_users_sent_to_the_last_reques
     w.behave(3, error_rate=0.2)
     w.run(lambda: w.arm(3).dropped_at is not None)
     w.run_for(3)
-    counters = w.router.arms("triage", [])[w.variant(3).name]
+    counters = w.router.counted("triage")[ROUTER].arms[w.variant(3).name]
     assert (w.arm(3).requests, w.arm(3).errors) == (counters.ended, counters.errors)
 
 

@@ -200,10 +200,10 @@ def test_batch__router_is_slow__what_was_seen_long_ago_is_acted_on_no_more() -> 
     many = Many(3)
     asked: list[str] = []
 
-    def apply(plane: Plane, route: Route, *, token: int) -> None:
+    def apply(plane: Plane, route: Route, *, token: int) -> int:
         asked.append(route.endpoint)
         many.clock.advance(20)
-        Plane.apply(plane, route, token=token)
+        return Plane.apply(plane, route, token=token)
 
     slow = many.with_plane(apply=apply)
     Endpoint.objects.update(applied={})  # nobody knows any more what was published

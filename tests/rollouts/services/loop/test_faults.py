@@ -13,10 +13,12 @@ from controlplane.kernel.errors import Conflict, Forbidden, IllegalTransition, R
 from controlplane.passes.models import ItemTrouble
 from rollouts.domain.engines import FailureReason
 from rollouts.domain.lifecycle.plan import canary
+from rollouts.domain.record.readings import ROUTER
 from rollouts.models import Effect, Endpoint, Evidence, Rollout
 from rollouts.services.commands.rollouts import cancel_rollout, promote_rollout, set_global_stop
 from rollouts.services.errands.write_backs import WRITE_BACKS
 from rollouts.services.loop.leases import hold, release
+from rollouts.services.loop.observe import backend_json
 from tests.rollouts.memory_world import ERRORS, PLAN, Kill, MemoryWorld, tell_with_kills
 
 pytestmark = [pytest.mark.story, pytest.mark.django_db]
@@ -230,7 +232,8 @@ def test_baseline_process_vanishes__is_launched_again(w: MemoryWorld) -> None:
     w.run_for(4)
     assert w.workload(1).phase == "ready"
     assert w.shares() == {1: 10_000}
-    assert w.router.routes["triage"].backends[0].port == w.workload(1).port
+    (backend,) = w.router.routes["triage"].backends
+    assert backend_json(backend) == w.workload(1).backend
 
 
 # --- hands on the router ----------------------------------------------------------------------------------------------
@@ -282,8 +285,8 @@ def test_drift__without_a_rollout__survives_a_backend_that_moves(w: MemoryWorld)
     w.cluster._workloads.clear()
     w.run_for(4)
     assert w.shares() == {1: 5000, 2: 5000}
-    ports = {backend.variant: backend.port for backend in w.router.routes["triage"].backends}
-    assert ports == {w.variant(n).name: w.workload(n).port for n in (1, 2)}
+    backends = {one.variant: backend_json(one) for one in w.router.routes["triage"].backends}
+    assert backends == {w.variant(n).name: w.workload(n).backend for n in (1, 2)}
 
 
 def test_drift__rolled_back_by_a_person__wins_over_the_hand(moving: MemoryWorld) -> None:
@@ -481,7 +484,7 @@ def test_command__between_observe_and_commit__the_decision_is_dropped_and_made_a
     w.reconcile()
     assert (w.rollout.phase, w.rollout.pause_reason) == ("paused", "person")
     assert Evidence.objects.count() == evidence
-    requests = w.router.arms("triage", [])[w.variant(2).name].ended
+    requests = w.router.counted("triage")[ROUTER].arms[w.variant(2).name].ended
     w.run_for(2)
     newest = Evidence.objects.order_by("-index")[:1].get()
     assert newest.interval["seconds"] > 2.5  # the dropped interval is in the next one

@@ -247,3 +247,21 @@ def test_glance__part_that_raises__is_one_change_and_one_more_when_it_answers_ag
     w.cluster.outage = ""
     assert glances.changed(w.worlds) == {"triage"}
     assert glances.changed(w.worlds) == frozenset()
+
+
+def test_glance__one_process_of_the_router_restarted__a_single_failure_is_no_reason_and_many_are(
+    w: MemoryWorld,
+) -> None:
+    w.router.start("second")
+    w.use(4.0)
+    glances = Glances()
+    glances.changed(w.worlds)
+    w.router.restart("second")
+    w.behave(1, error_rate=1.0)
+    w.use(1 / w.rate)
+    w.behave(1, error_rate=0.0)
+    w.use(1.0)
+    assert glances.changed(w.worlds) == frozenset()
+    w.behave(1, error_rate=1.0)
+    w.use(1.0)
+    assert glances.changed(w.worlds) == {"triage"}

@@ -21,7 +21,7 @@ from tests import factories
 pytestmark = pytest.mark.django_db
 
 NOW = factories.right_now().replace(second=20)
-READING = SignalReading(at=0.0, router_started_at=0.0, arms={})
+READING = SignalReading(at=0.0, targets={})
 
 
 def counts(outcomes: Outcomes | None, completions: Completions | None = None) -> ArmCounts:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rollouts.domain.engines import FailureReason
+from rollouts.domain.record.readings import ROUTER
 from rollouts.models import Arm, Workload
 from rollouts.ports import OPENAI_API, EngineApi, Route
 from rollouts.services.commands.endpoints import set_rescue
@@ -54,10 +55,10 @@ def published(w: MemoryWorld) -> int:
 
 def test_canary__candidate_with_traffic__answers_for_a_dead_baseline(half: MemoryWorld) -> None:
     assert rescuers(half) == [2]
-    before = half.router.arms("triage", [])[half.variant(1).name]
+    before = half.router.counted("triage")[ROUTER].arms[half.variant(1).name]
     half.cluster.kill(half.variant(1).name, down_seconds=100.0)
     half.run_for(4)
-    after = half.router.arms("triage", [])[half.variant(1).name]
+    after = half.router.counted("triage")[ROUTER].arms[half.variant(1).name]
     assert half.lost == 0
     assert after.fallbacks > before.fallbacks == 0
     assert after.failed == 0

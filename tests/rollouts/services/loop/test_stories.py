@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from controlplane.kernel.errors import Conflict, InvalidInput, Refused, TamperedFile
 from rollouts.domain.engines import FailureReason
+from rollouts.domain.record.readings import ROUTER
 from rollouts.domain.record.recorded import evidence_digest
 from rollouts.models import Arm, Effect, Evidence, MinuteSample
 from tests.rollouts.memory_world import ALL_GATES, ERRORS, LATENCY, LONG_PLAN, PLAN, QUALITY, MemoryWorld
@@ -250,7 +251,7 @@ def test_counts__of_arms_and_minutes__are_what_the_users_sent(w: MemoryWorld) ->
     w.run_to("rolled-back")
     w.run_for(3)
     arms = {arm.name: arm for arm in Arm.objects.filter(rollout=w.rollout)}
-    counters = w.router.arms("triage", [])
+    counters = w.router.counted("triage")[ROUTER].arms
     assert arms["candidate"].requests == counters[w.variant(3).name].ended
     assert arms["candidate"].errors == counters[w.variant(3).name].errors == arms["candidate"].failed
     minutes = MinuteSample.objects.filter(variant=w.variant(3))
