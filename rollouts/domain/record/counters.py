@@ -1,8 +1,8 @@
 """From cumulative counters to the counts of one interval.
 
 Counters belong to a process of the router (a target), known by its name and when it started. Each target's difference
-is taken by itself, and these are added up. A target that restarted, is new or has gone voids its own part of the
-interval:
+is taken by itself, and these are added up. A target that restarted, or that only one of the two readings has (it is
+new, has gone, or did not answer), voids its own part of the interval:
 
 - Not counted is everything that it counted since the last reading: what the old process counted after that is lost with
   it, and what the new one has counted so far is left out with it.
@@ -17,7 +17,7 @@ When a counter of an arm went down, that arm is missing with its reason: never n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rollouts.domain.record.intervals import OUTCOME_CLASSES, ArmCounts, Completions, LatencyCounts, Outcomes
@@ -67,7 +67,7 @@ def difference(before: SignalReading | None, after: SignalReading, ready: Mappin
     unseen = {name: why for name in names if (why := _why_unseen(before, after, name))}
     seen = [(before.targets[name], after.targets[name]) for name in names if name not in unseen]
     found, missing = _arms(seen)
-    share = _unseen_share(after, names, unseen, sum(one.counts.arrived for one in found.values()))
+    share = _unseen_share(before, after, unseen, sum(one.counts.arrived for one in found.values()))
     other, turned_away = _calls(before, after, unseen)
     if not seen or share > UNSEEN_AT_MOST:
         void = _nothing(after, _void_words(names, unseen))
@@ -118,19 +118,30 @@ def _why_unseen(before: SignalReading, after: SignalReading, name: str) -> str:
     """Why this target's part cannot be counted; empty when it can."""
     then, now = before.targets.get(name), after.targets.get(name)
     if then is None:
-        return "is new: what it counted before is not known"
+        return "was not read before: what it had counted by then is not known"
     if now is None:
-        return "has gone, and its last counts with it"
+        return "was not read: it does not answer, or has gone"
     return "" if then.started_at == now.started_at else "restarted: its counters began again"
 
 
-def _unseen_share(after: SignalReading, names: Sequence[str], unseen: Iterable[str], counted: int) -> float:
+def _unseen_share(before: SignalReading, after: SignalReading, unseen: Collection[str], counted: int) -> float:
     """About which share of the traffic was not counted: that of the targets or, where it is larger, that of the
-    arrivals which those targets have counted since they started."""
-    gone = [after.targets[name] for name in unseen if name in after.targets]
-    known = sum(max(0, arm.arrived) for target in gone for arm in target.arms.values())
-    of_arrivals = known / (known + counted) if known else 0.0
-    return max(len(list(unseen)) / len(names), of_arrivals) if names else 1.0
+    arrivals which those targets are known to have had.
+
+    A process that is replaced by one with another name is one of those before and one of those after, not two. One that
+    is read again after a gap has counted for longer than this interval: so much of that belongs to it as of its time.
+    """
+    of_targets = max(_share(unseen, before.targets), _share(unseen, after.targets))
+    known = 0.0
+    for target in (after.targets[name] for name in unseen if name in after.targets):
+        arrived = sum(max(0, arm.arrived) for arm in target.arms.values())
+        lived = after.at - target.started_at
+        known += arrived * min(1.0, (after.at - before.at) / lived) if lived > 0 else arrived
+    return max(of_targets, known / (known + counted) if known else 0.0)
+
+
+def _share(some: Collection[str], targets: Collection[str]) -> float:
+    return sum(name in some for name in targets) / len(targets) if targets else 0.0
 
 
 def _void_words(names: Sequence[str], unseen: Mapping[str, str]) -> str:

@@ -222,8 +222,8 @@ def test_difference__several_targets__what_still_runs_is_the_sum_at_the_end() ->
     ("after", "why"),
     [
         ({"x": target(a=arm(30)), "y": target(103.0, a=arm(2))}, "restarted"),
-        ({"x": target(a=arm(30))}, "has gone"),
-        ({"x": target(a=arm(30)), "y": target(a=arm(100)), "z": target(99.0, a=arm(2))}, "is new"),
+        ({"x": target(a=arm(30))}, "was not read: it does not answer"),
+        ({"x": target(a=arm(30)), "y": target(a=arm(100)), "z": target(99.0, a=arm(2))}, "not read before"),
     ],
 )
 def test_difference__one_target_cannot_be_compared__only_its_part_is_void(
@@ -256,6 +256,22 @@ def test_difference__few_targets_with_most_of_the_traffic_restarted__the_interva
     before = readings(100, x=target(a=arm(0)), y=target(a=arm(0)), z=target(a=arm(900)))
     after = readings(105, x=target(a=arm(10)), y=target(a=arm(10)), z=target(101.0, a=arm(80)))
     assert difference(before, after, READY).arms == {}
+
+
+def test_difference__one_of_two_replaced_by_one_with_another_name__half_went_unseen() -> None:
+    """As a rolling update of pods does: it is one process that was replaced, not two of three that are missing."""
+    before = readings(100, x=target(a=arm(10)), y=target(a=arm(10)))
+    made = difference(before, readings(105, x=target(a=arm(30)), z=target(101.0, a=arm(15))), READY)
+    assert (made.unseen_share, made.arms["a"].requests, set(made.unseen)) == (0.5, 20, {"y", "z"})
+
+
+def test_difference__a_target_is_read_again_after_a_gap__only_its_part_is_void() -> None:
+    """All that it counted since it started, an hour ago, says little of the last five seconds."""
+    before = readings(3_600, x=target(a=arm(9_000)), y=target(a=arm(9_000)))
+    after = readings(3_605, x=target(a=arm(9_020)), y=target(a=arm(9_020)), z=target(a=arm(9_020)))
+    made = difference(before, after, READY)
+    assert made.arms["a"].requests == 40
+    assert made.unseen_share == pytest.approx(1 / 3)
 
 
 def test_difference__no_target_at_all__nothing_and_why() -> None:
