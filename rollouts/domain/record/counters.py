@@ -124,7 +124,9 @@ def _why_unseen(before: SignalReading, after: SignalReading, name: str) -> str:
     return "" if then.started_at == now.started_at else "restarted: its counters began again"
 
 
-def _unseen_share(before: SignalReading, after: SignalReading, unseen: Collection[str], counted: int) -> float:
+def _unseen_share(
+    before: SignalReading, after: SignalReading, unseen: Collection[str], counted: int
+) -> float:
     """About which share of the traffic was not counted: that of the targets or, where it is larger, that of the
     arrivals which those targets are known to have had.
 

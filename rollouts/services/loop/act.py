@@ -319,9 +319,10 @@ def _publish(endpoint: Endpoint, lease: Lease, world: World, *, by_hand: dict[st
     generation = world.router.apply(sent, token=lease.token)
     observed = world.router.observe(endpoint.name)
     if observed is None or observed.generation != generation:
-        with _holding(lease, world):
-            endpoint.accepted_at = endpoint.accepted_at or world.clock.now()
-            endpoint.save(update_fields=["accepted_at"])
+        if endpoint.accepted_at is None:
+            with _holding(lease, world):
+                endpoint.accepted_at = world.clock.now()
+                endpoint.save(update_fields=["accepted_at"])
         return NOT_IN_FORCE
     if split(observed.shares) != split(sent.shares):
         raise Rejected(

@@ -125,6 +125,30 @@ def test_calls_changed_and_changed_back_while_the_router_lags__the_last_ones_com
     assert w.endpoint.accepted_at is None
 
 
+@pytest.mark.parametrize("hours", [1, -1])
+def test_clock_jumps_while_a_route_is_not_in_force__it_is_late_when_the_time_has_really_passed(
+    w: MemoryWorld, hours: int
+) -> None:
+    stuck(w)
+    w.clock.jump(hours * 3600.0)
+    w.run_for(3)
+    assert w.endpoint.router_problem == ""
+    w.run_for(int(USUAL_LAG.total_seconds()))
+    assert LATE in w.endpoint.router_problem
+
+
+def test_table_with_another_number_that_somebody_put_back__is_in_force_when_it_splits_as_desired(
+    w: MemoryWorld,
+) -> None:
+    w.start(2)
+    w.behave(2, accuracy=1.0)
+    w.run(lambda: w.rollout.phase == "progressing")
+    w.router.in_force["triage"] = 0
+    w.run_for(2)
+    assert "waiting until the router confirms it" not in w.rollout.reason
+    w.run_to("succeeded")
+
+
 def test_evidence_of_a_late_route__is_replayed_the_same(w: MemoryWorld) -> None:
     stuck(w)
     w.run_for(int(USUAL_LAG.total_seconds()) + 4)
