@@ -17,7 +17,8 @@ When a counter of an arm went down, that arm is missing with its reason: never n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rollouts.domain.record.intervals import OUTCOME_CLASSES, ArmCounts, Completions, LatencyCounts, Outcomes
@@ -41,6 +42,8 @@ class Difference:
     unseen          targets whose part is not counted, and why
     unseen_share    of the traffic, about so much was not counted; 1 when nothing was
     unseen_seconds  the same in seconds of the whole traffic
+    lost            requests, by variant, that targets whose part is not counted held at the reading before: they count
+                    as arrived, and nobody will know how they ended
     """
 
     started_at: float
@@ -54,6 +57,7 @@ class Difference:
     unseen: Mapping[str, str] = field(default_factory=dict)
     unseen_share: float = 0.0
     unseen_seconds: float = 0.0
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
 def difference(before: SignalReading | None, after: SignalReading, ready: Mapping[str, float]) -> Difference:
@@ -69,6 +73,7 @@ def difference(before: SignalReading | None, after: SignalReading, ready: Mappin
     found, missing = _arms(seen)
     share = _unseen_share(before, after, unseen, sum(one.counts.arrived for one in found.values()))
     other, turned_away = _calls(before, after, unseen)
+    lost = _lost(before.targets[name] for name in unseen if name in before.targets)
     if not seen or share > UNSEEN_AT_MOST:
         void = _nothing(after, _void_words(names, unseen))
         return replace(
@@ -78,6 +83,7 @@ def difference(before: SignalReading | None, after: SignalReading, ready: Mappin
             unseen=unseen,
             unseen_share=1.0,
             unseen_seconds=seconds,
+            lost=lost,
         )
     arms = {
         name: replace(
@@ -99,6 +105,7 @@ def difference(before: SignalReading | None, after: SignalReading, ready: Mappin
         unseen=unseen,
         unseen_share=share,
         unseen_seconds=share * seconds,
+        lost=lost,
     )
 
 
@@ -144,6 +151,13 @@ def _unseen_share(
 
 def _share(some: Collection[str], targets: Collection[str]) -> float:
     return sum(name in some for name in targets) / len(targets) if targets else 0.0
+
+
+def _lost(targets: Iterable[TargetReading]) -> dict[str, int]:
+    held: Counter[str] = Counter()
+    for target in targets:
+        held.update({name: max(0, arm.running) for name, arm in target.arms.items()})
+    return {name: number for name, number in sorted(held.items()) if number}
 
 
 def _void_words(names: Sequence[str], unseen: Mapping[str, str]) -> str:

@@ -243,6 +243,16 @@ def test_difference__one_of_two_restarted__half_of_the_traffic_went_unseen() -> 
     assert (made.unseen_share, made.seconds) == (0.5, 5)
 
 
+@pytest.mark.parametrize("others", [{}, {"y": target(101.0)}], ids=["gone", "restarted"])
+def test_difference__a_target_is_lost__so_is_what_it_held_when_it_was_read_last(
+    others: dict[str, TargetReading],
+) -> None:
+    held = ArmReading(arrived=9, answered=2)
+    before = readings(100, x=target(a=held, b=arm(5)), y=target(a=held, b=arm(5)))
+    assert difference(before, readings(105, x=target(a=held, b=arm(6)), **others), READY).lost == {"a": 7}
+    assert difference(before, readings(105, **others), READY).lost == {"a": 14}, "the whole interval is void"
+
+
 def test_difference__most_targets_restarted__the_interval_is_void_and_says_how_many() -> None:
     before = readings(100, x=target(a=arm(10)), y=target(a=arm(10)), z=target(a=arm(10)))
     after = readings(105, x=target(a=arm(30)), y=target(101.0, a=arm(1)), z=target(101.0, a=arm(1)))
