@@ -272,10 +272,11 @@ class ObservedRoute:
     shares       as applied by the router, not as written by us
     healthy      variants whose backend passes the router's health check
     named        variants that the route in force can send a request to, by a share, by the header, or for a dead one
-    generation   of the route in force: the number that `apply` returned for it
+    generation   of the route in force: the number that `apply` returned for it. What somebody else put in force may have
+                 any other number, and is judged by its split
     accepted     generation of the newest route that the router accepted; another one than `generation` while that is
                  not in force yet
-    rejected     the router's words when it refused a newer route
+    rejected     the router's words when it refused a newer route, also when it does so after `apply` returned
     """
 
     endpoint: str
@@ -301,11 +302,15 @@ class TrafficRouter(Protocol):
 
     def apply(self, route: Route, *, token: int) -> int:
         """Has the router accept the route, and returns its generation. It may come into force later: `observe` says
-        when. The same route again keeps its generation; another one gets a larger one.
+        when. Another route gets a larger one. The same route again keeps its generation, whatever others have added to
+        what the router holds (defaults, a status), and costs little: it is asked for every second until it is in force.
+
+        A route that is accepted overtakes those that were accepted before it: what is not in force yet never comes into
+        force after it.
 
         Raises InvalidInput (shares do not sum to 10,000, a share without backend, a backend of a kind that it does not
-        know), Rejected with the router's own
-        words when it refuses (the last good configuration stays in force and on disk), StaleWriter.
+        know), Rejected with the router's own words when it refuses (the last good configuration stays in force and on
+        disk), StaleWriter.
         """
         ...
 
