@@ -272,8 +272,8 @@ class ObservedRoute:
     shares       as applied by the router, not as written by us
     healthy      variants whose backend passes the router's health check
     named        variants that the route in force can send a request to, by a share, by the header, or for a dead one
-    generation   of the route in force: the number that `apply` returned for it. What somebody else put in force may have
-                 any other number, and is judged by its split
+    generation   of the route in force: the number that `apply` returned for it. What somebody else put in force may
+                 have any other number, and is judged by its split
     accepted     generation of the newest route that the router accepted; another one than `generation` while that is
                  not in force yet
     rejected     the router's words when it refused a newer route, also when it does so after `apply` returned

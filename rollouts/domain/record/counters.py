@@ -263,9 +263,13 @@ def _part(then: ArmReading, now: ArmReading) -> _Part | None:
     latency: dict[str, LatencyCounts | None] = {}
     for signal, histogram in now.latency.items():
         counts = _latency(then.latency.get(signal), histogram)
-        left = _latency(then.left.get(signal), now.left[signal]) if signal in now.left else None
-        if counts is not None and left is not None:
-            counts = replace(counts, left=left.total, left_over=left.over)
+        if signal in now.left:
+            left = _latency(then.left.get(signal), now.left[signal])
+            # Without those who left, the others would look quicker than the arm was.
+            if counts is None or left is None:
+                counts = None
+            else:
+                counts = replace(counts, left=left.total, left_over=left.over)
         latency[signal] = counts
     counts_of_arm = ArmCounts(
         requests=outcomes.ended - outcomes.abandoned,
@@ -292,6 +296,9 @@ def _classes(reading: ArmReading) -> dict[str, int]:
 
 
 def _latency(then: HistogramReading | None, now: HistogramReading) -> LatencyCounts | None:
+    """What was timed between the two; None when that cannot be told: a count went down, or the edges are others."""
+    if then is not None and then.edges != now.edges and then.total:
+        return None
     before = then.at_or_below if then is not None and then.edges == now.edges else (0,) * len(now.edges)
     total = now.total - (then.total if then is not None else 0)
     over = {

@@ -107,10 +107,12 @@ def test_difference__nothing_ready__zero_ready_replicas() -> None:
     assert difference(reading(100, a=arm(1)), reading(105, a=arm(2)), {}).arms["a"].ready == 0.0
 
 
-def test_difference__histogram_with_other_edges__latency_is_missing_and_the_counts_stay() -> None:
-    other = {"ttft": HistogramReading((0.2, 0.4), (30, 30), 30)}
-    made = difference(reading(100, a=arm(20)), reading(105, a=arm(30, latency=other)), READY)
-    assert made.arms["a"].requests == 10
+@pytest.mark.parametrize("slow", [0, 15], ids=["all quick", "half slow"])
+def test_difference__histogram_with_other_edges__latency_is_missing_and_the_counts_stay(slow: int) -> None:
+    """What was timed before is in all of its counts, and nobody knows in which."""
+    other = {"ttft": HistogramReading((0.2, 0.4), (30 - slow, 30 - slow), 30)}
+    made = difference(reading(100, a=arm(4)), reading(105, a=arm(30, latency=other)), READY)
+    assert made.arms["a"].requests == 26
     assert made.arms["a"].latency == {}
 
 
@@ -154,6 +156,15 @@ def test_difference__those_who_left__are_in_the_latency_with_how_long_they_waite
     counts = difference(reading(100, a=arm(0)), reading(105, a=replace(arm(10), left=waited)), READY)
     ttft = counts.arms["a"].latency["ttft"]
     assert (ttft.total, ttft.left, ttft.left_over) == (10, 6, {0.1: 5, 0.25: 3, 1.0: 2})
+
+
+def test_difference__those_who_left_cannot_be_compared__latency_is_missing_and_not_of_the_others_alone() -> (
+    None
+):
+    before = replace(arm(0), left={"ttft": HistogramReading(EDGES, (5, 5, 5), 5)})
+    after = replace(arm(10), left={"ttft": HistogramReading(EDGES, (2, 2, 2), 2)})
+    counts = difference(reading(100, a=before), reading(105, a=after), READY).arms["a"]
+    assert (counts.requests, counts.latency) == (10, {})
 
 
 ENGINE = EngineReading(0.0, 0.0, 0.0, 100, 12.5, {"stop": 8, "length": 2, "abort": 1}, 3)
