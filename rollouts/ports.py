@@ -303,7 +303,7 @@ class TrafficRouter(Protocol):
     def apply(self, route: Route, *, token: int) -> int:
         """Has the router accept the route, and returns its generation. It may come into force later: `observe` says
         when. Another route gets a larger one. The same route again keeps its generation, whatever others have added to
-        what the router holds (defaults, a status), and costs little: it is asked for every second until it is in force.
+        what the router holds (defaults, a status), and costs little: it is asked for again until it is in force.
 
         A route that is accepted overtakes those that were accepted before it: what is not in force yet never comes into
         force after it.
