@@ -99,10 +99,10 @@ def late_words(endpoint: Endpoint, seen: Observation, now: datetime) -> str:
     since = endpoint.accepted_at
     if since is None or now - since < USUAL_LAG or _settled(seen) or not seen.route_known:
         return ""
-    return (
-        f"The router accepted the route at {clock_time(since.timestamp())} and has not put it in force yet. "
-        "The one before stays in force."
-    )
+    before = " The one before stays in force." if seen.route is not None else ""
+    # Of a route, not of this one: another may have overtaken the one that was accepted first.
+    moment = clock_time(since.timestamp())
+    return f"The router accepted a route at {moment} and has not put it in force yet.{before}"
 
 
 def splits_as_desired(endpoint: Endpoint, seen: Observation) -> bool:
