@@ -337,8 +337,9 @@ class TrafficRouter(Protocol):
 
 class SignalSource(Protocol):
     """Reads counters. A router may have several targets, each a process that counts by itself; one that cannot be read
-    is left out, and its part of the interval is then not counted. Raises Unavailable when none can be read; an engine
-    that cannot be read is named in `broken` instead."""
+    is left out, and its part of the interval is then not counted. So is one whose counters are older than the last
+    reading, as those of a process that died may be: they would say that nobody asked for anything. Raises Unavailable
+    when none can be read; an engine that cannot be read is named in `broken` instead."""
 
     def read_all(
         self, backends: Mapping[str, Collection[Backend]]

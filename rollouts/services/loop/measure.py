@@ -119,7 +119,7 @@ def measure_rollout(
         # Impossible counts say nothing, and must not stop the loop: without it nobody could roll back.
         log.error("rollout.interval_refused rollout=%s index=%s %s", rollout.pk, interval.index, error)
         interval = replace(
-            interval, arms={}, pairs={}, broken={**broken, "router": f"impossible counts: {error}"}
+            interval, arms={}, pairs={}, lost={}, broken={**broken, "router": f"impossible counts: {error}"}
         )
         analysis = before.update(interval, rng)
     workload = {
