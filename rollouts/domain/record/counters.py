@@ -30,7 +30,9 @@ from rollouts.domain.record.readings import (
     TargetReading,
 )
 
-UNSEEN_AT_MOST = 0.5  # one of two replicas may restart, as in a rolling update
+UNSEEN_AT_MOST = (
+    0.6  # one of two replicas may restart, as in a rolling update, also when it had a little over a half
+)
 
 
 @dataclass(frozen=True, slots=True)

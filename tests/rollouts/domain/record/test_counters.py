@@ -279,6 +279,13 @@ def test_difference__few_targets_with_most_of_the_traffic_restarted__the_interva
     assert difference(before, after, READY).arms == {}
 
 
+def test_difference__one_of_two_restarted_that_had_a_little_over_a_half__is_no_void_interval() -> None:
+    before = readings(100, x=target(a=arm(10)), y=target(a=arm(10)))
+    made = difference(before, readings(105, x=target(a=arm(30)), y=target(100.1, a=arm(24))), READY)
+    assert made.unseen_share == pytest.approx(24 / 44)
+    assert made.arms["a"].requests == 20
+
+
 def test_difference__one_of_two_replaced_by_one_with_another_name__half_went_unseen() -> None:
     """As a rolling update of pods does: it is one process that was replaced, not two of three that are missing."""
     before = readings(100, x=target(a=arm(10)), y=target(a=arm(10)))
