@@ -272,10 +272,11 @@ class ObservedRoute:
     shares       as applied by the router, not as written by us
     healthy      variants whose backend passes the router's health check
     named        variants that the route in force can send a request to, by a share, by the header, or for a dead one
-    generation   of the route in force: the number that `apply` returned for it
+    generation   of the route in force: the number that `apply` returned for it. What somebody else put in force may
+                 have any other number, and is judged by its split
     accepted     generation of the newest route that the router accepted; another one than `generation` while that is
                  not in force yet
-    rejected     the router's words when it refused a newer route
+    rejected     the router's words when it refused a newer route, also when it does so after `apply` returned
     """
 
     endpoint: str
@@ -301,11 +302,15 @@ class TrafficRouter(Protocol):
 
     def apply(self, route: Route, *, token: int) -> int:
         """Has the router accept the route, and returns its generation. It may come into force later: `observe` says
-        when. The same route again keeps its generation; another one gets a larger one.
+        when. Another route gets a larger one. The same route again keeps its generation, whatever others have added to
+        what the router holds (defaults, a status), and costs little: it is asked for again until it is in force.
+
+        A route that is accepted overtakes those that were accepted before it: what is not in force yet never comes into
+        force after it.
 
         Raises InvalidInput (shares do not sum to 10,000, a share without backend, a backend of a kind that it does not
-        know), Rejected with the router's own
-        words when it refuses (the last good configuration stays in force and on disk), StaleWriter.
+        know), Rejected with the router's own words when it refuses (the last good configuration stays in force and on
+        disk), StaleWriter.
         """
         ...
 
@@ -332,8 +337,9 @@ class TrafficRouter(Protocol):
 
 class SignalSource(Protocol):
     """Reads counters. A router may have several targets, each a process that counts by itself; one that cannot be read
-    is left out, and its part of the interval is then not counted. Raises Unavailable when none can be read; an engine
-    that cannot be read is named in `broken` instead."""
+    is left out, and its part of the interval is then not counted. So is one whose counters are older than the last
+    reading, as those of a process that died may be: they would say that nobody asked for anything. Raises Unavailable
+    when none can be read; an engine that cannot be read is named in `broken` instead."""
 
     def read_all(
         self, backends: Mapping[str, Collection[Backend]]

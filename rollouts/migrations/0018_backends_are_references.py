@@ -27,10 +27,17 @@ def _reference(host: str, port: int) -> dict[str, Any]:
 def to_addresses(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Back: only what has an address. The next turn publishes every route anew."""
     for row in apps.get_model("rollouts", "Workload").objects.exclude(backend={}).iterator():
-        host, _, port = row.backend["address"].rpartition(":")
-        if host:
-            row.host, row.port = host.removeprefix("[").removesuffix("]"), int(port)
+        found = _host_and_port(row.backend)
+        if found is not None:
+            row.host, row.port = found
             row.save(update_fields=["host", "port"])
+
+
+def _host_and_port(backend: dict[str, Any]) -> tuple[str, int] | None:
+    if backend["kind"] != "address":
+        return None  # what the cluster resolves by itself may look like an address, with a port by name
+    host, _, port = backend["address"].rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 class Migration(migrations.Migration):

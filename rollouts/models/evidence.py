@@ -155,7 +155,8 @@ class OtherCalls(models.Model):
 
     no_inference    calls such as model lists and token counts
     turned_away     calls that the router refused before a variant was drawn
-    unseen_seconds  so many seconds of the whole traffic were not counted: a process of the router began to count anew
+    unseen_seconds  so many seconds of the whole traffic were not counted: a process of the router restarted, is new,
+                    has gone or did not answer
     """
 
     endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="other_calls")

@@ -119,7 +119,7 @@ class MemoryRouter:
         self._tokens: dict[str, int] = {}
         self._rejected: dict[str, str] = {}
         self._accepted: dict[str, int] = {}  # generations, by endpoint
-        self._in_force: dict[str, int] = {}
+        self.in_force: dict[str, int] = {}  # generations of `routes`
         self._waiting: dict[str, list[tuple[float, Route, int]]] = defaultdict(list)
 
     # --- TrafficRouter ------------------------------------------------------------------
@@ -160,7 +160,7 @@ class MemoryRouter:
             shares={variant: share for variant, share in route.shares.items() if share},
             healthy=frozenset(b.variant for b in route.backends if self._usable(b.variant)),
             named=frozenset(backend.variant for backend in route.backends),
-            generation=self._in_force.get(endpoint, 0),
+            generation=self.in_force.get(endpoint, 0),
             accepted=self._accepted.get(endpoint, 0),
             rejected=self._rejected.get(endpoint, ""),
         )
@@ -320,7 +320,7 @@ class MemoryRouter:
         for endpoint, waiting in self._waiting.items():
             due = [one for one in waiting if one[0] <= self._steady()]
             if due:
-                _, self.routes[endpoint], self._in_force[endpoint] = due[-1]
+                _, self.routes[endpoint], self.in_force[endpoint] = due[-1]
                 del waiting[: waiting.index(due[-1]) + 1]
 
     def _require_up(self) -> None:

@@ -48,7 +48,7 @@ class GatesState:
                         nothing
     shares              of the last minute, for what is counted late
     outage              of the baseline, while it lasts and in the first interval after it; else None
-    backlog             requests that still ran when last measured; never known under an earlier policy
+    backlog             requests that still ran when last measured, or were lost; never known under an earlier policy
     """
 
     policy: GatePolicy
@@ -119,6 +119,12 @@ class GatesState:
             for gate, track in zip(self.policy.gates, tracks, strict=True)
         )
         arrived = 0 if arm is None else checks.count(arm.arrived, field=f"arms.{candidate}.arrived")
+        backlog = self.backlog
+        if not self.policy.earlier:
+            lost = interval.lost
+            backlog = backlog.after(arm, baseline).losing(
+                lost.get(candidate, 0), lost.get(BASELINE, 0), window
+            )
         new = replace(
             self,
             tracks=tracks,
@@ -132,7 +138,7 @@ class GatesState:
             outage=next_outage(
                 self.outage, why, baseline, started_at=float(interval.started_at), seconds=seconds
             ),
-            backlog=self.backlog if self.policy.earlier else self.backlog.after(arm, baseline),
+            backlog=backlog,
         )
         return new._look()
 

@@ -86,13 +86,19 @@ def censored_note(spec: GateSpec, track: GateTrack) -> str:
     )
 
 
+def _open_words(unsettled: Unsettled) -> str:
+    if not unsettled.lost:
+        return "are still running"
+    return f"are still running or were lost when the router restarted ({whole(unsettled.lost)} of them)"
+
+
 def running_note(spec: GateSpec, totals: Totals, unsettled: Unsettled) -> str:
     """Why a gate may not pass although what ended was good enough; empty when it may."""
     if not unsettled.break_limit(spec, totals):
         return ""
     return (
-        f"{whole(unsettled.running)} of the candidate's requests are still running, where the baseline would have "
-        f"{rough(unsettled.expected)}; if the surplus ended badly, the limit would be broken"
+        f"{whole(unsettled.running)} of the candidate's requests {_open_words(unsettled)}, where the baseline would "
+        f"have {rough(unsettled.expected)}; if the surplus ended badly, the limit would be broken"
     )
 
 

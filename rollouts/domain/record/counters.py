@@ -1,8 +1,8 @@
 """From cumulative counters to the counts of one interval.
 
 Counters belong to a process of the router (a target), known by its name and when it started. Each target's difference
-is taken by itself, and these are added up. A target that restarted, is new or has gone voids its own part of the
-interval:
+is taken by itself, and these are added up. A target that restarted, or that only one of the two readings has (it is
+new, has gone, or did not answer), voids its own part of the interval:
 
 - Not counted is everything that it counted since the last reading: what the old process counted after that is lost with
   it, and what the new one has counted so far is left out with it.
@@ -17,7 +17,8 @@ When a counter of an arm went down, that arm is missing with its reason: never n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rollouts.domain.record.intervals import OUTCOME_CLASSES, ArmCounts, Completions, LatencyCounts, Outcomes
@@ -29,7 +30,9 @@ from rollouts.domain.record.readings import (
     TargetReading,
 )
 
-UNSEEN_AT_MOST = 0.5  # one of two replicas may restart, as in a rolling update
+UNSEEN_AT_MOST = (
+    0.6  # one of two replicas may restart, as in a rolling update, also when it had a little over a half
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Difference:
     unseen          targets whose part is not counted, and why
     unseen_share    of the traffic, about so much was not counted; 1 when nothing was
     unseen_seconds  the same in seconds of the whole traffic
+    lost            requests, by variant, that targets whose part is not counted held at the reading before: they count
+                    as arrived, and nobody will know how they ended
     """
 
     started_at: float
@@ -54,6 +59,7 @@ class Difference:
     unseen: Mapping[str, str] = field(default_factory=dict)
     unseen_share: float = 0.0
     unseen_seconds: float = 0.0
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
 def difference(before: SignalReading | None, after: SignalReading, ready: Mapping[str, float]) -> Difference:
@@ -67,8 +73,9 @@ def difference(before: SignalReading | None, after: SignalReading, ready: Mappin
     unseen = {name: why for name in names if (why := _why_unseen(before, after, name))}
     seen = [(before.targets[name], after.targets[name]) for name in names if name not in unseen]
     found, missing = _arms(seen)
-    share = _unseen_share(after, names, unseen, sum(one.counts.arrived for one in found.values()))
+    share = _unseen_share(before, after, unseen, sum(one.counts.arrived for one in found.values()))
     other, turned_away = _calls(before, after, unseen)
+    lost = _lost(before.targets[name] for name in unseen if name in before.targets)
     if not seen or share > UNSEEN_AT_MOST:
         void = _nothing(after, _void_words(names, unseen))
         return replace(
@@ -78,6 +85,7 @@ def difference(before: SignalReading | None, after: SignalReading, ready: Mappin
             unseen=unseen,
             unseen_share=1.0,
             unseen_seconds=seconds,
+            lost=lost,
         )
     arms = {
         name: replace(
@@ -99,6 +107,7 @@ def difference(before: SignalReading | None, after: SignalReading, ready: Mappin
         unseen=unseen,
         unseen_share=share,
         unseen_seconds=share * seconds,
+        lost=lost,
     )
 
 
@@ -118,19 +127,39 @@ def _why_unseen(before: SignalReading, after: SignalReading, name: str) -> str:
     """Why this target's part cannot be counted; empty when it can."""
     then, now = before.targets.get(name), after.targets.get(name)
     if then is None:
-        return "is new: what it counted before is not known"
+        return "was not read before: what it had counted by then is not known"
     if now is None:
-        return "has gone, and its last counts with it"
+        return "was not read: it does not answer, or has gone"
     return "" if then.started_at == now.started_at else "restarted: its counters began again"
 
 
-def _unseen_share(after: SignalReading, names: Sequence[str], unseen: Iterable[str], counted: int) -> float:
+def _unseen_share(
+    before: SignalReading, after: SignalReading, unseen: Collection[str], counted: int
+) -> float:
     """About which share of the traffic was not counted: that of the targets or, where it is larger, that of the
-    arrivals which those targets have counted since they started."""
-    gone = [after.targets[name] for name in unseen if name in after.targets]
-    known = sum(max(0, arm.arrived) for target in gone for arm in target.arms.values())
-    of_arrivals = known / (known + counted) if known else 0.0
-    return max(len(list(unseen)) / len(names), of_arrivals) if names else 1.0
+    arrivals which those targets are known to have had.
+
+    A process that is replaced by one with another name is one of those before and one of those after, not two. One that
+    is read again after a gap has counted for longer than this interval: so much of that belongs to it as of its time.
+    """
+    of_targets = max(_share(unseen, before.targets), _share(unseen, after.targets))
+    known = 0.0
+    for target in (after.targets[name] for name in unseen if name in after.targets):
+        arrived = sum(max(0, arm.arrived) for arm in target.arms.values())
+        lived = after.at - target.started_at
+        known += arrived * min(1.0, (after.at - before.at) / lived) if lived > 0 else arrived
+    return max(of_targets, known / (known + counted) if known else 0.0)
+
+
+def _share(some: Collection[str], targets: Collection[str]) -> float:
+    return sum(name in some for name in targets) / len(targets) if targets else 0.0
+
+
+def _lost(targets: Iterable[TargetReading]) -> dict[str, int]:
+    held: Counter[str] = Counter()
+    for target in targets:
+        held.update({name: max(0, arm.running) for name, arm in target.arms.items()})
+    return {name: number for name, number in sorted(held.items()) if number}
 
 
 def _void_words(names: Sequence[str], unseen: Mapping[str, str]) -> str:
@@ -236,9 +265,13 @@ def _part(then: ArmReading, now: ArmReading) -> _Part | None:
     latency: dict[str, LatencyCounts | None] = {}
     for signal, histogram in now.latency.items():
         counts = _latency(then.latency.get(signal), histogram)
-        left = _latency(then.left.get(signal), now.left[signal]) if signal in now.left else None
-        if counts is not None and left is not None:
-            counts = replace(counts, left=left.total, left_over=left.over)
+        if signal in now.left:
+            left = _latency(then.left.get(signal), now.left[signal])
+            # Without those who left, the others would look quicker than the arm was.
+            if counts is None or left is None:
+                counts = None
+            else:
+                counts = replace(counts, left=left.total, left_over=left.over)
         latency[signal] = counts
     counts_of_arm = ArmCounts(
         requests=outcomes.ended - outcomes.abandoned,
@@ -265,6 +298,9 @@ def _classes(reading: ArmReading) -> dict[str, int]:
 
 
 def _latency(then: HistogramReading | None, now: HistogramReading) -> LatencyCounts | None:
+    """What was timed between the two; None when that cannot be told: a count went down, or the edges are others."""
+    if then is not None and then.edges != now.edges and then.total:
+        return None
     before = then.at_or_below if then is not None and then.edges == now.edges else (0,) * len(now.edges)
     total = now.total - (then.total if then is not None else 0)
     over = {

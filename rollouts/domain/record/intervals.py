@@ -253,6 +253,8 @@ class Interval:
     dropped       bandits: arms that left the race for other reasons than evidence (engine failed, a person)
     unseen        processes of the router whose part was not counted, and why; `unseen_share` is about how much of the
                   traffic that was. The arms hold what the others counted
+    lost          requests, by arm, that those processes held when they were read last: they arrived in earlier
+                  intervals, and nobody will know how they ended
     answer_shares bandits: the shares under which this interval's `answers` were assigned; they come from earlier
                   intervals, whose ratings are complete now. Empty when there are none
     """
@@ -270,6 +272,7 @@ class Interval:
     answer_shares: Mapping[str, int] = field(default_factory=dict)
     unseen: Mapping[str, str] = field(default_factory=dict)
     unseen_share: float = 0.0
+    lost: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data. What only bandits have, and what was not counted, is left out when empty: evidence without it
@@ -296,6 +299,8 @@ class Interval:
         if self.unseen:
             data["unseen"] = dict(sorted(self.unseen.items()))
             data["unseen_share"] = self.unseen_share
+        if self.lost:
+            data["lost"] = dict(sorted(self.lost.items()))
         return data
 
     @classmethod
@@ -317,4 +322,5 @@ class Interval:
             answer_shares={name: int(bp) for name, bp in data.get("answer_shares", {}).items()},
             unseen=dict(data.get("unseen", {})),
             unseen_share=float(data.get("unseen_share", 0.0)),
+            lost={name: int(number) for name, number in data.get("lost", {}).items()},
         )

@@ -105,7 +105,8 @@ class TargetReading:
 class SignalReading:
     """One reading of an endpoint.
 
-    targets     of the router, by name: the same process has the same name and start in every reading
+    targets     of the router, by name: the same process has the same name and start in every reading. People read the
+                names, and evidence keeps them: the name of a pod, say, and never an address
     broken      engines that could not be read, and why
     """
 

@@ -12,6 +12,7 @@ from django.db import transaction
 
 from controlplane.kernel.errors import (
     HeadgateError,
+    InvalidInput,
     Rejected,
     StaleWriter,
 )
@@ -27,7 +28,7 @@ from rollouts.services.loop.launching import final_reason, launch, note_failure,
 from rollouts.services.loop.leases import Lease, hold
 from rollouts.services.loop.observe import Observation
 from rollouts.services.loop.routing import desired_route, route_json
-from rollouts.services.loop.rows import CARRIED_OUT
+from rollouts.services.loop.rows import CARRIED_OUT, REFUSED
 from rollouts.services.loop.situation import drift_of, shares_in_force, split, traffic_waits
 from rollouts.services.world import World
 from rollouts.services.writing import add_effects
@@ -319,9 +320,10 @@ def _publish(endpoint: Endpoint, lease: Lease, world: World, *, by_hand: dict[st
     generation = world.router.apply(sent, token=lease.token)
     observed = world.router.observe(endpoint.name)
     if observed is None or observed.generation != generation:
-        with _holding(lease, world):
-            endpoint.accepted_at = endpoint.accepted_at or world.clock.now()
-            endpoint.save(update_fields=["accepted_at"])
+        if endpoint.accepted_at is None:
+            with _holding(lease, world):
+                endpoint.accepted_at = world.clock.now()
+                endpoint.save(update_fields=["accepted_at"])
         return NOT_IN_FORCE
     if split(observed.shares) != split(sent.shares):
         raise Rejected(
@@ -345,7 +347,8 @@ def _is_postponed(effect: Effect, now: datetime) -> bool:
 
 def _postpone(effect: Effect, error: HeadgateError, now: datetime) -> None:
     effect.attempts += 1
-    effect.problem = str(error)
+    refused = effect.kind == SetTraffic.kind and isinstance(error, (InvalidInput, Rejected))
+    effect.problem = f"{REFUSED if refused else ''}{error}"
     pause = min(LONGEST_PAUSE[effect.kind], 2 ** min(effect.attempts, 8) / 2)
     effect.not_before = now + timedelta(seconds=pause)
     effect.save(update_fields=["attempts", "problem", "not_before"])

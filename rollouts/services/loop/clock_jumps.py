@@ -56,8 +56,8 @@ def settle_jumps(*, lease: Lease, look: Look) -> None:
 
 
 def move_times(endpoint: Endpoint, move: Move) -> None:
-    """Moves all that the endpoint's rollout, its launches, its counters and its outage count from. Runs inside a
-    transaction."""
+    """Moves all that the endpoint's rollout, its launches, its route, its counters and its outage count from. Runs
+    inside a transaction."""
     for rollout in Rollout.objects.select_for_update(no_key=True).filter(GOES_ON, endpoint=endpoint):
         times = {name: getattr(rollout, name) for name in ROLLOUT_TIMES}
         changed = {name: move(moment) for name, moment in times.items() if moment is not None}
@@ -70,6 +70,8 @@ def move_times(endpoint: Endpoint, move: Move) -> None:
         assert workload.files_at is not None
         Workload.objects.filter(pk=workload.pk).update(files_at=move(workload.files_at))
     fields: dict[str, Any] = {}
+    if endpoint.accepted_at is not None:
+        fields["accepted_at"] = move(endpoint.accepted_at)
     if endpoint.last_reading:
         fields["last_reading"] = {
             **endpoint.last_reading,

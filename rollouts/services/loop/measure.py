@@ -107,6 +107,9 @@ def measure_rollout(
         answer_shares=fed.shares,
         unseen=dict(made.unseen) if made is not None else {},
         unseen_share=made.unseen_share if made is not None else 0.0,
+        lost={arm: made.lost[variant] for arm, variant in names.items() if variant in made.lost}
+        if made is not None
+        else {},
     )
     before = _analysis(rollout, view)
     rng = interval_rng(rollout.pk, interval.index)
@@ -116,7 +119,7 @@ def measure_rollout(
         # Impossible counts say nothing, and must not stop the loop: without it nobody could roll back.
         log.error("rollout.interval_refused rollout=%s index=%s %s", rollout.pk, interval.index, error)
         interval = replace(
-            interval, arms={}, pairs={}, broken={**broken, "router": f"impossible counts: {error}"}
+            interval, arms={}, pairs={}, lost={}, broken={**broken, "router": f"impossible counts: {error}"}
         )
         analysis = before.update(interval, rng)
     workload = {

@@ -28,6 +28,7 @@ class Observation:
 
     workloads       our rows of the endpoint's variants, as they were before this look
     traffic_waits   a split that was decided was not published yet before this look
+    refusal         why the router did not accept it; empty when it did, or was not asked
     """
 
     statuses: Mapping[str, WorkloadStatus] | None
@@ -39,6 +40,7 @@ class Observation:
     log_tails: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     workloads: tuple[Workload, ...] = ()
     traffic_waits: bool = False
+    refusal: str = ""
 
     def status(self, variant: str) -> WorkloadStatus | None:
         """The variant's status; ABSENT when the cluster answers and does not know it, None when it does not answer."""
@@ -94,6 +96,7 @@ def observe_endpoints(
             log_tails=_log_tails(one.workloads, statuses, world, endpoint.pk in measured),
             workloads=one.workloads,
             traffic_waits=one.traffic_waits,
+            refusal=one.refusal,
         )
     return found
 

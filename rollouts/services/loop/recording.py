@@ -76,7 +76,7 @@ def _note_route(endpoint: Endpoint, seen: Observation, measure: bool, writes: Wr
     before = (endpoint.observed_shares, endpoint.router_problem)
     if seen.route is not None:
         endpoint.observed_shares = dict(seen.route.shares)
-        endpoint.router_problem = seen.route.rejected or late_words(endpoint, seen, now)
+        endpoint.router_problem = seen.route.rejected or seen.refusal or late_words(endpoint, seen, now)
     elif "router" in seen.problems:
         endpoint.router_problem = seen.problems["router"]
     elif late_words(endpoint, seen, now):  # not even its first route is in force

@@ -289,8 +289,8 @@ def _settle(
     # The counters went on under splits that this database does not know: the next reading is a first one. And what was
     # published is only known once it is published again.
     endpoint.restored_state, endpoint.restored = RestoredState.NONE, {}
-    endpoint.applied, endpoint.last_reading = {}, {}
-    endpoint.save(update_fields=["restored_state", "restored", "applied", "last_reading"])
+    endpoint.applied, endpoint.accepted_at, endpoint.last_reading = {}, None, {}
+    endpoint.save(update_fields=["restored_state", "restored", "applied", "accepted_at", "last_reading"])
     tell(endpoint=endpoint, rollout=None, kind="restored", title=title, now=now)
     publish(f"endpoint:{endpoint.pk}", "overview", now=now)
     log.warning("endpoint.restored_settled endpoint=%s %s", endpoint.name, title)

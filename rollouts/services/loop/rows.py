@@ -29,6 +29,7 @@ CARRIED_OUT = (
     DrainWorkload.kind,
     EnsureWorkload.kind,
 )  # effects that the loop itself carries out
+REFUSED = "The router refuses the route: "  # so begins the problem of an effect whose route it did not accept
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,12 @@ class Rows:
     def traffic_waits(self) -> bool:
         """A split that was decided is not published yet."""
         return any(effect.kind == SetTraffic.kind for effect in self.waiting)
+
+    @property
+    def refusal(self) -> str:
+        """Why the router did not accept the split that waits; empty when it did, or was not asked."""
+        problems = (effect.problem for effect in self.waiting if effect.kind == SetTraffic.kind)
+        return next((one.removeprefix(REFUSED) for one in problems if one.startswith(REFUSED)), "")
 
 
 def read_rows(endpoint_ids: Collection[int], *, now: datetime) -> list[Rows]:

@@ -80,23 +80,29 @@ def traffic_waits(endpoint: Endpoint) -> bool:
 
 
 def in_force(endpoint: Endpoint, seen: Observation) -> bool:
-    """True when the router splits exactly as desired, has nothing newer accepted, and nothing of ours waits to be
-    published."""
-    settled = seen.route is not None and seen.route.settled
-    return settled and splits_as_desired(endpoint, seen) and not seen.traffic_waits
+    """True when the router splits exactly as desired, and nothing of ours waits to be published or to come into force.
+
+    The number of the route in force alone tells nothing: somebody who puts back weights that he had set by hand may put
+    back a table with an older number, or with none.
+    """
+    waits = seen.traffic_waits or (endpoint.accepted_at is not None and not _settled(seen))
+    return splits_as_desired(endpoint, seen) and not waits
+
+
+def _settled(seen: Observation) -> bool:
+    return seen.route is not None and seen.route.settled
 
 
 def late_words(endpoint: Endpoint, seen: Observation, now: datetime) -> str:
     """What is to be said of a route that the router accepted and has not put in force; empty while that is usual, and
     while the router cannot be read."""
     since = endpoint.accepted_at
-    settled = seen.route is not None and seen.route.settled
-    if since is None or now - since < USUAL_LAG or settled or not seen.route_known:
+    if since is None or now - since < USUAL_LAG or _settled(seen) or not seen.route_known:
         return ""
-    return (
-        f"The router accepted the route at {clock_time(since.timestamp())} and has not put it in force yet. "
-        "The one before stays in force."
-    )
+    before = " The one before stays in force." if seen.route is not None else ""
+    # Of a route, not of this one: another may have overtaken the one that was accepted first.
+    moment = clock_time(since.timestamp())
+    return f"The router accepted a route at {moment} and has not put it in force yet.{before}"
 
 
 def splits_as_desired(endpoint: Endpoint, seen: Observation) -> bool:

@@ -55,7 +55,7 @@ def beside_words(endpoint: Endpoint, now: datetime) -> str:
     if unseen >= 0.5:
         told.append(
             f"About {duration_of_seconds(unseen)} of the last 24 hours' traffic were not counted, because the gateway "
-            "or a part of it began to count anew."
+            "or a part of it restarted or did not answer."
         )
     return " ".join(told)
 

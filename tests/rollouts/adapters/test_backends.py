@@ -55,4 +55,12 @@ def test_envoys_routes__written_by_an_earlier_version__are_read() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "engine.example", "::1"])
 def test_migration__host_and_port__become_the_reference_that_a_cluster_gives(host: str) -> None:
     migration = importlib.import_module("rollouts.migrations.0018_backends_are_references")
-    assert Backend("v1", **migration._reference(host, 18100)) == at_address("v1", host, 18100)
+    reference = migration._reference(host, 18100)
+    assert Backend("v1", **reference) == at_address("v1", host, 18100)
+    assert migration._host_and_port(reference) == (host, 18100)
+
+
+def test_migration__back_with_a_reference_of_another_kind__has_no_host_and_port() -> None:
+    migration = importlib.import_module("rollouts.migrations.0018_backends_are_references")
+    service = {"kind": SERVICE, "name": "v1", "address": "v1.models.svc:http"}
+    assert migration._host_and_port(service) is None

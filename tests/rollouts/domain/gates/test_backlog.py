@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -69,6 +70,39 @@ def test_answers_ten_times_as_long__pass_once_they_are_few_of_what_was_counted()
     """Nothing hangs: the level stays where it is, and what is open weighs ever less."""
     assert Verdict.PASS not in verdicts(hanging(6, 0.0, stay=18))
     assert verdicts(hanging(60, 0.0, stay=18)) == {Verdict.PASS}
+
+
+def restarting(share: float, *, every: int) -> GatesState:
+    """The router restarts after so many intervals of 10 s: what it held is lost, and it holds nothing then."""
+    state = GatesState.initial(policy(ERRORS, REFUSED, **NOW))
+    hung = 0
+    for index in range(60):
+        lost = {"candidate": hung + 20, "baseline": 20} if index % every == every - 1 else {}
+        hung = 0 if lost else hung + round(100 * share)
+        both = {"baseline": counted(100, running=20), "candidate": counted(100, running=20 + hung)}
+        state = state.update(replace(interval(index), arms={} if lost else both, lost=lost))
+    return state
+
+
+@pytest.mark.parametrize("every", [2, 5, 20])
+def test_requests_that_hang__router_that_restarts__no_gate_passes_on_what_it_lost(every: int) -> None:
+    assert Verdict.PASS not in verdicts(restarting(0.3, every=every))
+
+
+@pytest.mark.parametrize("every", [2, 5, 20])
+def test_no_request_hangs__router_that_restarts__both_gates_pass(every: int) -> None:
+    assert verdicts(restarting(0.0, every=every)) == {Verdict.PASS}
+
+
+def test_requests_that_were_lost__said_in_numbers() -> None:
+    sentence = restarting(0.3, every=20).assess().verdicts[0].sentence
+    assert "are still running or were lost when the router restarted (1,770 of them)" in sentence
+
+
+def test_state_with_lost_requests__written_and_read__is_the_same() -> None:
+    state = restarting(0.3, every=5)
+    assert state.backlog.lost > 0
+    assert GatesState.from_json(json.loads(json.dumps(state.to_json()))) == state
 
 
 def test_interval_without_measurement__does_not_forget_what_still_runs() -> None:

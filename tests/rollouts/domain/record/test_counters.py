@@ -107,10 +107,12 @@ def test_difference__nothing_ready__zero_ready_replicas() -> None:
     assert difference(reading(100, a=arm(1)), reading(105, a=arm(2)), {}).arms["a"].ready == 0.0
 
 
-def test_difference__histogram_with_other_edges__latency_is_missing_and_the_counts_stay() -> None:
-    other = {"ttft": HistogramReading((0.2, 0.4), (30, 30), 30)}
-    made = difference(reading(100, a=arm(20)), reading(105, a=arm(30, latency=other)), READY)
-    assert made.arms["a"].requests == 10
+@pytest.mark.parametrize("slow", [0, 15], ids=["all quick", "half slow"])
+def test_difference__histogram_with_other_edges__latency_is_missing_and_the_counts_stay(slow: int) -> None:
+    """What was timed before is in all of its counts, and nobody knows in which."""
+    other = {"ttft": HistogramReading((0.2, 0.4), (30 - slow, 30 - slow), 30)}
+    made = difference(reading(100, a=arm(4)), reading(105, a=arm(30, latency=other)), READY)
+    assert made.arms["a"].requests == 26
     assert made.arms["a"].latency == {}
 
 
@@ -154,6 +156,15 @@ def test_difference__those_who_left__are_in_the_latency_with_how_long_they_waite
     counts = difference(reading(100, a=arm(0)), reading(105, a=replace(arm(10), left=waited)), READY)
     ttft = counts.arms["a"].latency["ttft"]
     assert (ttft.total, ttft.left, ttft.left_over) == (10, 6, {0.1: 5, 0.25: 3, 1.0: 2})
+
+
+def test_difference__those_who_left_cannot_be_compared__latency_is_missing_and_not_of_the_others_alone() -> (
+    None
+):
+    before = replace(arm(0), left={"ttft": HistogramReading(EDGES, (5, 5, 5), 5)})
+    after = replace(arm(10), left={"ttft": HistogramReading(EDGES, (2, 2, 2), 2)})
+    counts = difference(reading(100, a=before), reading(105, a=after), READY).arms["a"]
+    assert (counts.requests, counts.latency) == (10, {})
 
 
 ENGINE = EngineReading(0.0, 0.0, 0.0, 100, 12.5, {"stop": 8, "length": 2, "abort": 1}, 3)
@@ -222,8 +233,8 @@ def test_difference__several_targets__what_still_runs_is_the_sum_at_the_end() ->
     ("after", "why"),
     [
         ({"x": target(a=arm(30)), "y": target(103.0, a=arm(2))}, "restarted"),
-        ({"x": target(a=arm(30))}, "has gone"),
-        ({"x": target(a=arm(30)), "y": target(a=arm(100)), "z": target(99.0, a=arm(2))}, "is new"),
+        ({"x": target(a=arm(30))}, "was not read: it does not answer"),
+        ({"x": target(a=arm(30)), "y": target(a=arm(100)), "z": target(99.0, a=arm(2))}, "not read before"),
     ],
 )
 def test_difference__one_target_cannot_be_compared__only_its_part_is_void(
@@ -243,6 +254,16 @@ def test_difference__one_of_two_restarted__half_of_the_traffic_went_unseen() -> 
     assert (made.unseen_share, made.seconds) == (0.5, 5)
 
 
+@pytest.mark.parametrize("others", [{}, {"y": target(101.0)}], ids=["gone", "restarted"])
+def test_difference__a_target_is_lost__so_is_what_it_held_when_it_was_read_last(
+    others: dict[str, TargetReading],
+) -> None:
+    held = ArmReading(arrived=9, answered=2)
+    before = readings(100, x=target(a=held, b=arm(5)), y=target(a=held, b=arm(5)))
+    assert difference(before, readings(105, x=target(a=held, b=arm(6)), **others), READY).lost == {"a": 7}
+    assert difference(before, readings(105, **others), READY).lost == {"a": 14}, "the whole interval is void"
+
+
 def test_difference__most_targets_restarted__the_interval_is_void_and_says_how_many() -> None:
     before = readings(100, x=target(a=arm(10)), y=target(a=arm(10)), z=target(a=arm(10)))
     after = readings(105, x=target(a=arm(30)), y=target(101.0, a=arm(1)), z=target(101.0, a=arm(1)))
@@ -256,6 +277,29 @@ def test_difference__few_targets_with_most_of_the_traffic_restarted__the_interva
     before = readings(100, x=target(a=arm(0)), y=target(a=arm(0)), z=target(a=arm(900)))
     after = readings(105, x=target(a=arm(10)), y=target(a=arm(10)), z=target(101.0, a=arm(80)))
     assert difference(before, after, READY).arms == {}
+
+
+def test_difference__one_of_two_restarted_that_had_a_little_over_a_half__is_no_void_interval() -> None:
+    before = readings(100, x=target(a=arm(10)), y=target(a=arm(10)))
+    made = difference(before, readings(105, x=target(a=arm(30)), y=target(100.1, a=arm(24))), READY)
+    assert made.unseen_share == pytest.approx(24 / 44)
+    assert made.arms["a"].requests == 20
+
+
+def test_difference__one_of_two_replaced_by_one_with_another_name__half_went_unseen() -> None:
+    """As a rolling update of pods does: it is one process that was replaced, not two of three that are missing."""
+    before = readings(100, x=target(a=arm(10)), y=target(a=arm(10)))
+    made = difference(before, readings(105, x=target(a=arm(30)), z=target(101.0, a=arm(15))), READY)
+    assert (made.unseen_share, made.arms["a"].requests, set(made.unseen)) == (0.5, 20, {"y", "z"})
+
+
+def test_difference__a_target_is_read_again_after_a_gap__only_its_part_is_void() -> None:
+    """All that it counted since it started, an hour ago, says little of the last five seconds."""
+    before = readings(3_600, x=target(a=arm(9_000)), y=target(a=arm(9_000)))
+    after = readings(3_605, x=target(a=arm(9_020)), y=target(a=arm(9_020)), z=target(a=arm(9_020)))
+    made = difference(before, after, READY)
+    assert made.arms["a"].requests == 40
+    assert made.unseen_share == pytest.approx(1 / 3)
 
 
 def test_difference__no_target_at_all__nothing_and_why() -> None:

@@ -41,6 +41,25 @@ def test_router_that_does_not_know_the_kind__the_endpoint_says_so_and_nothing_is
     assert w.router.routes == {}
 
 
+def test_candidate_of_a_kind_that_the_router_does_not_know__is_said_in_every_turn_until_it_is_mended(
+    w: MemoryWorld,
+) -> None:
+    """Nobody but the loop knows of this refusal: the router was not even asked."""
+    w.serve()
+    w.cluster.backend_kind = SERVICE
+    w.start(2)
+    w.behave(2, accuracy=1.0)
+    w.run(lambda: "does not know backends of kind 'service'" in w.rollout.reason)
+    for _ in range(10):
+        w.tick()
+        for said in (w.endpoint.router_problem, w.rollout.reason):
+            assert "does not know backends of kind 'service'" in said
+    w.router.kinds = frozenset({ADDRESS, SERVICE})
+    w.run(lambda: w.rollout.phase == "progressing")
+    assert w.endpoint.router_problem == ""
+    assert w.lost == 0
+
+
 def test_evidence__of_a_whole_rollout__holds_no_address(w: MemoryWorld) -> None:
     w.serve()
     w.start(2)

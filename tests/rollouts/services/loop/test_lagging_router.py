@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.record.situation import Situation
 from rollouts.models import Effect, EffectState, Evidence
 from rollouts.ports import EngineApi
 from rollouts.services.loop.act import NOT_IN_FORCE
 from rollouts.services.loop.situation import USUAL_LAG
-from tests.rollouts.memory_world import MemoryWorld
+from tests.rollouts.memory_world import LONG_PLAN, PLAN, MemoryWorld
 
 pytestmark = [pytest.mark.story, pytest.mark.django_db]
 
@@ -107,7 +108,7 @@ def test_first_route_that_is_never_in_force__is_said(tmp_path: Path) -> None:
     w = MemoryWorld(tmp_path)
     lag(w, 1_000)
     w.run_for(int(USUAL_LAG.total_seconds()) + 8)
-    assert LATE in w.endpoint.router_problem
+    assert w.endpoint.router_problem.endswith(f"{LATE}."), "there is none before it that stays in force"
 
 
 def test_calls_changed_and_changed_back_while_the_router_lags__the_last_ones_come_into_force(
@@ -125,6 +126,44 @@ def test_calls_changed_and_changed_back_while_the_router_lags__the_last_ones_com
     assert w.endpoint.accepted_at is None
 
 
+def test_accepted_and_not_in_force_for_long__is_asked_for_once_an_interval_and_seen_at_once_when_it_is(
+    w: MemoryWorld,
+) -> None:
+    """A gateway whose controller is down must not cost every endpoint behind it a whole turn a second."""
+    stuck(w, plan=LONG_PLAN)
+    w.run_for(int(USUAL_LAG.total_seconds()) + 2)
+    w.calls.names.clear()
+    w.run_for(20)
+    assert 5 <= w.calls.names.count("router.apply") <= 20 / w.world.interval_seconds + 1
+    w.clock.advance(1_000)
+    w.reconcile()
+    assert w.endpoint.accepted_at is None
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_clock_jumps_while_a_route_is_not_in_force__it_is_late_when_the_time_has_really_passed(
+    w: MemoryWorld, hours: int
+) -> None:
+    stuck(w)
+    w.clock.jump(hours * 3600.0)
+    w.run_for(3)
+    assert w.endpoint.router_problem == ""
+    w.run_for(int(USUAL_LAG.total_seconds()))
+    assert LATE in w.endpoint.router_problem
+
+
+def test_table_with_another_number_that_somebody_put_back__is_in_force_when_it_splits_as_desired(
+    w: MemoryWorld,
+) -> None:
+    w.start(2)
+    w.behave(2, accuracy=1.0)
+    w.run(lambda: w.rollout.phase == "progressing")
+    w.router.in_force["triage"] = 0
+    w.run_for(2)
+    assert "waiting until the router confirms it" not in w.rollout.reason
+    w.run_to("succeeded")
+
+
 def test_evidence_of_a_late_route__is_replayed_the_same(w: MemoryWorld) -> None:
     stuck(w)
     w.run_for(int(USUAL_LAG.total_seconds()) + 4)
@@ -137,9 +176,9 @@ def test_evidence_of_a_late_route__is_replayed_the_same(w: MemoryWorld) -> None:
         assert read.to_json() == situation
 
 
-def stuck(w: MemoryWorld) -> None:
+def stuck(w: MemoryWorld, *, plan: Plan = PLAN) -> None:
     """A rollout on its way to its second step, whose route the router accepted and does not put in force."""
-    w.start(2)
+    w.start(2, plan=plan)
     w.behave(2, accuracy=1.0)
     w.run(lambda: w.rollout.phase == "progressing")
     w.run_for(2)

@@ -20,6 +20,7 @@ from rollouts.domain.engines import FailureReason
 from rollouts.domain.restored import Restored, RestoredState
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, HistoryEvent, Rollout, Variant
+from rollouts.ports import EngineApi
 from rollouts.services.commands.restored_choice import choose_after_restore
 from rollouts.services.loop.restored import QUIET_SECONDS, report_restored
 from rollouts.services.preview.checks import endpoint_checks
@@ -185,6 +186,20 @@ def test_copy__of_what_serves__goes_on_by_itself(w: MemoryWorld) -> None:
     wait_until_quiet(w)
     assert w.endpoint.restored_state == ""
     promote_2(w)
+
+
+def test_copy__made_while_a_route_was_not_in_force__does_not_date_the_next_one_by_it(w: MemoryWorld) -> None:
+    Endpoint.objects.update(accepted_at=w.now)
+    copy = Copy()
+    run(w, 5)
+    copy.restore()
+    w.cluster.apis["vllm"] = EngineApi(("/v1/completions",))
+    w.router.lag_seconds = 1_000
+    wait_until_quiet(w)
+    assert w.endpoint.restored_state == ""
+    run(w, 2)
+    assert w.endpoint.accepted_at is not None, "the router has accepted other calls since"
+    assert w.endpoint.router_problem == ""
 
 
 def test_copy__younger_than_every_write__is_no_restored_copy(w: MemoryWorld) -> None:

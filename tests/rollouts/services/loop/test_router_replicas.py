@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,22 @@ def test_processes_that_restart_all_the_time__a_good_candidate_is_promoted_and_r
             break
     assert w.rollout.phase == "succeeded"
     assert any("unseen" in row.interval for row in Evidence.objects.filter(rollout=w.rollout))
+    assert replay_whole(rollout=w.rollout).outcome == "identical"
+
+
+@pytest.mark.parametrize("names", [("x", "y", "z"), ("",)], ids=["one by one", "all at once"])
+def test_candidate_that_hangs_while_processes_restart__is_not_promoted(
+    w: MemoryWorld, names: tuple[str, ...]
+) -> None:
+    """Each restart takes requests with it that would never have ended: the router holds few, and none has failed."""
+    w.start(2)
+    w.behave(2, accuracy=1.0, hang_rate=0.3)
+    for tick in range(60):
+        if tick % 5 == 4:
+            w.router.restart(names[tick % len(names)])
+        w.tick()
+    assert w.rollout.phase == "progressing"
+    assert "were lost when the router restarted" in json.dumps(newest(w).verdicts)
     assert replay_whole(rollout=w.rollout).outcome == "identical"
 
 
