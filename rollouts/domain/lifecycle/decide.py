@@ -7,7 +7,7 @@ decision and a rollout can be replayed. What could not be read is None, and an u
 from __future__ import annotations
 
 from controlplane.kernel.words import duration_of_seconds, percent_of_bp
-from rollouts.domain.lifecycle.danger import danger, drift_sentence, pause_for_drift
+from rollouts.domain.lifecycle.danger import danger, drift_sentence, pause_for_drift, short_of_replicas
 from rollouts.domain.lifecycle.decision import Decision, GatesView, RolloutView, Seen
 from rollouts.domain.lifecycle.effects import EnsureWorkload, WriteBack
 from rollouts.domain.lifecycle.moves import end_watch, hold_at, stay
@@ -126,6 +126,8 @@ def _promoting(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -
                 f"It goes on by itself when {seen.hold.ends}. It can be rolled back meanwhile.",
             )
         words = seen.route_problem or f"Moving all traffic to {rollout.candidate_label}."
+        if not seen.route_problem:
+            words = f"{words} {short_of_replicas(seen)}".strip()
         return stay(rollout, words, "Then the route is read back from the router.")
     watch = duration_of_seconds(rollout.plan.watch_seconds)
     return Decision(
