@@ -35,6 +35,7 @@ BAD = {
     "shares equal": (plan(steps=[STEP, STEP]), "plan.steps[1].share_bp"),
     "no hold": (plan(steps=[{**STEP, "hold_seconds": 0}]), "plan.steps[0].hold_seconds"),
     "negative requests": (plan(steps=[{**STEP, "min_requests": -1}]), "plan.steps[0].min_requests"),
+    "a pass is text": (plan(steps=[{**STEP, "require_pass": "no"}]), "plan.steps[0].require_pass"),
     "unknown strategy": (plan(strategy="big-bang"), "plan.strategy"),
     "negative watch": (plan(watch_seconds=-1), "plan.watch_seconds"),
     "endless deadline": (plan(deadline_seconds=10**9), "plan.deadline_seconds"),
