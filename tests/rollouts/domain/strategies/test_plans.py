@@ -89,6 +89,7 @@ def test_stored_plan__of_today__is_read_without_the_rules_for_input() -> None:
     ]
 
 
-def test_stored_plan__strategy_that_is_not_known__keeps_what_all_plans_have() -> None:
-    made = stored_plan({"strategy": "mirror", "mirror": {"share_bp": 100}, "watch_seconds": 60})
+@pytest.mark.parametrize("steps", [[{"weight": 1}], {"first": 5}, None])
+def test_stored_plan__strategy_that_is_not_known__keeps_what_all_plans_have(steps: Any) -> None:
+    made = stored_plan({"strategy": "mirror", "mirror": {}, "steps": steps, "watch_seconds": 60})
     assert (made.strategy, made.watch_seconds, made.settings) == ("mirror", 60, None)
