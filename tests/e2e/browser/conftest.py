@@ -173,6 +173,8 @@ def visit(site: Site, browser: Browser) -> Iterator[Visit]:
 
     yield sign_in
     for context in contexts:
+        for page in context.pages:  # a context that is closed in the middle of a navigation may never be closed
+            page.wait_for_load_state()
         context.close()
 
 

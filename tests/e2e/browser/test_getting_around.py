@@ -85,6 +85,7 @@ def test_global_stop__set__covers_every_open_page_until_it_is_lifted(visit: Visi
     manager.page.click("a:has-text('Lift the stop')")
     manager.page.click("#dialog button:has-text('Lift the stop')")
     expect(watcher.page.locator(".banner")).to_have_count(0)
+    expect(manager.page.locator(".banner")).to_have_count(0)
     assert not GlobalStop.objects.get(pk=1).on
     assert watcher.complaints == manager.complaints == []
 
