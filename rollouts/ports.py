@@ -89,6 +89,7 @@ class WorkloadStatus:
     ready, desired, restarts, started_at
                 as `rollouts.domain.engines` says of an engine with replicas. `ready` is 0 in every phase but READY, and
                 counts none that is being stopped; `restarts` are those since the launch
+    message     for people; of replicas that are not ready, why: what the cluster says of the one it cannot place
     files_at    until when its files were still coming, where the cluster fetches them and knows it. It stands still
                 while nothing comes: a launch that waits for nothing must come to its end
     """

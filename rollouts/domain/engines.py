@@ -99,6 +99,12 @@ class EngineView:
         return short_words(self.phase, self.ready, self.desired)
 
     @property
+    def short_because(self) -> str:
+        """The same with what the cluster says about the others: why one cannot be placed, for example."""
+        said = self.message.rstrip(".")
+        return f"{self.short} ({said})" if self.short and said else self.short
+
+    @property
     def crashes(self) -> bool:
         """Whether one of its processes ends again and again."""
         return self.restarts >= CRASH_RESTARTS

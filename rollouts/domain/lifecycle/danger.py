@@ -180,6 +180,10 @@ def short_of_replicas(seen: Seen) -> str:
     waits for the others. A sentence; empty when there is none."""
     grow = [name for name, share in seen.desired_shares.items() if share > seen.split.get(name, 0)]
     engines = [(name, seen.engine(name)) for name in sorted(grow)]
-    short = [f"of {name}, {engine.short}" for name, engine in engines if engine is not None and engine.short]
+    short = [
+        f"of {name}, {engine.short_because}"
+        for name, engine in engines
+        if engine is not None and engine.short
+    ]
     words = "; ".join(short)
     return f"{words[:1].upper()}{words[1:]}." if words else ""

@@ -137,7 +137,7 @@ def failure_words(status: EngineView) -> str:
 
 def loading_words(engine: EngineView) -> str:
     """How far an engine is that is not whole yet."""
-    return engine.short or engine.message.rstrip(".") or "loading"
+    return engine.short_because or engine.message.rstrip(".") or "loading"
 
 
 def launch_limit(plan: Plan, engine: EngineView) -> float:

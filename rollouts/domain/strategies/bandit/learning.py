@@ -69,7 +69,7 @@ def advance(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
         engine = seen.engine(winner.variant)
         found = "It is not ready now, and is promoted when it is."
         if engine is not None and engine.short:
-            found = f"It is promoted when all its replicas are ready: {engine.short}."
+            found = f"It is promoted when all its replicas are ready: {engine.short_because}."
         words = f"{race.sentence} {found}"
         return stay(rollout, words, f"All traffic moves to {winner.label} then.")
     return told_of_outage(rollout, gates.outage, _reweigh(rollout, seen, race))

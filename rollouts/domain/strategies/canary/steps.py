@@ -187,7 +187,7 @@ def _not_ready_for_more(rollout: RolloutView, candidate: EngineView | None, held
         unknown = f"it is not known whether {rollout.candidate} is ready"
         return f"Held at {held_at}: the cluster does not answer, so {unknown}."
     if candidate.short:
-        return f"Held at {held_at}: of {rollout.candidate}, {candidate.short}."
+        return f"Held at {held_at}: of {rollout.candidate}, {candidate.short_because}."
     return (
         f"Held at {held_at}: {rollout.candidate} is not ready ({candidate.message or candidate.phase.value})."
     )

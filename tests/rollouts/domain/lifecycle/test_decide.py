@@ -198,6 +198,14 @@ def test_provisioning__was_never_whole__rolls_back_and_says_how_many_are_ready()
     assert "2 of 3 replicas are ready" in made.reason
 
 
+@pytest.mark.parametrize("phase", [Phase.PROVISIONING, Phase.PROGRESSING])
+def test_candidate_is_short__the_cluster_says_why__so_does_the_rollout(phase: Phase) -> None:
+    unplaced = replace(SHORT, message="0 of 3 nodes have a free GPU.")
+    exposed = {} if phase is Phase.PROVISIONING else EXPOSED
+    made = after(view(phase, **exposed), seen(engines={C: unplaced}))
+    assert made.reason.endswith("2 of 3 replicas are ready (0 of 3 nodes have a free GPU).")
+
+
 def test_provisioning__a_replica_was_just_restarted__has_time_to_answer_through_the_router_again() -> None:
     asked = view(Phase.PROVISIONING, phase_since=NOW - 10 * PLAN.launch_seconds)
     for since, stays_so in ((2 * PLAN.launch_seconds, True), (2 * PLAN.launch_seconds + 1, False)):
