@@ -26,7 +26,7 @@ TAGS = ["clusters"]
 KINDS = [(kind.value, kind.value) for kind in OptionKind]
 
 
-class Names(serializers.ListField):
+class ListOfNames(serializers.ListField):
     """A set of names, sorted."""
 
     child = serializers.CharField()
@@ -73,10 +73,10 @@ class EngineOutput(serializers.Serializer[Any]):
 class LimitsOutput(serializers.Serializer[Any]):
     """What a serving spec may ask of a cluster, whatever the engine."""
 
-    resources = Names(help_text="names that `resources` may have")
+    resources = ListOfNames(help_text="names that `resources` may have")
     replicas = serializers.IntegerField(help_text="of one variant at most")
-    images = Names(help_text="repositories that `image` may be of; empty: none")
-    accelerators = Names(help_text="what `accelerators.resource` may be; empty: none")
+    images = ListOfNames(help_text="repositories that `image` may be of; empty: none")
+    accelerators = ListOfNames(help_text="what `accelerators.resource` may be; empty: none")
 
 
 class EnginesOutput(serializers.Serializer[Any]):

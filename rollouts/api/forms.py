@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from rollouts.api.strategies import forms_of
-from rollouts.domain.accelerators import MOST as MOST_ACCELERATORS
+from rollouts.domain import accelerators, images
 from rollouts.domain.lifecycle.plan import MAX_HOLD_SECONDS, MAX_STEPS, MOST_REQUESTS
 from rollouts.domain.secrets import FILE_NAME, FINGERPRINT
 from rollouts.domain.strategies import STRATEGIES
@@ -89,8 +89,10 @@ class VariableField(serializers.JSONField):
 class AcceleratorsForm(serializers.Serializer[Any]):
     """Accelerators of one replica."""
 
-    count = serializers.IntegerField(min_value=1, max_value=MOST_ACCELERATORS)
-    resource = serializers.CharField(help_text="as the cluster names it, for example `nvidia.com/gpu`")
+    count = serializers.IntegerField(min_value=1, max_value=accelerators.MOST)
+    resource = serializers.CharField(
+        max_length=accelerators.LONGEST, help_text="as the cluster names it, for example `nvidia.com/gpu`"
+    )
 
 
 class ServingForm(serializers.Serializer[Any]):
@@ -113,6 +115,7 @@ class ServingForm(serializers.Serializer[Any]):
     )
     replicas = serializers.IntegerField(min_value=1, max_value=64, default=1)
     image = serializers.CharField(
+        max_length=images.LONGEST,
         required=False,
         allow_null=True,
         help_text="`REPOSITORY:TAG`, `REPOSITORY@sha256:...` or both; left out: the cluster's own. A cluster refuses"

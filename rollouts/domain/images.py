@@ -9,6 +9,7 @@ from typing import Any, Self
 from controlplane.kernel.errors import InvalidInput
 
 LONGEST_REPOSITORY = 255
+LONGEST = LONGEST_REPOSITORY + len(":") + 128 + len("@sha256:") + 64  # with a tag and a digest
 PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 REPOSITORY = re.compile(rf"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{{1,5}})?/)?{PART}(?:/{PART})*")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
