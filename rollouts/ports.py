@@ -45,9 +45,10 @@ class WorkloadSpec:
                  opened by the cluster at every launch
     resources    what one replica needs, by name ("memory_mb": 3000). A cluster leaves aside what it cannot set apart
     replicas     how many to run
-    image        what the engine is started from; None: what the cluster has for it
+    image        what the engine is started from; None: what the cluster has for it. What a tag means is looked up once
+                 for a launch, so that all replicas, and those that take their place, run the same
     accelerators that one replica has to itself; None: none
-    start_seconds how long it may take until READY
+    start_seconds how long it may take until READY, from when its files are there
     """
 
     variant: str
@@ -86,7 +87,9 @@ class WorkloadStatus:
 
     backend     how a router reaches it; None while that is not known
     ready, desired, restarts, started_at
-                as `rollouts.domain.engines` says of an engine with replicas
+                as `rollouts.domain.engines` says of an engine with replicas. `ready` is 0 in every phase but READY, and
+                counts none that is being stopped; `restarts` are those since the launch
+    message     for people; of replicas that are not ready, why: what the cluster says of the one it cannot place
     files_at    until when its files were still coming, where the cluster fetches them and knows it. It stands still
                 while nothing comes: a launch that waits for nothing must come to its end
     """

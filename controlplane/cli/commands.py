@@ -68,11 +68,23 @@ def status(client: Client, options: Options, printer: Printer) -> Result:
     """`rollout status`"""
     rollout = client.get(f"/rollouts/{number_of(client, options.rollout)}", shape=answers.ROLLOUT)
     spoken = strategies.spoken(rollout)
-    verdict = client.get(f"/rollouts/{rollout['id']}/verdicts", shape=spoken.VERDICT)
     lines = [line_of(rollout), *([rollout["next_step"]] if rollout["next_step"] else [])]
     lines += [f"Cause: {rollout['cause_sentence']}"] if rollout["cause_sentence"] else []
-    lines += spoken.status_lines(rollout, verdict)
-    return Result(lines, {"rollout": rollout, **spoken.verdict_data(verdict)}, reason=rollout["reason"])
+    data: dict[str, Any] = {"rollout": rollout}
+    try:
+        verdict = client.get(f"/rollouts/{rollout['id']}/verdicts", shape=spoken.VERDICT)
+    except Failure as failure:
+        if failure.code is not Exit.UNAVAILABLE or strategies.is_known(rollout):
+            raise
+        # Its verdict may have a form that only a newer command reads; where it stands can be said all the same.
+        lines += [
+            "",
+            f"This command does not know a {rollout['strategy']}: what its evidence says is not shown.",
+        ]
+    else:
+        lines += spoken.status_lines(rollout, verdict)
+        data |= spoken.verdict_data(verdict)
+    return Result(lines, data, reason=rollout["reason"])
 
 
 def act(client: Client, options: Options, printer: Printer) -> Result:

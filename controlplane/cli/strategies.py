@@ -77,6 +77,11 @@ def spoken(rollout: Mapping[str, Any]) -> SpokenStrategy:
     return SPOKEN.get(str(rollout.get("strategy", USUAL)), canaries)
 
 
+def is_known(rollout: Mapping[str, Any]) -> bool:
+    """Whether this command knows its strategy."""
+    return str(rollout.get("strategy", USUAL)) in SPOKEN
+
+
 def plan_of(options: Options) -> dict[str, Any]:
     """The plan that the options mean. Raises Failure (usage), for an option of another strategy too."""
     chosen = options.strategy

@@ -30,7 +30,7 @@ from rollouts.api.outputs import (
 from rollouts.api.preview_outputs import PreviewOutput
 from rollouts.api.strategies import forms_of
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.strategies import STRATEGIES
+from rollouts.domain.strategies import STRATEGIES, strategy_of
 from rollouts.domain.strategies.plans import read_plan
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import GatePolicyVersion, HistoryEvent, Rollout
@@ -284,5 +284,8 @@ class RolloutVerdicts(APIView):
     )
     def get(self, request: Request, rollout_id: int) -> Response:
         rollout = selectors.find_rollout(rollout_id)
+        strategy_of(
+            rollout.parsed_plan
+        )  # its evidence has a form that only the version knows that started it
         said = forms_of(rollout.strategy).verdicts(rollout.verdicts).data
         return Response({**said, "kind": rollout.strategy})

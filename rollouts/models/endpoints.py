@@ -228,7 +228,7 @@ class FilesState(models.TextChoices):
 
     NONE = ""  # nobody waits for them: the launch is done, or none is asked for
     WANTED = "wanted"
-    HERE = "here"  # on this machine, every byte compared with the manifest
+    HERE = "here"  # on this machine, every byte compared with the manifest; or the cluster fetches them by itself
     FAILED = "failed"  # for good; `files_reason` and `files_note` say why
 
 
@@ -236,6 +236,7 @@ class Workload(models.Model):
     """A variant on its cluster: whether we want it to run, and what the cluster said last.
 
     backend     how a router reaches it, as the cluster said (`ports.Backend` without the variant); empty: not known
+    ready_at    since when it is ready; null until all its replicas were for the first time since the launch
     files_at    until when its files were still coming, so that this time counts as no part of its launch
     files_note  how far they are, or what is wrong with them, as a sentence
     """

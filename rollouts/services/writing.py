@@ -21,6 +21,8 @@ from rollouts.models import Arm, Effect, EffectState, Endpoint, HistoryEvent, Ro
 from rollouts.services.loop.leases import look_soon
 from rollouts.services.loop.writes import Writes
 
+BY_PERSON = "by_person"  # in the payload of a split that somebody asked for
+
 
 def apply_decision(*, rollout: Rollout, decision: Decision, actor: Actor = HEADGATE, now: datetime) -> None:
     """Writes a decision into `rollout` (locked, or guarded by its revision) and all that goes with it.
@@ -43,7 +45,13 @@ def apply_decision(*, rollout: Rollout, decision: Decision, actor: Actor = HEADG
         )  # these only: the related rows that were read with it stay
     for drop in decision.drops:
         _drop_arm(rollout, drop, actor, now)
-    add_effects(endpoint=rollout.endpoint, rollout=rollout, effects=decision.effects, now=now)
+    add_effects(
+        endpoint=rollout.endpoint,
+        rollout=rollout,
+        effects=decision.effects,
+        now=now,
+        by_person=actor != HEADGATE,
+    )
     if moved:
         _settle_endpoint(rollout, decision, now)
         record(
@@ -185,10 +193,18 @@ def _settle_endpoint(rollout: Rollout, decision: Decision, now: datetime) -> Non
 
 
 def add_effects(
-    *, endpoint: Endpoint, rollout: Rollout | None, effects: Iterable[DomainEffect], now: datetime
+    *,
+    endpoint: Endpoint,
+    rollout: Rollout | None,
+    effects: Iterable[DomainEffect],
+    now: datetime,
+    by_person: bool = False,
 ) -> None:
     """Writes effect rows. A new split supersedes the ones that still wait, and becomes the desired one; running or
-    draining a variant supersedes what was asked of it before, so that a late retry cannot undo the newer wish."""
+    draining a variant supersedes what was asked of it before, so that a late retry cannot undo the newer wish.
+
+    by_person   somebody asked for it: a split then needs no whole engine to give it more
+    """
     for effect in effects:
         waiting = Effect.objects.filter(endpoint=endpoint, state=EffectState.PENDING)
         if isinstance(effect, EnsureWorkload | DrainWorkload):
@@ -206,7 +222,9 @@ def add_effects(
                     arm.desired_bp = effect.shares.get(arm.variant.name, 0)
                 Arm.objects.bulk_update(arms, ["desired_bp"])
         # A split stands in the endpoint and nowhere else: whoever publishes it publishes the newest.
-        payload = {} if isinstance(effect, SetTraffic) else effect.to_json()
+        payload = effect.to_json()
+        if isinstance(effect, SetTraffic):
+            payload = {BY_PERSON: True} if by_person else {}
         Effect.objects.create(
             endpoint=endpoint, rollout=rollout, kind=effect.kind, payload=payload, created_at=now
         )

@@ -184,3 +184,31 @@ def test_what_if__another_policy__is_played_on_its_evidence(w: MemoryWorld) -> N
     report = replay_whole(rollout=w.rollout, policy=stricter)
     assert report.policy == "stricter@1"
     assert "stricter@1" in report.sentence
+
+
+# --- an older version is installed again ----------------------------------------------------------------------------
+
+
+def test_taken_away__under_way__nothing_moves_its_endpoint_is_kept_and_a_person_can_roll_it_back(
+    w: MemoryWorld, pages: Client, api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w.start(2, plan=holding.PLAN)
+    rollout = w.run_to("progressing")
+    w.run(lambda: w.rollout.next_interval > 1)
+    monkeypatch.delitem(cast(MutableMapping[str, Any], STRATEGIES), holding.NAME)
+    monkeypatch.delitem(cast(MutableMapping[str, Any], SHOWN), holding.NAME)
+
+    w.router.routes.clear()  # as a router that lost its configuration
+    w.run_for(12)
+    assert (w.rollout.phase, w.shares()) == ("progressing", {1: 6_000, 2: 4_000})
+    assert w.rollout.reason == "This version of Headgate knows no strategy 'holding'. Nothing moves."
+    for address in ("/", "/rollouts", "/endpoints/triage"):
+        assert "Unknown strategy" in text_of(pages, address), address
+    answers = [api.get(f"/api/v1/rollouts/{rollout.pk}/verdicts")]
+    answers.append(api.post(f"/api/v1/rollouts/{rollout.pk}/pause", {}, format="json"))
+    for answer in answers:
+        assert (answer.status_code, answer.json()["code"]) == (503, "unknown-strategy")
+
+    assert api.post(f"/api/v1/rollouts/{rollout.pk}/rollback", {}, format="json").status_code == 200
+    w.run_to("rolled-back")
+    assert (w.shares(), w.lost) == ({1: 10_000}, 0)

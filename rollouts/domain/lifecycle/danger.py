@@ -170,4 +170,20 @@ def not_in_force(seen: Seen, moving_to: str) -> str:
     """Why the split that was asked for is not there yet."""
     if seen.routed is None:
         return "The router does not answer; nothing is changed."
-    return seen.route_problem or f"Moving to {moving_to}; waiting until the router confirms it."
+    if seen.route_problem:
+        return seen.route_problem
+    return f"Moving to {moving_to}; waiting until the router confirms it. {short_of_replicas(seen)}".strip()
+
+
+def short_of_replicas(seen: Seen) -> str:
+    """Which variants that are to get more traffic have a part of their replicas only: a split that was decided before
+    waits for the others. A sentence; empty when there is none."""
+    grow = [name for name, share in seen.desired_shares.items() if share > seen.split.get(name, 0)]
+    engines = [(name, seen.engine(name)) for name in sorted(grow)]
+    short = [
+        f"of {name}, {engine.short_because}"
+        for name, engine in engines
+        if engine is not None and engine.short
+    ]
+    words = "; ".join(short)
+    return f"{words[:1].upper()}{words[1:]}." if words else ""

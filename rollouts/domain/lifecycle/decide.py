@@ -7,18 +7,29 @@ decision and a rollout can be replayed. What could not be read is None, and an u
 from __future__ import annotations
 
 from controlplane.kernel.words import duration_of_seconds, percent_of_bp
-from rollouts.domain.lifecycle.danger import danger, drift_sentence, pause_for_drift
+from rollouts.domain.lifecycle.danger import danger, drift_sentence, pause_for_drift, short_of_replicas
 from rollouts.domain.lifecycle.decision import Decision, GatesView, RolloutView, Seen
 from rollouts.domain.lifecycle.effects import EnsureWorkload, WriteBack
 from rollouts.domain.lifecycle.moves import end_watch, hold_at, stay
 from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
 from rollouts.domain.lifecycle.states import Event, PauseReason, Phase, transition
 from rollouts.domain.lifecycle.way_back import return_to_baseline
-from rollouts.domain.strategies import strategy_of
+from rollouts.domain.strategies import is_known, strategy_of, unknown_words
 
 
 def decide(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
-    """The next decision for a rollout that is active or watched. Never raises for what the world does."""
+    """The next decision for a rollout that is active or watched. Never raises for what the world does.
+
+    One whose strategy this version does not know stays where it is; a person can roll it back, which needs none.
+    """
+    if rollout.phase is Phase.ROLLING_BACK:
+        return return_to_baseline(rollout, seen, gates, now)
+    if not is_known(rollout):
+        return stay(
+            rollout,
+            f"{unknown_words(rollout)} Nothing moves.",
+            "Run the version that started it, or a newer one, or roll it back.",
+        )
     strategy = strategy_of(rollout)
     handlers = {
         Phase.PENDING: _pending,
@@ -27,7 +38,6 @@ def decide(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
         Phase.PAUSED: _paused,
         Phase.PROMOTING: _promoting,
         Phase.SUCCEEDED: _watching,
-        Phase.ROLLING_BACK: return_to_baseline,
     }
     if rollout.phase in (Phase.PROMOTING, Phase.SUCCEEDED):
         gates = strategy.gates_of_promoted(rollout, gates)
@@ -126,6 +136,8 @@ def _promoting(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -
                 f"It goes on by itself when {seen.hold.ends}. It can be rolled back meanwhile.",
             )
         words = seen.route_problem or f"Moving all traffic to {rollout.candidate_label}."
+        if not seen.route_problem:
+            words = f"{words} {short_of_replicas(seen)}".strip()
         return stay(rollout, words, "Then the route is read back from the router.")
     watch = duration_of_seconds(rollout.plan.watch_seconds)
     return Decision(

@@ -8,7 +8,7 @@ from controlplane.kernel.words import duration_of_seconds
 from rollouts.domain.engines import EngineView
 from rollouts.domain.lifecycle.decision import Decision, Drop, RolloutView
 from rollouts.domain.lifecycle.effects import AnyEffect, DrainWorkload, EnsureWorkload, SetTraffic
-from rollouts.domain.lifecycle.plan import FULL_SHARE_BP, shares_of
+from rollouts.domain.lifecycle.plan import FULL_SHARE_BP, Plan, shares_of
 from rollouts.domain.lifecycle.states import Event, PauseReason, Phase, transition
 
 
@@ -137,7 +137,17 @@ def failure_words(status: EngineView) -> str:
 
 def loading_words(engine: EngineView) -> str:
     """How far an engine is that is not whole yet."""
-    return engine.short or engine.message.rstrip(".") or "loading"
+    return engine.short_because or engine.message.rstrip(".") or "loading"
+
+
+def launch_limit(plan: Plan, engine: EngineView) -> float:
+    """For how many seconds its launch may last.
+
+    A candidate that was whole and lost some of its replicas before traffic moved has launched: it is waited for as long
+    as the whole rollout may take. Not one that crashes: what comes and goes looks like progress and is none.
+    """
+    launched = engine.was_whole and engine.short and not engine.crashes
+    return max(plan.launch_seconds, plan.deadline_seconds) if launched else plan.launch_seconds
 
 
 def late_words(engine: EngineView, limit: float) -> str:

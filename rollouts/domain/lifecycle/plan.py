@@ -137,7 +137,7 @@ def _read_step(data: Any, where: str) -> Step:
         share_bp=_whole(data["share_bp"], f"{where}.share_bp", 1, FULL_SHARE_BP - 1),
         hold_seconds=_whole(data["hold_seconds"], f"{where}.hold_seconds", 1, MAX_HOLD_SECONDS),
         min_requests=_whole(data.get("min_requests", 0), f"{where}.min_requests", 0, MOST_REQUESTS),
-        require_pass=bool(data.get("require_pass", False)),
+        require_pass=_flag(data.get("require_pass", False), f"{where}.require_pass"),
     )
 
 
@@ -149,6 +149,12 @@ def read_times(data: Mapping[str, Any]) -> dict[str, int]:
 def _whole(value: Any, field: str, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise InvalidInput(f"{value!r} is not a whole number from {low:,} to {high:,}.", field=field)
+    return value
+
+
+def _flag(value: Any, field: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{value!r} is neither true nor false.", field=field)
     return value
 
 

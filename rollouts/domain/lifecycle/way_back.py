@@ -9,7 +9,7 @@ from rollouts.domain.lifecycle.decision import Decision, GatesView, RolloutView,
 from rollouts.domain.lifecycle.effects import WriteBack
 from rollouts.domain.lifecycle.moves import all_to_baseline, drains, failure_words, stay
 from rollouts.domain.lifecycle.states import Event, transition
-from rollouts.domain.strategies import strategy_of
+from rollouts.domain.strategies import is_known, strategy_of
 
 RETURN_PATIENCE_SECONDS = 900.0  # how long a rollback waits for a baseline that does not come back
 RELAUNCH_SECONDS = 30.0  # a failed baseline was just launched again: for so long its old failure is no news
@@ -22,7 +22,7 @@ def return_to_baseline(rollout: RolloutView, seen: Seen, gates: GatesView, now: 
     back = dict(seen.desired_shares) == dict(wanted.shares)
     baseline = seen.engine(rollout.baseline)
     baseline_ready = seen.answers(rollout.baseline)
-    candidate_ready = strategy_of(rollout).is_answered(rollout, seen)
+    candidate_ready = _is_answered(rollout, seen)
     never_moved = rollout.step_index < 0
     if back and seen.in_force and (baseline_ready or never_moved):
         return Decision(
@@ -66,6 +66,13 @@ def return_to_baseline(rollout: RolloutView, seen: Seen, gates: GatesView, now: 
         rollout.cause_sentence,
         f"Waiting for {waiting}; then {rollout.baseline_label} gets all traffic.",
     )
+
+
+def _is_answered(rollout: RolloutView, seen: Seen) -> bool:
+    """Whether a candidate with traffic answers; where the strategy is not known, any that has some."""
+    if is_known(rollout):
+        return strategy_of(rollout).is_answered(rollout, seen)
+    return any(seen.answers(name) for name in rollout.candidates if seen.split.get(name, 0) > 0)
 
 
 def _give_up(rollout: RolloutView, why: str) -> Decision:

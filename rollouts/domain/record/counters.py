@@ -63,7 +63,7 @@ class Difference:
 
 
 def difference(before: SignalReading | None, after: SignalReading, ready: Mapping[str, float]) -> Difference:
-    """What happened between two readings. `ready` is the ready replicas of each variant, mean over the interval."""
+    """What happened between two readings. `ready` is the ready replicas of each variant, as seen now."""
     if before is None:
         return _nothing(after, "the first reading: there is nothing to compare it with yet")
     seconds = after.at - before.at

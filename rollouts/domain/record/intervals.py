@@ -163,7 +163,7 @@ class ArmCounts:
     requests      ended requests (whatever the status), without those that the client abandoned
     errors        of those: 5xx, resets, time-outs, broken streams, and answers by another arm (fallbacks)
     arrived       requests that arrived (the load rule uses it, never running + waiting)
-    ready         ready replicas, mean over the interval; 0 when none was ready
+    ready         ready replicas, as seen when it ended; 0 when none was ready
     latency       per signal; a signal without an entry was not measured
     answers       answers served that could have been rated, for the interval whose ratings are now complete
     thumbs_down   of those answers, how many were rated down (one rating a request, verified ones only)

@@ -44,11 +44,13 @@ def read_plan(data: Mapping[str, Any]) -> Plan:
 
 
 def stored_plan(data: Mapping[str, Any]) -> Plan:
-    """A plan as `to_json` gave it, whatever a new one may hold today. Of a strategy that is not known, without its
-    settings: a list shows such a rollout all the same."""
-    steps = tuple(as_stored(Step, step) for step in data.get("steps", ()))
+    """A plan as `to_json` gave it, whatever a new one may hold today. Of a strategy that is not known only what all
+    plans have, because nobody here knows the form of the rest: a list shows such a rollout all the same."""
     known = STRATEGIES.get(data["strategy"])
-    kind = None if known is None else known.SETTINGS
+    if known is None:
+        return as_stored(Plan, {name: data[name] for name in ("strategy", *TIMES) if name in data})
+    steps = tuple(as_stored(Step, step) for step in data.get("steps", ()))
+    kind = known.SETTINGS
     settings = None if kind is None else as_stored(kind, data.get(data["strategy"], {}))
     return as_stored(Plan, {**data, "steps": steps, "settings": settings})
 

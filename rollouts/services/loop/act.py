@@ -31,7 +31,7 @@ from rollouts.services.loop.routing import desired_route, route_json
 from rollouts.services.loop.rows import CARRIED_OUT, REFUSED
 from rollouts.services.loop.situation import drift_of, shares_in_force, split, traffic_waits
 from rollouts.services.world import World
-from rollouts.services.writing import add_effects
+from rollouts.services.writing import BY_PERSON, add_effects
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,8 @@ def _not_forward(endpoint: Endpoint, effect: Effect, seen: Observation) -> str:
 
     The decision looked at this too; but the effect may have waited for a router since, and the world moved on. If
     a bandit's split takes traffic from one arm and gives it to another that may not grow, it waits here, and the next
-    decision replaces it by a split in which no arm grows.
+    decision replaces it by a split in which no arm grows. A person may give more to a part of the replicas
+    (`rollouts/domain/engines.py`).
     """
     rollout = effect.rollout
     if rollout is None:
@@ -188,14 +189,17 @@ def _not_forward(endpoint: Endpoint, effect: Effect, seen: Observation) -> str:
         return ""
     if stop_is_on():
         return "the global stop is on"
-    unready = [name for name in grow if not _is_ready(name, seen)]
-    return f"{' and '.join(unready)} is not ready" if unready else ""
+    by_person = bool(effect.payload.get(BY_PERSON))
+    return "; ".join(filter(None, (_not_ready_for_more(name, seen, by_person) for name in grow)))
 
 
-def _is_ready(variant: str, seen: Observation) -> bool:
+def _not_ready_for_more(variant: str, seen: Observation, by_person: bool) -> str:
     status = seen.status(variant)
     healthy = seen.route is not None and variant in seen.route.healthy
-    return healthy if status is None else status.is_ready
+    if not (healthy if status is None else status.is_ready):
+        return f"{variant} is not ready"
+    short = "" if status is None or by_person else status.view.short
+    return f"of {variant}, {short}" if short else ""
 
 
 def _ensure_workload(
@@ -215,8 +219,9 @@ def _ensure_workload(
         workload.phase, workload.reason = WorkloadPhase.STARTING.value, ""
         workload.message = "" if fetches else WAITS_FOR_FILES
         workload.log_tail = []
-        workload.files_state = FilesState.NONE if fetches else FilesState.WANTED
-        workload.files_note, workload.files_at = "", None
+        # Until the launch is accepted, what the cluster still says of an earlier one is old news.
+        workload.files_state = FilesState.HERE if fetches else FilesState.WANTED
+        workload.files_note, workload.files_at, workload.ready_at = "", None, None
         workload.save()
     if not fetches and workload.files_state != FilesState.HERE:
         return _wait_for_files(workload, lease, world)

@@ -10,7 +10,7 @@ from rollouts.domain.lifecycle.decide import decide
 from rollouts.domain.lifecycle.decision import Decision, GatesView, Hold, RolloutView
 from rollouts.domain.lifecycle.states import Phase
 from rollouts.domain.record.situation import Situation
-from rollouts.domain.strategies import strategy_of
+from rollouts.domain.strategies import is_known, strategy_of
 from rollouts.models import Arm, Rollout
 from rollouts.ports import WorkloadStatus
 from rollouts.services.loop.measure import Measured
@@ -72,7 +72,9 @@ def decide_rollout(
 
 
 def _gates(rollout: Rollout, view: RolloutView, measured: Measured | None) -> GatesView:
-    """What the gates say; between two intervals what they said last."""
+    """What the gates say; between two intervals what they said last. Nothing, where nobody here knows the strategy."""
+    if not is_known(view):
+        return GatesView()
     strategy, policy = strategy_of(view), rollout.policy
     if measured is not None:
         return strategy.ANALYSIS.gates_view(measured.assessment, policy)

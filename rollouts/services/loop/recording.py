@@ -105,7 +105,9 @@ def _note_workload(
         workload.backend = backend_json(status.backend)
     workload.restarts, workload.reason = status.restarts, status.reason.value
     workload.message, workload.process_started_at = status.message, status.started_at
-    if status.is_ready and (workload.ready_at is None or was[0] != WorkloadPhase.READY.value):
+    began = status.view.is_whole and workload.ready_at is None
+    came_back = status.is_ready and workload.ready_at is not None and was[0] != WorkloadPhase.READY.value
+    if began or came_back:
         workload.ready_at = now
     if status.phase is WorkloadPhase.ABSENT:
         workload.ready_at, workload.backend = None, {}

@@ -10,7 +10,7 @@ from controlplane.kernel.errors import HeadgateError
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.lifecycle.states import ACTIVE, Phase
 from rollouts.domain.record.intervals import BASELINE
-from rollouts.domain.strategies import strategy_of
+from rollouts.domain.strategies import is_known, strategy_of
 from rollouts.models import Arm, Endpoint, Rollout, Workload
 from rollouts.ports import OPENAI_API, EngineApi, Route
 from rollouts.services.loop.observe import backend_json, backends_of
@@ -92,8 +92,8 @@ def rescuers_of(
 
 
 def _candidates(endpoint: Endpoint, rollout: Rollout, arms: Sequence[Arm]) -> Iterator[str]:
-    if Phase(rollout.phase) not in RESCUING:
-        return
+    if Phase(rollout.phase) not in RESCUING or not is_known(rollout.parsed_plan):
+        return  # of a strategy that is not known nobody can say whom its evidence blames
     shares: Mapping[str, int] = endpoint.desired_shares
     with_traffic = [
         arm

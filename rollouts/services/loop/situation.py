@@ -51,10 +51,15 @@ def _words(workload: Workload) -> str:
 
 
 def _engine(status: WorkloadStatus, workload: Workload | None) -> EngineView:
-    """The engine as decisions see it: of files that we fetched the cluster does not know since when they are there."""
-    if workload is None or workload.files_at is None:
-        return status.view
-    return replace(status.view, files_at=workload.files_at.timestamp())
+    """The engine as decisions see it: of files that we fetched the cluster does not know since when they are there, nor
+    of replicas whether all were ready before."""
+    view = status.view
+    if workload is None:
+        return view
+    if workload.files_at is not None:
+        view = replace(view, files_at=workload.files_at.timestamp())
+    # Only of several replicas: one alone is whole or not ready, and evidence keeps what it always kept.
+    return replace(view, was_whole=True) if status.desired > 1 and workload.ready_at is not None else view
 
 
 def _refused(workload: Workload) -> WorkloadStatus | None:

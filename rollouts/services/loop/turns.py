@@ -23,6 +23,7 @@ from rollouts.domain.lifecycle.effects import AnyEffect as DomainEffect
 from rollouts.domain.lifecycle.effects import EnsureWorkload, SetTraffic
 from rollouts.domain.lifecycle.looking import next_look
 from rollouts.domain.lifecycle.states import TRAFFIC_MOVES, Phase
+from rollouts.domain.strategies import is_known
 from rollouts.models import Effect, EffectState, Endpoint, Rollout
 from rollouts.ports import WorkloadStatus
 from rollouts.services.commands.feedback import verify_feedback
@@ -213,6 +214,7 @@ def _measure(turns: Sequence[Turn], world: World, look: Look) -> None:
         if turn.rows.rollout is not None
         and turn.rows.rollout.phase in MEASURED_PHASES
         and turn.rows.rollout.step_index >= 0
+        and is_known(turn.rows.rollout.parsed_plan)
     ]
     if not having:
         return

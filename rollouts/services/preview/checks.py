@@ -242,7 +242,7 @@ def _check_baseline(endpoint: Endpoint) -> Check:
     if short:
         return Check(
             "warning",
-            "The stable variant has lost replicas",
+            "The stable variant has a part of its replicas",
             f"{short.capitalize()}. It is compared all the same: latency "
             "under the load of those that are ready.",
             "Wait until all are ready, if it should be compared at its best.",

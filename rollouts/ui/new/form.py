@@ -27,6 +27,7 @@ from rollouts.ui.new.numbers import need_number, typed_number
 from rollouts.ui.new.part import FormPart
 from rollouts.ui.strategies import SHOWN
 
+NOT_SHOWN = "This form keeps it as the stable variant has it; the API and the command take another `serving`."
 LONGEST_NOTE = 500
 LONGEST_ARGUMENTS = 20_000
 
@@ -266,13 +267,19 @@ def _gate_fields(gate: GateSpec) -> RolloutGateFields:
     )
 
 
+def fix_here(error: InvalidInput | Check) -> str:
+    """What to do about it, where part of that cannot be done in this form."""
+    shown = not error.field.startswith("serving.") or error.field.startswith("serving.arguments")
+    return error.fix if shown else f"{error.fix} {NOT_SHOWN}".strip()
+
+
 def field_of(error: InvalidInput | Check, part: FormPart) -> str:
     """`plan.steps[1].share_bp` -> `share-1`, `versions[1]` -> `version`, `serving.arguments.x` -> `arguments`; a gate's
-    field is called as in the policy."""
+    field is called as in the policy, and what the form does not show as the API calls it."""
     name = error.field
     if name.startswith("versions"):
         return "version"
-    if name.startswith("serving."):
+    if name.startswith("serving.arguments"):
         return "arguments"
     if name == "plan.watch_seconds":
         return "watch"

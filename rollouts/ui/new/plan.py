@@ -14,7 +14,7 @@ from controlplane.web.words import clock_text, duration_text, number_text
 from rollouts.domain.gates.forecast import PlanForecast, worsening_text
 from rollouts.models import Endpoint
 from rollouts.services.commands.start import Check, Preview
-from rollouts.ui.new.form import Draft
+from rollouts.ui.new.form import Draft, fix_here
 from rollouts.ui.new.part import FormPart
 
 
@@ -117,7 +117,7 @@ def panel(
 
 
 def _mistake(problem: InvalidInput) -> CheckRow:
-    return CheckRow("fail", "circle-x", "Failed: ", problem.message, "", problem.fix)
+    return CheckRow("fail", "circle-x", "Failed: ", problem.message, "", fix_here(problem))
 
 
 def _check(check: Check) -> CheckRow:
@@ -126,7 +126,7 @@ def _check(check: Check) -> CheckRow:
         "warning": ("warn", "circle-alert", "Warning: "),
         "refused": ("fail", "circle-x", "Failed: "),
     }[check.state]
-    return CheckRow(tone, icon, word, check.title, check.detail, check.fix)
+    return CheckRow(tone, icon, word, check.title, check.detail, fix_here(check))
 
 
 def _found(forecast: PlanForecast, draft: Draft) -> FoundRow:

@@ -49,11 +49,8 @@ def _notes(found: Iterable[tuple[Variant, str]]) -> tuple[ShortageNote, ...]:
     for variant, held in found:
         workload = workload_of(variant)
         words = "" if workload is None else short_of(workload)
-        if words:
-            notes.append(
-                ShortageNote(
-                    f"{variant.version.label}: {words}.",
-                    f"Until the others are back, its requests may take longer. {held}".strip(),
-                )
-            )
+        if workload is not None and words:
+            said = f"Its cluster says: {workload.message.rstrip('.')}." if workload.message else ""
+            parts = ("Until the others are back, its requests may take longer.", held, said)
+            notes.append(ShortageNote(f"{variant.version.label}: {words}.", " ".join(filter(None, parts))))
     return tuple(notes)

@@ -17,6 +17,14 @@ def test_engine__with_a_time_of_its_files__is_read_as_it_was_written() -> None:
     assert EngineView.from_json(fetched.to_json()) == fetched
 
 
+def test_engine__that_was_whole__is_read_as_it_was_written_and_any_other_is_written_as_it_always_was() -> (
+    None
+):
+    whole = EngineView("chat-v2", WorkloadPhase.READY, ready=2, desired=3, was_whole=True)
+    assert EngineView.from_json(whole.to_json()) == whole
+    assert "was_whole" not in LOADING.to_json()
+
+
 @pytest.mark.parametrize(
     ("phase", "ready", "desired", "answers", "whole", "words"),
     [

@@ -13,6 +13,7 @@ from rollouts.domain.lifecycle.effects import DrainWorkload
 from rollouts.domain.lifecycle.moves import (
     failure_words,
     late_words,
+    launch_limit,
     loading_words,
     racing_shares,
     roll_back,
@@ -70,7 +71,7 @@ def _route(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
     silent = [arm for arm in rollout.racing if arm.variant not in seen.answered]
     if silent:
         # Twice the launch's time: what a loading engine may take, and as much again to answer through the router.
-        took = {arm: _launching(rollout, seen, arm, now) for arm in silent}
+        took = {arm: _silent(rollout, seen, arm, now) for arm in silent}
         late = {arm: seconds for arm, seconds in took.items() if seconds > 2 * rollout.plan.launch_seconds}
         if late:
             what = "is ready, but did not answer through the router in"
@@ -124,14 +125,20 @@ def _launching(rollout: RolloutView, seen: Seen, arm: ArmView, now: float) -> fl
     return now - (rollout.phase_since if engine is None else engine.launching_since(rollout.phase_since))
 
 
+def _silent(rollout: RolloutView, seen: Seen, arm: ArmView, now: float) -> float:
+    """For how many seconds the arm could have answered, and did not."""
+    engine = seen.engine(arm.variant)
+    return now - (rollout.phase_since if engine is None else engine.silent_since(rollout.phase_since))
+
+
 def _failed(rollout: RolloutView, seen: Seen, now: float) -> list[Drop]:
     """Candidates that cannot launch, or did not in time."""
     drops = []
-    limit = rollout.plan.launch_seconds
     for arm in rollout.racing:
         status = seen.engine(arm.variant)
         if status is None or status.is_whole:
             continue
+        limit = launch_limit(rollout.plan, status)
         if status.phase is WorkloadPhase.FAILED:
             blame = f"launch:{status.reason or 'failed'}"
             drops.append(Drop(arm.name, "launch", failure_words(status), blame))

@@ -66,7 +66,11 @@ def advance(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
     if waiting is not None:
         return waiting
     if winner is not None and wins:
-        words = f"{race.sentence} It is not ready now, and is promoted when it is."
+        engine = seen.engine(winner.variant)
+        found = "It is not ready now, and is promoted when it is."
+        if engine is not None and engine.short:
+            found = f"It is promoted when all its replicas are ready: {engine.short_because}."
+        words = f"{race.sentence} {found}"
         return stay(rollout, words, f"All traffic moves to {winner.label} then.")
     return told_of_outage(rollout, gates.outage, _reweigh(rollout, seen, race))
 
@@ -242,7 +246,8 @@ def _reweigh(rollout: RolloutView, seen: Seen, race: RaceView) -> Decision:
             return where
         return replace(where, title="Weights kept", detail=race.skipped, once=True)
     if not _may_be_set(rollout, seen, wanted.shares):
-        unready = [_unready(arm, seen) for arm in rollout.racing if not seen.is_whole(arm.variant)]
+        grows = _growing(rollout, seen, wanted.shares)
+        unready = [_unready(arm, seen) for arm in grows if not seen.is_whole(arm.variant)]
         held = f"The weights wait until {' and '.join(unready)} is known to be ready."
         return replace(where, next_step=f"{held} {race.detail}".strip())
     return _reweighted(rollout, seen, race, wanted)

@@ -25,6 +25,7 @@ from rollouts.domain.lifecycle.moves import (
     candidate_share,
     failure_words,
     late_words,
+    launch_limit,
     loading_words,
     promotion,
     roll_back,
@@ -55,8 +56,9 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
         )
     loading = now - candidate.launching_since(rollout.phase_since)
     if not candidate.is_whole:
-        if loading > rollout.plan.launch_seconds:
-            return _launch_timeout(rollout, late_words(candidate, rollout.plan.launch_seconds))
+        limit = launch_limit(rollout.plan, candidate)
+        if loading > limit:
+            return _launch_timeout(rollout, late_words(candidate, limit))
         return stay(
             rollout,
             f"Waiting for {rollout.candidate} to be ready, {duration_of_seconds(waited)} so far: "
@@ -77,9 +79,10 @@ def launch(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
         return _route_at_zero(rollout, seen, first)
     if rollout.candidate not in seen.answered:
         # Twice the launch's time: what a loading engine may take, and as much again to answer through the router.
-        if loading > 2 * rollout.plan.launch_seconds:
+        silent = now - candidate.silent_since(rollout.phase_since)
+        if silent > 2 * rollout.plan.launch_seconds:
             return _launch_timeout(
-                rollout, f"is ready, but did not answer through the router in {duration_of_seconds(loading)}."
+                rollout, f"is ready, but did not answer through the router in {duration_of_seconds(silent)}."
             )
         return stay(
             rollout,
@@ -184,7 +187,7 @@ def _not_ready_for_more(rollout: RolloutView, candidate: EngineView | None, held
         unknown = f"it is not known whether {rollout.candidate} is ready"
         return f"Held at {held_at}: the cluster does not answer, so {unknown}."
     if candidate.short:
-        return f"Held at {held_at}: of {rollout.candidate}, {candidate.short}."
+        return f"Held at {held_at}: of {rollout.candidate}, {candidate.short_because}."
     return (
         f"Held at {held_at}: {rollout.candidate} is not ready ({candidate.message or candidate.phase.value})."
     )

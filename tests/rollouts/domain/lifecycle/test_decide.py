@@ -173,6 +173,47 @@ def test_provisioning__ready_but_never_answers_through_the_router__rolls_back() 
     assert "did not answer through the router" in made.reason
 
 
+def test_provisioning__was_whole_and_lost_some_replicas__is_waited_for_as_long_as_the_rollout_may_take() -> (
+    None
+):
+    lost = {"engines": {C: replace(SHORT, was_whole=True)}}
+    asked = view(Phase.PROVISIONING, phase_since=NOW - 10 * PLAN.launch_seconds)
+    assert stays(after(asked, seen(**AT_ZERO, **lost)), asked)
+    never = view(Phase.PROVISIONING, phase_since=NOW - PLAN.deadline_seconds - 1)
+    assert after(never, seen(**AT_ZERO, **lost)).cause == "launch:timeout"
+
+
+@pytest.mark.parametrize("ready", [2, 3])
+def test_provisioning__a_replica_crashes_again_and_again__is_not_waited_for(ready: int) -> None:
+    crashing = replace(SHORT, ready=ready, was_whole=True, restarts=3, started_at=NOW - 1)
+    asked = view(Phase.PROVISIONING, phase_since=NOW - 10 * PLAN.launch_seconds)
+    made = after(asked, seen(**AT_ZERO, answered=frozenset(), engines={C: crashing}))
+    assert made.cause == "launch:timeout"
+
+
+def test_provisioning__was_never_whole__rolls_back_and_says_how_many_are_ready() -> None:
+    late = view(Phase.PROVISIONING, phase_since=NOW - PLAN.launch_seconds - 1)
+    made = after(late, seen(engines={C: SHORT}))
+    assert made.cause == "launch:timeout"
+    assert "2 of 3 replicas are ready" in made.reason
+
+
+@pytest.mark.parametrize("phase", [Phase.PROVISIONING, Phase.PROGRESSING])
+def test_candidate_is_short__the_cluster_says_why__so_does_the_rollout(phase: Phase) -> None:
+    unplaced = replace(SHORT, message="0 of 3 nodes have a free GPU.")
+    exposed = {} if phase is Phase.PROVISIONING else EXPOSED
+    made = after(view(phase, **exposed), seen(engines={C: unplaced}))
+    assert made.reason.endswith("2 of 3 replicas are ready (0 of 3 nodes have a free GPU).")
+
+
+def test_provisioning__a_replica_was_just_restarted__has_time_to_answer_through_the_router_again() -> None:
+    asked = view(Phase.PROVISIONING, phase_since=NOW - 10 * PLAN.launch_seconds)
+    for since, stays_so in ((2 * PLAN.launch_seconds, True), (2 * PLAN.launch_seconds + 1, False)):
+        whole = replace(SHORT, ready=3, started_at=NOW - since)
+        world = seen(**AT_ZERO, answered=frozenset(), engines={C: whole})
+        assert stays(after(asked, world), asked) is stays_so
+
+
 # --- progressing ----------------------------------------------------------------------------------------------------
 
 
@@ -367,6 +408,13 @@ def test_promoting__read_back__succeeds_and_tells_mlflow() -> None:
     made = after(PROMOTING, seen(**ALL_ON_C))
     assert made.event is Event.FINISH
     assert made.effects == (WriteBack(C, C, "promoted"),)
+
+
+@pytest.mark.parametrize("phase", [Phase.PROGRESSING, Phase.PROMOTING])
+def test_larger_share_is_decided__candidate_has_lost_replicas_meanwhile__says_so(phase: Phase) -> None:
+    world = seen(in_force=False, desired_shares={B: 5_000, C: 5_000}, engines={C: SHORT})
+    made = after(view(phase, step_since=None), world)
+    assert made.reason.endswith(f"Of {C}, 2 of 3 replicas are ready.")
 
 
 @pytest.mark.parametrize(

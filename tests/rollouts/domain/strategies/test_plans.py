@@ -35,6 +35,7 @@ BAD = {
     "shares equal": (plan(steps=[STEP, STEP]), "plan.steps[1].share_bp"),
     "no hold": (plan(steps=[{**STEP, "hold_seconds": 0}]), "plan.steps[0].hold_seconds"),
     "negative requests": (plan(steps=[{**STEP, "min_requests": -1}]), "plan.steps[0].min_requests"),
+    "a pass is text": (plan(steps=[{**STEP, "require_pass": "no"}]), "plan.steps[0].require_pass"),
     "unknown strategy": (plan(strategy="big-bang"), "plan.strategy"),
     "negative watch": (plan(watch_seconds=-1), "plan.watch_seconds"),
     "endless deadline": (plan(deadline_seconds=10**9), "plan.deadline_seconds"),
@@ -88,6 +89,7 @@ def test_stored_plan__of_today__is_read_without_the_rules_for_input() -> None:
     ]
 
 
-def test_stored_plan__strategy_that_is_not_known__keeps_what_all_plans_have() -> None:
-    made = stored_plan({"strategy": "mirror", "mirror": {"share_bp": 100}, "watch_seconds": 60})
+@pytest.mark.parametrize("steps", [[{"weight": 1}], {"first": 5}, None])
+def test_stored_plan__strategy_that_is_not_known__keeps_what_all_plans_have(steps: Any) -> None:
+    made = stored_plan({"strategy": "mirror", "mirror": {}, "steps": steps, "watch_seconds": 60})
     assert (made.strategy, made.watch_seconds, made.settings) == ("mirror", 60, None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.kernel.errors import InvalidInput, Refused
+from controlplane.kernel.errors import InvalidInput, Refused, Unavailable
 from registry.models import ManifestState, Version
 from registry.services.manifests import register_manifest
 from registry.services.materialise import fetch_version
@@ -103,6 +103,32 @@ def test_rollout__cluster_fetches_other_files_than_were_registered__does_not_lau
     rollout = w.run_to("rolled-back")
     assert rollout.cause == "launch:tampered-file"
     assert "config.json" in rollout.reason
+
+
+@pytest.mark.story
+@pytest.mark.parametrize("fetch_seconds", [None, 1.0])
+def test_rollout__launched_anew_while_the_cluster_still_shows_the_last_failure__is_no_failure(
+    tmp_path: Path, fetch_seconds: float | None
+) -> None:
+    def away(*args: object, **options: object) -> None:
+        raise Unavailable("The cluster takes no orders.")
+
+    w = MemoryWorld(tmp_path)
+    w.cluster.fetch_seconds = fetch_seconds
+    w.serve()
+    w.start(2)
+    w.behave(2, accuracy=1.0)
+    w.cluster.fail(w.variant(2).name, FailureReason.NO_MEMORY, "its node was full")
+    drain, ensure = w.cluster.drain, w.cluster.ensure
+    w.cluster.drain = away  # type: ignore[method-assign]
+    w.run_to("rolled-back")
+    w.cluster.mend(w.variant(2).name)
+    w.cluster.ensure = away  # type: ignore[method-assign]
+    w.start(2)
+    w.run_for(4)
+    assert w.rollout.phase == "provisioning"
+    w.cluster.drain, w.cluster.ensure = drain, ensure  # type: ignore[method-assign]
+    assert w.run_to("succeeded", "rolled-back").phase == "succeeded"
 
 
 @pytest.mark.story

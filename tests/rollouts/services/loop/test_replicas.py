@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from controlplane.access.models import User
+from controlplane.kernel.errors import Unavailable
 from rollouts import selectors
 from rollouts.domain.variants import ServingSpec
+from rollouts.services.commands.rollouts import set_global_stop
 from rollouts.ui.parts.shortages import shortages_of_endpoint, shortages_of_rollout
 from rollouts.ui.rollout.page import build
 from tests.rollouts.memory_world import ERRORS, MemoryWorld
@@ -43,6 +45,14 @@ def stable(moving: MemoryWorld) -> MemoryWorld:
     return moving
 
 
+def away(*args: object, **options: object) -> int:
+    raise Unavailable("The router does not answer.")
+
+
+def stop(w: MemoryWorld, *, on: bool) -> None:
+    set_global_stop(on=on, why="an incident", actor=w.manager, now=w.now)
+
+
 def notes_of(w: MemoryWorld) -> list[str]:
     return [note.strong for note in shortages_of_rollout(selectors.find_rollout(w.rollout.pk))]
 
@@ -67,6 +77,23 @@ def test_launch__two_of_three_are_ready_for_too_long__is_rolled_back_and_says_ho
     assert "was not ready within 20 s: 2 of 3 replicas are ready." in rollout.reason
 
 
+def test_launch__one_of_three_dies_while_the_stop_holds_it__has_launched_and_waits_for_it(
+    w: MemoryWorld,
+) -> None:
+    name = w.variant(2).name
+    w.tick()
+    stop(w, on=True)
+    w.run_for(50)  # longer than twice what a launch may take
+    assert w.rollout.reason == "Ready to start, but the global stop is on."
+    w.cluster.kill(name, replicas=1, down_seconds=4)
+    w.run_for(2)
+    assert w.rollout.phase == "provisioning"
+    assert "2 of 3 replicas are ready" in w.rollout.reason
+    w.run_for(6)
+    stop(w, on=False)
+    w.run(lambda: w.shares().get(2) == 2_500)
+
+
 def test_canary__one_of_three_dies__no_outage_no_rollback_and_the_page_says_so(moving: MemoryWorld) -> None:
     w = moving
     w.cluster.kill(w.variant(2).name, replicas=1, down_seconds=4)
@@ -89,6 +116,39 @@ def test_canary__one_of_three_stays_away__keeps_its_share_until_it_is_back(movin
     assert w.rollout.reason == f"Held at 25%: of {name}, 2 of 3 replicas are ready."
     w.cluster.allow(name, most_ready=3)
     w.run(lambda: w.shares().get(2) == 5_000)
+
+
+def test_canary__one_of_three_dies_before_its_larger_share_is_published__gets_it_when_all_are_back(
+    moving: MemoryWorld,
+) -> None:
+    w = moving
+    name = w.variant(2).name
+    w.router.apply = away  # type: ignore[method-assign]
+    w.run(lambda: w.rollout.step_index == 1)
+    w.cluster.allow(name, most_ready=2)
+    w.run_for(2)
+    del w.router.apply
+    w.run_for(6)
+    assert w.shares() == {1: 7_500, 2: 2_500}
+    assert w.rollout.reason.endswith(f"Of {name}, 2 of 3 replicas are ready.")
+    w.cluster.allow(name, most_ready=3)
+    w.run(lambda: w.shares().get(2) == 5_000)
+
+
+def test_promotion__waits_for_replicas_that_were_lost_meanwhile__a_rollback_overtakes_it(
+    moving: MemoryWorld,
+) -> None:
+    w = moving
+    w.run(lambda: w.shares().get(2) == 5_000)
+    w.router.apply = away  # type: ignore[method-assign]
+    w.run_to("promoting")
+    w.cluster.allow(w.variant(2).name, most_ready=2)
+    w.run_for(2)
+    del w.router.apply
+    w.run_for(5)
+    assert (w.rollout.phase, w.shares()) == ("promoting", {1: 5_000, 2: 5_000})
+    w.roll_back()
+    w.run_to("rolled-back")
 
 
 def test_canary__one_of_three_stays_away__a_person_may_promote_it(moving: MemoryWorld) -> None:

@@ -358,6 +358,19 @@ def test_start__arguments_that_bring_something__starts_nothing_and_marks_the_fie
     assert not Rollout.objects.exists()
 
 
+def test_plan__the_cluster_gives_no_longer_what_the_stable_variant_has__says_where_that_can_be_changed(
+    engineer: Client, endpoint: Endpoint
+) -> None:
+    assert endpoint.stable is not None
+    endpoint.stable.serving = replace(endpoint.stable.spec, replicas=3).to_json()
+    endpoint.stable.save()
+    text = engineer.get("/rollouts/new", fields()).content.decode()
+    assert "This cluster runs at most 1 of a variant, not 3" in text
+    assert "This form keeps it as the stable variant has it" in text
+    assert 'aria-describedby="arguments-problem"' not in text  # nothing is wrong with those
+    assert start_is_off(text)
+
+
 def test_plan__declarations_cannot_be_read__is_off_and_says_why(
     engineer: Client, endpoint: Endpoint, declare: Declare
 ) -> None:

@@ -36,6 +36,15 @@ def test_pages__candidate_with_traffic_is_short_of_replicas__say_so(engineer: Cl
     assert "2 of 3 ready" in text
 
 
+def test_page__the_cluster_says_why_a_replica_is_away__so_does_the_page(engineer: Client) -> None:
+    rollout = factories.rollout_progressing(now=NOW)
+    short_of_replicas(rollout)
+    Workload.objects.filter(variant=rollout.candidate).update(message="0 of 3 nodes have a free GPU.")
+    Arm.objects.filter(rollout=rollout, name="candidate").update(observed_bp=500)
+    text = engineer.get(f"/rollouts/{rollout.pk}").content.decode()
+    assert "Its cluster says: 0 of 3 nodes have a free GPU." in text
+
+
 def test_page__candidate_gets_no_traffic_yet__leaves_it_to_the_rollouts_own_sentence(
     engineer: Client,
 ) -> None:

@@ -194,6 +194,14 @@ def test_provisioning__one_never_answers_through_the_router__is_dropped() -> Non
     assert [drop.arm for drop in made.drops] == ["candidate-2"]
 
 
+def test_provisioning__one_was_whole_and_lost_some_replicas__stays_in_the_race() -> None:
+    asked = view(Phase.PROVISIONING, phase_since=NOW - 10 * PLAN.launch_seconds)
+    lost = replace(short(C3), was_whole=True)
+    assert stays(after(asked, seen(**AT_ZERO, engines={C3: lost})), asked)
+    back = replace(short(C3), ready=3, started_at=NOW - 5)
+    assert stays(after(asked, seen(**AT_ZERO, engines={C3: back}, answered=frozenset({C2}))), asked)
+
+
 def test_provisioning__one_was_dropped__starts_without_it() -> None:
     wanted = {"baseline": 5_000, "candidate": 5_000}
     rollout = view(Phase.PROVISIONING, gone=("candidate-2",))
@@ -342,6 +350,11 @@ def test_reweight__who_would_grow_is_not_known_to_be_ready__waits(arm: EngineVie
     assert "v2" in made.next_step
 
 
+def test_reweight__waits__names_nobody_who_would_not_grow() -> None:
+    made = after(view(), seen(engines={C2: short(C2), C3: short(C3)}), MOVED)
+    assert "until v2 (2 of 3 replicas are ready) is known" in made.next_step
+
+
 @pytest.mark.parametrize("world", [{"in_force": False}, {"in_force": False, "routed": None}])
 def test_reweight__the_last_one_is_not_in_force__waits(world: dict[str, Any]) -> None:
     rollout = view()
@@ -406,6 +419,12 @@ def test_winner__anything_in_the_way__is_not_promoted(world: dict[str, Any]) -> 
     made = after(ONE_LEFT, seen(**ALONE, **world), WINS)
     assert made.event in (None, Event.PAUSE)
     assert made.effects == ()
+
+
+def test_winner__has_lost_some_replicas__says_how_many_are_ready() -> None:
+    made = after(ONE_LEFT, seen(**ALONE, engines={C3: short(C3)}), WINS)
+    assert stays(made, ONE_LEFT)
+    assert made.reason.endswith("It is promoted when all its replicas are ready: 2 of 3 replicas are ready.")
 
 
 def test_sole_survivor__whose_gates_are_open__waits() -> None:
