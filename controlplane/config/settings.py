@@ -69,7 +69,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
-    "django.contrib.staticfiles",
+    "controlplane.config.static_files.StaticFiles",
     "django.contrib.humanize",
     "django_htmx",
     "template_partials",

@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # `files`: four versions that launches wait for, two registrations, a check, and who begins them. `errands`: what waits
 # for MLflow's words, and housekeeping.
 WAITING_WORKERS = {"probes": 16, "files": 8, "errands": 8}
+NEIGHBOURS = frozenset({"mlflow", "envoy"})  # programs that ours use until they have stopped
 BIN = Path(sys.executable).parent
 # The kernel's limit is 107 bytes; supervisord first binds a name that is longer by its process id.
 LONGEST_SOCKET = 107 - len(".1234567")

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from controlplane.outbound.clients import local_client
 from deploy.stack.begin import PROGRAM_MARK
 from deploy.stack.preflight import engine_user_problems, problems
 from deploy.stack.programs import (
+    NEIGHBOURS,
     ROOT,
     Program,
     prepare_run_dir,
@@ -107,7 +108,9 @@ def up(environment: Environment, say: Say) -> None:
         configuration = write_configuration(environment)
         if running:
             if collected:
-                _stop(supervisor, "web")  # it reads the list of static files once; it is started again below
+                _stop(
+                    supervisor, ["web"]
+                )  # it reads the list of static files once; it is started again below
             _apply_changes(supervisor, environment.run_dir, say)
         else:
             _start_supervisord(environment, configuration, supervisor)
@@ -122,6 +125,7 @@ def down(environment: Environment, say: Say) -> None:
             pid = supervisor.pid()
             alive = [p.name for p in supervisor.programs().values() if p.state in ALIVE_STATES]
             say(f"Stopping {', '.join(alive) or 'the process manager'} ...")
+            _stop(supervisor, [name for name in _ours(alive) if name not in NEIGHBOURS])
             supervisor.shutdown()
             end = time.monotonic() + STOP_SECONDS
             while is_alive(pid) and time.monotonic() < end:
@@ -175,7 +179,7 @@ def _manage(environment: Environment, say: Say, what: str, arguments: list[str])
 
 
 def _collect_static(environment: Environment, say: Say) -> bool:
-    """Copies and compresses the static files, unless nothing has changed since (it takes half a minute)."""
+    """Copies and compresses the static files, unless nothing has changed since (it takes ten seconds)."""
     sources = [path for path in sorted((ROOT / "static").rglob("*")) if path.is_file()]
     content = [(str(path.relative_to(ROOT)), sha256_of_file(path)) for path in sources]
     for path in (ROOT / "requirements" / "app.txt", ROOT / "controlplane" / "config" / "settings.py"):
@@ -231,9 +235,11 @@ def _start_supervisord(environment: Environment, configuration: Path, supervisor
 def _apply_changes(supervisor: Supervisor, run_dir: Path, say: Say) -> None:
     """Makes a running supervisord follow the new configuration. Engines are the local cluster's business."""
     added, changed, removed = supervisor.reload()
-    for name in _ours(changed | removed):
+    going = _ours(changed | removed)
+    for name in going:
         say(f"{name:<14}{'changed: restarting' if name in changed else 'not needed any more: stopping'}")
-        _stop(supervisor, name)
+    _stop(supervisor, going)
+    for name in going:
         _end_marked(PROGRAM_MARK, program_mark(run_dir, name))
         supervisor.remove(name)
     for name in _ours(added | changed):
@@ -244,9 +250,13 @@ def _apply_changes(supervisor: Supervisor, run_dir: Path, say: Say) -> None:
             supervisor.start(name)
 
 
-def _stop(supervisor: Supervisor, name: str) -> None:
-    supervisor.stop(name)
-    _await(partial(_rests, supervisor, name), f"{name} has stopped")
+def _stop(supervisor: Supervisor, names: Sequence[str]) -> None:
+    """Stops them side by side: each may take seconds to end what it has begun. supervisord by itself waits for one
+    after the other."""
+    for name in names:
+        supervisor.stop(name)
+    for name in names:
+        _await(partial(_rests, supervisor, name), f"{name} has stopped")
 
 
 def _ours(names: Iterable[str]) -> list[str]:
