@@ -15,6 +15,7 @@ import pytest
 from controlplane.kernel.errors import InvalidInput, Rejected, Unavailable
 from rollouts.adapters.backends import address_of, at_address
 from rollouts.adapters.routers.envoy import EnvoyRouter
+from rollouts.domain.record.readings import ArmReading
 from rollouts.ports import Backend, EngineApi, Route
 from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, ENVOY, EnvoyPlane, Seen, arms, route
 from tests.standins.echo import echoing
@@ -266,9 +267,12 @@ def test_traffic__still_running__has_arrived_and_not_ended(envoy: EnvoyPlane, en
     envoy.router.apply(route(envoy, endpoint, 0), token=1)
     slow_streams(envoy)
     with Users(envoy, endpoint, number=1, stream=True):
-        wait_until("it arrived", lambda: arms(envoy, endpoint)[BASELINE].arrived)
-        arm = arms(envoy, endpoint)[BASELINE]
-    assert (arm.arrived, arm.ended) == (1, 0)
+        # On a busy machine the first one may have ended by the time that somebody looks: then it is the next one.
+        wait_until("one has arrived and not ended", lambda: one_runs(arms(envoy, endpoint)[BASELINE]))
+
+
+def one_runs(arm: ArmReading) -> bool:
+    return arm.arrived == arm.ended + 1
 
 
 def test_traffic__clients_own_headers__choose_neither_id_nor_arm_nor_timeout(
