@@ -8,7 +8,6 @@ from controlplane.kernel.errors import InvalidInput
 from rollouts.ports import Backend
 
 ADDRESS = "address"  # a host and a port
-SERVICE = "service"  # a name that the cluster itself resolves; it has no address of its own
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
 
 

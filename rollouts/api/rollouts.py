@@ -286,6 +286,6 @@ class RolloutVerdicts(APIView):
         rollout = selectors.find_rollout(rollout_id)
         strategy_of(
             rollout.parsed_plan
-        )  # its evidence has a form that only the version knows that started it
+        )  # the form of its evidence is known to the version alone that started it
         said = forms_of(rollout.strategy).verdicts(rollout.verdicts).data
         return Response({**said, "kind": rollout.strategy})

@@ -131,8 +131,9 @@ SHOWN: Mapping[str, Presentation] = {
 
 def shown(rollout: Rollout) -> Presentation:
     """How this rollout is shown. Raises Unavailable for one that another version of Headgate started."""
-    strategy_of(rollout.parsed_plan)
-    return SHOWN[rollout.strategy]
+    plan = rollout.parsed_plan
+    strategy_of(plan)
+    return SHOWN[plan.strategy]
 
 
 def pill_of(rollout: Rollout, now: datetime) -> Pill:

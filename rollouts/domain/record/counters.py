@@ -30,9 +30,8 @@ from rollouts.domain.record.readings import (
     TargetReading,
 )
 
-UNSEEN_AT_MOST = (
-    0.6  # one of two replicas may restart, as in a rolling update, also when it had a little over a half
-)
+# One of two replicas may restart, as in a rolling update, also when it had a little over a half.
+UNSEEN_AT_MOST = 0.6
 
 
 @dataclass(frozen=True, slots=True)

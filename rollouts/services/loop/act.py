@@ -352,11 +352,12 @@ def _is_postponed(effect: Effect, now: datetime) -> bool:
 
 def _postpone(effect: Effect, error: HeadgateError, now: datetime) -> None:
     effect.attempts += 1
-    refused = effect.kind == SetTraffic.kind and isinstance(error, (InvalidInput, Rejected))
-    effect.problem = f"{REFUSED if refused else ''}{error}"
+    effect.problem = str(error)
+    if effect.kind == SetTraffic.kind:
+        effect.payload[REFUSED] = isinstance(error, (InvalidInput, Rejected))
     pause = min(LONGEST_PAUSE[effect.kind], 2 ** min(effect.attempts, 8) / 2)
     effect.not_before = now + timedelta(seconds=pause)
-    effect.save(update_fields=["attempts", "problem", "not_before"])
+    effect.save(update_fields=["attempts", "problem", "payload", "not_before"])
     if effect.kind == SetTraffic.kind:
         Endpoint.objects.filter(pk=effect.endpoint_id).update(router_problem=str(error))
     log.warning(

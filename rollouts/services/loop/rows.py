@@ -29,7 +29,9 @@ CARRIED_OUT = (
     DrainWorkload.kind,
     EnsureWorkload.kind,
 )  # effects that the loop itself carries out
-REFUSED = "The router refuses the route: "  # so begins the problem of an effect whose route it did not accept
+REFUSED = (
+    "refused"  # in the payload of a split: the router did not accept its route; the effect's problem says why
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,8 @@ class Rows:
     @property
     def refusal(self) -> str:
         """Why the router did not accept the split that waits; empty when it did, or was not asked."""
-        problems = (effect.problem for effect in self.waiting if effect.kind == SetTraffic.kind)
-        return next((one.removeprefix(REFUSED) for one in problems if one.startswith(REFUSED)), "")
+        splits = (effect for effect in self.waiting if effect.kind == SetTraffic.kind)
+        return next((effect.problem for effect in splits if effect.payload.get(REFUSED)), "")
 
 
 def read_rows(endpoint_ids: Collection[int], *, now: datetime) -> list[Rows]:

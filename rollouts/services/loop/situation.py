@@ -14,9 +14,8 @@ from rollouts.models import Effect, EffectState, Endpoint, FilesState, Workload
 from rollouts.ports import WorkloadStatus
 from rollouts.services.loop.observe import Observation
 
-USUAL_LAG = timedelta(
-    seconds=15
-)  # from accepting a route to having it in force; a remote gateway takes some seconds
+# From accepting a route to having it in force; a remote gateway takes some seconds.
+USUAL_LAG = timedelta(seconds=15)
 
 
 def statuses_of(seen: Observation) -> dict[str, WorkloadStatus]:
@@ -139,8 +138,6 @@ def situation_of(
 ) -> Seen:
     """The observation as the pure decision takes it. `answered`: what `proven` says."""
     route = seen.route
-    late = late_words(endpoint, seen, now)
-    problem = endpoint.router_problem if route is not None else ""
     names = {arm.variant for arm in view.arms}
     rows = {workload.variant.name: workload for workload in seen.workloads}
     return Seen(
@@ -152,9 +149,9 @@ def situation_of(
         healthy=frozenset() if route is None else route.healthy,
         answered=answered,
         drift=drift_of(endpoint, seen),
-        rejected="" if problem == late else problem,
+        rejected=(route.rejected or seen.refusal) if route is not None else "",
         hold=hold,
-        late=late,
+        late=late_words(endpoint, seen, now),
     )
 
 

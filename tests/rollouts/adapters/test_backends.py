@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.kernel.errors import InvalidInput
-from rollouts.adapters.backends import SERVICE, address_of, at_address
+from rollouts.adapters.backends import address_of, at_address
 from rollouts.adapters.routers.envoy_state import RouterState
 from rollouts.ports import Backend
 
+SERVICE = "service"  # a kind that has no address
 HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True) | st.ip_addresses().map(str)
 
 

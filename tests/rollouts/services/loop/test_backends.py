@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from rollouts.adapters.backends import ADDRESS, SERVICE
-from rollouts.models import Evidence, LoopDecision
+from rollouts.adapters.backends import ADDRESS
+from rollouts.domain.lifecycle.effects import SetTraffic
+from rollouts.models import Effect, EffectState, Evidence, LoopDecision
 from rollouts.ports import Backend
 from tests.rollouts.memory_world import MemoryWorld
 
 pytestmark = [pytest.mark.story, pytest.mark.django_db]
+
+SERVICE = "service"  # a kind of which only its own cluster and router know what it means
 
 
 @pytest.fixture
@@ -54,6 +57,8 @@ def test_candidate_of_a_kind_that_the_router_does_not_know__is_said_in_every_tur
         w.tick()
         for said in (w.endpoint.router_problem, w.rollout.reason):
             assert "does not know backends of kind 'service'" in said
+    waiting = Effect.objects.get(kind=SetTraffic.kind, state=EffectState.PENDING)
+    assert waiting.problem.startswith("This router cannot reach"), "its own words, and nothing before them"
     w.router.kinds = frozenset({ADDRESS, SERVICE})
     w.run(lambda: w.rollout.phase == "progressing")
     assert w.endpoint.router_problem == ""
