@@ -29,13 +29,8 @@ down: ## stop everything, engines too
 status: ## what runs
 	@$(PYTHON) -m deploy.stack status
 
-# Parts side by side, with real servers where they need them; then the whole product, one test after the other, because
-# each fills the machine's cores and memory.
-# Exit status 5: TESTS names files that have tests of the other kind only.
 test: setup ## set up and pass the tests; REQUIRE=all skips nothing
-	@REQUIRE=$(REQUIRE) $(BIN)pytest -n 2 -m "not e2e" $(TESTS); parts=$$?; \
-	REQUIRE=$(REQUIRE) $(BIN)pytest -m e2e $(TESTS); whole=$$?; \
-	for status in $$parts $$whole; do [ $$status -eq 0 ] || [ $$status -eq 5 ] || exit $$status; done
+	@REQUIRE=$(REQUIRE) PYTHON=$(PYTHON) tests/run.sh $(TESTS)
 
 bench: ## the measured figures, as ratios (minutes)
 	$(PYTHON) -m benchmarks.gates --size smoke
@@ -49,7 +44,7 @@ bench-loop: ## what the loop costs with many endpoints, some minutes; SIZE=smoke
 	$(PYTHON) -m benchmarks.loop --size $(SIZE) $(BENCH)
 
 .PHONY: unit docs
-unit: ## the tests of single parts, in about a minute
+unit: ## the tests of single parts without the long stories, in a few minutes
 	$(BIN)pytest -q -n 2 -m "not e2e and not needs and not story" $(TESTS)
 
 docs: ## write the generated pages anew

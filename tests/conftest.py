@@ -22,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from controlplane.timekeeping import database_clock
+from tests import databases
 
 # A busy machine is slow, not wrong: no property is about time. A landing (REQUIRE=all) is judged by the same examples
 # every time; runs by hand go on searching.
@@ -82,6 +83,10 @@ PARTS = {
     "root": Part(lambda: os.geteuid() == 0, ""),  # to start programs as another user
     "gpu": Part(_program("nvidia-smi"), ""),
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    databases.mark(items)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -26,6 +26,7 @@ django.setup()
 
 from django.db import connection  # noqa: E402
 from django.db.backends.signals import connection_created  # noqa: E402
+from django.db.models import Q  # noqa: E402
 
 from benchmarks.loop.furnish import furnish, worlds_of  # noqa: E402
 from benchmarks.loop.plane import Plane  # noqa: E402
@@ -74,9 +75,11 @@ def main() -> None:
             ticks.append(time.monotonic() - began)
             time.sleep(max(0.0, TICK - ticks[-1]))
 
-    while Endpoint.objects.filter(applied={}).exists():  # the first turn of an endpoint publishes its route
+    # After a start every endpoint is looked at, and the first turn of one with a rollout publishes its route.
+    while Endpoint.objects.filter(Q(applied={}) | Q(reconciled_at=None)).exists():
         run_for(TICK)
-    run_for(INTERVAL)  # the turns spread
+    if active:
+        run_for(INTERVAL)  # the turns spread
     ticks.clear()
     before = (time.process_time(), queries.number, _database_bytes(), Evidence.objects.count())
     since = datetime.now(UTC)

@@ -11,6 +11,7 @@ from registry.models import Model
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.plan import canary
 from rollouts.models import Arm, Cluster, Endpoint, GatePolicyVersion, Rollout, Variant, Workload
+from rollouts.services.loop.routing import route_json, route_of
 from rollouts.services.world import World, Worlds
 from tests import factories
 
@@ -36,7 +37,7 @@ POLICY: dict[str, Any] = {
 PLAN = canary((SHARE_BP / 100, 50), hold_seconds=3_600, min_requests=10)
 
 
-def worlds_of(plane: Plane, *, clock: Clock, interval_seconds: float) -> Worlds:
+def worlds_of(plane: Plane, *, clock: Clock, interval_seconds: float = 10.0) -> Worlds:
     """The one cluster of these endpoints."""
     world = World(
         name="here",
@@ -78,8 +79,19 @@ def furnish(active: int, quiet: int, *, clock: Clock) -> Plane:
     Endpoint.objects.bulk_update(
         endpoints, ["stable", "desired_fallback", "desired_shares", "observed_shares"], batch_size=500
     )
+    _publish_quiet(endpoints[active:], variants[1][active:], worlds_of(plane, clock=clock).of("here"), now)
     _rollouts(endpoints[:active], variants, shared, now)
     return plane
+
+
+def _publish_quiet(endpoints: list[Endpoint], stable: list[Variant], world: World, now: datetime) -> None:
+    """As after the first turn of each: thousands of first turns would take longer than all that is measured."""
+    workloads = {row.variant_id: row for row in Workload.objects.select_related("variant")}
+    for endpoint, variant in zip(endpoints, stable, strict=True):
+        route = route_of(endpoint, [workloads[variant.pk]], None, (), world)
+        world.router.apply(route, token=0)
+        endpoint.applied, endpoint.applied_at = route_json(route), now
+    Endpoint.objects.bulk_update(endpoints, ["applied", "applied_at"], batch_size=500)
 
 
 def _endpoints(
