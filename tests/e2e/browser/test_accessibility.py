@@ -15,7 +15,8 @@ from tests.e2e.browser.conftest import Visit, Visitor
 from tests.factories import bandits
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
-SIZES = ({"width": 1440, "height": 900}, {"width": 390, "height": 844})
+DESK = {"width": 1440, "height": 900}
+SIZES = (DESK, {"width": 390, "height": 844})
 
 
 @pytest.fixture
@@ -90,6 +91,12 @@ def paths() -> dict[str, str]:
     }
 
 
+# What must be scrolled sideways, with by how many pixels.
+CUT_TABLES = """() => [...document.querySelectorAll('.scroll')]
+  .filter(box => box.scrollWidth > box.clientWidth)
+  .map(box => `${box.getAttribute('aria-label')}: ${box.scrollWidth - box.clientWidth}`)"""
+
+
 def until_complete(visitor: Visitor) -> None:
     """Returns when every chart is drawn or known to be empty and all that is fetched is there, the font too."""
     visitor.page.wait_for_function(
@@ -120,6 +127,8 @@ def test_every_page__axe__finds_nothing(
         wide = visitor.page.evaluate("document.documentElement.scrollWidth")
         if wide > size["width"]:
             problems[f"{name} is wider than the screen"] = [str(wide)]
+        if size == DESK and (cut := visitor.page.evaluate(CUT_TABLES)):
+            problems[f"{name} has a table wider than its card"] = cut
     assert problems == {}
     # The browser itself notes the one page that does not exist; nothing else may be noted.
     assert [text for text in visitor.complaints if "404 (Not Found)" not in text] == []
