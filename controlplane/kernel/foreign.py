@@ -130,6 +130,10 @@ class Fields:
             raise self._refuse(value, "true or false", self._path(name))
         return value
 
+    def names(self) -> list[str]:
+        """The names of its fields, in the order in which they came."""
+        return [str(name) for name in self._raw]
+
     def has(self, name: str, value: str) -> bool:
         """Whether the field is there with this value; whatever else it holds is not read."""
         return bool(self._raw.get(name) == value)
@@ -171,6 +175,16 @@ class Fields:
         return [
             Fields({str(n): entry}, self._said, path).text(str(n), longest=longest) for n, entry in entries
         ]
+
+    def texts_by_name(self, name: str, *, longest: int = LONGEST_TEXT) -> dict[str, str]:
+        """The texts of the object in that field, by their names; none when it is missing."""
+        part = self.part(name)
+        return {storable(str(key)): part.text(key, longest=longest) for key in part._raw}
+
+    def wholes_by_name(self, name: str, *, least: int, most: int) -> dict[str, int]:
+        """The whole numbers of the object in that field, by their names; none when it is missing."""
+        part = self.part(name)
+        return {storable(str(key)): part.whole(key, least=least, most=most) for key in part._raw}
 
     def odd(self, what: str, name: str = "") -> InvalidInput:
         """The error to raise for what only the caller knows to be odd: `what` goes on after the colon."""

@@ -164,3 +164,21 @@ def test_shown_value__nested_without_end__is_not_walked_into() -> None:
     assert shown_value(10**5000) == "a number too large to be shown"
     while value:  # Python itself ends so many nested lists one after the other
         value = value[0]
+
+
+def test_texts_by_name__object__is_its_texts() -> None:
+    assert Fields({"labels": {"a": "b", "c\x00": ""}}).texts_by_name("labels") == {"a": "b", "c\ufffd": ""}
+    assert Fields({}).texts_by_name("labels") == {}
+
+
+def test_wholes_by_name__object__is_its_numbers_within_the_bounds() -> None:
+    assert Fields({"shares": {"v1": 9_500, "v2": "500"}}).wholes_by_name("shares", least=0, most=10_000) == {
+        "v1": 9_500,
+        "v2": 500,
+    }
+
+
+@pytest.mark.parametrize("value", [{"v1": 10_001}, {"v1": True}, {"v1": None}, {"v1": []}, [], "no"])
+def test_wholes_by_name__anything_else__cannot_be_understood(value: object) -> None:
+    with pytest.raises(InvalidInput):
+        Fields({"shares": value}).wholes_by_name("shares", least=0, most=10_000)

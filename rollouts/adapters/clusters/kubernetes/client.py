@@ -1,0 +1,405 @@
+"""Speaks to an API server: a thin layer over the official client, with time-outs on every call and no retries.
+
+Which kinds there are is a table, so nothing is discovered: the client's own discovery would keep what it found in a
+file of the machine's folder for temporary files, under a name that anybody can guess.
+
+Server-side apply has no compare-and-set of its own: a worker that was overtaken, of the same field manager, would put
+the old state back. So every apply to an object that was read carries the `resourceVersion` that was read (Stale when
+another one is there now), and an object that is as it should be is not written at all.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kubernetes import client as official
+from kubernetes.client import rest
+from kubernetes.dynamic import DynamicClient
+from kubernetes.dynamic.resource import Resource
+from kubernetes.watch.watch import iter_resp_lines
+
+from controlplane.kernel.errors import HeadgateError, InvalidInput, Rejected
+from controlplane.kernel.foreign import parsed
+from rollouts.adapters.clusters.kubernetes.errors import (
+    Call,
+    Missing,
+    refusal,
+    said_in,
+    silence,
+)
+
+MANAGER = "headgate"
+SCALER = "headgate-scaler"  # owns the number of replicas, and nothing else
+CONNECT_SECONDS, READ_SECONDS = 3.05, 20.0
+WATCH_SECONDS = 60  # the server ends a watch after so long; silence for a quarter longer is a dead connection
+WATCH_READ_SECONDS = 75.0
+MOST_BYTES = 100_000_000  # of an answer: a list of thousands of pods
+PAGE = 500  # objects in a part of a list
+APPLY = "application/apply-patch+yaml"  # JSON is YAML
+MERGE = "application/merge-patch+json"
+TRANSPORT_ERRORS = (OSError, rest.urllib3.exceptions.HTTPError)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectKind:
+    """A kind of objects, and how its address is made."""
+
+    api_version: str
+    name: str
+    plural: str
+    namespaced: bool = True
+
+    def path(self, namespace: str, name: str = "", part: str = "") -> str:
+        group, _, version = self.api_version.rpartition("/")
+        resource = Resource(
+            prefix="apis" if group else "api",
+            group=group,
+            api_version=version,
+            kind=self.name,
+            name=self.plural,
+            namespaced=self.namespaced,
+        )
+        found = str(resource.path(name=name or None, namespace=namespace or None))
+        return f"{found}/{part}" if part else found
+
+
+CONFIG_MAP = ObjectKind("v1", "ConfigMap", "configmaps")
+SECRET = ObjectKind("v1", "Secret", "secrets")
+SERVICE = ObjectKind("v1", "Service", "services")
+POD = ObjectKind("v1", "Pod", "pods")
+EVENT = ObjectKind("v1", "Event", "events")
+NAMESPACE = ObjectKind("v1", "Namespace", "namespaces", namespaced=False)
+DEPLOYMENTS = ObjectKind("apps/v1", "Deployment", "deployments")
+GROUPS = ObjectKind("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "leaderworkersets")
+OBJECT_KINDS: Mapping[str, ObjectKind] = {
+    kind.name: kind
+    for kind in (
+        CONFIG_MAP, SECRET, SERVICE, POD, EVENT, DEPLOYMENTS, GROUPS,
+        ObjectKind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+        ObjectKind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
+        ObjectKind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+        ObjectKind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects"),
+        ObjectKind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors"),
+        ObjectKind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes"),
+    )
+}  # fmt: skip
+
+
+class _NothingDiscovered:
+    """Stands where the official client would ask the server for all of its kinds."""
+
+    def __init__(self, client: object, cache_file: object) -> None:
+        pass
+
+
+class KubernetesClient:
+    """One API server, and one namespace of it. Safe to call from several threads.
+
+    connect     makes the official client; called again once the server no longer knows who we are
+    read_seconds for how long the server may be silent within an answer
+    cluster_uid UID of the cluster's namespace kube-system as it is remembered; empty: any cluster will do
+
+    Every call raises an error of `errors`; none is tried again here.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], official.ApiClient],
+        namespace: str,
+        *,
+        cluster_uid: str = "",
+        read_seconds: float = READ_SECONDS,
+    ) -> None:
+        self._read_seconds = read_seconds
+        self.namespace = namespace
+        self._connect = connect
+        self._expected_uid = cluster_uid
+        self._uid = ""
+        self._dynamic: DynamicClient | None = None
+        self._lock = threading.Lock()
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def cluster_uid(self) -> str:
+        """What tells this cluster from any other. Raises Rejected when it is not the one that is remembered."""
+        if not self._uid:
+            found = self._json("get", NAMESPACE, "kube-system", checked=False)
+            self._uid = str(found["metadata"]["uid"])
+        if self._expected_uid and self._uid != self._expected_uid:
+            raise Rejected(
+                f"Another cluster answers: it is {self._uid}, and {self._expected_uid} is remembered.",
+                fix="Mend the address in the cluster's secret, or write down another cluster.",
+                code="another-cluster",
+            )
+        return self._uid
+
+    def get(self, kind: ObjectKind, name: str) -> dict[str, Any] | None:
+        """The object; None when there is none."""
+        try:
+            return self._json("get", kind, name)
+        except Missing:
+            return None
+
+    def list(self, kind: ObjectKind, selector: str = "") -> tuple[list[dict[str, Any]], str]:
+        """All objects with these labels, and the version of the list, from which a watch goes on."""
+        found: list[dict[str, Any]] = []
+        more = ""
+        while True:
+            page = self._json(
+                "get", kind, label_selector=selector or None, limit=PAGE, _continue=more or None
+            )
+            # Within a list, objects do not say what they are.
+            own = {"apiVersion": kind.api_version, "kind": kind.name}
+            found += [{**own, **one} for one in page.get("items") or []]
+            more = page["metadata"].get("continue", "")
+            if not more:
+                return found, str(page["metadata"]["resourceVersion"])
+
+    def watch(self, kind: ObjectKind, selector: str, version: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What happens to these objects after this version: (type, object), until the server ends it after a minute.
+
+        Types are ADDED, MODIFIED, DELETED and BOOKMARK; the object of a bookmark has a version and nothing else. Raises
+        Expired when the version is too old: list again.
+        """
+        call = Call("watch", kind.name, namespace=self.namespace)
+        answer = self._raw(
+            "get",
+            kind.path(self.namespace),
+            call,
+            read_seconds=WATCH_READ_SECONDS,
+            watch="true",
+            label_selector=selector or None,
+            resource_version=version,
+            timeout_seconds=WATCH_SECONDS,
+            allow_watch_bookmarks="true",
+        )
+        try:
+            for line in iter_resp_lines(answer):
+                if not line:
+                    continue
+                event = parsed(line, "The cluster's watch")
+                if event["type"] == "ERROR":
+                    raise said_in(event["object"], call)
+                yield str(event["type"]), event["object"]
+        except TRANSPORT_ERRORS as error:
+            raise silence(call, error) from None
+        except (InvalidInput, KeyError, TypeError) as error:
+            raise silence(call, error) from None
+        finally:
+            answer.close()
+            answer.release_conn()
+
+    def log(self, pod: str, container: str, *, lines: int, previous: bool = False) -> str:
+        """The end of a container's log; of the run before this one where `previous`. Empty when there is none."""
+        call = Call("read of the log", POD.name, pod, self.namespace)
+        query = [("container", container), ("tailLines", str(lines)), ("limitBytes", "1000000")]
+        query += [("previous", "true")] if previous else []
+        try:
+            answer = self._raw("get", POD.path(self.namespace, pod, "log"), call, query_params=query)
+            return self._body(answer, call).decode(errors="replace")
+        except HeadgateError as error:
+            if isinstance(error, Rejected) and error.code in ("terminal", "no-such-object"):
+                return ""  # the container did not begin yet, or has no run before this one
+            raise
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def apply(
+        self,
+        body: Mapping[str, Any],
+        seen: Mapping[str, Any] | None,
+        *,
+        force: bool = False,
+        takes_away: bool = False,
+    ) -> dict[str, Any]:
+        """The object as it is after it was made so; nothing is written where it is so already.
+
+        seen   the object as it was read; None: there was none
+        force  take fields over from whoever owns them
+        takes_away
+               something that we set before is not in it any more: write it, though all that is in it is there already
+
+        Raises Stale when it changed meanwhile, Drift when another manager owns a field.
+        """
+        if seen is not None and not takes_away and holds(seen, body):
+            return dict(seen)
+        kind, name = OBJECT_KINDS[body["kind"]], body["metadata"]["name"]
+        wanted = {**body, "metadata": dict(body["metadata"])}
+        if seen is not None:
+            wanted["metadata"]["resourceVersion"] = seen["metadata"]["resourceVersion"]
+        return self._json(
+            "patch",
+            kind,
+            name,
+            body=wanted,
+            content_type=APPLY,
+            field_manager=MANAGER,
+            force_conflicts="true" if force else "false",
+        )
+
+    def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The object that was made. Raises Stale when there is one of this name already."""
+        kind = OBJECT_KINDS[body["kind"]]
+        return self._json("post", kind, body=body, field_manager=MANAGER)
+
+    def replace(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Puts the whole object, with the version that was read, in the place of the one that is there."""
+        return self._json(
+            "put", OBJECT_KINDS[body["kind"]], body["metadata"]["name"], body=body, field_manager=MANAGER
+        )
+
+    def would_change(self, body: Mapping[str, Any]) -> bool:
+        """Whether an apply would change the object: somebody changed it by hand. Writes nothing."""
+        kind, name = OBJECT_KINDS[body["kind"]], body["metadata"]["name"]
+        before = self.get(kind, name)
+        after = self._json(
+            "patch",
+            kind,
+            name,
+            body=body,
+            content_type=APPLY,
+            field_manager=MANAGER,
+            force_conflicts="true",
+            dry_run="All",
+        )
+        return before is None or _plain(before) != _plain(after)
+
+    def scale(self, kind: ObjectKind, name: str, replicas: int) -> None:
+        """Sets the number of replicas, through the subresource that owns nothing else."""
+        call = Call("scale", kind.name, name, self.namespace)
+        answer = self._raw(
+            "patch",
+            kind.path(self.namespace, name, "scale"),
+            call,
+            body={"spec": {"replicas": replicas}},
+            content_type=MERGE,
+            field_manager=SCALER,
+        )
+        self._body(answer, call)
+
+    def delete(self, kind: ObjectKind, name: str, uid: str, *, version: str = "") -> bool:
+        """Deletes this very object, and what it owns first. False: there is none. Raises Stale when another one has
+        this name by now, or when it has another version than the one that is given."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Foreground",
+            "preconditions": {"uid": uid, **({"resourceVersion": version} if version else {})},
+        }
+        try:
+            self._json("delete", kind, name, body=body)
+        except Missing:
+            return False
+        return True
+
+    # --- within -------------------------------------------------------------------------------------------------
+
+    def _json(
+        self, method: str, kind: ObjectKind, name: str = "", *, checked: bool = True, **options: Any
+    ) -> dict[str, Any]:
+        verb = {"post": "create", "put": "update"}.get(method, method if name else "list")
+        namespace = self.namespace if kind.namespaced else ""
+        call = Call(verb, kind.name, name, namespace)
+        answer = self._raw(method, kind.path(namespace, name), call, checked=checked, **options)
+        try:
+            found = parsed(self._body(answer, call))
+        except InvalidInput as error:
+            raise silence(call, error) from None
+        if not isinstance(found, dict) or not isinstance(found.get("metadata"), dict):
+            raise silence(call, ValueError("no object came back"))
+        return found
+
+    def _raw(
+        self,
+        method: str,
+        path: str,
+        call: Call,
+        *,
+        checked: bool = True,
+        read_seconds: float | None = None,
+        **options: Any,
+    ) -> Any:
+        if checked:
+            self.cluster_uid()
+        dynamic = self._reached()
+        try:
+            return dynamic.request(
+                method,
+                path,
+                serialize=False,
+                _request_timeout=(CONNECT_SECONDS, read_seconds or self._read_seconds),
+                header_params={},
+                query_params=options.pop("query_params", []),
+                **options,
+            )
+        except official.ApiException as error:
+            if error.status == 401:
+                self._forget(dynamic)
+            if not error.status:  # no certificate that is known, for example
+                raise silence(call, ConnectionError(error.reason)) from None
+            body = error.body if isinstance(error.body, bytes) else str(error.body or "").encode()
+            raise refusal(call, error.status, body) from None
+        except TRANSPORT_ERRORS as error:
+            raise silence(call, error) from None
+
+    def _body(self, answer: Any, call: Call) -> bytes:
+        found = bytearray()
+        try:
+            for chunk in answer.stream(65_536, decode_content=True):
+                found += chunk
+                if len(found) > MOST_BYTES:
+                    answer.close()
+                    raise silence(call, ValueError(f"more than {MOST_BYTES:,} bytes came back"))
+        except TRANSPORT_ERRORS as error:
+            answer.close()
+            raise silence(call, error) from None
+        finally:
+            answer.release_conn()
+        return bytes(found)
+
+    def _reached(self) -> DynamicClient:
+        with self._lock:
+            if self._dynamic is None:
+                self._dynamic = DynamicClient(self._connect(), discoverer=_NothingDiscovered)
+            return self._dynamic
+
+    def _forget(self, dynamic: DynamicClient) -> None:
+        """The next call connects anew, with the credentials as they are by then; to whom, is asked again."""
+        with self._lock:
+            if self._dynamic is dynamic:
+                self._dynamic = None
+                self._uid = ""
+
+
+def holds(seen: Any, wanted: Any) -> bool:
+    """Whether all that is wanted is there; what the API server or others added beside it does not count, and what is
+    empty may be left out.
+
+    Lists are compared entry by entry: one that is longer or in another order is another one.
+    """
+    if isinstance(wanted, Mapping):
+        return isinstance(seen, Mapping) and all(
+            holds(seen[name], value) if name in seen else value in ({}, [], "")
+            for name, value in wanted.items()
+        )
+    if isinstance(wanted, list | tuple):
+        return (
+            isinstance(seen, list)
+            and len(seen) == len(wanted)
+            and all(holds(one, other) for one, other in zip(seen, wanted, strict=True))
+        )
+    return type(seen) is type(wanted) and bool(seen == wanted)
+
+
+def _plain(body: Mapping[str, Any]) -> str:
+    """An object without what the API server counts and observes."""
+    metadata = {
+        name: value
+        for name, value in body["metadata"].items()
+        if name not in ("managedFields", "resourceVersion", "generation")
+    }
+    return json.dumps({**body, "metadata": metadata, "status": None}, sort_keys=True)

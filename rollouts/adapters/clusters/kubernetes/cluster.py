@@ -1,0 +1,320 @@
+"""Keeps the contract of `rollouts.ports.Cluster` on a Kubernetes cluster.
+
+Everything known is in the cluster: an anchor a variant says what was launched and how far it is, a ConfigMap an
+endpoint keeps its fencing token. So a control plane that starts anew takes over what runs. `statuses` asks nobody: it
+reads what the watches keep. It also takes the next step of whatever is under way, as a level-triggered controller does.
+
+Choices:
+- A variant is never changed once it was made: the same objects would be made otherwise after the profile was changed.
+- One that failed is tried again with new pods of the same Deployment.
+- A drain is noted first and may be taken back; after `settle_seconds` the anchor is deleted, and everything with it.
+  Its pods then answer for `unlisted_seconds` more and end what is inside. A deletion cannot be taken back: `ensure` is
+  refused until it is over.
+- How many requests are inside is not said: pods may not be reachable from here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from controlplane.kernel.clock import Clock
+from controlplane.kernel.credentials import hide_in_lines
+from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Unavailable
+from rollouts.adapters.clusters.kubernetes.anchors import (
+    ATTEMPT,
+    DRAINING_SINCE,
+    MADE,
+    Anchor,
+    anchor_in,
+    noted,
+)
+from rollouts.adapters.clusters.kubernetes.client import (
+    CONFIG_MAP,
+    OBJECT_KINDS,
+    KubernetesClient,
+    ObjectKind,
+)
+from rollouts.adapters.clusters.kubernetes.container import (
+    CONTAINER_ENGINES,
+    ENGINE,
+    ContainerEngine,
+    engine_named,
+)
+from rollouts.adapters.clusters.kubernetes.errors import Stale
+from rollouts.adapters.clusters.kubernetes.fence import Fence
+from rollouts.adapters.clusters.kubernetes.names import label_value, object_name
+from rollouts.adapters.clusters.kubernetes.objects import (
+    check_spec,
+    limits_of,
+    objects_of,
+    with_attempt,
+)
+from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
+from rollouts.adapters.clusters.kubernetes.record import LAUNCH_KEY, record_of, spec_in
+from rollouts.adapters.clusters.kubernetes.snapshot import Watches, pods_of, status_of
+from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
+from rollouts.domain.engine_options import EngineOptions
+from rollouts.domain.engines import WorkloadPhase
+from rollouts.domain.limits import Limits
+from rollouts.ports import EngineApi, EngineRoom, WorkloadSpec, WorkloadStatus
+
+UNREADABLE_RECORD = (ValueError, KeyError, TypeError, AttributeError, HeadgateError)
+TRIES = 6  # of a step whose objects others change at the same time
+LINES_BEFORE = 100  # a secret of several lines may begin before the lines that are asked for
+
+log = logging.getLogger(__name__)
+
+
+class KubernetesCluster:
+    """Safe to call from several threads.
+
+    installation    identifies this Headgate: objects of another one are neither seen nor touched
+    secrets         opens the secrets of specs
+    settle_seconds  from the order to drain until objects are deleted
+    wake            called whenever something changed in the cluster
+    """
+
+    def __init__(
+        self,
+        client: KubernetesClient,
+        profile: ClusterProfile,
+        installation: str,
+        clock: Clock,
+        secrets: SecretStore,
+        *,
+        engines: Mapping[str, ContainerEngine] = CONTAINER_ENGINES,
+        settle_seconds: float = 5.0,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._client = client
+        self._profile = profile
+        self._installation = installation
+        self._clock = clock
+        self._secrets = secrets
+        self._engines = engines
+        self._settle_seconds = settle_seconds
+        self._fence = Fence(client, installation)
+        self._watches = Watches(client, installation, wake)
+
+    # --- the contract -------------------------------------------------------------------------------------------
+
+    def ensure(self, spec: WorkloadSpec, *, token: int) -> None:
+        """See the port. Raises Unavailable, too, while an earlier deletion of the same variant goes on."""
+        self._again(lambda: self._ensure(spec, token))
+
+    def drain(self, variant: str, endpoint: str, *, token: int) -> None:
+        self._again(lambda: self._drain(variant, endpoint, token))
+
+    def claim(self, endpoint: str, *, token: int) -> int:
+        return self._fence.claim(endpoint, token)
+
+    def fetches_files(self) -> bool:
+        return True
+
+    def launched(self, variant: str) -> WorkloadSpec | None:
+        anchor = self._anchors().get(variant)
+        return None if anchor is None else self._spec(anchor)
+
+    def statuses(self) -> Mapping[str, WorkloadStatus]:
+        """Raises Unavailable while the cluster does not say what there is."""
+        snapshot = self._watches.snapshot()
+        found = {}
+        for anchor in snapshot.anchors:
+            spec = self._spec(anchor)
+            engine = None if spec is None else self._engines.get(spec.engine)
+            found[anchor.variant] = status_of(snapshot, anchor, engine, self._now())
+        for anchor in snapshot.anchors:
+            self._end(anchor, found[anchor.variant])
+        return found
+
+    def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
+        anchor = self._anchors().get(variant)
+        if anchor is None or lines <= 0:
+            return ()
+        pods = pods_of(self._watches.snapshot(), anchor)
+        if not pods:
+            return ()
+        newest = pods[-1].name
+        wanted = min(lines, 5000) + LINES_BEFORE
+        text = self._client.log(newest, ENGINE, lines=wanted) or self._client.log(
+            newest, ENGINE, lines=wanted, previous=True
+        )
+        spec = self._spec(anchor)
+        values = () if spec is None else self._secrets.values(spec.environment)
+        return hide_in_lines(text.splitlines(), values)[-lines:]
+
+    def api(self, engine: str) -> EngineApi:
+        return engine_named(engine, self._engines).template.api
+
+    def options(self, engine: str) -> EngineOptions:
+        return engine_named(engine, self._engines).options
+
+    def engines(self) -> tuple[str, ...]:
+        return tuple(sorted(self._engines))
+
+    def limits(self) -> Limits:
+        return limits_of(self._profile)
+
+    def engine_room(self) -> EngineRoom | None:
+        return None  # the scheduler places engines
+
+    def secret_files(self) -> tuple[str, ...]:
+        return self._secrets.files()
+
+    def renew_secrets(self) -> int:
+        renewed, problems = 0, []
+        for anchor in self._anchors().values():
+            spec = self._spec(anchor)
+            if spec is None or anchor.deleting:
+                continue
+            try:
+                fresh = renewed_environment(spec, self._secrets.keys())
+            except Refused as error:
+                problems.append(error.message)
+                continue
+            if fresh is not None:
+                self._renew(anchor, fresh)
+                renewed += 1
+        if problems:
+            raise Refused(" ".join(problems), code="key-missing")
+        return renewed
+
+    def close(self) -> None:
+        """Ends the watches."""
+        self._watches.stop()
+
+    # --- launching ----------------------------------------------------------------------------------------------
+
+    def _again(self, step: Callable[[], None]) -> None:
+        """Takes the step; anew, with all that it reads, when something changed in the midst of it."""
+        for _ in range(TRIES):
+            try:
+                return step()
+            except Stale as error:
+                last = error
+        raise Unavailable(last.message, fix="It is tried again.")
+
+    def _ensure(self, spec: WorkloadSpec, token: int) -> None:
+        self._fence.check(spec.endpoint, token)
+        anchor = self._anchor(spec.variant)
+        if anchor is not None and anchor.deleting:
+            raise Unavailable(f"{spec.variant} is still being deleted.", fix="It is tried again.")
+        failed = anchor is not None and anchor.made and self._phase(spec.variant) is WorkloadPhase.FAILED
+        if anchor is not None and anchor.made and not failed:
+            if anchor.draining_since is not None:
+                self._note(anchor, {DRAINING_SINCE: None})
+            return
+        check_spec(spec, self._profile, self._engines)
+        self._launch(spec, anchor, attempt=anchor.attempt + 1 if anchor is not None and failed else 0)
+
+    def _drain(self, variant: str, endpoint: str, token: int) -> None:
+        self._fence.check(endpoint, token)
+        anchor = self._anchor(variant)
+        if anchor is None or anchor.deleting or anchor.draining_since is not None:
+            return
+        if anchor.endpoint != endpoint:
+            raise InvalidInput(
+                f"{variant} belongs to endpoint {anchor.endpoint}, not {endpoint}.", field="endpoint"
+            )
+        self._note(anchor, {DRAINING_SINCE: str(self._now())})
+
+    def _anchor(self, variant: str) -> Anchor | None:
+        """The variant's anchor as it is now, asked of the cluster; None when there is none. Raises Refused for
+        something of that name that is not this installation's."""
+        seen = self._client.get(CONFIG_MAP, object_name(variant))
+        anchor = None if seen is None else anchor_in(seen)
+        if seen is not None and (anchor is None or anchor.installation != label_value(self._installation)):
+            raise Refused(
+                f"A ConfigMap {seen['metadata']['name']} is there already, and it is not this Headgate's.",
+                fix="Delete it, or use another namespace.",
+                code="name-taken",
+            )
+        return anchor
+
+    def _launch(self, spec: WorkloadSpec, anchor: Anchor | None, *, attempt: int) -> None:
+        """Makes all objects. Whatever is there already stays; so a launch that was broken off goes on."""
+        engine = engine_named(spec.engine, self._engines)
+        chosen = engine.options.choose(
+            spec.arguments, spec.environment, files={entry.path for entry in spec.manifest.entries}
+        )
+        values = self._secrets.open_all(chosen.secrets)
+        objects = objects_of(
+            spec,
+            self._profile,
+            installation=self._installation,
+            engines=self._engines,
+            secrets=values,
+        )
+        notes = {ATTEMPT: str(attempt)}
+        seen = None if anchor is None else anchor.raw
+        kept = self._write(noted(objects.anchor, notes), seen)
+        for body in objects.owned_by(kept["metadata"]["uid"]):
+            wanted = with_attempt(body, attempt)
+            kind = OBJECT_KINDS[body["kind"]]
+            self._write(wanted, self._client.get(kind, objects.name))
+        self._scale(OBJECT_KINDS[objects.workload_kind], objects.name, spec.replicas)
+        self._write(noted(objects.anchor, {**notes, MADE: "true"}), kept)
+
+    def _scale(self, kind: ObjectKind, name: str, replicas: int) -> None:
+        found = self._client.get(kind, name)
+        if found is not None and found["spec"].get("replicas") != replicas:
+            self._client.scale(kind, name, replicas)
+
+    def _write(
+        self, body: Mapping[str, Any], seen: Mapping[str, Any] | None, *, takes_away: bool = False
+    ) -> dict[str, Any]:
+        written = self._client.apply(body, seen, takes_away=takes_away)
+        self._watches.put(written)
+        return written
+
+    # --- what goes on -------------------------------------------------------------------------------------------
+
+    def _end(self, anchor: Anchor, status: WorkloadStatus) -> None:
+        """Deletes what has drained. One that cannot be deleted now is tried again with the next look."""
+        since = anchor.draining_since
+        if since is None or anchor.deleting:
+            return
+        never_served = status.started_at is None
+        if not never_served and self._now() - since < self._settle_seconds:
+            return
+        try:
+            self._client.delete(CONFIG_MAP, anchor.name, anchor.uid, version=anchor.version)
+        except Stale:
+            return  # the drain was taken back, or another process was faster
+        except HeadgateError as error:
+            log.warning("kubernetes.not_deleted variant=%s %s", anchor.variant, error)
+
+    def _note(self, anchor: Anchor, notes: Mapping[str, str | None]) -> None:
+        taken = any(value is None for value in notes.values())
+        self._write(noted(anchor.raw, notes), anchor.raw, takes_away=taken)
+
+    def _renew(self, anchor: Anchor, environment: Mapping[str, Any]) -> None:
+        spec = self._spec(anchor)
+        assert spec is not None
+        data = {
+            **anchor.raw["data"],
+            LAUNCH_KEY: record_of(replace(spec, environment=environment))[LAUNCH_KEY],
+        }
+        self._write(noted({**anchor.raw, "data": data}, {}), anchor.raw)
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def _anchors(self) -> dict[str, Anchor]:
+        return {anchor.variant: anchor for anchor in self._watches.snapshot().anchors}
+
+    def _phase(self, variant: str) -> WorkloadPhase:
+        found = self.statuses().get(variant)
+        return WorkloadPhase.ABSENT if found is None else found.phase
+
+    def _spec(self, anchor: Anchor) -> WorkloadSpec | None:
+        try:
+            return spec_in(anchor.raw["data"])
+        except UNREADABLE_RECORD:
+            log.exception("kubernetes.record_unreadable variant=%s", anchor.variant)
+            return None  # nothing in this cluster says it
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()

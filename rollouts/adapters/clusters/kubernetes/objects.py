@@ -1,0 +1,383 @@
+"""All objects of a variant, from the cluster's profile and the variant's serving spec. Pure and deterministic: the same
+variant gives the same objects, byte for byte, so that what differs in the cluster was changed there.
+
+The anchor, a ConfigMap, owns the others: who deletes it deletes them all. The workload carries no number of replicas:
+whoever applies it would set the number back. Values are written as Kubernetes writes them back.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controlplane.kernel.digests import digest_of
+from controlplane.kernel.errors import InvalidInput
+from rollouts.adapters.clusters.kubernetes.anchors import ATTEMPT
+from rollouts.adapters.clusters.kubernetes.autoscaling import autoscaler_of
+from rollouts.adapters.clusters.kubernetes.container import (
+    PORT,
+    PORT_NAME,
+    RESOURCES,
+    ContainerEngine,
+    chosen_by,
+    engine_named,
+)
+from rollouts.adapters.clusters.kubernetes.names import (
+    ENDPOINT,
+    ENDPOINT_NAME,
+    INSTALLATION,
+    MANAGED_BY,
+    PREFIX,
+    SPEC_DIGEST,
+    VARIANT,
+    VARIANT_NAME,
+    label_value,
+    object_name,
+)
+from rollouts.adapters.clusters.kubernetes.pod import check_source, pod_of
+from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
+from rollouts.adapters.clusters.kubernetes.record import record_of
+from rollouts.domain.engine_options import Chosen
+from rollouts.domain.limits import Limits
+from rollouts.ports import WorkloadSpec
+
+ROLE = f"{PREFIX}role"  # label of pods that are several for one replica
+LEADER, WORKER = "leader", "worker"
+PULL_SECONDS = 900  # that an image and a new node may take before an engine's own time begins
+# Kubernetes puts these in the place of the variables that LeaderWorkerSet sets.
+GROUP_WORDS = ("--nnodes=$(LWS_GROUP_SIZE)", "--master-addr=$(LWS_LEADER_ADDRESS)")
+LEADER_WORDS = (*GROUP_WORDS, "--node-rank=0")
+WORKER_WORDS = (*GROUP_WORDS, "--node-rank=$(LWS_WORKER_INDEX)", "--headless")
+
+DEPLOYMENT, LEADER_WORKER_SET = "Deployment", "LeaderWorkerSet"
+
+
+@dataclass(frozen=True, slots=True)
+class VariantObjects:
+    """A variant's objects, in the order in which they are made.
+
+    anchor    owns all others
+    others    without an owner yet: only the cluster knows the anchor's UID
+    """
+
+    name: str
+    workload_kind: str
+    anchor: dict[str, Any]
+    others: tuple[dict[str, Any], ...]
+
+    def owned_by(self, uid: str) -> tuple[dict[str, Any], ...]:
+        """The others, owned by the anchor with this UID. An owner that is gone would delete them at once."""
+        owner = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "name": self.name,
+            "uid": uid,
+            "blockOwnerDeletion": True,  # the anchor is there until all others are gone
+            "controller": False,
+        }
+        owned = copy.deepcopy(self.others)
+        for one in owned:
+            one["metadata"]["ownerReferences"] = [dict(owner)]
+        return owned
+
+
+def with_attempt(body: Mapping[str, Any], attempt: int) -> dict[str, Any]:
+    """The object for this launch of the variant. The pods of another attempt are other ones; all else is the same."""
+    found: dict[str, Any] = copy.deepcopy(dict(body))
+    if found["kind"] == DEPLOYMENT:
+        templates = [found["spec"]["template"]]
+    elif found["kind"] == LEADER_WORKER_SET:
+        group = found["spec"]["leaderWorkerTemplate"]
+        templates = [group["leaderTemplate"], group["workerTemplate"]]
+    else:
+        templates = []
+    for template in templates:
+        template["metadata"]["annotations"][ATTEMPT] = str(attempt)
+    return found
+
+
+def limits_of(profile: ClusterProfile) -> Limits:
+    """What a serving spec may ask for on a cluster with this profile."""
+    return Limits(
+        resources=RESOURCES,
+        replicas=profile.replicas,
+        images=frozenset({profile.image.repository, *profile.image_repositories}),
+        accelerators=frozenset(profile.accelerators),
+    )
+
+
+def check_spec(
+    spec: WorkloadSpec, profile: ClusterProfile, engines: Mapping[str, ContainerEngine]
+) -> tuple[ContainerEngine, Chosen]:
+    """The spec's engine and what it sets of it. Raises InvalidInput naming the field of what cannot be had here."""
+    engine = engine_named(spec.engine, engines)
+    chosen = chosen_by(spec, engine)
+    limits_of(profile).check(
+        resources=spec.resources,
+        replicas=spec.replicas,
+        image=spec.image,
+        accelerators=spec.accelerators,
+    )
+    if spec.image is not None and not spec.image.digest:
+        raise InvalidInput(
+            f"The image {spec.image} has no digest: what its tag means can change between two replicas.",
+            field="image",
+            fix="Write REPOSITORY@sha256:DIGEST.",
+        )
+    check_source(spec, profile)
+    pods_of_replica(spec, profile)
+    return engine, chosen
+
+
+def pods_of_replica(spec: WorkloadSpec, profile: ClusterProfile) -> int:
+    """How many pods, each on a node of its own, one replica takes."""
+    count = spec.accelerators.count if spec.accelerators is not None else 0
+    most = profile.accelerators_per_node
+    if most == 0 or count <= most:
+        return 1
+    if count % most:
+        raise InvalidInput(
+            f"{count} accelerators do not fill nodes of {most}.",
+            field="accelerators.count",
+            fix=f"Ask for at most {most}, or for a multiple of it.",
+        )
+    return count // most
+
+
+def objects_of(
+    spec: WorkloadSpec,
+    profile: ClusterProfile,
+    *,
+    installation: str,
+    engines: Mapping[str, ContainerEngine],
+    secrets: Mapping[str, str],
+) -> VariantObjects:
+    """All objects of the variant. Raises InvalidInput naming the field of what cannot be had on this cluster.
+
+    installation  identifies this Headgate: another one leaves its objects alone
+    secrets       the values of the spec's secret variables, opened
+    """
+    engine, chosen = check_spec(spec, profile, engines)
+    name = object_name(spec.variant)
+    maker = _Maker(spec, profile, installation, name)
+    pods = pods_of_replica(spec, profile)
+    workload = _deployment(maker, engine, chosen) if pods == 1 else _group(maker, engine, chosen, pods)
+    others = [workload, _service(maker, pods), _budget(maker, pods), _network(maker)]
+    if chosen.secrets:
+        others.insert(0, _secret(maker, {key: secrets[key] for key in sorted(chosen.secrets)}))
+    scaler = autoscaler_of(profile, spec, name, workload["apiVersion"], workload["kind"])
+    if scaler is not None:
+        others.append(maker.made(*scaler))
+    if profile.pod_monitor:
+        others.append(_monitor(maker))
+    return VariantObjects(
+        name,
+        workload["kind"],
+        maker.made("v1", "ConfigMap", {"data": record_of(spec)}),
+        tuple(others),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """What all objects of a variant have in common."""
+
+    spec: WorkloadSpec
+    profile: ClusterProfile
+    installation: str
+    name: str
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {
+            **self.profile.labels,
+            "app.kubernetes.io/name": label_value(self.spec.engine),
+            "app.kubernetes.io/instance": self.name,
+            "app.kubernetes.io/component": "model-server",
+            "app.kubernetes.io/part-of": label_value(self.spec.endpoint),
+            "app.kubernetes.io/managed-by": MANAGED_BY,
+            INSTALLATION: label_value(self.installation),
+            ENDPOINT: label_value(self.spec.endpoint),
+            VARIANT: self.name,
+        }
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        return {
+            **self.profile.annotations,
+            ENDPOINT_NAME: self.spec.endpoint,
+            VARIANT_NAME: self.spec.variant,
+        }
+
+    @property
+    def selector(self) -> dict[str, str]:
+        return {VARIANT: self.name}
+
+    def made(self, api_version: str, kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        metadata = {
+            "name": self.name,
+            "namespace": self.profile.namespace,
+            "labels": self.labels,
+            "annotations": {**self.annotations, SPEC_DIGEST: digest_of(body)},
+        }
+        return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **body}
+
+    def template(self, pod: Mapping[str, Any], *, role: str = "") -> dict[str, Any]:
+        labels = {**self.labels, **({ROLE: role} if role else {})}
+        # A node that an autoscaler wants to empty stays while an engine is on it: it would load for minutes elsewhere.
+        annotations = {**self.annotations, "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+        return {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod}
+
+
+def _deployment(maker: _Maker, engine: ContainerEngine, chosen: Chosen) -> dict[str, Any]:
+    count = maker.spec.accelerators.count if maker.spec.accelerators is not None else 0
+    pod = pod_of(maker.spec, maker.profile, engine, chosen, maker.name, accelerators=count)
+    body = {
+        "spec": {
+            "revisionHistoryLimit": 1,
+            "minReadySeconds": 0,
+            "progressDeadlineSeconds": int(maker.spec.start_seconds) + PULL_SECONDS,  # it only reports
+            # A variant is never changed, so nothing of it needs accelerators beside its own.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+            "selector": {"matchLabels": maker.selector},
+            "template": maker.template(pod),
+        }
+    }
+    return _queued(maker, maker.made("apps/v1", DEPLOYMENT, body))
+
+
+def _group(maker: _Maker, engine: ContainerEngine, chosen: Chosen, pods: int) -> dict[str, Any]:
+    """A replica of several pods, which live and die together."""
+    assert maker.spec.accelerators is not None  # several pods follow from their number
+    each = maker.spec.accelerators.count // pods
+    leader = pod_of(
+        maker.spec, maker.profile, engine, chosen, maker.name, accelerators=each, group_words=LEADER_WORDS
+    )
+    worker = pod_of(
+        maker.spec,
+        maker.profile,
+        engine,
+        chosen,
+        maker.name,
+        accelerators=each,
+        group_words=WORKER_WORDS,
+        answers=False,
+    )
+    body = {
+        "spec": {
+            "rolloutStrategy": {
+                "type": "RollingUpdate",
+                "rollingUpdateConfiguration": {"maxUnavailable": 1, "maxSurge": 0},
+            },
+            "startupPolicy": "LeaderCreated",
+            "leaderWorkerTemplate": {
+                "size": pods,
+                "restartPolicy": "RecreateGroupOnPodRestart",
+                "leaderTemplate": maker.template(leader, role=LEADER),
+                "workerTemplate": maker.template(worker, role=WORKER),
+            },
+        }
+    }
+    return _queued(maker, maker.made("leaderworkerset.x-k8s.io/v1", LEADER_WORKER_SET, body))
+
+
+def _queued(maker: _Maker, workload: dict[str, Any]) -> dict[str, Any]:
+    if maker.profile.queue:
+        workload["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = maker.profile.queue
+    return workload
+
+
+def _answering(maker: _Maker, pods: int) -> dict[str, str]:
+    """The labels of the pods that requests reach."""
+    return maker.selector if pods == 1 else {**maker.selector, ROLE: LEADER}
+
+
+def _service(maker: _Maker, pods: int) -> dict[str, Any]:
+    body = {
+        "spec": {
+            "type": "ClusterIP",
+            "selector": _answering(maker, pods),
+            "ports": [
+                {
+                    "name": PORT_NAME,
+                    "port": PORT,
+                    "targetPort": PORT_NAME,
+                    "protocol": "TCP",
+                    "appProtocol": "http",
+                }
+            ],
+        }
+    }
+    return maker.made("v1", "Service", body)
+
+
+def _budget(maker: _Maker, pods: int) -> dict[str, Any]:
+    body = {
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",  # else a broken engine keeps its node from being emptied
+            "selector": {"matchLabels": _answering(maker, pods)},
+        }
+    }
+    return maker.made("policy/v1", "PodDisruptionBudget", body)
+
+
+def _network(maker: _Maker) -> dict[str, Any]:
+    """Who reaches an engine: gateways, metrics, and pods of the same replica. What it reaches: names, those pods, and
+    where its files come from."""
+    profile = maker.profile
+    sources = sorted({*profile.gateway_namespaces, *profile.metrics_namespaces})
+    own_pods = {"podSelector": {"matchLabels": maker.selector}}
+    dns = {
+        "to": [
+            {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+                "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+            }
+        ],
+        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+    }
+    several = profile.accelerators_per_node and pods_of_replica(maker.spec, profile) > 1
+    ingress: list[dict[str, Any]] = []
+    if sources:
+        peers = [
+            {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": one}}} for one in sources
+        ]
+        ingress.append({"from": peers, "ports": [{"protocol": "TCP", "port": PORT}]})
+    egress: list[dict[str, Any]] = [dns]
+    if several:
+        ingress.append({"from": [own_pods]})
+        egress.append({"to": [own_pods]})
+    if profile.weights.egress:
+        egress.append({"to": [{"ipBlock": {"cidr": network}} for network in profile.weights.egress]})
+    body = {
+        "spec": {
+            "podSelector": {"matchLabels": maker.selector},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": ingress,
+            "egress": egress,
+        }
+    }
+    return maker.made("networking.k8s.io/v1", "NetworkPolicy", body)
+
+
+def _secret(maker: _Maker, values: Mapping[str, str]) -> dict[str, Any]:
+    """The values of secret variables. They are never changed: another value is another variant."""
+    data = {name: base64.b64encode(value.encode()).decode() for name, value in values.items()}
+    made = maker.made("v1", "Secret", {"type": "Opaque", "immutable": True, "data": data})
+    # A digest of a short secret would tell it to whoever tries all of them.
+    made["metadata"]["annotations"][SPEC_DIGEST] = digest_of(sorted(values))
+    return made
+
+
+def _monitor(maker: _Maker) -> dict[str, Any]:
+    body = {
+        "spec": {
+            "selector": {"matchLabels": maker.selector},
+            "podMetricsEndpoints": [{"port": PORT_NAME, "path": "/metrics", "interval": "5s"}],
+        }
+    }
+    return maker.made("monitoring.coreos.com/v1", "PodMonitor", body)

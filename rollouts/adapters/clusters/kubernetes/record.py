@@ -1,0 +1,67 @@
+"""What a variant's anchor keeps: the serving spec that it was launched with, so that any control plane can take over.
+
+A secret stands in it as the database has it: sealed, or as a reference.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from controlplane.kernel.digests import canonical_json
+from registry.domain.manifest import Manifest
+from rollouts.adapters.clusters.kubernetes.pod import MANIFEST_KEY
+from rollouts.domain.accelerators import Accelerators
+from rollouts.domain.images import Image
+from rollouts.domain.secrets import read_secret
+from rollouts.ports import WorkloadSpec
+
+LAUNCH_KEY = "launch.json"
+
+
+def record_of(spec: WorkloadSpec) -> dict[str, str]:
+    """The data of the anchor."""
+    launch: dict[str, Any] = {
+        "variant": spec.variant,
+        "endpoint": spec.endpoint,
+        "source": spec.source,
+        "engine": spec.engine,
+        "arguments": dict(spec.arguments),
+        "environment": {
+            name: value if isinstance(value, str) else value.to_json()
+            for name, value in spec.environment.items()
+        },
+        "resources": dict(spec.resources),
+        "replicas": spec.replicas,
+        "start_seconds": spec.start_seconds,
+        "image": None if spec.image is None else str(spec.image),
+        "accelerators": None if spec.accelerators is None else spec.accelerators.to_json(),
+    }
+    return {
+        LAUNCH_KEY: canonical_json(launch).decode(),
+        MANIFEST_KEY: canonical_json(spec.manifest.to_json()).decode(),
+    }
+
+
+def spec_in(data: dict[str, str]) -> WorkloadSpec:
+    """As `record_of` wrote it. Raises ValueError, KeyError, TypeError, AttributeError or HeadgateError for what it did
+    not write."""
+    launch = json.loads(data[LAUNCH_KEY])
+    image, accelerators = launch["image"], launch["accelerators"]
+    return WorkloadSpec(
+        variant=str(launch["variant"]),
+        endpoint=str(launch["endpoint"]),
+        source=str(launch["source"]),
+        manifest=Manifest.from_json(json.loads(data[MANIFEST_KEY])),
+        engine=str(launch["engine"]),
+        arguments=launch["arguments"],
+        environment={
+            name: value if isinstance(value, str) else read_secret(value, where=name, stored=True)
+            for name, value in launch["environment"].items()
+        },
+        resources={str(name): int(value) for name, value in launch["resources"].items()},
+        replicas=int(launch["replicas"]),
+        start_seconds=float(launch["start_seconds"]),
+        image=None if image is None else Image.stored(image),
+        accelerators=None if accelerators is None else Accelerators.stored(accelerators),
+    )

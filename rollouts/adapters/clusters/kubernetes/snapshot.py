@@ -1,0 +1,122 @@
+"""All of this installation's variants in a cluster at one moment, from what the watches keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rollouts.adapters.clusters.engines.vllm import VLLM
+from rollouts.adapters.clusters.kubernetes.anchors import ATTEMPT, Anchor, anchor_in
+from rollouts.adapters.clusters.kubernetes.client import (
+    CONFIG_MAP,
+    DEPLOYMENTS,
+    EVENT,
+    GROUPS,
+    POD,
+    KubernetesClient,
+)
+from rollouts.adapters.clusters.kubernetes.container import PORT, ContainerEngine
+from rollouts.adapters.clusters.kubernetes.diagnosis import diagnose, workload_of
+from rollouts.adapters.clusters.kubernetes.names import INSTALLATION, VARIANT, label_value
+from rollouts.adapters.clusters.kubernetes.pod_reading import PodSight, part, sight_of, text
+from rollouts.adapters.clusters.kubernetes.watching import WatchedKind
+from rollouts.ports import Backend, WorkloadStatus
+
+SERVICE_BACKEND = "service"  # the kind of the references that this cluster gives out
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What there is. Pods are by the name of their variant's objects, oldest first; warnings by pod."""
+
+    anchors: tuple[Anchor, ...]
+    workloads: Mapping[str, Mapping[str, Any]]
+    pods: Mapping[str, tuple[Mapping[str, Any], ...]]
+    warnings: Mapping[str, str]
+
+
+class Watches:
+    """One watch a kind, for all variants together."""
+
+    def __init__(self, client: KubernetesClient, installation: str, wake: Callable[[], None]) -> None:
+        ours = f"{INSTALLATION}={label_value(installation)}"
+        self._anchors = WatchedKind(client, CONFIG_MAP, ours, wake=wake)
+        self._deployments = WatchedKind(client, DEPLOYMENTS, ours, wake=wake)
+        self._groups = WatchedKind(client, GROUPS, ours, wake=wake, optional=True)
+        self._pods = WatchedKind(client, POD, ours, wake=wake)
+        self._events = WatchedKind(client, EVENT, "")
+        self._all = (self._anchors, self._deployments, self._groups, self._pods, self._events)
+
+    def snapshot(self) -> Snapshot:
+        """Raises Unavailable while one of them is not known."""
+        anchors = [anchor_in(one) for one in self._anchors.objects().values()]
+        pods: dict[str, list[Mapping[str, Any]]] = {}
+        for one in self._pods.objects().values():
+            pods.setdefault(text(part(one["metadata"], "labels"), VARIANT), []).append(one)
+        warnings = {}
+        for event in sorted(self._events.objects().values(), key=lambda one: text(one, "lastTimestamp")):
+            about = part(event, "involvedObject")
+            if text(event, "type") == "Warning" and text(about, "kind") == "Pod":
+                warnings[text(about, "name")] = text(event, "message")
+        return Snapshot(
+            anchors=tuple(anchor for anchor in anchors if anchor is not None),
+            workloads={**self._deployments.objects(), **self._groups.objects()},
+            pods={name: tuple(sorted(some, key=_age)) for name, some in pods.items()},
+            warnings=warnings,
+        )
+
+    def put(self, written: Mapping[str, Any]) -> None:
+        """What this process wrote."""
+        for one in self._all:
+            if one.kind.name == written["kind"]:
+                one.put(written)
+
+    def stop(self) -> None:
+        for one in self._all:
+            one.stop()
+
+
+def pods_of(snapshot: Snapshot, anchor: Anchor) -> list[PodSight]:
+    """The pods of the variant's newest launch, oldest first; those of an earlier one count as being stopped."""
+    found = []
+    for pod in snapshot.pods.get(anchor.name, ()):
+        sight = sight_of(pod)
+        attempt = text(part(pod["metadata"], "annotations"), ATTEMPT) or "0"
+        if attempt == str(anchor.attempt):
+            found.append(sight)
+    return found
+
+
+def status_of(
+    snapshot: Snapshot, anchor: Anchor, engine: ContainerEngine | None, now: float
+) -> WorkloadStatus:
+    """What is to be said of one variant."""
+    raw = snapshot.workloads.get(anchor.name)
+    workload = None if raw is None else workload_of(raw)
+    seen = diagnose(
+        workload,
+        pods_of(snapshot, anchor),
+        snapshot.warnings,
+        VLLM if engine is None else engine.template,
+        draining=anchor.draining_since is not None or anchor.deleting,
+        now=now,
+    )
+    namespace = text(anchor.raw["metadata"], "namespace")
+    return WorkloadStatus(
+        variant=anchor.variant,
+        phase=seen.phase,
+        backend=Backend(anchor.variant, SERVICE_BACKEND, anchor.name, f"{anchor.name}.{namespace}:{PORT}"),
+        ready=seen.ready,
+        desired=1 if workload is None else workload.desired,
+        restarts=seen.restarts,
+        started_at=seen.started_at,
+        reason=seen.reason,
+        message=seen.message,
+        files_at=seen.files_at,
+    )
+
+
+def _age(pod: Mapping[str, Any]) -> tuple[str, str]:
+    metadata = pod["metadata"]
+    return text(metadata, "creationTimestamp"), text(metadata, "name")

@@ -1,0 +1,186 @@
+"""Keeps what a cluster has of one kind of objects as it is now: one list, then one watch, and the list again where the
+watch was lost. While nothing happens it costs a request a minute.
+
+What this process writes is put in at once, so that it sees its own writes; the newer of two versions stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from controlplane.kernel.errors import HeadgateError, Unavailable
+from rollouts.adapters.clusters.kubernetes.client import ObjectKind
+from rollouts.adapters.clusters.kubernetes.errors import Expired, UnknownKind
+
+FIRST_SECONDS = 10.0  # that somebody who asks waits for the first list
+LEAST_PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds between two tries, doubled each time
+
+log = logging.getLogger(__name__)
+
+
+class Lists(Protocol):
+    """The part of a client that is needed here."""
+
+    def list(self, kind: ObjectKind, selector: str = "") -> tuple[list[dict[str, Any]], str]: ...
+
+    def watch(
+        self, kind: ObjectKind, selector: str, version: str
+    ) -> Iterator[tuple[str, dict[str, Any]]]: ...
+
+
+class WatchedKind:
+    """All objects of a kind with these labels. Safe to call from several threads.
+
+    wake       called whenever something changed
+    optional   a cluster may not know the kind: then there are none
+    pause      waits so many seconds, or until `stop`; given by tests that do not wait
+    """
+
+    def __init__(
+        self,
+        client: Lists,
+        kind: ObjectKind,
+        selector: str,
+        *,
+        wake: Callable[[], None] = lambda: None,
+        optional: bool = False,
+        draw: Callable[[], float] = random.random,
+        pause: Callable[[float], object] | None = None,
+    ) -> None:
+        self.kind = kind
+        self._client = client
+        self._selector = selector
+        self._wake = wake
+        self._optional = optional
+        self._draw = draw
+        self._stopped = threading.Event()
+        self._pause = pause or self._stopped.wait
+        self._changed = threading.Condition()
+        self._objects: dict[str, dict[str, Any]] = {}
+        self._gone: dict[str, int] = {}  # versions at which objects went, until the next list
+        self._listed = False
+        self._problem: HeadgateError | None = None
+        self._thread: threading.Thread | None = None
+
+    # --- asking -------------------------------------------------------------------------------------------------
+
+    def objects(self) -> Mapping[str, Mapping[str, Any]]:
+        """All of them by name, as they are now. Raises Unavailable while that is not known."""
+        self.begin()
+        with self._changed:
+            self._changed.wait_for(lambda: self._listed or self._problem is not None, FIRST_SECONDS)
+            if self._problem is not None:
+                raise Unavailable(self._problem.message, fix=self._problem.fix, code=self._problem.code)
+            if not self._listed:
+                raise Unavailable(f"The cluster has not yet said which {self.kind.plural} there are.")
+            return dict(self._objects)
+
+    def put(self, found: Mapping[str, Any]) -> None:
+        """What this process wrote, as the API server gave it back."""
+        with self._changed:
+            self._keep(found)
+
+    def stop(self) -> None:
+        """Ends the watch; it begins anew when somebody asks."""
+        self._stopped.set()
+
+    # --- following ----------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Lists and watches from now on, if it does not yet."""
+        with self._changed:
+            if self._thread is None or not self._thread.is_alive():
+                self._stopped.clear()
+                name = f"watch {self.kind.plural}"
+                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        tries = 0
+        version = ""
+        while not self._stopped.is_set():
+            try:
+                if not version:
+                    version = self._list()
+                for kind, found in self._client.watch(self.kind, self._selector, version):
+                    version = str(found["metadata"]["resourceVersion"])
+                    self._see(kind, found)
+                    if self._stopped.is_set():
+                        return
+                self._well()
+                tries = 0
+            except Expired:
+                version = ""
+            except Exception as error:  # the boundary of a thread: whatever comes, it goes on
+                version, tries = self._missed(error, version), tries + 1
+                # Drawn, so that all watches of all processes do not come back at once.
+                longest = min(LONGEST_PAUSE, LEAST_PAUSE * 2 ** min(tries, 10))
+                self._pause(longest * (0.5 + self._draw() / 2))
+
+    def _list(self) -> str:
+        found, version = self._client.list(self.kind, self._selector)
+        with self._changed:
+            newer = {name: one for name, one in self._objects.items() if version_of(one) > _number(version)}
+            self._objects = {}
+            self._gone = {name: at for name, at in self._gone.items() if at > _number(version)}
+            for one in (*found, *newer.values()):
+                self._keep(one)
+            self._listed, self._problem = True, None
+            self._changed.notify_all()
+        self._wake()
+        return version
+
+    def _see(self, kind: str, found: Mapping[str, Any]) -> None:
+        with self._changed:
+            self._problem = None
+            if kind == "BOOKMARK":
+                return
+            if kind == "DELETED":
+                name = found["metadata"]["name"]
+                self._gone[name] = version_of(found)
+                kept = self._objects.get(name)
+                if kept is not None and version_of(kept) <= version_of(found):
+                    del self._objects[name]
+            else:
+                self._keep(found)
+        self._wake()
+
+    def _keep(self, found: Mapping[str, Any]) -> None:
+        name, version = found["metadata"]["name"], version_of(found)
+        kept = self._objects.get(name)
+        if version > self._gone.get(name, -1) and (kept is None or version >= version_of(kept)):
+            self._objects[name] = dict(found)
+
+    def _well(self) -> None:
+        with self._changed:
+            self._problem = None
+
+    def _missed(self, error: Exception, version: str) -> str:
+        """Notes what is wrong, and returns the version to go on from: a server that was away is asked on from there."""
+        if isinstance(error, UnknownKind) and self._optional:
+            with self._changed:
+                self._objects, self._listed, self._problem = {}, True, None
+                self._changed.notify_all()
+            return ""
+        if isinstance(error, HeadgateError):
+            problem, kept = error, version
+        else:
+            log.exception("kubernetes.watch_failed kind=%s", self.kind.name)
+            problem, kept = Unavailable(f"The watch of {self.kind.plural} failed.", fix="The log has it."), ""
+        with self._changed:
+            self._problem = problem
+            self._changed.notify_all()
+        return kept
+
+
+def version_of(found: Mapping[str, Any]) -> int:
+    """The version of an object. API servers promise that they grow as whole numbers do."""
+    return _number(str(found["metadata"].get("resourceVersion", "")))
+
+
+def _number(version: str) -> int:
+    return int(version) if version.isdecimal() else 0
