@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import httpx
@@ -115,9 +115,14 @@ def engine_reading(text: str, address: str = "/metrics") -> EngineReading | str:
     """The reading, or why there is none. The ranks of a data-parallel engine are added up; of the cache the
     fullest counts. Metrics of completions that are missing are not said, never zero. Raises InvalidInput for a metric
     that is no amount (NaN, endless, below 0)."""
+    return reading_of(samples(text), address)
+
+
+def reading_of(said: Iterable[Sample], address: str) -> EngineReading | str:
+    """The same of samples, whoever read them; those of several replicas are added up like ranks."""
     found: dict[str, list[float]] = {}
     endings: dict[str, int] = defaultdict(int)
-    for sample in samples(text):
+    for sample in said:
         name = sample.name
         if name == FINISHED:
             endings[words_of(sample.labels.get("finished_reason", ""), LONGEST_REASON)] += sample.count

@@ -1,0 +1,218 @@
+"""Reads an HTTPRoute as the API server gives it out: whose it is, its split, and what is in force. Pure.
+
+Whatever another hand did to it is read as it is. Raises InvalidInput for what cannot be understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from controlplane.kernel.digests import canonical_json
+from controlplane.kernel.foreign import Fields, number_of, parsed, whole_of, words_of
+from rollouts.adapters.routers.envoy_routes import basis_points
+from rollouts.adapters.routers.gateway_api.conditions import RouteVerdict, verdict_of
+from rollouts.adapters.routers.gateway_api.objects import GatewayPlace
+from rollouts.adapters.routers.gateway_api.references import (
+    ENDPOINT,
+    INSTALLATION,
+    MANAGED_BY,
+    OVERRULED,
+    REFUSED,
+    REVISION,
+    SINCE,
+    TOKEN,
+    VARIANTS,
+    WRITTEN,
+)
+from rollouts.ports import FORCED_VARIANT_HEADER, FULL_SHARE_BP
+
+SAID = "What the cluster says of the route"
+MOST_WEIGHT = 1_000_000
+MANAGER = "headgate"  # our name among those who wrote an object
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRead:
+    """A split: shares of sum 10,000 without those of 0 (empty when there is no split), all variants that a request can
+    reach, and the route's generation."""
+
+    shares: Mapping[str, int] = field(default_factory=dict)
+    named: frozenset[str] = frozenset()
+    generation: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {"shares": dict(self.shares), "named": sorted(self.named), "generation": self.generation}
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRead:
+    """An HTTPRoute of ours.
+
+    document          as it came
+    split             as its spec says it now, whoever wrote that
+    places            which variant stands at which place (rule, backend) of the split
+    written, before   what we wrote last, and what was in force then
+    verdict           of the gateways, on the present generation
+    refused           the API server's words for a newer route that it did not take
+    owner             who else changed the spec last; empty when nobody did
+    overruled         (whose change we wrote over last, when)
+    """
+
+    document: Mapping[str, Any]
+    endpoint: str
+    resource_version: str
+    revision: int
+    token: int
+    since: float
+    split: SplitRead
+    services: Mapping[str, str]
+    places: Mapping[tuple[int, int], str]
+    written: SplitRead
+    before: SplitRead
+    verdict: RouteVerdict
+    refused: str
+    owner: str
+    overruled: tuple[str, float]
+
+    @property
+    def generation(self) -> int:
+        return self.split.generation
+
+    @property
+    def by_another_hand(self) -> bool:
+        """Whether the spec is not what we wrote: its generation grew without us."""
+        return self.generation != self.written.generation
+
+    @property
+    def in_force(self) -> SplitRead:
+        """What the gateways do, as far as it can be known: while they have not taken the present spec, the one before
+        it."""
+        if self.verdict.in_force:
+            return self.split
+        return self.written if self.by_another_hand else self.before
+
+
+def is_ours(document: Mapping[str, Any], place: GatewayPlace) -> bool:
+    """Whether this installation wrote it."""
+    labels = Fields(document, SAID).part("metadata").part("labels")
+    return labels.has(MANAGED_BY, MANAGER) and labels.has(INSTALLATION, place.installation)
+
+
+def read_route(document: Mapping[str, Any], place: GatewayPlace) -> RouteRead:
+    """What the document says. See the module for what is raised."""
+    whole = Fields(document, SAID)
+    metadata = whole.needed("metadata")
+    notes = metadata.part("annotations")
+    generation = metadata.whole("generation", 0, least=0)
+    variants = _noted_object(notes, VARIANTS).texts_by_name("it", longest=200)
+    shares, named, places = _split_of(whole.part("spec"), variants)
+    written = _noted_object(notes, WRITTEN).part("it")
+    by, _, when = notes.text(OVERRULED, "").rpartition(" ")
+    return RouteRead(
+        document=document,
+        endpoint=notes.exact(ENDPOINT, "", longest=200),
+        resource_version=metadata.exact("resourceVersion", "", longest=200),
+        revision=whole_of(notes.text(REVISION, "0", longest=20), SAID, REVISION, least=0),
+        token=whole_of(notes.text(TOKEN, "0", longest=20), SAID, TOKEN, least=0),
+        since=number_of(notes.text(SINCE, "0", longest=32), SAID, SINCE, least=0.0),
+        split=SplitRead(shares, named, generation),
+        services=variants,
+        places=places,
+        written=_noted(written),
+        before=_noted(written.part("before")),
+        verdict=verdict_of(
+            document.get("status"), place.parents, namespace=place.namespace, generation=generation
+        ),
+        refused=words_of(notes.text(REFUSED, "")),
+        owner=_newest_manager(metadata),
+        overruled=(by, number_of(when, SAID, OVERRULED, least=0.0) if when else 0.0),
+    )
+
+
+def written_note(written: SplitRead, before: SplitRead) -> str:
+    """The annotation that `read_route` reads back."""
+    return canonical_json({**written.to_json(), "before": before.to_json()}).decode()
+
+
+def covers(server: object, wanted: object) -> bool:
+    """Whether the API server's document says all that the wanted one does; it may say more (defaults)."""
+    if isinstance(wanted, Mapping):
+        return isinstance(server, Mapping) and all(
+            name in server and covers(server[name], value) for name, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return (
+            isinstance(server, list)
+            and len(server) == len(wanted)
+            and all(covers(one, other) for one, other in zip(server, wanted, strict=True))
+        )
+    return server == wanted
+
+
+def _noted_object(notes: Fields, name: str) -> Fields:
+    """What an annotation holds as JSON, in the field `it`."""
+    return Fields({"it": parsed(notes.text(name, "{}"), f"{SAID}, in {name},")}, SAID, name)
+
+
+def _noted(said: Fields) -> SplitRead:
+    return SplitRead(
+        said.wholes_by_name("shares", least=0, most=FULL_SHARE_BP),
+        frozenset(said.texts("named", longest=200)),
+        said.whole("generation", 0, least=0),
+    )
+
+
+def _split_of(
+    spec: Fields, variants: Mapping[str, str]
+) -> tuple[dict[str, int], frozenset[str], dict[tuple[int, int], str]]:
+    """(shares, variants that a request can reach, places of the split). The split is the first rule that takes a POST
+    and asks for no header of a forced variant. A backend that we did not write is called by its own name."""
+    split: dict[tuple[int, int], str] | None = None
+    weights: dict[str, int] = {}
+    named: set[str] = set()
+    for rule_index, rule in enumerate(spec.parts("rules")):
+        backends: dict[tuple[int, int], tuple[str, int]] = {}
+        for index, reference in enumerate(rule.parts("backendRefs")):
+            name, namespace = (
+                reference.text("name", longest=253),
+                reference.text("namespace", "", longest=253),
+            )
+            key = f"{namespace}/{name}" if namespace else name
+            weight = reference.whole("weight", 1, least=0, most=MOST_WEIGHT)
+            backends[rule_index, index] = (variants.get(key, key), weight)
+        forced = _is_forced(rule)
+        if not forced:
+            named |= {variant for variant, _ in backends.values()}
+        if split is None and not forced and _takes_posts(rule):
+            split = {place: variant for place, (variant, _) in backends.items()}
+            for variant, weight in backends.values():
+                weights[variant] = weights.get(variant, 0) + weight
+        elif forced:
+            named |= {variant for variant, _ in backends.values() if variant in variants.values()}
+    shares = basis_points({name: weight for name, weight in weights.items() if weight})
+    return shares, frozenset(named), split or {}
+
+
+def _is_forced(rule: Fields) -> bool:
+    return any(
+        header.text("name", longest=256).lower() == FORCED_VARIANT_HEADER
+        for match in rule.parts("matches")
+        for header in match.parts("headers")
+    )
+
+
+def _takes_posts(rule: Fields) -> bool:
+    return any(match.text("method", "POST", longest=20) == "POST" for match in rule.parts("matches"))
+
+
+def _newest_manager(metadata: Fields) -> str:
+    """Who, other than us and besides those who wrote a status only, wrote the object last."""
+    found = [
+        (entry.text("time", "", longest=40), entry.text("manager", "", longest=200))
+        for entry in metadata.parts("managedFields")
+        if not entry.text("subresource", "", longest=40)
+    ]
+    others = [one for one in found if one[1] != MANAGER]
+    return words_of(max(others)[1], 100) if others else ""

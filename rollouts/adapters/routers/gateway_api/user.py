@@ -1,0 +1,77 @@
+"""Asks through the gateway, as users do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from controlplane.kernel.errors import HeadgateError, InvalidInput, Unavailable
+from controlplane.kernel.foreign import Fields, parsed, words_of
+from controlplane.outbound.asking import ask
+from rollouts.adapters.routers.gateway_api.objects import MODEL_LIST
+from rollouts.ports import FORCED_VARIANT_HEADER
+
+MOST_BYTES = 1 << 20
+SAID = "The list of models"
+
+
+class GatewayUser:
+    """Asks through the gateway, as users do, and tells who answered by the engine's own word.
+
+    client  of the gateway's address
+    model   that inferences name: one that all engines behind the host serve
+    """
+
+    def __init__(self, client: httpx.Client, *, model: str, seconds: float = 10.0) -> None:
+        self._client = client
+        self._model = model
+        self._seconds = seconds
+
+    def answers_itself(self, host: str, variant: str) -> str:
+        """Proves that a variant answers a request that is forced to it: "" when it does, else why not. The header of
+        the answer is the gateway's word and proves nothing; the model list is the engine's own, and names the variant
+        first."""
+        try:
+            found = self.ask(host, variant)
+        except HeadgateError as error:
+            return error.message
+        return "" if found == variant else f"{variant} was asked, but {found} answered"
+
+    def ask(self, host: str, forced: str) -> str:
+        """Who answers a request for the list of models."""
+        return self._named(self._send("GET", MODEL_LIST, host, forced)[1].decode(errors="replace"))
+
+    def infer(self, host: str, forced: str) -> str:
+        """Who answers an inference of one token, by the gateway's header: the engine's answer names the endpoint."""
+        body = {"model": self._model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+        return self._send("POST", "/v1/chat/completions", host, forced, json=body)[0]
+
+    def _send(self, method: str, path: str, host: str, forced: str, **more: Any) -> tuple[str, bytes]:
+        headers = {"Host": host, **({FORCED_VARIANT_HEADER: forced} if forced else {})}
+        try:
+            answer = ask(
+                self._client,
+                method,
+                path,
+                most_bytes=MOST_BYTES,
+                seconds=self._seconds,
+                headers=headers,
+                **more,
+            )
+        except httpx.HTTPError as error:
+            words = words_of(str(error)) or type(error).__name__
+            raise Unavailable(f"The gateway does not answer for {host}: {words}.") from error
+        if not answer.ok:
+            raise Unavailable(f"The gateway answers HTTP {answer.status} for {host}: {answer.words()}")
+        return answer.headers.get(FORCED_VARIANT_HEADER, ""), answer.body
+
+    @staticmethod
+    def _named(body: str) -> str:
+        try:
+            first = next(Fields(parsed(body, SAID), SAID).parts("data"), None)
+            if first is None:
+                raise Unavailable(f"{SAID} is empty.")
+            return first.text("id", longest=200)
+        except InvalidInput as error:
+            raise Unavailable(error.message, fix="See what answers behind the gateway.") from error

@@ -1,0 +1,247 @@
+"""A SignalSource that asks a Prometheus.
+
+- A reading is as old as the oldest sample that it uses, and says so: `at` is a time of Prometheus' own clock. It
+  scrapes less often than the loop looks; between two scrapes no time passes in these readings, and so nobody takes an
+  old number for "no requests". A correction by our clock would make a few milliseconds out of none.
+- What is absent is not there: an arm without series is in no target, a target without a fresh scrape or without a known
+  start is left out. Nothing becomes zero.
+- When no target can be read, that says nothing of the candidates: Unavailable, and its words name the source.
+- A scrape from before the route's backends stood where they stand now may count another variant: it is left out for
+  that endpoint, and the counters of what follows begin anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from controlplane.kernel.clock import Clock
+from controlplane.kernel.errors import HeadgateError, InvalidInput, Unavailable
+from controlplane.kernel.foreign import ODD_ANSWER
+from rollouts.adapters.routers.gateway_api.counted import CountedRoute
+from rollouts.adapters.signals.exposition import Sample
+from rollouts.adapters.signals.prometheus.counting import (
+    CountedSeries,
+    Scraped,
+    Target,
+    arm_of,
+    target_of,
+)
+from rollouts.adapters.signals.prometheus.engines import PrometheusEngines
+from rollouts.adapters.signals.prometheus.server import PrometheusServer
+from rollouts.adapters.signals.prometheus.templates import GatewayTemplate
+from rollouts.domain.record.readings import Failures, SignalReading, TargetReading
+from rollouts.ports import Backend
+
+log = logging.getLogger(__name__)
+
+STALE_SECONDS = 45.0  # three scrapes of 15 s
+CLOCKS_APART_SECONDS = 10.0
+SETTLE_SECONDS = 5.0  # from accepting a route until every process of the gateway has it
+NAMED_AT_MOST = 100  # routes in one query; of more than so many, those of the whole namespace are asked for
+
+
+class PrometheusSignals:
+    """See the module.
+
+    routes         how the gateway's counters name the arms, by endpoint
+    engine_namespace  where the engines' pods are; what others say of themselves there is not read
+    stale_seconds  older samples are of a process that is gone or that Prometheus does not reach
+    """
+
+    def __init__(
+        self,
+        server: PrometheusServer,
+        template: GatewayTemplate,
+        routes: Callable[[], Mapping[str, CountedRoute]],
+        clock: Clock,
+        *,
+        engine_namespace: str,
+        stale_seconds: float = STALE_SECONDS,
+        settle_seconds: float = SETTLE_SECONDS,
+    ) -> None:
+        self._server = server
+        self._template = template
+        self._routes = routes
+        self._clock = clock
+        self._stale_seconds = stale_seconds
+        self._settle_seconds = settle_seconds
+        self._engines = PrometheusEngines(server, engine_namespace, stale_seconds=stale_seconds)
+
+    def read_all(
+        self, backends: Mapping[str, Collection[Backend]]
+    ) -> Mapping[str, SignalReading | HeadgateError]:
+        """See the port."""
+        known = self._routes()
+        now, targets = self._targets()
+        routes = {endpoint: known[endpoint] for endpoint in backends if endpoint in known}
+        series = self._series(now, targets, routes, timed=True)
+        every = [backend for some in backends.values() for backend in some]
+        engines, broken = self._engines.read(every, now)
+        found: dict[str, SignalReading | HeadgateError] = {}
+        for endpoint, own in backends.items():
+            if endpoint not in routes:
+                found[endpoint] = Unavailable(
+                    f"The counters of {endpoint} have no name yet: it has no route.",
+                    fix="Nothing needs to be done: it is read once its route is accepted.",
+                )
+                continue
+            names = {backend.variant for backend in own}
+            reading = self._reading(endpoint, routes[endpoint], targets, series)
+            if isinstance(reading, SignalReading):
+                reading = replace(
+                    reading,
+                    engines={name: one for name, one in engines.items() if name in names},
+                    broken={name: why for name, why in broken.items() if name in names},
+                )
+            found[endpoint] = reading
+        return found
+
+    def failures(self) -> Mapping[str, Mapping[str, Failures]]:
+        """See the port."""
+        routes = self._routes()
+        now, targets = self._targets()
+        series = self._series(now, targets, routes, timed=False)
+        found: dict[str, dict[str, Failures]] = defaultdict(dict)
+        for endpoint, route in routes.items():
+            reading = self._reading(endpoint, route, targets, series)
+            for name, target in reading.targets.items() if isinstance(reading, SignalReading) else ():
+                arms = target.arms.values()
+                if arms:
+                    ended = sum(arm.ended + arm.aborted for arm in arms)
+                    found[endpoint][name] = Failures(ended, sum(arm.errors for arm in arms))
+        return found
+
+    # --- processes of the gateway ------------------------------------------------------------------
+
+    def _targets(self) -> tuple[float, Mapping[Target, Scraped]]:
+        """(the server's time, the processes that it scraped lately). Raises Unavailable when there is none."""
+        template = self._template
+        now = self._server.now()
+        apart = abs(self._clock.now().timestamp() - now)
+        if apart > CLOCKS_APART_SECONDS:
+            raise Unavailable(
+                f"The clock of Prometheus and this one are {apart:.0f} s apart: its samples cannot be put in time.",
+                fix="Have both machines set their clocks by a time server.",
+            )
+        scrapes = self._server.vector(f"timestamp({template.alive})", at=now)
+        starts = self._starts(now)
+        found: dict[Target, Scraped] = {}
+        for sample in sorted(scrapes, key=lambda one: sorted(one.labels.items())):
+            target = target_of(sample.labels, template)
+            if not target[-1] or _age(sample, now) > self._stale_seconds:
+                continue
+            scraped = Scraped(target, sample.labels, sample.value, starts.get(target))
+            # Two Prometheus jobs may scrape one process: it is counted once, by the newer scrape.
+            if target not in found or found[target].at < scraped.at:
+                found[target] = scraped
+        if not found:
+            raise Unavailable(
+                f"Prometheus has no fresh series of {template.name} ({template.alive} with the labels"
+                f" {', '.join(template.target)}).",
+                fix="See whether it scrapes the gateway's pods, and whether these run.",
+            )
+        usable = {target: one for target, one in found.items() if one.started_at is not None}
+        if not usable:
+            raise Unavailable(
+                f"Prometheus does not say when the processes of {template.name} started: {template.start}.",
+                fix="Have it scrape the containers' metrics (cAdvisor): else a restart of the gateway is not seen.",
+            )
+        for one in found.values():
+            if one.started_at is None:
+                log.warning("signals.start_unknown target=%s", one.name)
+        return now, usable
+
+    def _starts(self, now: float) -> Mapping[Target, float]:
+        found: dict[Target, float] = {}
+        for sample in self._server.vector(self._template.start, at=now):
+            target = target_of(sample.labels, self._template)
+            try:
+                # a container that ended may be told for a while beside the one that follows it
+                found[target] = max(sample.amount, found.get(target, 0.0))
+            except InvalidInput as error:
+                log.warning("signals.start_odd target=%s %s", "/".join(target), error.message)
+        return found
+
+    # --- counters ----------------------------------------------------------------------------------
+
+    def _series(
+        self,
+        now: float,
+        targets: Mapping[Target, Scraped],
+        routes: Mapping[str, CountedRoute],
+        *,
+        timed: bool,
+    ) -> CountedSeries:
+        found: list[Sample] = []
+        for namespace in sorted({route.namespace for route in routes.values()}):
+            own = [route for route in routes.values() if route.namespace == namespace]
+            found += self._server.vector(query_of(self._template, namespace, own, timed=timed), at=now)
+        return CountedSeries.of(found, self._template, targets, routes)
+
+    def _reading(
+        self,
+        endpoint: str,
+        route: CountedRoute,
+        targets: Mapping[Target, Scraped],
+        series: CountedSeries,
+    ) -> SignalReading | HeadgateError:
+        """The endpoint's counters, `at` by the server's clock; what is wrong with them where they are odd."""
+        found: dict[str, TargetReading] = {}
+        at = []
+        for target, scraped in targets.items():
+            if scraped.at < route.since + self._settle_seconds or scraped.started_at is None:
+                continue
+            try:
+                arms = {
+                    variant: arm_of(samples, self._template)
+                    for variant, samples in series.of_endpoint(target, endpoint).items()
+                }
+            except InvalidInput as error:
+                if error.code != ODD_ANSWER:
+                    raise
+                return Unavailable(
+                    f"{error.message} ({scraped.name})", fix=f"See what {scraped.name} says of itself."
+                )
+            name = scraped.name if scraped.name not in found else "/".join(target)
+            found[name] = TargetReading(max(scraped.started_at, route.since), arms)
+            at.append(scraped.at)
+        if not found:
+            return Unavailable(
+                f"The gateway was not scraped since the backends of {endpoint} stand as they do.",
+                fix="Nothing needs to be done: Prometheus does it soon.",
+            )
+        return SignalReading(at=min(at), targets=found)
+
+
+def query_of(
+    template: GatewayTemplate, namespace: str, routes: Sequence[CountedRoute], *, timed: bool
+) -> str:
+    """The query for the counters of these routes, all of one namespace; `timed`: for their histograms, too."""
+    metrics = list(template.counters)
+    if timed:
+        metrics += [
+            f"{one.metric}_{part}" for one in template.latency.values() for part in ("bucket", "count")
+        ]
+    selector = (
+        template.selector.replace("NAMESPACE", namespace)
+        .replace("ROUTES", _one_of(route.route for route in routes))
+        .replace("SERVICES", _one_of(name for route in routes for name in route.services))
+    )
+    return f'{{__name__=~"{"|".join(metrics)}",{selector}}}'
+
+
+def _one_of(names: Iterable[str]) -> str:
+    """A pattern of these names, which are of small letters, digits and dashes."""
+    found = sorted(set(names))
+    return "|".join(found) if len(found) <= NAMED_AT_MOST else "[a-z0-9-]+"
+
+
+def _age(sample: Sample, now: float) -> float:
+    """Of a sample whose value is a time; infinite where it is none."""
+    try:
+        return now - sample.amount
+    except InvalidInput:
+        return float("inf")

@@ -1,0 +1,123 @@
+"""An API server's HTTPRoutes and a gateway in memory, with real compare-and-set and generations."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from controlplane.kernel.errors import Rejected, Unavailable
+from rollouts.adapters.routers.gateway_api.api import RouteMoved
+from tests.rollouts.adapters.routers.gateway_api.routes import V1, V2, said
+
+
+class MemoryRoutes:
+    """A RouteStore. It adds defaults as the real API server does, counts generations of the spec, and refuses a write
+    to another resource version than the present one.
+
+    looks       whether a gateway looks at each route at once
+    verdict     what it says then, over what `said` says
+    refuse      words with which writes of another spec are refused
+    down        nothing answers
+    before_write  done once before the next write: somebody who comes between
+    """
+
+    def __init__(self) -> None:
+        self.documents: dict[str, dict[str, Any]] = {}
+        self.looks = True
+        self.verdict: dict[str, Any] = {}
+        self.refuse = ""
+        self.down = False
+        self.ready = frozenset({V1, V2})
+        self.writes = 0
+        self.before_write: Any = None
+        self._versions = 100
+
+    # --- RouteStore ---------------------------------------------------------------------
+
+    def get(self, name: str) -> Mapping[str, Any] | None:
+        self._require_up()
+        return copy.deepcopy(self.documents.get(name))
+
+    def list(self) -> Sequence[Mapping[str, Any]]:
+        self._require_up()
+        return copy.deepcopy(list(self.documents.values()))
+
+    def write(self, document: Mapping[str, Any], *, resource_version: str) -> Mapping[str, Any]:
+        self._require_up()
+        if self.before_write is not None:
+            between, self.before_write = self.before_write, None
+            between()
+        return self._write(document, resource_version, "headgate")
+
+    def ready_services(self) -> frozenset[str]:
+        self._require_up()
+        return self.ready
+
+    # --- others -------------------------------------------------------------------------
+
+    def edit(self, name: str, weights: Mapping[str, int], manager: str = "kubectl-edit") -> None:
+        """Somebody sets the weights of the split."""
+        document = copy.deepcopy(self.documents[name])
+        for reference in self.split(document)["backendRefs"]:
+            reference["weight"] = weights[reference["name"]]
+        self._write(document, document["metadata"]["resourceVersion"], manager)
+
+    def look(self, name: str) -> None:
+        """The gateway looks at the route now."""
+        document = self.documents[name]
+        document["status"] = {"parents": [said(document["metadata"]["generation"], **self.verdict)]}
+
+    @staticmethod
+    def split(document: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = document["spec"]["rules"][-2]
+        return found
+
+    def weights(self, name: str = "chat") -> dict[str, int]:
+        return {one["name"]: one["weight"] for one in self.split(self.documents[name])["backendRefs"]}
+
+    def notes(self, name: str = "chat") -> dict[str, str]:
+        found: dict[str, str] = self.documents[name]["metadata"]["annotations"]
+        return found
+
+    def _write(self, document: Mapping[str, Any], resource_version: str, manager: str) -> Mapping[str, Any]:
+        name = document["metadata"]["name"]
+        old = self.documents.get(name)
+        if resource_version != (old["metadata"]["resourceVersion"] if old else ""):
+            raise RouteMoved(f"{name} has another resource version by now.")
+        made = copy.deepcopy(dict(document))
+        _add_defaults(made["spec"])
+        changed = old is None or old["spec"] != made["spec"]
+        if changed and self.refuse:
+            raise Rejected(f"refused: {self.refuse}", extra={"words": self.refuse})
+        self.writes += 1
+        self._versions += 1
+        generation = (old["metadata"]["generation"] if old else 0) + changed
+        managers = [
+            one
+            for one in (old or {}).get("metadata", {}).get("managedFields", [])
+            if one["manager"] != manager
+        ]
+        managers.append({"manager": manager, "time": f"2026-01-01T00:00:{self._versions:06d}Z"})
+        made["metadata"] |= {
+            "resourceVersion": str(self._versions), "generation": generation, "managedFields": managers,
+        }  # fmt: skip
+        made["status"] = (old or {}).get("status", {"parents": []})
+        self.documents[name] = made
+        if self.looks:
+            self.look(name)
+        return copy.deepcopy(made)
+
+    def _require_up(self) -> None:
+        if self.down:
+            raise Unavailable("The API server does not answer.")
+
+
+def _add_defaults(spec: dict[str, Any]) -> None:
+    for rule in spec["rules"]:
+        for match in rule["matches"]:
+            for header in match.get("headers", ()):
+                header.setdefault("type", "Exact")
+        for reference in rule["backendRefs"]:
+            reference.setdefault("weight", 1)
+        rule.setdefault("sessionPersistence", None)

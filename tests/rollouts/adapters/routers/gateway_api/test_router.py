@@ -1,0 +1,341 @@
+"""The router of the Gateway API on an API server in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from controlplane.kernel.clock import ManualClock
+from controlplane.kernel.errors import InvalidInput, Rejected, StaleWriter, Unavailable
+from rollouts.adapters.routers.gateway_api.router import TRIES, TRUCE_SECONDS, GatewayRouter
+from rollouts.domain.capabilities import Capability
+from rollouts.ports import Backend, ObservedRoute
+from tests.rollouts.adapters.routers.gateway_api.cluster import MemoryRoutes
+from tests.rollouts.adapters.routers.gateway_api.routes import PLACE, V1, V2, service, two
+
+FORCED = frozenset({Capability.FORCED_VARIANT})
+
+
+@pytest.fixture
+def routes() -> MemoryRoutes:
+    return MemoryRoutes()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@pytest.fixture
+def router(routes: MemoryRoutes, clock: ManualClock) -> GatewayRouter:
+    return GatewayRouter(routes, PLACE, clock, lambda: FORCED)
+
+
+def observed(router: GatewayRouter) -> ObservedRoute:
+    found = router.observe("chat")
+    assert found is not None
+    return found
+
+
+def test_apply__new_route__is_observed_in_force(router: GatewayRouter) -> None:
+    generation = router.apply(two(500), token=1)
+    assert observed(router) == ObservedRoute(
+        endpoint="chat",
+        shares={V1: 9_500, V2: 500},
+        healthy=frozenset({V1, V2}),
+        named=frozenset({V1, V2}),
+        generation=generation,
+        accepted=generation,
+    )
+
+
+def test_apply__same_route_again__writes_nothing(router: GatewayRouter, routes: MemoryRoutes) -> None:
+    first = router.apply(two(500), token=1)
+    writes = routes.writes
+    assert router.apply(two(500), token=1) == first
+    assert routes.writes == writes
+
+
+def test_apply__same_route_with_a_newer_token__notes_it_and_keeps_the_generation(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    first = router.apply(two(500), token=1)
+    assert router.apply(two(500), token=2) == first
+    assert routes.notes()["headgate.dev/fencing-token"] == "2"
+    assert observed(router).settled
+
+
+def test_apply__accepted_and_not_looked_at__the_route_before_is_in_force(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    first = router.apply(two(500), token=1)
+    routes.looks = False
+    second = router.apply(two(700), token=1)
+    seen = observed(router)
+    assert (seen.generation, seen.accepted, seen.settled) == (first, second, False)
+    assert seen.shares == {V1: 9_500, V2: 500}
+    routes.look("chat")
+    assert (observed(router).generation, observed(router).shares[V2]) == (second, 700)
+
+
+def test_apply__two_routes_before_the_gateway_looks__the_first_is_never_in_force(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    first = router.apply(two(500), token=1)
+    routes.looks = False
+    router.apply(two(700), token=1)
+    router.apply(two(900), token=1)
+    assert (observed(router).generation, observed(router).shares[V2]) == (first, 500)
+
+
+def test_apply__first_route_not_looked_at__nothing_is_in_force(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    routes.looks = False
+    accepted = router.apply(two(500), token=1)
+    seen = observed(router)
+    assert (seen.generation, seen.accepted, seen.shares, seen.named) == (0, accepted, {}, frozenset())
+
+
+def test_observe__gateway_refuses_later__is_told_in_its_words(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    first = router.apply(two(500), token=1)
+    routes.verdict = {"resolved": "False", "reason": "BackendNotFound", "message": "Service x not found"}
+    router.apply(two(700), token=1)
+    seen = observed(router)
+    assert seen.generation == first
+    assert "BackendNotFound: Service x not found" in seen.rejected
+
+
+def test_apply__api_server_refuses__keeps_the_route_and_its_words(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    first = router.apply(two(500), token=1)
+    routes.refuse = "spec.rules: too many"
+    with pytest.raises(Rejected, match="too many"):
+        router.apply(two(700), token=1)
+    seen = observed(router)
+    assert (seen.generation, seen.accepted, seen.shares[V2], seen.rejected) == (
+        first, first, 500, "spec.rules: too many",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("candidate_bp", [500, 600])
+def test_apply__taken_after_a_refusal__clears_its_words(
+    router: GatewayRouter, routes: MemoryRoutes, candidate_bp: int
+) -> None:
+    router.apply(two(500), token=1)
+    routes.refuse = "no"
+    with pytest.raises(Rejected):
+        router.apply(two(600), token=1)
+    routes.refuse = ""
+    router.apply(two(candidate_bp), token=1)
+    assert (observed(router).rejected, observed(router).shares[V2]) == ("", candidate_bp)
+
+
+def test_apply__older_token__is_stale_and_changes_nothing(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    router.apply(two(500), token=5)
+    with pytest.raises(StaleWriter) as refused:
+        router.apply(two(10_000), token=4)
+    assert refused.value.extra["newest"] == 5
+    assert routes.weights() == {V1: 9_500, V2: 500}
+
+
+def test_apply__newer_writer_comes_between__the_older_one_is_stale(
+    router: GatewayRouter, routes: MemoryRoutes, clock: ManualClock
+) -> None:
+    router.apply(two(500), token=1)
+    newer = GatewayRouter(routes, PLACE, clock, lambda: FORCED)
+    routes.before_write = lambda: newer.apply(two(0), token=3)
+    with pytest.raises(StaleWriter):
+        router.apply(two(10_000), token=2)
+    assert routes.weights() == {V1: 10_000, V2: 0}
+
+
+def test_apply__somebody_writes_every_time__gives_up_and_changes_nothing(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    router.apply(two(500), token=1)
+    labelled = 0
+
+    def label() -> None:
+        nonlocal labelled
+        labelled += 1
+        document = dict(routes.documents["chat"])
+        document["metadata"] = {
+            **document["metadata"],
+            "labels": {**document["metadata"]["labels"], "x": str(labelled)},
+        }
+        routes._write(document, document["metadata"]["resourceVersion"], "labeller")
+        routes.before_write = label
+
+    routes.before_write = label
+    with pytest.raises(Unavailable, match=f"changed by others {TRIES} times"):
+        router.apply(two(700), token=1)
+    assert labelled == TRIES
+    assert routes.weights()[V2] == 500
+
+
+def test_apply__labels_and_annotations_of_others__stay(router: GatewayRouter, routes: MemoryRoutes) -> None:
+    router.apply(two(500), token=1)
+    routes.documents["chat"]["metadata"]["labels"]["team"] = "a"
+    routes.notes()["theirs"] = "b"
+    router.apply(two(700), token=2)
+    assert routes.documents["chat"]["metadata"]["labels"]["team"] == "a"
+    assert routes.notes()["theirs"] == "b"
+
+
+def test_apply__route_of_somebody_else__is_left_alone(router: GatewayRouter, routes: MemoryRoutes) -> None:
+    router.apply(two(500), token=1)
+    routes.documents["chat"]["metadata"]["labels"]["headgate.dev/installation"] = "another"
+    with pytest.raises(Rejected, match="belongs to somebody else"):
+        router.apply(two(700), token=1)
+    assert routes.weights()[V2] == 500
+    assert router.observe_all() == {}
+
+
+def test_apply__no_route__is_refused_before_anything_is_asked(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    routes.down = True
+    pools = tuple(Backend(variant, "inference-pool", name=variant) for variant in (V1, V2))
+    with pytest.raises(InvalidInput, match="does not know backends of kind 'inference-pool'"):
+        router.apply(replace(two(500), backends=pools), token=1)
+
+
+def test_observe__weights_by_another_hand__are_what_is_in_force(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    first = router.apply(two(500), token=1)
+    routes.edit("chat", {V1: 1, V2: 1})
+    seen = observed(router)
+    assert seen.shares == {V1: 5_000, V2: 5_000}
+    assert seen.generation == first + 1
+    assert seen.rejected == ""
+
+
+def test_observe__another_hand_and_the_gateway_did_not_look__ours_is_in_force(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    first = router.apply(two(500), token=1)
+    routes.looks = False
+    routes.edit("chat", {V1: 1, V2: 1})
+    assert (observed(router).generation, observed(router).shares[V2]) == (first, 500)
+
+
+def test_apply__after_another_hand__writes_over_it_once(router: GatewayRouter, routes: MemoryRoutes) -> None:
+    router.apply(two(500), token=1)
+    routes.edit("chat", {V1: 1, V2: 1})
+    router.apply(two(0), token=1)
+    assert observed(router).shares == {V1: 10_000}
+    assert routes.notes()["headgate.dev/overruled"].startswith("kubectl-edit ")
+
+
+def test_apply__the_other_owner_comes_again__is_told_and_not_fought(
+    router: GatewayRouter, routes: MemoryRoutes, clock: ManualClock
+) -> None:
+    router.apply(two(500), token=1)
+    routes.edit("chat", {V1: 1, V2: 1}, "argocd-controller")
+    router.apply(two(0), token=1)
+    routes.edit("chat", {V1: 1, V2: 1}, "argocd-controller")
+    with pytest.raises(Rejected, match="argocd-controller changes the route again and again"):
+        router.apply(two(0), token=1)
+    assert routes.weights() == {V1: 1, V2: 1}
+    clock.advance(TRUCE_SECONDS + 1)
+    router.apply(two(0), token=1)
+    assert routes.weights() == {V1: 10_000, V2: 0}
+
+
+def test_apply__another_hand_set_what_is_wanted__is_taken_over(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    router.apply(two(500), token=1)
+    routes.edit("chat", {V1: 5_000, V2: 5_000})
+    generation = router.apply(two(5_000), token=1)
+    assert generation == observed(router).generation
+    router.apply(two(0), token=1)
+    assert "headgate.dev/overruled" not in routes.notes()
+
+
+def test_claim__newer_token__is_remembered_and_shuts_out_the_older_writer(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    first = router.apply(two(500), token=5)
+    assert router.claim("chat", token=7) == 7
+    with pytest.raises(StaleWriter):
+        router.apply(two(700), token=6)
+    assert observed(router).generation == first
+    assert router.claim("chat", token=3) == 7
+
+
+def test_claim__weights_by_another_hand__leaves_them(router: GatewayRouter, routes: MemoryRoutes) -> None:
+    router.apply(two(500), token=5)
+    routes.edit("chat", {V1: 1, V2: 1})
+    router.claim("chat", token=7)
+    assert routes.weights() == {V1: 1, V2: 1}
+    assert observed(router).shares[V2] == 5_000
+
+
+def test_claim__endpoint_without_a_route__is_the_callers_own(router: GatewayRouter) -> None:
+    assert router.claim("nobody", token=3) == 3
+
+
+def test_observe__unknown_endpoint__is_none(router: GatewayRouter) -> None:
+    assert router.observe("nobody") is None
+
+
+def test_observe__service_without_ready_endpoints__is_not_healthy(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    router.apply(two(500), token=1)
+    routes.ready = frozenset({V1, "somebody-else"})
+    assert observed(router).healthy == {V1}
+
+
+def test_observe_all__one_route_is_odd__the_others_are_there(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    router.apply(two(500), token=1)
+    router.apply(replace(two(700), endpoint="mail"), token=1)
+    routes.documents["mail"]["spec"]["rules"][2]["backendRefs"][0]["weight"] = "many"
+    assert router.observe_all() == {"chat": observed(router)}
+    with pytest.raises(Unavailable, match="cannot be understood"):
+        router.observe("mail")
+
+
+def test_observe__api_server_away__is_unavailable(router: GatewayRouter, routes: MemoryRoutes) -> None:
+    router.apply(two(500), token=1)
+    routes.down = True
+    for call in (lambda: router.observe("chat"), router.observe_all, lambda: router.apply(two(0), token=1)):
+        with pytest.raises(Unavailable):
+            call()
+
+
+def test_counted__places__are_those_of_the_split_and_no_other_rule(router: GatewayRouter) -> None:
+    router.apply(two(500), token=1)
+    found = router.counted()["chat"]
+    assert (found.route, found.namespace, found.places) == ("chat", "team-a", {(2, 0): V1, (2, 1): V2})
+    assert found.services == {V1: V1, V2: V2}
+
+
+def test_counted__other_weights__count_on(router: GatewayRouter, clock: ManualClock) -> None:
+    router.apply(two(500), token=1)
+    since = router.counted()["chat"].since
+    clock.advance(60)
+    router.apply(two(700), token=1)
+    assert router.counted()["chat"].since == since == pytest.approx(clock.now().timestamp() - 60)
+
+
+def test_counted__a_variant_more__begins_anew(router: GatewayRouter, clock: ManualClock) -> None:
+    router.apply(two(500), token=1)
+    clock.advance(60)
+    three = replace(two(500), backends=(*two(500).backends, service("chat-v0-0000")))
+    router.apply(three, token=1)
+    found = router.counted()["chat"]
+    assert found.since == pytest.approx(clock.now().timestamp())
+    assert found.places[3, 0] == "chat-v0-0000"

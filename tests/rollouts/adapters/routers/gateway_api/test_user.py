@@ -1,0 +1,51 @@
+"""Who answers, by the engine's own word."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from controlplane.kernel.errors import Unavailable
+from controlplane.outbound.clients import local_client
+from rollouts.adapters.routers.gateway_api.user import GatewayUser
+
+MODELS = {"data": [{"id": "chat-v1-aaaa"}, {"id": "chat"}]}
+
+
+def user(response: httpx.Response) -> GatewayUser:
+    def respond(request: httpx.Request) -> httpx.Response:
+        assert request.headers["host"] == "chat.example"
+        return response
+
+    return GatewayUser(
+        local_client(base_url="http://edge", transport=httpx.MockTransport(respond)), model="chat"
+    )
+
+
+def test_answers_itself__the_engine_names_the_variant__is_proven() -> None:
+    assert user(httpx.Response(200, json=MODELS)).answers_itself("chat.example", "chat-v1-aaaa") == ""
+
+
+def test_answers_itself__only_the_gateways_header_names_it__is_not_proven() -> None:
+    answer = httpx.Response(200, json=MODELS, headers={"x-headgate-variant": "chat-v2-bbbb"})
+    why = user(answer).answers_itself("chat.example", "chat-v2-bbbb")
+    assert why == "chat-v2-bbbb was asked, but chat-v1-aaaa answered"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (httpx.Response(503, text="no healthy upstream"), "HTTP 503 for chat.example: no healthy upstream"),
+        (httpx.Response(200, json={"data": []}), "is empty"),
+        (httpx.Response(200, text="<html>"), "cannot be understood"),
+        (httpx.Response(200, json={"data": [{"id": 7}]}), "cannot be understood"),
+    ],
+)
+def test_ask__no_list_of_models__is_unavailable(answer: httpx.Response, words: str) -> None:
+    with pytest.raises(Unavailable, match=words):
+        user(answer).ask("chat.example", "")
+
+
+def test_infer__the_gateway_says_who_answered__is_told() -> None:
+    answer = httpx.Response(200, json={}, headers={"x-headgate-variant": "chat-v2-bbbb"})
+    assert user(answer).infer("chat.example", "") == "chat-v2-bbbb"
