@@ -7,7 +7,7 @@ BIN := $(dir $(PYTHON))
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 # --- the two commands, and what they stand on ----------------------------------------------------
 
@@ -29,8 +29,15 @@ down: ## stop everything, engines too
 status: ## what runs
 	@$(PYTHON) -m deploy.stack status
 
-test: setup ## set up and pass the tests; REQUIRE=all skips nothing
+test: setup ## set up and pass the tests; REQUIRE=all skips nothing but Kubernetes
 	@REQUIRE=$(REQUIRE) PYTHON=$(PYTHON) tests/run.sh $(TESTS)
+
+.PHONY: kubernetes test-kubernetes
+kubernetes: setup ## build the tests' Kubernetes: once, outside the repository
+	@$(PYTHON) -m tests.kubernetes.build
+
+test-kubernetes: kubernetes ## the tests on a whole Kubernetes; as root
+	@REQUIRE=kubernetes $(BIN)pytest tests/kubernetes $(TESTS)
 
 bench: ## the measured figures, as ratios (minutes)
 	$(PYTHON) -m benchmarks.gates --size smoke

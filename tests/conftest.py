@@ -2,7 +2,9 @@
 
 `@pytest.mark.needs("envoy")` skips a test where Envoy is missing and says which command brings it; with
 REQUIRE=all in the environment it fails instead, so that a complete run cannot pass by skipping. A GPU cannot
-be brought by a command, so a test that needs one is skipped even then; the same goes for the rights of root.
+be brought by a command, so a test that needs one is skipped even then; the same goes for the rights of root and for
+namespaces of one's own. Kubernetes takes long to build and has a target of its own: REQUIRE=kubernetes is what fails
+where it is missing.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from math import inf
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from hypothesis import HealthCheck, settings
 
 from controlplane.timekeeping import database_clock
 from tests import databases
+from tests.kubernetes import build, sandbox
 
 # A busy machine is slow, not wrong: no property is about time. A landing (REQUIRE=all) is judged by the same examples
 # every time; runs by hand go on searching.
@@ -47,10 +51,14 @@ BIN = Path(sys.executable).parent
 
 @dataclass(frozen=True)
 class Part:
-    """A real part: whether this machine has it, and the command that brings it ("" when none does)."""
+    """A real part: whether this machine has it, and the command that brings it ("" when none does).
+
+    With `required_by` as REQUIRE in the environment, a test that lacks the part fails instead of being skipped.
+    """
 
     found: Callable[[], bool]
     brought_by: str
+    required_by: str = "all"
 
 
 def _program(name: str, *folders: str) -> Callable[[], bool]:
@@ -78,9 +86,12 @@ PARTS = {
     "chromium": Part(_chromium, "apt-get install chromium"),
     "postgres": Part(_program("initdb", "usr/lib/postgresql/*/bin"), "apt-get install postgresql"),
     "redis": Part(_program("redis-server"), "apt-get install redis-server"),
+    "prometheus": Part(_program("prometheus"), "apt-get install prometheus"),
     "faketime": Part(_program("faketime"), "apt-get install faketime"),
     "python3": Part(Path("/usr/bin/python3").exists, "apt-get install python3"),  # that every user may run
     "root": Part(lambda: os.geteuid() == 0, ""),  # to start programs as another user
+    "namespaces": Part(cache(sandbox.possible), ""),  # unshare, as root; many containers forbid it
+    "kubernetes": Part(lambda: build.built() is not None, "make kubernetes", required_by="kubernetes"),
     "gpu": Part(_program("nvidia-smi"), ""),
 }
 
@@ -100,8 +111,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if not part.brought_by:
                 pytest.skip(f"needs {name}, which this machine does not have")
             message = f"needs {name}; bring it with: {part.brought_by}"
-            if os.environ.get("REQUIRE") == "all":
-                pytest.fail(f"REQUIRE=all: {message}", pytrace=False)
+            if os.environ.get("REQUIRE") == part.required_by:
+                pytest.fail(f"REQUIRE={part.required_by}: {message}", pytrace=False)
             pytest.skip(message)
 
 

@@ -75,7 +75,34 @@ COMES_WITH = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name, part in PARTS.items() if part.brought_by])
+def test_needs__part_with_a_target_of_its_own__is_required_by_that_only(
+    item: pytest.Item, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PARTS, "unicorn", Part(lambda: False, "make unicorn", required_by="unicorn"))
+    monkeypatch.setenv("REQUIRE", "all")
+    with pytest.raises(pytest.skip.Exception, match="make unicorn"):
+        pytest_runtest_setup(item)
+    monkeypatch.setenv("REQUIRE", "unicorn")
+    with pytest.raises(pytest.fail.Exception, match="REQUIRE=unicorn: needs unicorn"):
+        pytest_runtest_setup(item)
+
+
+def test_part_kubernetes__its_command__builds_it() -> None:
+    command = PARTS["kubernetes"].brought_by.split()
+    done = subprocess.run(
+        [command[0], "--dry-run", *command[1:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=PLAIN,
+    )
+    assert done.stdout.splitlines()[-1].endswith("-m tests.kubernetes.build")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, part in PARTS.items() if part.brought_by and part.required_by == "all"]
+)
 def test_part__its_command__would_bring_it(name: str) -> None:
     """The real command line, as make would run it, and what its plan installs: nothing is installed here."""
     program, *rest = PARTS[name].brought_by.split()

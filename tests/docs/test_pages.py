@@ -9,6 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from controlplane.config.environment import Environment
+from rollouts.adapters.clusters.kubernetes.profile import WeightsKind
+from rollouts.adapters.clusters.kubernetes.profile_reading import TOP
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,3 +46,12 @@ def test_links__between_pages__lead_somewhere() -> None:
         if not (page.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_kubernetes__every_field_of_a_profile__is_in_the_table() -> None:
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    rows = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
+    named = set(re.findall(r"`([a-z_]+)`", rows))
+    kinds = {kind.value for kind in WeightsKind}
+    assert named - kinds == set(TOP)
+    assert kinds <= named

@@ -22,7 +22,7 @@ from deploy.bootstrap.__main__ import parser as bootstrap
 from tests.docs.remedies import ROOMS, ROOT, Named, named_commands, texts
 
 # What .ci/run installs, and what is told to those whose Python does not fit.
-PACKAGES = {"chromium", "faketime", "postgresql", "python3", "redis-server", "git", "make"}
+PACKAGES = {"chromium", "faketime", "postgresql", "prometheus", "python3", "redis-server", "git", "make"}
 PYTHONS = {"python3-venv", "python3.11", "python3.11-venv", "python3.12", "python3.12-venv"}
 UV = ({"cache", "clean"}, {"cache", "prune"}, {"python", "install", "3.12"})
 COMMANDS = named_commands()

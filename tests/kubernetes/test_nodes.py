@@ -1,0 +1,178 @@
+"""The lab's nodes do with pods what a kubelet does, as far as traffic and diagnosis can tell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kubernetes.lab import ENGINE, KubernetesLab
+from tests.kubernetes.objects import PATIENCE_SECONDS, Cluster, namespace
+from tests.standins.running import wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.needs("root", "namespaces", "envoy", "kubernetes")]
+
+
+@pytest.fixture
+def cluster(kubernetes_lab: KubernetesLab, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    name = "nodes-" + str(abs(hash(request.node.name)))[:8]
+    with namespace(kubernetes_lab, name) as made:
+        yield made
+
+
+def waits_for(status: dict[str, object]) -> str:
+    state = status["state"]
+    assert isinstance(state, dict)
+    waiting = state.get("waiting") or {}
+    return str(waiting.get("reason", ""))
+
+
+def test_container__ends_with_an_error__is_restarted_with_back_off_and_its_log_is_kept(
+    cluster: Cluster,
+) -> None:
+    cluster.run(
+        "crashes",
+        args=["model", "--served-model-name", "crashes"],
+        env=[{"name": "STANDIN", "value": "--fail 'CUDA out of memory'"}],
+        terminationMessagePolicy="FallbackToLogsOnError",
+    )
+    pod = cluster.wait_for_pod(
+        "crashes", "backs off", lambda it: waits_for(it) == "CrashLoopBackOff" and it["restartCount"] >= 1
+    )
+    status = pod["status"]["containerStatuses"][0]
+    ended = status["lastState"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (1, "Error")
+    assert "CUDA out of memory" in ended["message"]
+    resource = cluster.client.resources.get(api_version="v1", kind="Pod")
+    told = cluster.client.request(
+        "get",
+        f"{resource.path(name=pod['metadata']['name'], namespace=cluster.namespace)}/log?tailLines=5",
+        serialize=False,
+    )
+    assert b"CUDA out of memory" in told.data
+
+
+def test_container__out_of_memory_at_a_tests_wish__is_said_to_be(
+    kubernetes_lab: KubernetesLab, cluster: Cluster
+) -> None:
+    cluster.run("grows")
+    cluster.wait_until_available("grows")
+    name = cluster.pods("grows")[0]["metadata"]["name"]
+    kubernetes_lab.run_out_of_memory(cluster.namespace, name, "engine")
+    pod = cluster.wait_for_pod("grows", "was restarted", lambda it: it["restartCount"] == 1)
+    ended = pod["status"]["containerStatuses"][0]["lastState"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (137, "OOMKilled")
+
+
+def test_image__unknown__cannot_be_pulled_until_it_is_published(
+    kubernetes_lab: KubernetesLab, cluster: Cluster
+) -> None:
+    image = "registry.test:5000/unheard/of@sha256:" + "0" * 64
+    cluster.run("pulls", image=image)
+    pod = cluster.wait_for_pod(
+        "pulls", "cannot be pulled", lambda it: waits_for(it) in ("ErrImagePull", "ImagePullBackOff")
+    )
+    assert image in pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
+    kubernetes_lab.publish_image(image)
+    cluster.wait_until_available("pulls")
+
+
+def test_startup_probe__never_passes__the_container_is_restarted(cluster: Cluster) -> None:
+    probe = {"httpGet": {"path": "/nothing", "port": "http"}, "periodSeconds": 1, "failureThreshold": 2}
+    cluster.run("slow", startupProbe=probe)
+    pod = cluster.wait_for_pod("slow", "was restarted", lambda it: it["restartCount"] >= 1)
+    assert not pod["status"]["containerStatuses"][0]["ready"]
+
+
+def test_pod__deleted__serves_during_pre_stop_and_then_ends(cluster: Cluster) -> None:
+    cluster.run("leaves", lifecycle={"preStop": {"sleep": {"seconds": 3}}})
+    cluster.wait_until_available("leaves")
+    pod = cluster.pods("leaves")[0]
+    resource = cluster.client.resources.get(api_version="apps/v1", kind="Deployment")
+    resource.delete(name="leaves", namespace=cluster.namespace, propagation_policy="Background")
+
+    def leaving() -> bool:
+        return bool(cluster.pods("leaves")[0]["metadata"].get("deletionTimestamp"))
+
+    wait_until("the pod is being deleted", leaving, PATIENCE_SECONDS)
+    assert "running" in cluster.pods("leaves")[0]["status"]["containerStatuses"][0]["state"]
+    wait_until("the pod is gone", lambda: not cluster.pods("leaves"), PATIENCE_SECONDS)
+    assert pod["status"]["podIP"]
+
+
+def test_pod__deaf_to_sigterm__is_killed_after_its_grace_period(cluster: Cluster) -> None:
+    container = {"name": "deaf", "image": f"{ENGINE}:1", "command": ["sleep", "1000"]}
+    cluster.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "deaf", "labels": {"app": "deaf"}},
+            "spec": {"terminationGracePeriodSeconds": 3, "containers": [container]},
+        }
+    )
+    cluster.wait_for_pod("deaf", "runs", lambda it: it["ready"])
+    began = time.monotonic()
+    cluster.client.resources.get(api_version="v1", kind="Pod").delete(
+        name="deaf", namespace=cluster.namespace
+    )
+    wait_until("the pod is gone", lambda: not cluster.pods("deaf"), PATIENCE_SECONDS)
+    assert time.monotonic() - began > 2.5
+
+
+def test_container__its_secret_is_missing__waits_until_there_is_one(cluster: Cluster) -> None:
+    reference = {"secretKeyRef": {"name": "key", "key": "value"}}
+    cluster.run("asks", env=[{"name": "VLLM_API_KEY", "valueFrom": reference}])
+    pod = cluster.wait_for_pod(
+        "asks", "cannot be configured", lambda it: waits_for(it) == "CreateContainerConfigError"
+    )
+    assert 'secret "key" not found' in str(pod["status"]["containerStatuses"][0]["state"])
+    cluster.create(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"}, "stringData": {"value": "x"}}
+    )
+    cluster.wait_until_available("asks")
+
+
+def test_node__lost_with_its_pods_and_back_soon__containers_are_started_again(
+    kubernetes_lab: KubernetesLab, cluster: Cluster
+) -> None:
+    cluster.run("engine")
+    cluster.wait_until_available("engine")
+    node = cluster.pods("engine")[0]["spec"]["nodeName"]
+    kubernetes_lab.silence_node(node, kill=True)
+    kubernetes_lab.wake_node(node)
+    cluster.wait_for_pod("engine", "was restarted", lambda it: it["restartCount"] == 1 and it["ready"])
+
+
+def test_pod__asks_for_more_gpus_than_a_node_has__is_not_scheduled(cluster: Cluster) -> None:
+    cluster.run("large", image=f"{ENGINE}:2", resources={"limits": {"nvidia.com/gpu": "9"}})
+
+    def refused() -> str:
+        for pod in cluster.pods("large"):
+            for condition in (pod.get("status") or {}).get("conditions") or []:
+                if condition["type"] == "PodScheduled" and condition["status"] == "False":
+                    return str(condition["message"])
+        return ""
+
+    said = wait_until("the scheduler says why", refused, PATIENCE_SECONDS)
+    assert "3 Insufficient nvidia.com/gpu" in said
+
+
+def test_init_container__in_a_pod__ends_well_before_the_engine_starts(cluster: Cluster) -> None:
+    content = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "prepared", "labels": {"app": "prepared"}},
+        "spec": {
+            "initContainers": [
+                {"name": "first", "image": f"{ENGINE}:1", "command": ["sh", "-c", "echo prepared"]}
+            ],
+            "containers": [
+                {"name": "engine", "image": f"{ENGINE}:1", "args": ["model", "--served-model-name=prepared"]}
+            ],
+        },
+    }
+    cluster.create(content)
+    pod = cluster.wait_for_pod("prepared", "runs", lambda it: it["ready"])
+    first = pod["status"]["initContainerStatuses"][0]["state"]["terminated"]
+    assert first["exitCode"] == 0
