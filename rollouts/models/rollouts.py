@@ -59,6 +59,10 @@ class Rollout(models.Model):
     measured_at = models.DateTimeField(
         null=True, help_text="end of the last interval in which anything was measured"
     )
+    unread_at = models.DateTimeField(
+        null=True,
+        help_text="end of the last interval in which the source of the measurements could not be read",
+    )
     promoted_at = models.DateTimeField(null=True)
     watch_until = models.DateTimeField(null=True)
     watching = models.BooleanField(default=False)

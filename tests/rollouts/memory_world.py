@@ -201,13 +201,14 @@ class MemoryWorld:
             verify=self._compare_files,
             secrets=SecretStore(self.secrets_dir, key_ring),
         )
+        self.signals = MemorySignals(self.router)
         self.store = MemoryModelStore(start=START.timestamp() - 1000)
         tap = self.calls
         self.world = World(
             name="here",
             cluster=Tap("cluster", self.cluster, tap),
             router=Tap("router", self.router, tap),
-            signals=Tap("signals", MemorySignals(self.router), tap),
+            signals=Tap("signals", self.signals, tap),
             request_log=Tap("log", MemoryRequestLog(self.router), tap),
             prober=Tap("prober", MemoryProber(self.router), tap),
             store=Tap("store", self.store, tap),

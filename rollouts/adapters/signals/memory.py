@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from controlplane.kernel.errors import Unavailable
 from rollouts.adapters.routers.memory import MemoryRouter
 from rollouts.domain.record.readings import EngineReading, Failures, SignalReading
 from rollouts.ports import Backend
 
 
 class MemorySignals:
-    """A SignalSource that reads a MemoryRouter's counters and its engines."""
+    """A SignalSource that reads a MemoryRouter's counters and its engines.
+
+    outage  why it cannot be read; empty: it can
+    """
 
     def __init__(self, router: MemoryRouter) -> None:
         self._router = router
+        self.outage = ""
 
     def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         """See the port."""
+        self._can_be_read()
         self._router.observe_all()  # which is unavailable when the router is
         found = {}
         for endpoint in self._router.routes:
@@ -31,7 +37,12 @@ class MemorySignals:
 
     def read_all(self, backends: Mapping[str, Collection[Backend]]) -> Mapping[str, SignalReading]:
         """See the port."""
+        self._can_be_read()
         return {endpoint: self._read(endpoint, known) for endpoint, known in backends.items()}
+
+    def _can_be_read(self) -> None:
+        if self.outage:
+            raise Unavailable(f"The counters cannot be read: {self.outage}.", fix="It is tried again.")
 
     def _read(self, endpoint: str, backends: Collection[Backend]) -> SignalReading:
         engines: dict[str, EngineReading] = {}

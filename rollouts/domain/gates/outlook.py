@@ -182,7 +182,12 @@ def _reactions(policy: GatePolicy) -> str:
     parts = [f"{'rolled back' if what == 'rollback' else 'held'} {case}" for case, what in cases]
     outside = any(what == "rollback" for _, what in cases)
     tail = " The promise above does not cover such a rollback." if outside else ""
-    return f"At the plan's deadline a rollout is {', '.join(parts[:-1])} and {parts[-1]}.{tail}"
+    blind = (
+        "While a source of measurements cannot be read, nothing moves forward"
+        if policy.on_error == "hold"
+        else "A source of measurements that cannot be read for as long as the plan allows rolls back, too"
+    )
+    return f"At the plan's deadline a rollout is {', '.join(parts[:-1])} and {parts[-1]}. {blind}.{tail}"
 
 
 def _gate(

@@ -41,13 +41,16 @@ def workload_words(status: EngineView) -> str:
     return failure_words(status) if status.phase is WorkloadPhase.FAILED else f"{status.variant} is gone."
 
 
-def no_data(rollout: RolloutView, now: float, *, who: str) -> Decision | None:
+def no_data(rollout: RolloutView, gates: GatesView, now: float, *, who: str) -> Decision | None:
     """Rolls back when nothing could be measured for too long. The promise of the gates does not cover this, and the
     cause says so.
 
+    A source that cannot be read says nothing about the candidates, and it is the source of every rollout beside this
+    one: that time does not count, unless the policy rolls back when a source is broken.
+
     who     "the candidate does not stay", as the strategy says it
     """
-    since = max(rollout.measured_at or rollout.phase_since, rollout.step_since or 0.0)
+    since = unmeasured_since(rollout, gates)
     if now - since <= rollout.plan.no_data_seconds:
         return None
     sentence = (
@@ -55,6 +58,27 @@ def no_data(rollout: RolloutView, now: float, *, who: str) -> Decision | None:
         f"(allowed {duration_of_seconds(rollout.plan.no_data_seconds)}): without evidence {who}."
     )
     return roll_back(rollout, cause="no-data", sentence=sentence)
+
+
+def unmeasured_since(rollout: RolloutView, gates: GatesView) -> float:
+    """Since when it counts, in seconds since the epoch, that nothing was measured."""
+    measured = rollout.measured_at or rollout.phase_since
+    if rollout.is_unread and gates.open_because == "error" and gates.reaction == "rollback":
+        return measured  # a step's beginning moves on while nothing can be read
+    return max(measured, rollout.step_since or 0.0, rollout.unread_at or 0.0)
+
+
+def held_unread(rollout: RolloutView, gates: GatesView, held_at: str) -> Decision | None:
+    """Holds everything that moves forward while the source of the measurements cannot be read; None when it can."""
+    if not rollout.is_unread or rollout.unread_at is None:
+        return None
+    made = stay(
+        rollout,
+        f"Held at {held_at}: what happens there cannot be measured. {gates.waiting}".strip(),
+        "It goes on when measurements can be read again. It can be rolled back meanwhile.",
+    )
+    title = "Measurements cannot be read"
+    return replace(made, title=title, detail=f"held at {held_at} until they can", once=True)
 
 
 def out_of_time(

@@ -173,4 +173,10 @@ def _watching(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) ->
             f"Promoted: {rollout.candidate_label} has all traffic.",
             f"{rollout.baseline_label} stays warm until the router shows the route as it should be.",
         )
+    if rollout.is_unread:
+        return stay(
+            rollout,
+            f"Promoted: {rollout.candidate_label} has all traffic, and what happens there cannot be measured.",
+            f"{rollout.baseline_label} stays warm until measurements can be read again.",
+        )
     return end_watch(rollout, sentence=f"{rollout.baseline} is drained and stopped")

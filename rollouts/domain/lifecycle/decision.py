@@ -43,6 +43,7 @@ class RolloutView:
     candidate_arm  the arm that is meant where there can be one only: the first candidate, once promoted the winner
     step_since     since when the router has this step's share in force
     measured_at    when a candidate was last measured
+    unread_at      end of the last interval in which the source of the measurements could not be read
     """
 
     phase: Phase
@@ -59,6 +60,12 @@ class RolloutView:
     watching: bool = False
     cause_sentence: str = ""
     candidate_arm: str = CANDIDATE
+    unread_at: float | None = None
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether nothing could be measured since the source of the measurements could not be read."""
+        return self.unread_at is not None and self.unread_at > (self.measured_at or 0.0)
 
     @property
     def baseline(self) -> str:
@@ -97,8 +104,11 @@ class RolloutView:
         return next((arm for arm in self.arms if arm.name == name), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data without the plan, which never changes and is stored once."""
+        """Plain data without the plan, which never changes and is stored once. A source that could always be read is
+        left out: older evidence keeps its bytes."""
         data = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "plan"}
+        if self.unread_at is None:
+            del data["unread_at"]
         return data | {
             "phase": self.phase.value,
             "pause_reason": self.pause_reason.value,

@@ -55,7 +55,9 @@ class Plan:
 
     steps             growing shares below 100%; none where the strategy has settings
     settings          what only this strategy has; in JSON under its name
-    no_data_seconds   how long a step may go without any measurement before it rolls back (labelled, outside alpha)
+    no_data_seconds   how long a step may go without any measurement before it rolls back (labelled, outside alpha).
+                      While the source itself cannot be read that time stands still, unless the policy's on_error
+                      rolls back
     deadline_seconds  how long the whole rollout may take before it pauses as inconclusive
     launch_seconds    how long a candidate may take to become ready
     """

@@ -26,7 +26,7 @@ from rollouts.services.writing import tell
 
 log = logging.getLogger(__name__)
 
-ROLLOUT_TIMES = ("phase_since", "step_since", "measured_at")
+ROLLOUT_TIMES = ("phase_since", "step_since", "measured_at", "unread_at")
 RATINGS_MOVED = timedelta(hours=1)  # far longer than ratings are waited for
 ROWS_AT_ONCE = 500  # in one statement
 Move = Callable[[datetime], datetime]

@@ -150,12 +150,15 @@ def count_interval(
 ) -> None:
     """Adds the interval to the rollout's own counts, before the decision looks at them.
 
-    Exposure is what the candidate answered itself. While the baseline is out of order there is none: nothing of that
-    time can be compared, so it does not bring the next step nearer.
+    Exposure is what the candidate answered itself. While the baseline is out of order, and while nothing can be read,
+    there is none: nothing of that time can be compared, so it does not bring the next step nearer.
     """
     interval = measured.interval
     outage = measured.assessment.outage
-    exposed = outage is None or outage.over
+    unread = "router" in interval.broken
+    exposed = (outage is None or outage.over) and not unread
+    if unread:
+        rollout.unread_at = now
     if not exposed and rollout.step_since is not None:
         rollout.step_since = min(now, rollout.step_since + timedelta(seconds=interval.seconds))
     fallbacks = seen.difference.fallbacks if seen.difference is not None else {}
@@ -222,6 +225,7 @@ def keep_evidence(
         "next_interval",
         "feedback_interval",
         "measured_at",
+        "unread_at",
         "step_requests",
         "step_since",
     )

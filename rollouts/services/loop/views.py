@@ -28,6 +28,7 @@ def view_of(rollout: Rollout, arms: Sequence[Arm] | None = None) -> RolloutView:
         step_since=_seconds(rollout.step_since),
         step_requests=rollout.step_requests,
         measured_at=_seconds(rollout.measured_at),
+        unread_at=_seconds(rollout.unread_at),
         created_at=rollout.created_at.timestamp(),
         watch_until=_seconds(rollout.watch_until),
         watching=rollout.watching,
@@ -44,6 +45,7 @@ def counted(view: RolloutView, rollout: Rollout) -> RolloutView:
         step_since=_seconds(rollout.step_since),
         step_requests=rollout.step_requests,
         measured_at=_seconds(rollout.measured_at),
+        unread_at=_seconds(rollout.unread_at),
     )
 
 

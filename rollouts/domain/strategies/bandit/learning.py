@@ -15,6 +15,7 @@ from rollouts.domain.lifecycle.danger import (
     GONE,
     drift_sentence,
     held_by_outage,
+    held_unread,
     no_data,
     not_in_force,
     out_of_time,
@@ -52,7 +53,7 @@ def advance(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
     if stop is not None:
         return stop
     race = gates.race or RaceView({})
-    waiting = held_by_outage(rollout, gates.outage, held_at)
+    waiting = held_by_outage(rollout, gates.outage, held_at) or held_unread(rollout, gates, held_at)
     winner = None if waiting is not None else rollout.arm(race.winner)
     wins = winner in rollout.racing and rollout.step_since is not None and seen.in_force
     if winner is not None and wins and seen.is_whole(winner.variant):
@@ -84,7 +85,7 @@ def keep_safe(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) ->
     drops = _leaving(rollout, seen, race)
     if drops or not rollout.racing:
         return _leave(rollout, seen, race, drops)
-    blind = no_data(rollout, now, who="no candidate stays")
+    blind = no_data(rollout, gates, now, who="no candidate stays")
     if blind is not None:
         return blind
     split = _take_away(rollout, seen, race)

@@ -10,6 +10,7 @@ from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
 from rollouts.domain.lifecycle.danger import (
     danger,
     held_by_outage,
+    held_unread,
     no_cluster,
     no_data,
     not_in_force,
@@ -135,7 +136,7 @@ def advance(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
         return late
     if rollout.step_since is None or not seen.in_force:
         return stay(rollout, not_in_force(seen, held_at), "The step's time counts from then.")
-    waiting = held_by_outage(rollout, gates.outage, held_at)
+    waiting = held_by_outage(rollout, gates.outage, held_at) or held_unread(rollout, gates, held_at)
     if waiting is not None:
         return waiting
     return told_of_outage(rollout, gates.outage, _step_progress(rollout, seen, gates, now, held_at))
@@ -195,7 +196,7 @@ def _not_ready_for_more(rollout: RolloutView, candidate: EngineView | None, held
 
 def keep_safe(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision | None:
     """See the protocol."""
-    return danger(rollout, seen, gates) or no_data(rollout, now, who="the candidate does not stay")
+    return danger(rollout, seen, gates) or no_data(rollout, gates, now, who="the candidate does not stay")
 
 
 def gates_of_promoted(rollout: RolloutView, gates: GatesView) -> GatesView:

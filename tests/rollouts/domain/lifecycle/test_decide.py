@@ -352,6 +352,58 @@ def test_danger__nothing_measured_but_not_for_too_long__stays() -> None:
     assert after(view(**{**SILENT, "measured_at": NOW - PLAN.no_data_seconds + 1}), seen()).event is None
 
 
+UNREAD: dict[str, Any] = {**SILENT, "unread_at": NOW - 2}
+BROKEN = GatesView(waiting="Errors: the router does not answer.", open_because="error")
+
+
+@pytest.mark.parametrize("phase", [Phase.PROGRESSING, Phase.PAUSED])
+def test_danger__source_cannot_be_read_for_too_long__says_nothing_of_the_candidate(phase: Phase) -> None:
+    assert after(view(phase, **UNREAD), seen(), BROKEN).event is None
+
+
+@pytest.mark.parametrize("phase", [Phase.PROGRESSING, Phase.PAUSED])
+def test_danger__source_cannot_be_read_and_the_policy_rolls_back_then__rolls_back(phase: Phase) -> None:
+    moved_on = {"step_since": NOW - 5}  # a step's beginning moves on meanwhile
+    made = after(view(phase, **UNREAD | moved_on), seen(), replace(BROKEN, reaction="rollback"))
+    assert (made.event, made.cause) == (Event.ROLL_BACK, "no-data")
+
+
+def test_danger__source_read_again_and_the_candidate_stays_silent__rolls_back_after_its_own_time() -> None:
+    since = {**SILENT, "unread_at": NOW - PLAN.no_data_seconds}
+    assert after(view(**since), seen()).event is None
+    since["unread_at"] -= 1
+    assert after(view(**since), seen()).cause == "no-data"
+
+
+def test_step__source_cannot_be_read__is_held_and_told_once() -> None:
+    made = after(view(**EXPOSED, unread_at=NOW - 1), seen(), BROKEN)
+    assert made.event is None
+    assert (
+        made.reason
+        == "Held at 5%: what happens there cannot be measured. Errors: the router does not answer."
+    )
+    assert (made.title, made.once) == ("Measurements cannot be read", True)
+
+
+def test_last_step__all_passed_and_the_source_cannot_be_read__is_not_promoted() -> None:
+    assert after(view(**LAST, unread_at=NOW - 1), seen(), PASS).event is None
+
+
+def test_step__measured_again__goes_on() -> None:
+    assert after(view(**EXPOSED, unread_at=NOW - 30), seen()).event is Event.ADVANCE
+
+
+def test_source_cannot_be_read__danger_that_needs_no_counters__rolls_back() -> None:
+    failed = {C: status(C, WorkloadPhase.FAILED)}
+    assert after(view(**UNREAD), seen(engines=failed), BROKEN).event is Event.ROLL_BACK
+
+
+def test_view__source_could_always_be_read__keeps_the_bytes_of_older_evidence() -> None:
+    assert "unread_at" not in view().to_json()
+    later = view(unread_at=NOW)
+    assert RolloutView.from_json(later.to_json(), PLAN) == later
+
+
 def test_danger__share_never_came_in_force_and_nothing_measured__rolls_back() -> None:
     made = after(
         view(**{**SILENT, "step_since": None, "measured_at": None}), seen(routed=None, in_force=False)
@@ -442,6 +494,13 @@ def test_watch__over_but_the_route_is_not_as_it_should_be__waits(world: dict[str
     made = after(OVER, seen(**ALL_ON_C, in_force=False, **world))
     assert not made.end_watch
     assert made.effects == ()
+
+
+def test_watch__over_but_nothing_can_be_measured__keeps_the_old_variant_warm() -> None:
+    made = after(replace(OVER, unread_at=NOW - 1), seen(**ALL_ON_C))
+    assert not made.end_watch
+    assert made.effects == ()
+    assert "cannot be measured" in made.reason
 
 
 def test_watch__ended__nothing_happens_any_more() -> None:

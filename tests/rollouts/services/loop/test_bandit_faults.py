@@ -222,18 +222,17 @@ def test_nobody_looks_for_two_minutes__the_broker_is_lost__it_goes_on_from_there
     assert rollout.candidate == w.variant(3)
 
 
-def test_router_down__longer_than_the_plan_allows__everybody_returns_for_want_of_data(
+def test_counters_cannot_be_read__longer_than_the_plan_allows__nobody_is_blamed_and_nobody_wins(
     moving: MemoryWorld,
 ) -> None:
     w = moving
-    w.router.down = True
-    w.run(lambda: w.rollout.phase == "rolling-back", limit=40)
-    assert w.rollout.cause == "no-data"
-    w.router.down = False
-    w.run_to("rolled-back", limit=8)
-    assert w.shares() == {1: 10_000}
-    w.run_for(3)
-    assert sorted(w.cluster.statuses()) == [w.variant(1).name]
+    w.signals.outage = "connection refused"
+    shares = w.shares()
+    w.run_for(3 * w.rollout.parsed_plan.no_data_seconds)
+    assert (w.rollout.phase, w.shares()) == ("progressing", shares)
+    assert "cannot be measured" in w.rollout.reason
+    w.signals.outage = ""
+    w.run(lambda: "cannot be measured" not in w.rollout.reason, limit=10)
 
 
 def test_baseline_down__bad_arm_that_answers_is_out_but_keeps_answering_until_the_baseline_is_back(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.access.actors import HEADGATE
 from controlplane.audit.models import AuditEvent
 from controlplane.kernel.errors import Conflict, Forbidden, IllegalTransition, Refused, StaleWriter
 from controlplane.passes.models import ItemTrouble
@@ -19,6 +20,7 @@ from rollouts.services.commands.rollouts import cancel_rollout, promote_rollout,
 from rollouts.services.errands.write_backs import WRITE_BACKS
 from rollouts.services.loop.leases import hold, release
 from rollouts.services.loop.observe import backend_json
+from rollouts.services.policies.versions import define_gate_policy
 from tests.rollouts.memory_world import ERRORS, PLAN, Kill, MemoryWorld, tell_with_kills
 
 pytestmark = [pytest.mark.story, pytest.mark.django_db]
@@ -68,8 +70,56 @@ def test_router_down__one_row_of_evidence_an_interval_not_a_tick(moving: MemoryW
     assert sum(row.interval["seconds"] for row in rows) == pytest.approx(8, abs=2.1)
 
 
-def test_router_down__longer_than_the_plan_allows__rolled_back_for_want_of_data(moving: MemoryWorld) -> None:
+def test_router_down__longer_than_the_plan_allows__held_and_told_and_no_candidate_is_blamed(
+    moving: MemoryWorld,
+) -> None:
     w = moving
+    w.router.down = True
+    w.run_for(3 * PLAN.no_data_seconds)
+    assert (w.rollout.phase, w.rollout.step_index) == ("progressing", 0)
+    w.router.down = False
+    w.run_to("succeeded")
+
+
+def test_counters_cannot_be_read__no_step_ends_and_that_time_does_not_count(w: MemoryWorld) -> None:
+    long_steps = canary((25, 50), hold_seconds=10, min_requests=10, watch_seconds=10)
+    w.start(2, plan=replace(long_steps, no_data_seconds=30, launch_seconds=20))
+    w.behave(2)
+    w.run_to("progressing")
+    w.run_for(3)
+    w.signals.outage = "connection refused"
+    w.run_for(100)
+    assert (w.rollout.phase, w.rollout.step_index) == ("progressing", 0)
+    assert "cannot be measured" in w.rollout.reason
+    assert "connection refused" in w.rollout.reason
+    assert w.titles().count("Measurements cannot be read") == 1
+    w.signals.outage = ""
+    back = w.now
+    w.run(lambda: w.rollout.step_index == 1)
+    assert (w.now - back).total_seconds() >= 10 - 3 - w.world.interval_seconds
+    w.run_to("succeeded")
+
+
+def test_counters_cannot_be_read__during_the_watch__the_old_variant_stays_warm(moving: MemoryWorld) -> None:
+    w = moving
+    w.run_to("succeeded")
+    w.signals.outage = "connection refused"
+    w.run_for(PLAN.watch_seconds + 10)
+    assert w.rollout.watching
+    assert w.workload(1).phase == "ready"
+    w.signals.outage = ""
+    w.run(lambda: not w.rollout.watching)
+
+
+def test_router_down__policy_that_rolls_back_then__rolled_back_for_want_of_data(w: MemoryWorld) -> None:
+    body = {
+        name: value for name, value in w.endpoint.gate_policy.body.items() if name not in ("name", "version")
+    }
+    body |= {"on_error": "rollback"}
+    policy = define_gate_policy(actor=HEADGATE, name="strict", body=body, now=w.now)
+    w.start(2, gate_policy=policy)
+    w.behave(2)
+    w.run_to("progressing")
     w.router.down = True
     w.run(lambda: w.rollout.phase == "rolling-back", limit=40)
     assert w.rollout.cause == "no-data"
