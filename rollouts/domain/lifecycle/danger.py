@@ -70,7 +70,7 @@ def unmeasured_since(rollout: RolloutView, gates: GatesView) -> float:
 
 def held_unread(rollout: RolloutView, gates: GatesView, held_at: str) -> Decision | None:
     """Holds everything that moves forward while the source of the measurements cannot be read; None when it can."""
-    if not rollout.is_unread or rollout.unread_at is None:
+    if not rollout.is_unread:
         return None
     made = stay(
         rollout,
