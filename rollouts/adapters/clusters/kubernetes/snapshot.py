@@ -25,6 +25,8 @@ from rollouts.ports import Backend, WorkloadStatus
 
 SERVICE_BACKEND = "service"  # the kind of the references that this cluster gives out
 
+Fit = Callable[[str], str]
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -77,11 +79,15 @@ class Watches:
             one.stop()
 
 
-def pods_of(snapshot: Snapshot, anchor: Anchor) -> list[PodSight]:
-    """The pods of the variant's newest launch, oldest first; those of an earlier one count as being stopped."""
+def pods_of(snapshot: Snapshot, anchor: Anchor, fit: Fit = str) -> list[PodSight]:
+    """The pods of the variant's newest launch, oldest first; those of an earlier one count as being stopped.
+
+    fit   takes out of an engine's last words what must not be told: before they are cut, for half of a secret is not
+          found any more
+    """
     found = []
     for pod in snapshot.pods.get(anchor.name, ()):
-        sight = sight_of(pod)
+        sight = sight_of(pod, fit)
         attempt = text(part(pod["metadata"], "annotations"), ATTEMPT) or "0"
         if attempt == str(anchor.attempt):
             found.append(sight)
@@ -89,14 +95,14 @@ def pods_of(snapshot: Snapshot, anchor: Anchor) -> list[PodSight]:
 
 
 def status_of(
-    snapshot: Snapshot, anchor: Anchor, engine: ContainerEngine | None, now: float
+    snapshot: Snapshot, anchor: Anchor, engine: ContainerEngine | None, now: float, fit: Fit = str
 ) -> WorkloadStatus:
-    """What is to be said of one variant."""
+    """What is to be said of one variant; `fit` as in `pods_of`."""
     raw = snapshot.workloads.get(anchor.name)
     workload = None if raw is None else workload_of(raw)
     seen = diagnose(
         workload,
-        pods_of(snapshot, anchor),
+        pods_of(snapshot, anchor, fit),
         snapshot.warnings,
         VLLM if engine is None else engine.template,
         draining=anchor.draining_since is not None or anchor.deleting,
@@ -112,7 +118,7 @@ def status_of(
         restarts=seen.restarts,
         started_at=seen.started_at,
         reason=seen.reason,
-        message=seen.message,
+        message=fit(seen.message),
         files_at=seen.files_at,
     )
 
