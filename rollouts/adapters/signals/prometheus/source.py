@@ -84,8 +84,8 @@ class PrometheusSignals:
         for endpoint, own in backends.items():
             if endpoint not in routes:
                 found[endpoint] = Unavailable(
-                    f"The counters of {endpoint} have no name yet: it has no route.",
-                    fix="Nothing needs to be done: it is read once its route is accepted.",
+                    f"The counters of {endpoint} have no name yet: it has no route of ours in force.",
+                    fix="Nothing needs to be done: it is read once its gateways have its route.",
                 )
                 continue
             names = {backend.variant for backend in own}

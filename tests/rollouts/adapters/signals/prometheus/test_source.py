@@ -284,7 +284,7 @@ def test_read__endpoint_without_a_route__is_an_error_of_it_alone(room: Room) -> 
     read_when(room, "it is scraped", lambda r: answered(r, V1))
     found = room.signals().read_all({"chat": BACKENDS, "new": []})
     assert isinstance(found["chat"], SignalReading)
-    assert "it has no route" in str(found["new"])
+    assert "it has no route of ours in force" in str(found["new"])
 
 
 def test_read__counter_that_is_no_count__spoils_its_endpoint_alone(room: Room) -> None:
