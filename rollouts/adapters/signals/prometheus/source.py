@@ -75,7 +75,7 @@ class PrometheusSignals:
     ) -> Mapping[str, SignalReading | HeadgateError]:
         """See the port."""
         known = self._routes()
-        now, targets = self._targets()
+        now, targets, late = self._targets()
         routes = {endpoint: known[endpoint] for endpoint in backends if endpoint in known}
         series = self._series(now, targets, routes, timed=True)
         every = [backend for some in backends.values() for backend in some]
@@ -89,7 +89,7 @@ class PrometheusSignals:
                 )
                 continue
             names = {backend.variant for backend in own}
-            reading = self._reading(endpoint, routes[endpoint], targets, series)
+            reading = self._reading(endpoint, routes[endpoint], targets, series, late)
             if isinstance(reading, SignalReading):
                 reading = replace(
                     reading,
@@ -102,11 +102,11 @@ class PrometheusSignals:
     def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         """See the port."""
         routes = self._routes()
-        now, targets = self._targets()
+        now, targets, late = self._targets()
         series = self._series(now, targets, routes, timed=False)
         found: dict[str, dict[str, Failures]] = defaultdict(dict)
         for endpoint, route in routes.items():
-            reading = self._reading(endpoint, route, targets, series)
+            reading = self._reading(endpoint, route, targets, series, late)
             for name, target in reading.targets.items() if isinstance(reading, SignalReading) else ():
                 arms = target.arms.values()
                 if arms:
@@ -116,11 +116,13 @@ class PrometheusSignals:
 
     # --- processes of the gateway ------------------------------------------------------------------
 
-    def _targets(self) -> tuple[float, Mapping[Target, Scraped]]:
-        """(the server's time, the processes that it scraped lately). Raises Unavailable when there is none."""
+    def _targets(self) -> tuple[float, Mapping[Target, Scraped], float]:
+        """(the server's time, the processes that it scraped lately, by how many seconds our clock is behind). Raises
+        Unavailable when there is none."""
         template = self._template
         now = self._server.now()
-        apart = abs(self._clock.now().timestamp() - now)
+        late = now - self._clock.now().timestamp()
+        apart = abs(late)
         if apart > CLOCKS_APART_SECONDS:
             raise Unavailable(
                 f"The clock of Prometheus and this one are {apart:.0f} s apart: its samples cannot be put in time.",
@@ -152,7 +154,7 @@ class PrometheusSignals:
         for one in found.values():
             if one.started_at is None:
                 log.warning("signals.start_unknown target=%s", one.name)
-        return now, usable
+        return now, usable, max(0.0, late)
 
     def _starts(self, now: float) -> Mapping[Target, float]:
         found: dict[Target, float] = {}
@@ -187,12 +189,14 @@ class PrometheusSignals:
         route: CountedRoute,
         targets: Mapping[Target, Scraped],
         series: CountedSeries,
+        late: float,
     ) -> SignalReading | HeadgateError:
-        """The endpoint's counters, `at` by the server's clock; what is wrong with them where they are odd."""
+        """The endpoint's counters, `at` by the server's clock; what is wrong with them where they are odd. Where its
+        backends stand is noted by our clock, which is `late` seconds behind."""
         found: dict[str, TargetReading] = {}
         at = []
         for target, scraped in targets.items():
-            if scraped.at < route.since + self._settle_seconds or scraped.started_at is None:
+            if scraped.at < route.since + late + self._settle_seconds or scraped.started_at is None:
                 continue
             try:
                 arms = {
