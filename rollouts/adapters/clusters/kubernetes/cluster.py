@@ -299,7 +299,8 @@ class KubernetesCluster:
         if since is None or anchor.deleting:
             return
         never_served = status.started_at is None
-        if not never_served and self._now() - since < self._settle_seconds:
+        # A moment that is far ahead was noted by a clock that was wrong.
+        if not never_served and abs(self._now() - since) < self._settle_seconds:
             return
         try:
             self._client.delete(CONFIG_MAP, anchor.name, anchor.uid, version=anchor.version)

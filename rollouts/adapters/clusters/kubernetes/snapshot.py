@@ -54,13 +54,18 @@ class Watches:
         """Raises Unavailable while one of them is not known."""
         anchors = [anchor_in(one) for one in self._anchors.objects().values()]
         pods: dict[str, list[Mapping[str, Any]]] = {}
+        uids: dict[str, str] = {}
         for one in self._pods.objects().values():
             pods.setdefault(text(part(one["metadata"], "labels"), VARIANT), []).append(one)
+            uids[text(one["metadata"], "name")] = text(one["metadata"], "uid")
         warnings = {}
-        for event in sorted(self._events.objects().values(), key=lambda one: text(one, "lastTimestamp")):
+        for event in sorted(self._events.objects().values(), key=_happened):
             about = part(event, "involvedObject")
-            if text(event, "type") == "Warning" and text(about, "kind") == "Pod":
-                warnings[text(about, "name")] = text(event, "message")
+            name = text(about, "name")
+            # An earlier pod may have had the same name.
+            of_this_one = text(about, "uid") in ("", uids.get(name))
+            if text(event, "type") == "Warning" and text(about, "kind") == "Pod" and of_this_one:
+                warnings[name] = text(event, "message")
         return Snapshot(
             anchors=tuple(anchor for anchor in anchors if anchor is not None),
             workloads={**self._deployments.objects(), **self._groups.objects()},
@@ -121,6 +126,17 @@ def status_of(
         message=fit(seen.message),
         files_at=seen.files_at,
     )
+
+
+def _happened(event: Mapping[str, Any]) -> str:
+    """When the event was seen last. Those of newer components have no `lastTimestamp`."""
+    times = (
+        text(event, "lastTimestamp"),
+        text(part(event, "series"), "lastObservedTime"),
+        text(event, "eventTime"),
+        text(part(event, "metadata"), "creationTimestamp"),
+    )
+    return max(times)
 
 
 def _age(pod: Mapping[str, Any]) -> tuple[str, str]:

@@ -190,6 +190,55 @@ def test_ensure__workload_that_somebody_deleted__is_made_again(server: MemoryObj
     assert DEPLOYMENT in server.objects
 
 
+@pytest.mark.parametrize("since", ["1e300", "inf", "nan", "1798761600"])
+def test_statuses__drain_noted_by_a_clock_that_was_wrong__is_deleted_all_the_same(
+    server: MemoryObjects, since: str
+) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(SPEC, token=1)
+    a_pod(server)
+    cluster.drain(NAME, "chat", token=1)
+    server.objects[ANCHOR]["metadata"]["annotations"]["headgate.dev/draining-since"] = since
+    cluster.statuses()
+    assert "deletionTimestamp" in server.objects[ANCHOR]["metadata"]
+
+
+# --- warnings -------------------------------------------------------------------------------------------------------
+
+
+def an_event(server: MemoryObjects, name: str, message: str, *, uid: str = "", **times: Any) -> None:
+    about = {"kind": "Pod", "name": f"{NAME}-0", **({"uid": uid} if uid else {})}
+    server.keep(
+        {
+            "kind": "Event",
+            "metadata": {"name": name, "creationTimestamp": STARTED},
+            "type": "Warning",
+            "involvedObject": about,
+            "message": message,
+            **times,
+        }
+    )
+
+
+def test_warning__newest__is_told_whichever_field_has_its_time(server: MemoryObjects) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(SPEC, token=1)
+    a_pod(server)
+    an_event(server, "b", "the newest", lastTimestamp=None, eventTime="2026-01-01T09:00:00.000001Z")
+    an_event(server, "a", "an older one", lastTimestamp="2026-01-01T08:00:00Z")
+    assert cluster._watches.snapshot().warnings == {f"{NAME}-0": "the newest"}
+
+
+def test_warning__of_an_earlier_pod_of_the_same_name__is_not_told(server: MemoryObjects) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(SPEC, token=1)
+    a_pod(server)
+    uid = server.objects["Pod", f"{NAME}-0"]["metadata"]["uid"]
+    an_event(server, "a", "of this one", uid=uid, lastTimestamp="2026-01-01T08:00:00Z")
+    an_event(server, "b", "of the one before", uid="gone", lastTimestamp="2026-01-01T08:30:00Z")
+    assert cluster._watches.snapshot().warnings == {f"{NAME}-0": "of this one"}
+
+
 # --- keys -----------------------------------------------------------------------------------------------------------
 
 
