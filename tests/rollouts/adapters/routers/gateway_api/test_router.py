@@ -124,6 +124,21 @@ def test_apply__api_server_refuses__keeps_the_route_and_its_words(
     )  # fmt: skip
 
 
+def test_apply__every_write_is_refused__tells_the_words_of_the_first(
+    router: GatewayRouter, routes: MemoryRoutes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router.apply(two(500), token=1)
+    words = iter(["no weights on Fridays", "no notes either"])
+
+    def refuse(document: object, *, resource_version: str) -> None:
+        said = next(words)
+        raise Rejected(f"refused: {said}", extra={"words": said})
+
+    monkeypatch.setattr(routes, "write", refuse)
+    with pytest.raises(Rejected, match="no weights on Fridays"):
+        router.apply(two(700), token=1)
+
+
 @pytest.mark.parametrize("candidate_bp", [500, 600])
 def test_apply__taken_after_a_refusal__clears_its_words(
     router: GatewayRouter, routes: MemoryRoutes, candidate_bp: int
