@@ -23,7 +23,7 @@ from rollouts.adapters.clusters.kubernetes.client import (
 )
 from rollouts.adapters.clusters.kubernetes.cluster import KubernetesCluster
 from rollouts.adapters.clusters.kubernetes.container import VLLM_IMAGE
-from rollouts.adapters.clusters.kubernetes.errors import Stale
+from rollouts.adapters.clusters.kubernetes.errors import Stale, Terminal
 from rollouts.adapters.clusters.secrets import SecretStore
 from rollouts.domain.engine_options import Option, OptionKind
 from tests.rollouts.adapters.clusters.kubernetes.profiles import profile_of
@@ -90,6 +90,8 @@ class MemoryObjects:
             there is None or there["metadata"]["resourceVersion"] != seen["metadata"]["resourceVersion"]
         ):
             raise Stale("it was changed")
+        if there is not None and there.get("immutable") and there["data"] != body["data"]:
+            raise Terminal("data: Forbidden: field is immutable when `immutable` is set")
         self.writes.append(key)
         return self.keep({**({"status": there["status"]} if there and "status" in there else {}), **body})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 from datetime import UTC, datetime
@@ -88,6 +89,18 @@ def test_log_tail__record_that_cannot_be_read__is_not_shown(server: MemoryObject
     assert cluster.log_tail(NAME) == ("with [hidden]",)
     server.objects[ANCHOR]["data"]["launch.json"] = "{}"
     assert cluster.log_tail(NAME) == ()
+
+
+def test_ensure__failed_with_a_wrong_secret_that_was_replaced__is_launched_with_the_right_one(
+    server: MemoryObjects, tmp_path: Path
+) -> None:
+    make, folder, spec = with_a_secret(tmp_path)
+    cluster = make(server, secrets=folder)
+    cluster.ensure(spec, token=1)
+    a_pod(server, "Error: the hub refuses the token", restarts=3)
+    (folder / "hub").write_text("the right one")
+    cluster.ensure(spec, token=1)
+    assert base64.b64decode(server.objects["Secret", NAME]["data"]["TOKEN"]) == b"the right one"
 
 
 # --- odd and foreign objects ----------------------------------------------------------------------------------------
