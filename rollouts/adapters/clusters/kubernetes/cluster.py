@@ -151,7 +151,7 @@ class KubernetesCluster:
         text = self._client.log(newest, ENGINE, lines=wanted) or self._client.log(
             newest, ENGINE, lines=wanted, previous=True
         )
-        return hide_in_lines(text.splitlines(), self._secrets.values(spec.environment))[-lines:]
+        return hide_in_lines(storable(text).splitlines(), self._secrets.values(spec.environment))[-lines:]
 
     def api(self, engine: str) -> EngineApi:
         return engine_named(engine, self._engines).template.api

@@ -36,7 +36,7 @@ class WatchedKind:
     """All objects of a kind with these labels. Safe to call from several threads.
 
     wake       called whenever something changed
-    optional   a cluster may not know the kind: then there are none
+    optional   a cluster may not know the kind: then there are none, unless there were some
     pause      waits so many seconds, or until `stop`; given by tests that do not wait
     """
 
@@ -174,7 +174,7 @@ class WatchedKind:
 
     def _missed(self, error: Exception, version: str) -> str:
         """Notes what is wrong, and returns the version to go on from: a server that was away is asked on from there."""
-        if isinstance(error, UnknownKind) and self._optional:
+        if isinstance(error, UnknownKind) and self._optional and not self._objects:
             with self._changed:
                 self._objects, self._listed, self._problem = {}, True, None
                 self._changed.notify_all()

@@ -103,6 +103,14 @@ def test_ensure__failed_with_a_wrong_secret_that_was_replaced__is_launched_with_
     assert base64.b64decode(server.objects["Secret", NAME]["data"]["TOKEN"]) == b"the right one"
 
 
+def test_log_tail__what_no_database_takes__is_replaced(server: MemoryObjects) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(SPEC, token=1)
+    a_pod(server)
+    server.logs[f"{NAME}-0"] = "loading\x00 weights\n"
+    assert cluster.log_tail(NAME) == ("loading\ufffd weights",)
+
+
 # --- odd and foreign objects ----------------------------------------------------------------------------------------
 
 

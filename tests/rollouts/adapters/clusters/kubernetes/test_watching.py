@@ -138,8 +138,12 @@ def test_put__what_was_deleted_since__does_not_come_back(make: Make) -> None:
 
 
 def test_kind__that_the_cluster_does_not_know__is_none_where_it_is_optional(make: Make) -> None:
-    watched, _ = make([UnknownKind("no such kind")] * 50, [], kind=GROUPS, optional=True)
+    hold = threading.Event()
+    watched, _ = make([UnknownKind("no such kind")], [], kind=GROUPS, optional=True)
+    watched._pause = lambda seconds: hold.wait(10)
     assert names(watched) == []
+    watched.stop()
+    hold.set()
 
 
 def test_event__that_is_odd__ends_no_thread_and_lists_again(make: Make) -> None:
@@ -205,3 +209,27 @@ def test_watch__too_old_again_and_again__is_listed_with_pauses(make: Make) -> No
     wait_until("it watches on", lambda: len(script.versions) == 4, 10)
     assert len(pauses) == 2  # after the first one it lists at once
     assert all(pause > 0 for pause in pauses)
+
+
+def test_kind__of_which_there_were_some__is_unknown_for_a_moment_and_not_empty(make: Make) -> None:
+    """An API server that starts does not know the kinds of others yet."""
+    hold = threading.Event()
+    watched, _ = make(
+        [([thing("a", 5)], "7"), UnknownKind("not yet"), ([thing("a", 5)], "9")],
+        [Expired("too old")],
+        kind=GROUPS,
+        optional=True,
+    )
+    watched._pause = lambda seconds: hold.wait(10)
+    watched.begin()
+
+    def unknown() -> bool:
+        try:
+            watched.objects()
+        except Unavailable as error:
+            return "not yet" in str(error)
+        return False
+
+    wait_until("it is not known", unknown, 10)
+    hold.set()
+    wait_until("it is known again", lambda: not unknown() and names(watched) == ["a"], 10)
