@@ -155,7 +155,8 @@ class GatewayRouter:
         for document in self._store.list():
             try:
                 one = read_route(document, self._place)
-                if one.endpoint and is_ours(document, self._place):
+                named = document["metadata"]["name"] == route_name(one.endpoint)  # a copy has another name
+                if one.endpoint and named and is_ours(document, self._place):
                     found[one.endpoint] = one
             except InvalidInput as error:
                 if error.code != ODD_ANSWER:

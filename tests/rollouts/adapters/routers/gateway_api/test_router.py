@@ -464,3 +464,16 @@ def test_counted__a_gateway_takes_the_places_late__counts_from_then(
     assert since == pytest.approx(clock.now().timestamp())
     clock.advance(60)
     assert router.counted()["chat"].since == since
+
+
+def test_observe_all__copy_of_a_route__is_not_taken_for_it(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    router.apply(two(500), token=1)
+    twin = copy.deepcopy(routes.documents["chat"])
+    twin["metadata"]["name"] = "restored"
+    for reference, weight in zip(routes.split(twin)["backendRefs"], (0, 1), strict=True):
+        reference["weight"] = weight
+    routes.documents["restored"] = twin
+    assert router.observe_all() == {"chat": observed(router)}
+    assert observed(router).shares[V2] == 500
