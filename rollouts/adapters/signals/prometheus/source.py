@@ -47,6 +47,7 @@ class PrometheusSignals:
     """See the module.
 
     routes         how the gateway's counters name the arms, by endpoint
+    gateway_namespaces  where the gateway's pods are: others say what they like, too. Empty: anywhere
     engine_namespace  where the engines' pods are; what others say of themselves there is not read
     stale_seconds  older samples are of a process that is gone or that Prometheus does not reach
     """
@@ -59,6 +60,7 @@ class PrometheusSignals:
         clock: Clock,
         *,
         engine_namespace: str,
+        gateway_namespaces: Collection[str] = (),
         stale_seconds: float = STALE_SECONDS,
         settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
@@ -66,6 +68,7 @@ class PrometheusSignals:
         self._template = template
         self._routes = routes
         self._clock = clock
+        self._gateway_namespaces = frozenset(gateway_namespaces)
         self._stale_seconds = stale_seconds
         self._settle_seconds = settle_seconds
         self._engines = PrometheusEngines(server, engine_namespace, stale_seconds=stale_seconds)
@@ -133,7 +136,10 @@ class PrometheusSignals:
         found: dict[Target, Scraped] = {}
         for sample in sorted(scrapes, key=lambda one: sorted(one.labels.items())):
             target = target_of(sample.labels, template)
-            if not target[-1] or _age(sample, now) > self._stale_seconds:
+            foreign = (
+                self._gateway_namespaces and sample.labels.get("namespace") not in self._gateway_namespaces
+            )
+            if foreign or not target[-1] or _age(sample, now) > self._stale_seconds:
                 continue
             scraped = Scraped(target, sample.labels, sample.value, starts.get(target))
             # Two Prometheus jobs may scrape one process: it is counted once, by the newer scrape.

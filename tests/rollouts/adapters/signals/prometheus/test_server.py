@@ -217,3 +217,24 @@ def test_signals__scrape_before_the_places_by_a_clock_that_is_late__is_not_read(
         server(one_gateway), ENVOY_GATEWAY, lambda: routes, clock, engine_namespace="team-a"
     )
     assert "not scraped since the backends" in str(read(late))
+
+
+def test_signals__pod_of_a_stranger_that_plays_a_gateway__is_not_counted() -> None:
+    """Whoever may run a pod that is scraped could else say how many requests a candidate failed."""
+
+    def two(query: str) -> Any:
+        answer = one_gateway(query)
+        for series in list(answer["data"]["result"]) if query != "time()" else ():
+            metric = {**series["metric"], "namespace": "team-x", "pod": "envoy", "instance": "x:1"}
+            answer["data"]["result"].append({**series, "metric": metric})
+        return answer
+
+    clock = ManualClock(datetime.fromtimestamp(NOW, UTC))
+    made = PrometheusSignals(
+        server(two), ENVOY_GATEWAY, lambda: ROUTES, clock,
+        engine_namespace="team-a", gateway_namespaces=("edge",),
+    )  # fmt: skip
+    found = read(made)
+    assert isinstance(found, SignalReading)
+    assert set(found.targets) == {"gw-a"}
+    assert {endpoint: set(by) for endpoint, by in made.failures().items()} == {"chat": {"gw-a"}}
