@@ -17,6 +17,7 @@ from rollouts.adapters.clusters.kubernetes.names import (
     PREFIX,
     VARIANT,
     VARIANT_NAME,
+    object_name,
 )
 
 MADE = f"{PREFIX}made"
@@ -42,10 +43,12 @@ class Anchor:
 
 
 def anchor_in(raw: Mapping[str, Any]) -> Anchor | None:
-    """What the object says; None for one that is no anchor."""
+    """What the object says; None for one that is no anchor, as a copy under another name is none."""
     metadata = raw["metadata"]
     noted = metadata.get("annotations") or {}
     if VARIANT not in (metadata.get("labels") or {}) or VARIANT_NAME not in noted:
+        return None
+    if metadata["name"] != object_name(str(noted[VARIANT_NAME])):
         return None
     return Anchor(
         name=str(metadata["name"]),

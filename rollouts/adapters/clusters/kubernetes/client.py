@@ -162,8 +162,9 @@ class KubernetesClient:
     def watch(self, kind: ObjectKind, selector: str, version: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """What happens to these objects after this version: (type, object), until the server ends it after a minute.
 
-        Types are ADDED, MODIFIED, DELETED and BOOKMARK; the object of a bookmark has a version and nothing else. Raises
-        Expired when the version is too old: list again.
+        Types are ADDED, MODIFIED, DELETED and BOOKMARK; the object of a bookmark has a version and nothing else. The
+        first one is a bookmark of this version: the server answers, though nothing happens. Raises Expired when it
+        knows nothing of the version: list again.
         """
         call = Call("watch", kind.name, namespace=self.namespace)
         answer = self._raw(
@@ -178,6 +179,7 @@ class KubernetesClient:
             allow_watch_bookmarks="true",
         )
         try:
+            yield "BOOKMARK", {"metadata": {"resourceVersion": version}}
             for line in iter_resp_lines(answer):
                 if not line:
                     continue

@@ -18,11 +18,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from controlplane.kernel.clock import Clock
-from controlplane.kernel.credentials import hide_in_lines
+from controlplane.kernel.credentials import hide, hide_in_lines
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Unavailable
+from controlplane.kernel.foreign import storable
 from rollouts.adapters.clusters.kubernetes.anchors import (
     ATTEMPT,
     DRAINING_SINCE,
@@ -33,6 +34,7 @@ from rollouts.adapters.clusters.kubernetes.anchors import (
 )
 from rollouts.adapters.clusters.kubernetes.client import (
     CONFIG_MAP,
+    DEPLOYMENTS,
     OBJECT_KINDS,
     KubernetesClient,
     ObjectKind,
@@ -45,7 +47,7 @@ from rollouts.adapters.clusters.kubernetes.container import (
 )
 from rollouts.adapters.clusters.kubernetes.errors import Stale
 from rollouts.adapters.clusters.kubernetes.fence import Fence
-from rollouts.adapters.clusters.kubernetes.names import label_value, object_name
+from rollouts.adapters.clusters.kubernetes.names import INSTALLATION, VARIANT, label_value, object_name
 from rollouts.adapters.clusters.kubernetes.objects import (
     check_spec,
     limits_of,
@@ -54,16 +56,26 @@ from rollouts.adapters.clusters.kubernetes.objects import (
 )
 from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
 from rollouts.adapters.clusters.kubernetes.record import LAUNCH_KEY, record_of, spec_in
-from rollouts.adapters.clusters.kubernetes.snapshot import Watches, pods_of, status_of
+from rollouts.adapters.clusters.kubernetes.snapshot import Snapshot, Watches, pods_of, status_of
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.limits import Limits
 from rollouts.ports import EngineApi, EngineRoom, WorkloadSpec, WorkloadStatus
 
-UNREADABLE_RECORD = (ValueError, KeyError, TypeError, AttributeError, HeadgateError)
+UNREADABLE_RECORD = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    HeadgateError,
+)
 TRIES = 6  # of a step whose objects others change at the same time
 LINES_BEFORE = 100  # a secret of several lines may begin before the lines that are asked for
+
+Done = TypeVar("Done")
 
 log = logging.getLogger(__name__)
 
@@ -121,19 +133,16 @@ class KubernetesCluster:
     def statuses(self) -> Mapping[str, WorkloadStatus]:
         """Raises Unavailable while the cluster does not say what there is."""
         snapshot = self._watches.snapshot()
-        found = {}
-        for anchor in snapshot.anchors:
-            spec = self._spec(anchor)
-            engine = None if spec is None else self._engines.get(spec.engine)
-            found[anchor.variant] = status_of(snapshot, anchor, engine, self._now())
+        found = {anchor.variant: self._status(snapshot, anchor) for anchor in snapshot.anchors}
         for anchor in snapshot.anchors:
             self._end(anchor, found[anchor.variant])
         return found
 
     def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
         anchor = self._anchors().get(variant)
-        if anchor is None or lines <= 0:
-            return ()
+        spec = None if anchor is None else self._spec(anchor)
+        if anchor is None or spec is None or lines <= 0:
+            return ()  # without the record nobody knows which words of a log are secret
         pods = pods_of(self._watches.snapshot(), anchor)
         if not pods:
             return ()
@@ -142,9 +151,7 @@ class KubernetesCluster:
         text = self._client.log(newest, ENGINE, lines=wanted) or self._client.log(
             newest, ENGINE, lines=wanted, previous=True
         )
-        spec = self._spec(anchor)
-        values = () if spec is None else self._secrets.values(spec.environment)
-        return hide_in_lines(text.splitlines(), values)[-lines:]
+        return hide_in_lines(storable(text).splitlines(), self._secrets.values(spec.environment))[-lines:]
 
     def api(self, engine: str) -> EngineApi:
         return engine_named(engine, self._engines).template.api
@@ -166,18 +173,11 @@ class KubernetesCluster:
 
     def renew_secrets(self) -> int:
         renewed, problems = 0, []
-        for anchor in self._anchors().values():
-            spec = self._spec(anchor)
-            if spec is None or anchor.deleting:
-                continue
+        for variant in self._anchors():
             try:
-                fresh = renewed_environment(spec, self._secrets.keys())
+                renewed += self._renewed(variant)
             except Refused as error:
                 problems.append(error.message)
-                continue
-            if fresh is not None:
-                self._renew(anchor, fresh)
-                renewed += 1
         if problems:
             raise Refused(" ".join(problems), code="key-missing")
         return renewed
@@ -188,7 +188,7 @@ class KubernetesCluster:
 
     # --- launching ----------------------------------------------------------------------------------------------
 
-    def _again(self, step: Callable[[], None]) -> None:
+    def _again(self, step: Callable[[], Done]) -> Done:
         """Takes the step; anew, with all that it reads, when something changed in the midst of it."""
         for _ in range(TRIES):
             try:
@@ -198,21 +198,25 @@ class KubernetesCluster:
         raise Unavailable(last.message, fix="It is tried again.")
 
     def _ensure(self, spec: WorkloadSpec, token: int) -> None:
-        self._fence.check(spec.endpoint, token)
-        anchor = self._anchor(spec.variant)
+        anchor = self._anchor_for(spec.variant, spec.endpoint, token)
         if anchor is not None and anchor.deleting:
             raise Unavailable(f"{spec.variant} is still being deleted.", fix="It is tried again.")
-        failed = anchor is not None and anchor.made and self._phase(spec.variant) is WorkloadPhase.FAILED
-        if anchor is not None and anchor.made and not failed:
-            if anchor.draining_since is not None:
-                self._note(anchor, {DRAINING_SINCE: None})
-            return
+        attempt = (
+            0 if anchor is None else anchor.attempt
+        )  # one that was broken off goes on with the same pods
+        if anchor is not None and anchor.made:
+            snapshot = self._watches.snapshot()
+            if self._status(snapshot, anchor).phase is WorkloadPhase.FAILED:
+                attempt += 1
+            elif not self._is_gone(anchor.name, snapshot):
+                if anchor.draining_since is not None:
+                    self._note(anchor, {DRAINING_SINCE: None})
+                return
         check_spec(spec, self._profile, self._engines)
-        self._launch(spec, anchor, attempt=anchor.attempt + 1 if anchor is not None and failed else 0)
+        self._launch(spec, anchor, attempt=attempt)
 
     def _drain(self, variant: str, endpoint: str, token: int) -> None:
-        self._fence.check(endpoint, token)
-        anchor = self._anchor(variant)
+        anchor = self._anchor_for(variant, endpoint, token)
         if anchor is None or anchor.deleting or anchor.draining_since is not None:
             return
         if anchor.endpoint != endpoint:
@@ -221,18 +225,35 @@ class KubernetesCluster:
             )
         self._note(anchor, {DRAINING_SINCE: str(self._now())})
 
+    def _anchor_for(self, variant: str, endpoint: str, token: int) -> Anchor | None:
+        """The variant's anchor, for a writer with this token. The token is looked at last: whoever takes over later
+        changes the anchor, and a write on what was read here is then refused."""
+        anchor = self._anchor(variant)
+        self._fence.check(endpoint, token)
+        return anchor
+
     def _anchor(self, variant: str) -> Anchor | None:
         """The variant's anchor as it is now, asked of the cluster; None when there is none. Raises Refused for
         something of that name that is not this installation's."""
         seen = self._client.get(CONFIG_MAP, object_name(variant))
         anchor = None if seen is None else anchor_in(seen)
         if seen is not None and (anchor is None or anchor.installation != label_value(self._installation)):
-            raise Refused(
-                f"A ConfigMap {seen['metadata']['name']} is there already, and it is not this Headgate's.",
-                fix="Delete it, or use another namespace.",
-                code="name-taken",
-            )
+            raise _taken(CONFIG_MAP, object_name(variant))
         return anchor
+
+    def _found(self, kind: ObjectKind, name: str) -> Mapping[str, Any] | None:
+        """The variant's object of this kind. Raises Refused for somebody else's: an apply would make it a part of the
+        variant, and it would be deleted with it."""
+        seen = self._client.get(kind, name)
+        labels = {} if seen is None else seen["metadata"].get("labels") or {}
+        ours = {INSTALLATION: label_value(self._installation), VARIANT: name}
+        if seen is not None and not ours.items() <= labels.items():
+            raise _taken(kind, name)
+        return seen
+
+    def _is_gone(self, name: str, snapshot: Snapshot) -> bool:
+        """Whether somebody deleted the variant's workload. A watch may be late, so that the cluster is asked, too."""
+        return name not in snapshot.workloads and self._client.get(DEPLOYMENTS, name) is None
 
     def _launch(self, spec: WorkloadSpec, anchor: Anchor | None, *, attempt: int) -> None:
         """Makes all objects. Whatever is there already stays; so a launch that was broken off goes on."""
@@ -254,7 +275,7 @@ class KubernetesCluster:
         for body in objects.owned_by(kept["metadata"]["uid"]):
             wanted = with_attempt(body, attempt)
             kind = OBJECT_KINDS[body["kind"]]
-            self._write(wanted, self._client.get(kind, objects.name))
+            self._write(wanted, self._found(kind, objects.name))
         self._scale(OBJECT_KINDS[objects.workload_kind], objects.name, spec.replicas)
         self._write(noted(objects.anchor, {**notes, MADE: "true"}), kept)
 
@@ -278,7 +299,8 @@ class KubernetesCluster:
         if since is None or anchor.deleting:
             return
         never_served = status.started_at is None
-        if not never_served and self._now() - since < self._settle_seconds:
+        # A moment that is far ahead was noted by a clock that was wrong.
+        if not never_served and abs(self._now() - since) < self._settle_seconds:
             return
         try:
             self._client.delete(CONFIG_MAP, anchor.name, anchor.uid, version=anchor.version)
@@ -291,23 +313,37 @@ class KubernetesCluster:
         taken = any(value is None for value in notes.values())
         self._write(noted(anchor.raw, notes), anchor.raw, takes_away=taken)
 
-    def _renew(self, anchor: Anchor, environment: Mapping[str, Any]) -> None:
-        spec = self._spec(anchor)
-        assert spec is not None
-        data = {
-            **anchor.raw["data"],
-            LAUNCH_KEY: record_of(replace(spec, environment=environment))[LAUNCH_KEY],
-        }
-        self._write(noted({**anchor.raw, "data": data}, {}), anchor.raw)
+    def _renewed(self, variant: str) -> int:
+        """How many records were written: 0 or 1. Raises Refused when a key is missing."""
+
+        def step() -> int:
+            anchor = self._anchor(variant)
+            spec = None if anchor is None or anchor.deleting else self._spec(anchor)
+            fresh = None if spec is None else renewed_environment(spec, self._secrets.keys())
+            if anchor is None or spec is None or fresh is None:
+                return 0
+            launch = record_of(replace(spec, environment=fresh))[LAUNCH_KEY]
+            data = {**anchor.raw["data"], LAUNCH_KEY: launch}
+            self._write(noted({**anchor.raw, "data": data}, {}), anchor.raw)
+            return 1
+
+        return self._again(step)
 
     # --- reading ------------------------------------------------------------------------------------------------
 
     def _anchors(self) -> dict[str, Anchor]:
         return {anchor.variant: anchor for anchor in self._watches.snapshot().anchors}
 
-    def _phase(self, variant: str) -> WorkloadPhase:
-        found = self.statuses().get(variant)
-        return WorkloadPhase.ABSENT if found is None else found.phase
+    def _status(self, snapshot: Snapshot, anchor: Anchor) -> WorkloadStatus:
+        """What is to be said of a variant. What its engine said last may hold a secret, and what no database takes."""
+        spec = self._spec(anchor)
+        engine = None if spec is None else self._engines.get(spec.engine)
+
+        def fit(words: str) -> str:
+            known = () if spec is None or not words else self._secrets.values(spec.environment)
+            return storable(hide(words, known))
+
+        return status_of(snapshot, anchor, engine, self._now(), fit)
 
     def _spec(self, anchor: Anchor) -> WorkloadSpec | None:
         try:
@@ -318,3 +354,11 @@ class KubernetesCluster:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
+
+
+def _taken(kind: ObjectKind, name: str) -> Refused:
+    return Refused(
+        f"A {kind.name} {name} is there already, and it is not this Headgate's.",
+        fix="Delete it, or use another namespace.",
+        code="name-taken",
+    )

@@ -44,7 +44,9 @@ def api_client(kubeconfig: str, folder: Path) -> client.ApiClient:
         settings.ssl_ca_cert = cluster.text("certificate-authority")
     if cluster.text("tls-server-name", ""):
         settings.tls_server_name = cluster.text("tls-server-name")
-    token = user.text("token", "")
+    token = user.text("token", "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise _wrong("its token holds what no header can")
     if token:
         remember(token)
         settings.api_key = {"authorization": token}

@@ -13,6 +13,7 @@ of the newest generation, with no pod that is being stopped.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ CONFIG_TROUBLE = frozenset({"CreateContainerConfigError", "CreateContainerError"
 BAD_IMAGE = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 NO_PROGRAM = frozenset({"StartError", "ContainerCannotRun"})
 OUT_OF_MEMORY = "OOMKilled"
+EVICTED = "Evicted"
+OWN_LIMIT = re.compile(r"exceed(?:s|ed) (?:the|its) .*limit")  # its own, and not what a node is short of
 # What an engine that never answered will do again.
 LASTING = frozenset(
     {FailureReason.NO_MEMORY, FailureReason.BAD_MODEL, FailureReason.BAD_SPEC, FailureReason.NO_ENGINE}
@@ -120,10 +123,10 @@ def diagnose(
     restarts = max((pod.engine.restarts for pod in alive), default=0)
     started = [pod.engine.running_since for pod in alive if pod.engine.running_since is not None]
     started_at = max(started, default=None)
-    files_at = _files_at(pods, now) or started_at
+    files_at = _files_at(pods, now) or (None if started_at is None else min(now, started_at))
     if draining or sight.stopping:
         return Diagnosis(WorkloadPhase.DRAINING, 0, restarts, started_at, files_at=files_at)
-    failure = None if ready else _failure(alive, sight, template)
+    failure = None if ready else _failure(pods, alive, sight, template)
     if failure is not None:
         reason, words = failure
         return Diagnosis(WorkloadPhase.FAILED, 0, restarts, None, reason, words, files_at)
@@ -153,12 +156,12 @@ def _files_at(pods: Sequence[PodSight], now: float) -> float | None:
             if one.running_since is not None:
                 found.append(min(now, one.running_since + FETCH_SECONDS))
             elif one.last is not None and one.last.at is not None:
-                found.append(one.last.at)
+                found.append(min(now, one.last.at))  # a node's clock may be ahead
     return max(found, default=None)
 
 
 def _failure(
-    alive: Sequence[PodSight], sight: WorkloadSight, template: EngineTemplate
+    pods: Sequence[PodSight], alive: Sequence[PodSight], sight: WorkloadSight, template: EngineTemplate
 ) -> tuple[FailureReason, str] | None:
     """What the same objects will do again; None when there is nothing of that kind."""
     for pod in alive:
@@ -185,6 +188,12 @@ def _failure(
             if one is not None and one.restarts >= CRASH_RESTARTS and one.last is not None:
                 said = _last_line(one.last.message) or f"exit status {one.last.code}"
                 return FailureReason.CRASH_LOOP, f"Its files do not come: {said}"
+    full = [pod for pod in pods if pod.over and pod.reason == EVICTED and OWN_LIMIT.search(pod.words)]
+    if len(full) >= CRASH_RESTARTS:
+        return (
+            FailureReason.CRASH_LOOP,
+            f"It took more disk than it may, {len(full)} times: ask for more disk_mb. {full[-1].words}",
+        )
     return None
 
 

@@ -25,6 +25,7 @@ FORBIDDEN_VERB = re.compile(
 )
 UNKNOWN_FIELD = re.compile(r"not declared in schema|unknown field|failed to create typed patch object")
 QUOTA = re.compile(r"exceeded quota")
+TOO_LARGE = re.compile(r"Too large resource version", re.IGNORECASE)
 FIELD_CONFLICT = "FieldManagerConflict"
 TERMINATING = "NamespaceTerminating"
 
@@ -65,7 +66,8 @@ class Transient(Unavailable):
 
 
 class Expired(Transient):
-    """A watch begins too far in the past (410): list again."""
+    """A watch begins too far in the past (410), or after all that there is, as it does when the cluster was restored
+    from a backup: list again."""
 
     code = "watch-expired"
 
@@ -117,7 +119,7 @@ def refusal(call: Call, status: int, body: bytes) -> HeadgateError:
             text = f"Others changed {call.kind} {call.name}: {', '.join(said.conflicts)} belong to {owners}."
             return Drift(text, fields=said.conflicts, managers=said.managers)
         return Stale(head, fix="It is read again.")
-    if status == 410:
+    if status == 410 or TOO_LARGE.search(words):
         return Expired(head, fix="It is listed again.")
     if UNKNOWN_FIELD.search(words):
         return Terminal(head, fix="Install the version of the API that knows this field.")

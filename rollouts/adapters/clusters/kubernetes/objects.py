@@ -365,9 +365,10 @@ def _network(maker: _Maker) -> dict[str, Any]:
 
 
 def _secret(maker: _Maker, values: Mapping[str, str]) -> dict[str, Any]:
-    """The values of secret variables. They are never changed: another value is another variant."""
+    """The values of secret variables, as they were when the variant was launched last: a file may hold another one by
+    the time a launch that failed is tried again."""
     data = {name: base64.b64encode(value.encode()).decode() for name, value in values.items()}
-    made = maker.made("v1", "Secret", {"type": "Opaque", "immutable": True, "data": data})
+    made = maker.made("v1", "Secret", {"type": "Opaque", "data": data})
     # A digest of a short secret would tell it to whoever tries all of them.
     made["metadata"]["annotations"][SPEC_DIGEST] = digest_of(sorted(values))
     return made

@@ -214,7 +214,7 @@ def _mounts(spec: WorkloadSpec, profile: ClusterProfile) -> list[dict[str, Any]]
 
 
 def _init_containers(spec: WorkloadSpec, profile: ClusterProfile) -> list[dict[str, Any]]:
-    """What brings the files, where this pod does, and what compares them with the manifest before every start."""
+    """What brings the files, where this pod does, and what compares them with the manifest when the pod starts."""
     if not _has_files(profile):
         return []
     verify = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -76,13 +76,13 @@ class PodSight:
             return None
         try:
             said = json.loads(end.message)
-            return str(said["path"]), str(said["detail"])
-        except (ValueError, KeyError, TypeError):
+            return words_of(str(said["path"])), words_of(str(said["detail"]))
+        except (ValueError, KeyError, TypeError, RecursionError):
             return "of the version", "differs in the cluster from the manifest"
 
 
-def sight_of(pod: Mapping[str, Any]) -> PodSight:
-    """What the pod says. Never raises."""
+def sight_of(pod: Mapping[str, Any], fit: Callable[[str], str] = str) -> PodSight:
+    """What the pod says. Never raises. The last words of its containers are told as `fit` gives them back."""
     metadata, status, spec = part(pod, "metadata"), part(pod, "status"), part(pod, "spec")
     labels = part(metadata, "labels")
     containers = {text(one, "name"): one for one in parts(status, "containerStatuses")}
@@ -95,9 +95,9 @@ def sight_of(pod: Mapping[str, Any]) -> PodSight:
         ready=text(ready, "status") == "True",
         stopping=bool(text(metadata, "deletionTimestamp")),
         over=text(status, "phase") in ("Failed", "Succeeded"),
-        engine=_container(containers.get(ENGINE, {})),
-        fetch=_container(before[FETCH]) if FETCH in before else None,
-        verify=_container(before[VERIFY]) if VERIFY in before else None,
+        engine=_container(containers.get(ENGINE, {}), fit),
+        fetch=_container(before[FETCH], fit) if FETCH in before else None,
+        verify=_container(before[VERIFY], fit) if VERIFY in before else None,
         answers=text(labels, ROLE) != WORKER,
         unplaced=(
             text(placed, "reason"),
@@ -125,7 +125,7 @@ def seconds_of(written: str) -> float | None:
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
-def _container(status: Mapping[str, Any]) -> ContainerSight:
+def _container(status: Mapping[str, Any], fit: Callable[[str], str]) -> ContainerSight:
     state, before = part(status, "state"), part(status, "lastState")
     waiting, running = part(state, "waiting"), part(state, "running")
     ended = part(state, "terminated")
@@ -135,18 +135,18 @@ def _container(status: Mapping[str, Any]) -> ContainerSight:
         running_since=seconds_of(text(running, "startedAt")),
         waiting=text(waiting, "reason"),
         words=words_of(text(waiting, "message")),
-        last=_end(last) if last else None,
+        last=_end(last, fit) if last else None,
         restarts=restarts if isinstance(restarts, int) and restarts >= 0 else 0,
         ended=bool(ended),
     )
 
 
-def _end(status: Mapping[str, Any]) -> End:
+def _end(status: Mapping[str, Any], fit: Callable[[str], str]) -> End:
     code = status.get("exitCode")
     return End(
         code=code if isinstance(code, int) else 0,
         reason=text(status, "reason"),
-        message=text(status, "message")[:LONGEST_MESSAGE],
+        message=fit(text(status, "message")[:LONGEST_MESSAGE]),
         at=seconds_of(text(status, "finishedAt")),
     )
 

@@ -27,11 +27,9 @@ class WeightsKind(StrEnum):
     """Where an engine's files come from."""
 
     OCI_VOLUME = "oci_volume"  # the version is an OCI artifact; its digest is what was registered
-    CLAIM = (
-        "claim"  # a volume that holds them, in a folder named by the manifest; compared before every start
-    )
+    CLAIM = "claim"  # a volume that holds them, in a folder named by the manifest; compared when a pod starts
     OBJECT_STORE = "object_store"  # the engine reads them from there; nothing compares them
-    INIT_CONTAINER = "init_container"  # an image of the operator's fetches them; compared before every start
+    INIT_CONTAINER = "init_container"  # an image of the operator's fetches them; compared when a pod starts
 
 
 @dataclass(frozen=True, slots=True)

@@ -361,7 +361,8 @@ def _is_annotation(value: str) -> bool:
 
 
 def _is_network(value: str) -> bool:
+    """Whether Kubernetes takes it: with the length of its prefix, and written in one way only."""
     try:
-        return bool(ipaddress.ip_network(value))
+        return str(ipaddress.ip_network(value)) == value and "%" not in value
     except ValueError:
         return False

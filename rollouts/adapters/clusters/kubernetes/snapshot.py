@@ -25,6 +25,8 @@ from rollouts.ports import Backend, WorkloadStatus
 
 SERVICE_BACKEND = "service"  # the kind of the references that this cluster gives out
 
+Fit = Callable[[str], str]
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -52,13 +54,18 @@ class Watches:
         """Raises Unavailable while one of them is not known."""
         anchors = [anchor_in(one) for one in self._anchors.objects().values()]
         pods: dict[str, list[Mapping[str, Any]]] = {}
+        uids: dict[str, str] = {}
         for one in self._pods.objects().values():
             pods.setdefault(text(part(one["metadata"], "labels"), VARIANT), []).append(one)
+            uids[text(one["metadata"], "name")] = text(one["metadata"], "uid")
         warnings = {}
-        for event in sorted(self._events.objects().values(), key=lambda one: text(one, "lastTimestamp")):
+        for event in sorted(self._events.objects().values(), key=_happened):
             about = part(event, "involvedObject")
-            if text(event, "type") == "Warning" and text(about, "kind") == "Pod":
-                warnings[text(about, "name")] = text(event, "message")
+            name = text(about, "name")
+            # An earlier pod may have had the same name.
+            of_this_one = text(about, "uid") in ("", uids.get(name))
+            if text(event, "type") == "Warning" and text(about, "kind") == "Pod" and of_this_one:
+                warnings[name] = text(event, "message")
         return Snapshot(
             anchors=tuple(anchor for anchor in anchors if anchor is not None),
             workloads={**self._deployments.objects(), **self._groups.objects()},
@@ -77,11 +84,15 @@ class Watches:
             one.stop()
 
 
-def pods_of(snapshot: Snapshot, anchor: Anchor) -> list[PodSight]:
-    """The pods of the variant's newest launch, oldest first; those of an earlier one count as being stopped."""
+def pods_of(snapshot: Snapshot, anchor: Anchor, fit: Fit = str) -> list[PodSight]:
+    """The pods of the variant's newest launch, oldest first; those of an earlier one count as being stopped.
+
+    fit   takes out of an engine's last words what must not be told: before they are cut, for half of a secret is not
+          found any more
+    """
     found = []
     for pod in snapshot.pods.get(anchor.name, ()):
-        sight = sight_of(pod)
+        sight = sight_of(pod, fit)
         attempt = text(part(pod["metadata"], "annotations"), ATTEMPT) or "0"
         if attempt == str(anchor.attempt):
             found.append(sight)
@@ -89,14 +100,14 @@ def pods_of(snapshot: Snapshot, anchor: Anchor) -> list[PodSight]:
 
 
 def status_of(
-    snapshot: Snapshot, anchor: Anchor, engine: ContainerEngine | None, now: float
+    snapshot: Snapshot, anchor: Anchor, engine: ContainerEngine | None, now: float, fit: Fit = str
 ) -> WorkloadStatus:
-    """What is to be said of one variant."""
+    """What is to be said of one variant; `fit` as in `pods_of`."""
     raw = snapshot.workloads.get(anchor.name)
     workload = None if raw is None else workload_of(raw)
     seen = diagnose(
         workload,
-        pods_of(snapshot, anchor),
+        pods_of(snapshot, anchor, fit),
         snapshot.warnings,
         VLLM if engine is None else engine.template,
         draining=anchor.draining_since is not None or anchor.deleting,
@@ -112,9 +123,20 @@ def status_of(
         restarts=seen.restarts,
         started_at=seen.started_at,
         reason=seen.reason,
-        message=seen.message,
+        message=fit(seen.message),
         files_at=seen.files_at,
     )
+
+
+def _happened(event: Mapping[str, Any]) -> str:
+    """When the event was seen last. Those of newer components have no `lastTimestamp`."""
+    times = (
+        text(event, "lastTimestamp"),
+        text(part(event, "series"), "lastObservedTime"),
+        text(event, "eventTime"),
+        text(part(event, "metadata"), "creationTimestamp"),
+    )
+    return max(times)
 
 
 def _age(pod: Mapping[str, Any]) -> tuple[str, str]:

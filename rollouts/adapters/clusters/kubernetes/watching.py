@@ -36,7 +36,7 @@ class WatchedKind:
     """All objects of a kind with these labels. Safe to call from several threads.
 
     wake       called whenever something changed
-    optional   a cluster may not know the kind: then there are none
+    optional   a cluster may not know the kind: then there are none, unless there were some
     pause      waits so many seconds, or until `stop`; given by tests that do not wait
     """
 
@@ -61,7 +61,10 @@ class WatchedKind:
         self._pause = pause or self._stopped.wait
         self._changed = threading.Condition()
         self._objects: dict[str, dict[str, Any]] = {}
-        self._gone: dict[str, int] = {}  # versions at which objects went, until the next list
+        self._version = (
+            0  # up to which all is known: an object that has no larger one, and is not here, is gone
+        )
+        self._put: set[str] = set()  # what this process wrote since the last list began
         self._listed = False
         self._problem: HeadgateError | None = None
         self._thread: threading.Thread | None = None
@@ -82,7 +85,10 @@ class WatchedKind:
     def put(self, found: Mapping[str, Any]) -> None:
         """What this process wrote, as the API server gave it back."""
         with self._changed:
-            self._keep(found)
+            name = found["metadata"]["name"]
+            if name in self._objects or version_of(found) > self._version:
+                self._keep(found)
+                self._put.add(name)
 
     def stop(self) -> None:
         """Ends the watch; it begins anew when somebody asks."""
@@ -100,7 +106,7 @@ class WatchedKind:
                 self._thread.start()
 
     def _run(self) -> None:
-        tries = 0
+        tries = too_old = 0
         version = ""
         while not self._stopped.is_set():
             try:
@@ -112,22 +118,29 @@ class WatchedKind:
                     if self._stopped.is_set():
                         return
                 self._well()
-                tries = 0
+                tries = too_old = 0
             except Expired:
-                version = ""
+                version, too_old = "", too_old + 1
+                if too_old > 1:  # what was listed just now is too old already
+                    self._rest(too_old)
             except Exception as error:  # the boundary of a thread: whatever comes, it goes on
                 version, tries = self._missed(error, version), tries + 1
-                # Drawn, so that all watches of all processes do not come back at once.
-                longest = min(LONGEST_PAUSE, LEAST_PAUSE * 2 ** min(tries, 10))
-                self._pause(longest * (0.5 + self._draw() / 2))
+                self._rest(tries)
+
+    def _rest(self, tries: int) -> None:
+        """Waits before the next try: drawn, so that all watches of all processes do not come back at once."""
+        longest = min(LONGEST_PAUSE, LEAST_PAUSE * 2 ** min(tries, 10))
+        self._pause(longest * (0.5 + self._draw() / 2))
 
     def _list(self) -> str:
+        """What is there now, and nothing of before: a cluster that was restored counts its versions anew."""
+        with self._changed:
+            self._put = set()
         found, version = self._client.list(self.kind, self._selector)
         with self._changed:
-            newer = {name: one for name, one in self._objects.items() if version_of(one) > _number(version)}
-            self._objects = {}
-            self._gone = {name: at for name, at in self._gone.items() if at > _number(version)}
-            for one in (*found, *newer.values()):
+            own = [self._objects[name] for name in self._put if name in self._objects]
+            self._objects, self._version = {}, _number(version)
+            for one in (*found, *(one for one in own if version_of(one) > self._version)):
                 self._keep(one)
             self._listed, self._problem = True, None
             self._changed.notify_all()
@@ -137,11 +150,11 @@ class WatchedKind:
     def _see(self, kind: str, found: Mapping[str, Any]) -> None:
         with self._changed:
             self._problem = None
+            self._version = max(self._version, version_of(found))
             if kind == "BOOKMARK":
                 return
             if kind == "DELETED":
                 name = found["metadata"]["name"]
-                self._gone[name] = version_of(found)
                 kept = self._objects.get(name)
                 if kept is not None and version_of(kept) <= version_of(found):
                     del self._objects[name]
@@ -152,7 +165,7 @@ class WatchedKind:
     def _keep(self, found: Mapping[str, Any]) -> None:
         name, version = found["metadata"]["name"], version_of(found)
         kept = self._objects.get(name)
-        if version > self._gone.get(name, -1) and (kept is None or version >= version_of(kept)):
+        if kept is None or version >= version_of(kept):
             self._objects[name] = dict(found)
 
     def _well(self) -> None:
@@ -161,7 +174,7 @@ class WatchedKind:
 
     def _missed(self, error: Exception, version: str) -> str:
         """Notes what is wrong, and returns the version to go on from: a server that was away is asked on from there."""
-        if isinstance(error, UnknownKind) and self._optional:
+        if isinstance(error, UnknownKind) and self._optional and not self._objects:
             with self._changed:
                 self._objects, self._listed, self._problem = {}, True, None
                 self._changed.notify_all()

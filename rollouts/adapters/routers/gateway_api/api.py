@@ -34,7 +34,7 @@ class RouteStore(Protocol):
     def write(self, document: RouteDocument, *, resource_version: str) -> RouteDocument:
         """Creates the route ("") or replaces the one of that resource version, and returns it as it is now. Its
         `metadata.generation` grows with each change of the spec, and with nothing else. Raises RouteMoved when it has
-        another resource version by now, or exists already."""
+        another resource version by now, is gone, or exists already."""
         ...
 
     def ready_services(self) -> frozenset[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from controlplane.kernel.errors import InvalidInput, Unavailable
 from controlplane.kernel.foreign import Fields
 from rollouts.adapters.clusters.kubernetes.client import OBJECT_KINDS, KubernetesClient, ObjectKind
-from rollouts.adapters.clusters.kubernetes.errors import Stale
+from rollouts.adapters.clusters.kubernetes.errors import Missing, Stale
 from rollouts.adapters.routers.gateway_api.api import RouteMoved
 from rollouts.adapters.routers.gateway_api.references import INSTALLATION, MANAGED_BY
 
@@ -43,7 +43,7 @@ class KubernetesRoutes:
                 return self._client.create(document)
             metadata = {**document["metadata"], "resourceVersion": resource_version}
             return self._client.replace({**document, "metadata": metadata})
-        except Stale as error:
+        except (Stale, Missing) as error:  # it was changed, or deleted
             raise RouteMoved(error.message, fix="Read it again.") from error
 
     def ready_services(self) -> frozenset[str]:

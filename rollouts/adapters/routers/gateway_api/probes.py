@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from controlplane.kernel.errors import HeadgateError, Unavailable
+from controlplane.kernel.errors import HeadgateError, Rejected, Unavailable
 from rollouts.adapters.routers.gateway_api.api import RouteStore
 from rollouts.adapters.routers.gateway_api.implementations import GatewayTrait
 from rollouts.adapters.routers.gateway_api.objects import GatewayPlace, RouteMirror, document_of
-from rollouts.adapters.routers.gateway_api.reading import read_route
+from rollouts.adapters.routers.gateway_api.reading import is_ours, read_route
 from rollouts.adapters.routers.gateway_api.references import route_name
 from rollouts.ports import FULL_SHARE_BP, Backend, Route
 
-PROBE_ENDPOINT = "headgate-probe"
+PROBE_ENDPOINT = "headgate.probe"  # no endpoint of users has a dot in its name
 DRAWN, FORCED, MIRRORED = 200, 20, 400  # requests of each probe
 PART = 0.25  # that is mirrored
 SIGMAS = 6.0  # of binomial noise: wrong once in 500 million probes
@@ -106,7 +106,8 @@ class GatewayProbe:
     def run(self) -> tuple[GatewayFinding, ...]:
         """What was found, with the route taken out of force behind it (it stays with no share but the first's).
 
-        Raises Unavailable when the gateway does not put the route in force, or nobody answers.
+        Raises Unavailable when the gateway does not put the route in force, or nobody answers; Rejected when somebody
+        else has a route of that name.
         """
         self._publish(None)
         self._until_answered()
@@ -131,6 +132,11 @@ class GatewayProbe:
         route = Route(PROBE_ENDPOINT, {self._first: FULL_SHARE_BP}, self._backends, self._first)
         name = route_name(PROBE_ENDPOINT)
         there = self._store.get(name)
+        if there is not None and not is_ours(there, self._place):
+            raise Rejected(
+                f"httproute {self._place.namespace}/{name} belongs to somebody else.",
+                fix="Rename it. Headgate changes only what it wrote.",
+            )
         document: dict[str, Any] = document_of(
             route, self._place, revision=1, token=0, since=0.0, mirror=mirror
         )

@@ -19,6 +19,7 @@ from rollouts.adapters.routers.gateway_api.references import (
     INSTALLATION,
     MANAGED_BY,
     OVERRULED,
+    PLACED,
     REFUSED,
     REVISION,
     SINCE,
@@ -30,6 +31,9 @@ from rollouts.ports import FORCED_VARIANT_HEADER, FULL_SHARE_BP
 
 SAID = "What the cluster says of the route"
 MOST_WEIGHT = 1_000_000
+FILLED_IN = frozenset(
+    {"group", "kind", "type", "weight"}
+)  # fields that an API server adds with their defaults
 MANAGER = "headgate"  # our name among those who wrote an object
 
 
@@ -55,6 +59,8 @@ class RouteRead:
     places            which variant stands at which place (rule, backend) of the split
     written, before   what we wrote last, and what was in force then
     verdict           of the gateways, on the present generation
+    placed            the generation since which the backends stand where they do
+    waits_for_places  some gateway has not looked at that generation: it still counts by the places of before
     refused           the API server's words for a newer route that it did not take
     owner             who else changed the spec last; empty when nobody did
     overruled         (whose change we wrote over last, when)
@@ -66,6 +72,8 @@ class RouteRead:
     revision: int
     token: int
     since: float
+    placed: int
+    waits_for_places: bool
     split: SplitRead
     services: Mapping[str, str]
     places: Mapping[tuple[int, int], str]
@@ -110,6 +118,12 @@ def read_route(document: Mapping[str, Any], place: GatewayPlace) -> RouteRead:
     shares, named, places = _split_of(whole.part("spec"), variants)
     written = _noted_object(notes, WRITTEN).part("it")
     by, _, when = notes.text(OVERRULED, "").rpartition(" ")
+    placed = whole_of(notes.text(PLACED, "0", longest=20), SAID, PLACED, least=0)
+
+    def verdict(since: int) -> RouteVerdict:
+        status = document.get("status")
+        return verdict_of(status, place.parents, namespace=place.namespace, generation=since)
+
     return RouteRead(
         document=document,
         endpoint=notes.exact(ENDPOINT, "", longest=200),
@@ -117,14 +131,14 @@ def read_route(document: Mapping[str, Any], place: GatewayPlace) -> RouteRead:
         revision=whole_of(notes.text(REVISION, "0", longest=20), SAID, REVISION, least=0),
         token=whole_of(notes.text(TOKEN, "0", longest=20), SAID, TOKEN, least=0),
         since=number_of(notes.text(SINCE, "0", longest=32), SAID, SINCE, least=0.0),
+        placed=placed,
+        waits_for_places=bool(verdict(placed).waits_for),
         split=SplitRead(shares, named, generation),
         services=variants,
         places=places,
         written=_noted(written),
         before=_noted(written.part("before")),
-        verdict=verdict_of(
-            document.get("status"), place.parents, namespace=place.namespace, generation=generation
-        ),
+        verdict=verdict(generation),
         refused=words_of(notes.text(REFUSED, "")),
         owner=_newest_manager(metadata),
         overruled=(by, number_of(when, SAID, OVERRULED, least=0.0) if when else 0.0),
@@ -136,17 +150,22 @@ def written_note(written: SplitRead, before: SplitRead) -> str:
     return canonical_json({**written.to_json(), "before": before.to_json()}).decode()
 
 
-def covers(server: object, wanted: object) -> bool:
-    """Whether the API server's document says all that the wanted one does; it may say more (defaults)."""
+def covers(server: object, wanted: object, *, more: bool = True) -> bool:
+    """Whether the API server's document says all that the wanted one does. It may say more: what the API server fills
+    in (`FILLED_IN`) and, with `more`, anything: where nobody else changed it, that is a default, too."""
     if isinstance(wanted, Mapping):
-        return isinstance(server, Mapping) and all(
-            name in server and covers(server[name], value) for name, value in wanted.items()
+        return (
+            isinstance(server, Mapping)
+            and all(
+                name in server and covers(server[name], value, more=more) for name, value in wanted.items()
+            )
+            and (more or not {name for name, value in server.items() if value} - {*wanted, *FILLED_IN})
         )
     if isinstance(wanted, list):
         return (
             isinstance(server, list)
             and len(server) == len(wanted)
-            and all(covers(one, other) for one, other in zip(server, wanted, strict=True))
+            and all(covers(one, other, more=more) for one, other in zip(server, wanted, strict=True))
         )
     return server == wanted
 

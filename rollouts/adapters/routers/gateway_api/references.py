@@ -29,6 +29,7 @@ DIGEST = (
 )
 VARIANTS = f"{PREFIX}variants"  # annotation: which variant each backend is
 SINCE = f"{PREFIX}backends-since"  # annotation: since when the backends stand in this order, seconds since the epoch
+PLACED = f"{PREFIX}backends-generation"  # annotation: the route's generation since which they stand so
 WRITTEN = (
     f"{PREFIX}written"  # annotation: the split that we wrote, its generation, and what was in force before
 )

@@ -31,7 +31,9 @@ from rollouts.adapters.routers.gateway_api.reading import (
 )
 from rollouts.adapters.routers.gateway_api.references import (
     OVERRULED,
+    PLACED,
     REFUSED,
+    SINCE,
     TOKEN,
     WRITTEN,
     route_name,
@@ -60,6 +62,7 @@ class GatewayRouter:
         self._place = place
         self._clock = clock
         self._can = can
+        self._places: dict[str, tuple[int, float]] = {}  # see `_counts_since`
 
     # --- TrafficRouter -----------------------------------------------------------------------------
 
@@ -97,17 +100,33 @@ class GatewayRouter:
     # --- for whoever reads counters ----------------------------------------------------------------
 
     def counted(self) -> Mapping[str, CountedRoute]:
-        """How a gateway's counters name the arms of each endpoint."""
-        return {
-            endpoint: CountedRoute(
-                route=route_name(endpoint),
-                namespace=self._place.namespace,
-                places=one.places,
-                services={key.rpartition("/")[2]: variant for key, variant in one.services.items()},
-                since=one.since,
-            )
-            for endpoint, one in self._all().items()
-        }
+        """How a gateway's counters name the arms of each endpoint. One is left out while that is not certain: its
+        gateways do not have these places yet, or somebody else changed the route."""
+        found: dict[str, CountedRoute] = {}
+        for endpoint, one in self._all().items():
+            since = self._counts_since(one)
+            if since is not None and not one.by_another_hand:
+                found[endpoint] = CountedRoute(
+                    route=route_name(endpoint),
+                    namespace=self._place.namespace,
+                    places=one.places,
+                    services={key.rpartition("/")[2]: variant for key, variant in one.services.items()},
+                    since=since,
+                )
+        return found
+
+    def _counts_since(self, found: RouteRead) -> float | None:
+        """From when on the gateways count by the route's places; None while they do not. A gateway may take a route
+        long after it was accepted: who saw it wait counts from when that was over."""
+        placed, at = self._places.get(found.endpoint, (0, 0.0))
+        if found.waits_for_places:
+            self._places[found.endpoint] = (found.placed, 0.0)
+            return None
+        if placed != found.placed:
+            return found.since
+        at = at or self._now()
+        self._places[found.endpoint] = (placed, at)
+        return max(found.since, at)
 
     # --- reading -----------------------------------------------------------------------------------
 
@@ -136,7 +155,8 @@ class GatewayRouter:
         for document in self._store.list():
             try:
                 one = read_route(document, self._place)
-                if one.endpoint and is_ours(document, self._place):
+                named = document["metadata"]["name"] == route_name(one.endpoint)  # a copy has another name
+                if one.endpoint and named and is_ours(document, self._place):
                     found[one.endpoint] = one
             except InvalidInput as error:
                 if error.code != ODD_ANSWER:
@@ -169,15 +189,14 @@ class GatewayRouter:
                 fix="Another worker took over; nothing needs to be done.",
                 extra={"newest": found.token},
             )
-        there = found is not None and covers(found.document.get("spec"), wanted)
-        if found is not None and there:
+        now = self._now()
+        if found is not None and covers(found.document.get("spec"), wanted, more=not found.by_another_hand):
             if token == found.token and not found.refused and not found.by_another_hand:
                 return found.generation
-            noted = written_note(replace(_split_of(route), generation=found.generation), found.before)
-            return self._put(
-                _with_notes(found.document, {TOKEN: str(token), REFUSED: "", WRITTEN: noted}), found
-            )
-        now = self._clock.now().timestamp()
+            notes = {TOKEN: str(token), REFUSED: ""}
+            if found.by_another_hand:  # the backends may have stood elsewhere meanwhile
+                notes |= {SINCE: f"{now:.3f}", PLACED: str(found.generation)}
+            return self._noted(route, _with_notes(found.document, notes), found, found.before)
         overruled = self._overrule(found, now) if found is not None and found.by_another_hand else ""
         stand_as_before = found is not None and arms_order(found.document.get("spec", {})) == arms_order(
             wanted
@@ -192,25 +211,38 @@ class GatewayRouter:
         generation = 1 if found is None else found.generation + 1
         before = SplitRead() if found is None else found.in_force
         noted = written_note(replace(_split_of(route), generation=generation), before)
+        placed = found.placed if found is not None and stand_as_before else generation
         if found is not None:
             document = {**document, "metadata": _metadata_over(found.document, document)}
-        document = _with_notes(document, {WRITTEN: noted, OVERRULED: overruled, REFUSED: ""})
+        notes = {WRITTEN: noted, OVERRULED: overruled, REFUSED: "", PLACED: str(placed)}
         try:
-            return self._put(document, found)
+            made = self._put(_with_notes(document, notes), found)
         except Rejected as refusal:
             self._note_refusal(found, refusal)
             raise
+        if made.generation == generation:
+            return generation
+        # It stood there already, but for what this API server fills in by itself.
+        return self._noted(route, made.document, made, before)
 
-    def _put(self, document: Mapping[str, Any], found: RouteRead | None) -> int:
-        """Writes it in place of what was found, and returns its generation."""
+    def _noted(self, route: Route, document: Mapping[str, Any], found: RouteRead, before: SplitRead) -> int:
+        """Notes that the route stands there as it was found, and returns its generation."""
+        noted = written_note(replace(_split_of(route), generation=found.generation), before)
+        return self._put(_with_notes(document, {WRITTEN: noted}), found).generation
+
+    def _put(self, document: Mapping[str, Any], found: RouteRead | None) -> RouteRead:
+        """Writes it in place of what was found."""
         made = self._store.write(document, resource_version=found.resource_version if found else "")
-        return read_route(made, self._place).generation
+        return read_route(made, self._place)
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
 
     def _overrule(self, found: RouteRead, now: float) -> str:
         """The note that a change of another hand is written over. Raises Rejected when it was its turn before."""
         owner = found.owner or "somebody"
         last, at = found.overruled
-        if last == owner and now - at < TRUCE_SECONDS:
+        if last == owner and 0 <= now - at < TRUCE_SECONDS:  # a later moment is of a clock that was wrong
             words = f"{owner} changes the route again and again"
             raise Rejected(
                 f"{self._shown(found.endpoint)} has another owner: {words}.",

@@ -7,10 +7,13 @@ are added up like the ranks of one engine.
 from __future__ import annotations
 
 import logging
+import math
+import zlib
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from controlplane.kernel.digests import canonical_json
 from controlplane.kernel.errors import InvalidInput
 from rollouts.adapters.signals.exposition import Sample
 from rollouts.adapters.signals.prometheus.server import PrometheusServer
@@ -34,6 +37,8 @@ POD = ("namespace", "pod")
 SCRAPE = ("job", "instance")
 NAMED_AT_MOST = 200  # variants in one query; of more, those of the whole namespace are asked for
 _METRICS = "|".join((RUNNING, WAITING, CACHE, TOKENS, FINISHED))
+
+FRACTIONS = 1 << 20  # of a second: as fine as a number of seconds since the epoch is kept
 
 Pod = tuple[str, ...]
 
@@ -104,14 +109,22 @@ def _engine(variant: str, series: Collection[Sample], started: Mapping[Pod, Samp
     pods = {_values(sample, POD) for sample in series}
     try:
         found = reading_of(series, f"Prometheus, asked for {variant},")
-        starts = [started[pod].amount for pod in pods if pod in started]
+        starts = {pod: started[pod].amount for pod in sorted(pods) if pod in started}
     except InvalidInput as error:
         log.warning("engine.metrics_odd variant=%s %s", variant, error.message)
         return f"Prometheus says of {variant} what cannot be understood: {error.message}"
     if isinstance(found, str):
         return found
-    # The newest start: it changes when any pod is replaced, and then nothing is taken for progress.
-    return replace(found, started_at=max(starts) if len(starts) == len(pods) else None)
+    if len(starts) < len(pods):
+        return replace(found, started_at=None, endings={})  # whether one began again is not known
+    return replace(found, started_at=_since(starts))
+
+
+def _since(starts: Mapping[Pod, float]) -> float:
+    """The newest pod's start, to the second; the fraction tells which pods these are. So it changes also when one of
+    them is not scraped for a while and comes back with all that it ever counted: nothing is then taken for progress."""
+    pods = canonical_json([[*pod, start] for pod, start in sorted(starts.items())])
+    return math.floor(max(starts.values())) + zlib.crc32(pods) % FRACTIONS / FRACTIONS
 
 
 def _values(sample: Sample, names: Sequence[str]) -> tuple[str, ...]:

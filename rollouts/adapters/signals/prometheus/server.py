@@ -73,6 +73,12 @@ class PrometheusServer:
             body = Fields(parsed(answer.body, SAID), SAID)
             if not body.has("status", "success"):
                 raise _refused(body, answer)
+            if body.has_object("warnings") and body.entries("warnings"):
+                said = words_of("; ".join(body.texts("warnings")))
+                raise Unavailable(
+                    f"Prometheus answers with a part of what there is: {said}.",
+                    fix="See what it does not reach.",
+                )
             data = body.needed("data")
             if not data.has("resultType", kind):
                 raise data.odd(f"it is no {kind}", "resultType")

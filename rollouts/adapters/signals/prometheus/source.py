@@ -47,6 +47,7 @@ class PrometheusSignals:
     """See the module.
 
     routes         how the gateway's counters name the arms, by endpoint
+    gateway_namespaces  where the gateway's pods are: others say what they like, too. Empty: anywhere
     engine_namespace  where the engines' pods are; what others say of themselves there is not read
     stale_seconds  older samples are of a process that is gone or that Prometheus does not reach
     """
@@ -59,6 +60,7 @@ class PrometheusSignals:
         clock: Clock,
         *,
         engine_namespace: str,
+        gateway_namespaces: Collection[str] = (),
         stale_seconds: float = STALE_SECONDS,
         settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
@@ -66,6 +68,7 @@ class PrometheusSignals:
         self._template = template
         self._routes = routes
         self._clock = clock
+        self._gateway_namespaces = frozenset(gateway_namespaces)
         self._stale_seconds = stale_seconds
         self._settle_seconds = settle_seconds
         self._engines = PrometheusEngines(server, engine_namespace, stale_seconds=stale_seconds)
@@ -75,7 +78,7 @@ class PrometheusSignals:
     ) -> Mapping[str, SignalReading | HeadgateError]:
         """See the port."""
         known = self._routes()
-        now, targets = self._targets()
+        now, targets, late = self._targets()
         routes = {endpoint: known[endpoint] for endpoint in backends if endpoint in known}
         series = self._series(now, targets, routes, timed=True)
         every = [backend for some in backends.values() for backend in some]
@@ -84,12 +87,12 @@ class PrometheusSignals:
         for endpoint, own in backends.items():
             if endpoint not in routes:
                 found[endpoint] = Unavailable(
-                    f"The counters of {endpoint} have no name yet: it has no route.",
-                    fix="Nothing needs to be done: it is read once its route is accepted.",
+                    f"The counters of {endpoint} have no name yet: it has no route of ours in force.",
+                    fix="Nothing needs to be done: it is read once its gateways have its route.",
                 )
                 continue
             names = {backend.variant for backend in own}
-            reading = self._reading(endpoint, routes[endpoint], targets, series)
+            reading = self._reading(endpoint, routes[endpoint], targets, series, late)
             if isinstance(reading, SignalReading):
                 reading = replace(
                     reading,
@@ -102,11 +105,11 @@ class PrometheusSignals:
     def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         """See the port."""
         routes = self._routes()
-        now, targets = self._targets()
+        now, targets, late = self._targets()
         series = self._series(now, targets, routes, timed=False)
         found: dict[str, dict[str, Failures]] = defaultdict(dict)
         for endpoint, route in routes.items():
-            reading = self._reading(endpoint, route, targets, series)
+            reading = self._reading(endpoint, route, targets, series, late)
             for name, target in reading.targets.items() if isinstance(reading, SignalReading) else ():
                 arms = target.arms.values()
                 if arms:
@@ -116,11 +119,13 @@ class PrometheusSignals:
 
     # --- processes of the gateway ------------------------------------------------------------------
 
-    def _targets(self) -> tuple[float, Mapping[Target, Scraped]]:
-        """(the server's time, the processes that it scraped lately). Raises Unavailable when there is none."""
+    def _targets(self) -> tuple[float, Mapping[Target, Scraped], float]:
+        """(the server's time, the processes that it scraped lately, by how many seconds our clock is behind). Raises
+        Unavailable when there is none."""
         template = self._template
         now = self._server.now()
-        apart = abs(self._clock.now().timestamp() - now)
+        late = now - self._clock.now().timestamp()
+        apart = abs(late)
         if apart > CLOCKS_APART_SECONDS:
             raise Unavailable(
                 f"The clock of Prometheus and this one are {apart:.0f} s apart: its samples cannot be put in time.",
@@ -131,7 +136,10 @@ class PrometheusSignals:
         found: dict[Target, Scraped] = {}
         for sample in sorted(scrapes, key=lambda one: sorted(one.labels.items())):
             target = target_of(sample.labels, template)
-            if not target[-1] or _age(sample, now) > self._stale_seconds:
+            foreign = (
+                self._gateway_namespaces and sample.labels.get("namespace") not in self._gateway_namespaces
+            )
+            if foreign or not target[-1] or _age(sample, now) > self._stale_seconds:
                 continue
             scraped = Scraped(target, sample.labels, sample.value, starts.get(target))
             # Two Prometheus jobs may scrape one process: it is counted once, by the newer scrape.
@@ -152,7 +160,7 @@ class PrometheusSignals:
         for one in found.values():
             if one.started_at is None:
                 log.warning("signals.start_unknown target=%s", one.name)
-        return now, usable
+        return now, usable, max(0.0, late)
 
     def _starts(self, now: float) -> Mapping[Target, float]:
         found: dict[Target, float] = {}
@@ -187,12 +195,14 @@ class PrometheusSignals:
         route: CountedRoute,
         targets: Mapping[Target, Scraped],
         series: CountedSeries,
+        late: float,
     ) -> SignalReading | HeadgateError:
-        """The endpoint's counters, `at` by the server's clock; what is wrong with them where they are odd."""
+        """The endpoint's counters, `at` by the server's clock; what is wrong with them where they are odd. Where its
+        backends stand is noted by our clock, which is `late` seconds behind."""
         found: dict[str, TargetReading] = {}
         at = []
         for target, scraped in targets.items():
-            if scraped.at < route.since + self._settle_seconds or scraped.started_at is None:
+            if scraped.at < route.since + late + self._settle_seconds or scraped.started_at is None:
                 continue
             try:
                 arms = {

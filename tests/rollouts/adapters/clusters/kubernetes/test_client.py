@@ -280,7 +280,9 @@ def test_watch__events__are_given_one_by_one(client: KubernetesClient, server: S
         {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "50"}}},
     ]
     server.answers = [(200, "".join(json.dumps(line) + "\n" for line in lines))]
-    assert [kind for kind, _ in client.watch(DEPLOYMENTS, "x=1", "41")] == ["ADDED", "BOOKMARK"]
+    assert [kind for kind, _ in client.watch(DEPLOYMENTS, "x=1", "41")] == [
+        "BOOKMARK", "ADDED", "BOOKMARK",
+    ]  # fmt: skip
     query = server.asked[0].query
     assert (query["resourceVersion"], query["timeoutSeconds"], query["watch"]) == ("41", "60", "true")
 
@@ -294,9 +296,17 @@ def test_watch__events__are_given_one_by_one(client: KubernetesClient, server: S
             json.dumps({"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}})
             + "\n",
         ),
+        status(504, "Timeout: Too large resource version: 9000, current: 41", "Timeout"),
+        (
+            200,
+            json.dumps(
+                {"type": "ERROR", "object": {"code": 504, "message": "Too large resource version: 9000"}}
+            )
+            + "\n",
+        ),
     ],
 )
-def test_watch__version_too_old__has_to_be_listed_again(
+def test_watch__version_that_the_server_does_not_know__has_to_be_listed_again(
     client: KubernetesClient, server: ScriptedServer, answer: tuple[int, Any]
 ) -> None:
     server.answers = [answer]
@@ -311,6 +321,14 @@ def test_watch__line_that_is_no_event__is_transient(
     server.answers = [(200, line)]
     with pytest.raises(Transient):
         list(client.watch(DEPLOYMENTS, "", "41"))
+
+
+def test_watch__server_answers_and_nothing_happens__is_told_at_once(
+    client: KubernetesClient, server: ScriptedServer
+) -> None:
+    """Else a cluster that was away for a moment would be unknown until something happens in it."""
+    server.answers = [(200, "")]
+    assert next(client.watch(DEPLOYMENTS, "", "41")) == ("BOOKMARK", {"metadata": {"resourceVersion": "41"}})
 
 
 # --- whom it speaks to ------------------------------------------------------------------------------------------------

@@ -40,6 +40,11 @@ def test_client__token__goes_to_the_server_and_through_no_proxy(
     assert settings.verify_ssl
 
 
+def test_client__token_as_a_block_of_text__has_no_end_of_line(tmp_path: Path) -> None:
+    settings = api_client(kubeconfig(user={"token": "abc\n"}), tmp_path).configuration
+    assert settings.get_api_key_with_prefix("authorization") == "Bearer abc"
+
+
 def test_client__certificate__lies_in_files_of_our_own(tmp_path: Path) -> None:
     data = base64.b64encode(b"PEM").decode()
     user = {"client-certificate-data": data, "client-key-data": data}
@@ -58,6 +63,8 @@ def test_client__certificate__lies_in_files_of_our_own(tmp_path: Path) -> None:
         ("x" * 200_001, "characters"),
         (kubeconfig(user={"exec": {"command": "sh"}}), "exec is not taken"),  # it would be run
         (kubeconfig(user={"auth-provider": {}}), "auth-provider is not taken"),
+        (kubeconfig(user={"token": "a\nX-Other: sentinel"}), "token holds what no header can"),
+        (kubeconfig(user={"token": "sentinel\u20ac"}), "token holds what no header can"),
         (kubeconfig(user={}), "neither a token nor a client certificate"),
         (kubeconfig({**CLUSTER, "insecure-skip-tls-verify": True}), "insecure-skip-tls-verify is not taken"),
         (kubeconfig({**CLUSTER, "proxy-url": "http://p"}), "proxy-url is not taken"),

@@ -335,3 +335,38 @@ odd = st.recursive(
 def test_odd_objects__whatever_comes__is_read_without_an_error(raw: dict[str, Any]) -> None:
     found = diagnose(workload_of(raw), [sight_of(raw)], {}, VLLM, draining=False, now=NOW)
     assert found.ready in (0, 1)
+
+
+def test_files_at__by_a_clock_that_is_ahead__is_now_at_most() -> None:
+    """Else a launch would have a day more than it may take."""
+    end = {"exitCode": 0, "finishedAt": "2027-02-01T00:00:00Z"}
+    assert seen(deployment(availableReplicas=0), pod(verify={"state": {"terminated": end}})).files_at == NOW
+    later = {"state": {"running": {"startedAt": "2027-02-01T00:00:00Z"}}}
+    assert seen(deployment(availableReplicas=0), pod(engine=later)).files_at == NOW
+
+
+def evicted(number: int, message: str) -> list[dict[str, Any]]:
+    return [
+        pod(f"chat-{index}", engine={}, phase="Failed", reason="Evicted", message=message)
+        for index in range(number)
+    ]
+
+
+FULL = 'Usage of EmptyDir volume "model" exceeds the limit "6Mi".'
+
+
+def test_evicted__takes_more_disk_than_it_may_again_and_again__has_failed() -> None:
+    """Each new pod brings its files anew, and so the time for that would never be over."""
+    fetching = pod("chat-9", engine={})
+    found = seen(deployment(availableReplicas=0), *evicted(3, FULL), fetching)
+    assert (found.phase, found.reason) == (WorkloadPhase.FAILED, FailureReason.CRASH_LOOP)
+    assert "disk_mb" in found.message
+    assert FULL in found.message
+
+
+@pytest.mark.parametrize(
+    ("number", "message"), [(2, FULL), (9, "The node was low on resource: ephemeral-storage.")]
+)
+def test_evicted__now_and_then_or_for_what_others_took__goes_on(number: int, message: str) -> None:
+    found = seen(deployment(availableReplicas=0), *evicted(number, message), pod("chat-99", engine={}))
+    assert found.phase is WorkloadPhase.STARTING

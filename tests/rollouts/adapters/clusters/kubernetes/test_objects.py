@@ -214,7 +214,6 @@ def test_secret__value__is_in_the_secret_alone() -> None:
     )
     secret = of_kind(objects, "Secret")
     assert base64.b64decode(secret["data"]["TOKEN"]) == b"the value of sentinel"
-    assert secret["immutable"] is True
     others = json.dumps([one for one in everything(objects) if one["kind"] != "Secret"])
     assert "sentinel" not in others
     reference = {"secretKeyRef": {"name": objects.name, "key": "TOKEN"}}

@@ -97,6 +97,10 @@ def test_read_profile__everything__is_read() -> None:
         ({"weights": {**FETCHES, "sources": ["s3://models"]}}, "weights.sources.0"),
         ({"weights": {**FETCHES, "sources": ["https://user:pw@host/"]}}, "weights.sources.0"),
         ({"weights": {**FETCHES, "egress": ["anywhere"]}}, "weights.egress.0"),
+        # what Python takes for a network, and the API server does not
+        ({"weights": {**FETCHES, "egress": ["10.0.0.1"]}}, "weights.egress.0"),
+        ({"weights": {**FETCHES, "egress": ["10.0.0.0/255.0.0.0"]}}, "weights.egress.0"),
+        ({"weights": {**FETCHES, "egress": ["fe80::%eth0/64"]}}, "weights.egress.0"),
         ({"weights": {"kind": "oci_volume", "sources": ["s3://models/"]}}, "weights.sources.0"),
         (
             {"weights": {"kind": "object_store", "sources": ["s3://models/"], "egress": []}},

@@ -138,8 +138,12 @@ def test_put__what_was_deleted_since__does_not_come_back(make: Make) -> None:
 
 
 def test_kind__that_the_cluster_does_not_know__is_none_where_it_is_optional(make: Make) -> None:
-    watched, _ = make([UnknownKind("no such kind")] * 50, [], kind=GROUPS, optional=True)
+    hold = threading.Event()
+    watched, _ = make([UnknownKind("no such kind")], [], kind=GROUPS, optional=True)
+    watched._pause = lambda seconds: hold.wait(10)
     assert names(watched) == []
+    watched.stop()
+    hold.set()
 
 
 def test_event__that_is_odd__ends_no_thread_and_lists_again(make: Make) -> None:
@@ -155,3 +159,77 @@ def test_change__of_an_object__wakes_who_waits(make: Make) -> None:
     watched, _ = make([([], "7")], [[("ADDED", thing("a", 8))]], wake=woken.set)
     watched.begin()
     assert woken.wait(10)
+
+
+def test_list__of_a_cluster_that_was_restored__is_all_that_there_is(make: Make) -> None:
+    """Versions begin again from the backup: what was kept has larger ones, and is gone all the same."""
+    watched, script = make(
+        [([thing("a", 500), thing("b", 501)], "600"), ([thing("b", 40)], "50")],
+        [[("DELETED", thing("c", 700))], Expired("too large"), [("ADDED", thing("c", 60))]],
+    )
+    watched.objects()
+    wait_until("it watches on", lambda: len(script.versions) == 4, 10)
+    assert watched.objects() == {"b": thing("b", 40), "c": thing("c", 60)}
+
+
+def test_put__while_it_is_listed__is_kept_although_the_list_is_older(make: Make) -> None:
+    class PutsMeanwhile(ScriptedLists):
+        def list(self, kind: ObjectKind, selector: str = "") -> tuple[list[dict[str, Any]], str]:
+            watched.put(thing("a", 12, x="ours"))
+            return [thing("a", 5)], "7"
+
+    watched = WatchedKind(PutsMeanwhile([], []), POD, "")
+    watched._list()
+    assert watched.objects()["a"]["x"] == "ours"
+    watched.stop()
+
+
+def test_put__older_than_the_list_that_does_not_have_it__does_not_come_back(make: Make) -> None:
+    watched, _ = make([([], "20")], [])
+    assert names(watched) == []
+    watched.put(thing("a", 12))
+    assert names(watched) == []
+
+
+def test_deleted__thousands_of_objects__are_not_remembered(make: Make) -> None:
+    watched, _ = make([([], "7")], [])
+    assert names(watched) == []
+    before = sum(len(one) for one in vars(watched).values() if isinstance(one, dict))
+    for number in range(1000):
+        watched._see("ADDED", thing(f"event-{number}", 10 + 2 * number))
+        watched._see("DELETED", thing(f"event-{number}", 11 + 2 * number))
+    assert sum(len(one) for one in vars(watched).values() if isinstance(one, dict)) == before
+
+
+def test_watch__too_old_again_and_again__is_listed_with_pauses(make: Make) -> None:
+    pauses: list[float] = []
+    watched, script = make([([], "7")] * 4, [Expired("too old")] * 3)
+    watched._pause = pauses.append
+    watched.begin()
+    wait_until("it watches on", lambda: len(script.versions) == 4, 10)
+    assert len(pauses) == 2  # after the first one it lists at once
+    assert all(pause > 0 for pause in pauses)
+
+
+def test_kind__of_which_there_were_some__is_unknown_for_a_moment_and_not_empty(make: Make) -> None:
+    """An API server that starts does not know the kinds of others yet."""
+    hold = threading.Event()
+    watched, _ = make(
+        [([thing("a", 5)], "7"), UnknownKind("not yet"), ([thing("a", 5)], "9")],
+        [Expired("too old")],
+        kind=GROUPS,
+        optional=True,
+    )
+    watched._pause = lambda seconds: hold.wait(10)
+    watched.begin()
+
+    def unknown() -> bool:
+        try:
+            watched.objects()
+        except Unavailable as error:
+            return "not yet" in str(error)
+        return False
+
+    wait_until("it is not known", unknown, 10)
+    hold.set()
+    wait_until("it is known again", lambda: not unknown() and names(watched) == ["a"], 10)

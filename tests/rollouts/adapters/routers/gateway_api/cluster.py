@@ -19,6 +19,7 @@ class MemoryRoutes:
     verdict     what it says then, over what `said` says
     refuse      words with which writes of another spec are refused
     down        nothing answers
+    default     what the API server puts into every rule that does not have it
     before_write  done once before the next write: somebody who comes between
     """
 
@@ -28,6 +29,7 @@ class MemoryRoutes:
         self.verdict: dict[str, Any] = {}
         self.refuse = ""
         self.down = False
+        self.default: dict[str, Any] = {}
         self.ready = frozenset({V1, V2})
         self.writes = 0
         self.before_write: Any = None
@@ -86,7 +88,7 @@ class MemoryRoutes:
         if resource_version != (old["metadata"]["resourceVersion"] if old else ""):
             raise RouteMoved(f"{name} has another resource version by now.")
         made = copy.deepcopy(dict(document))
-        _add_defaults(made["spec"])
+        _add_defaults(made["spec"], self.default)
         changed = old is None or old["spec"] != made["spec"]
         if changed and self.refuse:
             raise Rejected(f"refused: {self.refuse}", extra={"words": self.refuse})
@@ -113,8 +115,9 @@ class MemoryRoutes:
             raise Unavailable("The API server does not answer.")
 
 
-def _add_defaults(spec: dict[str, Any]) -> None:
+def _add_defaults(spec: dict[str, Any], further: Mapping[str, Any]) -> None:
     for rule in spec["rules"]:
+        rule |= {name: value for name, value in further.items() if name not in rule}
         for match in rule["matches"]:
             for header in match.get("headers", ()):
                 header.setdefault("type", "Exact")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import random
+import re
 from collections.abc import Callable
 
 import pytest
 
-from controlplane.kernel.errors import Unavailable
+from controlplane.kernel.errors import Rejected, Unavailable
 from rollouts.adapters.routers.gateway_api.implementations import (
     EVERY_TRAIT,
     IMPLEMENTATIONS,
@@ -16,14 +18,19 @@ from rollouts.adapters.routers.gateway_api.implementations import (
     implementation_of,
 )
 from rollouts.adapters.routers.gateway_api.probes import (
+    PROBE_ENDPOINT,
     GatewayFinding,
     GatewayProbe,
     mirror_finding,
     zero_finding,
 )
+from rollouts.adapters.routers.gateway_api.references import route_name
 from rollouts.domain.capabilities import Capability
+from rollouts.models.endpoints import NAME_PATTERN
 from tests.rollouts.adapters.routers.gateway_api.cluster import MemoryRoutes
 from tests.rollouts.adapters.routers.gateway_api.routes import PLACE, V1, V2, service
+
+PROBE = route_name(PROBE_ENDPOINT)
 
 
 class Gateway:
@@ -46,7 +53,7 @@ class Gateway:
     def infer(self, host: str, forced: str) -> str:
         found = self.ask(host, forced)
         self.inferences[found] += 1
-        filters = self.routes.split(self.routes.documents["headgate-probe"]).get("filters", [])
+        filters = self.routes.split(self.routes.documents[PROBE]).get("filters", [])
         for one in filters:
             fraction = one["requestMirror"]["fraction"]
             part = fraction["numerator"] / fraction["denominator"]
@@ -94,7 +101,7 @@ def test_run__all_is_mirrored__is_found() -> None:
 def test_run__mirror__is_taken_off_behind_it() -> None:
     gateway = Gateway()
     gateway.probe()
-    assert "filters" not in gateway.routes.split(gateway.routes.documents["headgate-probe"])
+    assert "filters" not in gateway.routes.split(gateway.routes.documents[PROBE])
 
 
 def test_run__route_never_in_force__is_unavailable() -> None:
@@ -116,6 +123,22 @@ def test_run__nobody_answers__is_unavailable() -> None:
     gateway.answers = False
     with pytest.raises(Unavailable, match="in vain until the gateway answers"):
         gateway.probe()
+
+
+def test_run__name_of_the_route__is_that_of_no_endpoint_of_users() -> None:
+    assert re.fullmatch(NAME_PATTERN, PROBE_ENDPOINT) is None
+    assert PROBE != PROBE_ENDPOINT
+
+
+def test_run__route_of_somebody_else_has_the_name__is_left_alone() -> None:
+    gateway = Gateway()
+    gateway.probe()
+    theirs = gateway.routes.documents[PROBE]
+    theirs["metadata"]["labels"]["headgate.dev/installation"] = "another"
+    before = copy.deepcopy(theirs)
+    with pytest.raises(Rejected, match="belongs to somebody else"):
+        gateway.probe()
+    assert gateway.routes.documents[PROBE] == before
 
 
 def test_findings__nothing_was_sent__show_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -121,6 +122,21 @@ def test_apply__api_server_refuses__keeps_the_route_and_its_words(
     assert (seen.generation, seen.accepted, seen.shares[V2], seen.rejected) == (
         first, first, 500, "spec.rules: too many",
     )  # fmt: skip
+
+
+def test_apply__every_write_is_refused__tells_the_words_of_the_first(
+    router: GatewayRouter, routes: MemoryRoutes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router.apply(two(500), token=1)
+    words = iter(["no weights on Fridays", "no notes either"])
+
+    def refuse(document: object, *, resource_version: str) -> None:
+        said = next(words)
+        raise Rejected(f"refused: {said}", extra={"words": said})
+
+    monkeypatch.setattr(routes, "write", refuse)
+    with pytest.raises(Rejected, match="no weights on Fridays"):
+        router.apply(two(700), token=1)
 
 
 @pytest.mark.parametrize("candidate_bp", [500, 600])
@@ -339,3 +355,125 @@ def test_counted__a_variant_more__begins_anew(router: GatewayRouter, clock: Manu
     found = router.counted()["chat"]
     assert found.since == pytest.approx(clock.now().timestamp())
     assert found.places[3, 0] == "chat-v0-0000"
+
+
+def add_to_split(routes: MemoryRoutes, manager: str = "kubectl-edit", **more: object) -> None:
+    """Somebody adds to the rule of the split what we did not write there."""
+    document = copy.deepcopy(routes.documents["chat"])
+    routes.split(document).update(more)
+    routes._write(document, document["metadata"]["resourceVersion"], manager)
+
+
+def turn_backends(routes: MemoryRoutes) -> None:
+    document = copy.deepcopy(routes.documents["chat"])
+    routes.split(document)["backendRefs"].reverse()
+    routes._write(document, document["metadata"]["resourceVersion"], "kubectl-edit")
+
+
+def test_apply__another_hand_added_to_the_rules__is_written_over_and_not_taken_for_ours(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    router.apply(two(500), token=1)
+    redirect = {"type": "RequestRedirect", "requestRedirect": {"hostname": "elsewhere.example"}}
+    add_to_split(routes, filters=[redirect])
+    router.apply(two(500), token=1)
+    assert "filters" not in routes.split(routes.documents["chat"])
+    assert observed(router).settled
+    assert routes.notes()["headgate.dev/overruled"].startswith("kubectl-edit ")
+
+
+def test_apply__another_hand_took_its_change_back__needs_no_write_of_the_spec(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    first = router.apply(two(500), token=1)
+    routes.edit("chat", {V1: 1, V2: 1})
+    routes.edit("chat", {V1: 9_500, V2: 500})
+    assert router.apply(two(500), token=1) == first + 2
+    writes = routes.writes
+    assert router.apply(two(500), token=1) == first + 2
+    assert routes.writes == writes
+
+
+def test_apply__written_as_it_was_already__is_ours_with_the_generation_that_there_is(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    """A default that an API server gives and that nobody here knows: what is written over it changes nothing."""
+    router.apply(two(500), token=1)
+    routes.default = {"retry": {"attempts": 0}}
+    add_to_split(routes, retry={"attempts": 0})
+    generation = router.apply(two(500), token=1)
+    assert observed(router).accepted == generation
+    writes = routes.writes
+    assert router.apply(two(500), token=1) == generation
+    assert routes.writes == writes
+
+
+def test_apply__overruled_by_a_clock_that_was_wrong__is_no_truce_for_a_day(
+    router: GatewayRouter, routes: MemoryRoutes, clock: ManualClock
+) -> None:
+    router.apply(two(500), token=1)
+    routes.edit("chat", {V1: 1, V2: 1})
+    routes.notes()["headgate.dev/overruled"] = f"kubectl-edit {clock.now().timestamp() + 86_400}"
+    router.apply(two(0), token=1)
+    assert routes.weights() == {V1: 10_000, V2: 0}
+
+
+def test_counted__backends_stand_elsewhere_and_no_gateway_has_them_yet__is_not_counted(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    """Until then the gateway counts by the places of before: they would be those of another variant."""
+    router.apply(two(500), token=1)
+    routes.looks = False
+    router.apply(replace(two(500), backends=(*two(500).backends, service("chat-v0-0000"))), token=1)
+    assert router.counted() == {}
+    routes.look("chat")
+    assert router.counted()["chat"].places[3, 0] == "chat-v0-0000"
+
+
+def test_counted__other_weights_that_no_gateway_has_yet__count_on(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    router.apply(two(500), token=1)
+    routes.looks = False
+    router.apply(two(700), token=1)
+    assert router.counted()["chat"].places == {(2, 0): V1, (2, 1): V2}
+
+
+def test_counted__backends_turned_by_another_hand__are_not_counted_until_it_is_ours(
+    router: GatewayRouter, routes: MemoryRoutes, clock: ManualClock
+) -> None:
+    router.apply(two(500), token=1)
+    turn_backends(routes)
+    assert router.counted() == {}
+    turn_backends(routes)  # and back: what was counted meanwhile is another variant's all the same
+    clock.advance(60)
+    router.apply(two(500), token=1)
+    assert router.counted()["chat"].since == pytest.approx(clock.now().timestamp())
+
+
+def test_counted__a_gateway_takes_the_places_late__counts_from_then(
+    router: GatewayRouter, routes: MemoryRoutes, clock: ManualClock
+) -> None:
+    router.apply(two(500), token=1)
+    routes.looks = False
+    router.apply(replace(two(500), backends=(*two(500).backends, service("chat-v0-0000"))), token=1)
+    assert router.counted() == {}
+    clock.advance(120)
+    routes.look("chat")
+    since = router.counted()["chat"].since
+    assert since == pytest.approx(clock.now().timestamp())
+    clock.advance(60)
+    assert router.counted()["chat"].since == since
+
+
+def test_observe_all__copy_of_a_route__is_not_taken_for_it(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    router.apply(two(500), token=1)
+    twin = copy.deepcopy(routes.documents["chat"])
+    twin["metadata"]["name"] = "restored"
+    for reference, weight in zip(routes.split(twin)["backendRefs"], (0, 1), strict=True):
+        reference["weight"] = weight
+    routes.documents["restored"] = twin
+    assert router.observe_all() == {"chat": observed(router)}
+    assert observed(router).shares[V2] == 500

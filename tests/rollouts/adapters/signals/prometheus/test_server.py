@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -194,3 +195,46 @@ def test_now__nobody_listens__is_unavailable() -> None:
 def test_now__no_time__is_unavailable(value: Any) -> None:
     with pytest.raises(Unavailable, match="cannot be understood"):
         server(lambda _: scalar(value)).now()
+
+
+def test_vector__a_part_of_the_answer_alone__is_unavailable() -> None:
+    """What stands before several Prometheus answers without those that it does not reach, and warns."""
+    part = {**vector(({"__name__": "a"}, "1")), "warnings": ["store 10.0.0.7 did not answer"]}
+    with pytest.raises(Unavailable, match=r"a part of what there is.*store 10\.0\.0\.7 did not answer"):
+        server(lambda _: part).vector("a", at=NOW)
+
+
+@pytest.mark.parametrize("none", [None, []])
+def test_vector__no_warnings__is_whole(none: object) -> None:
+    assert server(lambda _: {**vector(({"__name__": "a"}, "1")), "warnings": none}).vector("a", at=NOW)
+
+
+def test_signals__scrape_before_the_places_by_a_clock_that_is_late__is_not_read() -> None:
+    """By the server's clock the backends stand so since NOW - 1, and the scrape is of NOW - 3."""
+    routes = {"chat": replace(ROUTES["chat"], since=NOW - 10)}
+    clock = ManualClock(datetime.fromtimestamp(NOW - 9, UTC))
+    late = PrometheusSignals(
+        server(one_gateway), ENVOY_GATEWAY, lambda: routes, clock, engine_namespace="team-a"
+    )
+    assert "not scraped since the backends" in str(read(late))
+
+
+def test_signals__pod_of_a_stranger_that_plays_a_gateway__is_not_counted() -> None:
+    """Whoever may run a pod that is scraped could else say how many requests a candidate failed."""
+
+    def two(query: str) -> Any:
+        answer = one_gateway(query)
+        for series in list(answer["data"]["result"]) if query != "time()" else ():
+            metric = {**series["metric"], "namespace": "team-x", "pod": "envoy", "instance": "x:1"}
+            answer["data"]["result"].append({**series, "metric": metric})
+        return answer
+
+    clock = ManualClock(datetime.fromtimestamp(NOW, UTC))
+    made = PrometheusSignals(
+        server(two), ENVOY_GATEWAY, lambda: ROUTES, clock,
+        engine_namespace="team-a", gateway_namespaces=("edge",),
+    )  # fmt: skip
+    found = read(made)
+    assert isinstance(found, SignalReading)
+    assert set(found.targets) == {"gw-a"}
+    assert {endpoint: set(by) for endpoint, by in made.failures().items()} == {"chat": {"gw-a"}}

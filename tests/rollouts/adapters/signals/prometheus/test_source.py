@@ -285,7 +285,7 @@ def test_read__endpoint_without_a_route__is_an_error_of_it_alone(room: Room) -> 
     read_when(room, "it is scraped", lambda r: answered(r, V1))
     found = room.signals().read_all({"chat": BACKENDS, "new": []})
     assert isinstance(found["chat"], SignalReading)
-    assert "it has no route" in str(found["new"])
+    assert "it has no route of ours in force" in str(found["new"])
 
 
 def test_read__counter_that_is_no_count__spoils_its_endpoint_alone(room: Room) -> None:
@@ -336,12 +336,8 @@ def test_engines__pods_of_a_variant__are_added_up(room: Room) -> None:
     )
     found = read_when(room, "both are scraped", lambda r: V1 in r.engines and r.engines[V1].running == 2)
     engine = found.engines[V1]
-    assert (engine.generated_tokens, engine.endings, engine.empty, engine.started_at) == (
-        300,
-        {"stop": 30},
-        3,
-        60.0,
-    )
+    assert (engine.generated_tokens, engine.endings, engine.empty) == (300, {"stop": 30}, 3)
+    assert int(engine.started_at or 0) == 60
     assert (engine.waiting, engine.kv_cache_share) == (4, 0.25)
     assert set(found.broken) == {V2}
     assert "Prometheus has no fresh series of vllm:num_requests_running" in found.broken[V2]

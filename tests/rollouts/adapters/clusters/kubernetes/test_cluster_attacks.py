@@ -1,0 +1,285 @@
+"""A cluster of variants among odd objects, other hands and other workers, on an API server in memory."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.kernel.clock import ManualClock
+from controlplane.kernel.errors import Refused, StaleWriter, Unavailable
+from rollouts.adapters.clusters.kubernetes.errors import Stale
+from rollouts.domain.engines import FailureReason, WorkloadPhase
+from rollouts.domain.secrets import SecretFile
+from tests.rollouts.adapters.clusters.kubernetes.memory import MemoryObjects, cluster_of
+from tests.rollouts.adapters.clusters.kubernetes.specs import spec_of
+
+SPEC = spec_of()
+NAME = SPEC.variant
+ANCHOR, DEPLOYMENT = ("ConfigMap", NAME), ("Deployment", NAME)
+SECRET = "sentinel-of-the-hub"
+STARTED = "2026-01-01T00:00:00Z"
+
+
+@pytest.fixture
+def server() -> MemoryObjects:
+    return MemoryObjects()
+
+
+def a_pod(server: MemoryObjects, message: str = "", *, restarts: int = 0, attempt: str = "0") -> None:
+    """A pod of the variant: ready, or ended with these last words."""
+    labels = server.objects[DEPLOYMENT]["spec"]["template"]["metadata"]["labels"]
+    ended = {"exitCode": 1, "reason": "Error", "message": message, "finishedAt": STARTED}
+    state = {"terminated": ended} if message else {"running": {"startedAt": STARTED}}
+    truth = "False" if message else "True"
+    server.keep(
+        {
+            "kind": "Pod",
+            "metadata": {
+                "name": f"{NAME}-0",
+                "labels": labels,
+                "annotations": {"headgate.dev/attempt": attempt},
+            },
+            "status": {
+                "phase": "Running",
+                "conditions": [{"type": one, "status": truth} for one in ("Ready", "ContainersReady")],
+                "containerStatuses": [{"name": "engine", "restartCount": restarts, "state": state}],
+            },
+        }
+    )
+
+
+# --- secrets --------------------------------------------------------------------------------------------------------
+
+
+def with_a_secret(tmp_path: Path) -> Any:
+    folder = tmp_path / "secrets"
+    folder.mkdir(mode=0o700)
+    path = folder / "hub"
+    path.touch(mode=0o600)
+    path.write_text(SECRET)
+    return cluster_of, folder, spec_of(environment={"TOKEN": SecretFile("hub")})
+
+
+def test_statuses__last_words_with_a_secret__are_told_without_it(
+    server: MemoryObjects, tmp_path: Path
+) -> None:
+    make, folder, spec = with_a_secret(tmp_path)
+    cluster = make(server, secrets=folder)
+    cluster.ensure(spec, token=1)
+    padding = "x" * 380  # a line is cut at 400 characters: half of a secret would not be found any more
+    a_pod(server, f"Error: {padding} {SECRET} was refused\x00", restarts=3)
+    status = cluster.statuses()[NAME]
+    assert status.reason is FailureReason.CRASH_LOOP
+    assert SECRET[:8] not in status.message
+    assert "\x00" not in status.message
+
+
+def test_log_tail__record_that_cannot_be_read__is_not_shown(server: MemoryObjects, tmp_path: Path) -> None:
+    make, folder, spec = with_a_secret(tmp_path)
+    cluster = make(server, secrets=folder)
+    cluster.ensure(spec, token=1)
+    a_pod(server)
+    server.logs[f"{NAME}-0"] = f"with {SECRET}\n"
+    assert cluster.log_tail(NAME) == ("with [hidden]",)
+    server.objects[ANCHOR]["data"]["launch.json"] = "{}"
+    assert cluster.log_tail(NAME) == ()
+
+
+def test_ensure__failed_with_a_wrong_secret_that_was_replaced__is_launched_with_the_right_one(
+    server: MemoryObjects, tmp_path: Path
+) -> None:
+    make, folder, spec = with_a_secret(tmp_path)
+    cluster = make(server, secrets=folder)
+    cluster.ensure(spec, token=1)
+    a_pod(server, "Error: the hub refuses the token", restarts=3)
+    (folder / "hub").write_text("the right one")
+    cluster.ensure(spec, token=1)
+    assert base64.b64decode(server.objects["Secret", NAME]["data"]["TOKEN"]) == b"the right one"
+
+
+def test_log_tail__what_no_database_takes__is_replaced(server: MemoryObjects) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(SPEC, token=1)
+    a_pod(server)
+    server.logs[f"{NAME}-0"] = "loading\x00 weights\n"
+    assert cluster.log_tail(NAME) == ("loading\ufffd weights",)
+
+
+# --- odd and foreign objects ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("odd", ["[" * 100_000, '{"replicas": 1e999}', "null", "", '{"replicas": "many"}'])
+def test_statuses__record_that_is_odd__is_of_that_variant_alone(server: MemoryObjects, odd: str) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(SPEC, token=1)
+    cluster.ensure(spec_of(variant="chat-v8"), token=1)
+    given = server.objects[ANCHOR]["data"]["launch.json"]
+    merged = {**json.loads(given), **json.loads(odd)} if odd.startswith("{") else None
+    infinite = json.dumps(merged) if merged else odd
+    server.objects[ANCHOR]["data"]["launch.json"] = infinite
+    assert set(cluster.statuses()) == {NAME, "chat-v8"}
+    assert cluster.launched(NAME) is None
+
+
+def test_statuses__copy_of_an_anchor__hides_no_variant(server: MemoryObjects) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(SPEC, token=1)
+    a_pod(server)
+    twin = copy.deepcopy(server.objects[ANCHOR])
+    twin["metadata"] |= {"name": "zz-restored", "uid": "other"}
+    twin["metadata"]["annotations"]["headgate.dev/draining-since"] = "1"
+    server.keep(twin)
+    assert cluster.statuses()[NAME].phase is not WorkloadPhase.DRAINING
+    assert "deletionTimestamp" not in server.objects["ConfigMap", "zz-restored"]["metadata"]
+
+
+def test_ensure__object_of_somebody_else_has_the_name__is_refused_and_left_as_it_is(
+    server: MemoryObjects, tmp_path: Path
+) -> None:
+    make, folder, spec = with_a_secret(tmp_path)
+    theirs = server.keep({"kind": "Secret", "metadata": {"name": NAME}, "data": {"password": "cGFzcw=="}})
+    with pytest.raises(Refused, match=f"A Secret {NAME} is there already"):
+        make(server, secrets=folder).ensure(spec, token=1)
+    assert server.objects["Secret", NAME] == theirs
+
+
+# --- other workers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("act", ["ensure", "drain"])
+def test_worker__overtaken_after_its_token_was_looked_at__changes_nothing(
+    server: MemoryObjects, act: str
+) -> None:
+    older, newer = cluster_of(server), cluster_of(server)
+    older.ensure(SPEC, token=1)
+    if act == "ensure":
+        older.drain(NAME, "chat", token=1)
+
+    def overtake() -> None:
+        """It takes over, and changes its mind twice: as many writes as there are."""
+        newer.drain(NAME, "chat", token=2)
+        newer.ensure(SPEC, token=2)
+        if act == "ensure":
+            newer.drain(NAME, "chat", token=2)
+
+    server.before_get[ANCHOR] = overtake
+    with pytest.raises(StaleWriter):
+        older.ensure(SPEC, token=1) if act == "ensure" else older.drain(NAME, "chat", token=1)
+    draining = "headgate.dev/draining-since" in server.objects[ANCHOR]["metadata"]["annotations"]
+    assert draining is (act == "ensure")
+
+
+def test_ensure__takes_a_drain_back__deletes_nothing(server: MemoryObjects) -> None:
+    clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+    cluster = cluster_of(server, clock=clock)
+    cluster.ensure(SPEC, token=1)
+    a_pod(server)
+    cluster.drain(NAME, "chat", token=1)
+    clock.advance(60)
+    cluster.ensure(SPEC, token=1)
+    metadata = server.objects[ANCHOR]["metadata"]
+    assert "deletionTimestamp" not in metadata
+    assert "headgate.dev/draining-since" not in metadata["annotations"]
+
+
+def test_ensure__broken_off_at_the_second_launch__goes_on_with_it(server: MemoryObjects) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(SPEC, token=1)
+    a_pod(server, "Error: it ended", restarts=3)
+    server.fail_write["Service", NAME] = Unavailable("The cluster did not answer.")
+    server.objects.pop(("Service", NAME))
+    with pytest.raises(Unavailable):
+        cluster.ensure(SPEC, token=1)
+    server.fail_write.clear()
+    cluster.ensure(SPEC, token=1)
+    template = server.objects[DEPLOYMENT]["spec"]["template"]["metadata"]["annotations"]
+    assert template["headgate.dev/attempt"] == "1"
+    assert server.objects[ANCHOR]["metadata"]["annotations"]["headgate.dev/attempt"] == "1"
+
+
+def test_ensure__workload_that_somebody_deleted__is_made_again(server: MemoryObjects) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(SPEC, token=1)
+    del server.objects[DEPLOYMENT]
+    cluster.ensure(SPEC, token=1)
+    assert DEPLOYMENT in server.objects
+
+
+@pytest.mark.parametrize("since", ["1e300", "inf", "nan", "1798761600"])
+def test_statuses__drain_noted_by_a_clock_that_was_wrong__is_deleted_all_the_same(
+    server: MemoryObjects, since: str
+) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(SPEC, token=1)
+    a_pod(server)
+    cluster.drain(NAME, "chat", token=1)
+    server.objects[ANCHOR]["metadata"]["annotations"]["headgate.dev/draining-since"] = since
+    cluster.statuses()
+    assert "deletionTimestamp" in server.objects[ANCHOR]["metadata"]
+
+
+# --- warnings -------------------------------------------------------------------------------------------------------
+
+
+def an_event(server: MemoryObjects, name: str, message: str, *, uid: str = "", **times: Any) -> None:
+    about = {"kind": "Pod", "name": f"{NAME}-0", **({"uid": uid} if uid else {})}
+    server.keep(
+        {
+            "kind": "Event",
+            "metadata": {"name": name, "creationTimestamp": STARTED},
+            "type": "Warning",
+            "involvedObject": about,
+            "message": message,
+            **times,
+        }
+    )
+
+
+def test_warning__newest__is_told_whichever_field_has_its_time(server: MemoryObjects) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(SPEC, token=1)
+    a_pod(server)
+    an_event(server, "b", "the newest", lastTimestamp=None, eventTime="2026-01-01T09:00:00.000001Z")
+    an_event(server, "a", "an older one", lastTimestamp="2026-01-01T08:00:00Z")
+    assert cluster._watches.snapshot().warnings == {f"{NAME}-0": "the newest"}
+
+
+def test_warning__of_an_earlier_pod_of_the_same_name__is_not_told(server: MemoryObjects) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(SPEC, token=1)
+    a_pod(server)
+    uid = server.objects["Pod", f"{NAME}-0"]["metadata"]["uid"]
+    an_event(server, "a", "of this one", uid=uid, lastTimestamp="2026-01-01T08:00:00Z")
+    an_event(server, "b", "of the one before", uid="gone", lastTimestamp="2026-01-01T08:30:00Z")
+    assert cluster._watches.snapshot().warnings == {f"{NAME}-0": "of this one"}
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+def test_renew_secrets__one_anchor_is_changed_meanwhile__all_are_done(
+    server: MemoryObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(SPEC, token=1)
+    cluster.ensure(spec_of(variant="chat-v8"), token=1)
+    monkeypatch.setattr(
+        "rollouts.adapters.clusters.kubernetes.cluster.renewed_environment",
+        lambda spec, keys: None if spec.environment else {"LANG": "C"},
+    )
+    server.before_get[ANCHOR] = lambda: server.keep(server.objects[ANCHOR])
+    once = cluster._watches.snapshot()
+    monkeypatch.setattr(cluster._watches, "snapshot", lambda: once)
+    server.keep(server.objects[ANCHOR])  # the watch has not seen this yet
+    try:
+        assert cluster.renew_secrets() == 2
+    except Stale as error:
+        pytest.fail(f"it stopped at the first: {error}")
+    for key in (ANCHOR, ("ConfigMap", "chat-v8")):
+        assert json.loads(server.objects[key]["data"]["launch.json"])["environment"] == {"LANG": "C"}
