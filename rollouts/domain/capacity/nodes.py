@@ -6,7 +6,7 @@ one and a half, 8,000 of `nvidia.com/gpu` are eight, and 1,000 of `memory` are o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 Amounts = Mapping[str, int]
@@ -154,7 +154,7 @@ class Quota:
 class Bound:
     """What a LimitRange says of a resource of every container, or of every pod (`of_pod`).
 
-    usual  the limit that a container gets which has none
+    usual, usual_request  what a container gets as its limit, and as its request, which has none
     """
 
     name: str
@@ -162,24 +162,45 @@ class Bound:
     least: int | None = None
     most: int | None = None
     usual: int | None = None
+    usual_request: int | None = None
     of_pod: bool = False
 
 
-def with_usual_limits(demand: PodDemand, bounds: tuple[Bound, ...]) -> PodDemand:
-    """The pod as the cluster makes it: a container without a limit gets the usual one of its namespace."""
+def as_admitted(demand: PodDemand, bounds: tuple[Bound, ...]) -> PodDemand:
+    """The pod as the cluster makes it: a container that names no limit or no request gets the usual one of its
+    namespace."""
     for bound in bounds:
-        name, usual = bound.resource, bound.usual
-        if usual is None or bound.of_pod or name in demand.limits:
+        if bound.of_pod:
             continue
-        containers = tuple(
-            one if name in one.limits else replace(one, limits={**one.limits, name: usual})
-            for one in demand.containers
-        )
-        together = sum(one.limits[name] for one in containers if not one.first)
-        first = max((one.limits[name] for one in containers if one.first), default=0)
-        limits = {**demand.limits, name: max(together, first)}
-        demand = replace(demand, containers=containers, limits=limits)
+        name = bound.resource
+        if bound.usual is not None:
+            limits = [{name: bound.usual, **one.limits} for one in demand.containers]
+            demand = _with(demand, name, [one.requests for one in demand.containers], limits)
+        if bound.usual_request is not None:
+            requests = [{name: bound.usual_request, **one.requests} for one in demand.containers]
+            demand = _with(demand, name, requests, [one.limits for one in demand.containers])
     return demand
+
+
+def _with(demand: PodDemand, name: str, requests: Sequence[Amounts], limits: Sequence[Amounts]) -> PodDemand:
+    """The pod whose containers ask for these, as far as one resource goes."""
+    containers = tuple(
+        replace(one, requests=asked, limits=limit)
+        for one, asked, limit in zip(demand.containers, requests, limits, strict=True)
+    )
+    return replace(
+        demand,
+        containers=containers,
+        requests=_at_least(demand.requests, name, [(one.requests, one.first) for one in containers]),
+        limits=_at_least(demand.limits, name, [(one.limits, one.first) for one in containers]),
+    )
+
+
+def _at_least(whole: Amounts, name: str, parts: Sequence[tuple[Amounts, bool]]) -> dict[str, int]:
+    together = sum(amounts.get(name, 0) for amounts, first in parts if not first)
+    alone = max((amounts.get(name, 0) for amounts, first in parts if first), default=0)
+    most = max(whole.get(name, 0), together, alone)
+    return {**whole, name: most} if most or name in whole else dict(whole)
 
 
 @dataclass(frozen=True, slots=True)

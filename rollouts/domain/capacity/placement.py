@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from rollouts.domain.capacity.amounts import amount_text, many
-from rollouts.domain.capacity.nodes import NodeChoice, PlacedPod, PodDemand, Supply, with_usual_limits
+from rollouts.domain.capacity.nodes import NodeChoice, PlacedPod, PodDemand, Supply, as_admitted
 from rollouts.domain.capacity.shortages import (
     bounds_broken,
     quota_pods,
@@ -65,7 +65,7 @@ class Placement:
 
 def place(supply: Supply, wanted: Wanted, leaving: tuple[PlacedPod, ...] = ()) -> Placement:
     """Judges `wanted`. `leaving`: the baseline's pods, which are counted in `supply` and could end."""
-    wanted = replace(wanted, demand=with_usual_limits(wanted.demand, supply.bounds))
+    wanted = replace(wanted, demand=as_admitted(wanted.demand, supply.bounds))
     beside = min(wanted.replicas, replicas_that_fit(supply, wanted))
     if beside == wanted.replicas:
         return _said(StartPlan.SURGE, supply, wanted, beside, ())

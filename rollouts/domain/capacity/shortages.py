@@ -56,7 +56,12 @@ def _broken(bound: Bound, subject: Container) -> list[str]:
             found.append(
                 f"{who} allows at most {most}, and {what} may take {amount_text(bound.resource, limit)}."
             )
-    if bound.least is not None and (asked is None or asked < bound.least):
+    # The cluster lets a container that asks for nothing ask for the least. A pod it refuses.
+    if (
+        bound.least is not None
+        and (asked is None or asked < bound.least)
+        and (asked is not None or bound.of_pod)
+    ):
         least = amount_text(bound.resource, bound.least)
         given = "nothing" if asked is None else amount_text(bound.resource, asked)
         found.append(f"{who} wants at least {least}, and {what} asks for {given}.")

@@ -178,12 +178,19 @@ def bounds_in(raw: Fields, said: str) -> Iterator[Bound]:
         if kind not in ("Container", "Pod"):
             continue
         least, most = amounts(item, "min", said, up=True), amounts(item, "max", said, up=False)
-        usual = amounts(item, "default", said, up=False) if kind == "Container" else {}
-        if kind == "Container":
-            usual = {**most, **usual}  # where only a maximum is named, it is the limit of who has none
-        for resource in dict.fromkeys((*least, *most, *usual)):
+        of_pod = kind == "Pod"
+        usual, usual_request = (
+            {} if of_pod else amounts(item, field, said, up=True) for field in ("default", "defaultRequest")
+        )
+        for resource in dict.fromkeys((*least, *most, *usual, *usual_request)):
             yield Bound(
-                name, resource, least.get(resource), most.get(resource), usual.get(resource), kind == "Pod"
+                name,
+                resource,
+                least.get(resource),
+                most.get(resource),
+                usual.get(resource),
+                usual_request.get(resource),
+                of_pod,
             )
 
 

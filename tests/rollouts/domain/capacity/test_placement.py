@@ -169,6 +169,22 @@ def test_usual_limit__of_the_namespace__counts_for_its_quota() -> None:
     assert "leaves 12 CPU, and 16 CPU are needed" in found.sentence
 
 
+def test_usual_request__of_the_namespace__takes_its_part_of_a_node() -> None:
+    disk = Container("verify", first=True)
+    pod = demand(containers=(*demand().containers, disk))
+    bounds = (Bound("range", "ephemeral-storage", usual_request=5_000),)
+    roomy = node(
+        "a", allocatable=amounts(gpu=8, cpu=64, memory=512 * GIB, pods=110) | {"ephemeral-storage": 9_000}
+    )
+    assert place(supply(roomy, bounds=bounds), wanted(2, demand=pod)).beside == 1
+    assert place(supply(roomy), wanted(2, demand=pod)).beside == 2
+
+
+def test_bound__least_of_what_a_container_does_not_name__breaks_nothing() -> None:
+    bounds = (Bound("range", "ephemeral-storage", least=5_000),)
+    assert place(supply(node("a"), bounds=bounds), wanted(1)).plan is StartPlan.SURGE
+
+
 @pytest.mark.parametrize(
     ("bound", "words"),
     [
@@ -180,6 +196,7 @@ def test_usual_limit__of_the_namespace__counts_for_its_quota() -> None:
         (Bound("range", "cpu", most=2_000, usual=2_000), "gives the container engine a limit of 2 CPU"),
         (Bound("range", "cpu", most=2_000, of_pod=True), "a pod has no limit of it"),
         (Bound("range", "memory", most=GIB, of_pod=True), "a pod may take 32 GiB"),
+        (Bound("range", "disk", least=GIB, of_pod=True), "a pod asks for nothing"),
     ],
 )
 def test_bound__that_the_pod_breaks__is_said(bound: Bound, words: str) -> None:

@@ -131,7 +131,8 @@ def test_judged__pods_that_wait__are_told(client: KubernetesClient, server: Scri
 def test_judged__something_odd_about_a_node__leaves_it_out_and_says_so(
     client: KubernetesClient, server: ScriptedServer, odd: str
 ) -> None:
-    nodes = [raw_node("a"), raw_node("b", **({"allocatable": {"cpu": "lots"}} if odd == "node" else {}))]
+    spoilt = raw_node("b", allocatable={"cpu": "lots"}) if odd == "node" else raw_node("b")
+    nodes = [raw_node("a"), spoilt]
     pods = [raw_pod("strange", "b", containers=[7])] if odd == "pod" else []
     server.answers = answers(nodes, pods)
     found = judge(client, on_gpus(replicas=3))

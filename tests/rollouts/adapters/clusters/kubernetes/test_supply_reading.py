@@ -173,12 +173,18 @@ def test_quota__with_scopes__counts_where_engines_are_in_them(spec: dict[str, An
 
 def test_range__of_containers_and_pods__is_read() -> None:
     raw = raw_range(
-        {"type": "Container", "min": {"cpu": "100m"}, "max": {"cpu": "4"}, "default": {"memory": "1Gi"}},
+        {
+            "type": "Container",
+            "min": {"cpu": "100m"},
+            "max": {"cpu": "4"},
+            "default": {"memory": "1Gi"},
+            "defaultRequest": {"cpu": "200m"},
+        },
         {"type": "Pod", "max": {"cpu": "8"}},
         {"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}},
     )
     assert list(bounds_in(*fields_of(raw, "limit range"))) == [
-        Bound("range", "cpu", 100, 4_000, 4_000),
+        Bound("range", "cpu", 100, 4_000, usual_request=200),
         Bound("range", "memory", usual=2**30 * 1_000),
         Bound("range", "cpu", most=8_000, of_pod=True),
     ]
@@ -187,7 +193,7 @@ def test_range__of_containers_and_pods__is_read() -> None:
 def test_random_objects__are_read_or_refused_and_never_anything_else() -> None:
     """Whatever stands in the place of any field, only InvalidInput leaves a reader."""
     chance = random.Random(11)
-    odd = [
+    odd: list[Any] = [
         None,
         True,
         0,
