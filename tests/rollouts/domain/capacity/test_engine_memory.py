@@ -146,6 +146,32 @@ def test_cache__windows__stop_growing_with_the_context() -> None:
     assert grown == 21 * 32_768 * cache.token_bytes
 
 
+@pytest.mark.parametrize(
+    ("total", "arguments", "in_flight"),
+    [
+        (H100, {}, 2 * 8_192),
+        (24 * GIB, {}, 2 * 2_048),
+        (180 * GIB, {}, 2 * 16_384),
+        (H100, {"max_num_batched_tokens": 512}, 2 * 512),
+    ],
+)
+def test_cache__windows__keep_what_two_steps_compute(
+    total: int, arguments: dict[str, Any], in_flight: int
+) -> None:
+    found = memory(GEMMA_3_27B, total=total, max_model_len=131_072, **arguments)
+    assert found.cache == cache_of(GEMMA_3_27B, in_flight=in_flight).bytes_of(1, 131_072)
+
+
+def test_cache__windows_that_the_engine_shall_not_use__keep_everything() -> None:
+    found = memory(GEMMA_3_27B, max_model_len=32_768, disable_hybrid_kv_cache_manager=True)
+    assert found.cache == 15_872 * MIB
+
+
+@pytest.mark.parametrize(("block", "tokens"), [(None, 1_008), (128, 1_024)])
+def test_cache__is_given_out_in_blocks(block: int | None, tokens: int) -> None:
+    assert memory(max_model_len=1_000, block_size=block).cache == tokens * 131_072
+
+
 def test_cache__short_requests__never_take_more_than_without_windows() -> None:
     cache = cache_of(GEMMA_2_9B, in_flight=16_384)
     whole = cache_of(GEMMA_2_9B, all_full=True)
@@ -218,6 +244,11 @@ def test_memory__that_cannot_be_computed__says_why(arguments: dict[str, Any], wo
 
 def test_memory__float32_in_the_config__is_not_guessed() -> None:
     assert "float32" in reason(written(LLAMA_8B, torch_dtype="float32"))
+
+
+def test_memory__quantized_weights_in_a_wider_type__are_not_guessed() -> None:
+    quantized = written(LLAMA_8B, quantization_config={"quant_method": "awq", "bits": 4})
+    assert "quantized weights" in reason(quantized, dtype="float32")
 
 
 def test_memory__length_that_the_config_does_not_say__asks_for_it() -> None:

@@ -48,6 +48,20 @@ def test_shape__layers_listed__are_counted_as_listed() -> None:
     assert (shape.full_layers, shape.window_layers) == (2, 40)
 
 
+def test_shape__another_pattern_of_windows__counts() -> None:
+    text = GEMMA_3_27B["text_config"] | {"sliding_window_pattern": 4}
+    shape = shape_of(written(GEMMA_3_27B, text_config=text))
+    assert (shape.full_layers, shape.window_layers) == (15, 47)
+
+
+def test_longest__positions_by_kind_of_layer__is_not_known() -> None:
+    nested = {
+        "full_attention": {"rope_type": "linear", "factor": 8.0},
+        "sliding_attention": {"rope_type": "default"},
+    }
+    assert shape_of(written(LLAMA_8B, rope_scaling=None, rope_parameters=nested)).longest is None
+
+
 def test_shape__head_dim_beside_another_hidden_size__counts() -> None:
     assert shape_of(written(LLAMA_8B, head_dim=64)).head_numbers == 128
 

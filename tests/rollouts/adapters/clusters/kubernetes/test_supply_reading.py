@@ -164,6 +164,7 @@ def rule(scope: str, operator: str, *values: str) -> dict[str, Any]:
         ({"scopeSelector": rule("PriorityClass", "Exists")}, True),
         ({"scopeSelector": rule("PriorityClass", "DoesNotExist")}, False),
         ({"scopeSelector": rule("Terminating", "Exists")}, False),
+        ({"scopeSelector": rule("NotTerminating", "DoesNotExist")}, False),
         ({"scopeSelector": rule("OfTomorrow", "Exists")}, True),
     ],
 )
