@@ -1,5 +1,8 @@
-"""What the config.json of public models says, as their pages on the Hugging Face hub had it (fields of no use here left
-out), and the sizes of their weights."""
+"""The config.json of public models (fields of no use here left out), and the sizes of their weights.
+
+Llama 3.1 8B, Qwen 2.5 7B, DeepSeek V3 and Gemma 2 9B are as copies on the Hugging Face hub have them. Llama 3.1 405B,
+Qwen 2.5 72B and Gemma 3 27B are gated or were not at hand: their numbers are those that other pages name.
+"""
 
 from __future__ import annotations
 
