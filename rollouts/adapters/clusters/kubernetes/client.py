@@ -39,6 +39,7 @@ WATCH_SECONDS = 60  # the server ends a watch after so long; silence for a quart
 WATCH_READ_SECONDS = 75.0
 MOST_BYTES = 100_000_000  # of an answer: a list of thousands of pods
 PAGE = 500  # objects in a part of a list
+MOST_PAGES = 2_000  # of a list; whoever gives more never ends
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
 MERGE = "application/merge-patch+json"
 TRANSPORT_ERRORS = (OSError, rest.urllib3.exceptions.HTTPError)
@@ -73,6 +74,10 @@ SERVICE = ObjectKind("v1", "Service", "services")
 POD = ObjectKind("v1", "Pod", "pods")
 EVENT = ObjectKind("v1", "Event", "events")
 NAMESPACE = ObjectKind("v1", "Namespace", "namespaces", namespaced=False)
+POD_ANYWHERE = ObjectKind("v1", "Pod", "pods", namespaced=False)  # those of all namespaces
+NODE = ObjectKind("v1", "Node", "nodes", namespaced=False)
+RESOURCE_QUOTA = ObjectKind("v1", "ResourceQuota", "resourcequotas")
+LIMIT_RANGE = ObjectKind("v1", "LimitRange", "limitranges")
 DEPLOYMENTS = ObjectKind("apps/v1", "Deployment", "deployments")
 GROUPS = ObjectKind("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "leaderworkersets")
 OBJECT_KINDS: Mapping[str, ObjectKind] = {
@@ -144,20 +149,41 @@ class KubernetesClient:
         except Missing:
             return None
 
+    def pages(
+        self, kind: ObjectKind, selector: str = "", *, fields: str = ""
+    ) -> Iterator[tuple[list[dict[str, Any]], str]]:
+        """All objects with these labels, a part at a time, and the version of the list: for lists that need not be kept
+        whole. `fields`: further conditions, such as `status.phase!=Failed`."""
+        call = Call("list", kind.name, namespace=self.namespace if kind.namespaced else "")
+        # Within a list, objects do not say what they are.
+        own = {"apiVersion": kind.api_version, "kind": kind.name}
+        more = ""
+        for _ in range(MOST_PAGES):
+            page = self._json(
+                "get",
+                kind,
+                label_selector=selector or None,
+                field_selector=fields or None,
+                limit=PAGE,
+                _continue=more or None,
+            )
+            objects, version = page.get("items") or [], page["metadata"].get("resourceVersion")
+            more = page["metadata"].get("continue", "")
+            whole = isinstance(objects, list) and all(isinstance(one, dict) for one in objects)
+            if not whole or not version:
+                raise silence(call, ValueError("what came back is no list of objects"))
+            yield [{**own, **one} for one in objects], str(version)
+            if not more:
+                return
+        raise silence(call, ValueError(f"the list has no end after {MOST_PAGES:,} parts"))
+
     def list(self, kind: ObjectKind, selector: str = "") -> tuple[list[dict[str, Any]], str]:
         """All objects with these labels, and the version of the list, from which a watch goes on."""
         found: list[dict[str, Any]] = []
-        more = ""
-        while True:
-            page = self._json(
-                "get", kind, label_selector=selector or None, limit=PAGE, _continue=more or None
-            )
-            # Within a list, objects do not say what they are.
-            own = {"apiVersion": kind.api_version, "kind": kind.name}
-            found += [{**own, **one} for one in page.get("items") or []]
-            more = page["metadata"].get("continue", "")
-            if not more:
-                return found, str(page["metadata"]["resourceVersion"])
+        version = ""
+        for objects, version in self.pages(kind, selector):  # noqa: B007 - the last one's is that of the list
+            found += objects
+        return found, version
 
     def watch(self, kind: ObjectKind, selector: str, version: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """What happens to these objects after this version: (type, object), until the server ends it after a minute.

@@ -27,7 +27,8 @@ from rollouts.adapters.clusters.kubernetes.container import (
     size_mb,
 )
 from rollouts.adapters.clusters.kubernetes.names import VARIANT
-from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile, NodeRule, Toleration, WeightsKind
+from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile, WeightsKind
+from rollouts.domain.capacity.nodes import NodeRule, Toleration
 from rollouts.domain.engine_options import Chosen
 from rollouts.ports import WorkloadSpec
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from rollouts.domain.capacity.nodes import NodeRule, Toleration
 from rollouts.domain.images import Image
 
 METRIC = "vllm_num_requests_waiting"
@@ -49,26 +50,6 @@ class Weights:
     image: Image | None = None
     service_account: str = ""
     egress: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Toleration:
-    """A taint of nodes that engines may run on all the same. `seconds`: for so long, with the effect NoExecute."""
-
-    key: str
-    operator: str = "Exists"
-    value: str = ""
-    effect: str = ""
-    seconds: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NodeRule:
-    """What a label of a node must be: "nvidia.com/gpu.product In NVIDIA-H200"."""
-
-    label: str
-    operator: str
-    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

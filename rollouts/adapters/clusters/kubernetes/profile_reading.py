@@ -14,16 +14,15 @@ from rollouts.adapters.clusters.kubernetes.profile import (
     Autoscaler,
     AutoscalerKind,
     ClusterProfile,
-    NodeRule,
     Security,
     Spread,
-    Toleration,
     Weights,
     WeightsKind,
 )
 from rollouts.adapters.kinds.configuration import Configuration
 from rollouts.domain.accelerators import LONGEST as LONGEST_RESOURCE
 from rollouts.domain.accelerators import RESOURCE
+from rollouts.domain.capacity.nodes import NodeRule, Toleration
 from rollouts.domain.images import REPOSITORY, Image
 
 FIELD = "configuration.profile"

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from rollouts.adapters.clusters.kubernetes.profile import AutoscalerKind, NodeRule, Spread, Toleration
+from rollouts.adapters.clusters.kubernetes.profile import AutoscalerKind, Spread
 from rollouts.adapters.clusters.kubernetes.profile_reading import read_profile
+from rollouts.domain.capacity.nodes import NodeRule, Toleration
 from tests.rollouts.adapters.clusters.kubernetes.profiles import DIGEST, FETCHES, IMAGE, SOUND, profile_of
 
 
