@@ -265,7 +265,8 @@ def test_read__backends_stand_elsewhere__counters_from_before_are_not_read(room:
     room.say(gw_a=envoy_gateway(split(Counted(answered=70), Counted(answered=30))))
     before = read_when(room, "it is scraped", lambda r: answered(r, V1) == 70)
     turned = replace(ROUTE, places={(2, 0): V2, (2, 1): V1}, since=time.time())
-    not_scraped_since = replace(turned, since=time.time() + 3_600)  # no scrape comes between on a slow machine
+    # An hour ahead, so that no scrape comes between on a slow machine.
+    not_scraped_since = replace(turned, since=time.time() + 3_600)
     with pytest.raises(Unavailable, match="not scraped since the backends of chat stand as they do"):
         read_one(room.signals(routes={"chat": not_scraped_since}), "chat", BACKENDS)
     signals = room.signals(routes={"chat": turned})
