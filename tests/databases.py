@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,11 @@ STORIES_ON_BOTH = (
 def mark(items: list[pytest.Item]) -> None:
     """Marks the stories that a landing tells on PostgreSQL only."""
     for item in items:
-        path = item.path.relative_to(ROOT)
-        is_theirs = any(path.is_relative_to(listed) for listed in ON_POSTGRESQL)
-        if is_theirs and str(path) not in STORIES_ON_BOTH and item.get_closest_marker("story"):
+        if _is_told_there(item.path) and item.get_closest_marker("story"):
             item.add_marker("told_on_postgresql")
+
+
+@cache
+def _is_told_there(path: Path) -> bool:
+    file = path.relative_to(ROOT)
+    return str(file) not in STORIES_ON_BOTH and any(file.is_relative_to(listed) for listed in ON_POSTGRESQL)
