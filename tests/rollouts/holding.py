@@ -24,6 +24,7 @@ from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.danger import (
     danger,
     held_by_outage,
+    held_unread,
     no_data,
     not_in_force,
     not_routable,
@@ -138,7 +139,7 @@ class Holding:
             return stop
         if rollout.step_since is None or not seen.in_force:
             return stay(rollout, not_in_force(seen, where))
-        waiting = held_by_outage(rollout, gates.outage, where)
+        waiting = held_by_outage(rollout, gates.outage, where) or held_unread(rollout, gates, where)
         if waiting is not None:
             return waiting
         lasts = settings_of(rollout.plan).seconds
@@ -151,7 +152,7 @@ class Holding:
         )
 
     def keep_safe(self, rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision | None:
-        return danger(rollout, seen, gates) or no_data(rollout, now, who="nothing is held")
+        return danger(rollout, seen, gates) or no_data(rollout, gates, now, who="nothing is held")
 
     def gates_of_promoted(self, rollout: RolloutView, gates: GatesView) -> GatesView:
         return gates
