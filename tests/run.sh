@@ -16,7 +16,7 @@ output=$(mktemp)
 
 set -m # a group of their own: what ends this script ends them, too, and they clear up
 {
-  nice -n 10 "${pytest[@]}" -n 2 --dist worksteal -m "$single" "$@" >"$output" 2>&1
+  nice -n 10 "${pytest[@]}" -n 2 -m "$single" "$@" >"$output" 2>&1
   status=$?
   printf '\nTests of single parts:\n'
   cat "$output"

@@ -53,7 +53,7 @@ NOT_COMPUTED: Mapping[str, tuple[tuple[object, ...], str]] = {
 }
 
 
-class Fit(StrEnum):
+class MemoryFit(StrEnum):
     """Whether the variant has room on the accelerator."""
 
     FITS = "fits"
@@ -86,10 +86,10 @@ class EngineMemory:
         return self.weights + self.cache + self.overhead
 
     @property
-    def fit(self) -> Fit:
+    def fit(self) -> MemoryFit:
         if self.weights + self.cache > self.usable:
-            return Fit.TOO_LARGE
-        return Fit.FITS if self.needed <= self.usable * (1 - TIGHT_SHARE) else Fit.TIGHT
+            return MemoryFit.TOO_LARGE
+        return MemoryFit.FITS if self.needed <= self.usable * (1 - TIGHT_SHARE) else MemoryFit.TIGHT
 
     @property
     def sentence(self) -> str:
@@ -106,11 +106,11 @@ class EngineMemory:
     def _verdict(self) -> str:
         most = "1 such request" if self.most_requests == 1 else f"{self.most_requests:,} such requests"
         match self.fit:
-            case Fit.FITS:
+            case MemoryFit.FITS:
                 return f"it fits, with room for {most} at the same time"
-            case Fit.TIGHT:
+            case MemoryFit.TIGHT:
                 return "whether it fits depends on what the engine needs beside weights and cache"
-            case Fit.TOO_LARGE:
+            case MemoryFit.TOO_LARGE:
                 short = f"{gib(self.needed - self.usable)} are missing"
                 return f"it does not fit; {short}" + (f", and {most} would fit" if self.most_requests else "")
 

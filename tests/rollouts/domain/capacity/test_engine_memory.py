@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from rollouts.domain.capacity.engine_memory import GIB, EngineMemory, Fit, KvCache, MemoryUnknown, memory_of
+from rollouts.domain.capacity.engine_memory import (
+    GIB,
+    EngineMemory,
+    KvCache,
+    MemoryFit,
+    MemoryUnknown,
+    memory_of,
+)
 from rollouts.domain.capacity.model_shape import shape_of
 from tests.rollouts.domain.capacity.public_models import (
     DEEPSEEK_V3,
@@ -128,8 +135,8 @@ def test_memory__llama_on_two_h100__has_the_weights_that_vllm_measured() -> None
 def test_memory__llama_with_its_whole_context_on_an_l4__is_too_large() -> None:
     # The README of kvplan 0.1.1: 22.49 GiB, "vLLM will not start".
     found = memory(total=round(22.49 * GIB))
-    assert found.fit is Fit.TOO_LARGE
-    assert memory(total=round(22.49 * GIB), max_model_len=8_192).fit is Fit.FITS
+    assert found.fit is MemoryFit.TOO_LARGE
+    assert memory(total=round(22.49 * GIB), max_model_len=8_192).fit is MemoryFit.FITS
 
 
 # --- what else counts -------------------------------------------------------------------------------------------------
@@ -203,10 +210,10 @@ def test_weights__wider_type_than_the_files__take_more() -> None:
 def test_fit__just_below_the_limit__is_for_the_engine_to_find_out() -> None:
     needed = memory(gpu_memory_utilization=1, max_model_len=8_192).needed
     at = lambda total: memory(total=total, gpu_memory_utilization=1, max_model_len=8_192).fit  # noqa: E731
-    assert at(needed * 2) is Fit.FITS
-    assert at(needed + 1) is Fit.TIGHT
-    assert at(needed - GIB) is Fit.TIGHT
-    assert at(needed - 4 * GIB) is Fit.TOO_LARGE
+    assert at(needed * 2) is MemoryFit.FITS
+    assert at(needed + 1) is MemoryFit.TIGHT
+    assert at(needed - GIB) is MemoryFit.TIGHT
+    assert at(needed - 4 * GIB) is MemoryFit.TOO_LARGE
 
 
 def test_sentence__that_fits__has_all_figures() -> None:
@@ -262,7 +269,10 @@ def test_memory__quantized_weights_in_a_wider_type__are_not_guessed() -> None:
 
 def test_memory__length_that_the_config_does_not_say__asks_for_it() -> None:
     assert "Set max-model-len" in reason(written(DEEPSEEK_V3))
-    assert memory(DEEPSEEK_V3, 688 * 10**9, max_model_len=4_096, tensor_parallel_size=8).fit is Fit.TOO_LARGE
+    assert (
+        memory(DEEPSEEK_V3, 688 * 10**9, max_model_len=4_096, tensor_parallel_size=8).fit
+        is MemoryFit.TOO_LARGE
+    )
 
 
 def test_memory__cache_type_in_the_files__asks_for_it() -> None:
