@@ -90,6 +90,19 @@ Secret = SecretFile | SealedSecret | KeptSecret
 SECRETS = (SecretFile, SealedSecret, KeptSecret)
 
 
+def environment_json(environment: Mapping[str, str | Secret]) -> dict[str, Any]:
+    """Variables as they are kept: a secret as its reference or sealed, never open."""
+    return {name: value if isinstance(value, str) else value.to_json() for name, value in environment.items()}
+
+
+def stored_environment(data: Mapping[str, Any]) -> dict[str, str | Secret]:
+    """As `environment_json` wrote it. Raises InvalidInput naming the variable."""
+    return {
+        name: value if isinstance(value, str) else read_secret(value, where=name, stored=True)
+        for name, value in data.items()
+    }
+
+
 def read_secret(data: Mapping[str, Any], *, where: str, stored: bool = False) -> Secret:
     """The secret of an object with the key `secret`.
 

@@ -23,8 +23,7 @@ from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.danger import (
     danger,
-    held_by_outage,
-    held_unread,
+    held_without_evidence,
     no_data,
     not_in_force,
     not_routable,
@@ -139,7 +138,7 @@ class Holding:
             return stop
         if rollout.step_since is None or not seen.in_force:
             return stay(rollout, not_in_force(seen, where))
-        waiting = held_by_outage(rollout, gates.outage, where) or held_unread(rollout, gates, where)
+        waiting = held_without_evidence(rollout, gates, where)
         if waiting is not None:
             return waiting
         lasts = settings_of(rollout.plan).seconds

@@ -34,7 +34,7 @@ from controlplane.kernel.foreign import storable
 from controlplane.sealing.keys import KeyRing
 from registry.domain.manifest import Manifest
 from rollouts.domain.engines import FailureReason
-from rollouts.domain.secrets import read_secret
+from rollouts.domain.secrets import environment_json, stored_environment
 from rollouts.ports import WorkloadSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # no dot: it ends the name of a file below
@@ -85,10 +85,7 @@ class Launch:
             "manifest": spec.manifest.to_json(),
             "engine": spec.engine,
             "arguments": dict(spec.arguments),
-            "environment": {
-                name: value if isinstance(value, str) else value.to_json()
-                for name, value in spec.environment.items()
-            },
+            "environment": environment_json(spec.environment),
             "resources": dict(spec.resources),
             "start_seconds": spec.start_seconds,
             "port": self.port,
@@ -112,10 +109,7 @@ class Launch:
             manifest=Manifest.from_json(data["manifest"]),
             engine=data["engine"],
             arguments=data["arguments"],
-            environment={
-                name: value if isinstance(value, str) else read_secret(value, where=name, stored=True)
-                for name, value in data["environment"].items()
-            },
+            environment=stored_environment(data["environment"]),
             resources={str(name): int(value) for name, value in data.get("resources", {}).items()},
             start_seconds=float(data["start_seconds"]),
         )

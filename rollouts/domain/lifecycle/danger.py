@@ -68,7 +68,7 @@ def unmeasured_since(rollout: RolloutView, gates: GatesView) -> float:
     return max(measured, rollout.step_since or 0.0, rollout.unread_at or 0.0)
 
 
-def held_unread(rollout: RolloutView, gates: GatesView, held_at: str) -> Decision | None:
+def _held_unread(rollout: RolloutView, gates: GatesView, held_at: str) -> Decision | None:
     """Holds everything that moves forward while the source of the measurements cannot be read; None when it can."""
     if not rollout.is_unread:
         return None
@@ -107,7 +107,7 @@ def out_of_time(
     )
 
 
-def held_by_outage(rollout: RolloutView, outage: Outage | None, held_at: str) -> Decision | None:
+def _held_by_outage(rollout: RolloutView, outage: Outage | None, held_at: str) -> Decision | None:
     """Holds everything that moves forward while the baseline is out of order; None when it works."""
     if outage is None or outage.over:
         return None
@@ -118,6 +118,12 @@ def held_by_outage(rollout: RolloutView, outage: Outage | None, held_at: str) ->
     )
     title = f"{rollout.baseline_label} has been out of order since {clock_time(outage.since)}"
     return replace(made, title=title, detail=outage.sentence, once=True)
+
+
+def held_without_evidence(rollout: RolloutView, gates: GatesView, held_at: str) -> Decision | None:
+    """Holds everything that moves forward while nothing that is measured could count for a candidate: the baseline is
+    out of order, or the source of the measurements cannot be read. None when neither is so."""
+    return _held_by_outage(rollout, gates.outage, held_at) or _held_unread(rollout, gates, held_at)
 
 
 def told_of_outage(rollout: RolloutView, outage: Outage | None, made: Decision) -> Decision:

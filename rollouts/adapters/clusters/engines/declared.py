@@ -29,7 +29,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from controlplane.kernel.errors import InvalidInput, Unavailable
 from rollouts.adapters.clusters.engines.declared_options import read_options
@@ -39,6 +39,8 @@ from rollouts.adapters.clusters.engines.vllm import VLLM
 from rollouts.domain.engine_options import VARIABLE_NAME, Option
 from rollouts.domain.secrets import SecretFile, read_secret
 from rollouts.ports import OPENAI_API, EngineApi
+
+T = TypeVar("T")
 
 DECLARATIONS = "engines.json"
 API_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -84,8 +86,8 @@ def engines_in_force(run_dir: Path) -> Mapping[str, EngineTemplate]:
     return _last_read.get(run_dir, ENGINES)
 
 
-def template_named(engine: str, engines: Mapping[str, EngineTemplate]) -> EngineTemplate:
-    """Raises InvalidInput for an unknown engine."""
+def template_named(engine: str, engines: Mapping[str, T]) -> T:
+    """What a cluster's table has for an engine. Raises InvalidInput for an unknown one."""
     template = engines.get(engine)
     if template is None:
         raise InvalidInput(

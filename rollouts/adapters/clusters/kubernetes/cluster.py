@@ -24,6 +24,7 @@ from controlplane.kernel.clock import Clock
 from controlplane.kernel.credentials import hide, hide_in_lines
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Unavailable
 from controlplane.kernel.foreign import storable
+from rollouts.adapters.clusters.engines.declared import template_named
 from rollouts.adapters.clusters.kubernetes.anchors import (
     ATTEMPT,
     DRAINING_SINCE,
@@ -43,7 +44,7 @@ from rollouts.adapters.clusters.kubernetes.container import (
     CONTAINER_ENGINES,
     ENGINE,
     ContainerEngine,
-    engine_named,
+    chosen_by,
 )
 from rollouts.adapters.clusters.kubernetes.errors import Stale
 from rollouts.adapters.clusters.kubernetes.fence import Fence
@@ -154,10 +155,10 @@ class KubernetesCluster:
         return hide_in_lines(storable(text).splitlines(), self._secrets.values(spec.environment))[-lines:]
 
     def api(self, engine: str) -> EngineApi:
-        return engine_named(engine, self._engines).template.api
+        return template_named(engine, self._engines).template.api
 
     def options(self, engine: str) -> EngineOptions:
-        return engine_named(engine, self._engines).options
+        return template_named(engine, self._engines).options
 
     def engines(self) -> tuple[str, ...]:
         return tuple(sorted(self._engines))
@@ -257,11 +258,8 @@ class KubernetesCluster:
 
     def _launch(self, spec: WorkloadSpec, anchor: Anchor | None, *, attempt: int) -> None:
         """Makes all objects. Whatever is there already stays; so a launch that was broken off goes on."""
-        engine = engine_named(spec.engine, self._engines)
-        chosen = engine.options.choose(
-            spec.arguments, spec.environment, files={entry.path for entry in spec.manifest.entries}
-        )
-        values = self._secrets.open_all(chosen.secrets)
+        engine = template_named(spec.engine, self._engines)
+        values = self._secrets.open_all(chosen_by(spec, engine).secrets)
         objects = objects_of(
             spec,
             self._profile,

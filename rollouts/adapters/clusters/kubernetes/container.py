@@ -68,18 +68,6 @@ VLLM_IMAGE = ContainerEngine(
 CONTAINER_ENGINES: Mapping[str, ContainerEngine] = {"vllm": VLLM_IMAGE}
 
 
-def engine_named(name: str, engines: Mapping[str, ContainerEngine]) -> ContainerEngine:
-    """Raises InvalidInput for an engine that the cluster does not know."""
-    found = engines.get(name)
-    if found is None:
-        raise InvalidInput(
-            f"This cluster knows no engine {name!r}.",
-            field="engine",
-            fix=f"Use one of: {', '.join(sorted(engines))}.",
-        )
-    return found
-
-
 def chosen_by(spec: WorkloadSpec, engine: ContainerEngine) -> Chosen:
     """What the spec sets, checked. Raises InvalidInput naming the field."""
     files = {entry.path for entry in spec.manifest.entries}

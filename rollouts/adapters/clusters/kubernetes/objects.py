@@ -15,6 +15,7 @@ from typing import Any
 
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import InvalidInput
+from rollouts.adapters.clusters.engines.declared import template_named
 from rollouts.adapters.clusters.kubernetes.anchors import ATTEMPT
 from rollouts.adapters.clusters.kubernetes.autoscaling import autoscaler_of
 from rollouts.adapters.clusters.kubernetes.container import (
@@ -23,7 +24,6 @@ from rollouts.adapters.clusters.kubernetes.container import (
     RESOURCES,
     ContainerEngine,
     chosen_by,
-    engine_named,
 )
 from rollouts.adapters.clusters.kubernetes.names import (
     ENDPOINT,
@@ -113,7 +113,7 @@ def check_spec(
     spec: WorkloadSpec, profile: ClusterProfile, engines: Mapping[str, ContainerEngine]
 ) -> tuple[ContainerEngine, Chosen]:
     """The spec's engine and what it sets of it. Raises InvalidInput naming the field of what cannot be had here."""
-    engine = engine_named(spec.engine, engines)
+    engine = template_named(spec.engine, engines)
     chosen = chosen_by(spec, engine)
     limits_of(profile).check(
         resources=spec.resources,

@@ -13,7 +13,7 @@ from registry.domain.manifest import Manifest
 from rollouts.adapters.clusters.kubernetes.pod import MANIFEST_KEY
 from rollouts.domain.accelerators import Accelerators
 from rollouts.domain.images import Image
-from rollouts.domain.secrets import read_secret
+from rollouts.domain.secrets import environment_json, stored_environment
 from rollouts.ports import WorkloadSpec
 
 LAUNCH_KEY = "launch.json"
@@ -27,10 +27,7 @@ def record_of(spec: WorkloadSpec) -> dict[str, str]:
         "source": spec.source,
         "engine": spec.engine,
         "arguments": dict(spec.arguments),
-        "environment": {
-            name: value if isinstance(value, str) else value.to_json()
-            for name, value in spec.environment.items()
-        },
+        "environment": environment_json(spec.environment),
         "resources": dict(spec.resources),
         "replicas": spec.replicas,
         "start_seconds": spec.start_seconds,
@@ -55,10 +52,7 @@ def spec_in(data: dict[str, str]) -> WorkloadSpec:
         manifest=Manifest.from_json(json.loads(data[MANIFEST_KEY])),
         engine=str(launch["engine"]),
         arguments=launch["arguments"],
-        environment={
-            name: value if isinstance(value, str) else read_secret(value, where=name, stored=True)
-            for name, value in launch["environment"].items()
-        },
+        environment=stored_environment(launch["environment"]),
         resources={str(name): int(value) for name, value in launch["resources"].items()},
         replicas=int(launch["replicas"]),
         start_seconds=float(launch["start_seconds"]),

@@ -1,8 +1,8 @@
 """A SignalSource that asks a Prometheus.
 
 - A reading is as old as the oldest sample that it uses, and says so: `at` is a time of Prometheus' own clock. It
-  scrapes less often than the loop looks; between two scrapes no time passes in these readings, and so nobody takes an
-  old number for "no requests". A correction by our clock would make a few milliseconds out of none.
+  scrapes less often than the loop looks. Two readings between the same scrapes are therefore equally old, and an
+  unchanged number is not taken for "no requests". Our own clock is left out of it.
 - What is absent is not there: an arm without series is in no target, a target without a fresh scrape or without a known
   start is left out. Nothing becomes zero.
 - When no target can be read, that says nothing of the candidates: Unavailable, and its words name the source.

@@ -14,8 +14,7 @@ from controlplane.kernel.words import percent_of_bp
 from rollouts.domain.lifecycle.danger import (
     GONE,
     drift_sentence,
-    held_by_outage,
-    held_unread,
+    held_without_evidence,
     no_data,
     not_in_force,
     out_of_time,
@@ -53,7 +52,7 @@ def advance(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
     if stop is not None:
         return stop
     race = gates.race or RaceView({})
-    waiting = held_by_outage(rollout, gates.outage, held_at) or held_unread(rollout, gates, held_at)
+    waiting = held_without_evidence(rollout, gates, held_at)
     winner = None if waiting is not None else rollout.arm(race.winner)
     wins = winner in rollout.racing and rollout.step_since is not None and seen.in_force
     if winner is not None and wins and seen.is_whole(winner.variant):

@@ -9,8 +9,7 @@ from controlplane.kernel.words import duration_of_seconds, percent_of_bp
 from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
 from rollouts.domain.lifecycle.danger import (
     danger,
-    held_by_outage,
-    held_unread,
+    held_without_evidence,
     no_cluster,
     no_data,
     not_in_force,
@@ -136,7 +135,7 @@ def advance(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
         return late
     if rollout.step_since is None or not seen.in_force:
         return stay(rollout, not_in_force(seen, held_at), "The step's time counts from then.")
-    waiting = held_by_outage(rollout, gates.outage, held_at) or held_unread(rollout, gates, held_at)
+    waiting = held_without_evidence(rollout, gates, held_at)
     if waiting is not None:
         return waiting
     return told_of_outage(rollout, gates.outage, _step_progress(rollout, seen, gates, now, held_at))
