@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
 # All tests, or those that are named: what `make test` runs. REQUIRE=all in the environment skips nothing.
 #
-# Two streams run beside each other, because tests with real parts wait more than they compute:
-#   - with real parts, two tests at a time; then of the whole product, one after the other, each of which fills the
-#     machine's memory;
-#   - of single parts, whose outcome does not hang on how fast they run: with what the others leave of the processor.
-#     Their output comes in one piece when they end.
+#   1. Tests of single parts, and beside them those with real parts, which wait more than they compute. The first come
+#      in one piece when they end; their outcome does not hang on how fast they run.
+#   2. Tests of the whole product, one after the other and with nothing beside them: each fills the machine, and its
+#      users lose requests where an engine cannot keep up.
 set -u
 cd "$(dirname "$0")/.."
-pytest=("${PYTHON:-.venv/bin/python}" -m pytest)
+pytest=("${PYTHON:-.venv/bin/python}" -m pytest --durations=15 --durations-min=20)
 
 single="(not e2e and not needs) or beside"
 [ "${REQUIRE:-}" = all ] && single="($single) and not told_on_postgresql"
@@ -30,9 +29,9 @@ trap 'exit 130' INT TERM # Bash goes on when a program that was interrupted ends
 statuses=()
 "${pytest[@]}" -n 2 -m "needs and not e2e and not beside" "$@"
 statuses+=($?)
-"${pytest[@]}" -m e2e "$@"
-statuses+=($?)
 wait "$beside"
+statuses+=($?)
+"${pytest[@]}" -m e2e "$@"
 statuses+=($?)
 
 # Exit status 5: what is named has tests of the other kinds only.

@@ -16,10 +16,9 @@ import pytest
 from deploy.bootstrap.__main__ import asked_for, parser
 from tests.conftest import PARTS, ROOT, Part, pytest_runtest_setup
 
-# `make test REQUIRE=all` hands its own settings to every make below it.
-PLAIN = {
-    key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKEOVERRIDES", "REQUIRE")
-}
+# `make test REQUIRE=all` hands its own settings to every make below it, which then prints what folder it is in, too.
+OF_MAKE = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "REQUIRE")
+PLAIN = {key: value for key, value in os.environ.items() if key not in OF_MAKE}
 
 
 @pytest.fixture

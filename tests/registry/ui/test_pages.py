@@ -71,7 +71,7 @@ def test_models__list__shows_versions_aliases_and_changed_files(engineer: Client
 def trouble(pass_name: str, item: object, error: str) -> None:
     ItemTrouble.objects.create(
         pass_name=pass_name, item=str(item), label="x", attempts=3, error=error,
-        first_failed_at=NOW - timedelta(hours=2), last_attempt_at=NOW, next_attempt_at=NOW + timedelta(minutes=5),
+        first_failed_at=NOW - timedelta(hours=2), last_attempt_at=NOW, next_attempt_at=NOW + timedelta(hours=5),
     )  # fmt: skip
 
 
