@@ -56,6 +56,7 @@ from tests.standins.running import free_port, wait_until
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.e2e,
+    pytest.mark.whole,
     pytest.mark.needs("envoy"),
 ]
 
