@@ -80,8 +80,8 @@ def _settings(cluster: ClusterNow) -> tuple[tuple[str, str], ...]:
     rows = [(str(name), str(value)) for name, value in sorted(said.items())]
     if cluster.secret:
         rows.append(("secret file", cluster.secret))
-    if cluster.gateway_url:
-        rows.append(("address of its endpoints", f"{cluster.gateway_url}/NAME/v1"))
+    if cluster.endpoint_url is not None:
+        rows.append(("address of an endpoint called name", f"{cluster.endpoint_url('name')}/v1"))
     return tuple(rows)
 
 
