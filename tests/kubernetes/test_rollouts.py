@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
@@ -46,6 +47,10 @@ def start(town: Town, version: int) -> Rollout:
     )  # fmt: skip
 
 
+def ended(rollout: Rollout) -> Rollout:
+    return Rollout.objects.get(pk=rollout.pk)
+
+
 def share_now(candidate: str) -> int:
     rollout = Rollout.objects.get(candidate__name=candidate)
     return int(rollout.endpoint.observed_shares.get(candidate, 0))
@@ -62,12 +67,9 @@ def test_canary__good_version_under_traffic__is_promoted_and_nothing_is_lost(tow
         before = town.users.seen()
         town.until("some requests came", lambda: (town.users.seen() - before).total() > 400)
         drawn = town.users.seen() - before
-        town.until(
-            "it is over", lambda: Rollout.objects.get(pk=rollout.pk).phase in ("succeeded", "rolled-back")
-        )
+        town.until("it is over", lambda: ended(rollout).phase in ("succeeded", "rolled-back"))
         town.until("the old engine is gone", lambda: baseline.name not in town.world.cluster.statuses())
-    ended = Rollout.objects.get(pk=rollout.pk)
-    assert ended.phase == "succeeded", ended.reason
+    assert ended(rollout).phase == "succeeded", ended(rollout).reason
     assert town.users.lost == []
     noise = SIGMAS * math.sqrt(drawn.total() * 0.25)
     assert abs(drawn[candidate] - drawn.total() / 2) <= noise
@@ -83,11 +85,33 @@ def test_canary__worse_answers_under_traffic__rolled_back_by_quality_and_nothing
         candidate = rollout.candidate.name
         town.until("its engine is ready", lambda: share_now(candidate) > 0)
         town.change(candidate, answers={"*": "no"})
-        town.until(
-            "it is over", lambda: Rollout.objects.get(pk=rollout.pk).phase in ("succeeded", "rolled-back")
-        )
+        town.until("it is over", lambda: ended(rollout).phase in ("succeeded", "rolled-back"))
         town.until("its engine is gone", lambda: candidate not in town.world.cluster.statuses())
-    ended = Rollout.objects.get(pk=rollout.pk)
-    assert (ended.phase, ended.cause) == ("rolled-back", "gate:quality"), ended.reason
+    assert (ended(rollout).phase, ended(rollout).cause) == ("rolled-back", "gate:quality"), ended(
+        rollout
+    ).reason
     assert town.users.lost == []
     assert town.weights() == {baseline.name: 10_000}
+
+
+def test_canary__api_server_and_prometheus_killed_midway__waits_and_is_promoted_afterwards(
+    town: Town,
+) -> None:
+    with town.users.coming(PER_SECOND):
+        rollout = start(town, 2)
+        candidate = rollout.candidate.name
+        town.until("the first step has traffic", lambda: share_now(candidate) == 2_500)
+        town.lab.kill("kube-apiserver")
+        town.prometheus.kill()
+        town.blind = True
+        away_until = time.monotonic() + 2 * PLAN.steps[0].hold_seconds
+        town.until("both were away for longer than a step lasts", lambda: time.monotonic() > away_until)
+        waiting = Rollout.objects.get(pk=rollout.pk)
+        assert (waiting.phase, waiting.step_index) == ("progressing", 0), waiting.reason
+        assert share_now(candidate) == 2_500
+        town.lab.restart("kube-apiserver")
+        town.prometheus.start()
+        town.blind = False
+        town.until("it is over", lambda: ended(rollout).phase in ("succeeded", "rolled-back"))
+    assert ended(rollout).phase == "succeeded", ended(rollout).reason
+    assert town.users.lost == []

@@ -46,7 +46,7 @@ from tests.kubernetes.gateway import GATEWAY, NAMESPACE
 from tests.kubernetes.lab import KubernetesLab
 from tests.kubernetes.workloads import PROFILE, ROLE, bindings, put
 from tests.rollouts.probing import probe_rollouts
-from tests.standins.prometheus import SCRAPE_SECONDS, running_prometheus
+from tests.standins.prometheus import SCRAPE_SECONDS, RunningPrometheus, running_prometheus
 
 PATIENCE_SECONDS = 300.0  # a busy machine is slow
 ENDPOINT = "triage"
@@ -136,8 +136,10 @@ class Town:
     worlds: Worlds
     manager: Actor
     users: Users
-    scraped: Path  # what Prometheus reads of the pods that there are
+    prometheus: RunningPrometheus
+    scraped: Path  # what it reads of the pods that there are
     glances: Glances = field(default_factory=Glances)
+    blind: bool = False  # while the API server is away, nobody finds pods
 
     @property
     def world(self) -> World:
@@ -145,7 +147,8 @@ class Town:
 
     def turn(self) -> None:
         """What all workers do in a tick."""
-        self.find_pods()
+        if not self.blind:
+            self.find_pods()
         reconcile_endpoints(worlds=self.worlds, clock=CLOCK, threads=1, glances=self.glances)
         probe_rollouts(self.worlds)
 
@@ -230,7 +233,7 @@ def town_in(lab: KubernetesLab, namespace: str, folder: Path, patch: Any) -> Ite
             "scrape_seconds": 2,
         }
         assert SCRAPE_SECONDS < 2
-        town = _furnished(lab, namespace, folder, configuration, pods)
+        town = _furnished(lab, namespace, folder, configuration, prometheus, pods)
         try:
             town.until("the endpoint serves", town.serves)
             yield town
@@ -239,7 +242,12 @@ def town_in(lab: KubernetesLab, namespace: str, folder: Path, patch: Any) -> Ite
 
 
 def _furnished(
-    lab: KubernetesLab, namespace: str, folder: Path, configuration: dict[str, Any], scraped: Path
+    lab: KubernetesLab,
+    namespace: str,
+    folder: Path,
+    configuration: dict[str, Any],
+    prometheus: RunningPrometheus,
+    scraped: Path,
 ) -> Town:
     """Writes everything down as people do."""
     now = factories.right_now()
@@ -271,4 +279,4 @@ def _furnished(
         now=now,
     )  # fmt: skip
     hands = KubernetesClient(lambda: api_client(lab.kubeconfig.read_text(), folder / "admin"), namespace)
-    return Town(lab, namespace, hands, worlds, admin, Users(lab.gateway_url), scraped)
+    return Town(lab, namespace, hands, worlds, admin, Users(lab.gateway_url), prometheus, scraped)
