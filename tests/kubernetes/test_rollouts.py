@@ -21,6 +21,7 @@ from tests.kubernetes.town import ENDPOINT, Town, town_in
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.e2e,
+    pytest.mark.whole,
     pytest.mark.needs("root", "namespaces", "envoy", "kubernetes", "prometheus"),
 ]
 
