@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from rollouts.ports import Backend, EngineApi, Route
 from tests.kubernetes.gateway import GATEWAY, NAMESPACE
 from tests.kubernetes.lab import ENVOY, KubernetesLab
 from tests.kubernetes.objects import PATIENCE_SECONDS, PORT, Cluster, namespace
+from tests.kubernetes.users import Users
 from tests.standins.running import wait_until
 
 V1, V2 = "chat-v1-aaaa", "chat-v2-bbbb"
@@ -43,9 +45,12 @@ class Edge:
     place: GatewayPlace
     user: GatewayUser
 
-    @property
+    @cached_property
     def router(self) -> GatewayRouter:
-        return GatewayRouter(self.routes, self.place, SystemClock(), lambda: FORCED)
+        return self.router_at(self.place)
+
+    def router_at(self, place: GatewayPlace) -> GatewayRouter:
+        return GatewayRouter(self.routes, place, SystemClock(), lambda: FORCED, self.user.served)
 
     def route(self, endpoint: str, candidate_bp: int, second: str = V2) -> Route:
         shares = {V1: 10_000 - candidate_bp, V2: candidate_bp}
@@ -53,16 +58,24 @@ class Edge:
         return Route(endpoint, shares, backends, V1, api=API)
 
     def apply(self, route: Route, token: int = 1) -> int:
-        """Applies it and waits until it is in force."""
-        generation = self.router.apply(route, token=token)
-        wait_until(
-            f"generation {generation} is in force", lambda: self.settled(route.endpoint), PATIENCE_SECONDS
-        )
-        return generation
+        """Applies it again and again, as the loop does, until it is in force."""
+        return wait_until(f"{route} is in force", lambda: self.applied(route, token), PATIENCE_SECONDS)
+
+    def applied(self, route: Route, token: int = 1) -> int:
+        """Applies it once; its generation when it is in force, else 0. A proxy that comes late is no reason to stop."""
+        try:
+            generation = self.router.apply(route, token=token)
+        except Unavailable:
+            return 0
+        return generation if self.settled(route.endpoint) else 0
 
     def settled(self, endpoint: str) -> bool:
         seen = self.router.observe(endpoint)
         return seen is not None and seen.settled
+
+    def users(self, endpoint: str) -> Users:
+        """Who sends inferences to the endpoint, from the beginning of a with block to its end."""
+        return Users(self.lab.gateway_url, self.place.host(endpoint), MODEL)
 
     def answers(self, endpoint: str, forced: str = "") -> str:
         """Who answers; "" while nobody does."""

@@ -89,13 +89,15 @@ class PatientRouter(GatewayRouter):
     """Returns from `apply` once the route is in force, as the contract's tests expect it of every router."""
 
     def apply(self, route: Route, *, token: int) -> int:
-        generation = super().apply(route, token=token)
-        wait_until(f"{route.endpoint} is in force", lambda: self._settled(route.endpoint), PATIENCE_SECONDS)
-        return generation
+        return wait_until(
+            f"{route.endpoint} is in force", lambda: self._applied(route, token), PATIENCE_SECONDS
+        )
 
-    def _settled(self, endpoint: str) -> bool:
-        seen = self.observe(endpoint)
-        return seen is not None and seen.settled
+    def _applied(self, route: Route, token: int) -> int:
+        """Asks once more, as the loop does; the generation when it is in force, else 0."""
+        generation = super().apply(route, token=token)
+        seen = self.observe(route.endpoint)
+        return generation if seen is not None and seen.settled else 0
 
 
 @dataclass
@@ -108,7 +110,7 @@ class GatewayPlane:
     @property
     def router(self) -> GatewayRouter:
         place = replace(self.edge.place, timeout="soon") if self.refuses else self.edge.place
-        return PatientRouter(self.edge.routes, place, SystemClock(), lambda: FORCED)
+        return PatientRouter(self.edge.routes, place, SystemClock(), lambda: FORCED, self.edge.user.served)
 
     def backend(self, variant: str) -> Backend:
         return Backend(variant, "service", name=variant)

@@ -11,14 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import Rejected, StaleWriter, Unavailable
 from rollouts.adapters.routers.gateway_api.api import RouteMoved
 from rollouts.adapters.routers.gateway_api.implementations import IMPLEMENTATIONS, PROBED, implementation_of
 from rollouts.adapters.routers.gateway_api.probes import GatewayProbe
-from rollouts.adapters.routers.gateway_api.router import GatewayRouter
-from rollouts.ports import Backend
-from tests.kubernetes.edge import FORCED, V1, V2, Edge, edge_in
+from rollouts.ports import Backend, Route
+from tests.kubernetes.edge import API, V1, V2, Edge, edge_in
 from tests.kubernetes.gateway import CONTROLLER
 from tests.kubernetes.lab import KubernetesLab
 from tests.kubernetes.objects import PATIENCE_SECONDS
@@ -96,7 +94,7 @@ def test_apply__older_token__is_stale(edge: Edge) -> None:
 
 def test_apply__api_server_refuses_the_spec__tells_its_words_and_keeps_the_route(edge: Edge) -> None:
     first = edge.apply(edge.route("refused", 500))
-    odd = GatewayRouter(edge.routes, replace(edge.place, timeout="soon"), SystemClock(), lambda: FORCED)
+    odd = edge.router_at(replace(edge.place, timeout="soon"))
     with pytest.raises(Rejected, match="timeouts"):
         odd.apply(edge.route("refused", 700), token=1)
     seen = edge.router.observe("refused")
@@ -125,7 +123,7 @@ def test_observe__weights_by_another_hand__are_told_and_then_served(edge: Edge) 
         api_version="gateway.networking.k8s.io/v1", kind="HTTPRoute"
     )
     change = [
-        {"op": "replace", "path": f"/spec/rules/2/backendRefs/{index}/weight", "value": 1} for index in (0, 1)
+        {"op": "replace", "path": f"/spec/rules/0/backendRefs/{index}/weight", "value": 1} for index in (0, 1)
     ]
     resource.patch(
         name="drift", namespace=edge.cluster.namespace, body=change, content_type="application/json-patch+json",
@@ -141,20 +139,50 @@ def test_observe__weights_by_another_hand__are_told_and_then_served(edge: Edge) 
     assert document["metadata"]["annotations"]["headgate.dev/overruled"].startswith("a-person ")
 
 
-def test_gateway_controller__killed__the_route_before_is_in_force_until_it_is_back(edge: Edge) -> None:
+def test_gateway_controller__killed__the_route_before_is_in_force_until_a_proxy_has_the_new_one(
+    edge: Edge,
+) -> None:
     first = edge.apply(edge.route("killed", 500))
-    edge.lab.kill("envoy-gateway")
-    try:
-        second = edge.router.apply(edge.route("killed", 10_000), token=1)
-        seen = edge.router.observe("killed")
-        assert seen is not None
-        assert (seen.generation, seen.accepted, seen.shares[V2]) == (first, second, 500)
-    finally:
-        edge.lab.restart("envoy-gateway")
-    wait_until("it is in force", lambda: edge.settled("killed"), PATIENCE_SECONDS)
-    wait_until(
-        "it is served", lambda: {edge.user.infer(edge.place.host("killed"), "") for _ in range(5)} == {V2}
-    )
+    with edge.users("killed") as users:
+        edge.lab.kill("envoy-gateway")
+        try:
+            second = edge.router.apply(edge.route("killed", 10_000), token=1)
+            seen = edge.router.observe("killed")
+            assert seen is not None
+            assert (seen.generation, seen.accepted, seen.shares[V2]) == (first, second, 500)
+        finally:
+            edge.lab.restart("envoy-gateway")
+        assert edge.apply(edge.route("killed", 10_000)) == second
+        # Not a moment later: this is what "in force" means.
+        assert {edge.user.infer(edge.place.host("killed"), "") for _ in range(5)} == {V2}
+    assert users.lost() == []
+
+
+@pytest.mark.parametrize(
+    "shares", [(0, 10_000, 0), (0, 500, 0), (500, 5_000, 10_000), (10_000, 5_000, 0)],
+    ids=["all-to-another", "begins-and-ends", "promoted", "back"],
+)  # fmt: skip
+def test_traffic__shares_begin_and_end__loses_no_request(edge: Edge, shares: tuple[int, ...]) -> None:
+    name = f"moves-{shares[0]}-{shares[1]}"
+    edge.apply(edge.route(name, shares[0]))
+    with edge.users(name) as users:
+        for candidate_bp in shares[1:]:
+            edge.apply(edge.route(name, candidate_bp))
+    assert users.lost() == []
+
+
+def test_traffic__variants_come_and_go__nobody_is_sent_to_one_without_a_share(edge: Edge) -> None:
+    """Envoy Gateway calls backends by their places: one that moves would stand for another variant for a moment."""
+    alone = Route("comes", {V2: 10_000}, (Backend(V2, "service", name=V2),), V2, api=API)
+    both = edge.route("comes", 10_000)  # V1 is called so that it would stand first
+    edge.apply(alone)
+    before = edge.received(V1)
+    with edge.users("comes") as users:
+        for _ in range(3):
+            edge.apply(both)
+            edge.apply(alone)
+    assert users.lost() == []
+    assert edge.received(V1) == before
 
 
 def test_api_server__killed__is_unavailable_and_everything_is_as_before(edge: Edge) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
+import httpx
 from kubernetes import client as official
 
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Unavailable
@@ -37,6 +38,7 @@ from rollouts.adapters.routers.gateway_api.implementations import IMPLEMENTATION
 from rollouts.adapters.routers.gateway_api.kubernetes import ROUTES, SLICES
 from rollouts.adapters.routers.gateway_api.objects import GatewayParent, GatewayPlace
 from rollouts.adapters.routers.gateway_api.router import GatewayRouter
+from rollouts.adapters.routers.gateway_api.user import GatewayUser
 from rollouts.adapters.routers.gateway_api.watched import WatchedRoutes
 from rollouts.adapters.signals.prometheus.server import PrometheusServer
 from rollouts.adapters.signals.prometheus.source import PrometheusSignals
@@ -109,7 +111,11 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
     implementation = IMPLEMENTATIONS[place.gateway]
     can = implementation.capabilities(implementation.traits)
     router = GatewayRouter(
-        WatchedRoutes(client, place.installation), gateway_place, installation.clock, lambda: can
+        WatchedRoutes(client, place.installation),
+        gateway_place,
+        installation.clock,
+        lambda: can,
+        _user(place).served,
     )
     return ClusterPorts(
         cluster=KubernetesCluster(
@@ -290,22 +296,33 @@ def _prometheus(place: _Place, installation: Installation) -> PrometheusServer:
 
 
 def _prober(place: _Place, gateway_place: GatewayPlace) -> OpenAIProber:
-    where = place.gateway_address or place.gateway_url
-    # No kept connections: they would not outlive the gateway's restart or a worker's fork.
-    client = remote_client(where, headers={"Connection": "close"})
-
     def asked(endpoint: str) -> Asked:
-        if place.gateway_address:
-            return Asked("", {"Host": gateway_place.host(endpoint)})
-        return Asked(_endpoint_url(place, gateway_place, endpoint))
+        host = gateway_place.host(endpoint)
+        return Asked("" if place.gateway_address else _url_of(place, host), {"Host": host})
 
-    return OpenAIProber(client, asked)
+    return OpenAIProber(_gateway_client(place), asked)
+
+
+def _user(place: _Place) -> GatewayUser:
+    return GatewayUser(
+        _gateway_client(place), url_of=lambda host: "" if place.gateway_address else _url_of(place, host)
+    )
+
+
+def _gateway_client(place: _Place) -> httpx.Client:
+    """Keeps no connections: they would not outlive the gateway's restart or a worker's fork."""
+    return remote_client(place.gateway_address or place.gateway_url, headers={"Connection": "close"})
 
 
 def _endpoint_url(place: _Place, gateway_place: GatewayPlace, endpoint: str) -> str:
+    return _url_of(place, gateway_place.host(endpoint))
+
+
+def _url_of(place: _Place, host: str) -> str:
+    """Where people reach this host."""
     parts = urlsplit(place.gateway_url)
     port = "" if parts.port is None else f":{parts.port}"
-    return f"{parts.scheme}://{gateway_place.host(endpoint)}{port}"
+    return f"{parts.scheme}://{host}{port}"
 
 
 KUBERNETES = ClusterKind(

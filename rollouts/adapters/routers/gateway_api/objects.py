@@ -2,14 +2,17 @@
 
 An endpoint has a host name of its own (`ENDPOINT.DOMAIN`), and its rules name every call that users may make. Rules:
 
-1. one a variant: an inference with the header `x-headgate-variant: NAME`, or the model list with it, goes to that
-   variant
-2. the split: inferences go to the backends by their weights in basis points. Each reference has a filter of its own
-   that tells who was drawn; Envoy Gateway then also counts each backend by itself
-3. the other calls, and the model list, go to the fallback
+1. the split: inferences go to the backends by their weights (see `steps`). Each reference has a filter of its own that
+   tells who was drawn; Envoy Gateway then also counts each backend by itself
+2. the other calls, and the model list, go to the fallback
+3. one a variant: an inference with the header `x-headgate-variant: NAME`, or the model list with it, goes to that
+   variant, and its answer says by which revision of the route
 
-Gateway API takes a rule with more matching headers first, whatever the order. The forced variants stand first all the
-same, for whoever reads the route.
+Gateway API takes a rule with more matching headers first, whatever the order, so the forced variants may stand last.
+They do because Envoy Gateway calls what it makes of a reference by its place, rule and backend. Were a place given to
+another variant, the endpoints behind the name would change a moment before the routes do: users would be sent to a
+variant that nobody drew. So every place is a variant's own for as long as the route names it (`placed`). A place
+that is given up is held by the fallback until another variant takes it, in a later write.
 
 A request with the header of a variant that the route does not name is answered by the split: the Gateway API has no
 rule that answers 404.
@@ -17,18 +20,20 @@ rule that answers 404.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from controlplane.kernel.digests import canonical_json, digest_of
 from controlplane.kernel.errors import InvalidInput
 from rollouts.adapters.routers.checks import check_route
+from rollouts.adapters.routers.gateway_api.notes import places_note
 from rollouts.adapters.routers.gateway_api.references import (
     DIGEST,
     ENDPOINT,
     INSTALLATION,
     MANAGED_BY,
+    PLACES,
     REFERENCE_KINDS,
     REVISION,
     SINCE,
@@ -43,6 +48,9 @@ from rollouts.ports import FORCED_VARIANT_HEADER, FULL_SHARE_BP, Backend, Route
 API_VERSION = "gateway.networking.k8s.io/v1"
 GATEWAY_GROUP = "gateway.networking.k8s.io"
 MODEL_LIST = "/v1/models"
+REVISION_HEADER = (
+    "x-headgate-route"  # of the answer to a forced request: which spec of the route the proxy has
+)
 # What the Gateway API's own schema allows.
 MOST_RULES, MOST_BACKENDS, MOST_MATCHES_OF_A_RULE, MOST_MATCHES = 16, 16, 64, 128
 
@@ -93,6 +101,20 @@ class GatewayPlace:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteLayout:
+    """How a route is written beyond what it says.
+
+    places    which variant has which place of the split and among the forced rules; empty: nobody
+    weights   of the split's references
+    revision  counts the specs that were written of this route; answers to forced requests tell it
+    """
+
+    places: tuple[str, ...]
+    weights: Mapping[str, int]
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RouteMirror:
     """A part of the inferences is sent to this backend as well; its answers are thrown away."""
 
@@ -101,18 +123,47 @@ class RouteMirror:
     denominator: int = FULL_SHARE_BP
 
 
-def spec_of(route: Route, place: GatewayPlace, mirror: RouteMirror | None = None) -> dict[str, Any]:
-    """The spec of the endpoint's HTTPRoute.
+def placed(before: Sequence[str], variants: Collection[str]) -> tuple[str, ...]:
+    """The places of these variants, where those of before keep theirs. One that is new takes a place that was empty
+    before, else one behind all; one that is given up now only where a route holds no more.
+
+    before   as it was noted; whatever else stands there is no place of anybody
+    """
+    before = before[: MOST_RULES - 2]
+    kept = [
+        name if name in variants and name not in before[:place] else "" for place, name in enumerate(before)
+    ]
+    for name in sorted(set(variants) - set(kept)):
+        empty = [place for place, one in enumerate(before) if not one and not kept[place]]
+        if not empty and len(kept) >= MOST_RULES - 2:
+            empty = [place for place, one in enumerate(kept) if not one]
+        if empty:
+            kept[empty[0]] = name
+        else:
+            kept.append(name)
+    while kept and not kept[-1]:
+        kept.pop()
+    return tuple(kept)
+
+
+def spec_of(
+    route: Route, place: GatewayPlace, mirror: RouteMirror | None = None, layout: RouteLayout | None = None
+) -> dict[str, Any]:
+    """The spec of the endpoint's HTTPRoute; without a layout, of one that there was no route before.
 
     Raises InvalidInput with the field (`route.backends` ...) for what is no route, and for more variants or calls than
     one HTTPRoute can hold.
     """
     check_route(route, kinds=tuple(REFERENCE_KINDS))
-    backends = sorted(route.backends, key=lambda one: one.variant)
-    references = _references(backends, place)
-    rules = [_forced(route, variant, reference, place) for variant, reference in references.items()]
-    rules.append(_split(route, references, place, mirror))
-    rules.append(_other(route, references[route.fallback], place))
+    references = _references(route.backends, place)
+    layout = layout or RouteLayout(placed((), references), route.shares)
+    # At an empty place stands a reference that changes nothing.
+    variants = [variant or route.fallback for variant in layout.places]
+    rules = [
+        _split(route, references, place, layout, mirror),
+        _other(route, references[route.fallback], place),
+        *(_forced(route, variant, references[variant], place, layout.revision) for variant in variants),
+    ]
     _check_size(route, rules)
     return {
         "parentRefs": [parent.document() for parent in place.parents],
@@ -125,13 +176,14 @@ def document_of(
     route: Route,
     place: GatewayPlace,
     *,
-    revision: int,
     token: int,
     since: float,
     mirror: RouteMirror | None = None,
+    layout: RouteLayout | None = None,
 ) -> dict[str, Any]:
     """The HTTPRoute as it is written; `references` says what its labels and annotations mean. Raises as `spec_of`."""
-    spec = spec_of(route, place, mirror)
+    layout = layout or RouteLayout(placed((), [one.variant for one in route.backends]), route.shares, 1)
+    spec = spec_of(route, place, mirror, layout)
     return {
         "apiVersion": API_VERSION,
         "kind": "HTTPRoute",
@@ -141,7 +193,8 @@ def document_of(
             "labels": {MANAGED_BY: "headgate", INSTALLATION: place.installation},
             "annotations": {
                 ENDPOINT: route.endpoint,
-                REVISION: str(revision),
+                REVISION: str(layout.revision),
+                PLACES: places_note(layout.places),
                 TOKEN: str(token),
                 DIGEST: digest_of(spec),
                 VARIANTS: canonical_json(variants_of(route, place)).decode(),
@@ -180,15 +233,18 @@ def _references(backends: Sequence[Backend], place: GatewayPlace) -> dict[str, B
     return found
 
 
-def _forced(route: Route, variant: str, reference: BackendReference, place: GatewayPlace) -> dict[str, Any]:
+def _forced(
+    route: Route, variant: str, reference: BackendReference, place: GatewayPlace, revision: int
+) -> dict[str, Any]:
     header = {"type": "Exact", "name": FORCED_VARIANT_HEADER, "value": variant}
+    says = _says(variant, {"name": REVISION_HEADER, "value": str(revision)})
     calls = [*_inferences(route), _call("GET", MODEL_LIST)]
     forced = reference.document()
     return {
         "matches": [{**match, "headers": [header]} for match in calls],
         "timeouts": {"request": place.timeout},
         "backendRefs": [
-            {**forced, "name": forced["name"] + place.forced_suffix, "weight": 1, "filters": [_says(variant)]}
+            {**forced, "name": forced["name"] + place.forced_suffix, "weight": 1, "filters": [says]}
         ],
     }
 
@@ -197,15 +253,16 @@ def _split(
     route: Route,
     references: Mapping[str, BackendReference],
     place: GatewayPlace,
+    layout: RouteLayout,
     mirror: RouteMirror | None,
 ) -> dict[str, Any]:
-    weights = {variant: route.shares.get(variant, 0) for variant in references}
+    weights = [(name or route.fallback, layout.weights.get(name, 0)) for name in layout.places]
     rule: dict[str, Any] = {
         "matches": _inferences(route),
         "timeouts": {"request": place.timeout},
         "backendRefs": [
             {**references[variant].document(), "weight": weight, "filters": [_says(variant)]}
-            for variant, weight in weights.items()
+            for variant, weight in weights
             if weight or place.keeps_zero
         ],
     }
@@ -231,9 +288,9 @@ def _call(method: str, path: str) -> dict[str, Any]:
     return {"path": {"type": "Exact", "value": path}, "method": method}
 
 
-def _says(variant: str) -> dict[str, Any]:
-    header = {"name": FORCED_VARIANT_HEADER, "value": variant}
-    return {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [header]}}
+def _says(variant: str, *more: dict[str, str]) -> dict[str, Any]:
+    headers = [{"name": FORCED_VARIANT_HEADER, "value": variant}, *more]
+    return {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": headers}}
 
 
 def _mirror(mirror: RouteMirror, place: GatewayPlace) -> dict[str, Any]:

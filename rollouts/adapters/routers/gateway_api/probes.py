@@ -137,9 +137,7 @@ class GatewayProbe:
                 f"httproute {self._place.namespace}/{name} belongs to somebody else.",
                 fix="Rename it. Headgate changes only what it wrote.",
             )
-        document: dict[str, Any] = document_of(
-            route, self._place, revision=1, token=0, since=0.0, mirror=mirror
-        )
+        document: dict[str, Any] = document_of(route, self._place, token=0, since=0.0, mirror=mirror)
         version = str(there["metadata"]["resourceVersion"]) if there is not None else ""
         self._store.write(document, resource_version=version)
         self._until("the gateway has the probe's route in force", lambda: self._in_force(name))

@@ -6,13 +6,12 @@ Whatever another hand did to it is read as it is. Raises InvalidInput for what c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from controlplane.kernel.digests import canonical_json
 from controlplane.kernel.foreign import Fields, number_of, parsed, whole_of, words_of
-from rollouts.adapters.routers.envoy_routes import basis_points
 from rollouts.adapters.routers.gateway_api.conditions import RouteVerdict, verdict_of
+from rollouts.adapters.routers.gateway_api.notes import SplitRead, WriteNote
 from rollouts.adapters.routers.gateway_api.objects import GatewayPlace
 from rollouts.adapters.routers.gateway_api.references import (
     ENDPOINT,
@@ -20,14 +19,17 @@ from rollouts.adapters.routers.gateway_api.references import (
     MANAGED_BY,
     OVERRULED,
     PLACED,
+    PLACES,
     REFUSED,
     REVISION,
+    SERVED,
     SINCE,
     TOKEN,
     VARIANTS,
     WRITTEN,
 )
-from rollouts.ports import FORCED_VARIANT_HEADER, FULL_SHARE_BP
+from rollouts.adapters.routers.gateway_api.steps import SplitStep, read_step
+from rollouts.ports import FORCED_VARIANT_HEADER
 
 SAID = "What the cluster says of the route"
 MOST_WEIGHT = 1_000_000
@@ -38,26 +40,16 @@ MANAGER = "headgate"  # our name among those who wrote an object
 
 
 @dataclass(frozen=True, slots=True)
-class SplitRead:
-    """A split: shares of sum 10,000 without those of 0 (empty when there is no split), all variants that a request can
-    reach, and the route's generation."""
-
-    shares: Mapping[str, int] = field(default_factory=dict)
-    named: frozenset[str] = frozenset()
-    generation: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        return {"shares": dict(self.shares), "named": sorted(self.named), "generation": self.generation}
-
-
-@dataclass(frozen=True, slots=True)
 class RouteRead:
     """An HTTPRoute of ours.
 
     document          as it came
     split             as its spec says it now, whoever wrote that
+    step              the same with those who are faint (see `steps`)
     places            which variant stands at which place (rule, backend) of the split
-    written, before   what we wrote last, and what was in force then
+    standing          which variant has which place, as we wrote it; empty where nobody has it
+    note              of what we wrote last
+    served            the newest revision that a proxy was seen to serve
     verdict           of the gateways, on the present generation
     placed            the generation since which the backends stand where they do
     waits_for_places  some gateway has not looked at that generation: it still counts by the places of before
@@ -75,10 +67,12 @@ class RouteRead:
     placed: int
     waits_for_places: bool
     split: SplitRead
+    step: SplitStep
     services: Mapping[str, str]
     places: Mapping[tuple[int, int], str]
-    written: SplitRead
-    before: SplitRead
+    standing: tuple[str, ...]
+    note: WriteNote
+    served: int
     verdict: RouteVerdict
     refused: str
     owner: str
@@ -86,20 +80,36 @@ class RouteRead:
 
     @property
     def generation(self) -> int:
+        """The API server's count of specs."""
         return self.split.generation
+
+    @property
+    def accepted(self) -> int:
+        """The generation, as callers know it, of what was accepted last."""
+        return self.generation if self.by_another_hand else self.note.wanted.generation
 
     @property
     def by_another_hand(self) -> bool:
         """Whether the spec is not what we wrote: its generation grew without us."""
-        return self.generation != self.written.generation
+        return self.generation != self.note.at
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the gateways have the present spec and a proxy was seen to serve it. Their word alone proves nothing:
+        a proxy may take long to come back to a controller that was away, and serves the route before until then.
+        """
+        return self.verdict.in_force and not self.by_another_hand and self.served == self.revision
 
     @property
     def in_force(self) -> SplitRead:
         """What the gateways do, as far as it can be known: while they have not taken the present spec, the one before
-        it."""
+        it. What another hand wrote is in force by the gateways' word: nobody is told by it whom to ask for a proof."""
+        before = self.note.before
+        if not self.by_another_hand:
+            return self.note.wanted if self.is_served and self.note.last else before
         if self.verdict.in_force:
             return self.split
-        return self.written if self.by_another_hand else self.before
+        return self.note.wanted if self.served == self.revision and self.note.last else before
 
 
 def is_ours(document: Mapping[str, Any], place: GatewayPlace) -> bool:
@@ -115,8 +125,9 @@ def read_route(document: Mapping[str, Any], place: GatewayPlace) -> RouteRead:
     notes = metadata.part("annotations")
     generation = metadata.whole("generation", 0, least=0)
     variants = _noted_object(notes, VARIANTS).texts_by_name("it", longest=200)
-    shares, named, places = _split_of(whole.part("spec"), variants)
-    written = _noted_object(notes, WRITTEN).part("it")
+    weights, named, places = _split_of(whole.part("spec"), variants)
+    note = WriteNote.read(_noted_object(notes, WRITTEN).part("it"))
+    step = read_step(weights, note.coming)
     by, _, when = notes.text(OVERRULED, "").rpartition(" ")
     placed = whole_of(notes.text(PLACED, "0", longest=20), SAID, PLACED, least=0)
 
@@ -133,21 +144,18 @@ def read_route(document: Mapping[str, Any], place: GatewayPlace) -> RouteRead:
         since=number_of(notes.text(SINCE, "0", longest=32), SAID, SINCE, least=0.0),
         placed=placed,
         waits_for_places=bool(verdict(placed).waits_for),
-        split=SplitRead(shares, named, generation),
+        split=SplitRead(step.shares, named, generation),
+        step=step,
         services=variants,
         places=places,
-        written=_noted(written),
-        before=_noted(written.part("before")),
+        standing=tuple(Fields({"it": _parsed(notes, PLACES, "[]")}, SAID, PLACES).texts("it", longest=200)),
+        note=note,
+        served=whole_of(notes.text(SERVED, "0", longest=20), SAID, SERVED, least=0),
         verdict=verdict(generation),
         refused=words_of(notes.text(REFUSED, "")),
         owner=_newest_manager(metadata),
         overruled=(by, number_of(when, SAID, OVERRULED, least=0.0) if when else 0.0),
     )
-
-
-def written_note(written: SplitRead, before: SplitRead) -> str:
-    """The annotation that `read_route` reads back."""
-    return canonical_json({**written.to_json(), "before": before.to_json()}).decode()
 
 
 def covers(server: object, wanted: object, *, more: bool = True) -> bool:
@@ -172,21 +180,17 @@ def covers(server: object, wanted: object, *, more: bool = True) -> bool:
 
 def _noted_object(notes: Fields, name: str) -> Fields:
     """What an annotation holds as JSON, in the field `it`."""
-    return Fields({"it": parsed(notes.text(name, "{}"), f"{SAID}, in {name},")}, SAID, name)
+    return Fields({"it": _parsed(notes, name, "{}")}, SAID, name)
 
 
-def _noted(said: Fields) -> SplitRead:
-    return SplitRead(
-        said.wholes_by_name("shares", least=0, most=FULL_SHARE_BP),
-        frozenset(said.texts("named", longest=200)),
-        said.whole("generation", 0, least=0),
-    )
+def _parsed(notes: Fields, name: str, default: str) -> Any:
+    return parsed(notes.text(name, default), f"{SAID}, in {name},")
 
 
 def _split_of(
     spec: Fields, variants: Mapping[str, str]
 ) -> tuple[dict[str, int], frozenset[str], dict[tuple[int, int], str]]:
-    """(shares, variants that a request can reach, places of the split). The split is the first rule that takes a POST
+    """(weights, variants that a request can reach, places of the split). The split is the first rule that takes a POST
     and asks for no header of a forced variant. A backend that we did not write is called by its own name."""
     split: dict[tuple[int, int], str] | None = None
     weights: dict[str, int] = {}
@@ -210,8 +214,7 @@ def _split_of(
                 weights[variant] = weights.get(variant, 0) + weight
         elif forced:
             named |= {variant for variant, _ in backends.values() if variant in variants.values()}
-    shares = basis_points({name: weight for name, weight in weights.items() if weight})
-    return shares, frozenset(named), split or {}
+    return weights, frozenset(named), split or {}
 
 
 def _is_forced(rule: Fields) -> bool:

@@ -28,10 +28,12 @@ DIGEST = (
     f"{PREFIX}spec-digest"  # annotation: of the spec as we wrote it, before the API server added defaults
 )
 VARIANTS = f"{PREFIX}variants"  # annotation: which variant each backend is
+PLACES = f"{PREFIX}places"  # annotation: which variant has which place in the route
+SERVED = f"{PREFIX}served-revision"  # annotation: the newest revision that a proxy was seen to serve
 SINCE = f"{PREFIX}backends-since"  # annotation: since when the backends stand in this order, seconds since the epoch
 PLACED = f"{PREFIX}backends-generation"  # annotation: the route's generation since which they stand so
 WRITTEN = (
-    f"{PREFIX}written"  # annotation: the split that we wrote, its generation, and what was in force before
+    f"{PREFIX}written"  # annotation: what the route becomes by what we wrote, and what was before (`notes`)
 )
 REFUSED = f"{PREFIX}refused"  # annotation: the API server's words for a newer route that it did not take
 OVERRULED = f"{PREFIX}overruled"  # annotation: whose change we wrote over last, and when

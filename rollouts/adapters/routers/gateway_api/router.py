@@ -2,8 +2,12 @@
 
 - `apply` is done when the API server took the route. Every write names the resource version that it was decided on, so
   a writer that did not see the newest route changes nothing, whatever its clock or its lease believes.
-- A generation is the route's `metadata.generation`, which the API server counts. What it will be is noted in the same
-  write; a generation that grew without us is the work of another hand.
+- A split may take several writes (see `steps`). `apply` makes the first, and each time that it is asked again the next
+  one that may be made. Between two of them a proxy must be seen to serve the first.
+- A proxy is seen to serve a route when it sends a request that is forced to a variant to that variant, by the route's
+  own revision. The gateway's word comes first and is not enough: proxies come back late to a controller that was away.
+- The API server counts a route's specs in `metadata.generation`. What it will be is noted in the same write; one that
+  grew without us is the work of another hand.
 - A change by another hand is what is in force, and `observe` tells it as that. It may be written over, once: whoever
   changes the route again within `TRUCE_SECONDS` is another owner, and with an owner nobody fights.
 """
@@ -13,36 +17,52 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from controlplane.kernel.clock import Clock
+from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import InvalidInput, Rejected, StaleWriter, Unavailable
 from controlplane.kernel.foreign import ODD_ANSWER, words_of
 from rollouts.adapters.routers.gateway_api.api import RouteMoved, RouteStore
 from rollouts.adapters.routers.gateway_api.counted import CountedRoute
-from rollouts.adapters.routers.gateway_api.objects import GatewayPlace, arms_order, document_of, spec_of
-from rollouts.adapters.routers.gateway_api.reading import (
-    RouteRead,
+from rollouts.adapters.routers.gateway_api.notes import (
     SplitRead,
-    covers,
-    is_ours,
-    read_route,
-    written_note,
+    WriteNote,
+    metadata_over,
+    places_note,
+    with_notes,
 )
+from rollouts.adapters.routers.gateway_api.objects import (
+    GatewayPlace,
+    RouteLayout,
+    arms_order,
+    document_of,
+    placed,
+    spec_of,
+)
+from rollouts.adapters.routers.gateway_api.questions import AskServed, RouteQuestions
+from rollouts.adapters.routers.gateway_api.reading import RouteRead, covers, is_ours, read_route
 from rollouts.adapters.routers.gateway_api.references import (
     OVERRULED,
     PLACED,
+    PLACES,
     REFUSED,
+    SERVED,
     SINCE,
     TOKEN,
     WRITTEN,
     route_name,
 )
+from rollouts.adapters.routers.gateway_api.steps import SplitStep, next_step, steps_left
 from rollouts.domain.capabilities import Capability
 from rollouts.ports import ObservedRoute, Route
 
 TRUCE_SECONDS = 600.0
 TRIES = 4  # of a write that meets others
+MOST_WRITES = 5  # of one `apply`: three steps where a gateway takes each at once, and what is noted of them
+USUAL_SECONDS = 15.0  # that a proxy may take to serve what its gateway took, before anybody is told
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -50,26 +70,41 @@ log = logging.getLogger(__name__)
 class GatewayRouter:
     """See the module.
 
-    store  the API server
-    place  where the routes are, and how they are written
-    can    what the gateway was probed to do (see `probes`)
+    store   the API server
+    place   where the routes are, and how they are written
+    can     what the gateway was probed to do (see `probes`)
+    served  asks a variant through the gateway (`GatewayUser.served`)
     """
 
     def __init__(
-        self, store: RouteStore, place: GatewayPlace, clock: Clock, can: Callable[[], frozenset[Capability]]
+        self,
+        store: RouteStore,
+        place: GatewayPlace,
+        clock: Clock,
+        can: Callable[[], frozenset[Capability]],
+        served: AskServed,
     ) -> None:
         self._store = store
         self._place = place
         self._clock = clock
         self._can = can
+        self._questions = RouteQuestions(served)
         self._places: dict[str, tuple[int, float]] = {}  # see `_counts_since`
 
     # --- TrafficRouter -----------------------------------------------------------------------------
 
     def apply(self, route: Route, *, token: int) -> int:
-        """See the port. Raises Rejected, too, when another owner of the route changes it again and again."""
-        wanted = spec_of(route, self._place)
-        return self._trying(route.endpoint, lambda found: self._write(route, wanted, found, token))
+        """See the port. Raises Rejected, too, when another owner of the route changes it again and again, and
+        Unavailable when the gateways have had it for a while and no proxy is seen to serve it. Waits a moment at most
+        for a proxy."""
+        target = digest_of(spec_of(route, self._place))
+        for _ in range(MOST_WRITES):
+            generation, made = self._trying(
+                route.endpoint, lambda found: self._write(route, target, found, token)
+            )
+            if made is None or not made.verdict.in_force:
+                break  # there is nothing more to do yet
+        return generation
 
     def claim(self, endpoint: str, *, token: int) -> int:
         """See the port. Of an endpoint without a route nothing is remembered: there is nobody to shut out."""
@@ -78,7 +113,7 @@ class GatewayRouter:
             if found is None or found.token >= token:
                 return max(token, found.token if found else token)
             self._store.write(
-                _with_notes(found.document, {TOKEN: str(token)}), resource_version=found.resource_version
+                with_notes(found.document, {TOKEN: str(token)}), resource_version=found.resource_version
             )
             return token
 
@@ -170,7 +205,7 @@ class GatewayRouter:
 
     # --- writing -----------------------------------------------------------------------------------
 
-    def _trying(self, endpoint: str, write: Callable[[RouteRead | None], int]) -> int:
+    def _trying(self, endpoint: str, write: Callable[[RouteRead | None], T]) -> T:
         """Reads and writes until nobody comes between."""
         for _ in range(TRIES):
             try:
@@ -182,54 +217,129 @@ class GatewayRouter:
             fix="Try again; see who else writes it.",
         )
 
-    def _write(self, route: Route, wanted: Mapping[str, Any], found: RouteRead | None, token: int) -> int:
-        """Writes the route on what was found, unless it is there; returns its generation."""
+    def _write(
+        self, route: Route, target: str, found: RouteRead | None, token: int
+    ) -> tuple[int, RouteRead | None]:
+        """Makes what can be made of the route now; returns its generation, and the route where another spec was
+        written. `target`: of the whole route."""
         if found is not None and token < found.token:
             raise StaleWriter(
                 f"Token {token} is older than {found.token}, the newest that wrote the route of {route.endpoint}.",
                 fix="Another worker took over; nothing needs to be done.",
                 extra={"newest": found.token},
             )
+        served = False
+        if found is not None and not found.by_another_hand and found.note.target == target:
+            unproven = "" if found.is_served else self._unproven(route, found)
+            served = not unproven
+            if unproven or found.note.last:
+                self._note(found, {TOKEN: str(token), REFUSED: "", **({} if unproven else _served(found))})
+                self._say_late(found, unproven)
+                return found.accepted, None
+        elif found is not None:
+            served = found.by_another_hand or found.is_served
+        return self._make(route, target, found, token, served=served)
+
+    def _make(
+        self, route: Route, target: str, found: RouteRead | None, token: int, *, served: bool
+    ) -> tuple[int, RouteRead | None]:
+        """Writes the next step, unless its spec is there. `served`: so is what was found."""
         now = self._now()
-        if found is not None and covers(found.document.get("spec"), wanted, more=not found.by_another_hand):
-            if token == found.token and not found.refused and not found.by_another_hand:
-                return found.generation
-            notes = {TOKEN: str(token), REFUSED: ""}
+        step, left = self._step(route, found, served=served)
+        places = placed(found.standing if found else (), [backend.variant for backend in route.backends])
+        layout = RouteLayout(places, step.weights(), found.revision if found else 0)
+        spec = spec_of(route, self._place, layout=layout)
+        if found is not None and covers(found.document.get("spec"), spec, more=not found.by_another_hand):
+            note = self._note_of(route, target, found, step, left, at=found.generation)
+            notes = {TOKEN: str(token), REFUSED: "", WRITTEN: note.text(), PLACES: places_note(places)}
             if found.by_another_hand:  # the backends may have stood elsewhere meanwhile
                 notes |= {SINCE: f"{now:.3f}", PLACED: str(found.generation)}
-            return self._noted(route, _with_notes(found.document, notes), found, found.before)
-        overruled = self._overrule(found, now) if found is not None and found.by_another_hand else ""
-        stand_as_before = found is not None and arms_order(found.document.get("spec", {})) == arms_order(
-            wanted
-        )
+            self._note(found, notes)
+            return note.wanted.generation, None
+        note = self._note_of(route, target, found, step, left, at=found.generation + 1 if found else 1)
+        overruled = self._overruled(found, target, now)
+        stand_as_before = found is not None and arms_order(found.document.get("spec", {})) == arms_order(spec)
         document = document_of(
             route,
             self._place,
-            revision=1 if found is None else found.revision + 1,
             token=token,
             since=found.since if found is not None and stand_as_before else now,
+            layout=replace(layout, revision=layout.revision + 1),
         )
-        generation = 1 if found is None else found.generation + 1
-        before = SplitRead() if found is None else found.in_force
-        noted = written_note(replace(_split_of(route), generation=generation), before)
-        placed = found.placed if found is not None and stand_as_before else generation
+        stand_since = found.placed if found is not None and stand_as_before else note.at
         if found is not None:
-            document = {**document, "metadata": _metadata_over(found.document, document)}
-        notes = {WRITTEN: noted, OVERRULED: overruled, REFUSED: "", PLACED: str(placed)}
+            document = {**document, "metadata": metadata_over(found.document, document)}
+        notes = {WRITTEN: note.text(), OVERRULED: overruled, REFUSED: "", PLACED: str(stand_since)}
         try:
-            made = self._put(_with_notes(document, notes), found)
+            made = self._put(with_notes(document, notes), found)
         except Rejected as refusal:
             self._note_refusal(found, refusal)
             raise
-        if made.generation == generation:
-            return generation
-        # It stood there already, but for what this API server fills in by itself.
-        return self._noted(route, made.document, made, before)
+        if made.generation != note.at:
+            # It stood there already, but for what this API server fills in by itself.
+            corrected = {WRITTEN: replace(note, at=made.generation).text()}
+            made = self._put(with_notes(made.document, corrected), made)
+        return note.wanted.generation, made
 
-    def _noted(self, route: Route, document: Mapping[str, Any], found: RouteRead, before: SplitRead) -> int:
-        """Notes that the route stands there as it was found, and returns its generation."""
-        noted = written_note(replace(_split_of(route), generation=found.generation), before)
-        return self._put(_with_notes(document, {WRITTEN: noted}), found).generation
+    def _step(self, route: Route, found: RouteRead | None, *, served: bool) -> tuple[SplitStep, int]:
+        """The next split to write, and how many are left behind it."""
+        target = _shares(route)
+        if found is None:
+            return SplitStep(target), 0
+        now = found.step.among({backend.variant for backend in route.backends})
+        step = next_step(now, target, served=served)
+        return step, steps_left(step, target)
+
+    def _note_of(
+        self, route: Route, target: str, found: RouteRead | None, step: SplitStep, left: int, *, at: int
+    ) -> WriteNote:
+        """Of the write by which this step of what was found stands there as the spec of generation `at`."""
+        newest = at + left
+        if found is not None and not found.by_another_hand:
+            # Whoever waits for the one before must not take this one for it.
+            newest = found.accepted if found.note.target == target else max(newest, found.accepted + 1)
+        return WriteNote(
+            wanted=SplitRead(_shares(route), frozenset(one.variant for one in route.backends), newest),
+            target=target,
+            at=at,
+            at_time=self._now(),
+            last=not left,
+            coming=step.coming,
+            before=SplitRead() if found is None else found.in_force,
+        )
+
+    def _unproven(self, route: Route, found: RouteRead) -> str:
+        """Why nobody saw a proxy serve the route as it was found, "" when one does."""
+        if not found.verdict.in_force:
+            return found.verdict.waits_for or found.verdict.refused
+        shares = _shares(route)
+        first = sorted(shares, key=lambda name: (-shares[name], name))
+        rest = sorted({backend.variant for backend in route.backends} - set(first))
+        return self._questions.unproven(
+            self._place.host(route.endpoint),
+            found.revision,
+            every=sorted(found.note.coming),
+            some=[*first, *rest],
+        )
+
+    def _say_late(self, found: RouteRead, unproven: str) -> None:
+        """Raises Unavailable when the route was written long enough ago, the gateways have taken it, and no proxy is
+        seen to serve it."""
+        waited = self._now() - found.note.at_time
+        if not unproven or not found.verdict.in_force or waited < USUAL_SECONDS:
+            return
+        raise Unavailable(
+            f"{self._shown(found.endpoint)} was written {waited:.0f} s ago and its gateways say that they have it, but"
+            f" no proxy is seen to serve it: {unproven}.",
+            fix=f"See that requests from here reach {self._place.host(found.endpoint)} by the gateway. Until then the"
+            " split before counts.",
+        )
+
+    def _note(self, found: RouteRead, notes: Mapping[str, str]) -> None:
+        """Puts these notes on the route as it was found, where they say anything new."""
+        there = found.document["metadata"].get("annotations", {})
+        if any(there.get(name, "") != value for name, value in notes.items()):
+            self._put(with_notes(found.document, notes), found)
 
     def _put(self, document: Mapping[str, Any], found: RouteRead | None) -> RouteRead:
         """Writes it in place of what was found."""
@@ -238,6 +348,15 @@ class GatewayRouter:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
+
+    def _overruled(self, found: RouteRead | None, target: str, now: float) -> str:
+        """The note of whose change was written over on the way to this route; "" for nobody's. Raises Rejected."""
+        if found is None:
+            return ""
+        if found.by_another_hand:
+            return self._overrule(found, now)
+        by, at = found.overruled
+        return f"{by} {at:.3f}" if by and found.note.target == target else ""
 
     def _overrule(self, found: RouteRead, now: float) -> str:
         """The note that a change of another hand is written over. Raises Rejected when it was its turn before."""
@@ -260,33 +379,18 @@ class GatewayRouter:
         words = words_of(str(refusal.extra.get("words", refusal.message)))
         try:
             self._store.write(
-                _with_notes(found.document, {REFUSED: words}), resource_version=found.resource_version
+                with_notes(found.document, {REFUSED: words}), resource_version=found.resource_version
             )
         except (RouteMoved, Unavailable) as error:
             log.warning("router.refusal_not_noted endpoint=%s %s", found.endpoint, error)
 
 
-def _split_of(route: Route) -> SplitRead:
-    shares = {name: share for name, share in route.shares.items() if share}
-    return SplitRead(shares, frozenset(backend.variant for backend in route.backends))
+def _shares(route: Route) -> dict[str, int]:
+    return {name: share for name, share in route.shares.items() if share}
 
 
-def _with_notes(document: Mapping[str, Any], notes: Mapping[str, str]) -> dict[str, Any]:
-    """The document without its status, and with these annotations; an empty one is taken off."""
-    metadata = dict(document["metadata"])
-    every = {**metadata.get("annotations", {}), **notes}
-    metadata["annotations"] = {name: value for name, value in every.items() if value or name not in notes}
-    return {**{name: value for name, value in document.items() if name != "status"}, "metadata": metadata}
-
-
-def _metadata_over(found: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
-    """Our metadata over what others left there: their labels, annotations and finalizers stay."""
-    there, own = found["metadata"], ours["metadata"]
-    return {
-        **there,
-        "labels": {**there.get("labels", {}), **own["labels"]},
-        "annotations": {**there.get("annotations", {}), **own["annotations"]},
-    }
+def _served(found: RouteRead) -> dict[str, str]:
+    return {SERVED: str(found.revision)}
 
 
 def _observed(found: RouteRead, ready: frozenset[str]) -> ObservedRoute:
@@ -297,6 +401,6 @@ def _observed(found: RouteRead, ready: frozenset[str]) -> ObservedRoute:
         healthy=frozenset(variant for key, variant in found.services.items() if key in ready),
         named=in_force.named,
         generation=in_force.generation,
-        accepted=found.generation,
+        accepted=found.accepted,
         rejected=found.verdict.refused or found.refused,
     )

@@ -1,4 +1,4 @@
-"""An API server's HTTPRoutes and a gateway in memory, with real compare-and-set and generations."""
+"""An API server's HTTPRoutes and a gateway with one proxy in memory, with real compare-and-set and generations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from controlplane.kernel.errors import Rejected, Unavailable
 from rollouts.adapters.routers.gateway_api.api import RouteMoved
+from rollouts.adapters.routers.gateway_api.user import ServedAnswer
 from tests.rollouts.adapters.routers.gateway_api.routes import V1, V2, said
 
 
@@ -17,6 +18,9 @@ class MemoryRoutes:
 
     looks       whether a gateway looks at each route at once
     verdict     what it says then, over what `said` says
+    follows     whether its proxy takes each route that it looks at, at once
+    answers     variants whose engine answers
+    asked       the forced requests that came, as (host, variant)
     refuse      words with which writes of another spec are refused
     down        nothing answers
     default     what the API server puts into every rule that does not have it
@@ -27,6 +31,10 @@ class MemoryRoutes:
         self.documents: dict[str, dict[str, Any]] = {}
         self.looks = True
         self.verdict: dict[str, Any] = {}
+        self.follows = True
+        self.answers = {V1, V2}
+        self.asked: list[tuple[str, str]] = []
+        self.proxy: dict[str, dict[str, Any]] = {}  # the rules that it has, by host
         self.refuse = ""
         self.down = False
         self.default: dict[str, Any] = {}
@@ -69,10 +77,31 @@ class MemoryRoutes:
         """The gateway looks at the route now."""
         document = self.documents[name]
         document["status"] = {"parents": [said(document["metadata"]["generation"], **self.verdict)]}
+        if self.follows:
+            self.follow(name)
+
+    def follow(self, name: str) -> None:
+        """The proxy takes the route as it is now."""
+        spec = self.documents[name]["spec"]
+        self.proxy[spec["hostnames"][0]] = copy.deepcopy(spec)
+
+    def served(self, host: str, variant: str) -> ServedAnswer:
+        """What `GatewayUser.served` finds: a request to nobody's rule is answered by the first who answers."""
+        self.asked.append((host, variant))
+        if host not in self.proxy:
+            raise Unavailable(f"The gateway answers HTTP 404 for {host}: no such route")
+        for rule in self.proxy[host]["rules"]:
+            headers = rule["matches"][0].get("headers", ())
+            if any(header["value"] == variant for header in headers):
+                if variant not in self.answers:
+                    raise Unavailable(f"The gateway answers HTTP 503 for {host}: no healthy upstream")
+                says = rule["backendRefs"][0]["filters"][0]["responseHeaderModifier"]["set"]
+                return ServedAnswer(variant, int(says[1]["value"]))
+        return ServedAnswer(V1, 0)
 
     @staticmethod
     def split(document: Mapping[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = document["spec"]["rules"][-2]
+        found: dict[str, Any] = document["spec"]["rules"][0]
         return found
 
     def weights(self, name: str = "chat") -> dict[str, int]:

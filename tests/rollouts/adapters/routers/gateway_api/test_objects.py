@@ -16,9 +16,11 @@ from rollouts.adapters.backends import at_address
 from rollouts.adapters.routers.gateway_api.objects import (
     MOST_MATCHES,
     MOST_RULES,
+    RouteLayout,
     RouteMirror,
     arms_order,
     document_of,
+    placed,
     spec_of,
 )
 from rollouts.adapters.routers.gateway_api.references import route_name
@@ -50,24 +52,24 @@ def test_split__a_share_of_zero__keeps_its_reference_with_weight_zero() -> None:
 def test_split__a_share_of_zero_where_gateways_leak_it__is_left_out_and_stays_forcible() -> None:
     spec = spec_of(two(0), replace(PLACE, keeps_zero=False))
     assert weights(spec) == {V1: 10_000}
-    assert spec["rules"][1]["matches"][0]["headers"][0]["value"] == V2
+    assert spec["rules"][3]["matches"][0]["headers"][0]["value"] == V2
 
 
-def test_forced__each_variant__has_a_rule_with_its_header_before_the_split() -> None:
+def test_forced__each_variant__has_a_rule_with_its_header_behind_the_split() -> None:
     spec = spec_of(two(0), PLACE)
-    forced = spec["rules"][:2]
+    forced = spec["rules"][2:]
     for rule, variant in zip(forced, (V1, V2), strict=True):
         assert all(
             match["headers"] == [{"type": "Exact", "name": "x-headgate-variant", "value": variant}]
             for match in rule["matches"]
         )
         assert [ref["name"] for ref in rule["backendRefs"]] == [variant]
-    assert spec["rules"].index(split(spec)) == 2
+    assert spec["rules"].index(split(spec)) == 0
 
 
 def test_forced__suffix_of_the_place__goes_to_the_second_service() -> None:
     spec = spec_of(two(500), replace(PLACE, forced_suffix="-forced"))
-    assert [ref["name"] for ref in spec["rules"][0]["backendRefs"]] == [f"{V1}-forced"]
+    assert [ref["name"] for ref in spec["rules"][2]["backendRefs"]] == [f"{V1}-forced"]
     assert set(weights(spec)) == {V1, V2}
 
 
@@ -86,16 +88,64 @@ def test_matches__calls__are_those_of_the_engine_and_no_others() -> None:
 
 
 def test_other__calls_that_are_no_inference__go_to_the_fallback() -> None:
-    last = spec_of(two(10_000, api=SMALL), PLACE)["rules"][-1]
-    assert [ref["name"] for ref in last["backendRefs"]] == [V1]
+    other = spec_of(two(10_000, api=SMALL), PLACE)["rules"][1]
+    assert [ref["name"] for ref in other["backendRefs"]] == [V1]
 
 
 def test_answers__every_drawn_or_forced_one__says_its_variant() -> None:
-    for rule in spec_of(two(500), PLACE)["rules"][:3]:
+    rules = spec_of(two(500), PLACE)["rules"]
+    for rule in (rules[0], rules[2], rules[3]):
         for ref in rule["backendRefs"]:
-            assert ref["filters"][0]["responseHeaderModifier"]["set"] == [
-                {"name": "x-headgate-variant", "value": ref["name"]}
-            ]
+            says = ref["filters"][0]["responseHeaderModifier"]["set"]
+            assert says[0] == {"name": "x-headgate-variant", "value": ref["name"]}
+
+
+def test_answers__forced_ones_alone__say_by_which_revision_of_the_route() -> None:
+    layout = RouteLayout((V1, V2), {V1: 10_000}, 17)
+    rules = spec_of(two(0), PLACE, layout=layout)["rules"]
+    said = [
+        ref["filters"][0]["responseHeaderModifier"]["set"][1:]
+        for rule in (rules[0], rules[2], rules[3])
+        for ref in rule["backendRefs"]
+    ]
+    revision = [{"name": "x-headgate-route", "value": "17"}]
+    assert said == [[], [], revision, revision]
+
+
+def test_places__a_variant_more__stands_behind_the_others_whatever_it_is_called() -> None:
+    assert placed((V1, V2), [V1, V2, "chat-v0-0000"]) == (V1, V2, "chat-v0-0000")
+
+
+def test_places__a_variant_less__leaves_the_others_where_they_are() -> None:
+    assert placed((V1, V2, "chat-v3-cccc"), [V1, "chat-v3-cccc"]) == (V1, "", "chat-v3-cccc")
+    assert placed((V1, V2), [V1]) == (V1,)
+
+
+def test_places__one_goes_and_another_comes__do_not_share_a_place_at_once() -> None:
+    after = placed((V1, V2), [V2, "chat-v3-cccc"])
+    assert after == ("", V2, "chat-v3-cccc")
+    assert placed(after, [V2, "chat-v3-cccc", "chat-v4-dddd"])[0] == "chat-v4-dddd"
+
+
+def test_places__a_route_is_full__takes_the_place_that_is_given_up_now() -> None:
+    before = [f"v{index}" for index in range(MOST_RULES - 2)]
+    assert placed(before, [*before[1:], "new"]) == ("new", *before[1:])
+
+
+@pytest.mark.parametrize("noted", [[V1, V1], ["", "x"] * 50, ["nobody"]])
+def test_places__odd_note__still_gives_everybody_one(noted: list[str]) -> None:
+    found = placed(noted, [V1, V2])
+    assert sorted(filter(None, found)) == [V1, V2]
+    assert len(found) <= MOST_RULES - 2
+
+
+def test_places__nobody_has_one__it_holds_what_changes_nothing() -> None:
+    spec = spec_of(two(500), PLACE, layout=RouteLayout(("", V1, V2), {V1: 9_500, V2: 500}))
+    held, *others = spec["rules"][0]["backendRefs"]
+    assert (held["name"], held["weight"]) == (V1, 0)
+    assert [(ref["name"], ref["weight"]) for ref in others] == [(V1, 9_500), (V2, 500)]
+    assert spec["rules"][2]["matches"] == spec["rules"][3]["matches"]
+    assert spec["rules"][2]["backendRefs"] == spec["rules"][3]["backendRefs"]
 
 
 def test_mirror__fraction__is_on_the_split_alone() -> None:
@@ -162,12 +212,14 @@ def test_backend__one_service_for_two_variants__is_refused() -> None:
 
 
 def test_document__labels_and_annotations__say_whose_route_it_is_and_what_was_written() -> None:
-    document = document_of(two(500), PLACE, revision=17, token=4, since=12.5)
+    layout = RouteLayout((V1, V2), {V1: 9_500, V2: 500}, 17)
+    document = document_of(two(500), PLACE, token=4, since=12.5, layout=layout)
     metadata = document["metadata"]
     assert (metadata["name"], metadata["namespace"]) == ("chat", "team-a")
     assert metadata["labels"]["headgate.dev/installation"] == "8d1f2c"
     annotations = metadata["annotations"]
     assert annotations["headgate.dev/desired-revision"] == "17"
+    assert annotations["headgate.dev/places"] == f'["{V1}","{V2}"]'
     assert annotations["headgate.dev/fencing-token"] == "4"
     assert annotations["headgate.dev/backends-since"] == "12.500"
     assert annotations["headgate.dev/spec-digest"] == digest_of(document["spec"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -10,11 +12,13 @@ import pytest
 
 from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import InvalidInput, Rejected, StaleWriter, Unavailable
-from rollouts.adapters.routers.gateway_api.router import TRIES, TRUCE_SECONDS, GatewayRouter
+from rollouts.adapters.routers.gateway_api.router import TRIES, TRUCE_SECONDS, USUAL_SECONDS, GatewayRouter
+from rollouts.adapters.routers.gateway_api.user import ServedAnswer
 from rollouts.domain.capabilities import Capability
-from rollouts.ports import Backend, ObservedRoute
+from rollouts.ports import Backend, ObservedRoute, Route
 from tests.rollouts.adapters.routers.gateway_api.cluster import MemoryRoutes
 from tests.rollouts.adapters.routers.gateway_api.routes import PLACE, V1, V2, service, two
+from tests.standins.running import wait_until
 
 FORCED = frozenset({Capability.FORCED_VARIANT})
 
@@ -31,7 +35,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def router(routes: MemoryRoutes, clock: ManualClock) -> GatewayRouter:
-    return GatewayRouter(routes, PLACE, clock, lambda: FORCED)
+    return GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served)
 
 
 def observed(router: GatewayRouter) -> ObservedRoute:
@@ -78,6 +82,7 @@ def test_apply__accepted_and_not_looked_at__the_route_before_is_in_force(
     assert (seen.generation, seen.accepted, seen.settled) == (first, second, False)
     assert seen.shares == {V1: 9_500, V2: 500}
     routes.look("chat")
+    assert router.apply(two(700), token=1) == second
     assert (observed(router).generation, observed(router).shares[V2]) == (second, 700)
 
 
@@ -98,6 +103,145 @@ def test_apply__first_route_not_looked_at__nothing_is_in_force(
     accepted = router.apply(two(500), token=1)
     seen = observed(router)
     assert (seen.generation, seen.accepted, seen.shares, seen.named) == (0, accepted, {}, frozenset())
+
+
+def test_apply__the_gateways_say_that_they_have_it_and_a_proxy_does_not__is_not_in_force(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    """As after a restart of the gateway's controller, until its proxies have come back to it."""
+    first = router.apply(two(500), token=1)
+    routes.follows = False
+    second = router.apply(two(700), token=1)
+    assert router.apply(two(700), token=1) == second
+    assert (observed(router).generation, observed(router).accepted) == (first, second)
+    assert observed(router).shares == {V1: 9_500, V2: 500}
+    routes.follow("chat")
+    assert router.apply(two(700), token=1) == second
+    assert (observed(router).settled, observed(router).shares[V2]) == (True, 700)
+
+
+def test_apply__a_proxy_was_seen_to_serve_it__is_asked_no_more(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    router.apply(two(500), token=1)
+    router.apply(two(700), token=1)
+    assert routes.asked == [("chat.models.example.com", V1)] * 2
+    for _ in range(3):
+        router.apply(two(700), token=1)
+        observed(router)
+        router.observe_all()
+    assert len(routes.asked) == 2
+
+
+def test_observe__the_proof_was_made_by_another_worker__is_in_force(
+    router: GatewayRouter, routes: MemoryRoutes, clock: ManualClock
+) -> None:
+    router.apply(two(500), token=1)
+    another = GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served)
+    assert observed(another) == observed(router)
+    assert observed(another).settled
+
+
+def test_apply__a_variant_gets_its_first_share__only_when_it_answers_itself_by_that_route(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    first = router.apply(two(0), token=1)
+    routes.answers = {V1}
+    second = router.apply(two(500), token=1)
+    assert router.apply(two(500), token=1) == second
+    assert routes.weights() == {V1: 1_000_000, V2: 1}
+    assert (observed(router).generation, observed(router).shares) == (first, {V1: 10_000})
+    routes.answers = {V1, V2}
+    assert router.apply(two(500), token=1) == second
+    assert routes.weights() == {V1: 9_500, V2: 500}
+    assert (observed(router).generation, observed(router).settled) == (second, True)
+
+
+def test_apply__a_variant_loses_its_share__its_reference_goes_when_a_proxy_has_the_route(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    router.apply(two(500), token=1)
+    routes.follows = False
+    router.apply(two(0), token=1)
+    router.apply(two(0), token=1)
+    assert routes.weights() == {V1: 1_000_000, V2: 1}
+    routes.follow("chat")
+    router.apply(two(0), token=1)
+    assert routes.weights() == {V1: 10_000, V2: 0}
+    assert not observed(router).settled  # the proxy has the route before
+    routes.follow("chat")
+    router.apply(two(0), token=1)
+    assert observed(router).settled
+
+
+def test_apply__rollback_while_a_promotion_is_on_its_way__overtakes_it_at_once(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    router.apply(two(5_000), token=1)
+    routes.looks = False
+    promoted = router.apply(two(10_000), token=1)
+    assert routes.weights() == {V1: 1, V2: 1_000_000}
+    back = router.apply(two(0), token=1)
+    assert routes.weights() == {V1: 1_000_000, V2: 1}
+    assert back > promoted
+    assert observed(router).accepted == back
+
+
+def test_apply__every_generation_on_a_way_of_several_writes__is_one_number(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    first = router.apply(two(0), token=1)
+    routes.follows = False
+    seen = set()
+    for _ in range(3):
+        seen.add(router.apply(two(10_000), token=1))
+        assert observed(router).generation == first
+        routes.follow("chat")
+    seen.add(router.apply(two(10_000), token=1))
+    (generation,) = seen
+    assert (observed(router).generation, observed(router).accepted) == (generation, generation)
+    assert routes.weights() == {V1: 0, V2: 10_000}
+
+
+def test_apply__whose_share_ends_has_no_backend_any_more__does_not_hold_up_the_others(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    router.apply(two(10_000), token=1)
+    routes.follows = False
+    router.apply(Route("chat", {V1: 10_000}, (service(V1),), V1), token=1)
+    assert routes.weights() == {V1: 10_000}
+
+
+def test_apply__gateway_cannot_be_reached_from_here__says_so_after_a_while(
+    router: GatewayRouter, routes: MemoryRoutes, clock: ManualClock
+) -> None:
+    router.apply(two(500), token=1)
+    routes.answers = set()
+    router.apply(two(700), token=1)
+    clock.advance(USUAL_SECONDS - 1)
+    router.apply(two(700), token=1)
+    clock.advance(2)
+    with pytest.raises(Unavailable, match=r"no proxy is seen to serve it.*HTTP 503 for chat") as told:
+        router.apply(two(700), token=1)
+    assert "chat.models.example.com" in told.value.fix
+    assert observed(router).shares[V2] == 500
+
+
+def test_apply__gateway_hangs__waits_a_moment_only(routes: MemoryRoutes, clock: ManualClock) -> None:
+    answers = threading.Event()
+
+    def served(host: str, variant: str) -> ServedAnswer:
+        assert answers.wait(30)
+        return routes.served(host, variant)
+
+    router = GatewayRouter(routes, PLACE, clock, lambda: FORCED, served)
+    began = time.monotonic()
+    generation = router.apply(two(500), token=1)
+    assert time.monotonic() - began < 10
+    assert not observed(router).settled
+    answers.set()
+    wait_until("it is proven", lambda: router.apply(two(500), token=1) and observed(router).settled)
+    assert observed(router).generation == generation
 
 
 def test_observe__gateway_refuses_later__is_told_in_its_words(
@@ -166,7 +310,7 @@ def test_apply__newer_writer_comes_between__the_older_one_is_stale(
     router: GatewayRouter, routes: MemoryRoutes, clock: ManualClock
 ) -> None:
     router.apply(two(500), token=1)
-    newer = GatewayRouter(routes, PLACE, clock, lambda: FORCED)
+    newer = GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served)
     routes.before_write = lambda: newer.apply(two(0), token=3)
     with pytest.raises(StaleWriter):
         router.apply(two(10_000), token=2)
@@ -318,7 +462,7 @@ def test_observe_all__one_route_is_odd__the_others_are_there(
 ) -> None:
     router.apply(two(500), token=1)
     router.apply(replace(two(700), endpoint="mail"), token=1)
-    routes.documents["mail"]["spec"]["rules"][2]["backendRefs"][0]["weight"] = "many"
+    routes.documents["mail"]["spec"]["rules"][0]["backendRefs"][0]["weight"] = "many"
     assert router.observe_all() == {"chat": observed(router)}
     with pytest.raises(Unavailable, match="cannot be understood"):
         router.observe("mail")
@@ -335,7 +479,7 @@ def test_observe__api_server_away__is_unavailable(router: GatewayRouter, routes:
 def test_counted__places__are_those_of_the_split_and_no_other_rule(router: GatewayRouter) -> None:
     router.apply(two(500), token=1)
     found = router.counted()["chat"]
-    assert (found.route, found.namespace, found.places) == ("chat", "team-a", {(2, 0): V1, (2, 1): V2})
+    assert (found.route, found.namespace, found.places) == ("chat", "team-a", {(0, 0): V1, (0, 1): V2})
     assert found.services == {V1: V1, V2: V2}
 
 
@@ -354,7 +498,7 @@ def test_counted__a_variant_more__begins_anew(router: GatewayRouter, clock: Manu
     router.apply(three, token=1)
     found = router.counted()["chat"]
     assert found.since == pytest.approx(clock.now().timestamp())
-    assert found.places[3, 0] == "chat-v0-0000"
+    assert found.places[0, 2] == "chat-v0-0000"
 
 
 def add_to_split(routes: MemoryRoutes, manager: str = "kubectl-edit", **more: object) -> None:
@@ -427,7 +571,7 @@ def test_counted__backends_stand_elsewhere_and_no_gateway_has_them_yet__is_not_c
     router.apply(replace(two(500), backends=(*two(500).backends, service("chat-v0-0000"))), token=1)
     assert router.counted() == {}
     routes.look("chat")
-    assert router.counted()["chat"].places[3, 0] == "chat-v0-0000"
+    assert router.counted()["chat"].places[0, 2] == "chat-v0-0000"
 
 
 def test_counted__other_weights_that_no_gateway_has_yet__count_on(
@@ -436,7 +580,7 @@ def test_counted__other_weights_that_no_gateway_has_yet__count_on(
     router.apply(two(500), token=1)
     routes.looks = False
     router.apply(two(700), token=1)
-    assert router.counted()["chat"].places == {(2, 0): V1, (2, 1): V2}
+    assert router.counted()["chat"].places == {(0, 0): V1, (0, 1): V2}
 
 
 def test_counted__backends_turned_by_another_hand__are_not_counted_until_it_is_ours(

@@ -7,7 +7,7 @@ import pytest
 
 from controlplane.kernel.errors import Unavailable
 from controlplane.outbound.clients import local_client
-from rollouts.adapters.routers.gateway_api.user import GatewayUser
+from rollouts.adapters.routers.gateway_api.user import GatewayUser, ServedAnswer
 
 MODELS = {"data": [{"id": "chat-v1-aaaa"}, {"id": "chat"}]}
 
@@ -49,3 +49,16 @@ def test_ask__no_list_of_models__is_unavailable(answer: httpx.Response, words: s
 def test_infer__the_gateway_says_who_answered__is_told() -> None:
     answer = httpx.Response(200, json={}, headers={"x-headgate-variant": "chat-v2-bbbb"})
     assert user(answer).infer("chat.example", "") == "chat-v2-bbbb"
+
+
+@pytest.mark.parametrize(
+    ("said", "revision"), [("17", 17), ("", 0), ("seventeen", 0), ("-1", 0), ("9" * 30, 0), ("1, 2", 0)]
+)
+def test_served__answer_of_a_forced_request__says_who_and_by_which_revision(said: str, revision: int) -> None:
+    answer = httpx.Response(200, json=MODELS, headers={"x-headgate-route": said})
+    assert user(answer).served("chat.example", "chat-v1-aaaa") == ServedAnswer("chat-v1-aaaa", revision)
+
+
+def test_served__nobody_answers__is_unavailable() -> None:
+    with pytest.raises(Unavailable, match=r"HTTP 500 for chat\.example"):
+        user(httpx.Response(500, headers={"x-headgate-route": "17"})).served("chat.example", "chat-v1-aaaa")

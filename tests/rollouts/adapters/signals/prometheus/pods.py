@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from rollouts.adapters.routers.gateway_api.counted import CountedRoute
 
 V1, V2 = "chat-v1-aaaa", "chat-v2-bbbb"
-# Two forced rules stand before the split, so it is the rule 2; Envoy Gateway counts from 0.
-ROUTE = CountedRoute("chat", "team-a", {(2, 0): V1, (2, 1): V2}, {V1: V1, V2: V2})
+# The split is the first rule, and Envoy Gateway counts from 0; forced rules stand behind it.
+ROUTE = CountedRoute("chat", "team-a", {(0, 0): V1, (0, 1): V2}, {V1: V1, V2: V2})
 ROUTES = {"chat": ROUTE}
 
 
@@ -56,8 +56,8 @@ def envoy_gateway(arms: Mapping[str, Counted], uptime: float = 100) -> str:
 def split(first: Counted, second: Counted) -> dict[str, Counted]:
     """The clusters of the split of `ROUTE`."""
     return {
-        "httproute/team-a/chat/rule/2/backend/0": first,
-        "httproute/team-a/chat/rule/2/backend/1": second,
+        "httproute/team-a/chat/rule/0/backend/0": first,
+        "httproute/team-a/chat/rule/0/backend/1": second,
     }
 
 

@@ -25,7 +25,7 @@ from tests.standins.odd import odd_bodies, outcome
 from tests.standins.running import free_port
 
 NOW = 1_800_000_000.0
-CLUSTER = {"envoy_cluster_name": "httproute/team-a/chat/rule/2/backend/0"}
+CLUSTER = {"envoy_cluster_name": "httproute/team-a/chat/rule/0/backend/0"}
 GATEWAY = {"job": "gw", "instance": "a:1", "namespace": "edge", "pod": "gw-a"}
 
 

@@ -149,11 +149,11 @@ def test_read__durations__are_in_seconds(room: Room) -> None:
 
 def test_read__forced_requests_and_other_routes__are_in_no_arm(room: Room) -> None:
     others = {
-        "httproute/team-a/chat/rule/0/backend/0": Counted(answered=500),
+        "httproute/team-a/chat/rule/2/backend/0": Counted(answered=500),
         "httproute/team-a/chat/rule/3/backend/0": Counted(answered=500),
-        "httproute/team-b/chat/rule/2/backend/0": Counted(answered=500),
-        "httproute/team-a/chat-x/rule/2/backend/0": Counted(answered=500),
-        "httproute/team-a/chat/rule/2/backend/00000": Counted(answered=500),
+        "httproute/team-b/chat/rule/0/backend/0": Counted(answered=500),
+        "httproute/team-a/chat-x/rule/0/backend/0": Counted(answered=500),
+        "httproute/team-a/chat/rule/0/backend/00000": Counted(answered=500),
         "somebody else's": Counted(answered=500),
     }
     room.say(gw_a=envoy_gateway({**others, **split(Counted(answered=7), Counted(answered=3))}))
@@ -162,7 +162,7 @@ def test_read__forced_requests_and_other_routes__are_in_no_arm(room: Room) -> No
 
 
 def test_read__arm_without_series__is_not_there_and_never_zero(room: Room) -> None:
-    room.say(gw_a=envoy_gateway({"httproute/team-a/chat/rule/2/backend/0": Counted(answered=7)}))
+    room.say(gw_a=envoy_gateway({"httproute/team-a/chat/rule/0/backend/0": Counted(answered=7)}))
     found = read_when(room, "it is scraped", lambda r: answered(r, V1))
     assert set(found.targets["gw-a"].arms) == {V1}
 
@@ -272,7 +272,7 @@ def test_read__prometheus_killed_and_started__is_unavailable_and_goes_on(room: R
 def test_read__backends_stand_elsewhere__counters_from_before_are_not_read(room: Room) -> None:
     room.say(gw_a=envoy_gateway(split(Counted(answered=70), Counted(answered=30))))
     before = read_when(room, "it is scraped", lambda r: answered(r, V1) == 70)
-    turned = replace(ROUTE, places={(2, 0): V2, (2, 1): V1}, since=time.time())
+    turned = replace(ROUTE, places={(0, 0): V2, (0, 1): V1}, since=time.time())
     # An hour ahead, so that no scrape comes between on a slow machine.
     not_scraped_since = replace(turned, since=time.time() + 3_600)
     with pytest.raises(Unavailable, match="not scraped since the backends of chat stand as they do"):
@@ -298,10 +298,10 @@ def test_read__endpoint_without_a_route__is_an_error_of_it_alone(room: Room) -> 
 
 
 def test_read__counter_that_is_no_count__spoils_its_endpoint_alone(room: Room) -> None:
-    odd = "httproute/team-a/mail/rule/2/backend/0"
+    odd = "httproute/team-a/mail/rule/0/backend/0"
     text = envoy_gateway(split(Counted(answered=7), Counted()))
     room.say(gw_a=text + f'envoy_cluster_upstream_rq_total{{envoy_cluster_name="{odd}"}} NaN\n')
-    mail = CountedRoute("mail", "team-a", {(2, 0): "mail-v1"}, {"mail-v1": "mail-v1"})
+    mail = CountedRoute("mail", "team-a", {(0, 0): "mail-v1"}, {"mail-v1": "mail-v1"})
     signals = room.signals(routes={**ROUTES, "mail": mail})
 
     def both() -> dict[str, SignalReading | HeadgateError] | None:
