@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.e2e,
     pytest.mark.whole,
+    pytest.mark.timeout(900),
     pytest.mark.needs("root", "namespaces", "envoy", "kubernetes", "prometheus"),
 ]
 

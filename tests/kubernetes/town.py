@@ -48,9 +48,8 @@ from tests.kubernetes.workloads import PROFILE, ROLE, bindings, put
 from tests.rollouts.probing import probe_rollouts
 from tests.standins.prometheus import SCRAPE_SECONDS, RunningPrometheus, running_prometheus
 
-PATIENCE_SECONDS = 300.0  # a busy machine is slow
+PATIENCE_SECONDS = 240.0  # a busy machine is slow
 ENDPOINT = "triage"
-DOMAIN = "models.test"
 GATES = [
     {"key": "errors", "kind": "error_rate", "delta": 0.05, "weight": 0.5},
     {"key": "quality", "kind": "paired", "margin": 0.2, "weight": 0.5},
@@ -79,6 +78,7 @@ class Users:
     """Users of the endpoint, every second of whom streams. What each saw is counted."""
 
     url: str
+    host: str
     answered: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -88,8 +88,7 @@ class Users:
         """Who answered one request. Raises for one that was lost."""
         stream = number % 2 == 0
         body = {"model": ENDPOINT, "messages": [{"role": "user", "content": "hello"}], "stream": stream}
-        host = {"Host": f"{ENDPOINT}.{DOMAIN}"}
-        answer = client.post(f"{self.url}/v1/chat/completions", json=body, headers=host)
+        answer = client.post(f"{self.url}/v1/chat/completions", json=body, headers={"Host": self.host})
         if answer.status_code != 200 or (stream and "[DONE]" not in answer.text):
             raise AssertionError(f"{answer.status_code} {answer.text[-200:]}")
         return answer.headers["x-headgate-variant"]
@@ -227,7 +226,7 @@ def town_in(lab: KubernetesLab, namespace: str, folder: Path, patch: Any) -> Ite
             "installation": "tests",
             "profile": {**PROFILE, "namespace": namespace, "gateway_namespaces": [NAMESPACE]},
             "gateways": [f"{NAMESPACE}/{GATEWAY}"],
-            "gateway_url": f"http://{DOMAIN}",
+            "gateway_url": f"http://{namespace}.test",
             "gateway_address": lab.gateway_url,
             "prometheus": prometheus.url,
             "scrape_seconds": 2,
@@ -239,6 +238,8 @@ def town_in(lab: KubernetesLab, namespace: str, folder: Path, patch: Any) -> Ite
             yield town
         finally:
             town.world.cluster.close()  # type: ignore[attr-defined]
+            namespaces = lab.client().resources.get(api_version="v1", kind="Namespace")
+            namespaces.delete(name=namespace)  # and with it all that runs
 
 
 def _furnished(
@@ -279,4 +280,13 @@ def _furnished(
         now=now,
     )  # fmt: skip
     hands = KubernetesClient(lambda: api_client(lab.kubeconfig.read_text(), folder / "admin"), namespace)
-    return Town(lab, namespace, hands, worlds, admin, Users(lab.gateway_url), prometheus, scraped)
+    return Town(
+        lab,
+        namespace,
+        hands,
+        worlds,
+        admin,
+        Users(lab.gateway_url, f"{ENDPOINT}.{namespace}.test"),
+        prometheus,
+        scraped,
+    )

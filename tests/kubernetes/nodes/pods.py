@@ -318,7 +318,8 @@ class RunningPod:
         return told if holds else told | {"reason": "ContainersNotReady"}
 
     def _report(self) -> None:
-        """Writes the status when it changed."""
+        """Writes the status when it changed, and again when somebody else wrote over it: the controllers call a pod not
+        ready whose node was silent, and its node says what is."""
         if self.node in self._house.silent or self.gone.is_set():
             return
         ready = all(container.ready for container in self._containers)
@@ -347,11 +348,15 @@ class RunningPod:
             status["initContainerStatuses"] = [container.status() for container in self._first]
         if self._address:
             status |= {"podIP": self._address, "podIPs": [{"ip": self._address}]}
-        if status != self._sent:
+        if status != self._sent or self._is_overwritten(status):
             self._house.api.call(
                 "PATCH", f"{self._path}/status", {"metadata": {"uid": self.uid}, "status": status}, MERGE
             )
             self._sent = status
+
+    def _is_overwritten(self, status: dict[str, Any]) -> bool:
+        there = {one["type"]: one["status"] for one in self.pod.get("status", {}).get("conditions", [])}
+        return any(there.get(one["type"], one["status"]) != one["status"] for one in status["conditions"])
 
 
 def _expanded(word: str, environment: dict[str, str]) -> str:
