@@ -173,16 +173,16 @@ def test_traffic__shares_begin_and_end__loses_no_request(edge: Edge, shares: tup
 
 def test_traffic__variants_come_and_go__nobody_is_sent_to_one_without_a_share(edge: Edge) -> None:
     """Envoy Gateway calls backends by their places: one that moves would stand for another variant for a moment."""
-    alone = Route("comes", {V2: 10_000}, (Backend(V2, "service", name=V2),), V2, api=API)
-    both = edge.route("comes", 10_000)  # V1 is called so that it would stand first
+    alone = Route("comes", {V1: 10_000}, (Backend(V1, "service", name=V1),), V1, api=API)
+    both = edge.route("comes", 0)
     edge.apply(alone)
-    before = edge.received(V1)
+    before = edge.received(V2)
     with edge.users("comes") as users:
         for _ in range(3):
             edge.apply(both)
             edge.apply(alone)
     assert users.lost() == []
-    assert edge.received(V1) == before
+    assert edge.received(V2) == before
 
 
 def test_api_server__killed__is_unavailable_and_everything_is_as_before(edge: Edge) -> None:
