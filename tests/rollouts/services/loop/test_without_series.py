@@ -46,10 +46,12 @@ def w(tmp_path: Path) -> MemoryWorld:
     return MemoryWorld(tmp_path).serve()
 
 
+@pytest.mark.parametrize("min_requests", [10, 0])
 def test_candidate_without_series__holds_its_first_step_says_why_and_goes_back(
-    w: MemoryWorld, signals: Unscraped
+    w: MemoryWorld, signals: Unscraped, min_requests: int
 ) -> None:
-    w.start(2, plan=LONG_PLAN)
+    steps = tuple(replace(step, min_requests=min_requests) for step in LONG_PLAN.steps)
+    w.start(2, plan=replace(LONG_PLAN, steps=steps))
     w.behave(2, accuracy=1.0)
     w.run(lambda: w.rollout.phase == "provisioning")
     name = w.variant(2).name
