@@ -4,10 +4,8 @@ be asked in time, or not at all, is said as that and never as a pass.
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
@@ -24,7 +22,8 @@ from rollouts.domain.strategies.dry_run import Check
 from rollouts.domain.traffic import MeasuredTraffic
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, Workload
-from rollouts.ports import Backend, PlannedLaunches, SignalSource, WorkloadSpec
+from rollouts.ports import Backend, PlannedLaunches, SignalSource
+from rollouts.services.workload_specs import workload_spec
 from rollouts.services.world import World, Worlds
 
 CODES = {Room.TIGHT: "tight-room", Room.SHORT: "little-room", Room.UNKNOWN: "room-unknown"}
@@ -35,57 +34,42 @@ MOST_OPEN = 8  # readings that are still waited for: whoever types goes on askin
 Answer = TypeVar("Answer")
 
 _open = threading.BoundedSemaphore(MOST_OPEN)
-log = logging.getLogger(__name__)
 
 
 # --- room -------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class NewVariant:
-    """A variant that a start would launch: its name, and the version that it serves."""
-
-    name: str
-    version: Version
-
-
 def capacity_checks(
-    endpoint: Endpoint, new: Sequence[NewVariant], spec: ServingSpec, worlds: Worlds
+    endpoint: Endpoint,
+    candidates: Mapping[str, Version],
+    running: Collection[str],
+    spec: ServingSpec,
+    worlds: Worlds,
 ) -> list[Check]:
     """Whether the cluster has room for all new engines at once.
 
-    new     the candidates that do not run yet; one without a manifest is left out, and refused by another check
+    candidates  versions by the names of their variants; one without a manifest is left out, and refused by another
+                check
+    running     those of them that run already
     """
-    manifests = {one.name: one.version.manifest_value for one in new}
     try:
         world = worlds.of(endpoint.cluster.name)
     except Unavailable:
         return []  # said by another check
     specs = tuple(
-        WorkloadSpec(
-            variant=one.name,
-            endpoint=endpoint.name,
-            source=one.version.source,
-            manifest=manifest,
-            engine=spec.engine,
-            arguments=spec.arguments,
-            environment=spec.environment,
-            resources=spec.resources,
-            replicas=spec.replicas,
-            image=spec.image,
-            accelerators=spec.accelerators,
+        workload_spec(
+            variant=name, endpoint=endpoint.name, source=version.source, manifest=manifest, spec=spec
         )
-        for one in new
-        if (manifest := manifests[one.name]) is not None
+        for name, version in candidates.items()
+        if name not in running and (manifest := version.manifest_value) is not None
     )
     if not specs:
         return []
-    previous = endpoint.previous  # warm since the last promotion; it ends with the start of a rollout
-    ending = () if previous is None or previous.name in manifests else (previous.name,)
+    previous = endpoint.previous  # warm since the last promotion; the start ends it unless it takes part
     planned = PlannedLaunches(
         specs=specs,
-        config=partial(_config, {one.name: one.version for one in new}, world),
-        ending=ending,
+        config=partial(_config, candidates, world),
+        ending=() if previous is None or previous.name in candidates else (previous.name,),
         baseline=endpoint.stable.name if endpoint.stable is not None else "",
     )
     try:
@@ -94,7 +78,7 @@ def capacity_checks(
         return [_check(not_asked(error))]
 
 
-def _config(versions: dict[str, Version], world: World, variant: str) -> bytes:
+def _config(versions: Mapping[str, Version], world: World, variant: str) -> bytes:
     version = versions.get(variant)
     if version is None:
         raise NotFound(f"{variant} is none of the variants that would be launched.")

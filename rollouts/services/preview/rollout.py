@@ -22,7 +22,7 @@ from rollouts.ports import TrafficRouter
 from rollouts.services.commands.secrets import spec_tried_dry
 from rollouts.services.commands.serving_specs import engine_options
 from rollouts.services.policies.own import weaker_checks, weaker_than_endpoint
-from rollouts.services.preview.asked import NewVariant, capacity_checks, signal_checks
+from rollouts.services.preview.asked import capacity_checks, signal_checks
 from rollouts.services.preview.checks import (
     candidate_checks,
     capability_checks,
@@ -186,8 +186,8 @@ def preview_rollout(
     checks += capability_checks(endpoint, plan, _router(endpoint, worlds))
     checks += weaker_checks(weaker, endpoint=endpoint, actor=actor)
     if asks and not refused:
-        new = [NewVariant(name, version) for name, version in zip(variants, versions, strict=True)]
-        checks += capacity_checks(endpoint, [one for one in new if one.name not in running], kept, worlds)
+        by_name = dict(zip(variants, versions, strict=True))
+        checks += capacity_checks(endpoint, by_name, running, kept, worlds)
     forecast = _forecast(endpoint, versions, variants, plan, spec, policy, traffic, running)
     checks += [*forecast.checks, check_traffic(traffic)]
     if asks and endpoint.stable is not None:

@@ -159,6 +159,16 @@ def test_capacity__variant_that_is_warm_since_the_last_promotion__ends_with_the_
     assert cluster.asked_about[0].ending == (endpoint.previous.name,)
 
 
+def test_capacity__variant_of_before_that_takes_part__does_not_end(
+    endpoint: Endpoint, worlds: Worlds, cluster: MemoryCluster
+) -> None:
+    endpoint.previous = factories.variant(endpoint, 3, now=NOW)
+    look(endpoint, worlds, "bandit", serving=endpoint.previous.spec)
+    (planned,) = cluster.asked_about
+    assert [spec.variant.rsplit("-", 1)[0] for spec in planned.specs] == ["triage-v2"]
+    assert planned.ending == ()
+
+
 def test_capacity__candidate_that_runs_already__needs_no_room(
     endpoint: Endpoint, worlds: Worlds, cluster: MemoryCluster
 ) -> None:
