@@ -10,6 +10,8 @@ from controlplane.kernel.errors import HeadgateError, Unavailable
 from rollouts.domain.capacity.engine_memory import EngineMemory, MemoryFit, MemoryUnknown
 from rollouts.domain.capacity.placement import Placement, StartPlan
 
+MOST_TOLD = 8  # things that are short
+
 
 class Room(StrEnum):
     """Whether there is room."""
@@ -66,7 +68,10 @@ def memory_of_machine(free_mb: int, needed_mb: Sequence[int]) -> tuple[CapacityF
 def placement_finding(found: Placement) -> CapacityFinding:
     """Whether replicas find nodes."""
     title = found.head.removesuffix(".")
-    detail = " ".join([*found.shortages, found.figures, *found.notes])
+    short = [*found.shortages[:MOST_TOLD]]
+    if len(found.shortages) > MOST_TOLD:
+        short.append(f"{len(found.shortages) - MOST_TOLD:,} more things are short.")
+    detail = " ".join([*short, found.figures, *found.notes])
     match found.plan:
         case StartPlan.SURGE:
             return CapacityFinding(Room.ENOUGH, title, detail)

@@ -33,7 +33,8 @@ MOST_OPEN = 8  # readings that are still waited for: whoever types goes on askin
 
 Answer = TypeVar("Answer")
 
-_open = threading.BoundedSemaphore(MOST_OPEN)
+_lock = threading.Lock()
+_open: list[threading.Thread] = []
 
 
 # --- room -------------------------------------------------------------------------------------------------------------
@@ -142,27 +143,28 @@ def _look(
 def _within(seconds: float, ask: Callable[[], Answer]) -> Answer:
     """What `ask` answers, in a thread of its own: however long its source hangs, the page does not. Raises what it
     raises, and Unavailable when it takes longer, or when too many such questions are open."""
-    places = _open
-    if not places.acquire(blocking=False):
-        raise Unavailable(
-            "The counters are asked already, by others who wait for them.", fix="Look again in a moment."
-        )
-    done, found, failed = threading.Event(), list[Answer](), list[Exception]()
+    found, failed = list[Answer](), list[Exception]()
 
     def work() -> None:
         try:
             found.append(ask())
         except Exception as error:
             failed.append(error)
-        finally:
-            places.release()
-            done.set()
 
-    threading.Thread(target=work, daemon=True).start()
-    if not done.wait(seconds):
-        raise Unavailable(
-            f"The counters were not read within {seconds:g} s.", fix="See whether what counts them answers."
-        )
+    thread = threading.Thread(target=work, daemon=True)
+    with _lock:
+        _open[:] = [one for one in _open if one.is_alive()]
+        if len(_open) >= MOST_OPEN:
+            raise Unavailable(
+                "The counters are asked already, by others who wait for them.", fix="Look again in a moment."
+            )
+        thread.start()
+        _open.append(thread)
+    thread.join(seconds)
     if failed:
         raise failed[0]
-    return found[0]
+    if found:
+        return found[0]
+    raise Unavailable(
+        f"The counters were not read within {seconds:g} s.", fix="See whether what counts them answers."
+    )

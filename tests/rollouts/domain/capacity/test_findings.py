@@ -14,7 +14,7 @@ from rollouts.domain.capacity.findings import (
     not_asked,
     placement_finding,
 )
-from rollouts.domain.capacity.nodes import PlacedPod
+from rollouts.domain.capacity.nodes import PlacedPod, Quota
 from rollouts.domain.capacity.placement import place
 from tests.rollouts.domain.capacity.clusters import demand, node, supply, wanted
 
@@ -73,6 +73,14 @@ def test_placement__no_room__says_what_is_short_and_what_waits() -> None:
     assert (found.room, found.title) == (Room.SHORT, "1 replica does not fit; 0 would now")
     assert "4 x nvidia.com/gpu are short" in found.detail
     assert found.detail.endswith("Other pods wait for 1 x nvidia.com/gpu already.")
+
+
+def test_placement__many_things_short__tells_the_first_of_them_and_how_many_more() -> None:
+    quotas = tuple(Quota(f"q{n}", {"pods": 0}) for n in range(20))
+    found = placement_finding(place(supply(node("a"), quotas=quotas), wanted(1)))
+    assert "The quota q7 leaves 0 pods" in found.detail
+    assert "q8" not in found.detail
+    assert "12 more things are short." in found.detail
 
 
 # --- accelerators -----------------------------------------------------------------------------------------------------

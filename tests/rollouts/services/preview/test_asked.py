@@ -288,7 +288,8 @@ def hanging(
     assert endpoint.stable is not None
     source = Hanging(endpoint.stable.name)
     monkeypatch.setattr(asked, "SIGNALS_SECONDS", 0.05)
-    monkeypatch.setattr(asked, "_open", threading.BoundedSemaphore(2))
+    monkeypatch.setattr(asked, "_open", [])
+    monkeypatch.setattr(asked, "MOST_OPEN", 2)
     yield worlds_of(changed(cluster=cluster, signals=source)), source
     source.go.set()
 

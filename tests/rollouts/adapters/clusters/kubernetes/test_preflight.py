@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
 
 from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import NotFound
@@ -19,10 +20,18 @@ from rollouts.domain.capacity.engine_memory import GIB
 from rollouts.domain.capacity.findings import CapacityFinding, Room
 from rollouts.ports import PlannedLaunches, WorkloadSpec
 from tests.rollouts.adapters.clusters.kubernetes.api_server import ScriptedServer, scripted_server, status
-from tests.rollouts.adapters.clusters.kubernetes.cluster_objects import GPU, listed, raw_node, raw_pod
+from tests.rollouts.adapters.clusters.kubernetes.cluster_objects import (
+    GPU,
+    listed,
+    raw_node,
+    raw_pod,
+    raw_quota,
+    raw_range,
+)
 from tests.rollouts.adapters.clusters.kubernetes.profiles import profile_of
 from tests.rollouts.adapters.clusters.kubernetes.specs import spec_of
 from tests.rollouts.domain.capacity.public_models import LLAMA_8B, LLAMA_8B_BYTES, manifest_of, written
+from tests.standins.odd import odd_values
 from tests.standins.running import wait_until
 
 H100 = {f"{GPU}.memory": "81559"}
@@ -166,6 +175,73 @@ def test_findings__answer_that_is_no_list__is_not_known(
 ) -> None:
     server.answers = [(200, body)]
     assert rooms(make().findings(planned())) == [Room.UNKNOWN]
+
+
+class Lying:
+    """A client whose lists hold what a test drew, by kind."""
+
+    def __init__(self, **lists: Any) -> None:
+        self.lists = lists
+
+    def pages(self, kind: Any, *, fields: str = "") -> Iterator[tuple[list[dict[str, Any]], str]]:
+        yield [one for one in self.lists.get(kind.name, []) if isinstance(one, dict)], "7"
+
+
+@given(
+    odd_values(raw_node("b", labels=H100)),
+    odd_values(raw_pod("other", "a", gpus=1)),
+    odd_values(raw_quota(hard={f"requests.{GPU}": "8"}, used={f"requests.{GPU}": "6"})),
+    odd_values(raw_range({"type": "Container", "max": {"memory": "400Gi"}})),
+)
+def test_findings__lists_with_something_odd__are_findings_that_a_page_can_show(
+    node: Any, pod: Any, quota: Any, bound: Any
+) -> None:
+    client = Lying(
+        Node=[raw_node("a", labels=H100), node], Pod=[pod], ResourceQuota=[quota], LimitRange=[bound]
+    )
+    preflight = Preflight(
+        cast(KubernetesClient, client),
+        profile_of(headroom_percent=0),
+        "8d1f2c",
+        CONTAINER_ENGINES,
+        ManualClock(datetime(2026, 1, 1, tzinfo=UTC)),
+        wait_seconds=30.0,
+    )
+    found = preflight.findings(planned())
+    assert found
+    assert "could not be read" not in found[0].detail  # our own error would be a bug
+    assert all((one.title + one.detail + one.fix).encode() for one in found)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\x00b", "<b>x</b>", "x" * 300, ""])
+def test_findings__node_with_an_odd_name__is_left_out_in_words_that_a_page_can_show(name: str) -> None:
+    odd = raw_node("b", allocatable={"cpu": "lots"})
+    odd["metadata"]["name"] = name
+    client = Lying(Node=[raw_node("a", labels=H100), odd])
+    preflight = Preflight(
+        cast(KubernetesClient, client), profile_of(), "8d1f2c", CONTAINER_ENGINES,
+        ManualClock(datetime(2026, 1, 1, tzinfo=UTC)), wait_seconds=30.0,
+    )  # fmt: skip
+    room = preflight.findings(planned())[0]
+    assert "cannot be understood" in room.detail
+    assert room.detail.encode()
+    assert len(room.detail) < 1_000
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\x00b", "x" * 100_000])
+def test_findings__quota_of_something_with_an_odd_name__is_told_in_words_that_a_page_can_show(
+    name: str,
+) -> None:
+    quota = raw_quota(hard={f"limits.{name}": "8"})
+    client = Lying(Node=[raw_node("a", labels=H100)], ResourceQuota=[quota])
+    preflight = Preflight(
+        cast(KubernetesClient, client), profile_of(), "8d1f2c", CONTAINER_ENGINES,
+        ManualClock(datetime(2026, 1, 1, tzinfo=UTC)), wait_seconds=30.0,
+    )  # fmt: skip
+    room = preflight.findings(planned())[0]
+    assert "takes no pod that does not say its limits." in room.detail
+    assert room.detail.encode()
+    assert len(room.detail) < 2_000
 
 
 class Hanging:
