@@ -199,6 +199,6 @@ def fields_of(raw: Mapping[str, Any], kind: str) -> tuple[Fields, str]:
     """A reader, and how its errors name the object: "What the cluster says of the node gpu-1"."""
     metadata = raw.get("metadata")
     name = metadata.get("name") if isinstance(metadata, Mapping) else None
-    known = isinstance(name, str) and len(name) <= LONGEST_NAME
-    said = f"What the cluster says of the {kind} {(known and words_of(name)) or '?'}"
+    called = words_of(name) if isinstance(name, str) and len(name) <= LONGEST_NAME else ""
+    said = f"What the cluster says of the {kind} {called or '?'}"
     return Fields(raw, said), said
