@@ -436,8 +436,8 @@ class Prober(Protocol):
 class ClusterPorts:
     """What reaches one cluster and what is in front of it.
 
-    edges        the router's histogram edges in seconds, by signal: an SLO must be one of them
-    gateway_url  where people reach the endpoints, without a slash at the end
+    edges         the router's histogram edges in seconds, by signal: an SLO must be one of them
+    endpoint_url  where people reach the endpoint of this name, without a slash at the end: what /v1 is put behind
     """
 
     cluster: Cluster
@@ -446,4 +446,4 @@ class ClusterPorts:
     request_log: RequestLog
     prober: Prober
     edges: Mapping[str, tuple[float, ...]]
-    gateway_url: str
+    endpoint_url: Callable[[str], str]

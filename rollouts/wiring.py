@@ -73,7 +73,7 @@ def _world(specs: Mapping[str, ClusterSpec], name: str) -> World:
         models_dir=models_dir(),
         clock=CLOCK,
         edges=ports.edges,
-        gateway_url=ports.gateway_url,
+        endpoint_url=ports.endpoint_url,
         interval_seconds=environment.interval_seconds,
         feedback_seconds=environment.feedback_seconds,
         probe_pairs=environment.probe_pairs,

@@ -9,6 +9,7 @@ where it is missing.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import shutil
@@ -96,8 +97,38 @@ PARTS = {
 }
 
 
+# Whoever asks for the tests with one of these marks does not wait for the other files to be read.
+READ_FOR = frozenset({"needs", "e2e", "whole"})
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves out a file in whose text the mark does not stand that every test must have (`-m "needs and ..."`)."""
+    mark = config.getoption("markexpr").partition(" ")[0]
+    if mark not in READ_FOR or not collection_path.name.startswith("test_"):
+        return None
+    return not _says(collection_path, mark) or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     databases.mark(items)
+    for item in items:
+        for mark in item.iter_markers():
+            if mark.name in READ_FOR and not _says(item.path, mark.name):
+                raise pytest.UsageError(
+                    f"{item.nodeid} has the mark {mark.name}, and its file does not say so: it would be left out."
+                )
+
+
+@cache
+def _says(file: Path, mark: str) -> bool:
+    """Whether one of the file's tests may have the mark. A contract suite has it from what it runs on."""
+    return file.name.endswith("contract.py") or f"mark.{mark}" in file.read_text()
+
+
+def pytest_collection_finish() -> None:
+    """What was read stays: the collector of garbage need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

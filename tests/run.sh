@@ -3,8 +3,8 @@
 #
 #   1. Tests of single parts, and beside them those with real parts, which wait more than they compute. The first come
 #      in one piece when they end; their outcome does not hang on how fast they run.
-#   2. Tests of the whole product, one after the other and with nothing beside them: each fills the machine, and its
-#      users lose requests where an engine cannot keep up.
+#   2. Tests that need the machine for themselves, one after the other: their engines compute, and their users lose
+#      requests where an engine cannot keep up.
 set -u
 cd "$(dirname "$0")/.."
 pytest=("${PYTHON:-.venv/bin/python}" -m pytest --durations=15 --durations-min=20)
@@ -29,9 +29,11 @@ trap 'exit 130' INT TERM # Bash goes on when a program that was interrupted ends
 statuses=()
 "${pytest[@]}" -n 2 -m "needs and not e2e and not beside" "$@"
 statuses+=($?)
+"${pytest[@]}" -m "e2e and not whole" "$@"
+statuses+=($?)
 wait "$beside"
 statuses+=($?)
-"${pytest[@]}" -m e2e "$@"
+"${pytest[@]}" -m whole "$@"
 statuses+=($?)
 
 # Exit status 5: what is named has tests of the other kinds only.

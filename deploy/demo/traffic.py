@@ -4,9 +4,8 @@ Half of the requests stream, and half of the tickets come with a system message.
 ticket needs; some users leave a thumb. What a user lost (an error, a cut stream, no answer) is counted, and apart from
 it what a version refused with a 4xx. Both are written to a status file twice a second. Stops on SIGTERM.
 
-How many requests a second they send is at most what was asked for, and less on a machine whose engine answers little:
-several engines will share what one has while that is measured, and users of an engine that cannot keep up lose
-requests whatever Headgate does.
+There are so many users and no more, and one who waits for an answer asks nothing else. So an engine that is slow, or a
+machine, makes everybody wait, and loses nobody as long as it answers all of them within the time that they wait.
 """
 
 from __future__ import annotations
@@ -19,21 +18,18 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
-from openai import APIError, APIStatusError, DefaultHttpxClient, OpenAI
+from openai import APIStatusError, DefaultHttpxClient, OpenAI
 
 from controlplane.outbound.clients import local_client
 
 THUMB_SHARE = 0.3
-MEASURED_SECONDS = 5.0
-MEASURED_AT_ONCE = 4
-USED_SHARE = 1 / 3  # of the answers a second that one engine alone gives
-TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0  # that a user waits
+USERS = 24
 KEPT_LOSSES = 50
 
 
@@ -48,7 +44,6 @@ class Counts:
     lost: int = 0
     losses: list[dict[str, Any]] = field(default_factory=list)
     rated: int = 0
-    per_second: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def snapshot(self) -> dict[str, Any]:
@@ -62,7 +57,6 @@ class Counts:
                 "lost": self.lost,
                 "losses": list(self.losses),
                 "rated": self.rated,
-                "per_second": self.per_second,
             }
 
 
@@ -106,28 +100,6 @@ class Users:
             self.counts.right[variant] += right
         if rng.random() < THUMB_SHARE:
             self._rate(request_id, variant, up=right)
-
-    def answered_a_second(
-        self, *, seconds: float = MEASURED_SECONDS, at_once: int = MEASURED_AT_ONCE
-    ) -> float:
-        """How many tickets the endpoint answers a second while that many users ask without a pause.
-
-        These users are not counted, and rate nothing.
-        """
-        begun = time.monotonic()
-
-        def ask_on(first: int) -> int:
-            answers, number = 0, first
-            while time.monotonic() - begun < seconds:
-                with suppress(APIError):
-                    self._whole(self.tickets[number % len(self.tickets)])
-                    answers += 1
-                number += at_once
-            return answers
-
-        with ThreadPoolExecutor(max_workers=at_once) as pool:
-            answers = sum(pool.map(ask_on, range(at_once)))
-        return answers / (time.monotonic() - begun)
 
     def _whole(self, ticket: dict[str, Any]) -> tuple[str, str, str]:
         raw = self._client.chat.completions.with_raw_response.create(
@@ -195,18 +167,20 @@ def _who(headers: Any) -> tuple[str, str]:
     return headers.get("x-request-id", ""), headers.get("x-headgate-variant", "")
 
 
-def pace_for(*, answered_a_second: float, most: float) -> float:
-    """Requests a second: at most `most`, and at least one, so that a story on the slowest machine goes on."""
-    return max(1.0, min(most, answered_a_second * USED_SHARE))
-
-
 def run(users: Users, *, per_second: float, status: Path, stopping: threading.Event) -> None:
-    """Sends at an even pace until told to stop. Pace does not slow down when answers do: users do not know."""
-    users.counts.per_second = per_second
+    """Sends at an even pace, as long as somebody is free to ask, until told to stop."""
+    free = threading.Semaphore(USERS)
+
+    def ask(number: int) -> None:
+        try:
+            users.ask(number)
+        finally:
+            free.release()
+
     number = 0
     begun = time.monotonic()
     written = 0.0
-    with ThreadPoolExecutor(max_workers=64) as pool:
+    with ThreadPoolExecutor(max_workers=USERS) as pool:
         while not stopping.is_set():
             due = begun + number / per_second
             wait = due - time.monotonic()
@@ -216,7 +190,8 @@ def run(users: Users, *, per_second: float, status: Path, stopping: threading.Ev
                     continue
             if stopping.is_set():
                 break
-            pool.submit(users.ask, number)
+            if free.acquire(blocking=False):
+                pool.submit(ask, number)
             number += 1
             if time.monotonic() - written > 0.5:
                 written = time.monotonic()
@@ -239,7 +214,7 @@ def main() -> None:
     parser.add_argument("--token-file", type=Path, required=True)
     parser.add_argument("--tickets", type=Path, required=True)
     parser.add_argument("--status", type=Path, required=True)
-    parser.add_argument("--per-second", type=float, required=True, help="at most")
+    parser.add_argument("--per-second", type=float, required=True)
     arguments = parser.parse_args()
     tickets = [json.loads(line) for line in arguments.tickets.read_text().splitlines() if line.strip()]
     users = Users(
@@ -252,8 +227,7 @@ def main() -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    pace = pace_for(answered_a_second=users.answered_a_second(), most=arguments.per_second)
-    run(users, per_second=pace, status=arguments.status, stopping=stopping)
+    run(users, per_second=arguments.per_second, status=arguments.status, stopping=stopping)
 
 
 if __name__ == "__main__":

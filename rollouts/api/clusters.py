@@ -93,13 +93,17 @@ class ClusterOutput(serializers.Serializer[Any]):
     kind = serializers.CharField()
     configuration = serializers.JSONField(help_text="as the kind asks for it; no secret is in it")
     secret = serializers.CharField(
-        help_text="name of a file of the operator's folder of secrets; empty: none"
+        help_text="name of a file in the folder of the clusters' secrets; empty: none"
     )
-    gateway_url = serializers.CharField(
-        help_text="its endpoints are at GATEWAY_URL/NAME/v1; empty while it cannot be used"
+    endpoint_url = serializers.SerializerMethodField(
+        help_text="where an endpoint called name is reached, with /v1 behind it; empty while the cluster cannot be used"
     )
     problem = serializers.SerializerMethodField(help_text="why it cannot be used; null: it can")
     fix = serializers.SerializerMethodField(help_text="what to do about the problem")
+
+    @extend_schema_field(str)
+    def get_endpoint_url(self, one: ClusterNow) -> str:
+        return "" if one.endpoint_url is None else one.endpoint_url("name")
 
     @extend_schema_field({"type": "string", "nullable": True})
     def get_problem(self, one: ClusterNow) -> str | None:
@@ -128,7 +132,7 @@ class ClusterInput(Input):
         default="",
         allow_blank=True,
         max_length=100,
-        help_text="name of a file of the operator's folder of secrets",
+        help_text="name of a file in the folder of the clusters' secrets",
     )
 
     def validate_configuration(self, value: Any) -> Any:

@@ -15,7 +15,7 @@ class ClusterSpec:
 
     kind           name of a kind of clusters
     configuration  what this kind needs to know; no secret is in it
-    secret         name of a file of the operator's folder of secrets; empty: none
+    secret         name of a file in the folder of the clusters' secrets; empty: none
     """
 
     name: str

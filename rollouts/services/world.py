@@ -24,7 +24,7 @@ class World:
 
     name              of the cluster
     edges             its router's histogram edges in seconds, by signal
-    gateway_url       where people reach its endpoints
+    endpoint_url      where people reach an endpoint, by its name: what /v1 is put behind
     interval_seconds  the length of one interval of evidence
     feedback_seconds  how long ratings of an answer may come in
     allowed_files     names of files that may be launched although they are not data
@@ -41,7 +41,7 @@ class World:
     models_dir: Path
     clock: Clock
     edges: Edges
-    gateway_url: str = ""
+    endpoint_url: Callable[[str], str] = str
     interval_seconds: float = 5.0
     feedback_seconds: float = 60.0
     probe_pairs: int = 5

@@ -1,49 +1,43 @@
-"""The demo's users: how many requests a second they send on this machine."""
+"""The demo's users: how many there are, and who asks."""
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+import time
+from pathlib import Path
 
-import pytest
-from openai import APIConnectionError
-
-from deploy.demo.traffic import USED_SHARE, Users, pace_for
-
-TICKETS = [{"messages": [], "max_tokens": 1, "expected": ""}]
+from deploy.demo.traffic import USERS, Counts, run
 
 
-def users(monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> Users:
-    asking = Users(
-        gateway="http://127.0.0.1:1", endpoint="x", api="http://127.0.0.1:1", token="", tickets=TICKETS
+class Waiting:
+    """Users whose engine answers nobody until `answer` is called."""
+
+    def __init__(self) -> None:
+        self.counts = Counts()
+        self.answered = threading.Event()
+        self.asked: list[int] = []
+
+    def ask(self, number: int) -> None:
+        self.asked.append(number)
+        self.answered.wait(10)
+
+
+def test_users__nobody_is_answered__no_more_ask_than_there_are_and_all_do_again_afterwards(
+    tmp_path: Path,
+) -> None:
+    users, stopping = Waiting(), threading.Event()
+    sending = threading.Thread(
+        target=run,
+        args=(users,),
+        kwargs={"per_second": 500.0, "status": tmp_path / "status", "stopping": stopping},
     )
-
-    def answer(ticket: dict[str, Any]) -> tuple[str, str, str]:
-        if error:
-            raise error
-        return "", "", ""
-
-    monkeypatch.setattr(asking, "_whole", answer)
-    return asking
-
-
-def test_pace__engine_answers_plenty__is_what_was_asked_for() -> None:
-    assert pace_for(answered_a_second=100, most=8) == 8
-
-
-def test_pace__engine_answers_little__is_its_share() -> None:
-    assert pace_for(answered_a_second=12, most=8) == pytest.approx(12 * USED_SHARE)
-
-
-def test_pace__engine_answers_nothing__goes_on_all_the_same() -> None:
-    assert pace_for(answered_a_second=0, most=8) == 1
-
-
-def test_answered_a_second__endpoint_answers__is_counted_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    asking = users(monkeypatch)
-    assert asking.answered_a_second(seconds=0.05, at_once=2) > 0
-    assert asking.counts.sent == 0
-
-
-def test_answered_a_second__endpoint_fails__counts_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    asking = users(monkeypatch, APIConnectionError(request=None))  # type: ignore[arg-type]
-    assert asking.answered_a_second(seconds=0.05, at_once=2) == 0
+    sending.start()
+    time.sleep(0.3)  # time for many times as many requests
+    waiting = len(users.asked)
+    users.answered.set()
+    while len(users.asked) < 2 * USERS and sending.is_alive():
+        time.sleep(0.01)
+    stopping.set()
+    sending.join(10)
+    assert waiting == USERS
+    assert len(users.asked) >= 2 * USERS

@@ -96,7 +96,9 @@ def read_as_call(call: type[Input], data: Mapping[str, Any]) -> None:
 
 def read_as_cluster(data: Mapping[str, Any]) -> None:
     read_as_call(ClusterInput, data)
-    assert not KINDS[data["kind"]].problems(ClusterSpec("paris", data["kind"], data["configuration"]))
+    assert not KINDS[data["kind"]].problems(
+        ClusterSpec("paris", data["kind"], data["configuration"], data.get("secret", ""))
+    )
 
 
 def read_as_secret(data: Mapping[str, Any]) -> None:

@@ -12,7 +12,12 @@ from tests.e2e.house import House
 from tests.rollouts.adapters.clusters.machine_room import below
 from tests.standins.running import wait_until
 
-pytestmark = [pytest.mark.needs("envoy", "mlflow"), pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.needs("envoy", "mlflow"),
+    pytest.mark.e2e,
+    pytest.mark.whole,
+    pytest.mark.timeout(900),
+]
 
 
 @pytest.fixture(scope="module")

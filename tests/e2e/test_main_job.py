@@ -23,6 +23,7 @@ PATIENCE_SECONDS = 2_700
 pytestmark = [
     pytest.mark.needs("vllm", "envoy", "mlflow"),
     pytest.mark.e2e,
+    pytest.mark.whole,
     pytest.mark.timeout(PATIENCE_SECONDS + 120),
 ]
 

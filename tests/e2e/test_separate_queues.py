@@ -22,7 +22,12 @@ from rollouts.services.errands.probe_rounds import QUEUED_FOR, ROUND_LIFETIME
 from tests.e2e.house import ENDPOINT, House
 from tests.standins.running import wait_until
 
-pytestmark = [pytest.mark.needs("envoy", "mlflow"), pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.needs("envoy", "mlflow"),
+    pytest.mark.e2e,
+    pytest.mark.whole,
+    pytest.mark.timeout(900),
+]
 
 CLICKS = 3
 ENDLESS = "endless.txt"  # the file that never ends

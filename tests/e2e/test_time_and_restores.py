@@ -22,7 +22,12 @@ from rollouts.adapters.clusters.launcher import STACK_MARK
 from tests.e2e.house import ENDPOINT, ROOT, House
 from tests.standins.running import wait_until
 
-pytestmark = [pytest.mark.needs("envoy", "mlflow", "faketime"), pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.needs("envoy", "mlflow", "faketime"),
+    pytest.mark.e2e,
+    pytest.mark.whole,
+    pytest.mark.timeout(600),
+]
 
 HOUR = 3600
 HOLD_SECONDS = 8

@@ -19,7 +19,12 @@ from controlplane.outbound.clients import local_client
 from tests.e2e.house import ENDPOINT, PLAN, House
 from tests.standins.running import wait_until
 
-pytestmark = [pytest.mark.needs("envoy", "mlflow"), pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.needs("envoy", "mlflow"),
+    pytest.mark.e2e,
+    pytest.mark.whole,
+    pytest.mark.timeout(900),
+]
 
 POLICY: dict[str, Any] = {
     "alpha": 0.05,

@@ -25,7 +25,11 @@ from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, Seen
 from tests.rollouts.adapters.routers import test_contract as contract
 from tests.standins.running import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("root", "namespaces", "envoy", "kubernetes")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.whole,
+    pytest.mark.needs("root", "namespaces", "envoy", "kubernetes"),
+]
 assert (BASELINE, CANDIDATE) == (V1, V2)
 _numbers = count(1)
 

@@ -24,7 +24,11 @@ from tests.kubernetes.lab import KubernetesLab
 from tests.kubernetes.objects import PATIENCE_SECONDS
 from tests.standins.running import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("root", "namespaces", "envoy", "kubernetes")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.whole,
+    pytest.mark.needs("root", "namespaces", "envoy", "kubernetes"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,11 @@ from tests.kubernetes.lab import KubernetesLab
 from tests.standins.prometheus import running_prometheus
 from tests.standins.running import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("root", "namespaces", "envoy", "kubernetes", "prometheus")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.whole,
+    pytest.mark.needs("root", "namespaces", "envoy", "kubernetes", "prometheus"),
+]
 
 WELL = {
     "error_rate": 0, "cut_rate": 0, "refuse_rate": 0, "hang_rate": 0, "latency_ms": 0, "token_ms": 0, "tokens": 0,

@@ -18,7 +18,11 @@ from tests.kubernetes.left_over import processes_of
 from tests.kubernetes.objects import PATIENCE_SECONDS, Cluster, answered_by, asks, namespace
 from tests.standins.running import ROOT, wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("root", "namespaces", "envoy", "kubernetes")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.whole,
+    pytest.mark.needs("root", "namespaces", "envoy", "kubernetes"),
+]
 
 
 @pytest.fixture

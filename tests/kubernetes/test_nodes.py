@@ -11,7 +11,11 @@ from tests.kubernetes.lab import ENGINE, KubernetesLab
 from tests.kubernetes.objects import PATIENCE_SECONDS, Cluster, namespace
 from tests.standins.running import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("root", "namespaces", "envoy", "kubernetes")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.whole,
+    pytest.mark.needs("root", "namespaces", "envoy", "kubernetes"),
+]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.kubernetes.left_over import processes_of
 from tests.kubernetes.sandbox import Sandbox, SandboxError
 from tests.standins.running import ROOT, wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("root", "namespaces")]
+pytestmark = [pytest.mark.e2e, pytest.mark.whole, pytest.mark.needs("root", "namespaces")]
 
 
 @pytest.fixture

@@ -38,7 +38,11 @@ from tests.kubernetes.workloads import (
 )  # fmt: skip
 from tests.standins.running import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("root", "namespaces", "envoy", "kubernetes")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.whole,
+    pytest.mark.needs("root", "namespaces", "envoy", "kubernetes"),
+]
 
 NAMESPACE = "workloads"
 

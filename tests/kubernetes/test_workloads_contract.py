@@ -19,7 +19,11 @@ from tests.kubernetes.workloads import PATIENCE_SECONDS, WorkloadBench
 from tests.rollouts.adapters.clusters import test_contract as contract
 from tests.standins.running import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("root", "namespaces", "envoy", "kubernetes")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.whole,
+    pytest.mark.needs("root", "namespaces", "envoy", "kubernetes"),
+]
 
 FAILS = "--fail 'ValueError: No available memory for the cache blocks.'"
 

@@ -215,7 +215,7 @@ class MemoryWorld:
             models_dir=folder / "models",
             clock=self.clock,
             edges=EDGES,
-            gateway_url="http://here",
+            endpoint_url=lambda name: f"http://here/{name}",
             interval_seconds=2.0,
             feedback_seconds=4.0,
             probe_pairs=10,

@@ -56,6 +56,7 @@ from tests.standins.running import free_port, wait_until
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.e2e,
+    pytest.mark.whole,
     pytest.mark.needs("envoy"),
 ]
 
@@ -236,7 +237,7 @@ def test_two_clusters__a_rollout_on_each_at_once__each_has_its_own_engines_route
         world = machine.worlds.of(place.name)
         assert {name.split("-")[0] for name in world.cluster.statuses()} == {place.name}
         assert set(world.router.observe_all()) == {place.name}
-        assert world.gateway_url == f"http://127.0.0.1:{place.gateway_port}"
+        assert world.endpoint_url("x") == f"http://127.0.0.1:{place.gateway_port}/x"
         here = Endpoint.objects.get(name=place.name)
         ports = {port_of(status) for status in world.cluster.statuses().values()}
         assert ports <= set(range(place.first_port, place.first_port + 10))

@@ -38,7 +38,7 @@ def test_worlds__of_every_row__in_one_query(tmp_path: Path) -> None:
     with CaptureQueriesContext(connection) as asked:
         found = wiring.worlds()
         assert found.names == ("local", "paris")
-        assert found.of("paris").gateway_url == "http://127.0.0.1:8700"
+        assert found.of("paris").endpoint_url("x") == "http://127.0.0.1:8700/x"
         assert found.of("local").name == "local"
     assert len(asked) == 1
 
@@ -87,7 +87,8 @@ def test_of__row_that_was_changed__is_made_anew_without_a_restart(tmp_path: Path
     row.configuration = configuration(tmp_path / "p", gateway_url="https://paris.example")
     row.save()
     second = wiring.worlds().of("paris")
-    assert (first.gateway_url, second.gateway_url) == ("http://127.0.0.1:8700", "https://paris.example")
+    assert first.endpoint_url("x") == "http://127.0.0.1:8700/x"
+    assert second.endpoint_url("x") == "https://paris.example/x"
 
 
 def test_problems__what_another_cluster_uses__is_named_with_its_field(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def world_in_memory(clock: Clock, name: str = "here", **changes: Any) -> World:
         "models_dir": Path("/nonexistent"),
         "clock": clock,
         "edges": {"ttft": (0.1, 0.25, 0.5), "duration": (1.0, 2.5)},
-        "gateway_url": f"http://{name}",
+        "endpoint_url": lambda endpoint: f"http://{name}/{endpoint}",
     }
     return World(**{**parts, **changes})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -51,10 +51,15 @@ class RunningPrometheus:
 
     jobs  what it scrapes: by name of the job, targets with their labels. A target is a path of the exporter, or another
           address with its path (`10.0.0.1:8000/metrics`)
+    found what it scrapes besides: scrape configurations as Prometheus has them
     """
 
     def __init__(
-        self, folder: Path, exporter: Exporter, jobs: Mapping[str, Mapping[str, Mapping[str, str]]]
+        self,
+        folder: Path,
+        exporter: Exporter,
+        jobs: Mapping[str, Mapping[str, Mapping[str, str]]],
+        found: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -69,7 +74,7 @@ class RunningPrometheus:
             "scrape_interval": f"{SCRAPE_SECONDS * 1000:.0f}ms",
             "scrape_timeout": f"{SCRAPE_SECONDS * 1000:.0f}ms",
         }
-        config = {"global": interval, "scrape_configs": scrapes}
+        config = {"global": interval, "scrape_configs": [*scrapes, *found]}
         (folder / "prometheus.yml").write_text(json.dumps(config))  # all JSON is YAML
 
     def start(self) -> None:
@@ -110,11 +115,13 @@ def _scrape(job: str, target: str, labels: Mapping[str, str], exporter: str) -> 
 
 @contextmanager
 def running_prometheus(
-    folder: Path, jobs: Mapping[str, Mapping[str, Mapping[str, str]]]
+    folder: Path,
+    jobs: Mapping[str, Mapping[str, Mapping[str, str]]],
+    found: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[tuple[RunningPrometheus, Exporter]]:
     """Both for the time of a with block."""
     exporter = Exporter()
-    prometheus = RunningPrometheus(folder, exporter, jobs)
+    prometheus = RunningPrometheus(folder, exporter, jobs, found)
     try:
         prometheus.start()
         yield prometheus, exporter

@@ -73,7 +73,11 @@ class SecretStore:
                     found.append(self.open(name, value))
         return tuple(found)
 
-    def _read(self, name: str) -> str:
+    def read_file(self, name: str, *, longest: int = LONGEST_SECRET) -> str:
+        """The text of the operator's file of this name. Raises Refused as `open` does."""
+        return self._read(name, longest)
+
+    def _read(self, name: str, longest: int = LONGEST_SECRET) -> str:
         path = self.folder / name
         try:
             self._check(self.folder.lstat(), f"The folder of secrets {self.folder}", folder=True)
@@ -82,7 +86,7 @@ class SecretStore:
                 os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
             ) as handle:
                 self._check(os.fstat(handle.fileno()), f"The secret file {path}", folder=False)
-                content = handle.read(4 * LONGEST_SECRET + 2)
+                content = handle.read(4 * longest + 2)
         except OSError as error:
             raise Refused(
                 f"The secret file {name!r} cannot be read from {self.folder}: {error.strerror}.",
@@ -93,9 +97,9 @@ class SecretStore:
             value = content.decode().removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError:
             value = ""
-        if "\0" in value or not SHORTEST <= len(value) <= LONGEST_SECRET:
+        if "\0" in value or not SHORTEST <= len(value) <= longest:
             raise Refused(
-                f"The secret file {name!r} does not hold {SHORTEST} to {LONGEST_SECRET} characters of text.",
+                f"The secret file {name!r} does not hold {SHORTEST} to {longest:,} characters of text.",
                 fix="Write the secret, and nothing else, into it.",
                 code=NO_SECRET,
             )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rollouts.adapters.kinds.kind import ClusterKind, Installation
+from rollouts.adapters.kinds.kubernetes import KUBERNETES
 from rollouts.adapters.kinds.local import LOCAL
 
 __all__ = ["KINDS", "ClusterKind", "Installation"]
 
-KINDS: Mapping[str, ClusterKind] = {kind.name: kind for kind in (LOCAL,)}
+KINDS: Mapping[str, ClusterKind] = {kind.name: kind for kind in (KUBERNETES, LOCAL)}

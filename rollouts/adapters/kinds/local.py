@@ -19,7 +19,7 @@ from controlplane.outbound.clients import local_client
 from rollouts.adapters.clusters.folder import write_whole
 from rollouts.adapters.clusters.launcher import STACK_MARK
 from rollouts.adapters.clusters.local import LocalCluster
-from rollouts.adapters.kinds.configuration import HIGHEST_PORT, Configuration
+from rollouts.adapters.configuration import HIGHEST_PORT, Configuration
 from rollouts.adapters.kinds.kind import ClusterKind, Installation
 from rollouts.adapters.probers.openai import OpenAIProber
 from rollouts.adapters.request_log.envoy import EnvoyRequestLog
@@ -115,9 +115,9 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
         router=router,
         signals=CombinedSignals(EnvoyStats(place.envoy_dir, installation.clock), VllmMetrics()),
         request_log=EnvoyRequestLog(place.envoy_dir),
-        prober=OpenAIProber(f"http://127.0.0.1:{place.gateway_port}"),
+        prober=OpenAIProber.by_path(f"http://127.0.0.1:{place.gateway_port}"),
         edges={"ttft": TTFT_EDGES, "duration": DURATION_EDGES},
-        gateway_url=place.gateway_url,
+        endpoint_url=lambda endpoint: f"{place.gateway_url}/{endpoint}",
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import httpx
 
@@ -21,17 +22,31 @@ MOST_WORDS = 4_000  # bytes of a refusal that are read
 MOST_TOKENS = 2**31 - 1
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Where an endpoint is asked: what its calls' paths are put behind, and what every request says."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 class OpenAIProber:
     """A Prober. The completion is streamed, so that the first token is timed too.
 
-    gateway_url  where the endpoints are served, without the endpoint: http://127.0.0.1:8600
-    transport    what carries the requests (httpx's own unless given)
+    client  that keeps no connections: they would not outlive the router's restart or a worker's fork
+    place   where an endpoint is asked
     """
 
-    def __init__(self, gateway_url: str, *, transport: httpx.BaseTransport | None = None) -> None:
-        # no kept connections: they would not outlive the router's restart or a worker's fork
+    def __init__(self, client: httpx.Client, place: Callable[[str], Asked]) -> None:
+        self._client = client
+        self._place = place
+
+    @classmethod
+    def by_path(cls, gateway_url: str, *, transport: httpx.BaseTransport | None = None) -> OpenAIProber:
+        """Of a router on this machine that serves each endpoint under its name: http://127.0.0.1:8600/NAME."""
         limits = httpx.Limits(max_keepalive_connections=0)
-        self._client = local_client(base_url=gateway_url.rstrip("/"), transport=transport, limits=limits)
+        client = local_client(base_url=gateway_url.rstrip("/"), transport=transport, limits=limits)
+        return cls(client, lambda endpoint: Asked(f"/{endpoint}"))
 
     def ask(
         self,
@@ -51,15 +66,16 @@ class OpenAIProber:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        place = self._place(endpoint)
         began = time.monotonic()
         try:
             with asking(
                 self._client,
                 "POST",
-                f"/{endpoint}/v1/chat/completions",
+                f"{place.url}/v1/chat/completions",
                 seconds=timeout,
                 json=body,
-                headers={FORCED_VARIANT_HEADER: variant},
+                headers={**place.headers, FORCED_VARIANT_HEADER: variant},
             ) as incoming:
                 _check(incoming, variant)
                 return _read(_events(incoming, variant), variant, began)

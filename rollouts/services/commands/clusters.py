@@ -33,7 +33,7 @@ class ClusterNow:
     """A cluster and whether this process can use it. No secret is in it, only the name of one.
 
     problem      why it cannot be used; None when it can. Nobody is asked: a cluster that does not answer can be used
-    gateway_url  where people reach its endpoints; empty while it cannot be used
+    endpoint_url where people reach the endpoint of a name; None while it cannot be used
     """
 
     name: str
@@ -41,7 +41,7 @@ class ClusterNow:
     configuration: Mapping[str, Any]
     secret: str
     problem: Unavailable | None
-    gateway_url: str
+    endpoint_url: Callable[[str], str] | None
 
 
 def all_clusters(*, worlds: Worlds) -> tuple[ClusterNow, ...]:
@@ -116,7 +116,7 @@ def _check_form(spec: ClusterSpec) -> None:
         raise InvalidInput(
             f"{spec.secret!r} is no name of a secret file.",
             field="secret",
-            fix="Give the name of a file of the operator's folder of secrets, without a folder.",
+            fix="Give the name of a file in the folder of the clusters' secrets, without a folder.",
         )
     if len(spec.configuration) > LONGEST_CONFIGURATION:
         raise InvalidInput(
@@ -128,12 +128,12 @@ def _check_form(spec: ClusterSpec) -> None:
 
 def cluster_now(row: Cluster, *, worlds: Worlds) -> ClusterNow:
     """What the row says, and whether it can be used. No query."""
-    problem, gateway_url = None, ""
+    problem, endpoint_url = None, None
     try:
-        gateway_url = worlds.of(row.name).gateway_url
+        endpoint_url = worlds.of(row.name).endpoint_url
     except Unavailable as error:
         problem = error
-    return ClusterNow(row.name, row.kind, row.configuration, row.secret, problem, gateway_url)
+    return ClusterNow(row.name, row.kind, row.configuration, row.secret, problem, endpoint_url)
 
 
 def unusable_clusters(*, worlds: Worlds) -> dict[str, Unavailable]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from controlplane.kernel.errors import Unavailable
@@ -11,6 +11,8 @@ from rollouts.domain.engine_options import Option, OptionKind
 from rollouts.services.commands.clusters import ClusterNow, one_cluster
 from rollouts.services.commands.serving_specs import engines_of
 from rollouts.services.world import Worlds
+
+DEEPEST = 3  # objects within objects that are taken apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +79,23 @@ def build(*, name: str, worlds: Worlds) -> ClusterPage:
 
 def _settings(cluster: ClusterNow) -> tuple[tuple[str, str], ...]:
     said = cluster.configuration if isinstance(cluster.configuration, Mapping) else {}
-    rows = [(str(name), str(value)) for name, value in sorted(said.items())]
+    rows = [row for name, value in sorted(said.items()) for row in _setting(str(name), value)]
     if cluster.secret:
         rows.append(("secret file", cluster.secret))
-    if cluster.gateway_url:
-        rows.append(("address of its endpoints", f"{cluster.gateway_url}/NAME/v1"))
+    if cluster.endpoint_url is not None:
+        rows.append(("address of an endpoint called name", f"{cluster.endpoint_url('name')}/v1"))
     return tuple(rows)
+
+
+def _setting(name: str, value: object, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """A value of the configuration; of an object each of its own, with both names."""
+    if isinstance(value, Mapping) and value and depth < DEEPEST:
+        for inner, one in sorted(value.items()):
+            yield from _setting(f"{name}.{inner}", one, depth + 1)
+    elif isinstance(value, list) and not any(isinstance(one, Mapping | list) for one in value):
+        yield name, ", ".join(str(one) for one in value)
+    else:
+        yield name, str(value)
 
 
 def _rows(options: Sequence[Option]) -> tuple[OptionRow, ...]:

@@ -132,7 +132,7 @@ def build(*, name: str, user: User, worlds: Worlds, now: datetime) -> EndpointPa
     return EndpointPage(
         endpoint=endpoint,
         health=health_pill(endpoint, watched=cluster.problem is None),
-        address=f"{cluster.gateway_url}/{endpoint.name}/v1" if cluster.problem is None else "",
+        address="" if cluster.endpoint_url is None else f"{cluster.endpoint_url(endpoint.name)}/v1",
         cluster_problem=cluster.problem,
         shares=arms,
         shares_words=words,

@@ -99,7 +99,7 @@ def server() -> Iterator[Server]:
 CLIENTS = {
     "prober": """
 from rollouts.adapters.probers.openai import OpenAIProber
-answer = OpenAIProber(url).ask(
+answer = OpenAIProber.by_path(url).ask(
     endpoint="chat", variant="chat-v1", messages=({"role": "user", "content": "q"},), max_tokens=2, timeout=5)
 assert answer.text == "hi"
 """,

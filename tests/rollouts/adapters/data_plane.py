@@ -246,7 +246,7 @@ class EnvoyPlane:
         self.stats = EnvoyStats(self.run_dir, SystemClock())
         self.signals = CombinedSignals(self.stats, VllmMetrics())
         self.request_log = EnvoyRequestLog(self.run_dir)
-        self.prober = OpenAIProber(self.url)
+        self.prober = OpenAIProber.by_path(self.url)
         self.engines = {variant: RunningEngine(variant) for variant in (BASELINE, CANDIDATE)}
         self._envoy: subprocess.Popen[bytes] | None = None
         self._limits = self.router.settings

@@ -301,7 +301,7 @@ def streamed(*events: bytes) -> bytes:
 
 def ask(body: bytes, *, status: int = 200) -> Answer | HeadgateError:
     said = transport(body, status=status, headers={"x-headgate-variant": "v2"})
-    prober = OpenAIProber("http://gateway/", transport=said)
+    prober = OpenAIProber.by_path("http://gateway/", transport=said)
     return outcome(lambda: prober.ask(endpoint="chat", variant="v2", messages=(), max_tokens=9, timeout=5))
 
 
@@ -324,7 +324,7 @@ def test_prober__stream_of_comments_without_end__unavailable_in_time() -> None:
         while True:
             yield b": still here\n"
 
-    prober = OpenAIProber(
+    prober = OpenAIProber.by_path(
         "http://gateway/",
         transport=httpx.MockTransport(
             lambda request: httpx.Response(200, content=comments(), headers={"x-headgate-variant": "v2"})
@@ -339,7 +339,7 @@ def test_prober__line_without_end__unavailable_and_not_kept_in_memory() -> None:
         while True:
             yield b"x" * (1 << 20)
 
-    prober = OpenAIProber(
+    prober = OpenAIProber.by_path(
         "http://gateway/",
         transport=httpx.MockTransport(
             lambda request: httpx.Response(200, content=flood(), headers={"x-headgate-variant": "v2"})

@@ -79,10 +79,10 @@ def test_clusters__unusable_cluster__is_listed_with_the_reason(client_of: Client
     client = client_of()
     listed = {one["name"]: one for one in client.get("/api/v1/clusters").json()["clusters"]}
     assert listed["local"]["problem"] is None
-    assert listed["local"]["gateway_url"].startswith("http")
+    assert listed["local"]["endpoint_url"].endswith("/name")
     assert "no kind of clusters 'moonbase'" in listed["elsewhere"]["problem"]
     assert listed["elsewhere"]["fix"] == "Use one of: local."
-    assert listed["elsewhere"]["gateway_url"] == ""
+    assert listed["elsewhere"]["endpoint_url"] == ""
     assert client.get("/api/v1/clusters/elsewhere").json() == listed["elsewhere"]
     assert client.get("/api/v1/clusters/elsewhere/engines").status_code == 503
     assert client.get("/api/v1/endpoints/stranded").status_code == 200

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from controlplane.kernel.errors import InvalidInput
-from controlplane.kernel.plain import shown
 from rollouts.adapters.clusters.kubernetes.names import PREFIX
 from rollouts.adapters.clusters.kubernetes.profile import (
     METRIC,
@@ -19,21 +18,22 @@ from rollouts.adapters.clusters.kubernetes.profile import (
     Weights,
     WeightsKind,
 )
-from rollouts.adapters.kinds.configuration import Configuration
+from rollouts.adapters.configuration_parts import (
+    DNS_LABEL,
+    DNS_NAME,
+    LABEL_NAME,
+    WORD,
+    Part,
+    fully,
+)
 from rollouts.domain.accelerators import LONGEST as LONGEST_RESOURCE
 from rollouts.domain.accelerators import RESOURCE
 from rollouts.domain.capacity.nodes import NodeRule, Toleration
 from rollouts.domain.images import REPOSITORY, Image
 
 FIELD = "configuration.profile"
-MOST_ENTRIES = 50
 LONGEST_ANNOTATION = 1_000
-DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_DOTTED = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*"
-DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z){_DOTTED}")
-_WORD = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
-LABEL_NAME = re.compile(rf"(?:(?=[^/]{{1,253}}/){_DOTTED}/)?{_WORD}")
-LABEL_VALUE = re.compile(rf"(?:{_WORD})?")
+LABEL_VALUE = re.compile(rf"(?:{WORD})?")
 SOURCE = re.compile(r"[a-z][a-z0-9+.-]*://[^\s?#@]+")
 OWN_LABELS = ("app.kubernetes.io/", "kubernetes.io/", "k8s.io/", PREFIX)
 
@@ -52,137 +52,10 @@ NEEDS: Mapping[WeightsKind, tuple[str, ...]] = {
 }
 
 
-class _Part(Configuration):
-    """An object of the profile: a configuration whose fields have a longer name."""
-
-    def __init__(self, given: object, known: tuple[str, ...], at: str, problems: list[InvalidInput]) -> None:
-        self._at = at
-        self._all = problems
-        super().__init__(given, known)
-
-    def note(self, name: str, message: str, *, fix: str) -> None:
-        field = f"{self._at}.{name}" if name else self._at
-        self._all.append(InvalidInput(message, field=field, fix=fix))
-
-    def _refuse(self, name: str, wanted: str, fix: str) -> None:
-        self.note(name, f"{name} is not {wanted}.", fix=fix)
-
-    def has(self, name: str) -> bool:
-        return self._given.get(name) is not None
-
-    def flag(self, name: str, usual: bool) -> bool:
-        value = self._given.get(name)
-        if value is None or isinstance(value, bool):
-            return usual if value is None else value
-        self._refuse(name, "true or false", "Write true or false.")
-        return usual
-
-    def number(self, name: str, usual: int, *, least: int, most: int) -> int:
-        found = self.whole(name, least=least, most=most)
-        return usual if found is None else found
-
-    def matching(
-        self, name: str, pattern: re.Pattern[str], wanted: str, example: str, *, needed: bool = False
-    ) -> str:
-        value = self.text(name, needed=needed)
-        if value is None:
-            return ""
-        if pattern.fullmatch(value):
-            return value
-        self._refuse(name, wanted, f"Write one such as {example}.")
-        return ""
-
-    def choice(self, name: str, choices: tuple[str, ...], usual: str | None = None) -> str | None:
-        """One of the words; None when it is none of them."""
-        value = self._given.get(name)
-        if value is None and usual is not None:
-            return usual
-        if isinstance(value, str) and value in choices:
-            return value
-        self._refuse(name, f"one of {', '.join(choices)}", "Write one of them.")
-        return None
-
-    def texts(self, name: str, fits: Callable[[str], bool], wanted: str, example: str) -> tuple[str, ...]:
-        """A list of texts that fit, none twice."""
-        found: list[str] = []
-        for index, value in enumerate(self._list(name)):
-            if isinstance(value, str) and fits(value):
-                found.append(value)
-            else:
-                self._refuse(f"{name}.{index}", wanted, f"Write one such as {example}.")
-        return tuple(dict.fromkeys(found))
-
-    def pairs(
-        self, name: str, fits: Callable[[str], bool], wanted: str, *, reserved: tuple[str, ...] = ()
-    ) -> dict[str, str]:
-        """Names of labels with their values, in the order of the names."""
-        value = self._given.get(name)
-        if value is None:
-            return {}
-        if not isinstance(value, Mapping) or len(value) > MOST_ENTRIES:
-            self._refuse(
-                name, f"an object of at most {MOST_ENTRIES} names with texts", 'Write {"NAME": "VALUE"}.'
-            )
-            return {}
-        found: dict[str, str] = {}
-        for key, inner in value.items():
-            where = f"{name}.{shown(str(key))}"
-            if not isinstance(key, str) or not LABEL_NAME.fullmatch(key):
-                self.note(
-                    where, "It is no name that Kubernetes takes.", fix="Write one such as example.com/team."
-                )
-            elif key.startswith(reserved) or any(f".{one}" in f".{key}" for one in reserved if one != PREFIX):
-                self.note(
-                    where, "Names of this kind are Headgate's or Kubernetes' own.", fix="Choose another name."
-                )
-            elif not isinstance(inner, str) or not fits(inner):
-                self.note(where, f"Its value is not {wanted}.", fix=f"Write {wanted}.")
-            else:
-                found[key] = inner
-        return dict(sorted(found.items()))
-
-    def part(self, name: str, known: tuple[str, ...]) -> _Part:
-        value = self._given.get(name)
-        return _Part({} if value is None else value, known, f"{self._at}.{name}", self._all)
-
-    def parts(self, name: str, known: tuple[str, ...]) -> list[_Part]:
-        return [
-            _Part(value, known, f"{self._at}.{name}.{index}", self._all)
-            for index, value in enumerate(self._list(name))
-        ]
-
-    def image(self, name: str, *, needed: bool) -> Image | None:
-        value = self.text(name, needed=needed)
-        if value is None:
-            return None
-        try:
-            found = Image.parse(value, field=f"{self._at}.{name}")
-        except InvalidInput as error:
-            self._all.append(error)
-            return None
-        if not found.digest:
-            self.note(
-                name,
-                f"{name} has no digest: what a tag means can change, and replicas would run different programs.",
-                fix="Write REPOSITORY@sha256:DIGEST.",
-            )
-            return None
-        return found
-
-    def _list(self, name: str) -> list[object]:
-        value = self._given.get(name)
-        if value is None:
-            return []
-        if isinstance(value, list) and len(value) <= MOST_ENTRIES:
-            return value
-        self._refuse(name, f"a list of at most {MOST_ENTRIES} entries", "Write a list.")
-        return []
-
-
 def read_profile(given: object, *, at: str = FIELD) -> tuple[ClusterProfile | None, tuple[InvalidInput, ...]]:
     """The profile, and everything that is wrong with it; None where something is."""
     problems: list[InvalidInput] = []
-    top = _Part(given, TOP, at, problems)
+    top = Part(given, TOP, at, problems)
     namespace = top.matching("namespace", DNS_LABEL, "a name of a namespace", "team-a", needed=True)
     image = top.image("image", needed=True)
     weights = _weights(top)
@@ -191,12 +64,12 @@ def read_profile(given: object, *, at: str = FIELD) -> tuple[ClusterProfile | No
         image=image or Image(""),
         weights=weights or Weights(WeightsKind.CLAIM),
         image_repositories=top.texts(
-            "image_repositories", _fully(REPOSITORY), "a repository of images", "registry.example/vllm"
+            "image_repositories", fully(REPOSITORY), "a repository of images", "registry.example/vllm"
         ),
-        pull_secrets=top.texts("pull_secrets", _fully(DNS_NAME), "a name of a Secret", "registry-login"),
+        pull_secrets=top.texts("pull_secrets", fully(DNS_NAME), "a name of a Secret", "registry-login"),
         accelerators=top.texts("accelerators", _is_resource, "a name of a resource", "nvidia.com/gpu"),
         accelerators_per_node=top.number("accelerators_per_node", 0, least=0, most=64),
-        node_labels=top.pairs("node_labels", _fully(LABEL_VALUE), "a value of a label"),
+        node_labels=top.pairs("node_labels", fully(LABEL_VALUE), "a value of a label"),
         tolerations=tuple(_toleration(part) for part in top.parts("tolerations", TOLERATION)),
         node_rules=tuple(
             _node_rule(part) for part in top.parts("node_rules", ("label", "operator", "values"))
@@ -208,7 +81,7 @@ def read_profile(given: object, *, at: str = FIELD) -> tuple[ClusterProfile | No
         service_account=_service_account(top) or "default",
         security=_security(top.part("security", ("read_only_root", "user", "group", "fs_group"))),
         headroom_percent=top.number("headroom_percent", 20, least=0, most=90),
-        labels=top.pairs("labels", _fully(LABEL_VALUE), "a value of a label", reserved=OWN_LABELS),
+        labels=top.pairs("labels", fully(LABEL_VALUE), "a value of a label", reserved=OWN_LABELS),
         annotations=top.pairs(
             "annotations",
             _is_annotation,
@@ -217,10 +90,10 @@ def read_profile(given: object, *, at: str = FIELD) -> tuple[ClusterProfile | No
         ),
         autoscaler=_autoscaler(top.part("autoscaler", ("kind", "most", "waiting", "prometheus", "metric"))),
         gateway_namespaces=top.texts(
-            "gateway_namespaces", _fully(DNS_LABEL), "a name of a namespace", "gateway"
+            "gateway_namespaces", fully(DNS_LABEL), "a name of a namespace", "gateway"
         ),
         metrics_namespaces=top.texts(
-            "metrics_namespaces", _fully(DNS_LABEL), "a name of a namespace", "monitoring"
+            "metrics_namespaces", fully(DNS_LABEL), "a name of a namespace", "monitoring"
         ),
         replicas=top.number("replicas", 8, least=1, most=64),
         memory_mb=top.number("memory_mb", 8192, least=64, most=10_000_000),
@@ -238,7 +111,7 @@ def read_profile(given: object, *, at: str = FIELD) -> tuple[ClusterProfile | No
 TOLERATION = ("key", "operator", "value", "effect", "seconds")
 
 
-def _toleration(part: _Part) -> Toleration:
+def _toleration(part: Part) -> Toleration:
     operator = part.choice("operator", ("Exists", "Equal"), "Exists") or "Exists"
     effect = part.choice("effect", ("", "NoSchedule", "PreferNoSchedule", "NoExecute"), "") or ""
     key = part.matching("key", LABEL_NAME, "a name of a taint", "nvidia.com/gpu", needed=True)
@@ -253,10 +126,10 @@ def _toleration(part: _Part) -> Toleration:
     return Toleration(key, operator, value, effect, seconds)
 
 
-def _node_rule(part: _Part) -> NodeRule:
+def _node_rule(part: Part) -> NodeRule:
     label = part.matching("label", LABEL_NAME, "a name of a label", "nvidia.com/gpu.product", needed=True)
     operator = part.choice("operator", ("In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt")) or ""
-    values = part.texts("values", _fully(LABEL_VALUE), "a value of a label", "NVIDIA-H200")
+    values = part.texts("values", fully(LABEL_VALUE), "a value of a label", "NVIDIA-H200")
     if operator in ("Exists", "DoesNotExist") and values:
         part.note("values", f"Values mean nothing with {operator}.", fix="Leave them out.")
     if operator in ("In", "NotIn") and not values:
@@ -266,7 +139,7 @@ def _node_rule(part: _Part) -> NodeRule:
     return NodeRule(label, operator, values)
 
 
-def _spread(top: _Part) -> tuple[Spread, ...]:
+def _spread(top: Part) -> tuple[Spread, ...]:
     if not top.has("spread"):
         return (Spread("kubernetes.io/hostname"),)
     return tuple(
@@ -281,7 +154,7 @@ def _spread(top: _Part) -> tuple[Spread, ...]:
     )
 
 
-def _security(part: _Part) -> Security:
+def _security(part: Part) -> Security:
     return Security(
         read_only_root=part.flag("read_only_root", True),
         user=part.number("user", 2000, least=1, most=2**31 - 1),
@@ -290,7 +163,7 @@ def _security(part: _Part) -> Security:
     )
 
 
-def _autoscaler(part: _Part) -> Autoscaler:
+def _autoscaler(part: Part) -> Autoscaler:
     kind = AutoscalerKind(
         part.choice("kind", tuple(AutoscalerKind), AutoscalerKind.NONE) or AutoscalerKind.NONE
     )
@@ -309,7 +182,7 @@ def _autoscaler(part: _Part) -> Autoscaler:
     return found
 
 
-def _weights(top: _Part) -> Weights | None:
+def _weights(top: Part) -> Weights | None:
     known = ("kind", "claim", "sources", "image", "service_account", "egress", "unchanging")
     part = top.part("weights", known)
     word = part.choice("kind", tuple(WeightsKind))
@@ -327,7 +200,7 @@ def _weights(top: _Part) -> Weights | None:
             "An engine that streams its files compares none of them with the manifest.",
             fix="Write true once nothing in that store can be overwritten, or choose another kind.",
         )
-    sources = part.texts("sources", _fully(SOURCE), "the beginning of a URI", "s3://models/")
+    sources = part.texts("sources", fully(SOURCE), "the beginning of a URI", "s3://models/")
     scheme = "oci://" if kind is WeightsKind.OCI_VOLUME else ""
     for index, one in enumerate(sources):
         # Without the slash s3://models would allow s3://models-of-somebody-else, too.
@@ -343,12 +216,8 @@ def _weights(top: _Part) -> Weights | None:
     )
 
 
-def _service_account(part: _Part) -> str:
+def _service_account(part: Part) -> str:
     return part.matching("service_account", DNS_NAME, "a name of a ServiceAccount", "vllm-runtime")
-
-
-def _fully(pattern: re.Pattern[str]) -> Callable[[str], bool]:
-    return lambda value: pattern.fullmatch(value) is not None
 
 
 def _is_resource(value: str) -> bool:

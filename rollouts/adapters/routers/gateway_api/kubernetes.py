@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from controlplane.kernel.errors import InvalidInput, Unavailable
+from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.foreign import Fields
 from rollouts.adapters.clusters.kubernetes.client import OBJECT_KINDS, KubernetesClient, ObjectKind
 from rollouts.adapters.clusters.kubernetes.errors import Missing, Stale
@@ -16,6 +17,8 @@ ROUTES = OBJECT_KINDS["HTTPRoute"]
 SLICES = ObjectKind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
 SERVICE_OF = "kubernetes.io/service-name"  # label of a slice
 SAID = "What the cluster says of endpoints"
+
+log = logging.getLogger(__name__)
 
 
 class KubernetesRoutes:
@@ -48,13 +51,21 @@ class KubernetesRoutes:
 
     def ready_services(self) -> frozenset[str]:
         """See the protocol. Only those of the client's own namespace are known."""
+        return ready_services_of(self._client.list(SLICES)[0])
+
+
+def ready_services_of(slices: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """The Services that have a ready endpoint, by these EndpointSlices. One that is odd is left out: it makes nothing
+    ready."""
+    found: set[str] = set()
+    for raw in slices:
         try:
-            slices = [Fields(one, SAID) for one in self._client.list(SLICES)[0]]
-            return frozenset(
-                one.part("metadata").part("labels").text(SERVICE_OF, "") for one in slices if _is_ready(one)
-            ) - {""}
+            one = Fields(raw, SAID)
+            if _is_ready(one):
+                found.add(one.part("metadata").part("labels").text(SERVICE_OF, ""))
         except InvalidInput as error:
-            raise Unavailable(error.message, fix="Look at the EndpointSlices.") from error
+            log.warning("router.endpoints_odd %s", error.message)
+    return frozenset(found - {""})
 
 
 def _is_ready(one: Fields) -> bool:

@@ -86,7 +86,8 @@ class GatewayRouter:
 
     def observe(self, endpoint: str) -> ObservedRoute | None:
         """See the port."""
-        found = self._read(endpoint)
+        # All of them are at hand where the store watches; what is not among them may be odd, or somebody else's.
+        found = self._all().get(endpoint) or self._read(endpoint)
         return None if found is None else _observed(found, self._store.ready_services())
 
     def observe_all(self) -> Mapping[str, ObservedRoute]:

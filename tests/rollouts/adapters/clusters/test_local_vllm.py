@@ -39,7 +39,7 @@ train.save(train.make_model(tokenizer), tokenizer, Path(sys.argv[1]))
 SECONDS = 280.0
 BASE_VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "PYTHONNOUSERSITE", "HEADGATE_ENGINE", "HEADGATE_STACK")
 
-pytestmark = [pytest.mark.needs("vllm"), pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.needs("vllm"), pytest.mark.e2e, pytest.mark.whole, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -108,7 +108,7 @@ def test_problems__no_object__is_said_first(configuration: Any) -> None:
 
 def test_build__without_a_configuration__is_this_installation(tmp_path: Path) -> None:
     ports = LOCAL.build(ClusterSpec("local", "local"), installation(tmp_path))
-    assert ports.gateway_url == "https://models.example"
+    assert ports.endpoint_url("x") == "https://models.example/x"
     assert ports.edges["ttft"]
     assert (tmp_path / "engines").is_dir()
 
@@ -118,7 +118,7 @@ def test_build__with_a_configuration__is_in_its_own_folder(tmp_path: Path) -> No
     place.mkdir(mode=0o700)
     spec = ClusterSpec("paris", "local", {**SOUND, "run_dir": str(place)})
     ports = LOCAL.build(spec, installation(tmp_path / "here"))
-    assert ports.gateway_url == "http://127.0.0.1:8700"
+    assert ports.endpoint_url("x") == "http://127.0.0.1:8700/x"
     assert (place / "engines").is_dir()
     assert not (tmp_path / "here").exists()
 

@@ -17,7 +17,7 @@ GOOD = 'data: {"choices": [{"delta": {"content": "hi"}}]}\n\ndata: [DONE]\n\n'
 
 
 def ask(handler: Callable[[httpx.Request], httpx.Response]) -> Answer:
-    prober = OpenAIProber("http://gateway/", transport=httpx.MockTransport(handler))
+    prober = OpenAIProber.by_path("http://gateway/", transport=httpx.MockTransport(handler))
     return prober.ask(
         endpoint="chat", variant="v2", messages=({"role": "user", "content": "q"},), max_tokens=9, timeout=5
     )

@@ -221,7 +221,7 @@ def test_probes__one_variant_answers_oddly_in_every_way__its_prompts_say_so_and_
             body = stream if variant == odd else GOOD.encode()
             return httpx.Response(200, content=iter([body]), headers={"x-headgate-variant": variant})
 
-        prober = OpenAIProber("http://gateway", transport=httpx.MockTransport(handler))
+        prober = OpenAIProber.by_path("http://gateway", transport=httpx.MockTransport(handler))
         report = probe_rollouts(worlds_of(replace(idle.world, prober=prober)))
         assert report.failed == 0, what
         scored = ProbeResult.objects.exclude(score_candidate=None)
@@ -239,7 +239,7 @@ def test_probes__refusal_with_what_no_database_takes__is_kept_as_their_problem(i
         refusal = httpx.MockTransport(
             lambda request, status=status: httpx.Response(status, content=iter([b"a \x00 \xff b"]))
         )
-        prober = OpenAIProber("http://gateway", transport=refusal)
+        prober = OpenAIProber.by_path("http://gateway", transport=refusal)
         assert probe_rollouts(worlds_of(replace(idle.world, prober=prober))).failed == 0
         problems = ProbeResult.objects.filter(rollout=rollout).values_list("problem", flat=True)
         assert problems

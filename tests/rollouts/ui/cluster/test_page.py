@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.test import Client
 
+from rollouts.models import Cluster
 from tests import factories
 from tests.rollouts.conftest import Declare
 from tests.rollouts.ui.conftest import HTMX
@@ -42,6 +45,22 @@ def test_page__declarations_cannot_be_read__says_so_and_the_remedy(viewer: Clien
     response = viewer.get("/clusters/here")
     assert response.status_code == 200
     assert "No engine can be launched." in response.content.decode()
+
+
+def test_page__configuration_with_objects__shows_each_value_by_its_whole_name(viewer: Client) -> None:
+    configuration = {
+        "gateways": ["edge/a", "edge/b"],
+        "profile": {"weights": {"kind": "claim"}, "replicas": 8},
+    }
+    Cluster.objects.create(name="munich", kind="kubernetes", configuration=configuration, secret="munich")
+    text = " ".join(viewer.get("/clusters/munich").content.decode().split())
+    for name, value in (
+        ("gateways", "edge/a, edge/b"),
+        ("profile.weights.kind", "claim"),
+        ("profile.replicas", "8"),
+        ("secret file", "munich"),
+    ):
+        assert re.search(f">{name}</th><td[^>]*>{value}</td>", text), (name, value)
 
 
 def test_page__unknown_cluster__is_404(viewer: Client) -> None:

@@ -102,7 +102,7 @@ def test_rollouts__of_an_unknown_endpoint__are_not_found(engineer: Client) -> No
 # --- one endpoint -----------------------------------------------------------------------------------------------
 
 
-WORLDS = worlds_of(world_in_memory(ManualClock(NOW), gateway_url="http://gateway"))
+WORLDS = worlds_of(world_in_memory(ManualClock(NOW), endpoint_url=lambda name: f"http://gateway/{name}"))
 
 
 def page(name: str = "triage", role: Role = Role.ENGINEER) -> EndpointPage:

@@ -1,0 +1,318 @@
+"""A Kubernetes cluster: engines as workloads of one namespace, traffic by the Gateway API, signals from a Prometheus.
+
+Its secret is a kubeconfig, in the folder `clusters` of the operator's folder of secrets: serving specs may refer to
+files of that folder itself, and a pod must not be given the key of its cluster (docs/kubernetes.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import urlsplit
+
+from kubernetes import client as official
+
+from controlplane.kernel.errors import HeadgateError, InvalidInput, Unavailable
+from controlplane.outbound.clients import remote_client
+from controlplane.sealing.known import remember
+from rollouts.adapters.clusters.kubernetes.client import (
+    CONFIG_MAP,
+    DEPLOYMENTS,
+    EVENT,
+    POD,
+    KubernetesClient,
+)
+from rollouts.adapters.clusters.kubernetes.cluster import KubernetesCluster
+from rollouts.adapters.clusters.kubernetes.connection import LONGEST, api_client
+from rollouts.adapters.clusters.kubernetes.container import PORT
+from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
+from rollouts.adapters.clusters.kubernetes.profile_reading import read_profile
+from rollouts.adapters.clusters.secrets import SecretStore
+from rollouts.adapters.configuration_parts import DNS_LABEL, DNS_NAME, Part, fully
+from rollouts.adapters.kinds.kind import ClusterKind, Installation
+from rollouts.adapters.probers.openai import Asked, OpenAIProber
+from rollouts.adapters.request_log.unheard import UnheardRequestLog
+from rollouts.adapters.routers.gateway_api.implementations import IMPLEMENTATIONS
+from rollouts.adapters.routers.gateway_api.kubernetes import ROUTES, SLICES
+from rollouts.adapters.routers.gateway_api.objects import GatewayParent, GatewayPlace
+from rollouts.adapters.routers.gateway_api.router import GatewayRouter
+from rollouts.adapters.routers.gateway_api.watched import WatchedRoutes
+from rollouts.adapters.signals.prometheus.server import PrometheusServer
+from rollouts.adapters.signals.prometheus.source import PrometheusSignals
+from rollouts.adapters.signals.prometheus.templates import TEMPLATES, GatewayTemplate
+from rollouts.domain.clusters import ClusterSpec
+from rollouts.domain.secrets import FILE_NAME
+from rollouts.ports import ClusterPorts
+
+FIELDS = (
+    "installation", "profile", "gateway", "gateways", "gateway_url", "gateway_address", "prometheus",
+    "prometheus_secret", "scrape_seconds", "cluster_uid",
+)  # fmt: skip
+SECRETS = "clusters"  # the folder within the operator's folder of secrets
+USUAL_SCRAPE_SECONDS = 5
+SCRAPES_UNTIL_STALE = 3
+LONGEST_INSTALLATION = 40
+UID = DNS_NAME
+# Those that tell forced requests from drawn ones by themselves: the others need further Services, which nothing makes.
+GATEWAYS: Mapping[str, GatewayTemplate] = {
+    name: one for name, one in TEMPLATES.items() if one.forced_apart and name in IMPLEMENTATIONS
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A configuration as it was read.
+
+    gateway_url      scheme, domain and port by which people reach endpoints: https://models.example
+    gateway_address  where this Headgate reaches the gateway, when not by the endpoints' names
+    """
+
+    installation: str
+    profile: ClusterProfile
+    gateway: str
+    gateways: tuple[GatewayParent, ...]
+    gateway_url: str
+    gateway_address: str
+    prometheus: str
+    prometheus_secret: str
+    scrape_seconds: int
+    cluster_uid: str
+
+
+def problems(spec: ClusterSpec) -> tuple[InvalidInput, ...]:
+    """Everything that is wrong with it; see `ClusterKind.problems`."""
+    found = list(_read(spec)[1])
+    if not spec.secret:
+        found.append(
+            InvalidInput(
+                "A Kubernetes cluster needs a kubeconfig.",
+                field="secret",
+                fix=f"Put it into the folder {SECRETS} of the operator's folder of secrets, and give the file's name.",
+            )
+        )
+    return tuple(found)
+
+
+def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
+    """The ports of this cluster. Raises Refused and InvalidInput when one of its secrets cannot be read."""
+    place = _place(spec)
+    profile, template = place.profile, GATEWAYS[place.gateway]
+    client = _client(spec, place, installation)
+    gateway_place = GatewayPlace(
+        namespace=profile.namespace,
+        parents=place.gateways,
+        domain=str(urlsplit(place.gateway_url).hostname),
+        installation=place.installation,
+        port=PORT,
+    )
+    implementation = IMPLEMENTATIONS[place.gateway]
+    can = implementation.capabilities(implementation.traits)
+    router = GatewayRouter(
+        WatchedRoutes(client, place.installation), gateway_place, installation.clock, lambda: can
+    )
+    return ClusterPorts(
+        cluster=KubernetesCluster(
+            client,
+            profile,
+            place.installation,
+            installation.clock,
+            SecretStore(installation.secrets_dir, installation.keys),
+        ),
+        router=router,
+        signals=PrometheusSignals(
+            _prometheus(place, installation),
+            template,
+            router.counted,
+            installation.clock,
+            engine_namespace=profile.namespace,
+            gateway_namespaces=profile.gateway_namespaces,
+            stale_seconds=SCRAPES_UNTIL_STALE * place.scrape_seconds,
+        ),
+        request_log=UnheardRequestLog(),
+        prober=_prober(place, gateway_place),
+        edges=dict.fromkeys(template.latency, template.edges),
+        endpoint_url=partial(_endpoint_url, place, gateway_place),
+    )
+
+
+def prepare(spec: ClusterSpec, installation: Installation) -> str:
+    """Asks everything once that is needed later, and says what to do about what is missing. Writes nothing. Raises as
+    `build` does, and Unavailable with all that was refused."""
+    place = _place(spec)
+    client = _client(spec, place, installation)
+    uid = client.cluster_uid()
+    wrong = []
+    for kind in (CONFIG_MAP, DEPLOYMENTS, POD, EVENT, ROUTES, SLICES):
+        try:
+            client.list(kind)
+        except HeadgateError as error:
+            wrong.append(f"{error.message} {error.fix}".strip())
+    try:
+        now = _prometheus(place, installation).now()
+    except HeadgateError as error:
+        wrong.append(f"{error.message} {error.fix}".strip())
+    if wrong:
+        raise Unavailable(" ".join(wrong), fix="Mend that, and ask again.")
+    behind = now - installation.clock.now().timestamp()
+    told = f"The API server and Prometheus answer; their clocks are {abs(behind):.0f} s apart from this one."
+    if place.cluster_uid:
+        return f"{told} Nothing is to be run."
+    return f'{told} Write down "cluster_uid": "{uid}", so that no other cluster is ever taken for this one.'
+
+
+def occupies(spec: ClusterSpec, installation: Installation) -> Mapping[str, frozenset[str]]:
+    """Its name in its namespace: all objects that carry it are taken for its own."""
+    place = _place(spec)
+    return {
+        "installation": frozenset({f"the name {place.installation} in {place.profile.namespace}"}),
+        "profile.namespace": frozenset({f"the namespace {place.profile.namespace} as {place.installation}"}),
+    }
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+def _place(spec: ClusterSpec) -> _Place:
+    place, wrong = _read(spec)
+    if place is None:
+        raise wrong[0]
+    return place
+
+
+def _read(spec: ClusterSpec) -> tuple[_Place | None, list[InvalidInput]]:
+    """The place that a configuration names, and all that is wrong with it: one of the two is empty."""
+    wrong: list[InvalidInput] = []
+    given = Part(spec.configuration, FIELDS, "configuration", wrong)
+    configuration = spec.configuration if isinstance(spec.configuration, Mapping) else {}
+    profile, of_profile = read_profile(configuration.get("profile"))
+    wrong += of_profile
+    if profile is not None and not profile.gateway_namespaces:
+        given.note(
+            "profile.gateway_namespaces",
+            "Nobody may reach the engines: no namespace of the gateway's pods is named.",
+            fix='Name it, such as ["envoy-gateway-system"].',
+        )
+    installation = given.matching(
+        "installation", DNS_LABEL, "a name in small letters, digits and dashes", "headgate", needed=True
+    )
+    if len(installation) > LONGEST_INSTALLATION:
+        given.note(
+            "installation",
+            f"installation has more than {LONGEST_INSTALLATION} characters.",
+            fix="Shorten it.",
+        )
+    gateway = given.choice("gateway", tuple(GATEWAYS), next(iter(GATEWAYS))) or ""
+    url = given.address("gateway_url") or ""
+    if not url:
+        if not given.has("gateway_url"):
+            given.note(
+                "gateway_url", "gateway_url is missing.", fix="Give it, such as https://models.example."
+            )
+    elif not DNS_NAME.fullmatch(str(urlsplit(url).hostname)) or urlsplit(url).path:
+        given.note(
+            "gateway_url",
+            "It is no scheme and domain, with or without a port.",
+            fix="Write one such as https://models.example: an endpoint is served at https://NAME.models.example.",
+        )
+    prometheus = given.address("prometheus") or ""
+    if not prometheus and not given.has("prometheus"):
+        given.note(
+            "prometheus", "prometheus is missing.", fix="Give its address, such as http://prometheus:9090."
+        )
+    address = given.address("gateway_address") or ""
+    gateways = _gateways(given)
+    prometheus_secret = given.matching(
+        "prometheus_secret", FILE_NAME, "a name of a secret file", "prometheus-token"
+    )
+    scrape_seconds = given.number("scrape_seconds", USUAL_SCRAPE_SECONDS, least=1, most=60)
+    uid = given.matching("cluster_uid", UID, "a UID", "0b2f3c52-3c0f-4f1b-9d0e-2f6c1a3d5e7f")
+    if wrong or profile is None:
+        return None, wrong
+    return _Place(
+        installation=installation,
+        profile=profile,
+        gateway=gateway,
+        gateways=gateways,
+        gateway_url=url,
+        gateway_address=address,
+        prometheus=prometheus,
+        prometheus_secret=prometheus_secret,
+        scrape_seconds=scrape_seconds,
+        cluster_uid=uid,
+    ), []
+
+
+def _gateways(given: Part) -> tuple[GatewayParent, ...]:
+    """The Gateways that serve the routes: NAMESPACE/NAME, or NAMESPACE/NAME/LISTENER."""
+    written = given.texts("gateways", _is_gateway, "NAMESPACE/NAME of a Gateway", "envoy-gateway-system/edge")
+    if not given.has("gateways") or written == ():
+        given.note("gateways", "No Gateway is named.", fix='Name one, such as ["envoy-gateway-system/edge"].')
+    found = []
+    for one in written:
+        namespace, name, *section = one.split("/")
+        found.append(GatewayParent(name, namespace, *section))
+    return tuple(found)
+
+
+def _is_gateway(value: str) -> bool:
+    parts = value.split("/")
+    names = all(fully(DNS_NAME)(part) for part in parts[1:])
+    return len(parts) in (2, 3) and fully(DNS_LABEL)(parts[0]) and names
+
+
+# --- parts ------------------------------------------------------------------------------------------------------
+
+
+def _client(spec: ClusterSpec, place: _Place, installation: Installation) -> KubernetesClient:
+    """Reads the kubeconfig now, so that what is wrong with it is said at once, and again whenever it is refused."""
+    secrets = _secrets(installation)
+    folder = installation.run_dir / SECRETS / spec.name
+
+    def connect() -> official.ApiClient:
+        return api_client(secrets.read_file(spec.secret, longest=LONGEST), folder)
+
+    connect()
+    return KubernetesClient(connect, place.profile.namespace, cluster_uid=place.cluster_uid)
+
+
+def _secrets(installation: Installation) -> SecretStore:
+    return SecretStore(installation.secrets_dir / SECRETS, installation.keys)
+
+
+def _prometheus(place: _Place, installation: Installation) -> PrometheusServer:
+    headers = {}
+    if place.prometheus_secret:
+        token = _secrets(installation).read_file(place.prometheus_secret)
+        remember(token)
+        headers["Authorization"] = f"Bearer {token}"
+    return PrometheusServer(place.prometheus, headers=headers)
+
+
+def _prober(place: _Place, gateway_place: GatewayPlace) -> OpenAIProber:
+    where = place.gateway_address or place.gateway_url
+    # No kept connections: they would not outlive the gateway's restart or a worker's fork.
+    client = remote_client(where, headers={"Connection": "close"})
+
+    def asked(endpoint: str) -> Asked:
+        if place.gateway_address:
+            return Asked("", {"Host": gateway_place.host(endpoint)})
+        return Asked(_endpoint_url(place, gateway_place, endpoint))
+
+    return OpenAIProber(client, asked)
+
+
+def _endpoint_url(place: _Place, gateway_place: GatewayPlace, endpoint: str) -> str:
+    parts = urlsplit(place.gateway_url)
+    port = "" if parts.port is None else f":{parts.port}"
+    return f"{parts.scheme}://{gateway_place.host(endpoint)}{port}"
+
+
+KUBERNETES = ClusterKind(
+    name="kubernetes",
+    title="Kubernetes",
+    problems=problems,
+    build=build,
+    prepare=prepare,
+    occupies=occupies,
+)
