@@ -88,6 +88,12 @@ class ModelStore(Protocol):
         """Brings the version's files into the empty folder `to`; calls `progress` with the bytes of each piece."""
         ...
 
+    def read_file(self, model: str, number: int, path: str, *, size: int, seconds: float) -> bytes:
+        """One file of a version and nothing else of it: `path` below its folder, of which `size` bytes are expected.
+        Raises NotFound or Unavailable when it is not there, and Unavailable for one of another size and when it did not
+        come within `seconds`."""
+        ...
+
     def set_alias(self, model: str, alias: str, number: int) -> None:
         """Moves an alias, whatever it pointed to. Idempotent. `alias_at` says what came of it."""
         ...

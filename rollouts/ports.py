@@ -17,11 +17,12 @@ from controlplane.kernel.errors import HeadgateError
 from registry.domain.manifest import Manifest
 from rollouts.domain.accelerators import Accelerators
 from rollouts.domain.capabilities import Capability
+from rollouts.domain.capacity.findings import CapacityFinding
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
 from rollouts.domain.images import Image
 from rollouts.domain.limits import Limits
-from rollouts.domain.record.readings import Failures, SignalReading
+from rollouts.domain.record.readings import CountedKind, Failures, SignalReading
 from rollouts.domain.secrets import Secret
 
 FULL_SHARE_BP = 10_000
@@ -161,11 +162,20 @@ OPENAI_API = EngineApi(
 
 
 @dataclass(frozen=True, slots=True)
-class EngineRoom:
-    """The memory that engines start in, in megabytes: what is free now, and what one more engine needs."""
+class PlannedLaunches:
+    """Engines that would be launched at the same time, as a dry run asks about them.
 
-    free_mb: int
-    engine_mb: int
+    specs     of each variant; all of them are served alike
+    config    reads the config.json of one of these variants, by its name, and nothing else of its files. Raises
+              HeadgateError with why it cannot be had
+    ending    variants that end when they are launched
+    baseline  the variant that goes on beside them; empty: none
+    """
+
+    specs: tuple[WorkloadSpec, ...]
+    config: Callable[[str], bytes]
+    ending: tuple[str, ...] = ()
+    baseline: str = ""
 
 
 class Cluster(Protocol):
@@ -230,9 +240,10 @@ class Cluster(Protocol):
         """What a serving spec may ask of it. Asks nobody."""
         ...
 
-    def engine_room(self) -> EngineRoom | None:
-        """The memory that one more engine would start in, as it is now; None where the cluster places engines by
-        itself. Raises Unavailable when it cannot say now."""
+    def capacity(self, planned: PlannedLaunches) -> tuple[CapacityFinding, ...]:
+        """Whether there is room for them now, in the cluster's own words and figures; empty where it has nothing to
+        say. A forecast: it reserves nothing. Returns within seconds: what it cannot ask or compute is a finding, too
+        (`Room.UNKNOWN`), and never `Room.ENOUGH`. Raises Unavailable when it does not answer at all."""
         ...
 
     def secret_files(self) -> tuple[str, ...]:
@@ -351,6 +362,11 @@ class SignalSource(Protocol):
 
         backends    of each endpoint, those that can be reached
         """
+        ...
+
+    def queries(self, endpoint: str, backend: Backend) -> Mapping[CountedKind, str]:
+        """What is asked for each kind of counters of this variant, as a person may ask it by hand; a kind that this
+        source does not count is left out. Raises Unavailable while it is not known how the counters are named."""
         ...
 
     def failures(self) -> Mapping[str, Mapping[str, Failures]]:

@@ -10,12 +10,14 @@ from controlplane.kernel.clock import Clock
 from rollouts.adapters.backends import at_address
 from rollouts.adapters.routers.envoy_config import DURATION_EDGES, TTFT_EDGES
 from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
+from rollouts.domain.capacity.findings import CapacityFinding
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.limits import Limits
 from rollouts.domain.record.readings import (
     ROUTER,
     ArmReading,
+    CountedKind,
     EngineReading,
     Failures,
     HistogramReading,
@@ -28,6 +30,7 @@ from rollouts.ports import (
     EngineApi,
     LoggedRequest,
     ObservedRoute,
+    PlannedLaunches,
     Route,
     WorkloadStatus,
 )
@@ -102,8 +105,8 @@ class Plane:
     def limits(self) -> Limits:
         return Limits(frozenset(), 1)
 
-    def engine_room(self) -> None:
-        return None
+    def capacity(self, planned: PlannedLaunches) -> tuple[CapacityFinding, ...]:
+        return ()
 
     def secret_files(self) -> tuple[str, ...]:
         return ()
@@ -140,6 +143,9 @@ class Plane:
         }
         engines = {backend.variant: EngineReading(2.0, 0.0, 0.2, 0) for backend in backends}
         return SignalReading(now, {ROUTER: TargetReading(self.began, arms)}, engines)
+
+    def queries(self, endpoint: str, backend: Backend) -> Mapping[CountedKind, str]:
+        return {}
 
     def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         ended = int(PER_SECOND * (self.clock.now().timestamp() - self.began))

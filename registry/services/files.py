@@ -13,12 +13,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
-from controlplane.kernel.errors import TamperedFile, Unavailable
+from controlplane.kernel.errors import InvalidInput, TamperedFile, Unavailable
 from registry.domain.contents import classify_folder
 from registry.domain.formats import FileClass
-from registry.domain.manifest import Manifest, Progress, nothing, verify_folder
+from registry.domain.manifest import Manifest, ManifestEntry, Progress, nothing, verify_folder
 from registry.models import Version
 from registry.ports import ModelStore, StoredVersion
 
@@ -43,6 +44,46 @@ def verify_local(folder: Path, manifest: Manifest, progress: Progress = nothing)
         raise Unavailable(
             f"The files in {folder} cannot be read: {error}.", fix="Mend the folder's permissions."
         ) from error
+
+
+def read_small_file(
+    *, version: Version, path: str, store: ModelStore, models_dir: Path, most_bytes: int, seconds: float
+) -> bytes:
+    """One file of a version exactly as its manifest says, and nothing else of it: from this machine where it lies here,
+    else from the store within `seconds`.
+
+    Raises InvalidInput when the version has no such file (or no manifest yet), or one of more than `most_bytes`;
+    TamperedFile when the store has another one; else what `ModelStore.read_file` raises.
+    """
+    manifest = version.manifest_value
+    entries = manifest.entries if manifest is not None else ()
+    entry = next((one for one in entries if one.path == path), None)
+    if manifest is None or entry is None:
+        raise InvalidInput(f"{version} has no file {path} in its folder.", field=path, code="no-such-file")
+    if entry.size > most_bytes:
+        raise InvalidInput(
+            f"{path} of {version} has {entry.size:,} bytes, and at most {most_bytes:,} are read.",
+            field=path,
+            code="too-large",
+        )
+    here = _read_here(folder_of(models_dir, manifest) / path, entry)
+    if here is not None:
+        return here
+    content = store.read_file(version.model.name, version.number, path, size=entry.size, seconds=seconds)
+    if sha256(content).hexdigest() != entry.sha256:
+        raise TamperedFile(path, f"differs {IN_STORE} from the manifest (its SHA-256 changed)")
+    return content
+
+
+def _read_here(path: Path, entry: ManifestEntry) -> bytes | None:
+    """The file where it lies on this machine and is right. A launch replaces one that is not; here it is left aside."""
+    try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size != entry.size:
+            return None
+        content = path.read_bytes()
+    except OSError:
+        return None
+    return content if sha256(content).hexdigest() == entry.sha256 else None
 
 
 @contextmanager

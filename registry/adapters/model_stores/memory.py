@@ -118,6 +118,15 @@ class MemoryModelStore:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
 
+    def read_file(self, model: str, number: int, path: str, *, size: int, seconds: float) -> bytes:
+        self.version(model, number)
+        found = self._files[model, number].get(path)
+        if found is None:
+            raise NotFound(f"{model} version {number} has no file {path}.")
+        if len(found) != size:
+            raise Unavailable(f"{path} has {len(found)} bytes, and {size} were expected.")
+        return found
+
     def set_alias(self, model: str, alias: str, number: int) -> None:
         self.version(model, number)
         if alias == "latest" or (alias[:1] == "v" and alias[1:].isdigit()):

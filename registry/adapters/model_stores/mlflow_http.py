@@ -119,10 +119,31 @@ class MlflowHttp:
             sent = (
                 f"more than the {bytes_expected}" if written > most else f"{written} of the {bytes_expected}"
             )
-            raise Unavailable(
-                f"MLflow at {self.address} sent {sent} bytes of {words_of(path, 200)}.",
-                fix="Try again; look into MLflow's log if it stays so.",
-            )
+            raise self._other_size(sent, path)
+
+    def read(self, path: str, *, size: int) -> bytes:
+        """The content of one artifact that has so many bytes; more than that are not read.
+
+        Raises Unavailable for any other number of them, and as `download` does.
+        """
+        try:
+            with _sendable():
+                found = ask(
+                    self._client,
+                    "GET",
+                    f"{ARTIFACTS}/{quote(path)}",
+                    most_bytes=size,
+                    seconds=CALL_SECONDS,
+                    timeout=self._timeout,
+                )
+        except httpx.TransportError as error:
+            raise self._no_answer(error) from error
+        if not found.ok:
+            self._raise(found, path)
+        if not found.whole or len(found.body) != size:
+            sent = f"{len(found.body)} of the {size}" if found.whole else f"more than the {size}"
+            raise self._other_size(sent, path)
+        return found.body
 
     def close(self) -> None:
         self._client.close()
@@ -173,6 +194,12 @@ class MlflowHttp:
     def _pauses() -> Iterator[float | None]:
         yield from (FIRST_PAUSE_SECONDS * 2**attempt for attempt in range(ATTEMPTS - 1))
         yield None
+
+    def _other_size(self, sent: str, path: str) -> Unavailable:
+        return Unavailable(
+            f"MLflow at {self.address} sent {sent} bytes of {words_of(path, 200)}.",
+            fix="Try again; look into MLflow's log if it stays so.",
+        )
 
     def _no_answer(self, error: httpx.TransportError) -> Unavailable:
         what = "took too long to answer" if isinstance(error, httpx.TimeoutException) else "does not answer"

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from controlplane.kernel.errors import InvalidInput, NotFound, Rejected, Unavailable
 from controlplane.kernel.foreign import Fields, shown_value, words_of
+from controlplane.outbound.deadlines import deadline
 from registry.adapters.model_stores.mlflow_http import TOO_LARGE, MlflowHttp
 from registry.domain.manifest import Progress, nothing
 from registry.ports import (
@@ -94,12 +95,16 @@ class MlflowModelStore:
         return _with_details(version, run, logged)
 
     def download(self, version: StoredVersion, to: Path, progress: Progress = nothing) -> None:
-        root = self._artifact_root(version)
+        root = self._artifact_root(version.model, version.number)
         if not self._download_folder(root, to, progress):
             raise NotFound(
                 f"{version.model} version {version.number} has no files at {version.source}.",
                 fix="Log the model's files first, then register the version again.",
             )
+
+    def read_file(self, model: str, number: int, path: str, *, size: int, seconds: float) -> bytes:
+        with deadline(seconds):
+            return self._http.read(str(self._artifact_root(model, number) / path), size=size)
 
     def set_alias(self, model: str, alias: str, number: int) -> None:
         self._http.send(
@@ -186,10 +191,10 @@ class MlflowModelStore:
                 pass
         return Fields({}, said)
 
-    def _artifact_root(self, version: StoredVersion) -> PurePosixPath:
+    def _artifact_root(self, model: str, number: int) -> PurePosixPath:
         """The folder inside the artifact store that holds the version's files."""
-        query = {"name": version.model, "version": str(version.number)}
-        called = f"the files of version {version.number} of {_short(version.model)}"
+        query = {"name": model, "version": str(number)}
+        called = f"the files of version {number} of {_short(model)}"
         uri = self._http.get("model-versions/get-download-uri", query, said=called).exact("artifact_uri")
         if uri.startswith("runs:/"):
             run_id, _, below = uri.removeprefix("runs:/").partition("/")
@@ -205,7 +210,7 @@ class MlflowModelStore:
             raise _odd(called, f"artifact_uri is {shown_value(uri)}, which is no address") from error
         if parts.scheme != "mlflow-artifacts" or parts.netloc not in ("", self._http.authority):
             raise Rejected(
-                f"{_short(version.model)} version {version.number} keeps its files at {_short(uri)}, which MLflow "
+                f"{_short(model)} version {number} keeps its files at {_short(uri)}, which MLflow "
                 "does not hand out itself.",
                 fix="Log the files as a LoggedModel on a server with --serve-artifacts, and register that.",
                 code=NOT_SERVED,

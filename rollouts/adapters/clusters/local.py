@@ -63,10 +63,11 @@ from rollouts.adapters.clusters.probe import Health, warm_up
 from rollouts.adapters.clusters.secrets import SecretStore
 from rollouts.adapters.clusters.sight import Asking, Sight, look, look_again, status_of, unreadable
 from rollouts.adapters.clusters.supervisord import ALIVE_STATES, RESTING_STATES, ProgramInfo, Supervisor
+from rollouts.domain.capacity.findings import CapacityFinding, memory_of_machine
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import FailureReason
 from rollouts.domain.limits import Limits
-from rollouts.ports import EngineApi, EngineRoom, WorkloadSpec, WorkloadStatus
+from rollouts.ports import EngineApi, PlannedLaunches, WorkloadSpec, WorkloadStatus
 
 ROOT = Path(__file__).resolve().parents[3]
 MEMORY = "memory_mb"  # the resource that this machine sets apart
@@ -238,8 +239,10 @@ class LocalCluster:
     def limits(self) -> Limits:
         return Limits(resources=frozenset({MEMORY}))
 
-    def engine_room(self) -> EngineRoom:
-        return EngineRoom(free_mb=available_memory_mb(), engine_mb=self._memory_mb)
+    def capacity(self, planned: PlannedLaunches) -> tuple[CapacityFinding, ...]:
+        """See the port. It is the memory of this machine; accelerators are not set apart here."""
+        needed = [self._memory_of(spec) for spec in planned.specs for _ in range(spec.replicas)]
+        return memory_of_machine(available_memory_mb(), needed)
 
     def secret_files(self) -> tuple[str, ...]:
         return self._secrets.store.files()

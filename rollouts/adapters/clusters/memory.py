@@ -22,10 +22,11 @@ from registry.domain.manifest import Manifest
 from rollouts.adapters.backends import ADDRESS
 from rollouts.adapters.clusters.memory_workload import SMALLEST_TICK, MemoryWorkload, Replica
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
+from rollouts.domain.capacity.findings import CapacityFinding, memory_of_machine
 from rollouts.domain.engine_options import EngineOptions, Option, OptionKind
 from rollouts.domain.engines import FailureReason
 from rollouts.domain.limits import Limits
-from rollouts.ports import OPENAI_API, EngineApi, EngineRoom, WorkloadSpec, WorkloadStatus
+from rollouts.ports import OPENAI_API, EngineApi, PlannedLaunches, WorkloadSpec, WorkloadStatus
 
 FIRST_PORT = 20_000
 SOME_ARGUMENTS = (
@@ -57,8 +58,9 @@ class MemoryCluster:
     backend_kind   of the references that it gives out; one that is not "address" has the variant's name
 
     `apis` are the engines that it knows and their calls; `allowed` what a spec may set of each, nothing when not named.
-    `environments` are the variables that each variant was launched with, secrets among them; `memory` is what
-    `engine_room` answers, `most` are its limits.
+    `environments` are the variables that each variant was launched with, secrets among them; `most` are its limits.
+    `memory` is what there is for engines and what one of them needs, in megabytes (None: it sets none apart); `says` is
+    said of any capacity beside it; `asked_about` is what it was asked about.
     Scripting: `fail` and `mend`, `kill`, `allow`, `set_in_flight`; while `outage` is set, all calls raise Unavailable.
     """
 
@@ -79,7 +81,9 @@ class MemoryCluster:
         self.room = room
         self.drain_seconds = drain_seconds
         self.fetch_seconds = fetch_seconds
-        self.memory: EngineRoom | None = None
+        self.memory: tuple[int, int] | None = None
+        self.says: tuple[CapacityFinding, ...] = ()
+        self.asked_about: list[PlannedLaunches] = []
         self.most = SOME_LIMITS
         self.outage = ""
         self.apis: dict[str, EngineApi] = {"vllm": OPENAI_API}
@@ -193,9 +197,14 @@ class MemoryCluster:
     def limits(self) -> Limits:
         return self.most
 
-    def engine_room(self) -> EngineRoom | None:
+    def capacity(self, planned: PlannedLaunches) -> tuple[CapacityFinding, ...]:
         self._reach()
-        return self.memory
+        self.asked_about.append(planned)
+        needed = [spec.resources.get("memory_mb", 0) for spec in planned.specs for _ in range(spec.replicas)]
+        if self.memory is None:
+            return self.says
+        free_mb, engine_mb = self.memory
+        return (*memory_of_machine(free_mb, [max(engine_mb, one) for one in needed]), *self.says)
 
     def secret_files(self) -> tuple[str, ...]:
         return self._secrets.files()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from controlplane.kernel.errors import HeadgateError
-from rollouts.domain.record.readings import EngineReading, Failures, SignalReading
+from rollouts.domain.record.readings import CountedKind, EngineReading, Failures, SignalReading
 from rollouts.ports import Backend, SignalSource
 
 
@@ -18,6 +18,10 @@ class EngineMetrics(Protocol):
         self, backends: Collection[Backend]
     ) -> tuple[Mapping[str, EngineReading], Mapping[str, str]]: ...
 
+    def query(self, backend: Backend) -> str:
+        """What is asked for its counts of answers, as a person may ask it by hand."""
+        ...
+
 
 class CombinedSignals:
     """A SignalSource. The router's counters must be readable; an engine that is not is named in `broken`."""
@@ -25,6 +29,11 @@ class CombinedSignals:
     def __init__(self, router: SignalSource, engines: EngineMetrics) -> None:
         self._router = router
         self._engines = engines
+
+    def queries(self, endpoint: str, backend: Backend) -> Mapping[CountedKind, str]:
+        """See the port."""
+        of_engine = {CountedKind.COMPLETIONS: self._engines.query(backend)}
+        return {**self._router.queries(endpoint, backend), **of_engine}
 
     def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         """See the port."""

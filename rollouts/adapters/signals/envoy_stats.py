@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlencode
 
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Unavailable
@@ -28,6 +29,7 @@ from rollouts.adapters.signals.exposition import Sample, samples
 from rollouts.domain.record.readings import (
     ROUTER,
     ArmReading,
+    CountedKind,
     Failures,
     HistogramReading,
     SignalReading,
@@ -233,15 +235,18 @@ class EnvoyStats:
         with unknown_if_odd():
             return {endpoint: {ROUTER: found} for endpoint, found in failures_of(text).items()}
 
+    def queries(self, endpoint: str, backend: Backend) -> Mapping[CountedKind, str]:
+        """See the port. All of them are one question to Envoy's admin interface."""
+        asked = f"GET /stats?{urlencode({'filter': _counters_of([endpoint]), 'format': 'prometheus'})}"
+        return dict.fromkeys((CountedKind.REQUESTS, CountedKind.TTFT, CountedKind.DURATION), asked)
+
     def read_all(
         self, backends: Mapping[str, Collection[Backend]]
     ) -> Mapping[str, SignalReading | HeadgateError]:
         """See the port."""
         started_at = self._admin.started_at()
         at = self._clock.now().timestamp()
-        names = "|".join(re.escape(endpoint) for endpoint in sorted(backends))
-        wanted = rf"^llm\..*({ASSIGNED}/({names})/|\.route\.({names})/({OTHER}|{TURNED_AWAY})\.)"
-        text = self._admin.text("/stats", filter=wanted, format="prometheus")
+        text = self._admin.text("/stats", filter=_counters_of(backends), format="prometheus")
         if self._admin.started_at() != started_at:
             raise Unavailable("Envoy restarted while its counters were read.", fix="Read them again.")
         with unknown_if_odd():
@@ -250,6 +255,12 @@ class EnvoyStats:
             endpoint: _reading(endpoint, known, found.get(endpoint, ()), at, started_at)
             for endpoint, known in backends.items()
         }
+
+
+def _counters_of(endpoints: Iterable[str]) -> str:
+    """A pattern of the names that Envoy's counters of these endpoints have."""
+    names = "|".join(re.escape(endpoint) for endpoint in sorted(endpoints))
+    return rf"^llm\..*({ASSIGNED}/({names})/|\.route\.({names})/({OTHER}|{TURNED_AWAY})\.)"
 
 
 def _reading(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from controlplane.kernel.errors import Unavailable
 from rollouts.adapters.routers.memory import MemoryRouter
-from rollouts.domain.record.readings import EngineReading, Failures, SignalReading
+from rollouts.domain.record.readings import CountedKind, EngineReading, Failures, SignalReading
 from rollouts.ports import Backend
 
 
@@ -19,6 +19,10 @@ class MemorySignals:
     def __init__(self, router: MemoryRouter) -> None:
         self._router = router
         self.outage = ""
+
+    def queries(self, endpoint: str, backend: Backend) -> Mapping[CountedKind, str]:
+        """See the port."""
+        return {kind: f"{kind.value} of {backend.variant} at {endpoint}" for kind in CountedKind}
 
     def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         """See the port."""

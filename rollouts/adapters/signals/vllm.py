@@ -85,6 +85,10 @@ class VllmMetrics:
         self._late = frozenset(late)
         return engines, broken
 
+    def query(self, backend: Backend) -> str:
+        """See `combined.EngineMetrics`."""
+        return f"GET http://{backend.address or backend.name}/metrics: {FINISHED}, {LENGTHS}_bucket"
+
     def _read_one(self, backend: Backend) -> EngineReading | str:
         try:
             address = _address(backend)

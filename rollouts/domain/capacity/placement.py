@@ -53,14 +53,23 @@ class Placement:
 
     beside     replicas that fit beside everything that runs, at most as many as are wanted
     shortages  a sentence for each thing that is missing; none when all fit beside
-    sentence   all of it, for people
+    head       what follows, in a sentence
+    figures    what a replica asks for and, where all fit, what there is: sentences
+    notes      what is to be known beside that: sentences
     """
 
     plan: StartPlan
     wanted: int
     beside: int
     shortages: tuple[str, ...]
-    sentence: str
+    head: str
+    figures: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """What follows, what is missing, and what is to be known."""
+        return " ".join([self.head, *self.shortages, *self.notes])
 
 
 def place(supply: Supply, wanted: Wanted, leaving: tuple[PlacedPod, ...] = ()) -> Placement:
@@ -171,7 +180,39 @@ def _said(
             even = " even once the baseline's have ended" if after_end else ""
             head = f"{replicas} {'does' if wanted.replicas == 1 else 'do'} not fit{even}; {beside} would now."
     waits = supply.waiting.get(wanted.accelerator, 0)
-    tail = f"Other pods wait for {amount_text(wanted.accelerator, waits)} already." if waits > 0 else ""
-    return Placement(
-        plan, wanted.replicas, beside, short, " ".join([head, *short, *([tail] if tail else [])])
+    notes = (f"Other pods wait for {amount_text(wanted.accelerator, waits)} already.",) if waits > 0 else ()
+    figures = _asked(wanted)
+    if plan is StartPlan.SURGE:
+        figures = f"{figures} {_there_is(supply, wanted)}"
+    return Placement(plan, wanted.replicas, beside, short, head, figures, notes)
+
+
+def _asked(wanted: Wanted) -> str:
+    """`Each replica asks for 1 CPU, 8 GiB of memory, 4 x nvidia.com/gpu.`"""
+    asked = [
+        amount_text(name, amount) for name, amount in sorted(wanted.demand.requests.items()) if amount > 0
+    ]
+    who = (
+        "Each replica"
+        if wanted.pods == 1
+        else f"Each replica is {many(wanted.pods, 'pod')}, and each of them"
     )
+    return f"{who} asks for {', '.join(asked) or 'nothing'}."
+
+
+def _there_is(supply: Supply, wanted: Wanted) -> str:
+    """How much of what matters is free: accelerators, else places for such pods."""
+    name = wanted.accelerator
+    each = wanted.demand.requests.get(name, 0)
+    if each <= 0:
+        places = pods_on_nodes(supply, wanted.demand, wanted.choice)
+        return f"There is room for {many(places, 'such pod')} on {wanted.choice}."
+    free = free_accelerators(supply, wanted)
+    kept = kept_free(free, wanted.headroom_percent)
+    stay = (
+        f"; {amount_text(name, kept)} of them stay free (headroom of {wanted.headroom_percent}%)"
+        if kept
+        else ""
+    )
+    needed = amount_text(name, each * wanted.replicas * wanted.pods)
+    return f"{needed} are needed, {amount_text(name, free)} are free on {wanted.choice}{stay}."

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 ROUTER = "router"  # the name of the one target of a router that is a single process
+
+
+class CountedKind(StrEnum):
+    """What counters are about. A latency is called as gates call it."""
+
+    REQUESTS = "requests"  # how they ended
+    TTFT = "ttft"
+    DURATION = "duration"
+    COMPLETIONS = "completions"  # the engine's own counts of its answers
 
 
 @dataclass(frozen=True, slots=True)

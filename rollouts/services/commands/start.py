@@ -94,6 +94,7 @@ def start_rollout(
         serving=serving,
         gate_policy=gate_policy,
         own_policy=own_policy,
+        asks=False,
     )
     active = Rollout.objects.filter(endpoint=endpoint, phase__in=[phase.value for phase in ACTIVE]).first()
     replaceable = active is not None and Phase(active.phase) in (Phase.PENDING, Phase.PROVISIONING)

@@ -8,8 +8,8 @@ from controlplane.kernel.errors import HeadgateError, InvalidInput, NotFound, Re
 from registry.services.materialise import check_unread, source_of
 from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.models import Endpoint, FilesState, Variant, Workload
-from rollouts.ports import WorkloadSpec
 from rollouts.services.loop.leases import Lease
+from rollouts.services.workload_specs import workload_spec
 from rollouts.services.world import World
 
 log = logging.getLogger(__name__)
@@ -24,23 +24,10 @@ def launch(endpoint: Endpoint, variant: Variant, lease: Lease, world: World) -> 
     if world.cluster.fetches_files():
         check_unread(version_id=variant.version_id, now=world.clock.now(), allowed_files=world.allowed_files)
     source, manifest = source_of(version_id=variant.version_id)
-    spec = variant.spec
-    world.cluster.ensure(
-        WorkloadSpec(
-            variant=variant.name,
-            endpoint=endpoint.name,
-            source=source,
-            manifest=manifest,
-            engine=spec.engine,
-            arguments=spec.arguments,
-            environment=spec.environment,
-            resources=spec.resources,
-            replicas=spec.replicas,
-            image=spec.image,
-            accelerators=spec.accelerators,
-        ),
-        token=lease.token,
+    spec = workload_spec(
+        variant=variant.name, endpoint=endpoint.name, source=source, manifest=manifest, spec=variant.spec
     )
+    world.cluster.ensure(spec, token=lease.token)
 
 
 def final_reason(error: HeadgateError) -> FailureReason:

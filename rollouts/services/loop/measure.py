@@ -167,6 +167,10 @@ def _gaps(seen: Observation, names: Mapping[str, str]) -> tuple[dict[str, str], 
     missing = {arm: why[variant] for arm, variant in names.items() if variant in why}
     if "router" in why:
         missing["router"] = why["router"]
+    elif seen.difference is not None:
+        # Read, and nothing was said of it: its series begin with its traffic, or are not scraped or named otherwise.
+        absent = (arm for arm, variant in names.items() if variant not in seen.difference.arms)
+        missing = {**{arm: f"no fresh series of {names[arm]}" for arm in absent}, **missing}
     return missing, {}
 
 

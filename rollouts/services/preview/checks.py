@@ -20,7 +20,7 @@ from rollouts.domain.strategies.dry_run import ASSUMED_RATE, Check
 from rollouts.domain.traffic import MeasuredTraffic
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, Rollout, Workload
-from rollouts.ports import EngineRoom, TrafficRouter
+from rollouts.ports import TrafficRouter
 from rollouts.services.commands.endpoints import check_launchable
 from rollouts.services.commands.rollouts import refusal_while_restored, stop_is_on
 from rollouts.services.commands.serving_specs import check_serving
@@ -155,28 +155,6 @@ def capability_checks(endpoint: Endpoint, plan: Plan, router: TrafficRouter | No
             )
         )
     return checks
-
-
-def check_room(room: EngineRoom | None, engines: int) -> list[Check]:
-    """Whether all new engines fit at once; nothing where nobody knows.
-
-    Never a refusal: engines start one after the other as there is room, and need less once they run.
-    """
-    if room is None or engines == 0:
-        return []
-    needed = engines * room.engine_mb
-    what = "One more engine needs" if engines == 1 else f"{engines} more engines need"
-    if needed <= room.free_mb:
-        return [Check("ok", f"{what} {needed:,} MB", f"{room.free_mb:,} MB are free")]
-    return [
-        Check(
-            "warning",
-            f"{what} {needed:,} MB, {room.free_mb:,} MB are free",
-            "They start one after the other as there is room; one that never fits does not take part.",
-            "Stop another variant or program, or start with fewer versions.",
-            code="little-room",
-        )
-    ]
 
 
 def forecast_checks(policy: GatePolicy, forecasts: Sequence[PlanForecast], end: str) -> list[Check]:

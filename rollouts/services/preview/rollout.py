@@ -18,14 +18,14 @@ from rollouts.domain.strategies.dry_run import Check, Contender, Forecast, Plann
 from rollouts.domain.traffic import MeasuredTraffic
 from rollouts.domain.variants import ServingSpec, variant_digest, variant_name
 from rollouts.models import Endpoint, GatePolicyVersion, Workload
-from rollouts.ports import EngineRoom, TrafficRouter
+from rollouts.ports import TrafficRouter
 from rollouts.services.commands.secrets import spec_tried_dry
 from rollouts.services.commands.serving_specs import engine_options
 from rollouts.services.policies.own import weaker_checks, weaker_than_endpoint
+from rollouts.services.preview.asked import capacity_checks, signal_checks
 from rollouts.services.preview.checks import (
     candidate_checks,
     capability_checks,
-    check_room,
     check_traffic,
     endpoint_checks,
     forecast_checks,
@@ -151,10 +151,13 @@ def preview_rollout(
     gate_policy: GatePolicyVersion | None = None,
     own_policy: GatePolicy | None = None,
     actor: Actor | None = None,
+    asks: bool = True,
 ) -> Preview:
     """What `start_rollout` would do: every check with its fix, the plan in time, what each gate can find.
 
-    worlds  the endpoint's cluster is asked what its engines and its router allow, and for its memory
+    worlds  the endpoint's cluster is asked what its engines and its router allow
+    asks    whether the cluster is asked for room, and the counters whether they count: what people read and what
+            refuses no start. It may take seconds where they are slow
     actor   who would start it, where somebody does: a policy that this one may not use is then a refused check
     Raises InvalidInput for versions that cannot be candidates together (`find_candidates`) and for a
     plan that leaves no room for so many arms; all else is a check.
@@ -167,28 +170,29 @@ def preview_rollout(
     kept, checks_of_secrets = _with_secrets(endpoint, spec, worlds)
     variants = [_variant_name(endpoint, version, kept) for version in versions]
     traffic = recent_traffic(endpoint, now)
-    running = frozenset(
-        Workload.objects.filter(variant__name__in=variants, ready__gt=0).values_list(
-            "variant__name", flat=True
-        )
-    )
+    workloads = _workloads(endpoint, variants)
+    running = frozenset(name for name in variants if name in workloads and workloads[name].ready)
     checks = [
         check
         for (version, field), name in zip(candidates, variants, strict=True)
         for check in candidate_checks(endpoint, version, name, field, alone=len(versions) == 1)
     ]
-    checks += serving_checks(endpoint, versions, spec, worlds) or checks_of_secrets
+    refused = serving_checks(endpoint, versions, spec, worlds) or checks_of_secrets
     checks += [
+        *refused,
         *endpoint_checks(endpoint),
         *policy_checks(endpoint, policy, worlds.edges_of(endpoint.cluster.name)),
     ]
     checks += capability_checks(endpoint, plan, _router(endpoint, worlds))
     checks += weaker_checks(weaker, endpoint=endpoint, actor=actor)
-    checks += check_room(
-        _room(endpoint, spec, worlds), sum(spec.replicas for name in variants if name not in running)
-    )
+    if asks and not refused:
+        by_name = dict(zip(variants, versions, strict=True))
+        checks += capacity_checks(endpoint, by_name, running, kept, worlds)
     forecast = _forecast(endpoint, versions, variants, plan, spec, policy, traffic, running)
     checks += [*forecast.checks, check_traffic(traffic)]
+    if asks and endpoint.stable is not None:
+        baseline = workloads.get(endpoint.stable.name)
+        checks += signal_checks(endpoint, policy, traffic, baseline, worlds, now)
     checks += forecast_checks(policy, forecast.gates, forecast.end)
     return Preview(
         strategy=plan.strategy,
@@ -261,13 +265,11 @@ def _router(endpoint: Endpoint, worlds: Worlds) -> TrafficRouter | None:
         return None  # said by another check
 
 
-def _room(endpoint: Endpoint, spec: ServingSpec, worlds: Worlds) -> EngineRoom | None:
-    """The memory for engines, where somebody knows; an engine takes what the spec asks for where that is more."""
-    try:
-        room = worlds.of(endpoint.cluster.name).cluster.engine_room()
-    except Unavailable:
-        return None  # said by another check
-    return room and replace(room, engine_mb=max(room.engine_mb, spec.resources.get("memory_mb", 0)))
+def _workloads(endpoint: Endpoint, variants: Sequence[str]) -> dict[str, Workload]:
+    """Of these variants and the one that serves, by name. 1 query."""
+    names = {*variants, *([endpoint.stable.name] if endpoint.stable is not None else [])}
+    rows = Workload.objects.filter(variant__name__in=names).select_related("variant")
+    return {row.variant.name: row for row in rows}
 
 
 def _variant_name(endpoint: Endpoint, version: Version, spec: ServingSpec) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from controlplane.kernel.errors import NotFound, Rejected
+from controlplane.kernel.errors import NotFound, Rejected, Unavailable
 from registry.adapters.model_stores.memory import MemoryModelStore
 from registry.ports import ModelStore, StoredDataset, StoredModel, StoredVersion
 from tests.fixtures.mlflow_server import Trainer
@@ -256,6 +256,35 @@ def test_download__no_files__not_found(stage: Stage, name: str, tmp_path: Path) 
     number = stage.add_version(name, {})
     with pytest.raises(NotFound, match="no files"):
         stage.store.download(stage.store.version(name, number), tmp_path)
+
+
+@pytest.mark.parametrize("path", ["config.json", "tok en/vocab ü.json"])
+def test_read_file__one_of_several__comes_alone_as_it_was(stage: Stage, name: str, path: str) -> None:
+    stage.add_model(name)
+    number = stage.add_version(name, FILES)
+    found = stage.store.read_file(name, number, path, size=2, seconds=20)
+    assert found == FILES[path]
+
+
+def test_read_file__overwritten_with_more__is_not_taken(stage: Stage, name: str) -> None:
+    stage.add_model(name)
+    number = stage.add_version(name, FILES)
+    stage.overwrite_file(name, number, "config.json", b"{    }")
+    with pytest.raises(Unavailable, match="bytes"):
+        stage.store.read_file(name, number, "config.json", size=2, seconds=20)
+
+
+def test_read_file__not_there__is_an_error(stage: Stage, name: str) -> None:
+    stage.add_model(name)
+    number = stage.add_version(name, FILES)
+    with pytest.raises((NotFound, Unavailable)):
+        stage.store.read_file(name, number, "other.json", size=2, seconds=20)
+
+
+def test_read_file__unknown_version__not_found(stage: Stage, name: str) -> None:
+    stage.add_model(name)
+    with pytest.raises(NotFound):
+        stage.store.read_file(name, 7, "config.json", size=2, seconds=20)
 
 
 def test_set_alias__twice__points_there(stage: Stage, name: str) -> None:

@@ -65,6 +65,9 @@ def test_start__dry_run__answers_a_preview_and_writes_nothing(client_of: ClientO
     preview = response.json()
     assert preview["can_start"] is True
     assert {check["state"] for check in preview["checks"]} <= {"ok", "warning"}
+    (unread,) = [check for check in preview["checks"] if check["code"] == "signals-unreadable"]
+    assert unread["state"] == "warning"  # no router runs here
+    assert any("more engine needs" in check["title"] for check in preview["checks"])
     assert [step["share_bp"] for step in preview["steps"]] == [500, 2500, 5000]
     assert [gate["key"] for gate in preview["gates"]] == ["quality", "errors", "ttft", "thumbs"]
     assert not Rollout.objects.exists()

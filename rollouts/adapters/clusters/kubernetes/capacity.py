@@ -1,13 +1,13 @@
-"""Asks a cluster what it has and judges whether a variant fits, before anything is started.
+"""Asks a cluster what it has and judges whether variants fit, before anything is started.
 
-Everything is listed anew for each question: what is free changes by the second, and nobody asks often. Four lists are
+Everything is listed anew: what is free changes by the second. `preflight` says how often that is. Four lists are
 read: nodes, the pods of all namespaces, and the quotas and limit ranges of our own. Raises Denied (with the verb) where
 the role lacks one of them, and Unavailable while the cluster does not answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from controlplane.kernel.errors import InvalidInput, Unavailable
@@ -58,27 +58,34 @@ class ClusterReading:
 
 
 def judged(
-    client: KubernetesClient,
-    profile: ClusterProfile,
-    spec: WorkloadSpec,
-    *,
-    installation: str,
-    engines: Mapping[str, ContainerEngine],
-    baseline: str = "",
+    reading: ClusterReading, wanted: Wanted, *, ending: Sequence[str] = (), baseline: str = ""
 ) -> Placement:
-    """Whether the variant's replicas fit. `baseline`: the variant whose replicas could end for it.
+    """Whether the replicas fit.
 
-    Raises InvalidInput naming the field for a spec that this cluster does not take.
+    ending    variants whose replicas end when these start: what they take is free
+    baseline  the variant whose replicas could end for them, and do not
     """
-    wanted = wanted_of(spec, profile, engines)
-    reading = read_supply(client, profile, installation)
+    there = [variant for variant in ending if reading.placed.get(object_name(variant))]
+    gone = tuple(pod for variant in there for pod in reading.placed[object_name(variant)])
     leaving = reading.placed.get(object_name(baseline), ()) if baseline else ()
-    found = place(reading.supply, wanted, leaving)
-    if not reading.odd:
-        return found
-    names = ", ".join(reading.odd[:3]) + (" and others" if len(reading.odd) > 3 else "")
-    left_out = f"Left out, because what the cluster says of them cannot be understood: {names}."
-    return replace(found, sentence=f"{found.sentence} {left_out}")
+    found = place(reading.supply.without(gone), wanted, leaving)
+    notes = list(found.notes)
+    if there:
+        notes.append(f"What {' and '.join(there)} takes counts as free: it ends when the rollout starts.")
+    if reading.odd:
+        names = ", ".join(reading.odd[:3]) + (" and others" if len(reading.odd) > 3 else "")
+        notes.append(f"Left out, because what the cluster says of them cannot be understood: {names}.")
+    return replace(found, notes=tuple(notes))
+
+
+def wanted_together(
+    specs: Sequence[WorkloadSpec], profile: ClusterProfile, engines: Mapping[str, ContainerEngine]
+) -> Wanted:
+    """What several variants want that are served alike and start at the same time. Where files are fetched into pods,
+    these ask for different amounts of disk, and the largest counts. Raises InvalidInput as `wanted_of` does."""
+    each = [wanted_of(spec, profile, engines) for spec in specs]
+    largest = max(each, key=lambda one: one.demand.requests.get("ephemeral-storage", 0))
+    return replace(largest, replicas=sum(one.replicas for one in each))
 
 
 def wanted_of(spec: WorkloadSpec, profile: ClusterProfile, engines: Mapping[str, ContainerEngine]) -> Wanted:

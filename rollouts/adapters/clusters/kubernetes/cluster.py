@@ -55,14 +55,16 @@ from rollouts.adapters.clusters.kubernetes.objects import (
     objects_of,
     with_attempt,
 )
+from rollouts.adapters.clusters.kubernetes.preflight import Preflight
 from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
 from rollouts.adapters.clusters.kubernetes.record import LAUNCH_KEY, record_of, spec_in
 from rollouts.adapters.clusters.kubernetes.snapshot import Snapshot, Watches, pods_of, status_of
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
+from rollouts.domain.capacity.findings import CapacityFinding
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.limits import Limits
-from rollouts.ports import EngineApi, EngineRoom, WorkloadSpec, WorkloadStatus
+from rollouts.ports import EngineApi, PlannedLaunches, WorkloadSpec, WorkloadStatus
 
 UNREADABLE_RECORD = (
     ValueError,
@@ -111,6 +113,7 @@ class KubernetesCluster:
         self._settle_seconds = settle_seconds
         self._fence = Fence(client, installation)
         self._watches = Watches(client, installation, wake)
+        self._preflight = Preflight(client, profile, installation, engines, clock)
 
     # --- the contract -------------------------------------------------------------------------------------------
 
@@ -166,8 +169,8 @@ class KubernetesCluster:
     def limits(self) -> Limits:
         return limits_of(self._profile)
 
-    def engine_room(self) -> EngineRoom | None:
-        return None  # the scheduler places engines
+    def capacity(self, planned: PlannedLaunches) -> tuple[CapacityFinding, ...]:
+        return self._preflight.findings(planned)
 
     def secret_files(self) -> tuple[str, ...]:
         return self._secrets.files()

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from controlplane.kernel.errors import InvalidInput
-from controlplane.kernel.foreign import ODD_ANSWER, Fields, shown_value
+from controlplane.kernel.foreign import ODD_ANSWER, Fields, shown_value, words_of
 
 LONGEST = 40  # characters
+LONGEST_NAME = 320  # of a resource: a prefix of 253 and a name of 63, as Kubernetes allows
 MOST_RESOURCES = 500  # of one node, container or quota
 LARGEST = 10**24  # thousandths: a thousand exabytes
 _QUANTITY = re.compile(
@@ -48,7 +49,8 @@ def amounts(raw: Fields, name: str, said: str, *, up: bool) -> dict[str, int]:
     names = part.names()
     if len(names) > MOST_RESOURCES:
         raise InvalidInput(f"{said} names {len(names):,} resources.", code=ODD_ANSWER)
-    return {one: thousandths(_written(part, one), said, up=up) for one in names}
+    # Sentences quote these names.
+    return {words_of(one, LONGEST_NAME): thousandths(_written(part, one), said, up=up) for one in names}
 
 
 def _written(part: Fields, name: str) -> object:

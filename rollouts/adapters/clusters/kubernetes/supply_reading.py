@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from controlplane.kernel.foreign import Fields
+from controlplane.kernel.foreign import Fields, words_of
 from rollouts.adapters.clusters.kubernetes.quantities import amounts
 from rollouts.domain.capacity.nodes import (
     PODS,
@@ -23,6 +23,7 @@ from rollouts.domain.capacity.nodes import (
 )
 
 MOST_LABELS = 2_000
+LONGEST_NAME = 253
 ALWAYS = "Always"  # the restart policy of an init container that goes on running beside the others
 OVER = ("Succeeded", "Failed")
 # Scopes of quotas that pods of engines are in: they ask for memory, and have no deadline.
@@ -198,7 +199,6 @@ def fields_of(raw: Mapping[str, Any], kind: str) -> tuple[Fields, str]:
     """A reader, and how its errors name the object: "What the cluster says of the node gpu-1"."""
     metadata = raw.get("metadata")
     name = metadata.get("name") if isinstance(metadata, Mapping) else None
-    said = (
-        f"What the cluster says of the {kind} {name if isinstance(name, str) and len(name) <= 253 else '?'}"
-    )
+    called = words_of(name) if isinstance(name, str) and len(name) <= LONGEST_NAME else ""
+    said = f"What the cluster says of the {kind} {called or '?'}"
     return Fields(raw, said), said

@@ -86,6 +86,10 @@ class PrometheusEngines:
                 broken[variant] = found
         return engines, broken
 
+    def query(self, backend: Backend) -> str:
+        """For the engines' own counts of their answers."""
+        return f'{{__name__=~"{FINISHED}|{LENGTHS}_bucket",{self._selector([backend.variant])}}}'
+
     def _selector(self, variants: Sequence[str]) -> str:
         names = "|".join(name.replace(".", "[.]") for name in variants)
         of = f'{VARIANT}=~"{names}"' if len(variants) <= NAMED_AT_MOST else f'{VARIANT}!=""'

@@ -32,7 +32,7 @@ from rollouts.adapters.signals.prometheus.counting import (
 from rollouts.adapters.signals.prometheus.engines import PrometheusEngines
 from rollouts.adapters.signals.prometheus.server import PrometheusServer
 from rollouts.adapters.signals.prometheus.templates import GatewayTemplate
-from rollouts.domain.record.readings import Failures, SignalReading, TargetReading
+from rollouts.domain.record.readings import CountedKind, Failures, SignalReading, TargetReading
 from rollouts.ports import Backend
 
 log = logging.getLogger(__name__)
@@ -86,10 +86,7 @@ class PrometheusSignals:
         found: dict[str, SignalReading | HeadgateError] = {}
         for endpoint, own in backends.items():
             if endpoint not in routes:
-                found[endpoint] = Unavailable(
-                    f"The counters of {endpoint} have no name yet: it has no route of ours in force.",
-                    fix="Nothing needs to be done: it is read once its gateways have its route.",
-                )
+                found[endpoint] = _no_route(endpoint)
                 continue
             names = {backend.variant for backend in own}
             reading = self._reading(endpoint, routes[endpoint], targets, series, late)
@@ -101,6 +98,17 @@ class PrometheusSignals:
                 )
             found[endpoint] = reading
         return found
+
+    def queries(self, endpoint: str, backend: Backend) -> Mapping[CountedKind, str]:
+        """See the port. A latency's is that of its histogram alone."""
+        route = self._routes().get(endpoint)
+        if route is None:
+            raise _no_route(endpoint)
+        found = {CountedKind.REQUESTS: query_of(self._template, route.namespace, [route], timed=False)}
+        for signal, term in self._template.latency.items():
+            metrics = [f"{term.metric}_bucket", f"{term.metric}_count"]
+            found[CountedKind(signal)] = _selected(self._template, metrics, route.namespace, [route])
+        return {**found, CountedKind.COMPLETIONS: self._engines.query(backend)}
 
     def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         """See the port."""
@@ -235,12 +243,25 @@ def query_of(
         metrics += [
             f"{one.metric}_{part}" for one in template.latency.values() for part in ("bucket", "count")
         ]
+    return _selected(template, metrics, namespace, routes)
+
+
+def _selected(
+    template: GatewayTemplate, metrics: Sequence[str], namespace: str, routes: Sequence[CountedRoute]
+) -> str:
     selector = (
         template.selector.replace("NAMESPACE", namespace)
         .replace("ROUTES", _one_of(route.route for route in routes))
         .replace("SERVICES", _one_of(name for route in routes for name in route.services))
     )
     return f'{{__name__=~"{"|".join(metrics)}",{selector}}}'
+
+
+def _no_route(endpoint: str) -> Unavailable:
+    return Unavailable(
+        f"The counters of {endpoint} have no name yet: it has no route of ours in force.",
+        fix="Nothing needs to be done: it is read once its gateways have its route.",
+    )
 
 
 def _one_of(names: Iterable[str]) -> str:

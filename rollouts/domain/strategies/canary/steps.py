@@ -156,6 +156,13 @@ def _step_progress(rollout: RolloutView, seen: Seen, gates: GatesView, now: floa
             f"Holding {held_at}: {exposure}. No gate failed.",
             f"Then {target} of the traffic. {gates.waiting}".strip(),
         )
+    if (rollout.measured_at or 0.0) < (rollout.step_since or now):
+        # A step may ask for no requests at all: then its time alone would bring the next one, with nothing to judge.
+        return stay(
+            rollout,
+            f"Held at {held_at}: nothing was counted of {rollout.candidate} since this step began.",
+            f"Once it is counted, {target} of the traffic. {gates.waiting}".strip(),
+        )
     if (is_last or step.require_pass) and not gates.all_required_pass:
         return stay(
             rollout,

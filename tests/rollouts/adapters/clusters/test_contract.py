@@ -24,10 +24,11 @@ from rollouts.adapters.clusters.machine import all_pids
 from rollouts.adapters.clusters.memory import MemoryCluster
 from rollouts.adapters.clusters.secrets import SecretStore
 from rollouts.domain.accelerators import Accelerators
+from rollouts.domain.capacity.findings import Room
 from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.domain.images import Image
 from rollouts.domain.secrets import SealedSecret, SecretFile
-from rollouts.ports import OPENAI_API, Cluster, WorkloadSpec, WorkloadStatus
+from rollouts.ports import OPENAI_API, Cluster, PlannedLaunches, WorkloadSpec, WorkloadStatus
 from tests.rollouts.adapters.addresses import port_of, url_of
 from tests.rollouts.adapters.clusters.machine_room import MachineRoom, first_process
 from tests.standins.running import wait_until
@@ -459,6 +460,30 @@ def test_options__unknown_engine__is_refused_by_name(bench: Bench) -> None:
     with pytest.raises(InvalidInput, match="no-such") as caught:
         bench.cluster.options("no-such")
     assert caught.value.field == "engine"
+
+
+def test_capacity__engines_planned__are_judged_with_figures_and_nothing_is_started(
+    bench: Bench, endpoint: str
+) -> None:
+    if isinstance(bench, MemoryBench):
+        bench.memory.memory = (10_000, 1)
+    spec = bench.spec(endpoint)
+    small, huge = replace(spec, resources={"memory_mb": 1}), replace(spec, resources={"memory_mb": 10**9})
+    (fits,) = bench.cluster.capacity(PlannedLaunches((small,), nobody_reads))
+    (short,) = bench.cluster.capacity(PlannedLaunches((small, huge), nobody_reads))
+    assert (fits.room, short.room) == (Room.ENOUGH, Room.SHORT)
+    assert "2 more engines need 1,000,000,0" in short.title
+    assert phase(bench, spec.variant) is WorkloadPhase.ABSENT
+
+
+def test_capacity__nothing_planned__says_nothing(bench: Bench) -> None:
+    if isinstance(bench, MemoryBench):
+        bench.memory.memory = (10_000, 1)
+    assert bench.cluster.capacity(PlannedLaunches((), nobody_reads)) == ()
+
+
+def nobody_reads(variant: str) -> bytes:
+    raise AssertionError(f"this cluster has no use for the config.json of {variant}")
 
 
 def test_engines__all_are_named_in_order_and_have_options(bench: Bench) -> None:

@@ -8,6 +8,7 @@ from controlplane.kernel.errors import Unavailable
 from rollouts.domain.record.readings import (
     ROUTER,
     ArmReading,
+    CountedKind,
     Failures,
     HistogramReading,
     SignalReading,
@@ -115,6 +116,13 @@ def test_failures__router_down__is_unavailable(plane: Plane, endpoint: str) -> N
             plane.router.observe_all()
     finally:
         plane.start_router()
+
+
+def test_queries__every_kind_that_a_gate_reads__has_one(plane: Plane, endpoint: str) -> None:
+    plane.router.apply(route(plane, endpoint, 500), token=1)
+    found = plane.signals.queries(endpoint, plane.backend(BASELINE))
+    assert set(found) == set(CountedKind)
+    assert all(found.values())
 
 
 def test_read__no_requests_yet__every_backend_has_counted_zero(plane: Plane, endpoint: str) -> None:

@@ -231,6 +231,18 @@ def test_progressing__too_little_time_or_requests__holds(changes: dict[str, Any]
     assert made.reason.startswith("Holding 5%")
 
 
+@pytest.mark.parametrize("measured_at", [None, NOW - 62])
+def test_progressing__step_without_requests_and_nothing_counted_since_it_began__holds_and_says_so(
+    measured_at: float | None,
+) -> None:
+    timed = replace(PLAN, steps=(replace(PLAN.steps[0], min_requests=0), *PLAN.steps[1:]))
+    rollout = view(plan=timed, step_since=NOW - 61, measured_at=measured_at)
+    made = after(rollout, seen())
+    assert stays(made, rollout)
+    assert made.reason == f"Held at 5%: nothing was counted of {C} since this step began."
+    assert after(replace(rollout, measured_at=NOW - 60), seen()).event is Event.ADVANCE
+
+
 def test_progressing__step_that_requires_a_pass__waits_for_it() -> None:
     strict = replace(PLAN, steps=(replace(PLAN.steps[0], require_pass=True), *PLAN.steps[1:]))
     rollout = view(plan=strict, **EXPOSED)

@@ -22,7 +22,6 @@ from rollouts.domain.strategies.bandit.forecast import BanditPreview
 from rollouts.domain.strategies.dry_run import Check
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, Feedback, Rollout, Variant
-from rollouts.ports import EngineRoom
 from rollouts.services.preview.rollout import Preview, preview_rollout
 from rollouts.services.world import Worlds
 from tests import factories
@@ -52,8 +51,8 @@ def look(endpoint: Endpoint, *numbers: int, plan: Plan = PLAN, **options: Any) -
     )
 
 
-def with_memory(memory: EngineRoom | None) -> Worlds:
-    """The endpoint's cluster, with so much memory for engines."""
+def with_memory(memory: tuple[int, int] | None) -> Worlds:
+    """The endpoint's cluster, with so many megabytes for engines, of which one needs so many."""
     here = wiring.worlds().of("here")
     cluster = MemoryCluster(ManualClock(NOW))
     cluster.memory = memory
@@ -103,14 +102,14 @@ def test_preview__engines__counts_all_and_those_that_run_already(endpoint: Endpo
 def test_preview__memory__is_looked_at_for_all_engines_together(
     endpoint: Endpoint, free_mb: int, state: str
 ) -> None:
-    preview = look(endpoint, worlds=with_memory(EngineRoom(free_mb=free_mb, engine_mb=3_200)))
+    preview = look(endpoint, worlds=with_memory((free_mb, 3_200)))
 
     assert check(preview, "2 more engines need 6,400 MB").state == state
     assert preview.can_start
 
 
 def test_preview__memory_that_the_spec_asks_for__is_what_an_engine_takes(endpoint: Endpoint) -> None:
-    room = EngineRoom(free_mb=20_000, engine_mb=3_200)
+    room = (20_000, 3_200)
     spec = ServingSpec(resources={"memory_mb": 9_000})
     preview = look(endpoint, worlds=with_memory(room), serving=spec)
 

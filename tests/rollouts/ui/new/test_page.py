@@ -250,6 +250,16 @@ def test_page__first_visit__is_full_with_a_plan(engineer: Client, endpoint: Endp
     assert not start_is_off(text)
 
 
+def test_plan__cluster_and_counters__are_asked_and_shown_as_every_other_check(
+    engineer: Client, endpoint: Endpoint
+) -> None:
+    text = plan_text(engineer)  # no router runs here
+    assert re.search(r"One more engine needs [\d,]+ MB", text)
+    assert "Warning: </span>The counters of the endpoint cannot be read now" in text
+    assert "Without them these gates cannot judge: Error rate" in text
+    assert not start_is_off(text)
+
+
 def test_page__version_refused__is_shown_with_its_reason(engineer: Client, endpoint: Endpoint) -> None:
     version = endpoint.model.versions.get(number=3)
     version.manifest_state, version.manifest_problem = "changed", "The file config.json differs."

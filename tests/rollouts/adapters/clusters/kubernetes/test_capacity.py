@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 import yaml
 
 from controlplane.kernel.errors import InvalidInput, Unavailable
+from registry.domain.manifest import Manifest, ManifestEntry
 from rollouts.adapters.clusters.kubernetes.capacity import (
     accelerator_bytes,
     judged,
     read_supply,
     wanted_of,
+    wanted_together,
 )
 from rollouts.adapters.clusters.kubernetes.client import KubernetesClient
 from rollouts.adapters.clusters.kubernetes.container import CONTAINER_ENGINES
@@ -32,7 +35,7 @@ from tests.rollouts.adapters.clusters.kubernetes.cluster_objects import (
     raw_quota,
     raw_range,
 )
-from tests.rollouts.adapters.clusters.kubernetes.profiles import profile_of
+from tests.rollouts.adapters.clusters.kubernetes.profiles import FETCHES, profile_of
 from tests.rollouts.adapters.clusters.kubernetes.specs import spec_of
 
 ROLE = Path(__file__).parents[5] / "deploy" / "kubernetes" / "role.yaml"
@@ -54,15 +57,16 @@ def on_gpus(count: int = 4, **changes: Any) -> WorkloadSpec:
     return spec_of(accelerators=Accelerators(count, GPU), **changes)
 
 
-def judge(client: KubernetesClient, spec: WorkloadSpec, baseline: str = "", **profile: Any) -> Placement:
-    return judged(
-        client,
-        profile_of(headroom_percent=0, **profile),
-        spec,
-        installation="8d1f2c",
-        engines=CONTAINER_ENGINES,
-        baseline=baseline,
-    )
+def judge(
+    client: KubernetesClient,
+    *specs: WorkloadSpec,
+    baseline: str = "",
+    ending: tuple[str, ...] = (),
+    **profile: Any,
+) -> Placement:
+    made = profile_of(headroom_percent=0, **profile)
+    wanted = wanted_together(specs, made, CONTAINER_ENGINES)
+    return judged(read_supply(client, made, "8d1f2c"), wanted, baseline=baseline, ending=ending)
 
 
 def answers(nodes: Any, pods: Any, quotas: Any = (), ranges: Any = ()) -> list[tuple[int, Any]]:
@@ -97,6 +101,23 @@ def test_judged__baseline_of_this_installation__may_end(
 ) -> None:
     server.answers = answers([raw_node("a")], [raw_pod("ours", "a", gpus=6, labels=OURS)])
     assert judge(client, on_gpus(), baseline="chat-v6-3f9a1c").plan is StartPlan.REPLACE
+
+
+def test_judged__variant_that_ends_with_the_start__counts_as_free_and_is_named(
+    client: KubernetesClient, server: ScriptedServer
+) -> None:
+    server.answers = answers([raw_node("a")], [raw_pod("ours", "a", gpus=6, labels=OURS)])
+    found = judge(client, on_gpus(), ending=("chat-v6-3f9a1c", "chat-v5-that-is-gone"))
+    assert found.plan is StartPlan.SURGE
+    assert found.notes == ("What chat-v6-3f9a1c takes counts as free: it ends when the rollout starts.",)
+
+
+def test_judged__several_variants__want_room_together(
+    client: KubernetesClient, server: ScriptedServer
+) -> None:
+    server.answers = answers([raw_node("a")], [])
+    found = judge(client, on_gpus(), on_gpus(variant="chat-v8-aaaa"), on_gpus(variant="chat-v9-aaaa"))
+    assert (found.plan, found.wanted, found.beside) == (StartPlan.SHORT, 3, 2)
 
 
 @pytest.mark.parametrize("label", ["installation", "variant"])
@@ -241,6 +262,20 @@ def test_wanted__two_strict_spreads__are_not_judged() -> None:
     with pytest.raises(InvalidInput, match="several labels at once") as caught:
         wanted_of(on_gpus(), profile_of(spread=strict), CONTAINER_ENGINES)
     assert caught.value.field == "configuration.profile.spread"
+
+
+def test_wanted__variants_that_are_fetched_into_pods__ask_for_the_largest_one_s_disk() -> None:
+    small = on_gpus(source="s3://models/a")
+    large = replace(
+        small,
+        variant="chat-v8-aaaa",
+        manifest=Manifest.of([ManifestEntry("model.safetensors", 9 << 30, "cc" * 32)]),
+    )
+    profile = profile_of(weights=FETCHES)
+    both = wanted_together([small, large, small], profile, CONTAINER_ENGINES)
+    alone = wanted_of(large, profile, CONTAINER_ENGINES)
+    assert (both.replicas, both.demand) == (3, alone.demand)
+    assert alone.demand != wanted_of(small, profile, CONTAINER_ENGINES).demand
 
 
 # --- memory of an accelerator -----------------------------------------------------------------------------------------

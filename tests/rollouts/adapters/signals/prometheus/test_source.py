@@ -15,8 +15,10 @@ from rollouts.adapters.routers.gateway_api.counted import CountedRoute
 from rollouts.adapters.signals.prometheus.server import PrometheusServer
 from rollouts.adapters.signals.prometheus.source import PrometheusSignals
 from rollouts.adapters.signals.prometheus.templates import ENVOY_GATEWAY, ISTIO, GatewayTemplate
+from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.readiness import CountedVariant, kinds_missing, readiness_checks
 from rollouts.domain.record.counters import difference
-from rollouts.domain.record.readings import Failures, SignalReading
+from rollouts.domain.record.readings import CountedKind, Failures, SignalReading
 from rollouts.ports import Backend
 from tests.rollouts.adapters.readings import read_one
 from tests.rollouts.adapters.signals.prometheus.pods import (
@@ -36,6 +38,8 @@ from tests.standins.running import wait_until
 
 pytestmark = pytest.mark.needs("prometheus")
 
+ERRORS = GateSpec(key="errors", label="Error rate", kind="error_rate", mode="strict", weight=1.0, delta=0.01)
+POLICY = GatePolicy(name="p", version=1, gates=(ERRORS,))
 BACKENDS = [Backend(variant, "service", name=variant) for variant in (V1, V2)]
 STALE_SECONDS = 4.0
 JOBS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
@@ -321,6 +325,48 @@ def test_failures__are_those_of_all_arms_by_process(room: Room) -> None:
     room.say(gw_a=envoy_gateway(split(Counted(answered=7, failed=2), Counted(answered=3, left=1))))
     read_when(room, "it is scraped", lambda r: answered(r, V1))
     assert room.signals().failures() == {"chat": {"gw-a": Failures(ended=13, failed=2)}}
+
+
+def test_queries__by_hand__give_the_series_that_a_reading_is_made_of(room: Room) -> None:
+    one = Counted(answered=90, failed=3, slow=10)
+    mail = {"httproute/team-a/mail/rule/2/backend/0": one}
+    room.say(
+        gw_a=envoy_gateway({**split(one, Counted(answered=10)), **mail}),
+        v1_0=vllm(V1, tokens=100, stops=10),
+    )
+    read_when(room, "it is scraped", lambda r: answered(r, V1) and V1 in r.engines)
+    queries = room.signals().queries("chat", BACKENDS[0])
+    server = PrometheusServer(room.prometheus.url)
+    series = {kind: server.vector(query, at=server.now()) for kind, query in queries.items()}
+    names = {kind: {one.name for one in found} for kind, found in series.items()}
+    times = "envoy_cluster_upstream_rq_time"
+    assert "envoy_cluster_upstream_rq_total" in names[CountedKind.REQUESTS]
+    assert names[CountedKind.DURATION] == {f"{times}_bucket", f"{times}_count"}
+    assert names[CountedKind.COMPLETIONS] == {
+        "vllm:request_success_total",
+        "vllm:request_generation_tokens_bucket",
+    }
+    assert CountedKind.TTFT not in queries  # the gateway does not count it
+    assert {one.labels["envoy_cluster_name"].split("/")[2] for one in series[CountedKind.REQUESTS]} == {
+        "chat"
+    }
+
+
+def test_queries__endpoint_without_a_route__is_unavailable(room: Room) -> None:
+    with pytest.raises(Unavailable, match="it has no route of ours in force"):
+        room.signals().queries("new", BACKENDS[0])
+
+
+def test_readiness__baseline_whose_series_are_not_scraped__cannot_be_judged_and_names_the_query(
+    room: Room,
+) -> None:
+    room.say(gw_a=envoy_gateway({"httproute/team-a/chat/rule/2/backend/1": Counted(answered=7)}))
+    found = read_when(room, "it is scraped", lambda r: answered(r, V2))
+    seen = CountedVariant(V1, found, time.time(), 25.0)
+    missing = kinds_missing(POLICY, seen)
+    (check,) = readiness_checks(POLICY, seen, missing, room.signals().queries("chat", BACKENDS[0]))
+    assert check.title == f"Cannot judge Error rate: no fresh series of {V1}"
+    assert 'Query: {__name__=~"envoy_cluster_upstream' in check.detail
 
 
 def test_istio__the_same_endings__are_counted_by_service(room: Room) -> None:

@@ -1,0 +1,163 @@
+"""Whether what a policy's gates read is counted at all for the variant that serves, before a rollout starts.
+
+A gate without data never fails and never passes: a rollout would hold and go back after a while. So a dry run looks at
+one reading of the variant's counters, and names what is not in it with the query that asks for it. Of a candidate the
+loop says the same in each interval ("no fresh series of"), once it has traffic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controlplane.kernel.errors import HeadgateError
+from controlplane.kernel.words import duration_of_seconds
+from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.record.readings import ArmReading, CountedKind, SignalReading
+from rollouts.domain.strategies.dry_run import Check
+
+KIND_OF_GATE: Mapping[str, CountedKind] = {
+    "error_rate": CountedKind.REQUESTS,
+    "refused": CountedKind.REQUESTS,
+    "abandoned": CountedKind.REQUESTS,
+    "empty": CountedKind.COMPLETIONS,
+    "truncated": CountedKind.COMPLETIONS,
+}
+UNREADABLE, NOT_COUNTED = "signals-unreadable", "signals-missing"
+
+
+@dataclass(frozen=True, slots=True)
+class CountedVariant:
+    """One reading of a variant's counters.
+
+    at          when it was looked at, in seconds since the epoch
+    per_minute  requests of its endpoint in the last hour; 0: none came, or none was counted
+    """
+
+    variant: str
+    reading: SignalReading
+    at: float
+    per_minute: float
+
+
+def kinds_read(policy: GatePolicy) -> dict[CountedKind, tuple[str, ...]]:
+    """The kinds of counters that the policy's gates read, each with the labels of those gates. Golden prompts and
+    ratings are no counters."""
+    found: dict[CountedKind, tuple[str, ...]] = {}
+    for gate in policy.gates:
+        kind = _kind_of(gate)
+        if kind is not None:
+            found[kind] = (*found.get(kind, ()), gate.label)
+    return found
+
+
+def kinds_missing(policy: GatePolicy, seen: CountedVariant) -> dict[CountedKind, str]:
+    """Of the kinds that are read those that the reading does not have of the variant, each with why."""
+    arms = [
+        target.arms[seen.variant] for target in seen.reading.targets.values() if seen.variant in target.arms
+    ]
+    found = {kind: _why_missing(kind, seen, arms) for kind in kinds_read(policy)}
+    return {kind: why for kind, why in found.items() if why}
+
+
+def readiness_checks(
+    policy: GatePolicy,
+    seen: CountedVariant,
+    missing: Mapping[CountedKind, str],
+    queries: Mapping[CountedKind, str],
+) -> tuple[Check, ...]:
+    """What a dry run says: a warning for each reason why some gates cannot judge, else that all of them can.
+
+    missing  as `kinds_missing` says
+    queries  for these kinds; one that is not in it is not counted by this source
+    """
+    read = kinds_read(policy)
+    if not read:
+        return ()
+    if not missing:
+        return (_counted(read, seen),)
+    labels: dict[tuple[str, str], tuple[str, ...]] = {}
+    for kind, why in missing.items():
+        # An arm that is not there at all lacks every kind: one reason, and the query for its requests shows it.
+        query = queries.get(CountedKind.REQUESTS if why == _no_series(seen) else kind, "")
+        labels[why, query] = (*labels.get((why, query), ()), *read[kind])
+    return tuple(_cannot_judge(seen, why, query, names) for (why, query), names in labels.items())
+
+
+def unreadable(policy: GatePolicy, error: HeadgateError) -> tuple[Check, ...]:
+    """What a dry run says when nothing could be read."""
+    read = kinds_read(policy)
+    if not read:
+        return ()
+    names = ", ".join(label for labels in read.values() for label in labels)
+    return (
+        Check(
+            "warning",
+            "The counters of the endpoint cannot be read now",
+            f"{error.message} Without them these gates cannot judge: {names}.",
+            error.fix,
+            code=UNREADABLE,
+        ),
+    )
+
+
+def _kind_of(gate: GateSpec) -> CountedKind | None:
+    if gate.kind == "latency_slo" and gate.signal is not None:
+        return CountedKind(gate.signal)
+    return KIND_OF_GATE.get(gate.kind)
+
+
+def _why_missing(kind: CountedKind, seen: CountedVariant, arms: list[ArmReading]) -> str:
+    """Why the reading says nothing of this kind; empty where it does, and where there is nothing to be said yet."""
+    if kind is CountedKind.COMPLETIONS:
+        return _why_no_completions(seen)
+    if not arms:
+        return _no_series(seen)
+    if kind is CountedKind.REQUESTS or any(kind.value in arm.latency for arm in arms):
+        return ""
+    answered = sum(arm.answered for arm in arms)
+    return (
+        f"{answered:,} answers of {seen.variant} were counted, and none of them was timed" if answered else ""
+    )
+
+
+def _why_no_completions(seen: CountedVariant) -> str:
+    if seen.variant in seen.reading.broken:
+        return seen.reading.broken[seen.variant].rstrip(".")
+    engine = seen.reading.engines.get(seen.variant)
+    if engine is None:
+        return f"no engine of {seen.variant} was read"
+    silent = engine.empty is None or (engine.generated_tokens > 0 and not engine.endings)
+    return f"the engine of {seen.variant} does not say how its answers end" if silent else ""
+
+
+def _no_series(seen: CountedVariant) -> str:
+    return f"no fresh series of {seen.variant}"
+
+
+def _counted(read: Mapping[CountedKind, tuple[str, ...]], seen: CountedVariant) -> Check:
+    rate = f"{_rate(seen.per_minute)} requests a minute" if seen.per_minute else "no request in the last hour"
+    names = ", ".join(label for labels in read.values() for label in labels)
+    age = duration_of_seconds(max(0.0, seen.at - seen.reading.at))
+    return Check("ok", f"{seen.variant} is counted: {rate}", f"counters {age} old; read by {names}")
+
+
+def _cannot_judge(seen: CountedVariant, why: str, query: str, labels: tuple[str, ...]) -> Check:
+    if seen.per_minute:
+        traffic = f"{_rate(seen.per_minute)} requests a minute were counted in the last hour."
+    else:
+        traffic = "No request came in the last hour, so that its counters may only begin with the first one."
+    asked = f"Query: {query}" if query else "This source does not count it."
+    return Check(
+        "warning",
+        f"Cannot judge {', '.join(labels)}: {why}",
+        f"{traffic} {asked}",
+        "Ask the query by hand, and see whether what it names is scraped and labelled as it says."
+        if query
+        else "",
+        code=NOT_COUNTED,
+    )
+
+
+def _rate(per_minute: float) -> str:
+    return f"{per_minute:,.0f}" if per_minute >= 10 else f"{per_minute:.2g}"
