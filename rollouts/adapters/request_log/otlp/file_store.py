@@ -1,0 +1,120 @@
+"""Answered requests in files of this machine, for an installation without Redis.
+
+A SQLite file a cluster, apart from Headgate's own database: what users ask never waits for the loop's writes, nor the
+loop for theirs. All processes of this machine read it; those of another one do not.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from controlplane.kernel.clock import Clock
+from controlplane.kernel.errors import Unavailable
+from controlplane.sealing.senders import checked_cluster
+from rollouts.adapters.request_log.otlp.records import Answered
+from rollouts.adapters.request_log.otlp.stores import (
+    KEPT_SECONDS,
+    MOST_KEPT,
+    SILENT_AFTER,
+    in_parts,
+    unpacked,
+)
+
+BUSY_SECONDS = 2.0
+SCHEMA = """
+create table if not exists answered (
+    place integer primary key autoincrement, id text not null unique, kept_at real not null, content text not null);
+create index if not exists answered_kept_at on answered (kept_at);
+"""
+KEEP = "insert or replace into answered (id, kept_at, content) values (?, ?, ?)"
+FIND = "select id, content from answered where id in (select value from json_each(?)) and kept_at > ?"
+FORGET = "delete from answered where kept_at <= ? or place <= (select max(place) from answered) - ?"
+
+
+class FileAnswers:
+    """An AnswerStore in a folder, which is made closed to others when something is kept.
+
+    A clock that jumps forward by a quarter of an hour makes it forget what it has.
+    """
+
+    def __init__(self, folder: Path, clock: Clock, *, most: int = MOST_KEPT) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._most = most
+
+    def keep(self, cluster: str, answers: Sequence[Answered]) -> None:
+        """See AnswerStore. One transaction, in which what is too old is deleted, too."""
+        if not answers:
+            return
+        now = self._clock.now().timestamp()
+        path = self._path(cluster)
+        with self._opened(path, writes=True) as database, database:
+            database.executemany(KEEP, [(one.request_id, now, one.packed()) for one in answers])
+            database.execute(FORGET, (now - KEPT_SECONDS, self._most))
+
+    def find(self, cluster: str, request_ids: Collection[str]) -> Mapping[str, Answered]:
+        """See AnswerStore."""
+        path = self._path(cluster)
+        if not path.exists():
+            return {}
+        since = self._clock.now().timestamp() - KEPT_SECONDS
+        with self._opened(path, writes=False) as database:
+            return unpacked(
+                row
+                for part in in_parts(request_ids)
+                for row in database.execute(FIND, (json.dumps(part), since)).fetchall()
+            )
+
+    def beat(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            part = self._alive.with_suffix(".part")
+            part.write_text(str(self._clock.now().timestamp()))
+            part.replace(self._alive)
+        except OSError as error:
+            raise _unavailable(self._alive, error) from error
+
+    def is_fed(self) -> bool:
+        try:
+            at = float(self._alive.read_text())
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError) as error:
+            raise _unavailable(self._alive, error) from error
+        return abs(self._clock.now().timestamp() - at) <= SILENT_AFTER
+
+    @property
+    def _alive(self) -> Path:
+        return self._folder / "receiver"
+
+    def _path(self, cluster: str) -> Path:
+        return self._folder / f"{checked_cluster(cluster)}.sqlite3"
+
+    @contextmanager
+    def _opened(self, path: Path, *, writes: bool) -> Iterator[sqlite3.Connection]:
+        """The database, for one call. Raises Unavailable."""
+        try:
+            if writes and not path.exists():
+                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                path.touch(mode=0o600)
+            mode = "rw" if writes else "ro"
+            with closing(
+                sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS)
+            ) as database:
+                if writes:
+                    # A crash of the machine may cost the last seconds; no more is promised.
+                    database.executescript(f"pragma journal_mode=wal; pragma synchronous=normal; {SCHEMA}")
+                yield database
+        except (sqlite3.Error, OSError) as error:
+            raise _unavailable(path, error) from error
+
+
+def _unavailable(path: Path, error: Exception) -> Unavailable:
+    return Unavailable(
+        f"The file of answered requests {path} cannot be used: {error}.",
+        fix="See whether its disk has room, and whose it is.",
+    )
