@@ -1,4 +1,4 @@
-"""An Envoy as Envoy Gateway would configure it: the real program, from HTTPRoutes and deploy/kubernetes/attribution.yaml.
+"""An Envoy as Envoy Gateway configures it: the real program, from HTTPRoutes and deploy/kubernetes/attribution.yaml.
 
 No controller runs here. What it makes of the objects is written down once more, by its translator of 1.9: the names of
 routes, one Envoy route a match, weighted clusters with the filters of each reference, the access log of the EnvoyProxy
@@ -58,6 +58,10 @@ class RunningGateway:
         (self._folder / "boot.json").write_text(json.dumps(boot))
         self._write()
 
+    @property
+    def _admin(self) -> Path:
+        return self._folder / "admin.sock"
+
     def start(self) -> None:
         command = [str(ENVOY), "-c", str(self._folder / "boot.json"), "--disable-hot-restart"]
         command += ["--concurrency", "1", "--log-level", "warn", "--log-path", str(self._folder / "log")]
@@ -69,6 +73,7 @@ class RunningGateway:
             self._process.kill()
             self._process.wait()
             self._process = None
+            self._admin.unlink(missing_ok=True)
 
     def close(self) -> None:
         self.kill()
@@ -85,7 +90,7 @@ class RunningGateway:
 
     def stat(self, name: str) -> str:
         """One of Envoy's own numbers; "" when it has none of this name."""
-        transport = httpx.HTTPTransport(uds=str(self._folder / "admin.sock"))
+        transport = httpx.HTTPTransport(uds=str(self._admin))
         with httpx.Client(transport=transport, base_url="http://envoy") as client:
             lines = client.get("/stats", params={"filter": f"^{name}$"}).text.splitlines()
         return lines[0].partition(": ")[2].strip('"') if lines else ""
@@ -93,6 +98,8 @@ class RunningGateway:
     def _has_routes(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self._folder / "log").read_text()[-2000:]
+        if not self._admin.exists():
+            return False
         try:
             loaded = self.stat("http.edge.rds.main.version_text") == str(self._version)
             return loaded and self.stat("cluster_manager.cds.version_text") == str(self._version)
@@ -141,14 +148,18 @@ class RunningGateway:
             "name": "edge",
             "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
             "filter_chains": [
-                {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+                {
+                    "filters": [
+                        {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+                    ]
+                }
             ],
         }
         http2 = {"@type": OPTIONS, "explicit_http_config": {"http2_protocol_options": {}}}
         sink = _cluster(SINK, receiver_port) | {"typed_extension_protocol_options": {OPTIONS[20:]: http2}}
         return {
             "node": {"id": "edge", "cluster": "edge"},
-            "admin": {"address": {"pipe": {"path": str(self._folder / "admin.sock")}}},
+            "admin": {"address": {"pipe": {"path": str(self._admin)}}},
             "static_resources": {"listeners": [listener], "clusters": [sink]},
             "dynamic_resources": {"cds_config": self._watched("cds")},
         }
@@ -212,9 +223,7 @@ def access_logs(proxy: Mapping[str, Any]) -> list[dict[str, Any]]:
             **setting["format"]["json"],
         }
         values = [{"key": name, "value": {"string_value": value}} for name, value in attributes.items()]
-        metadata = [
-            {"key": one["name"], "value": one["value"]} for one in sink["openTelemetry"]["headers"]
-        ]
+        metadata = [{"key": one["name"], "value": one["value"]} for one in sink["openTelemetry"]["headers"]]
         service = {"envoy_grpc": {"cluster_name": SINK}, "initial_metadata": metadata}
         config = {
             "@type": OTEL,

@@ -6,7 +6,8 @@ An endpoint has a host name of its own (`ENDPOINT.DOMAIN`), and its rules name e
    variant
 2. the split: inferences go to the backends by their weights in basis points. Each reference has a filter of its own
    that tells who was drawn; Envoy Gateway then also counts each backend by itself
-3. the other calls, and the model list, go to the fallback
+3. the other calls, and the model list, go to the fallback, and their answers name no variant: an engine that sends
+   the header by itself must not be taken for the answer to an inference
 
 Gateway API takes a rule with more matching headers first, whatever the order. The forced variants stand first all the
 same, for whoever reads the route.
@@ -219,6 +220,7 @@ def _other(route: Route, fallback: BackendReference, place: GatewayPlace) -> dic
     return {
         "matches": [_call("GET", MODEL_LIST), *paths],
         "timeouts": {"request": place.timeout},
+        "filters": [_says_nothing()],
         "backendRefs": [{**fallback.document(), "weight": 1}],
     }
 
@@ -234,6 +236,13 @@ def _call(method: str, path: str) -> dict[str, Any]:
 def _says(variant: str) -> dict[str, Any]:
     header = {"name": FORCED_VARIANT_HEADER, "value": variant}
     return {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [header]}}
+
+
+def _says_nothing() -> dict[str, Any]:
+    return {
+        "type": "ResponseHeaderModifier",
+        "responseHeaderModifier": {"remove": [FORCED_VARIANT_HEADER]},
+    }
 
 
 def _mirror(mirror: RouteMirror, place: GatewayPlace) -> dict[str, Any]:
