@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Self
@@ -70,11 +69,6 @@ def checked_cluster(name: str) -> str:
             fix="Lower-case letters, digits and dashes, at most 40, a letter first.",
         )
     return name
-
-
-def tokens_in(value: str) -> Sequence[str]:
-    """The tokens alone: what must stand in no log."""
-    return Senders.read(value).tokens
 
 
 def _wrong(setting: str, problem: str) -> InvalidInput:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -158,7 +159,7 @@ class _Told:
             log.warning("receiver.refused messages=%s they had no token of a cluster", strangers)
 
 
-class _Handler(grpc.GenericRpcHandler):
+class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
     """Knows the one call. A sender without a token is refused without reading what it sends."""
 
     def __init__(self, senders: Senders, pending: Pending, told: _Told) -> None:
@@ -181,7 +182,7 @@ class _Handler(grpc.GenericRpcHandler):
                 request = ExportLogsServiceRequest.FromString(body)
             except DecodeError:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, "This is no ExportLogsServiceRequest.")
-            return self._take(cluster, request).SerializeToString()
+            return bytes(self._take(cluster, request).SerializeToString())
 
         return export
 
@@ -209,7 +210,7 @@ class _Handler(grpc.GenericRpcHandler):
         return ExportLogsServiceResponse(partial_success=partial)
 
 
-def _records(request: ExportLogsServiceRequest) -> Iterator[object]:
+def _records(request: ExportLogsServiceRequest) -> Iterator[Any]:
     for resource in request.resource_logs:
         for scope in resource.scope_logs:
             yield from scope.log_records

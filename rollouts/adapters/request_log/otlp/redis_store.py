@@ -16,7 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from controlplane.kernel.errors import InvalidInput, Unavailable
+from controlplane.kernel.errors import Unavailable
 from controlplane.kernel.foreign import words_of
 from controlplane.sealing.senders import checked_cluster
 from rollouts.adapters.request_log.otlp.records import Answered
@@ -40,7 +40,7 @@ ALIVE = f"{PREFIX}:receiver"
 class RedisAnswers:
     """An AnswerStore in one Redis server (not a Redis Cluster: a question reads several keys).
 
-    address   as `checked_redis` takes it
+    address   redis://, rediss:// or unix://
     most      entries of a cluster
     monotonic seconds that only grow
     """
@@ -141,25 +141,3 @@ class RedisAnswers:
             raise Unavailable(
                 f"Redis does not answer: {type(error).__name__}.", fix="See whether it runs."
             ) from error
-
-
-def checked_redis(address: str, *, setting: str) -> str:
-    """The address of a Redis server without white space around it; "" stays "".
-
-    Raises InvalidInput, `field` being the setting. The message never repeats the address: it may hold a password.
-    """
-    address = address.strip()
-    if not address:
-        return ""
-    try:
-        options = redis.connection.parse_url(address)
-    except ValueError:
-        options = None
-    known = {"host", "port", "db", "username", "password", "path", "connection_class"}
-    if options is None or set(options) - known or not (options.keys() & {"host", "path"}):
-        raise InvalidInput(
-            f"{setting} is no address of a Redis server.",
-            field=setting,
-            fix="Write redis://:PASSWORD@HOST:PORT/NUMBER, rediss:// for TLS, or unix:///PATH.",
-        )
-    return address
