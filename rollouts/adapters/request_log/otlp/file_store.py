@@ -7,9 +7,10 @@ loop for theirs. All processes of this machine read it; those of another one do 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from controlplane.kernel.clock import Clock
@@ -26,9 +27,9 @@ from rollouts.adapters.request_log.otlp.stores import (
 
 BUSY_SECONDS = 2.0
 SCHEMA = """
-create table if not exists answered (
+create table answered (
     place integer primary key autoincrement, id text not null unique, kept_at real not null, content text not null);
-create index if not exists answered_kept_at on answered (kept_at);
+create index answered_kept_at on answered (kept_at);
 """
 KEEP = "insert or replace into answered (id, kept_at, content) values (?, ?, ?)"
 FIND = "select id, content from answered where id in (select value from json_each(?)) and kept_at > ?"
@@ -99,18 +100,28 @@ class FileAnswers:
         """The database, for one call. Raises Unavailable."""
         try:
             if writes and not path.exists():
-                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                path.touch(mode=0o600)
-            mode = "rw" if writes else "ro"
-            with closing(
-                sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS)
-            ) as database:
-                if writes:
-                    # A crash of the machine may cost the last seconds; no more is promised.
-                    database.executescript(f"pragma journal_mode=wal; pragma synchronous=normal; {SCHEMA}")
+                self._make(path)
+            where = f"{path.absolute().as_uri()}?mode={'rw' if writes else 'ro'}"
+            with closing(sqlite3.connect(where, uri=True, timeout=BUSY_SECONDS)) as database:
+                # A crash of the machine may cost the last seconds; no more is promised.
+                database.execute("pragma synchronous=normal")
                 yield database
         except (sqlite3.Error, OSError) as error:
             raise _unavailable(path, error) from error
+
+    def _make(self, path: Path) -> None:
+        """An empty database, which gets its name once its table is there. Whoever was quicker keeps the name."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        part.unlink(missing_ok=True)
+        part.touch(mode=0o600)
+        try:
+            with closing(sqlite3.connect(part)) as database:
+                database.executescript(f"pragma journal_mode=wal; {SCHEMA}")
+            with suppress(FileExistsError):
+                os.link(part, path)
+        finally:
+            part.unlink()
 
 
 def _unavailable(path: Path, error: Exception) -> Unavailable:

@@ -58,7 +58,7 @@ class Sender:
     def __init__(
         self, port: int, token: str = "", *, credentials: grpc.ChannelCredentials | None = None
     ) -> None:
-        where = f"localhost:{port}"
+        where = f"127.0.0.1:{port}"
         self._channel = (
             grpc.insecure_channel(where) if credentials is None else grpc.secure_channel(where, credentials)
         )

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.rollouts.adapters.request_log.otlp.sending import answered
 from tests.standins.running import free_port
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+CLUSTERS = [f"cluster-{number}" for number in range(20)]
 Make = Callable[[int], AnswerStore]
 
 
@@ -130,6 +132,34 @@ def test_files__odd_entry__costs_itself_alone_and_is_told(
     with caplog.at_level(logging.WARNING):
         assert set(store.find("paris", ["request-one", "request-two"])) == {"request-two"}
     assert "request_log.odd_entries" in caplog.text
+
+
+def test_files__looked_into_while_they_are_made__are_empty_and_not_broken(tmp_path: Path) -> None:
+    store = FileAnswers(tmp_path, ManualClock(START))
+    looked: list[object] = []
+    ended = Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            for cluster in CLUSTERS:
+                looked.append(store.find(cluster, ["request-one"]))
+
+    thread = Thread(target=look)
+    thread.start()
+    for cluster in CLUSTERS:
+        store.keep(cluster, [answered("request-one")])
+    ended.set()
+    thread.join()
+    assert len(looked) > len(CLUSTERS)
+    assert sorted(path.name for path in tmp_path.glob("*.part")) == []
+
+
+def test_files__made_by_two_receivers_at_once__lose_nothing(tmp_path: Path) -> None:
+    first, second = (FileAnswers(tmp_path, ManualClock(START)) for _ in range(2))
+    first.keep("paris", [answered("request-one")])
+    second._make(tmp_path / "paris.sqlite3")  # it looked before the first one was done
+    second.keep("paris", [answered("request-two")])
+    assert len(first.find("paris", ["request-one", "request-two"])) == 2
 
 
 def test_files__no_database__is_unavailable(tmp_path: Path) -> None:
