@@ -68,6 +68,11 @@ class RunningGateway:
         self._process = subprocess.Popen(command)
         wait_until("the gateway has its routes", self._has_routes, START_SECONDS)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
