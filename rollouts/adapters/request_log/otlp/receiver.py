@@ -16,10 +16,8 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsPartialSuccess,
-    ExportLogsServiceRequest,
     ExportLogsServiceResponse,
 )
 
@@ -27,6 +25,7 @@ from controlplane.kernel.errors import InvalidInput, Unavailable
 from controlplane.sealing.senders import Senders
 from rollouts.adapters.request_log.otlp.pending import Pending
 from rollouts.adapters.request_log.otlp.records import Answered, answered_in, attributes_in
+from rollouts.adapters.request_log.otlp.wire import records_in
 
 EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 BEARER = "bearer "
@@ -179,23 +178,23 @@ class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
     def _export_of(self, cluster: str) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         def export(body: bytes, context: grpc.ServicerContext) -> bytes:
             try:
-                request = ExportLogsServiceRequest.FromString(body)
-            except DecodeError:
-                context.abort(grpc.StatusCode.INVALID_ARGUMENT, "This is no ExportLogsServiceRequest.")
-            return bytes(self._take(cluster, request).SerializeToString())
+                records = records_in(body)
+            except InvalidInput as error:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
+            return bytes(self._take(cluster, records).SerializeToString())
 
         return export
 
-    def _take(self, cluster: str, request: ExportLogsServiceRequest) -> ExportLogsServiceResponse:
+    def _take(self, cluster: str, records: Iterator[Sequence[Any]]) -> ExportLogsServiceResponse:
         found: list[Answered] = []
         number, odd, words = 0, 0, ""
-        for record in _records(request):
+        for attributes in records:
             number += 1
             if number > MOST_RECORDS:
                 odd, words = odd + 1, f"One message has more than {MOST_RECORDS:,} records."
                 continue
             try:
-                answered = answered_in(attributes_in(record.attributes))
+                answered = answered_in(attributes_in(attributes))
             except InvalidInput as error:
                 odd, words = odd + 1, error.message
                 continue
@@ -208,12 +207,6 @@ class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
             return ExportLogsServiceResponse()
         partial = ExportLogsPartialSuccess(rejected_log_records=odd, error_message=words)
         return ExportLogsServiceResponse(partial_success=partial)
-
-
-def _records(request: ExportLogsServiceRequest) -> Iterator[Any]:
-    for resource in request.resource_logs:
-        for scope in resource.scope_logs:
-            yield from scope.log_records
 
 
 def _token(metadata: Sequence[tuple[str, str | bytes]] | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -25,6 +25,7 @@ VARIANT = "headgate.variant"
 STATUS = "headgate.status"
 DETAILS = "headgate.details"
 ATTRIBUTES = (ID, AT, ROUTE, METHOD, ASKED_FOR, VARIANT, STATUS, DETAILS)
+_NAMES = {name.encode(): name for name in ATTRIBUTES}
 
 NOTHING = "-"
 MOST_ATTRIBUTES = 64
@@ -79,23 +80,24 @@ class Answered:
             route=fields.text("route", longest=LONGEST_NAME),
             answered=fields.text("answered", longest=LONGEST_NAME),
             forced=bool(fields.whole("forced", least=0, most=1)),
-            status=fields.whole("status", least=100, most=999),
+            status=fields.whole("status", least=0, most=999),
             at=fields.number("at", least=0.0, most=LATEST),
         )
 
 
-def attributes_in(pairs: Iterable[Any]) -> Mapping[str, str]:
-    """The texts among a record's attributes (OTLP's KeyValue), by name; those that are not ours are left aside.
+def attributes_in(pairs: Sequence[Any]) -> Mapping[str, str]:
+    """The texts among a record's attributes (see `wire`), by name; those that are not ours are left aside, and what is
+    no UTF-8 is replaced.
 
     Raises InvalidInput for more attributes than any gateway was told to send.
     """
-    found: dict[str, str] = {}
-    for number, pair in enumerate(pairs):
-        if number >= MOST_ATTRIBUTES:
-            raise InvalidInput(f"{SAID} has more than {MOST_ATTRIBUTES} attributes.", code="odd-answer")
-        if pair.key in ATTRIBUTES and pair.value.HasField("string_value"):
-            found[pair.key] = pair.value.string_value
-    return found
+    if len(pairs) > MOST_ATTRIBUTES:
+        raise InvalidInput(f"{SAID} has more than {MOST_ATTRIBUTES} attributes.", code="odd-answer")
+    return {
+        _NAMES[pair.key]: pair.value.string_value.decode(errors="replace")
+        for pair in pairs
+        if pair.key in _NAMES and pair.value.HasField("string_value")
+    }
 
 
 def answered_in(attributes: Mapping[str, str]) -> Answered | None:

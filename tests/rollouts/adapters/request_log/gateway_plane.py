@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -76,13 +77,19 @@ class GatewayPlane:
         return Backend(variant, "service", name=variant)
 
     def ask(
-        self, endpoint: str, *, forced: str = "", headers: dict[str, str] | None = None, **body: Any
+        self,
+        endpoint: str,
+        *,
+        forced: str = "",
+        headers: Mapping[str, str | bytes] | None = None,
+        **body: Any,
     ) -> Seen:
-        sent = {"host": PLACE.host(endpoint), **({"x-headgate-variant": forced} if forced else {})}
+        usual = {"host": PLACE.host(endpoint), **({"x-headgate-variant": forced} if forced else {})}
+        sent = {**usual, **(headers or {})}
         response = httpx.post(
             f"{self.gateway.url}/v1/chat/completions",
             json={"messages": PROMPT, **body},
-            headers={**sent, **(headers or {})},
+            headers={name.encode(): as_bytes(value) for name, value in sent.items()},
             timeout=60,
         )
         answered = response.headers.get("x-headgate-variant", "")
@@ -111,3 +118,7 @@ class GatewayPlane:
             if not engine.alive:
                 engine.start()
             self.change(variant)
+
+
+def as_bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode()

@@ -64,13 +64,19 @@ class Sender:
         )
         self.metadata: list[tuple[str, str]] = [("authorization", f"Bearer {token}")] if token else []
 
-    def send(self, request: ExportLogsServiceRequest, **options: object) -> ExportLogsServiceResponse:
+    def send(
+        self, request: ExportLogsServiceRequest, *, compression: grpc.Compression | None = None
+    ) -> ExportLogsServiceResponse:
         """Raises grpc.RpcError with what the receiver says."""
-        return ExportLogsServiceResponse.FromString(self.send_bytes(request.SerializeToString(), **options))
+        answer = ExportLogsServiceResponse()
+        answer.ParseFromString(self.send_bytes(request.SerializeToString(), compression=compression))
+        return answer
 
-    def send_bytes(self, body: bytes, method: str = EXPORT, **options: object) -> bytes:
+    def send_bytes(
+        self, body: bytes, *, method: str = EXPORT, compression: grpc.Compression | None = None
+    ) -> bytes:
         call = self._channel.unary_unary(method)
-        return bytes(call(body, metadata=self.metadata, timeout=20, **options))
+        return bytes(call(body, metadata=self.metadata, timeout=20, compression=compression))
 
     def __enter__(self) -> Self:
         return self

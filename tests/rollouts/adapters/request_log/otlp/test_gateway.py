@@ -46,6 +46,20 @@ def test_request__that_names_an_unknown_variant__is_drawn(gateway: GatewayPlane,
     assert (found(gateway, seen).assigned, found(gateway, seen).answered) == (BASELINE, BASELINE)
 
 
+@pytest.mark.parametrize("value", [b"\xff\xfe", b"x" + "\u00e9".encode() * 400, b"a" * 20_000])
+def test_request__with_a_header_that_is_no_text__costs_nobody_their_entry(
+    gateway: GatewayPlane, endpoint: str, value: bytes
+) -> None:
+    """Envoy logs what came. It is cut after 300 bytes, which may be in the middle of a letter."""
+    gateway.router.apply(route(gateway, endpoint, 0), token=1)
+    before, odd, after = (
+        gateway.ask(endpoint, headers={"x-headgate-variant": one}) for one in ("", value, "")
+    )
+    assert odd.status == 200
+    for seen in (before, odd, after):
+        assert found(gateway, seen).assigned == BASELINE
+
+
 def test_request__when_it_arrived__is_by_the_gateways_clock(gateway: GatewayPlane, endpoint: str) -> None:
     gateway.router.apply(route(gateway, endpoint, 0), token=1)
     before = time.time()

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from controlplane.kernel.errors import InvalidInput
 from rollouts.adapters.request_log.otlp.records import (
@@ -10,7 +15,8 @@ from rollouts.adapters.request_log.otlp.records import (
     answered_in,
     attributes_in,
 )
-from tests.rollouts.adapters.request_log.otlp.sending import VARIANT, answered, attributes, record
+from rollouts.adapters.request_log.otlp.wire import records_in
+from tests.rollouts.adapters.request_log.otlp.sending import VARIANT, answered, attributes, message, record
 from tests.standins.gateway import objects
 
 
@@ -84,6 +90,12 @@ def test_answered_in__odd_value__is_refused_naming_it(changes: dict[str, str], a
     assert caught.value.field == at
 
 
+def read(pairs: Iterable[KeyValue]) -> Mapping[str, str]:
+    """The attributes of one record as they come over the wire."""
+    (found,) = records_in(message([LogRecord(attributes=list(pairs))]).SerializeToString())
+    return attributes_in(found)
+
+
 def test_attributes_in__others_and_other_kinds__are_left_aside() -> None:
     pairs = [
         *record(attributes()).attributes,
@@ -91,12 +103,12 @@ def test_attributes_in__others_and_other_kinds__are_left_aside() -> None:
         KeyValue(key="headgate.id", value=AnyValue(int_value=7)),
         KeyValue(key="headgate.at"),
     ]
-    assert attributes_in(pairs) == attributes()
+    assert read(pairs) == attributes()
 
 
 def test_attributes_in__more_than_a_gateway_sends__is_refused() -> None:
     with pytest.raises(InvalidInput, match="more than 64"):
-        attributes_in([KeyValue(key="k")] * 65)
+        read([KeyValue(key="k")] * 65)
 
 
 def test_packed__every_value__is_the_same_after_it() -> None:
@@ -111,3 +123,15 @@ def test_packed__every_value__is_the_same_after_it() -> None:
 def test_unpacked__what_nobody_packed__is_refused(packed: str | bytes) -> None:
     with pytest.raises(InvalidInput):
         Answered.unpacked("id-of-a-request", packed)
+
+
+@given(st.dictionaries(st.sampled_from(ATTRIBUTES), st.text() | st.sampled_from(["-", "POST", "200", "1.5"])))
+def test_answered_in__whatever_comes__is_a_request_that_can_be_kept_or_nothing_or_refused(
+    values: dict[str, str],
+) -> None:
+    try:
+        found = answered_in({**attributes(), **values})
+    except InvalidInput:
+        return
+    if found is not None:
+        assert Answered.unpacked(found.request_id, found.packed()) == found
