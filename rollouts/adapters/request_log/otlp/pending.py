@@ -18,7 +18,7 @@ from controlplane.kernel.errors import Unavailable
 from rollouts.adapters.request_log.otlp.records import Answered
 from rollouts.adapters.request_log.otlp.stores import SILENT_AFTER, AnswerStore
 
-MOST_PENDING = 200_000  # over all clusters: three minutes of 1,100 requests a second, about 80 MB
+MOST_PENDING = 200_000  # over all clusters: three minutes of 1,100 requests a second, about 50 MB
 FLUSH_SECONDS = 0.2  # what comes within it goes to the store together
 PAUSE_SECONDS = 1.0  # after the store was away
 AT_ONCE = 5_000  # that a store is given in one call

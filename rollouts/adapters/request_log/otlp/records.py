@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import Any, Self
 
 from controlplane.kernel.errors import InvalidInput
@@ -119,9 +120,9 @@ def answered_in(attributes: Mapping[str, str]) -> Answered | None:
         raise fields.odd("it is no id of a request", ID)
     return Answered(
         request_id=name,
-        namespace=route[1],
-        route=route[2],
-        answered=variant,
+        namespace=intern(route[1]),  # a few names in many entries
+        route=intern(route[2]),
+        answered=intern(variant),
         forced=fields.has(ASKED_FOR, variant),
         status=status,
         at=fields.number(AT, least=0.0, most=LATEST),
