@@ -130,9 +130,7 @@ class Pending:
                 self._told_away(error)
                 left.append(_Batch(cluster, answers))
                 continue
-            except (
-                Exception
-            ):  # the boundary of one cluster: whatever is wrong with its entries is so for ever
+            except Exception:  # the boundary of one cluster: what is wrong with its entries is so for ever
                 log.exception("receiver.not_kept cluster=%s entries=%s", cluster, len(answers))
                 with self._changed:
                     self.lost += len(answers)

@@ -7,6 +7,7 @@ does not matter what the clocks of receivers and readers show.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ LEFT_ALONE = 10.0  # seconds, after it did not answer: no further turn waits for
 PREFIX = "headgate:answered"
 ALIVE = f"{PREFIX}:receiver"
 
+log = logging.getLogger(__name__)
+
 
 class RedisAnswers:
     """An AnswerStore in one Redis server (not a Redis Cluster: a question reads several keys).
@@ -59,14 +62,19 @@ class RedisAnswers:
         self._most = most
         self._monotonic = monotonic
         self._left_alone_until = 0.0
+        self._full: dict[str, str] = {}  # by cluster, the minute that alone holds all that may be kept
 
     def keep(self, cluster: str, answers: Sequence[Answered]) -> None:
-        """See AnswerStore. Two questions, however many they are."""
+        """See AnswerStore. Two questions, however many they are. Where the present minute alone holds as many as may be
+        kept, further ones are not, and that is told in our log."""
         if not answers:
             return
         with self._asked():
             minutes = self._minutes(cluster)
             newest = minutes[0]
+            if self._full.get(cluster) == newest:
+                log.error("request_log.full cluster=%s not_kept=%s", cluster, len(answers))
+                return
             pipe = self._redis.pipeline(transaction=False)
             pipe.hset(newest, mapping={one.request_id: one.packed() for one in answers})
             pipe.expire(newest, MINUTES * MINUTE)
@@ -74,13 +82,15 @@ class RedisAnswers:
                 pipe.hlen(minute)
             _, _, *sizes = pipe.execute()
             gone, left = [], sum(sizes)
-            for minute, size in zip(reversed(minutes), reversed(sizes), strict=True):
+            for minute, size in zip(reversed(minutes[1:]), reversed(sizes[1:]), strict=True):
                 if left <= self._most:
                     break
                 gone.append(minute)
                 left -= size
             if gone:
                 self._redis.unlink(*gone)
+            if left >= self._most:
+                self._full[cluster] = newest
 
     def find(self, cluster: str, request_ids: Collection[str]) -> Mapping[str, Answered]:
         """See AnswerStore. The newest minutes are asked first, the others for what was not there."""

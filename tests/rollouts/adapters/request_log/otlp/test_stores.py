@@ -236,6 +236,23 @@ def test_redis__more_than_may_be_kept__forgets_the_oldest_minutes_of_that_cluste
 
 
 @pytest.mark.needs("redis")
+def test_redis__one_minute_holds_all_that_may_be_kept__keeps_no_more_and_says_so(
+    redis: RunningRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = RedisAnswers(redis.url, most=3)
+    store.keep("paris", [answered(f"request-{number}") for number in range(3)])
+    store.keep("paris", [answered("request-3")])
+    store.keep("oslo", [answered("request-3")])
+    names = [f"request-{number}" for number in range(4)]
+    found = set(store.find("paris", names))
+    # In the next minute there is room again, so the one that was left out may have come then.
+    assert found in ({"request-0", "request-1", "request-2"}, {"request-3"})
+    assert ("request_log.full cluster=paris not_kept=1" in caplog.text) is ("request-3" not in found)
+    assert set(store.find("oslo", names)) == {"request-3"}
+    store.close()
+
+
+@pytest.mark.needs("redis")
 def test_redis__restarted__is_used_again_and_away_is_said_at_once_meanwhile(redis: RunningRedis) -> None:
     now = [0.0]
     store = RedisAnswers(redis.url, monotonic=lambda: now[0])
