@@ -45,7 +45,7 @@ VARIANT = "chat-v1-aaaa"
 CONNECTIONS = 20
 SAMPLED = 20  # one request of so many is looked for until it is found
 LOOK_SECONDS = 0.02
-SETTLE_SECONDS = 10.0
+SETTLE_SECONDS = 30.0  # what is not found by then is lost
 REQUEST = (
     f"POST /v1/chat/completions HTTP/1.1\r\nhost: chat.{PLACE.domain}\r\ncontent-type: application/json\r\n"
     "content-length: 2\r\n\r\n{}"

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import Unavailable
@@ -46,6 +48,14 @@ class FileAnswers:
         self._folder = folder
         self._clock = clock
         self._most = most
+        self._lock = Lock()
+        self._writers: dict[Path, sqlite3.Connection] = {}
+        weakref.finalize(self, _close_all, self._writers)
+
+    def close(self) -> None:
+        """Closes the files that were written; the next call opens them again. Done by itself at the end, too."""
+        with self._lock:
+            _close_all(self._writers)
 
     def keep(self, cluster: str, answers: Sequence[Answered]) -> None:
         """See AnswerStore. One transaction, in which what is too old is deleted, too."""
@@ -53,9 +63,19 @@ class FileAnswers:
             return
         now = self._clock.now().timestamp()
         path = self._path(cluster)
-        with self._opened(path, writes=True) as database, database:
-            database.executemany(KEEP, [(one.request_id, now, one.packed()) for one in answers])
-            database.execute(FORGET, (now - KEPT_SECONDS, self._most))
+        with self._lock, self._told(path):
+            database = self._writers.get(path)
+            if database is None:
+                database = self._writers[path] = self._writer(path)
+            try:
+                with database:
+                    database.executemany(KEEP, [(one.request_id, now, one.packed()) for one in answers])
+                    database.execute(FORGET, (now - KEPT_SECONDS, self._most))
+            except sqlite3.Error:
+                _close_all(
+                    self._writers
+                )  # what is wrong with the file may be mended by another one of its name
+                raise
 
     def find(self, cluster: str, request_ids: Collection[str]) -> Mapping[str, Answered]:
         """See AnswerStore."""
@@ -63,7 +83,12 @@ class FileAnswers:
         if not path.exists():
             return {}
         since = self._clock.now().timestamp() - KEPT_SECONDS
-        with self._opened(path, writes=False) as database:
+        with (
+            self._told(path),
+            closing(
+                sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+            ) as database,
+        ):
             return unpacked(
                 row
                 for part in in_parts(request_ids)
@@ -96,18 +121,23 @@ class FileAnswers:
         return self._folder / f"{checked_cluster(cluster)}.sqlite3"
 
     @contextmanager
-    def _opened(self, path: Path, *, writes: bool) -> Iterator[sqlite3.Connection]:
-        """The database, for one call. Raises Unavailable."""
+    def _told(self, path: Path) -> Iterator[None]:
+        """Raises Unavailable for whatever is wrong with the file."""
         try:
-            if writes and not path.exists():
-                self._make(path)
-            where = f"{path.absolute().as_uri()}?mode={'rw' if writes else 'ro'}"
-            with closing(sqlite3.connect(where, uri=True, timeout=BUSY_SECONDS)) as database:
-                # A crash of the machine may cost the last seconds; no more is promised.
-                database.execute("pragma synchronous=normal")
-                yield database
+            yield
         except (sqlite3.Error, OSError) as error:
             raise _unavailable(path, error) from error
+
+    def _writer(self, path: Path) -> sqlite3.Connection:
+        """A connection that stays: each end of the last one would write the whole file to the disk and wait for it,
+        which was seen to take seconds on a busy one."""
+        if not path.exists():
+            self._make(path)
+        where = f"{path.absolute().as_uri()}?mode=rw"
+        database = sqlite3.connect(where, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+        # A crash of the machine may cost the last seconds; no more is promised.
+        database.execute("pragma synchronous=normal")
+        return database
 
     def _make(self, path: Path) -> None:
         """An empty database, which gets its name once its table is there. Whoever was quicker keeps the name."""
@@ -122,6 +152,12 @@ class FileAnswers:
                 os.link(part, path)
         finally:
             part.unlink()
+
+
+def _close_all(writers: dict[Path, sqlite3.Connection]) -> None:
+    while writers:
+        _, database = writers.popitem()
+        database.close()
 
 
 def _unavailable(path: Path, error: Exception) -> Unavailable:

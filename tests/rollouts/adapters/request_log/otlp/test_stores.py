@@ -171,6 +171,20 @@ def test_files__no_database__is_unavailable(tmp_path: Path) -> None:
         store.keep("paris", [answered()])
 
 
+def test_files__broken_while_they_are_written__are_written_again_once_they_are_mended(tmp_path: Path) -> None:
+    store = FileAnswers(tmp_path, ManualClock(START))
+    store.keep("paris", [answered("request-one")])
+    with sqlite3.connect(tmp_path / "paris.sqlite3") as database:
+        database.execute("drop table answered")
+    database.close()
+    with pytest.raises(Unavailable):
+        store.keep("paris", [answered("request-two")])
+    for path in tmp_path.glob("paris.sqlite3*"):
+        path.unlink()
+    store.keep("paris", [answered("request-two")])
+    assert set(store.find("paris", ["request-one", "request-two"])) == {"request-two"}
+
+
 def test_files__receiver_silent_for_two_minutes__is_not_fed(tmp_path: Path) -> None:
     clock = ManualClock(START)
     store = FileAnswers(tmp_path, clock)
