@@ -18,6 +18,8 @@ from controlplane.sealing.services import key_ring
 from controlplane.timekeeping.database_clock import CLOCK
 from registry.wiring import allowed_files, model_store, models_dir
 from rollouts.adapters.kinds import KINDS, ClusterKind, Installation
+from rollouts.adapters.request_log.otlp.file_store import FileAnswers
+from rollouts.adapters.request_log.otlp.stores import AnswerStore
 from rollouts.domain.clusters import ClusterSpec
 from rollouts.models import Cluster
 from rollouts.ports import ClusterPorts
@@ -57,6 +59,18 @@ def prepare_cluster(name: str) -> str:
             f"There is no cluster {name!r}.", fix="Write it down first: PUT /api/v1/clusters/NAME."
         )
     return _done(spec, lambda kind, installation: kind.prepare(spec, installation))
+
+
+def answer_store() -> AnswerStore:
+    """Where answered requests of clusters' gateways are kept, for the receiver and for request logs: Redis where the
+    installation has one, else files of this machine."""
+    environment = settings.HEADGATE
+    if not environment.redis_url:
+        return FileAnswers(environment.answered_dir, SystemClock(), most=environment.requests_kept)
+    # Redis's client takes 25 MB of every process, and most installations have none.
+    from rollouts.adapters.request_log.otlp.redis_store import RedisAnswers
+
+    return RedisAnswers(environment.redis_url, most=environment.requests_kept)
 
 
 def _world(specs: Mapping[str, ClusterSpec], name: str) -> World:
@@ -205,4 +219,5 @@ def _installation() -> Installation:
         cors_origins=environment.allowed_origins,
         keys=key_ring,
         clock=SystemClock(),
+        answers=answer_store,
     )

@@ -14,8 +14,10 @@ from urllib.parse import unquote
 
 from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.networks import Network, checked_networks, read_networks
+from controlplane.outbound.addresses import checked_listening, checked_redis
 from controlplane.outbound.proxies import checked_proxy
 from controlplane.sealing.keys import KeyRing, checked_keys
+from controlplane.sealing.senders import Senders, checked_senders
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -24,6 +26,13 @@ class SettingCheck(Protocol):
     """Gives the value as it is used. Raises InvalidInput, naming the variable, for one that cannot work."""
 
     def __call__(self, value: str, /, *, setting: str) -> str: ...
+
+
+def checked_count(value: str, /, *, setting: str) -> str:
+    """A number of things, at least 1. Raises InvalidInput."""
+    if not value.strip().isdecimal() or int(value) < 1:
+        raise InvalidInput(f"{setting} is no number of things.", field=setting, fix="Write 1 or more.")
+    return value.strip()
 
 
 def _setting(default: Any, about: str, *, check: SettingCheck | None = None, secret: bool = False) -> Any:
@@ -65,6 +74,33 @@ class Environment:
     )
     trusted_origins: str = _setting("", "origins (https://host) that may post forms, by comma")
     broker_url: str = _setting("filesystem://", "Celery's broker; filesystem:// needs no server", secret=True)
+    redis_url: str = _setting(
+        "",
+        "Redis server that keeps what gateways say of answered requests: redis://:PASSWORD@HOST:PORT/NUMBER, rediss://"
+        " or unix://; empty: files in the run folder, for one machine",
+        check=checked_redis,
+        secret=True,
+    )
+    receiver_address: str = _setting(
+        "127.0.0.1:4317",
+        "HOST:PORT where gateways of clusters send what they answered",
+        check=checked_listening,
+    )
+    receiver_certificate: str = _setting(
+        "", "file with the receiver's certificate and what it was signed by, in PEM; empty: no TLS"
+    )
+    receiver_key: str = _setting("", "file with the key of that certificate, in PEM")
+    request_senders: str = _setting(
+        "",
+        "whose gateways may send it: CLUSTER=TOKEN by comma; empty: none",
+        check=checked_senders,
+        secret=True,
+    )
+    requests_kept: int = _setting(
+        1_000_000,
+        "answered requests that are kept of one cluster at most; the oldest go first",
+        check=checked_count,
+    )
     mlflow_url: str = _setting("http://127.0.0.1:5500", "address of the MLflow tracking server", secret=True)
     mlflow_proxy: str = _setting(
         "",
@@ -129,9 +165,16 @@ class Environment:
                 found += passwords_of(value)
             elif spec.name == "encryption_keys":
                 found += KeyRing.read(value).keys
+            elif spec.name == "request_senders":
+                found += Senders.read(value).tokens
             elif value:
                 found.append(value)
         return tuple(found)
+
+    @property
+    def answered_dir(self) -> Path:
+        """What gateways said of answered requests, where there is no Redis."""
+        return self.run_dir / "answered"
 
     @property
     def envoy_dir(self) -> Path:

@@ -64,6 +64,7 @@ def _ports(programs: Sequence[Program]) -> list[str]:
 
 
 def _remedy(program: Program) -> str:
-    other = program.port + 1
-    value = f"http://127.0.0.1:{other}" if program.variable.endswith("_URL") else other
+    other = str(program.port + 1)
+    forms = {"_URL": f"http://127.0.0.1:{other}", "_ADDRESS": f"HOST:{other}"}
+    value = next((form for ending, form in forms.items() if program.variable.endswith(ending)), other)
     return f"{program.variable}={value}"

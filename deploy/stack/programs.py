@@ -134,6 +134,17 @@ def programs_of(environment: Environment) -> tuple[Program, ...]:
             memory_mb=100,
         ),
     ]  # fmt: skip
+    if environment.request_senders:
+        found.append(
+            Program(
+                name="receiver",
+                command=(sys.executable, str(ROOT / "manage.py"), "receive_requests"),
+                priority=60,
+                port=int(environment.receiver_address.rpartition(":")[2]),
+                variable="HEADGATE_RECEIVER_ADDRESS",
+                stop_seconds=15,  # it keeps what it took first
+            )
+        )
     return tuple(found)
 
 

@@ -18,7 +18,7 @@ WORD = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 LABEL_NAME = re.compile(rf"(?:(?=[^/]{{1,253}}/){DOTTED}/)?{WORD}")
 
 
-class Part(Configuration):
+class ConfigurationPart(Configuration):
     """An object within a configuration.
 
     at        its name there ("configuration.profile"): what the names of its fields begin with
@@ -111,13 +111,13 @@ class Part(Configuration):
                 found[key] = inner
         return dict(sorted(found.items()))
 
-    def part(self, name: str, known: tuple[str, ...]) -> Part:
+    def part(self, name: str, known: tuple[str, ...]) -> ConfigurationPart:
         value = self._given.get(name)
-        return Part({} if value is None else value, known, f"{self._at}.{name}", self._all)
+        return ConfigurationPart({} if value is None else value, known, f"{self._at}.{name}", self._all)
 
-    def parts(self, name: str, known: tuple[str, ...]) -> list[Part]:
+    def parts(self, name: str, known: tuple[str, ...]) -> list[ConfigurationPart]:
         return [
-            Part(value, known, f"{self._at}.{name}.{index}", self._all)
+            ConfigurationPart(value, known, f"{self._at}.{name}.{index}", self._all)
             for index, value in enumerate(self._list(name))
         ]
 

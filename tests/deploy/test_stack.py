@@ -58,6 +58,12 @@ def test_configuration__defaults__holds_the_eight_programs_in_order(environment:
     }  # fmt: skip
 
 
+def test_configuration__cluster_that_sends_its_requests__has_their_receiver(environment: Environment) -> None:
+    senders = f"paris={'t' * 40},oslo={'u' * 40}"
+    found = parsed(replace(environment, request_senders=senders))["receiver"]
+    assert found["HEADGATE_REQUEST_SENDERS"] == senders
+
+
 def test_configuration__includes_the_engines_and_restarts_what_ends(environment: Environment) -> None:
     read = configparser.RawConfigParser()
     read.read_string(configuration(environment, programs_of(environment)))
@@ -150,6 +156,19 @@ def test_problems__port_taken__names_who_and_the_variable(environment: Environme
     assert len(found) == 1
     assert f"Port {port} of web is taken by process" in found[0]
     assert f"HEADGATE_WEB_PORT={port + 1}" in found[0]
+
+
+def test_problems__port_of_the_receiver_is_taken__names_its_address(environment: Environment) -> None:
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        port = stranger.getsockname()[1]
+        receiving = replace(
+            environment, request_senders=f"paris={'t' * 40}", receiver_address=f"127.0.0.1:{port}"
+        )
+        found = problems(programs_of(receiving), receiving)
+    assert len(found) == 1
+    assert f"HEADGATE_RECEIVER_ADDRESS=HOST:{port + 1}" in found[0]
 
 
 def test_problems__two_programs_on_one_port__names_both(environment: Environment) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from controlplane.config.environment import Environment
 from rollouts.adapters.clusters.kubernetes.profile import WeightsKind
 from rollouts.adapters.clusters.kubernetes.profile_reading import TOP
+from rollouts.adapters.kinds.kubernetes import FIELDS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,10 +49,10 @@ def test_links__between_pages__lead_somewhere() -> None:
     assert broken == []
 
 
-def test_kubernetes__every_field_of_a_profile__is_in_the_table() -> None:
+def test_kubernetes__every_field_of_a_cluster_and_its_profile__is_in_a_table() -> None:
     page = (ROOT / "docs" / "kubernetes.md").read_text()
     rows = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
     named = set(re.findall(r"`([a-z_]+)`", rows))
     kinds = {kind.value for kind in WeightsKind}
-    assert named - kinds == set(TOP)
+    assert named - kinds == {*TOP, *FIELDS}
     assert kinds <= named

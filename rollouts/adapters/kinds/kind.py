@@ -9,6 +9,7 @@ from pathlib import Path
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import InvalidInput
 from controlplane.sealing.keys import KeyRing
+from rollouts.adapters.request_log.otlp.stores import AnswerStore
 from rollouts.domain.clusters import ClusterSpec
 from rollouts.ports import ClusterPorts
 
@@ -26,6 +27,7 @@ class Installation:
     engine_memory_mb        that must be free before one more engine is launched
     engine_memory_limit_mb  that one process of an engine may take; 0: the launcher chooses
     cors_origins            whose pages may call the endpoints
+    answers                 where answered requests of clusters' gateways are kept
     """
 
     run_dir: Path
@@ -43,6 +45,7 @@ class Installation:
     cors_origins: tuple[str, ...]
     keys: Callable[[], KeyRing] = field(compare=False)
     clock: Clock = field(compare=False)
+    answers: Callable[[], AnswerStore] = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)

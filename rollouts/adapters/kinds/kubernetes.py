@@ -30,10 +30,10 @@ from rollouts.adapters.clusters.kubernetes.container import PORT
 from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
 from rollouts.adapters.clusters.kubernetes.profile_reading import read_profile
 from rollouts.adapters.clusters.secrets import SecretStore
-from rollouts.adapters.configuration_parts import DNS_LABEL, DNS_NAME, Part, fully
+from rollouts.adapters.configuration_parts import DNS_LABEL, DNS_NAME, ConfigurationPart, fully
 from rollouts.adapters.kinds.kind import ClusterKind, Installation
 from rollouts.adapters.probers.openai import Asked, OpenAIProber
-from rollouts.adapters.request_log.unheard import UnheardRequestLog
+from rollouts.adapters.request_log.otlp.log import GatewayRequestLog
 from rollouts.adapters.routers.gateway_api.implementations import IMPLEMENTATIONS
 from rollouts.adapters.routers.gateway_api.kubernetes import ROUTES, SLICES
 from rollouts.adapters.routers.gateway_api.objects import GatewayParent, GatewayPlace
@@ -135,7 +135,7 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
             gateway_namespaces=profile.gateway_namespaces,
             stale_seconds=SCRAPES_UNTIL_STALE * place.scrape_seconds,
         ),
-        request_log=UnheardRequestLog(),
+        request_log=GatewayRequestLog(installation.answers(), cluster=spec.name, namespace=profile.namespace),
         prober=_prober(place, gateway_place),
         edges=dict.fromkeys(template.latency, template.edges),
         endpoint_url=partial(_endpoint_url, place, gateway_place),
@@ -189,7 +189,7 @@ def _place(spec: ClusterSpec) -> _Place:
 def _read(spec: ClusterSpec) -> tuple[_Place | None, list[InvalidInput]]:
     """The place that a configuration names, and all that is wrong with it: one of the two is empty."""
     wrong: list[InvalidInput] = []
-    given = Part(spec.configuration, FIELDS, "configuration", wrong)
+    given = ConfigurationPart(spec.configuration, FIELDS, "configuration", wrong)
     configuration = spec.configuration if isinstance(spec.configuration, Mapping) else {}
     profile, of_profile = read_profile(configuration.get("profile"))
     wrong += of_profile
@@ -249,7 +249,7 @@ def _read(spec: ClusterSpec) -> tuple[_Place | None, list[InvalidInput]]:
     ), []
 
 
-def _gateways(given: Part) -> tuple[GatewayParent, ...]:
+def _gateways(given: ConfigurationPart) -> tuple[GatewayParent, ...]:
     """The Gateways that serve the routes: NAMESPACE/NAME, or NAMESPACE/NAME/LISTENER."""
     written = given.texts("gateways", _is_gateway, "NAMESPACE/NAME of a Gateway", "envoy-gateway-system/edge")
     if not given.has("gateways") or written == ():

@@ -1,1 +1,1 @@
-"""Request logs: Envoy's access log, and one in memory."""
+"""Request logs: Envoy's access log, what a gateway on a cluster sends, and one in memory."""

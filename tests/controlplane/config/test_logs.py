@@ -80,6 +80,7 @@ def test_web_server__its_own_log__goes_through_the_net() -> None:
     assert "opensesame" not in done.stderr + done.stdout
 
 
+SENDERS = {"paris": "sentinel-of-paris-" + "p" * 20, "oslo": "sentinel-of-oslo-" + "o" * 20}
 SECRETS: dict[str, Any] = {
     "database_url": "postgresql://headgate:sentinel%2F1@db:5432/headgate",
     "secret_key": "sentinel-2",
@@ -87,6 +88,8 @@ SECRETS: dict[str, Any] = {
     "mlflow_proxy": "http://user:sentinel-4@proxy.example:3128",
     "mlflow_url": "http://user:sentinel-5@mlflow.example",
     "broker_url": "redis://:sentinel-6@redis.example",
+    "redis_url": "redis://:sentinel-7@redis.example",
+    "request_senders": ",".join(f"{cluster}={token}" for cluster, token in SENDERS.items()),
 }
 
 
@@ -95,7 +98,8 @@ def test_environment__shown__tells_no_secret(tmp_path: Path) -> None:
     environment = Environment(run_dir=tmp_path, encryption_keys=key, **SECRETS)
     assert "sentinel" not in repr(environment) + str(environment)
     assert key not in repr(environment)
-    wanted = {"sentinel%2F1", "sentinel/1", *(f"sentinel-{number}" for number in range(2, 7)), key}
+    wanted = {"sentinel%2F1", "sentinel/1", *(f"sentinel-{number}" for number in range(2, 8)), key}
+    wanted |= set(SENDERS.values())
     assert set(environment.secret_values) == wanted
     assert replace(environment, secret_key="").secret_key == ""
 

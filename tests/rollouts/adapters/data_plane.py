@@ -124,8 +124,14 @@ class Plane(Protocol):
         ...
 
 
+class HasBackends(Protocol):
+    """What a route is made of."""
+
+    def backend(self, variant: str) -> Backend: ...
+
+
 def route(
-    plane: Plane,
+    plane: HasBackends,
     endpoint: str,
     candidate_bp: int,
     *,

@@ -23,7 +23,7 @@ from rollouts.adapters.configuration_parts import (
     DNS_NAME,
     LABEL_NAME,
     WORD,
-    Part,
+    ConfigurationPart,
     fully,
 )
 from rollouts.domain.accelerators import LONGEST as LONGEST_RESOURCE
@@ -55,7 +55,7 @@ NEEDS: Mapping[WeightsKind, tuple[str, ...]] = {
 def read_profile(given: object, *, at: str = FIELD) -> tuple[ClusterProfile | None, tuple[InvalidInput, ...]]:
     """The profile, and everything that is wrong with it; None where something is."""
     problems: list[InvalidInput] = []
-    top = Part(given, TOP, at, problems)
+    top = ConfigurationPart(given, TOP, at, problems)
     namespace = top.matching("namespace", DNS_LABEL, "a name of a namespace", "team-a", needed=True)
     image = top.image("image", needed=True)
     weights = _weights(top)
@@ -111,7 +111,7 @@ def read_profile(given: object, *, at: str = FIELD) -> tuple[ClusterProfile | No
 TOLERATION = ("key", "operator", "value", "effect", "seconds")
 
 
-def _toleration(part: Part) -> Toleration:
+def _toleration(part: ConfigurationPart) -> Toleration:
     operator = part.choice("operator", ("Exists", "Equal"), "Exists") or "Exists"
     effect = part.choice("effect", ("", "NoSchedule", "PreferNoSchedule", "NoExecute"), "") or ""
     key = part.matching("key", LABEL_NAME, "a name of a taint", "nvidia.com/gpu", needed=True)
@@ -126,7 +126,7 @@ def _toleration(part: Part) -> Toleration:
     return Toleration(key, operator, value, effect, seconds)
 
 
-def _node_rule(part: Part) -> NodeRule:
+def _node_rule(part: ConfigurationPart) -> NodeRule:
     label = part.matching("label", LABEL_NAME, "a name of a label", "nvidia.com/gpu.product", needed=True)
     operator = part.choice("operator", ("In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt")) or ""
     values = part.texts("values", fully(LABEL_VALUE), "a value of a label", "NVIDIA-H200")
@@ -139,7 +139,7 @@ def _node_rule(part: Part) -> NodeRule:
     return NodeRule(label, operator, values)
 
 
-def _spread(top: Part) -> tuple[Spread, ...]:
+def _spread(top: ConfigurationPart) -> tuple[Spread, ...]:
     if not top.has("spread"):
         return (Spread("kubernetes.io/hostname"),)
     return tuple(
@@ -154,7 +154,7 @@ def _spread(top: Part) -> tuple[Spread, ...]:
     )
 
 
-def _security(part: Part) -> Security:
+def _security(part: ConfigurationPart) -> Security:
     return Security(
         read_only_root=part.flag("read_only_root", True),
         user=part.number("user", 2000, least=1, most=2**31 - 1),
@@ -163,7 +163,7 @@ def _security(part: Part) -> Security:
     )
 
 
-def _autoscaler(part: Part) -> Autoscaler:
+def _autoscaler(part: ConfigurationPart) -> Autoscaler:
     kind = AutoscalerKind(
         part.choice("kind", tuple(AutoscalerKind), AutoscalerKind.NONE) or AutoscalerKind.NONE
     )
@@ -182,7 +182,7 @@ def _autoscaler(part: Part) -> Autoscaler:
     return found
 
 
-def _weights(top: Part) -> Weights | None:
+def _weights(top: ConfigurationPart) -> Weights | None:
     known = ("kind", "claim", "sources", "image", "service_account", "egress", "unchanging")
     part = top.part("weights", known)
     word = part.choice("kind", tuple(WeightsKind))
@@ -216,7 +216,7 @@ def _weights(top: Part) -> Weights | None:
     )
 
 
-def _service_account(part: Part) -> str:
+def _service_account(part: ConfigurationPart) -> str:
     return part.matching("service_account", DNS_NAME, "a name of a ServiceAccount", "vllm-runtime")
 
 

@@ -4,7 +4,8 @@ An endpoint has a host name of its own (`ENDPOINT.DOMAIN`), and its rules name e
 
 1. the split: inferences go to the backends by their weights (see `steps`). Each reference has a filter of its own that
    tells who was drawn; Envoy Gateway then also counts each backend by itself
-2. the other calls, and the model list, go to the fallback
+2. the other calls, and the model list, go to the fallback, and their answers name no variant: an engine that sends
+   the header by itself must not be taken for the answer to an inference
 3. one a variant: an inference with the header `x-headgate-variant: NAME`, or the model list with it, goes to that
    variant, and its answer says by which revision of the route
 
@@ -276,6 +277,7 @@ def _other(route: Route, fallback: BackendReference, place: GatewayPlace) -> dic
     return {
         "matches": [_call("GET", MODEL_LIST), *paths],
         "timeouts": {"request": place.timeout},
+        "filters": [_says_nothing()],
         "backendRefs": [{**fallback.document(), "weight": 1}],
     }
 
@@ -291,6 +293,13 @@ def _call(method: str, path: str) -> dict[str, Any]:
 def _says(variant: str, *more: dict[str, str]) -> dict[str, Any]:
     headers = [{"name": FORCED_VARIANT_HEADER, "value": variant}, *more]
     return {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": headers}}
+
+
+def _says_nothing() -> dict[str, Any]:
+    return {
+        "type": "ResponseHeaderModifier",
+        "responseHeaderModifier": {"remove": [FORCED_VARIANT_HEADER]},
+    }
 
 
 def _mirror(mirror: RouteMirror, place: GatewayPlace) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from controlplane.kernel.errors import Unavailable
 from controlplane.sealing.keys import KeyRing
 from rollouts.adapters.kinds import KINDS, Installation
 from rollouts.adapters.kinds.local import LOCAL
+from rollouts.adapters.request_log.otlp.file_store import FileAnswers
 from rollouts.domain.clusters import ClusterSpec
 
 SOUND: dict[str, Any] = {"run_dir": "/srv/paris", "gateway_port": 8700, "engine_ports": "18200-18299"}
@@ -35,6 +36,7 @@ def installation(run_dir: Path) -> Installation:
         cors_origins=(),
         keys=lambda: KeyRing(()),
         clock=SystemClock(),
+        answers=lambda: FileAnswers(run_dir / "answered", SystemClock()),
     )
 
 

@@ -155,7 +155,16 @@ def test_mirror__fraction__is_on_the_split_alone() -> None:
         "backendRef": {"group": "", "kind": "Service", "name": "chat-v3-cccc", "port": 8000},
         "fraction": {"numerator": 5, "denominator": 1000},
     }
-    assert sum("filters" in rule for rule in spec["rules"]) == 1
+    mirrors = [
+        one for rule in spec["rules"] for one in rule.get("filters", ()) if one["type"] == "RequestMirror"
+    ]
+    assert mirrors == [found]
+
+
+def test_other_calls__answer__names_no_variant_whatever_the_engine_says() -> None:
+    """Who reads the gateway's log takes the header for the route's word."""
+    (found,) = spec_of(two(500), PLACE)["rules"][-1]["filters"]
+    assert found["responseHeaderModifier"] == {"remove": ["x-headgate-variant"]}
 
 
 @pytest.mark.parametrize(("numerator", "denominator"), [(0, 100), (101, 100), (-1, 100)])
