@@ -73,6 +73,11 @@ class Edge:
         seen = self.router.observe(endpoint)
         return seen is not None and seen.settled
 
+    def rejected(self, endpoint: str) -> str:
+        """What is said against the newest route of the endpoint."""
+        seen = self.router.observe(endpoint)
+        return "" if seen is None else seen.rejected
+
     def users(self, endpoint: str) -> Users:
         """Who sends inferences to the endpoint, from the beginning of a with block to its end."""
         return Users(self.lab.gateway_url, self.place.host(endpoint), MODEL)

@@ -107,13 +107,10 @@ def test_observe__backend_that_is_not_there__is_told_in_the_gateways_words(edge:
     first = edge.apply(edge.route("missing", 500))
     edge.router.apply(edge.route("missing", 700, second="nobody"), token=1)
 
-    def refused() -> str:
-        seen = edge.router.observe("missing")
-        assert seen is not None
-        assert (seen.generation, seen.shares[V2]) == (first, 500)
-        return seen.rejected
-
-    words = wait_until("the gateway refuses it", refused, PATIENCE_SECONDS)
+    words = wait_until("the gateway refuses it", lambda: edge.rejected("missing"), PATIENCE_SECONDS)
+    seen = edge.router.observe("missing")
+    assert seen is not None
+    assert (seen.generation, seen.shares[V2]) == (first, 500)
     assert "BackendNotFound" in words
 
 
@@ -168,6 +165,7 @@ def test_traffic__shares_begin_and_end__loses_no_request(edge: Edge, shares: tup
     with edge.users(name) as users:
         for candidate_bp in shares[1:]:
             edge.apply(edge.route(name, candidate_bp))
+            users.more(25)
     assert users.lost() == []
 
 
@@ -180,9 +178,24 @@ def test_traffic__variants_come_and_go__nobody_is_sent_to_one_without_a_share(ed
     with edge.users("comes") as users:
         for _ in range(3):
             edge.apply(both)
+            users.more(10)
             edge.apply(alone)
+            users.more(10)
     assert users.lost() == []
     assert edge.received(V2) == before
+
+
+def test_traffic__a_variant_whose_service_is_not_there__costs_the_others_nothing(edge: Edge) -> None:
+    third = "chat-v3-cccc"
+    edge.apply(edge.route("absent", 500))
+    backends = tuple(Backend(one, "service", name=one) for one in (V1, V2, third))
+    with edge.users("absent") as users:
+        for shares in ({V1: 9_500, V2: 500}, {V1: 5_000, third: 5_000}):
+            edge.router.apply(Route("absent", shares, backends, V1, api=API), token=1)
+            wait_until("the gateway refuses it", lambda: "BackendNotFound" in edge.rejected("absent"))
+            users.more(50)
+        edge.apply(edge.route("absent", 500))
+    assert users.lost() == []
 
 
 def test_api_server__killed__is_unavailable_and_everything_is_as_before(edge: Edge) -> None:

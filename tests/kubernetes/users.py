@@ -9,6 +9,8 @@ from types import TracebackType
 
 import httpx
 
+from tests.standins.running import wait_until
+
 NUMBER = 5
 PAUSE_SECONDS = 0.1  # of each user between two requests
 PATIENCE_SECONDS = 20.0
@@ -45,6 +47,11 @@ class Users:
         self._ends.set()
         for thread in self._threads:
             thread.join()
+
+    def more(self, number: int) -> None:
+        """Returns when so many more have been answered, of whatever kind."""
+        wanted = len(self.sent) + number
+        wait_until(f"{number} more requests", lambda: len(self.sent) >= wanted, PATIENCE_SECONDS)
 
     def lost(self) -> list[Sent]:
         """What was not answered well. Fails a test in which hardly anybody asked."""

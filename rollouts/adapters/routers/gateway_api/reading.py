@@ -102,14 +102,13 @@ class RouteRead:
 
     @property
     def in_force(self) -> SplitRead:
-        """What the gateways do, as far as it can be known: while they have not taken the present spec, the one before
-        it. What another hand wrote is in force by the gateways' word: nobody is told by it whom to ask for a proof."""
-        before = self.note.before
-        if not self.by_another_hand:
-            return self.note.wanted if self.is_served and self.note.last else before
-        if self.verdict.in_force:
+        """What the gateways do, as far as it can be known: the split before until a proxy was seen to serve the last
+        spec on the way to this one. Once seen it stays in force whatever is said of it later: where a Service goes, a
+        gateway refuses the route, and fails that part of it. What another hand wrote is in force by the gateways' word:
+        nobody is told by it whom to ask for a proof."""
+        if self.by_another_hand and self.verdict.in_force:
             return self.split
-        return self.note.wanted if self.served == self.revision and self.note.last else before
+        return self.note.wanted if self.note.last and self.served == self.revision else self.note.before
 
 
 def is_ours(document: Mapping[str, Any], place: GatewayPlace) -> bool:

@@ -255,6 +255,20 @@ def test_observe__gateway_refuses_later__is_told_in_its_words(
     assert "BackendNotFound: Service x not found" in seen.rejected
 
 
+def test_observe__refused_after_it_was_served__is_in_force_and_told(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    """Somebody deletes a variant's Service: its part of the requests fails, and the split is the same."""
+    router.apply(two(0), token=1)
+    generation = router.apply(two(500), token=1)
+    routes.verdict = {"resolved": "False", "reason": "BackendNotFound", "message": "Service x not found"}
+    routes.look("chat")
+    seen = observed(router)
+    assert (seen.generation, seen.accepted) == (generation, generation)
+    assert seen.shares == {V1: 9_500, V2: 500}
+    assert "BackendNotFound: Service x not found" in seen.rejected
+
+
 def test_apply__api_server_refuses__keeps_the_route_and_its_words(
     router: GatewayRouter, routes: MemoryRoutes
 ) -> None:
