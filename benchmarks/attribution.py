@@ -269,7 +269,7 @@ def gateway(receiver_port: int, engine_port: int, *, logs: bool) -> Iterator[Run
     running = RunningGateway(free_port(), receiver_port, both)
     try:
         route = Route("chat", {VARIANT: 10_000}, (Backend(VARIANT, "service", name=VARIANT),), VARIANT)
-        running.serve(document_of(route, PLACE, revision=1, token=1, since=0.0), {VARIANT: engine_port})
+        running.serve(document_of(route, PLACE, token=1, since=0.0), {VARIANT: engine_port})
         running.start()
         yield running
     finally:

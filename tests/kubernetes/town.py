@@ -203,7 +203,7 @@ class Town:
 def town_in(lab: KubernetesLab, namespace: str, folder: Path, patch: Any) -> Iterator[Town]:
     """A town in a namespace of its own, with three versions of a model of which the first one serves."""
     gateways = {open_metrics(lab): {"namespace": NAMESPACE, "pod": "edge-0"}}
-    jobs = {"gateways": gateways, "kubelet": {"/containers": {}}}
+    jobs: dict[str, dict[str, dict[str, str]]] = {"gateways": gateways, "kubelet": {"/containers": {}}}
     prometheus_folder = folder / "prometheus"
     prometheus_folder.mkdir()
     pods = prometheus_folder / "pods.json"

@@ -55,6 +55,7 @@ SECRETS = "clusters"  # the folder within the operator's folder of secrets
 USUAL_SCRAPE_SECONDS = 5
 SCRAPES_UNTIL_STALE = 3
 LONGEST_INSTALLATION = 40
+SERVED_SECONDS = 2.0  # that a proxy may take to say which route it has
 UID = DNS_NAME
 # Those that tell forced requests from drawn ones by themselves: the others need further Services, which nothing makes.
 GATEWAYS: Mapping[str, GatewayTemplate] = {
@@ -305,7 +306,9 @@ def _prober(place: _Place, gateway_place: GatewayPlace) -> OpenAIProber:
 
 def _user(place: _Place) -> GatewayUser:
     return GatewayUser(
-        _gateway_client(place), url_of=lambda host: "" if place.gateway_address else _url_of(place, host)
+        _gateway_client(place),
+        seconds=SERVED_SECONDS,
+        url_of=lambda host: "" if place.gateway_address else _url_of(place, host),
     )
 
 

@@ -30,7 +30,7 @@ class GatewayRouter:
         self._engines = engines
 
     def apply(self, route: Route, *, token: int, place: GatewayPlace = PLACE) -> int:
-        document = document_of(route, place, revision=1, token=token, since=0.0)
+        document = document_of(route, place, token=token, since=0.0)
         self._gateway.serve(document, {name: engine.port for name, engine in self._engines.items()})
         return 1
 
