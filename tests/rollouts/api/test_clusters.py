@@ -81,7 +81,7 @@ def test_clusters__unusable_cluster__is_listed_with_the_reason(client_of: Client
     assert listed["local"]["problem"] is None
     assert listed["local"]["endpoint_url"].endswith("/name")
     assert "no kind of clusters 'moonbase'" in listed["elsewhere"]["problem"]
-    assert listed["elsewhere"]["fix"] == "Use one of: local."
+    assert listed["elsewhere"]["fix"] == "Use one of: kubernetes, local."
     assert listed["elsewhere"]["endpoint_url"] == ""
     assert client.get("/api/v1/clusters/elsewhere").json() == listed["elsewhere"]
     assert client.get("/api/v1/clusters/elsewhere/engines").status_code == 503

@@ -163,7 +163,9 @@ def test_mirror__fraction__is_on_the_split_alone() -> None:
 
 def test_other_calls__answer__names_no_variant_whatever_the_engine_says() -> None:
     """Who reads the gateway's log takes the header for the route's word."""
-    (found,) = spec_of(two(500), PLACE)["rules"][-1]["filters"]
+    other = spec_of(two(500), PLACE)["rules"][1]
+    assert {"path": {"type": "Exact", "value": "/health"}} in other["matches"]
+    (found,) = other["filters"]
     assert found["responseHeaderModifier"] == {"remove": ["x-headgate-variant"]}
 
 
