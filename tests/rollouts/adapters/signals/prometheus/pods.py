@@ -53,12 +53,12 @@ def envoy_gateway(arms: Mapping[str, Counted], uptime: float = 100) -> str:
     return "\n".join(lines) + "\n"
 
 
+FIRST, SECOND = (f"httproute/team-a/chat/rule/0/backend/{place}" for place in (0, 1))
+
+
 def split(first: Counted, second: Counted) -> dict[str, Counted]:
     """The clusters of the split of `ROUTE`."""
-    return {
-        "httproute/team-a/chat/rule/0/backend/0": first,
-        "httproute/team-a/chat/rule/0/backend/1": second,
-    }
+    return {FIRST: first, SECOND: second}
 
 
 def istio(arms: Mapping[str, Counted]) -> str:

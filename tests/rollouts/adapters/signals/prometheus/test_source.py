@@ -24,6 +24,7 @@ from tests.rollouts.adapters.readings import read_one
 from tests.rollouts.adapters.signals.prometheus.pods import (
     ROUTE,
     ROUTES,
+    SECOND,
     V1,
     V2,
     Counted,
@@ -360,7 +361,7 @@ def test_queries__endpoint_without_a_route__is_unavailable(room: Room) -> None:
 def test_readiness__baseline_whose_series_are_not_scraped__cannot_be_judged_and_names_the_query(
     room: Room,
 ) -> None:
-    room.say(gw_a=envoy_gateway({"httproute/team-a/chat/rule/2/backend/1": Counted(answered=7)}))
+    room.say(gw_a=envoy_gateway({SECOND: Counted(answered=7)}))
     found = read_when(room, "it is scraped", lambda r: answered(r, V2))
     seen = CountedVariant(V1, found, time.time(), 25.0)
     missing = kinds_missing(POLICY, seen)
