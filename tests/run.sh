@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # All tests, or those that are named: what `make test` runs. REQUIRE=all in the environment skips nothing.
 #
-#   1. Tests of single parts, and beside them those with real parts, which wait more than they compute. The first come
-#      in one piece when they end; their outcome does not hang on how fast they run.
-#   2. Tests that need the machine for themselves, one after the other: their engines compute, and their users lose
-#      requests where an engine cannot keep up.
+# Two streams beside each other, because tests with real parts wait more than they compute:
+#   - with real parts, two at a time; then browsers and stacks, one after the other; then what fills the machine (engines
+#     that compute, users who must lose nothing)
+#   - of single parts, whose outcome does not hang on how fast they run. They get what the others leave of the
+#     processor, and their output comes in one piece when they end.
 set -u
 cd "$(dirname "$0")/.."
 pytest=("${PYTHON:-.venv/bin/python}" -m pytest --durations=15 --durations-min=20)
@@ -13,16 +14,12 @@ single="(not e2e and not needs) or beside"
 [ "${REQUIRE:-}" = all ] && single="($single) and not told_on_postgresql"
 output=$(mktemp)
 
-set -m # a group of their own: what ends this script ends them, too, and they clear up
-{
-  nice -n 10 "${pytest[@]}" -n 2 -m "$single" "$@" >"$output" 2>&1
-  status=$?
-  printf '\nTests of single parts:\n'
-  cat "$output"
-  exit $status
-} &
+# The kernel shares the processor by session first (where it has autogroups), and only within one by niceness. So they
+# get a session of their own, and it is the session that is nice. A job in the background ignores Ctrl-C by itself.
+# shellcheck disable=SC2016
+setsid env --default-signal=INT bash -c '{ echo 10 >/proc/self/autogroup; } 2>/dev/null; exec nice -n 10 "$@"' - \
+  "${pytest[@]}" -n 2 -o timeout=1800 -m "$single" "$@" >"$output" 2>&1 &
 beside=$!
-set +m
 trap 'kill -INT -- -"$beside" 2>/dev/null; wait "$beside" 2>/dev/null; rm -f "$output"' EXIT
 trap 'exit 130' INT TERM # Bash goes on when a program that was interrupted ends by itself
 
@@ -31,10 +28,12 @@ statuses=()
 statuses+=($?)
 "${pytest[@]}" -m "e2e and not whole" "$@"
 statuses+=($?)
-wait "$beside"
-statuses+=($?)
 "${pytest[@]}" -m whole "$@"
 statuses+=($?)
+wait "$beside"
+statuses+=($?)
+printf '\nTests of single parts:\n'
+cat "$output"
 
 # Exit status 5: what is named has tests of the other kinds only.
 for status in "${statuses[@]}"; do
