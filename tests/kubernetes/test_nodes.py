@@ -148,6 +148,27 @@ def test_node__lost_with_its_pods_and_back_soon__containers_are_started_again(
     cluster.wait_for_pod("engine", "was restarted", lambda it: it["restartCount"] == 1 and it["ready"])
 
 
+def test_node__taken_for_lost_while_the_api_server_was_away__says_that_it_is_there(
+    kubernetes_lab: KubernetesLab,
+) -> None:
+    client = kubernetes_lab.client()
+    nodes = client.resources.get(api_version="v1", kind="Node")
+
+    def ready(node: str) -> str:
+        return str(next(c.status for c in nodes.get(name=node).status.conditions if c.type == "Ready"))
+
+    try:
+        node = nodes.get().items[0].metadata.name
+        lost = {
+            "status": {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}]}
+        }
+        nodes.status.patch(name=node, body=lost, content_type="application/strategic-merge-patch+json")
+        assert ready(node) == "Unknown"
+        wait_until("the node is ready again", lambda: ready(node) == "True", 15)
+    finally:
+        client.client.close()
+
+
 def test_pod__asks_for_more_gpus_than_a_node_has__is_not_scheduled(cluster: Cluster) -> None:
     cluster.run("large", image=f"{ENGINE}:2", resources={"limits": {"nvidia.com/gpu": "9"}})
 

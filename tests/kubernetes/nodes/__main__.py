@@ -48,12 +48,14 @@ class Nodes:
             self._renew(name)
 
     def renew_leases(self) -> None:
-        """For ever."""
+        """For ever. A node that was taken for lost, because the API server was away, says that it is there."""
         while True:
             time.sleep(LEASE_SECONDS)
             for name in self._names:
                 if name not in self._house.silent:
                     self._renew(name)
+                    if not self._taken_for_ready(name):
+                        self._tell_status(name)
 
     def follow_pods(self) -> None:
         """For ever. It starts the pods' threads, which must not end before their containers do: nor does this one."""
@@ -136,6 +138,10 @@ class Nodes:
                 if pod.name_in_namespace == (namespace, name) and not pod.finished.is_set():
                     return pod
         raise LookupError(f"no pod {namespace}/{name} runs here")
+
+    def _taken_for_ready(self, name: str) -> bool:
+        told = self._house.api.call("GET", f"/api/v1/nodes/{name}").json().get("status") or {}
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in told.get("conditions", []))
 
     def _renew(self, name: str) -> None:
         spec = {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now_exactly()}
