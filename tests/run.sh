@@ -3,7 +3,7 @@
 #
 # Two streams beside each other, because tests with real parts wait more than they compute:
 #   - with real parts, two at a time; then browsers and stacks, one after the other; then what fills the machine (engines
-#     that compute, users who must lose nothing)
+#     that compute, users who must lose nothing). Those on Kubernetes are `make test-kubernetes`
 #   - of single parts, whose outcome does not hang on how fast they run. They get what the others leave of the
 #     processor, and their output comes in one piece when they end.
 set -u
@@ -23,12 +23,16 @@ beside=$!
 trap 'kill -INT -- -"$beside" 2>/dev/null; wait "$beside" 2>/dev/null; rm -f "$output"' EXIT
 trap 'exit 130' INT TERM # Bash goes on when a program that was interrupted ends by itself
 
+# Whoever names tests gets them.
+left_out=()
+[ $# -gt 0 ] || left_out=(--ignore=tests/kubernetes)
+
 statuses=()
 "${pytest[@]}" -n 2 -m "needs and not e2e and not beside" "$@"
 statuses+=($?)
 "${pytest[@]}" -m "e2e and not whole" "$@"
 statuses+=($?)
-"${pytest[@]}" -m whole "$@"
+"${pytest[@]}" -m whole "${left_out[@]}" "$@"
 statuses+=($?)
 wait "$beside"
 statuses+=($?)

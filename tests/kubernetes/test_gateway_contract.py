@@ -94,8 +94,16 @@ class PatientRouter(GatewayRouter):
         )
 
     def _applied(self, route: Route, token: int) -> int:
-        """Asks once more, as the loop does; the generation when it is in force, else 0."""
-        generation = super().apply(route, token=token)
+        """Asks once more, as the loop does, also when the proxies are late; the generation when it is in force, else 0.
+
+        A new cluster of Envoy Gateway's may miss its endpoints for as long as Envoy waits for them (15 s).
+        """
+        try:
+            generation = super().apply(route, token=token)
+        except Unavailable as error:
+            if "no proxy is seen to serve it" not in error.message:
+                raise
+            return 0
         seen = self.observe(route.endpoint)
         return generation if seen is not None and seen.settled else 0
 
