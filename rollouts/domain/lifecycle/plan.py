@@ -29,6 +29,13 @@ class Step:
     min_requests: int = 0
     require_pass: bool = False
 
+    def lasts(self, requests_per_second: float) -> float:
+        """Seconds that it takes at least while the endpoint gets so many requests a second, all arms together."""
+        if not self.min_requests:
+            return float(self.hold_seconds)
+        candidate = requests_per_second * self.share_bp / FULL_SHARE_BP
+        return max(self.hold_seconds, self.min_requests / candidate if candidate else MAX_HOLD_SECONDS)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "share_bp": self.share_bp,

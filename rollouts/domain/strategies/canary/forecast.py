@@ -23,7 +23,8 @@ PASS_SHARE_BP = 2_500
 def forecast(planned: Planned) -> Forecast:
     """See the protocol."""
     plan, policy = planned.plan, planned.policy
-    steps = _steps(planned)
+    per_second = planned.traffic.per_second or ASSUMED_RATE
+    steps = _steps(planned, per_second)
     return Forecast(
         seconds=steps[-1].ends_after,
         end="when the last step ends",
@@ -31,23 +32,23 @@ def forecast(planned: Planned) -> Forecast:
         gates=forecast_gates(
             planned,
             policy,
-            steps=[(step.share_bp, float(step.hold_seconds)) for step in plan.steps],
-            requests_per_second=planned.traffic.per_second or ASSUMED_RATE,
+            steps=[(step.share_bp, step.lasts(per_second)) for step in plan.steps],
+            requests_per_second=per_second,
         ),
         checks=(_check_latency_steps(policy, steps), _check_pass_share(policy, plan)),
         steps=steps,
     )
 
 
-def _steps(planned: Planned) -> tuple[StepForecast, ...]:
+def _steps(planned: Planned, per_second: float) -> tuple[StepForecast, ...]:
     base = planned.baseline_replicas
     at = LAUNCH_GUESS_SECONDS
     rows = []
     for step in planned.plan.steps:
         words = direction_words(step_directions(step.share_bp, float(planned.replicas), float(base)))
         load = (step.share_bp / planned.replicas) / ((FULL_SHARE_BP - step.share_bp) / base)
-        rows.append(StepForecast(step.share_bp, at, at + step.hold_seconds, load, words))
-        at += step.hold_seconds
+        rows.append(StepForecast(step.share_bp, at, at + step.lasts(per_second), load, words))
+        at += step.lasts(per_second)
     return tuple(rows)
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from rollouts.domain.gates.forecast import plan_forecast
 from rollouts.domain.gates.outlook import (
     ASSUMED_PAIRS_PER_MINUTE,
     ASSUMED_SCORE_SPREAD,
@@ -14,6 +13,7 @@ from rollouts.domain.gates.outlook import (
     explain_policy,
     one_in,
 )
+from rollouts.domain.gates.plan_forecast import plan_forecast
 from tests.rollouts.domain.gates.helpers import ERRORS, LATENCY, QUALITY, policy
 
 STEPS = ((500, 600.0), (2_500, 1_800.0), (5_000, 1_800.0))
