@@ -57,6 +57,16 @@ def test_explain_policy__measured_and_assumed__are_told_apart() -> None:
     assert "60 probe pairs a minute" in assumed
 
 
+def test_explain_policy__gate_that_depends_on_load__says_which_replicas_are_assumed() -> None:
+    words = "as many replicas of the candidate as of the baseline"
+    loaded, not_loaded = (
+        " ".join(explain_policy(policy(gate), traffic=MEASURED, exposures=()).basis)
+        for gate in (LATENCY, ERRORS)
+    )
+    assert words in loaded
+    assert words not in not_loaded
+
+
 def test_explain_policy__nothing_measured__says_what_is_assumed() -> None:
     outlook = explain_policy(policy(ERRORS), traffic=ExpectedTraffic(), exposures=())
     assert not any(line.startswith("Measured") for line in outlook.basis)
