@@ -99,6 +99,7 @@ def told_detectable(base: float) -> float:
         requests_per_second=REQUESTS / SECONDS,
         base_rate=base,
         steps=STEPS,
+        interval_seconds=SECONDS,
     )
     if told.detectable is None:
         raise AssertionError("an hour at 20 requests a second finds something")

@@ -138,9 +138,9 @@ def drawn(
     ends = np.cumsum([seconds for _, seconds in steps])
 
     def arm(requests: float, chance: float, replicas: float) -> ArmBatch:
-        n = rng.poisson(requests * INTERVAL, runs)
-        events, nothing = rng.binomial(n, chance).astype(float), np.zeros(runs)
-        n = n.astype(float)
+        arrived = rng.poisson(requests * INTERVAL, runs)
+        n, events = arrived.astype(float), rng.binomial(arrived, chance).astype(float)
+        nothing = np.zeros(runs)
         return ArmBatch(
             requests=n,
             errors=events if gate["kind"] == "error_rate" else nothing,
