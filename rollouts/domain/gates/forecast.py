@@ -106,9 +106,9 @@ def requests_to_pass(
     """Requests of the candidate (or pairs) until PASS if the rates stay as they are; None when not in
     sight.
 
-    temper      what the growth is multiplied by: the gate's present one, as if it stayed. It grows with every block,
-                and in some intervals the loads differ by chance and nothing counts. Both are left out and about
-                cancel, but where nothing happens at all: a fifth to a third is then left out
+    temper      what the growth is multiplied by: the gate's present one, as if it stayed. That it grows with every
+                block, and that in some intervals the loads differ by chance and nothing counts, is left out: recorded
+                verdicts hold these numbers, and what is gained is less than what the rates seen so far are off by
     """
     if isinstance(passing, PairedProcess):
         rates = score_growth("pass", passing.margin, passing.grid, p_baseline - p_candidate, spread)
