@@ -37,7 +37,9 @@ class GateForecastOutput(serializers.Serializer[Any]):
     detectable = serializers.FloatField(allow_null=True)
     detectable_rate = serializers.FloatField(allow_null=True)
     requests_to_pass = serializers.IntegerField(allow_null=True)
-    minutes_to_pass = serializers.FloatField(allow_null=True)
+    minutes_to_pass = serializers.FloatField(
+        allow_null=True, help_text="from the first step on that can give a PASS, as the requests"
+    )
     passes_in_plan = serializers.BooleanField()
     sentence = serializers.CharField()
 

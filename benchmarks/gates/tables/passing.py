@@ -11,7 +11,7 @@ from benchmarks.gates.rules import THRESHOLD, ours
 from benchmarks.gates.running import Cell, Results, Size
 from benchmarks.gates.traffic import BASE, HOUR, MINUTE, RAMP, REQUESTS, SECONDS, Errors, draw_errors
 from rollouts.domain.gates.batch import ProportionBatch
-from rollouts.domain.gates.forecast import plan_forecast
+from rollouts.domain.gates.plan_forecast import plan_forecast
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 
 LIMITS = {"+1 pp": (1.0, 0.01), "+0.5 pp": (1.0, 0.005), "x1.5": (1.5, 0.0)}
@@ -99,6 +99,7 @@ def told_detectable(base: float) -> float:
         requests_per_second=REQUESTS / SECONDS,
         base_rate=base,
         steps=STEPS,
+        interval_seconds=SECONDS,
     )
     if told.detectable is None:
         raise AssertionError("an hour at 20 requests a second finds something")

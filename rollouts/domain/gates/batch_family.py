@@ -25,7 +25,7 @@ from rollouts.domain.gates.censoring import CLEARLY_OTHER
 from rollouts.domain.gates.late import ShareTrail
 from rollouts.domain.gates.latency import LOAD_TOLERANCE, Directions, difference_score
 from rollouts.domain.gates.outage import FEWEST_FAILURES, WINDOW_SECONDS
-from rollouts.domain.gates.policy import FastKill, GatePolicy, GateSpec
+from rollouts.domain.gates.policy import TEMPERED, FastKill, GatePolicy, GateSpec
 from rollouts.domain.gates.reading import PASS_SHARE_BP
 
 BURSTS = ("errors", "refused", "abandoned")
@@ -91,7 +91,7 @@ class GateBatch:
         else:
             self.failing = ProportionBatch(size, fail_ratio, fail_delta, "fail", spread=True)
             self.passing = ProportionBatch(size, pass_ratio, pass_delta, "pass")
-        self.blocks = BlocksBatch(size) if spec.kind in ("latency_slo", "abandoned") else None
+        self.blocks = BlocksBatch(size) if spec.kind in TEMPERED else None
         self.n_candidate, self.n_baseline, self.silent = (np.zeros(size) for _ in range(3))
         self.censored_score, self.censored_variance = np.zeros(size), np.zeros(size)
         self.has_passed = np.zeros(size, dtype=bool)

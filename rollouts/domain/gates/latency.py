@@ -111,6 +111,11 @@ class Directions:
         )
 
 
+def load_ways(load_candidate: float, load_baseline: float) -> tuple[bool, bool]:
+    """(may fail, may pass) under these loads."""
+    return load_candidate <= LOAD_TOLERANCE * load_baseline, load_candidate * LOAD_TOLERANCE >= load_baseline
+
+
 def load_directions(load_candidate: float | None, load_baseline: float | None) -> Directions:
     """The directional load rule. Load is requests arrived per ready replica; None when no replica was
     ready.
@@ -118,8 +123,7 @@ def load_directions(load_candidate: float | None, load_baseline: float | None) -
     if load_candidate is None or load_baseline is None:
         who = "candidate" if load_candidate is None else "baseline"
         return Directions(False, False, f"no replica of the {who} was ready")
-    may_fail = load_candidate <= LOAD_TOLERANCE * load_baseline
-    may_pass = load_candidate * LOAD_TOLERANCE >= load_baseline
+    may_fail, may_pass = load_ways(load_candidate, load_baseline)
     if may_fail and may_pass:
         return Directions(True, True)
     factor = load_candidate / load_baseline if load_baseline > 0 else math.inf

@@ -1,6 +1,6 @@
 """What a policy will do, in numbers, before anything runs under it.
 
-Forecasts are those of `forecast.py`: expected values along the mean path. The promises are bounds and hold
+Forecasts are those of `plan_forecast.py`: expected values along the mean path. The promises are bounds and hold
 whatever the traffic is.
 """
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controlplane.kernel.words import odds, percent_of_share, seconds_text, significant
-from rollouts.domain.gates.forecast import PlanForecast, plan_forecast
-from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.gates.plan_forecast import PlanForecast, plan_forecast
+from rollouts.domain.gates.policy import TEMPERED, GatePolicy, GateSpec
 
 ASSUMED_REQUESTS_PER_SECOND = 10.0
 ASSUMED_BASE_RATES: Mapping[str, float] = {
@@ -273,6 +273,8 @@ def _basis(
             continue
         base, known = traffic.rate_of(gate)
         (measured if known else assumed).append(f"{percent_of_share(base)} for {gate.label}")
+    if any(gate.kind in TEMPERED and not gate.absolute for gate in policy.gates):
+        assumed.append("as many replicas of the candidate as of the baseline")
     if any(gate.kind == "paired" for gate in policy.gates):
         assumed.append(f"{ASSUMED_PAIRS_PER_MINUTE:g} probe pairs a minute")
         assumed.append(f"scores of a pair that differ by {ASSUMED_SCORE_SPREAD:g} (standard deviation)")

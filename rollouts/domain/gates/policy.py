@@ -44,6 +44,8 @@ DEFAULT_MODE: Mapping[str, Mode] = {
     "empty": "tolerant",
     "truncated": "tolerant",
 }
+# How long clients have to wait comes in bursts and depends on the load, and so does their giving up.
+TEMPERED = frozenset({"latency_slo", "abandoned"})
 WEIGHT_SUM_TOLERANCE = 1e-9
 # Of the baseline's requests failing: far above any error rate that a service lives with.
 USUAL_OUTAGE_SHARE = 0.2

@@ -12,7 +12,7 @@ from rollouts.domain.gates.bounds import ChangeBounds, ChangeMeasure
 from rollouts.domain.gates.censoring import Censoring
 from rollouts.domain.gates.latency import LatencyBlocks
 from rollouts.domain.gates.paired import PairedProcess
-from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.gates.policy import TEMPERED, GatePolicy, GateSpec
 from rollouts.domain.gates.proportion import ProportionProcess
 from rollouts.domain.gates.reading import PASS_SHARE_BP, Circumstances, Counts, Nothing, Pairs, read
 from rollouts.domain.gates.totals import Totals, Trail
@@ -70,8 +70,7 @@ class GateTrack:
             ProportionProcess(ratio=fail_ratio, delta=fail_delta, decision="fail", starts="spread"),
             ProportionProcess(ratio=pass_ratio, delta=pass_delta, decision="pass"),
             ChangeBounds.empty(measure_of(spec)),
-            # How long clients have to wait comes in bursts, and so does their giving up.
-            blocks=LatencyBlocks(cautious=not earlier) if spec.kind in ("latency_slo", "abandoned") else None,
+            blocks=LatencyBlocks(cautious=not earlier) if spec.kind in TEMPERED else None,
         )
 
     def start_again(self) -> Self:

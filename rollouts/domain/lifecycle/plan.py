@@ -6,6 +6,7 @@ the candidate) with no FAIL; the last step is the promotion. Plans are read by `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
@@ -28,6 +29,16 @@ class Step:
     hold_seconds: int
     min_requests: int = 0
     require_pass: bool = False
+
+    def lasts(self, requests_per_second: float) -> float:
+        """Seconds that it takes at least while the endpoint gets so many requests a second, all arms together.
+        No more than any step may be asked to hold.
+        """
+        if not self.min_requests:
+            return float(self.hold_seconds)
+        candidate = requests_per_second * self.share_bp / FULL_SHARE_BP
+        taken = self.min_requests / candidate if candidate else math.inf
+        return max(float(self.hold_seconds), min(taken, MAX_HOLD_SECONDS))
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rollouts.domain.gates.forecast import PlanForecast, plan_forecast
 from rollouts.domain.gates.latency import Directions
+from rollouts.domain.gates.pace import USUAL_INTERVAL_SECONDS
+from rollouts.domain.gates.plan_forecast import PlanForecast, plan_forecast
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.traffic import MeasuredTraffic
@@ -46,6 +47,7 @@ class Planned:
     contenders          the candidates, in the order of their arms
     replicas            of each candidate
     baseline            its variant, empty without one; baseline_version 0 then
+    interval_seconds    how long the intervals of the loop are
     """
 
     plan: Plan
@@ -56,6 +58,7 @@ class Planned:
     baseline_version: int
     baseline_replicas: int
     traffic: MeasuredTraffic
+    interval_seconds: float = USUAL_INTERVAL_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,8 @@ def forecast_gates(
             base_rate=planned.traffic.base_rate(gate),
             steps=steps,
             pairs_per_minute=pairs_per_minute,
+            ready=(float(planned.replicas), float(planned.baseline_replicas)),
+            interval_seconds=planned.interval_seconds,
         )
         for gate in policy.gates
     )

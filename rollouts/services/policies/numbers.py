@@ -85,10 +85,14 @@ def with_traffic(now: datetime) -> QuerySet[Endpoint]:
     return Endpoint.objects.annotate(measured=Exists(measured)).order_by("-measured", "name")
 
 
-def steps_for(*, endpoint: Endpoint | None) -> tuple[tuple[int, float], ...]:
-    """The steps of the endpoint's newest rollout, else of a usual canary: what the next plan is likely to be."""
+def steps_for(*, endpoint: Endpoint | None, requests_per_second: float) -> tuple[tuple[int, float], ...]:
+    """The steps of the endpoint's newest rollout, else of a usual canary: what the next plan is likely to be.
+    Each lasts as long as its time and its requests take.
+    """
     newest = Rollout.objects.filter(endpoint=endpoint).order_by("-id").first() if endpoint else None
-    steps = tuple((s.share_bp, float(s.hold_seconds)) for s in newest.parsed_plan.steps) if newest else ()
+    steps = (
+        tuple((s.share_bp, s.lasts(requests_per_second)) for s in newest.parsed_plan.steps) if newest else ()
+    )
     return steps or USUAL_STEPS
 
 

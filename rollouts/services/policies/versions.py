@@ -193,10 +193,11 @@ def explain(
     policy: GatePolicy, *, endpoint: Endpoint | None, now: datetime, exposures: Sequence[int] = EXPOSURES
 ) -> PolicyOutlook:
     """A policy explained with the numbers of an endpoint, or assumed ones: at most 3 queries."""
+    traffic = traffic_for(endpoint=endpoint, policy=policy, now=now)
     return explain_policy(
         policy,
-        traffic=traffic_for(endpoint=endpoint, policy=policy, now=now),
-        steps=steps_for(endpoint=endpoint),
+        traffic=traffic,
+        steps=steps_for(endpoint=endpoint, requests_per_second=traffic.per_second),
         exposures=exposures,
     )
 

@@ -10,7 +10,7 @@ from controlplane.kernel.words import duration_of_seconds
 from registry.models import Version
 from rollouts.domain.capabilities import Capability
 from rollouts.domain.engines import WorkloadPhase, short_words
-from rollouts.domain.gates.forecast import PlanForecast
+from rollouts.domain.gates.plan_forecast import PlanForecast
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.lifecycle.states import ACTIVE

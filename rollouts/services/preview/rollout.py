@@ -10,7 +10,8 @@ from controlplane.access.actors import Actor
 from controlplane.kernel.errors import InvalidInput, NotFound, Refused, Unavailable
 from registry.models import Version
 from rollouts.domain.gates import checks as numbers
-from rollouts.domain.gates.forecast import PlanForecast
+from rollouts.domain.gates.pace import USUAL_INTERVAL_SECONDS
+from rollouts.domain.gates.plan_forecast import PlanForecast
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.strategies import STRATEGIES, strategy_of
@@ -188,7 +189,17 @@ def preview_rollout(
     if asks and not refused:
         by_name = dict(zip(variants, versions, strict=True))
         checks += capacity_checks(endpoint, by_name, running, kept, worlds)
-    forecast = _forecast(endpoint, versions, variants, plan, spec, policy, traffic, running)
+    forecast = _forecast(
+        endpoint,
+        versions,
+        variants,
+        plan,
+        spec,
+        policy,
+        traffic,
+        running,
+        _interval_seconds(endpoint, worlds),
+    )
     checks += [*forecast.checks, check_traffic(traffic)]
     if asks and endpoint.stable is not None:
         baseline = workloads.get(endpoint.stable.name)
@@ -219,6 +230,7 @@ def _forecast(
     policy: GatePolicy,
     traffic: MeasuredTraffic,
     running: frozenset[str],
+    interval_seconds: float,
 ) -> Forecast:
     """What the strategy says. Names what is refused as the plan does, such as `plan.bandit.floor_bp`."""
     stable = endpoint.stable
@@ -234,6 +246,7 @@ def _forecast(
         baseline_version=stable.version.number if stable else 0,
         baseline_replicas=max(1, stable.spec.replicas if stable else 1),
         traffic=traffic,
+        interval_seconds=interval_seconds,
     )
     try:
         return strategy_of(plan).forecast(planned)
@@ -256,6 +269,13 @@ def _with_secrets(endpoint: Endpoint, spec: ServingSpec, worlds: Worlds) -> tupl
         field = error.field if isinstance(error, InvalidInput) else "serving.environment"
         refused = Check("refused", error.message.rstrip("."), fix=error.fix, field=field, code=error.code)
         return replace(spec, environment={}), [refused]
+
+
+def _interval_seconds(endpoint: Endpoint, worlds: Worlds) -> float:
+    try:
+        return worlds.of(endpoint.cluster.name).interval_seconds
+    except Unavailable:
+        return USUAL_INTERVAL_SECONDS  # said by another check
 
 
 def _router(endpoint: Endpoint, worlds: Worlds) -> TrafficRouter | None:

@@ -10,8 +10,9 @@ from typing import Any
 from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.words import percent_of_bp
 from controlplane.web.words import clock_text, duration_text, number_text
-from rollouts.domain.gates.forecast import PlanForecast, worsening_text
+from rollouts.domain.gates.plan_forecast import PlanForecast, worsening_text
 from rollouts.models import Endpoint
 from rollouts.services.commands.start import Check, Preview
 from rollouts.ui.new.form import Draft, fix_here
@@ -137,6 +138,8 @@ def _found(forecast: PlanForecast, draft: Draft) -> FoundRow:
         passes = "not in sight"
     else:
         passes = duration_text(forecast.minutes_to_pass * 60)
+        if forecast.from_share_bp is not None:
+            passes += f" from {percent_of_bp(forecast.from_share_bp)} on"
         if not forecast.passes_in_plan:
             passes += ", too late"
     return FoundRow(gate.label, smallest, passes, forecast.sentence)

@@ -10,10 +10,17 @@ from django.db.models import Count
 from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
 from controlplane.kernel.errors import NotFound
-from controlplane.kernel.words import duration_of_minutes, odds, percent_of_share, rough, seconds_text
+from controlplane.kernel.words import (
+    duration_of_minutes,
+    odds,
+    percent_of_bp,
+    percent_of_share,
+    rough,
+    seconds_text,
+)
 from rollouts import selectors
-from rollouts.domain.gates.forecast import worsening_text
 from rollouts.domain.gates.outlook import EXPOSURES, GateOutlook, PolicyOutlook
+from rollouts.domain.gates.plan_forecast import worsening_text
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.policy_changes import PolicyChange, policy_changes
 from rollouts.models import Endpoint, GatePolicyVersion, Rollout
@@ -213,11 +220,13 @@ def gate_line(gate: GateSpec, told: GateOutlook) -> GateLine:
 
 
 def passes_text(told: GateOutlook) -> str:
-    """How long an unchanged candidate needs: `9 min`, `2.5 h, after the plan`, `not in sight`."""
+    """How long an unchanged candidate needs: `9 min from 25% on`, `2.5 h, after the plan`, `not in sight`."""
     forecast = told.forecast
     if forecast.minutes_to_pass is None:
         return "not in sight"
     words = duration_of_minutes(forecast.minutes_to_pass)
+    if forecast.from_share_bp is not None:
+        words += f" from {percent_of_bp(forecast.from_share_bp)} on"
     return words if forecast.passes_in_plan else f"{words}, after the plan"
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from rollouts.domain.bandits import BanditSpec, BanditState
 from rollouts.domain.bandits.outlook import BanditOutlook, bandit_outlook
-from rollouts.domain.gates.forecast import PlanForecast
 from rollouts.domain.gates.latency import load_directions
+from rollouts.domain.gates.plan_forecast import PlanForecast
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.arms import arm_names
 from rollouts.domain.lifecycle.plan import FULL_SHARE_BP, Plan

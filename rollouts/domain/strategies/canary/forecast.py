@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.kernel.words import percent_of_bp
+from controlplane.kernel.words import duration_of_seconds, percent_of_bp
 from rollouts.domain.gates.latency import step_directions
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.plan import FULL_SHARE_BP, Plan
@@ -23,7 +23,8 @@ PASS_SHARE_BP = 2_500
 def forecast(planned: Planned) -> Forecast:
     """See the protocol."""
     plan, policy = planned.plan, planned.policy
-    steps = _steps(planned)
+    per_second = planned.traffic.per_second or ASSUMED_RATE
+    steps = _steps(planned, per_second)
     return Forecast(
         seconds=steps[-1].ends_after,
         end="when the last step ends",
@@ -31,23 +32,27 @@ def forecast(planned: Planned) -> Forecast:
         gates=forecast_gates(
             planned,
             policy,
-            steps=[(step.share_bp, float(step.hold_seconds)) for step in plan.steps],
-            requests_per_second=planned.traffic.per_second or ASSUMED_RATE,
+            steps=[(step.share_bp, step.lasts(per_second)) for step in plan.steps],
+            requests_per_second=per_second,
         ),
-        checks=(_check_latency_steps(policy, steps), _check_pass_share(policy, plan)),
+        checks=(
+            _check_latency_steps(policy, steps),
+            _check_pass_share(policy, plan),
+            *_check_deadline(plan, steps[-1].ends_after),
+        ),
         steps=steps,
     )
 
 
-def _steps(planned: Planned) -> tuple[StepForecast, ...]:
+def _steps(planned: Planned, per_second: float) -> tuple[StepForecast, ...]:
     base = planned.baseline_replicas
     at = LAUNCH_GUESS_SECONDS
     rows = []
     for step in planned.plan.steps:
         words = direction_words(step_directions(step.share_bp, float(planned.replicas), float(base)))
         load = (step.share_bp / planned.replicas) / ((FULL_SHARE_BP - step.share_bp) / base)
-        rows.append(StepForecast(step.share_bp, at, at + step.hold_seconds, load, words))
-        at += step.hold_seconds
+        rows.append(StepForecast(step.share_bp, at, at + step.lasts(per_second), load, words))
+        at += step.lasts(per_second)
     return tuple(rows)
 
 
@@ -90,3 +95,20 @@ def _check_pass_share(policy: GatePolicy, plan: Plan) -> Check:
         "Steps are large enough for a pass",
         f"{percent_of_bp(plan.steps[-1].share_bp)} at the last step",
     )
+
+
+def _check_deadline(plan: Plan, seconds: float) -> list[Check]:
+    """A warning where the steps, with the requests that they ask for, take longer than the rollout may."""
+    if seconds <= plan.deadline_seconds:
+        return []
+    return [
+        Check(
+            "warning",
+            f"The steps take {duration_of_seconds(seconds)}, the deadline comes after "
+            f"{duration_of_seconds(plan.deadline_seconds)}",
+            "With this traffic the rollout pauses undecided before its last step ends.",
+            "Ask for fewer requests or less time in the steps, or for a later deadline.",
+            field="plan.deadline_seconds",
+            code="deadline-too-early",
+        )
+    ]

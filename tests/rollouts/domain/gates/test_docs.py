@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rollouts.domain.gates.family import GatesState
-from rollouts.domain.gates.forecast import plan_forecast
+from rollouts.domain.gates.plan_forecast import plan_forecast
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.templates import DEFAULT_GATES
 from rollouts.domain.record.intervals import ArmCounts, Outcomes

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from rollouts.domain.gates.forecast import plan_forecast
 from rollouts.domain.gates.outlook import (
     ASSUMED_PAIRS_PER_MINUTE,
     ASSUMED_SCORE_SPREAD,
@@ -14,6 +13,7 @@ from rollouts.domain.gates.outlook import (
     explain_policy,
     one_in,
 )
+from rollouts.domain.gates.plan_forecast import plan_forecast
 from tests.rollouts.domain.gates.helpers import ERRORS, LATENCY, QUALITY, policy
 
 STEPS = ((500, 600.0), (2_500, 1_800.0), (5_000, 1_800.0))
@@ -55,6 +55,16 @@ def test_explain_policy__measured_and_assumed__are_told_apart() -> None:
     assert "0.2% for Error rate" in measured
     assert "5% for Time to first token" in assumed
     assert "60 probe pairs a minute" in assumed
+
+
+def test_explain_policy__gate_that_depends_on_load__says_which_replicas_are_assumed() -> None:
+    words = "as many replicas of the candidate as of the baseline"
+    loaded, not_loaded = (
+        " ".join(explain_policy(policy(gate), traffic=MEASURED, exposures=()).basis)
+        for gate in (LATENCY, ERRORS)
+    )
+    assert words in loaded
+    assert words not in not_loaded
 
 
 def test_explain_policy__nothing_measured__says_what_is_assumed() -> None:

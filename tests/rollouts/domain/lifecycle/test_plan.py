@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.kernel.errors import InvalidInput
-from rollouts.domain.lifecycle.plan import canary, shares_of
+from rollouts.domain.lifecycle.plan import MAX_HOLD_SECONDS, Step, canary, shares_of
 
 
 def test_to_json__canary__has_no_word_of_a_bandit() -> None:
@@ -39,3 +39,19 @@ def test_shares_of__any_share__sum_to_the_whole(share: int) -> None:
 def test_shares_of__impossible_share__is_refused(share: int) -> None:
     with pytest.raises(InvalidInput):
         shares_of("a", "b", share)
+
+
+@pytest.mark.parametrize(
+    ("min_requests", "requests_per_second", "seconds"),
+    [
+        (0, 0.0, 60),
+        (60, 20.0, 60),
+        (600, 20.0, 120),
+        (60, 0.0, MAX_HOLD_SECONDS),
+        (10**9, 1e-6, MAX_HOLD_SECONDS),
+    ],
+)
+def test_step_lasts__time_and_requests__the_longer_of_both_within_what_a_plan_may_ask(
+    min_requests: int, requests_per_second: float, seconds: float
+) -> None:
+    assert Step(2_500, 60, min_requests).lasts(requests_per_second) == pytest.approx(seconds)

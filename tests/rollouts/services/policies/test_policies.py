@@ -377,9 +377,13 @@ def test_traffic_for__more_minutes__cost_no_more_queries() -> None:
 
 def test_steps_for__newest_rollout__are_its_steps() -> None:
     endpoint = factories.endpoint(now=NOW)
-    assert steps_for(endpoint=endpoint)[0] == (500, 600.0)
+    assert steps_for(endpoint=endpoint, requests_per_second=1e6)[0] == (500, 600.0)
     factories.rollout_rolled_back(of=endpoint, now=NOW)
-    assert steps_for(endpoint=endpoint) == ((500, 60.0), (2_500, 60.0), (5_000, 60.0))
+    assert steps_for(endpoint=endpoint, requests_per_second=1e6) == (
+        (500, 60.0),
+        (2_500, 60.0),
+        (5_000, 60.0),
+    )
 
 
 # --- the policy of an endpoint ----------------------------------------------------------------------------------

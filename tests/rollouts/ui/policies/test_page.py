@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from controlplane.access.actors import HEADGATE
 from controlplane.access.roles import Role
+from rollouts.domain.gates.outlook import ExpectedTraffic, explain_policy
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.templates import DEFAULT_GATES
 from rollouts.models import Endpoint, GatePolicyVersion, MinuteSample
@@ -119,6 +120,23 @@ def test_page__older_version__is_marked_and_compared_with_any_other(viewer: Clie
     assert "<del>0.01</del></td>" in text.replace("\n", "")
     assert "<ins>0.05</ins>" in text
     assert "Edit: Needs release manager." in text
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        (((5_000, 36_000.0),), r"[\d.]+ (s|min|h)"),
+        (((500, 600.0), (2_500, 36_000.0)), r"[\d.]+ (s|min|h) from 25% on"),
+        (((500, 600.0), (2_500, 5.0)), r"[\d.]+ (s|min|h) from 25% on, after the plan"),
+        (((500, 600.0),), "not in sight"),
+    ],
+)
+def test_passes_text__plan__says_how_long_and_from_which_step_on(
+    steps: tuple[tuple[int, float], ...], words: str
+) -> None:
+    policy = GatePolicy(name="default", version=1, gates=DEFAULT_GATES)
+    told = explain_policy(policy, traffic=ExpectedTraffic(), steps=steps, exposures=()).gates[0]
+    assert re.fullmatch(words, policy_page.passes_text(told))
 
 
 def test_page__assumed_numbers__are_stated(viewer: Client) -> None:
