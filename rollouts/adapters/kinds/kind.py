@@ -29,8 +29,8 @@ class Installation:
     engine_memory_limit_mb  that one process of an engine may take; 0: the launcher chooses
     cors_origins            whose pages may call the endpoints
     answers                 where answered requests of clusters' gateways are kept
-    grant_files             a pass for the files of one manifest, valid for so many seconds: who shows it to the web process
-                            gets them
+    grant_files             a pass for the files of one manifest, valid for so many seconds: the web process hands them
+                            out to whoever shows it
     """
 
     run_dir: Path

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from controlplane.kernel.digests import digest_of
 from registry.domain.manifest import Manifest
-from rollouts.adapters.clusters.kubernetes.container import MODEL_FOLDER, literal
+from rollouts.adapters.clusters.kubernetes.container import literal
 from rollouts.adapters.clusters.kubernetes.filling.fill_volume import DIFFERS, REFUSED
 from rollouts.adapters.clusters.kubernetes.names import (
     ENDPOINT,
@@ -46,6 +46,7 @@ from rollouts.ports import WorkloadSpec
 
 CONTAINER = "fill"
 FILL_VOLUME = Path(__file__).with_name("fill_volume.py").read_text()
+VOLUME_FOLDER = "/models"
 PASS_KEY, PASS_FOLDER = "pass", "/pass"
 LAST_EXITS = (DIFFERS, REFUSED)  # another try would end alike
 TRIES = 6  # with pauses of 10 s, 20 s and so on: over ten minutes
@@ -161,7 +162,7 @@ def _pod(spec: WorkloadSpec, profile: ClusterProfile, door: HeadgateDoor, name: 
     folder = spec.manifest.folder_name
     words = (
         f"{door.url}/files/{folder}",
-        MODEL_FOLDER,
+        VOLUME_FOLDER,
         folder,
         f"{RECORD_FOLDER}/{MANIFEST_KEY}",
         f"{PASS_FOLDER}/{PASS_KEY}",
@@ -175,7 +176,7 @@ def _pod(spec: WorkloadSpec, profile: ClusterProfile, door: HeadgateDoor, name: 
         "resources": RESOURCES,
         "securityContext": confined(profile, read_only=True),
         "volumeMounts": [
-            {"name": "models", "mountPath": MODEL_FOLDER},
+            {"name": "models", "mountPath": VOLUME_FOLDER},
             {"name": "record", "mountPath": RECORD_FOLDER, "readOnly": True},
             {"name": "pass", "mountPath": PASS_FOLDER, "readOnly": True},
         ],
