@@ -68,9 +68,9 @@ class WorkloadBench:
         self.client = KubernetesClient(lambda: api_client(self.user.read_text(), folder / "user"), namespace)
         self.cluster = self.control_plane()
 
-    def control_plane(self) -> KubernetesCluster:
-        """A control plane that starts anew."""
-        profile, problems = read_profile({**PROFILE, "namespace": self.namespace})
+    def control_plane(self, **changes: Any) -> KubernetesCluster:
+        """A control plane that starts anew; `changes` go into its profile."""
+        profile, problems = read_profile({**PROFILE, "namespace": self.namespace, **changes})
         assert problems == ()
         assert profile is not None
         return KubernetesCluster(
