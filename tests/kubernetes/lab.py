@@ -104,6 +104,11 @@ class KubernetesLab:
         """The interface on this machine that leads to the cluster, for as long as the cluster lives."""
         return self._sandbox.link
 
+    @property
+    def here(self) -> str:
+        """This process's address as pods reach it."""
+        return self._sandbox.addresses.here
+
     def client(self) -> kubernetes.dynamic.DynamicClient:
         """A client that may do everything."""
         return self.client_of(self.kubeconfig)

@@ -25,7 +25,9 @@ class WebProcess:
             "DJANGO_SETTINGS_MODULE": "controlplane.config.settings_test",
             "PYTHONPATH": str(ROOT),
         }
-        self.environment.pop("HEADGATE_DATABASE_URL", None)
+        # A database and a folder of its own, whatever the tests themselves have.
+        for name in ("HEADGATE_DATABASE_URL", "PYTEST_XDIST_WORKER"):
+            self.environment.pop(name, None)
         self.port = free_port()
         self.host = host
         self.url = f"http://{host}:{self.port}"

@@ -42,7 +42,7 @@ PASSING = frozenset({408, 425, 500, 502, 503, 504})
 BUSY = 429
 
 
-class Failure(Exception):
+class FillFailure(Exception):
     """Why the files are not there. `status` is the exit status, `path` the file that differs."""
 
     def __init__(self, status: int, detail: str, path: str = "") -> None:
@@ -57,7 +57,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         """Says that a redirection is an answer like any other refusal."""
 
 
-class Incoming:
+class ComingFiles:
     """The files of one version while they come."""
 
     def __init__(self, address: str, token: str, manifest: list[dict[str, Any]], folder: Path) -> None:
@@ -69,7 +69,7 @@ class Incoming:
         self._told = 0.0
 
     def fetch(self) -> None:
-        """All of them. Raises Failure, and OSError of the volume."""
+        """All of them. Raises FillFailure, and OSError of the volume."""
         self._tell(0)
         for entry in self._manifest:
             self._fetch_file(entry)
@@ -80,7 +80,7 @@ class Incoming:
     def _fetch_file(self, entry: dict[str, Any]) -> None:
         parts = PurePosixPath(entry["path"])
         if parts.is_absolute() or ".." in parts.parts:
-            raise Failure(DIFFERS, "leaves the version's folder", entry["path"])
+            raise FillFailure(DIFFERS, "leaves the version's folder", entry["path"])
         target = self._folder / parts
         target.parent.mkdir(parents=True, exist_ok=True)
         pauses = list(PAUSES)
@@ -97,12 +97,12 @@ class Incoming:
                     continue
                 why = f"it answered {error.code}: {_said_in(error)}"
                 if error.code not in PASSING and error.code != BUSY:
-                    raise Failure(REFUSED, why) from None
+                    raise FillFailure(REFUSED, why) from None
             except _Broken as error:
                 why = str(error)
             self._done = before
             if not pauses:
-                raise Failure(UNREACHABLE, why)
+                raise FillFailure(UNREACHABLE, why)
             time.sleep(pauses.pop(0))
 
     def _receive(self, entry: dict[str, Any], target: Path) -> None:
@@ -115,7 +115,7 @@ class Incoming:
             while chunk := _piece_of(answer):
                 size += len(chunk)
                 if size > entry["size"]:
-                    raise Failure(
+                    raise FillFailure(
                         DIFFERS,
                         f"has more bytes as it comes from Headgate than the manifest's {entry['size']}",
                         entry["path"],
@@ -129,10 +129,10 @@ class Incoming:
             raise _Broken(f"the connection ended after {size} of {entry['size']} bytes")
         if size != entry["size"]:
             detail = f"has {size} bytes as it comes from Headgate, the manifest says {entry['size']}"
-            raise Failure(DIFFERS, detail, entry["path"])
+            raise FillFailure(DIFFERS, detail, entry["path"])
         if digest.hexdigest() != entry["sha256"]:
             detail = "differs as it comes from Headgate from the manifest (its SHA-256 changed)"
-            raise Failure(DIFFERS, detail, entry["path"])
+            raise FillFailure(DIFFERS, detail, entry["path"])
         target.chmod(0o444)
 
     def _asked(self, request: urllib.request.Request) -> Any:
@@ -204,7 +204,7 @@ def _sweep(volume: Path) -> None:
 
 
 def fill(address: str, volume: Path, name: str, manifest: list[dict[str, Any]], token: str) -> None:
-    """The folder of the version is there when this returns. Raises Failure."""
+    """The folder of the version is there when this returns. Raises FillFailure."""
     target = volume / name
     try:
         if target.is_dir():
@@ -212,7 +212,7 @@ def fill(address: str, volume: Path, name: str, manifest: list[dict[str, Any]], 
         _sweep(volume)
         incoming = Path(tempfile.mkdtemp(prefix=INCOMING, dir=volume))
         try:
-            Incoming(address, token, manifest, incoming).fetch()
+            ComingFiles(address, token, manifest, incoming).fetch()
             try:
                 incoming.rename(target)
             except OSError as error:
@@ -223,7 +223,7 @@ def fill(address: str, volume: Path, name: str, manifest: list[dict[str, Any]], 
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
     except OSError as error:
-        raise Failure(NO_VOLUME, f"The volume cannot be written: {error.strerror or error}") from None
+        raise FillFailure(NO_VOLUME, f"The volume cannot be written: {error.strerror or error}") from None
 
 
 def main(address: str, volume: str, name: str, manifest: str, token: str, report: str) -> int:
@@ -233,7 +233,7 @@ def main(address: str, volume: str, name: str, manifest: str, token: str, report
     try:
         entries = json.loads(Path(manifest).read_text(encoding="utf-8"))
         fill(address, Path(volume), name, entries, Path(token).read_text(encoding="ascii").strip())
-    except Failure as failure:
+    except FillFailure as failure:
         words = {"detail": failure.detail[:1_000], **({"path": failure.path} if failure.path else {})}
         Path(report).write_text(json.dumps(words), encoding="utf-8")
         return failure.status

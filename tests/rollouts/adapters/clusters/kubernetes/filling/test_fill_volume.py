@@ -7,13 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 
@@ -21,68 +17,17 @@ from controlplane.kernel.digests import sha256_of_file
 from registry.domain.manifest import Manifest, take_manifest, verify_folder
 from rollouts.adapters.clusters.kubernetes.filling import fill_volume
 from rollouts.adapters.clusters.kubernetes.filling.objects import FILL_VOLUME
+from tests.standins.file_door import FileDoor, file_door
 from tests.standins.running import wait_until
 
 FILES = {"model.safetensors": b"weights" * 1_000, "sub/with space&%.json": b"{}", "empty.txt": b""}
 TOKEN = "a pass"
-Answer = tuple[int, bytes, Mapping[str, str]]
-
-
-@dataclass
-class Door:
-    """Serves the files; `odd` answers in their stead, in order, by path: (status, content, headers)."""
-
-    url: str = ""
-    odd: dict[str, list[Answer]] = field(default_factory=dict)
-    asked: list[tuple[str, str]] = field(default_factory=list)
-    gate: threading.Event = field(default_factory=threading.Event)  # set: files come; else half of each
-
-    def answer(self, path: str) -> Answer:
-        left = self.odd.get(path)
-        if left:
-            return left.pop(0)
-        content = FILES.get(path)
-        return (404, b"{}", {}) if content is None else (200, content, {})
 
 
 @pytest.fixture
-def door() -> Iterator[Door]:
-    made = Door()
-    made.gate.set()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = unquote(self.path).removeprefix("/files/")
-            made.asked.append((path, self.headers.get("Authorization", "")))
-            status, content, headers = made.answer(path)
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(content)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            half = 0 if made.gate.is_set() else len(content) // 2
-            self.wfile.write(content[:half])
-            self.wfile.flush()
-            made.gate.wait(60)
-            try:
-                self.wfile.write(content[half:])
-            except OSError:
-                return  # the other side was killed
-
-        def log_message(self, *arguments: object) -> None:
-            """Nothing is printed."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    made.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+def door() -> Iterator[FileDoor]:
+    with file_door(FILES) as made:
         yield made
-    finally:
-        made.gate.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture
@@ -114,7 +59,7 @@ class Bench:
             assert "0.01, 0.01" in code
             assert "TURN_SECONDS = 0.01" in code
         words = [
-            f"{url}/files", self.volume, self.manifest.folder_name, self.folder / "manifest.json",
+            f"{url}/files/folder", self.volume, self.manifest.folder_name, self.folder / "manifest.json",
             self.folder / "pass", self.folder / "report",
         ]  # fmt: skip
         return subprocess.Popen(
@@ -145,7 +90,7 @@ def bench(tmp_path: Path, manifest: Manifest) -> Bench:
 
 
 def test_fill__empty_volume__has_the_files_that_nobody_can_change_by_accident(
-    bench: Bench, door: Door
+    bench: Bench, door: FileDoor
 ) -> None:
     assert bench.run(door.url) == 0
     verify_folder(bench.target, bench.manifest)
@@ -158,7 +103,7 @@ def test_fill__empty_volume__has_the_files_that_nobody_can_change_by_accident(
     assert TOKEN not in bench.said
 
 
-def test_fill__folder_is_there__asks_nobody(bench: Bench, door: Door) -> None:
+def test_fill__folder_is_there__asks_nobody(bench: Bench, door: FileDoor) -> None:
     bench.target.mkdir()
     assert bench.run(door.url) == 0
     assert door.asked == []
@@ -174,7 +119,7 @@ def test_fill__folder_is_there__asks_nobody(bench: Bench, door: Door) -> None:
     ids=["another", "longer", "shorter"],
 )
 def test_fill__file_differs__is_named_and_nothing_is_kept(
-    bench: Bench, door: Door, content: bytes, detail: str
+    bench: Bench, door: FileDoor, content: bytes, detail: str
 ) -> None:
     door.odd["model.safetensors"] = [(200, content, {})]
     assert bench.run(door.url) == fill_volume.DIFFERS
@@ -183,7 +128,7 @@ def test_fill__file_differs__is_named_and_nothing_is_kept(
     assert bench.left() == []
 
 
-def test_fill__path_that_leaves_the_folder__is_refused(bench: Bench, door: Door) -> None:
+def test_fill__path_that_leaves_the_folder__is_refused(bench: Bench, door: FileDoor) -> None:
     entry = {"path": "../out", "size": 0, "sha256": sha256_of_file(bench.folder / "registered" / "empty.txt")}
     (bench.folder / "manifest.json").write_text(json.dumps([entry]))
     assert bench.run(door.url) == fill_volume.DIFFERS
@@ -191,16 +136,16 @@ def test_fill__path_that_leaves_the_folder__is_refused(bench: Bench, door: Door)
     assert door.asked == []
 
 
-def test_fill__refused__says_why_and_does_not_try_again(bench: Bench, door: Door) -> None:
+def test_fill__refused__says_why_and_does_not_try_again(bench: Bench, door: FileDoor) -> None:
     door.odd["model.safetensors"] = [(403, json.dumps({"detail": "This pass is over."}).encode(), {})]
     assert bench.run(door.url) == fill_volume.REFUSED
     assert bench.report == {"detail": "it answered 403: This pass is over."}
     assert [path for path, _ in door.asked].count("model.safetensors") == 1
 
 
-def test_fill__sent_elsewhere__shows_its_pass_to_nobody_else(bench: Bench, door: Door) -> None:
+def test_fill__sent_elsewhere__shows_its_pass_to_nobody_else(bench: Bench, door: FileDoor) -> None:
     for path in FILES:
-        door.odd[path] = [(301, b"", {"Location": f"{door.url}/files/elsewhere"})]
+        door.odd[path] = [(301, b"", {"Location": f"{door.url}/files/folder/elsewhere"})]
     assert bench.run(door.url) == fill_volume.REFUSED
     assert "sends elsewhere" in bench.report["detail"]
     assert "elsewhere" not in [path for path, _ in door.asked]
@@ -216,7 +161,7 @@ def test_fill__sent_elsewhere__shows_its_pass_to_nobody_else(bench: Bench, door:
     ids=["unavailable", "busy", "cut"],
 )
 def test_fill__trouble_that_passes__is_tried_again(
-    bench: Bench, door: Door, passing: tuple[int, bytes, Mapping[str, str]]
+    bench: Bench, door: FileDoor, passing: tuple[int, bytes, Mapping[str, str]]
 ) -> None:
     door.odd["model.safetensors"] = [passing, passing]
     assert bench.run(door.url) == 0
@@ -225,13 +170,15 @@ def test_fill__trouble_that_passes__is_tried_again(
     assert bench.said.splitlines()[-1].endswith(f"of {total} bytes")
 
 
-def test_fill__busy_for_longer_than_it_tries_otherwise__waits_for_its_turn(bench: Bench, door: Door) -> None:
+def test_fill__busy_for_longer_than_it_tries_otherwise__waits_for_its_turn(
+    bench: Bench, door: FileDoor
+) -> None:
     door.odd["model.safetensors"] = [(429, b"{}", {})] * 20
     assert bench.run(door.url) == 0
 
 
 def test_fill__connection_breaks_every_time__is_unreachable_and_nothing_is_kept(
-    bench: Bench, door: Door
+    bench: Bench, door: FileDoor
 ) -> None:
     door.odd["model.safetensors"] = [(200, b"weights", {"Content-Length": "7000"})] * 9
     assert bench.run(door.url) == fill_volume.UNREACHABLE
@@ -239,18 +186,18 @@ def test_fill__connection_breaks_every_time__is_unreachable_and_nothing_is_kept(
     assert bench.left() == []
 
 
-def test_fill__nobody_answers__is_unreachable(bench: Bench, door: Door) -> None:
+def test_fill__nobody_answers__is_unreachable(bench: Bench, door: FileDoor) -> None:
     assert bench.run("http://127.0.0.1:9") == fill_volume.UNREACHABLE
     assert "refused" in bench.report["detail"]
 
 
-def test_fill__volume_is_not_there__says_so(bench: Bench, door: Door) -> None:
+def test_fill__volume_is_not_there__says_so(bench: Bench, door: FileDoor) -> None:
     bench.volume.rmdir()
     assert bench.run(door.url) == fill_volume.NO_VOLUME
     assert bench.report["detail"].startswith("The volume cannot be written: No such file")
 
 
-def test_fill__two_at_once__both_end_well_and_leave_one_folder(bench: Bench, door: Door) -> None:
+def test_fill__two_at_once__both_end_well_and_leave_one_folder(bench: Bench, door: FileDoor) -> None:
     door.gate.clear()
     both = [bench.begin(door.url), bench.begin(door.url)]
     wait_until("both fetch", lambda: len(bench.left()) == 2, 30)
@@ -267,7 +214,7 @@ def _ended(process: subprocess.Popen[str], number: int) -> None:
     process.communicate(timeout=60)
 
 
-def test_fill__told_to_stop_midway__leaves_nothing(bench: Bench, door: Door) -> None:
+def test_fill__told_to_stop_midway__leaves_nothing(bench: Bench, door: FileDoor) -> None:
     door.gate.clear()
     process = bench.begin(door.url)
     wait_until("it fetches", lambda: door.asked, 30)
@@ -276,7 +223,9 @@ def test_fill__told_to_stop_midway__leaves_nothing(bench: Bench, door: Door) -> 
     assert bench.left() == []
 
 
-def test_fill__killed_midway__is_done_by_the_next_one_and_swept_a_day_later(bench: Bench, door: Door) -> None:
+def test_fill__killed_midway__is_done_by_the_next_one_and_swept_a_day_later(
+    bench: Bench, door: FileDoor
+) -> None:
     door.gate.clear()
     process = bench.begin(door.url)
     wait_until("it fetches", lambda: door.asked, 30)
