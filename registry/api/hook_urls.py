@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from django.urls import path, re_path
+from django.urls import path
 
 from registry.api.files import send_file
 from registry.api.hooks import receive_mlflow_hook
 
 urlpatterns = [
     path("hooks/mlflow", receive_mlflow_hook, name="mlflow-hook"),
-    re_path(r"^files/(?P<folder>[0-9a-f]{64})/(?P<path>.+)$", send_file, name="version-file"),
+    path("files/<slug:folder>/<path:path>", send_file, name="version-file"),
 ]
