@@ -16,6 +16,7 @@ from controlplane.kernel.errors import HeadgateError, InvalidInput, Unavailable
 from controlplane.passes.words import error_words
 from controlplane.sealing.services import key_ring
 from controlplane.timekeeping.database_clock import CLOCK
+from registry.services.file_door import grant_files
 from registry.wiring import allowed_files, model_store, models_dir
 from rollouts.adapters.kinds import KINDS, ClusterKind, Installation
 from rollouts.adapters.request_log.otlp.file_store import FileAnswers
@@ -220,4 +221,7 @@ def _installation() -> Installation:
         keys=key_ring,
         clock=SystemClock(),
         answers=answer_store,
+        grant_files=lambda manifest, seconds: grant_files(
+            manifest=manifest, seconds=seconds, now=CLOCK.now()
+        ),
     )

@@ -10,7 +10,8 @@ All of it is in a sandbox that dies with the test's process.
     lab.stop()
 
 The programs of a pod are what its image brings: `ENGINE` (with any tag or digest) is the stand-in engine as `vllm
-serve`. Pods, Services and nodes have addresses that this process can reach, except for the addresses of Services.
+serve`, and `REAL_ENGINE` this machine's vLLM where it is installed. Pods, Services and nodes have addresses that this
+process can reach, except for the addresses of Services.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from tests.kubernetes.certificates import Authority, Identity
 from tests.kubernetes.control_plane import API_PORT, ControlPlane
 from tests.kubernetes.gateway import NAMESPACE, PORT, GatewayHome, show_certificates
 from tests.kubernetes.nodes.api import NodeApi
-from tests.kubernetes.nodes.images import ENGINE, ROOT
+from tests.kubernetes.nodes.images import ENGINE, REAL_ENGINE, ROOT
 from tests.kubernetes.nodes.serving import ORDERS_PORT
 from tests.kubernetes.sandbox import Sandbox
 
-__all__ = ["COMPONENTS", "ENGINE", "NODES", "KubernetesLab", "LabError"]
+__all__ = ["COMPONENTS", "ENGINE", "NODES", "REAL_ENGINE", "KubernetesLab", "LabError"]
 
 NODES = ("gpu-1", "gpu-2", "gpu-3")
 GATEWAY_CONTROLLER = "envoy-gateway"
@@ -65,7 +66,9 @@ class KubernetesLab:
         self._certificates = folder / "certificates"
         self._shown = folder / "shown"
         self._logs = folder / "pods"
-        for made in (self._certificates, self._shown, self._logs):
+        self._volumes = folder / "volumes"
+        self._claims = folder / "claims"
+        for made in (self._certificates, self._shown, self._logs, self._volumes, self._claims):
             made.mkdir()
         self._gateway = GatewayHome(folder / "gateway", envoy)
         self._gateway.folder.mkdir()
@@ -100,6 +103,11 @@ class KubernetesLab:
     def link(self) -> str:
         """The interface on this machine that leads to the cluster, for as long as the cluster lives."""
         return self._sandbox.link
+
+    @property
+    def here(self) -> str:
+        """This process's address as pods reach it."""
+        return self._sandbox.addresses.here
 
     def client(self) -> kubernetes.dynamic.DynamicClient:
         """A client that may do everything."""
@@ -153,6 +161,20 @@ class KubernetesLab:
     def publish_image(self, image: str) -> None:
         """From now on nodes can pull it; it holds the stand-in engine."""
         self._order(do="publish", image=image)
+
+    def make_claim(self, namespace: str, name: str) -> Path:
+        """A volume, and a PersistentVolumeClaim of this name bound to it. Returns the folder that pods will see."""
+        folder = self._claims / namespace / name
+        folder.mkdir(parents=True)
+        for collection, content in claim_objects(namespace, name, folder):
+            self._create(collection, content)
+        claim = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}"
+
+        def bound() -> bool:
+            return bool(self._asked.call("GET", claim).json()["status"].get("phase") == "Bound")
+
+        self._wait(f"claim {name} is bound", bound)
+        return folder
 
     # --- its life ----------------------------------------------------------------------------------------------------
 
@@ -230,6 +252,8 @@ class KubernetesLab:
                 str(self._certificates),
                 "--logs",
                 str(self._logs),
+                "--volumes",
+                str(self._volumes),
                 *NODES,
             ),
         ]
@@ -334,3 +358,38 @@ class KubernetesLab:
             if time.monotonic() > end:
                 raise LabError(f"waited {READY_SECONDS:g} s in vain until {what}; logs are in {self.folder}")
             time.sleep(0.05)
+
+
+def claim_objects(namespace: str, name: str, folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """(where to post it, object) of a folder of this machine as a volume, and of a claim that is bound to it."""
+    volume = f"{namespace}-{name}"
+    common = {
+        "accessModes": ["ReadWriteMany"],
+        "storageClassName": "",  # nobody makes volumes here: the claim takes the one that it names
+    }
+    return [
+        (
+            "/api/v1/persistentvolumes",
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {"name": volume},
+                "spec": {
+                    **common,
+                    "capacity": {"storage": "1Ti"},
+                    "persistentVolumeReclaimPolicy": "Retain",
+                    "hostPath": {"path": str(folder)},
+                    "claimRef": {"namespace": namespace, "name": name},
+                },
+            },
+        ),
+        (
+            f"/api/v1/namespaces/{namespace}/persistentvolumeclaims",
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": {**common, "volumeName": volume, "resources": {"requests": {"storage": "1Ti"}}},
+            },
+        ),
+    ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -201,3 +203,147 @@ def test_init_container__in_a_pod__ends_well_before_the_engine_starts(cluster: C
     pod = cluster.wait_for_pod("prepared", "runs", lambda it: it["ready"])
     first = pod["status"]["initContainerStatuses"][0]["state"]["terminated"]
     assert first["exitCode"] == 0
+
+
+# --- volumes ----------------------------------------------------------------------------------------------------------
+
+CLAIM = {"name": "models", "persistentVolumeClaim": {"claimName": "models", "readOnly": True}}
+
+
+def run_script(
+    cluster: Cluster, script: str, *, volumes: list[dict[str, Any]], mounts: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """A pod that runs a shell script once; its container's status when that has ended."""
+    container = {
+        "name": "script", "image": f"{ENGINE}:1", "command": ["sh", "-ec", script], "volumeMounts": mounts,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }  # fmt: skip
+    cluster.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "script", "labels": {"app": "script"}},
+            "spec": {"restartPolicy": "Never", "containers": [container], "volumes": volumes},
+        }
+    )
+    pod = cluster.wait_for_pod("script", "has ended", lambda it: "terminated" in it["state"])
+    ended: dict[str, Any] = pod["status"]["containerStatuses"][0]["state"]["terminated"]
+    return ended
+
+
+def test_claim__a_folder_of_it_at_a_place_that_the_machine_has_not__shows_its_files_to_the_container_alone(
+    kubernetes_lab: KubernetesLab, cluster: Cluster
+) -> None:
+    folder = kubernetes_lab.make_claim(cluster.namespace, "models")
+    (folder / "v1").mkdir()
+    (folder / "v1" / "weights").write_text("seven")
+    mounts = [{"name": "models", "mountPath": "/home/engine/models", "subPath": "v1", "readOnly": True}]
+    script = (
+        'test "$(ls /home/engine/models)" = weights && cat /home/engine/models/weights >/dev/termination-log'
+    )
+    ended = run_script(cluster, script, volumes=[CLAIM], mounts=mounts)
+    assert (ended["exitCode"], ended.get("message")) == (0, "seven")
+    assert not Path("/home/engine").exists()
+    assert not Path("/dev/termination-log").exists()
+
+
+def test_claim__written_to_where_it_is_read_only__stays_as_it_is(
+    kubernetes_lab: KubernetesLab, cluster: Cluster
+) -> None:
+    folder = kubernetes_lab.make_claim(cluster.namespace, "models")
+    mounts = [{"name": "models", "mountPath": "/models"}]
+    ended = run_script(cluster, "echo x >/models/new", volumes=[CLAIM], mounts=mounts)
+    assert ended["exitCode"] != 0
+    assert "Read-only file system" in ended["message"]
+    assert list(folder.iterdir()) == []
+
+
+def test_claim__without_the_folder_that_a_container_asks_for__is_said_as_a_kubelet_says_it(
+    kubernetes_lab: KubernetesLab, cluster: Cluster
+) -> None:
+    folder = kubernetes_lab.make_claim(cluster.namespace, "models")
+    container = {
+        "name": "engine", "image": f"{ENGINE}:1", "command": ["sleep", "1000"],
+        "volumeMounts": [{"name": "models", "mountPath": "/models", "subPath": "v1"}],
+    }  # fmt: skip
+    cluster.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "asks", "labels": {"app": "asks"}},
+            "spec": {"containers": [container], "volumes": [CLAIM]},
+        }
+    )
+    pod = cluster.wait_for_pod("asks", "waits", lambda it: waits_for(it) == "CreateContainerConfigError")
+    said = pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
+    assert said == 'failed to create subPath directory for volumeMount "models" of container "engine"'
+    (folder / "v1").mkdir()
+    cluster.wait_for_pod("asks", "runs", lambda it: it["ready"])
+
+
+def test_empty_volume__of_a_pod__is_shared_by_its_containers_and_hides_what_the_machine_has_there(
+    cluster: Cluster,
+) -> None:
+    volumes: list[dict[str, Any]] = [
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+    ]
+    mounts = [{"name": "tmp", "mountPath": "/tmp"}, {"name": "shm", "mountPath": "/dev/shm"}]
+    write = {
+        "name": "write", "image": f"{ENGINE}:1", "volumeMounts": mounts,
+        "command": ["sh", "-ec", "echo one >/tmp/shared; echo two >/dev/shm/shared"],
+    }  # fmt: skip
+    read = {
+        "name": "read", "image": f"{ENGINE}:1", "volumeMounts": mounts,
+        "command": ["sh", "-ec", "cat /tmp/shared /dev/shm/shared >/dev/termination-log"],
+    }  # fmt: skip
+    cluster.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "shares", "labels": {"app": "shares"}},
+            "spec": {
+                "restartPolicy": "Never",
+                "initContainers": [write],
+                "containers": [read],
+                "volumes": volumes,
+            },
+        }
+    )
+    pod = cluster.wait_for_pod("shares", "has ended", lambda it: "terminated" in it["state"])
+    assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"] == "one\ntwo\n"
+    assert not Path("/tmp/shared").exists()
+
+
+def test_config_map__named_items_of_it__are_files_and_come_when_it_is_made(cluster: Cluster) -> None:
+    volume = {
+        "name": "record",
+        "configMap": {"name": "record", "items": [{"key": "a.json", "path": "b.json"}]},
+    }
+    container = {
+        "name": "engine", "image": f"{ENGINE}:1", "command": ["sh", "-c", "cat /record/*; sleep 1000"],
+        "volumeMounts": [{"name": "record", "mountPath": "/record"}],
+        "readinessProbe": {"exec": {"command": ["grep", "-q", "seven", "/record/b.json"]}, "periodSeconds": 1},
+    }  # fmt: skip
+    cluster.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "reads", "labels": {"app": "reads"}},
+            "spec": {"containers": [container], "volumes": [volume]},
+        }
+    )
+
+    def told() -> list[str]:
+        events = cluster.client.resources.get(api_version="v1", kind="Event")
+        return [
+            one.message
+            for one in events.get(namespace=cluster.namespace).items
+            if one.reason == "FailedMount"
+        ]
+
+    wait_until("the node says what is missing", told, PATIENCE_SECONDS)
+    assert told() == ['configmap "record" not found']
+    data = {"a.json": "seven", "other": "is not asked for"}
+    cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "record"}, "data": data})
+    cluster.wait_for_pod("reads", "sees the file, and its probe does", lambda it: it["ready"])

@@ -1,7 +1,7 @@
 """Variants on the real control plane: what the adapter writes, what it sees, and what it is refused.
 
-It works with the least role that the project documents, in a namespace that enforces restricted pods. The lab's nodes
-have no volumes, so the engines here take their files from an object store, as far as the cluster can tell.
+It works with the least role that the project documents, in a namespace that enforces restricted pods. The stand-in
+engine reads no files: most variants here take theirs from an object store, as far as the cluster can tell.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from kubernetes.dynamic import DynamicClient
 
 from controlplane.kernel.errors import Rejected, StaleWriter, Unavailable
 from controlplane.sealing.keys import KeyRing
+from registry.domain.manifest import Manifest, ManifestEntry
 from rollouts.adapters.clusters.kubernetes.client import DEPLOYMENTS, MERGE, OBJECT_KINDS, KubernetesClient
 from rollouts.adapters.clusters.kubernetes.connection import api_client
 from rollouts.adapters.clusters.kubernetes.errors import Denied, Drift, Stale, Terminal
@@ -87,6 +89,31 @@ def test_apply__every_object_again__keeps_its_version(bench: WorkloadBench) -> N
     assert anchor is not None
     bench.cluster._launch(spec, bench.cluster._anchors()[spec.variant], attempt=0)
     assert bench.objects(spec) == before
+
+
+def test_ensure__files_in_a_volume__are_compared_before_the_engine_starts(bench: WorkloadBench) -> None:
+    volume = bench.lab.make_claim(bench.namespace, "models")
+    cluster = bench.control_plane(weights={"kind": "claim", "claim": "models"})
+    content = b"weights"
+    entry = ManifestEntry("model.safetensors", len(content), sha256(content).hexdigest())
+    whole = bench.spec(manifest=Manifest.of([entry]))
+    folder = volume / whole.manifest.folder_name
+    folder.mkdir()
+    (folder / entry.path).write_bytes(content)
+    other = bench.spec(manifest=Manifest.of([replace(entry, sha256="0" * 64)]))
+    (volume / other.manifest.folder_name).mkdir()
+    (volume / other.manifest.folder_name / entry.path).write_bytes(content)
+    try:
+        for spec in (whole, other):
+            cluster.ensure(spec, token=5)
+        bench.until(whole, WorkloadPhase.READY)
+        failed = bench.until(other, WorkloadPhase.FAILED)
+        assert failed.reason is FailureReason.TAMPERED_FILE
+        assert "model.safetensors differs in the cluster from the manifest" in failed.message
+    finally:
+        for spec in (whole, other):
+            cluster.drain(spec.variant, spec.endpoint, token=5)
+        cluster.close()
 
 
 def test_launched__by_a_control_plane_that_starts_anew__is_taken_over(bench: WorkloadBench) -> None:

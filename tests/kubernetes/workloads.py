@@ -16,6 +16,7 @@ from rollouts.adapters.clusters.kubernetes.client import OBJECT_KINDS, Kubernete
 from rollouts.adapters.clusters.kubernetes.cluster import KubernetesCluster
 from rollouts.adapters.clusters.kubernetes.connection import api_client
 from rollouts.adapters.clusters.kubernetes.container import CONTAINER_ENGINES
+from rollouts.adapters.clusters.kubernetes.filling.objects import HeadgateDoor
 from rollouts.adapters.clusters.kubernetes.profile_reading import read_profile
 from rollouts.adapters.clusters.secrets import SecretStore
 from rollouts.domain.engine_options import Option, OptionKind
@@ -68,9 +69,9 @@ class WorkloadBench:
         self.client = KubernetesClient(lambda: api_client(self.user.read_text(), folder / "user"), namespace)
         self.cluster = self.control_plane()
 
-    def control_plane(self) -> KubernetesCluster:
-        """A control plane that starts anew."""
-        profile, problems = read_profile({**PROFILE, "namespace": self.namespace})
+    def control_plane(self, door: HeadgateDoor | None = None, **changes: Any) -> KubernetesCluster:
+        """A control plane that starts anew; `changes` go into its profile, and pods get files at the `door`."""
+        profile, problems = read_profile({**PROFILE, "namespace": self.namespace, **changes})
         assert problems == ()
         assert profile is not None
         return KubernetesCluster(
@@ -79,6 +80,7 @@ class WorkloadBench:
             "8d1f2c",
             SystemClock(),
             SecretStore(self.folder / "secrets", lambda: KeyRing([KEY])),
+            door=door,
             engines=engines(),
             settle_seconds=1.0,
         )

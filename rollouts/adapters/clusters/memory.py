@@ -53,7 +53,8 @@ class MemoryCluster:
     room           how many workloads fit; one more raises Refused. None: any number
     drain_seconds  after so many seconds a drain stops waiting for requests in flight
     verify         called with source and manifest before every launch; it raises TamperedFile to refuse
-    fetch_seconds  it fetches a version's files by itself, which takes so long before every launch. None: it does not
+    fetch_seconds  it brings a version's files to its engines, which takes so long before a launch. None: it does not
+    from_here      it brings them from this machine, where they have to be first; else from the version's source
     secrets        opens the secrets of specs
     backend_kind   of the references that it gives out; one that is not "address" has the variant's name
 
@@ -73,6 +74,7 @@ class MemoryCluster:
         drain_seconds: float = 120.0,
         verify: Callable[[str, Manifest], None] | None = None,
         fetch_seconds: float | None = None,
+        from_here: bool = False,
         secrets: SecretStore | None = None,
         backend_kind: str = ADDRESS,
     ) -> None:
@@ -81,6 +83,7 @@ class MemoryCluster:
         self.room = room
         self.drain_seconds = drain_seconds
         self.fetch_seconds = fetch_seconds
+        self.from_here = from_here
         self.memory: tuple[int, int] | None = None
         self.says: tuple[CapacityFinding, ...] = ()
         self.asked_about: list[PlannedLaunches] = []
@@ -151,7 +154,7 @@ class MemoryCluster:
             return self._tokens[endpoint]
 
     def fetches_files(self) -> bool:
-        return self.fetch_seconds is not None
+        return self.fetch_seconds is not None and not self.from_here
 
     def launched(self, variant: str) -> WorkloadSpec | None:
         with self._lock:
@@ -309,7 +312,7 @@ class MemoryCluster:
             launched=begins,
             replicas=(Replica(started_at, begins + self.ready_after),) * spec.replicas,
             most_ready=self._most_ready.get(spec.variant, spec.replicas),
-            files_until=begins if self.fetches_files() else None,
+            files_until=None if self.fetch_seconds is None else begins,
             backend_kind=self.backend_kind,
         )
         self._log(spec.variant, f"launched on port {port}")

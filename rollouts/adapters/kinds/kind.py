@@ -9,6 +9,7 @@ from pathlib import Path
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import InvalidInput
 from controlplane.sealing.keys import KeyRing
+from registry.domain.manifest import Manifest
 from rollouts.adapters.request_log.otlp.stores import AnswerStore
 from rollouts.domain.clusters import ClusterSpec
 from rollouts.ports import ClusterPorts
@@ -28,6 +29,8 @@ class Installation:
     engine_memory_limit_mb  that one process of an engine may take; 0: the launcher chooses
     cors_origins            whose pages may call the endpoints
     answers                 where answered requests of clusters' gateways are kept
+    grant_files             a pass for the files of one manifest, valid for so many seconds: the web process hands them
+                            out to whoever shows it
     """
 
     run_dir: Path
@@ -46,6 +49,7 @@ class Installation:
     keys: Callable[[], KeyRing] = field(compare=False)
     clock: Clock = field(compare=False)
     answers: Callable[[], AnswerStore] = field(compare=False)
+    grant_files: Callable[[Manifest, float], str] = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,14 @@ from rollouts.adapters.clusters.kubernetes.client import (
     CONFIG_MAP,
     DEPLOYMENTS,
     EVENT,
+    JOBS,
     POD,
     KubernetesClient,
 )
 from rollouts.adapters.clusters.kubernetes.cluster import KubernetesCluster
 from rollouts.adapters.clusters.kubernetes.connection import LONGEST, api_client
 from rollouts.adapters.clusters.kubernetes.container import PORT
+from rollouts.adapters.clusters.kubernetes.filling.objects import HeadgateDoor
 from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
 from rollouts.adapters.clusters.kubernetes.profile_reading import read_profile
 from rollouts.adapters.clusters.secrets import SecretStore
@@ -49,7 +51,7 @@ from rollouts.ports import ClusterPorts
 
 FIELDS = (
     "installation", "profile", "gateway", "gateways", "gateway_url", "gateway_address", "prometheus",
-    "prometheus_secret", "scrape_seconds", "cluster_uid",
+    "prometheus_secret", "scrape_seconds", "cluster_uid", "headgate_url",
 )  # fmt: skip
 SECRETS = "clusters"  # the folder within the operator's folder of secrets
 USUAL_SCRAPE_SECONDS = 5
@@ -69,6 +71,7 @@ class _Place:
 
     gateway_url      scheme, domain and port by which people reach endpoints: https://models.example
     gateway_address  where this Headgate reaches the gateway, when not by the endpoints' names
+    headgate_url     at which pods of the cluster reach this Headgate
     """
 
     installation: str
@@ -81,6 +84,7 @@ class _Place:
     prometheus_secret: str
     scrape_seconds: int
     cluster_uid: str
+    headgate_url: str
 
 
 def problems(spec: ClusterSpec) -> tuple[InvalidInput, ...]:
@@ -125,6 +129,7 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
             place.installation,
             installation.clock,
             SecretStore(installation.secrets_dir, installation.keys),
+            door=HeadgateDoor(place.headgate_url, installation.grant_files) if place.headgate_url else None,
         ),
         router=router,
         signals=PrometheusSignals(
@@ -150,7 +155,8 @@ def prepare(spec: ClusterSpec, installation: Installation) -> str:
     client = _client(spec, place, installation)
     uid = client.cluster_uid()
     wrong = []
-    for kind in (CONFIG_MAP, DEPLOYMENTS, POD, EVENT, ROUTES, SLICES):
+    jobs = (JOBS,) if place.profile.weights.filled_by_headgate else ()
+    for kind in (CONFIG_MAP, DEPLOYMENTS, POD, EVENT, *jobs, ROUTES, SLICES):
         try:
             client.list(kind)
         except HeadgateError as error:
@@ -233,6 +239,13 @@ def _read(spec: ClusterSpec) -> tuple[_Place | None, list[InvalidInput]]:
         "prometheus_secret", FILE_NAME, "a name of a secret file", "prometheus-token"
     )
     scrape_seconds = given.number("scrape_seconds", USUAL_SCRAPE_SECONDS, least=1, most=60)
+    headgate_url = given.address("headgate_url") or ""
+    if profile is not None and profile.weights.filled_by_headgate and not given.has("headgate_url"):
+        given.note(
+            "headgate_url",
+            "Pods fetch their files from Headgate, and nothing says where they reach it.",
+            fix="Give the address at which they do, such as https://headgate.example.",
+        )
     uid = given.matching("cluster_uid", UID, "a UID", "0b2f3c52-3c0f-4f1b-9d0e-2f6c1a3d5e7f")
     if wrong or profile is None:
         return None, wrong
@@ -247,6 +260,7 @@ def _read(spec: ClusterSpec) -> tuple[_Place | None, list[InvalidInput]]:
         prometheus_secret=prometheus_secret,
         scrape_seconds=scrape_seconds,
         cluster_uid=uid,
+        headgate_url=headgate_url,
     ), []
 
 

@@ -50,13 +50,13 @@ def _words(workload: Workload) -> str:
 
 
 def _engine(status: WorkloadStatus, workload: Workload | None) -> EngineView:
-    """The engine as decisions see it: of files that we fetched the cluster does not know since when they are there, nor
-    of replicas whether all were ready before."""
+    """The engine as decisions see it: of files that we fetched the cluster does not know since when they are there (it
+    may have had to bring them further from here), nor of replicas whether all were ready before."""
     view = status.view
     if workload is None:
         return view
     if workload.files_at is not None:
-        view = replace(view, files_at=workload.files_at.timestamp())
+        view = replace(view, files_at=max(workload.files_at.timestamp(), view.files_at or 0.0))
     # Only of several replicas: one alone is whole or not ready, and evidence keeps what it always kept.
     return replace(view, was_whole=True) if status.desired > 1 and workload.ready_at is not None else view
 

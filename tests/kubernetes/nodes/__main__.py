@@ -1,6 +1,6 @@
 """The nodes' process.
 
-python -m tests.kubernetes.nodes --number 180 --api URL --certificates FOLDER --logs FOLDER NODE...
+python -m tests.kubernetes.nodes --number 180 --api URL --certificates FOLDER --logs FOLDER --volumes FOLDER NODE...
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tests.kubernetes.nodes.images import Images
 from tests.kubernetes.nodes.networks import Networks
 from tests.kubernetes.nodes.pods import House, RunningPod
 from tests.kubernetes.nodes.serving import KUBELET_PORT, serve_logs, serve_orders
+from tests.kubernetes.nodes.volumes import Volumes
 from tests.kubernetes.sandbox import Addresses
 
 LEASE_SECONDS = 3
@@ -203,14 +204,17 @@ def main() -> None:
     parser.add_argument("--api", required=True)
     parser.add_argument("--certificates", type=Path, required=True)
     parser.add_argument("--logs", type=Path, required=True)
+    parser.add_argument("--volumes", type=Path, required=True)
     parser.add_argument("nodes", nargs="+")
     given = parser.parse_args()
     addresses = Addresses(given.number)
     silent: set[str] = set()
+    api = NodeApi(given.api, given.certificates, IDENTITY)
     house = House(
-        api=NodeApi(given.api, given.certificates, IDENTITY),
+        api=api,
         images=Images(),
         networks=Networks(addresses),
+        volumes=Volumes(api, given.volumes),
         logs=given.logs,
         host=addresses.bridge,
         silent=silent,

@@ -1,19 +1,25 @@
-"""A container: a process that is number 1 of its own pid namespace, in its pod's network."""
+"""A container: a process that is number 1 of its own pid namespace, in its pod's network, with its volumes."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.kubernetes.nodes.api import now
+from tests.kubernetes.nodes.volumes import Mount
 
+INIT = Path(__file__).with_name("container_init.py")
 TAIL_BYTES = 2048  # of the log, in the message of a container that failed
+LAST_WORDS_BYTES = 4096  # that a container may leave in a file of its own
+LAST_WORDS_PATH = "/dev/termination-log"
 FIRST_BACK_OFF_SECONDS = 1.0  # a kubelet: 10
 LONGEST_BACK_OFF_SECONDS = 30.0  # a kubelet: 300
 
@@ -39,6 +45,7 @@ class Container:
         self._logs = logs
         self._process: subprocess.Popen[bytes] | None = None
         self._environment: Mapping[str, str] = {}
+        self._last_words: Path | None = None
 
     @property
     def running(self) -> bool:
@@ -57,8 +64,25 @@ class Container:
     def previous_log(self) -> Path:
         return self._logs.with_name(f"{self._logs.name}_{self.name}_{self.restarts - 1}.log")
 
-    def start(self, argv: list[str], environment: Mapping[str, str]) -> None:
-        self._environment = environment
+    def start(
+        self,
+        argv: list[str],
+        environment: Mapping[str, str],
+        *,
+        mounts: Sequence[Mount],
+        kept: Sequence[Path],
+        last_words: Path,
+        scratch: Path,
+    ) -> None:
+        """`kept` are folders that nothing mounted above them hides; `last_words` an empty file for the container's own
+        words on how it ended; `scratch` a folder in memory."""
+        self._environment, self._last_words = environment, last_words
+        own = Mount(last_words, self.spec.get("terminationMessagePath", LAST_WORDS_PATH), read_only=False)
+        place = {
+            "mounts": [(str(one.source), one.target, one.read_only) for one in (*mounts, own)],
+            "kept": [str(one) for one in kept],
+            "scratch": str(scratch),
+        }
         with self.log.open("ab") as log:
             # setpriv: it dies with the thread that looks after its pod, and so with this agent. unshare hands its
             # child's exit status on. As number 1 of its namespace, the child does not end by a SIGTERM that it does not
@@ -66,7 +90,8 @@ class Container:
             self._process = subprocess.Popen(
                 [
                     *("setpriv", "--pdeathsig", "KILL", "nsenter", f"--net={self._network}", "--"),
-                    *("unshare", "--pid", "--fork", "--mount-proc", "--kill-child=SIGKILL", "--", *argv),
+                    *("unshare", "--pid", "--fork", "--mount-proc", "--kill-child=SIGKILL", "--"),
+                    *(sys.executable, "-I", "-S", str(INIT), json.dumps(place), *argv),
                 ],
                 env=dict(environment),
                 cwd=self.spec.get("workingDir", "/"),
@@ -84,7 +109,7 @@ class Container:
         inside = self._inside()
         if inside is None:
             return False
-        command = ["nsenter", f"--target={inside}", "--net", "--pid", "--mount", "--", *argv]
+        command = ["nsenter", f"--target={inside}", "--net", "--pid", "--mount", "--root", "--", *argv]
         try:
             done = subprocess.run(
                 command, env=dict(self._environment), capture_output=True, timeout=seconds, check=False
@@ -123,8 +148,11 @@ class Container:
             "finishedAt": now(),
             "containerID": self.identifier,
         }
-        if code and self.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
-            ending["message"] = self.log.read_bytes()[-TAIL_BYTES:].decode(errors="replace")
+        words = self._last_words.read_bytes()[:LAST_WORDS_BYTES] if self._last_words else b""
+        if code and not words and self.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+            words = self.log.read_bytes()[-TAIL_BYTES:]
+        if words:
+            ending["message"] = words.decode(errors="replace")
         self.state = {"terminated": ending}
         self.ready = self.started = False
 

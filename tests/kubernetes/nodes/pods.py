@@ -15,6 +15,7 @@ from tests.kubernetes.nodes.environments import environment_of
 from tests.kubernetes.nodes.images import Images
 from tests.kubernetes.nodes.networks import Networks
 from tests.kubernetes.nodes.probes import Probes
+from tests.kubernetes.nodes.volumes import Volume, Volumes, mounts_of
 
 TURN_SECONDS = 0.1
 PULLED_AGAIN_SECONDS = 2.0
@@ -28,6 +29,7 @@ class House:
     api: NodeApi
     images: Images
     networks: Networks
+    volumes: Volumes
     logs: Path
     host: str
     silent: set[str]
@@ -51,6 +53,7 @@ class RunningPod:
         self._path = f"/api/v1/namespaces/{named['namespace']}/pods/{named['name']}"
         self._since = now()
         self._address = ""
+        self._volumes: dict[str, Volume] = {}
         self._initialized = False
         self._sent: dict[str, Any] | None = None
         self._changed: dict[str, tuple[bool, str]] = {}  # condition -> its value, and since when
@@ -86,7 +89,7 @@ class RunningPod:
 
     def _live(self) -> None:
         try:
-            if self._pull():
+            if self._pull() and self._mount():
                 self._address = self._house.networks.add(self.uid)
                 self._report()
                 if self._run_first():
@@ -97,6 +100,7 @@ class RunningPod:
         finally:
             self.kill()
             self._house.networks.remove(self.uid)
+            self._house.volumes.remove(self.uid)
             self.finished.set()
 
     # --- the parts of its life ---------------------------------------------------------------------------------------
@@ -110,7 +114,7 @@ class RunningPod:
                 continue
             missing = [
                 one for one in [*self._first, *self._containers]
-                if self._house.images.entrypoint(one.spec["image"]) is None
+                if self._house.images.find(one.spec["image"]) is None
             ]  # fmt: skip
             if not missing:
                 return True
@@ -123,6 +127,21 @@ class RunningPod:
                     again = f'Back-off pulling image "{one.spec["image"]}": ErrImagePull: {message}'
                     one.state = {"waiting": {"reason": "ImagePullBackOff", "message": again}}
             told = True
+            self._report()
+            self._wait(PULLED_AGAIN_SECONDS)
+        return False
+
+    def _mount(self) -> bool:
+        """True when all volumes are there; False when it was deleted before."""
+        told = ""
+        while not self._over():
+            try:
+                self._volumes = self._house.volumes.make(self.pod)
+                return True
+            except LookupError as problem:
+                if told != str(problem.args[0]):
+                    told = str(problem.args[0])
+                    self._tell("FailedMount", told, warning=True)
             self._report()
             self._wait(PULLED_AGAIN_SECONDS)
         return False
@@ -204,18 +223,27 @@ class RunningPod:
         return str(self.pod["spec"].get("restartPolicy", "Always"))
 
     def _start(self, container: Container) -> None:
-        spec = container.spec
+        spec, house = container.spec, self._house
+        image = house.images.find(spec["image"])
+        assert image is not None, "it was pulled"
         try:
-            environment = environment_of(self._house.api, self.pod, container.spec, self._address)
+            environment = environment_of(house.api, self.pod, spec, self._address)
+            mounts = mounts_of(spec, self._volumes)
         except LookupError as problem:
             container.state = {
                 "waiting": {"reason": "CreateContainerConfigError", "message": str(problem.args[0])}
             }
             return
-        environment["PATH"] = environment.get("PATH", self._house.images.path)
-        entrypoint = self._house.images.entrypoint(spec["image"]) or []
-        argv = [*spec.get("command", entrypoint), *spec.get("args", [])]
-        container.start([_expanded(word, environment) for word in argv], environment)
+        environment = {"PATH": image.path, **image.environment, **environment}
+        argv = [*spec.get("command", image.entrypoint), *spec.get("args", [])]
+        container.start(
+            [_expanded(word, environment) for word in argv],
+            environment,
+            mounts=mounts,
+            kept=image.kept,
+            last_words=house.volumes.last_words(self.uid, container.name),
+            scratch=house.volumes.scratch(self.uid),
+        )
         self._probes[container.name] = Probes(container, self._address)
         self._tell("Started", f"Started container {container.name}")
 
@@ -360,7 +388,8 @@ class RunningPod:
 
 
 def _expanded(word: str, environment: dict[str, str]) -> str:
-    """With $(NAME) replaced, as Kubernetes does in commands and arguments."""
+    """With $(NAME) replaced and $$ become $, as Kubernetes does in commands and arguments."""
+    parts = word.split("$$")
     for name, value in environment.items():
-        word = word.replace(f"$({name})", value)
-    return word
+        parts = [part.replace(f"$({name})", value) for part in parts]
+    return "$".join(parts)

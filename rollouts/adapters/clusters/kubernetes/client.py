@@ -79,11 +79,12 @@ NODE = ObjectKind("v1", "Node", "nodes", namespaced=False)
 RESOURCE_QUOTA = ObjectKind("v1", "ResourceQuota", "resourcequotas")
 LIMIT_RANGE = ObjectKind("v1", "LimitRange", "limitranges")
 DEPLOYMENTS = ObjectKind("apps/v1", "Deployment", "deployments")
+JOBS = ObjectKind("batch/v1", "Job", "jobs")
 GROUPS = ObjectKind("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "leaderworkersets")
 OBJECT_KINDS: Mapping[str, ObjectKind] = {
     kind.name: kind
     for kind in (
-        CONFIG_MAP, SECRET, SERVICE, POD, EVENT, DEPLOYMENTS, GROUPS,
+        CONFIG_MAP, SECRET, SERVICE, POD, EVENT, DEPLOYMENTS, JOBS, GROUPS,
         ObjectKind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
         ObjectKind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
         ObjectKind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),

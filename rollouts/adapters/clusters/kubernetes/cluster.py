@@ -48,6 +48,8 @@ from rollouts.adapters.clusters.kubernetes.container import (
 )
 from rollouts.adapters.clusters.kubernetes.errors import Stale
 from rollouts.adapters.clusters.kubernetes.fence import Fence
+from rollouts.adapters.clusters.kubernetes.filling.filler import Filler
+from rollouts.adapters.clusters.kubernetes.filling.objects import HeadgateDoor
 from rollouts.adapters.clusters.kubernetes.names import INSTALLATION, VARIANT, label_value, object_name
 from rollouts.adapters.clusters.kubernetes.objects import (
     check_spec,
@@ -88,6 +90,7 @@ class KubernetesCluster:
 
     installation    identifies this Headgate: objects of another one are neither seen nor touched
     secrets         opens the secrets of specs
+    door            where pods get a version's files from, where the profile has Headgate fill a volume
     settle_seconds  from the order to drain until objects are deleted
     wake            called whenever something changed in the cluster
     """
@@ -100,6 +103,7 @@ class KubernetesCluster:
         clock: Clock,
         secrets: SecretStore,
         *,
+        door: HeadgateDoor | None = None,
         engines: Mapping[str, ContainerEngine] = CONTAINER_ENGINES,
         settle_seconds: float = 5.0,
         wake: Callable[[], None] = lambda: None,
@@ -112,7 +116,12 @@ class KubernetesCluster:
         self._engines = engines
         self._settle_seconds = settle_seconds
         self._fence = Fence(client, installation)
-        self._watches = Watches(client, installation, wake)
+        fills = door is not None and profile.weights.filled_by_headgate
+        self._watches = Watches(client, installation, wake, fills=fills)
+        self._filler: Filler | None = None
+        if door is not None and fills:
+            self._filler = Filler(client, profile, installation, door, clock, self._watches.put)
+        self._troubles: dict[str, str] = {}  # by variant: why its launch does not go on now
         self._preflight = Preflight(client, profile, installation, engines, clock)
 
     # --- the contract -------------------------------------------------------------------------------------------
@@ -128,7 +137,8 @@ class KubernetesCluster:
         return self._fence.claim(endpoint, token)
 
     def fetches_files(self) -> bool:
-        return True
+        """Where Headgate hands its own copy to a Job, that copy has to be there first."""
+        return self._filler is None
 
     def launched(self, variant: str) -> WorkloadSpec | None:
         anchor = self._anchors().get(variant)
@@ -140,6 +150,9 @@ class KubernetesCluster:
         found = {anchor.variant: self._status(snapshot, anchor) for anchor in snapshot.anchors}
         for anchor in snapshot.anchors:
             self._end(anchor, found[anchor.variant])
+            self._go_on(anchor, snapshot)
+        for variant in self._troubles.keys() - found.keys():
+            self._troubles.pop(variant, None)
         return found
 
     def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
@@ -208,11 +221,11 @@ class KubernetesCluster:
         attempt = (
             0 if anchor is None else anchor.attempt
         )  # one that was broken off goes on with the same pods
-        if anchor is not None and anchor.made:
+        if anchor is not None and (anchor.made or self._filler is not None):
             snapshot = self._watches.snapshot()
             if self._status(snapshot, anchor).phase is WorkloadPhase.FAILED:
                 attempt += 1
-            elif not self._is_gone(anchor.name, snapshot):
+            elif anchor.made and not self._is_gone(anchor.name, snapshot):
                 if anchor.draining_since is not None:
                     self._note(anchor, {DRAINING_SINCE: None})
                 return
@@ -259,8 +272,11 @@ class KubernetesCluster:
         """Whether somebody deleted the variant's workload. A watch may be late, so that the cluster is asked, too."""
         return name not in snapshot.workloads and self._client.get(DEPLOYMENTS, name) is None
 
-    def _launch(self, spec: WorkloadSpec, anchor: Anchor | None, *, attempt: int) -> None:
-        """Makes all objects. Whatever is there already stays; so a launch that was broken off goes on."""
+    def _launch(
+        self, spec: WorkloadSpec, anchor: Anchor | None, *, attempt: int, filled: bool = False
+    ) -> None:
+        """Makes all objects. Whatever is there already stays; so a launch that was broken off goes on. Where the files
+        have to be fetched first, and were not (`filled`), only what fetches them: `_go_on` makes the others."""
         engine = template_named(spec.engine, self._engines)
         values = self._secrets.open_all(chosen_by(spec, engine).secrets)
         objects = objects_of(
@@ -272,7 +288,12 @@ class KubernetesCluster:
         )
         notes = {ATTEMPT: str(attempt)}
         seen = None if anchor is None else anchor.raw
-        kept = self._write(noted(objects.anchor, notes), seen)
+        fills = self._filler is not None and not filled  # also one that was made, and whose workload is gone
+        outdated = anchor is not None and (anchor.draining_since is not None or (anchor.made and fills))
+        kept = self._write(noted(objects.anchor, notes), seen, takes_away=outdated)
+        if self._filler is not None and not filled:
+            self._filler.begin(spec, objects.name, kept["metadata"]["uid"], attempt=attempt)
+            return
         for body in objects.owned_by(kept["metadata"]["uid"]):
             wanted = with_attempt(body, attempt)
             kind = OBJECT_KINDS[body["kind"]]
@@ -293,6 +314,27 @@ class KubernetesCluster:
         return written
 
     # --- what goes on -------------------------------------------------------------------------------------------
+
+    def _go_on(self, anchor: Anchor, snapshot: Snapshot) -> None:
+        """The next step of a launch whose files are fetched: the engine once they are there. What cannot be done now is
+        told as the variant's message, and tried again with the next look."""
+        filler = self._filler
+        spec = None if filler is None or not _is_filling(anchor) else self._spec(anchor)
+        if filler is None or spec is None:
+            self._troubles.pop(anchor.variant, None)
+            return
+        job = filler.sight(snapshot, anchor)
+        try:
+            if job is None:  # the launch was broken off before it was made, or somebody deleted it
+                filler.begin(spec, anchor.name, anchor.uid, attempt=anchor.attempt)
+            elif job.done:
+                self._launch(spec, anchor, attempt=anchor.attempt, filled=True)
+            self._troubles.pop(anchor.variant, None)
+        except Stale:
+            return  # another process takes the same step
+        except HeadgateError as error:
+            self._troubles[anchor.variant] = str(error)
+            log.warning("kubernetes.launch_waits variant=%s %s", anchor.variant, error)
 
     def _end(self, anchor: Anchor, status: WorkloadStatus) -> None:
         """Deletes what has drained. One that cannot be deleted now is tried again with the next look."""
@@ -344,7 +386,15 @@ class KubernetesCluster:
             known = () if spec is None or not words else self._secrets.values(spec.environment)
             return storable(hide(words, known))
 
-        return status_of(snapshot, anchor, engine, self._now(), fit)
+        fill, filled_at = None, None
+        if self._filler is not None and not (anchor.deleting or anchor.draining_since is not None):
+            job = self._filler.sight(snapshot, anchor)
+            filled_at = None if job is None else job.done_at
+            if _is_filling(anchor) and anchor.name not in snapshot.workloads:
+                fill = self._filler.diagnosis(snapshot, anchor, fit)
+        found = status_of(snapshot, anchor, engine, self._now(), fit, fill=fill, filled_at=filled_at)
+        trouble = self._troubles.get(anchor.variant)
+        return found if fill is None or not trouble else replace(found, message=fit(trouble))
 
     def _spec(self, anchor: Anchor) -> WorkloadSpec | None:
         try:
@@ -355,6 +405,10 @@ class KubernetesCluster:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
+
+
+def _is_filling(anchor: Anchor) -> bool:
+    return not (anchor.made or anchor.deleting or anchor.draining_since is not None)
 
 
 def _taken(kind: ObjectKind, name: str) -> Refused:

@@ -221,13 +221,13 @@ def _why(
 ) -> tuple[str, bool]:
     """Why not all of it is ready, and whether that may pass by itself. The first that applies is told."""
     if sight.refused:
-        return f"No pod can be made{_since(sight.refused_since)}: {sight.refused}", True
+        return f"No pod can be made{since(sight.refused_since)}: {sight.refused}", True
     for pod in alive:
         if pod.gates:
             return f"It waits to be admitted ({', '.join(pod.gates)}).", True
         if pod.unplaced is not None:
-            _, words, since = pod.unplaced
-            return f"No node can take it{_since(since)}: {words}", True
+            _, words, moment = pod.unplaced
+            return f"No node can take it{since(moment)}: {words}", True
     for pod in alive:
         if pod.node_lost:
             return (
@@ -260,7 +260,8 @@ def _last_line(message: str) -> str:
     return words_of(lines[-1]) if lines else ""
 
 
-def _since(moment: float | None) -> str:
+def since(moment: float | None) -> str:
+    """` since 2026-01-01 09:00 UTC`; empty where it is not known."""
     if moment is None:
         return ""
     return datetime.fromtimestamp(moment, tz=UTC).strftime(" since %Y-%m-%d %H:%M UTC")

@@ -15,6 +15,7 @@ MANAGED_BY = "headgate"
 INSTALLATION = f"{PREFIX}installation"  # label: whose the object is
 ENDPOINT = f"{PREFIX}endpoint"  # label: cut where it must be
 VARIANT = f"{PREFIX}variant"  # label: the name of the variant's objects
+FILL = f"{PREFIX}fill"  # label: the name of the objects that fill a volume for one launch
 ENDPOINT_NAME = f"{PREFIX}endpoint-name"  # annotation: the endpoint as Headgate calls it
 VARIANT_NAME = f"{PREFIX}variant-name"  # annotation: the variant as Headgate calls it
 SPEC_DIGEST = f"{PREFIX}spec-digest"  # annotation: of what was written, so that drift is seen

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,16 @@ LEADER_WORDS = (*GROUP_WORDS, "--node-rank=0")
 WORKER_WORDS = (*GROUP_WORDS, "--node-rank=$(LWS_WORKER_INDEX)", "--headless")
 
 DEPLOYMENT, LEADER_WORKER_SET = "Deployment", "LeaderWorkerSet"
+# Of a NetworkPolicy: whoever restricts what a pod reaches has to let it ask for addresses.
+NAMES: Mapping[str, Any] = {
+    "to": [
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+        }
+    ],
+    "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +80,23 @@ class VariantObjects:
 
     def owned_by(self, uid: str) -> tuple[dict[str, Any], ...]:
         """The others, owned by the anchor with this UID. An owner that is gone would delete them at once."""
-        owner = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "name": self.name,
-            "uid": uid,
-            "blockOwnerDeletion": True,  # the anchor is there until all others are gone
-            "controller": False,
-        }
-        owned = copy.deepcopy(self.others)
-        for one in owned:
-            one["metadata"]["ownerReferences"] = [dict(owner)]
-        return owned
+        return owned_by(self.others, self.name, uid)
+
+
+def owned_by(objects: Sequence[Mapping[str, Any]], name: str, uid: str) -> tuple[dict[str, Any], ...]:
+    """These objects, owned by the anchor of this name and UID."""
+    owner = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "name": name,
+        "uid": uid,
+        "blockOwnerDeletion": True,  # the anchor is there until all others are gone
+        "controller": False,
+    }
+    owned = tuple(copy.deepcopy(dict(one)) for one in objects)
+    for one in owned:
+        one["metadata"]["ownerReferences"] = [dict(owner)]
+    return owned
 
 
 def with_attempt(body: Mapping[str, Any], attempt: int) -> dict[str, Any]:
@@ -331,15 +346,6 @@ def _network(maker: _Maker) -> dict[str, Any]:
     profile = maker.profile
     sources = sorted({*profile.gateway_namespaces, *profile.metrics_namespaces})
     own_pods = {"podSelector": {"matchLabels": maker.selector}}
-    dns = {
-        "to": [
-            {
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
-                "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
-            }
-        ],
-        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
-    }
     several = profile.accelerators_per_node and pods_of_replica(maker.spec, profile) > 1
     ingress: list[dict[str, Any]] = []
     if sources:
@@ -347,12 +353,12 @@ def _network(maker: _Maker) -> dict[str, Any]:
             {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": one}}} for one in sources
         ]
         ingress.append({"from": peers, "ports": [{"protocol": "TCP", "port": PORT}]})
-    egress: list[dict[str, Any]] = [dns]
+    egress: list[dict[str, Any]] = [copy.deepcopy(dict(NAMES))]
     if several:
         ingress.append({"from": [own_pods]})
         egress.append({"to": [own_pods]})
-    if profile.weights.egress:
-        egress.append({"to": [{"ipBlock": {"cidr": network}} for network in profile.weights.egress]})
+    if profile.weights.engine_egress:
+        egress.append({"to": [{"ipBlock": {"cidr": network}} for network in profile.weights.engine_egress]})
     body = {
         "spec": {
             "podSelector": {"matchLabels": maker.selector},

@@ -89,15 +89,8 @@ def pod_of(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,  # a Service named vllm would set VLLM_PORT
         "terminationGracePeriodSeconds": grace_seconds(profile, chosen),
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": profile.security.user,
-            "runAsGroup": profile.security.group,
-            "fsGroup": profile.security.fs_group,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "tolerations": [*map(_toleration, profile.tolerations), *_node_loss()],
+        "securityContext": pod_security(profile),
+        "tolerations": tolerations_of(profile),
         "topologySpreadConstraints": _spread(profile, name),
         "containers": [_engine(spec, profile, engine, chosen, name, accelerators, group_words, answers)],
         "volumes": _volumes(spec, profile, name),
@@ -105,18 +98,9 @@ def pod_of(
     checks = _init_containers(spec, profile)
     if checks:
         pod["initContainers"] = checks
-    if profile.node_labels:
-        pod["nodeSelector"] = dict(profile.node_labels)
-    if profile.node_rules:
-        terms = [{"matchExpressions": [*map(_node_rule, profile.node_rules)]}]
-        required = {"nodeSelectorTerms": terms}
-        pod["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    pod |= nodes_of(profile)
     if profile.priority_class:
         pod["priorityClassName"] = profile.priority_class
-    if profile.scheduler:
-        pod["schedulerName"] = profile.scheduler
-    if profile.pull_secrets:
-        pod["imagePullSecrets"] = [{"name": one} for one in profile.pull_secrets]
     return pod
 
 
@@ -138,7 +122,7 @@ def _engine(
         "args": [*arguments_of(spec, profile, engine, chosen), *group_words],
         "env": environment_of(engine, chosen, name),
         "resources": resources_of(spec, profile, accelerators),
-        "securityContext": _confined(profile),
+        "securityContext": confined(profile),
         "volumeMounts": _mounts(spec, profile),
         "terminationMessagePolicy": "FallbackToLogsOnError",  # an engine's last words are then in its status
     }
@@ -151,7 +135,8 @@ def _engine(
     return container
 
 
-def _confined(profile: ClusterProfile, *, read_only: bool | None = None) -> dict[str, Any]:
+def confined(profile: ClusterProfile, *, read_only: bool | None = None) -> dict[str, Any]:
+    """The `securityContext` of a container. `read_only`: another word on its own files than the profile's."""
     return {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": profile.security.read_only_root if read_only is None else read_only,
@@ -231,7 +216,7 @@ def _init_containers(spec: WorkloadSpec, profile: ClusterProfile) -> list[dict[s
             "/dev/termination-log",
         ],
         "resources": CHECK_RESOURCES,
-        "securityContext": _confined(profile, read_only=True),
+        "securityContext": confined(profile, read_only=True),
         "volumeMounts": [
             _model_mount(spec, profile, read_only=True),
             {"name": "record", "mountPath": RECORD_FOLDER, "readOnly": True},
@@ -246,7 +231,7 @@ def _init_containers(spec: WorkloadSpec, profile: ClusterProfile) -> list[dict[s
         "imagePullPolicy": "IfNotPresent",
         "args": [literal(spec.source), MODEL_FOLDER],
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
-        "securityContext": _confined(profile),
+        "securityContext": confined(profile),
         "volumeMounts": [
             _model_mount(spec, profile, read_only=False),
             {"name": "tmp", "mountPath": FOLDERS["tmp"]},
@@ -257,6 +242,39 @@ def _init_containers(spec: WorkloadSpec, profile: ClusterProfile) -> list[dict[s
 
 
 # --- where it may run -----------------------------------------------------------------------------------------------
+
+
+def pod_security(profile: ClusterProfile) -> dict[str, Any]:
+    """The `securityContext` of a pod, as the restricted standard wants it."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": profile.security.user,
+        "runAsGroup": profile.security.group,
+        "fsGroup": profile.security.fs_group,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def tolerations_of(profile: ClusterProfile) -> list[Mapping[str, Any]]:
+    """The profile's, and for how long a pod stays on a node that does not report any more."""
+    return [*map(_toleration, profile.tolerations), *_node_loss()]
+
+
+def nodes_of(profile: ClusterProfile) -> dict[str, Any]:
+    """The fields of a pod that say on which nodes it may run, who places it, and with what its images are pulled."""
+    found: dict[str, Any] = {}
+    if profile.node_labels:
+        found["nodeSelector"] = dict(profile.node_labels)
+    if profile.node_rules:
+        terms = [{"matchExpressions": [*map(_node_rule, profile.node_rules)]}]
+        required = {"nodeSelectorTerms": terms}
+        found["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    if profile.scheduler:
+        found["schedulerName"] = profile.scheduler
+    if profile.pull_secrets:
+        found["imagePullSecrets"] = [{"name": one} for one in profile.pull_secrets]
+    return found
 
 
 def _toleration(one: Toleration) -> dict[str, Any]:

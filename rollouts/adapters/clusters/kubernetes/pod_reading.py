@@ -81,8 +81,11 @@ class PodSight:
             return "of the version", "differs in the cluster from the manifest"
 
 
-def sight_of(pod: Mapping[str, Any], fit: Callable[[str], str] = str) -> PodSight:
-    """What the pod says. Never raises. The last words of its containers are told as `fit` gives them back."""
+def sight_of(pod: Mapping[str, Any], fit: Callable[[str], str] = str, *, container: str = ENGINE) -> PodSight:
+    """What the pod says. Never raises. The last words of its containers are told as `fit` gives them back.
+
+    container  what is told of as its engine
+    """
     metadata, status, spec = part(pod, "metadata"), part(pod, "status"), part(pod, "spec")
     labels = part(metadata, "labels")
     containers = {text(one, "name"): one for one in parts(status, "containerStatuses")}
@@ -95,7 +98,7 @@ def sight_of(pod: Mapping[str, Any], fit: Callable[[str], str] = str) -> PodSigh
         ready=text(ready, "status") == "True",
         stopping=bool(text(metadata, "deletionTimestamp")),
         over=text(status, "phase") in ("Failed", "Succeeded"),
-        engine=_container(containers.get(ENGINE, {}), fit),
+        engine=_container(containers.get(container, {}), fit),
         fetch=_container(before[FETCH], fit) if FETCH in before else None,
         verify=_container(before[VERIFY], fit) if VERIFY in before else None,
         answers=text(labels, ROLE) != WORKER,

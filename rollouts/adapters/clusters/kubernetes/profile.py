@@ -33,23 +33,42 @@ class WeightsKind(StrEnum):
     INIT_CONTAINER = "init_container"  # an image of the operator's fetches them; compared when a pod starts
 
 
+class FilledBy(StrEnum):
+    """Who puts a version's files into the volume of weights of the kind `claim`."""
+
+    OPERATOR = "operator"  # before the rollout, by whatever means
+    HEADGATE = "headgate"  # by a Job that fetches them from Headgate, once a variant is launched
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
     """Where an engine's files come from, and what that kind needs.
 
     claim             name of the PersistentVolumeClaim
+    filled_by         who fills it
     sources           beginnings of the URIs that may be read: "oci://registry.example/models/", "s3://models/"
     image             what fetches them, called with two words: the source, and the folder to fill
     service_account   whose rights fetch or read them; empty: the profile's own
-    egress            networks that may be reached for it, in CIDR form
+    egress            networks that may be reached for it, in CIDR form: by engines, or by the Job that fills a volume
     """
 
     kind: WeightsKind
     claim: str = ""
+    filled_by: FilledBy = FilledBy.OPERATOR
     sources: tuple[str, ...] = ()
     image: Image | None = None
     service_account: str = ""
     egress: tuple[str, ...] = ()
+
+    @property
+    def filled_by_headgate(self) -> bool:
+        """Whether a Job brings a version's files before its engine is made."""
+        return self.kind is WeightsKind.CLAIM and self.filled_by is FilledBy.HEADGATE
+
+    @property
+    def engine_egress(self) -> tuple[str, ...]:
+        """Networks that engines reach for their files. Who fills a volume reaches them in the engines' stead."""
+        return () if self.kind is WeightsKind.CLAIM else self.egress
 
 
 @dataclass(frozen=True, slots=True)

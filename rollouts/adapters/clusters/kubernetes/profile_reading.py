@@ -13,6 +13,7 @@ from rollouts.adapters.clusters.kubernetes.profile import (
     Autoscaler,
     AutoscalerKind,
     ClusterProfile,
+    FilledBy,
     Security,
     Spread,
     Weights,
@@ -183,14 +184,18 @@ def _autoscaler(part: ConfigurationPart) -> Autoscaler:
 
 
 def _weights(top: ConfigurationPart) -> Weights | None:
-    known = ("kind", "claim", "sources", "image", "service_account", "egress", "unchanging")
+    known = ("kind", "claim", "filled_by", "sources", "image", "service_account", "egress", "unchanging")
     part = top.part("weights", known)
     word = part.choice("kind", tuple(WeightsKind))
     if word is None:
         return None
     kind = WeightsKind(word)
+    filled_by = FilledBy(part.choice("filled_by", tuple(FilledBy), FilledBy.OPERATOR) or FilledBy.OPERATOR)
+    may = {"service_account"}
+    if kind is WeightsKind.CLAIM:
+        may |= {"filled_by"} | ({"egress"} if filled_by is FilledBy.HEADGATE else set())
     for name in known[1:]:
-        if part.has(name) and name not in (*NEEDS[kind], "service_account"):
+        if part.has(name) and name not in (*NEEDS[kind], *may):
             part.note(name, f"{name} means nothing for weights of the kind {kind}.", fix="Leave it out.")
         elif not part.has(name) and name in NEEDS[kind] and name != "unchanging":
             part.note(name, f"Weights of the kind {kind} need {name}.", fix=f"Give {name}.")
@@ -209,6 +214,7 @@ def _weights(top: ConfigurationPart) -> Weights | None:
     return Weights(
         kind=kind,
         claim=part.matching("claim", DNS_NAME, "a name of a PersistentVolumeClaim", "models"),
+        filled_by=filled_by,
         sources=sources,
         image=part.image("image", needed=False),
         service_account=_service_account(part),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rollouts.adapters.clusters.engines.vllm import VLLM
@@ -13,12 +13,13 @@ from rollouts.adapters.clusters.kubernetes.client import (
     DEPLOYMENTS,
     EVENT,
     GROUPS,
+    JOBS,
     POD,
     KubernetesClient,
 )
 from rollouts.adapters.clusters.kubernetes.container import PORT, ContainerEngine
-from rollouts.adapters.clusters.kubernetes.diagnosis import diagnose, workload_of
-from rollouts.adapters.clusters.kubernetes.names import INSTALLATION, VARIANT, label_value
+from rollouts.adapters.clusters.kubernetes.diagnosis import Diagnosis, diagnose, workload_of
+from rollouts.adapters.clusters.kubernetes.names import FILL, INSTALLATION, VARIANT, label_value
 from rollouts.adapters.clusters.kubernetes.pod_reading import PodSight, part, sight_of, text
 from rollouts.adapters.clusters.kubernetes.watching import WatchedKind
 from rollouts.ports import Backend, WorkloadStatus
@@ -30,33 +31,47 @@ Fit = Callable[[str], str]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What there is. Pods are by the name of their variant's objects, oldest first; warnings by pod."""
+    """What there is. Pods are by the name of their variant's objects, oldest first; warnings by pod or Job.
+
+    jobs       that fill a volume, by name
+    fill_pods  theirs, by the Job's name, oldest first
+    """
 
     anchors: tuple[Anchor, ...]
     workloads: Mapping[str, Mapping[str, Any]]
     pods: Mapping[str, tuple[Mapping[str, Any], ...]]
     warnings: Mapping[str, str]
+    jobs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fill_pods: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
 
 
 class Watches:
-    """One watch a kind, for all variants together."""
+    """One watch a kind, for all variants together; of Jobs where they are made."""
 
-    def __init__(self, client: KubernetesClient, installation: str, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, client: KubernetesClient, installation: str, wake: Callable[[], None], *, fills: bool = False
+    ) -> None:
         ours = f"{INSTALLATION}={label_value(installation)}"
         self._anchors = WatchedKind(client, CONFIG_MAP, ours, wake=wake)
         self._deployments = WatchedKind(client, DEPLOYMENTS, ours, wake=wake)
         self._groups = WatchedKind(client, GROUPS, ours, wake=wake, optional=True)
         self._pods = WatchedKind(client, POD, ours, wake=wake)
         self._events = WatchedKind(client, EVENT, "")
-        self._all = (self._anchors, self._deployments, self._groups, self._pods, self._events)
+        self._jobs = WatchedKind(client, JOBS, ours, wake=wake) if fills else None
+        every = (self._anchors, self._deployments, self._groups, self._pods, self._events, self._jobs)
+        self._all = tuple(one for one in every if one is not None)
 
     def snapshot(self) -> Snapshot:
         """Raises Unavailable while one of them is not known."""
         anchors = [anchor_in(one) for one in self._anchors.objects().values()]
+        jobs = {} if self._jobs is None else self._jobs.objects()
         pods: dict[str, list[Mapping[str, Any]]] = {}
-        uids: dict[str, str] = {}
+        fill_pods: dict[str, list[Mapping[str, Any]]] = {}
+        uids = {name: text(one["metadata"], "uid") for name, one in jobs.items()}
         for one in self._pods.objects().values():
-            pods.setdefault(text(part(one["metadata"], "labels"), VARIANT), []).append(one)
+            labels = part(one["metadata"], "labels")
+            pods.setdefault(text(labels, VARIANT), []).append(one)
+            fill_pods.setdefault(text(labels, FILL), []).append(one)
             uids[text(one["metadata"], "name")] = text(one["metadata"], "uid")
         warnings = {}
         for event in sorted(self._events.objects().values(), key=_happened):
@@ -64,13 +79,15 @@ class Watches:
             name = text(about, "name")
             # An earlier pod may have had the same name.
             of_this_one = text(about, "uid") in ("", uids.get(name))
-            if text(event, "type") == "Warning" and text(about, "kind") == "Pod" and of_this_one:
+            if text(event, "type") == "Warning" and text(about, "kind") in ("Pod", "Job") and of_this_one:
                 warnings[name] = text(event, "message")
         return Snapshot(
             anchors=tuple(anchor for anchor in anchors if anchor is not None),
             workloads={**self._deployments.objects(), **self._groups.objects()},
-            pods={name: tuple(sorted(some, key=_age)) for name, some in pods.items()},
+            pods=_oldest_first(pods),
             warnings=warnings,
+            jobs=jobs,
+            fill_pods=_oldest_first(fill_pods),
         )
 
     def put(self, written: Mapping[str, Any]) -> None:
@@ -100,12 +117,23 @@ def pods_of(snapshot: Snapshot, anchor: Anchor, fit: Fit = str) -> list[PodSight
 
 
 def status_of(
-    snapshot: Snapshot, anchor: Anchor, engine: ContainerEngine | None, now: float, fit: Fit = str
+    snapshot: Snapshot,
+    anchor: Anchor,
+    engine: ContainerEngine | None,
+    now: float,
+    fit: Fit = str,
+    *,
+    fill: Diagnosis | None = None,
+    filled_at: float | None = None,
 ) -> WorkloadStatus:
-    """What is to be said of one variant; `fit` as in `pods_of`."""
+    """What is to be said of one variant; `fit` as in `pods_of`.
+
+    fill       of one whose files are fetched still: nothing else is there of it
+    filled_at  when they were there, of one whose files were fetched
+    """
     raw = snapshot.workloads.get(anchor.name)
     workload = None if raw is None else workload_of(raw)
-    seen = diagnose(
+    seen = fill or diagnose(
         workload,
         pods_of(snapshot, anchor, fit),
         snapshot.warnings,
@@ -124,8 +152,14 @@ def status_of(
         started_at=seen.started_at,
         reason=seen.reason,
         message=fit(seen.message),
-        files_at=seen.files_at,
+        files_at=max((at for at in (seen.files_at, filled_at) if at is not None), default=None),
     )
+
+
+def _oldest_first(
+    pods: Mapping[str, list[Mapping[str, Any]]],
+) -> dict[str, tuple[Mapping[str, Any], ...]]:
+    return {name: tuple(sorted(some, key=_age)) for name, some in pods.items()}
 
 
 def _happened(event: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ PROFILE: dict[str, Any] = {
     "weights": {"kind": "claim", "claim": "models"},
     "gateway_namespaces": ["envoy-gateway-system"],
 }
+FILLING = {**PROFILE, "weights": {"kind": "claim", "claim": "models", "filled_by": "headgate"}}
 SOUND: dict[str, Any] = {
     "installation": "headgate",
     "profile": PROFILE,
@@ -66,6 +67,8 @@ def secrets(tmp_path: Path) -> Path:
         {"gateways": ["edge/public", "edge/internal/https"]},
         {"scrape_seconds": 15, "prometheus_secret": "prometheus-token"},
         {"cluster_uid": "0b2f3c52-3c0f-4f1b-9d0e-2f6c1a3d5e7f"},
+        {"headgate_url": "http://10.0.0.7:8500"},
+        {"profile": FILLING, "headgate_url": "https://headgate.example"},
     ],
 )
 def test_problems__sound_configuration__none(change: dict[str, Any]) -> None:
@@ -99,6 +102,9 @@ def test_problems__something_needed_is_missing__its_field_is_named(name: str) ->
         ({"prometheus_secret": "../kubeconfig"}, "prometheus_secret"),
         ({"scrape_seconds": 0}, "scrape_seconds"),
         ({"cluster_uid": "another cluster"}, "cluster_uid"),
+        ({"headgate_url": "headgate.example"}, "headgate_url"),
+        ({"headgate_url": "https://user:word@headgate.example"}, "headgate_url"),
+        ({"profile": FILLING}, "headgate_url"),
         ({"profile": {**PROFILE, "gateway_namespaces": []}}, "profile.gateway_namespaces"),
         ({"profile": {**PROFILE, "namespace": "Team A"}}, "profile.namespace"),
         ({"profile": []}, "profile"),
@@ -173,3 +179,11 @@ def test_occupies__same_name_in_the_same_namespace__is_shared(tmp_path: Path) ->
     other = KUBERNETES.occupies(spec({**SOUND, "installation": "second"}), here)
     assert one == same
     assert not set().union(*one.values()) & set().union(*other.values())
+
+
+@pytest.mark.usefixtures("secrets")
+def test_build__profile_that_headgate_fills__needs_the_files_here_first(tmp_path: Path) -> None:
+    filling = spec({**SOUND, "profile": FILLING, "headgate_url": "https://headgate.example"})
+    assert not KUBERNETES.build(filling, installation(tmp_path)).cluster.fetches_files()
+    reached = spec({**SOUND, "headgate_url": "https://headgate.example"})
+    assert KUBERNETES.build(reached, installation(tmp_path)).cluster.fetches_files()

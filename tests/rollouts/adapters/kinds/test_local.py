@@ -37,6 +37,7 @@ def installation(run_dir: Path) -> Installation:
         keys=lambda: KeyRing(()),
         clock=SystemClock(),
         answers=lambda: FileAnswers(run_dir / "answered", SystemClock()),
+        grant_files=lambda manifest, seconds: f"a pass for {manifest.folder_name}",
     )
 
 

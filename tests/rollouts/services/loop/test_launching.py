@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +89,22 @@ def test_rollout__cluster_fetches_files_itself__is_promoted_with_none_brought_to
     version = Version.objects.get(number=2)
     assert launched is not None
     assert (launched.source, launched.manifest.digest) == (version.source, version.manifest_digest)
+
+
+@pytest.mark.story
+def test_rollout__cluster_takes_the_files_on_from_this_machine__both_ways_are_no_part_of_the_launch(
+    tmp_path: Path,
+) -> None:
+    w = MemoryWorld(tmp_path)
+    w.cluster.fetch_seconds, w.cluster.from_here = 30.0, True  # longer than a launch may take
+    w.serve(limit=40)
+    shutil.rmtree(w.files_of(2))
+    w.calls.names.clear()
+    w.start(2)
+    w.behave(2, accuracy=1.0)
+    assert w.run_to("succeeded", "rolled-back").phase == "succeeded"
+    assert w.calls.names.count("store.download") == 1
+    assert w.files_of(2).is_dir()
 
 
 @pytest.mark.story

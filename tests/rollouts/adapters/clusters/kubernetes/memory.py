@@ -16,6 +16,7 @@ from rollouts.adapters.clusters.kubernetes.client import (
     DEPLOYMENTS,
     EVENT,
     GROUPS,
+    JOBS,
     POD,
     KubernetesClient,
     ObjectKind,
@@ -24,6 +25,8 @@ from rollouts.adapters.clusters.kubernetes.client import (
 from rollouts.adapters.clusters.kubernetes.cluster import KubernetesCluster
 from rollouts.adapters.clusters.kubernetes.container import VLLM_IMAGE
 from rollouts.adapters.clusters.kubernetes.errors import Stale, Terminal
+from rollouts.adapters.clusters.kubernetes.filling.objects import HeadgateDoor
+from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
 from rollouts.adapters.clusters.secrets import SecretStore
 from rollouts.domain.engine_options import Option, OptionKind
 from tests.rollouts.adapters.clusters.kubernetes.profiles import profile_of
@@ -137,22 +140,29 @@ class FreshKind:
 
 
 def cluster_of(
-    server: MemoryObjects, *, secrets: Path = Path("/nonexistent"), clock: ManualClock | None = None
+    server: MemoryObjects,
+    *,
+    secrets: Path = Path("/nonexistent"),
+    clock: ManualClock | None = None,
+    profile: ClusterProfile | None = None,
+    door: HeadgateDoor | None = None,
 ) -> KubernetesCluster:
     """A cluster whose watches are never late, and whose engine takes a secret TOKEN."""
     variables = (*VLLM_IMAGE.template.variables, Option("TOKEN", OptionKind.SECRET, "A token."))
     template = replace(VLLM_IMAGE.template, variables=variables)
     cluster = KubernetesCluster(
         cast(KubernetesClient, server),
-        profile_of(),
+        profile or profile_of(),
         INSTALLATION,
         clock or ManualClock(datetime(2026, 1, 1, tzinfo=UTC)),
         SecretStore(secrets, lambda: KeyRing(())),
+        door=door,
         engines={"vllm": replace(VLLM_IMAGE, template=template)},
     )
     watches: Any = cluster._watches
     watches._anchors, watches._deployments, watches._groups, watches._pods, watches._events = (
         FreshKind(server, kind) for kind in (CONFIG_MAP, DEPLOYMENTS, GROUPS, POD, EVENT)
     )
+    watches._jobs = None if watches._jobs is None else FreshKind(server, JOBS)
     watches._all = ()
     return cluster

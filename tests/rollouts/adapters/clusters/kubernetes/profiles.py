@@ -15,6 +15,7 @@ FETCHES = {
     "sources": ["s3://models/"],
     "egress": ["10.0.0.0/8"],
 }
+FILLED = {"kind": "claim", "claim": "models", "filled_by": "headgate"}
 SOUND: dict[str, Any] = {
     "namespace": "team-a",
     "image": IMAGE,

@@ -9,7 +9,14 @@ import pytest
 from rollouts.adapters.clusters.kubernetes.profile import AutoscalerKind, Spread
 from rollouts.adapters.clusters.kubernetes.profile_reading import read_profile
 from rollouts.domain.capacity.nodes import NodeRule, Toleration
-from tests.rollouts.adapters.clusters.kubernetes.profiles import DIGEST, FETCHES, IMAGE, SOUND, profile_of
+from tests.rollouts.adapters.clusters.kubernetes.profiles import (
+    DIGEST,
+    FETCHES,
+    FILLED,
+    IMAGE,
+    SOUND,
+    profile_of,
+)
 
 
 def wrong_with(given: Any) -> list[str]:
@@ -49,9 +56,21 @@ def test_read_profile__everything__is_read() -> None:
     assert not profile.fingerprint
 
 
+def test_read_profile__claim__is_filled_by_its_operator_unless_it_says_otherwise() -> None:
+    assert not profile_of().weights.filled_by_headgate
+    assert not profile_of(weights={**FILLED, "filled_by": "operator"}).weights.filled_by_headgate
+    profile = profile_of(weights={**FILLED, "egress": ["10.0.0.0/8"]})
+    assert profile.weights.filled_by_headgate
+    assert (profile.weights.egress, profile.weights.engine_egress) == (("10.0.0.0/8",), ())
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
+        ({"weights": {**FILLED, "filled_by": "somebody"}}, "weights.filled_by"),
+        ({"weights": {**FILLED, "egress": ["anywhere"]}}, "weights.egress.0"),
+        ({"weights": {"kind": "claim", "claim": "models", "egress": ["10.0.0.0/8"]}}, "weights.egress"),
+        ({"weights": {**FETCHES, "filled_by": "headgate"}}, "weights.filled_by"),
         ({"namespace": None}, "namespace"),
         ({"namespace": "Team"}, "namespace"),
         ({"namespace": "a" * 64}, "namespace"),
