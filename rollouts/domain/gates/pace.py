@@ -161,7 +161,7 @@ class Caution:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class EvidencePace:
     """How time turns into evidence under one flow: what seconds are worth, each divided by what the gate divides by
     then.
 

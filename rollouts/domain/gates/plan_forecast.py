@@ -17,7 +17,7 @@ from rollouts.domain.gates.evidence import FIRST_WEIGHT, log_sum_exp
 from rollouts.domain.gates.forecast import LARGEST_FORECAST, growth, score_growth, trials_until
 from rollouts.domain.gates.late import LATE_SECONDS, ShareTrail
 from rollouts.domain.gates.latency import load_directions
-from rollouts.domain.gates.pace import USUAL_INTERVAL_SECONDS, Caution, Flow, Pace, Way
+from rollouts.domain.gates.pace import USUAL_INTERVAL_SECONDS, Caution, Flow, EvidencePace, Way
 from rollouts.domain.gates.paired import FIRST_PAIRED_WEIGHT
 from rollouts.domain.gates.policy import TEMPERED, GatePolicy, GateSpec
 from rollouts.domain.gates.proportion import multipliers_of
@@ -206,7 +206,9 @@ def _detectable(setting: _Setting, base: float, stages: Sequence[_Stage]) -> flo
         for stage in compared:
             flow = stage.flow(setting, base * ratio, base)
             seconds = max(0.0, stage.seconds - stage.blind)
-            worth = Pace(flow, caution).worth(seconds) * flow.candidate * setting.counted(flow, "fail")
+            worth = (
+                EvidencePace(flow, caution).worth(seconds) * flow.candidate * setting.counted(flow, "fail")
+            )
             caution = None if caution is None else caution.after(flow, seconds)
             rates = growth("fail", gate.fail_limit, base * ratio, base, flow.baseline / flow.candidate)
             logs = [value + worth * rate for value, rate in zip(logs, rates, strict=True)]
@@ -240,7 +242,7 @@ def _pass_on_plan(
             apart = flow.baseline / flow.candidate
             speed = flow.candidate * setting.counted(flow, "pass")
             later = None if caution is None else caution.after(flow, stage.late)
-            pace, rates = Pace(flow, later), growth("pass", gate.pass_limit, base, base, apart)
+            pace, rates = EvidencePace(flow, later), growth("pass", gate.pass_limit, base, base, apart)
             more = _seconds_to(pace, logs, [speed * rate for rate in rates], target, flow.candidate)
             if more is not None:
                 # Nothing is said before so many requests are there, however clear they are.
@@ -265,7 +267,7 @@ def _whole(seconds: float, interval_seconds: float) -> float:
 
 
 def _seconds_to(
-    pace: Pace, logs: Sequence[float], rates: Sequence[float], log_target: float, requests: float
+    pace: EvidencePace, logs: Sequence[float], rates: Sequence[float], log_target: float, requests: float
 ) -> float | None:
     """Seconds until the evidence reaches the target at so much growth a second that is divided by nothing; None beyond
     LARGEST_FORECAST requests at so many a second.

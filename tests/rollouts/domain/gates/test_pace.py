@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rollouts.domain.gates.batch import BlocksBatch
 from rollouts.domain.gates.latency import difference_score, load_ways
-from rollouts.domain.gates.pace import Caution, Flow, Pace, Way
+from rollouts.domain.gates.pace import Caution, Flow, EvidencePace, Way
 
 SECONDS = 5.0
 
@@ -105,7 +105,7 @@ def test_caution__ever_more_seen__comes_down_to_one() -> None:
 
 
 def test_pace__gate_that_is_not_tempered__takes_seconds_as_they_are() -> None:
-    pace = Pace(even(8.0, 0.05))
+    pace = EvidencePace(even(8.0, 0.05))
     assert (pace.worth(70.0), pace.seconds_for(70.0, 100.0), pace.seconds_for(70.0, 60.0)) == (
         70.0,
         70.0,
@@ -116,7 +116,7 @@ def test_pace__gate_that_is_not_tempered__takes_seconds_as_they_are() -> None:
 def test_pace__worth__is_the_sum_of_what_each_second_is_divided_by() -> None:
     flow = even(8.0, 0.05)
     by_second = sum(1 / Caution().after(flow, second + 0.5).factor for second in range(3_600))
-    assert Pace(flow, Caution()).worth(3_600) == pytest.approx(by_second, rel=0.005)
+    assert EvidencePace(flow, Caution()).worth(3_600) == pytest.approx(by_second, rel=0.005)
 
 
 @given(st.floats(0.5, 50), st.floats(0, 0.3), st.floats(1, 20_000), st.floats(0, 5_000))
@@ -125,9 +125,9 @@ def test_pace__seconds_for_what_seconds_are_worth__are_those_seconds(
     rate: float, chance: float, seconds: float, seen: float
 ) -> None:
     flow = even(rate, chance)
-    pace = Pace(flow, Caution().after(flow, seen))
+    pace = EvidencePace(flow, Caution().after(flow, seen))
     assert pace.seconds_for(pace.worth(seconds), 1e9) == pytest.approx(seconds, rel=0.02, abs=0.2)
 
 
 def test_pace__more_than_there_is_time_for__is_none() -> None:
-    assert Pace(even(8.0, 0.0), Caution()).seconds_for(100.0, 400.0) is None
+    assert EvidencePace(even(8.0, 0.0), Caution()).seconds_for(100.0, 400.0) is None
