@@ -17,7 +17,7 @@ from rollouts.domain.gates.evidence import FIRST_WEIGHT, log_sum_exp
 from rollouts.domain.gates.forecast import LARGEST_FORECAST, growth, score_growth, trials_until
 from rollouts.domain.gates.late import LATE_SECONDS, ShareTrail
 from rollouts.domain.gates.latency import load_directions
-from rollouts.domain.gates.pace import USUAL_INTERVAL_SECONDS, Caution, Flow, EvidencePace, Way
+from rollouts.domain.gates.pace import USUAL_INTERVAL_SECONDS, Caution, EvidencePace, Flow, Way
 from rollouts.domain.gates.paired import FIRST_PAIRED_WEIGHT
 from rollouts.domain.gates.policy import TEMPERED, GatePolicy, GateSpec
 from rollouts.domain.gates.proportion import multipliers_of

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rollouts.domain.gates.batch import BlocksBatch
 from rollouts.domain.gates.latency import difference_score, load_ways
-from rollouts.domain.gates.pace import Caution, Flow, EvidencePace, Way
+from rollouts.domain.gates.pace import Caution, EvidencePace, Flow, Way
 
 SECONDS = 5.0
 
@@ -126,7 +126,8 @@ def test_pace__seconds_for_what_seconds_are_worth__are_those_seconds(
 ) -> None:
     flow = even(rate, chance)
     pace = EvidencePace(flow, Caution().after(flow, seen))
-    assert pace.seconds_for(pace.worth(seconds), 1e9) == pytest.approx(seconds, rel=0.02, abs=0.2)
+    # Half a second is a tenth of an interval: no forecast tells less than that.
+    assert pace.seconds_for(pace.worth(seconds), 1e9) == pytest.approx(seconds, rel=0.02, abs=0.5)
 
 
 def test_pace__more_than_there_is_time_for__is_none() -> None:
