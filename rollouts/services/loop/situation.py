@@ -36,7 +36,7 @@ def statuses_of(seen: Observation) -> dict[str, WorkloadStatus]:
             status = (None if anew else _refused(workload)) or WorkloadStatus(
                 variant=name,
                 phase=WorkloadPhase.STARTING,
-                message=_words(workload),
+                message=status.message or _words(workload),
             )
         if status is not None:
             statuses[name] = status

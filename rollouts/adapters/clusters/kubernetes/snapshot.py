@@ -18,12 +18,16 @@ from rollouts.adapters.clusters.kubernetes.client import (
 )
 from rollouts.adapters.clusters.kubernetes.container import PORT, ContainerEngine
 from rollouts.adapters.clusters.kubernetes.diagnosis import diagnose, workload_of
+from rollouts.adapters.clusters.kubernetes.drift import drift_of, scaled_by_hand
 from rollouts.adapters.clusters.kubernetes.names import INSTALLATION, VARIANT, label_value
 from rollouts.adapters.clusters.kubernetes.pod_reading import PodSight, part, sight_of, text
+from rollouts.adapters.clusters.kubernetes.record import workload_in
 from rollouts.adapters.clusters.kubernetes.watching import WatchedKind
+from rollouts.domain.engines import WorkloadPhase
 from rollouts.ports import Backend, WorkloadStatus
 
 SERVICE_BACKEND = "service"  # the kind of the references that this cluster gives out
+DELETED = "Somebody deleted its workload in the cluster; it is launched again."
 
 Fit = Callable[[str], str]
 
@@ -100,11 +104,31 @@ def pods_of(snapshot: Snapshot, anchor: Anchor, fit: Fit = str) -> list[PodSight
 
 
 def status_of(
-    snapshot: Snapshot, anchor: Anchor, engine: ContainerEngine | None, now: float, fit: Fit = str
+    snapshot: Snapshot,
+    anchor: Anchor,
+    engine: ContainerEngine | None,
+    now: float,
+    fit: Fit = str,
+    *,
+    replicas: int | None,
+    autoscaled: bool,
 ) -> WorkloadStatus:
-    """What is to be said of one variant; `fit` as in `pods_of`."""
+    """What is to be said of one variant; `fit` as in `pods_of`.
+
+    replicas    that were asked for; None: not known
+    autoscaled  whether an autoscaler owns their number
+    """
     raw = snapshot.workloads.get(anchor.name)
-    workload = None if raw is None else workload_of(raw)
+    if raw is None and anchor.made and anchor.draining_since is None and not anchor.deleting:
+        return WorkloadStatus(anchor.variant, WorkloadPhase.ABSENT, message=DELETED)
+    drift, workload = "", None
+    if raw is not None:
+        # A launch that goes on sets the count in a moment.
+        hand = scaled_by_hand(raw, replicas=replicas, autoscaled=autoscaled) if anchor.made else None
+        workload = workload_of(raw, least=replicas or 1, scaled="" if hand is None else hand.sentence)
+        if anchor.made:
+            kept = workload_in(part(anchor.raw, "data"))
+            drift = drift_of(raw, kept, replicas=replicas, autoscaled=autoscaled)
     seen = diagnose(
         workload,
         pods_of(snapshot, anchor, fit),
@@ -125,6 +149,7 @@ def status_of(
         reason=seen.reason,
         message=fit(seen.message),
         files_at=seen.files_at,
+        drift=fit(drift),
     )
 
 
