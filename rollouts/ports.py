@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from controlplane.kernel.errors import HeadgateError
 from registry.domain.manifest import Manifest
 from rollouts.domain.accelerators import Accelerators
-from rollouts.domain.belongings import Found, LaunchFound
+from rollouts.domain.belongings import FoundThere, LaunchFound
 from rollouts.domain.capabilities import Capability
 from rollouts.domain.capacity.findings import CapacityFinding
 from rollouts.domain.engine_options import EngineOptions
@@ -255,7 +255,7 @@ class Cluster(Protocol):
         """The names of files that a serving spec may refer to as secrets, sorted."""
         ...
 
-    def belongings(self) -> Found:
+    def belongings(self) -> FoundThere:
         """All launches of this installation, those that nobody knows any more too, and servers of models there that are
         not ours. Asks the cluster, which may take seconds; empty where a cluster has nothing to say. Raises Unavailable
         when it does not answer."""

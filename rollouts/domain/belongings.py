@@ -4,8 +4,8 @@ that Headgate never made. Pure.
 An orphan is taken away by itself, but only when nothing speaks against it: where the database is an older copy, users
 may be served by what it does not know. So all of this holds before:
 
-- the database did not know it at two looks, with `UNKNOWN_SECONDS` between them; known once in between, or a doubt about
-  the database, and the time begins anew;
+- the database did not know it at two looks, with `UNKNOWN_SECONDS` between them; known once in between, or a doubt
+  about the database, and the time begins anew;
 - it is as old as that;
 - no route in force sends it a request, and all routes could be read;
 - the database knows at least as many of what runs there as it does not: else it is rather the database that is wrong;
@@ -70,7 +70,7 @@ class ModelServer:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundThere:
     """What a look at a cluster found: all launches of this installation, and servers that are nobody's of ours."""
 
     launches: tuple[LaunchFound, ...] = ()

@@ -22,7 +22,7 @@ from registry.domain.manifest import Manifest
 from rollouts.adapters.backends import ADDRESS
 from rollouts.adapters.clusters.memory_workload import SMALLEST_TICK, MemoryWorkload, Replica
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
-from rollouts.domain.belongings import Found, LaunchFound, ModelServer
+from rollouts.domain.belongings import FoundThere, LaunchFound, ModelServer
 from rollouts.domain.capacity.findings import CapacityFinding, memory_of_machine
 from rollouts.domain.engine_options import EngineOptions, Option, OptionKind
 from rollouts.domain.engines import FailureReason
@@ -212,11 +212,11 @@ class MemoryCluster:
     def secret_files(self) -> tuple[str, ...]:
         return self._secrets.files()
 
-    def belongings(self) -> Found:
+    def belongings(self) -> FoundThere:
         with self._lock:
             self._reach()
             self._advance()
-            return Found(tuple(self._launch_of(load) for load in self._workloads.values()), self.servers)
+            return FoundThere(tuple(self._launch_of(load) for load in self._workloads.values()), self.servers)
 
     def mark_unknown(self, launch: LaunchFound, since: float | None) -> None:
         with self._lock:

@@ -20,7 +20,7 @@ from rollouts.domain.belongings import (
     DOUBT_SECONDS,
     Belongings,
     Doubts,
-    Found,
+    FoundThere,
     LaunchFound,
     marks,
     orphans_among,
@@ -104,7 +104,7 @@ def _routed(unknown: Sequence[LaunchFound], world: World) -> tuple[frozenset[str
     return frozenset(name for route in routes for name in (*route.shares, *route.named)), frozenset(unread)
 
 
-def _mark(found: Found, known: Collection[str], doubts: Doubts, world: World, now: datetime) -> None:
+def _mark(found: FoundThere, known: Collection[str], doubts: Doubts, world: World, now: datetime) -> None:
     wrong = marks(found.launches, known=known, doubts=doubts, now=now.timestamp())
     for launch in found.launches:
         if launch.where not in wrong:

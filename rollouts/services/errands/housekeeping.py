@@ -44,7 +44,7 @@ def keep_house(*, clock: Clock, evidence_days: int, worlds: Worlds) -> Report:
     }
     for name in worlds.names:
         chores[f"the log of the router of {name}"] = partial(_rotate, worlds, name)
-        chores[f"what lies in {name}"] = partial(_look, worlds, name, now)
+        chores[f"what lies in {name}"] = partial(_look_there, worlds, name, now)
     return run_each(
         name=HOUSEKEEPING,
         items=chores,
@@ -59,7 +59,7 @@ def _rotate(worlds: Worlds, cluster: str) -> None:
     worlds.of(cluster).request_log.rotate()
 
 
-def _look(worlds: Worlds, cluster: str, now: datetime) -> None:
+def _look_there(worlds: Worlds, cluster: str, now: datetime) -> None:
     look_at_belongings(world=worlds.of(cluster), now=now)
 
 

@@ -81,8 +81,8 @@ class BelongingsCard:
 
 @dataclass(frozen=True, slots=True)
 class ClusterPage:
-    """`problem`: why the engines cannot be said now. `settings`: what the cluster is set to, by name. `belongings`: None
-    while nobody has looked there.
+    """`problem`: why the engines cannot be said now. `settings`: what the cluster is set to, by name.
+    `belongings`: None while nobody has looked there.
     """
 
     name: str

@@ -82,6 +82,7 @@ def paths() -> dict[str, str]:
         "replay under another policy": f"/rollouts/{over.pk}/replay?policy={other}",
         "policy on past rollouts": f"/policies/{other.name}/{other.version}/try",
         "cluster": "/clusters/here",
+        "endpoint changed by hand": "/endpoints/changed",
         "not found": "/nothing",
         "account": "/account",
         "sign out everywhere": "/account/sign-out-everywhere",

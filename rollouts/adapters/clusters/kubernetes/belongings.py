@@ -24,7 +24,7 @@ from rollouts.adapters.clusters.kubernetes.names import (
     label_value,
 )
 from rollouts.adapters.clusters.kubernetes.pod_reading import part, parts, seconds_of, text
-from rollouts.domain.belongings import Found, LaunchFound, ModelServer
+from rollouts.domain.belongings import FoundThere, LaunchFound, ModelServer
 from rollouts.domain.images import Image
 
 # Repositories of images of engines with an OpenAI API, whatever registry they are copied to: their last words.
@@ -49,7 +49,7 @@ MANAGED = "app.kubernetes.io/managed-by"
 log = logging.getLogger(__name__)
 
 
-def find_belongings(client: KubernetesClient, installation: str, repositories: Collection[str]) -> Found:
+def find_belongings(client: KubernetesClient, installation: str, repositories: Collection[str]) -> FoundThere:
     """Everything of this installation, and servers of others that are recognised. Raises Unavailable.
 
     repositories   of images that this cluster starts engines from
@@ -72,7 +72,7 @@ def find_belongings(client: KubernetesClient, installation: str, repositories: C
         elif INSTALLATION not in labels and len(servers) < MOST_SERVERS:  # another Headgate's are managed
             server = server_in(raw, repositories)
             servers += [] if server is None else [server]
-    return Found(tuple(launches), tuple(servers))
+    return FoundThere(tuple(launches), tuple(servers))
 
 
 def launch_of(anchor: Anchor) -> LaunchFound:

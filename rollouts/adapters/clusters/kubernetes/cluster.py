@@ -62,7 +62,7 @@ from rollouts.adapters.clusters.kubernetes.profile import AutoscalerKind, Cluste
 from rollouts.adapters.clusters.kubernetes.record import LAUNCH_KEY, record_of, spec_in
 from rollouts.adapters.clusters.kubernetes.snapshot import Snapshot, Watches, pods_of, status_of
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
-from rollouts.domain.belongings import Found, LaunchFound
+from rollouts.domain.belongings import FoundThere, LaunchFound
 from rollouts.domain.capacity.findings import CapacityFinding
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import WorkloadPhase
@@ -178,7 +178,7 @@ class KubernetesCluster:
     def secret_files(self) -> tuple[str, ...]:
         return self._secrets.files()
 
-    def belongings(self) -> Found:
+    def belongings(self) -> FoundThere:
         return find_belongings(self._client, self._installation, self.limits().images)
 
     def mark_unknown(self, launch: LaunchFound, since: float | None) -> None:

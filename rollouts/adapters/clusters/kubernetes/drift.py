@@ -32,6 +32,7 @@ OF_CONTAINER = {
     "envFrom": "environment",
     "resources": "resources",
 }
+LEFT_OUT = ({}, [], "", 0, None)  # values of which API servers keep nothing where they are the usual ones
 LISTS_OF_CONTAINERS = ("containers", "initContainers")
 
 Path = tuple[str, ...]
@@ -166,7 +167,7 @@ def _differing(seen: object, wanted: object, path: Path) -> Iterator[Path]:
     with names is told by who owns it: a cluster adds defaults, too."""
     if isinstance(wanted, Mapping) and isinstance(seen, Mapping):
         for name, value in wanted.items():
-            if name in seen or value not in ({}, [], ""):
+            if name in seen or value not in LEFT_OUT:
                 yield from _differing(seen.get(name), value, (*path, str(name)))
         return
     named, there = _by_name(wanted), _by_name(seen)
