@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from controlplane.kernel.credentials import hide
@@ -159,7 +160,7 @@ def _model_in(words: list[str]) -> str:
                 return word.partition("=")[2]
             if word == option and at + 1 < len(words):
                 return words[at + 1]
-    after = dict(zip(words, words[1:], strict=False)).get("serve", "")
+    after = dict(pairwise(words)).get("serve", "")
     return "" if after.startswith("-") else after
 
 

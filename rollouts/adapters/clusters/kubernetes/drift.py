@@ -92,9 +92,10 @@ def scaled_by_hand(raw: Mapping[str, Any], *, replicas: int | None, autoscaled: 
     ):
         return None
     owners = _owners(raw).get(("spec", "replicas"), set())
+    if not owners:
+        return None  # a new workload has a count that nobody set, until ours is
     theirs = sorted(owners - OURS)
-    # A new workload has a count that nobody set, until ours is.
-    return Scaled(count, replicas, words_of(theirs[0])) if theirs and not owners & OURS else None
+    return Scaled(count, replicas, words_of(theirs[0]) if theirs else SOMEBODY)
 
 
 class _Changes:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rollouts.adapters.clusters.kubernetes.drift import drift_of
+from rollouts.adapters.clusters.kubernetes.drift import SOMEBODY, drift_of
 from rollouts.adapters.clusters.kubernetes.record import workload_in
 from rollouts.domain.accelerators import Accelerators
 from tests.rollouts.adapters.clusters.kubernetes.profiles import DIGEST, IMAGE, profile_of
@@ -142,7 +142,7 @@ def test_drift__launch_of_which_no_workload_was_kept__is_known_by_its_owners() -
         (0, "kubectl", False, "0 replicas are asked for instead of 2 (by kubectl)"),
         (3, "kube-controller-manager", True, ""),
         (2, "kubectl", False, ""),
-        (1, "headgate-scaler", False, ""),
+        (1, "headgate-scaler", False, f"1 replica is asked for instead of 2 (by {SOMEBODY})"),
     ],
 )
 def test_replicas__set_by_somebody__are_drift_unless_an_autoscaler_added_them(
