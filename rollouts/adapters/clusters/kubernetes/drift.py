@@ -32,7 +32,7 @@ OF_CONTAINER = {
     "envFrom": "environment",
     "resources": "resources",
 }
-LEFT_OUT = ({}, [], "", 0, None)  # values of which API servers keep nothing where they are the usual ones
+LEFT_OUT: tuple[object, ...] = ({}, [], "", 0, None)  # what API servers keep nothing of
 LISTS_OF_CONTAINERS = ("containers", "initContainers")
 
 Path = tuple[str, ...]
