@@ -10,6 +10,7 @@ from kubernetes.dynamic import DynamicClient
 
 from rollouts.adapters.clusters.kubernetes.client import CONFIG_MAP, DEPLOYMENTS, MERGE
 from rollouts.adapters.clusters.kubernetes.connection import api_client
+from rollouts.adapters.clusters.kubernetes.drift import SOMEBODY
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.ports import WorkloadSpec
 from tests.kubernetes.lab import ENGINE, KubernetesLab
@@ -104,20 +105,25 @@ def test_restart__by_hand__is_said_as_a_note_of_its_pods(bench: WorkloadBench) -
     )
 
 
-@pytest.mark.parametrize("part", ["", "scale"], ids=["edited", "scaled"])
-def test_replicas__fewer_by_hand__are_not_whole_and_say_who(bench: WorkloadBench, part: str) -> None:
+@pytest.mark.parametrize(
+    ("part", "who"), [("", "kubectl-edit"), ("scale", SOMEBODY)], ids=["edited", "scaled"]
+)
+def test_replicas__fewer_by_hand__are_not_whole_and_say_who(
+    bench: WorkloadBench, part: str, who: str
+) -> None:
+    """Who scales a count that nobody owned is not noted by an API server."""
     spec = bench.running(replicas=2)
     wait_until(
         "both are ready", lambda: (bench.status(spec) or spec_absent(spec)).ready == 2, PATIENCE_SECONDS
     )
     by_hand(bench, spec, {"spec": {"replicas": 1}}, part)
     words = "1 replica is asked for instead of 2"
-    assert until_drift(bench, spec, words) == f"Changed by hand: {words} (by kubectl-edit)."
+    assert until_drift(bench, spec, words) == f"Changed by hand: {words} (by {who})."
     wait_until("one is left", lambda: (bench.status(spec) or spec_absent(spec)).ready == 1, PATIENCE_SECONDS)
     status = bench.status(spec)
     assert status is not None
     assert (status.phase, status.desired, status.view.is_whole) == (WorkloadPhase.READY, 2, False)
-    assert status.message == f"{words} (set by kubectl-edit)."
+    assert status.message == f"{words} (set by {who})."
     by_hand(bench, spec, {"spec": {"replicas": 2}}, part)
     wait_until("it is as it was launched", lambda: drift(bench, spec) == "", PATIENCE_SECONDS)
 

@@ -82,7 +82,11 @@ def drift_of(raw: Mapping[str, Any], written: object, *, replicas: int | None, a
 
 
 def scaled_by_hand(raw: Mapping[str, Any], *, replicas: int | None, autoscaled: bool) -> Scaled | None:
-    """The count that somebody else than an autoscaler set; None when nobody did, or when it is the one asked for."""
+    """The count that somebody else than an autoscaler set; None when nobody did, or when it is the one asked for.
+
+    An API server does not note who scales a workload whose count nobody owned before: it grows a generation, and that is
+    all that tells of it.
+    """
     count = part(raw, "spec").get("replicas")
     if (
         replicas is None
@@ -92,8 +96,9 @@ def scaled_by_hand(raw: Mapping[str, Any], *, replicas: int | None, autoscaled: 
     ):
         return None
     owners = _owners(raw).get(("spec", "replicas"), set())
-    if not owners:
-        return None  # a new workload has a count that nobody set, until ours is
+    generation = part(raw, "metadata").get("generation", 1)
+    if not owners and generation == 1:
+        return None  # as it was made, with a count that nobody set: ours is set in a moment
     theirs = sorted(owners - OURS)
     return Scaled(count, replicas, words_of(theirs[0]) if theirs else SOMEBODY)
 

@@ -153,7 +153,15 @@ def test_replicas__set_by_somebody__are_drift_unless_an_autoscaler_added_them(
 
 
 def test_replicas__that_nobody_set_yet__are_none() -> None:
-    assert said(workload(replicas=1)) == ""
+    body = workload(replicas=1)
+    body["metadata"]["generation"] = 1
+    assert said(body) == ""
+
+
+def test_replicas__scaled_by_somebody_of_whom_no_note_was_taken__are_drift() -> None:
+    body = workload(replicas=1)
+    body["metadata"]["generation"] = 3
+    assert said(body) == f"Changed by hand: 1 replica is asked for instead of 2 (by {SOMEBODY})."
 
 
 def test_drift__of_several_nodes__names_the_container() -> None:
