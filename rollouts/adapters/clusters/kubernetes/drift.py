@@ -84,8 +84,8 @@ def drift_of(raw: Mapping[str, Any], written: object, *, replicas: int | None, a
 def scaled_by_hand(raw: Mapping[str, Any], *, replicas: int | None, autoscaled: bool) -> Scaled | None:
     """The count that somebody else than an autoscaler set; None when nobody did, or when it is the one asked for.
 
-    An API server does not note who scales a workload whose count nobody owned before: it grows a generation, and that is
-    all that tells of it.
+    An API server does not note who scales a workload whose count nobody owned before: its generation grows, and that
+    is all that tells of it.
     """
     count = part(raw, "spec").get("replicas")
     if (
