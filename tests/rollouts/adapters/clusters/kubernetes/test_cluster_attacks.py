@@ -129,7 +129,7 @@ def scale_by_hand(server: MemoryObjects, count: int) -> None:
     """As `kubectl scale` does."""
     body = server.objects[DEPLOYMENT]
     body["spec"]["replicas"] = count
-    fields = {"f:spec": {"f:replicas": {}}}
+    fields: dict[str, Any] = {"f:spec": {"f:replicas": {}}}
     body["metadata"]["managedFields"] = [{"manager": "kubectl", "subresource": "scale", "fieldsV1": fields}]
     body["status"] = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), count) | {
         "conditions": [{"type": "Progressing", "reason": "NewReplicaSetAvailable"}]

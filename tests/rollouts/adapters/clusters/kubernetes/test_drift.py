@@ -21,7 +21,7 @@ WRITTEN = workload_in(made(spec_of(environment={"OMP_NUM_THREADS": "2"})).anchor
 
 
 def entry(manager: str, fields: dict[str, Any], *, subresource: str = "") -> dict[str, Any]:
-    found = {"manager": manager, "operation": "Update", "fieldsV1": fields}
+    found: dict[str, Any] = {"manager": manager, "operation": "Update", "fieldsV1": fields}
     return found | ({"subresource": subresource} if subresource else {})
 
 
@@ -31,11 +31,12 @@ def of_engine(field: str, value: dict[str, Any] | None = None) -> dict[str, Any]
     return {"f:spec": {"f:template": {"f:spec": containers}}}
 
 
-COUNT = {"f:spec": {"f:replicas": {}}}
+COUNT: dict[str, Any] = {"f:spec": {"f:replicas": {}}}
 
 
 def workload(*entries: dict[str, Any], **spec: Any) -> dict[str, Any]:
-    body = copy.deepcopy(of_kind(made(spec_of(environment={"OMP_NUM_THREADS": "2"})), "Deployment"))
+    objects = made(spec_of(environment={"OMP_NUM_THREADS": "2"}))
+    body: dict[str, Any] = copy.deepcopy(of_kind(objects, "Deployment"))
     body["metadata"]["managedFields"] = list(entries)
     body["spec"] |= {"replicas": 2, **spec}
     return body
@@ -94,7 +95,7 @@ def test_drift__something_taken_away__is_seen_though_nobody_owns_it() -> None:
 
 
 def test_drift__restarted_by_hand__says_which_note_of_the_pods_and_whose() -> None:
-    note = {"f:annotations": {"f:kubectl.kubernetes.io/restartedAt": {}}}
+    note: dict[str, Any] = {"f:annotations": {"f:kubectl.kubernetes.io/restartedAt": {}}}
     body = workload(entry("kubectl-rollout", {"f:spec": {"f:template": {"f:metadata": note}}}))
     body["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] = "2026"
     words = "annotations: kubectl.kubernetes.io/restartedAt of its pods (by kubectl-rollout)"
@@ -102,7 +103,7 @@ def test_drift__restarted_by_hand__says_which_note_of_the_pods_and_whose() -> No
 
 
 def test_drift__container_that_somebody_added__is_named() -> None:
-    added = {"f:containers": {'k:{"name":"debugger"}': {".": {}, "f:image": {}}}}
+    added: dict[str, Any] = {"f:containers": {'k:{"name":"debugger"}': {".": {}, "f:image": {}}}}
     body = workload(entry(EDIT, {"f:spec": {"f:template": {"f:spec": added}}}))
     body["spec"]["template"]["spec"]["containers"].append({"name": "debugger", "image": "busybox"})
     assert said(body) == "Changed by hand: the image of debugger is busybox (by kubectl-edit)."
@@ -129,7 +130,8 @@ def test_drift__field_that_we_own_too__is_none() -> None:
 
 def test_drift__launch_of_which_no_workload_was_kept__is_known_by_its_owners() -> None:
     body = workload(entry(EDIT, of_engine("args")))
-    for kept in (None, [], "x", {"spec": None}, {"spec": 7}):
+    spoilt: tuple[object, ...] = (None, [], "x", {"spec": None}, {"spec": 7})
+    for kept in spoilt:
         found = drift_of(body, kept, replicas=2, autoscaled=False)
         assert found == "Changed by hand: the arguments of engine (by kubectl-edit)."
 
