@@ -8,7 +8,9 @@ import pytest
 
 from controlplane.access.models import User
 from rollouts import selectors
+from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.variants import ServingSpec
+from rollouts.ports import WorkloadStatus
 from rollouts.ui.endpoint import page as endpoint_page
 from rollouts.ui.rollout import page as rollout_page
 from tests.rollouts.memory_world import ERRORS, MemoryWorld
@@ -93,3 +95,19 @@ def test_workload__of_the_candidate_deleted_by_hand__is_launched_again_too(movin
     name = w.variant(2).name
     w.cluster.lose(name)
     w.run(lambda: name in w.cluster.statuses(), limit=5)
+
+
+def test_workload__that_its_cluster_tells_as_absent__is_launched_again(
+    moving: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = moving
+    name = w.variant(1).name
+    statuses = w.cluster.statuses
+
+    def told() -> dict[str, WorkloadStatus]:
+        absent = WorkloadStatus(name, WorkloadPhase.ABSENT, message="Somebody deleted it.")
+        return {name: absent, **statuses()}
+
+    w.cluster.lose(name)
+    monkeypatch.setattr(w.cluster, "statuses", told)
+    w.run(lambda: name in statuses(), limit=5)
