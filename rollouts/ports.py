@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from controlplane.kernel.errors import HeadgateError
 from registry.domain.manifest import Manifest
 from rollouts.domain.accelerators import Accelerators
+from rollouts.domain.belongings import FoundThere, LaunchFound
 from rollouts.domain.capabilities import Capability
 from rollouts.domain.capacity.findings import CapacityFinding
 from rollouts.domain.engine_options import EngineOptions
@@ -93,6 +94,8 @@ class WorkloadStatus:
     message     for people; of replicas that are not ready, why: what the cluster says of the one it cannot place
     files_at    until when its files were still coming, where the cluster fetches them and knows it. It stands still
                 while nothing comes: a launch that waits for nothing must come to its end
+    drift       what somebody changed of it in the cluster since its launch, and who, as a sentence; it is left so.
+                Empty: nothing
     """
 
     variant: str
@@ -106,6 +109,7 @@ class WorkloadStatus:
     message: str = ""
     in_flight: int | None = None
     files_at: float | None = None
+    drift: str = ""
 
     @property
     def is_ready(self) -> bool:
@@ -215,7 +219,8 @@ class Cluster(Protocol):
         ...
 
     def statuses(self) -> Mapping[str, WorkloadStatus]:
-        """Everything that runs, by variant, including what an earlier control plane started."""
+        """Everything that runs, by variant, including what an earlier control plane started. One that somebody deleted
+        behind our back is ABSENT with words for it, or not there at all: `ensure` makes it again."""
         ...
 
     def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
@@ -248,6 +253,22 @@ class Cluster(Protocol):
 
     def secret_files(self) -> tuple[str, ...]:
         """The names of files that a serving spec may refer to as secrets, sorted."""
+        ...
+
+    def belongings(self) -> FoundThere:
+        """All launches of this installation, those that nobody knows any more too, and servers of models there that are
+        not ours. Asks the cluster, which may take seconds; empty where a cluster has nothing to say. Raises Unavailable
+        when it does not answer."""
+        ...
+
+    def mark_unknown(self, launch: LaunchFound, since: float | None) -> None:
+        """Notes at the launch since when no database knows it; None takes the note off, as `ensure` does. Nothing
+        happens when it changed since it was seen, or is gone."""
+        ...
+
+    def take_away(self, launch: LaunchFound) -> bool:
+        """Ends a launch that nobody knows, as it was seen; False when it changed since, or is gone. Somebody who asked
+        for it by `ensure` in between has changed it."""
         ...
 
     def renew_secrets(self) -> int:

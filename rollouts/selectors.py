@@ -26,6 +26,7 @@ from rollouts.models import (
     Rollout,
     UncountedRatings,
     Variant,
+    Workload,
 )
 
 DAY = timedelta(hours=24)
@@ -187,6 +188,12 @@ def rollouts_where(*, endpoint: str = "", phase: str = "", active: bool = False)
 def variants_of(endpoint: Endpoint) -> QuerySet[Variant]:
     """All variants of an endpoint, newest first: 1 query."""
     return Variant.objects.filter(endpoint=endpoint).select_related("version", "workload").order_by("-id")
+
+
+def drifting(cluster: str) -> QuerySet[Workload]:
+    """What runs on this cluster and is not as it was launched: 1 query."""
+    rows = Workload.objects.filter(variant__endpoint__cluster__name=cluster, wanted=True).exclude(drift="")
+    return rows.select_related("variant__endpoint").order_by("variant__endpoint__name", "variant__name")
 
 
 def history(*, rollout: Rollout | None = None, endpoint: Endpoint | None = None) -> QuerySet[HistoryEvent]:

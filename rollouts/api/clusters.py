@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import Any
 
 from drf_spectacular.utils import extend_schema, extend_schema_field
@@ -17,13 +18,19 @@ from controlplane.api.callers import actor_of, now_of
 from controlplane.api.inputs import Input
 from controlplane.api.permissions import Need
 from controlplane.kernel.plain import check_plain
-from rollouts import wiring
+from rollouts import selectors, wiring
+from rollouts.domain.belongings import ModelServer, Orphan
 from rollouts.domain.engine_options import OptionKind
 from rollouts.services.commands.clusters import ClusterNow, all_clusters, one_cluster, set_cluster
 from rollouts.services.commands.serving_specs import engines_of, limits_of
 
 TAGS = ["clusters"]
+MOMENT = {"type": "string", "format": "date-time", "nullable": True}
 KINDS = [(kind.value, kind.value) for kind in OptionKind]
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, tz=UTC)
 
 
 class ListOfNames(serializers.ListField):
@@ -114,6 +121,62 @@ class ClusterOutput(serializers.Serializer[Any]):
         return "" if one.problem is None else one.problem.fix
 
 
+class DriftOutput(serializers.Serializer[Any]):
+    """An engine that is not as it was launched."""
+
+    endpoint = serializers.CharField(source="variant.endpoint.name")
+    variant = serializers.CharField(source="variant.name")
+    drift = serializers.CharField(help_text="what somebody changed, and who; it is left so")
+
+
+class OrphanOutput(serializers.Serializer[Any]):
+    """A launch of this installation that its database does not know."""
+
+    where = serializers.CharField(source="launch.where", help_text="what it is in the cluster, and its name")
+    variant = serializers.CharField(source="launch.variant")
+    endpoint = serializers.CharField(source="launch.endpoint", help_text="empty: not known")
+    made_at = serializers.SerializerMethodField(help_text="null: not known")
+    unknown_since = serializers.SerializerMethodField(
+        help_text="since when it is marked as unknown; null: it is not"
+    )
+    waits = serializers.CharField(help_text="why it is still there; empty: it is taken away")
+
+    @extend_schema_field(MOMENT)
+    def get_made_at(self, one: Orphan) -> datetime | None:
+        return _moment(one.launch.made_at)
+
+    @extend_schema_field(MOMENT)
+    def get_unknown_since(self, one: Orphan) -> datetime | None:
+        return _moment(one.launch.unknown_since)
+
+
+class ModelServerOutput(serializers.Serializer[Any]):
+    """A model server in the cluster that Headgate does not manage."""
+
+    where = serializers.CharField(help_text="what it is in the cluster, and its name")
+    image = serializers.CharField()
+    model = serializers.CharField(help_text="as its arguments name it; empty: they do not")
+    managed_by = serializers.CharField(source="by", help_text="as its labels say; empty: they do not")
+    ready = serializers.IntegerField(help_text="ready replicas")
+    desired = serializers.IntegerField(help_text="replicas that there should be")
+    made_at = serializers.SerializerMethodField(help_text="null: not known")
+
+    @extend_schema_field(MOMENT)
+    def get_made_at(self, one: ModelServer) -> datetime | None:
+        return _moment(one.made_at)
+
+
+class BelongingsOutput(serializers.Serializer[Any]):
+    """What lies in a cluster beside what its endpoints use, and what was changed of that by hand."""
+
+    looked_at = serializers.DateTimeField(
+        allow_null=True, help_text="when orphans and servers were looked for; null: never"
+    )
+    drifts = DriftOutput(many=True)
+    orphans = OrphanOutput(many=True)
+    servers = ModelServerOutput(many=True)
+
+
 class ClustersOutput(serializers.Serializer[Any]):
     """All clusters."""
 
@@ -186,6 +249,30 @@ class OneCluster(APIView):
             ClusterOutput(one_cluster(name=name, worlds=wiring.worlds())).data,
             status=status.HTTP_201_CREATED if made else status.HTTP_200_OK,
         )
+
+
+class ClusterBelongings(APIView):
+    """What lies in a cluster that no endpoint uses."""
+
+    @extend_schema(
+        operation_id="clusters_belongings",
+        summary="List what was changed by hand, orphans, and model servers that Headgate does not manage",
+        description=(
+            "As housekeeping saw it last, every five minutes: the cluster is not asked by this call. Orphans are taken"
+            " away by themselves, once nothing speaks against it."
+        ),
+        tags=TAGS,
+        responses=BelongingsOutput,
+    )
+    def get(self, request: Request, name: str) -> Response:
+        found = one_cluster(name=name, worlds=wiring.worlds()).belongings
+        told = {
+            "looked_at": None if found is None else _moment(found.at),
+            "drifts": selectors.drifting(name),
+            "orphans": () if found is None else found.orphans,
+            "servers": () if found is None else found.servers,
+        }
+        return Response(BelongingsOutput(told).data)
 
 
 class ClusterEngines(APIView):

@@ -37,6 +37,9 @@ class WorkloadOutput(serializers.Serializer[Any]):
     restarts = serializers.IntegerField(help_text="of the replica that was restarted most often")
     reason = serializers.CharField(help_text="why it failed, in one word")
     message = serializers.CharField()
+    drift = serializers.CharField(
+        help_text="what somebody changed of it in the cluster since its launch, and who; empty: nothing. It is left so"
+    )
     ready_at = serializers.DateTimeField(
         allow_null=True, help_text="since when it is ready; the first time with all its replicas"
     )

@@ -10,6 +10,11 @@ urlpatterns: list[URLPattern] = [
     path("clusters", clusters.Clusters.as_view(), name="api-clusters"),
     path("clusters/<str:name>", clusters.OneCluster.as_view(), name="api-cluster"),
     path("clusters/<str:name>/engines", clusters.ClusterEngines.as_view(), name="api-cluster-engines"),
+    path(
+        "clusters/<str:name>/belongings",
+        clusters.ClusterBelongings.as_view(),
+        name="api-cluster-belongings",
+    ),
     path("endpoints", endpoints.Endpoints.as_view(), name="api-endpoints"),
     path("endpoints/<str:name>", endpoints.OneEndpoint.as_view(), name="api-endpoint"),
     path("endpoints/<str:name>/rescue", endpoints.EndpointRescue.as_view(), name="api-endpoint-rescue"),

@@ -34,12 +34,17 @@ def check_name(name: str) -> None:
 class Cluster(models.Model):
     """A place where variants run. `kind` chooses the adapters, `configuration` is what that kind needs to know, and
     `secret` names a file of the operator's folder of secrets. A row may be one that nothing here understands: that
-    cluster cannot be used then, and says why."""
+    cluster cannot be used then, and says why. `belongings` is what was found there that no endpoint uses."""
 
     name = models.CharField(max_length=40, unique=True, validators=[name_validator])
     kind = models.CharField(max_length=20)
     configuration = models.JSONField(default=dict, blank=True)
     secret = models.CharField(max_length=100, default="", blank=True)
+    belongings = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="what lay there when last looked (Belongings as JSON); empty: never",
+    )
 
     def __str__(self) -> str:
         return self.name
@@ -239,6 +244,7 @@ class Workload(models.Model):
     ready_at    since when it is ready; null until all its replicas were for the first time since the launch
     files_at    until when its files were still coming, so that this time counts as no part of its launch
     files_note  how far they are, or what is wrong with them, as a sentence
+    drift       what somebody changed of it in the cluster since its launch, and who, as a sentence; empty: nothing
     """
 
     variant = models.OneToOneField(Variant, on_delete=models.CASCADE, related_name="workload")
@@ -252,6 +258,7 @@ class Workload(models.Model):
     restarts = models.PositiveIntegerField(default=0)
     reason = models.CharField(max_length=20, default="", blank=True)
     message = models.TextField(default="", blank=True)
+    drift = models.TextField(default="", blank=True)
     log_tail = models.JSONField(default=list, help_text="kept when the launch failed, so that it is not lost")
     process_started_at = models.FloatField(null=True)
     wanted_since = models.DateTimeField(null=True)

@@ -63,6 +63,7 @@ from rollouts.adapters.clusters.probe import Health, warm_up
 from rollouts.adapters.clusters.secrets import SecretStore
 from rollouts.adapters.clusters.sight import Asking, Sight, look, look_again, status_of, unreadable
 from rollouts.adapters.clusters.supervisord import ALIVE_STATES, RESTING_STATES, ProgramInfo, Supervisor
+from rollouts.domain.belongings import FoundThere, LaunchFound
 from rollouts.domain.capacity.findings import CapacityFinding, memory_of_machine
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import FailureReason
@@ -246,6 +247,17 @@ class LocalCluster:
 
     def secret_files(self) -> tuple[str, ...]:
         return self._secrets.store.files()
+
+    def belongings(self) -> FoundThere:
+        return (
+            FoundThere()
+        )  # a folder of this machine has one installation, and says nothing about other servers
+
+    def mark_unknown(self, launch: LaunchFound, since: float | None) -> None:
+        """It finds no launch to be marked."""
+
+    def take_away(self, launch: LaunchFound) -> bool:
+        return False
 
     def renew_secrets(self) -> int:
         return self._secrets.renew()

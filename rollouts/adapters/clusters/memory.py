@@ -22,6 +22,7 @@ from registry.domain.manifest import Manifest
 from rollouts.adapters.backends import ADDRESS
 from rollouts.adapters.clusters.memory_workload import SMALLEST_TICK, MemoryWorkload, Replica
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
+from rollouts.domain.belongings import FoundThere, LaunchFound, ModelServer
 from rollouts.domain.capacity.findings import CapacityFinding, memory_of_machine
 from rollouts.domain.engine_options import EngineOptions, Option, OptionKind
 from rollouts.domain.engines import FailureReason
@@ -61,8 +62,9 @@ class MemoryCluster:
     `apis` are the engines that it knows and their calls; `allowed` what a spec may set of each, nothing when not named.
     `environments` are the variables that each variant was launched with, secrets among them; `most` are its limits.
     `memory` is what there is for engines and what one of them needs, in megabytes (None: it sets none apart); `says` is
-    said of any capacity beside it; `asked_about` is what it was asked about.
-    Scripting: `fail` and `mend`, `kill`, `allow`, `set_in_flight`; while `outage` is set, all calls raise Unavailable.
+    said of any capacity beside it; `asked_about` is what it was asked about. `servers` are those of others.
+    Scripting: `fail` and `mend`, `kill`, `allow`, `change`, `lose`, `set_in_flight`; while `outage` is set, all calls
+    raise Unavailable.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class MemoryCluster:
         self.says: tuple[CapacityFinding, ...] = ()
         self.asked_about: list[PlannedLaunches] = []
         self.most = SOME_LIMITS
+        self.servers: tuple[ModelServer, ...] = ()
         self.outage = ""
         self.apis: dict[str, EngineApi] = {"vllm": OPENAI_API}
         self.allowed: dict[str, EngineOptions] = {
@@ -120,8 +123,8 @@ class MemoryCluster:
             self._advance()
             found = self._workloads.get(spec.variant)
             if found is not None and found.failure is FailureReason.NONE:
-                if found.drain_until is not None:
-                    self._workloads[spec.variant] = replace(found, drain_until=None)
+                if found.drain_until is not None or found.unknown_since is not None:
+                    self._workloads[spec.variant] = replace(found, drain_until=None, unknown_since=None)
                 return
             if self._verify is not None and not self.fetches_files():
                 self._verify(spec.source, spec.manifest)
@@ -212,6 +215,27 @@ class MemoryCluster:
     def secret_files(self) -> tuple[str, ...]:
         return self._secrets.files()
 
+    def belongings(self) -> FoundThere:
+        with self._lock:
+            self._reach()
+            self._advance()
+            return FoundThere(tuple(self._launch_of(load) for load in self._workloads.values()), self.servers)
+
+    def mark_unknown(self, launch: LaunchFound, since: float | None) -> None:
+        with self._lock:
+            self._reach()
+            if self._as_seen(launch):
+                found = self._workloads[launch.variant]
+                self._workloads[launch.variant] = replace(found, unknown_since=since)
+
+    def take_away(self, launch: LaunchFound) -> bool:
+        with self._lock:
+            self._reach()
+            if not self._as_seen(launch):
+                return False
+            del self._workloads[launch.variant]
+            return True
+
     def renew_secrets(self) -> int:
         with self._lock:
             renewed, problems = 0, []
@@ -266,6 +290,18 @@ class MemoryCluster:
             if variant in self._workloads:
                 self._workloads[variant] = replace(self._workloads[variant], most_ready=most_ready)
 
+    def change(self, variant: str, words: str, *, replicas: int | None = None) -> None:
+        """Somebody changes the variant behind our back: `words` say what; with another count of replicas, no more than
+        so many are ready."""
+        with self._lock:
+            most = self._workloads[variant].most_ready if replicas is None else replicas
+            self._workloads[variant] = replace(self._workloads[variant], drift=words, most_ready=most)
+
+    def lose(self, variant: str) -> None:
+        """Somebody deletes it behind our back."""
+        with self._lock:
+            del self._workloads[variant]
+
     def print(self, variant: str, line: str) -> None:
         """The engine writes a line into its log."""
         with self._lock:
@@ -279,6 +315,21 @@ class MemoryCluster:
             self._workloads[variant] = replace(self._workloads[variant], in_flight=count)
 
     # --- within -----------------------------------------------------------------------------------
+
+    def _launch_of(self, load: MemoryWorkload) -> LaunchFound:
+        return LaunchFound(
+            load.spec.variant,
+            load.spec.endpoint,
+            f"workload {load.spec.variant}",
+            made_at=load.made_at,
+            unknown_since=load.unknown_since,
+            state=repr((load.launched, load.made_at, load.unknown_since, load.drain_until)),
+            ending=load.drain_until is not None,
+        )
+
+    def _as_seen(self, launch: LaunchFound) -> bool:
+        found = self._workloads.get(launch.variant)
+        return found is not None and self._launch_of(found).state == launch.state
 
     def _now(self) -> float:
         return self._clock.reading().steady
@@ -314,6 +365,7 @@ class MemoryCluster:
             most_ready=self._most_ready.get(spec.variant, spec.replicas),
             files_until=None if self.fetch_seconds is None else begins,
             backend_kind=self.backend_kind,
+            made_at=self._shown(),
         )
         self._log(spec.variant, f"launched on port {port}")
         if spec.variant in self._faults:

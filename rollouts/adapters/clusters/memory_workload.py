@@ -33,6 +33,8 @@ class MemoryWorkload:
 
     most_ready  no more replicas than so many are ready, as on a cluster that has no room for more
     backend_kind  of the reference to it; one that is not "address" has the variant's name
+    drift       what somebody changed of it, as a sentence
+    made_at, unknown_since  as `LaunchFound` has them
     """
 
     spec: WorkloadSpec
@@ -48,6 +50,9 @@ class MemoryWorkload:
     in_flight: int = 0
     drain_until: float | None = None
     backend_kind: str = ADDRESS
+    drift: str = ""
+    made_at: float = 0.0
+    unknown_since: float | None = None
 
     def ready(self, now: float) -> int:
         """How many replicas are ready."""
@@ -89,6 +94,7 @@ class MemoryWorkload:
             message=FETCHING if fetches else self.message,
             in_flight=self.in_flight if ready and not fails else None,
             files_at=None if self.files_until is None else shown - max(0.0, now - self.files_until),
+            drift=self.drift,
         )
 
     def _backend(self) -> Backend:

@@ -16,6 +16,7 @@ from controlplane.access.roles import Action
 from controlplane.access.rules import requires
 from controlplane.audit.services import record
 from controlplane.kernel.errors import InvalidInput, NotFound, Unavailable
+from rollouts.domain.belongings import Belongings
 from rollouts.domain.clusters import ClusterSpec
 from rollouts.domain.secrets import FILE_NAME
 from rollouts.models import Cluster
@@ -34,6 +35,7 @@ class ClusterNow:
 
     problem      why it cannot be used; None when it can. Nobody is asked: a cluster that does not answer can be used
     endpoint_url where people reach the endpoint of a name; None while it cannot be used
+    belongings   what was found there last that no endpoint uses; None when it was never looked at
     """
 
     name: str
@@ -42,6 +44,7 @@ class ClusterNow:
     secret: str
     problem: Unavailable | None
     endpoint_url: Callable[[str], str] | None
+    belongings: Belongings | None = None
 
 
 def all_clusters(*, worlds: Worlds) -> tuple[ClusterNow, ...]:
@@ -133,7 +136,15 @@ def cluster_now(row: Cluster, *, worlds: Worlds) -> ClusterNow:
         endpoint_url = worlds.of(row.name).endpoint_url
     except Unavailable as error:
         problem = error
-    return ClusterNow(row.name, row.kind, row.configuration, row.secret, problem, endpoint_url)
+    return ClusterNow(
+        row.name,
+        row.kind,
+        row.configuration,
+        row.secret,
+        problem,
+        endpoint_url,
+        Belongings.from_json(row.belongings),
+    )
 
 
 def unusable_clusters(*, worlds: Worlds) -> dict[str, Unavailable]:

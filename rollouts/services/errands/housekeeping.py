@@ -12,6 +12,7 @@ from controlplane.kernel.clock import Clock
 from controlplane.passes.services import Pauses, Report, run_each
 from controlplane.timekeeping.jumps import look_at_clock, now_for_retention
 from rollouts.models import Effect, EffectState, Feedback, FeedbackState
+from rollouts.services.errands.belongings import look_at_belongings
 from rollouts.services.errands.packing import forget_evidence, pack_evidence
 from rollouts.services.evidence.replay import forget_replays
 from rollouts.services.loop.samples import prune_samples
@@ -26,7 +27,7 @@ EFFECTS_KEPT = timedelta(days=30)
 def keep_house(*, clock: Clock, evidence_days: int, worlds: Worlds) -> Report:
     """Does every chore that is due; a chore that failed is tried again later, with its error kept meanwhile.
 
-    worlds  whose routers' logs are kept within bounds
+    worlds  whose routers' logs are kept within bounds, and whose orphans are taken away
     """
     now = look_at_clock(clock).at
     # A clock that jumped makes nothing older, so that it deletes nothing that was to be kept.
@@ -43,6 +44,7 @@ def keep_house(*, clock: Clock, evidence_days: int, worlds: Worlds) -> Report:
     }
     for name in worlds.names:
         chores[f"the log of the router of {name}"] = partial(_rotate, worlds, name)
+        chores[f"what lies in {name}"] = partial(_look_there, worlds, name, now)
     return run_each(
         name=HOUSEKEEPING,
         items=chores,
@@ -55,6 +57,10 @@ def keep_house(*, clock: Clock, evidence_days: int, worlds: Worlds) -> Report:
 
 def _rotate(worlds: Worlds, cluster: str) -> None:
     worlds.of(cluster).request_log.rotate()
+
+
+def _look_there(worlds: Worlds, cluster: str, now: datetime) -> None:
+    look_at_belongings(world=worlds.of(cluster), now=now)
 
 
 def _forget_feedback(now: datetime) -> None:

@@ -123,7 +123,8 @@ def lost_workloads(seen: Observation, waiting: Iterable[Effect]) -> tuple[Domain
         if workload.wanted and workload.phase != WorkloadPhase.FAILED.value
     ]
     asked = {str(effect.payload["variant"]) for effect in waiting if effect.kind != SetTraffic.kind}
-    return relaunch(wanted, seen.statuses, asked)
+    known = [name for name, status in seen.statuses.items() if status.phase is not WorkloadPhase.ABSENT]
+    return relaunch(wanted, known, asked)
 
 
 def converge_traffic(

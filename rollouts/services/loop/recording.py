@@ -26,6 +26,7 @@ from rollouts.services.loop.writes import Writes
 OBSERVED = (
     "phase", "ready", "desired", "backend", "restarts", "reason", "message", "process_started_at", "ready_at",
     "kv_cache_share", "running", "waiting", "log_tail", "observed_at",
+    "drift",
 )  # fmt: skip
 ARM_COUNTS = (
     "requests", "errors", "fallbacks", "failed", "outcomes", "completions", "observed_bp",
@@ -105,6 +106,7 @@ def _note_workload(
         workload.backend = backend_json(status.backend)
     workload.restarts, workload.reason = status.restarts, status.reason.value
     workload.message, workload.process_started_at = status.message, status.started_at
+    workload.drift = status.drift
     began = status.view.is_whole and workload.ready_at is None
     came_back = status.is_ready and workload.ready_at is not None and was[0] != WorkloadPhase.READY.value
     if began or came_back:
@@ -135,6 +137,7 @@ def _visible(workload: Workload) -> tuple[object, ...]:
         workload.reason,
         workload.message,
         workload.process_started_at,
+        workload.drift,
         list(workload.log_tail),
     )
 

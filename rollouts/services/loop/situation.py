@@ -32,11 +32,13 @@ def statuses_of(seen: Observation) -> dict[str, WorkloadStatus]:
         status = seen.status(name)
         anew = workload.wanted and workload.files_state in (FilesState.WANTED, FilesState.HERE)
         again = anew and status is not None and status.phase is WorkloadPhase.FAILED
-        if again or (status is not None and status.phase is WorkloadPhase.ABSENT and workload.wanted):
+        absent = status is not None and status.phase is WorkloadPhase.ABSENT and workload.wanted
+        if again or absent:
+            lost = status.message if absent and status is not None else ""  # that somebody deleted it
             status = (None if anew else _refused(workload)) or WorkloadStatus(
                 variant=name,
                 phase=WorkloadPhase.STARTING,
-                message=_words(workload),
+                message=lost or _words(workload),
             )
         if status is not None:
             statuses[name] = status

@@ -30,6 +30,7 @@ from rollouts.ui.bandit.pill import pill
 from rollouts.ui.bandit.stop import StopLine, stop_lines
 from rollouts.ui.events.page import newest_events
 from rollouts.ui.parts.arm_words import arm_labels
+from rollouts.ui.parts.drifts import DriftNote, drifts_of_rollout
 from rollouts.ui.parts.findings import calm_words, findings
 from rollouts.ui.parts.gates_table import GatesTable, family_table
 from rollouts.ui.parts.mlflow_words import MlflowNow, mlflow_now
@@ -63,6 +64,7 @@ class BanditPage:
     why: Why
     outage: OutageNote | None
     shortages: tuple[ShortageNote, ...]
+    drifts: tuple[DriftNote, ...]
     arms: tuple[ArmLine, ...]
     ridges: tuple[Ridge, ...]
     rewards_label: str
@@ -127,6 +129,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
         why=why_of(rollout, plan, now),
         outage=outage_of_rollout(rollout, now),
         shortages=shortages_of_rollout(rollout),
+        drifts=drifts_of_rollout(rollout),
         arms=tuple(lines),
         ridges=tuple(ridge_of(line, found) for line, found in rows),
         rewards_label=rewards_label(rows),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from controlplane.kernel.errors import Unavailable
-from controlplane.web.words import count_text
+from controlplane.web.words import count_text, duration_text
+from rollouts import selectors
 from rollouts.domain.engine_options import Option, OptionKind
 from rollouts.services.commands.clusters import ClusterNow, one_cluster
 from rollouts.services.commands.serving_specs import engines_of
@@ -41,8 +43,47 @@ class EngineCard:
 
 
 @dataclass(frozen=True, slots=True)
+class DriftRow:
+    endpoint: str
+    variant: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrphanRow:
+    """`age`: since it was made; `unknown`: since when it is marked as unknown. Both as people read them."""
+
+    where: str
+    endpoint: str
+    age: str
+    unknown: str
+    waits: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRow:
+    where: str
+    image: str
+    model: str
+    by: str
+    replicas: str
+    age: str
+
+
+@dataclass(frozen=True, slots=True)
+class BelongingsCard:
+    """What lies in the cluster that no endpoint uses. `seen`: how long ago that was looked at."""
+
+    seen: str
+    orphans: tuple[OrphanRow, ...]
+    servers: tuple[ServerRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterPage:
-    """`problem`: why the engines cannot be said now. `settings`: what the cluster is set to, by name."""
+    """`problem`: why the engines cannot be said now. `settings`: what the cluster is set to, by name.
+    `belongings`: None while nobody has looked there.
+    """
 
     name: str
     kind: str
@@ -50,10 +91,12 @@ class ClusterPage:
     engines: tuple[EngineCard, ...]
     engine_count: str
     problem: Unavailable | None
+    drifts: tuple[DriftRow, ...]
+    belongings: BelongingsCard | None
 
 
-def build(*, name: str, worlds: Worlds) -> ClusterPage:
-    """Everything the page shows. Raises NotFound."""
+def build(*, name: str, worlds: Worlds, now: datetime) -> ClusterPage:
+    """Everything the page shows. Raises NotFound. 2 queries, whatever lies there."""
     problem = None
     cluster = one_cluster(name=name, worlds=worlds)
     try:
@@ -73,7 +116,51 @@ def build(*, name: str, worlds: Worlds) -> ClusterPage:
         for position, one in enumerate(engines)
     )
     return ClusterPage(
-        name, cluster.kind, _settings(cluster), cards, count_text(len(cards), "engine"), problem
+        name,
+        cluster.kind,
+        _settings(cluster),
+        cards,
+        count_text(len(cards), "engine"),
+        problem,
+        tuple(
+            DriftRow(row.variant.endpoint.name, row.variant.name, row.drift)
+            for row in selectors.drifting(name)
+        ),
+        _belongings(cluster, now),
+    )
+
+
+def _belongings(cluster: ClusterNow, now: datetime) -> BelongingsCard | None:
+    found = cluster.belongings
+    if found is None:
+        return None
+
+    def since(moment: float | None) -> str:
+        return "not known" if moment is None else duration_text(now.timestamp() - moment)
+
+    return BelongingsCard(
+        since(found.at),
+        tuple(
+            OrphanRow(
+                one.launch.where,
+                one.launch.endpoint or "not known",
+                since(one.launch.made_at),
+                "a moment" if one.launch.unknown_since is None else since(one.launch.unknown_since),
+                one.waits or "It is taken away with the next look.",
+            )
+            for one in found.orphans
+        ),
+        tuple(
+            ServerRow(
+                one.where,
+                one.image or "not known",
+                one.model or "not named",
+                one.by or "not named",
+                f"{one.ready} / {max(one.desired, one.ready)}",
+                since(one.made_at),
+            )
+            for one in found.servers
+        ),
     )
 
 

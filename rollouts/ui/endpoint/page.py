@@ -22,6 +22,7 @@ from rollouts.ui.events.page import newest_events
 from rollouts.ui.overview.page import health_pill, shares_of_endpoint
 from rollouts.ui.parts.arm_words import colour_of, versions_text
 from rollouts.ui.parts.arms_table import workload_of
+from rollouts.ui.parts.drifts import DriftNote, drifts_of
 from rollouts.ui.parts.lists import RolloutRow, rollout_row
 from rollouts.ui.parts.mlflow_words import MlflowNow, mlflow_now
 from rollouts.ui.parts.outages import OutageNote, holding_note, outage_note
@@ -82,6 +83,7 @@ class EndpointPage:
     event_count: int
     outage: OutageNote | None
     shortages: tuple[ShortageNote, ...]
+    drifts: tuple[DriftNote, ...]
     restored: RestoredNote | None
     active: Rollout | None
     active_strong: str
@@ -153,6 +155,7 @@ def build(*, name: str, user: User, worlds: Worlds, now: datetime) -> EndpointPa
         event_count=events.in_all,
         outage=outage_note(endpoint, now, labels=labels),
         shortages=shortages_of_endpoint(endpoint, variants) if cluster.problem is None else (),
+        drifts=drifts_of(variants) if cluster.problem is None else (),
         restored=restored_note(endpoint, user.role),
         active=active,
         active_strong=strong,

@@ -22,6 +22,7 @@ from rollouts.ui.parts.arms_table import (
     recent_intervals,
     workload_of_arm,
 )
+from rollouts.ui.parts.drifts import DriftNote, drifts_of_rollout
 from rollouts.ui.parts.findings import calm_words, findings
 from rollouts.ui.parts.gates_table import GatesTable, gates_table
 from rollouts.ui.parts.mlflow_words import MlflowNow, mlflow_now
@@ -62,6 +63,7 @@ class RolloutPage:
     why: Why
     outage: OutageNote | None
     shortages: tuple[ShortageNote, ...]
+    drifts: tuple[DriftNote, ...]
     steps: tuple[StepCell, ...]
     gates: GatesTable
     gates_heading: str
@@ -112,6 +114,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
         why=why_of(rollout, plan, now),
         outage=outage_of_rollout(rollout, now),
         shortages=shortages_of_rollout(rollout),
+        drifts=drifts_of_rollout(rollout),
         steps=step_cells(rollout, plan, step_events(rollout, plan), gates, now),
         gates=gates,
         gates_heading="Gates" if rollout.step_index < 0 else f"Gates at {share}",

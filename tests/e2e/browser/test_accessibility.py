@@ -9,6 +9,8 @@ from controlplane.access.actors import HEADGATE
 from controlplane.access.roles import Role
 from controlplane.access.services import create_token
 from registry.models import Version
+from rollouts.domain.belongings import Belongings, LaunchFound, ModelServer, Orphan
+from rollouts.models import Cluster, Endpoint, Workload
 from rollouts.services.policies.versions import define_gate_policy
 from tests import factories
 from tests.e2e.browser.conftest import Visit, Visitor
@@ -17,6 +19,20 @@ from tests.factories import bandits
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
 DESK = {"width": 1440, "height": 900}
 SIZES = (DESK, {"width": 390, "height": 844})
+
+
+def changed_by_hand(endpoint: Endpoint) -> None:
+    """Somebody changed its engine, and beside it lie an orphan and a server of somebody else, with long names."""
+    image = f"registry.example/team/vllm@sha256:{'9' * 64}"
+    words = f"Changed by hand: the image of engine is {image}, launched was {image} (by kubectl-edit)."
+    Workload.objects.filter(variant__endpoint=endpoint).update(wanted=True, drift=words)
+    at = factories.right_now().timestamp()
+    name = "changed-v9-3f9a1c3f9a1c3f9a1c3f9a1c3f9a1c3f9a1c"
+    waits = "It is taken away after 2027-01-15 08:01 UTC, unless the database knows it by then."
+    orphan = Orphan(LaunchFound(name, "changed", f"ConfigMap {name}", at - 90_000, at - 3_600), waits)
+    server = ModelServer("Deployment llama", image, "meta-llama/Llama-3.1-70B-Instruct", "Helm", 1, 2, at)
+    found = Belongings(at, (orphan,), (server,))
+    Cluster.objects.filter(name="here").update(belongings=found.to_json())
 
 
 @pytest.fixture
@@ -43,6 +59,7 @@ def paths() -> dict[str, str]:
         "bandit tied": bandits.bandit_tied(of=factories.endpoint("routing", of=model)),
     }
     factories.endpoint("idle", of=model)
+    changed_by_hand(factories.endpoint("changed", of=model))
     over = states["rolled-back"]
     body = {**over.gate_policy.body, "alpha": 0.4}
     other = define_gate_policy(actor=HEADGATE, name="sooner", body=body, now=factories.right_now())
@@ -82,6 +99,7 @@ def paths() -> dict[str, str]:
         "replay under another policy": f"/rollouts/{over.pk}/replay?policy={other}",
         "policy on past rollouts": f"/policies/{other.name}/{other.version}/try",
         "cluster": "/clusters/here",
+        "endpoint changed by hand": "/endpoints/changed",
         "not found": "/nothing",
         "account": "/account",
         "sign out everywhere": "/account/sign-out-everywhere",

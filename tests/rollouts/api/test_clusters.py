@@ -8,7 +8,8 @@ import pytest
 from django.conf import settings
 
 from controlplane.access.roles import Role
-from rollouts.models import Cluster
+from rollouts.domain.belongings import Belongings, LaunchFound, ModelServer, Orphan
+from rollouts.models import Cluster, Workload
 from tests import factories
 from tests.controlplane.api.conftest import ClientOf
 from tests.rollouts.conftest import Declare
@@ -120,3 +121,59 @@ def test_clusters__put__makes_changes_and_refuses(client_of: ClientOf, tmp_path:
     assert client_of(Role.RELEASE_MANAGER).put(
         "/api/v1/clusters/paris", body, content_type="application/json"
     ).status_code == 403  # fmt: skip
+
+
+# --- what lies there --------------------------------------------------------------------------------------------------
+
+
+def test_belongings__never_looked__is_empty(client_of: ClientOf) -> None:
+    factories.endpoint()
+    found = client_of(Role.VIEWER).get("/api/v1/clusters/here/belongings").json()
+    assert found == {"looked_at": None, "drifts": [], "orphans": [], "servers": []}
+
+
+def test_belongings__orphans_and_servers__are_told_with_their_times(client_of: ClientOf) -> None:
+    factories.endpoint()
+    launch = LaunchFound("chat-v9-aaaa", "chat", "ConfigMap chat-v9-aaaa", 3_600.0)
+    server = ModelServer("Deployment llama", "vllm/vllm-openai:v1", "llama", "Helm", 1, 2, 60.0)
+    kept = Belongings(7_200.0, (Orphan(launch, "It waits."),), (server,)).to_json()
+    Cluster.objects.filter(name="here").update(belongings=kept)
+
+    found = client_of(Role.VIEWER).get("/api/v1/clusters/here/belongings").json()
+
+    assert found["looked_at"] == "1970-01-01T02:00:00Z"
+    assert found["orphans"] == [
+        {
+            "where": "ConfigMap chat-v9-aaaa",
+            "variant": "chat-v9-aaaa",
+            "endpoint": "chat",
+            "made_at": "1970-01-01T01:00:00Z",
+            "unknown_since": None,
+            "waits": "It waits.",
+        }
+    ]
+    assert found["servers"] == [
+        {
+            "where": "Deployment llama",
+            "image": "vllm/vllm-openai:v1",
+            "model": "llama",
+            "managed_by": "Helm",
+            "ready": 1,
+            "desired": 2,
+            "made_at": "1970-01-01T00:01:00Z",
+        }
+    ]
+
+
+def test_belongings__engine_changed_by_hand__is_told_there_and_at_its_endpoint(client_of: ClientOf) -> None:
+    made = factories.endpoint()
+    assert made.stable is not None
+    Workload.objects.filter(variant=made.stable).update(wanted=True, drift="Changed by hand: x.")
+    client = client_of(Role.VIEWER)
+    assert client.get("/api/v1/clusters/here/belongings").json()["drifts"] == [
+        {"endpoint": "triage", "variant": made.stable.name, "drift": "Changed by hand: x."}
+    ]
+
+
+def test_belongings__unknown_cluster__is_404(client_of: ClientOf) -> None:
+    assert client_of().get("/api/v1/clusters/nowhere/belongings").status_code == 404

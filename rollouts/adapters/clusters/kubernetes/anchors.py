@@ -2,6 +2,7 @@
 
 made       all objects are there: from then on the variant is what it is, whatever becomes of the profile
 draining   it was told to end, and when
+unknown    since when no database knows it: whoever asks for it takes the note off
 attempt    counts launches: one that failed is tried again with pods of its own
 """
 
@@ -23,11 +24,14 @@ from rollouts.adapters.clusters.kubernetes.names import (
 MADE = f"{PREFIX}made"
 DRAINING_SINCE = f"{PREFIX}draining-since"
 ATTEMPT = f"{PREFIX}attempt"
+UNKNOWN_SINCE = f"{PREFIX}unknown-since"
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """What an anchor says. `draining_since` is seconds since the epoch; `installation` is the label of whose it is."""
+    """What an anchor says. `draining_since` and `unknown_since` are seconds since the epoch; `installation` is the
+    label of whose it is.
+    """
 
     name: str
     uid: str
@@ -35,6 +39,7 @@ class Anchor:
     endpoint: str
     made: bool
     draining_since: float | None
+    unknown_since: float | None
     deleting: bool
     attempt: int
     installation: str
@@ -57,6 +62,7 @@ def anchor_in(raw: Mapping[str, Any]) -> Anchor | None:
         endpoint=str(noted.get(ENDPOINT_NAME, "")),
         made=noted.get(MADE) == "true",
         draining_since=_seconds(str(noted.get(DRAINING_SINCE, ""))),
+        unknown_since=_seconds(str(noted.get(UNKNOWN_SINCE, ""))),
         deleting=bool(metadata.get("deletionTimestamp")),
         attempt=_count(str(noted.get(ATTEMPT, ""))),
         installation=str(metadata["labels"].get(INSTALLATION, "")),

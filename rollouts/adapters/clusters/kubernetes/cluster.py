@@ -29,10 +29,12 @@ from rollouts.adapters.clusters.kubernetes.anchors import (
     ATTEMPT,
     DRAINING_SINCE,
     MADE,
+    UNKNOWN_SINCE,
     Anchor,
     anchor_in,
     noted,
 )
+from rollouts.adapters.clusters.kubernetes.belongings import find_belongings, launch_of
 from rollouts.adapters.clusters.kubernetes.client import (
     CONFIG_MAP,
     DEPLOYMENTS,
@@ -58,10 +60,11 @@ from rollouts.adapters.clusters.kubernetes.objects import (
     with_attempt,
 )
 from rollouts.adapters.clusters.kubernetes.preflight import Preflight
-from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
+from rollouts.adapters.clusters.kubernetes.profile import AutoscalerKind, ClusterProfile
 from rollouts.adapters.clusters.kubernetes.record import LAUNCH_KEY, record_of, spec_in
 from rollouts.adapters.clusters.kubernetes.snapshot import Snapshot, Watches, pods_of, status_of
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
+from rollouts.domain.belongings import FoundThere, LaunchFound
 from rollouts.domain.capacity.findings import CapacityFinding
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import WorkloadPhase
@@ -188,6 +191,27 @@ class KubernetesCluster:
     def secret_files(self) -> tuple[str, ...]:
         return self._secrets.files()
 
+    def belongings(self) -> FoundThere:
+        return find_belongings(self._client, self._installation, self.limits().images)
+
+    def mark_unknown(self, launch: LaunchFound, since: float | None) -> None:
+        anchor = self._as_seen(launch)
+        if anchor is None:
+            return
+        try:
+            self._note(anchor, {UNKNOWN_SINCE: None if since is None else str(since)})
+        except Stale:
+            return  # somebody uses it
+
+    def take_away(self, launch: LaunchFound) -> bool:
+        anchor = self._as_seen(launch)
+        try:
+            return anchor is not None and self._client.delete(
+                CONFIG_MAP, anchor.name, anchor.uid, version=anchor.version
+            )
+        except Stale:
+            return False
+
     def renew_secrets(self) -> int:
         renewed, problems = 0, []
         for variant in self._anchors():
@@ -226,8 +250,8 @@ class KubernetesCluster:
             if self._status(snapshot, anchor).phase is WorkloadPhase.FAILED:
                 attempt += 1
             elif anchor.made and not self._is_gone(anchor.name, snapshot):
-                if anchor.draining_since is not None:
-                    self._note(anchor, {DRAINING_SINCE: None})
+                if anchor.draining_since is not None or anchor.unknown_since is not None:
+                    self._note(anchor, {DRAINING_SINCE: None, UNKNOWN_SINCE: None})
                 return
         check_spec(spec, self._profile, self._engines)
         self._launch(spec, anchor, attempt=attempt)
@@ -257,6 +281,11 @@ class KubernetesCluster:
         if seen is not None and (anchor is None or anchor.installation != label_value(self._installation)):
             raise _taken(CONFIG_MAP, object_name(variant))
         return anchor
+
+    def _as_seen(self, launch: LaunchFound) -> Anchor | None:
+        """The launch's anchor; None when it is gone, or is not any more what it was."""
+        anchor = self._anchor(launch.variant)
+        return anchor if anchor is not None and launch_of(anchor).state == launch.state else None
 
     def _found(self, kind: ObjectKind, name: str) -> Mapping[str, Any] | None:
         """The variant's object of this kind. Raises Refused for somebody else's: an apply would make it a part of the
@@ -289,7 +318,9 @@ class KubernetesCluster:
         notes = {ATTEMPT: str(attempt)}
         seen = None if anchor is None else anchor.raw
         fills = self._filler is not None and not filled  # also one that was made, and whose workload is gone
-        outdated = anchor is not None and (anchor.draining_since is not None or (anchor.made and fills))
+        outdated = anchor is not None and (
+            anchor.draining_since is not None or anchor.unknown_since is not None or (anchor.made and fills)
+        )
         kept = self._write(noted(objects.anchor, notes), seen, takes_away=outdated)
         if self._filler is not None and not filled:
             self._filler.begin(spec, objects.name, kept["metadata"]["uid"], attempt=attempt)
@@ -392,7 +423,17 @@ class KubernetesCluster:
             filled_at = None if job is None else job.done_at
             if _is_filling(anchor) and anchor.name not in snapshot.workloads:
                 fill = self._filler.diagnosis(snapshot, anchor, fit)
-        found = status_of(snapshot, anchor, engine, self._now(), fit, fill=fill, filled_at=filled_at)
+        found = status_of(
+            snapshot,
+            anchor,
+            engine,
+            self._now(),
+            fit,
+            replicas=None if spec is None else spec.replicas,
+            autoscaled=self._profile.autoscaler.kind is not AutoscalerKind.NONE,
+            fill=fill,
+            filled_at=filled_at,
+        )
         trouble = self._troubles.get(anchor.variant)
         return found if fill is None or not trouble else replace(found, message=fit(trouble))
 

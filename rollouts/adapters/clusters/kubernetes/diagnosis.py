@@ -47,6 +47,7 @@ class WorkloadSight:
     was_whole   it was so once, since it was made
     refused     why no pod could be made, and since when; empty: they could
     desired     replicas that there should be
+    scaled      who set another count by hand, as a sentence
     """
 
     settled: bool = False
@@ -55,6 +56,7 @@ class WorkloadSight:
     refused_since: float | None = None
     overdue: str = ""
     desired: int = 1
+    scaled: str = ""
     stopping: bool = False
 
 
@@ -72,11 +74,15 @@ class Diagnosis:
     blocked: bool = False
 
 
-def workload_of(raw: Mapping[str, Any]) -> WorkloadSight:
-    """What the workload's object says. Never raises."""
+def workload_of(raw: Mapping[str, Any], *, least: int = 1, scaled: str = "") -> WorkloadSight:
+    """What the workload's object says. Never raises.
+
+    least   replicas that were asked for: fewer are not enough, whoever set the object's own count
+    scaled  who set the count by hand, as a sentence; empty when nobody did
+    """
     metadata, spec, status = (part(raw, name) for name in ("metadata", "spec", "status"))
     conditions = {text(one, "type"): one for one in parts(status, "conditions")}
-    desired = _count(spec, "replicas", 1)
+    desired = max(least, _count(spec, "replicas", 1))
     is_group = raw.get("kind") == "LeaderWorkerSet"
     available = _count(status, "readyReplicas" if is_group else "availableReplicas")
     same = _count(status, "replicas") == _count(status, "updatedReplicas") == available == desired
@@ -92,6 +98,7 @@ def workload_of(raw: Mapping[str, Any]) -> WorkloadSight:
         if progress.get("reason") == "ProgressDeadlineExceeded"
         else "",
         desired=desired,
+        scaled=scaled,
         stopping=bool(metadata.get("deletionTimestamp")),
     )
 
@@ -220,6 +227,8 @@ def _why(
     template: EngineTemplate,
 ) -> tuple[str, bool]:
     """Why not all of it is ready, and whether that may pass by itself. The first that applies is told."""
+    if sight.scaled:
+        return sight.scaled, True
     if sight.refused:
         return f"No pod can be made{since(sight.refused_since)}: {sight.refused}", True
     for pod in alive:

@@ -39,7 +39,7 @@ from rollouts.adapters.clusters.kubernetes.names import (
 )
 from rollouts.adapters.clusters.kubernetes.pod import check_source, pod_of
 from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
-from rollouts.adapters.clusters.kubernetes.record import record_of
+from rollouts.adapters.clusters.kubernetes.record import record_of, record_of_workload
 from rollouts.domain.engine_options import Chosen
 from rollouts.domain.limits import Limits
 from rollouts.ports import WorkloadSpec
@@ -191,7 +191,7 @@ def objects_of(
     return VariantObjects(
         name,
         workload["kind"],
-        maker.made("v1", "ConfigMap", {"data": record_of(spec)}),
+        maker.made("v1", "ConfigMap", {"data": {**record_of(spec), **record_of_workload(workload)}}),
         tuple(others),
     )
 

@@ -6,6 +6,7 @@ A secret stands in it as the database has it: sealed, or as a reference.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from controlplane.kernel.digests import canonical_json
@@ -17,6 +18,7 @@ from rollouts.domain.secrets import environment_json, stored_environment
 from rollouts.ports import WorkloadSpec
 
 LAUNCH_KEY = "launch.json"
+WORKLOAD_KEY = "workload.json"  # the workload as it was written, so that what somebody changes of it is seen
 
 
 def record_of(spec: WorkloadSpec) -> dict[str, str]:
@@ -38,6 +40,19 @@ def record_of(spec: WorkloadSpec) -> dict[str, str]:
         LAUNCH_KEY: canonical_json(launch).decode(),
         MANIFEST_KEY: canonical_json(spec.manifest.to_json()).decode(),
     }
+
+
+def record_of_workload(body: Mapping[str, Any]) -> dict[str, str]:
+    """What the anchor keeps of the workload's object. No secret is in it: its variables refer to the Secret."""
+    return {WORKLOAD_KEY: canonical_json({"spec": body["spec"]}).decode()}
+
+
+def workload_in(data: Mapping[str, Any]) -> object:
+    """The workload as it was written, whatever that is; None where an older launch kept none, or somebody spoilt it."""
+    try:
+        return json.loads(data[WORKLOAD_KEY])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def spec_in(data: dict[str, str]) -> WorkloadSpec:

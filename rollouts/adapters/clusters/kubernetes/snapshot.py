@@ -19,12 +19,16 @@ from rollouts.adapters.clusters.kubernetes.client import (
 )
 from rollouts.adapters.clusters.kubernetes.container import PORT, ContainerEngine
 from rollouts.adapters.clusters.kubernetes.diagnosis import Diagnosis, diagnose, workload_of
+from rollouts.adapters.clusters.kubernetes.drift import drift_of, scaled_by_hand
 from rollouts.adapters.clusters.kubernetes.names import FILL, INSTALLATION, VARIANT, label_value
 from rollouts.adapters.clusters.kubernetes.pod_reading import PodSight, part, sight_of, text
+from rollouts.adapters.clusters.kubernetes.record import workload_in
 from rollouts.adapters.clusters.kubernetes.watching import WatchedKind
+from rollouts.domain.engines import WorkloadPhase
 from rollouts.ports import Backend, WorkloadStatus
 
 SERVICE_BACKEND = "service"  # the kind of the references that this cluster gives out
+DELETED = "Somebody deleted its workload in the cluster; it is launched again."
 
 Fit = Callable[[str], str]
 
@@ -123,16 +127,29 @@ def status_of(
     now: float,
     fit: Fit = str,
     *,
+    replicas: int | None,
+    autoscaled: bool,
     fill: Diagnosis | None = None,
     filled_at: float | None = None,
 ) -> WorkloadStatus:
     """What is to be said of one variant; `fit` as in `pods_of`.
 
-    fill       of one whose files are fetched still: nothing else is there of it
-    filled_at  when they were there, of one whose files were fetched
+    replicas    that were asked for; None: not known
+    autoscaled  whether an autoscaler owns their number
+    fill        of one whose files are fetched still: nothing else is there of it
+    filled_at   when they were there, of one whose files were fetched
     """
     raw = snapshot.workloads.get(anchor.name)
-    workload = None if raw is None else workload_of(raw)
+    if raw is None and anchor.made and anchor.draining_since is None and not anchor.deleting:
+        return WorkloadStatus(anchor.variant, WorkloadPhase.ABSENT, message=DELETED)
+    drift, workload = "", None
+    if raw is not None:
+        # A launch that goes on sets the count in a moment.
+        hand = scaled_by_hand(raw, replicas=replicas, autoscaled=autoscaled) if anchor.made else None
+        workload = workload_of(raw, least=replicas or 1, scaled="" if hand is None else hand.sentence)
+        if anchor.made:
+            kept = workload_in(part(anchor.raw, "data"))
+            drift = drift_of(raw, kept, replicas=replicas, autoscaled=autoscaled)
     seen = fill or diagnose(
         workload,
         pods_of(snapshot, anchor, fit),
@@ -153,6 +170,7 @@ def status_of(
         reason=seen.reason,
         message=fit(seen.message),
         files_at=max((at for at in (seen.files_at, filled_at) if at is not None), default=None),
+        drift=fit(drift),
     )
 
 

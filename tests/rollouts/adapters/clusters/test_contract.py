@@ -24,6 +24,7 @@ from rollouts.adapters.clusters.machine import all_pids
 from rollouts.adapters.clusters.memory import MemoryCluster
 from rollouts.adapters.clusters.secrets import SecretStore
 from rollouts.domain.accelerators import Accelerators
+from rollouts.domain.belongings import LaunchFound
 from rollouts.domain.capacity.findings import Room
 from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.domain.images import Image
@@ -366,6 +367,70 @@ def test_token__of_another_endpoint__does_not_count(bench: Bench, endpoint: str)
     bench.cluster.drain("absent", endpoint + "b", token=100)
     bench.cluster.ensure(bench.spec(endpoint), token=1)
     assert phase(bench, f"{endpoint}-v1-aaaa") is not WorkloadPhase.ABSENT
+
+
+def launches(bench: Bench, variant: str) -> LaunchFound | None:
+    return next((one for one in bench.cluster.belongings().launches if one.variant == variant), None)
+
+
+def found(bench: Bench, spec: WorkloadSpec) -> LaunchFound | None:
+    """The launch as the cluster tells of it; None where it keeps no account of launches (it says nothing then)."""
+    one = launches(bench, spec.variant)
+    assert one is not None or bench.cluster.belongings().launches == ()
+    return one
+
+
+def test_belongings__launch__is_told_with_its_endpoint_and_age(bench: Bench, endpoint: str) -> None:
+    spec = running(bench, endpoint)
+    one = found(bench, spec)
+    if one is not None:
+        assert (one.endpoint, one.unknown_since, one.ending, one.by_hand) == (endpoint, None, False, "")
+        assert one.made_at is not None
+        assert spec.variant in one.where
+
+
+def test_take_away__launch_as_it_was_seen__ends_it(bench: Bench, endpoint: str) -> None:
+    spec = running(bench, endpoint)
+    one = found(bench, spec)
+    if one is not None:
+        bench.cluster.mark_unknown(one, 1_000.0)
+        marked = found(bench, spec)
+        assert marked is not None
+        assert marked.unknown_since == 1_000.0
+        assert bench.cluster.take_away(marked)
+        until(bench, spec.variant, WorkloadPhase.ABSENT)
+        assert not bench.cluster.take_away(marked)
+
+
+def test_take_away__asked_for_since_it_was_seen__leaves_it_running(bench: Bench, endpoint: str) -> None:
+    spec = running(bench, endpoint)
+    one = found(bench, spec)
+    if one is not None:
+        bench.cluster.mark_unknown(one, 1_000.0)
+        marked = found(bench, spec)
+        assert marked is not None
+        bench.cluster.ensure(spec, token=5)
+        assert not bench.cluster.take_away(marked)
+        again = found(bench, spec)
+        assert again is not None
+        assert again.unknown_since is None
+        assert phase(bench, spec.variant) is WorkloadPhase.READY
+
+
+def test_mark_unknown__taken_off__is_as_it_was(bench: Bench, endpoint: str) -> None:
+    spec = running(bench, endpoint)
+    one = found(bench, spec)
+    if one is not None:
+        bench.cluster.mark_unknown(one, 1_000.0)
+        bench.cluster.mark_unknown(one, 2_000.0)  # as it was seen before: nothing happens
+        marked = found(bench, spec)
+        assert marked is not None
+        assert marked.unknown_since == 1_000.0
+        bench.cluster.mark_unknown(marked, None)
+        again = found(bench, spec)
+        assert again is not None
+        assert again.unknown_since is None
+        assert phase(bench, spec.variant) is WorkloadPhase.READY
 
 
 def test_drain__absent_variant__does_nothing(bench: Bench, endpoint: str) -> None:

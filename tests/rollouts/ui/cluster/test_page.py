@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
-from rollouts.models import Cluster
+from rollouts.domain.belongings import Belongings, LaunchFound, ModelServer, Orphan
+from rollouts.models import Cluster, Workload
 from tests import factories
 from tests.rollouts.conftest import Declare
 from tests.rollouts.ui.conftest import HTMX
@@ -77,3 +81,79 @@ def test_pages_of_endpoint_and_new_rollout__lead_there(engineer: Client) -> None
     factories.endpoint()
     for address in ("/endpoints/triage", "/rollouts/new"):
         assert 'href="/clusters/here"' in engineer.get(address).content.decode()
+
+
+# --- what lies there --------------------------------------------------------------------------------------------------
+
+AT = factories.right_now().timestamp()
+ORPHAN = LaunchFound("triage-v9-aaaa", "triage", "ConfigMap triage-v9-aaaa", AT - 7_200, AT - 3_600)
+SERVER = ModelServer("Deployment <llama>", "vllm/vllm-openai:v1", "meta/llama", "Helm", 1, 2, AT - 60)
+
+
+def keep(*orphans: Orphan, servers: tuple[ModelServer, ...] = ()) -> None:
+    Cluster.objects.filter(name="here").update(belongings=Belongings(AT, orphans, servers).to_json())
+
+
+def words_of(client: Client) -> str:
+    return " ".join(client.get("/clusters/here").content.decode().split())
+
+
+def test_page__orphan__has_its_age_and_what_becomes_of_it(viewer: Client) -> None:
+    factories.endpoint()
+    keep(Orphan(ORPHAN, "A route still names it."))
+    text = words_of(viewer)
+    assert "ConfigMap triage-v9-aaaa" in text
+    assert re.search(r'data-l="Age">2 h<', text)
+    assert "A route still names it." in text
+
+
+def test_page__orphan_that_is_due__says_that_it_goes(viewer: Client) -> None:
+    factories.endpoint()
+    keep(Orphan(ORPHAN))
+    assert "It is taken away with the next look." in words_of(viewer)
+
+
+def test_page__server_of_others__is_told_and_escaped(viewer: Client) -> None:
+    factories.endpoint()
+    keep(servers=(SERVER,))
+    text = words_of(viewer)
+    assert "Model servers that Headgate does not manage" in text
+    assert "Deployment &lt;llama&gt;" in text
+    for value in ("meta/llama", "vllm/vllm-openai:v1", "Helm", "1 / 2"):
+        assert f">{value}<" in text
+
+
+def test_page__nothing_lies_there__says_nothing_of_it(viewer: Client) -> None:
+    factories.endpoint()
+    keep()
+    text = words_of(viewer)
+    assert "Orphans" not in text
+    assert "does not manage" not in text
+    assert "Changed by hand" not in text
+
+
+def test_page__engine_changed_by_hand__is_told_with_its_endpoint(viewer: Client) -> None:
+    made = factories.endpoint()
+    Workload.objects.filter(variant=made.stable).update(
+        wanted=True, drift="Changed by hand: <b> (by kubectl)."
+    )
+    text = words_of(viewer)
+    assert "Changed by hand: &lt;b&gt; (by kubectl)." in text
+    assert 'href="/endpoints/triage"' in text
+
+
+def test_page__engine_that_is_to_run_no_more__is_not_told(viewer: Client) -> None:
+    made = factories.endpoint()
+    Workload.objects.filter(variant=made.stable).update(wanted=False, drift="Changed by hand: x.")
+    assert "Changed by hand" not in words_of(viewer)
+
+
+def test_page__many_orphans_and_servers__costs_the_same_queries(
+    viewer: Client, django_assert_num_queries: Any
+) -> None:
+    factories.endpoint()
+    with CaptureQueriesContext(connection) as before:
+        words_of(viewer)
+    keep(*[Orphan(ORPHAN)] * 30, servers=(SERVER,) * 30)
+    with django_assert_num_queries(len(before)):
+        words_of(viewer)

@@ -24,7 +24,7 @@ from rollouts.adapters.clusters.kubernetes.client import (
 )
 from rollouts.adapters.clusters.kubernetes.cluster import KubernetesCluster
 from rollouts.adapters.clusters.kubernetes.container import VLLM_IMAGE
-from rollouts.adapters.clusters.kubernetes.errors import Stale, Terminal
+from rollouts.adapters.clusters.kubernetes.errors import Stale, Terminal, UnknownKind
 from rollouts.adapters.clusters.kubernetes.filling.objects import HeadgateDoor
 from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
 from rollouts.adapters.clusters.secrets import SecretStore
@@ -41,6 +41,7 @@ class MemoryObjects:
     before_get   done once before the next read of this object: somebody who comes between
     fail_write   raised instead of a write of this object, as long as it is there
     logs         what each pod has written
+    unknown_kinds  names of kinds that the cluster does not have
     """
 
     namespace = "team-a"
@@ -51,6 +52,7 @@ class MemoryObjects:
         self.fail_write: dict[Key, Exception] = {}
         self.logs: dict[str, str] = {}
         self.writes: list[Key] = []
+        self.unknown_kinds: set[str] = set()
         self._version = 100
 
     def keep(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,6 +70,18 @@ class MemoryObjects:
         if between is not None:
             between()
         return copy.deepcopy(self.objects.get((kind.name, name)))
+
+    def list(self, kind: ObjectKind, selector: str = "") -> tuple[list[dict[str, Any]], str]:
+        """All of a kind, those of one label where one is named."""
+        if kind.name in self.unknown_kinds:
+            raise UnknownKind(f"There are no {kind.plural}.")
+        name, _, value = selector.partition("=")
+        found = [
+            copy.deepcopy(one)
+            for (kept, _), one in self.objects.items()
+            if kept == kind.name and (not selector or one["metadata"]["labels"].get(name) == value)
+        ]
+        return found, str(self._version)
 
     def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
         if (body["kind"], body["metadata"]["name"]) in self.objects:
@@ -103,6 +117,8 @@ class MemoryObjects:
 
     def delete(self, kind: ObjectKind, name: str, uid: str, *, version: str = "") -> bool:
         there = self.objects[kind.name, name]["metadata"]
+        if there["uid"] != uid:
+            raise Stale("another one has this name")
         if version and there["resourceVersion"] != version:
             raise Stale("it was changed")
         self.keep(

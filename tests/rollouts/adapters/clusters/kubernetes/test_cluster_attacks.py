@@ -111,6 +111,97 @@ def test_log_tail__what_no_database_takes__is_replaced(server: MemoryObjects) ->
     assert cluster.log_tail(NAME) == ("loading\ufffd weights",)
 
 
+def test_anchor__of_a_variant_with_a_secret__keeps_its_workload_without_it(
+    server: MemoryObjects, tmp_path: Path
+) -> None:
+    make, folder, spec = with_a_secret(tmp_path)
+    make(server, secrets=folder).ensure(spec, token=1)
+    kept = server.objects[ANCHOR]["data"]
+    assert json.loads(kept["workload.json"])["spec"]["template"]
+    assert SECRET not in repr(kept)
+    assert base64.b64encode(SECRET.encode()).decode() not in repr(kept)
+
+
+# --- other hands ----------------------------------------------------------------------------------------------------
+
+
+def scale_by_hand(server: MemoryObjects, count: int) -> None:
+    """As `kubectl scale` does."""
+    body = server.objects[DEPLOYMENT]
+    body["spec"]["replicas"] = count
+    fields: dict[str, Any] = {"f:spec": {"f:replicas": {}}}
+    body["metadata"]["managedFields"] = [{"manager": "kubectl", "subresource": "scale", "fieldsV1": fields}]
+    body["status"] = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), count) | {
+        "conditions": [{"type": "Progressing", "reason": "NewReplicaSetAvailable"}]
+    }
+
+
+def test_statuses__scaled_to_fewer_by_hand__are_not_whole_and_say_who(server: MemoryObjects) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(spec_of(replicas=2), token=1)
+    a_pod(server)
+    scale_by_hand(server, 1)
+    status = cluster.statuses()[NAME]
+    assert (status.phase, status.ready, status.desired) == (WorkloadPhase.READY, 1, 2)
+    assert not status.view.is_whole
+    assert status.message == "1 replica is asked for instead of 2 (set by kubectl)."
+    assert status.drift == "Changed by hand: 1 replica is asked for instead of 2 (by kubectl)."
+
+
+def test_statuses__scaled_to_none_by_hand__say_why_nothing_answers(server: MemoryObjects) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(spec_of(replicas=2), token=1)
+    scale_by_hand(server, 0)
+    status = cluster.statuses()[NAME]
+    assert (status.phase, status.desired) == (WorkloadPhase.UNREADY, 2)
+    assert status.message == "0 replicas are asked for instead of 2 (set by kubectl)."
+
+
+def test_statuses__scaled_to_more_by_hand__count_as_many_as_there_should_be(server: MemoryObjects) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(spec_of(replicas=2), token=1)
+    scale_by_hand(server, 3)
+    status = cluster.statuses()[NAME]
+    assert (status.desired, status.drift) == (
+        3,
+        "Changed by hand: 3 replicas are asked for instead of 2 (by kubectl).",
+    )
+
+
+def test_ensure__drifted__is_not_fought_over(server: MemoryObjects) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(spec_of(replicas=2), token=1)
+    a_pod(server)
+    scale_by_hand(server, 1)
+    server.writes.clear()
+    cluster.ensure(spec_of(replicas=2), token=2)
+    assert [kind for kind, name in server.writes if name == NAME] == []
+    assert server.objects[DEPLOYMENT]["spec"]["replicas"] == 1
+
+
+def test_statuses__workload_that_somebody_deleted__is_absent_in_words_until_it_is_made_again(
+    server: MemoryObjects,
+) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(SPEC, token=1)
+    a_pod(server)
+    del server.objects[DEPLOYMENT]
+    status = cluster.statuses()[NAME]
+    assert (status.phase, status.ready) == (WorkloadPhase.ABSENT, 0)
+    assert status.message == "Somebody deleted its workload in the cluster; it is launched again."
+    cluster.ensure(SPEC, token=1)
+    assert DEPLOYMENT in server.objects
+    assert cluster.statuses()[NAME].phase is WorkloadPhase.STARTING
+
+
+def test_statuses__workload_that_is_gone_while_it_ends__is_draining(server: MemoryObjects) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(SPEC, token=1)
+    cluster.drain(NAME, SPEC.endpoint, token=1)
+    del server.objects[DEPLOYMENT]
+    assert cluster.statuses()[NAME].phase is WorkloadPhase.DRAINING
+
+
 # --- odd and foreign objects ----------------------------------------------------------------------------------------
 
 
