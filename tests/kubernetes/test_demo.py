@@ -19,6 +19,7 @@ def test_story_on_kubernetes__gates__read_only_what_the_gateway_counts() -> None
     told = story_on_kubernetes(written)
     signals = {gate["signal"] for gate in told["policy"]["gates"] if "signal" in gate}
     assert signals == set(ENVOY_GATEWAY.latency)
+    assert "abandoned" not in {gate["kind"] for gate in told["policy"]["gates"]}
     edges = [gate["slo_seconds"] for gate in told["policy"]["gates"] if "slo_seconds" in gate]
     assert set(edges) <= set(ENVOY_GATEWAY.edges)
     assert sum(gate["weight"] for gate in told["policy"]["gates"]) == pytest.approx(
