@@ -32,12 +32,17 @@ status: ## what runs
 test: setup ## set up and pass the tests; REQUIRE=all skips nothing but Kubernetes
 	@REQUIRE=$(REQUIRE) PYTHON=$(PYTHON) tests/run.sh $(TESTS)
 
-.PHONY: kubernetes test-kubernetes
+.PHONY: kubernetes test-kubernetes demo-kubernetes
 kubernetes: setup ## build the tests' Kubernetes: once, outside the repository
 	@$(PYTHON) -m tests.kubernetes.build
 
 test-kubernetes: kubernetes ## the tests on a whole Kubernetes; as root
 	@REQUIRE=kubernetes $(BIN)pytest tests/kubernetes $(TESTS)
+
+# Its run folder is not that of `make demo`: the cluster ends with the demo, and an installation remembers its clusters.
+demo-kubernetes: kubernetes ## the main job on a whole Kubernetes; as root
+	@python3 -m deploy.bootstrap --dev --vllm --check-memory
+	@HEADGATE_RUN_DIR=$${HEADGATE_RUN_DIR:-$(CURDIR)/var/kubernetes} $(PYTHON) -m tests.kubernetes.demo $(DEMO)
 
 bench: ## the measured figures, as ratios (minutes)
 	$(PYTHON) -m benchmarks.gates --size smoke

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import secrets
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -37,8 +38,9 @@ from rollouts import wiring  # noqa: E402
 from rollouts.domain.lifecycle.effects import DrainWorkload, EnsureWorkload  # noqa: E402
 from rollouts.domain.lifecycle.states import Phase  # noqa: E402
 from rollouts.domain.variants import ServingSpec  # noqa: E402
-from rollouts.models import Endpoint, Rollout, Workload  # noqa: E402
+from rollouts.models import Cluster, Endpoint, Rollout, Workload  # noqa: E402
 from rollouts.selectors import ACTIVE_PHASES  # noqa: E402
+from rollouts.services.commands.clusters import set_cluster  # noqa: E402
 from rollouts.services.commands.endpoints import checked_spec, create_endpoint, ensure_cluster, ensure_variant  # noqa: E402
 from rollouts.services.commands.rollouts import roll_back_rollout  # noqa: E402
 from rollouts.services.policies.versions import define_gate_policy  # noqa: E402
@@ -105,8 +107,37 @@ def prepare_versions(model: str, numbers: list[int]) -> None:
             )
 
 
+def prepare_cluster(body: dict[str, Any] | None) -> Cluster:
+    """The cluster of the endpoint: this machine, or the one that `body` writes down, as an administrator does it."""
+    if body is None:
+        return ensure_cluster(name="local")
+    set_cluster(
+        name=body["name"], kind=body["kind"], configuration=body["configuration"], secret=body["secret"],
+        problems=wiring.cluster_problems, actor=Actor.person(User.objects.get(username="ada")), now=timezone.now(),
+    )  # fmt: skip
+    return Cluster.objects.get(name=body["name"])
+
+
+def fill_volume(folder: Path, *, model: str, versions: dict[str, Any], models: Path) -> None:
+    """Puts the files of every version into the folder of it that its manifest names, as whoever runs a cluster does."""
+    for name, number in versions.items():
+        manifest = Version.objects.get(model__name=model, number=int(number)).manifest_value
+        assert manifest is not None, "it may launch"
+        target = folder / manifest.folder_name
+        for entry in manifest.entries:
+            (target / entry.path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(models / name / entry.path, target / entry.path)
+
+
 def prepare_endpoint(
-    *, model: str, first: int, policy: dict[str, Any], serving: dict[str, Any], golden: Path, user: User
+    *,
+    model: str,
+    first: int,
+    policy: dict[str, Any],
+    serving: dict[str, Any],
+    golden: Path,
+    user: User,
+    cluster: Cluster,
 ) -> None:
     """The endpoint, serving the first version."""
     now = timezone.now()
@@ -126,7 +157,7 @@ def prepare_endpoint(
         serving=ServingSpec.from_json(serving),
         gate_policy=gate_policy,
         golden_set=golden_set,
-        cluster=ensure_cluster(name="local"),
+        cluster=cluster,
         worlds=wiring.worlds(),
         actor=actor,
         now=now,
@@ -191,6 +222,11 @@ def main() -> int:
     parser.add_argument("--registered", type=Path, required=True, help="JSON: model and version numbers")
     parser.add_argument("--story", type=Path, required=True, help="JSON: gate policy and serving spec")
     parser.add_argument("--golden", type=Path, required=True)
+    parser.add_argument(
+        "--cluster", type=Path, help="JSON: the cluster of the endpoint; this machine where it is not given"
+    )
+    parser.add_argument("--volume", type=Path, help="folder to put the versions' files into, from --models")
+    parser.add_argument("--models", type=Path, help="folder with a folder of files a version")
     arguments = parser.parse_args()
     registered = json.loads(arguments.registered.read_text())
     story = json.loads(arguments.story.read_text())
@@ -198,6 +234,9 @@ def main() -> int:
     prepare_token(arguments.folder, user)
     numbers = [int(number) for number in registered["versions"].values()]
     prepare_versions(registered["model"], numbers)
+    if arguments.volume is not None:
+        versions = registered["versions"]
+        fill_volume(arguments.volume, model=registered["model"], versions=versions, models=arguments.models)
     prepare_endpoint(
         model=registered["model"],
         first=int(registered["versions"]["v1"]),
@@ -205,6 +244,7 @@ def main() -> int:
         serving=story["serving"],
         golden=arguments.golden,
         user=user,
+        cluster=prepare_cluster(json.loads(arguments.cluster.read_text()) if arguments.cluster else None),
     )
     return 0
 

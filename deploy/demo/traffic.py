@@ -61,17 +61,28 @@ class Counts:
 
 
 class Users:
-    """Asks the endpoint like users do. `ask` never raises: what went wrong is a lost request."""
+    """Asks the endpoint like users do. `ask` never raises: what went wrong is a lost request.
+
+    Where the endpoint has a `host` name of its own, it is asked by that at the gateway; else it is a path there.
+    """
 
     def __init__(
-        self, *, gateway: str, endpoint: str, api: str, token: str, tickets: list[dict[str, Any]]
+        self,
+        *,
+        gateway: str,
+        endpoint: str,
+        api: str,
+        token: str,
+        tickets: list[dict[str, Any]],
+        host: str = "",
     ) -> None:
         self.endpoint = endpoint
         self.tickets = tickets
         self.counts = Counts()
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=32)
         self._client = OpenAI(
-            base_url=f"{gateway}/{endpoint}/v1",
+            base_url=f"{gateway}/v1" if host else f"{gateway}/{endpoint}/v1",
+            default_headers={"Host": host} if host else {},
             api_key="not-needed",
             max_retries=0,
             timeout=TIMEOUT_SECONDS,
@@ -209,6 +220,7 @@ def write_status(path: Path, counts: Counts) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gateway", required=True)
+    parser.add_argument("--host", default="", help="the endpoint's own name, where it has one")
     parser.add_argument("--api", required=True)
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--token-file", type=Path, required=True)
@@ -219,6 +231,7 @@ def main() -> None:
     tickets = [json.loads(line) for line in arguments.tickets.read_text().splitlines() if line.strip()]
     users = Users(
         gateway=arguments.gateway,
+        host=arguments.host,
         endpoint=arguments.endpoint,
         api=arguments.api,
         token=json.loads(arguments.token_file.read_text())["token"],

@@ -163,7 +163,10 @@ def test_users_of_a_demo_that_was_killed__down_ends_them(own_stack: Stack) -> No
     (demo / "models" / "traffic.jsonl").write_text(
         json.dumps({"messages": [], "max_tokens": 1, "expected": ""})
     )
-    start = "from deploy.demo.__main__ import *; print(start_traffic({'endpoint': 'x', 'requests_per_second': 1}).pid)"
+    start = (
+        "from deploy.demo.telling import *;"
+        " print(start_traffic({'endpoint': 'x', 'requests_per_second': 1}, Stage('http://127.0.0.1:9')).pid)"
+    )
     users = subprocess.run(
         [sys.executable, "-c", start],
         cwd=ROOT,

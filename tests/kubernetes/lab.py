@@ -100,6 +100,11 @@ class KubernetesLab:
         return f"http://{self._sandbox.addresses.inside}:{PORT}"
 
     @property
+    def address_here(self) -> str:
+        """Where the cluster reaches this machine."""
+        return self._sandbox.addresses.here
+
+    @property
     def link(self) -> str:
         """The interface on this machine that leads to the cluster, for as long as the cluster lives."""
         return self._sandbox.link
@@ -161,6 +166,10 @@ class KubernetesLab:
     def publish_image(self, image: str) -> None:
         """From now on nodes can pull it; it holds the stand-in engine."""
         self._order(do="publish", image=image)
+
+    def run_beside(self, name: str, command: list[str]) -> None:
+        """Starts a program beside the cluster, which reaches pods and gateway and ends with them."""
+        self._sandbox.run(name, command)
 
     def make_claim(self, namespace: str, name: str) -> Path:
         """A volume, and a PersistentVolumeClaim of this name bound to it. Returns the folder that pods will see."""

@@ -3,7 +3,6 @@ Gateway API and a Prometheus."""
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import Counter
@@ -44,6 +43,7 @@ from tests.factories.weights import safetensors
 from tests.kubernetes.edge import open_metrics
 from tests.kubernetes.gateway import GATEWAY, NAMESPACE
 from tests.kubernetes.lab import KubernetesLab
+from tests.kubernetes.scraping import write_targets
 from tests.kubernetes.workloads import PROFILE, ROLE, bindings, put
 from tests.rollouts.probing import probe_rollouts
 from tests.standins.prometheus import SCRAPE_SECONDS, RunningPrometheus, running_prometheus
@@ -153,18 +153,7 @@ class Town:
 
     def find_pods(self) -> None:
         """Tells Prometheus which pods there are, as its discovery does on a cluster: Debian's is built without that."""
-        found = [
-            {
-                "targets": [f"{pod['status']['podIP']}:8000"],
-                "labels": {"namespace": self.namespace, "pod": pod["metadata"]["name"]},
-            }
-            for pod in self.admin.list(POD)[0]
-            if pod["status"].get("podIP")
-        ]
-        if json.dumps(found) != self.scraped.read_text():
-            fresh = self.scraped.with_suffix(".new")
-            fresh.write_text(json.dumps(found))
-            fresh.replace(self.scraped)
+        write_targets(self.scraped, self.admin, self.namespace)
 
     def until(self, what: str, holds: Callable[[], object]) -> None:
         """Lets the loop go on until it holds."""
