@@ -9,6 +9,7 @@ from typing import Any
 from controlplane.kernel.clock import Clock
 from rollouts.adapters.backends import at_address
 from rollouts.adapters.routers.envoy_config import DURATION_EDGES, TTFT_EDGES
+from rollouts.domain.belongings import FoundThere, LaunchFound
 from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
 from rollouts.domain.capacity.findings import CapacityFinding
 from rollouts.domain.engine_options import EngineOptions
@@ -86,6 +87,15 @@ class Plane:
 
     def launched(self, variant: str) -> None:
         return None
+
+    def belongings(self) -> FoundThere:
+        return FoundThere()
+
+    def mark_unknown(self, launch: LaunchFound, since: float | None) -> None:
+        """It finds no launch to be marked."""
+
+    def take_away(self, launch: LaunchFound) -> bool:
+        return False
 
     def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
         return ()
