@@ -52,12 +52,14 @@ STORIES_ON_BOTH = (
     "tests/rollouts/services/loop/test_stories.py",
     "tests/rollouts/services/loop/test_bandit_stories.py",
 )
+# Their statements are those of the services, which are tested on both; and PostgreSQL refuses more of what is odd.
+ASKED_THERE = ("tests/fuzz", "tests/rollouts/api")
 
 
 def mark(items: list[pytest.Item]) -> None:
-    """Marks the stories that a landing tells on PostgreSQL only."""
+    """Marks what a landing tells on PostgreSQL only: stories of faults, and what asks the API or asks at random."""
     for item in items:
-        if _is_told_there(item.path) and item.get_closest_marker("story"):
+        if _is_told_there(item.path) and (item.get_closest_marker("story") or _is_asked_there(item.path)):
             item.add_marker("told_on_postgresql")
 
 
@@ -65,3 +67,8 @@ def mark(items: list[pytest.Item]) -> None:
 def _is_told_there(path: Path) -> bool:
     file = path.relative_to(ROOT)
     return str(file) not in STORIES_ON_BOTH and any(file.is_relative_to(listed) for listed in ON_POSTGRESQL)
+
+
+@cache
+def _is_asked_there(path: Path) -> bool:
+    return any(path.relative_to(ROOT).is_relative_to(listed) for listed in ASKED_THERE)
