@@ -59,16 +59,12 @@ ASKED_THERE = ("tests/fuzz", "tests/rollouts/api")
 def mark(items: list[pytest.Item]) -> None:
     """Marks what a landing tells on PostgreSQL only: stories of faults, and what asks the API or asks at random."""
     for item in items:
-        if _is_told_there(item.path) and (item.get_closest_marker("story") or _is_asked_there(item.path)):
+        told = item.get_closest_marker("story") and _is_among(item.path, ON_POSTGRESQL)
+        if (told and not _is_among(item.path, STORIES_ON_BOTH)) or _is_among(item.path, ASKED_THERE):
             item.add_marker("told_on_postgresql")
 
 
 @cache
-def _is_told_there(path: Path) -> bool:
-    file = path.relative_to(ROOT)
-    return str(file) not in STORIES_ON_BOTH and any(file.is_relative_to(listed) for listed in ON_POSTGRESQL)
-
-
-@cache
-def _is_asked_there(path: Path) -> bool:
-    return any(path.relative_to(ROOT).is_relative_to(listed) for listed in ASKED_THERE)
+def _is_among(path: Path, listed: tuple[str, ...]) -> bool:
+    """Whether it is one of these files, or lies in one of these folders."""
+    return any(path.relative_to(ROOT).is_relative_to(one) for one in listed)

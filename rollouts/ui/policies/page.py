@@ -13,7 +13,6 @@ from controlplane.kernel.errors import NotFound
 from controlplane.kernel.words import (
     duration_of_minutes,
     odds,
-    percent_of_bp,
     percent_of_share,
     rough,
     seconds_text,
@@ -208,9 +207,7 @@ def gate_line(gate: GateSpec, told: GateOutlook) -> GateLine:
         to_pass=""
         if forecast.requests_to_pass is None
         else f"{rough(forecast.requests_to_pass)} {unit_of(gate)}",
-        passes_from=""
-        if forecast.from_share_bp is None
-        else f"from {percent_of_bp(forecast.from_share_bp)} on",
+        passes_from=forecast.since,
         does=told.does,
         alone=f"{odds(told.odds_alone)} to 1",
         base=""
