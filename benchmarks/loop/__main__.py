@@ -1,7 +1,7 @@
 """`python -m benchmarks.loop`: what the loop costs on PostgreSQL with many endpoints, as a table in Markdown.
 
 The database is real and started here; clusters, router and counters are in memory, a function of time, so that what is
-measured is the loop and its database. One worker process with four threads, as the product runs it.
+measured is the loop and its database. Worker processes with four threads each, as the product runs them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,29 @@ import psycopg
 from tests.fixtures.postgresql_server import postgresql
 
 ROOT = Path(__file__).parents[2]
-# Rollouts, quiet endpoints, and for how many seconds: where endpoints are quiet, once around all of them.
+# Rollouts, quiet endpoints, for how many seconds (where endpoints are quiet, once around all of them), and worker
+# processes.
 SIZES = {
-    "full": ((0, 4_000, 30), (10, 0, 12), (100, 0, 12), (1_000, 0, 16), (1_000, 4_000, 30)),
-    "smoke": ((0, 200, 12), (10, 100, 12)),
+    "full": (
+        (0, 4_000, 30, 1),
+        (10, 0, 12, 1),
+        (100, 0, 12, 1),
+        (1_000, 0, 16, 1),
+        (1_000, 0, 16, 2),
+        (1_000, 4_000, 30, 2),
+    ),
+    "smoke": ((0, 200, 12, 1), (10, 100, 12, 2)),
 }
 INTRODUCTION = """\
 Rollouts with four gates at an interval of 10 s, beside quiet endpoints, on a PostgreSQL of the benchmark's own. *Lag*:
-by how much an interval ended later than it should have. *CPU*: of the worker process, without the database's.
+by how much an interval ended later than it should have. *CPU*: of the worker processes, without the database's.
 *Reaction*: from a rollback that a person asked for until the router has it, while all that goes on. Growth is that of
 the tables as they are written, before they are packed."""
+ADDITIONS = 10_000_000
 BY_HAND = "What it says:"
 TEMPLATE = "with_tables"  # the database that every cell starts with a copy of
 HEADERS = (
-    "rollouts", "quiet endpoints", "lag p50 / p99, s",
+    "rollouts", "quiet endpoints", "workers", "lag p50 / p99, s",
     "CPU ms a rollout and interval", "queries a rollout and interval",
     "queries a quiet endpoint and minute", "CPU, share of a core", "longest tick, s", "growth a rollout and day, MB",
     "reaction p50 / longest, s",
@@ -51,8 +61,8 @@ def main() -> None:
         with psycopg.connect(f"{server}postgres", autocommit=True) as admin:
             admin.execute(f"CREATE DATABASE {TEMPLATE}")
         _run({"HEADGATE_DATABASE_URL": f"{server}{TEMPLATE}"}, "manage.py", "migrate", "--verbosity", "0")
-        for number, (active, quiet, seconds) in enumerate(SIZES[chosen.size]):
-            found.append(_measure(server, f"cell{number}", active, quiet, seconds))
+        for number, (active, quiet, seconds, workers) in enumerate(SIZES[chosen.size]):
+            found.append(_measure(server, f"cell{number}", active, quiet, seconds, workers))
             print(f"{active} rollouts, {quiet} quiet endpoints: {found[-1]}", file=sys.stderr)
     page = _page(chosen.size, found)
     if chosen.out is None:
@@ -61,10 +71,10 @@ def main() -> None:
         chosen.out.write_text(page + _by_hand(chosen.out))
 
 
-def _measure(server: str, name: str, active: int, quiet: int, seconds: int) -> dict[str, Any]:
+def _measure(server: str, name: str, active: int, quiet: int, seconds: int, workers: int) -> dict[str, Any]:
     with psycopg.connect(f"{server}postgres", autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-    arguments = ("-m", "benchmarks.loop.cell", str(active), str(quiet), str(seconds))
+    arguments = ("-m", "benchmarks.loop.cell", str(active), str(quiet), str(seconds), str(workers))
     found: dict[str, Any] = json.loads(
         _run({"HEADGATE_DATABASE_URL": f"{server}{name}"}, *arguments).splitlines()[-1]
     )
@@ -84,10 +94,11 @@ def _run(environment: dict[str, str], *arguments: str) -> str:
 def _page(size: str, found: list[dict[str, Any]]) -> str:
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
     machine = f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}"
+    speed = f"One core makes {_additions_per_second() / 1e6:.0f} million additions in Python a second."
     lines = [
         "# What the loop costs",
         "",
-        f"The table is written by `python -m benchmarks.loop --size {size}`. On {machine}, {day}.",
+        f"The table is written by `python -m benchmarks.loop --size {size}`. On {machine}, {day}. {speed}",
         "",
         INTRODUCTION,
         "",
@@ -96,6 +107,14 @@ def _page(size: str, found: list[dict[str, Any]]) -> str:
         *("| " + " | ".join(_row(cell)) + " |" for cell in found),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _additions_per_second() -> float:
+    """How fast the machine is, to compare figures of two machines by."""
+    began, total = time.process_time(), 0
+    for number in range(ADDITIONS):
+        total += number
+    return ADDITIONS / (time.process_time() - began)
 
 
 def _by_hand(page: Path) -> str:
@@ -111,6 +130,7 @@ def _row(cell: dict[str, Any]) -> list[str]:
     return [
         f"{cell['active']:,}",
         f"{cell['quiet']:,}",
+        f"{cell['workers']}",
         f"{_number(cell['lag_p50'])} / {_number(cell['lag_p99'])}",
         _number(1e3 * cell["cpu_seconds"] / rows if rows else None),
         _number(cell["queries"] / rows if rows else None),

@@ -1,20 +1,23 @@
-"""One cell of the benchmark, in a process of its own: `python -m benchmarks.loop.cell ACTIVE QUIET SECONDS`.
+"""One cell of the benchmark, in processes of its own: `python -m benchmarks.loop.cell ACTIVE QUIET SECONDS WORKERS`.
 
 The loop runs as a worker runs it (a tick a second, four turns at a time) on the database that HEADGATE_DATABASE_URL
-names, which has its tables and nothing in them. Prints JSON.
+names, which has its tables and nothing in them. WORKERS processes share the work. Prints JSON.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from multiprocessing.connection import Connection
 from typing import Any
 
 os.environ.setdefault("HEADGATE_RUN_DIR", tempfile.mkdtemp(prefix="headgate-bench-"))
@@ -24,19 +27,17 @@ import django
 
 django.setup()
 
-from django.db import connection  # noqa: E402
+from django.db import connection, connections  # noqa: E402
 from django.db.backends.signals import connection_created  # noqa: E402
-from django.db.models import Q  # noqa: E402
 
 from benchmarks.loop.furnish import furnish, worlds_of  # noqa: E402
-from benchmarks.loop.plane import Plane  # noqa: E402
 from controlplane.access.actors import HEADGATE  # noqa: E402
 from controlplane.timekeeping.database_clock import CLOCK  # noqa: E402
 from rollouts.models import Endpoint, Evidence, Rollout  # noqa: E402
 from rollouts.services.commands.rollouts import roll_back_rollout  # noqa: E402
 from rollouts.services.loop.glances import Glances  # noqa: E402
 from rollouts.services.loop.reconcile import reconcile_endpoint, reconcile_endpoints  # noqa: E402
-from rollouts.services.world import World  # noqa: E402
+from rollouts.services.world import World, Worlds  # noqa: E402
 
 INTERVAL, TICK, THREADS = 10.0, 1.0, 4
 REACTION_SECONDS = 8.0
@@ -59,49 +60,85 @@ class Queries:
         return execute(sql, params, many, context)
 
 
-def main() -> None:
-    active, quiet, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    plane = furnish(active, quiet, clock=CLOCK)
-    worlds = worlds_of(plane, clock=CLOCK, interval_seconds=INTERVAL)
-    world = worlds.of("here")
-    queries = Queries()
-    glances = Glances()
-    ticks: list[float] = []
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a worker process spent: CPU seconds, queries, and its longest tick in seconds."""
 
-    def run_for(length: float) -> None:
+    cpu: float
+    queries: int
+    longest_tick: float
+
+
+class Worker:
+    """The loop as one worker process runs it."""
+
+    def __init__(self, worlds: Worlds) -> None:
+        self._worlds = worlds
+        self._glances = Glances()
+        self._queries = Queries()
+        self.begin()
+
+    def begin(self) -> None:
+        """From now on it is measured."""
+        self._before = (time.process_time(), self._queries.number)
+        self._longest = 0.0
+
+    def spent(self) -> Spent:
+        return Spent(
+            time.process_time() - self._before[0], self._queries.number - self._before[1], self._longest
+        )
+
+    def run_for(self, length: float) -> None:
         ends = time.monotonic() + length
         while (began := time.monotonic()) < ends:
-            reconcile_endpoints(worlds=worlds, clock=CLOCK, threads=THREADS, glances=glances)
-            ticks.append(time.monotonic() - began)
-            time.sleep(max(0.0, TICK - ticks[-1]))
+            reconcile_endpoints(worlds=self._worlds, clock=CLOCK, threads=THREADS, glances=self._glances)
+            lasted = time.monotonic() - began
+            self._longest = max(self._longest, lasted)
+            time.sleep(max(0.0, TICK - lasted))
 
-    # After a start every endpoint is looked at, and the first turn of one with a rollout publishes its route.
-    while Endpoint.objects.filter(Q(applied={}) | Q(reconciled_at=None)).exists():
-        run_for(TICK)
+
+def main() -> None:
+    active, quiet, workers = (int(sys.argv[place]) for place in (1, 2, 4))
+    seconds = float(sys.argv[3])
+    worlds = worlds_of(furnish(active, quiet, clock=CLOCK), clock=CLOCK, interval_seconds=INTERVAL)
+    worker = Worker(worlds)
+    # The first turn of an endpoint with a rollout publishes its route. Each further worker has a copy of the plane, so
+    # it begins after that; then every endpoint is looked at once, as after a start.
+    while Endpoint.objects.filter(applied={}).exists():
+        worker.run_for(TICK)
+    lines = [_another(worlds, seconds) for _ in range(workers - 1)]
+    while Endpoint.objects.filter(reconciled_at=None).exists():
+        worker.run_for(TICK)
     if active:
-        run_for(INTERVAL)  # the turns spread
-    ticks.clear()
-    before = (time.process_time(), queries.number, _database_bytes(), Evidence.objects.count())
+        worker.run_for(INTERVAL)  # the turns spread
+    worker.begin()
+    for line in lines:
+        line.send(None)
+    bytes_before, rows_before = _database_bytes(), Evidence.objects.count()
     since = datetime.now(UTC)
-    run_for(seconds)
+    worker.run_for(seconds)
     lasted = (datetime.now(UTC) - since).total_seconds()
-    after = (time.process_time(), queries.number, _database_bytes(), Evidence.objects.count())
+    spent = [worker.spent()]
+    rows, grown = Evidence.objects.count() - rows_before, _database_bytes() - bytes_before
     lags = _lags(since)
-    reactions = _reactions(plane, world, active, lambda: run_for(REACTION_SECONDS))
-    rows = after[3] - before[3]
+    reactions = _reactions(worlds.of("here"), active, lambda: worker.run_for(REACTION_SECONDS))
+    for line in lines:
+        line.send(None)
+        spent.append(line.recv())
     print(
         json.dumps(
             {
                 "active": active,
                 "quiet": quiet,
+                "workers": workers,
                 "seconds": round(lasted, 1),
                 "intervals": rows,
                 "lag_p50": _quantile(lags, 0.5),
                 "lag_p99": _quantile(lags, 0.99),
-                "cpu_seconds": round(after[0] - before[0], 2),
-                "queries": after[1] - before[1],
-                "bytes": after[2] - before[2],
-                "longest_tick": round(max(ticks), 2),
+                "cpu_seconds": round(sum(one.cpu for one in spent), 2),
+                "queries": sum(one.queries for one in spent),
+                "bytes": grown,
+                "longest_tick": round(max(one.longest_tick for one in spent), 2),
                 "reaction_p50": _quantile(reactions, 0.5),
                 "reaction_max": max(reactions, default=None),
                 "reactions": len(reactions),
@@ -110,13 +147,35 @@ def main() -> None:
     )
 
 
-def _reactions(plane: Plane, world: World, active: int, meanwhile: Callable[[], None]) -> list[float]:
+def _another(worlds: Worlds, seconds: float) -> Connection:
+    """Starts one more worker process. The first message over the line begins its measurement, the second ends it."""
+    connections.close_all()
+    forking = multiprocessing.get_context("fork")
+    here, there = forking.Pipe()
+    forking.Process(target=_work, args=(worlds, seconds, there), daemon=True).start()
+    return here
+
+
+def _work(worlds: Worlds, seconds: float, line: Connection) -> None:
+    worker = Worker(worlds)
+    while not line.poll():
+        worker.run_for(TICK)
+    line.recv()
+    worker.begin()
+    worker.run_for(seconds)
+    spent = worker.spent()
+    while not line.poll():
+        worker.run_for(TICK)
+    line.send(spent)
+
+
+def _reactions(world: World, active: int, meanwhile: Callable[[], None]) -> list[float]:
     """How long people waited, in seconds, while the loop goes on."""
     found: list[float] = []
     if not active:
         return found
     stop = threading.Event()
-    people = threading.Thread(target=_react, args=(plane, world, active, stop, found))
+    people = threading.Thread(target=_react, args=(world, active, stop, found))
     people.start()
     meanwhile()
     stop.set()
@@ -124,19 +183,27 @@ def _reactions(plane: Plane, world: World, active: int, meanwhile: Callable[[], 
     return found
 
 
-def _react(plane: Plane, world: World, active: int, stop: threading.Event, found: list[float]) -> None:
+def _react(world: World, active: int, stop: threading.Event, found: list[float]) -> None:
     """Every second somebody rolls a rollout back, and a worker is woken as after a click; at most one in five."""
-    numbers = list(Rollout.objects.order_by("pk").values_list("pk", "endpoint", "endpoint__name"))
-    for number, endpoint, name in numbers[: active // 5]:
+    numbers = list(Rollout.objects.order_by("pk").values_list("pk", "endpoint"))
+    for number, endpoint in numbers[: active // 5]:
         if stop.wait(1.0):
             break
         began = time.monotonic()
         roll_back_rollout(rollout_id=number, actor=HEADGATE, now=CLOCK.now())
-        while time.monotonic() - began < 60 and len(plane.routes[name].shares) > 1:
+        # Another worker may have told its copy of the router: what was published is in the database.
+        while time.monotonic() - began < 60 and len(_published(endpoint)) > 1:
             reconcile_endpoint(endpoint_id=endpoint, world=world, owner="woken")
             time.sleep(0.02)
         found.append(round(time.monotonic() - began, 3))
     connection.close()
+
+
+def _published(endpoint_id: int) -> dict[str, int]:
+    """The shares of the route that the router has."""
+    applied = Endpoint.objects.values_list("applied", flat=True).get(pk=endpoint_id)
+    shares: dict[str, int] = applied["shares"]
+    return shares
 
 
 def _lags(since: datetime) -> list[float]:

@@ -123,7 +123,8 @@ def lost_workloads(seen: Observation, waiting: Iterable[Effect]) -> tuple[Domain
         if workload.wanted and workload.phase != WorkloadPhase.FAILED.value
     ]
     asked = {str(effect.payload["variant"]) for effect in waiting if effect.kind != SetTraffic.kind}
-    known = [name for name, status in seen.statuses.items() if status.phase is not WorkloadPhase.ABSENT]
+    statuses = {name: seen.statuses[name] for name in wanted if name in seen.statuses}
+    known = [name for name, status in statuses.items() if status.phase is not WorkloadPhase.ABSENT]
     return relaunch(wanted, known, asked)
 
 

@@ -8,20 +8,21 @@ them at once, an hour back would hold them for that hour. The loop therefore set
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 from django.db.models import F
 
+from controlplane.kernel.errors import StaleWriter
 from controlplane.kernel.words import duration_of_seconds
 from controlplane.timekeeping.jumps import SLACK, Look, jumps_after, moved, way
 from controlplane.timekeeping.models import ClockJump
 from controlplane.web.live import publish
 from rollouts.models import Endpoint, Feedback, FeedbackState, Rollout, Workload
 from rollouts.selectors import ACTIVE_PHASES, GOES_ON
-from rollouts.services.loop.leases import Lease, hold
+from rollouts.services.loop.leases import Lease, hold, hold_together
 from rollouts.services.writing import tell
 
 log = logging.getLogger(__name__)
@@ -32,20 +33,41 @@ ROWS_AT_ONCE = 500  # in one statement
 Move = Callable[[datetime], datetime]
 
 
-def settle_jumps(*, lease: Lease, look: Look) -> None:
-    """Moves the times of the endpoint by all jumps that it was not moved by yet.
+def settle_together(*, leases: Collection[Lease], look: Look) -> frozenset[Lease]:
+    """Moves the times of endpoints by all jumps that they were not moved by yet; returns the leases that were lost.
 
-    Only the holder of the lease does it, before it reads what it decides on. Raises StaleWriter when the lease was
-    lost; nothing is moved then.
+    Only the holder of a lease does it, before it reads what it decides on. One query where nothing is to be done; where
+    an endpoint is looked at for the first time, its times are later than every jump, and it costs none of its own.
     """
-    rows = Endpoint.objects.filter(pk=lease.endpoint_id)
-    settled = rows.values_list("jumps_settled", flat=True).first()
-    if settled == look.jumps:
-        return
-    jumps = jumps_after(settled) if settled is not None else ()
+    by_endpoint = {lease.endpoint_id: lease for lease in leases}
+    unsettled = Endpoint.objects.filter(pk__in=by_endpoint).exclude(
+        jumps_settled=look.jumps, jumps_settled__isnull=False
+    )
+    settled = dict(unsettled.values_list("pk", "jumps_settled"))
+    lost: set[Lease] = set()
+    new = [by_endpoint[number] for number, last in settled.items() if last is None]
+    if new:
+        with transaction.atomic():
+            held = hold_together(new, now=look.at)
+            numbers = [lease.endpoint_id for lease in held]
+            Endpoint.objects.filter(pk__in=numbers).update(jumps_settled=look.jumps)
+        lost |= set(new) - set(held)
+    for number, last in settled.items():
+        if last is not None:
+            try:
+                _settle(by_endpoint[number], last, look)
+            except StaleWriter:
+                lost.add(by_endpoint[number])
+    return frozenset(lost)
+
+
+def _settle(lease: Lease, last: int, look: Look) -> None:
+    """`last`: the last jump that the endpoint was moved by. Raises StaleWriter when the lease was lost; then nothing is
+    moved."""
+    jumps = jumps_after(last)
     with transaction.atomic():
         hold(lease, now=look.at)
-        rows.update(jumps_settled=look.jumps)
+        Endpoint.objects.filter(pk=lease.endpoint_id).update(jumps_settled=look.jumps)
         if not jumps:
             return
         endpoint = Endpoint.objects.get(pk=lease.endpoint_id)

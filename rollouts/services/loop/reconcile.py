@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 
 from django.db import close_old_connections, connections
 from django.db.models import Case, Exists, OuterRef, Q, When
@@ -42,6 +43,9 @@ QUIET_A_TICK = 400  # endpoints without a rollout that are looked at because tim
 TROUBLED_A_TICK = 50  # endpoints that failed the last time, with a rollout, and as many without one
 BATCH = 50  # endpoints
 BATCHES_AT_ONCE = 2
+# After so many batches of endpoints with a rollout comes one of those without: a worker with more rollouts than it has
+# time for would otherwise never look at them, and an engine that died would stay dead.
+ROLLOUT_BATCHES_FIRST = 3
 # So many seconds what was seen of an endpoint may be acted on. A router that hangs keeps a batch waiting 20 s for each
 # of its endpoints: the others are given back then, and are looked at anew.
 ACTED_ON_FOR = 5.0
@@ -74,10 +78,15 @@ def glance(*, glances: Glances, worlds: Worlds, now: datetime) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An endpoint to look at. `alone`: something of it may have to be waited for, or its last turn failed."""
+    """An endpoint to look at.
+
+    moves   it has a rollout
+    alone   something of it may have to be waited for, or its last turn failed
+    """
 
     endpoint_id: int
     cluster: str
+    moves: bool
     alone: bool
 
 
@@ -85,9 +94,9 @@ def due_endpoints(*, now: datetime) -> list[Due]:
     """The endpoints to look at now that no worker holds: first those with a rollout, then at most QUIET_A_TICK others.
     Of those what somebody asked for comes first, and else what was looked at longest ago. 2 queries at most.
 
-    However many endpoints are quiet, they delay no rollout: after a start of this process all are looked at, and when a
-    cluster falls silent all of its are. Those whose last turn failed were looked at longest ago, and would take all
-    places: they have TROUBLED_A_TICK of their own, where those come first that were tried longest ago.
+    However many endpoints are quiet, they hardly delay a rollout: after a start of this process all are looked at, and
+    when a cluster falls silent all of its are. Those whose last turn failed were looked at longest ago, and would take
+    all places: they have TROUBLED_A_TICK of their own, where those come first that were tried longest ago.
     """
     # One that is to be looked at later than any is was put off by another clock.
     due = free("next_look_at", now=now, lifetime=timedelta(seconds=RESYNC_SECONDS))
@@ -109,8 +118,8 @@ def due_endpoints(*, now: datetime) -> list[Due]:
 
     def those(with_rollout: bool, most: int | None) -> list[Due]:
         every = [row for row in rows if row[3] == with_rollout]
-        well = [Due(pk, cluster, alone) for pk, cluster, alone, _ in every if str(pk) not in tried]
-        failed = [Due(pk, cluster, True) for pk, cluster, _, _ in every if str(pk) in tried]
+        well = [Due(pk, cluster, moves, alone) for pk, cluster, alone, moves in every if str(pk) not in tried]
+        failed = [Due(pk, cluster, moves, True) for pk, cluster, _, moves in every if str(pk) in tried]
         failed.sort(key=lambda one: tried[str(one.endpoint_id)])
         return well[:most] + failed[:TROUBLED_A_TICK]
 
@@ -158,7 +167,7 @@ def reconcile_endpoints(
         return _batch(batch, worlds) if threads == 1 else _batch_in_a_thread(batch, worlds)
 
     apart = [one.endpoint_id for _, one in _in_turns(one for one in due if one.alone)]
-    batches = _batches(one for one in due if not one.alone)
+    batches = _batches([one for one in due if not one.alone])
     at_once = BATCHES_AT_ONCE if threads > 1 else 1
     with ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="batch") as pool:
         running = [pool.submit(batch_of, batch) for batch in batches] if threads > 1 else []
@@ -255,9 +264,20 @@ class _Batch:
     endpoint_ids: Sequence[int]
 
 
-def _batches(due: Iterable[Due]) -> list[_Batch]:
-    """Endpoints of one cluster together, in their order, at most BATCH of them; a batch of every cluster before the
-    second one of any."""
+def _batches(due: Sequence[Due]) -> list[_Batch]:
+    """Endpoints of one cluster together, at most BATCH of them: ROLLOUT_BATCHES_FIRST with rollouts, then one without,
+    and so on."""
+    quiet = iter(_batches_of(one for one in due if not one.moves))
+    batches = []
+    for number, batch in enumerate(_batches_of(one for one in due if one.moves), start=1):
+        batches.append(batch)
+        if number % ROLLOUT_BATCHES_FIRST == 0:
+            batches += islice(quiet, 1)
+    return [*batches, *quiet]
+
+
+def _batches_of(due: Iterable[Due]) -> list[_Batch]:
+    """In their order; a batch of every cluster before the second one of any."""
     batches: dict[tuple[int, str], list[int]] = defaultdict(list)
     for place, one in _in_turns(due):
         batches[place // BATCH, one.cluster].append(one.endpoint_id)

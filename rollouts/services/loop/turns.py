@@ -24,13 +24,13 @@ from rollouts.domain.lifecycle.effects import EnsureWorkload, SetTraffic
 from rollouts.domain.lifecycle.looking import next_look
 from rollouts.domain.lifecycle.states import TRAFFIC_MOVES, Phase
 from rollouts.domain.strategies import is_known
-from rollouts.models import Effect, EffectState, Endpoint, Rollout
+from rollouts.models import Effect, EffectState, Rollout
 from rollouts.ports import WorkloadStatus
 from rollouts.services.commands.feedback import verify_feedback
 from rollouts.services.commands.rollouts import stop_is_on
 from rollouts.services.errands.proofs import proven
 from rollouts.services.loop.act import converge_traffic, lost_workloads, relaunch_lost, run_effects
-from rollouts.services.loop.clock_jumps import settle_jumps
+from rollouts.services.loop.clock_jumps import settle_together
 from rollouts.services.loop.deciding import decide_rollout
 from rollouts.services.loop.leases import Lease, hold_together
 from rollouts.services.loop.measure import Measured, measure_rollout
@@ -158,20 +158,13 @@ def _going(turns: Iterable[Turn]) -> list[Turn]:
 def _read(leases: Sequence[Lease], look: Look) -> list[Turn]:
     """The rows of all, the times of those that a jump of the clock moved settled before."""
     by_endpoint = {lease.endpoint_id: lease for lease in leases}
-    unsettled = Endpoint.objects.filter(pk__in=by_endpoint).exclude(
-        jumps_settled=look.jumps, jumps_settled__isnull=False
-    )
-    lost = set()
-    for number in unsettled.values_list("pk", flat=True):
-        try:
-            settle_jumps(lease=by_endpoint[number], look=look)
-        except StaleWriter as error:
-            log.info("endpoint.lease_lost endpoint=%s %s", number, error)
-            lost.add(number)
+    lost = settle_together(leases=leases, look=look)
+    for lease in lost:
+        log.info("endpoint.lease_lost endpoint=%s", lease.endpoint_id)
     turns = []
     for rows in read_rows(by_endpoint, now=look.at):
-        gone = rows.endpoint.pk in lost
-        turns.append(Turn(by_endpoint[rows.endpoint.pk], rows, over=gone, lost=gone))
+        lease = by_endpoint[rows.endpoint.pk]
+        turns.append(Turn(lease, rows, over=lease in lost, lost=lease in lost))
     return turns
 
 

@@ -59,7 +59,8 @@ class Writes:
             for first in range(0, len(rows), ROWS_AT_ONCE):
                 _update(kind, names, rows[first : first + ROWS_AT_ONCE])
         for kind, rows in self._new.items():
-            kind._default_manager.bulk_create(rows, batch_size=ROWS_AT_ONCE)
+            for first in range(0, len(rows), ROWS_AT_ONCE):
+                _insert(kind, rows[first : first + ROWS_AT_ONCE])
         if self._topics:
             publish(*self._topics, now=now)
         self._changed, self._new, self._topics = {}, defaultdict(list), {}
@@ -85,6 +86,28 @@ def _update(kind: type[Model], names: Sequence[str], rows: Sequence[Model]) -> N
             f"UPDATE {table} SET {changes} FROM {found}",  # noqa: S608 - our models' names; the values are parameters
             [
                 field.get_db_prep_save(getattr(row, field.attname), connection)
+                for row in rows
+                for field in fields
+            ],
+        )
+
+
+def _insert(kind: type[Model], rows: Sequence[Model]) -> None:
+    """Adds all rows in one statement; their numbers are the database's, and nobody here learns them.
+
+    Django's `bulk_create` hands each column to PostgreSQL as one array, in which every quotation mark of every JSON
+    text is escaped by hand: a tenth of what a turn costs (measured).
+    """
+    meta, quoted = kind._meta, connection.ops.quote_name
+    fields: list[Any] = [field for field in meta.concrete_fields if field is not meta.auto_field]
+    columns = ", ".join(quoted(field.column) for field in fields)
+    places = f"({', '.join(['%s'] * len(fields))})"
+    values = ", ".join([places] * len(rows))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {quoted(meta.db_table)} ({columns}) VALUES {values}",  # noqa: S608 - as above
+            [
+                field.get_db_prep_save(field.pre_save(row, add=True), connection)
                 for row in rows
                 for field in fields
             ],

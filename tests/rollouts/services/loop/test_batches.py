@@ -92,6 +92,16 @@ def test_look_at_quiet_endpoints__of_a_batch__at_most_so_many_queries(number: in
     assert many.queries(RESYNC_SECONDS) <= 30
 
 
+@pytest.mark.parametrize("number", [5, 40])
+def test_first_look__of_a_batch__at_most_so_many_queries(number: int) -> None:
+    clock = ManualClock(datetime(2026, 3, 2, 9, 0, tzinfo=UTC))
+    worlds = worlds_of(furnish(0, number, clock=clock), clock=clock, interval_seconds=INTERVAL)
+    with CaptureQueriesContext(connection) as found:
+        reconcile_endpoints(worlds=worlds, clock=clock, threads=1)
+    assert not Endpoint.objects.filter(reconciled_at=None).exists()
+    assert len(found) <= 40, [query["sql"][:90] for query in found]
+
+
 def test_batch__keeps_the_same_evidence_as_one_by_one() -> None:
     many = Many(4)
     start, clock = transaction.savepoint(), deepcopy(many.clock)

@@ -112,9 +112,16 @@ def test_tick__cluster_hangs__ends_after_one_look_at_it(
 
 
 def test_batches__many_of_one_cluster__a_batch_of_every_cluster_comes_before_its_second() -> None:
-    due = [*(Due(n, "big", False) for n in range(2 * BATCH + 1)), Due(1000, "small", False)]
+    due = [*(Due(n, "big", True, False) for n in range(2 * BATCH + 1)), Due(1000, "small", True, False)]
     batches = [(batch.cluster, len(batch.endpoint_ids)) for batch in _batches(due)]
     assert batches == [("big", BATCH), ("small", 1), ("big", BATCH), ("big", 1)]
+
+
+def test_batches__more_rollouts_than_time__endpoints_without_one_have_their_turn_in_between() -> None:
+    moving = [Due(n, "here", True, False) for n in range(7 * BATCH)]
+    quiet = [Due(1000 + n, "here", False, False) for n in range(4 * BATCH)]
+    kinds = "".join("R" if batch.endpoint_ids[0] < 1000 else "q" for batch in _batches([*moving, *quiet]))
+    assert kinds == "RRRqRRRqRqq"
 
 
 def test_loop__cluster_that_is_mended__its_endpoint_goes_on(tmp_path: Path) -> None:
