@@ -17,13 +17,12 @@ from controlplane.passes.ticks import Ticks
 from controlplane.timekeeping.database_clock import CLOCK
 from controlplane.web.health import beat
 from registry.wiring import model_store
-from rollouts.models import Endpoint
 from rollouts.services.errands.fetching import fetch_files, versions_to_fetch
 from rollouts.services.errands.housekeeping import HOUSEKEEPING, keep_house
 from rollouts.services.errands.probe_rounds import claim_rounds, run_round
 from rollouts.services.errands.write_backs import WRITE_BACKS, keep_mlflow_true
 from rollouts.services.loop.glances import Glances, report_routers
-from rollouts.services.loop.reconcile import reconcile_endpoint, reconcile_endpoints, worker_name
+from rollouts.services.loop.reconcile import reconcile_endpoints, wake
 from rollouts.services.loop.restored import report_restored
 from rollouts.wiring import worlds
 
@@ -48,8 +47,7 @@ def reconcile() -> None:
 @shared_task(name="rollouts.reconcile_endpoint")
 def reconcile_endpoint_now(endpoint_id: int) -> None:
     """A wake-up after a click; the next tick would do the same."""
-    cluster = Endpoint.objects.values_list("cluster__name", flat=True).get(pk=endpoint_id)
-    reconcile_endpoint(endpoint_id=endpoint_id, world=worlds().of(cluster), owner=worker_name())
+    wake(endpoint_id=endpoint_id, worlds=worlds())
 
 
 @shared_task(name="rollouts.probe")

@@ -101,7 +101,7 @@ def programs_of(environment: Environment) -> tuple[Program, ...]:
         Program(
             name="worker",
             command=(
-                *celery, "worker", "-n", "loop@%h", "-Q", "headgate", "-P", "threads", "-c", "4",
+                *celery, "worker", "-n", "loop@%h", "-Q", "headgate", "-P", "threads", "-c", "8",
                 "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", level,
             ),
             priority=40,

@@ -7,8 +7,8 @@ decision and a rollout can be replayed. What could not be read is None, and an u
 from __future__ import annotations
 
 from controlplane.kernel.words import duration_of_seconds, percent_of_bp
-from rollouts.domain.lifecycle.danger import danger, drift_sentence, pause_for_drift, short_of_replicas
-from rollouts.domain.lifecycle.decision import Decision, GatesView, RolloutView, Seen
+from rollouts.domain.lifecycle.danger import danger, drift_sentence, held, pause_for_drift, short_of_replicas
+from rollouts.domain.lifecycle.decision import HOLDS_OVER, Decision, GatesView, RolloutView, Seen
 from rollouts.domain.lifecycle.effects import EnsureWorkload, WriteBack
 from rollouts.domain.lifecycle.moves import end_watch, hold_at, stay
 from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
@@ -110,11 +110,15 @@ def _paused(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
         return lowered
     if seen.routed is None:
         return stay(rollout, "")
-    if rollout.pause_reason is PauseReason.GLOBAL_STOP and seen.hold is None:
+    over = HOLDS_OVER.get(rollout.pause_reason, "")
+    if over and seen.hold is None:
         # Resuming publishes the plan's weights, and Headgate does not overwrite weights that were set by hand.
         if seen.drift is not None:
             return pause_for_drift(rollout, seen.drift, share_words(rollout))
-        return resume(rollout, sentence="The global stop was lifted.")
+        return resume(rollout, sentence=over)
+    if over and seen.hold is not None and seen.hold.kind is not rollout.pause_reason:
+        made = held(rollout, seen.hold, share_words(rollout))  # one hold ended, and another is there
+        return stay(rollout, made.reason, made.next_step)
     if rollout.pause_reason is PauseReason.DRIFT and seen.drift is None and seen.hold is None:
         return resume(rollout, sentence="The router's weights are as planned again.")
     return stay(rollout, "")

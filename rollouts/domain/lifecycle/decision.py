@@ -129,7 +129,7 @@ class RolloutView:
 class Hold:
     """Why nothing may move forward now. It never delays a rollback, a drop, or the lowering of a bad arm.
 
-    kind      what holds it; the pause that it makes is over when no hold of this kind is left
+    kind      what holds it; the pause that it makes is over when no hold is left
     sentence  "The global stop is on", without its full stop
     ends      "the stop is lifted": what has to happen until it goes on by itself
     """
@@ -147,6 +147,9 @@ class Hold:
 
 
 GLOBAL_STOP = Hold(PauseReason.GLOBAL_STOP, "The global stop is on", "the stop is lifted")
+# What is said when a rollout that a hold paused goes on, by the hold's kind. A pause that is not here waits for a
+# person, or for the router.
+HOLDS_OVER: Mapping[PauseReason, str] = {PauseReason.GLOBAL_STOP: "The global stop was lifted."}
 
 
 @dataclass(frozen=True, slots=True)

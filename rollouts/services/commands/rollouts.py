@@ -18,7 +18,7 @@ from controlplane.audit.services import record
 from controlplane.kernel.errors import Conflict, Refused
 from controlplane.web.live import publish
 from rollouts.domain.lifecycle import decide
-from rollouts.domain.lifecycle.decision import Decision, RolloutView
+from rollouts.domain.lifecycle.decision import GLOBAL_STOP, Decision, Hold, RolloutView
 from rollouts.domain.lifecycle.moves import cancel, roll_back
 from rollouts.domain.lifecycle.states import PauseReason, Phase
 from rollouts.domain.restored import RestoredState
@@ -54,8 +54,7 @@ def resume_rollout(
     *, rollout_id: int, actor: Actor, now: datetime, expected_revision: int | None = None, why: str = ""
 ) -> Rollout:
     """Goes on with the step; weights that were set by hand are set as planned again."""
-    if stop_is_on():
-        raise Refused("The global stop is on.", code="global-stop", fix="Lift the global stop first.")
+    refuse_while_held()
     more = f" {why}" if why else ""
 
     def command(view: RolloutView) -> Decision:
@@ -87,8 +86,7 @@ def promote_rollout(
 
     Raises InvalidInput (field `arm`) for one that is missing, unknown or not in the race any more.
     """
-    if stop_is_on():
-        raise Refused("The global stop is on.", code="global-stop", fix="Lift the global stop first.")
+    refuse_while_held()
     more = f" {why}" if why else ""
 
     def command(view: RolloutView) -> Decision:
@@ -137,9 +135,16 @@ def cancel_rollout(
     )
 
 
-def stop_is_on() -> bool:
-    """True while the global stop freezes every forward action."""
-    return GlobalStop.objects.filter(pk=1, on=True).exists()
+def hold_in_force() -> Hold | None:
+    """What keeps everything that moves forward from moving now; None when nothing does. One query."""
+    return GLOBAL_STOP if GlobalStop.objects.filter(pk=1, on=True).exists() else None
+
+
+def refuse_while_held() -> None:
+    """Raises Refused while something holds whatever moves forward."""
+    hold = hold_in_force()
+    if hold is not None:
+        raise Refused(f"{hold.sentence}.", code=hold.kind.value, fix=f"It is possible when {hold.ends}.")
 
 
 @requires(Action.GLOBAL_STOP)

@@ -26,7 +26,7 @@ from rollouts.domain.strategies.dry_run import Check, StepForecast
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Arm, Endpoint, GatePolicyVersion, Rollout, Variant, Workload
 from rollouts.services.commands.endpoints import checked_spec, ensure_variant
-from rollouts.services.commands.rollouts import refuse_while_restored, stop_is_on
+from rollouts.services.commands.rollouts import refuse_while_held, refuse_while_restored
 from rollouts.services.locks import lock_rollout, locked_endpoints
 from rollouts.services.loop.leases import look_soon
 from rollouts.services.loop.views import view_of
@@ -103,8 +103,7 @@ def start_rollout(
     for check in preview.checks:
         if check.state == "refused" and check.code != "rollout-active":
             raise _refusal(check, policy=own_policy or shared.policy, edges=world.edges)
-    if stop_is_on():
-        raise Refused("The global stop is on.", code="global-stop", fix="Lift the global stop first.")
+    refuse_while_held()
     chosen = find_candidates(endpoint, plan, (version_number, *other_versions))
     assert endpoint.stable is not None
     asked = serving or endpoint.stable.spec

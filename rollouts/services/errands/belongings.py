@@ -26,7 +26,7 @@ from rollouts.domain.belongings import (
     orphans_among,
 )
 from rollouts.models import Cluster, Endpoint, HistoryEvent, Variant
-from rollouts.services.commands.rollouts import stop_is_on
+from rollouts.services.commands.rollouts import hold_in_force
 from rollouts.services.world import World
 
 LOOK_SECONDS = 300.0  # from one look at a cluster to the next
@@ -79,8 +79,9 @@ def _doubts(unknown: Sequence[LaunchFound], world: World, now: datetime) -> Doub
         until = last.at + timedelta(seconds=DOUBT_SECONDS)
         said = f"The database was an older copy: none is taken away before {until:%Y-%m-%d %H:%M} UTC."
         return Doubts(routed, unread, said, anew=True)
-    if stop_is_on():
-        return Doubts(routed, unread, "The global stop is on: none is taken away.")
+    hold = hold_in_force()
+    if hold is not None:
+        return Doubts(routed, unread, f"{hold.sentence}: none is taken away.")
     return Doubts(routed, unread)
 
 

@@ -23,7 +23,7 @@ from rollouts.domain.lifecycle.effects import AnyEffect as DomainEffect
 from rollouts.domain.lifecycle.effects import DrainWorkload, EnsureWorkload, SetTraffic
 from rollouts.models import Effect, EffectState, Endpoint, FilesState, Variant, Workload
 from rollouts.ports import Route
-from rollouts.services.commands.rollouts import stop_is_on
+from rollouts.services.commands.rollouts import hold_in_force
 from rollouts.services.loop.launching import final_reason, launch, note_failure, note_unfit_files
 from rollouts.services.loop.leases import Lease, hold
 from rollouts.services.loop.observe import Observation
@@ -189,8 +189,9 @@ def _not_forward(endpoint: Endpoint, effect: Effect, seen: Observation) -> str:
     ]
     if not grow:
         return ""
-    if stop_is_on():
-        return "the global stop is on"
+    hold = hold_in_force()
+    if hold is not None:
+        return hold.sentence[0].lower() + hold.sentence[1:]
     by_person = bool(effect.payload.get(BY_PERSON))
     return "; ".join(filter(None, (_not_ready_for_more(name, seen, by_person) for name in grow)))
 

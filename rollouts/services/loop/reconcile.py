@@ -33,6 +33,7 @@ from rollouts.services.loop.glances import Glances
 from rollouts.services.loop.leases import Lease, claim_endpoints, look_soon, nobody_holds, release
 from rollouts.services.loop.rows import CARRIED_OUT
 from rollouts.services.loop.turns import Turn, act, decide_together
+from rollouts.services.loop.under_way import UnderWay
 from rollouts.services.world import World, Worlds
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ ACTED_ON_FOR = 5.0
 # Nothing is begun in a tick after so many seconds: what waits for a cluster that hangs is left to later ticks, and the
 # thread of this one is free again after one look at it.
 BEGUN_FOR = 5.0
+UNDER_WAY = UnderWay()  # of this process
 REPEATS = 3  # a decision may make the next one possible at once
 # Something is asked of a cluster, a router or an engine, and may have to be waited for.
 BUSY_PHASES = tuple(
@@ -134,7 +136,8 @@ def reconcile_endpoints(
 
     An endpoint whose turn raises keeps its error and has its next turn after a pause of seconds; the others have theirs
     at once. So is one whose cluster cannot be used. Clusters take turns, and after BEGUN_FOR seconds nothing is begun
-    any more: a cluster that hangs keeps the others waiting for a moment only, however many endpoints it has.
+    any more: a cluster that hangs keeps the others waiting for a moment only, however many endpoints it has. While
+    earlier ticks still wait for it, it is left out.
 
     glances     what this process saw last: endpoints that look otherwise now are due, too
     """
@@ -142,7 +145,7 @@ def reconcile_endpoints(
     now = began.at
     if glances is not None:
         glance(glances=glances, worlds=worlds, now=now)
-    due = due_endpoints(now=now)
+    due = [one for one in due_endpoints(now=now) if not UNDER_WAY.hangs(one.cluster)]
     every = dict(Endpoint.objects.values_list("pk", "cluster__name"))
 
     def one_by_one(endpoint_ids: Sequence[int]) -> Report:
@@ -193,6 +196,18 @@ def _name_of(endpoint_id: int) -> str:
 # --- one endpoint, and many -----------------------------------------------------------------------------------
 
 
+def wake(*, endpoint_id: int, worlds: Worlds) -> None:
+    """A turn at once, after a click.
+
+    Where as many as may be are under way on its cluster, which may hang, the next tick takes it: whoever clicks has the
+    endpoint looked at (`look_soon`).
+    """
+    cluster = Endpoint.objects.values_list("cluster__name", flat=True).get(pk=endpoint_id)
+    with UNDER_WAY.woken(cluster) as free:
+        if free:
+            reconcile_endpoint(endpoint_id=endpoint_id, world=worlds.of(cluster), owner=worker_name())
+
+
 def reconcile_endpoint(*, endpoint_id: int, world: World, owner: str) -> bool:
     """One turn of the loop for one endpoint. False when another worker holds it.
 
@@ -219,6 +234,11 @@ def reconcile_together(*, endpoint_ids: Collection[int], world: World, owner: st
     owner   a name that no worker had before
     Raises what the database raises for all of them together.
     """
+    with UNDER_WAY.turn(world.name):
+        return _reconcile_together(endpoint_ids, world, owner)
+
+
+def _reconcile_together(endpoint_ids: Collection[int], world: World, owner: str) -> BatchOutcome:
     leases = claim_endpoints(endpoint_ids=endpoint_ids, owner=owner, now=world.clock.reading().at)
     held: dict[Lease, None] = dict.fromkeys(leases)
     errors: dict[int, Exception] = {}

@@ -18,7 +18,7 @@ from controlplane.kernel.errors import StaleWriter
 from controlplane.timekeeping.claims import TOLERANCE
 from controlplane.timekeeping.jumps import Look, look_at_clock, recent_jumps
 from rollouts.domain.lifecycle.convergence import keep_stable
-from rollouts.domain.lifecycle.decision import GLOBAL_STOP, Decision, Hold, RolloutView
+from rollouts.domain.lifecycle.decision import Decision, Hold, RolloutView
 from rollouts.domain.lifecycle.effects import AnyEffect as DomainEffect
 from rollouts.domain.lifecycle.effects import EnsureWorkload, SetTraffic
 from rollouts.domain.lifecycle.looking import next_look
@@ -27,7 +27,7 @@ from rollouts.domain.strategies import is_known
 from rollouts.models import Effect, EffectState, Rollout
 from rollouts.ports import WorkloadStatus
 from rollouts.services.commands.feedback import verify_feedback
-from rollouts.services.commands.rollouts import stop_is_on
+from rollouts.services.commands.rollouts import hold_in_force
 from rollouts.services.errands.proofs import proven
 from rollouts.services.loop.act import converge_traffic, lost_workloads, relaunch_lost, run_effects
 from rollouts.services.loop.clock_jumps import settle_together
@@ -242,7 +242,7 @@ def _commit(turns: Sequence[Turn], world: World, look: Look) -> None:
     rollouts = sorted(turn.rows.rollout.pk for turn in turns if turn.rows.rollout is not None)
     with transaction.atomic():
         held = set(hold_together([turn.lease for turn in turns], now=world.clock.now()))
-        stop = GLOBAL_STOP if rollouts and stop_is_on() else None
+        hold = hold_in_force() if rollouts else None
         revisions = _locked_revisions(rollouts)
         minutes = read_minutes(
             endpoint_ids=[turn.lease.endpoint_id for turn in turns if turn.seen.reading is not None], now=now
@@ -258,7 +258,7 @@ def _commit(turns: Sequence[Turn], world: World, look: Look) -> None:
             else:
                 with turn.alone():
                     try:
-                        _keep(turn, together, minutes, stop, world, now)
+                        _keep(turn, together, minutes, hold, world, now)
                     except StaleWriter:
                         _drop(turn)
         together.flush(now=now)
@@ -279,7 +279,7 @@ def _drop(turn: Turn) -> None:
 
 
 def _keep(
-    turn: Turn, together: Writes, minutes: Minutes, stop: Hold | None, world: World, now: datetime
+    turn: Turn, together: Writes, minutes: Minutes, hold: Hold | None, world: World, now: datetime
 ) -> None:
     """Decides for one endpoint; what is plain is left to be written with the others."""
     endpoint, rollout = turn.rows.endpoint, turn.rows.rollout
@@ -315,7 +315,7 @@ def _keep(
             statuses=turn.statuses,
             measured=turn.measured,
             answered=turn.answered,
-            hold=stop,
+            hold=hold,
             writes=writes,
             now=now,
         )

@@ -22,7 +22,7 @@ from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, Rollout, Workload
 from rollouts.ports import TrafficRouter
 from rollouts.services.commands.endpoints import check_launchable
-from rollouts.services.commands.rollouts import refusal_while_restored, stop_is_on
+from rollouts.services.commands.rollouts import hold_in_force, refusal_while_restored
 from rollouts.services.commands.serving_specs import check_serving
 from rollouts.services.world import Edges, Worlds
 
@@ -73,10 +73,10 @@ def endpoint_checks(endpoint: Endpoint) -> list[Check]:
     if endpoint.restored_state:
         refusal = refusal_while_restored(endpoint.name, RestoredState(endpoint.restored_state))
         checks.append(Check("refused", refusal.message.rstrip("."), fix=refusal.fix, code=refusal.code))
-    if stop_is_on():
-        checks.append(
-            Check("refused", "The global stop is on", "Nothing starts.", "Lift the stop.", code="global-stop")
-        )
+    hold = hold_in_force()
+    if hold is not None:
+        fix = f"It can begin when {hold.ends}."
+        checks.append(Check("refused", hold.sentence, "Nothing starts.", fix, code=hold.kind.value))
     return checks
 
 

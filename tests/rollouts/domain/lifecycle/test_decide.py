@@ -11,7 +11,15 @@ from controlplane.kernel.errors import IllegalTransition, InvalidInput
 from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
 from rollouts.domain.gates.outage import Outage
 from rollouts.domain.lifecycle.decide import decide, pause, promote, resume
-from rollouts.domain.lifecycle.decision import GLOBAL_STOP, ArmView, Decision, GatesView, RolloutView, Seen
+from rollouts.domain.lifecycle.decision import (
+    GLOBAL_STOP,
+    ArmView,
+    Decision,
+    GatesView,
+    Hold,
+    RolloutView,
+    Seen,
+)
 from rollouts.domain.lifecycle.effects import DrainWorkload, EnsureWorkload, SetTraffic, WriteBack
 from rollouts.domain.lifecycle.moves import cancel, end_watch, roll_back
 from rollouts.domain.lifecycle.plan import canary
@@ -428,6 +436,20 @@ def test_danger__share_never_came_in_force_and_nothing_measured__rolls_back() ->
 
 def paused(why: PauseReason) -> RolloutView:
     return view(Phase.PAUSED, pause_reason=why)
+
+
+def test_paused__another_hold_than_the_one_that_paused_it__stays_and_says_which() -> None:
+    stopped = paused(PauseReason.GLOBAL_STOP)
+    frozen = Hold(PauseReason.PERSON, "The release freeze is on", "the freeze is over")
+    made = after(stopped, seen(hold=frozen))
+    assert made.event is None
+    assert made.reason.startswith("The release freeze is on: held at ")
+    assert "when the freeze is over" in made.next_step
+    assert after(stopped, seen()).event is Event.RESUME
+
+
+def test_paused__by_a_person_while_no_hold_is_there__goes_on_waiting_for_one() -> None:
+    assert after(paused(PauseReason.PERSON), seen()).event is None
 
 
 @pytest.mark.parametrize("why", [PauseReason.PERSON, PauseReason.INCONCLUSIVE, PauseReason.NO_DATA])
