@@ -154,7 +154,10 @@ def test_files__come_in_the_middle_of_a_turn__wait_and_nobody_is_ended(tmp_path:
 
 # --- the watch over the order in all tests ----------------------------------------------------------------------------
 
-LOCK_ENDPOINT = 'SELECT "rollouts_endpoint"."id" FROM "rollouts_endpoint" WHERE "rollouts_endpoint"."id" = %s FOR NO KEY UPDATE'
+LOCK_ENDPOINT = (
+    'SELECT "rollouts_endpoint"."id" FROM "rollouts_endpoint" '
+    'WHERE "rollouts_endpoint"."id" = %s FOR NO KEY UPDATE'
+)
 LOCK_ROLLOUT = 'UPDATE "rollouts_rollout" SET "reason" = %s WHERE "rollouts_rollout"."id" = %s'
 SEVERAL_ENDPOINTS = (
     'SELECT "rollouts_endpoint"."id" FROM "rollouts_endpoint" WHERE "rollouts_endpoint"."id" IN (%s, %s)'
