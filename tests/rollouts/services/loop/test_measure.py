@@ -173,7 +173,7 @@ def test_probes__some_got_no_answer__the_others_are_pairs_and_all_are_used(
     made = measure(rollout, world, seen(rollout, counted(rollout)), replace(past, rated=None))
     assert made is not None
     (pair,) = made.interval.pairs["candidate"]
-    assert (pair.baseline, pair.candidate) == (1.0, 0.0)
+    assert (pair.score_baseline, pair.score_candidate) == (1.0, 0.0)
     assert len(made.used_probes) == 2
     assert "probes" not in made.interval.missing
 
