@@ -11,21 +11,23 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # On SQLite every test runs, on PostgreSQL these.
 ON_POSTGRESQL = (
-    "tests/rollouts/services/loop/test_stories.py",
-    "tests/rollouts/services/loop/test_locks.py",
-    "tests/rollouts/services/loop/test_batches.py",
-    "tests/rollouts/services/loop/test_faults.py",
-    "tests/rollouts/services/loop/test_bandit_stories.py",
+    "tests/rollouts/stories/test_stories.py",
+    "tests/rollouts/services/test_locks.py",
+    "tests/rollouts/services/loop/test_reconcile.py",
+    "tests/rollouts/stories/test_faults.py",
+    "tests/rollouts/stories/test_bandit_stories.py",
     "tests/rollouts/services/errands/test_belongings.py",
     "tests/rollouts/services/errands/test_fetching.py",
     "tests/rollouts/services/errands/test_probe_rounds.py",
     "tests/rollouts/services/evidence/test_replay.py",
-    "tests/rollouts/services/test_every_pass.py",
+    "tests/rollouts/services/errands/test_packing.py",
+    "tests/rollouts/stories/test_every_pass.py",
     "tests/rollouts/services/errands/test_write_backs.py",
-    "tests/rollouts/services/errands/test_slow_writers.py",
+    "tests/rollouts/stories/test_slow_writers.py",
     "tests/rollouts/services/loop/test_outages.py",
-    "tests/rollouts/services/loop/test_outcomes.py",
-    "tests/rollouts/services/loop/test_odd_answers.py",
+    "tests/rollouts/services/loop/test_recording.py",
+    "tests/rollouts/services/loop/test_samples.py",
+    "tests/rollouts/stories/test_odd_answers.py",
     "tests/rollouts/services/commands/test_feedback.py",
     "tests/rollouts/services/commands/test_feedback_waiting.py",
     "tests/rollouts/services/commands/test_secrets.py",
@@ -33,6 +35,7 @@ ON_POSTGRESQL = (
     "tests/rollouts/ui/overview/test_page.py",
     "tests/rollouts/ui/overview/test_standing.py",
     "tests/registry/services",
+    "tests/registry/stories",
     "tests/registry/test_selectors.py",
     "tests/controlplane/access",
     "tests/controlplane/audit",
@@ -49,8 +52,8 @@ ON_POSTGRESQL = (
 # The whole loop from its start to its end, and so every statement of it, on both databases. The other stories tell of
 # faults, hour after hour with the same statements: a landing tells them on PostgreSQL only, which refuses more.
 STORIES_ON_BOTH = (
-    "tests/rollouts/services/loop/test_stories.py",
-    "tests/rollouts/services/loop/test_bandit_stories.py",
+    "tests/rollouts/stories/test_stories.py",
+    "tests/rollouts/stories/test_bandit_stories.py",
 )
 # Their statements are those of the services, which are tested on both; and PostgreSQL refuses more of what is odd.
 ASKED_THERE = ("tests/fuzz", "tests/rollouts/api")

@@ -29,12 +29,15 @@ def declare() -> Iterator[Declare]:
 
 
 @pytest.fixture(autouse=True)
-def _lock_order(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test of services, API and pages that runs on PostgreSQL watches the order of locks."""
+def lock_order(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Every test of services, API and pages that runs on PostgreSQL watches the order of locks; what is wrong with it
+    is in the list, and fails the test at its end."""
     marker = request.node.get_closest_marker("django_db")
-    # Without a transaction of the test around it, one of the product's begins with no savepoint, and none is watched.
-    if marker is None or marker.kwargs.get("transaction"):
-        yield
+    if marker is None:
+        yield []
         return
-    with lock_order_watched():
-        yield
+    # The database is there before it is watched, and is watched no more when it is emptied.
+    own = not marker.kwargs.get("transaction")
+    request.getfixturevalue("db" if own else "transactional_db")
+    with lock_order_watched(own=own) as found:
+        yield found

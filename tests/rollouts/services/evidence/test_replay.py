@@ -11,20 +11,18 @@ import pytest
 from django.db.models import QuerySet
 
 from controlplane.access.actors import HEADGATE
-from controlplane.kernel.digests import canonical_json
 from controlplane.kernel.errors import InvalidInput, NotFound, Refused
 from rollouts.domain.engines import FailureReason
 from rollouts.domain.record.recorded import TamperedEvidence, evidence_digest
-from rollouts.evidence import EvidenceExpired, evidence_rows, thin_series
 from rollouts.models import Evidence, EvidencePack, GatePolicyVersion, LoopDecision, ReplayRun, Rollout
 from rollouts.services.commands.rollouts import set_global_stop
-from rollouts.services.errands import packing
-from rollouts.services.errands.packing import forget_evidence, pack_evidence
+from rollouts.services.errands.packing import pack_evidence
 from rollouts.services.evidence import replay
 from rollouts.services.evidence.replay import ReplayPart, forget_replays, replay_part, replay_whole
 from rollouts.services.evidence.report import ReplayReport
 from rollouts.services.policies.versions import define_gate_policy
 from tests.rollouts.memory_world import BANDIT, ERRORS, LATENCY, LONG_PLAN, QUALITY, MemoryWorld
+from tests.rollouts.replaying import assert_identical, over, promoted, replayed
 
 pytestmark = [pytest.mark.story, pytest.mark.django_db]
 
@@ -32,21 +30,6 @@ pytestmark = [pytest.mark.story, pytest.mark.django_db]
 @pytest.fixture
 def w(tmp_path: Path) -> MemoryWorld:
     return MemoryWorld(tmp_path).serve()
-
-
-def replayed(w: MemoryWorld) -> ReplayReport:
-    return replay_whole(
-        rollout=Rollout.objects.select_related("endpoint", "gate_policy").get(pk=w.rollout.pk)
-    )
-
-
-def assert_identical(w: MemoryWorld) -> ReplayReport:
-    report = replayed(w)
-    assert report.outcome == "identical", (report.first, report.first_other)
-    assert (report.promise, report.kept) == ("identical", True)
-    assert report.intervals == w.rollout.next_interval > 0
-    assert report.decisions == w.rollout.next_decision > 0
-    return report
 
 
 # --- the stories, again ---------------------------------------------------------------------------------------------
@@ -153,124 +136,6 @@ def test_rollout_under_way__as_far_as_it_came__is_identical(w: MemoryWorld) -> N
 
 
 # --- packed ---------------------------------------------------------------------------------------------------------
-
-
-def test_packed__after_an_hour__is_still_identical_and_nothing_that_is_read_changes(w: MemoryWorld) -> None:
-    over(w)
-    before = list(evidence_rows(w.rollout.pk))
-    assert pack_evidence(now=w.now + timedelta(minutes=30)) == 0
-    assert pack_evidence(now=w.now + timedelta(hours=2)) == 1
-    assert not Evidence.objects.exists()
-    assert [row.digest for row in evidence_rows(w.rollout.pk)] == [row.digest for row in before]
-    part = list(evidence_rows(w.rollout.pk, first=3, stop=5))
-    assert [canonical_json(row.to_json()) for row in part] == [
-        canonical_json(row.to_json()) for row in before[3:5]
-    ]
-    assert_identical(w)
-
-
-def test_packed__while_it_goes_on__the_chain_goes_on(w: MemoryWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "FEWEST_ROWS", 1)
-    monkeypatch.setattr(packing, "PACK_AFTER", timedelta(seconds=0))
-    w.start(2, plan=LONG_PLAN)
-    w.behave(2, accuracy=1.0)
-    w.run_to("progressing")
-    for _ in range(4):
-        w.run_for(5)
-        pack_evidence(now=w.now + timedelta(seconds=1))
-    assert EvidencePack.objects.count() >= 2
-    w.run_to("succeeded")
-    assert_identical(w)
-
-
-def test_retention__is_over__the_replay_says_so_and_the_series_stays(w: MemoryWorld) -> None:
-    over(w)
-    later = w.now + timedelta(days=401)
-    pack_evidence(now=later)
-    points = thin_series(w.rollout.pk)
-    assert forget_evidence(now=w.now + timedelta(days=399), days=400) == 0
-    assert forget_evidence(now=later, days=400) == 1
-    assert forget_evidence(now=later, days=400) == 0
-    assert thin_series(w.rollout.pk) == points != []
-    with pytest.raises(EvidenceExpired, match="retention"):
-        replayed(w)
-
-
-def test_retention__of_a_rollout_that_goes_on__keeps_everything(w: MemoryWorld) -> None:
-    w.start(2)
-    w.behave(2, accuracy=1.0)
-    w.run_to("progressing")
-    w.run_for(2)
-    w.pause()
-    rows = w.rollout.next_interval
-    pack_evidence(now=w.now + timedelta(days=1000))
-    assert forget_evidence(now=w.now + timedelta(days=1000), days=400) == 0
-    assert len(list(evidence_rows(w.rollout.pk))) == rows
-
-
-def test_retention__of_a_rollout_whose_way_back_needs_a_person__keeps_everything(w: MemoryWorld) -> None:
-    over(w)
-    later = w.now + timedelta(days=1000)
-    pack_evidence(now=later)
-    Rollout.objects.filter(pk=w.rollout.pk).update(phase="failed")
-    assert forget_evidence(now=later, days=400) == 0
-    assert len(list(evidence_rows(w.rollout.pk))) == w.rollout.next_interval
-
-
-def test_retention__rows_packed_after_the_first_ones_were_deleted__are_deleted_too(
-    w: MemoryWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(packing, "MOST_ROWS", 3)
-    over(w)
-    later = w.now + timedelta(days=401)
-    assert pack_evidence(now=later, most=1) == 1
-    assert forget_evidence(now=later, days=400) == 1
-    assert pack_evidence(now=later) >= 1
-    assert forget_evidence(now=later, days=400) == 1
-    assert not EvidencePack.objects.exclude(rows=b"").exists()
-
-
-def test_retention__of_a_rollout_without_intervals__its_decisions_are_deleted_and_the_replay_says_so(
-    w: MemoryWorld,
-) -> None:
-    rollout = w.start(2)
-    w.run_for(2)
-    w.cluster.fail(rollout.candidate.name, FailureReason.NO_MEMORY, "no room for the cache")
-    w.run_to("rolled-back")
-    assert not Evidence.objects.exists()
-    later = w.now + timedelta(days=401)
-    assert forget_evidence(now=w.now + timedelta(days=399), days=400) == 0
-    assert replayed(w).outcome == "identical"
-    assert forget_evidence(now=later, days=400) == 1
-    assert forget_evidence(now=later, days=400) == 0
-    assert not LoopDecision.objects.exists()
-    with pytest.raises(EvidenceExpired, match="retention"):
-        replayed(w)
-
-
-def test_retention__decisions_that_outlived_their_evidence__are_deleted(w: MemoryWorld) -> None:
-    """As an earlier release left them: packs that were emptied before decisions were kept in time."""
-    over(w)
-    later = w.now + timedelta(days=401)
-    pack_evidence(now=later)
-    EvidencePack.objects.update(rows=b"")
-    assert LoopDecision.objects.exists()
-    assert forget_evidence(now=later, days=400) == 1
-    assert not LoopDecision.objects.exists()
-
-
-def test_retention__rows_that_were_not_packed_yet__the_replay_says_expired_and_not_tampered(
-    w: MemoryWorld,
-) -> None:
-    over(w)
-    later = w.now + timedelta(days=401)
-    assert forget_evidence(now=later, days=400) == 1
-    assert Evidence.objects.exists()
-    with pytest.raises(EvidenceExpired, match="retention"):
-        replayed(w)
-    pack_evidence(now=later)
-    assert forget_evidence(now=later, days=400) == 1
-    assert not EvidencePack.objects.exclude(rows=b"").exists()
 
 
 # --- changed afterwards ---------------------------------------------------------------------------------------------
@@ -578,17 +443,6 @@ def test_the_same_policy__is_a_replay(w: MemoryWorld) -> None:
     promoted(w)
     rollout = Rollout.objects.select_related("endpoint", "gate_policy").get(pk=w.rollout.pk)
     assert replay_whole(rollout=rollout, policy=rollout.gate_policy).kind == "replay"
-
-
-def promoted(w: MemoryWorld) -> None:
-    w.start(2)
-    w.behave(2, accuracy=1.0)
-    w.run_to("succeeded")
-
-
-def over(w: MemoryWorld) -> None:
-    promoted(w)
-    w.run(lambda: not w.rollout.watching)
 
 
 # --- bandits --------------------------------------------------------------------------------------------------------

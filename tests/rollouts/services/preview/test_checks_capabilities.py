@@ -7,10 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from controlplane.access.actors import Actor
-from controlplane.access.roles import Role
 from controlplane.kernel.clock import ManualClock
-from controlplane.kernel.errors import Refused
 from rollouts import wiring
 from rollouts.adapters.routers.memory import MemoryRouter
 from rollouts.domain.bandits import BanditSpec
@@ -18,8 +15,7 @@ from rollouts.domain.capabilities import EVERY_CAPABILITY, WORDS, Capability
 from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.strategies import STRATEGIES
 from rollouts.domain.strategies.dry_run import Check
-from rollouts.models import Endpoint, Rollout
-from rollouts.services.commands.start import start_rollout
+from rollouts.models import Endpoint
 from rollouts.services.preview.rollout import preview_rollout
 from rollouts.services.world import Worlds
 from tests import factories
@@ -84,13 +80,3 @@ def test_preview__no_fallback_and_nobody_is_to_answer__does_not_speak_of_the_swi
     endpoint.rescue = False
     (check,) = said(endpoint, "canary", Capability.FALLBACK)
     assert "has no effect" not in check.detail
-
-
-def test_start__no_forced_variant__is_refused_and_nothing_is_kept(endpoint: Endpoint) -> None:
-    with pytest.raises(Refused, match="cannot send a request to one variant on purpose"):
-        start_rollout(
-            endpoint=endpoint, version_number=2, plan=factories.PLAN,
-            worlds=without(Capability.FORCED_VARIANT), now=NOW,
-            actor=Actor.person(factories.person(Role.RELEASE_MANAGER)),
-        )  # fmt: skip
-    assert not Rollout.objects.exists()

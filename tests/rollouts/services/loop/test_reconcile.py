@@ -24,7 +24,10 @@ from rollouts.ports import Backend, Route, WorkloadStatus
 from rollouts.services.commands.rollouts import roll_back_rollout
 from rollouts.services.loop.leases import claim_endpoints
 from rollouts.services.loop.reconcile import (
+    BATCH,
     TURNS,
+    Due,
+    _batches,
     due_endpoints,
     reconcile_endpoint,
     reconcile_endpoints,
@@ -261,3 +264,16 @@ def test_minutes_of_the_charts__of_a_batch__hold_all_that_was_counted() -> None:
     rows = MinuteSample.objects.filter(endpoint__name="busy-0")
     arms = Rollout.objects.get(endpoint__name="busy-0").arms.all()
     assert sum(row.requests for row in rows) == sum(arm.requests for arm in arms) > 0
+
+
+def test_batches__many_of_one_cluster__a_batch_of_every_cluster_comes_before_its_second() -> None:
+    due = [*(Due(n, "big", True, False) for n in range(2 * BATCH + 1)), Due(1000, "small", True, False)]
+    batches = [(batch.cluster, len(batch.endpoint_ids)) for batch in _batches(due)]
+    assert batches == [("big", BATCH), ("small", 1), ("big", BATCH), ("big", 1)]
+
+
+def test_batches__more_rollouts_than_time__endpoints_without_one_have_their_turn_in_between() -> None:
+    moving = [Due(n, "here", True, False) for n in range(7 * BATCH)]
+    quiet = [Due(1000 + n, "here", False, False) for n in range(4 * BATCH)]
+    kinds = "".join("R" if batch.endpoint_ids[0] < 1000 else "q" for batch in _batches([*moving, *quiet]))
+    assert kinds == "RRRqRRRqRqq"

@@ -15,9 +15,8 @@ from rollouts.adapters.clusters.memory import MemoryCluster
 from rollouts.domain.lifecycle.looking import RESYNC_SECONDS
 from rollouts.models import Cluster, Endpoint
 from rollouts.ports import WorkloadStatus
-from rollouts.services.errands.housekeeping import keep_house
 from rollouts.services.loop.glances import Glances, report_routers
-from rollouts.services.loop.reconcile import BATCH, Due, _batches, reconcile_endpoints
+from rollouts.services.loop.reconcile import reconcile_endpoints
 from rollouts.services.world import World, Worlds
 from tests import factories
 from tests.rollouts.memory_world import ERRORS, QUALITY, MemoryWorld
@@ -111,19 +110,6 @@ def test_tick__cluster_hangs__ends_after_one_look_at_it(
     assert not Endpoint.objects.filter(reconciled_at=None).exists(), "each has its turn in time"
 
 
-def test_batches__many_of_one_cluster__a_batch_of_every_cluster_comes_before_its_second() -> None:
-    due = [*(Due(n, "big", True, False) for n in range(2 * BATCH + 1)), Due(1000, "small", True, False)]
-    batches = [(batch.cluster, len(batch.endpoint_ids)) for batch in _batches(due)]
-    assert batches == [("big", BATCH), ("small", 1), ("big", BATCH), ("big", 1)]
-
-
-def test_batches__more_rollouts_than_time__endpoints_without_one_have_their_turn_in_between() -> None:
-    moving = [Due(n, "here", True, False) for n in range(7 * BATCH)]
-    quiet = [Due(1000 + n, "here", False, False) for n in range(4 * BATCH)]
-    kinds = "".join("R" if batch.endpoint_ids[0] < 1000 else "q" for batch in _batches([*moving, *quiet]))
-    assert kinds == "RRRqRRRqRqq"
-
-
 def test_loop__cluster_that_is_mended__its_endpoint_goes_on(tmp_path: Path) -> None:
     w = MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
     strand()
@@ -177,10 +163,3 @@ def test_probes__unusable_cluster__others_are_probed(tmp_path: Path) -> None:
     report = probe_rollouts(broken(w))
     assert (report.done, report.failed) == (1, 1)
     assert WHY in ItemTrouble.objects.get(pass_name="probes").error
-
-
-def test_housekeeping__unusable_cluster__keeps_no_other_from_being_looked_after(tmp_path: Path) -> None:
-    w = MemoryWorld(tmp_path, gates=(ERRORS,))
-    report = keep_house(clock=w.clock, evidence_days=400, worlds=broken(w))
-    assert report.failed == 2  # the log of its router, and what lies in it
-    assert {"log.rotate", "cluster.belongings"} <= set(w.calls.names)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from controlplane.access.actors import HEADGATE
 from controlplane.audit.models import AuditEvent
-from controlplane.kernel.errors import Conflict, Forbidden, IllegalTransition, Refused, StaleWriter
+from controlplane.kernel.errors import Conflict, Forbidden, IllegalTransition, Refused
 from controlplane.passes.models import ItemTrouble
 from rollouts.domain.engines import FailureReason
 from rollouts.domain.lifecycle.plan import canary
 from rollouts.domain.record.readings import ROUTER
-from rollouts.models import Effect, Endpoint, Evidence, Rollout
+from rollouts.models import Effect, Evidence, Rollout
 from rollouts.services.commands.rollouts import cancel_rollout, promote_rollout, set_global_stop
 from rollouts.services.errands.write_backs import WRITE_BACKS
-from rollouts.services.loop.leases import hold, release
 from rollouts.services.loop.observe import backend_json
 from rollouts.services.policies.versions import define_gate_policy
 from tests.rollouts.memory_world import ERRORS, PLAN, Kill, MemoryWorld, tell_with_kills
@@ -617,20 +615,6 @@ def test_stalled_worker__in_the_middle_of_publishing__its_router_refuses_and_its
     w.run_to("rolled-back", limit=10)
     assert w.shares() == {1: 10_000}
     assert w.endpoint.applied["shares"] == {w.variant(1).name: 10_000}
-
-
-def test_lease__stale_token__cannot_hold_or_release(w: MemoryWorld) -> None:
-    first = w.claim("a")
-    assert first is not None
-    assert w.claim("b") is None
-    later = w.now + timedelta(seconds=61)
-    second = w.claim("b", at=later)
-    assert second is not None
-    assert second.token == first.token + 1
-    with pytest.raises(StaleWriter):
-        hold(first, now=later)
-    release({first: None}, now=later)
-    assert Endpoint.objects.get(pk=w.endpoint_id).lease_owner == "b"
 
 
 # --- kill -9 at every call ------------------------------------------------------------------------------------------

@@ -4,27 +4,29 @@ traffic is changed by what the copy believes before a person said so."""
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from django.apps import apps
-from django.db import connection
 
-from controlplane.audit.models import AuditEvent
-from controlplane.kernel.errors import Conflict, Forbidden, InvalidInput, Refused
+from controlplane.kernel.errors import Refused
 from controlplane.web.models import Heartbeat
-from registry.models import Version
 from rollouts.domain.engines import FailureReason
 from rollouts.domain.restored import Restored, RestoredState
-from rollouts.domain.variants import ServingSpec
-from rollouts.models import Endpoint, HistoryEvent, Rollout, Variant
+from rollouts.models import Endpoint, HistoryEvent, Rollout
 from rollouts.ports import EngineApi
-from rollouts.services.commands.restored_choice import choose_after_restore
-from rollouts.services.loop.restored import QUIET_SECONDS, report_restored
+from rollouts.services.loop.restored import report_restored
 from rollouts.services.preview.checks import endpoint_checks
-from tests.rollouts.memory_world import ERRORS, PLAN, START, MemoryWorld
+from tests.rollouts.memory_world import ERRORS, MemoryWorld
+from tests.rollouts.older_copy import (
+    Copy,
+    choose,
+    promote_2,
+    restored_before_the_end,
+    restored_before_the_promotion,
+    route,
+    run,
+    wait_until_quiet,
+)
 from tests.rollouts.probing import probe_rollouts
 
 pytestmark = [pytest.mark.story, pytest.mark.django_db]
@@ -36,88 +38,6 @@ LICENCE = {"MODEL_LICENCE": "the licence of sentinel"}
 @pytest.fixture
 def w(tmp_path: Path) -> MemoryWorld:
     return MemoryWorld(tmp_path, gates=(ERRORS,), rate=20).serve()
-
-
-class Copy:
-    """All that the database holds at a moment, and the way back to it."""
-
-    def __init__(self) -> None:
-        self._tables = [
-            model._meta.db_table
-            for app in ("timekeeping", "passes", "web", "audit", "registry", "rollouts")
-            for model in apps.get_app_config(app).get_models()
-        ]
-        with connection.cursor() as cursor:
-            self._rows = {table: self._read(cursor, table) for table in self._tables}
-
-    @staticmethod
-    def _read(cursor: Any, table: str) -> tuple[list[str], list[Any]]:
-        cursor.execute(f'SELECT * FROM "{table}"')
-        return [column[0] for column in cursor.description], cursor.fetchall()
-
-    def restore(self) -> None:
-        """Every row as it was. Foreign keys are checked when the test ends."""
-        with connection.cursor() as cursor:
-            for table in self._tables:
-                cursor.execute(f'DELETE FROM "{table}"')
-            for table, (columns, rows) in self._rows.items():
-                names = ", ".join(f'"{name}"' for name in columns)
-                marks = ", ".join(["%s"] * len(columns))
-                for row in rows:
-                    cursor.execute(f'INSERT INTO "{table}" ({names}) VALUES ({marks})', row)
-
-
-def promote_2(w: MemoryWorld) -> None:
-    """Version 2 is promoted and the watch is over: version 1 is gone."""
-    w.start(2, plan=replace(PLAN, watch_seconds=1))
-    promote_now(w)
-
-
-def promote_now(w: MemoryWorld) -> None:
-    w.run_to("progressing")
-    w.promote()
-    w.run(lambda: w.rollout.phase == "succeeded" and not w.rollout.watching, limit=20)
-    run(w, 3)
-    assert w.shares() == {2: 10_000}
-
-
-def restored_before_the_promotion(w: MemoryWorld) -> str:
-    """The copy is older than version 2's variant; its name is returned."""
-    copy = Copy()
-    promote_2(w)
-    name = w.variant(2).name
-    copy.restore()
-    assert not Variant.objects.filter(name=name).exists()
-    return name
-
-
-def restored_before_the_end(w: MemoryWorld) -> None:
-    """The copy believes that version 2's rollout goes on, which was promoted since."""
-    w.start(2)
-    w.run_to("progressing")
-    copy = Copy()
-    promote_now(w)
-    copy.restore()
-
-
-def choose(w: MemoryWorld, choice: Any, **options: Any) -> Endpoint:
-    return choose_after_restore(endpoint_name="triage", choice=choice, actor=w.manager, now=w.now, **options)
-
-
-def route(w: MemoryWorld) -> dict[str, int]:
-    return {name: bp for name, bp in w.router.routes["triage"].shares.items() if bp}
-
-
-def wait_until_quiet(w: MemoryWorld) -> None:
-    """Half a minute, in fewer turns than it has seconds."""
-    assert QUIET_SECONDS <= 24
-    for _ in range(8):
-        w.tick(4.0, probe=False)
-
-
-def run(w: MemoryWorld, seconds: int) -> None:
-    for _ in range(seconds):
-        w.tick(probe=False)
 
 
 # --- found out ------------------------------------------------------------------------------------------------------
@@ -334,135 +254,7 @@ def test_copy__in_a_rollback__does_not_return_traffic_by_itself(w: MemoryWorld) 
     assert route(w) == {w.variant(2).name: 10_000}
 
 
-def test_choice__by_an_engineer__forbidden(w: MemoryWorld) -> None:
-    restored_before_the_promotion(w)
-    wait_until_quiet(w)
-    with pytest.raises(Forbidden):
-        choose_after_restore(endpoint_name="triage", choice="keep", actor=w.engineer, now=w.now)
-    assert w.endpoint.restored_state == "held"
-
-
-def test_choice__where_nothing_is_held__conflict(w: MemoryWorld) -> None:
-    with pytest.raises(Conflict):
-        choose(w, "keep")
-
-
-def test_choice__of_what_does_not_serve__refused_with_the_field(w: MemoryWorld) -> None:
-    restored_before_the_promotion(w)
-    wait_until_quiet(w)
-    with pytest.raises(InvalidInput) as refused:
-        choose(w, "keep", variant=w.variant(1).name)
-    assert refused.value.field == "variant"
-
-
 # --- kept -----------------------------------------------------------------------------------------------------------
-
-
-def test_keep__a_variant_that_the_copy_does_not_know__is_written_down_again_and_serves_on(
-    w: MemoryWorld,
-) -> None:
-    name = restored_before_the_promotion(w)
-    wait_until_quiet(w)
-    choose(w, "keep", why="v2 was promoted at noon")
-    run(w, 3)
-    endpoint = w.endpoint
-    assert endpoint.restored_state == ""
-    assert endpoint.stable is not None
-    assert endpoint.stable.name == name
-    assert route(w) == {name: 10_000}
-    assert not w.workload(1).wanted
-    assert w.lost == 0
-    audit = AuditEvent.objects.get(action="endpoint.restore-chosen")
-    assert (audit.actor, audit.why) == ("mara", "v2 was promoted at noon")
-    w.start(3)
-    w.run_to("succeeded")
-
-
-def test_keep__while_the_copy_believes_in_a_rollout__ends_it_and_drains_nothing_that_serves(
-    w: MemoryWorld,
-) -> None:
-    restored_before_the_end(w)
-    wait_until_quiet(w)
-    choose(w, "keep")
-    run(w, 3)
-    assert w.rollout.phase == "superseded"
-    assert w.rollout.cause == "restored-copy"
-    assert w.endpoint.stable == w.variant(2)
-    assert w.shares() == {2: 10_000}
-    assert w.lost == 0
-
-
-def test_keep__of_a_split__the_larger_share_serves_alone(w: MemoryWorld) -> None:
-    copy = Copy()
-    w.start(2)
-    w.run(lambda: w.shares().get(2) == 2500)
-    stable, candidate = w.variant(1).name, w.variant(2).name
-    copy.restore()
-    wait_until_quiet(w)
-    assert w.endpoint.restored["served"] == {stable: 7500, candidate: 2500}
-    choose(w, "keep")
-    run(w, 4)
-    assert route(w) == {stable: 10_000}
-    assert w.endpoint.stable == w.variant(1)
-
-
-def test_keep__of_what_the_cluster_cannot_prove__refused(
-    w: MemoryWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(w.cluster, "launched", lambda variant: None)
-    restored_before_the_promotion(w)
-    wait_until_quiet(w)
-    with pytest.raises(Refused) as refused:
-        choose(w, "keep")
-    assert refused.value.code == "cannot-be-kept"
-
-
-@pytest.mark.parametrize(
-    "as_stored",
-    [
-        {"serving": {"arguments": {"scheduler-cls": "of old"}}},
-        {"serving": {"environment": {"MODEL_LICENCE": {"secret": {"sealed": "x", "fingerprint": "0123"}}}}},
-        {"version": {"gone_at": START}},
-    ],
-    ids=["from before the list of options", "sealed by a rotation", "gone from MLflow"],
-)
-def test_keep__a_variant_that_the_database_knows__is_kept_as_it_is(
-    w: MemoryWorld, as_stored: dict[str, dict[str, Any]]
-) -> None:
-    restored_before_the_end(w)
-    known = w.variant(2)
-    for name, value in as_stored.get("serving", {}).items():
-        Variant.objects.filter(pk=known.pk).update(serving={**known.serving, name: value})
-    Version.objects.filter(pk=known.version_id).update(**as_stored.get("version", {}))
-    wait_until_quiet(w)
-    assert w.endpoint.restored["unkept"] == {}
-    choose(w, "keep")
-    run(w, 3)
-    assert w.endpoint.restored_state == ""
-    assert w.endpoint.stable == known
-    assert route(w) == {known.name: 10_000}
-    assert w.workload(2).wanted
-    assert Variant.objects.count() == 2
-    assert w.lost == 0
-
-
-def test_keep__what_would_be_stored_under_another_name__refused(
-    w: MemoryWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copy = Copy()
-    with monkeypatch.context() as earlier:  # Headgate from before secrets were encrypted
-        earlier.setattr(SEALING, lambda *, spec, **options: spec)
-        w.start(2, plan=replace(PLAN, watch_seconds=1), serving=ServingSpec(environment=LICENCE))
-        promote_now(w)
-    name = w.variant(2).name
-    copy.restore()
-    wait_until_quiet(w)
-    assert "another name" in w.endpoint.restored["unkept"][name]
-    with pytest.raises(Refused) as refused:
-        choose(w, "keep")
-    assert refused.value.code == "cannot-be-kept"
-    run(w, 3)
-    assert route(w) == {name: 10_000}
 
 
 # --- returned -------------------------------------------------------------------------------------------------------
