@@ -127,6 +127,7 @@ def arm_of(series: Iterable[Sample], template: GatewayTemplate) -> ArmReading:
         refused={"request": request, "rate": rate, "gateway": 0},
         failed=failed,
         abandoned={"before": 0, "midway": left},
+        unheld=_largest(template.unheld, by_metric),
         statuses={},
         latency={signal: found for signal, found in latency.items() if found is not None},
     )

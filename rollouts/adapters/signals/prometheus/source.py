@@ -104,7 +104,8 @@ class PrometheusSignals:
         route = self._routes().get(endpoint)
         if route is None:
             raise _no_route(endpoint)
-        found = {CountedKind.REQUESTS: query_of(self._template, route.namespace, [route], timed=False)}
+        counters = query_of(self._template, route.namespace, [route], timed=False)
+        found = {CountedKind.REQUESTS: counters, CountedKind.DEPARTURES: counters}
         for signal, term in self._template.latency.items():
             metrics = [f"{term.metric}_bucket", f"{term.metric}_count"]
             found[CountedKind(signal)] = _selected(self._template, metrics, route.namespace, [route])
