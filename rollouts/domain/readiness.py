@@ -25,8 +25,8 @@ KIND_OF_GATE: Mapping[str, CountedKind] = {
 }
 ASK = "Ask the query by hand, and see whether what it names is scraped and labelled as it says."
 HOLD_BACK = (
-    "Have the gateway hold the last line of a stream back until its end: deploy/kubernetes/whole-answers.yaml. What was"
-    " answered before that stays in these counters, and does not count in the rollout."
+    "Have the gateway hold the last line of a stream back until its end: deploy/kubernetes/whole-answers.yaml. Then"
+    " restart its pods once: what they counted before that stays in their counters."
 )
 UNREADABLE, NOT_COUNTED = "signals-unreadable", "signals-missing"
 

@@ -168,7 +168,10 @@ def prepare(spec: ClusterSpec, installation: Installation) -> str:
     if wrong:
         raise Unavailable(" ".join(wrong), fix="Mend that, and ask again.")
     behind = now - installation.clock.now().timestamp()
-    told = f"The API server and Prometheus answer; their clocks are {abs(behind):.0f} s apart from this one."
+    told = (
+        f"The API server and Prometheus answer; their clocks are {abs(behind):.0f} s apart from this one."
+        " Departures are judged once the gateway has deploy/kubernetes/whole-answers.yaml."
+    )
     if place.cluster_uid:
         return f"{told} Nothing is to be run."
     return f'{told} Write down "cluster_uid": "{uid}", so that no other cluster is ever taken for this one.'

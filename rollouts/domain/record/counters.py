@@ -285,9 +285,16 @@ def _part(then: ArmReading, now: ArmReading) -> _Part | None:
         ready=0.0,
         outcomes=outcomes,
     )
-    # Unlike a count it may go down, by what ended while the counters were written down.
-    unheld = max(0, now.unheld - then.unheld)
-    return _Part(counts_of_arm, now.fallbacks - then.fallbacks, unheld, latency)
+    return _Part(counts_of_arm, now.fallbacks - then.fallbacks, _unheld(then, now), latency)
+
+
+def _unheld(then: ArmReading, now: ArmReading) -> int:
+    """Of how many answers at most that ended in between, or began, it was not held back what ends them.
+
+    An answer is among them from its first byte on: what still ran at the last reading may be one that began unheld. A
+    difference below 0 is what ended while the counters were written down.
+    """
+    return max(0, now.unheld - then.unheld) + min(max(0, then.running), then.unheld)
 
 
 def _why_untold(part: _Part) -> str:

@@ -47,8 +47,8 @@ class ArmReading:
     failed      5xx, broken streams, resets, and errors inside a stream
     fallbacks   answered by another arm: the user saw no error, the assigned arm failed
     abandoned   the client left: "before" its first token, or "midway"
-    unheld      answers with a success at whose end a client may leave and be in `abandoned`, though it had all of its
-                answer; 0 of a router that tells the two apart
+    unheld      answers with a success, from their first byte on, at whose end a client may leave and be in `abandoned`,
+                though it had all of its answer; 0 of a router that tells the two apart
     statuses    ended requests by status class: "2xx" ...
     latency     "ttft" (until the first body byte, those who left midway too) and "duration" (whole answers), of
                 requests that the assigned arm answered
