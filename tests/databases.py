@@ -52,16 +52,19 @@ STORIES_ON_BOTH = (
     "tests/rollouts/services/loop/test_stories.py",
     "tests/rollouts/services/loop/test_bandit_stories.py",
 )
+# Their statements are those of the services, which are tested on both; and PostgreSQL refuses more of what is odd.
+ASKED_THERE = ("tests/fuzz", "tests/rollouts/api")
 
 
 def mark(items: list[pytest.Item]) -> None:
-    """Marks the stories that a landing tells on PostgreSQL only."""
+    """Marks what a landing tells on PostgreSQL only: stories of faults, and what asks the API or asks at random."""
     for item in items:
-        if _is_told_there(item.path) and item.get_closest_marker("story"):
+        told = item.get_closest_marker("story") and _is_among(item.path, ON_POSTGRESQL)
+        if (told and not _is_among(item.path, STORIES_ON_BOTH)) or _is_among(item.path, ASKED_THERE):
             item.add_marker("told_on_postgresql")
 
 
 @cache
-def _is_told_there(path: Path) -> bool:
-    file = path.relative_to(ROOT)
-    return str(file) not in STORIES_ON_BOTH and any(file.is_relative_to(listed) for listed in ON_POSTGRESQL)
+def _is_among(path: Path, listed: tuple[str, ...]) -> bool:
+    """Whether it is one of these files, or lies in one of these folders."""
+    return any(path.relative_to(ROOT).is_relative_to(one) for one in listed)

@@ -15,7 +15,7 @@ import pytest
 
 from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import Unavailable
-from rollouts.adapters.routers.gateway_api.router import GatewayRouter
+from rollouts.adapters.routers.gateway_api.router import NOT_SERVED, GatewayRouter
 from rollouts.domain.capabilities import Capability
 from rollouts.ports import Backend, Route
 from tests.kubernetes.edge import FORCED, V1, V2, Edge, edge_in
@@ -101,7 +101,7 @@ class PatientRouter(GatewayRouter):
         try:
             generation = super().apply(route, token=token)
         except Unavailable as error:
-            if "no proxy is seen to serve it" not in error.message:
+            if error.code != NOT_SERVED:
                 raise
             return 0
         seen = self.observe(route.endpoint)

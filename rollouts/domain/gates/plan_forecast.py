@@ -56,6 +56,11 @@ class PlanForecast:
     passes_in_plan: bool
     sentence: str
 
+    @property
+    def since(self) -> str:
+        """From when on requests and minutes to PASS count: `from 25% on`; empty: from the beginning."""
+        return _since(self.from_share_bp)
+
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
@@ -347,7 +352,7 @@ def _plan_words(
         passes = "no step of it can prove that nothing changed"
     else:
         passes = f"an unchanged candidate needs about {rough(needed)} {unit} ({duration_of_minutes(minutes)}) to pass"
-        passes += "" if from_share_bp is None else f", from {percent_of_bp(from_share_bp)} on"
+        passes += "" if from_share_bp is None else f", {_since(from_share_bp)}"
         passes += "" if in_plan else ", longer than the plan"
     return PlanForecast(
         key=gate.key,
@@ -359,3 +364,7 @@ def _plan_words(
         passes_in_plan=in_plan,
         sentence=f"{gate.label}: {finds[0].lower() + finds[1:]}; {passes}.",
     )
+
+
+def _since(share_bp: int | None) -> str:
+    return "" if share_bp is None else f"from {percent_of_bp(share_bp)} on"

@@ -10,7 +10,6 @@ from typing import Any
 from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
 from controlplane.kernel.errors import InvalidInput
-from controlplane.kernel.words import percent_of_bp
 from controlplane.web.words import clock_text, duration_text, number_text
 from rollouts.domain.gates.plan_forecast import PlanForecast, worsening_text
 from rollouts.models import Endpoint
@@ -137,9 +136,7 @@ def _found(forecast: PlanForecast, draft: Draft) -> FoundRow:
     if forecast.minutes_to_pass is None:
         passes = "not in sight"
     else:
-        passes = duration_text(forecast.minutes_to_pass * 60)
-        if forecast.from_share_bp is not None:
-            passes += f" from {percent_of_bp(forecast.from_share_bp)} on"
+        passes = f"{duration_text(forecast.minutes_to_pass * 60)} {forecast.since}".strip()
         if not forecast.passes_in_plan:
             passes += ", too late"
     return FoundRow(gate.label, smallest, passes, forecast.sentence)

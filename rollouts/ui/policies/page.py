@@ -13,7 +13,6 @@ from controlplane.kernel.errors import NotFound
 from controlplane.kernel.words import (
     duration_of_minutes,
     odds,
-    percent_of_bp,
     percent_of_share,
     rough,
     seconds_text,
@@ -58,6 +57,7 @@ class GateLine:
     smallest: str
     passes: str
     to_pass: str
+    passes_from: str
     does: str
     alone: str
     base: str
@@ -207,6 +207,7 @@ def gate_line(gate: GateSpec, told: GateOutlook) -> GateLine:
         to_pass=""
         if forecast.requests_to_pass is None
         else f"{rough(forecast.requests_to_pass)} {unit_of(gate)}",
+        passes_from=forecast.since,
         does=told.does,
         alone=f"{odds(told.odds_alone)} to 1",
         base=""
@@ -220,13 +221,11 @@ def gate_line(gate: GateSpec, told: GateOutlook) -> GateLine:
 
 
 def passes_text(told: GateOutlook) -> str:
-    """How long an unchanged candidate needs: `9 min from 25% on`, `2.5 h, after the plan`, `not in sight`."""
+    """How long an unchanged candidate needs: `9 min`, `2.5 h, after the plan`, `not in sight`."""
     forecast = told.forecast
     if forecast.minutes_to_pass is None:
         return "not in sight"
     words = duration_of_minutes(forecast.minutes_to_pass)
-    if forecast.from_share_bp is not None:
-        words += f" from {percent_of_bp(forecast.from_share_bp)} on"
     return words if forecast.passes_in_plan else f"{words}, after the plan"
 
 

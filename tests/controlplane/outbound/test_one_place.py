@@ -18,8 +18,10 @@ MAKERS = {
 LIBRARIES = {"requests", "urllib3", "aiohttp", "httpcore", "httpx2", "websockets", "pycurl"}
 # It speaks to a unix socket, which no variable redirects.
 UNIX_SOCKETS = {"rollouts/adapters/clusters/supervisord.py"}
-# It runs inside of an engine's container, asks that engine, and `http.client` reads no variable.
-IN_CONTAINERS = {"rollouts/adapters/clusters/kubernetes/warm_up.py"}
+# They run in containers, where nothing of ours is. One asks the engine beside it, and `http.client` reads no variable;
+# the other one asks Headgate by an opener that is told to have no proxies.
+WARM_UP = "rollouts/adapters/clusters/kubernetes/warm_up.py"
+FILL_VOLUME = "rollouts/adapters/clusters/kubernetes/filling/fill_volume.py"
 
 
 def findings(source: str, where: str) -> Iterator[str]:
@@ -40,8 +42,10 @@ def findings(source: str, where: str) -> Iterator[str]:
 def _imports_maker(name: str, where: str) -> bool:
     room, _, rest = name.partition(".")
     if name.startswith("http.client"):
-        return where not in UNIX_SOCKETS | IN_CONTAINERS
-    return room in LIBRARIES or name.startswith("urllib.request") or (room == "httpx" and rest in MAKERS)
+        return where not in UNIX_SOCKETS | {WARM_UP, FILL_VOLUME}
+    if name.startswith("urllib.request"):
+        return where != FILL_VOLUME
+    return room in LIBRARIES or (room == "httpx" and rest in MAKERS)
 
 
 def _is_maker(call: ast.Call) -> bool:

@@ -59,6 +59,7 @@ from rollouts.adapters.clusters.kubernetes.objects import (
     objects_of,
     with_attempt,
 )
+from rollouts.adapters.clusters.kubernetes.owned import name_taken, owned_object
 from rollouts.adapters.clusters.kubernetes.preflight import Preflight
 from rollouts.adapters.clusters.kubernetes.profile import AutoscalerKind, ClusterProfile
 from rollouts.adapters.clusters.kubernetes.record import LAUNCH_KEY, record_of, spec_in
@@ -279,7 +280,7 @@ class KubernetesCluster:
         seen = self._client.get(CONFIG_MAP, object_name(variant))
         anchor = None if seen is None else anchor_in(seen)
         if seen is not None and (anchor is None or anchor.installation != label_value(self._installation)):
-            raise _taken(CONFIG_MAP, object_name(variant))
+            raise name_taken(CONFIG_MAP, object_name(variant))
         return anchor
 
     def _as_seen(self, launch: LaunchFound) -> Anchor | None:
@@ -288,14 +289,9 @@ class KubernetesCluster:
         return anchor if anchor is not None and launch_of(anchor).state == launch.state else None
 
     def _found(self, kind: ObjectKind, name: str) -> Mapping[str, Any] | None:
-        """The variant's object of this kind. Raises Refused for somebody else's: an apply would make it a part of the
-        variant, and it would be deleted with it."""
-        seen = self._client.get(kind, name)
-        labels = {} if seen is None else seen["metadata"].get("labels") or {}
+        """The variant's object of this kind. Raises Refused for somebody else's."""
         ours = {INSTALLATION: label_value(self._installation), VARIANT: name}
-        if seen is not None and not ours.items() <= labels.items():
-            raise _taken(kind, name)
-        return seen
+        return owned_object(self._client, kind, name, ours)
 
     def _is_gone(self, name: str, snapshot: Snapshot) -> bool:
         """Whether somebody deleted the variant's workload. A watch may be late, so that the cluster is asked, too."""
@@ -450,11 +446,3 @@ class KubernetesCluster:
 
 def _is_filling(anchor: Anchor) -> bool:
     return not (anchor.made or anchor.deleting or anchor.draining_since is not None)
-
-
-def _taken(kind: ObjectKind, name: str) -> Refused:
-    return Refused(
-        f"A {kind.name} {name} is there already, and it is not this Headgate's.",
-        fix="Delete it, or use another namespace.",
-        code="name-taken",
-    )

@@ -53,16 +53,41 @@ LEADER_WORDS = (*GROUP_WORDS, "--node-rank=0")
 WORKER_WORDS = (*GROUP_WORDS, "--node-rank=$(LWS_WORKER_INDEX)", "--headless")
 
 DEPLOYMENT, LEADER_WORKER_SET = "Deployment", "LeaderWorkerSet"
-# Of a NetworkPolicy: whoever restricts what a pod reaches has to let it ask for addresses.
-NAMES: Mapping[str, Any] = {
-    "to": [
-        {
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
-            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
-        }
-    ],
-    "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
-}
+QUEUE = "kueue.x-k8s.io/queue-name"
+
+
+def to_names() -> dict[str, Any]:
+    """Of a NetworkPolicy's egress: whoever restricts what a pod reaches has to let it ask for addresses."""
+    return {
+        "to": [
+            {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+                "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+            }
+        ],
+        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+    }
+
+
+def common_labels(
+    spec: WorkloadSpec, profile: ClusterProfile, installation: str, *, name: str, app: str, component: str
+) -> dict[str, str]:
+    """Labels of every object that is made for this variant. `name` is the object's, `app` what it runs."""
+    return {
+        **profile.labels,
+        "app.kubernetes.io/name": app,
+        "app.kubernetes.io/instance": name,
+        "app.kubernetes.io/component": component,
+        "app.kubernetes.io/part-of": label_value(spec.endpoint),
+        "app.kubernetes.io/managed-by": MANAGED_BY,
+        INSTALLATION: label_value(installation),
+        ENDPOINT: label_value(spec.endpoint),
+    }
+
+
+def common_annotations(spec: WorkloadSpec, profile: ClusterProfile) -> dict[str, str]:
+    """Annotations of every object that is made for this variant."""
+    return {**profile.annotations, ENDPOINT_NAME: spec.endpoint, VARIANT_NAME: spec.variant}
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,25 +232,15 @@ class _Maker:
 
     @property
     def labels(self) -> dict[str, str]:
-        return {
-            **self.profile.labels,
-            "app.kubernetes.io/name": label_value(self.spec.engine),
-            "app.kubernetes.io/instance": self.name,
-            "app.kubernetes.io/component": "model-server",
-            "app.kubernetes.io/part-of": label_value(self.spec.endpoint),
-            "app.kubernetes.io/managed-by": MANAGED_BY,
-            INSTALLATION: label_value(self.installation),
-            ENDPOINT: label_value(self.spec.endpoint),
-            VARIANT: self.name,
-        }
+        app = label_value(self.spec.engine)
+        common = common_labels(
+            self.spec, self.profile, self.installation, name=self.name, app=app, component="model-server"
+        )
+        return {**common, VARIANT: self.name}
 
     @property
     def annotations(self) -> dict[str, str]:
-        return {
-            **self.profile.annotations,
-            ENDPOINT_NAME: self.spec.endpoint,
-            VARIANT_NAME: self.spec.variant,
-        }
+        return common_annotations(self.spec, self.profile)
 
     @property
     def selector(self) -> dict[str, str]:
@@ -301,7 +316,7 @@ def _group(maker: _Maker, engine: ContainerEngine, chosen: Chosen, pods: int) ->
 
 def _queued(maker: _Maker, workload: dict[str, Any]) -> dict[str, Any]:
     if maker.profile.queue:
-        workload["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = maker.profile.queue
+        workload["metadata"]["labels"][QUEUE] = maker.profile.queue
     return workload
 
 
@@ -353,7 +368,7 @@ def _network(maker: _Maker) -> dict[str, Any]:
             {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": one}}} for one in sources
         ]
         ingress.append({"from": peers, "ports": [{"protocol": "TCP", "port": PORT}]})
-    egress: list[dict[str, Any]] = [copy.deepcopy(dict(NAMES))]
+    egress: list[dict[str, Any]] = [to_names()]
     if several:
         ingress.append({"from": [own_pods]})
         egress.append({"to": [own_pods]})

@@ -60,6 +60,7 @@ from rollouts.ports import ObservedRoute, Route
 TRUCE_SECONDS = 600.0
 TRIES = 4  # of a write that meets others
 MOST_WRITES = 5  # of one `apply`: three steps where a gateway takes each at once, and what is noted of them
+NOT_SERVED = "route-not-served"  # the code of what is raised then
 USUAL_SECONDS = 15.0  # that a proxy may take to serve what its gateway took, before anybody is told
 
 T = TypeVar("T")
@@ -333,6 +334,7 @@ class GatewayRouter:
             f" no proxy is seen to serve it: {unproven}.",
             fix=f"See that requests from here reach {self._place.host(found.endpoint)} by the gateway. Until then the"
             " split before counts.",
+            code=NOT_SERVED,
         )
 
     def _note(self, found: RouteRead, notes: Mapping[str, str]) -> None:

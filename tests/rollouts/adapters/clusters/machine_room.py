@@ -24,6 +24,7 @@ from tests.standins.running import wait_until
 
 ROOT = Path(__file__).resolve().parents[4]
 MARK = "HEADGATE_STACK"
+PORTS = 40  # more than a module starts engines: they run until its end
 CONFIGURATION = """[unix_http_server]
 file={run}/supervisor.sock
 chmod=0700
@@ -70,7 +71,7 @@ class MachineRoom:
         self.http = httpx.Client(trust_env=False)
         self.supervisor = Supervisor(self.run_dir / "supervisor.sock")
         # Below the ports that the kernel gives to outgoing connections; test processes get different ones.
-        self.first_port = 20_000 + os.getpid() % 500 * 20
+        self.first_port = 20_000 + os.getpid() % (10_000 // PORTS) * PORTS
         self.start()
 
     def start(self) -> None:
@@ -105,7 +106,7 @@ class MachineRoom:
             "supervisor_socket": self.run_dir / "supervisor.sock",
             "engine_python": Path(sys.executable),
             "models_dir": self.run_dir / "versions",
-            "ports": range(self.first_port, self.first_port + 20),
+            "ports": range(self.first_port, self.first_port + PORTS),
             "memory_mb": 50,
             "clock": SystemClock(),
             "http": self.http,

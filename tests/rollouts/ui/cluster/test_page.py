@@ -85,13 +85,23 @@ def test_pages_of_endpoint_and_new_rollout__lead_there(engineer: Client) -> None
 
 # --- what lies there --------------------------------------------------------------------------------------------------
 
-AT = factories.right_now().timestamp()
-ORPHAN = LaunchFound("triage-v9-aaaa", "triage", "ConfigMap triage-v9-aaaa", AT - 7_200, AT - 3_600)
-SERVER = ModelServer("Deployment <llama>", "vllm/vllm-openai:v1", "meta/llama", "Helm", 1, 2, AT - 60)
+
+def ago(seconds: float) -> float:
+    """A moment of the past. It is asked for by each test: the last of a long run must not find it older."""
+    return factories.right_now().timestamp() - seconds
+
+
+def orphan(waits: str = "") -> Orphan:
+    where = "ConfigMap triage-v9-aaaa"
+    return Orphan(LaunchFound("triage-v9-aaaa", "triage", where, ago(7_200), ago(3_600)), waits)
+
+
+def server() -> ModelServer:
+    return ModelServer("Deployment <llama>", "vllm/vllm-openai:v1", "meta/llama", "Helm", 1, 2, ago(60))
 
 
 def keep(*orphans: Orphan, servers: tuple[ModelServer, ...] = ()) -> None:
-    Cluster.objects.filter(name="here").update(belongings=Belongings(AT, orphans, servers).to_json())
+    Cluster.objects.filter(name="here").update(belongings=Belongings(ago(0), orphans, servers).to_json())
 
 
 def words_of(client: Client) -> str:
@@ -100,7 +110,7 @@ def words_of(client: Client) -> str:
 
 def test_page__orphan__has_its_age_and_what_becomes_of_it(viewer: Client) -> None:
     factories.endpoint()
-    keep(Orphan(ORPHAN, "A route still names it."))
+    keep(orphan("A route still names it."))
     text = words_of(viewer)
     assert "ConfigMap triage-v9-aaaa" in text
     assert re.search(r'data-l="Age">2 h<', text)
@@ -109,13 +119,13 @@ def test_page__orphan__has_its_age_and_what_becomes_of_it(viewer: Client) -> Non
 
 def test_page__orphan_that_is_due__says_that_it_goes(viewer: Client) -> None:
     factories.endpoint()
-    keep(Orphan(ORPHAN))
+    keep(orphan())
     assert "It is taken away with the next look." in words_of(viewer)
 
 
 def test_page__server_of_others__is_told_and_escaped(viewer: Client) -> None:
     factories.endpoint()
-    keep(servers=(SERVER,))
+    keep(servers=(server(),))
     text = words_of(viewer)
     assert "Model servers that Headgate does not manage" in text
     assert "Deployment &lt;llama&gt;" in text
@@ -154,6 +164,6 @@ def test_page__many_orphans_and_servers__costs_the_same_queries(
     factories.endpoint()
     with CaptureQueriesContext(connection) as before:
         words_of(viewer)
-    keep(*[Orphan(ORPHAN)] * 30, servers=(SERVER,) * 30)
+    keep(*[orphan()] * 30, servers=(server(),) * 30)
     with django_assert_num_queries(len(before)):
         words_of(viewer)

@@ -123,20 +123,22 @@ def test_page__older_version__is_marked_and_compared_with_any_other(viewer: Clie
 
 
 @pytest.mark.parametrize(
-    ("steps", "words"),
+    ("steps", "words", "since"),
     [
-        (((5_000, 36_000.0),), r"[\d.]+ (s|min|h)"),
-        (((500, 600.0), (2_500, 36_000.0)), r"[\d.]+ (s|min|h) from 25% on"),
-        (((500, 600.0), (2_500, 5.0)), r"[\d.]+ (s|min|h) from 25% on, after the plan"),
-        (((500, 600.0),), "not in sight"),
+        (((5_000, 36_000.0),), r"[\d.]+ (s|min|h)", ""),
+        (((500, 600.0), (2_500, 36_000.0)), r"[\d.]+ (s|min|h)", "from 25% on"),
+        (((500, 600.0), (2_500, 5.0)), r"[\d.]+ (s|min|h), after the plan", "from 25% on"),
+        (((500, 600.0),), "not in sight", ""),
     ],
 )
-def test_passes_text__plan__says_how_long_and_from_which_step_on(
-    steps: tuple[tuple[int, float], ...], words: str
+def test_gate_line__plan__says_how_long_and_from_which_step_on(
+    steps: tuple[tuple[int, float], ...], words: str, since: str
 ) -> None:
     policy = GatePolicy(name="default", version=1, gates=DEFAULT_GATES)
     told = explain_policy(policy, traffic=ExpectedTraffic(), steps=steps, exposures=()).gates[0]
-    assert re.fullmatch(words, policy_page.passes_text(told))
+    line = policy_page.gate_line(policy.gates[0], told)
+    assert re.fullmatch(words, line.passes)
+    assert line.passes_from == since
 
 
 def test_page__assumed_numbers__are_stated(viewer: Client) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from controlplane.kernel.clock import Clock
-from controlplane.kernel.errors import HeadgateError, Refused
+from controlplane.kernel.errors import HeadgateError
 from rollouts.adapters.clusters.kubernetes.anchors import Anchor
 from rollouts.adapters.clusters.kubernetes.client import (
     JOBS,
@@ -27,6 +27,7 @@ from rollouts.adapters.clusters.kubernetes.filling.objects import (
 from rollouts.adapters.clusters.kubernetes.filling.reading import FillSight, diagnose_fill, fill_sight_of
 from rollouts.adapters.clusters.kubernetes.names import FILL, INSTALLATION, label_value
 from rollouts.adapters.clusters.kubernetes.objects import owned_by
+from rollouts.adapters.clusters.kubernetes.owned import owned_object
 from rollouts.adapters.clusters.kubernetes.pod_reading import PodSight, sight_of
 from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
 from rollouts.adapters.clusters.kubernetes.snapshot import Snapshot
@@ -120,13 +121,5 @@ class Filler:
         return said
 
     def _found(self, kind: ObjectKind, name: str) -> Mapping[str, Any] | None:
-        seen = self._client.get(kind, name)
-        labels = {} if seen is None else seen["metadata"].get("labels") or {}
         ours = {INSTALLATION: label_value(self._installation), FILL: name}
-        if seen is not None and not ours.items() <= labels.items():
-            raise Refused(
-                f"A {kind.name} {name} is there already, and it is not this Headgate's.",
-                fix="Delete it, or use another namespace.",
-                code="name-taken",
-            )
-        return seen
+        return owned_object(self._client, kind, name, ours)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +21,11 @@ from registry.domain.manifest import Manifest
 from rollouts.adapters.clusters.kubernetes.container import literal
 from rollouts.adapters.clusters.kubernetes.filling.fill_volume import DIFFERS, REFUSED
 from rollouts.adapters.clusters.kubernetes.names import (
-    ENDPOINT,
-    ENDPOINT_NAME,
     FILL,
-    INSTALLATION,
-    MANAGED_BY,
     SPEC_DIGEST,
-    VARIANT_NAME,
-    label_value,
     object_name,
 )
-from rollouts.adapters.clusters.kubernetes.objects import NAMES
+from rollouts.adapters.clusters.kubernetes.objects import QUEUE, common_annotations, common_labels, to_names
 from rollouts.adapters.clusters.kubernetes.pod import (
     MANIFEST_KEY,
     RECORD_FOLDER,
@@ -104,18 +97,11 @@ def fill_objects_of(
     token         the pass; it stands in the Secret and nowhere else
     """
     name = fill_name(spec.variant, attempt)
-    labels = {
-        **profile.labels,
-        "app.kubernetes.io/name": "headgate-fill",
-        "app.kubernetes.io/instance": name,
-        "app.kubernetes.io/component": "model-files",
-        "app.kubernetes.io/part-of": label_value(spec.endpoint),
-        "app.kubernetes.io/managed-by": MANAGED_BY,
-        INSTALLATION: label_value(installation),
-        ENDPOINT: label_value(spec.endpoint),
-        FILL: name,
-    }
-    annotations = {**profile.annotations, ENDPOINT_NAME: spec.endpoint, VARIANT_NAME: spec.variant}
+    common = common_labels(
+        spec, profile, installation, name=name, app="headgate-fill", component="model-files"
+    )
+    labels = {**common, FILL: name}
+    annotations = common_annotations(spec, profile)
 
     def made(api_version: str, kind: str, body: Mapping[str, Any], said: object) -> dict[str, Any]:
         metadata = {
@@ -144,7 +130,7 @@ def fill_objects_of(
     }
     job = made("batch/v1", "Job", body, body)
     if profile.queue:
-        job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = profile.queue
+        job["metadata"]["labels"][QUEUE] = profile.queue
     return FillObjects(secret, network, job)
 
 
@@ -214,7 +200,7 @@ def _policy(profile: ClusterProfile, door: HeadgateDoor, name: str) -> dict[str,
         "podSelector": {"matchLabels": {FILL: name}},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [],
-        "egress": [json.loads(json.dumps(NAMES)), headgate],
+        "egress": [to_names(), headgate],
     }
 
 
