@@ -61,8 +61,8 @@ class CountedSeries:
         sorted_out = cls()
         arms = _Arms(template, routes)
         for sample in series:
-            target = targets.get(target_of(sample.labels, template))
-            if target is None or not target.labels.items() <= sample.labels.items():
+            target = scraped_of(sample, template, targets)
+            if target is None:
                 continue
             endpoint, variant = arms.of(sample.labels)
             if variant:
@@ -102,6 +102,14 @@ class _Arms:
 
 def target_of(labels: Mapping[str, str], template: GatewayTemplate) -> Target:
     return tuple(labels.get(name, "") for name in template.target)
+
+
+def scraped_of(
+    sample: Sample, template: GatewayTemplate, targets: Mapping[Target, Scraped]
+) -> Scraped | None:
+    """Which process counted it; None for one that is not known, and for a second scrape of the same process."""
+    found = targets.get(target_of(sample.labels, template))
+    return found if found is not None and found.labels.items() <= sample.labels.items() else None
 
 
 def arm_of(series: Iterable[Sample], template: GatewayTemplate) -> ArmReading:

@@ -61,6 +61,8 @@ class GatewayTemplate:
                 yet in the next, and no refusal must become an answer by that
     succeeded   requests whose answer began with a success
     unheld      answers with a success at whose end clients may leave and be in `abandoned`; see `ArmReading`
+    endpoints   a gauge of the endpoints that get the requests of a backend; empty: the gateway does not say it by the
+                place of the backend
     forced_apart  whether forced requests are counted under other names by themselves. Else the place of the routes
                 needs a suffix for Services of forced requests (`GatewayPlace.forced_suffix`)
     latency     histograms, by signal
@@ -84,6 +86,7 @@ class GatewayTemplate:
     running: ClassSums = ()
     answered: ClassSums = ()
     succeeded: ClassSums = ()
+    endpoints: str = ""
     forced_apart: bool = True
     latency: Mapping[str, HistogramTerm] = field(default_factory=dict)
     edges: tuple[float, ...] = ()
@@ -157,6 +160,7 @@ ENVOY_GATEWAY = GatewayTemplate(
             CounterTerm(_HELD, {"envoy_response_code": "2.."}, -1),
         ),
     ),
+    endpoints="envoy_cluster_membership_healthy",
     latency={"duration": HistogramTerm("envoy_cluster_upstream_rq_time", _MS)},
     edges=tuple(edge / _MS for edge in _ENVOY_MS),
     untold=(
@@ -211,6 +215,7 @@ ISTIO = GatewayTemplate(
         "an error inside a stream of status 200",
         "time to the first token; the engine's own is beside it",
         "forced requests by themselves, unless they go to Services of their own",
+        "whether a proxy has endpoints: of a first share a forced request is the only proof",
     ),
 )  # fmt: skip
 
