@@ -12,6 +12,7 @@ from deploy.demo.telling import DemoFailed, story_as_written
 from rollouts.adapters.signals.prometheus.templates import ENVOY_GATEWAY
 from tests.kubernetes.demo.attribution import objects
 from tests.kubernetes.demo.stage import MARK, empty_run_folder, story_on_kubernetes
+from tests.kubernetes.whole_answers import policy_for
 
 
 def test_story_on_kubernetes__gates__read_only_what_the_gateway_counts() -> None:
@@ -19,7 +20,7 @@ def test_story_on_kubernetes__gates__read_only_what_the_gateway_counts() -> None
     told = story_on_kubernetes(written)
     signals = {gate["signal"] for gate in told["policy"]["gates"] if "signal" in gate}
     assert signals == set(ENVOY_GATEWAY.latency)
-    assert "abandoned" not in {gate["kind"] for gate in told["policy"]["gates"]}
+    assert "abandoned" in {gate["kind"] for gate in told["policy"]["gates"]}
     edges = [gate["slo_seconds"] for gate in told["policy"]["gates"] if "slo_seconds" in gate]
     assert set(edges) <= set(ENVOY_GATEWAY.edges)
     assert sum(gate["weight"] for gate in told["policy"]["gates"]) == pytest.approx(
@@ -55,3 +56,10 @@ def test_attribution__values_of_the_lab__stand_in_every_place_that_is_the_operat
     assert "10.180.255.1" in made
     capitals = re.findall(r"(?<![A-Z_(%:-])\b(ROUTES|RECEIVER|HEADGATE|TOKEN|EDGE|GATEWAY)\b(?!-)", made)
     assert capitals == []
+
+
+def test_whole_answers__values_of_the_lab__stand_in_both_places_that_are_the_operators() -> None:
+    made = policy_for(routes="team-a", installation="demo")
+    assert made["metadata"]["namespace"] == "team-a"
+    (selector,) = made["spec"]["targetSelectors"]
+    assert selector["matchLabels"]["headgate.dev/installation"] == "demo"
