@@ -51,7 +51,6 @@ LATENCY = {
     "slo_seconds": 0.5,
     "ratio": 1.25,
     "delta": 0.05,
-    "weight": 0.3,
 }
 MARK = "demo-on-kubernetes"  # a file: this run folder is the demo's, and may be emptied
 END_THE_STACK = 'trap "" INT TERM HUP; read -r _; exec "$0" -m deploy.stack down >/dev/null 2>&1'
@@ -61,7 +60,8 @@ def story_on_kubernetes(story: Mapping[str, Any]) -> dict[str, Any]:
     """The story with gates on what a gateway counts: it does not know the time to the first token."""
     told: dict[str, Any] = copy.deepcopy(dict(story))
     told["policy"]["gates"] = [
-        LATENCY if gate.get("signal") == "ttft" else gate for gate in told["policy"]["gates"]
+        {**LATENCY, "weight": gate["weight"]} if gate.get("signal") == "ttft" else gate
+        for gate in told["policy"]["gates"]
     ]
     return told
 

@@ -23,7 +23,9 @@ from rollouts.adapters.signals.prometheus.queries import selected
 from rollouts.adapters.signals.prometheus.server import PrometheusServer
 from rollouts.adapters.signals.prometheus.templates import GatewayTemplate
 
-Places = Mapping[tuple[int, int], float]  # how many endpoints each place (rule, backend) of a route has
+EndpointCounts = Mapping[
+    tuple[int, int], float
+]  # how many endpoints each place (rule, backend) of a route has
 
 
 class PrometheusEndpoints:
@@ -59,7 +61,7 @@ class PrometheusEndpoints:
 
     def _by_process(
         self, samples: list[Sample], processes: ScrapedProcesses, route: CountedRoute
-    ) -> Mapping[Target, Places]:
+    ) -> Mapping[Target, EndpointCounts]:
         found: dict[Target, dict[tuple[int, int], float]] = defaultdict(dict)
         for sample in samples:
             scraped = scraped_of(sample, self._template, processes.found)
@@ -71,7 +73,7 @@ class PrometheusEndpoints:
 
 
 def _of_one(
-    target: Target, places: Places, processes: ScrapedProcesses, route: CountedRoute
+    target: Target, places: EndpointCounts, processes: ScrapedProcesses, route: CountedRoute
 ) -> Iterator[tuple[str, bool]]:
     """(what one process lacks, whether that was seen)"""
     scraped = processes.found[target]
