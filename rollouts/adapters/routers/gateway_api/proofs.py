@@ -101,7 +101,12 @@ class RouteProofs:
             namespace=self._place.namespace,
             places=places,
             services={},
-            since=found.note.at_time + ROUNDED_SECONDS,
+            since=self._written(found),
         )
         said = self._endpoints.lack(asked, found.revision, seen=found.lacked == found.revision)
         return Lack(said.words, of_endpoints=True, seen=said.seen)
+
+    def _written(self, found: RouteRead) -> float:
+        """When the route was written at the latest; 0 where our clock was wrong then, and nobody knows."""
+        at = found.note.at_time + ROUNDED_SECONDS
+        return at if at <= self._clock.now().timestamp() + 2 * ROUNDED_SECONDS else 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -195,3 +195,15 @@ def test_apply__variant_does_not_answer_itself__whoever_counts_is_not_asked(
     routes.answers = {V1}
     begin(router, clock)
     assert (counting.asked, routes.weights()) == ([], BEGINS)
+
+
+def test_apply__written_by_a_clock_that_was_wrong__does_not_wait_until_it_shows_that_time(
+    router: GatewayRouter, routes: MemoryRoutes, clock: ManualClock, counting: Counting
+) -> None:
+    router.apply(two(0), token=1)
+    counting.without["edge-1"] = {V2}
+    begin(router, clock)
+    counting.asked.clear()
+    an_hour_ago = ManualClock(clock.now() - timedelta(hours=1))
+    made(routes, an_hour_ago, counting).apply(two(500), token=1)
+    assert [asked.since for asked in counting.asked] == [0.0]
