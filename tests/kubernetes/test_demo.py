@@ -11,7 +11,7 @@ import pytest
 from deploy.demo.telling import DemoFailed, story_as_written
 from rollouts.adapters.signals.prometheus.templates import ENVOY_GATEWAY
 from tests.kubernetes.demo.attribution import objects
-from tests.kubernetes.demo.stage import MARK, empty_run_folder, story_on_kubernetes
+from tests.kubernetes.demo.stage import MARK, claim_run_folder, empty_run_folder, story_on_kubernetes
 from tests.kubernetes.whole_answers import policy_for
 
 
@@ -34,6 +34,15 @@ def test_run_folder__of_somebody_else__is_refused_and_left_as_it_is(tmp_path: Pa
     with pytest.raises(DemoFailed, match="HEADGATE_RUN_DIR"):
         empty_run_folder(tmp_path)
     assert [one.name for one in tmp_path.iterdir()] == ["headgate.sqlite3"]
+
+
+def test_run_folder__a_new_one_in_which_the_stack_left_its_lock__is_this_demos(tmp_path: Path) -> None:
+    """What is left of an earlier stack is stopped before the folder is emptied, and that writes there."""
+    folder = tmp_path / "run"
+    claim_run_folder(folder)
+    (folder / "stack.lock").touch()
+    empty_run_folder(folder)
+    assert sorted(one.name for one in folder.iterdir()) == ["demo", MARK]
 
 
 def test_run_folder__of_a_demo_before__keeps_the_trained_models_only(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def kubernetes_stage(progress: Progress) -> Iterator[Stage]:
         raise DemoFailed(missing)
     binaries = build.built()
     assert binaries is not None
-    check_run_folder(ENVIRONMENT.run_dir)
+    claim_run_folder(ENVIRONMENT.run_dir)  # before anything else writes there
     # What a demo that was killed together with its watcher left running.
     subprocess.run([sys.executable, "-m", "deploy.stack", "down"], cwd=ROOT, check=True, capture_output=True)
     empty_run_folder(ENVIRONMENT.run_dir)
@@ -112,20 +112,21 @@ def kubernetes_stage(progress: Progress) -> Iterator[Stage]:
         watcher.communicate()
 
 
-def check_run_folder(folder: Path) -> None:
-    """Raises DemoFailed for one that holds what is not this demo's: it would be lost."""
+def claim_run_folder(folder: Path) -> None:
+    """Makes it, as this demo's. Raises DemoFailed for one that holds what is not: it would be lost."""
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
         raise DemoFailed(
             f"{folder} holds something that is not this demo's. Choose another folder: HEADGATE_RUN_DIR=..."
         )
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / MARK).touch()
 
 
 def empty_run_folder(folder: Path) -> None:
     """Makes it, or takes away what a demo before left there, but for the trained models. Raises DemoFailed."""
-    check_run_folder(folder)
+    claim_run_folder(folder)
     demo = folder / FOLDER.name
-    demo.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / MARK).touch()
+    demo.mkdir(exist_ok=True, mode=0o700)
     for one in [*folder.iterdir(), *demo.iterdir()]:
         if one in (demo, folder / MARK, demo / MODELS.name):
             continue
