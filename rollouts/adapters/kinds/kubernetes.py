@@ -132,7 +132,7 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
         installation.clock,
         lambda: can,
         _user(place).served,
-        PrometheusEndpoints(server, template, processes).lacking if template.endpoints else None,
+        endpoints=PrometheusEndpoints(server, template, processes).lacking if template.endpoints else None,
     )
     return ClusterPorts(
         cluster=KubernetesCluster(

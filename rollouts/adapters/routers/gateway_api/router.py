@@ -86,6 +86,7 @@ class GatewayRouter:
         clock: Clock,
         can: Callable[[], frozenset[Capability]],
         served: AskServed,
+        *,
         endpoints: AskEndpoints | None = None,
     ) -> None:
         self._store = store

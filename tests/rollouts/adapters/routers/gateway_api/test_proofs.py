@@ -62,7 +62,7 @@ def router(routes: MemoryRoutes, clock: ManualClock, counting: Counting) -> Gate
 
 
 def made(routes: MemoryRoutes, clock: ManualClock, counting: Counting) -> GatewayRouter:
-    return GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served, counting.lacking)
+    return GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served, endpoints=counting.lacking)
 
 
 def observed(router: GatewayRouter) -> ObservedRoute:

@@ -151,7 +151,7 @@ def test_share__one_of_two_proxies_gets_its_endpoints_late__waits_for_it_and_beg
     room.say("gw-b", first=1, forced=1)
     routes = MemoryRoutes()
     router = GatewayRouter(
-        routes, PLACE, SystemClock(), lambda: frozenset(), routes.served, room.endpoints.lacking
+        routes, PLACE, SystemClock(), lambda: frozenset(), routes.served, endpoints=room.endpoints.lacking
     )
 
     def settled(candidate_bp: int) -> bool:
