@@ -13,16 +13,21 @@ from dataclasses import dataclass
 from controlplane.kernel.errors import HeadgateError
 from controlplane.kernel.words import duration_of_seconds
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
-from rollouts.domain.record.readings import ArmReading, CountedKind, SignalReading
+from rollouts.domain.record.readings import ArmReading, CountedKind, SignalReading, why_untold
 from rollouts.domain.strategies.dry_run import Check
 
 KIND_OF_GATE: Mapping[str, CountedKind] = {
     "error_rate": CountedKind.REQUESTS,
     "refused": CountedKind.REQUESTS,
-    "abandoned": CountedKind.REQUESTS,
+    "abandoned": CountedKind.DEPARTURES,
     "empty": CountedKind.COMPLETIONS,
     "truncated": CountedKind.COMPLETIONS,
 }
+ASK = "Ask the query by hand, and see whether what it names is scraped and labelled as it says."
+HOLD_BACK = (
+    "Have the gateway hold the last line of a stream back until its end: deploy/kubernetes/whole-answers.yaml. Then"
+    " restart its pods once: what they counted before that stays in their counters."
+)
 UNREADABLE, NOT_COUNTED = "signals-unreadable", "signals-missing"
 
 
@@ -76,12 +81,13 @@ def readiness_checks(
         return ()
     if not missing:
         return (_counted(read, seen),)
-    labels: dict[tuple[str, str], tuple[str, ...]] = {}
+    labels: dict[tuple[str, str, str], tuple[str, ...]] = {}
     for kind, why in missing.items():
         # An arm that is not there at all lacks every kind: one reason, and the query for its requests shows it.
-        query = queries.get(CountedKind.REQUESTS if why == _no_series(seen) else kind, "")
-        labels[why, query] = (*labels.get((why, query), ()), *read[kind])
-    return tuple(_cannot_judge(seen, why, query, names) for (why, query), names in labels.items())
+        shown = CountedKind.REQUESTS if why == _no_series(seen) else kind
+        reason = why, queries.get(shown, ""), HOLD_BACK if shown is CountedKind.DEPARTURES else ASK
+        labels[reason] = (*labels.get(reason, ()), *read[kind])
+    return tuple(_cannot_judge(seen, *reason, names) for reason, names in labels.items())
 
 
 def unreadable(policy: GatePolicy, error: HeadgateError) -> tuple[Check, ...]:
@@ -113,6 +119,8 @@ def _why_missing(kind: CountedKind, seen: CountedVariant, arms: list[ArmReading]
         return _why_no_completions(seen)
     if not arms:
         return _no_series(seen)
+    if kind is CountedKind.DEPARTURES:
+        return why_untold(sum(arm.unheld for arm in arms), sum(arm.answered + arm.aborted for arm in arms))
     if kind is CountedKind.REQUESTS or any(kind.value in arm.latency for arm in arms):
         return ""
     answered = sum(arm.answered for arm in arms)
@@ -142,7 +150,7 @@ def _counted(read: Mapping[CountedKind, tuple[str, ...]], seen: CountedVariant) 
     return Check("ok", f"{seen.variant} is counted: {rate}", f"counters {age} old; read by {names}")
 
 
-def _cannot_judge(seen: CountedVariant, why: str, query: str, labels: tuple[str, ...]) -> Check:
+def _cannot_judge(seen: CountedVariant, why: str, query: str, fix: str, labels: tuple[str, ...]) -> Check:
     if seen.per_minute:
         traffic = f"{_rate(seen.per_minute)} requests a minute were counted in the last hour."
     else:
@@ -152,9 +160,7 @@ def _cannot_judge(seen: CountedVariant, why: str, query: str, labels: tuple[str,
         "warning",
         f"Cannot judge {', '.join(labels)}: {why}",
         f"{traffic} {asked}",
-        "Ask the query by hand, and see whether what it names is scraped and labelled as it says."
-        if query
-        else "",
+        fix if query else "",
         code=NOT_COUNTED,
     )
 

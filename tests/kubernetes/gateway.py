@@ -54,6 +54,9 @@ class GatewayHome:
             "kind": "EnvoyGateway",
             "gateway": {"controllerName": CONTROLLER},
             "logging": {"level": {"default": "info"}},
+            "extensionApis": {
+                "enableLua": True
+            },  # for deploy/kubernetes/whole-answers.yaml, where it is applied
             "provider": {
                 "type": "Custom",
                 "custom": {

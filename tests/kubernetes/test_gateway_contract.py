@@ -15,7 +15,8 @@ import pytest
 
 from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import Unavailable
-from rollouts.adapters.routers.gateway_api.router import NOT_SERVED, GatewayRouter
+from rollouts.adapters.routers.gateway_api.proofs import NOT_SERVED
+from rollouts.adapters.routers.gateway_api.router import GatewayRouter
 from rollouts.domain.capabilities import Capability
 from rollouts.ports import Backend, Route
 from tests.kubernetes.edge import FORCED, V1, V2, Edge, edge_in

@@ -44,15 +44,19 @@ from tests.kubernetes.edge import open_metrics
 from tests.kubernetes.gateway import GATEWAY, NAMESPACE
 from tests.kubernetes.lab import KubernetesLab
 from tests.kubernetes.scraping import write_targets
+from tests.kubernetes.whole_answers import hold_back_done
 from tests.kubernetes.workloads import PROFILE, ROLE, bindings, put
 from tests.rollouts.probing import probe_rollouts
 from tests.standins.prometheus import SCRAPE_SECONDS, RunningPrometheus, running_prometheus
 
 PATIENCE_SECONDS = 240.0  # a busy machine is slow
 ENDPOINT = "triage"
+INSTALLATION = "tests"
 GATES = [
-    {"key": "errors", "kind": "error_rate", "delta": 0.05, "weight": 0.5},
-    {"key": "quality", "kind": "paired", "margin": 0.2, "weight": 0.5},
+    {"key": "errors", "kind": "error_rate", "delta": 0.05, "weight": 0.4},
+    {"key": "quality", "kind": "paired", "margin": 0.2, "weight": 0.4},
+    # Its PASS takes longer than these rollouts: nobody waits for it.
+    {"key": "left", "kind": "abandoned", "delta": 0.05, "weight": 0.2, "required": False},
 ]
 GOLDEN = "".join(
     f'{{"messages": [{{"role": "user", "content": "{word}"}}], "expected": "yes", "scorer": "exact"}}\n'
@@ -189,8 +193,13 @@ class Town:
 
 
 @contextmanager
-def town_in(lab: KubernetesLab, namespace: str, folder: Path, patch: Any) -> Iterator[Town]:
-    """A town in a namespace of its own, with three versions of a model of which the first one serves."""
+def town_in(
+    lab: KubernetesLab, namespace: str, folder: Path, patch: Any, *, whole_answers: bool = True
+) -> Iterator[Town]:
+    """A town in a namespace of its own, with three versions of a model of which the first one serves.
+
+    whole_answers   whether its gateway tells who left from who had it all
+    """
     gateways = {open_metrics(lab): {"namespace": NAMESPACE, "pod": "edge-0"}}
     jobs: dict[str, dict[str, dict[str, str]]] = {"gateways": gateways, "kubelet": {"/containers": {}}}
     prometheus_folder = folder / "prometheus"
@@ -207,12 +216,14 @@ def town_in(lab: KubernetesLab, namespace: str, folder: Path, patch: Any) -> Ite
         secrets.chmod(0o700)
         for body in (*yaml.safe_load_all(ROLE.read_text()), *bindings(namespace)):
             put(lab, body)
+        if whole_answers:
+            hold_back_done(lab, routes=namespace, installation=INSTALLATION)
         kubeconfig = secrets / "clusters" / "lab"
         kubeconfig.write_text(lab.kubeconfig_of(f"headgate-{namespace}").read_text())
         kubeconfig.chmod(0o600)
         patch.setattr(settings, "HEADGATE", replace(settings.HEADGATE, secrets_dir=str(secrets)))
         configuration = {
-            "installation": "tests",
+            "installation": INSTALLATION,
             "profile": {**PROFILE, "namespace": namespace, "gateway_namespaces": [NAMESPACE]},
             "gateways": [f"{NAMESPACE}/{GATEWAY}"],
             "gateway_url": f"http://{namespace}.test",

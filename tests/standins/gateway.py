@@ -1,8 +1,9 @@
-"""An Envoy as Envoy Gateway configures it: the real program, from HTTPRoutes and deploy/kubernetes/attribution.yaml.
+"""An Envoy as Envoy Gateway configures it: the real program, from HTTPRoutes and the objects in deploy/kubernetes.
 
 No controller runs here. What it makes of the objects is written down once more, by its translator of 1.9: the names of
-routes, one Envoy route a match, weighted clusters with the filters of each reference, the access log of the EnvoyProxy
-and the header settings of the ClientTrafficPolicy.
+routes, one Envoy route a match, weighted clusters with the filters of each reference, the access log of the EnvoyProxy,
+the header settings of the ClientTrafficPolicy, and the script of an EnvoyExtensionPolicy: a filter that is off, but for
+the routes that the policy is about.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from tests.standins.running import ROOT, wait_until
 
 ENVOY = Path(sys.executable).parent / "envoy"
 OBJECTS = ROOT / "deploy" / "kubernetes" / "attribution.yaml"
+WHOLE_ANSWERS = ROOT / "deploy" / "kubernetes" / "whole-answers.yaml"
+LUA = "envoy.filters.http.lua/envoyextensionpolicy"
 TYPE = "type.googleapis.com/envoy."
 OPTIONS = f"{TYPE}extensions.upstreams.http.v3.HttpProtocolOptions"
 OTEL = f"{TYPE}extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig"
+SCRIPT_ON = {"typed_per_filter_config": {LUA: {"@type": f"{TYPE}config.route.v3.FilterConfig", "config": {}}}}
 SINK = "accesslog"
 START_SECONDS = 60.0
 
@@ -39,19 +43,37 @@ def objects(**values: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return proxy, policy
 
 
+def script_of(policy: Path = WHOLE_ANSWERS) -> str:
+    """What an EnvoyExtensionPolicy has Envoy run."""
+    (document,) = yaml.safe_load_all(policy.read_text())
+    (script,) = document["spec"]["lua"]
+    assert script["type"] == "Inline"
+    return str(script["inline"])
+
+
 class RunningGateway:
     """`kill()` is kill -9; `close()` removes its folder, too.
 
     port           where it serves
     receiver_port  where it sends its access log, on this machine
     objects        as `objects` gives them
+    script         that an EnvoyExtensionPolicy has it run for those routes that it is about
     """
 
-    def __init__(self, port: int, receiver_port: int, both: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        port: int,
+        receiver_port: int,
+        both: tuple[dict[str, Any], dict[str, Any]],
+        *,
+        script: str = "",
+    ) -> None:
         self.url = f"http://127.0.0.1:{port}"
+        self._script = script
         self._folder = Path(tempfile.mkdtemp(prefix="hg-gw-", dir="/tmp"))
         self._version = 0
         self._documents: dict[str, dict[str, Any]] = {}
+        self._scripted: set[str] = set()
         self._backends: dict[str, int] = {}
         self._process: subprocess.Popen[bytes] | None = None
         boot = self._bootstrap(port, receiver_port, *both)
@@ -84,11 +106,16 @@ class RunningGateway:
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def serve(self, document: Mapping[str, Any], backends: Mapping[str, int]) -> None:
-        """Puts an HTTPRoute in force, and returns when it is. `backends`: the port of each Service that it names."""
+    def serve(
+        self, document: Mapping[str, Any], backends: Mapping[str, int], *, scripted: bool = False
+    ) -> None:
+        """Puts an HTTPRoute in force, and returns when it is. `backends`: the port of each Service that it names;
+        `scripted`: whether its requests go by the script."""
         for name, port in backends.items():
             assert self._backends.setdefault(name, port) == port
-        self._documents[document["metadata"]["name"]] = dict(document)
+        name = document["metadata"]["name"]
+        self._documents[name] = dict(document)
+        (self._scripted.add if scripted else self._scripted.discard)(name)
         self._write()
         if self._process is not None:
             wait_until("the gateway has its routes", self._has_routes, START_SECONDS)
@@ -99,6 +126,13 @@ class RunningGateway:
         with httpx.Client(transport=transport, base_url="http://envoy") as client:
             lines = client.get("/stats", params={"filter": f"^{name}$"}).text.splitlines()
         return lines[0].partition(": ")[2].strip('"') if lines else ""
+
+    def counters(self, cluster: str) -> str:
+        """What a scrape says of one cluster, in Prometheus' format."""
+        transport = httpx.HTTPTransport(uds=str(self._admin))
+        with httpx.Client(transport=transport, base_url="http://envoy") as client:
+            asked = {"filter": rf"^cluster\.{cluster}\.", "format": "prometheus"}
+            return client.get("/stats", params=asked).text
 
     def _has_routes(self) -> bool:
         assert self._process is not None
@@ -119,7 +153,9 @@ class RunningGateway:
             {
                 "name": name,
                 "domains": document["spec"]["hostnames"],
-                "routes": envoy_routes(document),
+                "routes": [
+                    {**one, **(SCRIPT_ON if name in self._scripted else {})} for one in envoy_routes(document)
+                ],
             }
             for name, document in sorted(self._documents.items())
         ]
@@ -149,6 +185,12 @@ class RunningGateway:
             "rds": {"route_config_name": "main", "config_source": self._watched("rds")},
             **header_settings(policy),
         }
+        if self._script:
+            kind = f"{TYPE}extensions.filters.http.lua.v3.Lua"
+            lua = {"@type": kind, "default_source_code": {"inline_string": self._script}}
+            off = {"name": LUA, "disabled": True, "typed_config": lua}
+            *others, router = manager["http_filters"]
+            manager["http_filters"] = [*others, off, router]
         listener = {
             "name": "edge",
             "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},

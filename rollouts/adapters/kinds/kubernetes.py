@@ -42,6 +42,8 @@ from rollouts.adapters.routers.gateway_api.objects import GatewayParent, Gateway
 from rollouts.adapters.routers.gateway_api.router import GatewayRouter
 from rollouts.adapters.routers.gateway_api.user import GatewayUser
 from rollouts.adapters.routers.gateway_api.watched import WatchedRoutes
+from rollouts.adapters.signals.prometheus.endpoints import PrometheusEndpoints
+from rollouts.adapters.signals.prometheus.processes import GatewayProcesses
 from rollouts.adapters.signals.prometheus.server import PrometheusServer
 from rollouts.adapters.signals.prometheus.source import PrometheusSignals
 from rollouts.adapters.signals.prometheus.templates import TEMPLATES, GatewayTemplate
@@ -115,12 +117,22 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
     )
     implementation = IMPLEMENTATIONS[place.gateway]
     can = implementation.capabilities(implementation.traits)
+    server = _prometheus(place, installation)
+    stale_seconds = SCRAPES_UNTIL_STALE * place.scrape_seconds
+    processes = GatewayProcesses(
+        server,
+        template,
+        installation.clock,
+        namespaces=profile.gateway_namespaces,
+        stale_seconds=stale_seconds,
+    )
     router = GatewayRouter(
         WatchedRoutes(client, place.installation),
         gateway_place,
         installation.clock,
         lambda: can,
         _user(place).served,
+        endpoints=PrometheusEndpoints(server, template, processes).lacking if template.endpoints else None,
     )
     return ClusterPorts(
         cluster=KubernetesCluster(
@@ -133,13 +145,13 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
         ),
         router=router,
         signals=PrometheusSignals(
-            _prometheus(place, installation),
+            server,
             template,
             router.counted,
             installation.clock,
             engine_namespace=profile.namespace,
             gateway_namespaces=profile.gateway_namespaces,
-            stale_seconds=SCRAPES_UNTIL_STALE * place.scrape_seconds,
+            stale_seconds=stale_seconds,
         ),
         request_log=GatewayRequestLog(installation.answers(), cluster=spec.name, namespace=profile.namespace),
         prober=_prober(place, gateway_place),
@@ -168,7 +180,10 @@ def prepare(spec: ClusterSpec, installation: Installation) -> str:
     if wrong:
         raise Unavailable(" ".join(wrong), fix="Mend that, and ask again.")
     behind = now - installation.clock.now().timestamp()
-    told = f"The API server and Prometheus answer; their clocks are {abs(behind):.0f} s apart from this one."
+    told = (
+        f"The API server and Prometheus answer; their clocks are {abs(behind):.0f} s apart from this one."
+        " Departures are judged once the gateway has deploy/kubernetes/whole-answers.yaml."
+    )
     if place.cluster_uid:
         return f"{told} Nothing is to be run."
     return f'{told} Write down "cluster_uid": "{uid}", so that no other cluster is ever taken for this one.'

@@ -238,7 +238,8 @@ class EnvoyStats:
     def queries(self, endpoint: str, backend: Backend) -> Mapping[CountedKind, str]:
         """See the port. All of them are one question to Envoy's admin interface."""
         asked = f"GET /stats?{urlencode({'filter': _counters_of([endpoint]), 'format': 'prometheus'})}"
-        return dict.fromkeys((CountedKind.REQUESTS, CountedKind.TTFT, CountedKind.DURATION), asked)
+        kinds = (CountedKind.REQUESTS, CountedKind.TTFT, CountedKind.DURATION, CountedKind.DEPARTURES)
+        return dict.fromkeys(kinds, asked)
 
     def read_all(
         self, backends: Mapping[str, Collection[Backend]]

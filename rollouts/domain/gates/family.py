@@ -26,7 +26,7 @@ from rollouts.domain.gates.policy import GatePolicy, GateSpec, stored_policy
 from rollouts.domain.gates.reading import Circumstances
 from rollouts.domain.gates.track import GateTrack
 from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
-from rollouts.domain.record.intervals import BASELINE, Interval
+from rollouts.domain.record.intervals import BASELINE, DEPARTURES, ArmCounts, Interval
 
 # Not in the state of an earlier version, and left out while there is nothing in them.
 LATER = ("shares", "outage", "backlog")
@@ -102,7 +102,9 @@ class GatesState:
         restart = exposed and (due or (self.outage is not None and self.outage.over))
         tracks = tuple(track.start_again() for track in self.tracks) if restart else self.tracks
         baseline = interval.arms.get(BASELINE)
-        window = self.window.add(baseline, arm, seconds, self.policy.fast_kill.window_seconds)
+        # Departures of which nobody knows how many there were are no burst.
+        kept = _without_departures if DEPARTURES in interval.missing else _as_counted
+        window = self.window.add(kept(baseline), kept(arm), seconds, self.policy.fast_kill.window_seconds)
         shares = self.shares
         if self._counts_late:
             shares = shares.add(seconds, share_bp, baseline_share(share_bp, interval.shares, BASELINE))
@@ -244,3 +246,13 @@ class GatesState:
         values["outage"] = None if outage is None else Outage.from_json(outage)
         values["backlog"] = Backlog.from_json(values.get("backlog", ()))
         return cls(**values)
+
+
+def _as_counted(arm: ArmCounts | None) -> ArmCounts | None:
+    return arm
+
+
+def _without_departures(arm: ArmCounts | None) -> ArmCounts | None:
+    if arm is None or arm.outcomes is None:
+        return arm
+    return replace(arm, outcomes=replace(arm.outcomes, abandoned_before=0, abandoned_midway=0))

@@ -8,7 +8,7 @@ from controlplane.kernel.words import seconds_text
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.latency import Directions, Timed, directions_of, timed_against
 from rollouts.domain.gates.policy import GateSpec
-from rollouts.domain.record.intervals import BASELINE, ArmCounts, Interval, ProbePair
+from rollouts.domain.record.intervals import BASELINE, DEPARTURES, ArmCounts, Interval, ProbePair
 
 PASS_SHARE_BP = 2500
 BOTH_WAYS = Directions(True, True)
@@ -122,6 +122,8 @@ def _outcomes(
     those are mostly bad ones. What a baseline out of order failed it could neither refuse nor keep waiting, so there
     these are no trials of the other two: a candidate would be blamed for refusing what the baseline refuses when well.
     """
+    if spec.kind == "abandoned" and DEPARTURES in interval.missing:
+        return Nothing(interval.missing[DEPARTURES])
     late = circumstances.late
     found = [_ended_so(spec, candidate, arm_c), (0, 0) if arm_b is None else _ended_so(spec, BASELINE, arm_b)]
     if found[0] is None or found[1] is None:
@@ -302,6 +304,8 @@ def _concerns(source: str, spec: GateSpec, candidate: str) -> bool:
         return spec.kind == "feedback"
     if name in ("ttft", "duration"):
         return spec.signal == name
+    if name == DEPARTURES:
+        return spec.kind == "abandoned"
     if name == "latency":
         return spec.kind == "latency_slo"
     if name == "errors":

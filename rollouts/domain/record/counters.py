@@ -28,6 +28,7 @@ from rollouts.domain.record.readings import (
     HistogramReading,
     SignalReading,
     TargetReading,
+    why_untold,
 )
 
 # One of two replicas may restart, as in a rolling update, also when it had a little over a half.
@@ -43,6 +44,7 @@ class Difference:
     unseen          targets whose part is not counted, and why
     unseen_share    of the traffic, about so much was not counted; 1 when nothing was
     unseen_seconds  the same in seconds of the whole traffic
+    untold          of a variant: why nobody can say who left before the end. Those who left are counted all the same
     lost            requests, by variant, that targets whose part is not counted held at the reading before: they count
                     as arrived, and nobody will know how they ended
     """
@@ -59,6 +61,7 @@ class Difference:
     unseen_share: float = 0.0
     unseen_seconds: float = 0.0
     lost: Mapping[str, int] = field(default_factory=dict)
+    untold: Mapping[str, str] = field(default_factory=dict)
 
 
 def difference(before: SignalReading | None, after: SignalReading, ready: Mapping[str, float]) -> Difference:
@@ -107,6 +110,7 @@ def difference(before: SignalReading | None, after: SignalReading, ready: Mappin
         unseen_share=share,
         unseen_seconds=share * seconds,
         lost=lost,
+        untold={name: why for name, one in found.items() if (why := _why_untold(one))},
     )
 
 
@@ -190,10 +194,11 @@ def _calls(before: SignalReading, after: SignalReading, unseen: Mapping[str, str
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One arm at some targets. A signal whose histograms cannot be compared is None."""
+    """One arm at some targets. A signal whose histograms cannot be compared is None. `unheld` as in `ArmReading`."""
 
     counts: ArmCounts
     fallbacks: int
+    unheld: int
     latency: Mapping[str, LatencyCounts | None]
 
     def plus(self, other: _Part) -> _Part:
@@ -214,6 +219,7 @@ class _Part:
                 outcomes=replace(one.outcomes.plus(two.outcomes), running=running),
             ),
             self.fallbacks + other.fallbacks,
+            self.unheld + other.unheld,
             latency,
         )
 
@@ -279,7 +285,21 @@ def _part(then: ArmReading, now: ArmReading) -> _Part | None:
         ready=0.0,
         outcomes=outcomes,
     )
-    return _Part(counts_of_arm, now.fallbacks - then.fallbacks, latency)
+    return _Part(counts_of_arm, now.fallbacks - then.fallbacks, _unheld(then, now), latency)
+
+
+def _unheld(then: ArmReading, now: ArmReading) -> int:
+    """Of how many answers at most that ended in between, or began, it was not held back what ends them.
+
+    An answer is among them from its first byte on: what still ran at the last reading may be one that began unheld. A
+    difference below 0 is what ended while the counters were written down.
+    """
+    return max(0, now.unheld - then.unheld) + min(max(0, then.running), then.unheld)
+
+
+def _why_untold(part: _Part) -> str:
+    assert part.counts.outcomes is not None
+    return why_untold(part.unheld, part.counts.outcomes.answered + part.counts.outcomes.abandoned)
 
 
 def _classes(reading: ArmReading) -> dict[str, int]:

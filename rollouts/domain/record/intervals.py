@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 LatencySignal = Literal["ttft", "duration"]
 BASELINE = "baseline"
+DEPARTURES = "departures"  # in `missing`: why nobody can say of this interval who left before the end
 
 
 @dataclass(frozen=True, slots=True)

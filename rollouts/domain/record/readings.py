@@ -16,6 +16,12 @@ class CountedKind(StrEnum):
     TTFT = "ttft"
     DURATION = "duration"
     COMPLETIONS = "completions"  # the engine's own counts of its answers
+    DEPARTURES = "departures"  # whether whoever left had the whole answer
+
+
+# Of the answers of an arm. So few cannot move a share of departures by what a gate looks for; and counters that are
+# written down one after the other differ by what ends meanwhile.
+UNHELD_AT_MOST = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,8 @@ class ArmReading:
     failed      5xx, broken streams, resets, and errors inside a stream
     fallbacks   answered by another arm: the user saw no error, the assigned arm failed
     abandoned   the client left: "before" its first token, or "midway"
+    unheld      answers with a success, from their first byte on, at whose end a client may leave and be in `abandoned`,
+                though it had all of its answer; 0 of a router that tells the two apart
     statuses    ended requests by status class: "2xx" ...
     latency     "ttft" (until the first body byte, those who left midway too) and "duration" (whole answers), of
                 requests that the assigned arm answered
@@ -54,6 +62,7 @@ class ArmReading:
     failed: int = 0
     fallbacks: int = 0
     abandoned: Mapping[str, int] = field(default_factory=dict)
+    unheld: int = 0
     statuses: Mapping[str, int] = field(default_factory=dict)
     latency: Mapping[str, HistogramReading] = field(default_factory=dict)
     left: Mapping[str, HistogramReading] = field(default_factory=dict)
@@ -133,3 +142,17 @@ class Failures:
 
     ended: int
     failed: int
+
+
+def why_untold(unheld: int, answers: int) -> str:
+    """Why it cannot be said of an arm who left before the end; empty where it can.
+
+    unheld   as in `ArmReading`, of some time
+    answers  of the same time: whole ones, and those that clients left
+    """
+    if unheld <= UNHELD_AT_MOST * answers:
+        return ""
+    return (
+        f"the gateway cannot tell who left from who had the whole answer and closed the connection then"
+        f" ({min(unheld, answers):,} of {answers:,} answers)"
+    )

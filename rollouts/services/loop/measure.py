@@ -23,7 +23,7 @@ from rollouts.domain.record.analysis import (
     interval_rng,
     labels_of,
 )
-from rollouts.domain.record.intervals import BASELINE, ArmCounts, Interval, ProbePair
+from rollouts.domain.record.intervals import BASELINE, DEPARTURES, ArmCounts, Interval, ProbePair
 from rollouts.domain.record.recorded import TamperedEvidence
 from rollouts.domain.strategies import strategy_of
 from rollouts.evidence import EvidenceExpired, evidence_rows, last_end
@@ -171,6 +171,10 @@ def _gaps(seen: Observation, names: Mapping[str, str]) -> tuple[dict[str, str], 
         # Read, and nothing was said of it: its series begin with its traffic, or are not scraped or named otherwise.
         absent = (arm for arm, variant in names.items() if variant not in seen.difference.arms)
         missing = {**{arm: f"no fresh series of {names[arm]}" for arm in absent}, **missing}
+        untold = seen.difference.untold
+        whose = [arm for arm, variant in sorted(names.items()) if variant in untold]
+        if whose:  # one arm is enough: departures are compared
+            missing[DEPARTURES] = f"of the {whose[0]}, {untold[names[whose[0]]]}"
     return missing, {}
 
 

@@ -34,10 +34,12 @@ from tests.kubernetes.demo.measuring import SCRAPE_SECONDS, measured
 from tests.kubernetes.gateway import GATEWAY
 from tests.kubernetes.gateway import NAMESPACE as GATEWAY_NAMESPACE
 from tests.kubernetes.lab import REAL_ENGINE, KubernetesLab, LabError
+from tests.kubernetes.whole_answers import hold_back_done
 from tests.kubernetes.workloads import ROLE, binding, bindings, put
 
 CLUSTER = "lab"
 NAMESPACE = "team-a"
+INSTALLATION = "demo"
 CLAIM = "models"
 DOMAIN = "lab.test"
 LATENCY = {
@@ -49,20 +51,17 @@ LATENCY = {
     "slo_seconds": 0.5,
     "ratio": 1.25,
     "delta": 0.05,
-    "weight": 0.3,
 }
 MARK = "demo-on-kubernetes"  # a file: this run folder is the demo's, and may be emptied
 END_THE_STACK = 'trap "" INT TERM HUP; read -r _; exec "$0" -m deploy.stack down >/dev/null 2>&1'
 
 
 def story_on_kubernetes(story: Mapping[str, Any]) -> dict[str, Any]:
-    """The story with gates on what a gateway counts. It does not know the time to the first token. And it cannot tell a
-    client that left from one of OpenAI's library, which closes its connection as soon as the last event has come."""
+    """The story with gates on what a gateway counts: it does not know the time to the first token."""
     told: dict[str, Any] = copy.deepcopy(dict(story))
     told["policy"]["gates"] = [
-        LATENCY if gate.get("signal") == "ttft" else gate
+        {**LATENCY, "weight": gate["weight"]} if gate.get("signal") == "ttft" else gate
         for gate in told["policy"]["gates"]
-        if gate["kind"] != "abandoned"
     ]
     return told
 
@@ -88,7 +87,7 @@ def kubernetes_stage(progress: Progress) -> Iterator[Stage]:
         raise DemoFailed(missing)
     binaries = build.built()
     assert binaries is not None
-    check_run_folder(ENVIRONMENT.run_dir)
+    claim_run_folder(ENVIRONMENT.run_dir)  # before anything else writes there
     # What a demo that was killed together with its watcher left running.
     subprocess.run([sys.executable, "-m", "deploy.stack", "down"], cwd=ROOT, check=True, capture_output=True)
     empty_run_folder(ENVIRONMENT.run_dir)
@@ -113,20 +112,21 @@ def kubernetes_stage(progress: Progress) -> Iterator[Stage]:
         watcher.communicate()
 
 
-def check_run_folder(folder: Path) -> None:
-    """Raises DemoFailed for one that holds what is not this demo's: it would be lost."""
+def claim_run_folder(folder: Path) -> None:
+    """Makes it, as this demo's. Raises DemoFailed for one that holds what is not: it would be lost."""
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
         raise DemoFailed(
             f"{folder} holds something that is not this demo's. Choose another folder: HEADGATE_RUN_DIR=..."
         )
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / MARK).touch()
 
 
 def empty_run_folder(folder: Path) -> None:
     """Makes it, or takes away what a demo before left there, but for the trained models. Raises DemoFailed."""
-    check_run_folder(folder)
+    claim_run_folder(folder)
     demo = folder / FOLDER.name
-    demo.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / MARK).touch()
+    demo.mkdir(exist_ok=True, mode=0o700)
     for one in [*folder.iterdir(), *demo.iterdir()]:
         if one in (demo, folder / MARK, demo / MODELS.name):
             continue
@@ -138,7 +138,8 @@ def empty_run_folder(folder: Path) -> None:
 
 @contextmanager
 def _furnished(lab: KubernetesLab, folder: Path) -> Iterator[Stage]:
-    """Namespace, roles, volume and key, a Prometheus, who answered: what an operator does once for a cluster."""
+    """Namespace, roles, volume and key, a Prometheus, who answered and who left: what an operator does once for a
+    cluster."""
     user = f"headgate-{NAMESPACE}"
     capacity = binding("ClusterRoleBinding", "headgate-capacity", user)
     for body in (*yaml.safe_load_all(ROLE.read_text()), *bindings(NAMESPACE), capacity):
@@ -152,6 +153,7 @@ def _furnished(lab: KubernetesLab, folder: Path) -> Iterator[Stage]:
     os.environ["HEADGATE_REQUEST_SENDERS"] = f"{CLUSTER}={token}"  # of the stack, which is started next
     os.environ["HEADGATE_RECEIVER_ADDRESS"] = f"{lab.address_here}:{RECEIVER_PORT}"
     tell_who_answers(lab, routes=NAMESPACE, receiver=lab.address_here, token=token)
+    hold_back_done(lab, routes=NAMESPACE, installation=INSTALLATION)
     admin = KubernetesClient(lambda: api_client(lab.kubeconfig.read_text(), folder / "admin"), NAMESPACE)
     with measured(lab, admin, NAMESPACE, folder / "prometheus") as prometheus:
         written = folder / "cluster.json"
@@ -176,7 +178,7 @@ def cluster_of(lab: KubernetesLab, prometheus: str) -> dict[str, Any]:
         "kind": "kubernetes",
         "secret": CLUSTER,
         "configuration": {
-            "installation": "demo",
+            "installation": INSTALLATION,
             "profile": {
                 "namespace": NAMESPACE,
                 # What the nodes call this image is what it was installed from.

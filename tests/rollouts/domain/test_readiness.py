@@ -156,3 +156,29 @@ def test_unreadable__source_away__is_a_warning_with_its_words_and_the_gates() ->
     assert (
         check.detail == "It is away. Without them these gates cannot judge: Error rate, First token, Empty."
     )
+
+
+LEFT = GateSpec(key="left", label="Departures", kind="abandoned", mode="tolerant", weight=0.5, delta=0.02)
+BOTH = GatePolicy(name="p", version=1, gates=(ERRORS, LEFT))
+
+
+def test_readiness__router_that_cannot_tell_who_left__cannot_judge_departures_alone_and_says_the_remedy() -> (
+    None
+):
+    (check,) = said(seen(ArmReading(arrived=50, answered=47, abandoned={"midway": 3}, unheld=50)), BOTH)
+    assert check.title == (
+        "Cannot judge Departures: the gateway cannot tell who left from who had the whole answer and closed the"
+        " connection then (50 of 50 answers)"
+    )
+    assert check.detail.endswith("Query: ask for departures")
+    assert "deploy/kubernetes/whole-answers.yaml" in check.fix
+
+
+def test_readiness__router_that_tells_who_left__judges_departures() -> None:
+    (check,) = said(seen(ArmReading(arrived=50, answered=47, abandoned={"midway": 3})), BOTH)
+    assert check.state == "ok"
+
+
+def test_readiness__no_series_at_all__is_one_reason_for_departures_too() -> None:
+    (check,) = said(seen(None), BOTH)
+    assert check.title == f"Cannot judge Error rate, Departures: no fresh series of {V1}"

@@ -74,3 +74,34 @@ def test_candidate_whose_series_come_late__goes_on_from_then(w: MemoryWorld, sig
     w.run(lambda: w.rollout.phase == "progressing" and w.rollout.next_interval >= 4)
     signals.hidden = frozenset()
     w.run(lambda: w.rollout.step_index == 1)
+
+
+class Unheld(MemorySignals):
+    """Of no answer it can say whether whoever left had all of it, as a gateway without the script."""
+
+    def read_all(self, backends: Mapping[str, Collection[Backend]]) -> Mapping[str, SignalReading]:
+        return {name: self._unheld(reading) for name, reading in super().read_all(backends).items()}
+
+    def _unheld(self, reading: SignalReading) -> SignalReading:
+        targets = {
+            name: replace(
+                one,
+                arms={
+                    arm: replace(found, unheld=found.answered + found.aborted)
+                    for arm, found in one.arms.items()
+                },
+            )
+            for name, one in reading.targets.items()
+        }
+        return replace(reading, targets=targets)
+
+
+def test_departures_that_nobody_can_tell__are_said_in_the_evidence_and_replay_alike(w: MemoryWorld) -> None:
+    w.world = replace(w.world, signals=Unheld(w.router))
+    w.start(2, plan=LONG_PLAN)
+    w.behave(2, accuracy=1.0)
+    w.run(lambda: w.rollout.phase == "progressing" and w.rollout.next_interval >= 6)
+    newest = Evidence.objects.filter(rollout=w.rollout).order_by("-index")[0]
+    assert newest.interval["missing"]["departures"].startswith("of the baseline, the gateway cannot tell")
+    assert set(newest.interval["arms"]) == {"baseline", "candidate"}
+    assert replay_whole(rollout=w.rollout).outcome == "identical"

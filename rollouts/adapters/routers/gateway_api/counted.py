@@ -1,4 +1,5 @@
-"""How a gateway's counters name the arms of an endpoint: the router knows it, whoever reads the counters needs it."""
+"""What the router and whoever reads a gateway's counters tell each other: how these name the arms of an endpoint, and
+for whom the gateway has endpoints."""
 
 from __future__ import annotations
 
@@ -23,3 +24,15 @@ class CountedRoute:
     places: Mapping[tuple[int, int], str]
     services: Mapping[str, str]
     since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointsAnswer:
+    """For whom a gateway's processes have endpoints.
+
+    words   who lacks endpoints for whom, or why that is not known yet; "" when nobody lacks any
+    seen    it is known that somebody does
+    """
+
+    words: str = ""
+    seen: bool = False

@@ -16,6 +16,7 @@ from rollouts.adapters.routers.gateway_api.objects import GatewayPlace
 from rollouts.adapters.routers.gateway_api.references import (
     ENDPOINT,
     INSTALLATION,
+    LACKED,
     MANAGED_BY,
     OVERRULED,
     PLACED,
@@ -47,9 +48,11 @@ class RouteRead:
     split             as its spec says it now, whoever wrote that
     step              the same with those who are faint (see `steps`)
     places            which variant stands at which place (rule, backend) of the split
+    drawn             the same of those with a weight
     standing          which variant has which place, as we wrote it; empty where nobody has it
     note              of what we wrote last
     served            the newest revision that a proxy was seen to serve
+    lacked            the newest revision for which a proxy was seen to lack endpoints
     verdict           of the gateways, on the present generation
     placed            the generation since which the backends stand where they do
     waits_for_places  some gateway has not looked at that generation: it still counts by the places of before
@@ -70,9 +73,11 @@ class RouteRead:
     step: SplitStep
     services: Mapping[str, str]
     places: Mapping[tuple[int, int], str]
+    drawn: Mapping[tuple[int, int], str]
     standing: tuple[str, ...]
     note: WriteNote
     served: int
+    lacked: int
     verdict: RouteVerdict
     refused: str
     owner: str
@@ -124,7 +129,7 @@ def read_route(document: Mapping[str, Any], place: GatewayPlace) -> RouteRead:
     notes = metadata.part("annotations")
     generation = metadata.whole("generation", 0, least=0)
     variants = _noted_object(notes, VARIANTS).texts_by_name("it", longest=200)
-    weights, named, places = _split_of(whole.part("spec"), variants)
+    weights, named, split = _split_of(whole.part("spec"), variants)
     note = WriteNote.read(_noted_object(notes, WRITTEN).part("it"))
     step = read_step(weights, note.coming)
     by, _, when = notes.text(OVERRULED, "").rpartition(" ")
@@ -146,10 +151,12 @@ def read_route(document: Mapping[str, Any], place: GatewayPlace) -> RouteRead:
         split=SplitRead(step.shares, named, generation),
         step=step,
         services=variants,
-        places=places,
+        places={place: variant for place, (variant, _) in split.items()},
+        drawn={place: variant for place, (variant, weight) in split.items() if weight},
         standing=tuple(Fields({"it": _parsed(notes, PLACES, "[]")}, SAID, PLACES).texts("it", longest=200)),
         note=note,
         served=whole_of(notes.text(SERVED, "0", longest=20), SAID, SERVED, least=0),
+        lacked=whole_of(notes.text(LACKED, "0", longest=20), SAID, LACKED, least=0),
         verdict=verdict(generation),
         refused=words_of(notes.text(REFUSED, "")),
         owner=_newest_manager(metadata),
@@ -188,10 +195,11 @@ def _parsed(notes: Fields, name: str, default: str) -> Any:
 
 def _split_of(
     spec: Fields, variants: Mapping[str, str]
-) -> tuple[dict[str, int], frozenset[str], dict[tuple[int, int], str]]:
-    """(weights, variants that a request can reach, places of the split). The split is the first rule that takes a POST
-    and asks for no header of a forced variant. A backend that we did not write is called by its own name."""
-    split: dict[tuple[int, int], str] | None = None
+) -> tuple[dict[str, int], frozenset[str], dict[tuple[int, int], tuple[str, int]]]:
+    """(weights, variants that a request can reach, variant and weight at each place of the split). The split is
+    the first rule that takes a POST and asks for no header of a forced variant. A backend that we did not write is
+    called by its own name."""
+    split: dict[tuple[int, int], tuple[str, int]] | None = None
     weights: dict[str, int] = {}
     named: set[str] = set()
     for rule_index, rule in enumerate(spec.parts("rules")):
@@ -208,7 +216,7 @@ def _split_of(
         if not forced:
             named |= {variant for variant, _ in backends.values()}
         if split is None and not forced and _takes_posts(rule):
-            split = {place: variant for place, (variant, _) in backends.items()}
+            split = backends
             for variant, weight in backends.values():
                 weights[variant] = weights.get(variant, 0) + weight
         elif forced:

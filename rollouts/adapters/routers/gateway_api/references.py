@@ -30,6 +30,9 @@ DIGEST = (
 VARIANTS = f"{PREFIX}variants"  # annotation: which variant each backend is
 PLACES = f"{PREFIX}places"  # annotation: which variant has which place in the route
 SERVED = f"{PREFIX}served-revision"  # annotation: the newest revision that a proxy was seen to serve
+LACKED = (
+    f"{PREFIX}lacked-revision"  # annotation: the newest revision for which a proxy was seen to lack endpoints
+)
 SINCE = f"{PREFIX}backends-since"  # annotation: since when the backends stand in this order, seconds since the epoch
 PLACED = f"{PREFIX}backends-generation"  # annotation: the route's generation since which they stand so
 WRITTEN = (

@@ -25,6 +25,7 @@ from controlplane.kernel.errors import InvalidInput, Rejected, StaleWriter, Unav
 from controlplane.kernel.foreign import ODD_ANSWER, words_of
 from rollouts.adapters.routers.gateway_api.api import RouteMoved, RouteStore
 from rollouts.adapters.routers.gateway_api.counted import CountedRoute
+from rollouts.adapters.routers.gateway_api.endpoints import AskEndpoints
 from rollouts.adapters.routers.gateway_api.notes import (
     SplitRead,
     WriteNote,
@@ -40,9 +41,11 @@ from rollouts.adapters.routers.gateway_api.objects import (
     placed,
     spec_of,
 )
-from rollouts.adapters.routers.gateway_api.questions import AskServed, RouteQuestions
+from rollouts.adapters.routers.gateway_api.proofs import Lack, RouteProofs
+from rollouts.adapters.routers.gateway_api.questions import AskServed
 from rollouts.adapters.routers.gateway_api.reading import RouteRead, covers, is_ours, read_route
 from rollouts.adapters.routers.gateway_api.references import (
+    LACKED,
     OVERRULED,
     PLACED,
     PLACES,
@@ -60,8 +63,6 @@ from rollouts.ports import ObservedRoute, Route
 TRUCE_SECONDS = 600.0
 TRIES = 4  # of a write that meets others
 MOST_WRITES = 5  # of one `apply`: three steps where a gateway takes each at once, and what is noted of them
-NOT_SERVED = "route-not-served"  # the code of what is raised then
-USUAL_SECONDS = 15.0  # that a proxy may take to serve what its gateway took, before anybody is told
 
 T = TypeVar("T")
 
@@ -71,10 +72,11 @@ log = logging.getLogger(__name__)
 class GatewayRouter:
     """See the module.
 
-    store   the API server
-    place   where the routes are, and how they are written
-    can     what the gateway was probed to do (see `probes`)
-    served  asks a variant through the gateway (`GatewayUser.served`)
+    store      the API server
+    place      where the routes are, and how they are written
+    can        what the gateway was probed to do (see `probes`)
+    served     asks a variant through the gateway (`GatewayUser.served`)
+    endpoints  asks which proxies have endpoints, where the gateway counts them (see `proofs`)
     """
 
     def __init__(
@@ -84,20 +86,22 @@ class GatewayRouter:
         clock: Clock,
         can: Callable[[], frozenset[Capability]],
         served: AskServed,
+        *,
+        endpoints: AskEndpoints | None = None,
     ) -> None:
         self._store = store
         self._place = place
         self._clock = clock
         self._can = can
-        self._questions = RouteQuestions(served)
+        self._proofs = RouteProofs(place, clock, served, endpoints)
         self._places: dict[str, tuple[int, float]] = {}  # see `_counts_since`
 
     # --- TrafficRouter -----------------------------------------------------------------------------
 
     def apply(self, route: Route, *, token: int) -> int:
         """See the port. Raises Rejected, too, when another owner of the route changes it again and again, and
-        Unavailable when the gateways have had it for a while and no proxy is seen to serve it. Waits a moment at most
-        for a proxy."""
+        Unavailable when the gateways have had it for a while and it is not seen to be served. Waits two moments at most
+        for that."""
         target = digest_of(spec_of(route, self._place))
         for _ in range(MOST_WRITES):
             generation, made = self._trying(
@@ -231,11 +235,11 @@ class GatewayRouter:
             )
         served = False
         if found is not None and not found.by_another_hand and found.note.target == target:
-            unproven = "" if found.is_served else self._unproven(route, found)
-            served = not unproven
-            if unproven or found.note.last:
-                self._note(found, {TOKEN: str(token), REFUSED: "", **({} if unproven else _served(found))})
-                self._say_late(found, unproven)
+            lack = Lack() if found.is_served else self._proofs.lack(route, found)
+            served = not lack.words
+            if lack.words or found.note.last:
+                self._note(found, {TOKEN: str(token), REFUSED: "", **_proven(found, lack)})
+                self._proofs.say_late(found, lack)
                 return found.accepted, None
         elif found is not None:
             served = found.by_another_hand or found.is_served
@@ -309,34 +313,6 @@ class GatewayRouter:
             before=SplitRead() if found is None else found.in_force,
         )
 
-    def _unproven(self, route: Route, found: RouteRead) -> str:
-        """Why nobody saw a proxy serve the route as it was found, "" when one does."""
-        if not found.verdict.in_force:
-            return found.verdict.waits_for or found.verdict.refused
-        shares = _shares(route)
-        first = sorted(shares, key=lambda name: (-shares[name], name))
-        rest = sorted({backend.variant for backend in route.backends} - set(first))
-        return self._questions.unproven(
-            self._place.host(route.endpoint),
-            found.revision,
-            every=sorted(found.note.coming),
-            some=[*first, *rest],
-        )
-
-    def _say_late(self, found: RouteRead, unproven: str) -> None:
-        """Raises Unavailable when the route was written long enough ago, the gateways have taken it, and no proxy is
-        seen to serve it."""
-        waited = self._now() - found.note.at_time
-        if not unproven or not found.verdict.in_force or waited < USUAL_SECONDS:
-            return
-        raise Unavailable(
-            f"{self._shown(found.endpoint)} was written {waited:.0f} s ago and its gateways say that they have it, but"
-            f" no proxy is seen to serve it: {unproven}.",
-            fix=f"See that requests from here reach {self._place.host(found.endpoint)} by the gateway. Until then the"
-            " split before counts.",
-            code=NOT_SERVED,
-        )
-
     def _note(self, found: RouteRead, notes: Mapping[str, str]) -> None:
         """Puts these notes on the route as it was found, where they say anything new."""
         there = found.document["metadata"].get("annotations", {})
@@ -391,8 +367,11 @@ def _shares(route: Route) -> dict[str, int]:
     return {name: share for name, share in route.shares.items() if share}
 
 
-def _served(found: RouteRead) -> dict[str, str]:
-    return {SERVED: str(found.revision)}
+def _proven(found: RouteRead, lack: Lack) -> dict[str, str]:
+    """What was seen of the route, for whoever looks next."""
+    if not lack.words:
+        return {SERVED: str(found.revision)}
+    return {LACKED: str(found.revision)} if lack.seen else {}
 
 
 def _observed(found: RouteRead, ready: frozenset[str]) -> ObservedRoute:

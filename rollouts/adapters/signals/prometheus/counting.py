@@ -61,8 +61,8 @@ class CountedSeries:
         sorted_out = cls()
         arms = _Arms(template, routes)
         for sample in series:
-            target = targets.get(target_of(sample.labels, template))
-            if target is None or not target.labels.items() <= sample.labels.items():
+            target = scraped_of(sample, template, targets)
+            if target is None:
                 continue
             endpoint, variant = arms.of(sample.labels)
             if variant:
@@ -104,6 +104,14 @@ def target_of(labels: Mapping[str, str], template: GatewayTemplate) -> Target:
     return tuple(labels.get(name, "") for name in template.target)
 
 
+def scraped_of(
+    sample: Sample, template: GatewayTemplate, targets: Mapping[Target, Scraped]
+) -> Scraped | None:
+    """Which process counted it; None for one that is not known, and for a second scrape of the same process."""
+    found = targets.get(target_of(sample.labels, template))
+    return found if found is not None and found.labels.items() <= sample.labels.items() else None
+
+
 def arm_of(series: Iterable[Sample], template: GatewayTemplate) -> ArmReading:
     """The reading of one arm at one process. Raises InvalidInput for a series that is no count."""
     by_metric: dict[str, list[Sample]] = defaultdict(list)
@@ -127,6 +135,7 @@ def arm_of(series: Iterable[Sample], template: GatewayTemplate) -> ArmReading:
         refused={"request": request, "rate": rate, "gateway": 0},
         failed=failed,
         abandoned={"before": 0, "midway": left},
+        unheld=_largest(template.unheld, by_metric),
         statuses={},
         latency={signal: found for signal, found in latency.items() if found is not None},
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from controlplane.kernel.clock import Clock
@@ -30,6 +30,8 @@ from rollouts.adapters.signals.prometheus.counting import (
     target_of,
 )
 from rollouts.adapters.signals.prometheus.engines import PrometheusEngines
+from rollouts.adapters.signals.prometheus.processes import STALE_SECONDS, GatewayProcesses
+from rollouts.adapters.signals.prometheus.queries import query_of, selected
 from rollouts.adapters.signals.prometheus.server import PrometheusServer
 from rollouts.adapters.signals.prometheus.templates import GatewayTemplate
 from rollouts.domain.record.readings import CountedKind, Failures, SignalReading, TargetReading
@@ -37,10 +39,7 @@ from rollouts.ports import Backend
 
 log = logging.getLogger(__name__)
 
-STALE_SECONDS = 45.0  # three scrapes of 15 s
-CLOCKS_APART_SECONDS = 10.0
 SETTLE_SECONDS = 5.0  # from accepting a route until every process of the gateway has it
-NAMED_AT_MOST = 100  # routes in one query; of more than so many, those of the whole namespace are asked for
 
 
 class PrometheusSignals:
@@ -67,9 +66,9 @@ class PrometheusSignals:
         self._server = server
         self._template = template
         self._routes = routes
-        self._clock = clock
-        self._gateway_namespaces = frozenset(gateway_namespaces)
-        self._stale_seconds = stale_seconds
+        self._processes = GatewayProcesses(
+            server, template, clock, namespaces=gateway_namespaces, stale_seconds=stale_seconds
+        )
         self._settle_seconds = settle_seconds
         self._engines = PrometheusEngines(server, engine_namespace, stale_seconds=stale_seconds)
 
@@ -104,10 +103,11 @@ class PrometheusSignals:
         route = self._routes().get(endpoint)
         if route is None:
             raise _no_route(endpoint)
-        found = {CountedKind.REQUESTS: query_of(self._template, route.namespace, [route], timed=False)}
+        counters = query_of(self._template, route.namespace, [route], timed=False)
+        found = {CountedKind.REQUESTS: counters, CountedKind.DEPARTURES: counters}
         for signal, term in self._template.latency.items():
             metrics = [f"{term.metric}_bucket", f"{term.metric}_count"]
-            found[CountedKind(signal)] = _selected(self._template, metrics, route.namespace, [route])
+            found[CountedKind(signal)] = selected(self._template, metrics, route.namespace, [route])
         return {**found, CountedKind.COMPLETIONS: self._engines.query(backend)}
 
     def failures(self) -> Mapping[str, Mapping[str, Failures]]:
@@ -131,34 +131,9 @@ class PrometheusSignals:
         """(the server's time, the processes that it scraped lately, by how many seconds our clock is behind). Raises
         Unavailable when there is none."""
         template = self._template
-        now = self._server.now()
-        late = now - self._clock.now().timestamp()
-        apart = abs(late)
-        if apart > CLOCKS_APART_SECONDS:
-            raise Unavailable(
-                f"The clock of Prometheus and this one are {apart:.0f} s apart: its samples cannot be put in time.",
-                fix="Have both machines set their clocks by a time server.",
-            )
-        scrapes = self._server.vector(f"timestamp({template.alive})", at=now)
-        starts = self._starts(now)
-        found: dict[Target, Scraped] = {}
-        for sample in sorted(scrapes, key=lambda one: sorted(one.labels.items())):
-            target = target_of(sample.labels, template)
-            foreign = (
-                self._gateway_namespaces and sample.labels.get("namespace") not in self._gateway_namespaces
-            )
-            if foreign or not target[-1] or _age(sample, now) > self._stale_seconds:
-                continue
-            scraped = Scraped(target, sample.labels, sample.value, starts.get(target))
-            # Two Prometheus jobs may scrape one process: it is counted once, by the newer scrape.
-            if target not in found or found[target].at < scraped.at:
-                found[target] = scraped
-        if not found:
-            raise Unavailable(
-                f"Prometheus has no fresh series of {template.name} ({template.alive} with the labels"
-                f" {', '.join(template.target)}).",
-                fix="See whether it scrapes the gateway's pods, and whether these run.",
-            )
+        scraped = self._processes.read()
+        starts = self._starts(scraped.now)
+        found = {target: replace(one, started_at=starts.get(target)) for target, one in scraped.found.items()}
         usable = {target: one for target, one in found.items() if one.started_at is not None}
         if not usable:
             raise Unavailable(
@@ -168,7 +143,7 @@ class PrometheusSignals:
         for one in found.values():
             if one.started_at is None:
                 log.warning("signals.start_unknown target=%s", one.name)
-        return now, usable, max(0.0, late)
+        return scraped.now, usable, scraped.late
 
     def _starts(self, now: float) -> Mapping[Target, float]:
         found: dict[Target, float] = {}
@@ -234,45 +209,8 @@ class PrometheusSignals:
         return SignalReading(at=min(at), targets=found)
 
 
-def query_of(
-    template: GatewayTemplate, namespace: str, routes: Sequence[CountedRoute], *, timed: bool
-) -> str:
-    """The query for the counters of these routes, all of one namespace; `timed`: for their histograms, too."""
-    metrics = list(template.counters)
-    if timed:
-        metrics += [
-            f"{one.metric}_{part}" for one in template.latency.values() for part in ("bucket", "count")
-        ]
-    return _selected(template, metrics, namespace, routes)
-
-
-def _selected(
-    template: GatewayTemplate, metrics: Sequence[str], namespace: str, routes: Sequence[CountedRoute]
-) -> str:
-    selector = (
-        template.selector.replace("NAMESPACE", namespace)
-        .replace("ROUTES", _one_of(route.route for route in routes))
-        .replace("SERVICES", _one_of(name for route in routes for name in route.services))
-    )
-    return f'{{__name__=~"{"|".join(metrics)}",{selector}}}'
-
-
 def _no_route(endpoint: str) -> Unavailable:
     return Unavailable(
         f"The counters of {endpoint} have no name yet: it has no route of ours in force.",
         fix="Nothing needs to be done: it is read once its gateways have its route.",
     )
-
-
-def _one_of(names: Iterable[str]) -> str:
-    """A pattern of these names, which are of small letters, digits and dashes."""
-    found = sorted(set(names))
-    return "|".join(found) if len(found) <= NAMED_AT_MOST else "[a-z0-9-]+"
-
-
-def _age(sample: Sample, now: float) -> float:
-    """Of a sample whose value is a time; infinite where it is none."""
-    try:
-        return now - sample.amount
-    except InvalidInput:
-        return float("inf")

@@ -60,6 +60,9 @@ class GatewayTemplate:
                 Envoy writes its counters down one after the other: a request that ends meanwhile may be in one and not
                 yet in the next, and no refusal must become an answer by that
     succeeded   requests whose answer began with a success
+    unheld      answers with a success at whose end clients may leave and be in `abandoned`; see `ArmReading`
+    endpoints   a gauge of the endpoints that get the requests of a backend; empty: the gateway does not say it by the
+                place of the backend
     forced_apart  whether forced requests are counted under other names by themselves. Else the place of the routes
                 needs a suffix for Services of forced requests (`GatewayPlace.forced_suffix`)
     latency     histograms, by signal
@@ -78,10 +81,12 @@ class GatewayTemplate:
     refused_request: ClassSums
     refused_rate: ClassSums
     abandoned: ClassSums
+    unheld: ClassSums
     arrived: ClassSums = ()
     running: ClassSums = ()
     answered: ClassSums = ()
     succeeded: ClassSums = ()
+    endpoints: str = ""
     forced_apart: bool = True
     latency: Mapping[str, HistogramTerm] = field(default_factory=dict)
     edges: tuple[float, ...] = ()
@@ -92,7 +97,7 @@ class GatewayTemplate:
         """The metrics of all classes, sorted."""
         every = (
             self.arrived, self.running, self.answered, self.failed, self.refused_request, self.refused_rate,
-            self.abandoned, self.succeeded,
+            self.abandoned, self.unheld, self.succeeded,
         )  # fmt: skip
         return tuple(sorted({term.metric for sums in every for one in sums for term in one}))
 
@@ -102,6 +107,8 @@ def _envoy(name: str, sign: int = 1, **labels: str) -> CounterTerm:
 
 
 _BY_CODE = "rq"
+# A second count of the requests that went by the script of deploy/kubernetes/whole-answers.yaml.
+_HELD = "envoy_cluster_headgate_upstream_rq"
 _SERVER_ERRORS = _envoy(_BY_CODE, envoy_response_code="5..")
 _ENVOY_MS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5, 6e5, 1.8e6, 3.6e6)
 
@@ -145,10 +152,20 @@ ENVOY_GATEWAY = GatewayTemplate(
             _envoy("rq_per_try_timeout", -1),
         ),
     ),
+    # A client that closes at [DONE], before the end of the body, is in these counters, and had its answer. The script
+    # holds [DONE] back until the end, and what went by it is counted a second time.
+    unheld=(
+        (
+            _envoy(_BY_CODE, envoy_response_code="2.."),
+            CounterTerm(_HELD, {"envoy_response_code": "2.."}, -1),
+        ),
+    ),
+    endpoints="envoy_cluster_membership_healthy",
     latency={"duration": HistogramTerm("envoy_cluster_upstream_rq_time", _MS)},
     edges=tuple(edge / _MS for edge in _ENVOY_MS),
     untold=(
         "whether a client left before the first token or midway: all are told as midway",
+        "who left and who closed the connection at [DONE], without deploy/kubernetes/whole-answers.yaml",
         "an error inside a stream of status 200",
         "time to the first token; the engine's own is beside it",
         "which of the timed answers were refusals: a fast 400 is in the durations",
@@ -181,6 +198,7 @@ ISTIO = GatewayTemplate(
     refused_request=((_istio("3..|4(?!29|99).."),),),
     refused_rate=((_istio("429"),),),
     abandoned=((_istio("0|499"), _istio("2..", _LEFT)),),
+    unheld=((_istio("2.."),),),
     forced_apart=False,
     latency={
         "duration": HistogramTerm(
@@ -193,9 +211,11 @@ ISTIO = GatewayTemplate(
     untold=(
         "requests that still run: it counts them when they end",
         "whether a client left before the first token or midway: all are told as midway",
+        "who left and who closed the connection at [DONE]",
         "an error inside a stream of status 200",
         "time to the first token; the engine's own is beside it",
         "forced requests by themselves, unless they go to Services of their own",
+        "whether a proxy has endpoints: of a first share a forced request is the only proof",
     ),
 )  # fmt: skip
 

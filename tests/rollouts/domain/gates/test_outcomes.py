@@ -194,6 +194,22 @@ def burst(how: str) -> ArmCounts:
     return counted(100, **ends)
 
 
+UNTOLD = {"missing": {"departures": "of the baseline, nobody can say who left"}}
+
+
+def test_abandoned__nobody_can_say_who_left__has_no_data_and_says_why() -> None:
+    verdict = first(
+        after(60, ABANDONED, baseline=counted(100), candidate=counted(100, abandoned=30), **UNTOLD)
+    )
+    assert verdict.verdict is Verdict.NO_DATA
+    assert "of the baseline, nobody can say who left" in verdict.sentence
+
+
+def test_errors__nobody_can_say_who_left__are_judged() -> None:
+    arms = {"baseline": counted(100), "candidate": counted(100)}
+    assert first(after(60, ERRORS, **arms, **UNTOLD)).verdict is Verdict.PASS
+
+
 # --- fast kill ----------------------------------------------------------------------------------------------------
 
 
@@ -205,6 +221,12 @@ def burst(how: str) -> ArmCounts:
 def test_fast_kill__burst_on_the_candidate_only__kills_with_the_numbers(how: str, said: str) -> None:
     state = after(1, ERRORS, baseline=counted(100), candidate=burst(how))
     assert (state.assess().fast_kill or "").startswith(said)
+
+
+@pytest.mark.parametrize(("how", "kills"), [("abandoned", False), ("refused", True)])
+def test_fast_kill__nobody_can_say_who_left__is_by_what_is_known(how: str, kills: bool) -> None:
+    state = after(1, ERRORS, baseline=counted(100), candidate=burst(how), **UNTOLD)
+    assert (state.assess().fast_kill is not None) is kills
 
 
 @pytest.mark.parametrize(

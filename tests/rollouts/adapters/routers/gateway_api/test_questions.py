@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from controlplane.kernel.errors import Unavailable
-from rollouts.adapters.routers.gateway_api.questions import MOST_KEPT, AskServed, RouteQuestions
+from rollouts.adapters.routers.gateway_api.questions import AskServed, RouteQuestions
 from rollouts.adapters.routers.gateway_api.user import ServedAnswer
 from tests.standins.running import wait_until
 
@@ -92,11 +92,3 @@ def test_unproven__not_yet_by_the_newest__is_asked_anew(proxy: Proxy) -> None:
     assert made.unproven(HOST, 8, every=[A], some=()) != ""
     proxy.revision = 8
     assert made.unproven(HOST, 8, every=[A], some=()) == ""
-
-
-def test_unproven__many_routes_of_which_nobody_hears_again__are_not_kept_for_ever(proxy: Proxy) -> None:
-    proxy.goes_on.clear()
-    made = questions(proxy.served, 0.0)
-    for revision in range(MOST_KEPT + 10):
-        made.unproven(HOST, revision, every=[A], some=())
-    assert len(made._asked) <= MOST_KEPT

@@ -12,7 +12,8 @@ import pytest
 
 from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import InvalidInput, Rejected, StaleWriter, Unavailable
-from rollouts.adapters.routers.gateway_api.router import TRIES, TRUCE_SECONDS, USUAL_SECONDS, GatewayRouter
+from rollouts.adapters.routers.gateway_api.proofs import USUAL_SECONDS
+from rollouts.adapters.routers.gateway_api.router import TRIES, TRUCE_SECONDS, GatewayRouter
 from rollouts.adapters.routers.gateway_api.user import ServedAnswer
 from rollouts.domain.capabilities import Capability
 from rollouts.ports import Backend, ObservedRoute, Route

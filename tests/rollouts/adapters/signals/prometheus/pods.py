@@ -25,6 +25,7 @@ class Counted:
     left: int = 0
     running: int = 0
     slow: int = 0  # of the answers, those that took 2 s; the others took 0.02 s
+    endpoints: float = 1  # that get requests
     more: Mapping[str, int] = field(default_factory=dict)  # further counters of Envoy
 
 
@@ -46,6 +47,7 @@ def envoy_gateway(arms: Mapping[str, Counted], uptime: float = 100) -> str:
         }
         for counter, number in {**counters, **one.more}.items():
             lines.append(f"envoy_cluster_upstream_{counter}{{{name}}} {number}")
+        lines.append(f"envoy_cluster_membership_healthy{{{name}}} {one.endpoints}")
         quick = one.answered - one.slow
         for edge, number in (("1", 0), ("25", quick), ("2500", one.answered), ("+Inf", one.answered)):
             lines.append(f'envoy_cluster_upstream_rq_time_bucket{{{name},le="{edge}"}} {number}')

@@ -6,7 +6,12 @@ import pytest
 
 from rollouts.adapters.signals.exposition import samples
 from rollouts.adapters.signals.prometheus.counting import arm_of
-from rollouts.adapters.signals.prometheus.templates import ENVOY_GATEWAY, TEMPLATES, GatewayTemplate
+from rollouts.adapters.signals.prometheus.templates import (
+    ENVOY_GATEWAY,
+    ISTIO,
+    TEMPLATES,
+    GatewayTemplate,
+)
 from rollouts.domain.record.readings import ArmReading
 
 ARM = "envoy_cluster_upstream_"
@@ -43,12 +48,36 @@ def test_arm__retries__are_no_arrivals() -> None:
     assert (found.answered, found.arrived) == (3, 3)
 
 
+HELD = "envoy_cluster_headgate_upstream_rq"
+
+
+def test_arm__answers_that_went_by_the_script__are_held_and_the_others_are_not() -> None:
+    seen = (
+        f'{ARM}rq_total 9\n{ARM}rq{{envoy_response_code="200"}} 7\n{ARM}rq{{envoy_response_code="400"}} 2\n'
+    )
+    assert arm(seen).unheld == 7
+    assert arm(f'{seen}{HELD}{{envoy_response_code="200"}} 5\n').unheld == 2
+
+
+def test_arm__mark_of_an_answer_was_written_down_first__is_no_negative_count() -> None:
+    seen = f'{ARM}rq_total 7\n{ARM}rq{{envoy_response_code="200"}} 7\n'
+    assert arm(f'{seen}{HELD}{{envoy_response_code="200"}} 8\n').unheld == 0
+
+
+def test_istio__any_answer__may_have_been_left_at_its_end() -> None:
+    to = 'reporter="source",response_code="200"'
+    text = f'istio_requests_total{{{to},response_flags="-"}} 5\nistio_requests_total{{{to},response_flags="DC"}} 2\n'
+    found = arm_of(samples(text), ISTIO)
+    assert (found.answered, found.aborted, found.unheld) == (5, 2, 7)
+
+
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=lambda one: one.name)
 def test_template__every_class__has_counters_and_every_limit_is_said(template: GatewayTemplate) -> None:
     assert template.failed
     assert template.refused_request
     assert template.refused_rate
     assert template.abandoned
+    assert template.unheld
     assert bool(template.answered) != bool(template.arrived and template.succeeded)
     assert template.untold
     assert list(template.edges) == sorted(template.edges)

@@ -367,7 +367,7 @@ def test_readiness__baseline_whose_series_are_not_scraped__cannot_be_judged_and_
     missing = kinds_missing(POLICY, seen)
     (check,) = readiness_checks(POLICY, seen, missing, room.signals().queries("chat", BACKENDS[0]))
     assert check.title == f"Cannot judge Error rate: no fresh series of {V1}"
-    assert 'Query: {__name__=~"envoy_cluster_upstream' in check.detail
+    assert 'Query: {__name__=~"envoy_cluster_' in check.detail
 
 
 def test_istio__the_same_endings__are_counted_by_service(room: Room) -> None:
