@@ -16,6 +16,7 @@ OF_A_SHARE: Mapping[str, Any] = {**OF_EVERY_GATE, "ratio": 1.25, "delta": 0.01}
 SOUND: Mapping[object, Mapping[str, Any]] = {
     **dict.fromkeys(("error_rate", "refused", "abandoned", "feedback", "empty", "truncated"), OF_A_SHARE),
     "latency_slo": {**OF_A_SHARE, "slo_seconds": 0.5, "signal": "ttft"},
+    "counter_ratio": {**OF_A_SHARE, "bad_query": "bad{v='{{variant}}'}", "all_query": "all{v='{{variant}}'}"},
     "paired": {**OF_EVERY_GATE, "margin": 0.05},
 }
 A_GATE = {"key": "sound", "kind": "error_rate", "delta": 0.01}

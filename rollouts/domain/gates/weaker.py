@@ -109,6 +109,8 @@ OF_A_GATE: Mapping[str, tuple[Rule, str]] = {
     "kind": (_differs, "it measures something else"),
     "signal": (_differs, "it measures something else"),
     "slo_seconds": (_differs, "it counts other requests as slow"),
+    "bad_query": (_differs, "it counts other events as bad"),
+    "all_query": (_differs, "it counts other events"),
     "mode": (_tolerant_now, "a worsening within the limit no longer fails"),
     "weight": (_smaller, "with less of the false-alarm budget it fails later"),
     "ratio": (_larger, "a larger limit lets more worsening through"),
