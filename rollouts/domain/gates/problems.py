@@ -7,7 +7,8 @@ from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates import checks
-from rollouts.domain.gates.policy import FastKill, GatePolicy, GateSpec
+from rollouts.domain.gates.fast_kill_rules import FastKill
+from rollouts.domain.gates.policy import GatePolicy, GateSpec
 
 MOST = 12  # of one part; further mistakes are found after these were corrected
 # What stands in for a refused value while the rest is read: without a limit the rest would be refused for that.

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rollouts.domain.gates.policy import USUAL_OUTAGE_SHARE, FastKill, GatePolicy, GateSpec
+from rollouts.domain.gates.fast_kill_rules import FastKill
+from rollouts.domain.gates.policy import USUAL_OUTAGE_SHARE, GatePolicy, GateSpec
 from rollouts.domain.gates.policy_changes import value_text
 
 

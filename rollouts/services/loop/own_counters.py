@@ -50,7 +50,12 @@ def _questions(one: Rows) -> list[CounterQuestion]:
     rollout = one.rollout
     if rollout is None or rollout.step_index < 0:
         return []
-    pairs = list(dict.fromkeys(gate.counters for gate in rollout.policy.gates if gate.counters is not None))
+    try:
+        gates = rollout.policy.gates
+    except Exception:  # a policy that cannot be read ends its own endpoint's turn, where it is measured
+        log.exception("rollout.policy_unread rollout=%s", rollout.pk)
+        return []
+    pairs = list(dict.fromkeys(gate.counters for gate in gates if gate.counters is not None))
     if not pairs:
         return []
     arms = {arm.variant.name for arm in one.arms if arm.dropped_at is None}

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 SECONDS = 2.0  # for all questions of a look
 LEAST_SECONDS = 0.1
+STARTS_SECONDS = 0.5  # for what is asked of all processes, whatever the gates took
 AT_ONCE = 20  # questions in one query, of two expressions each
 MOST_SERIES = 200  # of an arm at one expression: all of them are kept between two readings
 NAMED_AT_MOST = 200  # instances in one query
@@ -195,7 +196,7 @@ class AskedCounters:
         selector = _selector([scrape for scrape in scrapes if all(scrape)])
         if not selector:
             return {}
-        left = max(LEAST_SECONDS, look.until - self._steady())
+        left = max(STARTS_SECONDS, look.until - self._steady())
         scraped = self._server.vector(f"timestamp({STARTED}{{{selector}}})", at=look.now, seconds=left)
         at = {_scrape(one): one.value for one in scraped if look.now - one.value <= self._stale_seconds}
         started = self._server.vector(f"{STARTED}{{{selector}}}", at=look.now, seconds=left)

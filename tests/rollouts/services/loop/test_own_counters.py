@@ -12,9 +12,12 @@ from controlplane.kernel.errors import Unavailable
 from rollouts.adapters.routers.memory import MemoryResponse
 from rollouts.adapters.signals.memory import MemorySignals
 from rollouts.domain.record.asked import CounterAnswer
+from rollouts.domain.record.readings import SignalReading
 from rollouts.models import Evidence
 from rollouts.ports import CounterQuestion
 from rollouts.services.evidence.replay import replay_whole
+from rollouts.services.loop.own_counters import with_own_counters
+from rollouts.services.loop.rows import read_rows
 from tests.rollouts.memory_world import BANDIT, ERRORS, PLAN, MemoryWorld, version_of
 
 pytestmark = [pytest.mark.story, pytest.mark.django_db]
@@ -131,6 +134,25 @@ def test_bandit__arm_with_a_worse_share__leaves_by_its_guardrail(w: MemoryWorld)
     assert w.arm(2).dropped_cause == "guardrail"
     assert "Failed tool calls is worse" in w.arm(2).dropped_sentence
     assert w.arm(3).dropped_at is None
+
+
+def test_asked__once_an_interval_for_both_arms_together(w: MemoryWorld) -> None:
+    w.start(2)
+    w.run(lambda: w.rollout.phase == "progressing" and w.rollout.next_interval >= 2)
+    first = w.rollout.next_interval
+    w.calls.names.clear()
+    w.run(lambda: w.rollout.next_interval >= first + 4)
+    assert w.calls.names.count("signals.read_counters") == 4
+
+
+def test_policy_that_cannot_be_read__ends_its_own_turn_and_no_other(w: MemoryWorld) -> None:
+    w.start(2)
+    w.run(lambda: w.rollout.phase == "progressing" and w.rollout.next_interval >= 2)
+    (rows,) = read_rows([w.endpoint_id], now=w.now)
+    assert rows.rollout is not None
+    rows.rollout.gate_policy.body = {"gates": [{}]}
+    readings = {"triage": SignalReading(1.0, {}), "other": "away"}
+    assert with_own_counters(readings, [rows], w.world) == readings
 
 
 def test_policy_without_such_a_gate__nothing_is_asked(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollouts.domain.gates.policy import FastKill, GateKind, GatePolicy, GateSpec
+from rollouts.domain.gates.fast_kill_rules import FastKill
+from rollouts.domain.gates.policy import GateKind, GatePolicy, GateSpec
 from rollouts.domain.gates.problems import policy_problems
 from rollouts.ui.parts.gate_words import HELP, MEASURES, NAMES, hint_of, unit_of
 from rollouts.ui.policies.form import (
