@@ -342,7 +342,7 @@ def test_edit__buttons__work_by_full_posts(manager: Client, change: str, gates: 
 def test_edit__gate_on_own_counters__has_both_queries_and_a_mistake_at_its_field(manager: Client) -> None:
     define()
     _, text = post(manager, sent(change="add-counter_ratio"))
-    assert 'name="bad_query-4" value="tool_call_failures_total{namespace=&quot;{{namespace}}&quot;' in text
+    assert 'name="bad_query-4" value="tool_call_failures_total{namespace="{{namespace}}",' in text
     typed = {
         "kind-4": "counter_ratio",
         "key-4": "tools",

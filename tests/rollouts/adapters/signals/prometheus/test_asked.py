@@ -205,6 +205,17 @@ def test_read__gate_that_hangs__is_asked_last_from_then_on() -> None:
         assert reading(found[question()]).bad == 3
 
 
+def test_read__many_gates_that_hang__leave_time_for_one_that_does_not() -> None:
+    said = Said()
+    said.hangs = "heavy"
+    heavy = [
+        question(pair=CounterPair(f'heavy_{number}{{pod=~"{{{{pods}}}}"}}', TOOLS.all)) for number in range(9)
+    ]
+    counters = said.counters()
+    counters.read([*heavy, question()])
+    assert reading(counters.read([*heavy, question()])[question()]).bad == 3
+
+
 def test_read__all_hang__ends_within_its_time() -> None:
     said = Said()
     said.hangs = "total"
