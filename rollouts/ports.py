@@ -23,6 +23,7 @@ from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
 from rollouts.domain.images import Image
 from rollouts.domain.limits import Limits
+from rollouts.domain.record.asked import CounterAnswer, CounterPair
 from rollouts.domain.record.readings import CountedKind, Failures, SignalReading
 from rollouts.domain.secrets import Secret
 
@@ -370,6 +371,15 @@ class TrafficRouter(Protocol):
 # --- signals --------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class CounterQuestion:
+    """A gate's own pair of expressions, asked of one arm."""
+
+    endpoint: str
+    backend: Backend
+    pair: CounterPair
+
+
 class SignalSource(Protocol):
     """Reads counters. A router may have several targets, each a process that counts by itself; one that cannot be read
     is left out, and its part of the interval is then not counted. So is one whose counters are older than the last
@@ -388,6 +398,13 @@ class SignalSource(Protocol):
     def queries(self, endpoint: str, backend: Backend) -> Mapping[CountedKind, str]:
         """What is asked for each kind of counters of this variant, as a person may ask it by hand; a kind that this
         source does not count is left out. Raises Unavailable while it is not known how the counters are named."""
+        ...
+
+    def read_counters(
+        self, questions: Collection[CounterQuestion]
+    ) -> Mapping[CounterQuestion, CounterAnswer]:
+        """The answer to every question, in one look of a few seconds at most. Raises nothing: what cannot be read, or
+        not in time, says why. Nothing that is absent, stale or no count is ever a number."""
         ...
 
     def failures(self) -> Mapping[str, Mapping[str, Failures]]:

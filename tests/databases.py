@@ -28,6 +28,7 @@ ON_POSTGRESQL = (
     "tests/rollouts/services/loop/test_recording.py",
     "tests/rollouts/services/loop/test_samples.py",
     "tests/rollouts/stories/test_odd_answers.py",
+    "tests/rollouts/services/loop/test_own_counters.py",
     "tests/rollouts/services/commands/test_feedback.py",
     "tests/rollouts/services/commands/test_feedback_waiting.py",
     "tests/rollouts/services/commands/test_secrets.py",

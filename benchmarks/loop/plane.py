@@ -15,6 +15,7 @@ from rollouts.domain.capacity.findings import CapacityFinding
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.limits import Limits
+from rollouts.domain.record.asked import CounterAnswer
 from rollouts.domain.record.readings import (
     ROUTER,
     ArmReading,
@@ -28,6 +29,7 @@ from rollouts.domain.record.readings import (
 from rollouts.ports import (
     OPENAI_API,
     Backend,
+    CounterQuestion,
     EngineApi,
     LoggedRequest,
     ObservedRoute,
@@ -156,6 +158,11 @@ class Plane:
 
     def queries(self, endpoint: str, backend: Backend) -> Mapping[CountedKind, str]:
         return {}
+
+    def read_counters(
+        self, questions: Collection[CounterQuestion]
+    ) -> Mapping[CounterQuestion, CounterAnswer]:
+        return {one: CounterAnswer(why="there are none") for one in questions}
 
     def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         ended = int(PER_SECOND * (self.clock.now().timestamp() - self.began))

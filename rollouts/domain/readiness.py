@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from controlplane.kernel.errors import HeadgateError
 from controlplane.kernel.words import duration_of_seconds
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.record.asked import CounterAnswer, CounterPair
 from rollouts.domain.record.readings import ArmReading, CountedKind, SignalReading, why_untold
 from rollouts.domain.strategies.dry_run import Check
 
@@ -90,6 +91,30 @@ def readiness_checks(
     return tuple(_cannot_judge(seen, *reason, names) for reason, names in labels.items())
 
 
+def counter_checks(
+    policy: GatePolicy, variant: str, answers: Mapping[CounterPair, CounterAnswer], *, at: float
+) -> tuple[Check, ...]:
+    """What a dry run says of gates that ask for counters of their own: one check a gate.
+
+    answers  of the variant that serves, by pair
+    at       when they were asked for, in seconds since the epoch
+    """
+    return tuple(
+        _own_counters(gate, variant, answers[gate.counters], at)
+        for gate in policy.gates
+        if gate.counters is not None and gate.counters in answers
+    )
+
+
+def counters_unreadable(policy: GatePolicy, error: HeadgateError) -> tuple[Check, ...]:
+    """The same when nothing could be asked."""
+    return tuple(
+        _cannot_judge_own(gate, error.message.rstrip("."), (gate.counters.bad, gate.counters.all))
+        for gate in policy.gates
+        if gate.counters is not None
+    )
+
+
 def unreadable(policy: GatePolicy, error: HeadgateError) -> tuple[Check, ...]:
     """What a dry run says when nothing could be read."""
     read = kinds_read(policy)
@@ -161,6 +186,37 @@ def _cannot_judge(seen: CountedVariant, why: str, query: str, fix: str, labels: 
         f"Cannot judge {', '.join(labels)}: {why}",
         f"{traffic} {asked}",
         fix if query else "",
+        code=NOT_COUNTED,
+    )
+
+
+def _own_counters(gate: GateSpec, variant: str, answer: CounterAnswer, at: float) -> Check:
+    reading = answer.reading
+    if reading is None:
+        return _cannot_judge_own(gate, answer.why, answer.queries)
+    if reading.why_unusable or not reading.all:
+        why = reading.why_unusable or "none of its events was counted yet"
+        return _cannot_judge_own(gate, why, answer.queries)
+    age = duration_of_seconds(max(0.0, at - reading.at))
+    since = "its process" if len(reading.processes) == 1 else f"its {len(reading.processes)} processes"
+    return Check(
+        "ok",
+        f"{variant} is counted for {gate.label}",
+        f"{reading.bad:,} of {reading.all:,} events were bad since {since} started; counters {age} old",
+    )
+
+
+def _cannot_judge_own(gate: GateSpec, why: str, queries: tuple[str, ...]) -> Check:
+    asked = (
+        f"bad_query: {queries[0]}; all_query: {queries[1]}" if queries else "This source is not asked for it."
+    )
+    return Check(
+        "warning",
+        f"Cannot judge {gate.label}: {why}",
+        asked,
+        "Ask both by hand, and see whether what they name is scraped and labelled as they say."
+        if queries
+        else "",
         code=NOT_COUNTED,
     )
 

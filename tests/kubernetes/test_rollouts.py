@@ -15,6 +15,7 @@ from controlplane.timekeeping.database_clock import CLOCK
 from rollouts.domain.lifecycle.plan import canary
 from rollouts.models import Endpoint, Rollout
 from rollouts.services.commands.start import start_rollout
+from rollouts.services.policies.versions import define_gate_policy
 from tests.kubernetes.lab import KubernetesLab
 from tests.kubernetes.town import ENDPOINT, Town, town_in
 
@@ -94,6 +95,32 @@ def test_canary__worse_answers_under_traffic__rolled_back_by_quality_and_nothing
     ).reason
     assert town.users.lost == []
     assert town.weights() == {baseline.name: 10_000}
+
+
+def test_canary__worse_share_of_a_teams_own_counters__rolled_back_by_that_gate(town: Town) -> None:
+    """Asked of real pods by their names, through the real Prometheus: answers that the engine itself says it cut."""
+    endpoint = Endpoint.objects.get(name=ENDPOINT)
+    answers = 'vllm:request_success_total{namespace="{{namespace}}",pod=~"{{pods}}"'
+    gates = [
+        {"key": "errors", "kind": "error_rate", "delta": 0.05, "weight": 0.2},
+        {
+            "key": "cut", "kind": "counter_ratio", "delta": 0.05, "weight": 0.8,
+            "bad_query": f'{answers},finished_reason="length"}}', "all_query": f"{answers}}}",
+        },
+    ]  # fmt: skip
+    endpoint.gate_policy = define_gate_policy(
+        actor=town.manager, name="own", body={"gates": gates}, now=CLOCK.now()
+    )
+    endpoint.save()
+    with town.users.coming(PER_SECOND):
+        rollout = start(town, 3)
+        candidate = rollout.candidate.name
+        town.until("its engine is ready", lambda: share_now(candidate) > 0)
+        town.change(candidate, tokens=8, limit_tokens=4)
+        town.until("it is over", lambda: ended(rollout).phase in ("succeeded", "rolled-back"))
+    assert (ended(rollout).phase, ended(rollout).cause) == ("rolled-back", "gate:cut"), ended(rollout).reason
+    assert "of the candidate's events were bad" in ended(rollout).reason
+    assert town.users.lost == []
 
 
 def test_canary__api_server_and_prometheus_killed_midway__waits_and_is_promoted_afterwards(

@@ -52,6 +52,8 @@ class MemoryEngine:
     metrics            False: its /metrics cannot be read
     tokens, endings, empty  what it counted: tokens with the end of each answer, whole answers by finish reason, and
                        those without a word. Answers that users left are in none of them
+    counted            counters of its own since it started, by the expression that asks for them; what is not in it has
+                       no series
     """
 
     alive: bool = True
@@ -73,6 +75,7 @@ class MemoryEngine:
     tokens: int = 0
     endings: dict[str, int] = field(default_factory=lambda: {"stop": 0, "length": 0})
     empty: int = 0
+    counted: dict[str, int] = field(default_factory=dict)
 
     def finish(self, text: str, reason: str) -> None:
         """Counts a whole answer, as vLLM does."""

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Protocol
 
 from controlplane.kernel.errors import HeadgateError
+from rollouts.domain.record.asked import CounterAnswer
 from rollouts.domain.record.readings import CountedKind, EngineReading, Failures, SignalReading
-from rollouts.ports import Backend, SignalSource
+from rollouts.ports import Backend, CounterQuestion, SignalSource
 
 
 class EngineMetrics(Protocol):
@@ -34,6 +35,12 @@ class CombinedSignals:
         """See the port."""
         of_engine = {CountedKind.COMPLETIONS: self._engines.query(backend)}
         return {**self._router.queries(endpoint, backend), **of_engine}
+
+    def read_counters(
+        self, questions: Collection[CounterQuestion]
+    ) -> Mapping[CounterQuestion, CounterAnswer]:
+        """See the port."""
+        return self._router.read_counters(questions)
 
     def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         """See the port."""

@@ -26,6 +26,7 @@ from rollouts.adapters.routers.envoy_config import MICROSECONDS, MILLISECONDS, P
 from rollouts.adapters.routers.envoy_logs import CLIENT_CLOSED, LEFT_FLAGS, NO_STATUS, NOTHING, PART, WHOLE
 from rollouts.adapters.routers.envoy_routes import ASSIGNED, split_cluster_name
 from rollouts.adapters.signals.exposition import Sample, samples
+from rollouts.domain.record.asked import CounterAnswer
 from rollouts.domain.record.readings import (
     ROUTER,
     ArmReading,
@@ -35,7 +36,7 @@ from rollouts.domain.record.readings import (
     SignalReading,
     TargetReading,
 )
-from rollouts.ports import Backend
+from rollouts.ports import Backend, CounterQuestion
 
 Ending = Literal["answered", "request", "rate", "gateway", "failed", "fallback", "before", "midway"]
 # Routes that are in no arm, by the end of their names: calls that are no inference, and refusals of the router.
@@ -240,6 +241,13 @@ class EnvoyStats:
         asked = f"GET /stats?{urlencode({'filter': _counters_of([endpoint]), 'format': 'prometheus'})}"
         kinds = (CountedKind.REQUESTS, CountedKind.TTFT, CountedKind.DURATION, CountedKind.DEPARTURES)
         return dict.fromkeys(kinds, asked)
+
+    def read_counters(
+        self, questions: Collection[CounterQuestion]
+    ) -> Mapping[CounterQuestion, CounterAnswer]:
+        """See the port. Envoy knows no PromQL."""
+        why = "this cluster has no Prometheus that could be asked; one of kind kubernetes has"
+        return {one: CounterAnswer(why=why) for one in questions}
 
     def read_all(
         self, backends: Mapping[str, Collection[Backend]]

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 
 from controlplane.kernel.errors import Unavailable
 from rollouts.adapters.routers.memory import MemoryRouter
+from rollouts.domain.record.asked import AskedReading, CounterAnswer, ProcessCounters
 from rollouts.domain.record.readings import CountedKind, EngineReading, Failures, SignalReading
-from rollouts.ports import Backend
+from rollouts.ports import Backend, CounterQuestion
 
 
 class MemorySignals:
@@ -23,6 +24,24 @@ class MemorySignals:
     def queries(self, endpoint: str, backend: Backend) -> Mapping[CountedKind, str]:
         """See the port."""
         return {kind: f"{kind.value} of {backend.variant} at {endpoint}" for kind in CountedKind}
+
+    def read_counters(
+        self, questions: Collection[CounterQuestion]
+    ) -> Mapping[CounterQuestion, CounterAnswer]:
+        """See the port. An engine counts under the expressions as they stand in the policy (`MemoryEngine.counted`)."""
+        return {one: self._answer(one) for one in questions}
+
+    def _answer(self, question: CounterQuestion) -> CounterAnswer:
+        variant, queries = question.backend.variant, (question.pair.bad, question.pair.all)
+        engine = self._router.engine(variant)
+        if self.outage:
+            return CounterAnswer(why=f"the counters cannot be read: {self.outage}", queries=queries)
+        for name, query in zip(("bad_query", "all_query"), queries, strict=True):
+            if not engine.alive or query not in engine.counted:
+                return CounterAnswer(why=f"its {name} has no fresh series of {variant}", queries=queries)
+        bad, every = ({query: engine.counted[query]} for query in queries)
+        processes = {f"{variant}-{engine.started_at:.3f}": ProcessCounters(bad, every)}
+        return CounterAnswer(AskedReading(self._router.clock.now().timestamp(), processes), queries=queries)
 
     def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         """See the port."""

@@ -22,10 +22,11 @@ from rollouts.domain.gates.batch import (
     family_log_evidence,
 )
 from rollouts.domain.gates.censoring import CLEARLY_OTHER
+from rollouts.domain.gates.fast_kill_rules import FastKill
 from rollouts.domain.gates.late import ShareTrail
 from rollouts.domain.gates.latency import LOAD_TOLERANCE, Directions, difference_score
 from rollouts.domain.gates.outage import FEWEST_FAILURES, WINDOW_SECONDS
-from rollouts.domain.gates.policy import TEMPERED, FastKill, GatePolicy, GateSpec
+from rollouts.domain.gates.policy import TEMPERED, GatePolicy, GateSpec
 from rollouts.domain.gates.reading import PASS_SHARE_BP
 
 BURSTS = ("errors", "refused", "abandoned")

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from controlplane.kernel.words import percent_of_share, seconds_text
 from rollouts.domain.gates import checks
+from rollouts.domain.gates.fast_kill_rules import FastKill
 from rollouts.domain.gates.latency import Directions
-from rollouts.domain.gates.policy import FastKill
 from rollouts.domain.record.intervals import ArmCounts
 
 WHOLE = 10_000

@@ -13,7 +13,7 @@ from typing import Any
 
 from controlplane.kernel.words import odds, percent_of_share, seconds_text, significant
 from rollouts.domain.gates.plan_forecast import PlanForecast, plan_forecast
-from rollouts.domain.gates.policy import TEMPERED, GatePolicy, GateSpec
+from rollouts.domain.gates.policy import BY_LOAD, GatePolicy, GateSpec
 
 ASSUMED_REQUESTS_PER_SECOND = 10.0
 ASSUMED_BASE_RATES: Mapping[str, float] = {
@@ -24,6 +24,7 @@ ASSUMED_BASE_RATES: Mapping[str, float] = {
     "feedback": 0.05,
     "empty": 0.01,
     "truncated": 0.1,
+    "counter_ratio": 0.01,
 }
 ASSUMED_PAIRS_PER_MINUTE = 60.0
 ASSUMED_SCORE_SPREAD = 0.4  # standard deviation of the difference of a pair, between right/wrong and graded
@@ -273,7 +274,9 @@ def _basis(
             continue
         base, known = traffic.rate_of(gate)
         (measured if known else assumed).append(f"{percent_of_share(base)} for {gate.label}")
-    if any(gate.kind in TEMPERED and not gate.absolute for gate in policy.gates):
+        if gate.counters is not None:
+            assumed.append(f"one event a request for {gate.label}")
+    if any(gate.kind in BY_LOAD and not gate.absolute for gate in policy.gates):
         assumed.append("as many replicas of the candidate as of the baseline")
     if any(gate.kind == "paired" for gate in policy.gates):
         assumed.append(f"{ASSUMED_PAIRS_PER_MINUTE:g} probe pairs a minute")

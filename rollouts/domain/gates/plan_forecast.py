@@ -19,7 +19,7 @@ from rollouts.domain.gates.late import LATE_SECONDS, ShareTrail
 from rollouts.domain.gates.latency import load_directions
 from rollouts.domain.gates.pace import USUAL_INTERVAL_SECONDS, Caution, EvidencePace, Flow, Way
 from rollouts.domain.gates.paired import FIRST_PAIRED_WEIGHT
-from rollouts.domain.gates.policy import TEMPERED, GatePolicy, GateSpec
+from rollouts.domain.gates.policy import BY_LOAD, TEMPERED, GatePolicy, GateSpec
 from rollouts.domain.gates.proportion import multipliers_of
 from rollouts.domain.gates.reading import PASS_SHARE_BP
 from rollouts.domain.gates.words import UNITS
@@ -109,7 +109,7 @@ class _Setting:
 
     @property
     def by_load(self) -> bool:
-        return self.tempered and not self.gate.absolute
+        return self.gate.kind in BY_LOAD and not self.gate.absolute
 
     @property
     def caution(self) -> Caution | None:

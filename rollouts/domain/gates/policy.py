@@ -25,12 +25,16 @@ from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.stored import as_stored
 from controlplane.kernel.words import percent_of_share, points, ratio_text, seconds_text
 from rollouts.domain.gates import checks
+from rollouts.domain.gates.expressions import check_expression
+from rollouts.domain.gates.fast_kill_rules import FastKill
 from rollouts.domain.gates.latency import require_edge
+from rollouts.domain.record.asked import CounterPair
 from rollouts.domain.record.intervals import LatencySignal
 
 GateKind = Literal[
-    "error_rate", "refused", "abandoned", "latency_slo", "paired", "feedback", "empty", "truncated"
-]
+    "error_rate", "refused", "abandoned", "latency_slo", "paired", "feedback", "empty", "truncated",
+    "counter_ratio",
+]  # fmt: skip
 Mode = Literal["strict", "tolerant"]
 Reaction = Literal["hold", "rollback"]
 
@@ -43,9 +47,12 @@ DEFAULT_MODE: Mapping[str, Mode] = {
     "feedback": "tolerant",
     "empty": "tolerant",
     "truncated": "tolerant",
+    "counter_ratio": "strict",
 }
-# How long clients have to wait comes in bursts and depends on the load, and so does their giving up.
-TEMPERED = frozenset({"latency_slo", "abandoned"})
+# How long clients have to wait depends on the load, and so does their giving up.
+BY_LOAD = frozenset({"latency_slo", "abandoned"})
+# It comes in bursts, too. So does what others count: one request may count several events, all of them bad.
+TEMPERED = BY_LOAD | {"counter_ratio"}
 WEIGHT_SUM_TOLERANCE = 1e-9
 # Of the baseline's requests failing: far above any error rate that a service lives with.
 USUAL_OUTAGE_SHARE = 0.2
@@ -59,7 +66,8 @@ class GateSpec:
     kind            what is measured: `error_rate` (errors of requests), `refused` (4xx of the engine),
                     `abandoned` (the client gave up), `latency_slo` (requests over the SLO), `paired`
                     (golden-prompt scores in pairs), `feedback` (thumbs down of answers), `empty` and
-                    `truncated` (completions without a word, and cut off at their length limit)
+                    `truncated` (completions without a word, and cut off at their length limit), `counter_ratio`
+                    (bad events of all events that a Prometheus counts, asked for by two expressions)
     mode            `strict`: FAIL on any proven worsening, PASS when proven within the limit;
                     `tolerant`: FAIL when proven beyond the limit, PASS when proven within it
     ratio, delta    the limit of a proportion: candidate <= ratio * baseline + delta. ratio 0 is an absolute
@@ -68,7 +76,9 @@ class GateSpec:
     weight          this gate's part of the false-alarm budget; the weights of a policy sum to 1
     required        its PASS is needed once before promotion
     slo_seconds     `latency_slo` only: must be an edge of the histogram that measures `signal`
-    min_exposure    requests (answers, pairs) of each arm below which there is no verdict but FAIL
+    bad_query, all_query    `counter_ratio` only: PromQL of cumulative counters, with placeholders for the arm
+                    (`rollouts/domain/gates/expressions.py`)
+    min_exposure    requests (answers, pairs, events) of each arm below which there is no verdict but FAIL
     """
 
     key: str
@@ -82,6 +92,8 @@ class GateSpec:
     required: bool = True
     slo_seconds: float | None = None
     signal: LatencySignal | None = None
+    bad_query: str | None = None
+    all_query: str | None = None
     min_exposure: int = 30
 
     def __post_init__(self) -> None:
@@ -96,6 +108,7 @@ class GateSpec:
         checks.count(self.min_exposure, field="min_exposure")
         checks.flag(self.required, field="required")
         self._check_latency()
+        self._check_queries()
         if self.kind == "paired":
             self._check_paired()
         else:
@@ -115,6 +128,27 @@ class GateSpec:
                 raise InvalidInput(
                     f"{name} belongs to a latency_slo gate only.", field=name, fix="Remove it."
                 )
+
+    def _check_queries(self) -> None:
+        for name, what in (("bad_query", "bad events"), ("all_query", "all events")):
+            value = getattr(self, name)
+            if self.kind == "counter_ratio":
+                if value is None:
+                    raise InvalidInput(
+                        f"{name} is missing: PromQL of the counter of {what}.",
+                        field=name,
+                        fix='Such as name_total{namespace="{{namespace}}",pod=~"{{pods}}"}.',
+                    )
+                check_expression(value, field=name)
+            elif value is not None:
+                raise InvalidInput(
+                    f"{name} belongs to a counter_ratio gate only.", field=name, fix="Remove it."
+                )
+        if self.kind == "counter_ratio" and self.bad_query == self.all_query:
+            raise InvalidInput(
+                "bad_query is the same as all_query: then every event is bad, in both arms.",
+                field="bad_query",
+            )
 
     def _check_paired(self) -> None:
         if self.margin is None:
@@ -145,6 +179,13 @@ class GateSpec:
                 field="ratio",
                 fix="Allow some, such as ratio 1.25 or delta 0.01; mode strict still fails on any worsening.",
             )
+
+    @property
+    def counters(self) -> CounterPair | None:
+        """What it asks for by expressions of its own; None for a gate that reads what is counted anyway."""
+        if self.bad_query is None or self.all_query is None:
+            return None
+        return CounterPair(self.bad_query, self.all_query)
 
     @property
     def absolute(self) -> bool:
@@ -186,6 +227,7 @@ class GateSpec:
             "latency_slo": f"the share of requests over {seconds_text(self.slo_seconds or 0)}",
             "paired": "the mean score on golden prompts drawn at random and sent to both variants",
             "feedback": "the share of answers rated down",
+            "counter_ratio": "the share of events that are bad, as its two queries count them",
         }[self.kind]
         if self.kind == "paired":
             limit = f"at most {self.margin:g} below the baseline"
@@ -224,63 +266,6 @@ class GateSpec:
                 )
             values["weight"] = equal_weight
         return cls(**values)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FastKill:
-    """Fixed thresholds beside the statistics, outside alpha, for what needs no proof.
-
-    Bursts: over the last `window_seconds` at least `min_requests` of the candidate, of which `error_share`
-    or more failed, were refused by its engine, or were abandoned, while the baseline's share is at most
-    `baseline_error_share` (a shared incident kills nothing). With the whole traffic on the candidate there is
-    no baseline to compare; `without_baseline` says whether to kill for errors then. Refusals and departures
-    may be the clients' own doing, so they need a baseline with as many requests. `crash_restarts` restarts of
-    a candidate's engine, or `oom_kills` kills for memory, kill at once, if the baseline's engines are not
-    going the same way.
-    """
-
-    enabled: bool = True
-    window_seconds: float = 30.0
-    min_requests: int = 20
-    error_share: float = 0.5
-    baseline_error_share: float = 0.1
-    without_baseline: bool = True
-    crash_restarts: int = 3
-    oom_kills: int = 1
-
-    def __post_init__(self) -> None:
-        checks.flag(self.enabled, field="enabled")
-        checks.between(self.window_seconds, 0, 3600, field="window_seconds", low_open=True)
-        for name in ("min_requests", "crash_restarts", "oom_kills"):
-            if checks.count(getattr(self, name), field=name) == 0:
-                raise InvalidInput(f"{name} is 0: that would kill a rollout that did nothing.", field=name)
-        checks.between(self.error_share, 0, 1, field="error_share", low_open=True)
-        checks.between(self.baseline_error_share, 0, 1, field="baseline_error_share")
-        checks.flag(self.without_baseline, field="without_baseline")
-        if self.baseline_error_share >= self.error_share:
-            raise InvalidInput(
-                f"baseline_error_share is {self.baseline_error_share:g}; it must be below error_share "
-                f"({self.error_share:g}), or a shared incident would blame the candidate.",
-                field="baseline_error_share",
-            )
-
-    def describe(self) -> str:
-        if not self.enabled:
-            return "The fast kill is off."
-        return (
-            f"Rolls back at once when {percent_of_share(self.error_share)} or more of at least {self.min_requests} "
-            f"candidate requests fail, are refused or are abandoned within {seconds_text(self.window_seconds)}, "
-            f"while at most {percent_of_share(self.baseline_error_share)} of the baseline's do. It also rolls back "
-            f"when the candidate's engine restarted {self.crash_restarts} times, or was killed {self.oom_kills} "
-            f"time{'s' if self.oom_kills > 1 else ''} because it ran out of memory."
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-    @classmethod
-    def from_json(cls, data: object) -> Self:
-        return cls(**checks.mapping(data, field="", allowed=list(cls.__dataclass_fields__)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates import checks
-from rollouts.domain.gates.policy import FastKill, GatePolicy, GateSpec
+from rollouts.domain.gates.fast_kill_rules import FastKill
+from rollouts.domain.gates.policy import GatePolicy, GateSpec
 
 MOST = 12  # of one part; further mistakes are found after these were corrected
 # What stands in for a refused value while the rest is read: without a limit the rest would be refused for that.
@@ -16,6 +17,7 @@ OF_A_SHARE: Mapping[str, Any] = {**OF_EVERY_GATE, "ratio": 1.25, "delta": 0.01}
 SOUND: Mapping[object, Mapping[str, Any]] = {
     **dict.fromkeys(("error_rate", "refused", "abandoned", "feedback", "empty", "truncated"), OF_A_SHARE),
     "latency_slo": {**OF_A_SHARE, "slo_seconds": 0.5, "signal": "ttft"},
+    "counter_ratio": {**OF_A_SHARE, "bad_query": "bad{v='{{variant}}'}", "all_query": "all{v='{{variant}}'}"},
     "paired": {**OF_EVERY_GATE, "margin": 0.05},
 }
 A_GATE = {"key": "sound", "kind": "error_rate", "delta": 0.01}

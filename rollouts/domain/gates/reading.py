@@ -8,6 +8,7 @@ from controlplane.kernel.words import seconds_text
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.latency import Directions, Timed, directions_of, timed_against
 from rollouts.domain.gates.policy import GateSpec
+from rollouts.domain.record.asked import CounterPair
 from rollouts.domain.record.intervals import BASELINE, DEPARTURES, ArmCounts, Interval, ProbePair
 
 PASS_SHARE_BP = 2500
@@ -105,6 +106,8 @@ def _counts(
         return _feedback(spec, interval, candidate, arm_c, arm_b)
     if spec.kind in ("empty", "truncated"):
         return _completions(spec, interval, candidate, arm_c, arm_b)
+    if spec.counters is not None:
+        return _asked(spec, spec.counters, interval, candidate, arm_c, arm_b)
     return _outcomes(spec, interval, candidate, arm_c, arm_b, circumstances)
 
 
@@ -203,6 +206,35 @@ def _completions(
         Counts(n_c, events_c, n_b, events_b),
         "no completion of the {idle} was finished",
     )
+
+
+def _asked(
+    spec: GateSpec,
+    pair: CounterPair,
+    interval: Interval,
+    candidate: str,
+    arm_c: ArmCounts,
+    arm_b: ArmCounts | None,
+) -> GateReading:
+    """What a Prometheus counts at the gate's own expressions. No other source can explain that it says nothing."""
+    numbers: list[int] = []
+    for name, arm in ((candidate, arm_c), (BASELINE, arm_b)):
+        found = None if arm is None else arm.asked.get(pair.digest)
+        if found is None or found.why:
+            if name == BASELINE and spec.absolute:
+                numbers += [0, 0]
+                continue
+            return Nothing(
+                f"{_who(name)}: {'its counters were not asked for' if found is None else found.why}"
+            )
+        where = f"arms.{name}.asked.{pair.digest}"
+        events, total = checks.events_of(
+            found.bad, found.total, events_field=f"{where}.bad", trials_field=f"{where}.total"
+        )
+        numbers += [total, events]
+    n_c, events_c, n_b, events_b = numbers
+    counts = Counts(n_c, events_c, n_b, events_b)
+    return _if_any(spec, interval, candidate, counts, "no event of the {idle} was counted")
 
 
 def _if_any(spec: GateSpec, interval: Interval, candidate: str, counts: Counts, empty: str) -> GateReading:

@@ -177,6 +177,7 @@ def _numbers(verdict: GateVerdict, spec: GateSpec, recent_seconds: float | None)
         "empty": "completions were empty",
         "truncated": "completions were cut off at their length limit",
         "feedback": "answers were rated down",
+        "counter_ratio": "events were bad",
         "latency_slo": (
             f"requests waited over {seconds_text(spec.slo_seconds or 0.0)} for the first token"
             if spec.signal == "ttft"

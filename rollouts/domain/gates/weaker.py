@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rollouts.domain.gates.policy import USUAL_OUTAGE_SHARE, FastKill, GatePolicy, GateSpec
+from rollouts.domain.gates.fast_kill_rules import FastKill
+from rollouts.domain.gates.policy import USUAL_OUTAGE_SHARE, GatePolicy, GateSpec
 from rollouts.domain.gates.policy_changes import value_text
 
 
@@ -109,6 +110,8 @@ OF_A_GATE: Mapping[str, tuple[Rule, str]] = {
     "kind": (_differs, "it measures something else"),
     "signal": (_differs, "it measures something else"),
     "slo_seconds": (_differs, "it counts other requests as slow"),
+    "bad_query": (_differs, "it counts other events as bad"),
+    "all_query": (_differs, "it counts other events"),
     "mode": (_tolerant_now, "a worsening within the limit no longer fails"),
     "weight": (_smaller, "with less of the false-alarm budget it fails later"),
     "ratio": (_larger, "a larger limit lets more worsening through"),

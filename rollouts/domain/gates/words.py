@@ -3,4 +3,10 @@
 from __future__ import annotations
 
 # By kind of gate; requests where nothing else is said.
-UNITS = {"paired": "pairs", "feedback": "answers", "empty": "completions", "truncated": "completions"}
+UNITS = {
+    "paired": "pairs",
+    "feedback": "answers",
+    "empty": "completions",
+    "truncated": "completions",
+    "counter_ratio": "events",
+}

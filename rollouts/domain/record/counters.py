@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from rollouts.domain.record.asked import asked_between
 from rollouts.domain.record.intervals import OUTCOME_CLASSES, ArmCounts, Completions, LatencyCounts, Outcomes
 from rollouts.domain.record.readings import (
     ArmReading,
@@ -94,6 +95,7 @@ def difference(before: SignalReading | None, after: SignalReading, ready: Mappin
             one.counts,
             ready=ready.get(name, 0.0),
             completions=completions_between(before.engines.get(name), after.engines.get(name)),
+            asked=asked_between(before.asked.get(name, {}), after.asked.get(name, {})),
         )
         for name, one in found.items()
     }

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from rollouts.domain.record.asked import AskedCounts
+
 LatencySignal = Literal["ttft", "duration"]
 BASELINE = "baseline"
 DEPARTURES = "departures"  # in `missing`: why nobody can say of this interval who left before the end
@@ -171,6 +173,7 @@ class ArmCounts:
     ratings       of those answers, how many were rated at all
     outcomes      how each request ended; None in evidence from before that was counted
     completions   what the engine said of its completions; None when it does not say
+    asked         what gates counted by expressions of their own, by the digest of the pair
     """
 
     requests: int
@@ -183,6 +186,7 @@ class ArmCounts:
     ratings: int = 0
     outcomes: Outcomes | None = None
     completions: Completions | None = None
+    asked: Mapping[str, AskedCounts] = field(default_factory=dict)
 
     @property
     def exposure(self) -> int:
@@ -210,6 +214,8 @@ class ArmCounts:
             data["outcomes"] = self.outcomes.to_json()
         if self.completions is not None:
             data["completions"] = self.completions.to_json()
+        if self.asked:
+            data["asked"] = {digest: counts.to_json() for digest, counts in sorted(self.asked.items())}
         return data
 
     @classmethod
@@ -227,6 +233,7 @@ class ArmCounts:
             completions=Completions.from_json(data["completions"])
             if data.get("completions") is not None
             else None,
+            asked={digest: AskedCounts.from_json(c) for digest, c in data.get("asked", {}).items()},
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rollouts.domain.record.asked import AskedReading
 from rollouts.domain.record.readings import (
     ROUTER,
     ArmReading,
@@ -16,7 +17,11 @@ from rollouts.domain.record.readings import (
 
 
 def reading_to_json(reading: SignalReading) -> dict[str, Any]:
-    """Plain JSON of a reading, exact."""
+    """Plain JSON of a reading, exact; of what gates asked for only what was read."""
+    asked = {
+        variant: {digest: one.to_json() for digest, one in found.items() if isinstance(one, AskedReading)}
+        for variant, found in reading.asked.items()
+    }
     return {
         "at": reading.at,
         "targets": {
@@ -37,6 +42,7 @@ def reading_to_json(reading: SignalReading) -> dict[str, Any]:
             }
             for name, engine in reading.engines.items()
         },
+        **({"asked": asked} if any(asked.values()) else {}),
     }
 
 
@@ -63,6 +69,10 @@ def reading_from_json(data: Mapping[str, Any]) -> SignalReading | None:
                 empty=engine["empty"],
             )
             for name, engine in data["engines"].items()
+        },
+        asked={
+            variant: {digest: AskedReading.from_json(one) for digest, one in found.items()}
+            for variant, found in data.get("asked", {}).items()
         },
     )
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from rollouts.domain.record.asked import AskedReading
+
 ROUTER = "router"  # the name of the one target of a router that is a single process
 
 
@@ -127,12 +129,15 @@ class SignalReading:
     targets     of the router, by name: the same process has the same name and start in every reading. People read the
                 names, and evidence keeps them: the name of a pod, say, and never an address
     broken      engines that could not be read, and why
+    asked       by variant, what the rollout's gates asked for by expressions of their own, by the digest of the pair; a
+                text is why there is no reading
     """
 
     at: float
     targets: Mapping[str, TargetReading]
     engines: Mapping[str, EngineReading] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
+    asked: Mapping[str, Mapping[str, AskedReading | str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from controlplane.kernel.digests import canonical_json, digest_of
 from controlplane.kernel.errors import Refused
+from rollouts.domain.record.asked import AskedCounts
 from rollouts.domain.record.intervals import Completions, LatencyCounts, Outcomes
 
 PACK_LEVEL = 6
@@ -210,6 +211,7 @@ def _merge_arm(group: Sequence[Json], arm: str, edges: KeptEdges) -> dict[str, A
     names = ("requests", "errors", "arrived", "answers", "thumbs_down", "ratings")
     ended = [Outcomes.from_json(one["outcomes"]) for one in counts if "outcomes" in one]
     said = [Completions.from_json(one["completions"]) for one in counts if "completions" in one]
+    asked = sorted({digest for one in counts for digest in one.get("asked", ())})
     return {
         **{name: sum(one[name] for one in counts) for name in names},
         "ready": round(_mean([(one["arms"][arm]["ready"], one["seconds"]) for one in group], seconds), 3),
@@ -222,7 +224,13 @@ def _merge_arm(group: Sequence[Json], arm: str, edges: KeptEdges) -> dict[str, A
         # What was counted in a part of the time only is left out: its sum is none of all of it.
         **({"outcomes": reduce(Outcomes.plus, ended).to_json()} if len(ended) == len(counts) else {}),
         **({"completions": reduce(Completions.plus, said).to_json()} if said else {}),
+        **({"asked": {digest: _merge_asked(counts, digest) for digest in asked}} if asked else {}),
     }
+
+
+def _merge_asked(counts: Sequence[Json], digest: str) -> dict[str, Any]:
+    found = (one["asked"][digest] for one in counts if digest in one.get("asked", ()))
+    return reduce(AskedCounts.plus, (AskedCounts.from_json(one) for one in found)).to_json()
 
 
 def _merge_latency(histograms: Sequence[Json], edges: Collection[float]) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from rollouts.domain.record.counters import Difference, difference
 from rollouts.domain.record.kept_readings import reading_from_json
 from rollouts.domain.record.readings import SignalReading
 from rollouts.models import Workload
-from rollouts.ports import Backend, ObservedRoute, WorkloadStatus
+from rollouts.ports import ObservedRoute, WorkloadStatus
+from rollouts.services.loop.backends import backends_of
+from rollouts.services.loop.own_counters import with_own_counters
 from rollouts.services.loop.rows import Rows
 from rollouts.services.world import World
 
@@ -70,7 +72,8 @@ def observe_endpoints(
     except HeadgateError as error:
         cluster = error_words(error)
     routes = _routes([one.endpoint.name for one in rows], world)
-    counters = _counters([one for one in rows if one.endpoint.pk in measured], world)
+    counted = [one for one in rows if one.endpoint.pk in measured]
+    counters = with_own_counters(_counters(counted, world), counted, world)
     ready = {name: float(status.ready) for name, status in (statuses or {}).items()}
     found = {}
     for one in rows:
@@ -156,14 +159,3 @@ def _log_tails(
         except HeadgateError as error:
             tails[name] = (f"The log could not be read: {error_words(error)}",)
     return tails
-
-
-def backend_json(backend: Backend) -> dict[str, str]:
-    """A variant's backend as it is kept beside its name."""
-    return {"kind": backend.kind, "name": backend.name, "address": backend.address}
-
-
-def backends_of(workloads: Iterable[Workload]) -> tuple[Backend, ...]:
-    """How the variants that run are reached, by name. Read by nobody but the router and what reads engines."""
-    found = (Backend(row.variant.name, **row.backend) for row in workloads if row.backend and row.wanted)
-    return tuple(sorted(found, key=lambda backend: backend.variant))

@@ -17,8 +17,9 @@ from rollouts.domain.record.situation import Situation
 from rollouts.evidence import last_digest
 from rollouts.models import Arm, Endpoint, Evidence, LoopDecision, Rollout, Workload
 from rollouts.ports import WorkloadStatus
+from rollouts.services.loop.backends import backend_json
 from rollouts.services.loop.measure import Measured
-from rollouts.services.loop.observe import Observation, backend_json
+from rollouts.services.loop.observe import Observation
 from rollouts.services.loop.samples import Minutes, add_sample, completions_with, outcomes_with
 from rollouts.services.loop.situation import late_words
 from rollouts.services.loop.writes import Writes

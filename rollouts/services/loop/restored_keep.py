@@ -24,7 +24,8 @@ from rollouts.models import Effect, EffectState, Endpoint, Rollout, Variant, Wor
 from rollouts.ports import FULL_SHARE_BP, WorkloadSpec
 from rollouts.services.commands.endpoints import CheckedSpec, checked_spec, ensure_variant
 from rollouts.services.locks import lock_rollout
-from rollouts.services.loop.observe import Observation, backend_json
+from rollouts.services.loop.backends import backend_json
+from rollouts.services.loop.observe import Observation
 from rollouts.services.loop.views import view_of
 from rollouts.services.world import World
 from rollouts.services.writing import add_effects, apply_decision

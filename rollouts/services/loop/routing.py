@@ -13,7 +13,7 @@ from rollouts.domain.record.intervals import BASELINE
 from rollouts.domain.strategies import is_known, strategy_of
 from rollouts.models import Arm, Endpoint, Rollout, Workload
 from rollouts.ports import OPENAI_API, EngineApi, Route
-from rollouts.services.loop.observe import backend_json, backends_of
+from rollouts.services.loop.backends import backend_json, backends_of
 from rollouts.services.world import World
 
 log = logging.getLogger(__name__)

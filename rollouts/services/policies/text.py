@@ -27,6 +27,8 @@ FIRST_GATE_KEYS = (
     "kind",
     "signal",
     "slo_seconds",
+    "bad_query",
+    "all_query",
     "mode",
     "ratio",
     "delta",

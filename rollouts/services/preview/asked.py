@@ -16,13 +16,21 @@ from registry.services.files import read_small_file
 from rollouts.domain.capacity.findings import CapacityFinding, Room, not_asked
 from rollouts.domain.capacity.model_shape import CONFIG, LARGEST_CONFIG
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.readiness import CountedVariant, kinds_missing, kinds_read, readiness_checks, unreadable
+from rollouts.domain.readiness import (
+    CountedVariant,
+    counter_checks,
+    counters_unreadable,
+    kinds_missing,
+    kinds_read,
+    readiness_checks,
+    unreadable,
+)
 from rollouts.domain.record.readings import CountedKind, SignalReading
 from rollouts.domain.strategies.dry_run import Check
 from rollouts.domain.traffic import MeasuredTraffic
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, Workload
-from rollouts.ports import Backend, PlannedLaunches, SignalSource
+from rollouts.ports import Backend, CounterQuestion, PlannedLaunches, SignalSource
 from rollouts.services.workload_specs import workload_spec
 from rollouts.services.world import World, Worlds
 
@@ -109,23 +117,37 @@ def signal_checks(
     worlds: Worlds,
     now: datetime,
 ) -> list[Check]:
-    """Whether what the policy's gates read is counted for the variant that serves: one reading.
+    """Whether what the policy's gates read is counted for the variant that serves: one reading, and one of what they
+    ask for by expressions of their own.
 
     baseline  its workload; None, or one that is not reached yet: nothing to ask, and refused by another check
     """
     stable = endpoint.stable
-    if stable is None or baseline is None or not baseline.backend or not kinds_read(policy):
+    if stable is None or baseline is None or not baseline.backend:
         return []
     try:
         signals = worlds.of(endpoint.cluster.name).signals
     except Unavailable:
         return []  # said by another check
     backend = Backend(stable.name, **baseline.backend)
-    look = partial(_look, signals, endpoint.name, backend, policy, traffic.per_second * 60, now.timestamp())
-    try:
-        return list(_within(SIGNALS_SECONDS, look))
-    except HeadgateError as error:
-        return list(unreadable(policy, error))
+    checks: list[Check] = []
+    if kinds_read(policy):
+        look = partial(
+            _look, signals, endpoint.name, backend, policy, traffic.per_second * 60, now.timestamp()
+        )
+        try:
+            checks += _within(SIGNALS_SECONDS, look)
+        except HeadgateError as error:
+            return [*unreadable(policy, error), *counters_unreadable(policy, error)]
+    if any(gate.counters is not None for gate in policy.gates):
+        try:
+            checks += _within(
+                SIGNALS_SECONDS,
+                partial(_look_at_counters, signals, endpoint.name, backend, policy, now.timestamp()),
+            )
+        except HeadgateError as error:
+            checks += counters_unreadable(policy, error)
+    return checks
 
 
 def _look(
@@ -138,6 +160,15 @@ def _look(
     missing = kinds_missing(policy, seen)
     queries: dict[CountedKind, str] = dict(signals.queries(endpoint, backend)) if missing else {}
     return readiness_checks(policy, seen, missing, queries)
+
+
+def _look_at_counters(
+    signals: SignalSource, endpoint: str, backend: Backend, policy: GatePolicy, at: float
+) -> tuple[Check, ...]:
+    pairs = dict.fromkeys(gate.counters for gate in policy.gates if gate.counters is not None)
+    answers = signals.read_counters([CounterQuestion(endpoint, backend, pair) for pair in pairs])
+    said = {question.pair: answer for question, answer in answers.items()}
+    return counter_checks(policy, backend.variant, said, at=at)
 
 
 def _within(seconds: float, ask: Callable[[], Answer]) -> Answer:

@@ -18,6 +18,7 @@ NAMES: Mapping[str, str] = {
     "feedback": "Feedback",
     "empty": "Empty answers",
     "truncated": "Cut answers",
+    "counter_ratio": "Your counters",
 }
 MEASURES: Mapping[str, str] = {
     "error_rate": "requests that fail",
@@ -28,6 +29,7 @@ MEASURES: Mapping[str, str] = {
     "feedback": "answers rated down",
     "empty": "empty completions",
     "truncated": "completions cut off at their limit",
+    "counter_ratio": "events that are bad, by PromQL",
 }
 HINTS: Mapping[str, str] = {
     "error_rate": "5xx, broken streams, fallbacks",
@@ -37,6 +39,7 @@ HINTS: Mapping[str, str] = {
     "feedback": "share of answers rated down",
     "empty": "empty completions",
     "truncated": "completions at their length limit",
+    "counter_ratio": "bad events of all, by PromQL",
 }
 # Three sentences each: what is counted, why a difference is the version's own, what the gate cannot see.
 HELP: Mapping[str, str] = {
@@ -83,6 +86,12 @@ HELP: Mapping[str, str] = {
         "often. "
         "The counts are the engine's own, so they include probes and test requests on both arms. "
         "An engine that does not say how its completions end gives no data."
+    ),
+    "counter_ratio": (
+        "Asks the cluster's Prometheus for two counters of each arm: bad events, and all events with the bad ones. "
+        "Requests come to both arms alike, so a larger share of bad events is the version's own; {{variant}}, "
+        "{{pods}}, {{namespace}} and {{endpoint}} stand for those of the arm, and a series keeps job and instance. "
+        "A counter that is absent, stale or not a count gives no data; what is in no counter is not seen."
     ),
 }
 

@@ -83,6 +83,7 @@ GATE_NUMBERS = {  # name in the form -> (field of the gate, scale)
     "slo": ("slo_seconds", 1000.0),
     "exposure": ("min_exposure", 1.0),
 }
+GATE_TEXTS = ("key", "label", "mode", "signal", "bad_query", "all_query")  # called as the gate's fields
 NEW_GATES: Mapping[str, Mapping[str, str]] = {
     "error_rate": {"key": "errors", "label": "Error rate", "mode": "strict", "ratio": "1", "delta": "1"},
     "refused": {"key": "refused", "label": "Refused", "mode": "strict", "ratio": "1", "delta": "1"},
@@ -100,6 +101,15 @@ NEW_GATES: Mapping[str, Mapping[str, str]] = {
     "feedback": {"key": "thumbs", "label": "Thumbs down", "mode": "tolerant", "ratio": "1", "delta": "3"},
     "empty": {"key": "empty", "label": "Empty answers", "mode": "tolerant", "ratio": "1", "delta": "1"},
     "truncated": {"key": "cut", "label": "Cut answers", "mode": "tolerant", "ratio": "1", "delta": "5"},
+    "counter_ratio": {
+        "key": "tools",
+        "label": "Failed tool calls",
+        "mode": "strict",
+        "ratio": "1",
+        "delta": "2",
+        "bad_query": 'tool_call_failures_total{namespace="{{namespace}}",pod=~"{{pods}}"}',
+        "all_query": 'tool_calls_total{namespace="{{namespace}}",pod=~"{{pods}}"}',
+    },
 }
 
 
@@ -258,12 +268,12 @@ def _at(data: Mapping[str, Any], name: str) -> Any:
 def _gate_fields(row: int, gate: GateSpec) -> PolicyGateFields:
     data = gate.to_json()
     typed = {name: shown(data.get(stored), scale) for name, (stored, scale) in GATE_NUMBERS.items()}
-    typed |= {"key": gate.key, "label": gate.label, "mode": gate.mode, "signal": gate.signal or ""}
+    typed |= {name: data.get(name, "") for name in GATE_TEXTS}
     return PolicyGateFields(row, gate.kind, gate.required, typed)
 
 
 def _read_gate(sent: Mapping[str, str], row: int) -> PolicyGateFields:
-    names = ("key", "label", "mode", "signal", *GATE_NUMBERS)
+    names = (*GATE_TEXTS, *GATE_NUMBERS)
     kind = sent.get(f"kind-{row}", "error_rate")
     typed = {name: sent.get(f"{name}-{row}", "").strip() for name in names}
     return PolicyGateFields(row, kind, f"required-{row}" in sent, typed)
@@ -290,6 +300,8 @@ def _gate_body(gate: PolicyGateFields) -> dict[str, Any]:
     if gate.kind == "latency_slo":
         body["signal"] = typed["signal"]
         body["slo_seconds"] = value_of(typed["slo"], 1000.0)
+    if gate.kind == "counter_ratio":
+        body |= {name: typed[name] for name in ("bad_query", "all_query")}
     return body
 
 
@@ -300,7 +312,7 @@ def _changed(form: PolicyForm, change: str) -> PolicyForm:
         taken = {gate.typed["key"] for gate in form.gates}
         start = NEW_GATES[kind]
         key = next(name for name in _names(start["key"]) if name not in taken)
-        empty = dict.fromkeys(("signal", *GATE_NUMBERS), "")
+        empty = dict.fromkeys((*GATE_TEXTS, *GATE_NUMBERS), "")
         typed = {**empty, "weight": "0", "exposure": "30", **start, "key": key}
         if not form.gates:
             typed["weight"] = "1"

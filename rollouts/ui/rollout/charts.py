@@ -19,6 +19,7 @@ from rollouts.domain.gates.latency import timed_against
 from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.lifecycle.states import FINAL, Phase
+from rollouts.domain.record.asked import AskedCounts
 from rollouts.domain.record.intervals import LatencyCounts, Outcomes
 from rollouts.domain.record.recorded import pair_sums
 from rollouts.evidence import thin_series
@@ -210,6 +211,8 @@ def _counter(gate: GateSpec) -> Callable[[Row], tuple[int, int]]:
         return lambda arm: (int(arm["thumbs_down"]), int(arm["answers"]))
     if gate.kind in ("empty", "truncated"):
         return partial(_completions, gate.kind)
+    if gate.counters is not None:
+        return partial(_asked, gate.counters.digest)
     return partial(_ended, gate.kind)
 
 
@@ -222,6 +225,11 @@ def _over(signal: str, slo_seconds: float, arm: Row) -> tuple[int, int]:
 def _completions(kind: str, arm: Row) -> tuple[int, int]:
     counts = arm.get("completions")
     return (0, 0) if counts is None else (int(counts[kind]), int(counts["total"]))
+
+
+def _asked(digest: str, arm: Row) -> tuple[int, int]:
+    counts = AskedCounts.from_json(arm.get("asked", {}).get(digest, {}))
+    return counts.bad, counts.total
 
 
 def _ended(kind: str, arm: Row) -> tuple[int, int]:

@@ -10,11 +10,14 @@ from controlplane.kernel.errors import Unavailable
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.readiness import (
     CountedVariant,
+    counter_checks,
+    counters_unreadable,
     kinds_missing,
     kinds_read,
     readiness_checks,
     unreadable,
 )
+from rollouts.domain.record.asked import AskedReading, CounterAnswer, ProcessCounters
 from rollouts.domain.record.readings import (
     ArmReading,
     CountedKind,
@@ -182,3 +185,67 @@ def test_readiness__router_that_tells_who_left__judges_departures() -> None:
 def test_readiness__no_series_at_all__is_one_reason_for_departures_too() -> None:
     (check,) = said(seen(None), BOTH)
     assert check.title == f"Cannot judge Error rate, Departures: no fresh series of {V1}"
+
+# --- counters of a team's own -----------------------------------------------------------------------------------------
+
+TOOLS = GateSpec(
+    key="tools", label="Tool calls", kind="counter_ratio", mode="strict", weight=1.0, delta=0.02,
+    bad_query='bad{v="{{variant}}"}', all_query='all{v="{{variant}}"}',
+)  # fmt: skip
+OWN = GatePolicy(name="p", version=1, gates=(TOOLS,))
+ASKED = ("bad{v='v1'}", "all{v='v1'}")
+
+
+def own(answer: CounterAnswer) -> Check:
+    assert TOOLS.counters is not None
+    (check,) = counter_checks(OWN, V1, {TOOLS.counters: answer}, at=NOW)
+    return check
+
+
+def counted(bad: int, every: int) -> CounterAnswer:
+    processes = {"a": ProcessCounters({"s": bad}, {"t": every}), "b": ProcessCounters({}, {"t": 0})}
+    return CounterAnswer(AskedReading(NOW - 4, processes), queries=ASKED)
+
+
+def test_counters__fresh_and_many__says_how_many_and_how_old() -> None:
+    assert own(counted(3, 1_200)) == Check(
+        "ok",
+        f"{V1} is counted for Tool calls",
+        "3 of 1,200 events were bad since its 2 processes started; counters 4 s old",
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (
+            CounterAnswer(why="its bad_query has no fresh series", queries=ASKED),
+            "its bad_query has no fresh series",
+        ),
+        (counted(0, 0), "none of its events was counted yet"),
+        (counted(9, 3), "there are more bad events (9) than events (3); are the two exchanged?"),
+    ],
+)
+def test_counters__absent_idle_or_exchanged__cannot_judge_with_both_queries(
+    answer: CounterAnswer, why: str
+) -> None:
+    check = own(answer)
+    assert (check.state, check.title, check.code) == (
+        "warning",
+        f"Cannot judge Tool calls: {why}",
+        "signals-missing",
+    )
+    assert check.detail == f"bad_query: {ASKED[0]}; all_query: {ASKED[1]}"
+    assert "Ask both by hand" in check.fix
+
+
+def test_counters__cluster_without_a_prometheus__cannot_judge_and_asks_for_nothing() -> None:
+    check = own(CounterAnswer(why="this cluster has no Prometheus"))
+    assert check.title == "Cannot judge Tool calls: this cluster has no Prometheus"
+    assert (check.detail, check.fix) == ("This source is not asked for it.", "")
+
+
+def test_counters_unreadable__source_away__cannot_judge_with_its_words() -> None:
+    (check,) = counters_unreadable(OWN, Unavailable("It is away."))
+    assert check.title == "Cannot judge Tool calls: It is away"
+    assert counters_unreadable(POLICY, Unavailable("It is away.")) == ()

@@ -17,7 +17,7 @@ from rollouts.domain.record.readings import ROUTER
 from rollouts.models import Effect, Evidence, Rollout
 from rollouts.services.commands.rollouts import cancel_rollout, promote_rollout, set_global_stop
 from rollouts.services.errands.write_backs import WRITE_BACKS
-from rollouts.services.loop.observe import backend_json
+from rollouts.services.loop.backends import backend_json
 from rollouts.services.policies.versions import define_gate_policy
 from tests.rollouts.memory_world import ERRORS, PLAN, Kill, MemoryWorld, tell_with_kills
 

@@ -54,21 +54,21 @@ class PrometheusServer:
         except InvalidInput as error:
             raise _odd(error) from error
 
-    def vector(self, query: str, *, at: float) -> list[Sample]:
+    def vector(self, query: str, *, at: float, seconds: float | None = None) -> list[Sample]:
         """The newest sample of each series at that moment; one that became stale is not there. A value may be NaN or
-        infinite: `Sample.amount` and `Sample.count` refuse those.
+        infinite: `Sample.amount` and `Sample.count` refuse those. `seconds`: less time than a query has as a rule.
 
         A series that cannot be understood spoils the whole answer: without it others would look complete. So do more of
         them than a list of somebody else's may have (`controlplane.kernel.foreign`).
         """
-        data = self._data({"query": query, "time": f"{at:.3f}"}, "vector")
+        data = self._data({"query": query, "time": f"{at:.3f}"}, "vector", seconds)
         try:
             return [_sample(entry) for entry in data.parts("result")]
         except InvalidInput as error:
             raise _odd(error) from error
 
-    def _data(self, form: Mapping[str, str], kind: str) -> Fields:
-        answer = self._ask(form)
+    def _data(self, form: Mapping[str, str], kind: str, seconds: float | None = None) -> Fields:
+        answer = self._ask(form, self._seconds if seconds is None else min(seconds, self._seconds))
         try:
             body = Fields(parsed(answer.body, SAID), SAID)
             if not body.has("status", "success"):
@@ -86,7 +86,7 @@ class PrometheusServer:
         except InvalidInput as error:
             raise _odd(error) from error
 
-    def _ask(self, form: Mapping[str, str]) -> Received:
+    def _ask(self, form: Mapping[str, str], seconds: float) -> Received:
         where = f"{self._url}/api/v1/query"
         try:
             answer = ask(
@@ -94,12 +94,12 @@ class PrometheusServer:
                 "POST",
                 "/api/v1/query",
                 most_bytes=self._most_bytes,
-                seconds=self._seconds,
+                seconds=seconds,
                 data=dict(form),
             )
         except httpx.TimeoutException as error:
             raise Unavailable(
-                f"Prometheus did not answer within {self._seconds:g} s ({where}).",
+                f"Prometheus did not answer within {seconds:.2g} s ({where}).",
                 fix="See whether it runs and is not overloaded.",
             ) from error
         except httpx.HTTPError as error:

@@ -22,6 +22,7 @@ from controlplane.kernel.errors import HeadgateError, InvalidInput, Unavailable
 from controlplane.kernel.foreign import ODD_ANSWER
 from rollouts.adapters.routers.gateway_api.counted import CountedRoute
 from rollouts.adapters.signals.exposition import Sample
+from rollouts.adapters.signals.prometheus.asked import AskedCounters
 from rollouts.adapters.signals.prometheus.counting import (
     CountedSeries,
     Scraped,
@@ -34,8 +35,9 @@ from rollouts.adapters.signals.prometheus.processes import STALE_SECONDS, Gatewa
 from rollouts.adapters.signals.prometheus.queries import query_of, selected
 from rollouts.adapters.signals.prometheus.server import PrometheusServer
 from rollouts.adapters.signals.prometheus.templates import GatewayTemplate
+from rollouts.domain.record.asked import CounterAnswer
 from rollouts.domain.record.readings import CountedKind, Failures, SignalReading, TargetReading
-from rollouts.ports import Backend
+from rollouts.ports import Backend, CounterQuestion
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class PrometheusSignals:
         )
         self._settle_seconds = settle_seconds
         self._engines = PrometheusEngines(server, engine_namespace, stale_seconds=stale_seconds)
+        self._asked = AskedCounters(server, clock, engine_namespace, stale_seconds=stale_seconds)
 
     def read_all(
         self, backends: Mapping[str, Collection[Backend]]
@@ -109,6 +112,12 @@ class PrometheusSignals:
             metrics = [f"{term.metric}_bucket", f"{term.metric}_count"]
             found[CountedKind(signal)] = selected(self._template, metrics, route.namespace, [route])
         return {**found, CountedKind.COMPLETIONS: self._engines.query(backend)}
+
+    def read_counters(
+        self, questions: Collection[CounterQuestion]
+    ) -> Mapping[CounterQuestion, CounterAnswer]:
+        """See the port."""
+        return self._asked.read(questions)
 
     def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         """See the port."""

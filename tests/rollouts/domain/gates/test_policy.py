@@ -10,6 +10,11 @@ from rollouts.domain.gates.latency import VLLM_TTFT_EDGES
 from rollouts.domain.gates.policy import GatePolicy
 from tests.rollouts.domain.gates.helpers import ERRORS, LATENCY, QUALITY, THUMBS, policy
 
+TOOLS = {
+    "key": "tools", "kind": "counter_ratio", "delta": 0.02, "weight": 0.5,
+    "bad_query": 'bad{v="{{variant}}"}', "all_query": 'all{v="{{variant}}"}',
+}  # fmt: skip
+
 
 def written(**changes: Any) -> dict[str, Any]:
     """A policy as a person writes it, with changes by dotted path like `gates.1.ratio`."""
@@ -90,6 +95,13 @@ def test_gate_policy__json__round_trip_is_identical() -> None:
             {"gates__0": {"key": "q", "kind": "paired", "weight": 0.5, "margin": 0.1, "ratio": 2}},
             "gates[0].ratio",
         ),
+        ({"gates__0__bad_query": 'x{v="{{variant}}"}'}, "gates[0].bad_query"),
+        ({"gates__0__kind": "counter_ratio"}, "gates[0].bad_query"),
+        ({"gates__0": {**TOOLS, "all_query": None}}, "gates[0].all_query"),
+        ({"gates__0": {**TOOLS, "all_query": "sum(x)"}}, "gates[0].all_query"),
+        ({"gates__0": {**TOOLS, "bad_query": 'x{v="{{pod}}"}'}}, "gates[0].bad_query"),
+        ({"gates__0": {**TOOLS, "bad_query": TOOLS["all_query"]}}, "gates[0].bad_query"),
+        ({"gates__0": {**TOOLS, "delta": 0}}, "gates[0].ratio"),
         ({"fast_kill": {"error_share": 0}}, "fast_kill.error_share"),
         ({"fast_kill": {"baseline_error_share": 0.6}}, "fast_kill.baseline_error_share"),
         ({"fast_kill": {"oom_kills": 0}}, "fast_kill.oom_kills"),

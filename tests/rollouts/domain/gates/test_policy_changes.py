@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rollouts.domain.gates.policy import FastKill
+from rollouts.domain.gates.fast_kill_rules import FastKill
 from rollouts.domain.gates.policy_changes import PolicyChange, policy_changes
 from tests.rollouts.domain.gates.helpers import ERRORS, LATENCY, QUALITY, policy
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollouts.domain.gates import weaker
-from rollouts.domain.gates.policy import FastKill, GatePolicy, GateSpec, Reaction
+from rollouts.domain.gates.fast_kill_rules import FastKill
+from rollouts.domain.gates.policy import GatePolicy, GateSpec, Reaction
 from rollouts.domain.gates.weaker import weakenings
 from tests.rollouts.domain.gates.helpers import ERRORS, LATENCY, QUALITY, policy
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollouts.domain.record.asked import AskedReading, ProcessCounters
 from rollouts.domain.record.counters import difference
 from rollouts.domain.record.kept_readings import reading_from_json, reading_to_json
 from rollouts.domain.record.readings import ROUTER, EngineReading, SignalReading, TargetReading
@@ -26,6 +28,18 @@ def test_reading__to_json_and_back__is_the_same(ended: int, at: float, started: 
         engines={"a": EngineReading(0.0, 0.0, 0.0, 77, 12.5, {"stop": 4, "length": 1}, 2)},
     )
     assert reading_from_json(reading_to_json(made)) == made
+
+
+def test_reading__counters_that_gates_asked_for__are_kept_where_they_were_read() -> None:
+    read = AskedReading(3.5, {"v1-7d9f-abcde-1a2b": ProcessCounters({"s1": 2}, {"s2": 40, "s3": 1})})
+    made = SignalReading(1.0, {}, asked={"v1": {"d1": read, "d2": "it is absent"}, "v2": {"d1": "away"}})
+    kept = reading_from_json(json.loads(json.dumps(reading_to_json(made))))
+    assert kept is not None
+    assert kept.asked == {"v1": {"d1": read}, "v2": {}}
+
+
+def test_reading__nothing_asked_for__has_the_bytes_of_before() -> None:
+    assert "asked" not in reading_to_json(SignalReading(1.0, {}, asked={"v1": {"d1": "away"}}))
 
 
 def test_reading_from_json__nothing_kept_yet__none() -> None:

@@ -20,6 +20,7 @@ from rollouts.domain.lifecycle.decision import ArmView, RolloutView, Seen
 from rollouts.domain.lifecycle.plan import canary
 from rollouts.domain.lifecycle.states import PauseReason, Phase
 from rollouts.domain.record.analysis import interval_rng
+from rollouts.domain.record.asked import AskedCounts
 from rollouts.domain.record.intervals import (
     ArmCounts,
     Completions,
@@ -329,3 +330,25 @@ def test_thin__how_requests_ended__is_added_up_where_all_of_it_was_counted() -> 
         assert sum(one.completions.tokens for one in merged if one.completions) == 70 * len(whole)
         assert sum(one.latency["ttft"].left_over[0.25] for one in merged) == len(whole)
         assert set(merged[0].latency["ttft"].left_over) == {0.25}
+
+
+def test_thin__counters_that_gates_asked_for__are_added_up_where_they_say_something() -> None:
+    rng = np.random.default_rng(2)
+    intervals = [
+        replace(
+            one,
+            arms={
+                name: replace(
+                    arm,
+                    asked={"d": AskedCounts(1, 5) if one.index % 2 else AskedCounts(why="no series")},
+                )
+                for name, arm in one.arms.items()
+            },
+        )
+        for one in (random_interval(rng, index) for index in range(720))
+    ]
+    thin = [Interval.from_json(row) for row in thin_rows([one.to_json() for one in intervals], edges=EDGES)]
+    told = sum("candidate" in one.arms for one in intervals if one.index % 2)
+    merged = [row.arms["candidate"].asked["d"] for row in thin if "candidate" in row.arms]
+    assert sum(one.total for one in merged) == 5 * told
+    assert sum(one.bad for one in merged) == told

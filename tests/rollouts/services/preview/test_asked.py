@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.access.actors import Actor
+from controlplane.access.actors import HEADGATE, Actor
 from controlplane.access.roles import Role
 from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import HeadgateError, Unavailable
@@ -17,7 +17,9 @@ from rollouts import wiring
 from rollouts.adapters.clusters.memory import MemoryCluster
 from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.capacity.findings import CapacityFinding, Room
+from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.lifecycle.plan import Plan
+from rollouts.domain.record.asked import CounterAnswer
 from rollouts.domain.record.readings import (
     ROUTER,
     ArmReading,
@@ -32,8 +34,9 @@ from rollouts.domain.strategies import STRATEGIES
 from rollouts.domain.strategies.dry_run import Check
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, Workload
-from rollouts.ports import Backend
+from rollouts.ports import Backend, CounterQuestion
 from rollouts.services.commands.start import start_rollout
+from rollouts.services.policies.versions import define_gate_policy
 from rollouts.services.preview import asked
 from rollouts.services.preview.rollout import preview_rollout
 from rollouts.services.world import World, Worlds
@@ -57,6 +60,7 @@ class Counted:
             NOW.timestamp() - 2, {ROUTER: TargetReading(1.0, {stable: arm})}, {stable: engine}
         )
         self.asked = 0
+        self.counters_asked: list[CounterQuestion] = []
 
     def read_all(
         self, backends: Mapping[str, Collection[Backend]]
@@ -66,6 +70,14 @@ class Counted:
 
     def queries(self, endpoint: str, backend: Backend) -> Mapping[CountedKind, str]:
         return {kind: f"{kind.value} of {backend.variant}" for kind in CountedKind}
+
+    def read_counters(
+        self, questions: Collection[CounterQuestion]
+    ) -> Mapping[CounterQuestion, CounterAnswer]:
+        self.counters_asked += list(questions)
+        return {
+            one: CounterAnswer(why="it is absent", queries=(one.pair.bad, one.pair.all)) for one in questions
+        }
 
     def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         return {}
@@ -319,6 +331,49 @@ def test_signals__bug_of_a_source__is_not_hidden(
     monkeypatch.setattr(signals, "read_all", broken)
     with pytest.raises(ZeroDivisionError):
         look(endpoint, worlds)
+
+
+@pytest.fixture
+def tools(endpoint: Endpoint) -> GateSpec:
+    """The endpoint's policy has one more gate, on two counters of a team's own."""
+    gate = {
+        "key": "tools", "label": "Tool calls", "kind": "counter_ratio", "delta": 0.02,
+        "bad_query": 'bad{pod=~"{{pods}}"}', "all_query": 'all{pod=~"{{pods}}"}',
+    }  # fmt: skip
+    body = {"gates": [{"key": "errors", "kind": "error_rate", "delta": 0.01}, gate]}
+    endpoint.gate_policy = define_gate_policy(actor=HEADGATE, name="own", body=body, now=NOW)
+    endpoint.save()
+    return endpoint.gate_policy.policy.gate("tools")
+
+
+def test_counters__of_a_team__are_asked_of_what_serves_and_cannot_judge_names_both_queries(
+    endpoint: Endpoint, worlds: Worlds, signals: Counted, tools: GateSpec
+) -> None:
+    checks = look(endpoint, worlds)
+    (check,) = [one for one in checks if "judge Tool calls" in one.title]
+    assert check.title == "Cannot judge Tool calls: it is absent"
+    assert check.detail == f"bad_query: {tools.bad_query}; all_query: {tools.all_query}"
+    assert [(one.endpoint, one.backend.variant) for one in signals.counters_asked] == [
+        (endpoint.name, str(endpoint.stable))
+    ]
+
+
+def test_counters__source_that_cannot_be_read__is_not_asked_a_second_time(
+    endpoint: Endpoint, worlds: Worlds, signals: Counted, tools: GateSpec
+) -> None:
+    signals.said = Unavailable("It is away.")
+    checks = look(endpoint, worlds)
+    assert [one.title for one in checks if "judge Tool calls" in one.title] == [
+        f"Cannot judge {tools.label}: It is away"
+    ]
+    assert signals.counters_asked == []
+
+
+def test_counters__policy_without_such_a_gate__asks_nothing(
+    endpoint: Endpoint, worlds: Worlds, signals: Counted
+) -> None:
+    look(endpoint, worlds)
+    assert signals.counters_asked == []
 
 
 # --- the start itself -------------------------------------------------------------------------------------------------

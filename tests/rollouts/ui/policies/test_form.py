@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollouts.domain.gates.policy import FastKill, GateKind, GatePolicy, GateSpec
+from rollouts.domain.gates.fast_kill_rules import FastKill
+from rollouts.domain.gates.policy import GateKind, GatePolicy, GateSpec
 from rollouts.domain.gates.problems import policy_problems
 from rollouts.ui.parts.gate_words import HELP, MEASURES, NAMES, hint_of, unit_of
 from rollouts.ui.policies.form import (
@@ -17,6 +18,7 @@ from rollouts.ui.policies.form import (
     FAST_KILL,
     FAST_KILL_FLAGS,
     GATE_NUMBERS,
+    GATE_TEXTS,
     MAX_GATES,
     NEW_GATES,
     NUMBERS,
@@ -74,14 +76,7 @@ def test_form__fields_of_policy_gate_and_fast_kill__are_all_there() -> None:
     assert top == {one.name for one in fields(GatePolicy)}
     fast = {one.field for one in FAST_KILL} | {name for name, _ in FAST_KILL_FLAGS}
     assert fast == {f"fast_kill.{one.name}" for one in fields(FastKill)}
-    gate = {stored for stored, _ in GATE_NUMBERS.values()} | {
-        "key",
-        "label",
-        "kind",
-        "mode",
-        "signal",
-        "required",
-    }
+    gate = {stored for stored, _ in GATE_NUMBERS.values()} | {*GATE_TEXTS, "kind", "required"}
     assert gate == {one.name for one in fields(GateSpec)}
 
 
@@ -171,6 +166,21 @@ def test_read_form__add_a_gate__is_sound_once_it_has_a_weight(kind: str) -> None
     assert len({gate.row for gate in more.gates}) == 5
 
 
+def test_form_of__gate_on_counters_of_ones_own__keeps_its_queries_as_they_were_typed() -> None:
+    added = form(change="add-counter_ratio")
+    typed = {**added.gates[4].typed, "weight": "1", "bad_query": 'bad{pod=~"{{pods}}", why!=""}  # ours'}
+    policy = read(replace(added, gates=(replace(added.gates[4], typed=typed),)))
+    assert policy.gates[0].bad_query == 'bad{pod=~"{{pods}}", why!=""}  # ours'
+    assert read(read_form(sent_of(form_of(policy, name="p", based_on=1)), name="p")) == policy
+
+
+@pytest.mark.parametrize("name", ["bad_query", "all_query"])
+def test_meaning_of__query_with_an_unknown_placeholder__is_found_where_it_was_made(name: str) -> None:
+    typed = form(change="add-counter_ratio", **{"weight-3": "0.1"})
+    sent = sent_of(typed, **{f"{name}-4": 'x{v="{{version}}"}', "weight-4": "0.1"})
+    assert problems(read_form(sent, name="p")) == [f"gates[4].{name}"]
+
+
 def test_read_form__remove_a_gate__leaves_the_others_in_their_rows() -> None:
     assert [gate.row for gate in form(change="remove-1").gates] == [0, 2, 3]
     assert [gate.row for gate in form(change="remove-9").gates] == [0, 1, 2, 3]
@@ -237,6 +247,7 @@ def test_words__every_kind_of_gate__has_a_button_a_start_and_three_sentences() -
 
 
 LIMITS: dict[str, dict[str, Any]] = {
+    "counter_ratio": {"delta": 0.1, "bad_query": 'b{v="{{variant}}"}', "all_query": 'a{v="{{variant}}"}'},
     "paired": {"margin": 0.1},
     "latency_slo": {"delta": 0.1, "signal": "ttft", "slo_seconds": 0.5},
 }

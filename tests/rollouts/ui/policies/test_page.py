@@ -339,6 +339,24 @@ def test_edit__buttons__work_by_full_posts(manager: Client, change: str, gates: 
     assert GatePolicyVersion.objects.count() == 1
 
 
+def test_edit__gate_on_own_counters__has_both_queries_and_a_mistake_at_its_field(manager: Client) -> None:
+    define()
+    _, text = post(manager, sent(change="add-counter_ratio"))
+    assert 'name="bad_query-4" value="tool_call_failures_total{namespace="{{namespace}}",' in text
+    typed = {
+        "kind-4": "counter_ratio",
+        "key-4": "tools",
+        "weight-4": "0.1",
+        "mode-4": "strict",
+        "exposure-4": "30",
+    }
+    queries = {"bad_query-4": 'x{v="{{version}}"}', "all_query-4": 'y{v="{{variant}}"}', "delta-4": "2"}
+    _, text = post(manager, sent(rows="0,1,2,3,4", **typed, **queries))
+    assert 'id="bad_query-4-problem"' in text
+    assert "bad_query holds {{version}}, which is no placeholder." in text
+    assert 'id="all_query-4-problem"' not in text
+
+
 @pytest.mark.parametrize("view", ["form", "yaml"])
 def test_save__good_draft__is_stored_and_shown(manager: Client, view: str) -> None:
     define()

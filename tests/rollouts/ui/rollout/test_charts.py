@@ -10,6 +10,7 @@ import pytest
 from django.test import Client
 
 from controlplane.access.actors import HEADGATE
+from rollouts.domain.record.asked import AskedCounts
 from rollouts.domain.record.intervals import Completions, LatencyCounts, Outcomes
 from rollouts.models import Evidence, Rollout
 from rollouts.services.policies.versions import define_gate_policy
@@ -86,6 +87,23 @@ def test_endings__not_counted_then__are_no_zeros(engineer: Client, kind: str) ->
     assert chart(engineer, f"/rollouts/{rollout.pk}/charts/{kind}")["values"][1][0] is None
 
 
+def test_own_counters__of_a_gate__are_the_share_that_it_counts_and_no_zero_where_there_is_none(
+    engineer: Client,
+) -> None:
+    queries = {"bad_query": 'bad{v="{{variant}}"}', "all_query": 'all{v="{{variant}}"}'}
+    rollout = gated("counter_ratio", **queries)
+    gate = rollout.policy.gate("counter_ratio")
+    assert gate.counters is not None
+    row = rollout.evidence.order_by("index")[0]
+    row.interval["arms"]["candidate"]["asked"] = {gate.counters.digest: AskedCounts(6, 40).to_json()}
+    row.interval["arms"]["baseline"]["asked"] = {gate.counters.digest: AskedCounts(why="absent").to_json()}
+    row.save()
+    data = chart(engineer, f"/rollouts/{rollout.pk}/charts/counter_ratio")
+    assert data["values"][1][0] == 15.0
+    assert data["values"][0][0] is None
+    assert "Share of events" in data["label"]
+
+
 def test_latency__who_left_after_the_objective__is_over_it(engineer: Client) -> None:
     rollout = factories.rollout_progressing()
     row = rollout.evidence.order_by("index")[0]
@@ -96,12 +114,12 @@ def test_latency__who_left_after_the_objective__is_over_it(engineer: Client) -> 
     assert chart(engineer, f"/rollouts/{rollout.pk}/charts/ttft")["values"][1][0] == 55.0
 
 
-def gated(kind: str) -> Rollout:
+def gated(kind: str, **more: str) -> Rollout:
     """A rollout whose policy has one more gate, of that kind."""
     rollout = factories.rollout_progressing()
     body = rollout.gate_policy.policy.to_json()
     body["gates"] = [{**gate, "weight": gate["weight"] / 2} for gate in body["gates"]]
-    body["gates"].append({"key": kind, "kind": kind, "delta": 0.1, "weight": 0.5})
+    body["gates"].append({"key": kind, "kind": kind, "delta": 0.1, "weight": 0.5, **more})
     rollout.gate_policy = define_gate_policy(
         actor=HEADGATE, name="more", body=body, now=factories.right_now()
     )
