@@ -31,7 +31,7 @@ def start(*gates: dict[str, Any]) -> GatesState:
     return GatesState.initial(policy(*gates, fast_kill={"enabled": False}))
 
 
-def fed(state: GatesState, times: int, altered: dict[str, tuple[str, ...]], **what: Any) -> GatesState:
+def fed(state: GatesState, times: int, altered: dict[str, Any], **what: Any) -> GatesState:
     for _ in range(times):
         state = state.update(replace(interval(state.last_index + 1, **what), **altered))
     return state
