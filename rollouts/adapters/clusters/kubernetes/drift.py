@@ -58,7 +58,7 @@ class Scaled:
 
 
 @dataclass(frozen=True, slots=True)
-class Drift:
+class HandEdits:
     """What was changed and by whom, as a sentence; empty when nothing was.
 
     altered     the part of it because of which its pods run something else than what was asked for, as words: not the
@@ -69,7 +69,7 @@ class Drift:
     altered: str = ""
 
 
-def drift_of(raw: Mapping[str, Any], written: object, *, replicas: int | None, autoscaled: bool) -> Drift:
+def drift_of(raw: Mapping[str, Any], written: object, *, replicas: int | None, autoscaled: bool) -> HandEdits:
     """What was changed of a workload.
 
     raw         the workload as it is
@@ -95,7 +95,7 @@ def drift_of(raw: Mapping[str, Any], written: object, *, replicas: int | None, a
         for found_there in (changes, altered) if _runs_otherwise(path) else (changes,):
             found_there.add(_words(path, raw, before), who or alone)
     said = changes.words()
-    return Drift(f"Changed by hand: {said}." if said else "", altered.words("{parts}, by {names}"))
+    return HandEdits(f"Changed by hand: {said}." if said else "", altered.words("{parts}, by {names}"))
 
 
 def scaled_by_hand(raw: Mapping[str, Any], *, replicas: int | None, autoscaled: bool) -> Scaled | None:

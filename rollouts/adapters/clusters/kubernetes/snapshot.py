@@ -19,7 +19,7 @@ from rollouts.adapters.clusters.kubernetes.client import (
 )
 from rollouts.adapters.clusters.kubernetes.container import PORT, ContainerEngine
 from rollouts.adapters.clusters.kubernetes.diagnosis import Diagnosis, diagnose, workload_of
-from rollouts.adapters.clusters.kubernetes.drift import Drift, drift_of, scaled_by_hand
+from rollouts.adapters.clusters.kubernetes.drift import HandEdits, drift_of, scaled_by_hand
 from rollouts.adapters.clusters.kubernetes.names import FILL, INSTALLATION, VARIANT, label_value
 from rollouts.adapters.clusters.kubernetes.pod_reading import PodSight, part, sight_of, text
 from rollouts.adapters.clusters.kubernetes.record import workload_in
@@ -142,7 +142,7 @@ def status_of(
     raw = snapshot.workloads.get(anchor.name)
     if raw is None and anchor.made and anchor.draining_since is None and not anchor.deleting:
         return WorkloadStatus(anchor.variant, WorkloadPhase.ABSENT, message=DELETED)
-    drift, workload = Drift(), None
+    drift, workload = HandEdits(), None
     if raw is not None:
         # A launch that goes on sets the count in a moment.
         hand = scaled_by_hand(raw, replicas=replicas, autoscaled=autoscaled) if anchor.made else None
