@@ -16,6 +16,8 @@ ON_POSTGRESQL = (
     "tests/rollouts/services/loop/test_batches.py",
     "tests/rollouts/services/loop/test_faults.py",
     "tests/rollouts/services/loop/test_bandit_stories.py",
+    "tests/rollouts/services/loop/test_hand_edits.py",
+    "tests/rollouts/services/loop/test_scale_in.py",
     "tests/rollouts/services/errands/test_belongings.py",
     "tests/rollouts/services/errands/test_fetching.py",
     "tests/rollouts/services/errands/test_probe_rounds.py",
