@@ -97,6 +97,9 @@ class WorkloadStatus:
                 while nothing comes: a launch that waits for nothing must come to its end
     drift       what somebody changed of it in the cluster since its launch, and who, as a sentence; it is left so.
                 Empty: nothing
+    altered     the part of it because of which something else runs, or still runs, than what was asked for, as words:
+                what is measured then proves nothing. Empty: what runs is what was asked for
+    scale_in_held  whether what scales it by itself is kept from taking replicas away; None: nothing scales it
     """
 
     variant: str
@@ -111,6 +114,8 @@ class WorkloadStatus:
     in_flight: int | None = None
     files_at: float | None = None
     drift: str = ""
+    altered: str = ""
+    scale_in_held: bool | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -201,6 +206,11 @@ class Cluster(Protocol):
 
     def drain(self, variant: str, endpoint: str, *, token: int) -> None:
         """Lets requests in flight end, then stops and removes it. Nothing happens when it is absent."""
+        ...
+
+    def hold_scale_in(self, variant: str, endpoint: str, *, on: bool, token: int) -> None:
+        """Keeps what scales the variant by itself from taking replicas away, or lets it do so again; it may add some
+        either way. Nothing happens where that is so already, where nothing scales it, or where it is absent."""
         ...
 
     def claim(self, endpoint: str, *, token: int) -> int:

@@ -16,6 +16,8 @@ ON_POSTGRESQL = (
     "tests/rollouts/services/loop/test_reconcile.py",
     "tests/rollouts/stories/test_faults.py",
     "tests/rollouts/stories/test_bandit_stories.py",
+    "tests/rollouts/stories/test_hand_edits.py",
+    "tests/rollouts/stories/test_scale_in.py",
     "tests/rollouts/services/errands/test_belongings.py",
     "tests/rollouts/services/errands/test_fetching.py",
     "tests/rollouts/services/errands/test_probe_rounds.py",

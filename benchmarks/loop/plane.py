@@ -99,6 +99,9 @@ class Plane:
     def take_away(self, launch: LaunchFound) -> bool:
         return False
 
+    def hold_scale_in(self, variant: str, endpoint: str, *, on: bool, token: int) -> None:
+        """Nothing scales its engines."""
+
     def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
         return ()
 

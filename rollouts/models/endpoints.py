@@ -245,6 +245,8 @@ class Workload(models.Model):
     files_at    until when its files were still coming, so that this time counts as no part of its launch
     files_note  how far they are, or what is wrong with them, as a sentence
     drift       what somebody changed of it in the cluster since its launch, and who, as a sentence; empty: nothing
+    altered     because of which part of it something else ran than what was asked for, now or in the interval that is
+                not counted yet; empty: nothing did
     """
 
     variant = models.OneToOneField(Variant, on_delete=models.CASCADE, related_name="workload")
@@ -259,6 +261,7 @@ class Workload(models.Model):
     reason = models.CharField(max_length=20, default="", blank=True)
     message = models.TextField(default="", blank=True)
     drift = models.TextField(default="", blank=True)
+    altered = models.TextField(default="", blank=True)
     log_tail = models.JSONField(default=list, help_text="kept when the launch failed, so that it is not lost")
     process_started_at = models.FloatField(null=True)
     wanted_since = models.DateTimeField(null=True)

@@ -15,12 +15,13 @@ from controlplane.kernel.errors import StaleWriter
 from controlplane.web.live import publish
 from rollouts.domain.lifecycle.decision import Decision, Drop
 from rollouts.domain.lifecycle.effects import AnyEffect as DomainEffect
-from rollouts.domain.lifecycle.effects import DrainWorkload, EnsureWorkload, SetTraffic
+from rollouts.domain.lifecycle.effects import DrainWorkload, EnsureWorkload, HoldScaleIn, SetTraffic
 from rollouts.domain.lifecycle.states import FINAL, Event, PauseReason, Phase
 from rollouts.models import Arm, Effect, EffectState, Endpoint, HistoryEvent, Rollout
 from rollouts.services.loop.leases import look_soon
 from rollouts.services.loop.writes import Writes
 
+BEGINS_ANEW = (PauseReason.DRIFT.value, PauseReason.CHANGED.value)  # after such a pause a step does
 BY_PERSON = "by_person"  # in the payload of a split that somebody asked for
 
 
@@ -150,8 +151,8 @@ def _changes(rollout: Rollout, decision: Decision, now: datetime) -> dict[str, o
         fields["pause_reason"] = decision.pause_reason.value
     if decision.step_index != rollout.step_index:
         fields |= {"step_index": decision.step_index, "step_since": None, "step_requests": 0}
-    if decision.event is Event.RESUME and rollout.pause_reason == PauseReason.DRIFT.value:
-        # What was measured under weights set by hand is no exposure of this step.
+    if decision.event is Event.RESUME and rollout.pause_reason in BEGINS_ANEW:
+        # What was measured under weights set by hand, or of something else, is no exposure of this step.
         fields |= {"step_since": None, "step_requests": 0}
     if decision.winner:
         winner = Arm.objects.select_related("variant").get(rollout=rollout, name=decision.winner)
@@ -211,6 +212,10 @@ def add_effects(
             waiting.filter(
                 kind__in=(EnsureWorkload.kind, DrainWorkload.kind), payload__variant=effect.variant
             ).update(state=EffectState.SUPERSEDED, done_at=now)
+        if isinstance(effect, HoldScaleIn):
+            waiting.filter(kind=HoldScaleIn.kind, payload__variant=effect.variant).update(
+                state=EffectState.SUPERSEDED, done_at=now
+            )
         if isinstance(effect, SetTraffic):
             waiting.filter(kind=SetTraffic.kind).update(state=EffectState.SUPERSEDED, done_at=now)
             endpoint.desired_shares = dict(effect.shares)

@@ -24,6 +24,7 @@ pytestmark = [
 ]
 
 NAMESPACE = "hands"
+ALTERED = "the arguments of engine, by kubectl-edit"
 OTHER_IMAGE = f"{ENGINE}@sha256:{'1' * 64}"
 
 
@@ -86,6 +87,41 @@ def test_image_and_arguments__changed_by_hand__are_said_with_the_hand_and_left_s
     assert "(by kubectl-edit)" in said
     bench.cluster.ensure(spec, token=6)
     assert engine_of(bench, spec)["image"] == OTHER_IMAGE
+
+
+def test_arguments__changed_and_set_back__are_not_what_was_asked_for_until_the_last_such_pod_has_ended(
+    bench: WorkloadBench,
+) -> None:
+    spec = bench.running()
+    first = {pod["metadata"]["uid"] for pod in bench.pods(spec)}
+    engine = engine_of(bench, spec)
+    asked = list(engine.get("args", []))
+    engine["args"] = [*asked, "--seed=7"]
+    by_hand(bench, spec, template(containers=[engine]))
+    wait_until("it says so", lambda: altered(bench, spec) == ALTERED, PATIENCE_SECONDS)
+    wait_until("another pod runs", lambda: uids(bench, spec).isdisjoint(first), PATIENCE_SECONDS)
+    changed = uids(bench, spec)
+    assert altered(bench, spec) == ALTERED
+    by_hand(bench, spec, template(containers=[{**engine, "args": asked}]))
+    said = set()
+
+    def undone() -> bool:
+        there, words = uids(bench, spec), altered(bench, spec)
+        said.add(words)
+        assert words or not changed & there
+        return not words and not changed & there
+
+    wait_until("it is as it was asked for", undone, PATIENCE_SECONDS)
+    assert "its pods, of which some are from before the last change" in said
+
+
+def altered(bench: WorkloadBench, spec: WorkloadSpec) -> str:
+    return (bench.status(spec) or spec_absent(spec)).altered
+
+
+def uids(bench: WorkloadBench, spec: WorkloadSpec) -> set[str]:
+    """Of its pods, those that are being stopped too."""
+    return {pod["metadata"]["uid"] for pod in bench.pods(spec)}
 
 
 def test_variable__taken_away_by_hand__is_said_though_nobody_owns_it(bench: WorkloadBench) -> None:

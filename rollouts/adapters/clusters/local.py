@@ -189,6 +189,11 @@ class LocalCluster:
             drain = Drain(self._clock.reading(), self._drain_seconds)
             self._folder.write(variant, "drain.json", drain.to_json())
 
+    def hold_scale_in(self, variant: str, endpoint: str, *, on: bool, token: int) -> None:
+        """Nothing scales an engine of this machine."""
+        with self._folder.locked():
+            self._folder.claim(endpoint, token)
+
     def claim(self, endpoint: str, *, token: int) -> int:
         with self._folder.locked():
             return self._folder.newest_token(endpoint, token)

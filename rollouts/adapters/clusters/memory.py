@@ -63,6 +63,7 @@ class MemoryCluster:
     `environments` are the variables that each variant was launched with, secrets among them; `most` are its limits.
     `memory` is what there is for engines and what one of them needs, in megabytes (None: it sets none apart); `says` is
     said of any capacity beside it; `asked_about` is what it was asked about. `servers` are those of others.
+    `autoscaled`: something scales by itself what is launched from then on.
     Scripting: `fail` and `mend`, `kill`, `allow`, `change`, `lose`, `set_in_flight`; while `outage` is set, all calls
     raise Unavailable.
     """
@@ -80,6 +81,7 @@ class MemoryCluster:
         secrets: SecretStore | None = None,
         backend_kind: str = ADDRESS,
     ) -> None:
+        self.autoscaled = False
         self.backend_kind = backend_kind
         self.ready_after = ready_after
         self.room = room
@@ -149,6 +151,14 @@ class MemoryCluster:
                 del self._workloads[variant]
                 return
             self._workloads[variant] = replace(found, drain_until=self._now() + self.drain_seconds)
+
+    def hold_scale_in(self, variant: str, endpoint: str, *, on: bool, token: int) -> None:
+        with self._lock:
+            self._reach()
+            self._check_token(endpoint, token)
+            found = self._workloads.get(variant)
+            if found is not None and found.scale_in_held is not None:
+                self._workloads[variant] = replace(found, scale_in_held=on)
 
     def claim(self, endpoint: str, *, token: int) -> int:
         with self._lock:
@@ -290,12 +300,13 @@ class MemoryCluster:
             if variant in self._workloads:
                 self._workloads[variant] = replace(self._workloads[variant], most_ready=most_ready)
 
-    def change(self, variant: str, words: str, *, replicas: int | None = None) -> None:
-        """Somebody changes the variant behind our back: `words` say what; with another count of replicas, no more than
-        so many are ready."""
+    def change(self, variant: str, words: str, *, replicas: int | None = None, altered: str = "") -> None:
+        """Somebody changes the variant behind our back: `words` say what, `altered` because of which part something
+        else runs; with another count of replicas, no more than so many are ready."""
         with self._lock:
-            most = self._workloads[variant].most_ready if replicas is None else replicas
-            self._workloads[variant] = replace(self._workloads[variant], drift=words, most_ready=most)
+            found = self._workloads[variant]
+            most = found.most_ready if replicas is None else replicas
+            self._workloads[variant] = replace(found, drift=words, altered=altered, most_ready=most)
 
     def lose(self, variant: str) -> None:
         """Somebody deletes it behind our back."""
@@ -365,6 +376,7 @@ class MemoryCluster:
             most_ready=self._most_ready.get(spec.variant, spec.replicas),
             files_until=None if self.fetch_seconds is None else begins,
             backend_kind=self.backend_kind,
+            scale_in_held=False if self.autoscaled else None,
             made_at=self._shown(),
         )
         self._log(spec.variant, f"launched on port {port}")

@@ -33,7 +33,7 @@ class MemoryWorkload:
 
     most_ready  no more replicas than so many are ready, as on a cluster that has no room for more
     backend_kind  of the reference to it; one that is not "address" has the variant's name
-    drift       what somebody changed of it, as a sentence
+    drift       what somebody changed of it, as a sentence; altered: because of which part something else runs
     made_at, unknown_since  as `LaunchFound` has them
     """
 
@@ -51,6 +51,8 @@ class MemoryWorkload:
     drain_until: float | None = None
     backend_kind: str = ADDRESS
     drift: str = ""
+    altered: str = ""
+    scale_in_held: bool | None = None
     made_at: float = 0.0
     unknown_since: float | None = None
 
@@ -95,6 +97,8 @@ class MemoryWorkload:
             in_flight=self.in_flight if ready and not fails else None,
             files_at=None if self.files_until is None else shown - max(0.0, now - self.files_until),
             drift=self.drift,
+            altered=self.altered,
+            scale_in_held=self.scale_in_held,
         )
 
     def _backend(self) -> Backend:

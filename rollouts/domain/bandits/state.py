@@ -116,7 +116,9 @@ class BanditState:
             out = _why_out(state) if name in learner.survivors else None
             if out is not None:
                 learner = learner.drop(name, *out, index)
-        rewards = {name: _reward(name, interval) for name in self.arms if name in interval.arms}
+        # What answered was not the arm, so that it proves nothing of it; the others go on among themselves.
+        rated = [name for name in self.arms if name in interval.arms and name not in interval.altered_answers]
+        rewards = {name: _reward(name, interval) for name in rated}
         learner = learner.update(rewards, index=index)
         n, s = (np.array([rewards.get(name, (0, 0))[part] for name in self.arms], float) for part in (0, 1))
         assigned = interval.answer_shares or interval.shares
@@ -152,6 +154,8 @@ class BanditState:
             ("shares", interval.shares),
             ("answer_shares", interval.answer_shares),
             ("dropped", interval.dropped),
+            ("altered", interval.altered),
+            ("altered_answers", interval.altered_answers),
         ):
             for name in names:
                 if name not in self.arms:

@@ -173,14 +173,17 @@ class ChangeBounds:
             new_upper = self.upper.add(falling, temper)
         return type(self)(self.measure, new_lower, new_upper)
 
-    def update_score(self, difference: float) -> Self:
-        """The bounds after one pair; difference = score of the candidate minus score of the baseline."""
+    def update_score(self, difference: float, *, lower: bool = True) -> Self:
+        """The bounds after one pair; difference = score of the candidate minus score of the baseline. `lower`: whether
+        that side may learn, which is the one that speaks for the candidate."""
         log1p = math.log1p
         return type(self)(
             self.measure,
             self.lower.add(
                 [[log1p(bet * (difference - node)) for node in self.lower.nodes] for bet in SCORE_BETS]
-            ),
+            )
+            if lower
+            else self.lower,
             self.upper.add(
                 [[log1p(-bet * (difference + node)) for node in self.upper.nodes] for bet in SCORE_BETS]
             ),

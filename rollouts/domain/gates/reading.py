@@ -40,7 +40,8 @@ class Circumstances:
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Events of trials of both arms, which evidence they may give, the ratings behind feedback, and the requests that
-    left before an SLO could be measured, where those are known. `usual`: False while the baseline is out of order."""
+    left before an SLO could be measured, where those are known. `usual`: False while the baseline is out of order, or
+    is not what was asked for."""
 
     n_candidate: int
     events_candidate: int
@@ -57,9 +58,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Probe pairs; never empty."""
+    """Probe pairs; never empty. They may always speak against the candidate."""
 
     pairs: tuple[ProbePair, ...]
+    directions: Directions = BOTH_WAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +77,49 @@ GateReading = Counts | Pairs | Nothing
 
 def read(spec: GateSpec, interval: Interval, candidate: str, circumstances: Circumstances) -> GateReading:
     """The reading of one gate. Raises InvalidInput for impossible counts, naming arm and field."""
+    altered = _altered(spec, interval, candidate)
     if spec.kind == "paired":
         pairs = interval.pairs.get(candidate, ())
-        return Pairs(tuple(pairs)) if pairs else _nothing(spec, interval, candidate, "no probe pair finished")
+        if not pairs:
+            return _nothing(spec, interval, candidate, "no probe pair finished")
+        return Pairs(tuple(pairs), BOTH_WAYS if altered is None else altered)
     arm_c, arm_b = interval.arms.get(candidate), interval.arms.get(BASELINE)
     if arm_c is None or (arm_b is None and not spec.absolute):
         absent = "candidate" if arm_c is None else "baseline"
         return _nothing(spec, interval, candidate, f"the {absent} was not measured")
     reading = _counts(spec, interval, candidate, arm_c, arm_b, circumstances)
-    if not isinstance(reading, Counts) or not circumstances.outage:
-        return reading
-    out = Directions(True, False, f"the baseline is out of order: {circumstances.outage}")
-    directions = out.also(reading.directions)
+    if isinstance(reading, Counts) and circumstances.outage:
+        out = Directions(True, False, f"the baseline is out of order: {circumstances.outage}")
+        reading = _only_against(reading, out, usual=False)
+    if isinstance(reading, Counts) and altered is not None:
+        reading = _only_against(reading, altered, usual=BASELINE not in _altered_arms(spec, interval))
+    return reading
+
+
+def _only_against(reading: Counts, ways: Directions, *, usual: bool) -> Counts | Nothing:
+    """The counts of an interval that may at most speak against the candidate; nothing, where they may not even that."""
+    directions = ways.also(reading.directions)
     if not directions.may_fail:
-        return Nothing(f"{out.reason}; {reading.directions.reason}")
-    return replace(reading, directions=directions, usual=False)
+        return Nothing(f"{ways.reason}; {reading.directions.reason}")
+    return replace(reading, directions=directions, usual=reading.usual and usual)
+
+
+def _altered(spec: GateSpec, interval: Interval, candidate: str) -> Directions | None:
+    """That something else ran than what was asked for, which proves nothing good of it; None when it did not.
+
+    Leaving such an interval out of a PASS keeps its promise: what is left out follows from the cluster and not from
+    what was counted. A FAIL keeps it: whatever answers users there, they are to be safe from it.
+    """
+    arms = _altered_arms(spec, interval)
+    who = next((name for name in (candidate, BASELINE) if name in arms), None)
+    if who is None or (who == BASELINE and spec.absolute):
+        return None
+    return Directions(True, False, f"what ran of the {_who(who)} was not what was asked for")
+
+
+def _altered_arms(spec: GateSpec, interval: Interval) -> tuple[str, ...]:
+    """Ratings are of earlier answers."""
+    return interval.altered_answers if spec.kind == "feedback" else interval.altered
 
 
 def _counts(

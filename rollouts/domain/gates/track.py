@@ -150,11 +150,13 @@ class GateTrack:
         failing, passing, bounds = self.failing, self.passing, self.bounds
         assert isinstance(failing, PairedProcess)
         assert isinstance(passing, PairedProcess)
+        may_pass = reading.directions.may_pass
         now = Totals(seconds=interval.seconds)
         for pair in reading.pairs:
             failing = failing.update(pair.score_baseline, pair.score_candidate)
-            passing = passing.update(pair.score_baseline, pair.score_candidate)
-            bounds = bounds.update_score(pair.score_candidate - pair.score_baseline)
+            if may_pass:
+                passing = passing.update(pair.score_baseline, pair.score_candidate)
+            bounds = bounds.update_score(pair.score_candidate - pair.score_baseline, lower=may_pass)
             now = now.add_pair(pair.score_baseline, pair.score_candidate)
         totals = self.totals.plus(now)
         return replace(
@@ -163,11 +165,12 @@ class GateTrack:
             passing=passing,
             bounds=bounds,
             totals=totals,
-            comparable=totals,
+            comparable=self.comparable.plus(now) if may_pass else self.comparable,
             trail=self.trail.add(now),
             silent_seconds=0.0,
             silence="",
             broken=False,
+            pass_note=reading.directions.reason,
             has_passed=self._still_passed(passing, beta),
         )
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from rollouts.domain.engines import EngineView
-from rollouts.domain.lifecycle.effects import AnyEffect, EnsureWorkload, SetTraffic, WriteBack
+from rollouts.domain.lifecycle.decision import RolloutView
+from rollouts.domain.lifecycle.effects import AnyEffect, EnsureWorkload, HoldScaleIn, SetTraffic, WriteBack
 from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
+from rollouts.domain.lifecycle.states import Phase
 
 
 def keep_stable(
@@ -49,3 +51,28 @@ def relaunch(
     asked   variants whose launch or end is under way already
     """
     return tuple(EnsureWorkload(name) for name in wanted if name not in known and name not in asked)
+
+
+def scale_in(
+    rollout: RolloutView | None,
+    held: Mapping[str, bool | None],
+    wanted: Collection[str],
+    asked: Mapping[str, bool],
+) -> tuple[AnyEffect, ...]:
+    """No replica of an arm is taken away while it is compared, promoted or watched: whoever gets all traffic again must
+    have room for it, and an arm that shrinks is measured under another load. Afterwards it may be.
+
+    rollout  that goes on; None: there is none
+    held     by variant that the cluster knows, what it says; None where nothing scales it
+    wanted   variants that are to run. Of one that is drained nothing is changed: it ends with what it has
+    asked    what was asked for of a variant and is not done yet
+    """
+    keeps = set()
+    if rollout is not None and rollout.phase is not Phase.PENDING:
+        keeps = {rollout.baseline, *(arm.variant for arm in rollout.racing)}
+    due = []
+    for name in wanted:
+        on, now = name in keeps, held.get(name)
+        if now is not None and on is not asked.get(name, now):
+            due.append(HoldScaleIn(name, on))
+    return tuple(due)

@@ -7,14 +7,18 @@ decision and a rollout can be replayed. What could not be read is None, and an u
 from __future__ import annotations
 
 from controlplane.kernel.words import duration_of_seconds, percent_of_bp
+from rollouts.domain.lifecycle.changed import is_changed
 from rollouts.domain.lifecycle.danger import danger, drift_sentence, held, pause_for_drift, short_of_replicas
-from rollouts.domain.lifecycle.decision import HOLDS_OVER, Decision, GatesView, RolloutView, Seen
+from rollouts.domain.lifecycle.decision import HOLDS_OVER, Decision, GatesView, Hold, RolloutView, Seen
 from rollouts.domain.lifecycle.effects import EnsureWorkload, WriteBack
 from rollouts.domain.lifecycle.moves import end_watch, hold_at, stay
 from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
 from rollouts.domain.lifecycle.states import Event, PauseReason, Phase, transition
 from rollouts.domain.lifecycle.way_back import return_to_baseline
 from rollouts.domain.strategies import is_known, strategy_of, unknown_words
+
+CHANGED = PauseReason.CHANGED
+BY_ITSELF = (*HOLDS_OVER, PauseReason.DRIFT)  # such a pause ends with what made it
 
 
 def decide(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
@@ -110,18 +114,26 @@ def _paused(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> D
         return lowered
     if seen.routed is None:
         return stay(rollout, "")
+    if rollout.pause_reason in BY_ITSELF and seen.hold is not None:
+        return _held_on(rollout, seen, seen.hold)
     over = HOLDS_OVER.get(rollout.pause_reason, "")
-    if over and seen.hold is None:
+    if over:
         # Resuming publishes the plan's weights, and Headgate does not overwrite weights that were set by hand.
         if seen.drift is not None:
             return pause_for_drift(rollout, seen.drift, share_words(rollout))
         return resume(rollout, sentence=over)
-    if over and seen.hold is not None and seen.hold.kind is not rollout.pause_reason:
-        made = held(rollout, seen.hold, share_words(rollout))  # one hold ended, and another is there
-        return stay(rollout, made.reason, made.next_step)
     if rollout.pause_reason is PauseReason.DRIFT and seen.drift is None and seen.hold is None:
         return resume(rollout, sentence="The router's weights are as planned again.")
     return stay(rollout, "")
+
+
+def _held_on(rollout: RolloutView, seen: Seen, hold: Hold) -> Decision:
+    """A pause that ends by itself goes on, for the reason that holds it now: one may end while another one lasts."""
+    stopped = hold.kind is PauseReason.GLOBAL_STOP and rollout.pause_reason is not CHANGED
+    if stopped or seen.drift is not None:
+        return stay(rollout, "")
+    made = held(rollout, hold, share_words(rollout))
+    return made if hold.kind is not rollout.pause_reason else stay(rollout, made.reason, made.next_step)
 
 
 def _promoting(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
@@ -143,6 +155,12 @@ def _promoting(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -
         if not seen.route_problem:
             words = f"{words} {short_of_replicas(seen)}".strip()
         return stay(rollout, words, "Then the route is read back from the router.")
+    if seen.hold is not None and is_changed(seen.hold):
+        return stay(
+            rollout,
+            f"{rollout.candidate_label} has all traffic, and its promotion waits. {seen.hold.sentence}.",
+            f"It is promoted when {seen.hold.ends}. It can be rolled back meanwhile.",
+        )
     watch = duration_of_seconds(rollout.plan.watch_seconds)
     return Decision(
         phase=transition(rollout.phase, Event.FINISH),
@@ -182,5 +200,11 @@ def _watching(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) ->
             rollout,
             f"Promoted: {rollout.candidate_label} has all traffic, and what happens there cannot be measured.",
             f"{rollout.baseline_label} stays warm until measurements can be read again.",
+        )
+    if seen.hold is not None and is_changed(seen.hold):
+        return stay(
+            rollout,
+            f"Promoted: {rollout.candidate_label} has all traffic. {seen.hold.sentence}.",
+            f"{rollout.baseline_label} stays warm until {seen.hold.ends}.",
         )
     return end_watch(rollout, sentence=f"{rollout.baseline} is drained and stopped")

@@ -149,7 +149,10 @@ class Hold:
 GLOBAL_STOP = Hold(PauseReason.GLOBAL_STOP, "The global stop is on", "the stop is lifted")
 # What is said when a rollout that a hold paused goes on, by the hold's kind. A pause that is not here waits for a
 # person, or for the router.
-HOLDS_OVER: Mapping[PauseReason, str] = {PauseReason.GLOBAL_STOP: "The global stop was lifted."}
+HOLDS_OVER: Mapping[PauseReason, str] = {
+    PauseReason.GLOBAL_STOP: "The global stop was lifted.",
+    PauseReason.CHANGED: "What runs is what was asked for again.",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,19 @@ class DrainWorkload:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldScaleIn:
+    """Keep what scales a variant by itself from taking replicas away, or let it do so again."""
+
+    variant: str
+    on: bool
+
+    kind = "hold-scale-in"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"variant": self.variant, "on": self.on}
+
+
+@dataclass(frozen=True, slots=True)
 class WriteBack:
     """MLflow does not know this decision yet: the endpoint's alias on `alias_variant`'s version, tags on
     `tagged_variant`'s. It is done when the pass that keeps MLflow true has read it back."""
@@ -64,4 +77,4 @@ class WriteBack:
         }
 
 
-AnyEffect = SetTraffic | EnsureWorkload | DrainWorkload | WriteBack
+AnyEffect = SetTraffic | EnsureWorkload | DrainWorkload | HoldScaleIn | WriteBack

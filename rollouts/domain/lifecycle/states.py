@@ -50,6 +50,7 @@ class PauseReason(StrEnum):
     NO_DATA = "no-data"
     GLOBAL_STOP = "global-stop"
     DRIFT = "drift"  # the router's weights were changed by hand
+    CHANGED = "changed"  # what runs of an arm was changed by hand: it is not what was asked for
 
 
 P, E = Phase, Event

@@ -265,6 +265,9 @@ class Interval:
                   intervals, and nobody will know how they ended
     answer_shares bandits: the shares under which this interval's `answers` were assigned; they come from earlier
                   intervals, whose ratings are complete now. Empty when there are none
+    altered       arms of which something else ran, for some of the interval, than what was asked for: what it shows of
+                  them proves nothing good. `altered_answers`: those of which it did so when this interval's `answers`
+                  were given
     """
 
     index: int
@@ -281,6 +284,8 @@ class Interval:
     unseen: Mapping[str, str] = field(default_factory=dict)
     unseen_share: float = 0.0
     lost: Mapping[str, int] = field(default_factory=dict)
+    altered: tuple[str, ...] = ()
+    altered_answers: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data. What only bandits have, and what was not counted, is left out when empty: evidence without it
@@ -309,6 +314,10 @@ class Interval:
             data["unseen_share"] = self.unseen_share
         if self.lost:
             data["lost"] = dict(sorted(self.lost.items()))
+        if self.altered:
+            data["altered"] = list(self.altered)
+        if self.altered_answers:
+            data["altered_answers"] = list(self.altered_answers)
         return data
 
     @classmethod
@@ -331,4 +340,6 @@ class Interval:
             unseen=dict(data.get("unseen", {})),
             unseen_share=float(data.get("unseen_share", 0.0)),
             lost={name: int(number) for name, number in data.get("lost", {}).items()},
+            altered=tuple(str(name) for name in data.get("altered", ())),
+            altered_answers=tuple(str(name) for name in data.get("altered_answers", ())),
         )

@@ -7,6 +7,7 @@ nothing (`expected_revision=None` skips the check, for scripts that mean "whatev
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
@@ -18,12 +19,13 @@ from controlplane.audit.services import record
 from controlplane.kernel.errors import Conflict, Refused
 from controlplane.web.live import publish
 from rollouts.domain.lifecycle import decide
+from rollouts.domain.lifecycle.changed import changed_hold
 from rollouts.domain.lifecycle.decision import GLOBAL_STOP, Decision, Hold, RolloutView
 from rollouts.domain.lifecycle.moves import cancel, roll_back
 from rollouts.domain.lifecycle.states import PauseReason, Phase
 from rollouts.domain.restored import RestoredState
 from rollouts.domain.strategies import strategy_of
-from rollouts.models import Endpoint, GlobalStop, HistoryEvent, Rollout
+from rollouts.models import Endpoint, GlobalStop, HistoryEvent, Rollout, Workload
 from rollouts.services.locks import lock_rollout
 from rollouts.services.loop.leases import look_soon
 from rollouts.services.loop.views import view_of
@@ -53,11 +55,13 @@ def pause_rollout(
 def resume_rollout(
     *, rollout_id: int, actor: Actor, now: datetime, expected_revision: int | None = None, why: str = ""
 ) -> Rollout:
-    """Goes on with the step; weights that were set by hand are set as planned again."""
+    """Goes on with the step; weights that were set by hand are set as planned again. Raises Refused during the global
+    stop, and while something else runs than what was asked for."""
     refuse_while_held()
     more = f" {why}" if why else ""
 
     def command(view: RolloutView) -> Decision:
+        _refuse_while_changed(changed_hold(view, _altered(view)))
         return decide.resume(view, sentence=f"{actor.name} {strategy_of(view).WORDS.resumed}.{more}")
 
     return _command(
@@ -80,7 +84,8 @@ def promote_rollout(
     why: str = "",
     arm: str = "",
 ) -> Rollout:
-    """Moves all traffic to the candidate now, whatever the gates still wait for. Watched like any promotion.
+    """Moves all traffic to the candidate now, whatever the gates still wait for. Watched like any promotion. Raises
+    Refused during the global stop, and while something else runs of that candidate than what was asked for.
 
     arm     which one, such as "candidate-2"; needed while several candidates are in the race
 
@@ -96,7 +101,10 @@ def promote_rollout(
             if chosen
             else "it without waiting for the gates"
         )
-        return decide.promote(view, sentence=f"{actor.name} promoted {what}.{more}", arm=arm)
+        made = decide.promote(view, sentence=f"{actor.name} promoted {what}.{more}", arm=arm)
+        promoted = replace(view, phase=made.phase, candidate_arm=made.winner or view.candidate_arm)
+        _refuse_while_changed(changed_hold(promoted, _altered(view)))
+        return made
 
     return _command(rollout_id, command, actor=actor, now=now, expected_revision=expected_revision)
 
@@ -145,6 +153,21 @@ def refuse_while_held() -> None:
     hold = hold_in_force()
     if hold is not None:
         raise Refused(f"{hold.sentence}.", code=hold.kind.value, fix=f"It is possible when {hold.ends}.")
+
+
+def _altered(view: RolloutView) -> dict[str, str]:
+    """What of each arm's variant runs otherwise than it was asked for, as far as was seen; 1 query."""
+    rows = Workload.objects.filter(variant__name__in=[arm.variant for arm in view.arms])
+    return dict(rows.values_list("variant__name", "altered"))
+
+
+def _refuse_while_changed(hold: Hold | None) -> None:
+    if hold is not None:
+        raise Refused(
+            f"{hold.sentence}.",
+            code="changed-by-hand",
+            fix="Undo it in the cluster: then the rollout goes on by itself. Or roll back.",
+        )
 
 
 @requires(Action.GLOBAL_STOP)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,9 +18,7 @@ from controlplane.kernel.errors import (
 )
 from controlplane.timekeeping.claims import is_free
 from rollouts.domain.engines import FailureReason, WorkloadPhase
-from rollouts.domain.lifecycle.convergence import relaunch
-from rollouts.domain.lifecycle.effects import AnyEffect as DomainEffect
-from rollouts.domain.lifecycle.effects import DrainWorkload, EnsureWorkload, SetTraffic
+from rollouts.domain.lifecycle.effects import DrainWorkload, EnsureWorkload, HoldScaleIn, SetTraffic
 from rollouts.models import Effect, EffectState, Endpoint, FilesState, Variant, Workload
 from rollouts.ports import Route
 from rollouts.services.commands.rollouts import hold_in_force
@@ -29,9 +27,9 @@ from rollouts.services.loop.leases import Lease, hold
 from rollouts.services.loop.observe import Observation
 from rollouts.services.loop.routing import desired_route, route_json
 from rollouts.services.loop.rows import CARRIED_OUT, REFUSED
-from rollouts.services.loop.situation import drift_of, shares_in_force, split, traffic_waits
+from rollouts.services.loop.situation import altered_of, drift_of, shares_in_force, split, traffic_waits
 from rollouts.services.world import World
-from rollouts.services.writing import BY_PERSON, add_effects
+from rollouts.services.writing import BY_PERSON
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +38,7 @@ LONGEST_PAUSE = {
     SetTraffic.kind: 4.0,
     DrainWorkload.kind: 30.0,
     EnsureWorkload.kind: 30.0,
+    HoldScaleIn.kind: 30.0,
 }
 ROUTE_FIELDS = ("desired_shares", "desired_fallback", "applied", "accepted_at", "rescue")
 NOT_IN_FORCE = "the router accepted the route and has not put it in force yet"
@@ -101,31 +100,6 @@ def run_effects(
             _finish(effect, world.clock.now())
         done += 1
     return done
-
-
-def relaunch_lost(*, endpoint: Endpoint, seen: Observation, now: datetime) -> None:
-    """Level-triggered: what we want to run and the cluster does not know is asked for again, as an effect, so that
-    the pauses between its attempts hold. Runs inside a transaction."""
-    if not lost_workloads(seen, ()):
-        return
-    kinds = (EnsureWorkload.kind, DrainWorkload.kind)
-    waiting = list(Effect.objects.filter(endpoint=endpoint, kind__in=kinds, state=EffectState.PENDING))
-    add_effects(endpoint=endpoint, rollout=None, effects=lost_workloads(seen, waiting), now=now)
-
-
-def lost_workloads(seen: Observation, waiting: Iterable[Effect]) -> tuple[DomainEffect, ...]:
-    """Launches of what we want to run and the cluster does not know. `waiting`: what was asked for already."""
-    if seen.statuses is None:
-        return ()
-    wanted = [
-        workload.variant.name
-        for workload in seen.workloads
-        if workload.wanted and workload.phase != WorkloadPhase.FAILED.value
-    ]
-    asked = {str(effect.payload["variant"]) for effect in waiting if effect.kind != SetTraffic.kind}
-    statuses = {name: seen.statuses[name] for name in wanted if name in seen.statuses}
-    known = [name for name, status in statuses.items() if status.phase is not WorkloadPhase.ABSENT]
-    return relaunch(wanted, known, asked)
 
 
 def converge_traffic(
@@ -193,7 +167,9 @@ def _not_forward(endpoint: Endpoint, effect: Effect, seen: Observation) -> str:
     if hold is not None:
         return hold.sentence[0].lower() + hold.sentence[1:]
     by_person = bool(effect.payload.get(BY_PERSON))
-    return "; ".join(filter(None, (_not_ready_for_more(name, seen, by_person) for name in grow)))
+    altered = {name: words for name, words in altered_of(seen).items() if words and name in grow}
+    changed = [f"{name} does not run as it was asked for (changed: {altered[name]})" for name in altered]
+    return "; ".join(filter(None, (*changed, *(_not_ready_for_more(name, seen, by_person) for name in grow))))
 
 
 def _not_ready_for_more(variant: str, seen: Observation, by_person: bool) -> str:
@@ -283,10 +259,19 @@ def _drain_workload(
     return ""
 
 
+def _hold_scale_in(
+    endpoint: Endpoint, effect: Effect, lease: Lease, world: World, seen: Observation, now: datetime
+) -> str:
+    variant = _variant(endpoint, effect)
+    world.cluster.hold_scale_in(variant.name, endpoint.name, on=bool(effect.payload["on"]), token=lease.token)
+    return ""
+
+
 _HANDLERS = {
     SetTraffic.kind: _set_traffic,
     EnsureWorkload.kind: _ensure_workload,
     DrainWorkload.kind: _drain_workload,
+    HoldScaleIn.kind: _hold_scale_in,
 }
 
 

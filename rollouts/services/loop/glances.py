@@ -161,7 +161,7 @@ def _engines(statuses: Mapping[str, WorkloadStatus]) -> Marks:
     for variant, status in sorted(statuses.items()):
         marks[endpoint_of(variant)].append(
             (variant, status.phase, status.ready, status.desired, status.restarts, status.started_at, status.reason,
-             status.backend, status.drift)
+             status.backend, status.drift, status.altered)
         )  # fmt: skip
     return {endpoint: tuple(found) for endpoint, found in marks.items()}
 

@@ -31,6 +31,7 @@ from rollouts.models import Arm, ProbeResult, Rollout
 from rollouts.services.commands.feedback import count_ratings, ratings_between
 from rollouts.services.loop.observe import Observation
 from rollouts.services.loop.past import Past, RatedInterval
+from rollouts.services.loop.situation import altered_of
 from rollouts.services.world import WHOLE_ENOUGH, World
 
 LONGEST_INTERVAL = 86_400.0  # seconds that a gate takes as one interval
@@ -110,6 +111,8 @@ def measure_rollout(
         lost={arm: made.lost[variant] for arm, variant in names.items() if variant in made.lost}
         if made is not None
         else {},
+        altered=tuple(sorted(_altered(seen, {arm: names[arm] for arm in needed}))),
+        altered_answers=fed.altered,
     )
     before = _analysis(rollout, view)
     rng = interval_rng(rollout.pk, interval.index)
@@ -135,6 +138,14 @@ def _names(view: RolloutView) -> dict[str, str]:
     """Variant by arm, of the arms that are analysed: the baseline, and all candidates that ever launched."""
     known = analysed_arms(view)
     return {arm.name: arm.variant for arm in view.arms if arm.name in known}
+
+
+def _altered(seen: Observation, names: Mapping[str, str]) -> set[str]:
+    """The arms of which something else ran than what was asked for: it does now, or did before this look, and may have
+    done so for a part of the interval."""
+    before = {workload.variant.name for workload in seen.workloads if workload.altered}
+    now = {name for name, words in altered_of(seen).items() if words}
+    return {arm for arm, variant in names.items() if variant in before | now}
 
 
 def _reasons(dropped: Sequence[Arm]) -> dict[str, str]:
@@ -190,12 +201,13 @@ def _pairs(probes: Sequence[ProbeResult]) -> tuple[dict[str, tuple[ProbePair, ..
 
 @dataclass(frozen=True, slots=True)
 class _Fed:
-    """Counts with the ratings of earlier intervals, by arm; the next interval whose ratings are to be fed; and the
-    shares under which those answers were assigned."""
+    """Counts with the ratings of earlier intervals, by arm; the next interval whose ratings are to be fed; the shares
+    under which those answers were assigned; and the arms of which something else answered."""
 
     counts: Mapping[str, ArmCounts]
     until: int
     shares: Mapping[str, int] = field(default_factory=dict)
+    altered: tuple[str, ...] = ()
 
 
 def _feedback(
@@ -209,10 +221,11 @@ def _feedback(
 ) -> _Fed:
     """Adds the ratings of earlier intervals whose time for ratings is over: each rating counts for its answer.
 
-    Only intervals with the same shares are added up: over a change of shares, arms that were compared at different
-    times would look different because of the times. The first interval after a change is left out: some of the
-    answers that ended in it were assigned before it, under the old shares, and ratings go by when that was. So is one
-    in which answers went uncounted: their ratings would count for other answers.
+    Only intervals with the same shares, of arms that were what was asked for in all of them or in none, are added up:
+    over a change of shares, arms that were compared at different times would look different because of the times. The
+    first interval after a change is left out: some of the answers that ended in it were assigned before it, under the
+    old shares, and ratings go by when that was. So is one in which answers went uncounted: their ratings would count
+    for other answers.
     """
     first, ripe_before = rollout.feedback_interval, now - timedelta(seconds=world.feedback_seconds)
 
@@ -231,11 +244,7 @@ def _feedback(
     if not ripe:
         return _Fed({}, first)
     found = [Interval.from_json(row.interval) for row in ripe]
-    alike = list(
-        takewhile(
-            lambda one: _weights(one) == _weights(found[0]) and _is_whole(one) == _is_whole(found[0]), found
-        )
-    )
+    alike = list(takewhile(lambda one: _likeness(one) == _likeness(found[0]), found))
     last = ripe[len(alike) - 1]
     before = Interval.from_json(rows[0].interval) if rows[0].index < first else None
     if before is None or _weights(before) != _weights(found[0]):
@@ -260,7 +269,9 @@ def _feedback(
             thumbs_down=min(down, rated, answers),
         )
     answered = any(counts.answers for counts in fed.values())
-    return _Fed(fed, last.index + 1, alike[0].shares if answered else {})
+    if not answered:
+        return _Fed(fed, last.index + 1)
+    return _Fed(fed, last.index + 1, alike[0].shares, alike[0].altered)
 
 
 def _one_by_one(rollout: Rollout, first: int) -> Iterator[RatedInterval]:
@@ -270,8 +281,13 @@ def _one_by_one(rollout: Rollout, first: int) -> Iterator[RatedInterval]:
 
 
 def _weights(interval: Interval) -> tuple[int, dict[str, int]]:
-    """The split of an interval: two with the same one may be added up."""
+    """The split of an interval."""
     return interval.share_bp, dict(interval.shares)
+
+
+def _likeness(interval: Interval) -> tuple[object, ...]:
+    """Intervals of which this is equal may be added up."""
+    return _weights(interval), _is_whole(interval), interval.altered
 
 
 def _is_whole(interval: Interval) -> bool:

@@ -27,7 +27,7 @@ from rollouts.services.loop.writes import Writes
 OBSERVED = (
     "phase", "ready", "desired", "backend", "restarts", "reason", "message", "process_started_at", "ready_at",
     "kv_cache_share", "running", "waiting", "log_tail", "observed_at",
-    "drift",
+    "drift", "altered",
 )  # fmt: skip
 ARM_COUNTS = (
     "requests", "errors", "fallbacks", "failed", "outcomes", "completions", "observed_bp",
@@ -108,6 +108,9 @@ def _note_workload(
     workload.restarts, workload.reason = status.restarts, status.reason.value
     workload.message, workload.process_started_at = status.message, status.started_at
     workload.drift = status.drift
+    if status.altered or seen.reading is not None:
+        # Until the interval in which it was undone is counted: that one, too, was not of what was asked for.
+        workload.altered = status.altered
     began = status.view.is_whole and workload.ready_at is None
     came_back = status.is_ready and workload.ready_at is not None and was[0] != WorkloadPhase.READY.value
     if began or came_back:
@@ -139,6 +142,7 @@ def _visible(workload: Workload) -> tuple[object, ...]:
         workload.message,
         workload.process_started_at,
         workload.drift,
+        workload.altered,
         list(workload.log_tail),
     )
 
@@ -154,13 +158,14 @@ def count_interval(
 ) -> None:
     """Adds the interval to the rollout's own counts, before the decision looks at them.
 
-    Exposure is what the candidate answered itself. While the baseline is out of order, and while nothing can be read,
-    there is none: nothing of that time can be compared, so it does not bring the next step nearer.
+    Exposure is what the candidate answered itself. While the baseline is out of order, while nothing can be read, and
+    while something else runs than what was asked for, there is none: nothing of that time can be compared, so it does
+    not bring the next step nearer.
     """
     interval = measured.interval
     outage = measured.assessment.outage
     unread = "router" in interval.broken
-    exposed = (outage is None or outage.over) and not unread
+    exposed = (outage is None or outage.over) and not unread and not interval.altered
     if unread:
         rollout.unread_at = now
     if not exposed and rollout.step_since is not None:

@@ -25,8 +25,9 @@ from rollouts.domain.lifecycle.effects import EnsureWorkload
 from rollouts.domain.restored import Restored, RestoredState, is_quiet
 from rollouts.models import Endpoint
 from rollouts.selectors import current_rollout
-from rollouts.services.loop.act import relaunch_lost, run_effects
+from rollouts.services.loop.act import run_effects
 from rollouts.services.loop.clock_jumps import move_times
+from rollouts.services.loop.converging import relaunch_lost
 from rollouts.services.loop.leases import Lease, hold, raise_token
 from rollouts.services.loop.observe import Observation
 from rollouts.services.loop.recording import note_world

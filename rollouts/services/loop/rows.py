@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from django.db.models import OuterRef, Subquery
 
-from rollouts.domain.lifecycle.effects import DrainWorkload, EnsureWorkload, SetTraffic
+from rollouts.domain.lifecycle.effects import DrainWorkload, EnsureWorkload, HoldScaleIn, SetTraffic
 from rollouts.models import (
     Arm,
     Effect,
@@ -28,6 +28,7 @@ CARRIED_OUT = (
     SetTraffic.kind,
     DrainWorkload.kind,
     EnsureWorkload.kind,
+    HoldScaleIn.kind,
 )  # effects that the loop itself carries out
 REFUSED = (
     "refused"  # in the payload of a split: the router did not accept its route; the effect's problem says why

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from controlplane.kernel.words import clock_time
 from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
+from rollouts.domain.lifecycle.changed import changed_hold
 from rollouts.domain.lifecycle.decision import Hold, RolloutView, Seen
 from rollouts.domain.lifecycle.effects import SetTraffic
 from rollouts.models import Effect, EffectState, Endpoint, FilesState, Workload
@@ -61,6 +62,16 @@ def _engine(status: WorkloadStatus, workload: Workload | None) -> EngineView:
         view = replace(view, files_at=max(workload.files_at.timestamp(), view.files_at or 0.0))
     # Only of several replicas: one alone is whole or not ready, and evidence keeps what it always kept.
     return replace(view, was_whole=True) if status.desired > 1 and workload.ready_at is not None else view
+
+
+def altered_of(seen: Observation) -> dict[str, str]:
+    """What of each variant runs otherwise than it was asked for, as words; where the cluster cannot be read, what was
+    known last. Empty words: nothing does."""
+    found = {}
+    for workload in seen.workloads:
+        status = seen.status(workload.variant.name)
+        found[workload.variant.name] = workload.altered if status is None else status.altered
+    return found
 
 
 def _refused(workload: Workload) -> WorkloadStatus | None:
@@ -138,7 +149,7 @@ def situation_of(
     hold: Hold | None,
     now: datetime,
 ) -> Seen:
-    """The observation as the pure decision takes it. `answered`: what `proven` says."""
+    """The observation as the pure decision takes it. `answered`: what `proven` says; `hold`: the global stop."""
     route = seen.route
     names = {arm.variant for arm in view.arms}
     rows = {workload.variant.name: workload for workload in seen.workloads}
@@ -152,7 +163,7 @@ def situation_of(
         answered=answered,
         drift=drift_of(endpoint, seen),
         rejected=(route.rejected or seen.refusal) if route is not None else "",
-        hold=hold,
+        hold=changed_hold(view, altered_of(seen)) or hold,
         late=late_words(endpoint, seen, now),
     )
 

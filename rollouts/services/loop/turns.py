@@ -20,7 +20,7 @@ from controlplane.timekeeping.jumps import Look, look_at_clock, recent_jumps
 from rollouts.domain.lifecycle.convergence import keep_stable
 from rollouts.domain.lifecycle.decision import Decision, Hold, RolloutView
 from rollouts.domain.lifecycle.effects import AnyEffect as DomainEffect
-from rollouts.domain.lifecycle.effects import EnsureWorkload, SetTraffic
+from rollouts.domain.lifecycle.effects import EnsureWorkload, HoldScaleIn, SetTraffic
 from rollouts.domain.lifecycle.looking import next_look
 from rollouts.domain.lifecycle.states import TRAFFIC_MOVES, Phase
 from rollouts.domain.strategies import is_known
@@ -29,8 +29,9 @@ from rollouts.ports import WorkloadStatus
 from rollouts.services.commands.feedback import verify_feedback
 from rollouts.services.commands.rollouts import hold_in_force
 from rollouts.services.errands.proofs import proven
-from rollouts.services.loop.act import converge_traffic, lost_workloads, relaunch_lost, run_effects
+from rollouts.services.loop.act import converge_traffic, run_effects
 from rollouts.services.loop.clock_jumps import settle_together
+from rollouts.services.loop.converging import converge_workloads, due_of_workloads
 from rollouts.services.loop.deciding import decide_rollout
 from rollouts.services.loop.leases import Lease, hold_together
 from rollouts.services.loop.measure import Measured, measure_rollout
@@ -57,6 +58,8 @@ from rollouts.services.writing import (
 log = logging.getLogger(__name__)
 
 MEASURED_PHASES = (*(phase.value for phase in TRAFFIC_MOVES), Phase.SUCCEEDED.value, Phase.ROLLING_BACK.value)
+# Effects for which the loop looks again at its next tick. Whether a cluster may scale in waits for the next interval.
+PRESSING = tuple(kind for kind in CARRIED_OUT if kind != HoldScaleIn.kind)
 SHORTEST_INTERVAL = 0.5  # seconds: on the way back the last requests are counted before the candidate is gone
 
 
@@ -143,7 +146,7 @@ def act(turn: Turn, *, world: World) -> None:
         moved = turn.decision is not None and (turn.decision.event is not None or turn.decision.end_watch)
         turn.again = bool(done) or moved
         # A route that is late is seen by a glance when it comes into force.
-        soon = (EnsureWorkload.kind,) if late_words(endpoint, seen, now) else CARRIED_OUT
+        soon = (EnsureWorkload.kind,) if late_words(endpoint, seen, now) else PRESSING
         waits = Effect.objects.filter(endpoint=endpoint, state=EffectState.PENDING, kind__in=soon).exists()
         turn.looks_at = now if turn.again else _next_look(turn, world, now, waits=waits)
 
@@ -323,7 +326,7 @@ def _keep(
         effects = _serving_effects(turn)
     decided = None if rollout is None or turn.decision is None else (rollout, turn.decision)
     plain = decided is None or changes_words_only(*decided)
-    if plain and not effects and not lost_workloads(turn.seen, turn.rows.waiting):
+    if plain and not effects and not due_of_workloads(turn.view, turn.seen, turn.rows.waiting):
         if decided is not None:
             keep_words(*decided, writes=writes, now=now)
         together.include(writes)
@@ -337,7 +340,7 @@ def _keep(
         if any(isinstance(effect, SetTraffic) for effect in effects):
             title = f"{endpoint.stable} is ready and has all traffic"
             tell(endpoint=endpoint, rollout=None, kind="serving", title=title, now=now)
-        relaunch_lost(endpoint=endpoint, seen=turn.seen, now=now)
+        converge_workloads(endpoint=endpoint, view=turn.view, seen=turn.seen, now=now)
 
 
 def _serving_effects(turn: Turn) -> tuple[DomainEffect, ...]:

@@ -216,6 +216,15 @@ def _check_baseline(endpoint: Endpoint) -> Check:
             "Wait until it is ready.",
             code="baseline-not-ready",
         )
+    if workload.altered:
+        return Check(
+            "warning",
+            "The stable variant does not run as it was asked for",
+            f"Changed by hand: {workload.altered}. Nothing is proven by a comparison with it: the rollout holds at its "
+            "first share.",
+            "Undo it in the cluster, or promote by hand when it holds.",
+            code="baseline-changed",
+        )
     short = short_words(WorkloadPhase(workload.phase), workload.ready, workload.desired)
     if short:
         return Check(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
 from rollouts.domain.bandits.verdict import BanditVerdict
-from rollouts.domain.lifecycle.states import Phase
+from rollouts.domain.lifecycle.states import PauseReason, Phase
 from rollouts.domain.record.intervals import BASELINE
 from rollouts.models import Arm, Rollout
 from rollouts.ui.bandit.arms import ArmLine
@@ -47,7 +47,7 @@ def actions_of(
         found.append(ActionButton("roll-back", label, "undo-2", "danger", control, False))
     if phase is Phase.PROGRESSING:
         found.append(ActionButton("pause", "Freeze weights", "pause", "", control, False))
-    if phase is Phase.PAUSED and not stop_on:
+    if phase is Phase.PAUSED and not stop_on and rollout.pause_reason != PauseReason.CHANGED.value:
         found.append(ActionButton("resume", "Resume weights", "play", "", control, True))
     racing = [line for line in lines if not line.out and not line.is_baseline]
     if phase in (Phase.PROGRESSING, Phase.PAUSED) and not stop_on and racing:

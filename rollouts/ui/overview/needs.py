@@ -25,6 +25,11 @@ from rollouts.ui.parts.restored import restored_note
 from rollouts.ui.strategies import pill_of
 
 VERSIONS_NAMED = 5
+ICONS_OF_PAUSES = {
+    PauseReason.DRIFT: "unlink",
+    PauseReason.CHANGED: "unlink",
+    PauseReason.GLOBAL_STOP: "octagon-pause",
+}
 PATIENCE = timedelta(minutes=1)  # what a second try mends needs no person
 
 
@@ -188,9 +193,7 @@ def _needs_of_rollout(endpoint: Endpoint, rollout: Rollout, now: datetime) -> li
             )
         ]
     if phase is Phase.PAUSED:
-        icon = {PauseReason.DRIFT: "unlink", PauseReason.GLOBAL_STOP: "octagon-pause"}.get(
-            PauseReason(rollout.pause_reason), "pause"
-        )
+        icon = ICONS_OF_PAUSES.get(PauseReason(rollout.pause_reason), "pause")
         held = pill_of(rollout, now).words
         return [
             Attention(

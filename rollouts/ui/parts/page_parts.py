@@ -173,7 +173,7 @@ def actions_of(rollout: Rollout, user: User, *, stop_on: bool) -> tuple[ActionBu
         )
     if phase is Phase.PROGRESSING:
         found.append(ActionButton("pause", "Pause", "pause", "", control, False))
-    if phase is Phase.PAUSED and not stop_on:
+    if phase is Phase.PAUSED and not stop_on and rollout.pause_reason != PauseReason.CHANGED.value:
         found.append(ActionButton("resume", "Resume", "play", "", control, True))
     if phase in (Phase.PROGRESSING, Phase.PAUSED) and not stop_on:
         found.append(ActionButton("promote", "Promote now…", "fast-forward", "primary", promote, True))
@@ -186,4 +186,6 @@ def action_note(rollout: Rollout, *, stop_on: bool) -> str:
         return "Global stop: nothing moves forward, rolling back is possible"
     if rollout.pause_reason == PauseReason.DRIFT.value:
         return "Resuming restores the planned weights"
+    if rollout.pause_reason == PauseReason.CHANGED.value:
+        return "It goes on by itself when what was changed is undone in the cluster"
     return ""

@@ -24,6 +24,7 @@ PAUSED_WORDS = {
     PauseReason.NO_DATA: ("No data", "circle-dashed"),
     PauseReason.GLOBAL_STOP: ("Stopped", "octagon-pause"),
     PauseReason.DRIFT: ("Set by hand", "unlink"),
+    PauseReason.CHANGED: ("Changed by hand", "unlink"),
     PauseReason.NONE: ("Paused", "pause"),
 }
 

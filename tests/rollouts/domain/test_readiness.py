@@ -186,6 +186,7 @@ def test_readiness__no_series_at_all__is_one_reason_for_departures_too() -> None
     (check,) = said(seen(None), BOTH)
     assert check.title == f"Cannot judge Error rate, Departures: no fresh series of {V1}"
 
+
 # --- counters of a team's own -----------------------------------------------------------------------------------------
 
 TOOLS = GateSpec(

@@ -3,6 +3,7 @@
 made       all objects are there: from then on the variant is what it is, whatever becomes of the profile
 draining   it was told to end, and when
 unknown    since when no database knows it: whoever asks for it takes the note off
+held       its autoscaler is kept from taking replicas away
 attempt    counts launches: one that failed is tried again with pods of its own
 """
 
@@ -24,6 +25,7 @@ from rollouts.adapters.clusters.kubernetes.names import (
 MADE = f"{PREFIX}made"
 DRAINING_SINCE = f"{PREFIX}draining-since"
 ATTEMPT = f"{PREFIX}attempt"
+SCALE_IN_HELD = f"{PREFIX}scale-in-held"
 UNKNOWN_SINCE = f"{PREFIX}unknown-since"
 
 
@@ -42,6 +44,7 @@ class Anchor:
     unknown_since: float | None
     deleting: bool
     attempt: int
+    scale_in_held: bool
     installation: str
     version: str
     raw: Mapping[str, Any]
@@ -65,6 +68,7 @@ def anchor_in(raw: Mapping[str, Any]) -> Anchor | None:
         unknown_since=_seconds(str(noted.get(UNKNOWN_SINCE, ""))),
         deleting=bool(metadata.get("deletionTimestamp")),
         attempt=_count(str(noted.get(ATTEMPT, ""))),
+        scale_in_held=noted.get(SCALE_IN_HELD) == "true",
         installation=str(metadata["labels"].get(INSTALLATION, "")),
         version=str(metadata["resourceVersion"]),
         raw=raw,

@@ -19,6 +19,12 @@ BEHAVIOUR = {
         "policies": [{"type": "Pods", "value": 1, "periodSeconds": 300}],
     },
 }
+HPA, SCALED_OBJECT = "HorizontalPodAutoscaler", "ScaledObject"
+KINDS = {AutoscalerKind.HPA: HPA, AutoscalerKind.KEDA: SCALED_OBJECT}
+USUAL, DISABLED = (
+    "Max",
+    "Disabled",
+)  # of the policies: the one that takes most away, which is taken when none is named
 MISSED_POLLS = 4  # of Prometheus, after which KEDA keeps what there is
 
 Made = tuple[str, str, dict[str, Any]]  # API version, kind and body of an object
@@ -46,7 +52,7 @@ def autoscaler_of(
             "behavior": BEHAVIOUR,
             "metrics": [metric],
         }
-        return "autoscaling/v2", "HorizontalPodAutoscaler", {"spec": body}
+        return "autoscaling/v2", HPA, {"spec": body}
     if scaler.kind is AutoscalerKind.KEDA:
         pods = f"namespace={_quoted(profile.namespace)},model_name={_quoted(spec.variant)}"
         trigger = {
@@ -75,7 +81,7 @@ def autoscaler_of(
             },
             "triggers": [trigger],
         }
-        return "keda.sh/v1alpha1", "ScaledObject", {"spec": keda}
+        return "keda.sh/v1alpha1", SCALED_OBJECT, {"spec": keda}
     return None
 
 

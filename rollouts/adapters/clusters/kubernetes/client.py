@@ -281,6 +281,14 @@ class KubernetesClient:
             "put", OBJECT_KINDS[body["kind"]], body["metadata"]["name"], body=body, field_manager=MANAGER
         )
 
+    def merge(
+        self, kind: ObjectKind, name: str, change: Mapping[str, Any], *, version: str
+    ) -> dict[str, Any]:
+        """Changes these fields and no other, of the object as it was read with this version. Raises Stale when it
+        changed meanwhile."""
+        body = {**change, "metadata": {"resourceVersion": version}}
+        return self._json("patch", kind, name, body=body, content_type=MERGE, field_manager=MANAGER)
+
     def would_change(self, body: Mapping[str, Any]) -> bool:
         """Whether an apply would change the object: somebody changed it by hand. Writes nothing."""
         kind, name = OBJECT_KINDS[body["kind"]], body["metadata"]["name"]

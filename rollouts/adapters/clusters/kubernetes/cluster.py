@@ -29,6 +29,7 @@ from rollouts.adapters.clusters.kubernetes.anchors import (
     ATTEMPT,
     DRAINING_SINCE,
     MADE,
+    SCALE_IN_HELD,
     UNKNOWN_SINCE,
     Anchor,
     anchor_in,
@@ -63,6 +64,8 @@ from rollouts.adapters.clusters.kubernetes.owned import name_taken, owned_object
 from rollouts.adapters.clusters.kubernetes.preflight import Preflight
 from rollouts.adapters.clusters.kubernetes.profile import AutoscalerKind, ClusterProfile
 from rollouts.adapters.clusters.kubernetes.record import LAUNCH_KEY, record_of, spec_in
+from rollouts.adapters.clusters.kubernetes.scale_in import KINDS as SCALERS
+from rollouts.adapters.clusters.kubernetes.scale_in import set_scale_in
 from rollouts.adapters.clusters.kubernetes.snapshot import Snapshot, Watches, pods_of, status_of
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
 from rollouts.domain.belongings import FoundThere, LaunchFound
@@ -136,6 +139,9 @@ class KubernetesCluster:
 
     def drain(self, variant: str, endpoint: str, *, token: int) -> None:
         self._again(lambda: self._drain(variant, endpoint, token))
+
+    def hold_scale_in(self, variant: str, endpoint: str, *, on: bool, token: int) -> None:
+        self._again(lambda: self._hold_scale_in(variant, endpoint, on, token))
 
     def claim(self, endpoint: str, *, token: int) -> int:
         return self._fence.claim(endpoint, token)
@@ -266,6 +272,17 @@ class KubernetesCluster:
                 f"{variant} belongs to endpoint {anchor.endpoint}, not {endpoint}.", field="endpoint"
             )
         self._note(anchor, {DRAINING_SINCE: str(self._now())})
+
+    def _hold_scale_in(self, variant: str, endpoint: str, on: bool, token: int) -> None:
+        """The autoscaler first: the note says what is so. One that somebody deleted takes nothing away."""
+        anchor, kind = self._anchor_for(variant, endpoint, token), SCALERS.get(self._profile.autoscaler.kind)
+        if anchor is None or anchor.deleting or kind is None:
+            return
+        found = self._found(kind, anchor.name)
+        if found is not None:
+            set_scale_in(self._client, kind, found, held=on)
+        if anchor.scale_in_held is not on:
+            self._note(anchor, {SCALE_IN_HELD: "true" if on else None})
 
     def _anchor_for(self, variant: str, endpoint: str, token: int) -> Anchor | None:
         """The variant's anchor, for a writer with this token. The token is looked at last: whoever takes over later
@@ -430,6 +447,8 @@ class KubernetesCluster:
             fill=fill,
             filled_at=filled_at,
         )
+        if anchor.made and self._profile.autoscaler.kind in SCALERS:
+            found = replace(found, scale_in_held=anchor.scale_in_held)
         trouble = self._troubles.get(anchor.variant)
         return found if fill is None or not trouble else replace(found, message=fit(trouble))
 

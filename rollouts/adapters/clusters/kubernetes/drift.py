@@ -34,6 +34,7 @@ OF_CONTAINER = {
 }
 LEFT_OUT: tuple[object, ...] = ({}, [], "", 0, None)  # what API servers keep nothing of
 LISTS_OF_CONTAINERS = ("containers", "initContainers")
+OF_PODS = (("spec", "template"), ("spec", "leaderWorkerTemplate"))
 
 Path = tuple[str, ...]
 
@@ -56,15 +57,27 @@ class Scaled:
         return f"{self.words} (set by {self.by})."
 
 
-def drift_of(raw: Mapping[str, Any], written: object, *, replicas: int | None, autoscaled: bool) -> str:
-    """What was changed and by whom; empty when nothing was.
+@dataclass(frozen=True, slots=True)
+class HandEdits:
+    """What was changed and by whom, as a sentence; empty when nothing was.
+
+    altered     the part of it because of which its pods run something else than what was asked for, as words: not the
+                count of replicas, nor notes and labels of its pods
+    """
+
+    sentence: str = ""
+    altered: str = ""
+
+
+def drift_of(raw: Mapping[str, Any], written: object, *, replicas: int | None, autoscaled: bool) -> HandEdits:
+    """What was changed of a workload.
 
     raw         the workload as it is
     written     what the anchor keeps of it (`record.workload_in`); anything else: not known, as of an older launch
     replicas    that were asked for; None: not known
     autoscaled  an autoscaler owns the count, and never goes below `replicas`
     """
-    changes = _Changes()
+    changes, altered = _Changes(), _Changes()
     scaled = scaled_by_hand(raw, replicas=replicas, autoscaled=autoscaled)
     if scaled is not None:
         changes.add(scaled.words, [scaled.by])
@@ -72,13 +85,17 @@ def drift_of(raw: Mapping[str, Any], written: object, *, replicas: int | None, a
     hands = sorted({by for owned in foreign.values() for by in owned})
     found = set(foreign)
     before = written if isinstance(written, Mapping) else {}
+    # Who sets something back owns it from then on, and has changed nothing.
+    found = {path for path in found if not _is_as_written(path, raw, before)}
     found |= set(_differing(part(raw, "spec"), part(before, "spec"), ("spec",)))
     for path in sorted(found - {("spec", "replicas")}):
         # Who took something away owns nothing of it.
         who = [by for other, owned in foreign.items() if _meet(other, path) for by in owned]
         alone = hands if len(hands) == 1 else []
-        changes.add(_words(path, raw, before), who or alone)
-    return changes.sentence()
+        for found_there in (changes, altered) if _runs_otherwise(path) else (changes,):
+            found_there.add(_words(path, raw, before), who or alone)
+    said = changes.words()
+    return HandEdits(f"Changed by hand: {said}." if said else "", altered.words("{parts}, by {names}"))
 
 
 def scaled_by_hand(raw: Mapping[str, Any], *, replicas: int | None, autoscaled: bool) -> Scaled | None:
@@ -112,7 +129,7 @@ class _Changes:
     def add(self, words: str, who: Iterable[str]) -> None:
         self._found.setdefault(words, set()).update(who)
 
-    def sentence(self) -> str:
+    def words(self, form: str = "{parts} (by {names})") -> str:
         by_hand: dict[str, list[str]] = {}
         for words, who in list(self._found.items())[:MOST_PARTS]:
             names = " and ".join(sorted(words_of(one) for one in who)) or SOMEBODY
@@ -121,8 +138,8 @@ class _Changes:
             return ""
         more = len(self._found) - MOST_PARTS
         rest = f"; and {more} more" if more > 0 else ""
-        said = "; ".join(f"{', '.join(parts_)} (by {names})" for names, parts_ in by_hand.items())
-        return f"Changed by hand: {said}{rest}."
+        said = "; ".join(form.format(parts=", ".join(found), names=names) for names, found in by_hand.items())
+        return f"{said}{rest}"
 
 
 # --- who owns what ----------------------------------------------------------------------------------------------------
@@ -185,12 +202,22 @@ def _differing(seen: object, wanted: object, path: Path) -> Iterator[Path]:
         yield path
 
 
+def _is_as_written(path: Path, raw: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    wanted = _at(before, path)
+    return wanted is not None and holds(_at(raw, path), wanted)
+
+
 def _by_name(value: object) -> dict[str, Any] | None:
     """A list whose entries have names of their own, by name; None of anything else."""
     if not isinstance(value, list) or not value:
         return None
     names = [text(one, "name") if isinstance(one, Mapping) else "" for one in value]
     return dict(zip(names, value, strict=True)) if all(names) and len(set(names)) == len(names) else None
+
+
+def _runs_otherwise(path: Path) -> bool:
+    """Whether pods with another value of this field run something else. What is noted at pods is read by others."""
+    return path[:2] in OF_PODS and "metadata" not in path[2:4]
 
 
 def _meet(one: Path, other: Path) -> bool:
@@ -221,10 +248,16 @@ def _words(path: Path, raw: Mapping[str, Any], written: Mapping[str, Any]) -> st
 
 
 def _image(body: Mapping[str, Any], path: Path) -> str:
+    found = _at(body, path)
+    return words_of(found, 160) if isinstance(found, str) else ""
+
+
+def _at(body: Mapping[str, Any], path: Path) -> Any:
+    """What stands in a field; None where there is no such field."""
     found: Any = body
     for name in path:
         if isinstance(found, list):
             found = (_by_name(found) or {}).get(name)
         else:
             found = found.get(name) if isinstance(found, Mapping) else None
-    return words_of(found, 160) if isinstance(found, str) else ""
+    return found

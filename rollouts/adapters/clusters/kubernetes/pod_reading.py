@@ -16,6 +16,9 @@ from rollouts.adapters.clusters.kubernetes.verify_files import DIFFERS
 
 LONGEST_MESSAGE = 4096  # characters of a container's last words: Kubernetes keeps as many
 
+# From which state of its workload a pod was made, as a Deployment and a LeaderWorkerSet note it.
+STATE_LABELS = ("pod-template-hash", "leaderworkerset.sigs.k8s.io/template-revision-hash")
+
 
 @dataclass(frozen=True, slots=True)
 class End:
@@ -51,6 +54,7 @@ class PodSight:
     condition    its condition PodScheduled is false: (reason, words, since)
     node_lost    its node does not report any more
     gates        names of what holds it back from being placed at all, such as a queue
+    template     from which state of its workload it was made; empty: its controller does not say
     """
 
     name: str
@@ -113,7 +117,7 @@ def sight_of(pod: Mapping[str, Any], fit: Callable[[str], str] = str, *, contain
         node_lost=text(status, "reason") == "NodeLost"
         or (text(ready, "status") == "False" and text(inside, "status") == "True"),
         gates=tuple(text(one, "name") for one in parts(spec, "schedulingGates")),
-        template=text(labels, "pod-template-hash"),
+        template=next(filter(None, (text(labels, one) for one in STATE_LABELS)), ""),
         reason=text(status, "reason"),
         words=words_of(text(status, "message")),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from rollouts.adapters.clusters.kubernetes.client import (
 )
 from rollouts.adapters.clusters.kubernetes.container import PORT, ContainerEngine
 from rollouts.adapters.clusters.kubernetes.diagnosis import Diagnosis, diagnose, workload_of
-from rollouts.adapters.clusters.kubernetes.drift import drift_of, scaled_by_hand
+from rollouts.adapters.clusters.kubernetes.drift import HandEdits, drift_of, scaled_by_hand
 from rollouts.adapters.clusters.kubernetes.names import FILL, INSTALLATION, VARIANT, label_value
 from rollouts.adapters.clusters.kubernetes.pod_reading import PodSight, part, sight_of, text
 from rollouts.adapters.clusters.kubernetes.record import workload_in
@@ -142,7 +142,7 @@ def status_of(
     raw = snapshot.workloads.get(anchor.name)
     if raw is None and anchor.made and anchor.draining_since is None and not anchor.deleting:
         return WorkloadStatus(anchor.variant, WorkloadPhase.ABSENT, message=DELETED)
-    drift, workload = "", None
+    drift, workload = HandEdits(), None
     if raw is not None:
         # A launch that goes on sets the count in a moment.
         hand = scaled_by_hand(raw, replicas=replicas, autoscaled=autoscaled) if anchor.made else None
@@ -150,9 +150,10 @@ def status_of(
         if anchor.made:
             kept = workload_in(part(anchor.raw, "data"))
             drift = drift_of(raw, kept, replicas=replicas, autoscaled=autoscaled)
+    pods = pods_of(snapshot, anchor, fit)
     seen = fill or diagnose(
         workload,
-        pods_of(snapshot, anchor, fit),
+        pods,
         snapshot.warnings,
         VLLM if engine is None else engine.template,
         draining=anchor.draining_since is not None or anchor.deleting,
@@ -170,8 +171,16 @@ def status_of(
         reason=seen.reason,
         message=fit(seen.message),
         files_at=max((at for at in (seen.files_at, filled_at) if at is not None), default=None),
-        drift=fit(drift),
+        drift=fit(drift.sentence),
+        altered=fit(drift.altered or _mixed(pods)) if anchor.made else "",
     )
+
+
+def _mixed(pods: Iterable[PodSight]) -> str:
+    """That pods of two states of the workload are there: after a change was undone, too, until the last of those that
+    were made meanwhile has ended. Empty: all are alike."""
+    found = {pod.template for pod in pods if not pod.over} - {""}
+    return "its pods, of which some are from before the last change" if len(found) > 1 else ""
 
 
 def _oldest_first(

@@ -438,6 +438,21 @@ def test_drain__absent_variant__does_nothing(bench: Bench, endpoint: str) -> Non
     assert phase(bench, f"{endpoint}-v1-aaaa") is WorkloadPhase.ABSENT
 
 
+def test_scale_in__absent_variant_and_one_that_nothing_scales__changes_nothing(
+    bench: Bench, endpoint: str
+) -> None:
+    bench.cluster.hold_scale_in(f"{endpoint}-v1-aaaa", endpoint, on=True, token=5)
+    spec = running(bench, endpoint)
+    bench.cluster.hold_scale_in(spec.variant, endpoint, on=True, token=5)
+    assert bench.cluster.statuses()[spec.variant].scale_in_held is None
+
+
+def test_scale_in__old_token__is_stale(bench: Bench, endpoint: str) -> None:
+    spec = running(bench, endpoint)
+    with pytest.raises(StaleWriter):
+        bench.cluster.hold_scale_in(spec.variant, endpoint, on=True, token=4)
+
+
 def test_drain__nothing_inside__stops_and_removes_it(bench: Bench, endpoint: str) -> None:
     spec = running(bench, endpoint)
     bench.cluster.drain(spec.variant, endpoint, token=5)

@@ -343,3 +343,28 @@ def test_from_json__tampered__refused_with_the_field(name: str, value: object, f
     with pytest.raises(InvalidInput) as refused:
         BanditState.from_json(data)
     assert refused.value.field == field
+
+
+# --- something else ran than what was asked for ---
+
+
+def test_altered__arm_whose_answers_were_not_its_own__learns_nothing_of_it_and_goes_on_with_the_others() -> (
+    None
+):
+    arms = {"baseline": counts(100, 30), "candidate": counts(100, 5), "candidate-2": counts(100, 30)}
+    state = feed(bandit(burn_in=0), 30, arms, altered_answers=("candidate",))
+    assert state.learner.scored("candidate") == 0
+    assert state.learner.scored("candidate-2") == 3_000
+    assert state.assess().winner == ""
+    assert feed(bandit(burn_in=0), 30, arms).learner.survivors == ("candidate",)
+
+
+def test_altered__arm_that_fails_requests__leaves_by_its_gate_all_the_same() -> None:
+    arms = {"baseline": counts(100), "candidate": counts(100, errors=40), "candidate-2": counts(100)}
+    state = feed(bandit(), 20, arms, altered=("candidate",), altered_answers=("candidate",))
+    assert "candidate" not in state.learner.survivors
+
+
+def test_altered__name_of_no_arm__is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"altered\.candidate-9 is no arm here"):
+        feed(bandit(), 1, EVEN, altered=("candidate-9",))

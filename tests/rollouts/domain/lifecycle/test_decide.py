@@ -16,7 +16,6 @@ from rollouts.domain.lifecycle.decision import (
     ArmView,
     Decision,
     GatesView,
-    Hold,
     RolloutView,
     Seen,
 )
@@ -436,16 +435,6 @@ def test_danger__share_never_came_in_force_and_nothing_measured__rolls_back() ->
 
 def paused(why: PauseReason) -> RolloutView:
     return view(Phase.PAUSED, pause_reason=why)
-
-
-def test_paused__another_hold_than_the_one_that_paused_it__stays_and_says_which() -> None:
-    stopped = paused(PauseReason.GLOBAL_STOP)
-    frozen = Hold(PauseReason.PERSON, "The release freeze is on", "the freeze is over")
-    made = after(stopped, seen(hold=frozen))
-    assert made.event is None
-    assert made.reason.startswith("The release freeze is on: held at ")
-    assert "when the freeze is over" in made.next_step
-    assert after(stopped, seen()).event is Event.RESUME
 
 
 def test_paused__by_a_person_while_no_hold_is_there__goes_on_waiting_for_one() -> None:

@@ -32,3 +32,16 @@ def test_preview__stable_variant_has_replicas__needs_one_and_warns_where_some_ar
     (check,) = [check for check in preview.checks if check.title.startswith("The stable variant")]
     assert (check.state, check.detail.startswith(words)) == (state, True)
     assert preview.can_start is (state != "refused")
+
+
+def test_preview__stable_variant_was_changed_by_hand__warns_what_that_means_and_starts() -> None:
+    endpoint = factories.endpoint(now=NOW)
+    words = "the arguments of engine, by ana"
+    Workload.objects.filter(variant=endpoint.stable).update(ready=1, desired=1, altered=words)
+    preview = preview_rollout(
+        endpoint=endpoint, version_number=2, plan=factories.PLAN, worlds=wiring.worlds(), now=NOW
+    )
+    (check,) = [check for check in preview.checks if check.code == "baseline-changed"]
+    assert check.state == "warning"
+    assert check.detail.startswith(f"Changed by hand: {words}.")
+    assert preview.can_start

@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import DjangoAssertNumQueries
 
 from rollouts import selectors
+from rollouts.domain.lifecycle.states import PauseReason
 from rollouts.models import GlobalStop, HistoryEvent, Rollout
 from rollouts.ui.events import page as events_page
 from rollouts.ui.rollout.page import RolloutPage, build
@@ -124,6 +125,15 @@ def test_global_stop__forward_actions__are_gone_and_roll_back_stays() -> None:
     page = page_of(factories.rollout_paused(now=NOW), stop_on=True)
     assert names(page) == ["roll-back"]
     assert page.action_note == "Global stop: nothing moves forward, rolling back is possible"
+
+
+def test_changed_by_hand__resume__is_not_offered_for_it_goes_on_by_itself() -> None:
+    rollout = factories.rollout_paused(now=NOW)
+    rollout.pause_reason = PauseReason.CHANGED.value
+    rollout.save()
+    page = page_of(rollout)
+    assert names(page) == ["roll-back", "promote"]
+    assert page.action_note == "It goes on by itself when what was changed is undone in the cluster"
 
 
 def test_loop_silent_for_a_minute__forward_is_off_and_roll_back_is_not(manager: Client) -> None:

@@ -112,6 +112,15 @@ class MemoryObjects:
         self.writes.append(key)
         return self.keep({**({"status": there["status"]} if there and "status" in there else {}), **body})
 
+    def merge(
+        self, kind: ObjectKind, name: str, change: Mapping[str, Any], *, version: str
+    ) -> dict[str, Any]:
+        there = self.objects[kind.name, name]
+        if there["metadata"]["resourceVersion"] != version:
+            raise Stale("it was changed")
+        self.writes.append((kind.name, name))
+        return self.keep(_merged(there, change))
+
     def scale(self, kind: ObjectKind, name: str, replicas: int) -> None:
         self.objects[kind.name, name].setdefault("spec", {})["replicas"] = replicas
 
@@ -131,6 +140,16 @@ class MemoryObjects:
 
     def log(self, pod: str, container: str, *, lines: int, previous: bool = False) -> str:
         return "" if previous else self.logs.get(pod, "")
+
+
+def _merged(there: Any, change: Any) -> Any:
+    """As a JSON merge patch does it."""
+    if not isinstance(change, Mapping):
+        return change
+    kept = dict(there) if isinstance(there, Mapping) else {}
+    for name, value in change.items():
+        kept[name] = _merged(kept.get(name), value)
+    return {name: value for name, value in kept.items() if value is not None}
 
 
 class FreshKind:

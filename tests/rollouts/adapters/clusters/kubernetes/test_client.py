@@ -228,6 +228,23 @@ def test_apply__something_is_taken_away__is_written_though_all_the_rest_is_there
     assert "z" not in server.asked[0].body["metadata"]["labels"]
 
 
+def test_merge__changes_these_fields_of_the_version_that_was_read(
+    client: KubernetesClient, server: ScriptedServer
+) -> None:
+    server.answers = [(200, SEEN)]
+    client.merge(DEPLOYMENTS, "a", {"spec": {"y": 3}}, version="41")
+    (asked,) = server.asked
+    assert (asked.method, asked.content_type) == ("PATCH", "application/merge-patch+json")
+    assert asked.body == {"spec": {"y": 3}, "metadata": {"resourceVersion": "41"}}
+    assert asked.query["fieldManager"] == "headgate"
+
+
+def test_merge__changed_meanwhile__is_stale(client: KubernetesClient, server: ScriptedServer) -> None:
+    server.answers = [status(409, "the object has been modified", "Conflict")]
+    with pytest.raises(Stale):
+        client.merge(DEPLOYMENTS, "a", {"spec": {"y": 3}}, version="41")
+
+
 def test_scale__goes_through_the_subresource_as_another_manager(
     client: KubernetesClient, server: ScriptedServer
 ) -> None:

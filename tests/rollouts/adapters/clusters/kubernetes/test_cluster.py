@@ -59,8 +59,9 @@ acts = pytest.mark.parametrize(
     [
         lambda cluster: cluster.ensure(SPEC, token=5),
         lambda cluster: cluster.drain(SPEC.variant, SPEC.endpoint, token=5),
+        lambda cluster: cluster.hold_scale_in(SPEC.variant, SPEC.endpoint, on=True, token=5),
     ],
-    ids=["ensure", "drain"],
+    ids=["ensure", "drain", "hold scale-in"],
 )
 
 

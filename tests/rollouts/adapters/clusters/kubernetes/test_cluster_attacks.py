@@ -13,10 +13,13 @@ import pytest
 
 from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import Refused, StaleWriter, Unavailable
+from rollouts.adapters.clusters.kubernetes.client import ObjectKind
+from rollouts.adapters.clusters.kubernetes.cluster import KubernetesCluster
 from rollouts.adapters.clusters.kubernetes.errors import Stale
 from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.domain.secrets import SecretFile
 from tests.rollouts.adapters.clusters.kubernetes.memory import MemoryObjects, cluster_of
+from tests.rollouts.adapters.clusters.kubernetes.profiles import profile_of
 from tests.rollouts.adapters.clusters.kubernetes.specs import spec_of
 
 SPEC = spec_of()
@@ -31,9 +34,19 @@ def server() -> MemoryObjects:
     return MemoryObjects()
 
 
-def a_pod(server: MemoryObjects, message: str = "", *, restarts: int = 0, attempt: str = "0") -> None:
-    """A pod of the variant: ready, or ended with these last words."""
+def a_pod(
+    server: MemoryObjects,
+    message: str = "",
+    *,
+    restarts: int = 0,
+    attempt: str = "0",
+    name: str = f"{NAME}-0",
+    state_of: str = "5d9c",
+    **metadata: Any,
+) -> None:
+    """A pod of the variant: ready, or ended with these last words. `state_of`: of its workload, as it was made from."""
     labels = server.objects[DEPLOYMENT]["spec"]["template"]["metadata"]["labels"]
+    labels = {**labels, "pod-template-hash": state_of}
     ended = {"exitCode": 1, "reason": "Error", "message": message, "finishedAt": STARTED}
     state = {"terminated": ended} if message else {"running": {"startedAt": STARTED}}
     truth = "False" if message else "True"
@@ -41,9 +54,10 @@ def a_pod(server: MemoryObjects, message: str = "", *, restarts: int = 0, attemp
         {
             "kind": "Pod",
             "metadata": {
-                "name": f"{NAME}-0",
+                "name": name,
                 "labels": labels,
                 "annotations": {"headgate.dev/attempt": attempt},
+                **metadata,
             },
             "status": {
                 "phase": "Running",
@@ -134,6 +148,179 @@ def scale_by_hand(server: MemoryObjects, count: int) -> None:
     body["status"] = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), count) | {
         "conditions": [{"type": "Progressing", "reason": "NewReplicaSetAvailable"}]
     }
+
+
+def altered(server: MemoryObjects, cluster: KubernetesCluster | None = None) -> str:
+    return (cluster or cluster_of(server)).statuses()[NAME].altered
+
+
+def test_statuses__pods_of_one_state_as_it_was_written__are_what_was_asked_for(server: MemoryObjects) -> None:
+    cluster_of(server).ensure(SPEC, token=1)
+    a_pod(server)
+    a_pod(server, name=f"{NAME}-1")
+    assert altered(server) == ""
+
+
+@pytest.mark.parametrize("ending", [{}, {"deletionTimestamp": STARTED}], ids=["running", "being stopped"])
+def test_statuses__change_undone_with_a_pod_of_before__is_not_what_was_asked_for_until_that_one_is_gone(
+    server: MemoryObjects, ending: dict[str, Any]
+) -> None:
+    cluster_of(server).ensure(SPEC, token=1)
+    a_pod(server)
+    a_pod(server, name=f"{NAME}-1", state_of="77f0", **ending)
+    assert altered(server) == "its pods, of which some are from before the last change"
+    del server.objects["Pod", f"{NAME}-1"]
+    assert altered(server) == ""
+
+
+def test_statuses__pod_of_an_earlier_launch__is_no_change(server: MemoryObjects) -> None:
+    cluster_of(server).ensure(SPEC, token=1)
+    a_pod(server)
+    a_pod(server, name=f"{NAME}-1", state_of="77f0", attempt="7")
+    assert altered(server) == ""
+
+
+def test_statuses__pod_that_ended_long_ago__is_no_change(server: MemoryObjects) -> None:
+    cluster_of(server).ensure(SPEC, token=1)
+    a_pod(server)
+    a_pod(server, name=f"{NAME}-1", state_of="77f0")
+    server.objects["Pod", f"{NAME}-1"]["status"]["phase"] = "Failed"
+    assert altered(server) == ""
+
+
+def test_statuses__image_changed_by_hand__say_from_what_to_what(server: MemoryObjects) -> None:
+    cluster_of(server).ensure(SPEC, token=1)
+    (engine,) = server.objects[DEPLOYMENT]["spec"]["template"]["spec"]["containers"]
+    before, engine["image"] = engine["image"], "other:2"
+    words = (
+        f"the image of engine is other:2, launched was {before}, by somebody whom the cluster does not name"
+    )
+    assert altered(server) == words
+
+
+# --- what scales it by itself ---------------------------------------------------------------------------------------
+
+
+SCALED = {"most": 4, "prometheus": "http://prometheus:9090"}
+scalers = pytest.mark.parametrize(
+    ("kind", "made_kind", "place"),
+    [
+        ("hpa", "HorizontalPodAutoscaler", ("behavior",)),
+        ("keda", "ScaledObject", ("advanced", "horizontalPodAutoscalerConfig", "behavior")),
+    ],
+)
+
+
+def scaled(server: MemoryObjects, kind: str) -> KubernetesCluster:
+    """The variant runs, and something of this kind scales it."""
+    cluster = cluster_of(server, profile=profile_of(autoscaler={"kind": kind, **SCALED}))
+    cluster.ensure(SPEC, token=1)
+    return cluster
+
+
+def hold(cluster: KubernetesCluster, *, on: bool) -> None:
+    cluster.hold_scale_in(NAME, SPEC.endpoint, on=on, token=1)
+
+
+def policy(server: MemoryObjects, made_kind: str, place: tuple[str, ...]) -> str | None:
+    found = server.objects[made_kind, NAME]["spec"]
+    for name in (*place, "scaleDown"):
+        found = found[name]
+    chosen: str | None = found.get("selectPolicy")
+    return chosen
+
+
+@scalers
+def test_scale_in__held_and_let_go__is_said_in_the_autoscaler_and_in_the_status(
+    server: MemoryObjects, kind: str, made_kind: str, place: tuple[str, ...]
+) -> None:
+    cluster = scaled(server, kind)
+    assert cluster.statuses()[NAME].scale_in_held is False
+    before = copy.deepcopy(server.objects[made_kind, NAME]["spec"])
+    hold(cluster, on=True)
+    assert policy(server, made_kind, place) == "Disabled"
+    assert cluster.statuses()[NAME].scale_in_held is True
+    hold(cluster, on=False)
+    assert policy(server, made_kind, place) == "Max"
+    assert cluster.statuses()[NAME].scale_in_held is False
+    after = server.objects[made_kind, NAME]["spec"]
+    for name in place:
+        after, before = after[name], before[name]
+    assert {**after["scaleDown"], "selectPolicy": None} == {**before["scaleDown"], "selectPolicy": None}
+
+
+@scalers
+@pytest.mark.parametrize("on", [True, False])
+def test_scale_in__as_it_is_already__writes_nothing(
+    server: MemoryObjects, kind: str, made_kind: str, place: tuple[str, ...], on: bool
+) -> None:
+    cluster = scaled(server, kind)
+    hold(cluster, on=on)
+    written = list(server.writes)
+    hold(cluster, on=on)
+    assert server.writes == written
+
+
+@scalers
+def test_scale_in__launched_again_meanwhile__is_still_held(
+    server: MemoryObjects, kind: str, made_kind: str, place: tuple[str, ...]
+) -> None:
+    cluster = scaled(server, kind)
+    hold(cluster, on=True)
+    a_pod(server, "RuntimeError: it ends", restarts=5)
+    cluster.ensure(SPEC, token=1)
+    assert policy(server, made_kind, place) == "Disabled"
+
+
+def test_scale_in__autoscaler_that_somebody_deleted__takes_nothing_away(server: MemoryObjects) -> None:
+    cluster = scaled(server, "hpa")
+    del server.objects["HorizontalPodAutoscaler", NAME]
+    hold(cluster, on=True)
+    assert cluster.statuses()[NAME].scale_in_held is True
+
+
+def test_scale_in__autoscaler_of_somebody_else__is_left_alone(server: MemoryObjects) -> None:
+    cluster = scaled(server, "hpa")
+    server.objects["HorizontalPodAutoscaler", NAME]["metadata"]["labels"] = {}
+    with pytest.raises(Refused):
+        hold(cluster, on=True)
+    assert policy(server, "HorizontalPodAutoscaler", ("behavior",)) is None
+
+
+def test_scale_in__changed_by_another_hand_in_the_midst__is_looked_at_anew(server: MemoryObjects) -> None:
+    cluster = scaled(server, "hpa")
+    key = ("HorizontalPodAutoscaler", NAME)
+    read = server.get
+
+    def between(kind: ObjectKind, name: str) -> dict[str, Any] | None:
+        found = read(kind, name)
+        if kind.name == key[0] and not seen:
+            seen.append(name)
+            server.keep({**server.objects[key], "spec": {**server.objects[key]["spec"], "maxReplicas": 9}})
+        return found
+
+    seen: list[str] = []
+    server.get = between  # type: ignore[method-assign]
+    hold(cluster, on=True)
+    assert policy(server, key[0], ("behavior",)) == "Disabled"
+    assert server.objects[key]["spec"]["maxReplicas"] == 9
+
+
+@pytest.mark.parametrize("case", ["absent", "without an autoscaler"])
+def test_scale_in__nothing_that_scales__changes_nothing_and_is_not_said(
+    server: MemoryObjects, case: str
+) -> None:
+    cluster = cluster_of(server)
+    if case != "absent":
+        cluster.ensure(SPEC, token=1)
+    written = set(server.writes)
+    hold(cluster, on=True)
+    new = set(server.writes) - written
+    assert all(name.startswith("fence.") for _, name in new)
+    assert {one.scale_in_held for one in cluster.statuses().values()} <= {None}
+
+
+# --- other hands, and counts ----------------------------------------------------------------------------------------
 
 
 def test_statuses__scaled_to_fewer_by_hand__are_not_whole_and_say_who(server: MemoryObjects) -> None:

@@ -49,7 +49,11 @@ def engine_of(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def said(body: dict[str, Any], *, replicas: int | None = 2, autoscaled: bool = False) -> str:
-    return drift_of(body, WRITTEN, replicas=replicas, autoscaled=autoscaled)
+    return drift_of(body, WRITTEN, replicas=replicas, autoscaled=autoscaled).sentence
+
+
+def altered(body: dict[str, Any], *, replicas: int | None = 2) -> str:
+    return drift_of(body, WRITTEN, replicas=replicas, autoscaled=False).altered
 
 
 def test_drift__as_it_was_written__is_none() -> None:
@@ -119,8 +123,14 @@ def test_drift__two_hands__each_with_its_own() -> None:
 
 def test_drift__more_than_anybody_reads__names_some_and_counts_the_rest() -> None:
     fields = ("args", "command", "resources", "image", "workingDir", "tty")
-    entries = [entry(EDIT, of_engine(field)) for field in fields]
-    assert said(workload(*entries)).endswith("; and 2 more.")
+    body = workload(*[entry(EDIT, of_engine(field)) for field in fields])
+    engine_of(body).update(dict.fromkeys(fields, "other"))
+    assert said(body).endswith("; and 2 more.")
+
+
+def test_drift__set_back_by_whoever_changed_it__is_none_although_that_one_owns_it_now() -> None:
+    body = workload(entry(EDIT, of_engine("image")), entry(EDIT, of_engine("args")))
+    assert (said(body), altered(body)) == ("", "")
 
 
 def test_drift__field_that_we_own_too__is_none() -> None:
@@ -132,7 +142,7 @@ def test_drift__launch_of_which_no_workload_was_kept__is_known_by_its_owners() -
     body = workload(entry(EDIT, of_engine("args")))
     spoilt: tuple[object, ...] = (None, [], "x", {"spec": None}, {"spec": 7})
     for kept in spoilt:
-        found = drift_of(body, kept, replicas=2, autoscaled=False)
+        found = drift_of(body, kept, replicas=2, autoscaled=False).sentence
         assert found == "Changed by hand: the arguments of engine (by kubectl-edit)."
 
 
@@ -154,6 +164,43 @@ def test_replicas__set_by_somebody__are_drift_unless_an_autoscaler_added_them(
     assert said(body, autoscaled=autoscaled) == (f"Changed by hand: {words}." if words else "")
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("image", OTHER, f"the image of engine is {OTHER}, launched was {IMAGE}, by kubectl-edit"),
+        ("args", [], "the arguments of engine, by kubectl-edit"),
+        ("env", [], "the environment of engine, by kubectl-edit"),
+    ],
+)
+def test_altered__what_the_engine_runs__is_so_with_the_hand(field: str, value: Any, words: str) -> None:
+    body = workload(entry(EDIT, of_engine(field)))
+    engine_of(body)[field] = value
+    assert altered(body) == words
+
+
+def test_altered__of_several_nodes__is_so_whichever_pod_it_is() -> None:
+    objects = made(
+        spec_of(accelerators=Accelerators(8, "nvidia.com/gpu")), profile_of(accelerators_per_node=4)
+    )
+    body = copy.deepcopy(of_kind(objects, "LeaderWorkerSet"))
+    group = body["spec"]["leaderWorkerTemplate"]
+    group["workerTemplate"]["spec"]["containers"][0]["args"] = ["--other"]
+    found = drift_of(body, workload_in(objects.anchor["data"]), replicas=1, autoscaled=False)
+    assert found.altered == f"the arguments of engine, by {SOMEBODY}"
+
+
+def test_altered__count_of_replicas_and_notes_at_pods__is_not() -> None:
+    note: dict[str, Any] = {"f:annotations": {"f:kubectl.kubernetes.io/restartedAt": {}}}
+    hands = (
+        entry("kubectl-rollout", {"f:spec": {"f:template": {"f:metadata": note}}}),
+        entry("kubectl", COUNT, subresource="scale"),
+        entry(EDIT, {"f:spec": {"f:strategy": {"f:type": {}}}}),
+    )
+    body = workload(*hands, replicas=1)
+    assert "1 replica is asked for" in said(body)
+    assert altered(body) == ""
+
+
 def test_replicas__that_nobody_set_yet__are_none() -> None:
     body = workload(replicas=1)
     body["metadata"]["generation"] = 1
@@ -173,7 +220,7 @@ def test_drift__of_several_nodes__names_the_container() -> None:
     leader = body["spec"]["leaderWorkerTemplate"]["leaderTemplate"]["spec"]["containers"][0]
     leader["image"] = OTHER
     found = drift_of(body, workload_in(objects.anchor["data"]), replicas=1, autoscaled=False)
-    assert f"the image of engine is {OTHER}, launched was registry.example/vllm@{DIGEST}" in found
+    assert f"the image of engine is {OTHER}, launched was registry.example/vllm@{DIGEST}" in found.sentence
 
 
 @pytest.mark.parametrize(
