@@ -25,9 +25,11 @@ from rollouts.services.errands.write_backs import WRITE_BACKS, keep_mlflow_true
 from rollouts.services.loop.glances import Glances, report_routers
 from rollouts.services.loop.reconcile import reconcile_endpoint, reconcile_endpoints, worker_name
 from rollouts.services.loop.restored import report_restored
+from rollouts.wake import APART_SECONDS, LOOP
 from rollouts.wiring import worlds
 
 TICKS = Ticks(seconds=settings.HEADGATE.tick_seconds / 2)
+LOOKS = Ticks(seconds=APART_SECONDS / 2)
 GLANCES = Glances()
 CONCURRENT_ENDPOINTS = 4
 ONE_RUN_SECONDS = 60.0  # so long a run keeps others of its kind away
@@ -37,12 +39,20 @@ ONE_RUN_SECONDS = 60.0  # so long a run keeps others of its kind away
 def reconcile() -> None:
     """One tick: every endpoint that nobody holds, several at a time. Ticks that piled up while this worker was away are
     left out."""
+    LOOP.run_here()
     if not TICKS.may_begin():
         return
     reconcile_endpoints(worlds=worlds(), clock=CLOCK, threads=CONCURRENT_ENDPOINTS, glances=GLANCES)
     beat(name="worker", now=CLOCK.now())
     report_restored(now=CLOCK.now())
     report_routers(glances=GLANCES, now=CLOCK.now())
+
+
+@shared_task(name="rollouts.reconcile_changed")
+def reconcile_changed() -> None:
+    """A look between two ticks, because a cluster said that something changed. Those that piled up are one."""
+    if LOOKS.may_begin():
+        reconcile_endpoints(worlds=worlds(), clock=CLOCK, threads=CONCURRENT_ENDPOINTS, glances=GLANCES)
 
 
 @shared_task(name="rollouts.reconcile_endpoint")

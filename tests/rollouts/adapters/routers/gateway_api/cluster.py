@@ -49,6 +49,9 @@ class MemoryRoutes:
         self._require_up()
         return copy.deepcopy(self.documents.get(name))
 
+    def at_hand(self, name: str) -> Mapping[str, Any] | None:
+        return self.get(name)
+
     def list(self) -> Sequence[Mapping[str, Any]]:
         self._require_up()
         return copy.deepcopy(list(self.documents.values()))

@@ -16,6 +16,7 @@ from rollouts.adapters.routers.gateway_api.router import TRIES, TRUCE_SECONDS, U
 from rollouts.adapters.routers.gateway_api.user import ServedAnswer
 from rollouts.domain.capabilities import Capability
 from rollouts.ports import Backend, ObservedRoute, Route
+from tests.rollouts.adapters.clusters.kubernetes.told import MemoryTokens
 from tests.rollouts.adapters.routers.gateway_api.cluster import MemoryRoutes
 from tests.rollouts.adapters.routers.gateway_api.routes import PLACE, V1, V2, service, two
 from tests.standins.running import wait_until
@@ -35,7 +36,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def router(routes: MemoryRoutes, clock: ManualClock) -> GatewayRouter:
-    return GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served)
+    return GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served, MemoryTokens())
 
 
 def observed(router: GatewayRouter) -> ObservedRoute:
@@ -137,7 +138,7 @@ def test_observe__the_proof_was_made_by_another_worker__is_in_force(
     router: GatewayRouter, routes: MemoryRoutes, clock: ManualClock
 ) -> None:
     router.apply(two(500), token=1)
-    another = GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served)
+    another = GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served, MemoryTokens())
     assert observed(another) == observed(router)
     assert observed(another).settled
 
@@ -234,7 +235,7 @@ def test_apply__gateway_hangs__waits_a_moment_only(routes: MemoryRoutes, clock: 
         assert answers.wait(30)
         return routes.served(host, variant)
 
-    router = GatewayRouter(routes, PLACE, clock, lambda: FORCED, served)
+    router = GatewayRouter(routes, PLACE, clock, lambda: FORCED, served, MemoryTokens())
     began = time.monotonic()
     generation = router.apply(two(500), token=1)
     assert time.monotonic() - began < 10
@@ -324,7 +325,7 @@ def test_apply__newer_writer_comes_between__the_older_one_is_stale(
     router: GatewayRouter, routes: MemoryRoutes, clock: ManualClock
 ) -> None:
     router.apply(two(500), token=1)
-    newer = GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served)
+    newer = GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served, MemoryTokens())
     routes.before_write = lambda: newer.apply(two(0), token=3)
     with pytest.raises(StaleWriter):
         router.apply(two(10_000), token=2)
