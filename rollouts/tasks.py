@@ -17,7 +17,8 @@ from controlplane.passes.ticks import Ticks
 from controlplane.timekeeping.database_clock import CLOCK
 from controlplane.web.health import beat
 from registry.wiring import model_store
-from rollouts.models import Endpoint
+from rollouts.domain.lifecycle.states import Phase
+from rollouts.models import Endpoint, Rollout
 from rollouts.services.errands.fetching import fetch_files, versions_to_fetch
 from rollouts.services.errands.housekeeping import HOUSEKEEPING, keep_house
 from rollouts.services.errands.probe_rounds import claim_rounds, run_round
@@ -25,7 +26,7 @@ from rollouts.services.errands.write_backs import WRITE_BACKS, keep_mlflow_true
 from rollouts.services.loop.glances import Glances, report_routers
 from rollouts.services.loop.reconcile import reconcile_endpoint, reconcile_endpoints, worker_name
 from rollouts.services.loop.restored import report_restored
-from rollouts.wake import APART_SECONDS, LOOP
+from rollouts.wake import APART_SECONDS, LOOP, wake
 from rollouts.wiring import worlds
 
 TICKS = Ticks(seconds=settings.HEADGATE.tick_seconds / 2)
@@ -53,6 +54,7 @@ def reconcile_changed() -> None:
     """A look between two ticks, because a cluster said that something changed. Those that piled up are one."""
     if LOOKS.may_begin():
         reconcile_endpoints(worlds=worlds(), clock=CLOCK, threads=CONCURRENT_ENDPOINTS, glances=GLANCES)
+        probe.apply_async(expires=MESSAGE_SECONDS)  # a candidate that became ready is proven at once
 
 
 @shared_task(name="rollouts.reconcile_endpoint")
@@ -75,6 +77,9 @@ def probe_round(rollout_id: int, claimed_until: str) -> None:
     """One round of one rollout, which may wait for an engine that hangs."""
     until = datetime.fromisoformat(claimed_until)
     run_round(rollout_id=rollout_id, claimed_until=until, worlds=worlds())
+    before_traffic = Rollout.objects.filter(pk=rollout_id, phase=Phase.PROVISIONING.value)
+    for endpoint_id in before_traffic.values_list("endpoint_id", flat=True):
+        wake(endpoint_id)  # what was proven is what it waits for
 
 
 @shared_task(name="rollouts.fetch")
