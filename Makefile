@@ -11,7 +11,7 @@ help: ## list the targets
 
 # --- the two commands, and what they stand on ----------------------------------------------------
 
-.PHONY: demo up down status setup test bench bench-gates bench-loop bench-attribution
+.PHONY: demo up down status setup test bench bench-gates bench-loop bench-kubernetes bench-attribution
 demo: ## set up and run the main job, on real parts
 	@python3 -m deploy.bootstrap --vllm --check-memory
 	@$(PYTHON) -m deploy.demo $(DEMO)
@@ -54,6 +54,9 @@ bench-gates: ## the evidence for the gates and bandits, up to an hour; SIZE=smok
 
 bench-loop: ## what the loop costs with many endpoints, some minutes; SIZE=smoke takes two
 	$(PYTHON) -m benchmarks.loop --size $(SIZE) $(BENCH)
+
+bench-kubernetes: ## what 1,000 endpoints cost an API server, ten minutes; as root, after make kubernetes
+	$(PYTHON) -m benchmarks.kubernetes_loop --size $(SIZE) --out docs/evidence/kubernetes.md $(BENCH)
 
 bench-attribution: ## what it costs to know who answered a gateway's requests, two minutes; needs Redis
 	$(PYTHON) -m benchmarks.attribution $(BENCH)

@@ -214,7 +214,8 @@ class Cluster(Protocol):
         ...
 
     def claim(self, endpoint: str, *, token: int) -> int:
-        """Remembers the token unless a larger one was seen, and returns the largest one seen for the endpoint."""
+        """Remembers the token unless a larger one was seen, and returns the largest one seen for the endpoint. What
+        other processes see of it may be some seconds late; the token of whoever writes is not."""
         ...
 
     def fetches_files(self) -> bool:
@@ -361,8 +362,7 @@ class TrafficRouter(Protocol):
         ...
 
     def claim(self, endpoint: str, *, token: int) -> int:
-        """Remembers the token unless a larger one was seen, and returns the largest one seen for the endpoint. Raises
-        Unavailable, without waiting, while somebody publishes a route."""
+        """As that of a cluster. Raises Unavailable, without waiting, while somebody publishes a route."""
         ...
 
     def observe(self, endpoint: str) -> ObservedRoute | None:
@@ -486,6 +486,7 @@ class ClusterPorts:
 
     edges         the router's histogram edges in seconds, by signal: an SLO must be one of them
     endpoint_url  where people reach the endpoint of this name, without a slash at the end: what /v1 is put behind
+    close         ends what goes on behind, such as watches; whoever asks once more begins it anew
     """
 
     cluster: Cluster
@@ -495,3 +496,4 @@ class ClusterPorts:
     prober: Prober
     edges: Mapping[str, tuple[float, ...]]
     endpoint_url: Callable[[str], str]
+    close: Callable[[], None] = lambda: None

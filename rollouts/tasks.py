@@ -17,16 +17,20 @@ from controlplane.passes.ticks import Ticks
 from controlplane.timekeeping.database_clock import CLOCK
 from controlplane.web.health import beat
 from registry.wiring import model_store
+from rollouts.domain.lifecycle.states import Phase
+from rollouts.models import Rollout
 from rollouts.services.errands.fetching import fetch_files, versions_to_fetch
 from rollouts.services.errands.housekeeping import HOUSEKEEPING, keep_house
 from rollouts.services.errands.probe_rounds import claim_rounds, run_round
 from rollouts.services.errands.write_backs import WRITE_BACKS, keep_mlflow_true
 from rollouts.services.loop.glances import Glances, report_routers
-from rollouts.services.loop.reconcile import reconcile_endpoints, wake
+from rollouts.services.loop.reconcile import reconcile_after_click, reconcile_endpoints
 from rollouts.services.loop.restored import report_restored
+from rollouts.wake import APART_SECONDS, LOOP, wake
 from rollouts.wiring import worlds
 
 TICKS = Ticks(seconds=settings.HEADGATE.tick_seconds / 2)
+LOOKS = Ticks(seconds=APART_SECONDS / 2)
 GLANCES = Glances()
 CONCURRENT_ENDPOINTS = 4
 ONE_RUN_SECONDS = 60.0  # so long a run keeps others of its kind away
@@ -36,6 +40,7 @@ ONE_RUN_SECONDS = 60.0  # so long a run keeps others of its kind away
 def reconcile() -> None:
     """One tick: every endpoint that nobody holds, several at a time. Ticks that piled up while this worker was away are
     left out."""
+    LOOP.run_here()
     if not TICKS.may_begin():
         return
     reconcile_endpoints(worlds=worlds(), clock=CLOCK, threads=CONCURRENT_ENDPOINTS, glances=GLANCES)
@@ -44,10 +49,18 @@ def reconcile() -> None:
     report_routers(glances=GLANCES, now=CLOCK.now())
 
 
+@shared_task(name="rollouts.reconcile_changed")
+def reconcile_changed() -> None:
+    """A look between two ticks, because a cluster said that something changed. Those that piled up are one."""
+    if LOOKS.may_begin():
+        reconcile_endpoints(worlds=worlds(), clock=CLOCK, threads=CONCURRENT_ENDPOINTS, glances=GLANCES)
+        probe.apply_async(expires=MESSAGE_SECONDS)  # a candidate that became ready is proven at once
+
+
 @shared_task(name="rollouts.reconcile_endpoint")
 def reconcile_endpoint_now(endpoint_id: int) -> None:
     """A wake-up after a click; the next tick would do the same."""
-    wake(endpoint_id=endpoint_id, worlds=worlds())
+    reconcile_after_click(endpoint_id=endpoint_id, worlds=worlds())
 
 
 @shared_task(name="rollouts.probe")
@@ -63,6 +76,9 @@ def probe_round(rollout_id: int, claimed_until: str) -> None:
     """One round of one rollout, which may wait for an engine that hangs."""
     until = datetime.fromisoformat(claimed_until)
     run_round(rollout_id=rollout_id, claimed_until=until, worlds=worlds())
+    before_traffic = Rollout.objects.filter(pk=rollout_id, phase=Phase.PROVISIONING.value)
+    for endpoint_id in before_traffic.values_list("endpoint_id", flat=True):
+        wake(endpoint_id)  # what was proven is what it waits for
 
 
 @shared_task(name="rollouts.fetch")

@@ -25,6 +25,7 @@ from rollouts.domain.clusters import ClusterSpec
 from rollouts.models import Cluster
 from rollouts.ports import ClusterPorts
 from rollouts.services.world import World, Worlds
+from rollouts.wake import LOOP
 
 T = TypeVar("T")
 HERE = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -110,6 +111,8 @@ def _ports(spec: ClusterSpec) -> ClusterPorts:
             return before[2]
         ports = _done(spec, lambda kind, here: kind.build(spec, here))
         _made[spec.name] = (content, installation, ports)
+        if before is not None:
+            before[2].close()  # whoever still works with them may go on asking
         return ports
 
 
@@ -224,4 +227,5 @@ def _installation() -> Installation:
         grant_files=lambda manifest, seconds: grant_files(
             manifest=manifest, seconds=seconds, now=CLOCK.now()
         ),
+        wake=LOOP.wake,
     )

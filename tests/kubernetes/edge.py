@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +26,7 @@ from tests.kubernetes.gateway import GATEWAY, NAMESPACE
 from tests.kubernetes.lab import ENVOY, KubernetesLab
 from tests.kubernetes.objects import PATIENCE_SECONDS, PORT, Cluster, namespace
 from tests.kubernetes.users import Users
+from tests.rollouts.adapters.clusters.kubernetes.told import MemoryTokens
 from tests.standins.running import wait_until
 
 V1, V2 = "chat-v1-aaaa", "chat-v2-bbbb"
@@ -44,13 +45,14 @@ class Edge:
     routes: KubernetesRoutes
     place: GatewayPlace
     user: GatewayUser
+    tokens: MemoryTokens = field(default_factory=MemoryTokens)
 
     @cached_property
     def router(self) -> GatewayRouter:
         return self.router_at(self.place)
 
     def router_at(self, place: GatewayPlace) -> GatewayRouter:
-        return GatewayRouter(self.routes, place, SystemClock(), lambda: FORCED, self.user.served)
+        return GatewayRouter(self.routes, place, SystemClock(), lambda: FORCED, self.user.served, self.tokens)
 
     def route(self, endpoint: str, candidate_bp: int, second: str = V2) -> Route:
         shares = {V1: 10_000 - candidate_bp, V2: candidate_bp}

@@ -18,6 +18,7 @@ from rollouts.adapters.clusters.kubernetes.connection import api_client
 from rollouts.adapters.clusters.kubernetes.container import CONTAINER_ENGINES
 from rollouts.adapters.clusters.kubernetes.filling.objects import HeadgateDoor
 from rollouts.adapters.clusters.kubernetes.profile_reading import read_profile
+from rollouts.adapters.clusters.kubernetes.tokens import ToldTokens
 from rollouts.adapters.clusters.secrets import SecretStore
 from rollouts.domain.engine_options import Option, OptionKind
 from rollouts.domain.engines import WorkloadPhase
@@ -80,6 +81,7 @@ class WorkloadBench:
             "8d1f2c",
             SystemClock(),
             SecretStore(self.folder / "secrets", lambda: KeyRing([KEY])),
+            ToldTokens(self.client, "8d1f2c"),
             door=door,
             engines=engines(),
             settle_seconds=1.0,

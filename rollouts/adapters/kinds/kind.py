@@ -31,6 +31,7 @@ class Installation:
     answers                 where answered requests of clusters' gateways are kept
     grant_files             a pass for the files of one manifest, valid for so many seconds: the web process hands them
                             out to whoever shows it
+    wake                    has the loop look at what changed soon; returns at once. A cluster that is watched calls it
     """
 
     run_dir: Path
@@ -50,6 +51,7 @@ class Installation:
     clock: Clock = field(compare=False)
     answers: Callable[[], AnswerStore] = field(compare=False)
     grant_files: Callable[[Manifest, float], str] = field(compare=False)
+    wake: Callable[[], None] = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from rollouts.adapters.clusters.kubernetes.container import PORT
 from rollouts.adapters.clusters.kubernetes.filling.objects import HeadgateDoor
 from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
 from rollouts.adapters.clusters.kubernetes.profile_reading import read_profile
+from rollouts.adapters.clusters.kubernetes.tokens import ToldTokens
 from rollouts.adapters.clusters.secrets import SecretStore
 from rollouts.adapters.configuration_parts import DNS_LABEL, DNS_NAME, ConfigurationPart, fully
 from rollouts.adapters.kinds.kind import ClusterKind, Installation
@@ -126,23 +127,35 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
         namespaces=profile.gateway_namespaces,
         stale_seconds=stale_seconds,
     )
+    tokens = ToldTokens(client, place.installation)
+    routes = WatchedRoutes(client, place.installation, wake=installation.wake)
     router = GatewayRouter(
-        WatchedRoutes(client, place.installation),
+        routes,
         gateway_place,
         installation.clock,
         lambda: can,
         _user(place).served,
+        tokens,
         endpoints=PrometheusEndpoints(server, template, processes).lacking if template.endpoints else None,
     )
+    cluster = KubernetesCluster(
+        client,
+        profile,
+        place.installation,
+        installation.clock,
+        SecretStore(installation.secrets_dir, installation.keys),
+        tokens,
+        door=HeadgateDoor(place.headgate_url, installation.grant_files) if place.headgate_url else None,
+        wake=installation.wake,
+    )
+
+    def close() -> None:
+        for one in (cluster, routes):
+            one.close()
+        tokens.stop()
+
     return ClusterPorts(
-        cluster=KubernetesCluster(
-            client,
-            profile,
-            place.installation,
-            installation.clock,
-            SecretStore(installation.secrets_dir, installation.keys),
-            door=HeadgateDoor(place.headgate_url, installation.grant_files) if place.headgate_url else None,
-        ),
+        cluster=cluster,
         router=router,
         signals=PrometheusSignals(
             server,
@@ -157,6 +170,7 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
         prober=_prober(place, gateway_place),
         edges=dict.fromkeys(template.latency, template.edges),
         endpoint_url=partial(_endpoint_url, place, gateway_place),
+        close=close,
     )
 
 

@@ -38,7 +38,7 @@ Marks = Mapping[str, Hashable]  # by endpoint: equal marks, nothing changed
 @dataclass(slots=True)
 class Glances:
     """What this process saw at its last glance. One for a process: a tick that begins while another one glances leaves
-    it to that one."""
+    it to that one, which then glances once more: what woke the second one may have come after the first one's look."""
 
     _asking: dict[str, Future[Marks | str]] = field(default_factory=dict)
     _marks: dict[str, Marks] = field(default_factory=dict)
@@ -46,6 +46,7 @@ class Glances:
     _silent: dict[str, str] = field(default_factory=dict)
     _clock: datetime | None = None
     _one: Lock = field(default_factory=Lock)
+    _once_more: bool = False
     _pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(max_workers=ASKED_AT_ONCE, thread_name_prefix="glance")
     )
@@ -70,9 +71,12 @@ class Glances:
     def changed(self, worlds: Worlds) -> frozenset[str]:
         """The names of endpoints that look otherwise than at the last glance; of those that were never seen, all."""
         if not self._one.acquire(blocking=False):
+            self._once_more = True
             return frozenset()
         try:
-            return self._changed(worlds)
+            self._once_more = False
+            found = self._changed(worlds)
+            return found | self._changed(worlds) if self._once_more else found
         finally:
             self._one.release()
 

@@ -196,7 +196,7 @@ def _name_of(endpoint_id: int) -> str:
 # --- one endpoint, and many -----------------------------------------------------------------------------------
 
 
-def wake(*, endpoint_id: int, worlds: Worlds) -> None:
+def reconcile_after_click(*, endpoint_id: int, worlds: Worlds) -> None:
     """A turn at once, after a click.
 
     Where as many as may be are under way on its cluster, which may hang, the next tick takes it: whoever clicks has the

@@ -39,7 +39,8 @@ from rollouts.services.writing import tell
 
 log = logging.getLogger(__name__)
 
-QUIET_SECONDS = 20.0  # four intervals: whoever is at work tells a new token in each
+# Whoever is at work tells a new token in every look, 15 s apart at most, and a cluster may have it some seconds later.
+QUIET_SECONDS = 24.0
 
 FIELDS = ["restored_state", "restored", "desired_shares", "applied", "last_reading"]
 LISTENING = (RestoredState.WATCHING, RestoredState.RIVAL)  # until it is quiet, nothing is told

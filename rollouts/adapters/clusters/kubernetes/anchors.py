@@ -1,4 +1,4 @@
-"""A variant's anchor: the ConfigMap that owns its other objects and says how far it is. Pure.
+"""A variant's anchor: the ConfigMap that owns its other objects and says how far it is.
 
 made       all objects are there: from then on the variant is what it is, whatever becomes of the profile
 draining   it was told to end, and when
@@ -9,10 +9,12 @@ attempt    counts launches: one that failed is tried again with pods of its own
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controlplane.kernel.foreign import words_of
 from rollouts.adapters.clusters.kubernetes.names import (
     ENDPOINT_NAME,
     INSTALLATION,
@@ -27,6 +29,8 @@ DRAINING_SINCE = f"{PREFIX}draining-since"
 ATTEMPT = f"{PREFIX}attempt"
 SCALE_IN_HELD = f"{PREFIX}scale-in-held"
 UNKNOWN_SINCE = f"{PREFIX}unknown-since"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,17 @@ def anchor_in(raw: Mapping[str, Any]) -> Anchor | None:
         version=str(metadata["resourceVersion"]),
         raw=raw,
     )
+
+
+def sound_anchor_in(raw: Mapping[str, Any]) -> Anchor | None:
+    """The same; None, too, for one that is odd: it hides no other."""
+    try:
+        return anchor_in(raw)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        metadata = raw.get("metadata")
+        name = metadata.get("name") if isinstance(metadata, Mapping) else ""
+        log.warning("kubernetes.anchor_odd name=%s", words_of(str(name)[:100]))
+        return None
 
 
 def noted(raw: Mapping[str, Any], notes: Mapping[str, str | None]) -> dict[str, Any]:

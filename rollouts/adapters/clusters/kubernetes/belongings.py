@@ -7,14 +7,13 @@ command that starts one. Anything else may be anything.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
 from controlplane.kernel.credentials import hide
 from controlplane.kernel.foreign import storable, words_of
-from rollouts.adapters.clusters.kubernetes.anchors import Anchor, anchor_in
+from rollouts.adapters.clusters.kubernetes.anchors import Anchor, sound_anchor_in
 from rollouts.adapters.clusters.kubernetes.client import CONFIG_MAP, DEPLOYMENTS, GROUPS, KubernetesClient
 from rollouts.adapters.clusters.kubernetes.errors import UnknownKind
 from rollouts.adapters.clusters.kubernetes.names import (
@@ -47,8 +46,6 @@ NAMES_MODEL = ("--served-model-name", "--model", "--model-path", "--model-id")
 MOST_SERVERS = 50  # that are told of
 MANAGED = "app.kubernetes.io/managed-by"
 
-log = logging.getLogger(__name__)
-
 
 def find_belongings(client: KubernetesClient, installation: str, repositories: Collection[str]) -> FoundThere:
     """Everything of this installation, and servers of others that are recognised. Raises Unavailable.
@@ -56,7 +53,7 @@ def find_belongings(client: KubernetesClient, installation: str, repositories: C
     repositories   of images that this cluster starts engines from
     """
     ours = f"{INSTALLATION}={label_value(installation)}"
-    anchors = [one for raw in client.list(CONFIG_MAP, ours)[0] if (one := _anchor_in(raw)) is not None]
+    anchors = [one for raw in client.list(CONFIG_MAP, ours)[0] if (one := sound_anchor_in(raw)) is not None]
     deployments = client.list(DEPLOYMENTS)[0]
     try:
         groups = client.list(GROUPS, ours)[0]
@@ -108,14 +105,6 @@ def server_in(raw: Mapping[str, Any], repositories: Collection[str]) -> ModelSer
             made_at=seconds_of(text(metadata, "creationTimestamp")),
         )
     return None
-
-
-def _anchor_in(raw: Mapping[str, Any]) -> Anchor | None:
-    try:
-        return anchor_in(raw)
-    except (KeyError, TypeError, AttributeError, ValueError):
-        log.warning("kubernetes.anchor_odd name=%s", words_of(text(part(raw, "metadata"), "name")))
-        return None
 
 
 def _left_behind(raw: Mapping[str, Any]) -> LaunchFound | None:

@@ -26,6 +26,7 @@ from controlplane.kernel.errors import HeadgateError, InvalidInput, Rejected
 from controlplane.kernel.foreign import parsed
 from rollouts.adapters.clusters.kubernetes.errors import (
     Call,
+    Expired,
     Missing,
     refusal,
     said_in,
@@ -191,7 +192,7 @@ class KubernetesClient:
 
         Types are ADDED, MODIFIED, DELETED and BOOKMARK; the object of a bookmark has a version and nothing else. The
         first one is a bookmark of this version: the server answers, though nothing happens. Raises Expired when it
-        knows nothing of the version: list again.
+        knows nothing of the version, or says what is no event: list again.
         """
         call = Call("watch", kind.name, namespace=self.namespace)
         answer = self._raw(
@@ -217,7 +218,10 @@ class KubernetesClient:
         except TRANSPORT_ERRORS as error:
             raise silence(call, error) from None
         except (InvalidInput, KeyError, TypeError) as error:
-            raise silence(call, error) from None
+            # Asked again from there it would say the same again.
+            raise Expired(
+                f"What came back from the {call} is odd: {error}", fix="It is listed again."
+            ) from None
         finally:
             answer.close()
             answer.release_conn()

@@ -1,8 +1,9 @@
 """Keeps the contract of `rollouts.ports.Cluster` on a Kubernetes cluster.
 
 Everything known is in the cluster: an anchor a variant says what was launched and how far it is, a ConfigMap an
-endpoint keeps its fencing token. So a control plane that starts anew takes over what runs. `statuses` asks nobody: it
-reads what the watches keep. It also takes the next step of whatever is under way, as a level-triggered controller does.
+endpoint keeps the fencing token of its last writer, and one for all keeps those that loops told. So a control plane
+that starts anew takes over what runs. `statuses` asks nobody: it reads what the watches keep. It also takes the next
+step of whatever is under way, as a level-triggered controller does.
 
 Choices:
 - A variant is never changed once it was made: the same objects would be made otherwise after the profile was changed.
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from controlplane.kernel.clock import Clock
@@ -67,6 +68,7 @@ from rollouts.adapters.clusters.kubernetes.record import LAUNCH_KEY, record_of, 
 from rollouts.adapters.clusters.kubernetes.scale_in import KINDS as SCALERS
 from rollouts.adapters.clusters.kubernetes.scale_in import set_scale_in
 from rollouts.adapters.clusters.kubernetes.snapshot import Snapshot, Watches, pods_of, status_of
+from rollouts.adapters.clusters.kubernetes.tokens import TokenBook
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
 from rollouts.domain.belongings import FoundThere, LaunchFound
 from rollouts.domain.capacity.findings import CapacityFinding
@@ -97,6 +99,7 @@ class KubernetesCluster:
 
     installation    identifies this Headgate: objects of another one are neither seen nor touched
     secrets         opens the secrets of specs
+    tokens          where loops tell theirs; the same for the cluster's router
     door            where pods get a version's files from, where the profile has Headgate fill a volume
     settle_seconds  from the order to drain until objects are deleted
     wake            called whenever something changed in the cluster
@@ -109,6 +112,7 @@ class KubernetesCluster:
         installation: str,
         clock: Clock,
         secrets: SecretStore,
+        tokens: TokenBook,
         *,
         door: HeadgateDoor | None = None,
         engines: Mapping[str, ContainerEngine] = CONTAINER_ENGINES,
@@ -122,13 +126,15 @@ class KubernetesCluster:
         self._secrets = secrets
         self._engines = engines
         self._settle_seconds = settle_seconds
-        self._fence = Fence(client, installation)
+        self._tokens = tokens
+        self._fence = Fence(client, installation, tokens)
         fills = door is not None and profile.weights.filled_by_headgate
         self._watches = Watches(client, installation, wake, fills=fills)
         self._filler: Filler | None = None
         if door is not None and fills:
             self._filler = Filler(client, profile, installation, door, clock, self._watches.put)
         self._troubles: dict[str, str] = {}  # by variant: why its launch does not go on now
+        self._told: dict[str, _Told] = {}  # by variant: what was said last
         self._preflight = Preflight(client, profile, installation, engines, clock)
 
     # --- the contract -------------------------------------------------------------------------------------------
@@ -144,7 +150,7 @@ class KubernetesCluster:
         self._again(lambda: self._hold_scale_in(variant, endpoint, on, token))
 
     def claim(self, endpoint: str, *, token: int) -> int:
-        return self._fence.claim(endpoint, token)
+        return self._tokens.tell(endpoint, token)
 
     def fetches_files(self) -> bool:
         """Where Headgate hands its own copy to a Job, that copy has to be there first."""
@@ -161,8 +167,9 @@ class KubernetesCluster:
         for anchor in snapshot.anchors:
             self._end(anchor, found[anchor.variant])
             self._go_on(anchor, snapshot)
-        for variant in self._troubles.keys() - found.keys():
-            self._troubles.pop(variant, None)
+        for kept in (self._troubles, self._told):
+            for variant in kept.keys() - found.keys():
+                kept.pop(variant, None)
         return found
 
     def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
@@ -422,7 +429,22 @@ class KubernetesCluster:
         return {anchor.variant: anchor for anchor in self._watches.snapshot().anchors}
 
     def _status(self, snapshot: Snapshot, anchor: Anchor) -> WorkloadStatus:
-        """What is to be said of a variant. What its engine said last may hold a secret, and what no database takes."""
+        """What is to be said of a variant; of one that is well and that nobody touched, what was said before."""
+        filled_at = None
+        if self._filler is not None and not (anchor.deleting or anchor.draining_since is not None):
+            job = self._filler.sight(snapshot, anchor)
+            filled_at = None if job is None else job.done_at
+        read = (anchor.raw, snapshot.workloads.get(anchor.name), *snapshot.pods.get(anchor.name, ()))
+        before = self._told.get(anchor.variant)
+        if before is not None and before.holds(read, filled_at):
+            return before.status
+        found = self._status_anew(snapshot, anchor, filled_at)
+        if _lasts(found, self._now()):
+            self._told[anchor.variant] = _Told(read, filled_at, found)
+        return found
+
+    def _status_anew(self, snapshot: Snapshot, anchor: Anchor, filled_at: float | None) -> WorkloadStatus:
+        """What its engine said last may hold a secret, and what no database takes."""
         spec = self._spec(anchor)
         engine = None if spec is None else self._engines.get(spec.engine)
 
@@ -430,12 +452,9 @@ class KubernetesCluster:
             known = () if spec is None or not words else self._secrets.values(spec.environment)
             return storable(hide(words, known))
 
-        fill, filled_at = None, None
-        if self._filler is not None and not (anchor.deleting or anchor.draining_since is not None):
-            job = self._filler.sight(snapshot, anchor)
-            filled_at = None if job is None else job.done_at
-            if _is_filling(anchor) and anchor.name not in snapshot.workloads:
-                fill = self._filler.diagnosis(snapshot, anchor, fit)
+        fill = None
+        if self._filler is not None and _is_filling(anchor) and anchor.name not in snapshot.workloads:
+            fill = self._filler.diagnosis(snapshot, anchor, fit)
         found = status_of(
             snapshot,
             anchor,
@@ -461,6 +480,28 @@ class KubernetesCluster:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What was said of a variant, and what it was read from."""
+
+    read: tuple[object, ...]
+    filled_at: float | None
+    status: WorkloadStatus
+
+    def holds(self, read: tuple[object, ...], filled_at: float | None) -> bool:
+        """Whether it was read from these very objects: one that changed is another one."""
+        same = len(read) == len(self.read) and all(
+            one is other for one, other in zip(read, self.read, strict=True)
+        )
+        return same and filled_at == self.filled_at
+
+
+def _lasts(status: WorkloadStatus, now: float) -> bool:
+    """Whether the same is to be said for as long as its objects stay the same: it is well, and no time runs on."""
+    well = status.phase is WorkloadPhase.READY and not status.message and not status.drift
+    return well and all(at is None or at < now for at in (status.started_at, status.files_at))
 
 
 def _is_filling(anchor: Anchor) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 from kubernetes import client
+from kubernetes.utils.keepalive import tcp_keepalive_socket_options
 
 from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.foreign import Fields, words_of
@@ -34,7 +35,8 @@ def api_client(kubeconfig: str, folder: Path) -> client.ApiClient:
     settings = client.Configuration(host=_server(cluster))
     settings.proxy = None  # else that of the environment
     settings.retries = False
-    settings.keep_alive = True
+    # A watch is silent for a minute where nothing happens: a server that is gone shows after half of that.
+    settings.socket_options = tcp_keepalive_socket_options(idle=15, interval=5, count=3)
     settings.verify_ssl = True
     authority = cluster.text("certificate-authority-data", "")
     if authority:

@@ -1,4 +1,5 @@
-"""The fencing token of an endpoint, kept in the cluster: a ConfigMap whose every change is a compare-and-set.
+"""The fencing token of whoever wrote last for an endpoint, kept in the cluster: a ConfigMap whose every change is a
+compare-and-set.
 
 A worker that lost its lease finds a larger number there and changes nothing.
 """
@@ -19,23 +20,30 @@ from rollouts.adapters.clusters.kubernetes.names import (
     label_value,
     object_name,
 )
+from rollouts.adapters.clusters.kubernetes.tokens import TOKEN, TokenBook, token_in
 
 TRIES = 5
-TOKEN = "token"  # noqa: S105 - the key of a number
 
 
 class Fence:
-    """The tokens of this installation's endpoints in one namespace."""
+    """The tokens of this installation's endpoints in one namespace.
 
-    def __init__(self, client: KubernetesClient, installation: str) -> None:
+    told   what loops told beside that: a worker may have been overtaken by one that wrote nothing yet
+    """
+
+    def __init__(self, client: KubernetesClient, installation: str, told: TokenBook) -> None:
         self._client = client
         self._installation = installation
+        self._told = told
 
     def claim(self, endpoint: str, token: int) -> int:
-        """Remembers the token unless a larger one was seen, and returns the largest one seen."""
+        """Writes the token down unless a larger one was seen, and returns the largest one seen."""
+        told = self._told.tell(endpoint, token)
+        if told > token:
+            return told
         for _ in range(TRIES):
             seen = self._client.get(CONFIG_MAP, self._name(endpoint))
-            newest = _token_in(seen)
+            newest = token_in(seen)
             if newest is not None and newest >= token:
                 return newest
             try:
@@ -48,7 +56,7 @@ class Fence:
         )
 
     def check(self, endpoint: str, token: int) -> None:
-        """The same for a writer. Raises StaleWriter when a larger one was seen."""
+        """The same. Raises StaleWriter when a larger one was seen."""
         newest = self.claim(endpoint, token)
         if newest > token:
             raise StaleWriter(
@@ -80,10 +88,3 @@ class Fence:
     def _name(self, endpoint: str) -> str:
         # No variant has a dot in the name of its objects; two installations may share a namespace.
         return f"fence.{object_name(self._installation)}.{object_name(endpoint)}"
-
-
-def _token_in(seen: Mapping[str, Any] | None) -> int | None:
-    """None: there is none, or somebody made it unreadable."""
-    found = (seen or {}).get("data") or {}
-    value = str(found.get(TOKEN, ""))
-    return int(value) if value.isdecimal() and len(value) <= 19 else None

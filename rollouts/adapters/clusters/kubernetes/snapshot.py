@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rollouts.adapters.clusters.engines.vllm import VLLM
-from rollouts.adapters.clusters.kubernetes.anchors import ATTEMPT, Anchor, anchor_in
+from rollouts.adapters.clusters.kubernetes.anchors import ATTEMPT, Anchor, sound_anchor_in
 from rollouts.adapters.clusters.kubernetes.client import (
     CONFIG_MAP,
     DEPLOYMENTS,
@@ -23,7 +23,7 @@ from rollouts.adapters.clusters.kubernetes.drift import HandEdits, drift_of, sca
 from rollouts.adapters.clusters.kubernetes.names import FILL, INSTALLATION, VARIANT, label_value
 from rollouts.adapters.clusters.kubernetes.pod_reading import PodSight, part, sight_of, text
 from rollouts.adapters.clusters.kubernetes.record import workload_in
-from rollouts.adapters.clusters.kubernetes.watching import WatchedKind
+from rollouts.adapters.clusters.kubernetes.watching import PerObject, WatchedKind
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.ports import Backend, WorkloadStatus
 
@@ -56,7 +56,7 @@ class Watches:
         self, client: KubernetesClient, installation: str, wake: Callable[[], None], *, fills: bool = False
     ) -> None:
         ours = f"{INSTALLATION}={label_value(installation)}"
-        self._anchors = WatchedKind(client, CONFIG_MAP, ours, wake=wake)
+        self._anchors = WatchedKind(client, CONFIG_MAP, f"{ours},{VARIANT}", wake=wake)
         self._deployments = WatchedKind(client, DEPLOYMENTS, ours, wake=wake)
         self._groups = WatchedKind(client, GROUPS, ours, wake=wake, optional=True)
         self._pods = WatchedKind(client, POD, ours, wake=wake)
@@ -64,10 +64,12 @@ class Watches:
         self._jobs = WatchedKind(client, JOBS, ours, wake=wake) if fills else None
         every = (self._anchors, self._deployments, self._groups, self._pods, self._events, self._jobs)
         self._all = tuple(one for one in every if one is not None)
+        self._read_anchors = PerObject(sound_anchor_in)
+        self._read_events = PerObject(_warning_in)
 
     def snapshot(self) -> Snapshot:
         """Raises Unavailable while one of them is not known."""
-        anchors = [anchor_in(one) for one in self._anchors.objects().values()]
+        anchors = self._read_anchors.of(self._anchors.objects()).values()
         jobs = {} if self._jobs is None else self._jobs.objects()
         pods: dict[str, list[Mapping[str, Any]]] = {}
         fill_pods: dict[str, list[Mapping[str, Any]]] = {}
@@ -77,14 +79,13 @@ class Watches:
             pods.setdefault(text(labels, VARIANT), []).append(one)
             fill_pods.setdefault(text(labels, FILL), []).append(one)
             uids[text(one["metadata"], "name")] = text(one["metadata"], "uid")
-        warnings = {}
-        for event in sorted(self._events.objects().values(), key=_happened):
-            about = part(event, "involvedObject")
-            name = text(about, "name")
-            # An earlier pod may have had the same name.
-            of_this_one = text(about, "uid") in ("", uids.get(name))
-            if text(event, "type") == "Warning" and text(about, "kind") in ("Pod", "Job") and of_this_one:
-                warnings[name] = text(event, "message")
+        told = [one for one in self._read_events.of(self._events.objects()).values() if one is not None]
+        # An earlier pod may have had the same name.
+        warnings = {
+            one.name: one.message
+            for one in sorted(told, key=_happened)
+            if one.uid in ("", uids.get(one.name))
+        }
         return Snapshot(
             anchors=tuple(anchor for anchor in anchors if anchor is not None),
             workloads={**self._deployments.objects(), **self._groups.objects()},
@@ -189,15 +190,32 @@ def _oldest_first(
     return {name: tuple(sorted(some, key=_age)) for name, some in pods.items()}
 
 
-def _happened(event: Mapping[str, Any]) -> str:
-    """When the event was seen last. Those of newer components have no `lastTimestamp`."""
+@dataclass(frozen=True, slots=True)
+class _Warning:
+    """About a pod or a Job, by its name and UID. `at`: when it was seen last."""
+
+    at: str
+    name: str
+    uid: str
+    message: str
+
+
+def _warning_in(event: Mapping[str, Any]) -> _Warning | None:
+    """What the event warns of; None: of nothing of ours. Those of newer components have no `lastTimestamp`."""
+    about = part(event, "involvedObject")
+    if text(event, "type") != "Warning" or text(about, "kind") not in ("Pod", "Job"):
+        return None
     times = (
         text(event, "lastTimestamp"),
         text(part(event, "series"), "lastObservedTime"),
         text(event, "eventTime"),
         text(part(event, "metadata"), "creationTimestamp"),
     )
-    return max(times)
+    return _Warning(max(times), text(about, "name"), text(about, "uid"), text(event, "message"))
+
+
+def _happened(warning: _Warning) -> str:
+    return warning.at
 
 
 def _age(pod: Mapping[str, Any]) -> tuple[str, str]:

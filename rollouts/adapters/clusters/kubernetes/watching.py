@@ -1,7 +1,8 @@
 """Keeps what a cluster has of one kind of objects as it is now: one list, then one watch, and the list again where the
 watch was lost. While nothing happens it costs a request a minute.
 
-What this process writes is put in at once, so that it sees its own writes; the newer of two versions stays.
+What this process writes is put in at once, so that it sees its own writes; the newer of two versions stays. An object
+that is odd is left out, and the log names it: it hides no other.
 """
 
 from __future__ import annotations
@@ -9,15 +10,19 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from controlplane.kernel.errors import HeadgateError, Unavailable
+from controlplane.kernel.foreign import words_of
 from rollouts.adapters.clusters.kubernetes.client import ObjectKind
 from rollouts.adapters.clusters.kubernetes.errors import Expired, UnknownKind
 
-FIRST_SECONDS = 10.0  # that somebody who asks waits for the first list
+FIRST_SECONDS = 10.0  # that those who ask wait for the first list, all together
 LEAST_PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds between two tries, doubled each time
+
+Made = TypeVar("Made")
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +40,7 @@ class Lists(Protocol):
 class WatchedKind:
     """All objects of a kind with these labels. Safe to call from several threads.
 
-    wake       called whenever something changed
+    wake       called whenever something changed; it returns at once
     optional   a cluster may not know the kind: then there are none, unless there were some
     pause      waits so many seconds, or until `stop`; given by tests that do not wait
     """
@@ -68,6 +73,7 @@ class WatchedKind:
         self._listed = False
         self._problem: HeadgateError | None = None
         self._thread: threading.Thread | None = None
+        self._waited_until = 0.0  # for the first list, however many ask
 
     # --- asking -------------------------------------------------------------------------------------------------
 
@@ -75,7 +81,8 @@ class WatchedKind:
         """All of them by name, as they are now. Raises Unavailable while that is not known."""
         self.begin()
         with self._changed:
-            self._changed.wait_for(lambda: self._listed or self._problem is not None, FIRST_SECONDS)
+            left = max(0.0, self._waited_until - time.monotonic())
+            self._changed.wait_for(lambda: self._listed or self._problem is not None, left)
             if self._problem is not None:
                 raise Unavailable(self._problem.message, fix=self._problem.fix, code=self._problem.code)
             if not self._listed:
@@ -101,6 +108,7 @@ class WatchedKind:
         with self._changed:
             if self._thread is None or not self._thread.is_alive():
                 self._stopped.clear()
+                self._waited_until = time.monotonic() + FIRST_SECONDS
                 name = f"watch {self.kind.plural}"
                 self._thread = threading.Thread(target=self._run, name=name, daemon=True)
                 self._thread.start()
@@ -112,9 +120,11 @@ class WatchedKind:
             try:
                 if not version:
                     version = self._list()
-                for kind, found in self._client.watch(self.kind, self._selector, version):
-                    version = str(found["metadata"]["resourceVersion"])
-                    self._see(kind, found)
+                events = self._client.watch(self.kind, self._selector, version)
+                for number, (kind, found) in enumerate(events):
+                    version = self._see(kind, found) or version
+                    if number:  # the first one says that the server answers, and may be followed by a refusal
+                        tries = too_old = 0
                     if self._stopped.is_set():
                         return
                 self._well()
@@ -140,33 +150,58 @@ class WatchedKind:
         with self._changed:
             own = [self._objects[name] for name in self._put if name in self._objects]
             self._objects, self._version = {}, _number(version)
-            for one in (*found, *(one for one in own if version_of(one) > self._version)):
-                self._keep(one)
+            for one in found:
+                if self._is_sound(one):
+                    self._keep(one)
+            for one in own:
+                if version_of(one) > self._version:
+                    self._keep(one)
             self._listed, self._problem = True, None
             self._changed.notify_all()
         self._wake()
         return version
 
-    def _see(self, kind: str, found: Mapping[str, Any]) -> None:
+    def _see(self, kind: str, found: Mapping[str, Any]) -> str:
+        """Takes an event in, whatever came before it; returns the version to go on from, "" when it says none."""
+        if not self._is_sound(found, named=kind != "BOOKMARK"):
+            return ""
+        version = version_of(found)
         with self._changed:
+            changed = self._problem is not None
+            # One that is not newer than all that is known, of an object that is not here: it is gone since.
+            late = 0 < version <= self._version and _name_of(found) not in self._objects
             self._problem = None
-            self._version = max(self._version, version_of(found))
-            if kind == "BOOKMARK":
-                return
+            self._version = max(self._version, version)
             if kind == "DELETED":
-                name = found["metadata"]["name"]
-                kept = self._objects.get(name)
-                if kept is not None and version_of(kept) <= version_of(found):
-                    del self._objects[name]
-            else:
-                self._keep(found)
-        self._wake()
+                kept = self._objects.get(_name_of(found))
+                if kept is not None and version_of(kept) <= version:
+                    del self._objects[_name_of(found)]
+                    changed = True
+            elif kind in ("ADDED", "MODIFIED") and not late:
+                changed = self._keep(found) or changed
+        if changed:
+            self._wake()
+        return str(found["metadata"]["resourceVersion"])
 
-    def _keep(self, found: Mapping[str, Any]) -> None:
-        name, version = found["metadata"]["name"], version_of(found)
+    def _keep(self, found: Mapping[str, Any]) -> bool:
+        """Whether it is another one than was known."""
+        name, version = _name_of(found), version_of(found)
         kept = self._objects.get(name)
-        if kept is None or version >= version_of(kept):
-            self._objects[name] = dict(found)
+        if kept is not None and (version < version_of(kept) or 0 < version == version_of(kept)):
+            return False
+        self._objects[name] = dict(found)
+        return True
+
+    def _is_sound(self, found: object, *, named: bool = True) -> bool:
+        """Whether it says which object it is, in which version."""
+        metadata = found.get("metadata") if isinstance(found, Mapping) else None
+        needed = ("name", "resourceVersion") if named else ("resourceVersion",)
+        values = metadata if isinstance(metadata, Mapping) else {}
+        lacks = [one for one in needed if not (isinstance(values.get(one), str) and values[one])]
+        if lacks:
+            name = words_of(str(values.get("name", ""))[:100])
+            log.warning("kubernetes.object_odd kind=%s name=%s lacks=%s", self.kind.name, name, lacks)
+        return not lacks
 
     def _well(self) -> None:
         with self._changed:
@@ -188,6 +223,30 @@ class WatchedKind:
             self._problem = problem
             self._changed.notify_all()
         return kept
+
+
+class PerObject(Generic[Made]):
+    """What is made of each object, made anew only for those that changed. Safe to call from several threads.
+
+    make   of one object; it never raises
+    """
+
+    def __init__(self, make: Callable[[Mapping[str, Any]], Made]) -> None:
+        self._make = make
+        self._made: dict[str, tuple[Mapping[str, Any], Made]] = {}
+
+    def of(self, objects: Mapping[str, Mapping[str, Any]]) -> dict[str, Made]:
+        """By name, of what a watch keeps (`WatchedKind.objects`): there an object that changed is another one."""
+        before, made = self._made, {}
+        for name, one in objects.items():
+            kept = before.get(name)
+            made[name] = kept if kept is not None and kept[0] is one else (one, self._make(one))
+        self._made = made
+        return {name: value for name, (_, value) in made.items()}
+
+
+def _name_of(found: Mapping[str, Any]) -> str:
+    return str(found["metadata"].get("name", ""))
 
 
 def version_of(found: Mapping[str, Any]) -> int:

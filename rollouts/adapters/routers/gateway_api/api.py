@@ -27,8 +27,12 @@ class RouteStore(Protocol):
         """None when there is no such route."""
         ...
 
+    def at_hand(self, name: str) -> RouteDocument | None:
+        """The same; it may be late by a moment, and asks nobody where it is at hand."""
+        ...
+
     def list(self) -> Sequence[RouteDocument]:
-        """All that this installation wrote."""
+        """All that this installation wrote, as `at_hand`; an object that did not change is the same one as before."""
         ...
 
     def write(self, document: RouteDocument, *, resource_version: str) -> RouteDocument:

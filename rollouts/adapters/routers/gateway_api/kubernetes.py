@@ -35,6 +35,10 @@ class KubernetesRoutes:
         """See the protocol."""
         return self._client.get(ROUTES, name)
 
+    def at_hand(self, name: str) -> Mapping[str, Any] | None:
+        """See the protocol. Here it is asked."""
+        return self.get(name)
+
     def list(self) -> Sequence[Mapping[str, Any]]:
         """See the protocol."""
         return self._client.list(ROUTES, self._selector)[0]
@@ -55,17 +59,19 @@ class KubernetesRoutes:
 
 
 def ready_services_of(slices: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """The Services that have a ready endpoint, by these EndpointSlices. One that is odd is left out: it makes nothing
+    """The Services that have a ready endpoint, by these EndpointSlices."""
+    return frozenset({ready_service_in(one) for one in slices} - {""})
+
+
+def ready_service_in(raw: Mapping[str, Any]) -> str:
+    """The Service of an EndpointSlice that has a ready endpoint; "" for another one. One that is odd makes nothing
     ready."""
-    found: set[str] = set()
-    for raw in slices:
-        try:
-            one = Fields(raw, SAID)
-            if _is_ready(one):
-                found.add(one.part("metadata").part("labels").text(SERVICE_OF, ""))
-        except InvalidInput as error:
-            log.warning("router.endpoints_odd %s", error.message)
-    return frozenset(found - {""})
+    try:
+        one = Fields(raw, SAID)
+        return one.part("metadata").part("labels").text(SERVICE_OF, "") if _is_ready(one) else ""
+    except InvalidInput as error:
+        log.warning("router.endpoints_odd %s", error.message)
+        return ""
 
 
 def _is_ready(one: Fields) -> bool:

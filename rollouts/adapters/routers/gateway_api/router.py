@@ -23,6 +23,7 @@ from controlplane.kernel.clock import Clock
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import InvalidInput, Rejected, StaleWriter, Unavailable
 from controlplane.kernel.foreign import ODD_ANSWER, words_of
+from rollouts.adapters.clusters.kubernetes.tokens import TokenBook
 from rollouts.adapters.routers.gateway_api.api import RouteMoved, RouteStore
 from rollouts.adapters.routers.gateway_api.counted import CountedRoute
 from rollouts.adapters.routers.gateway_api.endpoints import AskEndpoints
@@ -74,6 +75,7 @@ class GatewayRouter:
 
     store      the API server
     place      where the routes are, and how they are written
+    tokens     where loops tell theirs; a route keeps that of its last writer
     can        what the gateway was probed to do (see `probes`)
     served     asks a variant through the gateway (`GatewayUser.served`)
     endpoints  asks which proxies have endpoints, where the gateway counts them (see `proofs`)
@@ -86,15 +88,18 @@ class GatewayRouter:
         clock: Clock,
         can: Callable[[], frozenset[Capability]],
         served: AskServed,
+        tokens: TokenBook,
         *,
         endpoints: AskEndpoints | None = None,
     ) -> None:
         self._store = store
+        self._tokens = tokens
         self._place = place
         self._clock = clock
         self._can = can
         self._proofs = RouteProofs(place, clock, served, endpoints)
         self._places: dict[str, tuple[int, float]] = {}  # see `_counts_since`
+        self._read_routes: dict[str, tuple[Mapping[str, Any], RouteRead | None]] = {}  # see `_all`
 
     # --- TrafficRouter -----------------------------------------------------------------------------
 
@@ -112,22 +117,16 @@ class GatewayRouter:
         return generation
 
     def claim(self, endpoint: str, *, token: int) -> int:
-        """See the port. Of an endpoint without a route nothing is remembered: there is nobody to shut out."""
-
-        def once(found: RouteRead | None) -> int:
-            if found is None or found.token >= token:
-                return max(token, found.token if found else token)
-            self._store.write(
-                with_notes(found.document, {TOKEN: str(token)}), resource_version=found.resource_version
-            )
-            return token
-
-        return self._trying(endpoint, once)
+        """See the port. Writes no route: with each write a gateway would look at all of its routes."""
+        newest = self._tokens.tell(endpoint, token)
+        document = self._store.at_hand(route_name(endpoint))
+        found = None if document is None else self._understood(document)
+        return max(newest, 0 if found is None else found.token)
 
     def observe(self, endpoint: str) -> ObservedRoute | None:
-        """See the port."""
-        # All of them are at hand where the store watches; what is not among them may be odd, or somebody else's.
-        found = self._all().get(endpoint) or self._read(endpoint)
+        """See the port. Asks nobody where the store has all routes at hand."""
+        document = self._store.at_hand(route_name(endpoint))
+        found = None if document is None else self._ours(endpoint, document)
         return None if found is None else _observed(found, self._store.ready_services())
 
     def observe_all(self) -> Mapping[str, ObservedRoute]:
@@ -174,12 +173,15 @@ class GatewayRouter:
     def _read(self, endpoint: str) -> RouteRead | None:
         """Raises Unavailable for a route that cannot be understood, and Rejected for one that is not ours."""
         document = self._store.get(route_name(endpoint))
-        if document is None:
-            return None
+        return None if document is None else self._ours(endpoint, document)
+
+    def _ours(self, endpoint: str, document: Mapping[str, Any]) -> RouteRead:
+        """The route of this endpoint. Raises as `_read` does."""
         try:
-            found = read_route(document, self._place)
-            if is_ours(document, self._place) and found.endpoint == endpoint:
-                return found
+            if is_ours(document, self._place):
+                found = read_route(document, self._place)
+                if found.endpoint == endpoint:
+                    return found
         except InvalidInput as error:
             if error.code != ODD_ANSWER:
                 raise
@@ -191,19 +193,28 @@ class GatewayRouter:
         )
 
     def _all(self) -> Mapping[str, RouteRead]:
-        """Every route of ours that can be understood, by endpoint."""
-        found: dict[str, RouteRead] = {}
+        """Every route of ours that can be understood, by endpoint. One that did not change is not read again."""
+        before, read = self._read_routes, {}
         for document in self._store.list():
-            try:
-                one = read_route(document, self._place)
-                named = document["metadata"]["name"] == route_name(one.endpoint)  # a copy has another name
-                if one.endpoint and named and is_ours(document, self._place):
-                    found[one.endpoint] = one
-            except InvalidInput as error:
-                if error.code != ODD_ANSWER:
-                    raise
-                log.warning("router.route_odd %s", error.message)
-        return found
+            name = str(document["metadata"]["name"])
+            kept = before.get(name)
+            known = kept is not None and kept[0] is document
+            read[name] = kept if kept is not None and known else (document, self._understood(document))
+        self._read_routes = read
+        return {one.endpoint: one for _, one in read.values() if one is not None}
+
+    def _understood(self, document: Mapping[str, Any]) -> RouteRead | None:
+        """The route of some endpoint of ours; None for one of somebody else, and for one that is odd."""
+        try:
+            if is_ours(document, self._place):
+                found = read_route(document, self._place)
+                named = document["metadata"]["name"] == route_name(found.endpoint)  # a copy has another name
+                return found if found.endpoint and named else None
+        except InvalidInput as error:
+            if error.code != ODD_ANSWER:
+                raise
+            log.warning("router.route_odd %s", error.message)
+        return None
 
     def _shown(self, endpoint: str) -> str:
         return f"httproute {self._place.namespace}/{route_name(endpoint)}"
@@ -227,11 +238,12 @@ class GatewayRouter:
     ) -> tuple[int, RouteRead | None]:
         """Makes what can be made of the route now; returns its generation, and the route where another spec was
         written. `target`: of the whole route."""
-        if found is not None and token < found.token:
+        newest = max(self._tokens.tell(route.endpoint, token), found.token if found is not None else 0)
+        if token < newest:
             raise StaleWriter(
-                f"Token {token} is older than {found.token}, the newest that wrote the route of {route.endpoint}.",
+                f"Token {token} is older than {newest}, the newest that works for the route of {route.endpoint}.",
                 fix="Another worker took over; nothing needs to be done.",
-                extra={"newest": found.token},
+                extra={"newest": newest},
             )
         served = False
         if found is not None and not found.by_another_hand and found.note.target == target:

@@ -38,6 +38,7 @@ def installation(run_dir: Path) -> Installation:
         clock=SystemClock(),
         answers=lambda: FileAnswers(run_dir / "answered", SystemClock()),
         grant_files=lambda manifest, seconds: f"a pass for {manifest.folder_name}",
+        wake=lambda: None,
     )
 
 

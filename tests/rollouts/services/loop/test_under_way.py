@@ -10,7 +10,7 @@ import pytest
 from rollouts.models import Endpoint
 from rollouts.services.loop import reconcile
 from rollouts.services.loop.leases import look_soon
-from rollouts.services.loop.reconcile import reconcile_endpoints, wake
+from rollouts.services.loop.reconcile import reconcile_after_click, reconcile_endpoints
 from rollouts.services.loop.under_way import SLOW_AFTER, SLOW_AT_ONCE, WOKEN_AT_ONCE, UnderWay
 from tests.rollouts.memory_world import ERRORS, MemoryWorld
 
@@ -106,7 +106,7 @@ def test_click__as_many_as_may_be_are_under_way__is_left_to_the_next_tick(
     with ExitStack() as clicks:
         for _ in range(WOKEN_AT_ONCE):
             clicks.enter_context(reconcile.UNDER_WAY.woken(w.world.name))
-        wake(endpoint_id=endpoint.pk, worlds=w.worlds)
+        reconcile_after_click(endpoint_id=endpoint.pk, worlds=w.worlds)
         endpoint.refresh_from_db()
         assert endpoint.reconciled_at != w.now
     assert reconcile_endpoints(worlds=w.worlds, clock=w.clock, threads=1).done == 1
@@ -118,5 +118,5 @@ def test_click__as_many_as_may_be_are_under_way__is_left_to_the_next_tick(
 def test_click__nothing_is_under_way__has_its_turn_at_once(tmp_path: Path, clock: Steady) -> None:
     w = MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
     w.clock.advance(1.0)
-    wake(endpoint_id=Endpoint.objects.get(name="triage").pk, worlds=w.worlds)
+    reconcile_after_click(endpoint_id=Endpoint.objects.get(name="triage").pk, worlds=w.worlds)
     assert Endpoint.objects.get(name="triage").reconciled_at == w.now

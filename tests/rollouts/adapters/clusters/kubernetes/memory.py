@@ -30,6 +30,7 @@ from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
 from rollouts.adapters.clusters.secrets import SecretStore
 from rollouts.domain.engine_options import Option, OptionKind
 from tests.rollouts.adapters.clusters.kubernetes.profiles import profile_of
+from tests.rollouts.adapters.clusters.kubernetes.told import MemoryTokens
 
 INSTALLATION = "8d1f2c"
 Key = tuple[str, str]  # kind and name
@@ -191,6 +192,7 @@ def cluster_of(
         INSTALLATION,
         clock or ManualClock(datetime(2026, 1, 1, tzinfo=UTC)),
         SecretStore(secrets, lambda: KeyRing(())),
+        MemoryTokens(),
         door=door,
         engines={"vllm": replace(VLLM_IMAGE, template=template)},
     )

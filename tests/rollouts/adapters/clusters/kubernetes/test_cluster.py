@@ -18,6 +18,7 @@ from rollouts.adapters.clusters.secrets import SecretStore
 from tests.rollouts.adapters.clusters.kubernetes.api_server import ScriptedServer, scripted_server
 from tests.rollouts.adapters.clusters.kubernetes.profiles import profile_of
 from tests.rollouts.adapters.clusters.kubernetes.specs import made, spec_of
+from tests.rollouts.adapters.clusters.kubernetes.told import MemoryTokens
 
 SPEC = spec_of()
 
@@ -33,7 +34,7 @@ def cluster(server: ScriptedServer) -> KubernetesCluster:
     client = KubernetesClient(server.api_client, "team-a")
     secrets = SecretStore(Path("/nonexistent"), lambda: KeyRing(()))
     clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
-    return KubernetesCluster(client, profile_of(), "8d1f2c", clock, secrets)
+    return KubernetesCluster(client, profile_of(), "8d1f2c", clock, secrets, MemoryTokens())
 
 
 def fence(token: str) -> tuple[int, dict[str, Any]]:

@@ -11,6 +11,7 @@ from controlplane.kernel.errors import StaleWriter, Unavailable
 from rollouts.adapters.clusters.kubernetes.client import KubernetesClient
 from rollouts.adapters.clusters.kubernetes.fence import Fence
 from tests.rollouts.adapters.clusters.kubernetes.api_server import ScriptedServer, scripted_server, status
+from tests.rollouts.adapters.clusters.kubernetes.told import MemoryTokens
 
 ABSENT = status(404, 'configmaps "fence.chat" not found', "NotFound", name="fence.chat")
 CHANGED = status(409, "the object has been modified", "Conflict")
@@ -29,7 +30,7 @@ def server() -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def fence(server: ScriptedServer) -> Fence:
-    return Fence(KubernetesClient(server.api_client, "team-a"), "8d1f2c")
+    return Fence(KubernetesClient(server.api_client, "team-a"), "8d1f2c", MemoryTokens())
 
 
 def test_claim__first_one__is_created_so_that_only_one_can(fence: Fence, server: ScriptedServer) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -11,10 +12,10 @@ import pytest
 from controlplane.kernel.errors import Unavailable
 from rollouts.adapters.clusters.kubernetes.client import GROUPS, POD, ObjectKind
 from rollouts.adapters.clusters.kubernetes.errors import Expired, Transient, UnknownKind
-from rollouts.adapters.clusters.kubernetes.watching import WatchedKind
+from rollouts.adapters.clusters.kubernetes.watching import PerObject, WatchedKind
 from tests.standins.running import wait_until
 
-Step = Exception | list[tuple[str, dict[str, Any]]]
+Step = Exception | Iterable[tuple[str, dict[str, Any]]]
 
 
 def thing(name: str, version: int, **more: Any) -> dict[str, Any]:
@@ -45,6 +46,14 @@ class ScriptedLists:
         if isinstance(step, Exception):
             raise step
         yield from step
+
+
+class HangingLists(ScriptedLists):
+    """Nothing ever comes back."""
+
+    def list(self, kind: ObjectKind, selector: str = "") -> tuple[list[dict[str, Any]], str]:
+        self.over.wait(30)
+        raise Transient("it is over")
 
 
 Make = Callable[..., tuple[WatchedKind, ScriptedLists]]
@@ -146,12 +155,109 @@ def test_kind__that_the_cluster_does_not_know__is_none_where_it_is_optional(make
     hold.set()
 
 
-def test_event__that_is_odd__ends_no_thread_and_lists_again(make: Make) -> None:
-    odd: Step = [("ADDED", {"metadata": {}})]
-    watched, script = make([([thing("a", 5)], "7"), ([thing("b", 9)], "9")], [odd])
+ODD: Any = [
+    {},
+    {"metadata": {}},
+    {"metadata": None},
+    {"metadata": {"name": 7, "resourceVersion": 8}},
+    "a text",
+    None,
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_event__of_an_odd_object__hides_no_other(make: Make, odd: Any) -> None:
+    events: Step = [("ADDED", odd), ("ADDED", thing("b", 9)), ("DELETED", odd), ("BOOKMARK", odd)]
+    watched, script = make([([thing("a", 5)], "7")], [events])
     watched.begin()
     wait_until("it watches on", lambda: len(script.versions) == 2, 10)
-    assert names(watched) == ["b"]
+    assert (names(watched), script.versions) == (["a", "b"], ["7", "9"])
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_list__with_an_odd_object__has_the_others(make: Make, odd: Any) -> None:
+    watched, _ = make([([thing("a", 5), odd, thing("b", 6)], "7")], [])
+    assert names(watched) == ["a", "b"]
+
+
+def test_event__of_a_type_that_nobody_knows__changes_nothing(make: Make) -> None:
+    watched, script = make([([thing("a", 5)], "7")], [[("RENAMED", thing("b", 8))]])
+    watched.begin()
+    wait_until("it watches on", lambda: len(script.versions) == 2, 10)
+    assert names(watched) == ["a"]
+
+
+def test_event__older_than_the_deletion_of_its_object__brings_nothing_back(make: Make) -> None:
+    events: Step = [("DELETED", thing("a", 9)), ("MODIFIED", thing("a", 8)), ("ADDED", thing("a", 5))]
+    watched, script = make([([thing("a", 5)], "7")], [events])
+    watched.begin()
+    wait_until("it watches on", lambda: len(script.versions) == 2, 10)
+    assert names(watched) == []
+
+
+def test_event__that_comes_twice__wakes_once(make: Make) -> None:
+    woken: list[None] = []
+    events: Step = [("ADDED", thing("a", 8)), ("ADDED", thing("a", 8)), ("BOOKMARK", thing("", 9))]
+    watched, script = make([([], "7")], [events], wake=lambda: woken.append(None))
+    watched.begin()
+    wait_until("it watches on", lambda: len(script.versions) == 2, 10)
+    assert len(woken) == 2  # after the list, and for the object
+
+
+def test_server__that_answers_again__wakes_who_waits(make: Make) -> None:
+    woken: list[None] = []
+    back: Step = [("BOOKMARK", thing("", 7))]
+    watched, script = make([([], "7")], [Transient("no answer"), back], wake=lambda: woken.append(None))
+    watched.begin()
+    wait_until("it watches on", lambda: len(script.versions) == 3, 10)
+    assert len(woken) == 2
+
+
+def test_objects__of_a_server_that_never_answers__keep_only_the_first_ones_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rollouts.adapters.clusters.kubernetes.watching.FIRST_SECONDS", 0.2)
+    script = HangingLists([], [])
+    watched = WatchedKind(script, POD, "")
+    began = time.monotonic()
+    for _ in range(20):
+        with pytest.raises(Unavailable, match="not yet said"):
+            watched.objects()
+    lasted = time.monotonic() - began
+    watched.stop()
+    script.over.set()
+    assert lasted < 2  # 4 s if each had waited
+
+
+def test_refusal__that_follows_the_first_answer_again_and_again__is_met_with_pauses(make: Make) -> None:
+    """A server answers 200 and then says that the version is too old: it must not be listed without end."""
+    pauses: list[float] = []
+
+    def refused() -> Iterator[tuple[str, dict[str, Any]]]:
+        yield "BOOKMARK", thing("", 7)
+        raise Expired("too old")
+
+    watched, script = make([([], "7")] * 4, [refused() for _ in range(3)])
+    watched._pause = pauses.append
+    watched.begin()
+    wait_until("it watches on", lambda: len(script.versions) == 4, 10)
+    assert len(pauses) == 2
+
+
+def test_per_object__one_of_them_changed__only_that_one_is_made_anew() -> None:
+    made: list[str] = []
+
+    def name_of(one: Mapping[str, Any]) -> str:
+        made.append(one["name"])
+        return str(one["name"])
+
+    kept = PerObject(name_of)
+    objects: dict[str, dict[str, Any]] = {name: {"name": name} for name in ("a", "b", "c")}
+    kept.of(objects)
+    made.clear()
+    objects = {"a": objects["a"], "b": dict(objects["b"])}
+    assert kept.of(objects) == {"a": "a", "b": "b"}
+    assert made == ["b"]
 
 
 def test_change__of_an_object__wakes_who_waits(make: Make) -> None:

@@ -24,6 +24,7 @@ class MemoryRoutes:
     refuse      words with which writes of another spec are refused
     down        nothing answers
     default     what the API server puts into every rule that does not have it
+    asked_for   the routes that were read from the API server itself
     before_write  done once before the next write: somebody who comes between
     """
 
@@ -40,6 +41,7 @@ class MemoryRoutes:
         self.default: dict[str, Any] = {}
         self.ready = frozenset({V1, V2})
         self.writes = 0
+        self.asked_for: list[str] = []
         self.before_write: Any = None
         self._versions = 100
 
@@ -47,11 +49,16 @@ class MemoryRoutes:
 
     def get(self, name: str) -> Mapping[str, Any] | None:
         self._require_up()
+        self.asked_for.append(name)
         return copy.deepcopy(self.documents.get(name))
+
+    def at_hand(self, name: str) -> Mapping[str, Any] | None:
+        self._require_up()
+        return self.documents.get(name)
 
     def list(self) -> Sequence[Mapping[str, Any]]:
         self._require_up()
-        return copy.deepcopy(list(self.documents.values()))
+        return list(self.documents.values())
 
     def write(self, document: Mapping[str, Any], *, resource_version: str) -> Mapping[str, Any]:
         self._require_up()
@@ -75,7 +82,7 @@ class MemoryRoutes:
 
     def look(self, name: str) -> None:
         """The gateway looks at the route now."""
-        document = self.documents[name]
+        document = self.documents[name] = dict(self.documents[name])  # one that changed is another one
         document["status"] = {"parents": [said(document["metadata"]["generation"], **self.verdict)]}
         if self.follows:
             self.follow(name)
@@ -137,7 +144,7 @@ class MemoryRoutes:
         self.documents[name] = made
         if self.looks:
             self.look(name)
-        return copy.deepcopy(made)
+        return copy.deepcopy(self.documents[name])
 
     def _require_up(self) -> None:
         if self.down:

@@ -14,6 +14,7 @@ from rollouts.adapters.routers.gateway_api.proofs import NO_ENDPOINTS, ROUNDED_S
 from rollouts.adapters.routers.gateway_api.router import GatewayRouter
 from rollouts.domain.capabilities import Capability
 from rollouts.ports import ObservedRoute, Route
+from tests.rollouts.adapters.clusters.kubernetes.told import MemoryTokens
 from tests.rollouts.adapters.routers.gateway_api.cluster import MemoryRoutes
 from tests.rollouts.adapters.routers.gateway_api.routes import PLACE, V1, V2, service, two
 
@@ -62,7 +63,9 @@ def router(routes: MemoryRoutes, clock: ManualClock, counting: Counting) -> Gate
 
 
 def made(routes: MemoryRoutes, clock: ManualClock, counting: Counting) -> GatewayRouter:
-    return GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served, endpoints=counting.lacking)
+    return GatewayRouter(
+        routes, PLACE, clock, lambda: FORCED, routes.served, MemoryTokens(), endpoints=counting.lacking
+    )
 
 
 def observed(router: GatewayRouter) -> ObservedRoute:

@@ -7,16 +7,20 @@ import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import InvalidInput, Rejected, StaleWriter, Unavailable
+from rollouts.adapters.routers.gateway_api.objects import GatewayPlace
 from rollouts.adapters.routers.gateway_api.proofs import USUAL_SECONDS
+from rollouts.adapters.routers.gateway_api.reading import RouteRead, read_route
 from rollouts.adapters.routers.gateway_api.router import TRIES, TRUCE_SECONDS, GatewayRouter
 from rollouts.adapters.routers.gateway_api.user import ServedAnswer
 from rollouts.domain.capabilities import Capability
 from rollouts.ports import Backend, ObservedRoute, Route
+from tests.rollouts.adapters.clusters.kubernetes.told import MemoryTokens
 from tests.rollouts.adapters.routers.gateway_api.cluster import MemoryRoutes
 from tests.rollouts.adapters.routers.gateway_api.routes import PLACE, V1, V2, service, two
 from tests.standins.running import wait_until
@@ -36,7 +40,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def router(routes: MemoryRoutes, clock: ManualClock) -> GatewayRouter:
-    return GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served)
+    return GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served, MemoryTokens())
 
 
 def observed(router: GatewayRouter) -> ObservedRoute:
@@ -138,7 +142,7 @@ def test_observe__the_proof_was_made_by_another_worker__is_in_force(
     router: GatewayRouter, routes: MemoryRoutes, clock: ManualClock
 ) -> None:
     router.apply(two(500), token=1)
-    another = GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served)
+    another = GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served, MemoryTokens())
     assert observed(another) == observed(router)
     assert observed(another).settled
 
@@ -235,7 +239,7 @@ def test_apply__gateway_hangs__waits_a_moment_only(routes: MemoryRoutes, clock: 
         assert answers.wait(30)
         return routes.served(host, variant)
 
-    router = GatewayRouter(routes, PLACE, clock, lambda: FORCED, served)
+    router = GatewayRouter(routes, PLACE, clock, lambda: FORCED, served, MemoryTokens())
     began = time.monotonic()
     generation = router.apply(two(500), token=1)
     assert time.monotonic() - began < 10
@@ -325,7 +329,7 @@ def test_apply__newer_writer_comes_between__the_older_one_is_stale(
     router: GatewayRouter, routes: MemoryRoutes, clock: ManualClock
 ) -> None:
     router.apply(two(500), token=1)
-    newer = GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served)
+    newer = GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served, MemoryTokens())
     routes.before_write = lambda: newer.apply(two(0), token=3)
     with pytest.raises(StaleWriter):
         router.apply(two(10_000), token=2)
@@ -458,6 +462,63 @@ def test_claim__weights_by_another_hand__leaves_them(router: GatewayRouter, rout
 
 def test_claim__endpoint_without_a_route__is_the_callers_own(router: GatewayRouter) -> None:
     assert router.claim("nobody", token=3) == 3
+
+
+def test_claim__of_a_route__asks_for_nothing_and_writes_nothing(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    router.apply(two(500), token=5)
+    asked, writes = list(routes.asked_for), routes.writes
+    assert [router.claim("chat", token=token) for token in (7, 8, 3)] == [7, 8, 8]
+    assert (routes.asked_for, routes.writes) == (asked, writes)
+
+
+def test_claim__token_of_the_last_writer__is_known_to_whoever_was_told_nothing(
+    router: GatewayRouter, routes: MemoryRoutes, clock: ManualClock
+) -> None:
+    router.apply(two(500), token=5)
+    another = GatewayRouter(routes, PLACE, clock, lambda: FORCED, routes.served, MemoryTokens())
+    assert another.claim("chat", token=3) == 5
+
+
+@pytest.mark.parametrize("document", [{}, {"metadata": {"labels": {}}}], ids=repr)
+def test_claim__route_of_somebody_else__is_the_callers_own(
+    router: GatewayRouter, routes: MemoryRoutes, document: dict[str, Any]
+) -> None:
+    routes.documents["chat"] = document
+    assert router.claim("chat", token=3) == 3
+
+
+def test_observe__again_and_again__asks_the_api_server_for_nothing(
+    router: GatewayRouter, routes: MemoryRoutes
+) -> None:
+    router.apply(two(500), token=5)
+    asked = list(routes.asked_for)
+    for _ in range(3):
+        observed(router)
+        router.observe_all()
+        assert router.observe("nobody") is None
+    assert routes.asked_for == asked
+
+
+def test_observe_all__routes_that_did_not_change__are_not_read_again(
+    router: GatewayRouter, routes: MemoryRoutes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def reads(document: Any, place: GatewayPlace) -> RouteRead:
+        read.append(document["metadata"]["name"])
+        return read_route(document, place)
+
+    for name in ("chat", "mail"):
+        router.apply(replace(two(500), endpoint=name), token=5)
+    router.observe_all()
+    monkeypatch.setattr("rollouts.adapters.routers.gateway_api.router.read_route", reads)
+    before = router.observe_all()
+    routes.edit("mail", {V1: 1, V2: 1})
+    after = router.observe_all()
+    assert read == ["mail"]
+    assert (after["chat"], after["mail"].shares) == (before["chat"], {V1: 5_000, V2: 5_000})
 
 
 def test_observe__unknown_endpoint__is_none(router: GatewayRouter) -> None:
