@@ -4,3 +4,13 @@ from __future__ import annotations
 
 # By kind of gate; requests where nothing else is said.
 UNITS = {"paired": "pairs", "feedback": "answers", "empty": "completions", "truncated": "completions"}
+# By kind of gate: what it counts against the candidate, as in "twice as many failed requests".
+EVENTS = {
+    "error_rate": "failed requests",
+    "refused": "refused requests",
+    "abandoned": "abandoned requests",
+    "latency_slo": "requests over its objective",
+    "feedback": "answers rated down",
+    "empty": "empty completions",
+    "truncated": "completions cut off at their length limit",
+}

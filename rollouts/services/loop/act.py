@@ -29,7 +29,7 @@ from rollouts.services.loop.leases import Lease, hold
 from rollouts.services.loop.observe import Observation
 from rollouts.services.loop.routing import desired_route, route_json
 from rollouts.services.loop.rows import CARRIED_OUT, REFUSED
-from rollouts.services.loop.situation import drift_of, shares_in_force, split, traffic_waits
+from rollouts.services.loop.situation import shares_in_force, shares_set_by_hand, split, traffic_waits
 from rollouts.services.world import World
 from rollouts.services.writing import BY_PERSON, add_effects
 
@@ -145,7 +145,7 @@ def converge_traffic(
         return
     hold(lease, now=world.clock.now())
     try:
-        _publish(endpoint, lease, world, by_hand=drift_of(endpoint, seen))
+        _publish(endpoint, lease, world, by_hand=shares_set_by_hand(endpoint, seen))
     except StaleWriter:
         raise
     except HeadgateError as error:
@@ -274,7 +274,7 @@ def _drain_workload(
             endpoint.save(update_fields=["desired_shares"])
     routed = any(backend["variant"] == variant.name for backend in endpoint.applied.get("backends", ()))
     if endpoint.desired_shares and (routed or variant.name in seen.route.named or not seen.route.settled):
-        waits_for = _publish(endpoint, lease, world, by_hand=drift_of(endpoint, seen))
+        waits_for = _publish(endpoint, lease, world, by_hand=shares_set_by_hand(endpoint, seen))
         if waits_for:
             return waits_for
     world.cluster.drain(variant.name, endpoint.name, token=lease.token)
