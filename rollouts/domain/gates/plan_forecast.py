@@ -348,7 +348,9 @@ def _plan_words(
     minutes = None if seconds is None else seconds / 60
     unit = UNITS.get(gate.kind, "candidate requests")
     if detectable is None:
-        finds = "this plan is not expected to roll back anything, however bad it is: there is too little to compare"
+        finds = (
+            "this plan is not expected to roll back any version, however bad: there is too little to compare"
+        )
     elif detectable_rate is None:
         finds = f"this plan rolls back a version whose mean score is {detectable:.2g} lower or worse"
     else:

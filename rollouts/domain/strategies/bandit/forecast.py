@@ -186,7 +186,7 @@ def _check_twins(contenders: Sequence[Contender]) -> list[Check]:
                 Check(
                     "warning",
                     f"{contender.label} has the same files as {twin.label}",
-                    "They can only end as a tie.",
+                    "Neither is better than the other, so both are usually left at the deadline.",
                     "Leave one of them out.",
                     field=f"versions[{position}]",
                     code="same-files",

@@ -265,3 +265,22 @@ def test_glance__one_process_of_the_router_restarted__a_single_failure_is_no_rea
     w.behave(1, error_rate=1.0)
     w.use(1.0)
     assert glances.changed(w.worlds) == {"triage"}
+
+
+def test_glance__asked_for_while_another_one_looks__is_made_once_more(w: MemoryWorld) -> None:
+    """What woke the second tick may have happened after the first one had looked."""
+    glances, looked = Glances(), []
+    statuses = w.cluster.statuses
+
+    def asked_meanwhile() -> Mapping[str, WorkloadStatus]:
+        found = statuses()
+        looked.append(found)
+        if len(looked) == 1:
+            assert glances.changed(worlds_of(w.world)) == frozenset()
+        return found
+
+    w.cluster.statuses = asked_meanwhile  # type: ignore[method-assign]
+    glances.changed(worlds_of(w.world))
+    assert len(looked) == 2
+    glances.changed(worlds_of(w.world))
+    assert len(looked) == 3
