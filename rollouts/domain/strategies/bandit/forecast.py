@@ -174,7 +174,7 @@ def _guardrails(planned: Planned) -> tuple[PlanForecast, ...]:
 
 
 def _check_twins(contenders: Sequence[Contender]) -> list[Check]:
-    """Candidates with the same files can only tie."""
+    """Of candidates with the same files none is better."""
     first: dict[str, Contender] = {}
     found = []
     for position, contender in enumerate(contenders):
