@@ -12,7 +12,7 @@ from controlplane.cli import answers
 from controlplane.cli.exits import Exit
 from controlplane.cli.failure import Failure
 from controlplane.cli.output import table
-from controlplane.kernel.words import percent_of_bp
+from controlplane.kernel.words import percent_of_bp, percent_of_share
 
 Options = argparse.Namespace
 
@@ -166,7 +166,7 @@ def arms_table(rollout: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[s
             shares.get(arm["name"], "-"),
             f"{arm['scored']:,}",
             _interval(arm),
-            "-" if arm["p_best"] is None else f"{arm['p_best']:.0%}",
+            "-" if arm["p_best"] is None else percent_of_share(arm["p_best"]),
             "-" if arm["expected_loss"] is None else f"{arm['expected_loss']:.4f}",
             f"{arm['evidence']:.3g}" + (f" of {threshold:g}" if threshold is not None else ""),
             f"{arm['gates_passed']} of {arm['gates_required']}" if arm["gates_required"] else "-",

@@ -1,12 +1,21 @@
-"""Numbers and units as people read them, in sentences, on pages and in the command: one place for all of them.
+"""Numbers and units as people read them, in sentences, on pages and in the command: the one place for all of them.
 
 The name of a function says the unit of what it is given: `percent_of_bp` gets basis points, `percent_of_share` a share
-from 0 to 1, `duration_of_seconds` seconds, `duration_of_minutes` minutes.
+from 0 to 1, `duration_of_seconds` seconds, `duration_of_minutes` minutes. What tables and tiles show may be unknown:
+those functions take None and say `NO_DATA`. A test finds percent that is written
+elsewhere (`tests/rules/test_words.py`).
 """
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
+
+NO_DATA = "no data"
+MINUS = "\N{MINUS SIGN}"
+
+ROUNDING = 1e-9  # of floats that stand for round numbers
+FAIRLY = 1.05  # so much may a bound grow by being written with few digits
 
 # --- shares and changes -----------------------------------------------------------------------------------------------
 
@@ -20,6 +29,34 @@ def percent_of_share(share: float) -> str:
     """0.0024 -> `0.24%`, 0.123 -> `12.3%`."""
     value = share * 100
     return f"{significant(value, 3 if abs(value) >= 10 else 2)}%"
+
+
+def percent_or_no_data(share: float | None) -> str:
+    """As `percent_of_share`; `no data` for None."""
+    return NO_DATA if share is None else percent_of_share(share)
+
+
+def percent_of_count(part: int, count: int) -> str:
+    """`part` of `count`: 117, 250 -> `46.8%`. Only all of them are `100%`, and of none it is `no data`."""
+    if not count:
+        return NO_DATA
+    return percent_of_share(1.0 if part == count else min(part / count, 0.999))
+
+
+def cases_of(share: float) -> str:
+    """A probability as people count, rounded up so that a bound stays one: 0.05 -> `5 of 100`, 1 / 60 -> `17 of 1,000`.
+
+    `share` is above 0 and at most 1.
+    """
+    count = 100
+    while (exact := share * count) < 1 or math.ceil(exact - ROUNDING) > FAIRLY * exact:
+        count *= 10
+    return f"{math.ceil(exact - ROUNDING):,} of {count:,}"
+
+
+def points_of_bp(basis_points: int) -> str:
+    """How large a change of shares is, in percentage points: 250 -> `2.5 pp`."""
+    return f"{significant(basis_points / 100, 3)} pp"
 
 
 def points(difference: float) -> str:
@@ -38,7 +75,7 @@ def signed(value: float) -> str:
 
 
 def _sign(value: float) -> str:
-    return "−" if value < 0 else "+" if value > 0 else ""
+    return MINUS if value < 0 else "+" if value > 0 else ""
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -71,6 +108,39 @@ def odds(evidence: float) -> str:
     if evidence >= 1e6:
         return "over a million"
     return f"{evidence:,.0f}" if evidence >= 10 else significant(evidence)
+
+
+def number_text(value: float | None) -> str:
+    """A measured figure: 1234.5 -> `1,234`, 13.1 -> `13.1`, 0.842 -> `0.842`; `no data` for None."""
+    if value is None:
+        return NO_DATA
+    size = abs(value)
+    if size >= 1000 or (float(value).is_integer() and size >= 1):
+        text = f"{value:,.0f}"
+    elif size >= 10:
+        text = f"{value:.1f}"
+    elif size >= 1:
+        text = f"{value:.2f}".rstrip("0").rstrip(".")
+    elif value == 0:
+        text = "0"
+    else:
+        text = f"{value:.3g}"
+    return text.replace("-", MINUS)
+
+
+def count_text(number: int, one: str, many: str = "") -> str:
+    """1 -> `1 rollout`, 4 -> `4 rollouts`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def bytes_text(size: int) -> str:
+    """1048576 -> `1.0 MiB`."""
+    value, unit = float(size), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
 # --- times ------------------------------------------------------------------------------------------------------------
@@ -108,6 +178,31 @@ def seconds_text(seconds: float) -> str:
     return f"{seconds / 60:g} min"
 
 
+def window_text(seconds: float) -> str:
+    """A time looked back over, not exact: 30 -> `30 s`, 750 -> `12 min`."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{significant(seconds / 60)} min"
+
+
+def latency_text(seconds: float | None) -> str:
+    """A measured latency: 0.092 -> `92 ms`, 1.4 -> `1.4 s`; `no data` for None."""
+    if seconds is None:
+        return NO_DATA
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
 def clock_time(at: float) -> str:
     """When something was, given in seconds since the epoch: `14:02:11 UTC`."""
     return f"{datetime.fromtimestamp(at, tz=UTC):%H:%M:%S} UTC"
+
+
+def clock_text(at: datetime, *, now: datetime) -> str:
+    """When, as short as it stays clear: `09:44` today, `Thu 18:22` this week, `4 Nov`, `4 Nov 2025`. UTC."""
+    at, now = at.astimezone(UTC), now.astimezone(UTC)
+    days = (now.date() - at.date()).days
+    if days == 0:
+        return f"{at:%H:%M}"
+    if 0 < days < 7:
+        return f"{at:%a %H:%M}"
+    if at.year == now.year:
+        return f"{at.day} {at:%b}"
+    return f"{at.day} {at:%b %Y}"

@@ -22,7 +22,7 @@ from django.db import DatabaseError, close_old_connections, connections, transac
 from controlplane.kernel.clock import Clock, seconds_between
 from controlplane.kernel.errors import HeadgateError, Rejected, Unavailable
 from controlplane.passes.models import ItemTrouble, PassRun
-from controlplane.passes.words import error_words, shown, traceback_words
+from controlplane.passes.words import error_words, in_one_paragraph, traceback_words
 from controlplane.timekeeping.claims import free, is_free
 
 log = logging.getLogger(__name__)
@@ -306,11 +306,11 @@ def _key_text(key: object) -> str:
     if text.isprintable() and len(text) <= KEY_LENGTH:
         return text
     # Cut or cleaned alone, two different names could become one.
-    return f"{shown(text)[: KEY_LENGTH - 20]} {sha256(text.encode(errors='replace')).hexdigest()[:16]}"
+    return f"{in_one_paragraph(text)[: KEY_LENGTH - 20]} {sha256(text.encode(errors='replace')).hexdigest()[:16]}"
 
 
 def _label(label: Callable[[T], str], item: T, key: str) -> str:
     try:
-        return shown(label(item))[:LABEL_LENGTH]
+        return in_one_paragraph(label(item))[:LABEL_LENGTH]
     except Exception:  # an odd item may not even know its name
         return key

@@ -28,10 +28,10 @@ def error_words(error: BaseException) -> str:
     text = str(error).strip()
     if not isinstance(error, HeadgateError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return shown(text)
+    return in_one_paragraph(text)
 
 
-def shown(text: str) -> str:
+def in_one_paragraph(text: str) -> str:
     """The text in one paragraph of at most LONGEST characters that every database takes, without secrets."""
     plain = "".join(character if character.isprintable() else " " for character in without_secrets(text))
     plain = " ".join(plain.split())

@@ -32,7 +32,7 @@ def free(field: str, *, now: datetime, lifetime: timedelta) -> Q:
     )
 
 
-def is_over(moment: datetime, *, now: datetime, lifetime: timedelta) -> bool:
+def has_run_out(moment: datetime, *, now: datetime, lifetime: timedelta) -> bool:
     """Whether what happened at `moment` is older than `lifetime`. A moment in the future says that a clock jumped:
     nobody knows its age, and it counts as old."""
     return now - moment >= lifetime or moment > now + TOLERANCE

@@ -16,6 +16,7 @@ from django.db.models import CharField, Count, F, Max, Value
 from django.db.models.functions import Cast
 
 from controlplane.kernel.credentials import hide
+from controlplane.kernel.words import duration_of_seconds
 from controlplane.passes.models import ItemTrouble
 from controlplane.passes.selectors import troubles_by_pass
 from controlplane.sealing.known import known
@@ -24,7 +25,6 @@ from controlplane.timekeeping.jumps import SHOWN_FOR, way
 from controlplane.timekeeping.models import ClockJump
 from controlplane.web.database_errors import database_file
 from controlplane.web.models import Heartbeat
-from controlplane.web.words import duration_text
 
 FRESH_SECONDS: Mapping[str, float] = {
     "worker": 15.0, "probes": 30.0, "files": 30.0, "errands": 30.0, "mlflow": 60.0, "router": 30.0,
@@ -67,7 +67,7 @@ class Part:
             return "never"
         if self.age_seconds < 0:
             return "in the future"
-        return "under 5 s" if self.age_seconds < 5 else duration_text(self.age_seconds)
+        return "under 5 s" if self.age_seconds < 5 else duration_of_seconds(self.age_seconds)
 
 
 def beat(*, name: str, now: datetime, ok: bool = True, message: str = "") -> None:
@@ -170,7 +170,9 @@ def reported(*, now: datetime) -> tuple[Part, ...]:
 
 def _heard(name: str, age: float, ok: bool, message: str) -> Part:
     if age < -TOLERANCE.total_seconds():
-        ahead = f"its last word is {duration_text(-age)} in the future: a clock jumped. {message}".strip()
+        ahead = (
+            f"its last word is {duration_of_seconds(-age)} in the future: a clock jumped. {message}".strip()
+        )
         return Part(name, "stale", needed=False, message=ahead[:MESSAGE_LENGTH], age_seconds=round(age, 1))
     fresh = age <= FRESH_SECONDS.get(name, DEFAULT_FRESH_SECONDS)
     state = "stale" if not fresh else "ok" if ok else "failing"
@@ -183,8 +185,8 @@ def _clock(jumps: Mapping[int, tuple[datetime, str]], now: datetime) -> Iterator
         at, seconds = jumps[max(jumps)]
         length = float(seconds)
         message = (
-            f"it jumped {way(length)} by {duration_text(abs(length))} at {at:%Y-%m-%d %H:%M:%S} UTC; rollouts go on"
-            " with the time that really passed"
+            f"it jumped {way(length)} by {duration_of_seconds(abs(length))} at {at:%Y-%m-%d %H:%M:%S} UTC; rollouts go "
+            "on with the time that really passed"
         )
         age = round(max(0.0, (now - at).total_seconds()), 1)
         yield Part(CLOCK, "failing", needed=False, message=message, age_seconds=age)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from django.http import HttpRequest
 
-from controlplane.web.words import count_text
+from controlplane.kernel.words import count_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,9 @@ from registry.domain.signatures import (
 from registry.domain.texts import (
     LARGEST_TEXT,
     NotThat,
-    check_text,
     check_vocabulary,
     check_yaml,
+    checked_text,
     keys_of,
     parse_json,
 )
@@ -51,7 +51,7 @@ class _Format:
 
 
 def _text(data: bytes) -> str:
-    check_text(data)
+    checked_text(data)
     return ""
 
 

@@ -38,7 +38,7 @@ class NotThat(Exception):
     """The content is not of the kind that was asked for; the message says why."""
 
 
-def check_text(data: bytes) -> str:
+def checked_text(data: bytes) -> str:
     """The text. Raises NotThat unless it is UTF-8 without control characters."""
     try:
         text = data.decode("utf-8")
@@ -85,7 +85,7 @@ def check_yaml(data: bytes) -> None:
     """Raises NotThat unless it is YAML of plain values: a tag can ask a reader to make any object."""
     if len(data) > LARGEST_YAML:
         raise NotThat(f"it has {len(data)} bytes, more than {LARGEST_YAML} are not read")
-    text = check_text(data)
+    text = checked_text(data)
     depth = 0
     try:
         # Events only: nothing is constructed, and an alias stays an alias.

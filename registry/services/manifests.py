@@ -15,7 +15,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import InvalidInput, NotFound, Rejected, TamperedFile
 from controlplane.passes.services import Report, run_each
-from controlplane.timekeeping.claims import is_free, is_over
+from controlplane.timekeeping.claims import has_run_out, is_free
 from controlplane.web.live import publish
 from registry.domain.contents import classify_folder
 from registry.domain.formats import FileClass, refusal_of, refused_files
@@ -105,7 +105,7 @@ def verify_changed(
     rows = [
         row
         for row in _wanted(ManifestState.CHANGED)
-        if row[4] is None or is_over(row[4], now=now, lifetime=CHECKED_AGAIN)
+        if row[4] is None or has_run_out(row[4], now=now, lifetime=CHECKED_AGAIN)
     ]
 
     def check(version_id: int) -> None:

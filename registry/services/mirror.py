@@ -19,7 +19,7 @@ from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import HeadgateError, InvalidInput, NotFound
 from controlplane.passes.services import Pauses, run_each
 from controlplane.passes.words import error_words, traceback_words
-from controlplane.timekeeping.claims import is_over
+from controlplane.timekeeping.claims import has_run_out
 from controlplane.web.live import publish
 from registry.domain.foreign import check_model, check_version
 from registry.models import Alias, ManifestState, MirrorState, Model, Version
@@ -258,7 +258,7 @@ def _needs_versions(model: Model, stored: StoredModel, now: datetime, only: froz
         or model.gone_at is not None
         or model.stored_updated_at != _time(stored.updated_at)
         or model.versions_read_at is None
-        or is_over(model.versions_read_at, now=now, lifetime=VERSIONS_MAX_AGE)
+        or has_run_out(model.versions_read_at, now=now, lifetime=VERSIONS_MAX_AGE)
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
 from controlplane.kernel.errors import NotFound
-from controlplane.web.words import bytes_text, count_text, duration_text, number_text
+from controlplane.kernel.words import bytes_text, count_text, duration_of_seconds, number_text
 from registry import selectors
 from registry.domain.manifest import ManifestEntry
 from registry.models import AliasMove, ManifestState, Model, Version
@@ -272,4 +272,6 @@ def _mirror_words(mirror: MirrorHealth) -> str:
     if mirror.age_seconds is None:
         return "not read yet"
     # A mirror that is read every few seconds should not make the page read differently each time.
-    return "read just now" if mirror.age_seconds < 60 else f"read {duration_text(mirror.age_seconds)} ago"
+    return (
+        "read just now" if mirror.age_seconds < 60 else f"read {duration_of_seconds(mirror.age_seconds)} ago"
+    )

@@ -76,7 +76,9 @@ class ArmVerdictOutput(serializers.Serializer[Any]):
     sentence = serializers.CharField()
     at_index = serializers.IntegerField(allow_null=True, help_text="the interval it left in")
     scored = serializers.IntegerField(help_text="answers with a reward")
-    mean = serializers.FloatField(allow_null=True, help_text="of the reward, shared drift taken out")
+    mean = serializers.FloatField(
+        allow_null=True, help_text="of the reward, without ups and downs that all arms share"
+    )
     low = serializers.FloatField(allow_null=True)
     high = serializers.FloatField(allow_null=True)
     sd = serializers.FloatField(allow_null=True)
@@ -162,7 +164,9 @@ class BanditPreviewOutput(serializers.Serializer[Any]):
     arms = ArmForecastOutput(many=True)
     engines = serializers.IntegerField(help_text="replicas of all arms")
     new_engines = serializers.IntegerField(help_text="of those, the ones that do not run yet")
-    gate_alpha = serializers.FloatField(help_text="false alarms of one candidate's guardrails")
+    gate_alpha = serializers.FloatField(
+        help_text="a candidate that is no worse is dropped by its guardrails with probability at most this"
+    )
     answers_per_second = serializers.FloatField()
     ratings = serializers.IntegerField(help_text="in the last 24 h")
     ratings_per_hour = serializers.FloatField()

@@ -140,7 +140,9 @@ class GateOutlookOutput(serializers.Serializer[Any]):
     does = serializers.CharField()
     base_rate = serializers.FloatField(allow_null=True)
     base_rate_measured = serializers.BooleanField()
-    odds_alone = serializers.FloatField(help_text="odds against chance at which it rolls back by itself")
+    odds_alone = serializers.FloatField(
+        help_text="so many to 1 that a worsening is no accident: then it rolls back by itself"
+    )
     detectable = serializers.FloatField(allow_null=True, help_text="by the end of the plan")
     detectable_rate = serializers.FloatField(allow_null=True)
     requests_to_pass = serializers.IntegerField(allow_null=True, help_text="when nothing changed")
@@ -166,7 +168,9 @@ class PolicyOutlookOutput(serializers.Serializer[Any]):
     promises = serializers.ListField(child=serializers.CharField())
     notes = serializers.ListField(child=serializers.CharField())
     basis = serializers.ListField(child=serializers.CharField())
-    false_alarms_per_100 = serializers.FloatField(help_text="at most, of 100 rollouts that change nothing")
+    false_alarms_per_100 = serializers.FloatField(
+        help_text="at most so many of 100 rollouts of versions that are no worse are rolled back by mistake"
+    )
     steps = PolicyOutlookStepOutput(many=True)
 
 

@@ -11,7 +11,7 @@ from django.urls import reverse
 from controlplane.access.models import User
 from controlplane.access.roles import Action
 from controlplane.web import shell
-from controlplane.web.first_rows import best_named, counted
+from controlplane.web.first_rows import best_named, first_and_count
 from rollouts import selectors
 from rollouts.models import Arm, Endpoint, Rollout
 from rollouts.ui.parts.arm_words import versions_text
@@ -86,7 +86,7 @@ def find_rollouts(words: str, limit: int) -> shell.Hits:
         if number.isdecimal()
         else found.filter(endpoint__name__icontains=words)
     )
-    newest, in_all = counted(found.order_by("-id"), limit=limit)
+    newest, in_all = first_and_count(found.order_by("-id"), limit=limit)
     hits = [
         shell.Hit(
             "Rollout",

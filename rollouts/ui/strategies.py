@@ -129,7 +129,7 @@ SHOWN: Mapping[str, Presentation] = {
 }
 
 
-def shown(rollout: Rollout) -> Presentation:
+def presentation_of(rollout: Rollout) -> Presentation:
     """How this rollout is shown. Raises Unavailable for one that another version of Headgate started."""
     plan = rollout.parsed_plan
     strategy_of(plan)
@@ -150,4 +150,4 @@ def confirmation(rollout: Rollout, action: str, *, now: datetime, arm: str = "")
     """
     if action not in COMMANDS:
         raise NotFound(f"There is no action {action!r} on a rollout.")
-    return shown(rollout).confirmation(rollout, action, now=now, arm=arm)
+    return presentation_of(rollout).confirmation(rollout, action, now=now, arm=arm)

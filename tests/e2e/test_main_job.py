@@ -100,7 +100,7 @@ def test_bandit__three_arms__ends_with_the_best_and_says_how_sure(story: dict[st
     row = story["rollouts"][4]
     assert row["as_expected"], row["reason"]
     assert len(row["requests"]) == 3
-    assert "the best arm is dropped by mistake with probability at most 5%" in row["reason"]
+    assert "In at most 5 of 100 rollouts (5%) the best arm is dropped by mistake" in row["reason"]
 
 
 def test_replay__of_every_rollout__is_identical(story: dict[str, Any]) -> None:

@@ -11,8 +11,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from controlplane.access.roles import Action, refusal
+from controlplane.kernel import words
 from controlplane.kernel.words import percent_of_bp
-from controlplane.web import live, plots, words
+from controlplane.web import live, plots
 from controlplane.web import ridges as ridge_plots
 
 register = template.Library()
@@ -148,7 +149,7 @@ def share(basis_points: int) -> str:
 
 @register.filter
 def as_percent(value: float | None) -> str:
-    return words.percent_text(value)
+    return words.percent_or_no_data(value)
 
 
 @register.filter
@@ -163,7 +164,7 @@ def as_seconds(value: float | None) -> str:
 
 @register.filter
 def as_duration(value: float) -> str:
-    return words.duration_text(value)
+    return words.duration_of_seconds(value)
 
 
 @register.filter

@@ -226,11 +226,11 @@ def _split_of(route: Fields) -> SplitInForce:
     ours = route.part("metadata").part("filter_metadata").part(OURS)
     said = ours.text(GENERATION, "0", longest=20)
     generation = whole_of(said, "The route table in force", GENERATION, least=0)
-    shares = basis_points({name: weight for name, weight in weights.items() if weight})
+    shares = bp_of_weights({name: weight for name, weight in weights.items() if weight})
     return SplitInForce(shares, frozenset(weights), generation)
 
 
-def basis_points(weights: Mapping[str, int]) -> dict[str, int]:
+def bp_of_weights(weights: Mapping[str, int]) -> dict[str, int]:
     """Weights as shares of sum 10,000, as nearly as whole numbers can: the largest remainders go up."""
     total = sum(weights.values())
     if total in (0, FULL_SHARE_BP):

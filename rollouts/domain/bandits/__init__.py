@@ -1,4 +1,4 @@
-"""The bandit: several arms at once, traffic to those that earn most, and a winner only when it is one.
+"""The bandit: several arms at once, traffic to those that earn most, and a winner by evidence.
 
 Read in this order: `spec` (what a person sets), `learner` (top-two Thompson sampling and elimination), `state` (a
 rollout: learner, guardrails, reweights), `verdict` (what comes out), then the arithmetic. No clock and no hidden

@@ -291,7 +291,7 @@ def race_shares(p_best: Array, racing: Mask, *, beta: float, floor: float, basel
     return raise_to_floors(wanted, np.where(first, baseline_floor, np.where(runs, floor, 0.0)))
 
 
-def basis_points(shares: Array) -> npt.NDArray[np.int64]:
+def bp_of_shares(shares: Array) -> npt.NDArray[np.int64]:
     """Shares of sum 1 as whole basis points of sum 10,000 (over the last axis), each less than one away: the largest
     remainders go up, earlier arms first.
     """

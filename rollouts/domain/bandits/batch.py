@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from rollouts.domain.bandits.arithmetic import Array, Mask, Sums, basis_points, best_of, race_shares
+from rollouts.domain.bandits.arithmetic import Array, Mask, Sums, best_of, bp_of_shares, race_shares
 from rollouts.domain.bandits.ipw import IpwSums
 from rollouts.domain.bandits.learner import DRAWS
 from rollouts.domain.bandits.spec import BanditSpec
@@ -55,7 +55,7 @@ class BanditBatch:
 
     def _shares(self, p_best: Array, racing: Mask, beta: float) -> npt.NDArray[np.int64]:
         floor, baseline = self.spec.floor_bp / 10_000, self.spec.baseline_bp / 10_000
-        return basis_points(race_shares(p_best, racing, beta=beta, floor=floor, baseline_floor=baseline))
+        return bp_of_shares(race_shares(p_best, racing, beta=beta, floor=floor, baseline_floor=baseline))
 
     def update(
         self,

@@ -53,6 +53,7 @@ def verdict_of(
         sentence=sentence_of(standing.spec, arms, families, names, sole=sole, burn_in=standing.burn_in),
         detail=detail_of(
             arms,
+            standing.spec,
             names,
             tied=tied,
             pace=pace,

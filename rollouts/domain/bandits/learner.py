@@ -14,8 +14,8 @@ from rollouts.domain.bandits.arithmetic import (
     Array,
     Mask,
     Sums,
-    basis_points,
     best_of,
+    bp_of_shares,
     race_shares,
     top_two,
 )
@@ -263,8 +263,8 @@ class TopTwoThompson:
                 floor=self.floor,
                 baseline_floor=self.baseline_floor,
             )
-            return tuple(basis_points(alike).tolist())
-        return tuple(basis_points(self._shares(np.array(p_best, dtype=float))).tolist())
+            return tuple(bp_of_shares(alike).tolist())
+        return tuple(bp_of_shares(self._shares(np.array(p_best, dtype=float))).tolist())
 
     def _shares(self, p_best: Array) -> Array:
         return race_shares(

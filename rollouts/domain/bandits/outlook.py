@@ -66,7 +66,8 @@ class BanditOutlook:
         return (
             f"An arm rated down half as often as the others ({percent_of_share(self.base_rate / 2)} against "
             f"{percent_of_share(self.base_rate)}) is found in about {duration_of_seconds(self.half_seconds)}, after "
-            f"{rough(self.half_answers)} answers of each arm. Equal arms end as a tie."
+            f"{rough(self.half_answers)} answers of each arm. Of equal arms "
+            "several are usually left at the deadline."
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from controlplane.kernel.words import (
+    cases_of,
     duration_of_seconds,
     odds,
     percent_of_bp,
     percent_of_share,
+    points_of_bp,
     rough,
-    significant,
     whole,
 )
 from rollouts.domain.bandits.learner import Departure, TopTwoThompson
@@ -54,10 +55,13 @@ class Names:
 
 
 def reward_words(arm: ArmVerdict) -> str:
-    """`0.741 (0.730 to 0.752)`, posterior mean and interval."""
+    """`0.741 (0.730 to 0.752), so by estimate 74.1% of its answers are not rated down`: posterior mean and interval."""
     if arm.mean is None or arm.low is None or arm.high is None:
         return "not known yet"
-    return f"{arm.mean:.3f} ({arm.low:.3f} to {arm.high:.3f})"
+    return (
+        f"{arm.mean:.3f} ({arm.low:.3f} to {arm.high:.3f}), so by estimate {percent_of_share(arm.mean)} of its answers "
+        "are not rated down"
+    )
 
 
 def arm_sentence(
@@ -69,12 +73,15 @@ def arm_sentence(
         if alone:
             return f"The only arm left: its reward is {reward_words(arm)}."
         if burn_in:
-            answers = f"{whole(arm.scored)} of the {whole(spec.burn_in)} scored answers"
-            return f"In the race: it has {answers} of the burn-in."
+            return (
+                f"In the race: {whole(arm.scored)} of its answers are scored; the shares stay equal until every arm "
+                f"has {whole(spec.burn_in)}."
+            )
         best = percent_of_share(arm.p_best)
         return (
-            f"In the race: its reward is {reward_words(arm)}, and it is the best with a probability of {best}. "
-            f"The odds are {odds(arm.evidence)} to 1 that it is not; at {limit} to 1 it leaves."
+            f"In the race: its reward is {reward_words(arm)}. The evidence that another arm is better is "
+            f"{odds(arm.evidence)} to 1; at {limit} to 1 it leaves. That it is the best has a probability of {best}, "
+            "which only steers its share of the traffic."
         )
     if gone.cause == "evidence":
         stays = (
@@ -83,7 +90,7 @@ def arm_sentence(
             else ""
         )
         return (
-            f"Eliminated: the odds were {odds(gone.evidence)} to 1 that it is not the best, mostly because of "
+            f"Eliminated: the evidence that another arm is better was {odds(gone.evidence)} to 1, mostly because of "
             f"{names.of(gone.beaten_by)}; at {limit} to 1 an arm leaves. Its reward is {reward_words(arm)}.{stays}"
         )
     if gone.cause == "guardrail":
@@ -110,8 +117,8 @@ def sentence_of(
         if racing:
             return f"{names.of(BASELINE)} stays: every other arm has left the race, and it keeps all traffic."
         return (
-            f"No candidate is left: {names.of(BASELINE)} was proven not to be the best, but whatever beat it "
-            "has been dropped since, so it keeps all traffic."
+            f"No candidate is left: there was enough evidence that one is better than {names.of(BASELINE)}, but those "
+            f"that beat it have left the race since. So {names.of(BASELINE)} keeps all traffic."
         )
     if sole:
         arm, family = racing[0], families[sole]
@@ -119,8 +126,8 @@ def sentence_of(
         if family.all_required_pass:
             return (
                 f"{names.of(sole)} wins: it is the only arm left and all its required gates pass. Its reward is "
-                f"{reward_words(arm)}; the best arm is dropped by mistake with probability at most "
-                f"{percent_of_share(spec.alpha)}."
+                f"{reward_words(arm)}. In at most {cases_of(spec.alpha)} rollouts ({percent_of_share(spec.alpha)}) the "
+                "best arm is dropped by mistake."
             )
         return f"{alone}; it wins once its required gates pass. {family.reason}"
     remain = (
@@ -146,17 +153,23 @@ def _strongest(racing: Sequence[ArmVerdict], spec: BanditSpec, names: Names) -> 
     limit = odds(1 / spec.alpha)
     if not weakest.beaten_by:
         return (
-            "There is no evidence yet that any of them is better: the odds are "
+            "Nothing speaks against any of them yet: the strongest evidence that another arm is better is "
             f"{odds(weakest.evidence)} to 1, and an arm leaves at {limit} to 1."
         )
     return (
-        f"The odds are {odds(weakest.evidence)} to 1 that {names.of(weakest.name)} is not the best, mostly because of "
-        f"{names.of(weakest.beaten_by)}; at {limit} to 1 it leaves."
+        f"The strongest evidence is against {names.of(weakest.name)}: {odds(weakest.evidence)} to 1 that another arm "
+        f"is better, mostly because of {names.of(weakest.beaten_by)}; at {limit} to 1 it leaves."
     )
 
 
 def detail_of(
-    arms: Sequence[ArmVerdict], names: Names, *, tied: Sequence[str], pace: float, seconds: float | None
+    arms: Sequence[ArmVerdict],
+    spec: BanditSpec,
+    names: Names,
+    *,
+    tied: Sequence[str],
+    pace: float,
+    seconds: float | None,
 ) -> str:
     """How long it may take, what a tie gives, and what P(best) is for. Empty once one arm is left."""
     if not tied:
@@ -167,12 +180,16 @@ def detail_of(
             f"With {rough(pace * 60)} scored answers a minute and the difference seen so far, one arm is left after "
             f"about {duration_of_seconds(seconds)}."
         )
-    said.append(f"If the arms are equal, the result is “{names.tie(tied)}”: a tie is never called a winner.")
+    said.append(
+        f"If several are left at the deadline, the result is “{names.tie(tied)}” and a person chooses. Of arms that "
+        f"are equal one is named the winner in at most {cases_of(spec.tie_alpha)} rollouts."
+    )
     likeliest = max(arms, key=lambda arm: arm.p_best)
     if likeliest.scored:
         said.append(
-            f"{names.of(likeliest.name)} is the best with a probability of {percent_of_share(likeliest.p_best)}. That "
-            "only steers the weights: whoever stops on it names a false winner in about half of all ties."
+            f"{names.of(likeliest.name)} is thought to be the best with a probability of "
+            f"{percent_of_share(likeliest.p_best)}, which only steers the shares. Do not promote on this number: of "
+            "equal arms it often favours one all the same."
         )
     return " ".join(said)
 
@@ -191,8 +208,8 @@ def reweight_sentence(
         return "Weights kept: no answer was scored since they were last recalculated."
     if reweight.kind == "small":
         return (
-            f"Weights kept: the largest change would be {_points(reweight.change_bp)}, "
-            f"below {_points(spec.min_change_bp)}."
+            f"Weights kept: the largest change would be {points_of_bp(reweight.change_bp)}, "
+            f"below {points_of_bp(spec.min_change_bp)}."
         )
     moves = [
         f"{names.of(name)} {percent_of_bp(old)} → {percent_of_bp(new)}"
@@ -206,7 +223,3 @@ def reweight_sentence(
     ]
     why = "Weights changed because an arm left" if reweight.left else "Weights recalculated"
     return f"{why}: {', '.join([*moves, *kept])}."
-
-
-def _points(basis_points: int) -> str:
-    return f"{significant(basis_points / 100, 3)} pp"

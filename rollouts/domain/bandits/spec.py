@@ -41,6 +41,12 @@ class BanditSpec:
     min_change_bp: int = 200
     discount: float = 1.0
 
+    @property
+    def tie_alpha(self) -> float:
+        """One of K equal arms is ever named the winner with probability at most this. Each leaves by evidence with
+        probability at most alpha, and for a winner all of K but one have to leave: at most alpha x K / (K - 1)."""
+        return min(1.0, 2 * self.alpha)
+
     def __post_init__(self) -> None:
         try:
             self._check()

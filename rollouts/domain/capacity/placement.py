@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from controlplane.kernel.words import percent_of_bp
 from rollouts.domain.capacity.amounts import amount_text, many
 from rollouts.domain.capacity.nodes import NodeChoice, PlacedPod, PodDemand, Supply, as_admitted
 from rollouts.domain.capacity.shortages import (
@@ -154,8 +155,8 @@ def shortages(supply: Supply, wanted: Wanted) -> tuple[str, ...]:
         name = wanted.accelerator
         found.append(
             f"{amount_text(name, free)} are free on {wanted.choice}, {amount_text(name, kept)} of them stay free "
-            f"(headroom of {wanted.headroom_percent}%), and {amount_text(name, needed)} are needed: "
-            f"{amount_text(name, needed + kept - free)} are short."
+            f"(headroom of {percent_of_bp(100 * wanted.headroom_percent)}), and {amount_text(name, needed)} are "
+            f"needed: {amount_text(name, needed + kept - free)} are short."
         )
     return tuple(found)
 
@@ -210,7 +211,7 @@ def _there_is(supply: Supply, wanted: Wanted) -> str:
     free = free_accelerators(supply, wanted)
     kept = kept_free(free, wanted.headroom_percent)
     stay = (
-        f"; {amount_text(name, kept)} of them stay free (headroom of {wanted.headroom_percent}%)"
+        f"; {amount_text(name, kept)} of them stay free (headroom of {percent_of_bp(100 * wanted.headroom_percent)})"
         if kept
         else ""
     )

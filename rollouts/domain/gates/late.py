@@ -53,7 +53,8 @@ class ShareTrail:
         return Directions(
             may_fail,
             may_pass,
-            f"the candidate's share {moved} in the last {LATE_SECONDS:.0f} s, and clients who give up are counted late",
+            f"the candidate's share {moved} less than {LATE_SECONDS:.0f} s ago, and a client who gives up is counted "
+            "only when it leaves",
         )
 
     def to_json(self) -> list[list[float]]:

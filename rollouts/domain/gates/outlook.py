@@ -6,12 +6,11 @@ whatever the traffic is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from controlplane.kernel.words import odds, percent_of_share, seconds_text, significant
+from controlplane.kernel.words import cases_of, odds, percent_of_share, seconds_text, significant
 from rollouts.domain.gates.plan_forecast import PlanForecast, plan_forecast
 from rollouts.domain.gates.policy import BY_LOAD, GatePolicy, GateSpec
 
@@ -151,13 +150,14 @@ def promises_of(policy: GatePolicy) -> tuple[str, ...]:
     tries = min(1.0, TRIES * policy.alpha)
     late = seconds_text(policy.restart_every_seconds)
     sentences = [
-        f"At most {one_in(policy.alpha)} rollouts that change nothing is rolled back by the gates, however long it "
-        "runs and however often anybody looks.",
-        f"Every retry has this risk of {percent_of_share(policy.alpha)} again: for {TRIES} tries of one unchanged "
-        f"candidate it is at most {percent_of_share(tries)} together.",
-        "A candidate at or beyond a gate's limit passes that gate with probability at most "
-        f"{percent_of_share(policy.beta)}.",
-        f"After every {late} of measured traffic the search for a late regression starts again.",
+        "A version that is no worse in what the gates measure is rolled back by them by mistake in at most "
+        f"{cases_of(policy.alpha)} rollouts, however long a rollout runs and however often anybody looks.",
+        f"Each new try of the same version carries that risk again: of {TRIES} tries, one or more is rolled back by "
+        f"mistake in at most {cases_of(tries)} cases.",
+        "A version at or beyond a gate's limit passes that gate by mistake in at most "
+        f"{cases_of(policy.beta)} rollouts.",
+        f"After every {late} of measured traffic the gates also begin a new search, for a problem that starts only "
+        "then.",
     ]
     if policy.warm_up_requests:
         sentences.append(
@@ -165,13 +165,9 @@ def promises_of(policy: GatePolicy) -> tuple[str, ...]:
         )
     sentences.append(_reactions(policy))
     fast = policy.fast_kill.describe()
-    sentences.append(f"{fast} The promise above does not cover it." if policy.fast_kill.enabled else fast)
+    extra = f" Such rollbacks come on top of the {cases_of(policy.alpha)}."
+    sentences.append(fast + extra if policy.fast_kill.enabled else fast)
     return tuple(sentences)
-
-
-def one_in(alpha: float) -> str:
-    """0.05 -> `1 in 20`; rounded so that it stays a bound."""
-    return f"1 in {math.floor(1 / alpha + 1e-9):,}"
 
 
 def _reactions(policy: GatePolicy) -> str:
@@ -182,7 +178,7 @@ def _reactions(policy: GatePolicy) -> str:
     )
     parts = [f"{'rolled back' if what == 'rollback' else 'held'} {case}" for case, what in cases]
     outside = any(what == "rollback" for _, what in cases)
-    tail = " The promise above does not cover such a rollback." if outside else ""
+    tail = f" Such rollbacks, too, come on top of the {cases_of(policy.alpha)}." if outside else ""
     blind = (
         "While a source of measurements cannot be read, nothing moves forward"
         if policy.on_error == "hold"
@@ -242,7 +238,10 @@ def _notes(policy: GatePolicy, gates: Sequence[GateOutlook]) -> tuple[str, ...]:
             )
             notes.append(f"{spec.label} is required, and {when}.")
         if forecast.detectable is None:
-            notes.append(f"{spec.label} cannot find any worsening within the plan, however large it is.")
+            notes.append(
+                f"{spec.label} is not expected to roll back anything with this plan, however bad the candidate is: "
+                "there is too little to compare."
+            )
         if spec.absolute and gate.measured and gate.base_rate is not None and gate.base_rate >= spec.delta:
             notes.append(
                 f"{spec.label}: the baseline itself has {percent_of_share(gate.base_rate)}, over the limit of "
@@ -250,8 +249,9 @@ def _notes(policy: GatePolicy, gates: Sequence[GateOutlook]) -> tuple[str, ...]:
             )
         if spec.weight < 0.05:
             notes.append(
-                f"{spec.label} holds {percent_of_share(spec.weight)} of the false-alarm budget: by itself it rolls "
-                f"back only at odds of {odds(gate.odds_alone)} to 1."
+                f"Only {percent_of_share(spec.weight)} of the accepted risk of a wrong rollback is that of "
+                f"{spec.label}: alone it rolls back only when the odds are {odds(gate.odds_alone)} to 1 that a "
+                "worsening is no accident."
             )
     if not any(spec.required for spec in policy.gates):
         notes.append(

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
-from controlplane.kernel.words import duration_of_minutes, percent_of_bp, percent_of_share, ratio_text, rough
+from controlplane.kernel.words import (
+    duration_of_minutes,
+    percent_of_bp,
+    percent_of_share,
+    ratio_text,
+    rough,
+    significant,
+)
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.evidence import FIRST_WEIGHT, log_sum_exp
 from rollouts.domain.gates.forecast import LARGEST_FORECAST, growth, score_growth, trials_until
@@ -22,7 +29,7 @@ from rollouts.domain.gates.paired import FIRST_PAIRED_WEIGHT
 from rollouts.domain.gates.policy import BY_LOAD, TEMPERED, GatePolicy, GateSpec
 from rollouts.domain.gates.proportion import multipliers_of
 from rollouts.domain.gates.reading import PASS_SHARE_BP
-from rollouts.domain.gates.words import UNITS
+from rollouts.domain.gates.words import EVENTS, UNITS
 
 SMALLEST_BASE = (
     1e-4  # a rate at which nothing was seen yet is small, not zero: some thousand requests prove no less
@@ -341,17 +348,25 @@ def _plan_words(
     minutes = None if seconds is None else seconds / 60
     unit = UNITS.get(gate.kind, "candidate requests")
     if detectable is None:
-        finds = "This plan is too short to find any worsening"
+        finds = (
+            "this plan is not expected to roll back any version, however bad: there is too little to compare"
+        )
     elif detectable_rate is None:
-        finds = f"This plan finds a mean score {detectable:.2g} lower or worse"
+        finds = f"this plan rolls back a version whose mean score is {detectable:.2g} lower or worse"
     else:
-        found = worsening_text(gate, detectable, detectable_rate / detectable)
-        rate = percent_of_share(detectable_rate)
-        finds = f"This plan finds {found if found == rate else f'{found} ({rate})'} or worse"
+        rate, events = (
+            percent_of_share(detectable_rate),
+            EVENTS.get(gate.kind, "of the events that it counts"),
+        )
+        telling = worsening_text(gate, detectable, detectable_rate / detectable) != rate
+        times = (
+            f"{significant(detectable, 3)} times as many {events} ({rate})" if telling else f"{rate} {events}"
+        )
+        finds = f"this plan rolls back a version with {times} or more"
     if needed is None or minutes is None:
-        passes = "no step of it can prove that nothing changed"
+        passes = "no step of it is long or large enough for a pass"
     else:
-        passes = f"an unchanged candidate needs about {rough(needed)} {unit} ({duration_of_minutes(minutes)}) to pass"
+        passes = f"an unchanged version needs about {rough(needed)} {unit} ({duration_of_minutes(minutes)}) to pass"
         passes += "" if from_share_bp is None else f", {_since(from_share_bp)}"
         passes += "" if in_plan else ", longer than the plan"
     return PlanForecast(
@@ -362,7 +377,7 @@ def _plan_words(
         minutes_to_pass=minutes,
         from_share_bp=None if needed is None else from_share_bp,
         passes_in_plan=in_plan,
-        sentence=f"{gate.label}: {finds[0].lower() + finds[1:]}; {passes}.",
+        sentence=f"{gate.label}: {finds}; {passes}.",
     )
 
 

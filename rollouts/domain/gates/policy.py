@@ -240,7 +240,7 @@ class GateSpec:
         return (
             f"{self.label}: {counted}, {limit}. FAIL when {fails}; "
             "PASS when it is proven to be within the limit. "
-            f"It holds {percent_of_share(self.weight)} of the false-alarm budget. {need}"
+            f"{percent_of_share(self.weight)} of the accepted risk of a wrong rollback is this gate's. {need}"
         )
 
     def to_json(self) -> dict[str, Any]:

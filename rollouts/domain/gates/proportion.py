@@ -18,7 +18,6 @@ from rollouts.domain.gates.projection import (
     PASS_MULTIPLIERS,
     SMALLEST,
     log_increments,
-    project,
 )
 
 Proof = Literal["fail", "pass"]
@@ -179,26 +178,6 @@ NUMBERS = ("ratio", "delta", "baseline_events", "baseline_trials")
 def multipliers_of(decision: Proof) -> tuple[float, ...]:
     """The odds multipliers of the alternatives that a decision is built on."""
     return FAIL_MULTIPLIERS if decision == "fail" else PASS_MULTIPLIERS
-
-
-def reverse_information_projection(
-    p_candidate: float, p_baseline: float, n_candidate: float, n_baseline: float, ratio: float, delta: float
-) -> tuple[float, float]:
-    """The null point nearest to an alternative: (p_c, p_b) on p_c = ratio * p_b + delta that minimises
-    n_candidate * KL(p_candidate || p_c) + n_baseline * KL(p_baseline || p_b).
-
-    Raises InvalidInput for probabilities outside (0, 1), negative or all-zero sizes, or a boundary outside
-    (0, 1).
-    """
-    pa = checks.between(p_candidate, 0, 1, field="p_candidate", low_open=True, high_open=True)
-    pb = checks.between(p_baseline, 0, 1, field="p_baseline", low_open=True, high_open=True)
-    n_c = checks.between(n_candidate, 0, 1e18, field="n_candidate")
-    n_b = checks.between(n_baseline, 0, 1e18, field="n_baseline")
-    if n_c + n_b == 0:
-        raise InvalidInput("n_candidate and n_baseline are both 0.", field="n_candidate")
-    ratio, delta = _checked_limit(ratio, delta)
-    a, b = project(pa, pb, n_c, n_b, ratio, delta)
-    return float(a), float(b)
 
 
 def _checked_limit(ratio: object, delta: object) -> tuple[float, float]:

@@ -13,8 +13,8 @@ from controlplane.kernel.words import (
     rough,
     seconds_text,
     signed,
-    significant,
     whole,
+    window_text,
 )
 from rollouts.domain.gates.backlog import Unsettled
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
@@ -71,7 +71,7 @@ def finding_of(spec: GateSpec, track: GateTrack, *, counted_by_unit: bool) -> st
                 "One arm is rated more often than the other, so compare their ratings with care."
             )
     if track.fail_note:
-        return f"{_capital(track.fail_note)}. Such intervals do not count against the candidate."
+        return f"{_capital(track.fail_note)}. What was measured meanwhile is not held against the candidate."
     return ""
 
 
@@ -97,8 +97,9 @@ def running_note(spec: GateSpec, totals: Totals, unsettled: Unsettled) -> str:
     if not unsettled.break_limit(spec, totals):
         return ""
     return (
-        f"{whole(unsettled.running)} of the candidate's requests {_open_words(unsettled)}, where the baseline would "
-        f"have {rough(unsettled.expected)}; if the surplus ended badly, the limit would be broken"
+        f"{whole(unsettled.running)} of the candidate's requests {_open_words(unsettled)}; "
+        f"{rough(unsettled.expected)} would be usual. If the others ended badly, the limit would be exceeded, so it "
+        "cannot pass yet"
     )
 
 
@@ -130,7 +131,7 @@ def sentence_of(
             )
         else:
             proof = (
-                "All gates together gave the evidence for the rollback, and this one the largest part of it "
+                "No gate alone was enough for the rollback, all together were; this one contributed most "
                 f"({odds(verdict.evidence)} to 1)."
             )
         return f"{label} {state}: {numbers}. {proof}"
@@ -162,7 +163,7 @@ def _numbers(verdict: GateVerdict, spec: GateSpec, recent_seconds: float | None)
     candidate, baseline = verdict.candidate, verdict.baseline
     if candidate is None:
         return "nothing was counted"
-    when = "" if recent_seconds is None else f" in the last {_stretch_words(recent_seconds)}"
+    when = "" if recent_seconds is None else f" in the last {window_text(recent_seconds)}"
     limit = f"limit {verdict.limit_text}"
     if spec.kind == "paired":
         return (
@@ -202,10 +203,6 @@ def _counted(verdict: GateVerdict, spec: GateSpec) -> str:
 
 def _unit(spec: GateSpec) -> str:
     return UNITS.get(spec.kind, "requests")
-
-
-def _stretch_words(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{significant(seconds / 60)} min"
 
 
 def _capital(words: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from controlplane.kernel.words import percent_of_bp
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.bounds import ChangeBounds, ChangeMeasure
 from rollouts.domain.gates.censoring import Censoring
@@ -105,8 +106,8 @@ class GateTrack:
         pass_note = ways.reason if not ways.may_pass else ""
         if ways.may_pass and not big_enough:
             pass_note = (
-                f"evidence for a PASS counts from a share of {PASS_SHARE_BP // 100}% on, and the share is now "
-                f"{interval.share_bp / 100:g}%"
+                f"it can pass only while the candidate's share is {percent_of_bp(PASS_SHARE_BP)} or more, and now it "
+                f"is {percent_of_bp(interval.share_bp)}"
             )
         temper = self.blocks.temper if self.blocks else 1.0
         now = Totals(seconds=interval.seconds).add_counts(counts, absolute=spec.absolute)

@@ -79,7 +79,10 @@ def _other_outage_rule(old: float | None, new: float | None) -> bool:
 
 # What is lost when the rule says so. A value with no rule here is found by a test.
 OF_THE_POLICY: Mapping[str, tuple[Rule, str]] = {
-    "alpha": (_differs, "larger rolls back harmless versions more often, smaller finds bad ones later"),
+    "alpha": (
+        _differs,
+        "larger rolls back versions that are no worse more often, smaller finds bad ones later",
+    ),
     "beta": (_larger, "a version beyond a limit may pass more often"),
     "restart_every_seconds": (_differs, "late regressions are looked for at other times"),
     "warm_up_requests": (_larger, "more of the first requests are left out of the latency gates"),
@@ -113,7 +116,7 @@ OF_A_GATE: Mapping[str, tuple[Rule, str]] = {
     "bad_query": (_differs, "it counts other events as bad"),
     "all_query": (_differs, "it counts other events"),
     "mode": (_tolerant_now, "a worsening within the limit no longer fails"),
-    "weight": (_smaller, "with less of the false-alarm budget it fails later"),
+    "weight": (_smaller, "with less of the accepted risk of a wrong rollback it fails later"),
     "ratio": (_larger, "a larger limit lets more worsening through"),
     "delta": (_larger, "a larger limit lets more worsening through"),
     "margin": (_larger, "a larger limit lets more worsening through"),

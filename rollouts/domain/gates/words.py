@@ -10,3 +10,14 @@ UNITS = {
     "truncated": "completions",
     "counter_ratio": "events",
 }
+# By kind of gate: what it counts against the candidate, as in "twice as many failed requests".
+EVENTS = {
+    "error_rate": "failed requests",
+    "refused": "refused requests",
+    "abandoned": "abandoned requests",
+    "latency_slo": "requests over its objective",
+    "feedback": "answers rated down",
+    "empty": "empty completions",
+    "truncated": "completions cut off at their length limit",
+    "counter_ratio": "bad events",
+}

@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.words import percent_of_bp
 
 FULL_SHARE_BP = 10_000
 MAX_STEPS = 20
@@ -125,7 +126,8 @@ def check_steps(steps: Sequence[Step]) -> None:
     for i, step in enumerate(steps):
         if step.share_bp <= before:
             raise InvalidInput(
-                f"Step {i + 1} has {step.share_bp / 100:g}%, not more than the {before / 100:g}% before it.",
+                f"Step {i + 1} has {percent_of_bp(step.share_bp)}, not more than the {percent_of_bp(before)} before "
+                "it.",
                 field=f"plan.steps[{i}].share_bp",
                 fix="Let the shares grow from step to step.",
             )

@@ -65,7 +65,9 @@ class Difference:
     untold: Mapping[str, str] = field(default_factory=dict)
 
 
-def difference(before: SignalReading | None, after: SignalReading, ready: Mapping[str, float]) -> Difference:
+def counts_between(
+    before: SignalReading | None, after: SignalReading, ready: Mapping[str, float]
+) -> Difference:
     """What happened between two readings. `ready` is the ready replicas of each variant, as seen now."""
     if before is None:
         return _nothing(after, "the first reading: there is nothing to compare it with yet")

@@ -33,8 +33,8 @@ from rollouts.services.loop.views import view_of
 from rollouts.services.policies.own import require_may_weaken, weaker_than_endpoint
 from rollouts.services.preview.rollout import (
     Preview,
+    endpoint_to_roll_out,
     find_candidates,
-    find_endpoint,
     find_version,
     preview_rollout,
 )
@@ -45,7 +45,7 @@ __all__ = [
     "Check",
     "Preview",
     "StepForecast",
-    "find_endpoint",
+    "endpoint_to_roll_out",
     "find_version",
     "preview_rollout",
     "start_rollout",

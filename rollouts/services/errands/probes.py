@@ -14,7 +14,7 @@ from django.db.models import Count
 
 from controlplane.kernel.clock import seconds_between
 from controlplane.kernel.errors import HeadgateError
-from controlplane.passes.words import error_words, shown
+from controlplane.passes.words import error_words, in_one_paragraph
 from registry.domain.foreign import text
 from registry.domain.scoring import score
 from registry.models import GoldenExample
@@ -122,7 +122,7 @@ def _ask(world: World, endpoint: str, example: GoldenExample, variant: str) -> t
         )
         return variant, text(answer.text), ""
     except HeadgateError as error:
-        return variant, None, f"{variant}: {shown(error.message)}"
+        return variant, None, f"{variant}: {in_one_paragraph(error.message)}"
     except Exception as error:  # an odd answer is this prompt's, as no answer is
         log.warning("probe.odd_answer variant=%s example=%s %s", variant, example.pk, error_words(error))
         return variant, None, f"{variant}: {error_words(error)}"

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import HeadgateError
-from controlplane.timekeeping.claims import is_over
+from controlplane.timekeeping.claims import has_run_out
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.lifecycle.decision import RolloutView
 from rollouts.domain.lifecycle.states import Phase
@@ -94,7 +94,7 @@ def _to_prove(rollout: Rollout) -> list[Arm]:
 
 def _is_proven(arm: Arm, proof: str, now: datetime, lifetime: timedelta) -> bool:
     """Whether it answered lately, and what it proved is still so."""
-    if arm.proven_at is None or is_over(arm.proven_at, now=now, lifetime=lifetime):
+    if arm.proven_at is None or has_run_out(arm.proven_at, now=now, lifetime=lifetime):
         return False
     return arm.proof == proof
 

@@ -26,7 +26,7 @@ from controlplane.audit.services import record
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import Conflict, HeadgateError, StaleWriter
 from controlplane.passes.services import Pauses, Report, run_each
-from controlplane.timekeeping.claims import is_free, is_over
+from controlplane.timekeeping.claims import has_run_out, is_free
 from controlplane.web.live import publish
 from registry.models import AliasMove, Version
 from registry.ports import ModelStore
@@ -242,7 +242,7 @@ def _be_patient(wish: Wish, now: datetime) -> None:
     if len(recent) < MOVES_IN_PATIENCE or recent[0] is None:
         return
     pause = timedelta(seconds=min(PATIENCE.total_seconds(), 60.0 * 2 ** (len(recent) - MOVES_IN_PATIENCE)))
-    if not is_over(recent[0], now=now, lifetime=pause):
+    if not has_run_out(recent[0], now=now, lifetime=pause):
         raise Conflict(
             f"Somebody else moves the alias too: it was put back {len(recent)} times within the hour and points to "
             f"v{wish.alias_at} again.",

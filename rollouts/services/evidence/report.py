@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from controlplane.web.words import duration_text
+from controlplane.kernel.words import count_text, duration_of_seconds
 from rollouts.domain.record.replay import Replay
 from rollouts.domain.record.whatif import LIMIT, Course, Moment, WhatIf
 from rollouts.models import Rollout
@@ -117,13 +117,8 @@ def what_if_report(*, rollout: Rollout, played: WhatIf) -> ReplayReport:
     )
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 interval`, `2,314 intervals`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _replay_sentence(played: Replay, promise: str, tolerance: float) -> str:
-    rows = f"{counted(played.rows, 'interval')} and {counted(played.decisions, 'decision')} between them replayed"
+    rows = f"{count_text(played.rows, 'interval')} and {count_text(played.decisions, 'decision')} between them replayed"
     why = "recorded with other software" if promise == "equal" else "although the software is the same"
     if played.outcome == "differs":
         assert played.first_other is not None
@@ -141,7 +136,7 @@ def _reworded_words(played: Replay) -> str:
     if not played.reworded:
         return ""
     is_are = "is" if played.reworded == 1 else "are"
-    return f" {counted(played.reworded, 'sentence')} {is_are} worded differently today."
+    return f" {count_text(played.reworded, 'sentence')} {is_are} worded differently today."
 
 
 def _what_if_sentence(played: WhatIf) -> str:
@@ -163,7 +158,7 @@ def _course_words(course: Course) -> str:
 def _after(moment: Moment) -> str:
     if moment.after < 0:
         return "before there was traffic"
-    return f"{duration_text(moment.after)} after the first traffic ({moment.row})"
+    return f"{duration_of_seconds(moment.after)} after the first traffic ({moment.row})"
 
 
 def lines_of(report: ReplayReport) -> list[str]:

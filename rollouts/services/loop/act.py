@@ -27,7 +27,13 @@ from rollouts.services.loop.leases import Lease, hold
 from rollouts.services.loop.observe import Observation
 from rollouts.services.loop.routing import desired_route, route_json
 from rollouts.services.loop.rows import CARRIED_OUT, REFUSED
-from rollouts.services.loop.situation import altered_of, drift_of, shares_in_force, split, traffic_waits
+from rollouts.services.loop.situation import (
+    altered_of,
+    shares_in_force,
+    shares_set_by_hand,
+    split,
+    traffic_waits,
+)
 from rollouts.services.world import World
 from rollouts.services.writing import BY_PERSON
 
@@ -120,7 +126,7 @@ def converge_traffic(
         return
     hold(lease, now=world.clock.now())
     try:
-        _publish(endpoint, lease, world, by_hand=drift_of(endpoint, seen))
+        _publish(endpoint, lease, world, by_hand=shares_set_by_hand(endpoint, seen))
     except StaleWriter:
         raise
     except HeadgateError as error:
@@ -252,7 +258,7 @@ def _drain_workload(
             endpoint.save(update_fields=["desired_shares"])
     routed = any(backend["variant"] == variant.name for backend in endpoint.applied.get("backends", ()))
     if endpoint.desired_shares and (routed or variant.name in seen.route.named or not seen.route.settled):
-        waits_for = _publish(endpoint, lease, world, by_hand=drift_of(endpoint, seen))
+        waits_for = _publish(endpoint, lease, world, by_hand=shares_set_by_hand(endpoint, seen))
         if waits_for:
             return waits_for
     world.cluster.drain(variant.name, endpoint.name, token=lease.token)

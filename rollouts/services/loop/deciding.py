@@ -17,7 +17,7 @@ from rollouts.services.loop.measure import Measured
 from rollouts.services.loop.observe import Observation
 from rollouts.services.loop.recording import count_interval, keep_decision, keep_evidence
 from rollouts.services.loop.situation import situation_of
-from rollouts.services.loop.views import counted
+from rollouts.services.loop.views import with_counts
 from rollouts.services.loop.writes import Writes
 from rollouts.services.software import software
 
@@ -52,7 +52,7 @@ def decide_rollout(
     if seen.in_force and rollout.step_since is None and moving:
         rollout.step_since = now
         writes.save(rollout, "step_since")
-    view = counted(view, rollout)
+    view = with_counts(view, rollout)
     decision = decide(view, seen, _gates(rollout, view, measured), now.timestamp())
     workload = measured.workload if measured is not None else {}
     situation = Situation(now.timestamp(), view, seen, workload, software())

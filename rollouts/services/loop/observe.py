@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from controlplane.kernel.errors import HeadgateError
 from controlplane.passes.words import error_words
 from rollouts.domain.engines import WorkloadPhase
-from rollouts.domain.record.counters import Difference, difference
+from rollouts.domain.record.counters import Difference, counts_between
 from rollouts.domain.record.kept_readings import reading_from_json
 from rollouts.domain.record.readings import SignalReading
 from rollouts.models import Workload
@@ -86,7 +86,7 @@ def observe_endpoints(
             problems["signals"] = reading
         made = None
         if isinstance(reading, SignalReading):
-            made = difference(reading_from_json(endpoint.last_reading), reading, ready)
+            made = counts_between(reading_from_json(endpoint.last_reading), reading, ready)
         for part, problem in problems.items():
             log.warning("endpoint.%s_unreadable endpoint=%s %s", part, endpoint.name, problem)
         found[endpoint.pk] = Observation(

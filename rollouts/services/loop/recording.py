@@ -21,7 +21,7 @@ from rollouts.services.loop.backends import backend_json
 from rollouts.services.loop.measure import Measured
 from rollouts.services.loop.observe import Observation
 from rollouts.services.loop.samples import Minutes, add_sample, completions_with, outcomes_with
-from rollouts.services.loop.situation import late_words
+from rollouts.services.loop.situation import route_lag_words
 from rollouts.services.loop.writes import Writes
 
 OBSERVED = (
@@ -78,11 +78,11 @@ def _note_route(endpoint: Endpoint, seen: Observation, measure: bool, writes: Wr
     before = (endpoint.observed_shares, endpoint.router_problem)
     if seen.route is not None:
         endpoint.observed_shares = dict(seen.route.shares)
-        endpoint.router_problem = seen.route.rejected or seen.refusal or late_words(endpoint, seen, now)
+        endpoint.router_problem = seen.route.rejected or seen.refusal or route_lag_words(endpoint, seen, now)
     elif "router" in seen.problems:
         endpoint.router_problem = seen.problems["router"]
-    elif late_words(endpoint, seen, now):  # not even its first route is in force
-        endpoint.router_problem = late_words(endpoint, seen, now)
+    elif route_lag_words(endpoint, seen, now):  # not even its first route is in force
+        endpoint.router_problem = route_lag_words(endpoint, seen, now)
     if (endpoint.observed_shares, endpoint.router_problem) == before and not (
         measure and seen.route is not None
     ):

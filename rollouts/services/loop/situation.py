@@ -110,7 +110,7 @@ def _settled(seen: Observation) -> bool:
     return seen.route is not None and seen.route.settled
 
 
-def late_words(endpoint: Endpoint, seen: Observation, now: datetime) -> str:
+def route_lag_words(endpoint: Endpoint, seen: Observation, now: datetime) -> str:
     """What is to be said of a route that the router accepted and has not put in force; empty while that is usual, and
     while the router cannot be read."""
     since = endpoint.accepted_at
@@ -129,7 +129,7 @@ def splits_as_desired(endpoint: Endpoint, seen: Observation) -> bool:
     return split(seen.route.shares) == split(endpoint.desired_shares)
 
 
-def drift_of(endpoint: Endpoint, seen: Observation) -> dict[str, int] | None:
+def shares_set_by_hand(endpoint: Endpoint, seen: Observation) -> dict[str, int] | None:
     """Shares set by hand: the router differs from what we published and read back, and nothing of ours waits."""
     if seen.route is None or not endpoint.applied:
         return None
@@ -161,10 +161,10 @@ def situation_of(
         routed=None if route is None else frozenset(route.shares) | route.healthy,
         healthy=frozenset() if route is None else route.healthy,
         answered=answered,
-        drift=drift_of(endpoint, seen),
+        drift=shares_set_by_hand(endpoint, seen),
         rejected=(route.rejected or seen.refusal) if route is not None else "",
         hold=changed_hold(view, altered_of(seen)) or hold,
-        late=late_words(endpoint, seen, now),
+        late=route_lag_words(endpoint, seen, now),
     )
 
 

@@ -43,8 +43,13 @@ from rollouts.services.loop.restored import held_as_restored
 from rollouts.services.loop.routing import route_json, route_of
 from rollouts.services.loop.rows import CARRIED_OUT, Rows, read_rows
 from rollouts.services.loop.samples import Minutes, read_minutes
-from rollouts.services.loop.situation import drift_of, late_words, splits_as_desired, statuses_of
-from rollouts.services.loop.views import counted, view_of
+from rollouts.services.loop.situation import (
+    route_lag_words,
+    shares_set_by_hand,
+    splits_as_desired,
+    statuses_of,
+)
+from rollouts.services.loop.views import view_of, with_counts
 from rollouts.services.loop.writes import Writes
 from rollouts.services.world import WHOLE_ENOUGH, World
 from rollouts.services.writing import (
@@ -146,7 +151,7 @@ def act(turn: Turn, *, world: World) -> None:
         moved = turn.decision is not None and (turn.decision.event is not None or turn.decision.end_watch)
         turn.again = bool(done) or moved
         # A route that is late is seen by a glance when it comes into force.
-        soon = (EnsureWorkload.kind,) if late_words(endpoint, seen, now) else PRESSING
+        soon = (EnsureWorkload.kind,) if route_lag_words(endpoint, seen, now) else PRESSING
         waits = Effect.objects.filter(endpoint=endpoint, state=EffectState.PENDING, kind__in=soon).exists()
         turn.looks_at = now if turn.again else _next_look(turn, world, now, waits=waits)
 
@@ -380,12 +385,12 @@ def _next_look(turn: Turn, world: World, now: datetime, *, waits: bool) -> datet
     endpoint, rollout, seen = turn.rows.endpoint, turn.rows.rollout, turn.seen
     unread = seen.statuses is None or not seen.route_known
     # Weights that were set by hand stay: nothing of ours is on its way.
-    moving = not splits_as_desired(endpoint, seen) and drift_of(endpoint, seen) is None
-    moving = (moving or endpoint.accepted_at is not None) and not late_words(endpoint, seen, now)
+    moving = not splits_as_desired(endpoint, seen) and shares_set_by_hand(endpoint, seen) is None
+    moving = (moving or endpoint.accepted_at is not None) and not route_lag_words(endpoint, seen, now)
     last = endpoint.last_reading.get("at") if endpoint.last_reading else None
     began = float(last) if last is not None else now.timestamp()
     moment = next_look(
-        None if rollout is None or turn.view is None else counted(turn.view, rollout),
+        None if rollout is None or turn.view is None else with_counts(turn.view, rollout),
         now=now.timestamp(),
         interval_ends=began + WHOLE_ENOUGH * world.interval_seconds,
         unsettled=waits or unread or moving,

@@ -38,7 +38,7 @@ def view_of(rollout: Rollout, arms: Sequence[Arm] | None = None) -> RolloutView:
     )
 
 
-def counted(view: RolloutView, rollout: Rollout) -> RolloutView:
+def with_counts(view: RolloutView, rollout: Rollout) -> RolloutView:
     """The view with what this turn has counted meanwhile. No query."""
     return replace(
         view,

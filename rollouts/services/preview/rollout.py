@@ -77,7 +77,7 @@ class Preview:
         return sum(check.state == "refused" for check in self.checks)
 
 
-def find_endpoint(name: str) -> Endpoint:
+def endpoint_to_roll_out(name: str) -> Endpoint:
     """The endpoint of that name. Raises NotFound."""
     try:
         return Endpoint.objects.select_related(

@@ -9,7 +9,7 @@ from django.db.models import Sum
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from controlplane.web.words import number_text
+from controlplane.kernel.words import number_text
 from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
 from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
 from rollouts.models import MinuteSample, Rollout, Variant

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
+from controlplane.kernel.words import percent_of_share
 from rollouts.domain.bandits.verdict import BanditVerdict
 from rollouts.domain.lifecycle.states import PauseReason, Phase
 from rollouts.domain.record.intervals import BASELINE
@@ -65,7 +66,8 @@ def choices_of(rollout: Rollout, verdict: BanditVerdict) -> tuple[Choice, ...]:
         arm = known[found.name]
         reward = "no answer scored yet"
         if found.mean is not None:
-            reward = f"reward {found.mean:.3f} · best with a probability of {found.p_best:.0%}"
+            best = percent_of_share(found.p_best)
+            reward = f"reward {found.mean:.3f} · thought to be the best with a probability of {best}"
         if found.expected_loss is not None:
             reward += f" · expected loss {found.expected_loss:.4f}"
         facts = f"{reward} · {found.gates_passed} of {found.gates_required} gates pass"

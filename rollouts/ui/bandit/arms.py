@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from controlplane.kernel.words import odds, percent_of_bp
+from controlplane.kernel.words import odds, percent_of_bp, percent_of_share
 from controlplane.web.ridges import Ridge
-from controlplane.web.words import percent_text
 from rollouts.domain.bandits.verdict import ArmVerdict, BanditVerdict
 from rollouts.domain.gates.verdict import FamilyVerdict
 from rollouts.domain.record.intervals import BASELINE
@@ -82,13 +81,13 @@ def arm_line(arm: Arm, verdict: BanditVerdict, left_at: datetime | None, *, prom
         scored=f"{found.scored:,}",
         reward="no data" if ipw is None else f"{ipw.mean:.3f}",
         reward_interval="" if ipw is None else f"{ipw.low:.3f} – {ipw.high:.3f}",
-        p_best="out" if out else percent_text(found.p_best, digits=1) if found.scored else "no data",
+        p_best="out" if out else percent_of_share(found.p_best) if found.scored else "no data",
         loss="" if out else _loss(found.expected_loss),
         evidence=found.evidence,
         evidence_words=evidence,
         evidence_label=(
-            f"{label}: the odds are {evidence} to 1 that another arm is better, and at {verdict.threshold:.0f} to 1 it "
-            "leaves; log scale"
+            f"{label}: the evidence that another arm is better is {evidence} to 1, and at {odds(verdict.threshold)} to "
+            "1 it leaves; log scale"
         ),
         gates=gates_pill(found, verdict.gates.get(arm.name)),
         state=_state(cause, promoted=promoted, won=verdict.winner == arm.name),
@@ -142,7 +141,7 @@ def rewards_label(rows: list[tuple[ArmLine, ArmVerdict]]) -> str:
     """The ridges in words: who leads, who follows, who is out."""
     known = [(line, found) for line, found in rows if found.mean is not None]
     if not known:
-        return "Posterior of the reward of each arm: no answer is scored yet."
+        return "What is believed of the reward of each arm: nothing yet, no answer is scored."
     racing = [row for row in known if not row[0].out]
     racing.sort(key=lambda row: row[1].mean or 0.0, reverse=True)
     parts = [f"{line.version} {line.mean}" for line, _ in racing[1:]]
@@ -150,7 +149,7 @@ def rewards_label(rows: list[tuple[ArmLine, ArmVerdict]]) -> str:
     out = [f"{line.version} at {line.mean}" for line, _ in known if line.out]
     text = ", ".join([lead, *parts])
     return (
-        f"Posterior of the reward of each arm with the shared drift removed: {text}"
+        f"What is believed of the reward of each arm, without ups and downs that all arms share: {text}"
         + (f"; out of the race: {', '.join(out)}" if out else "")
         + "."
     )

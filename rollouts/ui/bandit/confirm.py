@@ -9,8 +9,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from controlplane.kernel.errors import InvalidInput
-from controlplane.kernel.words import odds, percent_of_bp
-from controlplane.web.words import duration_text, percent_text
+from controlplane.kernel.words import duration_of_seconds, odds, percent_of_bp, percent_of_share
 from rollouts.domain.bandits.verdict import BanditVerdict
 from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
 from rollouts.domain.lifecycle.states import Phase
@@ -95,7 +94,7 @@ def _freeze(rollout: Rollout) -> Confirmation:
 
 
 def _resume(rollout: Rollout) -> Confirmation:
-    limit = duration_text(rollout.parsed_plan.deadline_seconds)
+    limit = duration_of_seconds(rollout.parsed_plan.deadline_seconds)
     return Confirmation(
         "resume",
         f"Resume rollout #{rollout.pk}",
@@ -170,7 +169,7 @@ def _promote(rollout: Rollout, chosen: Arm, now: datetime) -> Confirmation:
     if others:
         verb = "leaves for good and is stopped" if len(others) == 1 else "leave for good and are stopped"
         effects.append(format_html("<b>{}</b> {}", _labels(others), verb))
-    watch = duration_text(rollout.parsed_plan.watch_seconds)
+    watch = duration_of_seconds(rollout.parsed_plan.watch_seconds)
     effects += [
         format_html(
             "{} stays warm for <b>{}</b> and may take over again", rollout.baseline.version.label, watch
@@ -194,13 +193,13 @@ def _not_proven(verdict: BanditVerdict, chosen: Arm, labels: Mapping[str, str]) 
     loss = "" if found.expected_loss is None else f", expected loss {found.expected_loss:.4f}"
     rivals = [verdict.arm(name) for name in verdict.survivors if name != chosen.name]
     missing = "; ".join(
-        f"the odds are {odds(rival.evidence)} to 1 that {labels.get(rival.name, rival.name)} is not the best, "
-        f"and {verdict.threshold:g} to 1 are needed"
+        f"the evidence that another arm is better than {labels.get(rival.name, rival.name)} is {odds(rival.evidence)} "
+        f"to 1, and {odds(verdict.threshold)} to 1 is needed"
         for rival in rivals
     )
     return format_html(
-        "<b>Not proven the best</b>: it is the best with a probability of {}{}; {}",
-        percent_text(found.p_best, digits=1),
+        "<b>Not proven the best</b>: it is thought to be the best with a probability of {}{}; {}",
+        percent_of_share(found.p_best),
         loss,
         missing,
     )

@@ -10,9 +10,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from controlplane.access.models import User
-from controlplane.kernel.words import percent_of_bp
+from controlplane.kernel.words import (
+    cases_of,
+    count_text,
+    duration_of_seconds,
+    number_text,
+    percent_of_bp,
+    percent_of_share,
+)
 from controlplane.web.ridges import Ridge
-from controlplane.web.words import count_text, duration_text, number_text
 from rollouts import selectors
 from rollouts.domain.bandits.spec import BanditSpec
 from rollouts.domain.bandits.state import BanditState
@@ -137,9 +143,9 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
         threshold=verdict.threshold,
         stop=stop_lines(rollout, verdict, lines, now),
         promises=(
-            ("Best arm dropped by mistake", f"at most {100 * spec.alpha:g}%"),
-            ("Tie called a winner", f"at most {200 * spec.alpha:g}%"),
-            ("On stop", f"promote, watch {duration_text(plan.watch_seconds)}"),
+            ("Best arm dropped by mistake", f"in at most {cases_of(spec.alpha)}"),
+            ("One of equal arms named the winner", f"in at most {cases_of(spec.tie_alpha)}"),
+            ("On stop", f"promote, watch {duration_of_seconds(plan.watch_seconds)}"),
         ),
         gates=_gates(policy, verdict, lines),
         setup=_setup(spec, plan, policy),
@@ -154,7 +160,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
         actions=actions_of(rollout, lines, user, stop_on=stop_on),
         action_note=action_note(rollout, stop_on=stop_on),
         stale_from=looked,
-        stale_for="" if looked is None else duration_text((now - looked).total_seconds()),
+        stale_for="" if looked is None else duration_of_seconds((now - looked).total_seconds()),
         mlflow=mlflow_now(rollout.endpoint, rollout, now),
         now=now,
     )
@@ -185,8 +191,8 @@ def _moments(rollout: Rollout, verdict: BanditVerdict) -> Mapping[str, datetime]
 
 def _rewards_note(spec: BanditSpec, verdict: BanditVerdict) -> str:
     if verdict.burn_in:
-        return f"burn-in: {spec.burn_in:,} answers an arm"
-    return "shared drift removed"
+        return f"equal shares until every arm has {spec.burn_in:,} scored answers"
+    return "without ups and downs that all arms share"
 
 
 def _gates(policy: GatePolicy, verdict: BanditVerdict, lines: Sequence[ArmLine]) -> tuple[ArmGates, ...]:
@@ -208,11 +214,14 @@ def _setup(spec: BanditSpec, plan: Plan, policy: GatePolicy) -> tuple[tuple[str,
         ("Reward", "1 − share rated down"),
         ("Feedback", "verified only, 1 a request"),
         ("Burn-in", f"{spec.burn_in:,} scored answers an arm"),
-        ("Reweights", f"every {duration_text(spec.reweight_seconds)}"),
+        ("Reweights", f"every {duration_of_seconds(spec.reweight_seconds)}"),
         ("Least change", f"{percent_of_bp(spec.min_change_bp)} of the traffic"),
         ("β, regret against speed", number_text(spec.beta)),
         ("α", number_text(spec.alpha)),
-        ("Forgets", "nothing" if spec.discount >= 1 else f"{1 - spec.discount:.1%} an interval"),
+        (
+            "Forgets",
+            "nothing" if spec.discount >= 1 else f"{percent_of_share(1 - spec.discount)} an interval",
+        ),
         ("Gates", ", ".join(required)),
-        ("At most", duration_text(plan.deadline_seconds)),
+        ("At most", duration_of_seconds(plan.deadline_seconds)),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from controlplane.web.words import clock_text, count_text, duration_text
+from controlplane.kernel.words import clock_text, count_text, duration_of_seconds, odds
 from rollouts.domain.bandits.verdict import BanditVerdict
 from rollouts.domain.gates.verdict import GateVerdict, Verdict
 from rollouts.domain.lifecycle.states import FINAL, PauseReason, Phase
@@ -38,7 +38,7 @@ def stop_lines(
     """One arm left, all its gates passed, and what happens at the deadline otherwise."""
     racing = [line for line in lines if not line.out]
     arms = f"{count_text(len(racing), 'arm')} left"
-    rule = f"An arm leaves when the odds that it is not the best reach {verdict.threshold:.0f} to 1 (1/α)."
+    rule = f"An arm leaves when the evidence against it reaches {odds(verdict.threshold)} to 1 (1/α)."
     sole = StopLine("activity", "info", "Open: ", "Sole survivor: ", arms, ", needs 1", rule)
     if len(racing) <= 1:
         sole = StopLine("circle-check", "pass", "Met: ", "Sole survivor: ", arms, "", rule)
@@ -79,7 +79,7 @@ def _deadline_line(
     several = len(racing) > 1
     if several:
         answer = either_of([line.version for line in racing])
-        hint = f"The answer is “{answer}”. A tie is never called a winner; you choose."
+        hint = f"Then the answer is “{answer}”, and you choose."
     else:
         hint = "Then it is held, and a person decides."
     if gates_open and rollout.policy.on_inconclusive == "rollback":
@@ -92,10 +92,14 @@ def _deadline_line(
         ends = rollout.phase_since + timedelta(seconds=limit)
         return StopLine("circle-dashed", "mute", "Later: ", f"{_when(ends, now)}, {what}", hint=hint)
     if phase is Phase.PAUSED and rollout.pause_reason == PauseReason.INCONCLUSIVE.value:
-        lead = f"{duration_text(limit)} are over" + (", several remain" if several else "")
+        lead = f"{duration_of_seconds(limit)} are over" + (", several remain" if several else "")
         return StopLine("circle-alert", "warn", "Now: ", lead, hint=hint)
     return StopLine(
-        "circle-dashed", "mute", "Later: ", f"After {duration_text(limit)} of learning, {what}", hint=hint
+        "circle-dashed",
+        "mute",
+        "Later: ",
+        f"After {duration_of_seconds(limit)} of learning, {what}",
+        hint=hint,
     )
 
 

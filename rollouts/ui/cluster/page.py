@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controlplane.kernel.errors import Unavailable
-from controlplane.web.words import count_text, duration_text
+from controlplane.kernel.words import count_text, duration_of_seconds
 from rollouts import selectors
 from rollouts.domain.engine_options import Option, OptionKind
 from rollouts.services.commands.clusters import ClusterNow, one_cluster
@@ -136,7 +136,7 @@ def _belongings(cluster: ClusterNow, now: datetime) -> BelongingsCard | None:
         return None
 
     def since(moment: float | None) -> str:
-        return "not known" if moment is None else duration_text(now.timestamp() - moment)
+        return "not known" if moment is None else duration_of_seconds(now.timestamp() - moment)
 
     return BelongingsCard(
         since(found.at),

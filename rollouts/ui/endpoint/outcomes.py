@@ -8,8 +8,7 @@ from typing import Any
 
 from django.db.models import Sum
 
-from controlplane.kernel.words import duration_of_seconds
-from controlplane.web.words import count_text
+from controlplane.kernel.words import count_text, duration_of_seconds
 from rollouts.domain.record.intervals import Completions, Outcomes
 from rollouts.models import Endpoint, MinuteSample, OtherCalls
 from rollouts.ui.parts.findings import findings

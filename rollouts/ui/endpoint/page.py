@@ -9,8 +9,13 @@ from datetime import datetime
 from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
 from controlplane.kernel.errors import Unavailable
-from controlplane.kernel.words import percent_of_bp, seconds_text
-from controlplane.web.words import duration_text, number_text, percent_text
+from controlplane.kernel.words import (
+    duration_of_seconds,
+    number_text,
+    percent_of_bp,
+    percent_or_no_data,
+    seconds_text,
+)
 from rollouts import selectors
 from rollouts.domain.lifecycle.states import ACTIVE, Phase
 from rollouts.domain.record.intervals import BASELINE
@@ -226,7 +231,7 @@ def _variant_row(
         desired=percent_of_bp(endpoint.desired_shares.get(variant.name, 0)),
         observed=percent_of_bp(observed.get(variant.name, 0)) if observed else "no data",
         replicas=f"{workload.ready} / {max(workload.desired, workload.ready)}" if workload else "0 / 0",
-        kv_cache="no data" if kv_cache is None else f"{kv_cache:.0%}",
+        kv_cache=percent_or_no_data(kv_cache),
         health=_workload_pill(workload) if watched else NOT_WATCHED,
     )
 
@@ -248,7 +253,7 @@ def _read_back(endpoint: Endpoint, now: datetime) -> str:
         return "not read back yet"
     seconds = (now - endpoint.observed_at).total_seconds()
     # Under half a minute all is well, and a page at rest should read the same every time.
-    return "read back from the router" if seconds < 30 else f"read back {duration_text(seconds)} ago"
+    return "read back from the router" if seconds < 30 else f"read back {duration_of_seconds(seconds)} ago"
 
 
 def _charts(endpoint: Endpoint, rates: Rates) -> tuple[EndpointChart, ...]:
@@ -259,7 +264,7 @@ def _charts(endpoint: Endpoint, rates: Rates) -> tuple[EndpointChart, ...]:
         slo = seconds_text(latency.slo_seconds or 0)
         cards.append(EndpointChart("ttft", f"TTFT over {slo}", "", "share of requests", False))
     cards += [
-        EndpointChart("errors", "Errors", percent_text(rates.errors), "share of requests", False),
+        EndpointChart("errors", "Errors", percent_or_no_data(rates.errors), "share of requests", False),
         EndpointChart("ready", "Ready replicas", "", "at the end of each minute", False),
         EndpointChart("kv-cache", "KV cache", "", "share in use", False),
         EndpointChart(

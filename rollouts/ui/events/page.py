@@ -7,7 +7,7 @@ from datetime import datetime
 
 from django.db.models import QuerySet
 
-from controlplane.web.words import count_text
+from controlplane.kernel.words import count_text
 from rollouts.models import HistoryEvent
 from rollouts.ui.parts.page_parts import EventRow, event_rows
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
-from controlplane.web.words import count_text
+from controlplane.kernel.words import count_text
 from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.lifecycle.plan import MAX_HOLD_SECONDS, Plan
 from rollouts.domain.strategies.bandit.forecast import BanditPreview

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controlplane.kernel.words import percent_of_bp
-from controlplane.web.words import count_text, duration_text, number_text, percent_text
+from controlplane.kernel.words import (
+    count_text,
+    duration_of_seconds,
+    number_text,
+    percent_of_bp,
+    percent_or_no_data,
+)
 from rollouts.domain.strategies.bandit.forecast import BanditPreview
 from rollouts.ui.parts.arm_words import colour_of
 
@@ -64,10 +69,12 @@ def bandit_panel(preview: BanditPreview) -> BanditPanel:
     )
     found_in, burn_in = "", ""
     if outlook is not None:
-        found_in = "not in sight" if outlook.half_seconds is None else duration_text(outlook.half_seconds)
-        burn_in = duration_text(outlook.burn_in_seconds)
+        found_in = (
+            "not in sight" if outlook.half_seconds is None else duration_of_seconds(outlook.half_seconds)
+        )
+        burn_in = duration_of_seconds(outlook.burn_in_seconds)
     elif preview.answers_per_second > 0:
-        burn_in = duration_text(preview.spec.burn_in * len(arms) / preview.answers_per_second)
+        burn_in = duration_of_seconds(preview.spec.burn_in * len(arms) / preview.answers_per_second)
     new = f"{preview.new_engines} new" if preview.new_engines else "all running"
     return BanditPanel(
         found_in=found_in,
@@ -77,11 +84,11 @@ def bandit_panel(preview: BanditPreview) -> BanditPanel:
         shares=tuple((arm.share_bp, colour_of(arm.name)) for arm in preview.arms),
         picture="First shares: " + ", ".join(f"{row.label} {row.first}" for row in arms),
         arms=arms,
-        base=percent_text(outlook.base_rate) if outlook else "",
+        base=percent_or_no_data(outlook.base_rate) if outlook else "",
         decided=tuple(
             DecidedRow(
-                duration_text(one.seconds),
-                "not yet" if one.best_rate is None else percent_text(one.best_rate),
+                duration_of_seconds(one.seconds),
+                "not yet" if one.best_rate is None else percent_or_no_data(one.best_rate),
             )
             for one in (outlook.decidable if outlook else ())
         ),

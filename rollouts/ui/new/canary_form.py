@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from controlplane.kernel.words import percent_of_bp
-from controlplane.web.words import clock_text
+from controlplane.kernel.words import clock_text, percent_of_bp
 from rollouts.domain.lifecycle.plan import MAX_STEPS, Plan
 from rollouts.domain.strategies.plans import read_plan
 from rollouts.services.commands.start import Preview
@@ -175,7 +174,9 @@ def panel(preview: Preview | None, *, now: datetime) -> StepsPanel:
         for minute in [0.0] + [minute for minute, _ in points]:
             if not shown or minute - shown[-1][0] >= end * 0.2:
                 shown.append((minute, f"{minute:.0f} min" if minute else clock_text(now, now=now)))
-    picture = "Planned share over time: " + ", ".join(f"{p:g}% after {m:.0f} min" for m, p in points)
+    picture = "Planned share over time: " + ", ".join(
+        f"{percent_of_bp(100 * percent)} after {minute:.0f} min" for minute, percent in points
+    )
     return StepsPanel(tuple(points), end, tuple(shown), picture)
 
 

@@ -93,11 +93,6 @@ class Draft:
         """What the rollout would be judged by."""
         return self.own_policy or self.shared_policy.policy
 
-    @property
-    def candidates_text(self) -> str:
-        """`v2`, `v2, v3`; empty while none is chosen."""
-        return ", ".join(f"v{number}" for number in self.versions)
-
 
 def blank_form(
     *, endpoint: Endpoint, version: str, like: Rollout | None, strategy: str = USUAL

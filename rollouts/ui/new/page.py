@@ -9,7 +9,7 @@ from datetime import datetime
 from controlplane.access.actors import Actor
 from controlplane.access.models import User
 from controlplane.kernel.errors import InvalidInput
-from controlplane.web.words import number_text
+from controlplane.kernel.words import number_text
 from registry import selectors as registry_selectors
 from registry.models import Version
 from registry.selectors import VersionRow

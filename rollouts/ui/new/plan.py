@@ -10,7 +10,7 @@ from typing import Any
 from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
 from controlplane.kernel.errors import InvalidInput
-from controlplane.web.words import clock_text, duration_text, number_text
+from controlplane.kernel.words import clock_text, duration_of_seconds, number_text
 from rollouts.domain.gates.plan_forecast import PlanForecast, worsening_text
 from rollouts.models import Endpoint
 from rollouts.services.commands.start import Check, Preview
@@ -100,7 +100,7 @@ def panel(
         off = "Off: the plan cannot be read yet."
     return PlanPanel(
         ends=clock_text(preview.ends_at, now=now) if preview else "unknown",
-        lasts=f"in {duration_text(preview.seconds)}" if preview else "",
+        lasts=f"in {duration_of_seconds(preview.seconds)}" if preview else "",
         rate=number_text(preview.requests_per_second) if preview and preview.requests_per_second else "none",
         checks=tuple(checks),
         failing=failing,
@@ -136,7 +136,7 @@ def _found(forecast: PlanForecast, draft: Draft) -> FoundRow:
     if forecast.minutes_to_pass is None:
         passes = "not in sight"
     else:
-        passes = f"{duration_text(forecast.minutes_to_pass * 60)} {forecast.since}".strip()
+        passes = f"{duration_of_seconds(forecast.minutes_to_pass * 60)} {forecast.since}".strip()
         if not forecast.passes_in_plan:
             passes += ", too late"
     return FoundRow(gate.label, smallest, passes, forecast.sentence)

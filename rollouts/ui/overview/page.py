@@ -9,10 +9,16 @@ from datetime import datetime, timedelta
 
 from django.db.models import Max, Prefetch, prefetch_related_objects
 
-from controlplane.kernel.words import percent_of_bp
+from controlplane.kernel.words import (
+    count_text,
+    duration_of_seconds,
+    latency_text,
+    number_text,
+    percent_of_bp,
+    percent_or_no_data,
+)
 from controlplane.web.health import Part, reported
 from controlplane.web.readers import text, whole_number_or_none
-from controlplane.web.words import count_text, duration_text, latency_text, number_text, percent_text
 from rollouts import selectors
 from rollouts.domain.lifecycle.states import ACTIVE, Phase
 from rollouts.domain.record.intervals import BASELINE
@@ -234,7 +240,7 @@ def _endpoint_row(
         per_second=number_text(known.per_second),
         p95=p95_words(known.p95_seconds),
         trend=known.trend,
-        errors=percent_text(known.errors),
+        errors=percent_or_no_data(known.errors),
         rollout_pill=pill,
         rollout_id=rollout.pk if rollout else None,
         rollout_hint=hint,
@@ -248,7 +254,7 @@ def rollout_state(rollout: Rollout | None, now: datetime) -> tuple[Pill, str]:
     pill = pill_of(rollout, now)
     if Phase(rollout.phase) in ACTIVE or rollout.watching or is_recent(rollout, now):
         return pill, cause_words(rollout) if rollout.cause else versions_text(rollout)
-    ago = duration_text((now - (rollout.finished_at or rollout.created_at)).total_seconds())
+    ago = duration_of_seconds((now - (rollout.finished_at or rollout.created_at)).total_seconds())
     return Pill("mute", "No rollout", "circle-dashed"), f"last {ago} ago"
 
 
@@ -256,7 +262,7 @@ def _finished_row(rollout: Rollout, now: datetime) -> FinishedRow:
     pill = pill_of(rollout, now)
     new, old = rollout.candidate.version.label, rollout.baseline.version.label
     at = rollout.finished_at or rollout.phase_since
-    took = duration_text((at - rollout.created_at).total_seconds())
+    took = duration_of_seconds((at - rollout.created_at).total_seconds())
     phase = Phase(rollout.phase)
     if phase is Phase.SUCCEEDED:
         return FinishedRow(pill, rollout, f"promoted {new}", f"in {took}", at)

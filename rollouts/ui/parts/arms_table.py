@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from controlplane.kernel.words import percent_of_bp
-from controlplane.web.words import count_text, number_text, percent_text
+from controlplane.kernel.words import count_text, number_text, percent_of_bp, percent_or_no_data
 from rollouts.domain.gates.latency import timed_against
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.record.intervals import Interval
@@ -70,7 +69,7 @@ def arm_row(arm: Arm, workload: Workload | None, intervals: Sequence[Interval], 
         found = [timed_against(one, gate.slo_seconds or 0.0) for one in histograms if one is not None]
         total = sum(one.trials for one in found if one is not None)
         over = sum(one.over for one in found if one is not None)
-        latency.append(percent_text(over / total if total else None))
+        latency.append(percent_or_no_data(over / total if total else None))
     kv_cache = workload.kv_cache_share if workload else None
     return ArmRow(
         arm=arm_number(arm),
@@ -82,10 +81,10 @@ def arm_row(arm: Arm, workload: Workload | None, intervals: Sequence[Interval], 
         replicas=f"{workload.ready} / {max(workload.desired, workload.ready)}" if workload else "0 / 0",
         served=f"{arm.requests:,}",
         per_second=number_text(requests / seconds) if seconds else "no data",
-        kv_cache="no data" if kv_cache is None else f"{kv_cache:.0%}",
+        kv_cache=percent_or_no_data(kv_cache),
         kv_percent=None if kv_cache is None else kv_cache * 100,
         latency=tuple(latency),
-        errors=percent_text(errors / requests if requests else None),
+        errors=percent_or_no_data(errors / requests if requests else None),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from controlplane.kernel.words import percent_of_share
 from rollouts.domain.gates.verdict import FamilyVerdict
 from rollouts.domain.record.intervals import BASELINE, Completions
 from rollouts.domain.standing_out import differ, is_high
@@ -123,8 +124,8 @@ def _vetoed(name: str, family: FamilyVerdict | None) -> bool:
 
 def _difference(worse: _Share, better: _Share) -> str:
     return (
-        f"{rough_percent(worse.share)} of {worse.label}'s {worse.what} {worse.verb}, "
-        f"against {rough_percent(better.share)} of {better.label}'s."
+        f"{percent_of_share(worse.share)} of {worse.label}'s {worse.what} {worse.verb}, "
+        f"against {percent_of_share(better.share)} of {better.label}'s."
     )
 
 
@@ -136,10 +137,3 @@ def _high_everywhere(columns: Sequence[Column], differing: Collection[str]) -> I
             continue
         where = ", on every arm alike: a comparison of the arms cannot see that" if len(columns) > 1 else ""
         yield events / trials, f"{events:,} of {trials:,} requests {verb}{where}."
-
-
-def rough_percent(share: float) -> str:
-    """Two significant digits are enough in a sentence: `47%`, `3.1%`, `0.3%`; the smallest `under 0.1%`."""
-    if 0 < share < 0.001:
-        return "under 0.1%"
-    return f"{100 * share:.0f}%" if share >= 0.1 or not share else f"{100 * share:.1f}%"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controlplane.web.words import MINUS, percent_text
+from controlplane.kernel.words import MINUS, NO_DATA, odds, percent_or_no_data
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.verdict import FamilyVerdict, GateVerdict, Verdict
 from rollouts.ui.parts.gate_words import hint_of, unit_of
@@ -96,7 +96,7 @@ def family_table(policy: GatePolicy, family: FamilyVerdict | None) -> GatesTable
         rows=rows,
         counts=_counts(rows),
         evidence=evidence,
-        evidence_words=_odds(evidence),
+        evidence_words=odds(evidence),
         threshold=threshold,
         evidence_tone=tone,
         alpha=policy.alpha,
@@ -166,8 +166,8 @@ def _empty_row(gate: GateSpec) -> VerdictRow:
 
 def _value(value: float | None, *, score: bool) -> str:
     if value is None:
-        return "no data"
-    return f"{value:.3f}".replace("-", MINUS) if score else percent_text(value)
+        return NO_DATA
+    return f"{value:.3f}".replace("-", MINUS) if score else percent_or_no_data(value)
 
 
 def _counts(rows: tuple[VerdictRow, ...]) -> tuple[tuple[str, str, str], ...]:
@@ -178,11 +178,3 @@ def _counts(rows: tuple[VerdictRow, ...]) -> tuple[tuple[str, str, str], ...]:
         if number:
             found.append((tone, f"{number} {words.lower()}", icon))
     return tuple(found)
-
-
-def _odds(evidence: float) -> str:
-    if evidence >= 10_000:
-        return "over 10,000"
-    if evidence >= 100:
-        return f"{evidence:,.0f}"
-    return f"{evidence:.1f}"

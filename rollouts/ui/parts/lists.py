@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlencode
 
-from controlplane.web.words import duration_text
+from controlplane.kernel.words import duration_of_seconds
 from rollouts import selectors
 from rollouts.domain.lifecycle.states import ACTIVE, Phase
 from rollouts.models import Rollout
@@ -83,5 +83,5 @@ def rollout_row(rollout: Rollout, now: datetime) -> RolloutRow:
         versions=versions_text(rollout),
         cause=cause_words(rollout) if rollout.cause else "",
         by=rollout.created_by.username if rollout.created_by else "Headgate",
-        took=duration_text((ended - rollout.created_at).total_seconds()),
+        took=duration_of_seconds((ended - rollout.created_at).total_seconds()),
     )

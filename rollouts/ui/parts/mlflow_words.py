@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from controlplane.timekeeping.claims import is_over
+from controlplane.timekeeping.claims import has_run_out
 from registry.services.aliases import INTENT_LIFETIME
 from rollouts.models import Endpoint, Rollout
 
@@ -60,7 +60,7 @@ def _under_way(short: str, found: Endpoint | Rollout, now: datetime) -> MlflowNo
     """MLflow was read to have what serves, but a request for something else was never answered."""
     number: int | None = found.__dict__.get("asked_number")
     at: datetime | None = found.__dict__.get("asked_at")
-    if number is None or at is None or is_over(at, now=now, lifetime=INTENT_LIFETIME):
+    if number is None or at is None or has_run_out(at, now=now, lifetime=INTENT_LIFETIME):
         return None
     return MlflowNow(
         short,

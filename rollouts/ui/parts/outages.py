@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from controlplane.kernel.words import clock_time
-from controlplane.web.words import duration_text
+from controlplane.kernel.words import clock_time, duration_of_seconds
 from rollouts.domain.gates.outage import Outage
 from rollouts.domain.lifecycle.states import Phase
 from rollouts.domain.serving import outage_sentence
@@ -76,7 +75,7 @@ def helper_of(endpoint: Endpoint, labels: Mapping[str, str]) -> str:
 
 
 def _note(outage: Outage, label: str, first: str, helper: str, now: datetime) -> OutageNote:
-    lasts = duration_text(max(0.0, now.timestamp() - outage.since))
+    lasts = duration_of_seconds(max(0.0, now.timestamp() - outage.since))
     return OutageNote(
         label=label,
         since=datetime.fromtimestamp(outage.since, tz=UTC),

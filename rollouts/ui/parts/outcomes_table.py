@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from controlplane.kernel.words import count_text, number_text, percent_of_count
 from controlplane.web.plots import Segment
-from controlplane.web.words import count_text, number_text
 from rollouts.domain.record.intervals import OUTCOME_CLASSES, Completions, Outcomes
 from rollouts.models import Arm, Rollout
 from rollouts.ui.parts.arms_table import arm_number
@@ -182,17 +182,6 @@ def together_of(columns: Sequence[Column]) -> Column:
     return Column(None, "Together", "", Outcomes(**added))
 
 
-def share_words(part: int, whole: int) -> str:
-    """`46.8%`; small shares that are not zero stay visible (`< 0.1%`), and only a whole is `100%`."""
-    if not whole:
-        return "no data"
-    if part == whole:
-        return "100%"
-    if 0 < part / whole < 0.001:
-        return "< 0.1%"
-    return f"{min(100 * part / whole, 99.9):.1f}%"
-
-
 def answer_rows(columns: Sequence[Column]) -> tuple[OutcomeRow, ...]:
     """Short and empty answers of the columns whose engines say something of them."""
     if not columns:
@@ -215,7 +204,7 @@ def answer_rows(columns: Sequence[Column]) -> tuple[OutcomeRow, ...]:
 
 def _answer_cell(found: Completions, field: str) -> Cell:
     number = getattr(found, field)
-    return Cell(f"{number:,}", share_words(number, found.total), not number)
+    return Cell(f"{number:,}", percent_of_count(number, found.total), not number)
 
 
 def _unsaid(labels: Sequence[str]) -> str:
@@ -229,14 +218,15 @@ def _row(name: str, columns: Sequence[Column]) -> OutcomeRow:
 
 
 def _cell(column: Column, count: int) -> Cell:
-    return Cell(f"{count:,}", share_words(count, column.total), not count, column.arm is None)
+    return Cell(f"{count:,}", percent_of_count(count, column.total), not count, column.arm is None)
 
 
 def _bar(column: Column) -> Bar:
     counts = [(name, getattr(column.outcomes, name)) for name in (*OUTCOME_CLASSES, RUNNING)]
     parts = [(name, count) for name, count in counts if count]
     said = [
-        f"{WORDS[name][0].lower()} {count:,} ({share_words(count, column.total)})" for name, count in parts
+        f"{WORDS[name][0].lower()} {count:,} ({percent_of_count(count, column.total)})"
+        for name, count in parts
     ]
     own = f" a{column.arm or 0}"  # answers have the colour of their arm
     return Bar(

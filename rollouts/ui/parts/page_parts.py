@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
-from controlplane.web.words import duration_text
+from controlplane.kernel.words import duration_of_seconds
 from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.lifecycle.states import FINAL, PauseReason, Phase
 from rollouts.models import HistoryEvent, Rollout
@@ -123,7 +123,7 @@ def _rollback_heading(rollout: Rollout) -> str:
     who = cause_words(rollout)
     heading = "Rolling back" if rollout.phase == Phase.ROLLING_BACK.value else "Rolled back"
     if rollout.traffic_at is not None and rollout.decided_at is not None:
-        after = duration_text((rollout.decided_at - rollout.traffic_at).total_seconds())
+        after = duration_of_seconds((rollout.decided_at - rollout.traffic_at).total_seconds())
         return f"{heading}, {after} after its first traffic: {who}."
     return f"{heading} before it had traffic: {who}."
 

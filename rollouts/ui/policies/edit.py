@@ -8,7 +8,7 @@ from datetime import datetime
 
 from controlplane.access.actors import HEADGATE
 from controlplane.kernel.errors import InvalidInput, NotFound
-from controlplane.web.words import count_text
+from controlplane.kernel.words import count_text
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.policy_changes import PolicyChange, policy_changes
 from rollouts.domain.gates.templates import DEFAULT_GATES

@@ -40,13 +40,20 @@ class ChoiceField:
 OUTAGE = "baseline_outage_share"
 NUMBERS = (
     NumberField(
-        "alpha", "False alarms, alpha", hint="chance that a rollout that changes nothing is rolled back"
+        "alpha",
+        "False alarms, alpha",
+        hint="chance that a version that is no worse is rolled back by mistake",
     ),
     NumberField(
-        "beta", "False passes, beta", hint="chance that a candidate at a gate's limit passes that gate"
+        "beta",
+        "False passes, beta",
+        hint="chance that a candidate at or beyond a gate's limit passes that gate by mistake",
     ),
     NumberField(
-        "restart_every_seconds", "Late search every", "s", "of measured traffic, then the search starts again"
+        "restart_every_seconds",
+        "Late search every",
+        "s",
+        "of measured traffic; then the gates also look for a problem that begins only now",
     ),
     NumberField("stale_after_seconds", "No data after", "s", "without a measurement"),
     NumberField("warm_up_requests", "Warm-up", "requests", "of the candidate, kept out of latency gates"),
@@ -156,7 +163,7 @@ class Meaning:
 def form_of(policy: GatePolicy, *, name: str, based_on: int, view: str = "form") -> PolicyForm:
     """The form as it is first shown for a stored policy (or one to copy)."""
     data = policy.to_json()
-    typed = {one.field: shown(_at(data, one.field), one.scale) for one in (*NUMBERS, *FAST_KILL)}
+    typed = {one.field: field_text(_at(data, one.field), one.scale) for one in (*NUMBERS, *FAST_KILL)}
     typed |= {one.field: str(data[one.field]) for one in CHOICES}
     return PolicyForm(
         name=name,
@@ -252,7 +259,7 @@ def value_of(typed: str, scale: float = 1.0) -> Any:
     return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 
-def shown(value: Any, scale: float = 1.0) -> str:
+def field_text(value: Any, scale: float = 1.0) -> str:
     """A stored number as it is typed: as short as it can be and still be read back as the same number."""
     if value is None:
         return ""
@@ -267,7 +274,7 @@ def _at(data: Mapping[str, Any], name: str) -> Any:
 
 def _gate_fields(row: int, gate: GateSpec) -> PolicyGateFields:
     data = gate.to_json()
-    typed = {name: shown(data.get(stored), scale) for name, (stored, scale) in GATE_NUMBERS.items()}
+    typed = {name: field_text(data.get(stored), scale) for name, (stored, scale) in GATE_NUMBERS.items()}
     typed |= {name: data.get(name, "") for name in GATE_TEXTS}
     return PolicyGateFields(row, gate.kind, gate.required, typed)
 
@@ -321,7 +328,7 @@ def _changed(form: PolicyForm, change: str) -> PolicyForm:
         gone = change.removeprefix("remove-")
         return replace(form, gates=tuple(gate for gate in form.gates if str(gate.row) != gone))
     if change == "equal-weights" and form.gates:
-        part = shown(1 / len(form.gates))
+        part = field_text(1 / len(form.gates))
         return replace(
             form, gates=tuple(replace(gate, typed={**gate.typed, "weight": part}) for gate in form.gates)
         )

@@ -10,7 +10,7 @@ from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 
 from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
-from controlplane.web.words import count_text
+from controlplane.kernel.words import count_text
 from rollouts.models import Endpoint, GatePolicyVersion, Rollout
 from rollouts.selectors import ACTIVE_PHASES
 

@@ -10,8 +10,8 @@ from typing import Any
 from django.db.models import Case, When
 
 from controlplane.kernel.errors import HeadgateError
-from controlplane.web.first_rows import counted
-from controlplane.web.words import duration_text
+from controlplane.kernel.words import duration_of_seconds
+from controlplane.web.first_rows import first_and_count
 from rollouts import selectors
 from rollouts.domain.lifecycle.states import ACTIVE
 from rollouts.models import GatePolicyVersion, Rollout
@@ -101,7 +101,7 @@ def view(
 ) -> ReplayView:
     """A replay as its page shows it. To choose from: the versions of the rollout's own policy first, then by name."""
     own = Case(When(name=rollout.gate_policy.name, then=0), default=1)
-    offered, in_all = counted(
+    offered, in_all = first_and_count(
         GatePolicyVersion.objects.order_by(own, "name", "-version"), limit=POLICIES_SHOWN
     )
     names, more_policies = tuple(str(row) for row in offered), in_all - len(offered)
@@ -161,7 +161,7 @@ def _when(moment: Mapping[str, Any] | None) -> str:
         return "never"
     if moment["after"] < 0:
         return "before traffic"
-    return f"after {duration_text(moment['after'])}"
+    return f"after {duration_of_seconds(moment['after'])}"
 
 
 def _timeline(

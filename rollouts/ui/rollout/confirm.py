@@ -8,8 +8,7 @@ from datetime import datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from controlplane.kernel.words import percent_of_bp
-from controlplane.web.words import duration_text
+from controlplane.kernel.words import duration_of_seconds, percent_of_bp
 from rollouts.domain.gates.verdict import FamilyVerdict
 from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
 from rollouts.domain.lifecycle.states import Phase
@@ -99,7 +98,7 @@ def _roll_back(rollout: Rollout, now: datetime) -> Confirmation:
 def _promote(rollout: Rollout, now: datetime) -> Confirmation:
     candidate = rollout.candidate
     share_bp = int(rollout.endpoint.observed_shares.get(candidate.name, 0))
-    watch = duration_text(rollout.parsed_plan.watch_seconds)
+    watch = duration_of_seconds(rollout.parsed_plan.watch_seconds)
     return Confirmation(
         "promote",
         f"Promote {candidate.name} to 100%",

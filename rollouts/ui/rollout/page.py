@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controlplane.access.models import User
-from controlplane.kernel.words import percent_of_bp, seconds_text
-from controlplane.web.words import duration_text
+from controlplane.kernel.words import duration_of_seconds, percent_of_bp, seconds_text
 from rollouts import selectors
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.verdict import FamilyVerdict
@@ -135,7 +134,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
             (arm_number(arm), arm.variant.version.label, percent_of_bp(arm.observed_bp)) for arm in arms
         ),
         stale_from=stale_from,
-        stale_for="" if stale_from is None else duration_text((now - stale_from).total_seconds()),
+        stale_for="" if stale_from is None else duration_of_seconds((now - stale_from).total_seconds()),
         mlflow=mlflow_now(rollout.endpoint, rollout, now),
         now=now,
     )

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from controlplane.kernel.words import percent_of_bp
-from controlplane.web.words import duration_text
+from controlplane.kernel.words import duration_of_seconds, percent_of_bp
 from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.lifecycle.states import Phase
 from rollouts.models import HistoryEvent, Rollout
@@ -37,7 +36,7 @@ def step_cells(
     cells = [_launch_cell(rollout, moments, ended=ended, now=now)]
     for index, step in enumerate(plan.steps):
         title = percent_of_bp(step.share_bp)
-        planned = f"{duration_text(step.hold_seconds)} · {step.min_requests:,} requests"
+        planned = f"{duration_of_seconds(step.hold_seconds)} · {step.min_requests:,} requests"
         if index < rollout.step_index:
             held = _held(moments, index)
             label = f"{held} · no fail" if held else "no fail"
@@ -59,13 +58,17 @@ def _launch_cell(
     if rollout.step_index >= 0:
         took = (moments[0] - rollout.created_at).total_seconds() if 0 in moments else 0
         return StepCell(
-            "done", "circle-check", "Launch", f"ready in {duration_text(took)}" if took else "ready", 100
+            "done",
+            "circle-check",
+            "Launch",
+            f"ready in {duration_of_seconds(took)}" if took else "ready",
+            100,
         )
     if ended:
         return StepCell("back", "undo-2", "Launch", cause_words(rollout) or "ended", 100)
     if rollout.phase == Phase.PENDING.value:
         return StepCell("now", "circle-dot", "Launch", "waiting to be taken up", 0)
-    waited = duration_text((now - rollout.phase_since).total_seconds())
+    waited = duration_of_seconds((now - rollout.phase_since).total_seconds())
     return StepCell("now", "circle-dot", "Launch", f"loading for {waited}", 50)
 
 
@@ -80,9 +83,9 @@ def _current_cell(
         parts.append(rollout.step_requests / min_requests)
     passing = sum(row.tone == "pass" for row in gates.rows)
     if min(parts) >= 1:
-        label = f"{duration_text(held)} · {passing} of {len(gates.rows)} pass"
+        label = f"{duration_of_seconds(held)} · {passing} of {len(gates.rows)} pass"
     else:
-        label = f"{duration_text(held)} of {duration_text(hold_seconds)}"
+        label = f"{duration_of_seconds(held)} of {duration_of_seconds(hold_seconds)}"
         if min_requests:
             label += f" · {min(rollout.step_requests, min_requests):,} of {min_requests:,}"
     paused = rollout.phase == Phase.PAUSED.value
@@ -91,7 +94,7 @@ def _current_cell(
 
 
 def _last_cell(rollout: Rollout, plan: Plan, *, ended: bool, now: datetime) -> StepCell:
-    watch = duration_text(plan.watch_seconds)
+    watch = duration_of_seconds(plan.watch_seconds)
     reached = rollout.step_index >= len(plan.steps)
     if reached and ended:
         return StepCell("back", "undo-2", "100%", "back to the baseline", 100)
@@ -99,7 +102,7 @@ def _last_cell(rollout: Rollout, plan: Plan, *, ended: bool, now: datetime) -> S
         if rollout.watching and rollout.watch_until is not None:
             left = max(0.0, (rollout.watch_until - now).total_seconds())
             done = 100 * (1 - left / plan.watch_seconds) if plan.watch_seconds else 100
-            return StepCell("done", "flag", "100%", f"watched {duration_text(left)} more", done)
+            return StepCell("done", "flag", "100%", f"watched {duration_of_seconds(left)} more", done)
         return StepCell("done", "flag", "100%", "promoted", 100)
     if reached:
         return StepCell("now", "circle-dot", "100%", "being set on the router", 50)
@@ -127,4 +130,4 @@ def _step_moments(began: Sequence[HistoryEvent]) -> dict[int, datetime]:
 def _held(moments: Mapping[int, datetime], index: int) -> str:
     if index not in moments or index + 1 not in moments:
         return ""
-    return duration_text((moments[index + 1] - moments[index]).total_seconds())
+    return duration_of_seconds((moments[index + 1] - moments[index]).total_seconds())

@@ -26,7 +26,7 @@ from rollouts.ui import strategies
 from rollouts.ui.actions import confirm
 from rollouts.ui.actions.confirm_parts import LONGEST_WHY, Confirmation
 from rollouts.ui.events.views import show_events
-from rollouts.ui.strategies import ShownPage, shown
+from rollouts.ui.strategies import ShownPage, presentation_of
 from rollouts.wake import wake
 
 
@@ -41,7 +41,7 @@ def rollout(request: HttpRequest, rollout_id: int) -> HttpResponse:
         "nav": "rollouts",
         "topics": [f"rollout:{found.pk}", f"endpoint:{found.endpoint_id}", "global-stop"],
     }
-    name = shown(found).template
+    name = presentation_of(found).template
     return render_page(
         request, page=f"rollouts/{name}.html", fragment=f"rollouts/{name}/_fresh.html", context=context
     )
@@ -49,7 +49,7 @@ def rollout(request: HttpRequest, rollout_id: int) -> HttpResponse:
 
 def _build(found: Rollout, who: Asker) -> ShownPage:
     stop_on = selectors.global_stop().on
-    return shown(found).build(rollout=found, user=who.user, now=who.now, stop_on=stop_on)
+    return presentation_of(found).build(rollout=found, user=who.user, now=who.now, stop_on=stop_on)
 
 
 @require_GET
@@ -74,7 +74,7 @@ def chart(request: HttpRequest, rollout_id: int, name: str) -> JsonResponse:
     """A series for a chart; `since` (seconds since the epoch) asks for what came after."""
     since = moment_or_none(request.GET, "since")
     found = selectors.find_rollout(rollout_id)
-    series = shown(found).chart(rollout=found, name=name, since=since, now=asker(request).now)
+    series = presentation_of(found).chart(rollout=found, name=name, since=since, now=asker(request).now)
     return JsonResponse(series)
 
 
@@ -94,7 +94,7 @@ def confirmation(request: HttpRequest, rollout_id: int, action: str) -> HttpResp
 def choose(request: HttpRequest, rollout_id: int) -> HttpResponse:
     """The candidates in the race, where there are several: which one to promote. Each leads to its confirmation."""
     found = selectors.find_rollout(rollout_id)
-    choices = shown(found).choices
+    choices = presentation_of(found).choices
     if choices is None:
         raise NotFound(f"Rollout #{found.pk} has one candidate: there is nothing to choose.")
     context = {"rollout": found, "choices": choices(found), "nav": "rollouts"}
@@ -137,7 +137,12 @@ def act(request: HttpRequest, rollout_id: int, action: str) -> HttpResponse:
 
 
 def _dialog(request: HttpRequest, found: Rollout, asked: Confirmation, *, status: int = 200) -> HttpResponse:
-    context = {"rollout": found, "asked": asked, "share": shown(found).share_now(found), "nav": "rollouts"}
+    context = {
+        "rollout": found,
+        "asked": asked,
+        "share": presentation_of(found).share_now(found),
+        "nav": "rollouts",
+    }
     return render_page(
         request,
         page="rollouts/confirm.html",
@@ -156,7 +161,7 @@ def _conflict(request: HttpRequest, rollout_id: int, action: str, conflict: Conf
     offered = {button.name for button in built.actions if not button.refused}
     if not isinstance(conflict, IllegalTransition):
         arm = request.POST.get("arm", "")
-        again = shown(found).again(found, action, offered=offered, now=who.now, arm=arm)
+        again = presentation_of(found).again(found, action, offered=offered, now=who.now, arm=arm)
     context = {
         "page": built,
         "rollout": found,
@@ -164,7 +169,7 @@ def _conflict(request: HttpRequest, rollout_id: int, action: str, conflict: Conf
         "asked": again,
         "action": action,
         "saw_share": request.POST.get("saw_share", "")[:200],
-        "share": shown(found).share_now(found),
+        "share": presentation_of(found).share_now(found),
         "refused": refusal(who.user.role, action_of(confirm.COMMANDS[again.action])) if again else "",
         "nav": "rollouts",
     }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controlplane.web.words import bytes_text, number_text
+from controlplane.kernel.words import bytes_text, number_text
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Variant
 

@@ -16,7 +16,7 @@ CHECKED = {
     "yaml": YAML,
     "explanation": {
         "gates": [{"sentence": "Error rate: this plan finds a doubling."}],
-        "promises": ["At most 1 in 20 rollouts that change nothing is rolled back."],
+        "promises": ["A version that is no worse is rolled back by mistake in at most 5 of 100 rollouts."],
         "notes": ["No gate is required."],
         "basis": ["Assumed: 10 requests/s."],
     },
@@ -57,7 +57,7 @@ def test_check__sound_file__is_explained(serve: Any, run: Run, file: Path) -> No
     assert body == {"name": "", "text": YAML, "endpoint": "triage"}
     for words in (
         "a doubling",
-        "At most 1 in 20",
+        "in at most 5 of 100",
         "Note: No gate",
         "alpha: 0.05 -> nothing",
         "stored as strict@3",

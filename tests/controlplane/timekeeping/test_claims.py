@@ -16,7 +16,7 @@ from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import Conflict
 from controlplane.passes.models import ItemTrouble
 from controlplane.passes.services import Pauses, one_run, run_each
-from controlplane.timekeeping.claims import TOLERANCE, is_free, is_over
+from controlplane.timekeeping.claims import TOLERANCE, has_run_out, is_free
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -46,7 +46,7 @@ def test_is_free__nobody_claimed__yes() -> None:
     [(-61, True), (-60, True), (-59, False), (0, False), (4, False), (6, True), (3600, True)],
 )
 def test_is_over__by_age__and_a_moment_in_the_future_has_none(moment: int, over: bool) -> None:
-    assert is_over(NOW + timedelta(seconds=moment), now=NOW, lifetime=MINUTE) is over
+    assert has_run_out(NOW + timedelta(seconds=moment), now=NOW, lifetime=MINUTE) is over
 
 
 # --- claims of every kind --------------------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from registry.domain.texts import (
     MOST_JSON_VALUES,
     MOST_PIECES,
     NotThat,
-    check_text,
     check_vocabulary,
     check_yaml,
+    checked_text,
     keys_of,
     parse_json,
 )
@@ -21,7 +21,7 @@ from registry.domain.texts import (
 
 @pytest.mark.parametrize("text", ["", "a\tb\r\nc\f", "\ufeffwith a mark", "\u202e", "日本語"])
 def test_check_text__utf8__given_back(text: str) -> None:
-    assert check_text(text.encode()) == text
+    assert checked_text(text.encode()) == text
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_check_text__utf8__given_back(text: str) -> None:
 )
 def test_check_text__other_bytes__refused(data: bytes, words: str) -> None:
     with pytest.raises(NotThat, match=words):
-        check_text(data)
+        checked_text(data)
 
 
 @pytest.mark.parametrize(

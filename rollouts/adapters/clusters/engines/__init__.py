@@ -5,6 +5,7 @@ in `RUN_DIR/engines.json`, `command` the command line and the environment of one
 """
 
 from rollouts.adapters.clusters.engines.command import (
+    argument_words,
     command_line,
     credentials_around,
     engine_environment,
@@ -12,7 +13,6 @@ from rollouts.adapters.clusters.engines.command import (
     is_cpu_build,
     secrets_of,
     template_of,
-    words_of,
 )
 from rollouts.adapters.clusters.engines.declared import (
     ENGINES,
@@ -27,6 +27,7 @@ __all__ = [
     "ENGINES",
     "HOST",
     "EngineTemplate",
+    "argument_words",
     "command_line",
     "credentials_around",
     "engine_environment",
@@ -38,5 +39,4 @@ __all__ = [
     "secrets_of",
     "template_named",
     "template_of",
-    "words_of",
 ]

@@ -54,13 +54,13 @@ def command_line(
     words: list[str] = []
     for word in template.argv + (template.fingerprint if has_fingerprint(python) else ()):
         if word == "{arguments}":
-            words += words_of({**defaults, **chosen})
+            words += argument_words({**defaults, **chosen})
         else:
             words.append(re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), word))
     return words
 
 
-def words_of(arguments: Mapping[str, Any]) -> list[str]:
+def argument_words(arguments: Mapping[str, Any]) -> list[str]:
     """Arguments as words, in the order of their names (the same spec gives the same line).
 
     Each is one word, `--name=value`, so that no value is ever taken for a name. True: `--name`; False: `--no-name`; an

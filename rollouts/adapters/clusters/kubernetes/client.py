@@ -10,7 +10,6 @@ another one is there now), and an object that is as it should be is not written 
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -293,22 +292,6 @@ class KubernetesClient:
         body = {**change, "metadata": {"resourceVersion": version}}
         return self._json("patch", kind, name, body=body, content_type=MERGE, field_manager=MANAGER)
 
-    def would_change(self, body: Mapping[str, Any]) -> bool:
-        """Whether an apply would change the object: somebody changed it by hand. Writes nothing."""
-        kind, name = OBJECT_KINDS[body["kind"]], body["metadata"]["name"]
-        before = self.get(kind, name)
-        after = self._json(
-            "patch",
-            kind,
-            name,
-            body=body,
-            content_type=APPLY,
-            field_manager=MANAGER,
-            force_conflicts="true",
-            dry_run="All",
-        )
-        return before is None or _plain(before) != _plain(after)
-
     def scale(self, kind: ObjectKind, name: str, replicas: int) -> None:
         """Sets the number of replicas, through the subresource that owns nothing else."""
         call = Call("scale", kind.name, name, self.namespace)
@@ -434,13 +417,3 @@ def holds(seen: Any, wanted: Any) -> bool:
             and all(holds(one, other) for one, other in zip(seen, wanted, strict=True))
         )
     return type(seen) is type(wanted) and bool(seen == wanted)
-
-
-def _plain(body: Mapping[str, Any]) -> str:
-    """An object without what the API server counts and observes."""
-    metadata = {
-        name: value
-        for name, value in body["metadata"].items()
-        if name not in ("managedFields", "resourceVersion", "generation")
-    }
-    return json.dumps({**body, "metadata": metadata, "status": None}, sort_keys=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.kernel.errors import InvalidInput
-from rollouts.adapters.clusters.engines.command import words_of
+from rollouts.adapters.clusters.engines.command import argument_words
 from rollouts.adapters.clusters.engines.template import EngineTemplate
 from rollouts.adapters.clusters.engines.vllm import VLLM
 from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile, WeightsKind
@@ -115,7 +115,7 @@ def arguments_of(
         "--served-model-name",
         spec.variant,
         spec.endpoint,
-        *words_of(arguments),
+        *argument_words(arguments),
         *(_filled(word, values) for word in fixed),
     ]
     return [literal(word) for word in words]

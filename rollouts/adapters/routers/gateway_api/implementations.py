@@ -71,9 +71,3 @@ IMPLEMENTATIONS: Mapping[str, GatewayImplementation] = {
         ),
     )
 }
-UNKNOWN = GatewayImplementation("unknown", "", frozenset({GatewayTrait.HEADER_WINS}), "not tried here")
-
-
-def implementation_of(controller: str) -> GatewayImplementation:
-    """Whose controller this is; `UNKNOWN` for one that is not in the table."""
-    return next((one for one in IMPLEMENTATIONS.values() if controller.startswith(one.controller)), UNKNOWN)

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from rollouts.adapters.routers.envoy_routes import basis_points
+from rollouts.adapters.routers.envoy_routes import bp_of_weights
 from rollouts.ports import FULL_SHARE_BP
 
 FINE = 100  # what a basis point weighs beside a faint reference, which weighs 1; the Gateway API allows 1,000,000
@@ -55,14 +55,14 @@ class SplitStep:
         """The same without those that cannot be referred to any more: whoever draws them now is lost anyway."""
         shares = {name: share for name, share in self.shares.items() if name in variants}
         kept = frozenset(variants)
-        return SplitStep(basis_points(shares), self.coming & kept, self.leaving & kept)
+        return SplitStep(bp_of_weights(shares), self.coming & kept, self.leaving & kept)
 
 
 def read_step(weights: Mapping[str, int], coming: Collection[str]) -> SplitStep:
     """What the weights of a route say, whoever wrote them. `coming`: of those that are faint, as it was noted."""
     there = {name: weight for name, weight in weights.items() if weight}
     faint = {name for name, weight in there.items() if weight == 1} if _is_fine(there) else set()
-    shares = basis_points({name: weight for name, weight in there.items() if name not in faint})
+    shares = bp_of_weights({name: weight for name, weight in there.items() if name not in faint})
     return SplitStep(shares, frozenset(faint & set(coming)), frozenset(faint - set(coming)))
 
 

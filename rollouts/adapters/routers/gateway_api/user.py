@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from controlplane.kernel.errors import HeadgateError, InvalidInput, Unavailable
+from controlplane.kernel.errors import InvalidInput, Unavailable
 from controlplane.kernel.foreign import Fields, parsed, words_of
 from controlplane.outbound.asking import ask
 from rollouts.adapters.routers.gateway_api.objects import MODEL_LIST, REVISION_HEADER
@@ -48,16 +48,6 @@ class GatewayUser:
         self._model = model
         self._seconds = seconds
         self._url_of = url_of
-
-    def answers_itself(self, host: str, variant: str) -> str:
-        """Proves that a variant answers a request that is forced to it: "" when it does, else why not. The header of
-        the answer is the gateway's word and proves nothing; the model list is the engine's own, and names the variant
-        first."""
-        try:
-            found = self.ask(host, variant)
-        except HeadgateError as error:
-            return error.message
-        return "" if found == variant else f"{variant} was asked, but {found} answered"
 
     def ask(self, host: str, forced: str) -> str:
         """Who answers a request for the list of models."""

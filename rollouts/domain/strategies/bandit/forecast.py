@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from controlplane.kernel.words import cases_of, percent_of_share
 from rollouts.domain.bandits import BanditSpec, BanditState
 from rollouts.domain.bandits.outlook import BanditOutlook, bandit_outlook
 from rollouts.domain.gates.latency import load_directions
@@ -80,8 +81,8 @@ def forecast(planned: Planned) -> Forecast:
     return Forecast(
         seconds=LAUNCH_GUESS_SECONDS + plan.deadline_seconds,
         end="at the deadline",
-        promise=f"The best arm is dropped by mistake with probability at most {spec.alpha:g}, and a harmless one by "
-        f"its guardrails with at most {alpha:.3g}, over the whole life.",
+        promise=f"The best arm is dropped by mistake in at most {cases_of(spec.alpha)} rollouts, and a candidate that "
+        f"is no worse than the baseline by its guardrails in at most {cases_of(alpha)}, however long it runs.",
         gates=_guardrails(planned),
         checks=(
             *_check_twins(planned.contenders),
@@ -173,7 +174,7 @@ def _guardrails(planned: Planned) -> tuple[PlanForecast, ...]:
 
 
 def _check_twins(contenders: Sequence[Contender]) -> list[Check]:
-    """Candidates with the same files can only tie."""
+    """Of candidates with the same files none is better."""
     first: dict[str, Contender] = {}
     found = []
     for position, contender in enumerate(contenders):
@@ -185,7 +186,7 @@ def _check_twins(contenders: Sequence[Contender]) -> list[Check]:
                 Check(
                     "warning",
                     f"{contender.label} has the same files as {twin.label}",
-                    "They can only end as a tie.",
+                    "Neither is better than the other, so both are usually left at the deadline.",
                     "Leave one of them out.",
                     field=f"versions[{position}]",
                     code="same-files",
@@ -204,7 +205,7 @@ def _check_ratings(preview: BanditPreview) -> Check:
             code="no-ratings",
         )
     down = preview.rated_down
-    words = "none of them down yet" if down is None else f"{down:.2%} of all answers rated down"
+    words = "none of them down yet" if down is None else f"{percent_of_share(down)} of all answers rated down"
     if preview.ratings_per_hour < FEW_RATINGS_AN_HOUR:
         return Check(
             "warning",
@@ -242,7 +243,7 @@ def _check_latency(preview: BanditPreview, policy: GatePolicy) -> Check:
     return Check(
         "ok",
         "Every latency gate can be decided",
-        "failed while shares are equal, passed then or by the arm that leads",
+        "a candidate can fail it while the shares are equal, and pass it then or once it leads",
     )
 
 
@@ -259,6 +260,6 @@ def _check_guardrails(preview: BanditPreview, policy: GatePolicy) -> Check:
     return Check(
         "ok",
         f"{len(policy.gates)} guardrails of each candidate",
-        f"the winner must pass {', '.join(required)}; a harmless arm is dropped by them with probability at most "
-        f"{preview.gate_alpha:.3g}",
+        f"the winner must pass {', '.join(required)}; a candidate that is no worse than the baseline is dropped by "
+        f"them in at most {cases_of(preview.gate_alpha)} rollouts",
     )

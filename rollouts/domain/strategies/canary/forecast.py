@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.kernel.words import duration_of_seconds, percent_of_bp
+from controlplane.kernel.words import cases_of, duration_of_seconds, percent_of_bp
 from rollouts.domain.gates.latency import step_directions
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.plan import FULL_SHARE_BP, Plan
@@ -28,7 +28,8 @@ def forecast(planned: Planned) -> Forecast:
     return Forecast(
         seconds=steps[-1].ends_after,
         end="when the last step ends",
-        promise=f"If nothing changed, it is rolled back with probability at most {policy.alpha:g} over its whole life.",
+        promise=f"A version that is no worse is rolled back by mistake in at most {cases_of(policy.alpha)} rollouts, "
+        "however long it runs.",
         gates=forecast_gates(
             planned,
             policy,

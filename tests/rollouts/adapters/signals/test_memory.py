@@ -9,7 +9,7 @@ from controlplane.kernel.clock import ManualClock
 from rollouts.adapters.backends import at_address
 from rollouts.adapters.routers.memory import MemoryRouter
 from rollouts.adapters.signals.memory import MemorySignals
-from rollouts.domain.record.counters import difference
+from rollouts.domain.record.counters import counts_between
 from rollouts.domain.record.readings import SignalReading
 from rollouts.ports import Route
 from tests.rollouts.adapters.readings import read_one
@@ -59,7 +59,7 @@ def test_read__one_target_restarted__counts_anew_and_the_others_go_on() -> None:
     after = made.read()
     started = {name: one.started_at for name, one in after.targets.items()}
     assert [name for name, at in started.items() if at != before.targets[name].started_at] == ["y"]
-    counted = difference(before, after, {})
+    counted = counts_between(before, after, {})
     lived_on = {name: arrived(after)[name] - arrived(before)[name] for name in ("x", "z")}
     assert sum(arm.arrived for arm in counted.arms.values()) == sum(lived_on.values())
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from rollouts.domain.bandits.arithmetic import (
     ELIMINATION_ODDS,
     Sums,
-    basis_points,
     best_of,
+    bp_of_shares,
     fixed_effects,
     race_shares,
     raise_to_floors,
@@ -267,11 +267,11 @@ def test_raise_to_floors__any_shares__floors_kept_and_order_too(
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12).filter(lambda row: sum(row) > 0.01))
 def test_basis_points__any_shares__whole_and_of_sum_ten_thousand(row: list[float]) -> None:
     shares = np.array(row) / math.fsum(row)
-    points = basis_points(shares)
+    points = bp_of_shares(shares)
     assert points.sum() == 10_000
     assert np.abs(points - shares * 10_000).max() < 1 + 1e-5
 
 
 def test_basis_points__exact_floors__stay_exact() -> None:
-    assert basis_points(np.array([0.1, 0.05, 0.85])).tolist() == [1000, 500, 8500]
-    assert basis_points(np.array([1 / 3, 1 / 3, 1 / 3])).tolist() == [3334, 3333, 3333]
+    assert bp_of_shares(np.array([0.1, 0.05, 0.85])).tolist() == [1000, 500, 8500]
+    assert bp_of_shares(np.array([1 / 3, 1 / 3, 1 / 3])).tolist() == [3334, 3333, 3333]

@@ -94,7 +94,7 @@ def test_outlook__half_as_many_thumbs_down__is_the_time_of_the_burn_in_at_least(
 def test_outlook__sentence__has_rates_time_and_answers() -> None:
     assert outlook().sentence == (
         "An arm rated down half as often as the others (4% against 8%) is found in about 1 min 40 s, after "
-        "670 answers of each arm. Equal arms end as a tie."
+        "670 answers of each arm. Of equal arms several are usually left at the deadline."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from controlplane.kernel.words import odds, percent_of_share
 from rollouts.domain.bandits import BanditVerdict, TopTwoThompson
 from rollouts.domain.bandits.forecast import answers_until_one_is_left
 from tests.rollouts.domain.bandits.helpers import THREE, bandit, counts, feed, row, simulate
@@ -22,8 +23,8 @@ def test_sentence__nothing_counted__says_the_burn_in() -> None:
     assert verdict.sentence == (
         "All three arms remain, with equal shares until each has 200 scored answers; v1 has the fewest, 0."
     )
-    assert (
-        verdict.arm("candidate").sentence == "In the race: it has 0 of the 200 scored answers of the burn-in."
+    assert verdict.arm("candidate").sentence == (
+        "In the race: 0 of its answers are scored; the shares stay equal until every arm has 200."
     )
     assert (verdict.arm("candidate").mean, verdict.arm("candidate").ipw) == (None, None)
     assert verdict.arm("candidate").expected_loss is None
@@ -31,7 +32,9 @@ def test_sentence__nothing_counted__says_the_burn_in() -> None:
 
 def test_sentence__racing__names_the_strongest_evidence_and_the_rule() -> None:
     verdict = assessed(3, (12, 10, 8))
-    assert verdict.sentence.startswith("All three arms remain, no winner yet. The odds are ")
+    assert verdict.sentence.startswith(
+        "All three arms remain, no winner yet. The strongest evidence is against v"
+    )
     assert (
         "at 20 to 1 it leaves. The bandit stops when one arm is left and all its required gates pass."
         in verdict.sentence
@@ -47,11 +50,9 @@ def test_detail__racing__pace_forecast_tie_and_what_p_best_is_for() -> None:
     assert detail.startswith(
         "With 720 scored answers a minute and the difference seen so far, one arm is left after about "
     )
-    assert "If the arms are equal, the result is “v1, v2 or v3”: a tie is never called a winner." in detail
-    assert (
-        "only steers the weights: whoever stops on it names a false winner in about half of all ties."
-        in detail
-    )
+    assert "If several are left at the deadline, the result is “v1, v2 or v3” and a person chooses." in detail
+    assert "Of arms that are equal one is named the winner in at most 10 of 100 rollouts." in detail
+    assert "which only steers the shares. Do not promote on this number" in detail
 
 
 def test_detail__no_difference_seen__no_forecast() -> None:
@@ -67,8 +68,29 @@ def test_tie_sentence__two_left__names_both_and_no_winner() -> None:
 
 def test_arm_sentence__eliminated__says_by_whom_and_how_strongly() -> None:
     arm = assessed(10, (8, 20, 8)).arm("candidate")
-    assert arm.sentence.startswith("Eliminated: the odds were ")
-    assert " to 1 that it is not the best, mostly because of v" in arm.sentence
+    assert arm.sentence.startswith("Eliminated: the evidence that another arm is better was ")
+    assert " to 1, mostly because of v" in arm.sentence
+
+
+def test_arm_sentence__racing__evidence_decides_and_the_probability_only_steers() -> None:
+    arm = assessed(3, (12, 10, 8)).arm("candidate")
+    assert arm.mean is not None
+    assert f"so by estimate {percent_of_share(arm.mean)} of its answers are not rated down." in arm.sentence
+    assert (
+        f"The evidence that another arm is better is {odds(arm.evidence)} to 1; at 20 to 1 it leaves."
+        in arm.sentence
+    )
+    steers = (
+        f"the best has a probability of {percent_of_share(arm.p_best)}, which only steers its share of "
+        "the traffic."
+    )
+    assert arm.sentence.endswith(steers)
+
+
+def test_sentence__no_evidence_against_any__says_so() -> None:
+    sentence = assessed(8, (10, 10, 10)).sentence
+    assert "Nothing speaks against any of them yet" in sentence
+    assert "and an arm leaves at 20 to 1." in sentence
 
 
 def test_reweight_sentence__moved__says_from_what_to_what() -> None:

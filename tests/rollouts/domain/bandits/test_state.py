@@ -236,7 +236,7 @@ def test_winner__sole_survivor_and_gates_pass__named_with_its_confidence() -> No
     verdict = state.assess(labels={"candidate-2": "v3"})
     assert verdict.winner == "candidate-2"
     assert verdict.sentence.startswith("v3 wins: it is the only arm left and all its required gates pass.")
-    assert "with probability at most 5%" in verdict.sentence
+    assert "In at most 5 of 100 rollouts (5%) the best arm is dropped by mistake." in verdict.sentence
     assert verdict.arm("candidate-2").gates_passed == 1
     assert verdict.tied == ()
     assert not state.reweight.due

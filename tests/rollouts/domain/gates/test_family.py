@@ -92,7 +92,8 @@ def test_gates_state__share_below_a_quarter__cannot_pass_but_can_fail() -> None:
     state = feed(GatesState.initial(policy(ERRORS)), 100, **small)
     assert verdict_of(state) is Verdict.INCONCLUSIVE
     assert (
-        "vidence for a PASS counts from a share of 25% on, and the share is now 10%" in state.assess().reason
+        "t can pass only while the candidate's share is 25% or more, and now it is 10%"
+        in state.assess().reason
     )
     worse = feed(
         GatesState.initial(policy(ERRORS)), 20, baseline=arm(900, 9), candidate=arm(100, 6), share_bp=1000

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from rollouts.domain.gates.outlook import (
     ASSUMED_PAIRS_PER_MINUTE,
     ASSUMED_SCORE_SPREAD,
     ExpectedTraffic,
     explain_policy,
-    one_in,
 )
 from rollouts.domain.gates.plan_forecast import plan_forecast
 from tests.rollouts.domain.gates.helpers import ERRORS, LATENCY, QUALITY, policy
@@ -73,17 +70,13 @@ def test_explain_policy__nothing_measured__says_what_is_assumed() -> None:
     assert "10 requests/s" in " ".join(outlook.basis)
 
 
-@pytest.mark.parametrize(("alpha", "words"), [(0.05, "1 in 20"), (0.03, "1 in 33"), (0.0005, "1 in 2,000")])
-def test_one_in__alpha__is_a_bound(alpha: float, words: str) -> None:
-    assert one_in(alpha) == words
-    assert 1 / float(words.removeprefix("1 in ").replace(",", "")) >= alpha - 1e-12
-
-
 def test_explain_policy__alpha__is_the_expected_false_alarms_and_the_price_of_a_retry() -> None:
     outlook = explain_policy(replace(policy(ERRORS), alpha=0.02), traffic=ExpectedTraffic(), exposures=())
     assert outlook.false_alarms == 2
-    assert "At most 1 in 50 rollouts" in outlook.promises[0]
-    assert "for 3 tries of one unchanged candidate it is at most 6% together" in outlook.promises[1]
+    assert "by mistake in at most 2 of 100 rollouts" in outlook.promises[0]
+    assert (
+        "of 3 tries, one or more is rolled back by mistake in at most 6 of 100 cases" in outlook.promises[1]
+    )
 
 
 def test_explain_policy__reactions_that_roll_back__are_outside_the_promise() -> None:
@@ -93,7 +86,7 @@ def test_explain_policy__reactions_that_roll_back__are_outside_the_promise() -> 
     )
     assert "held when data is missing" in " ".join(holds.promises)
     sentence = next(line for line in rolls.promises if "rolled back when data is missing" in line)
-    assert sentence.endswith("The promise above does not cover such a rollback.")
+    assert sentence.endswith("Such rollbacks, too, come on top of the 5 of 100.")
 
 
 def test_explain_policy__plan_without_a_step_that_can_pass__is_noted() -> None:

@@ -128,7 +128,7 @@ def test_describe__each_kind__says_limit_mode_and_budget_in_words() -> None:
     assert texts[0] == (
         "Error rate: the share of requests that fail, at most +1 pp compared with the baseline. "
         "FAIL when any worsening is proven; PASS when it is proven to be within the limit. "
-        "It holds 25% of the false-alarm budget. Its PASS is needed for promotion."
+        "25% of the accepted risk of a wrong rollback is this gate's. Its PASS is needed for promotion."
     )
     assert (
         "over 500 ms, at most ×1.25 compared with the baseline. FAIL when it is proven to be beyond that limit"

@@ -1,9 +1,12 @@
-"""The projection on the boundary: the same for a number and in an array, to the last bit."""
+"""The projection on the boundary: the nearest point, and the same for a number and in an array, to the last bit."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-from hypothesis import given, settings
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rollouts.domain.gates.batch import ARRAYS
@@ -32,3 +35,43 @@ def test_project__number_and_array__the_same_bits(
         float(np.asarray(a).flat[0]),
         float(np.asarray(b).flat[0]),
     )
+
+
+def divergence(p: float, q: float) -> float:
+    return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+
+
+@given(
+    st.floats(0.001, 0.999),
+    st.floats(0.001, 0.999),
+    st.integers(1, 10**6),
+    st.integers(1, 10**6),
+    st.sampled_from([(1.0, 0.0), (1.0, 0.05), (1.25, 0.0), (1.0, -0.1), (2.0, 0.02)]),
+)
+@example(0.05, 0.05, 41, 41, (1.0, -0.1))  # the first guess is 3e-17 from the end of the boundary
+@settings(max_examples=150, deadline=None)
+def test_project__any_alternative__lies_on_the_boundary_and_no_point_is_nearer(
+    pa: float, pb: float, n_c: int, n_b: int, limit: tuple[float, float]
+) -> None:
+    ratio, delta = limit
+    p_c, p_b = project(pa, pb, n_c, n_b, ratio, delta)
+    assert 0 < p_c < 1
+    assert 0 < p_b < 1
+    assert p_c == pytest.approx(ratio * p_b + delta, abs=1e-12)
+
+    def cost(b: float) -> float:
+        return n_c * divergence(pa, ratio * b + delta) + n_b * divergence(pb, b)
+
+    best = cost(p_b)
+    for move in (-1e-3, -1e-5, 1e-5, 1e-3):
+        other = p_b + move
+        if 0 < other < 1 and 0 < ratio * other + delta < 1:
+            assert best <= cost(other) + 1e-9 * max(abs(best), 1)
+
+
+def test_project__equal_rates_boundary__is_the_pooled_rate() -> None:
+    assert project(0.03, 0.01, 100, 300, 1.0, 0.0) == pytest.approx((0.015, 0.015))
+
+
+def test_project__absolute_limit__leaves_the_baseline_alone() -> None:
+    assert project(0.03, 0.2, 100, 300, 0.0, 0.01) == pytest.approx((0.01, 0.2))

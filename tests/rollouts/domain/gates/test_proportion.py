@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates.batch import ProportionBatch
 from rollouts.domain.gates.evidence import start_weight
-from rollouts.domain.gates.proportion import Proof, ProportionProcess, reverse_information_projection
+from rollouts.domain.gates.proportion import Proof, ProportionProcess
 
 LIMITS = [(1.0, 0.0), (1.0, 0.05), (1.0, -0.1), (1.25, 0.0), (2.0, 0.02), (0.7, 0.1), (0.0, 0.05), (0.0, 0.6)]
 COUNTS = st.one_of(st.sampled_from([0, 1, 2, 10**9]), st.integers(0, 10**9))
@@ -213,52 +213,6 @@ def test_proportion_process__bad_setting__refused_with_the_field(
     with pytest.raises(InvalidInput) as refused:
         ProportionProcess(**settings_)  # type: ignore[arg-type]
     assert refused.value.field == field
-
-
-def divergence(p: float, q: float) -> float:
-    return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
-
-
-@given(
-    st.floats(0.001, 0.999),
-    st.floats(0.001, 0.999),
-    st.integers(1, 10**6),
-    st.integers(1, 10**6),
-    st.sampled_from([(1.0, 0.0), (1.0, 0.05), (1.25, 0.0), (1.0, -0.1), (2.0, 0.02)]),
-)
-@example(0.05, 0.05, 41, 41, (1.0, -0.1))  # the first guess is 3e-17 from the end of the boundary
-@settings(max_examples=150, deadline=None)
-def test_reverse_information_projection__any_alternative__lies_on_the_boundary_and_no_point_is_nearer(
-    pa: float, pb: float, n_c: int, n_b: int, limit: tuple[float, float]
-) -> None:
-    ratio, delta = limit
-    p_c, p_b = reverse_information_projection(pa, pb, n_c, n_b, ratio, delta)
-    assert 0 < p_c < 1
-    assert 0 < p_b < 1
-    assert p_c == pytest.approx(ratio * p_b + delta, abs=1e-12)
-
-    def cost(b: float) -> float:
-        return n_c * divergence(pa, ratio * b + delta) + n_b * divergence(pb, b)
-
-    best = cost(p_b)
-    for move in (-1e-3, -1e-5, 1e-5, 1e-3):
-        other = p_b + move
-        if 0 < other < 1 and 0 < ratio * other + delta < 1:
-            assert best <= cost(other) + 1e-9 * max(abs(best), 1)
-
-
-def test_reverse_information_projection__equal_rates_boundary__is_the_pooled_rate() -> None:
-    assert reverse_information_projection(0.03, 0.01, 100, 300, 1.0, 0.0) == pytest.approx((0.015, 0.015))
-
-
-def test_reverse_information_projection__absolute_limit__leaves_the_baseline_alone() -> None:
-    assert reverse_information_projection(0.03, 0.2, 100, 300, 0.0, 0.01) == pytest.approx((0.01, 0.2))
-
-
-def test_reverse_information_projection__probability_outside__refused() -> None:
-    with pytest.raises(InvalidInput) as refused:
-        reverse_information_projection(1.0, 0.2, 1, 1, 1.0, 0.0)
-    assert refused.value.field == "p_candidate"
 
 
 @pytest.mark.parametrize("decision", ["fail", "pass"])

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from rollouts.domain.record.counters import (
     completions_between,
-    difference,
+    counts_between,
 )
 from rollouts.domain.record.intervals import Completions, Outcomes
 from rollouts.domain.record.kept_readings import reading_from_json, reading_to_json
@@ -60,7 +60,7 @@ READY = {"a": 1.0, "b": 2.0}
 
 
 def test_difference__two_readings__counts_of_the_time_between() -> None:
-    made = difference(reading(100, a=arm(10, 1)), reading(105, a=arm(30, 3)), READY)
+    made = counts_between(reading(100, a=arm(10, 1)), reading(105, a=arm(30, 3)), READY)
     assert (made.started_at, made.seconds) == (100, 5)
     counts = made.arms["a"]
     assert (counts.requests, counts.errors, counts.arrived, counts.ready) == (20, 2, 20, 1.0)
@@ -69,56 +69,57 @@ def test_difference__two_readings__counts_of_the_time_between() -> None:
 
 
 def test_difference__first_reading__nothing_and_why() -> None:
-    made = difference(None, reading(100, a=arm(10)), READY)
+    made = counts_between(None, reading(100, a=arm(10)), READY)
     assert made.arms == {}
     assert "first reading" in made.missing["router"]
 
 
 def test_difference__router_restarted__nothing_and_why() -> None:
     after = reading(105, started_at=103.0, a=arm(2))
-    made = difference(reading(100, a=arm(10)), after, READY)
+    made = counts_between(reading(100, a=arm(10)), after, READY)
     assert made.arms == {}
     assert "restarted" in made.missing["router"]
 
 
 def test_difference__no_time_passed__nothing() -> None:
-    assert difference(reading(100, a=arm(10)), reading(100, a=arm(20)), READY).arms == {}
+    assert counts_between(reading(100, a=arm(10)), reading(100, a=arm(20)), READY).arms == {}
 
 
 def test_difference__counter_went_down__that_arm_is_missing_and_the_other_counts() -> None:
-    made = difference(reading(100, a=arm(10), b=arm(5)), reading(105, a=arm(3), b=arm(9)), READY)
+    made = counts_between(reading(100, a=arm(10), b=arm(5)), reading(105, a=arm(3), b=arm(9)), READY)
     assert set(made.arms) == {"b"}
     assert "went down" in made.missing["a"]
 
 
 def test_difference__new_variant__counts_from_zero() -> None:
     assert (
-        difference(reading(100, a=arm(10)), reading(105, a=arm(10), b=arm(4)), READY).arms["b"].requests == 4
+        counts_between(reading(100, a=arm(10)), reading(105, a=arm(10), b=arm(4)), READY).arms["b"].requests
+        == 4
     )
 
 
 def test_difference__variant_no_longer_reported__missing_and_not_zero() -> None:
-    made = difference(reading(100, a=arm(10), b=arm(5)), reading(105, a=arm(12)), READY)
+    made = counts_between(reading(100, a=arm(10), b=arm(5)), reading(105, a=arm(12)), READY)
     assert "b" not in made.arms
     assert "no longer reports" in made.missing["b"]
 
 
 def test_difference__nothing_ready__zero_ready_replicas() -> None:
-    assert difference(reading(100, a=arm(1)), reading(105, a=arm(2)), {}).arms["a"].ready == 0.0
+    assert counts_between(reading(100, a=arm(1)), reading(105, a=arm(2)), {}).arms["a"].ready == 0.0
 
 
 @pytest.mark.parametrize("slow", [0, 15], ids=["all quick", "half slow"])
 def test_difference__histogram_with_other_edges__latency_is_missing_and_the_counts_stay(slow: int) -> None:
     """What was timed before is in all of its counts, and nobody knows in which."""
     other = {"ttft": HistogramReading((0.2, 0.4), (30 - slow, 30 - slow), 30)}
-    made = difference(reading(100, a=arm(4)), reading(105, a=arm(30, latency=other)), READY)
+    made = counts_between(reading(100, a=arm(4)), reading(105, a=arm(30, latency=other)), READY)
     assert made.arms["a"].requests == 26
     assert made.arms["a"].latency == {}
 
 
 def test_difference__fallbacks__are_told_apart() -> None:
     now = replace(arm(20, 6), answered=10, fallbacks=4)
-    assert difference(reading(100, a=arm(10)), reading(105, a=now), READY).fallbacks == {"a": 4}
+    assert counts_between(reading(100, a=arm(10)), reading(105, a=now), READY).fallbacks == {"a": 4}
 
 
 COUNTS = st.integers(0, 10**9)
@@ -129,7 +130,7 @@ def test_difference__any_counters__never_negative(
     ended: int, errors: int, more: int, more_errors: int
 ) -> None:
     before, after = arm(ended, min(errors, ended)), arm(more, min(more_errors, more))
-    made = difference(reading(100, a=before), reading(105, a=after), READY)
+    made = counts_between(reading(100, a=before), reading(105, a=after), READY)
     for counts in made.arms.values():
         assert counts.requests >= counts.errors >= 0
         for latency in counts.latency.values():
@@ -145,7 +146,7 @@ def test_difference__every_class__adds_up_to_what_arrived() -> None:
         fallbacks=4,
         abandoned={"before": 5, "midway": 6},
     )
-    counts = difference(reading(100, a=ArmReading()), reading(105, a=now), READY).arms["a"]
+    counts = counts_between(reading(100, a=ArmReading()), reading(105, a=now), READY).arms["a"]
     assert counts.outcomes == Outcomes(20, 9, 1, 2, 3, 4, 5, 6, running=10)
     assert counts.outcomes.ended + counts.outcomes.running == counts.arrived == 60
     assert (counts.requests, counts.errors) == (39, 7)
@@ -153,7 +154,7 @@ def test_difference__every_class__adds_up_to_what_arrived() -> None:
 
 def test_difference__those_who_left__are_in_the_latency_with_how_long_they_waited() -> None:
     waited = {"ttft": HistogramReading(EDGES, (1, 3, 4), 6)}
-    counts = difference(reading(100, a=arm(0)), reading(105, a=replace(arm(10), left=waited)), READY)
+    counts = counts_between(reading(100, a=arm(0)), reading(105, a=replace(arm(10), left=waited)), READY)
     ttft = counts.arms["a"].latency["ttft"]
     assert (ttft.total, ttft.left, ttft.left_over) == (10, 6, {0.1: 5, 0.25: 3, 1.0: 2})
 
@@ -163,7 +164,7 @@ def test_difference__those_who_left_cannot_be_compared__latency_is_missing_and_n
 ):
     before = replace(arm(0), left={"ttft": HistogramReading(EDGES, (5, 5, 5), 5)})
     after = replace(arm(10), left={"ttft": HistogramReading(EDGES, (2, 2, 2), 2)})
-    counts = difference(reading(100, a=before), reading(105, a=after), READY).arms["a"]
+    counts = counts_between(reading(100, a=before), reading(105, a=after), READY).arms["a"]
     assert (counts.requests, counts.latency) == (10, {})
 
 
@@ -192,20 +193,20 @@ def test_completions_between__not_comparable__none(later: EngineReading | None) 
 
 def test_difference__calls_that_belong_to_no_arm__are_those_since_the_last_reading() -> None:
     before = reading(100, other=10, turned_away=3, a=arm(0))
-    made = difference(before, reading(105, other=14, turned_away=4, a=arm(1)), READY)
+    made = counts_between(before, reading(105, other=14, turned_away=4, a=arm(1)), READY)
     assert (made.other, made.turned_away) == (4, 1)
 
 
 def test_difference__router_restarted__its_calls_are_all_new() -> None:
     before = reading(100, other=10, a=arm(0))
     again = reading(105, started_at=102.0, other=4, turned_away=1, a=arm(0))
-    made = difference(before, again, READY)
+    made = counts_between(before, again, READY)
     assert (made.seconds, made.other, made.turned_away) == (0.0, 4, 1)
 
 
 def test_difference__such_a_counter_went_down__is_never_negative() -> None:
     before = reading(100, other=10, a=arm(0))
-    assert difference(before, reading(105, other=4, a=arm(0)), READY).other == 0
+    assert counts_between(before, reading(105, other=4, a=arm(0)), READY).other == 0
 
 
 # --- several processes of the router ----------------------------------------------------------------------------------
@@ -214,7 +215,7 @@ def test_difference__such_a_counter_went_down__is_never_negative() -> None:
 def test_difference__several_targets__their_counts_are_added_up() -> None:
     before = readings(100, x=target(a=arm(10, 1)), y=target(60.0, a=arm(100, 10)))
     after = readings(105, x=target(a=arm(30, 3)), y=target(60.0, a=arm(140, 14)))
-    made = difference(before, after, READY)
+    made = counts_between(before, after, READY)
     counts = made.arms["a"]
     assert (counts.requests, counts.errors, counts.arrived, counts.ready) == (60, 6, 60, 1.0)
     assert counts.latency["ttft"].total == 54
@@ -224,7 +225,7 @@ def test_difference__several_targets__their_counts_are_added_up() -> None:
 def test_difference__several_targets__what_still_runs_is_the_sum_at_the_end() -> None:
     held = ArmReading(arrived=5, answered=2)
     before = readings(100, x=target(a=ArmReading()), y=target(a=ArmReading()))
-    counts = difference(before, readings(105, x=target(a=held), y=target(a=held)), READY).arms["a"]
+    counts = counts_between(before, readings(105, x=target(a=held), y=target(a=held)), READY).arms["a"]
     assert counts.outcomes is not None
     assert (counts.outcomes.running, counts.outcomes.answered) == (6, 4)
 
@@ -241,7 +242,7 @@ def test_difference__one_target_cannot_be_compared__only_its_part_is_void(
     after: dict[str, TargetReading], why: str
 ) -> None:
     before = readings(100, x=target(a=arm(10)), y=target(a=arm(100)))
-    made = difference(before, readings(105, **after), READY)
+    made = counts_between(before, readings(105, **after), READY)
     assert made.arms["a"].requests == 20
     assert made.missing == {}
     assert [why in words for words in made.unseen.values()] == [True]
@@ -250,7 +251,7 @@ def test_difference__one_target_cannot_be_compared__only_its_part_is_void(
 
 def test_difference__one_of_two_restarted__half_of_the_traffic_went_unseen() -> None:
     before = readings(100, x=target(a=arm(10)), y=target(a=arm(10)))
-    made = difference(before, readings(105, x=target(a=arm(30)), y=target(101.0, a=arm(15))), READY)
+    made = counts_between(before, readings(105, x=target(a=arm(30)), y=target(101.0, a=arm(15))), READY)
     assert (made.unseen_share, made.seconds) == (0.5, 5)
 
 
@@ -260,14 +261,16 @@ def test_difference__a_target_is_lost__so_is_what_it_held_when_it_was_read_last(
 ) -> None:
     held = ArmReading(arrived=9, answered=2)
     before = readings(100, x=target(a=held, b=arm(5)), y=target(a=held, b=arm(5)))
-    assert difference(before, readings(105, x=target(a=held, b=arm(6)), **others), READY).lost == {"a": 7}
-    assert difference(before, readings(105, **others), READY).lost == {"a": 14}, "the whole interval is void"
+    assert counts_between(before, readings(105, x=target(a=held, b=arm(6)), **others), READY).lost == {"a": 7}
+    assert counts_between(before, readings(105, **others), READY).lost == {"a": 14}, (
+        "the whole interval is void"
+    )
 
 
 def test_difference__most_targets_restarted__the_interval_is_void_and_says_how_many() -> None:
     before = readings(100, x=target(a=arm(10)), y=target(a=arm(10)), z=target(a=arm(10)))
     after = readings(105, x=target(a=arm(30)), y=target(101.0, a=arm(1)), z=target(101.0, a=arm(1)))
-    made = difference(before, after, READY)
+    made = counts_between(before, after, READY)
     assert (made.arms, made.seconds, made.unseen_share, made.unseen_seconds) == ({}, 0.0, 1.0, 5)
     assert made.missing["router"].startswith("2 of 3 processes of the router were not counted: y restarted")
 
@@ -276,12 +279,12 @@ def test_difference__few_targets_with_most_of_the_traffic_restarted__the_interva
     """Targets need not be alike: what the new process has counted already is more than all the others."""
     before = readings(100, x=target(a=arm(0)), y=target(a=arm(0)), z=target(a=arm(900)))
     after = readings(105, x=target(a=arm(10)), y=target(a=arm(10)), z=target(101.0, a=arm(80)))
-    assert difference(before, after, READY).arms == {}
+    assert counts_between(before, after, READY).arms == {}
 
 
 def test_difference__one_of_two_restarted_that_had_a_little_over_a_half__is_no_void_interval() -> None:
     before = readings(100, x=target(a=arm(10)), y=target(a=arm(10)))
-    made = difference(before, readings(105, x=target(a=arm(30)), y=target(100.1, a=arm(24))), READY)
+    made = counts_between(before, readings(105, x=target(a=arm(30)), y=target(100.1, a=arm(24))), READY)
     assert made.unseen_share == pytest.approx(24 / 44)
     assert made.arms["a"].requests == 20
 
@@ -289,7 +292,7 @@ def test_difference__one_of_two_restarted_that_had_a_little_over_a_half__is_no_v
 def test_difference__one_of_two_replaced_by_one_with_another_name__half_went_unseen() -> None:
     """As a rolling update of pods does: it is one process that was replaced, not two of three that are missing."""
     before = readings(100, x=target(a=arm(10)), y=target(a=arm(10)))
-    made = difference(before, readings(105, x=target(a=arm(30)), z=target(101.0, a=arm(15))), READY)
+    made = counts_between(before, readings(105, x=target(a=arm(30)), z=target(101.0, a=arm(15))), READY)
     assert (made.unseen_share, made.arms["a"].requests, set(made.unseen)) == (0.5, 20, {"y", "z"})
 
 
@@ -297,20 +300,20 @@ def test_difference__a_target_is_read_again_after_a_gap__only_its_part_is_void()
     """All that it counted since it started, an hour ago, says little of the last five seconds."""
     before = readings(3_600, x=target(a=arm(9_000)), y=target(a=arm(9_000)))
     after = readings(3_605, x=target(a=arm(9_020)), y=target(a=arm(9_020)), z=target(a=arm(9_020)))
-    made = difference(before, after, READY)
+    made = counts_between(before, after, READY)
     assert made.arms["a"].requests == 40
     assert made.unseen_share == pytest.approx(1 / 3)
 
 
 def test_difference__no_target_at_all__nothing_and_why() -> None:
-    made = difference(readings(100), readings(105), READY)
+    made = counts_between(readings(100), readings(105), READY)
     assert (made.seconds, made.missing) == (0.0, {"router": "the router reports no process that counts"})
 
 
 def test_difference__a_counter_went_down_at_one_target__the_arm_is_missing_and_the_other_counts() -> None:
     before = readings(100, x=target(a=arm(10), b=arm(5)), y=target(a=arm(10), b=arm(5)))
     after = readings(105, x=target(a=arm(20), b=arm(9)), y=target(a=arm(3), b=arm(9)))
-    made = difference(before, after, READY)
+    made = counts_between(before, after, READY)
     assert set(made.arms) == {"b"}
     assert "went down" in made.missing["a"]
     assert made.arms["b"].requests == 8
@@ -320,20 +323,20 @@ def test_difference__targets_with_other_edges__latency_is_missing_and_the_counts
     other = {"ttft": HistogramReading((0.2, 0.4), (5, 10), 10)}
     before = readings(100, x=target(a=arm(0)), y=target(a=arm(0, latency={})))
     after = readings(105, x=target(a=arm(10)), y=target(a=arm(10, latency=other)))
-    counts = difference(before, after, READY).arms["a"]
+    counts = counts_between(before, after, READY).arms["a"]
     assert (counts.requests, counts.latency) == (20, {})
 
 
 def test_difference__a_target_that_has_measured_nothing_yet__is_no_gap_in_the_latency() -> None:
     before = readings(100, x=target(a=arm(0)), y=target(a=arm(0, latency={})))
     after = readings(105, x=target(a=arm(10)), y=target(a=arm(0, latency={})))
-    assert difference(before, after, READY).arms["a"].latency["ttft"].total == 10
+    assert counts_between(before, after, READY).arms["a"].latency["ttft"].total == 10
 
 
 def test_difference__calls_of_a_target_that_is_new__are_those_since_it_started() -> None:
     before = SignalReading(100, {"x": TargetReading(50.0, {}, 10)})
     young, old = TargetReading(101.0, {}, 4, 1), TargetReading(20.0, {}, 1_000, 1_000)
-    made = difference(
+    made = counts_between(
         before, SignalReading(105, {"x": TargetReading(50.0, {}, 12), "y": young, "z": old}), READY
     )
     assert (made.other, made.turned_away) == (6, 1)
@@ -383,7 +386,7 @@ class Router(RuleBasedStateMachine):
         after = readings(
             self.now, **{n: target(start, a=arm(count)) for n, (start, count) in self.running.items()}
         )
-        made = difference(self.before, after, READY)
+        made = counts_between(self.before, after, READY)
         counted = made.arms["a"].requests if "a" in made.arms else 0
         comparable = sum(self.fresh.values())
         assert counted >= 0

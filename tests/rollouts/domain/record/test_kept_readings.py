@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollouts.domain.record.asked import AskedReading, ProcessCounters
-from rollouts.domain.record.counters import difference
+from rollouts.domain.record.counters import counts_between
 from rollouts.domain.record.kept_readings import reading_from_json, reading_to_json
 from rollouts.domain.record.readings import ROUTER, EngineReading, SignalReading, TargetReading
 from tests.rollouts.domain.record.test_counters import COUNTS, arm, reading
@@ -63,5 +63,5 @@ def test_reading_from_json__kept_before_targets_were_told_apart__has_one_and_the
     one["router_started_at"] = one.pop("started_at")
     before = reading_from_json({**kept, **one})
     assert before == after
-    made = difference(before, reading(105, other=4, a=arm(30, 3)), {"a": 1.0})
+    made = counts_between(before, reading(105, other=4, a=arm(30, 3)), {"a": 1.0})
     assert (made.arms["a"].requests, made.other, made.unseen) == (20, 1, {})

@@ -184,7 +184,10 @@ def test_preview__guardrails__have_a_part_of_alpha_each(endpoint: Endpoint) -> N
     preview = look(endpoint)
 
     assert bandit_of(preview).gate_alpha == 0.025
-    assert "probability at most 0.025" in check(preview, "4 guardrails of each candidate").detail
+    assert (
+        "dropped by them in at most 25 of 1,000 rollouts"
+        in check(preview, "4 guardrails of each candidate").detail
+    )
     assert [gate.key for gate in preview.gates] == ["quality", "errors", "ttft", "thumbs"]
 
 

@@ -67,7 +67,10 @@ def test_promote__arm__says_which_evidence_is_missing(learning: Rollout) -> None
     rivals = {arm["name"]: arm for arm in learning.verdicts["arms"] if arm["state"] == "racing"}
     assert "candidate" in rivals
     assert f"expected loss {rivals['candidate-2']['expected_loss']:.4f}" in text
-    assert f"the odds are {odds(rivals['candidate']['evidence'])} to 1 that v2 is not the best" in text
+    assert (
+        f"the evidence that another arm is better than v2 is {odds(rivals['candidate']['evidence'])} to 1"
+        in text
+    )
 
 
 @pytest.mark.parametrize("arm", ["", "baseline", "candidate-3", "candidate-9"])

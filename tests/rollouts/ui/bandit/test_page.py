@@ -94,7 +94,7 @@ def test_learning__arm_that_left__says_when_and_why() -> None:
     index = BanditVerdict.from_json(rollout.verdicts).arm("candidate-3").at_index
     assert index is not None
     assert gone.left_at == rollout.evidence.get(index=index).ended_at
-    assert gone.sentence.startswith("Eliminated: the odds were ")
+    assert gone.sentence.startswith("Eliminated: the evidence that another arm is better was ")
     assert gone.p_best == "out"
     assert page.arms[1].sentence == ""
 
@@ -113,7 +113,7 @@ def test_learning__stop_rule__names_what_each_part_waits_for() -> None:
     rollout = bandits.rollout_bandit(now=NOW)
     sole, gates, deadline = page_of(rollout).stop
     assert (sole.strong, sole.rest) == ("2 arms left", ", needs 1")
-    assert sole.hint == "An arm leaves when the odds that it is not the best reach 20 to 1 (1/α)."
+    assert sole.hint == "An arm leaves when the evidence against it reaches 20 to 1 (1/α)."
     assert gates.strong.startswith("v2 ")
     assert gates.rest.startswith(", v3 ")
     ends = rollout.phase_since + timedelta(days=1)
@@ -123,7 +123,7 @@ def test_learning__stop_rule__names_what_each_part_waits_for() -> None:
 
 def test_promises__alpha__is_said_as_it_is() -> None:
     page = page_of(bandits.bandit_pending(plan=bandits.with_spec(alpha=0.025), now=NOW))
-    assert [value for _, value in page.promises[:2]] == ["at most 2.5%", "at most 5%"]
+    assert [value for _, value in page.promises[:2]] == ["in at most 25 of 1,000", "in at most 5 of 100"]
 
 
 def test_learning__gates__are_open_for_the_likeliest_winner_only() -> None:
@@ -142,7 +142,7 @@ def test_burn_in__page__has_equal_shares_and_says_so() -> None:
         "All four arms remain, with equal shares until each has 150 scored answers"
     )
     assert {line.share for line in page.arms} == {"25%"}
-    assert page.rewards_note == "burn-in: 150 answers an arm"
+    assert page.rewards_note == "equal shares until every arm has 150 scored answers"
     assert page.reweight == "Equal shares until every arm has 150 scored answers."
 
 
@@ -153,7 +153,9 @@ def test_no_data__page__has_no_number_where_nothing_was_measured() -> None:
         ("no data", "no data", "no data")
     }
     assert all(ridge.mean is None for ridge in page.ridges)
-    assert page.rewards_label == "Posterior of the reward of each arm: no answer is scored yet."
+    assert (
+        page.rewards_label == "What is believed of the reward of each arm: nothing yet, no answer is scored."
+    )
 
 
 def test_launching__page__shows_each_engine_that_is_not_ready() -> None:

@@ -21,7 +21,6 @@ from rollouts.ui.parts.outcomes_table import (
     OutcomesTable,
     arms_outcomes,
     outcomes_table,
-    share_words,
 )
 from tests import factories
 from tests.factories import bandits
@@ -32,7 +31,7 @@ pytestmark = pytest.mark.django_db
 NOW = factories.right_now()
 V5 = Outcomes(1180, 4, 0, 0, 2, 0, 11, 31, running=6)
 V6 = Outcomes(205, 212, 3, 1, 2, 4, 9, 12, running=3)
-REFUSED = "47% of v6's requests were refused by the engine, against 0.3% of v5's."
+REFUSED = "47.3% of v6's requests were refused by the engine, against 0.33% of v5's."
 
 
 def columns(baseline: Outcomes, *candidates: Outcomes) -> list[Column]:
@@ -69,7 +68,7 @@ def test_table__one_arm__has_no_column_that_repeats_it() -> None:
 
 def test_table__bar__says_the_same_in_words_and_fills_the_whole_width() -> None:
     bar = outcomes_table(columns(V6), meta="", nothing="").bars[0]
-    assert bar.words.startswith("v5, 451 requests: answered 205 (45.5%), refused by the engine 212 (47.0%)")
+    assert bar.words.startswith("v5, 451 requests: answered 205 (45.5%), refused by the engine 212 (47%)")
     assert sum(segment.percent for segment in bar.segments) == pytest.approx(100)
 
 
@@ -81,21 +80,6 @@ def test_table__neighbours_of_one_colour__differ_by_their_hatch() -> None:
         ("abandoned_before", "abandoned_midway"),
     ):
         assert rows[f"o-{one}"] != rows[f"o-{other}"]
-
-
-@pytest.mark.parametrize(
-    ("part", "whole", "words"),
-    [
-        (0, 0, "no data"),
-        (0, 9, "0.0%"),
-        (9, 9, "100%"),
-        (1, 100_000, "< 0.1%"),
-        (99_999, 100_000, "99.9%"),
-        (47, 100, "47.0%"),
-    ],
-)
-def test_share_words__edges__neither_zero_nor_all_unless_it_is(part: int, whole: int, words: str) -> None:
-    assert share_words(part, whole) == words
 
 
 def test_arms__counted_from_the_middle_on__says_how_many_are_missing() -> None:
@@ -139,7 +123,7 @@ def test_answers__engine_that_says_so__has_shares_and_a_mean() -> None:
     said = Completions(200, empty=10, truncated=50, filtered=1, tokens=3300)
     table = outcomes_table([Column(0, "v5", BASELINE, V5, said)], meta="", nothing="")
     cells = [(row.cells[0].count, row.cells[0].share) for row in table.answers]
-    assert cells == [("200", ""), ("10", "5.0%"), ("50", "25.0%"), ("1", "0.5%"), ("16.5", "")]
+    assert cells == [("200", ""), ("10", "5%"), ("50", "25%"), ("1", "0.5%"), ("16.5", "")]
     assert table.unsaid == ""
 
 
@@ -166,7 +150,7 @@ def test_findings__half_is_refused__says_who_and_how_many() -> None:
 
 def test_findings__baseline_is_the_worse__is_named_first() -> None:
     assert findings(columns(V6, V5), {}) == (
-        "47% of v5's requests were refused by the engine, against 0.3% of v6's.",
+        "47.3% of v5's requests were refused by the engine, against 0.33% of v6's.",
     )
 
 
@@ -193,7 +177,7 @@ def test_findings__everybody_leaves_on_both_arms__is_said_though_the_arms_are_al
 def test_findings__many__at_most_two_and_the_largest_first() -> None:
     worse = Outcomes(answered=100, refused_request=300, failed=100, abandoned_before=200)
     told = findings(columns(Outcomes(answered=700), worse), {})
-    assert [sentence.split(" ", 1)[0] for sentence in told] == ["43%", "29%"]
+    assert [sentence.split(" ", 1)[0] for sentence in told] == ["42.9%", "28.6%"]
 
 
 def test_findings__bandit__each_candidate_is_compared_with_the_baseline() -> None:
@@ -209,7 +193,7 @@ def test_findings__answers_cut_short__are_told_of_answers() -> None:
         ],
         {},
     )
-    assert told == ("75% of v6's answers were cut by the length limit, against 5.0% of v5's.",)
+    assert told == ("75% of v6's answers were cut by the length limit, against 5% of v5's.",)
 
 
 def test_findings__gate_whose_interval_holds_no_change__has_a_veto() -> None:
@@ -223,7 +207,7 @@ def test_page__refusing_candidate__is_told_on_the_page_and_in_its_fragment(engin
     rollout = factories.with_outcomes(factories.rollout_progressing(now=NOW), baseline=V5, candidate=V6)
     for headers in ({}, HTMX):
         text = engineer.get(f"/rollouts/{rollout.pk}", headers=headers).content.decode()
-        assert "47% of v2&#x27;s requests were refused by the engine, against 0.3% of v1&#x27;s." in text
+        assert "47.3% of v2&#x27;s requests were refused by the engine, against 0.33% of v1&#x27;s." in text
 
 
 # --- an endpoint ------------------------------------------------------------------------------------------------------

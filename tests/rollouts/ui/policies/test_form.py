@@ -23,10 +23,10 @@ from rollouts.ui.policies.form import (
     NEW_GATES,
     NUMBERS,
     PolicyForm,
+    field_text,
     form_of,
     meaning_of,
     read_form,
-    shown,
     switched,
     value_of,
     weight_sum,
@@ -219,7 +219,7 @@ def test_switched__to_yaml_and_back__is_the_same_policy_with_what_was_noted() ->
 
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e15, max_value=1e15))
 def test_shown__number__is_read_back_as_itself(value: float) -> None:
-    assert value_of(shown(value)) == value
+    assert value_of(field_text(value)) == value
 
 
 def test_form__policy_from_before_outages_were_known__keeps_to_itself_and_gets_the_rule_when_typed() -> None:

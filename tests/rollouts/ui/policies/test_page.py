@@ -103,7 +103,7 @@ def test_page__newest__gates_explanation_and_where_used(manager: Client) -> None
     text = text_of(manager, "/policies/triage-default")
     for gate in endpoint.gate_policy.policy.gates:
         assert gate.describe() in text
-    assert "At most 1 in 20 rollouts that change nothing is rolled back by the gates" in text
+    assert "is rolled back by them by mistake in at most 5 of 100 rollouts" in text
     assert "Measured (triage, the last 24 h):" in text
     assert "Newest rollouts under it" in text
     assert "Edit as @2" in text

@@ -15,11 +15,11 @@ from controlplane.kernel.errors import InvalidInput
 from registry.domain.manifest import Manifest, ManifestEntry
 from rollouts.adapters.clusters.engines import (
     ENGINES,
+    argument_words,
     command_line,
     engine_environment,
     load_engines,
     template_of,
-    words_of,
 )
 from rollouts.adapters.clusters.engines.template import OF_THE_MACHINE
 from rollouts.domain.engine_options import Option, OptionKind
@@ -110,7 +110,14 @@ def test_command_line__own_engine__has_only_what_was_declared(tmp_path: Path) ->
 
 def test_words_of__every_kind_of_value__is_one_word() -> None:
     values = {"a": True, "b": False, "d": 1.5, "e": 7, "f": {"k": 1, "b": "x y"}, "g-h": "v"}
-    assert words_of(values) == ["--a", "--no-b", "--d=1.5", "--e=7", '--f={"b": "x y", "k": 1}', "--g-h=v"]
+    assert argument_words(values) == [
+        "--a",
+        "--no-b",
+        "--d=1.5",
+        "--e=7",
+        '--f={"b": "x y", "k": 1}',
+        "--g-h=v",
+    ]
 
 
 def test_command_line__file_of_the_version__is_its_path_below_the_folder(tmp_path: Path) -> None:

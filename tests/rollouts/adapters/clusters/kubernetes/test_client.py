@@ -271,16 +271,6 @@ def test_delete__names_the_very_object_and_its_dependents_first(
         client.delete(DEPLOYMENTS, "a", "u2")
 
 
-@pytest.mark.parametrize(("after", "differs"), [({"y": 2}, False), ({"y": 9}, True)])
-def test_would_change__asks_with_a_dry_run_and_looks_past_what_is_counted(
-    client: KubernetesClient, server: ScriptedServer, after: dict[str, int], differs: bool
-) -> None:
-    metadata = {**SEEN["metadata"], "resourceVersion": "42", "generation": 9, "managedFields": [{}]}
-    server.answers = [(200, SEEN), (200, {**SEEN, "metadata": metadata, "spec": after, "status": {"a": 1}})]
-    assert client.would_change(BODY) is differs
-    assert server.asked[1].query["dryRun"] == "All"
-
-
 def test_log__container_that_has_none__is_empty(client: KubernetesClient, server: ScriptedServer) -> None:
     server.answers = [(200, "one\ntwo\n"), status(400, 'container "engine" in pod "a" is waiting to start')]
     assert client.log("a", "engine", lines=2) == "one\ntwo\n"

@@ -13,9 +13,7 @@ from controlplane.kernel.errors import Rejected, Unavailable
 from rollouts.adapters.routers.gateway_api.implementations import (
     EVERY_TRAIT,
     IMPLEMENTATIONS,
-    UNKNOWN,
     GatewayTrait,
-    implementation_of,
 )
 from rollouts.adapters.routers.gateway_api.probes import (
     PROBE_ENDPOINT,
@@ -151,13 +149,6 @@ def test_findings__nothing_was_sent__show_nothing() -> None:
 )
 def test_mirror_finding__binomial_noise__is_allowed_and_no_more(mirrored: int, holds: bool) -> None:
     assert mirror_finding(400, mirrored, 0.25).holds is holds
-
-
-def test_implementation__controller__is_found_by_its_name() -> None:
-    assert (
-        implementation_of("gateway.envoyproxy.io/gatewayclass-controller") is IMPLEMENTATIONS["Envoy Gateway"]
-    )
-    assert implementation_of("somebody.else/x") is UNKNOWN
 
 
 def test_capabilities__forced_variant__is_one_where_the_header_wins_and_nothing_falls_back() -> None:

@@ -22,14 +22,9 @@ def user(response: httpx.Response) -> GatewayUser:
     )
 
 
-def test_answers_itself__the_engine_names_the_variant__is_proven() -> None:
-    assert user(httpx.Response(200, json=MODELS)).answers_itself("chat.example", "chat-v1-aaaa") == ""
-
-
-def test_answers_itself__only_the_gateways_header_names_it__is_not_proven() -> None:
+def test_ask__the_gateways_header_names_another_variant__the_engine_is_believed() -> None:
     answer = httpx.Response(200, json=MODELS, headers={"x-headgate-variant": "chat-v2-bbbb"})
-    why = user(answer).answers_itself("chat.example", "chat-v2-bbbb")
-    assert why == "chat-v2-bbbb was asked, but chat-v1-aaaa answered"
+    assert user(answer).ask("chat.example", "chat-v2-bbbb") == "chat-v1-aaaa"
 
 
 @pytest.mark.parametrize(

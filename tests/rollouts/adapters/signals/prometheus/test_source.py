@@ -17,7 +17,7 @@ from rollouts.adapters.signals.prometheus.source import PrometheusSignals
 from rollouts.adapters.signals.prometheus.templates import ENVOY_GATEWAY, ISTIO, GatewayTemplate
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.readiness import CountedVariant, kinds_missing, readiness_checks
-from rollouts.domain.record.counters import difference
+from rollouts.domain.record.counters import counts_between
 from rollouts.domain.record.readings import CountedKind, Failures, SignalReading
 from rollouts.ports import Backend
 from tests.rollouts.adapters.readings import read_one
@@ -206,7 +206,7 @@ def test_read__process_restarted__voids_its_part_and_no_more(room: Room) -> None
         "the restart is seen",
         lambda r: r.targets["gw-a"].started_at == 5000.0 and answered(r, V1) == 111,
     )
-    found = difference(before, after, {})
+    found = counts_between(before, after, {})
     assert found.unseen == {"gw-a": "restarted: its counters began again"}
     assert found.arms[V1].requests == 10
 
@@ -217,7 +217,9 @@ def test_read__process_gone__is_left_out_and_told_as_unseen(room: Room) -> None:
     before = read_when(room, "both are scraped", lambda r: len(r.targets) == 2)
     room.say(gw_b=None)
     after = read_when(room, "one is gone", lambda r: set(r.targets) == {"gw-a"} and r.at > before.at)
-    assert difference(before, after, {}).unseen == {"gw-b": "was not read: it does not answer, or has gone"}
+    assert counts_between(before, after, {}).unseen == {
+        "gw-b": "was not read: it does not answer, or has gone"
+    }
 
 
 def test_read__start_unknown__is_left_out(room: Room) -> None:
@@ -239,7 +241,7 @@ def test_read__between_two_scrapes__no_time_passes(room: Room) -> None:
     # On a machine that is busy, reading may take as long as the time between two scrapes.
     pairs = pairwise(read(room) for _ in range(200))
     earlier, later = next((one, next_one) for one, next_one in pairs if one.at == next_one.at)
-    assert difference(earlier, later, {}).seconds == 0
+    assert counts_between(earlier, later, {}).seconds == 0
 
 
 def test_read__after_the_next_scrape__the_time_between_the_scrapes_has_passed(room: Room) -> None:
@@ -248,7 +250,7 @@ def test_read__after_the_next_scrape__the_time_between_the_scrapes_has_passed(ro
     later = read_when(room, "it is scraped again", lambda r: r.at > earlier.at)
     scrapes = (later.at - earlier.at) / SCRAPE_SECONDS
     assert scrapes == pytest.approx(max(1, round(scrapes)), abs=0.5)
-    assert difference(earlier, later, {}).seconds == pytest.approx(later.at - earlier.at)
+    assert counts_between(earlier, later, {}).seconds == pytest.approx(later.at - earlier.at)
 
 
 def test_read__gateway_not_scraped_any_more__is_an_outage_of_the_source(room: Room) -> None:
@@ -271,7 +273,7 @@ def test_read__prometheus_killed_and_started__is_unavailable_and_goes_on(room: R
         room.prometheus.start()
     room.say(gw_a=envoy_gateway(split(Counted(answered=27), Counted())))
     after = read_when(room, "it scrapes again", lambda r: answered(r, V1) == 27)
-    assert difference(before, after, {}).arms[V1].requests == 20
+    assert counts_between(before, after, {}).arms[V1].requests == 20
 
 
 def test_read__backends_stand_elsewhere__counters_from_before_are_not_read(room: Room) -> None:
@@ -291,7 +293,7 @@ def test_read__backends_stand_elsewhere__counters_from_before_are_not_read(room:
 
     after = wait_until("it is scraped anew", anew)
     assert after is not None
-    assert difference(before, after, {}).unseen == {"gw-a": "restarted: its counters began again"}
+    assert counts_between(before, after, {}).unseen == {"gw-a": "restarted: its counters began again"}
 
 
 def test_read__endpoint_without_a_route__is_an_error_of_it_alone(room: Room) -> None:
