@@ -17,6 +17,7 @@ from django.db.models import QuerySet
 
 from controlplane.kernel.errors import NotFound
 from rollouts.models import Endpoint, Rollout, Workload
+from rollouts.selectors import GOES_ON
 
 
 def locked_endpoints() -> QuerySet[Endpoint]:
@@ -37,6 +38,13 @@ def lock_endpoints_of(rows: QuerySet[Workload]) -> list[int]:
     numbers = rows.order_by().values("variant__endpoint")
     endpoints = Endpoint.objects.filter(pk__in=numbers).order_by("pk")
     return list(endpoints.select_for_update(no_key=True).values_list("pk", flat=True))
+
+
+def lock_rollouts_of(endpoint_id: int) -> None:
+    """Locks the rollouts of an endpoint that go on, in the order of their numbers. Inside a transaction that holds the
+    endpoint, before its workloads or effects are changed by what may end a rollout afterwards. 1 query."""
+    rows = Rollout.objects.filter(GOES_ON, endpoint=endpoint_id).order_by("pk")
+    list(rows.select_for_update(no_key=True).values_list("pk", flat=True))
 
 
 def lock_rollout(rollout_id: int) -> Rollout:

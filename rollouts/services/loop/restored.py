@@ -25,6 +25,7 @@ from rollouts.domain.lifecycle.effects import EnsureWorkload
 from rollouts.domain.restored import Restored, RestoredState, is_quiet
 from rollouts.models import Endpoint
 from rollouts.selectors import current_rollout
+from rollouts.services.locks import lock_rollouts_of
 from rollouts.services.loop.act import run_effects
 from rollouts.services.loop.clock_jumps import move_times
 from rollouts.services.loop.converging import relaunch_lost
@@ -65,6 +66,7 @@ def held_as_restored(
     keepable = find_keepable(endpoint=endpoint, names=names, world=world)
     with transaction.atomic():
         hold(lease, now=look.at)  # another worker of this very database has a newer token, too
+        lock_rollouts_of(endpoint.pk)  # a choice that is carried out ends them, after workloads were written
         endpoint.refresh_from_db(fields=FIELDS)
         writes = Writes()
         note_world(
