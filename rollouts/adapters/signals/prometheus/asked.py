@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.digests import canonical_json
-from controlplane.kernel.errors import HeadgateError, InvalidInput, Unavailable
+from controlplane.kernel.errors import HeadgateError, InvalidInput
 from controlplane.kernel.foreign import words_of
 from rollouts.adapters.signals.exposition import Sample
 from rollouts.adapters.signals.prometheus.server import PrometheusServer
@@ -83,7 +83,7 @@ class AskedCounters:
         self._namespace = namespace
         self._stale_seconds = stale_seconds
         self._seconds = seconds
-        self._apart: frozenset[Gate] = frozenset()  # those to be asked by themselves
+        self._apart: tuple[Gate, ...] = ()  # those to be asked by themselves, in this order
 
     def read(self, questions: Collection[CounterQuestion]) -> Mapping[CounterQuestion, CounterAnswer]:
         """See `SignalSource.read_counters`."""
@@ -109,53 +109,58 @@ class AskedCounters:
     # --- asking -----------------------------------------------------------------------------------------------------
 
     def _asked(self, questions: Collection[CounterQuestion]) -> _Look:
-        """Asks everything; what was asked alone and answered is asked with the others again."""
-        began = self._steady()
-        look = _Look(self._server.now(), began + self._seconds)
-        together = [one for one in questions if _gate(one) not in self._apart]
-        alone: dict[Gate, list[CounterQuestion]] = defaultdict(list)
+        """Asks everything; what was asked alone and answered is asked with the others again. Of those alone, whoever
+        had no turn is first the next time, and whoever hung is last."""
+        look = _Look(self._server.now(), self._steady() + self._seconds)
+        own: dict[Gate, list[CounterQuestion]] = defaultdict(list)
         for one in questions:
-            if _gate(one) in self._apart:
-                alone[_gate(one)].append(one)
-        apart: set[Gate] = set()
+            own[_gate(one)].append(one)
+        alone = [gate for gate in self._apart if gate in own]
+        waiting: list[Gate] = []
+        failed: list[Gate] = []
+        together = [one for one in questions if _gate(one) not in alone]
         for start in range(0, len(together), AT_ONCE):
             part = together[start : start + AT_ONCE]
             gates = list(dict.fromkeys(_gate(one) for one in part))
-            if not self._ask(part, look) and len(gates) > 1:
-                apart.update(gates)
-                for gate in gates:
-                    alone[gate] += [one for one in part if _gate(one) == gate]
-        for gate, own in alone.items():
-            if self._ask(own, look):
-                apart.discard(gate)
-            else:
-                apart.add(gate)
+            if self._has_time(part, look) and not self._ask(part, look):
+                by_themselves = alone if len(gates) > 1 else failed  # one alone was asked by itself just now
+                by_themselves += [gate for gate in gates if gate not in by_themselves]
+        for gate in alone:
+            if not self._has_time(own[gate], look):
+                waiting.append(gate)
+            elif not self._ask(own[gate], look):
+                failed.append(gate)
         # Those of other looks are remembered, but not for ever: their rollouts end.
-        others = self._apart - {_gate(one) for one in questions}
-        self._apart = frozenset(apart | (others if len(others) < MOST_APART else set()))
+        others = [gate for gate in self._apart if gate not in own]
+        self._apart = (*waiting, *failed, *others)[:MOST_APART]
         return look
+
+    def _has_time(self, part: Sequence[CounterQuestion], look: _Look) -> bool:
+        """Whether there is time to ask these; if not, that is why there is no answer, unless another is known."""
+        if look.until - self._steady() >= LEAST_SECONDS:
+            return True
+        for one in part:
+            look.wrong.setdefault(
+                one,
+                f"what gates ask Prometheus for took the {self._seconds:g} s that all of it has: it was not asked",
+            )
+        return False
 
     def _ask(self, part: Sequence[CounterQuestion], look: _Look) -> bool:
         """Notes the series of these questions, or why there are none; whether they were answered. A query has half of
         the time that is left: one that hangs leaves some to those behind it."""
         left = look.until - self._steady()
         try:
-            if left < LEAST_SECONDS:
-                raise Unavailable(
-                    f"What gates ask Prometheus for took the {self._seconds:g} s that all of it has, so that this was "
-                    "not asked any more."
-                )
             found = self._server.vector(self._together(part), at=look.now, seconds=left / 2)
         except HeadgateError as error:
-            for one in part:
-                look.wrong[one] = _words(error)
+            look.wrong |= dict.fromkeys(part, _words(error))
             return False
-        own: dict[str, list[Sample]] = defaultdict(list)
+        marked: dict[str, list[Sample]] = defaultdict(list)
         for sample in found:
-            own[sample.labels.get(MARK, "")].append(sample)
+            marked[sample.labels.get(MARK, "")].append(sample)
         for number, one in enumerate(part):
             look.wrong.pop(one, None)
-            look.series[one] = {kind: own.get(f"{number}-{kind}", []) for kind in (BAD, ALL)}
+            look.series[one] = {kind: marked.get(f"{number}-{kind}", []) for kind in (BAD, ALL)}
         return True
 
     def _together(self, part: Sequence[CounterQuestion]) -> str:

@@ -151,7 +151,7 @@ def test_policy_that_cannot_be_read__ends_its_own_turn_and_no_other(w: MemoryWor
     (rows,) = read_rows([w.endpoint_id], now=w.now)
     assert rows.rollout is not None
     rows.rollout.gate_policy.body = {"gates": [{}]}
-    readings = {"triage": SignalReading(1.0, {}), "other": "away"}
+    readings: Mapping[str, SignalReading | str] = {"triage": SignalReading(1.0, {}), "other": "away"}
     assert with_own_counters(readings, [rows], w.world) == readings
 
 

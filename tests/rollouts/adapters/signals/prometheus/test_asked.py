@@ -212,8 +212,10 @@ def test_read__many_gates_that_hang__leave_time_for_one_that_does_not() -> None:
         question(pair=CounterPair(f'heavy_{number}{{pod=~"{{{{pods}}}}"}}', TOOLS.all)) for number in range(9)
     ]
     counters = said.counters()
-    counters.read([*heavy, question()])
-    assert reading(counters.read([*heavy, question()])[question()]).bad == 3
+    for _ in range(6):  # each time two of those that hang have their turn
+        counters.read([*heavy, question()])
+    for _ in range(3):
+        assert reading(counters.read([*heavy, question()])[question()]).bad == 3
 
 
 def test_read__all_hang__ends_within_its_time() -> None:
@@ -224,7 +226,7 @@ def test_read__all_hang__ends_within_its_time() -> None:
     found = said.counters().read(questions)
     assert said.clock.reading().steady - began <= 2.0
     assert all(one.why for one in found.values())
-    assert any("not asked any more" in one.why for one in found.values())
+    assert any("it was not asked" in one.why for one in found.values())
 
 
 def test_read__prometheus_away__says_so_of_every_question() -> None:
