@@ -163,8 +163,8 @@ def _page(size: str, endpoints: int, found: dict[str, Any], speed: float) -> str
         "# What a cluster costs its API server",
         "",
         f"The tables are written by `python -m benchmarks.kubernetes_loop --size {size}` (`make bench-kubernetes`). On"
-        f" {machine}, {day}; its Python made {speed:.1f} million additions a second when the run began, and the load of all"
-        f" that it did was {found['load']:.1f} when it ended.",
+        f" {machine}, {day}; its Python made {speed:.1f} million additions a second when the run began, and"
+        f" the load of all that it did was {found['load']:.1f} when it ended.",
         "",
         INTRODUCTION,
         "",
