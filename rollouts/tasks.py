@@ -26,7 +26,7 @@ from rollouts.services.errands.write_backs import WRITE_BACKS, keep_mlflow_true
 from rollouts.services.loop.glances import Glances, report_routers
 from rollouts.services.loop.reconcile import reconcile_after_click, reconcile_endpoints
 from rollouts.services.loop.restored import report_restored
-from rollouts.wake import APART_SECONDS, LOOP, wake
+from rollouts.wake import APART_SECONDS, LOOP, probe_soon, wake
 from rollouts.wiring import worlds
 
 TICKS = Ticks(seconds=settings.HEADGATE.tick_seconds / 2)
@@ -54,7 +54,7 @@ def reconcile_changed() -> None:
     """A look between two ticks, because a cluster said that something changed. Those that piled up are one."""
     if LOOKS.may_begin():
         reconcile_endpoints(worlds=worlds(), clock=CLOCK, threads=CONCURRENT_ENDPOINTS, glances=GLANCES)
-        probe.apply_async(expires=MESSAGE_SECONDS)  # a candidate that became ready is proven at once
+        probe_soon()
 
 
 @shared_task(name="rollouts.reconcile_endpoint")

@@ -23,13 +23,21 @@ APART_SECONDS = (
 
 def wake(endpoint_id: int) -> None:
     """Asks a worker to look at an endpoint now. Without a broker the next tick does the same."""
+    _send("rollouts.reconcile_endpoint", endpoint_id)
+
+
+def probe_soon() -> None:
+    """Asks the probes' worker to see what is due: a candidate that became ready is proven at once. Without a broker the
+    next tick does the same."""
+    _send("rollouts.probe")
+
+
+def _send(task: str, *arguments: int) -> None:
     try:
         # By name: pages and API stand beside the tasks and do not import them.
-        current_app.send_task(
-            "rollouts.reconcile_endpoint", (endpoint_id,), expires=MESSAGE_SECONDS, retry=False
-        )
+        current_app.send_task(task, arguments, expires=MESSAGE_SECONDS, retry=False)
     except (OperationalError, OSError) as error:
-        log.warning("loop.not_woken endpoint=%s %s", endpoint_id, error)
+        log.warning("loop.not_woken task=%s %s %s", task, arguments, error)
 
 
 class LoopWaker:
@@ -74,11 +82,4 @@ class LoopWaker:
             time.sleep(max(0.0, APART_SECONDS - (self._steady() - began)))
 
 
-def _ask_for_a_look() -> None:
-    try:
-        current_app.send_task("rollouts.reconcile_changed", expires=MESSAGE_SECONDS, retry=False)
-    except (OperationalError, OSError) as error:
-        log.warning("loop.not_woken %s", error)
-
-
-LOOP = LoopWaker(_ask_for_a_look)
+LOOP = LoopWaker(lambda: _send("rollouts.reconcile_changed"))

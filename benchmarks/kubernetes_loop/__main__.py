@@ -47,8 +47,8 @@ INTRODUCTION = """\
 Endpoints with one variant each on one namespace of a real API server, and the loop's worker beside it, on one machine.
 *Steady state*: nobody asks for anything, nothing changes. *By the API server*: its own `apiserver_request_total` of the
 kinds that Headgate uses, where a watch counts when it ends. *From ready to weight*: from the moment when a candidate's
-pod became Ready at the API server until the API server gave out its HTTPRoute with its share of users; in between the
-loop sees it, proves it by a forced request, decides, and writes twice: first a route that makes it known to the proxies."""
+pod became Ready at the API server until the API server gave out its HTTPRoute with its share of users; in between
+the loop sees it, proves it by a forced request, decides, and writes twice: first what makes it known to the proxies."""
 
 
 def main() -> None:
@@ -120,6 +120,7 @@ def _measure(server: ApiServer, database: str, endpoints: int, rollouts: int, se
         "answered_seconds": ended - began,
         "moved": sorted(moved),
         "server_mb": server.memory(),
+        "load": os.getloadavg()[1],
     }
 
 
@@ -152,6 +153,9 @@ def _page(size: str, endpoints: int, found: dict[str, Any], speed: float) -> str
         "rollouts whose weight moved": f"{len(moved)} of {len(found['candidates'])}",
         "from ready to weight, median / p99, s": f"{_number(median)} / {_number(slowest)}",
         "memory of the worker: steady / at most, MiB": f"{found['memory_mb']} / {found['peak_mb']}",
+        "memory of the API server / etcd, MiB": (
+            f"{found['server_mb']['kube-apiserver']} / {found['server_mb']['etcd']}"
+        ),
         "CPU of the worker in the steady state, share of a core": f"{found['cpu_share']:.0%}",
         "longest tick in the steady state, s": _number(found["longest_tick"]),
     }
@@ -159,7 +163,8 @@ def _page(size: str, endpoints: int, found: dict[str, Any], speed: float) -> str
         "# What a cluster costs its API server",
         "",
         f"The tables are written by `python -m benchmarks.kubernetes_loop --size {size}` (`make bench-kubernetes`). On"
-        f" {machine}, {day}; its Python made {speed:.0f} million additions a second when the run began.",
+        f" {machine}, {day}; its Python made {speed:.1f} million additions a second when the run began, and"
+        f" the load of all that it did was {found['load']:.1f} when it ended.",
         "",
         INTRODUCTION,
         "",

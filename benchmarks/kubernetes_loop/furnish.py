@@ -50,7 +50,7 @@ PLACE = GatewayParent("public", "edge")
 AT_ONCE = 8
 
 
-class CountedClient(official.ApiClient):
+class CountedClient(official.ApiClient):  # type: ignore[misc]
     """Counts every request that it sends, by its method and what is asked for."""
 
     def __init__(self, settings: official.Configuration, counts: Counter[str]) -> None:
@@ -200,7 +200,7 @@ def _rows(count: int, namespace: str, now: datetime) -> list[tuple[Endpoint, Var
         kinds = {"model.safetensors": "weights", "tokenizer.json": "tokenizer"}
         version.file_classes = [
             {"path": one["path"], "kind": kinds.get(one["path"], "configuration"), "why": "", "finding": ""}
-            for one in version.manifest
+            for one in version.manifest or ()
         ]
         version.save()
     policy = GatePolicy.from_json(POLICY)

@@ -77,6 +77,27 @@ def test_of__same_row_again__is_made_once(tmp_path: Path) -> None:
     assert wiring.worlds().of("paris").router is first.router
 
 
+def test_of__row_that_was_changed__ends_what_went_on_behind_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its watches would ask the cluster for ever."""
+    ended: list[str] = []
+    built = KINDS["local"].build
+
+    def build(spec: ClusterSpec, here: Any) -> ClusterPorts:
+        port = str(spec.configuration["gateway_port"])
+        return replace(built(spec, here), close=lambda: ended.append(port))
+
+    monkeypatch.setattr(wiring, "KINDS", {**KINDS, "local": replace(KINDS["local"], build=build)})
+    row = make("paris", configuration=configuration(tmp_path / "p"))
+    wiring.worlds().of("paris")
+    assert ended == []
+    row.configuration = configuration(tmp_path / "p", gateway_port=8_701)
+    row.save()
+    wiring.worlds().of("paris")
+    assert ended == ["8700"]
+
+
 def test_of__row_that_was_changed__is_made_anew_without_a_restart(tmp_path: Path) -> None:
     row = make("paris", kind="moonbase", configuration=configuration(tmp_path / "p"))
     with pytest.raises(Unavailable):

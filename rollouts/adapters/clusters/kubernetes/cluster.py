@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from controlplane.kernel.clock import Clock
@@ -65,6 +65,7 @@ from rollouts.adapters.clusters.kubernetes.owned import name_taken, owned_object
 from rollouts.adapters.clusters.kubernetes.preflight import Preflight
 from rollouts.adapters.clusters.kubernetes.profile import AutoscalerKind, ClusterProfile
 from rollouts.adapters.clusters.kubernetes.record import LAUNCH_KEY, record_of, spec_in
+from rollouts.adapters.clusters.kubernetes.said import SaidBefore
 from rollouts.adapters.clusters.kubernetes.scale_in import KINDS as SCALERS
 from rollouts.adapters.clusters.kubernetes.scale_in import set_scale_in
 from rollouts.adapters.clusters.kubernetes.snapshot import Snapshot, Watches, pods_of, status_of
@@ -134,7 +135,7 @@ class KubernetesCluster:
         if door is not None and fills:
             self._filler = Filler(client, profile, installation, door, clock, self._watches.put)
         self._troubles: dict[str, str] = {}  # by variant: why its launch does not go on now
-        self._told: dict[str, _Told] = {}  # by variant: what was said last
+        self._said = SaidBefore()
         self._preflight = Preflight(client, profile, installation, engines, clock)
 
     # --- the contract -------------------------------------------------------------------------------------------
@@ -167,9 +168,9 @@ class KubernetesCluster:
         for anchor in snapshot.anchors:
             self._end(anchor, found[anchor.variant])
             self._go_on(anchor, snapshot)
-        for kept in (self._troubles, self._told):
-            for variant in kept.keys() - found.keys():
-                kept.pop(variant, None)
+        for variant in self._troubles.keys() - found.keys():
+            self._troubles.pop(variant, None)
+        self._said.forget_others(found.keys())
         return found
 
     def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
@@ -435,12 +436,11 @@ class KubernetesCluster:
             job = self._filler.sight(snapshot, anchor)
             filled_at = None if job is None else job.done_at
         read = (anchor.raw, snapshot.workloads.get(anchor.name), *snapshot.pods.get(anchor.name, ()))
-        before = self._told.get(anchor.variant)
-        if before is not None and before.holds(read, filled_at):
-            return before.status
+        before = self._said.of(anchor.variant, read, filled_at)
+        if before is not None:
+            return before
         found = self._status_anew(snapshot, anchor, filled_at)
-        if _lasts(found, self._now()):
-            self._told[anchor.variant] = _Told(read, filled_at, found)
+        self._said.keep(found, read, filled_at, self._now())
         return found
 
     def _status_anew(self, snapshot: Snapshot, anchor: Anchor, filled_at: float | None) -> WorkloadStatus:
@@ -480,28 +480,6 @@ class KubernetesCluster:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What was said of a variant, and what it was read from."""
-
-    read: tuple[object, ...]
-    filled_at: float | None
-    status: WorkloadStatus
-
-    def holds(self, read: tuple[object, ...], filled_at: float | None) -> bool:
-        """Whether it was read from these very objects: one that changed is another one."""
-        same = len(read) == len(self.read) and all(
-            one is other for one, other in zip(read, self.read, strict=True)
-        )
-        return same and filled_at == self.filled_at
-
-
-def _lasts(status: WorkloadStatus, now: float) -> bool:
-    """Whether the same is to be said for as long as its objects stay the same: it is well, and no time runs on."""
-    well = status.phase is WorkloadPhase.READY and not status.message and not status.drift
-    return well and all(at is None or at < now for at in (status.started_at, status.files_at))
 
 
 def _is_filling(anchor: Anchor) -> bool:

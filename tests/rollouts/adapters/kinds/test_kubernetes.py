@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -187,3 +188,21 @@ def test_build__profile_that_headgate_fills__needs_the_files_here_first(tmp_path
     assert not KUBERNETES.build(filling, installation(tmp_path)).cluster.fetches_files()
     reached = spec({**SOUND, "headgate_url": "https://headgate.example"})
     assert KUBERNETES.build(reached, installation(tmp_path)).cluster.fetches_files()
+
+
+@pytest.mark.usefixtures("secrets")
+def test_close__of_a_cluster_that_nobody_asked_yet__ends_nothing_and_may_be_called_again(
+    tmp_path: Path,
+) -> None:
+    ports = KUBERNETES.build(spec(), installation(tmp_path))
+    before = threading.active_count()
+    ports.close()
+    ports.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.usefixtures("secrets")
+def test_claim__by_cluster_and_router__is_one_thing(tmp_path: Path) -> None:
+    """Both tell the same object, so that a token costs one write."""
+    ports = KUBERNETES.build(spec(), installation(tmp_path))
+    assert ports.cluster._tokens is ports.router._tokens  # type: ignore[attr-defined]
