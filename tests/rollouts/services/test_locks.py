@@ -234,14 +234,21 @@ def test_lock_order__real_statements__are_understood_and_what_the_product_swallo
     lock_order: list[str],
 ) -> None:
     first, last = factories.endpoint(), factories.endpoint("another")
-    for wrong in (
-        lambda: (locked_endpoints().get(pk=last.pk), hold(Lease(first.pk, "turn", 1), now=NOW)),
-        lambda: list(locked_endpoints().filter(environment="production").values_list("pk").order_by("name")),
-        lambda: (
-            (lock_rollout(factories.rollout_pending(of=first).pk), Arm.objects.update(requests=1))
-            and Rollout.objects.filter(phase="pending").update(reason="")
-        ),
-    ):
+    number = factories.rollout_pending(of=first).pk
+
+    def the_larger_number_first() -> None:
+        locked_endpoints().get(pk=last.pk)
+        hold(Lease(first.pk, "turn", 1), now=NOW)
+
+    def by_name() -> None:
+        list(locked_endpoints().filter(environment="production").values_list("pk").order_by("name"))
+
+    def arms_first() -> None:
+        locked_endpoints().get(pk=first.pk)
+        Arm.objects.update(requests=1)
+        lock_rollout(number)
+
+    for wrong in (the_larger_number_first, by_name, arms_first):
         with suppress(AssertionError), transaction.atomic():
             wrong()
     assert [one.split(":")[0] for one in lock_order] == [

@@ -82,7 +82,7 @@ def test_apply__event__is_in_state_history_and_audit_at_a_new_revision(rollout: 
     assert (found.phase, found.pause_reason, found.revision) == ("paused", "person", revision + 1)
     assert rollout.revision == revision + 1, "the row in hand is as it is in the database"
     told = AuditEvent.objects.get(action="rollout.pause")
-    assert (told.request_id, told.why, told.after["pause_reason"]) == ("r-7", "Lunch.", "person")
+    assert (told.request_id, told.why, (told.after or {})["pause_reason"]) == ("r-7", "Lunch.", "person")
     assert HistoryEvent.objects.filter(kind="pause", title="Held at 5%", actor=person.name).count() == 1
     assert LiveEvent.objects.filter(topic=f"rollout:{rollout.pk}").exists()
 
@@ -135,7 +135,7 @@ def test_apply__an_arm_leaves__for_good_with_its_reason(rollout: Rollout) -> Non
         NOW, "gate:errors", "Too many errors.",
     )  # fmt: skip
     assert HistoryEvent.objects.filter(kind="drop", detail="Too many errors.").exists()
-    assert AuditEvent.objects.get().after["dropped"] == ["candidate"]
+    assert (AuditEvent.objects.get().after or {})["dropped"] == ["candidate"]
 
 
 def test_apply__promoted__the_candidate_is_the_stable_variant_and_is_watched(rollout: Rollout) -> None:

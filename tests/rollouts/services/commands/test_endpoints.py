@@ -55,7 +55,7 @@ def test_create__new_one__asks_for_its_variant_to_run_and_moves_no_traffic() -> 
         ("ensure-workload", {"variant": made.stable.name})
     ]
     assert Workload.objects.get().variant == made.stable
-    assert AuditEvent.objects.get(action="endpoint.created").after["variant"] == made.stable.name
+    assert (AuditEvent.objects.get(action="endpoint.created").after or {})["variant"] == made.stable.name
     assert HistoryEvent.objects.get().kind == "endpoint-created"
 
 

@@ -58,7 +58,7 @@ def test_command__at_the_revision_that_was_seen__changes_state_history_and_audit
     assert "Lunch." in found.reason
     assert HistoryEvent.objects.filter(rollout=moving, kind="pause", actor=manager.name).exists()
     told = AuditEvent.objects.get(action="rollout.pause")
-    assert (told.actor, told.request_id, told.before["phase"]) == (manager.name, "r-1", "progressing")
+    assert (told.actor, told.request_id, (told.before or {})["phase"]) == (manager.name, "r-1", "progressing")
     assert Endpoint.objects.get().next_look_at is None, "the loop looks at once"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -55,7 +56,7 @@ def test_count__another_process_counted_since_the_row_was_read__both_are_kept(
     count_uncounted(endpoint=endpoint, more=Uncounted(forced=1), now=NOW)
     find = UncountedRatings.objects.get_or_create
 
-    def then_another_counts(**hour: object) -> object:
+    def then_another_counts(**hour: Any) -> Any:
         found = find(**hour)
         UncountedRatings.objects.update(forced=100)
         return found

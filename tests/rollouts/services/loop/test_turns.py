@@ -134,9 +134,12 @@ def turn_of(scene: Scene) -> Turn:
 def test_alone__what_goes_wrong_inside__ends_this_turn_only(
     scene: Scene, error: Exception, lost: bool, kept: bool
 ) -> None:
+    def go_wrong() -> None:
+        raise error
+
     turn = turn_of(scene)
     with turn.alone():
-        raise error
+        go_wrong()
     assert (turn.over, turn.lost, turn.error) == (True, lost, error if kept else None)
 
 
