@@ -119,7 +119,8 @@ class GatewayPlane:
     @property
     def router(self) -> GatewayRouter:
         place = replace(self.edge.place, timeout="soon") if self.refuses else self.edge.place
-        return PatientRouter(self.edge.routes, place, SystemClock(), lambda: FORCED, self.edge.user.served)
+        edge = self.edge
+        return PatientRouter(edge.routes, place, SystemClock(), lambda: FORCED, edge.user.served, edge.tokens)
 
     def backend(self, variant: str) -> Backend:
         return Backend(variant, "service", name=variant)

@@ -14,7 +14,6 @@ from rollouts.models import Endpoint, GatePolicyVersion, Rollout
 from rollouts.services.evidence.report import (
     CHECKED,
     ReplayReport,
-    counted,
     lines_of,
     replay_report,
     what_if_report,
@@ -139,10 +138,3 @@ def test_what_if__before_there_was_traffic__says_so(rollout: Rollout) -> None:
     early = Moment("decision 0", 10.0, -25.0)
     made = what_if_report(rollout=rollout, played=other(rollback=early))
     assert "would roll back before there was traffic" in made.sentence
-
-
-@pytest.mark.parametrize(
-    ("number", "words"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (1_234_567, "1,234,567 rows")]
-)
-def test_counted__any_number__reads_as_people_write_it(number: int, words: str) -> None:
-    assert counted(number, "row") == words

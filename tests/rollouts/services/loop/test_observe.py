@@ -16,7 +16,8 @@ from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.record.readings import SignalReading
 from rollouts.models import Endpoint, Variant, Workload
 from rollouts.ports import Backend, ObservedRoute, WorkloadStatus
-from rollouts.services.loop.observe import Observation, backends_of, observe_endpoints
+from rollouts.services.loop.backends import backends_of
+from rollouts.services.loop.observe import Observation, observe_endpoints
 from rollouts.services.loop.rows import Rows
 from rollouts.services.world import World
 

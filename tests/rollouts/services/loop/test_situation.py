@@ -15,10 +15,10 @@ from rollouts.ports import ObservedRoute, WorkloadStatus
 from rollouts.services.loop.observe import Observation
 from rollouts.services.loop.situation import (
     USUAL_LAG,
-    drift_of,
     in_force,
-    late_words,
+    route_lag_words,
     shares_in_force,
+    shares_set_by_hand,
     situation_of,
     split,
     splits_as_desired,
@@ -167,7 +167,7 @@ def test_splits_as_desired__whatever_waits__is_about_the_shares_alone() -> None:
 def test_drift__is_what_differs_from_what_was_published_while_nothing_of_ours_waits(
     changes: dict[str, Any], observation: Observation, expected: dict[str, int] | None
 ) -> None:
-    assert drift_of(endpoint(**changes), observation) == expected
+    assert shares_set_by_hand(endpoint(**changes), observation) == expected
 
 
 def test_shares_in_force__router_cannot_be_read__are_those_that_were_read_back_last() -> None:
@@ -190,12 +190,12 @@ def test_shares_in_force__router_cannot_be_read__are_those_that_were_read_back_l
 def test_late_words__after_the_usual_time__say_what_is_in_force(
     ago: timedelta, observation: Observation, said: str
 ) -> None:
-    words = late_words(endpoint(accepted_at=NOW - ago), observation, NOW)
+    words = route_lag_words(endpoint(accepted_at=NOW - ago), observation, NOW)
     assert words.endswith(said) if said else words == ""
 
 
 def test_late_words__nothing_was_accepted__are_empty() -> None:
-    assert late_words(endpoint(accepted_at=None), seen(route(HALF, accepted=2)), NOW) == ""
+    assert route_lag_words(endpoint(accepted_at=None), seen(route(HALF, accepted=2)), NOW) == ""
 
 
 # --- all of it --------------------------------------------------------------------------------------------------------

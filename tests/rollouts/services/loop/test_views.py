@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from rollouts.domain.lifecycle.states import Phase
 from rollouts.models import Arm, Rollout
-from rollouts.services.loop.views import counted, view_of
+from rollouts.services.loop.views import view_of, with_counts
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -70,12 +70,12 @@ def test_view__cause__is_what_is_kept_of_it_else_the_reason(rollout: Rollout, ca
     assert view_of(rollout).cause_sentence == said
 
 
-def test_counted__what_this_turn_counted__is_taken_over_and_nothing_else(rollout: Rollout) -> None:
+def test_with_counts__what_this_turn_counted__is_taken_over_and_nothing_else(rollout: Rollout) -> None:
     view = view_of(rollout)
     rollout.step_requests, rollout.measured_at, rollout.phase = 12, NOW, Phase.PAUSED.value
     rollout.unread_at, rollout.step_since = NOW, NOW
     with CaptureQueriesContext(connection) as asked:
-        after = counted(view, rollout)
+        after = with_counts(view, rollout)
     assert len(asked) == 0
     at = NOW.timestamp()
     assert (after.step_requests, after.measured_at, after.unread_at, after.step_since) == (12, at, at, at)

@@ -16,6 +16,7 @@ from rollouts.adapters.signals.prometheus.endpoints import PrometheusEndpoints
 from rollouts.adapters.signals.prometheus.processes import GatewayProcesses
 from rollouts.adapters.signals.prometheus.server import PrometheusServer
 from rollouts.adapters.signals.prometheus.templates import ENVOY_GATEWAY
+from tests.rollouts.adapters.clusters.kubernetes.told import MemoryTokens
 from tests.rollouts.adapters.routers.gateway_api.cluster import MemoryRoutes
 from tests.rollouts.adapters.routers.gateway_api.routes import PLACE, V1, V2, two
 from tests.rollouts.adapters.signals.prometheus.pods import FIRST, SECOND, Counted, envoy_gateway
@@ -151,7 +152,13 @@ def test_share__one_of_two_proxies_gets_its_endpoints_late__waits_for_it_and_beg
     room.say("gw-b", first=1, forced=1)
     routes = MemoryRoutes()
     router = GatewayRouter(
-        routes, PLACE, SystemClock(), lambda: frozenset(), routes.served, endpoints=room.endpoints.lacking
+        routes,
+        PLACE,
+        SystemClock(),
+        lambda: frozenset(),
+        routes.served,
+        MemoryTokens(),
+        endpoints=room.endpoints.lacking,
     )
 
     def settled(candidate_bp: int) -> bool:
