@@ -31,7 +31,7 @@ def test_edit__typing__explains_live_and_keeps_the_cursor(visit: Visit, endpoint
     visitor.open(EDIT)
     page = visitor.page
     page.fill("#in-alpha", "0.01")
-    expect(page.locator("#explain")).to_contain_text("At most 1 in 100 rollouts")
+    expect(page.locator("#explain")).to_contain_text("by mistake in at most 1 of 100 rollouts")
     page.locator("#delta-1").press("End")
     page.locator("#delta-1").press_sequentially("x")
     expect(page.locator("#delta-1-problem")).to_contain_text("must be a number")

@@ -290,7 +290,7 @@ def test_edit__explain__is_live_and_stores_nothing(manager: Client) -> None:
     response = manager.post("/policies/triage-default/edit", sent(alpha="0.01", do="explain"), headers=HTMX)
     text = unescape(response.content.decode())
     assert "<html" not in text
-    assert "At most 1 in 100 rollouts" in text
+    assert "by mistake in at most 1 of 100 rollouts" in text
     assert "Store as triage-default@2" in text
     assert not store_is_off(text)
     assert GatePolicyVersion.objects.count() == 1
