@@ -43,7 +43,7 @@ from tests.rollouts.probing import probe_rollouts  # noqa: E402
 
 TICK, PROBES, THREADS = 1.0, 2.0, 4
 BETWEEN_ROLLOUTS = 2.0
-SETTLES_SECONDS = 30.0  # after the first look at all
+SETTLES_SECONDS = 16.0  # after the first look at all
 MOST_SECONDS = 60.0  # for all rollouts to move
 
 
