@@ -29,7 +29,7 @@ from tests.kubernetes.build import built
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "models"
 # Endpoints, rollouts, and for how many seconds the steady state is measured.
-SIZES = {"full": (1_000, 30, 90), "smoke": (20, 4, 20)}
+SIZES = {"full": (1_000, 30, 90), "medium": (150, 12, 62), "smoke": (20, 4, 20)}
 OURS = frozenset(
     {
         "configmaps",

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from tests.rollouts.probing import probe_rollouts  # noqa: E402
 
 TICK, PROBES, THREADS = 1.0, 2.0, 4
 BETWEEN_ROLLOUTS = 2.0
-SETTLES_SECONDS = 30.0  # after the first look at all
+SETTLES_SECONDS = 16.0  # after the first look at all
 MOST_SECONDS = 60.0  # for all rollouts to move
 
 
@@ -55,6 +56,9 @@ class Worker:
         self.ticks: list[float] = []
         self._ask, self._ask_probes = threading.Event(), threading.Event()
         self._glances = Glances()
+        self._woken = ThreadPoolExecutor(
+            THREADS - 2, thread_name_prefix="woken"
+        )  # beside the tick and the look
 
     def start(self) -> None:
         self.waker.run_here()
@@ -79,7 +83,13 @@ class Worker:
         self._ask_probes.clear()
         probe_rollouts(self.at.worlds)
         for endpoint_id in Rollout.objects.filter(phase="provisioning").values_list("endpoint_id", flat=True):
+            self._woken.submit(self._turn, endpoint_id)
+
+    def _turn(self, endpoint_id: int) -> None:
+        try:
             reconcile_endpoint(endpoint_id=endpoint_id, world=self.at.world, owner=worker_name())
+        finally:
+            connections.close_all()
 
     def _reconcile(self) -> None:
         reconcile_endpoints(worlds=self.at.worlds, clock=CLOCK, threads=THREADS, glances=self._glances)

@@ -21,6 +21,9 @@ from rollouts.adapters.clusters.kubernetes.errors import Expired, UnknownKind
 
 FIRST_SECONDS = 10.0  # that those who ask wait for the first list, all together
 LEAST_PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds between two tries, doubled each time
+UNKNOWN_PAUSE = (
+    60.0  # until a kind that the cluster does not have is asked for again: somebody may have installed it
+)
 
 Made = TypeVar("Made")
 
@@ -133,6 +136,12 @@ class WatchedKind:
                 version, too_old = "", too_old + 1
                 if too_old > 1:  # what was listed just now is too old already
                     self._rest(too_old)
+            except UnknownKind as error:
+                version, tries = self._missed(error, version), tries + 1
+                if self._problem is None:  # there need not be such a kind
+                    self._pause(UNKNOWN_PAUSE * (0.5 + self._draw() / 2))
+                else:
+                    self._rest(tries)
             except Exception as error:  # the boundary of a thread: whatever comes, it goes on
                 version, tries = self._missed(error, version), tries + 1
                 self._rest(tries)

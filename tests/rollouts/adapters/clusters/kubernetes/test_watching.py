@@ -180,6 +180,16 @@ def test_list__with_an_odd_object__has_the_others(make: Make, odd: Any) -> None:
     assert names(watched) == ["a", "b"]
 
 
+def test_kind__that_the_cluster_does_not_know__is_asked_for_once_a_minute(make: Make) -> None:
+    pauses: list[float] = []
+    watched, script = make([UnknownKind("no such kind")] * 3 + [([], "7")], [], kind=GROUPS, optional=True)
+    watched._pause = pauses.append
+    watched.begin()
+    wait_until("it watches on", lambda: len(script.versions) == 1, 10)
+    assert len(pauses) == 3
+    assert min(pauses) >= 30
+
+
 def test_event__of_a_type_that_nobody_knows__changes_nothing(make: Make) -> None:
     watched, script = make([([thing("a", 5)], "7")], [[("RENAMED", thing("b", 8))]])
     watched.begin()
