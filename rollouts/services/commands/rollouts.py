@@ -150,9 +150,10 @@ def hold_in_force() -> Hold | None:
 
 def refuse_while_held() -> None:
     """Raises Refused while something holds whatever moves forward."""
-    hold = hold_in_force()
-    if hold is not None:
-        raise Refused(f"{hold.sentence}.", code=hold.kind.value, fix=f"It is possible when {hold.ends}.")
+    held_by = hold_in_force()
+    if held_by is not None:
+        fix = f"It is possible when {held_by.ends}."
+        raise Refused(f"{held_by.sentence}.", code=held_by.kind.value, fix=fix)
 
 
 def _altered(view: RolloutView) -> dict[str, str]:

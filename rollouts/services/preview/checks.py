@@ -73,10 +73,10 @@ def endpoint_checks(endpoint: Endpoint) -> list[Check]:
     if endpoint.restored_state:
         refusal = refusal_while_restored(endpoint.name, RestoredState(endpoint.restored_state))
         checks.append(Check("refused", refusal.message.rstrip("."), fix=refusal.fix, code=refusal.code))
-    hold = hold_in_force()
-    if hold is not None:
-        fix = f"It can begin when {hold.ends}."
-        checks.append(Check("refused", hold.sentence, "Nothing starts.", fix, code=hold.kind.value))
+    held_by = hold_in_force()
+    if held_by is not None:
+        fix = f"It can begin when {held_by.ends}."
+        checks.append(Check("refused", held_by.sentence, "Nothing starts.", fix, code=held_by.kind.value))
     return checks
 
 
