@@ -189,9 +189,9 @@ def _not_forward(endpoint: Endpoint, effect: Effect, seen: Observation) -> str:
     ]
     if not grow:
         return ""
-    hold = hold_in_force()
-    if hold is not None:
-        return hold.sentence[0].lower() + hold.sentence[1:]
+    held_by = hold_in_force()
+    if held_by is not None:
+        return held_by.clause
     by_person = bool(effect.payload.get(BY_PERSON))
     return "; ".join(filter(None, (_not_ready_for_more(name, seen, by_person) for name in grow)))
 
