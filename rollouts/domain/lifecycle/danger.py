@@ -176,8 +176,7 @@ def no_cluster(rollout: RolloutView) -> Decision:
 
 def ready_but_held(rollout: RolloutView, hold: Hold) -> Decision:
     """Everything is ready, and a hold keeps traffic from moving."""
-    words = hold.sentence[0].lower() + hold.sentence[1:]
-    return stay(rollout, f"Ready to start, but {words}.", f"It starts when {hold.ends}.")
+    return stay(rollout, f"Ready to start, but {hold.clause}.", f"It starts when {hold.ends}.")
 
 
 def pause_for_drift(rollout: RolloutView, drift: Mapping[str, int], held_at: str) -> Decision:

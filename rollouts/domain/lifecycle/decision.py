@@ -138,6 +138,11 @@ class Hold:
     sentence: str
     ends: str
 
+    @property
+    def clause(self) -> str:
+        """The sentence as a part of a longer one: "the global stop is on"."""
+        return self.sentence[0].lower() + self.sentence[1:]
+
     def to_json(self) -> dict[str, Any]:
         return flat(self) | {"kind": self.kind.value}
 

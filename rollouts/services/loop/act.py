@@ -169,9 +169,9 @@ def _not_forward(endpoint: Endpoint, effect: Effect, seen: Observation) -> str:
     ]
     if not grow:
         return ""
-    hold = hold_in_force()
-    if hold is not None:
-        return hold.sentence[0].lower() + hold.sentence[1:]
+    held_by = hold_in_force()
+    if held_by is not None:
+        return held_by.clause
     by_person = bool(effect.payload.get(BY_PERSON))
     altered = {name: words for name, words in altered_of(seen).items() if words and name in grow}
     changed = [f"{name} does not run as it was asked for (changed: {altered[name]})" for name in altered]
