@@ -10,7 +10,7 @@ from typing import Any
 from controlplane.access.models import User
 from controlplane.access.roles import Action, refusal
 from controlplane.kernel.errors import InvalidInput
-from controlplane.kernel.words import clock_text, duration_of_seconds, number_text
+from controlplane.kernel.words import clock_text, duration_of_minutes, duration_of_seconds, number_text
 from rollouts.domain.gates.plan_forecast import PlanForecast, worsening_text
 from rollouts.models import Endpoint
 from rollouts.services.commands.start import Check, Preview
@@ -136,7 +136,7 @@ def _found(forecast: PlanForecast, draft: Draft) -> FoundRow:
     if forecast.minutes_to_pass is None:
         passes = "not in sight"
     else:
-        passes = f"{duration_of_seconds(forecast.minutes_to_pass * 60)} {forecast.since}".strip()
+        passes = f"{duration_of_minutes(forecast.minutes_to_pass)} {forecast.since}".strip()
         if not forecast.passes_in_plan:
             passes += ", too late"
     return FoundRow(gate.label, smallest, passes, forecast.sentence)
