@@ -171,12 +171,11 @@ def unread_words(rollout: Rollout) -> str:
     return "" if is_known(number) else unknown_words(row, number)
 
 
-def require_readable(rollout_id: int) -> None:
-    """Raises UnknownFormat when a newer version wrote what the gates of a rollout said last. One query, or two."""
-    for rollout in with_newest(Rollout.objects.filter(pk=rollout_id)):
-        words = unread_words(rollout)
-        if words:
-            raise UnknownFormat(words)
+def require_readable(rollout: Rollout) -> None:
+    """Raises UnknownFormat when a newer version wrote what the gates of a rollout said last. As `unread_words`."""
+    words = unread_words(rollout)
+    if words:
+        raise UnknownFormat(words)
 
 
 def thin_series(rollout_id: int, *, since: datetime | None = None) -> list[StoredJson]:

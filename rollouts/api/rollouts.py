@@ -288,6 +288,6 @@ class RolloutVerdicts(APIView):
         strategy_of(
             rollout.parsed_plan
         )  # the form of its evidence is known to the version alone that started it
-        require_readable(rollout.pk)
+        require_readable(rollout)
         said = forms_of(rollout.strategy).verdicts(rollout.verdicts).data
         return Response({**said, "kind": rollout.strategy})

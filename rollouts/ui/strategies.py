@@ -153,5 +153,5 @@ def confirmation(rollout: Rollout, action: str, *, now: datetime, arm: str = "")
     if action not in COMMANDS:
         raise NotFound(f"There is no action {action!r} on a rollout.")
     shown = presentation_of(rollout)
-    require_readable(rollout.pk)
+    require_readable(rollout)
     return shown.confirmation(rollout, action, now=now, arm=arm)

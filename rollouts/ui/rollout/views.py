@@ -50,7 +50,7 @@ def rollout(request: HttpRequest, rollout_id: int) -> HttpResponse:
 
 def _build(found: Rollout, who: Asker) -> ShownPage:
     shown = presentation_of(found)
-    require_readable(found.pk)
+    require_readable(found)
     stop_on = selectors.global_stop().on
     return shown.build(rollout=found, user=who.user, now=who.now, stop_on=stop_on)
 
@@ -100,7 +100,7 @@ def choose(request: HttpRequest, rollout_id: int) -> HttpResponse:
     choices = presentation_of(found).choices
     if choices is None:
         raise NotFound(f"Rollout #{found.pk} has one candidate: there is nothing to choose.")
-    require_readable(found.pk)
+    require_readable(found)
     context = {"rollout": found, "choices": choices(found), "nav": "rollouts"}
     return render_page(
         request,

@@ -20,6 +20,7 @@ from rollouts.domain.record.formats import FORMAT, UnknownFormat
 from rollouts.domain.record.recorded import thin_rows
 from rollouts.evidence import decisions_between, evidence_rows, require_readable, thin_series
 from rollouts.models import Evidence, EvidencePack, LoopDecision, Rollout
+from rollouts.selectors import find_rollout
 from rollouts.services.errands import packing
 from rollouts.services.errands.packing import pack_evidence
 from rollouts.services.evidence.replay import replay_whole
@@ -177,7 +178,7 @@ def test_packed__by_a_newer_version__is_refused_like_its_rows(
     with monkeypatch.context() as newer:
         newer.setattr("rollouts.domain.record.recorded.FORMAT", NEWER)
         assert pack_evidence(now=w.now + timedelta(hours=2)) == 1
-    for read in (lambda: thin_series(w.rollout.pk), lambda: require_readable(w.rollout.pk)):
+    for read in (lambda: thin_series(w.rollout.pk), lambda: require_readable(find_rollout(w.rollout.pk))):
         with pytest.raises(UnknownFormat, match=SENTENCE):
             read()
 
@@ -194,6 +195,6 @@ def test_packed__before_points_had_a_number__is_read(w: MemoryWorld, monkeypatch
         ],
     )
     assert pack_evidence(now=w.now + timedelta(hours=2)) == 1
-    require_readable(w.rollout.pk)
+    require_readable(find_rollout(w.rollout.pk))
     assert [one.digest for one in evidence_rows(w.rollout.pk)] == rows
     assert len(thin_series(w.rollout.pk)) == len(rows)
