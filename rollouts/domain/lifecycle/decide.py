@@ -92,9 +92,10 @@ def share_words(rollout: RolloutView) -> str:
     """The planned share of the candidates for people: `25%`, or `v2 45%, v3 40%`."""
     if rollout.step_index < 0:
         return percent_of_bp(0)
-    if rollout.step_index >= rollout.plan.promoted_step:
+    strategy = strategy_of(rollout)
+    if rollout.step_index >= strategy.stages(rollout.plan):
         return percent_of_bp(FULL_SHARE_BP)
-    return strategy_of(rollout).share_words(rollout)
+    return strategy.share_words(rollout)
 
 
 # --- one function a phase -------------------------------------------------------------------------------------
