@@ -2,6 +2,9 @@
 
 Packing is one transaction that writes a pack and deletes its rows; reads look for a row first and then for its pack, so
 they never see neither.
+
+Whatever is read was written in a format with a number (`rollouts.domain.record.formats`): each of these raises
+UnknownFormat, naming the interval or decision, for what a newer version of Headgate wrote.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db.models import Min
+from django.db.models import Min, OuterRef, QuerySet, Subquery
+from django.db.models.fields.json import KT
 
 from controlplane.kernel.errors import NotFound
+from rollouts.domain.record.formats import NAME, UnknownFormat, is_known, require_known, unknown_words
 from rollouts.domain.record.recorded import RecordedDecision, RecordedRow, TamperedEvidence, unpack_rows
 from rollouts.models import Evidence, EvidencePack, LoopDecision, Rollout
 
@@ -59,14 +64,16 @@ def evidence_rows(rollout_id: int, *, first: int = 0, stop: int | None = None) -
 
 
 def _recorded(row: Evidence) -> RecordedRow:
-    return RecordedRow(
-        index=row.index,
-        ended_at=row.ended_at.timestamp(),
-        interval=row.interval,
-        situation=row.situation,
-        verdicts=row.verdicts,
-        decision=row.decision,
-        digest=row.digest,
+    return RecordedRow.from_json(
+        {
+            "index": row.index,
+            "ended_at": row.ended_at.timestamp(),
+            "interval": row.interval,
+            "situation": row.situation,
+            "verdicts": row.verdicts,
+            "decision": row.decision,
+            "digest": row.digest,
+        }
     )
 
 
@@ -111,12 +118,14 @@ def decisions_between(rollout_id: int) -> list[RecordedDecision]:
     """The decisions of the loop between intervals, in order: a few dozen at most."""
     rows = LoopDecision.objects.filter(rollout=rollout_id).order_by("number")
     return [
-        RecordedDecision(
-            number=row.number,
-            after=row.after,
-            situation=row.situation,
-            decision=row.decision,
-            digest=row.digest,
+        RecordedDecision.from_json(
+            {
+                "number": row.number,
+                "after": row.after,
+                "situation": row.situation,
+                "decision": row.decision,
+                "digest": row.digest,
+            }
         )
         for row in rows
     ]
@@ -138,21 +147,54 @@ def last_digest(rollout_id: int) -> str | None:
     return row.first() or pack.first()
 
 
+def with_newest(rollouts: QuerySet[Rollout]) -> QuerySet[Rollout]:
+    """Each with `newest_digest` and `newest_format` of its newest interval that is not packed; None where there is
+    none. No query more."""
+    newest = Evidence.objects.filter(rollout=OuterRef("pk")).order_by("-index")
+    return rollouts.annotate(
+        newest_digest=Subquery(newest.values("digest")[:1]),
+        newest_format=Subquery(newest.values(number=KT(f"situation__{NAME}"))[:1]),
+    )
+
+
+def unread_words(rollout: Rollout) -> str:
+    """Why this version cannot read what the gates of a rollout said last, and their state: a newer one wrote them.
+    Empty when it can. `rollout` is one of `with_newest`. One query more where all its intervals are packed.
+    """
+    number: object = rollout.newest_format  # type: ignore[attr-defined]  # by `with_newest`
+    if rollout.newest_digest is None and rollout.next_interval:  # type: ignore[attr-defined]
+        packs = EvidencePack.objects.filter(rollout=rollout.pk).order_by("-last")
+        packed = packs.values_list("series", flat=True).first()
+        points = json.loads(zlib.decompress(bytes(packed))) if packed else []
+        number = points[-1].get(NAME) if points else None
+    row = f"interval {rollout.next_interval - 1}"
+    return "" if is_known(number) else unknown_words(row, number)
+
+
+def require_readable(rollout: Rollout) -> None:
+    """Raises UnknownFormat when a newer version wrote what the gates of a rollout said last. As `unread_words`."""
+    words = unread_words(rollout)
+    if words:
+        raise UnknownFormat(words)
+
+
 def thin_series(rollout_id: int, *, since: datetime | None = None) -> list[StoredJson]:
     """Intervals as charts need them, those that ended after `since`: packed ones added up (`recorded.thin_rows`), the
-    newest as they are. Two queries, whatever the length; sentences and situations are never read."""
+    newest as they are. Two queries, whatever the length; sentences are never read, and of situations only the number of
+    their format."""
     packs = EvidencePack.objects.filter(rollout=rollout_id)
     rows = Evidence.objects.filter(rollout=rollout_id)
     if since is not None:
         packs, rows = packs.filter(ended_at__gt=since), rows.filter(ended_at__gt=since)
     # Rows first: what is packed in between is then seen twice at worst, and dropped below.
-    fresh = [
-        interval if burn_in is None else {**interval, "burn_in": burn_in}
-        for interval, burn_in in rows.order_by("index").values_list("interval", "verdicts__burn_in")
-    ]
+    fresh = []
+    of_each = ("index", f"situation__{NAME}", "interval", "verdicts__burn_in")
+    for index, number, interval, burn_in in rows.order_by("index").values_list(*of_each):
+        require_known(number, row=f"interval {index}")
+        fresh.append(interval if burn_in is None else {**interval, "burn_in": burn_in})
     series: list[StoredJson] = []
     for packed in packs.order_by("first").values_list("series", flat=True):
-        series += json.loads(zlib.decompress(bytes(packed)))
+        series += _points(packed)
     if since is not None:
         series = [row for row in series if _ended(row) > since.timestamp()]
     newest = series[-1]["index"] if series else -1
@@ -169,9 +211,7 @@ def times_of(rollout_id: int, indexes: Collection[int]) -> dict[int, datetime]:
         return found
     packs = EvidencePack.objects.filter(rollout=rollout_id, first__lte=wanted[-1], last__gte=wanted[0])
     rows = [
-        row
-        for packed in packs.order_by("first").values_list("series", flat=True)
-        for row in json.loads(zlib.decompress(bytes(packed)))
+        row for packed in packs.order_by("first").values_list("series", flat=True) for row in _points(packed)
     ]
     for index in wanted:
         row = next((row for row in rows if row["index"] >= index), None)
@@ -185,11 +225,19 @@ def burn_in_end(rollout_id: int) -> datetime | None:
     for packed in (
         EvidencePack.objects.filter(rollout=rollout_id).order_by("first").values_list("series", flat=True)
     ):
-        for row in json.loads(zlib.decompress(bytes(packed))):
+        for row in _points(packed):
             if row.get("burn_in") is False:
                 return datetime.fromtimestamp(_ended(row), tz=UTC)
     rows = Evidence.objects.filter(rollout=rollout_id, verdicts__burn_in=False).order_by("index")
     return rows.values_list("ended_at", flat=True).first()
+
+
+def _points(packed: bytes | memoryview[int]) -> list[StoredJson]:
+    """The thin series of a pack. One that was packed before points had a number is of the formats known then."""
+    points: list[StoredJson] = json.loads(zlib.decompress(bytes(packed)))
+    for point in points:
+        require_known(point.get(NAME), row=f"interval {point.get('index')}")
+    return points
 
 
 def _ended(row: StoredJson) -> float:

@@ -14,7 +14,7 @@ from controlplane.passes.models import ItemTrouble
 from registry.models import Alias, AliasMove
 from registry.selectors import last_read
 from rollouts.domain.lifecycle.states import ACTIVE, Phase
-from rollouts.evidence import evidence_rows
+from rollouts.evidence import evidence_rows, with_newest
 from rollouts.models import (
     Arm,
     Cluster,
@@ -40,7 +40,8 @@ GOES_ON = Q(phase__in=ACTIVE_PHASES) | Q(phase=Phase.SUCCEEDED.value, watching=T
 def rollouts() -> QuerySet[Rollout]:
     """Rollouts with all that a row or a page shows, newest first: 2 queries whatever their number."""
     return (
-        Rollout.objects.select_related(
+        with_newest(Rollout.objects.all())
+        .select_related(
             "endpoint__cluster",
             "endpoint__model",
             "endpoint__stable__version__model",

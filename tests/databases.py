@@ -24,6 +24,7 @@ ON_POSTGRESQL = (
     "tests/rollouts/services/evidence/test_replay.py",
     "tests/rollouts/services/errands/test_packing.py",
     "tests/rollouts/stories/test_every_pass.py",
+    "tests/rollouts/stories/test_newer_evidence.py",
     "tests/rollouts/services/errands/test_write_backs.py",
     "tests/rollouts/stories/test_slow_writers.py",
     "tests/rollouts/services/loop/test_outages.py",

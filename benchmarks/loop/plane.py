@@ -10,7 +10,7 @@ from controlplane.kernel.clock import Clock
 from rollouts.adapters.backends import at_address
 from rollouts.adapters.routers.envoy_config import DURATION_EDGES, TTFT_EDGES
 from rollouts.domain.belongings import FoundThere, LaunchFound
-from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
+from rollouts.domain.capabilities import Capability
 from rollouts.domain.capacity.findings import CapacityFinding
 from rollouts.domain.engine_options import EngineOptions
 from rollouts.domain.engines import WorkloadPhase
@@ -115,7 +115,7 @@ class Plane:
         return ("vllm",)
 
     def capabilities(self) -> frozenset[Capability]:
-        return EVERY_CAPABILITY
+        return frozenset({Capability.FALLBACK, Capability.FORCED_VARIANT})
 
     def limits(self) -> Limits:
         return Limits(frozenset(), 1)

@@ -33,6 +33,7 @@ from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.strategies import STRATEGIES, strategy_of
 from rollouts.domain.strategies.plans import read_plan
 from rollouts.domain.variants import ServingSpec
+from rollouts.evidence import require_readable
 from rollouts.models import GatePolicyVersion, HistoryEvent, Rollout
 from rollouts.services.commands import rollouts as commands
 from rollouts.services.commands.start import preview_rollout, start_rollout
@@ -287,5 +288,6 @@ class RolloutVerdicts(APIView):
         strategy_of(
             rollout.parsed_plan
         )  # the form of its evidence is known to the version alone that started it
+        require_readable(rollout)
         said = forms_of(rollout.strategy).verdicts(rollout.verdicts).data
         return Response({**said, "kind": rollout.strategy})

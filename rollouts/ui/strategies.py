@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from controlplane.access.models import User
 from controlplane.kernel.errors import NotFound
 from rollouts.domain.strategies import strategy_of
+from rollouts.evidence import require_readable
 from rollouts.models import Rollout
 from rollouts.ui.actions.confirm import COMMANDS
 from rollouts.ui.actions.confirm_parts import Confirmation
@@ -146,8 +147,11 @@ def pill_of(rollout: Rollout, now: datetime) -> Pill:
 def confirmation(rollout: Rollout, action: str, *, now: datetime, arm: str = "") -> Confirmation:
     """What `action` would do to the rollout now.
 
-    Raises NotFound for an action that does not exist, InvalidInput (field `arm`) for an arm that is not in the race.
+    Raises NotFound for an action that does not exist, InvalidInput (field `arm`) for an arm that is not in the race,
+    UnknownFormat where a newer version wrote what the gates said.
     """
     if action not in COMMANDS:
         raise NotFound(f"There is no action {action!r} on a rollout.")
-    return presentation_of(rollout).confirmation(rollout, action, now=now, arm=arm)
+    shown = presentation_of(rollout)
+    require_readable(rollout)
+    return shown.confirmation(rollout, action, now=now, arm=arm)

@@ -16,11 +16,11 @@ from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.errors import Unavailable
 from controlplane.outbound.clients import local_client
 from rollouts.adapters.clusters.kubernetes.client import KubernetesClient
+from rollouts.adapters.routers.gateway_api.implementations import EVERY_TRAIT, IMPLEMENTATIONS
 from rollouts.adapters.routers.gateway_api.kubernetes import KubernetesRoutes
 from rollouts.adapters.routers.gateway_api.objects import GatewayParent, GatewayPlace
 from rollouts.adapters.routers.gateway_api.router import GatewayRouter
 from rollouts.adapters.routers.gateway_api.user import GatewayUser
-from rollouts.domain.capabilities import Capability
 from rollouts.ports import Backend, EngineApi, Route
 from tests.kubernetes.gateway import GATEWAY, NAMESPACE
 from tests.kubernetes.lab import ENVOY, KubernetesLab
@@ -33,7 +33,8 @@ V1, V2 = "chat-v1-aaaa", "chat-v2-bbbb"
 MODEL = "chat"  # all engines serve it, too
 API = EngineApi(("/v1/chat/completions",), ("/health",))
 METRICS_PORT = 19003
-FORCED = frozenset({Capability.FORCED_VARIANT})
+# What the product says of the implementation that the lab runs.
+CAN = IMPLEMENTATIONS["Envoy Gateway"].capabilities(EVERY_TRAIT)
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Edge:
         return self.router_at(self.place)
 
     def router_at(self, place: GatewayPlace) -> GatewayRouter:
-        return GatewayRouter(self.routes, place, SystemClock(), lambda: FORCED, self.user.served, self.tokens)
+        return GatewayRouter(self.routes, place, SystemClock(), lambda: CAN, self.user.served, self.tokens)
 
     def route(self, endpoint: str, candidate_bp: int, second: str = V2) -> Route:
         shares = {V1: 10_000 - candidate_bp, V2: candidate_bp}

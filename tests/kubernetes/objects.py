@@ -89,6 +89,19 @@ class Cluster:
             }
         )
 
+    def scale(self, app: str, replicas: int) -> None:
+        """The Deployment has so many replicas from now on; returns when that is so."""
+        resource = self.client.resources.get(api_version="apps/v1", kind="Deployment")
+        resource.patch(
+            name=app,
+            namespace=self.namespace,
+            body={"spec": {"replicas": replicas}},
+            content_type="application/merge-patch+json",
+        )
+        wait_until(f"{app} has {replicas} pods", lambda: len(self.pods(app)) == replicas, PATIENCE_SECONDS)
+        if replicas:
+            self.wait_until_available(app)
+
     def wait_until_available(self, app: str) -> None:
         def available() -> bool:
             found = self.get("Deployment", app, "apps/v1")

@@ -7,7 +7,7 @@ of those stay out.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -19,11 +19,12 @@ from rollouts.adapters.routers.gateway_api.proofs import NOT_SERVED
 from rollouts.adapters.routers.gateway_api.router import GatewayRouter
 from rollouts.domain.capabilities import Capability
 from rollouts.ports import Backend, Route
-from tests.kubernetes.edge import FORCED, V1, V2, Edge, edge_in
+from tests.kubernetes.edge import CAN, V1, V2, Edge, edge_in
 from tests.kubernetes.lab import KubernetesLab
 from tests.kubernetes.objects import PATIENCE_SECONDS
 from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, Seen
 from tests.rollouts.adapters.routers import test_contract as contract
+from tests.rollouts.adapters.routers.trials import TRIALS
 from tests.standins.running import wait_until
 
 pytestmark = [
@@ -115,19 +116,21 @@ class GatewayPlane:
 
     edge: Edge
     refuses: bool = False
+    killed: set[str] = field(default_factory=set)
 
     @property
     def router(self) -> GatewayRouter:
         place = replace(self.edge.place, timeout="soon") if self.refuses else self.edge.place
         edge = self.edge
-        return PatientRouter(edge.routes, place, SystemClock(), lambda: FORCED, edge.user.served, edge.tokens)
+        return PatientRouter(edge.routes, place, SystemClock(), lambda: CAN, edge.user.served, edge.tokens)
 
     def backend(self, variant: str) -> Backend:
         return Backend(variant, "service", name=variant)
 
     def send(self, endpoint: str, number: int, *, forced: str = "", **how: Any) -> list[Seen]:
         host = self.edge.place.host(endpoint)
-        wait_until("the gateway serves it", lambda: self.edge.answers(endpoint), PATIENCE_SECONDS)
+        if not self.killed:
+            wait_until("the gateway serves it", lambda: self.edge.answers(endpoint), PATIENCE_SECONDS)
         return [self._seen(host, forced) for _ in range(number)]
 
     def _seen(self, host: str, forced: str) -> Seen:
@@ -136,6 +139,18 @@ class GatewayPlane:
         except Unavailable:
             return Seen(503, "", "", "", True)
         return Seen(200, "" if forced else answered, answered, "", True)
+
+    def received(self, variant: str) -> int:
+        return self.edge.received(variant)
+
+    def kill(self, variant: str) -> None:
+        self.edge.cluster.scale(variant, 0)
+        self.killed.add(variant)
+
+    def revive(self) -> None:
+        """Brings back whom this test killed."""
+        while self.killed:
+            self.edge.cluster.scale(self.killed.pop(), 1)
 
     def refuse(self) -> str:
         self.refuses = True
@@ -158,8 +173,10 @@ def edge(kubernetes_lab: KubernetesLab) -> Iterator[Edge]:
 
 
 @pytest.fixture
-def plane(edge: Edge) -> GatewayPlane:
-    return GatewayPlane(edge)
+def plane(edge: Edge) -> Iterator[GatewayPlane]:
+    made = GatewayPlane(edge)
+    yield made
+    made.revive()
 
 
 @pytest.fixture
@@ -167,5 +184,8 @@ def endpoint() -> str:
     return f"kept{next(_numbers)}"
 
 
-def test_capabilities__all__are_what_the_tests_above_show(plane: GatewayPlane) -> None:
-    assert plane.router.capabilities() == {Capability.FORCED_VARIANT}
+@pytest.mark.parametrize("capability", Capability)
+def test_capability__tried_on_the_gateway__is_declared_if_and_only_if_it_does_it(
+    plane: GatewayPlane, endpoint: str, capability: Capability
+) -> None:
+    assert TRIALS[capability](plane, endpoint) is (capability in plane.router.capabilities())

@@ -161,7 +161,20 @@ class Holding:
 
     def promote(self, rollout: RolloutView, *, sentence: str, arm: str) -> Decision:
         split = candidate_share(rollout, FULL_SHARE_BP)
-        return promotion(rollout, sentence=sentence, label=rollout.candidate_label, split=split)
+        return promotion(rollout, stage=1, sentence=sentence, label=rollout.candidate_label, split=split)
+
+    def stages(self, plan: Plan) -> int:
+        return 1
+
+    def moments(self, rollout: RolloutView) -> Sequence[float]:
+        return () if rollout.step_since is None else (rollout.step_since + settings_of(rollout.plan).seconds,)
+
+    def is_exposed(self, plan: Plan, *, stage: int, seconds: float, requests: int) -> bool:
+        return seconds >= settings_of(plan).seconds
+
+    def expected_steps(self, plan: Plan, requests_per_second: float) -> Sequence[tuple[int, float]]:
+        own = settings_of(plan)
+        return ((own.share_bp, float(own.seconds)),)
 
     def planned_split(self, rollout: RolloutView) -> SetTraffic:
         return candidate_share(rollout, settings_of(rollout.plan).share_bp)

@@ -1,4 +1,7 @@
-"""Only a strategy's own modules, and the tables, know that it is there: all others ask the table."""
+"""Only a strategy's own modules, and the tables, know that it is there: all others ask the table.
+
+They ask neither for its name nor for what only it has: a third strategy has neither.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +36,9 @@ OWN: Mapping[str, str] = {
 }
 
 
-def is_own(path: Path) -> bool:
+def is_own(path: Path, own: Mapping[str, str] = OWN) -> bool:
     name = path.relative_to(ROOT).as_posix()
-    return any(name == one or name.startswith(f"{one}/") for one in OWN)
+    return any(name == one or name.startswith(f"{one}/") for one in own)
 
 
 def words_of(path: Path) -> Iterator[str]:
@@ -89,3 +92,83 @@ def test_modules_of_all_strategies__each__names_none_of_them() -> None:
 def test_exceptions__each__is_still_needed(own: str) -> None:
     within = [path for path in sources() if path.relative_to(ROOT).as_posix().startswith(own)]
     assert any(mentions(path) for path in within), "it does not name it any more: take it off the list"
+
+
+# --- by its shape -----------------------------------------------------------------------------------------------------
+
+# What only some plans, or some words of gates, have. Who reads these asks which strategy it is, in other words.
+SHAPES: Mapping[str, frozenset[str]] = {
+    "steps": frozenset({"plan", "parsed_plan"}),
+    "settings": frozenset({"plan", "parsed_plan"}),
+    "race": frozenset({"gates"}),
+}
+OWN_SHAPES: Mapping[str, str] = {
+    **OWN,
+    "rollouts/domain/strategies": "the strategies, and how plans are read",
+    "rollouts/ui/rollout": "the page of the one with steps",
+    "rollouts/ui/new/canary_form.py": "its part of the form",
+}
+
+
+def last_name(node: ast.expr) -> str:
+    """`parsed_plan` of `rollout.parsed_plan`; empty where it is no name."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def shapes_asked(tree: ast.AST) -> Iterator[str]:
+    """Where a module reads what only some strategies have, or compares the name of one with a text."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and last_name(node.value) in SHAPES.get(node.attr, ()):
+            yield f"line {node.lineno}: {last_name(node.value)}.{node.attr}"
+        elif isinstance(node, ast.Compare):
+            sides = (node.left, *node.comparators)
+            named = any(last_name(side) == "strategy" for side in sides)
+            if named and any(
+                isinstance(side, ast.Constant) and isinstance(side.value, str) for side in sides
+            ):
+                yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+def test_modules_of_all_strategies__each__ask_for_the_shape_of_none() -> None:
+    found = {
+        path.relative_to(ROOT).as_posix(): asked
+        for path in sources()
+        if path.suffix == ".py"
+        and not is_own(path, OWN_SHAPES)
+        and (asked := list(shapes_asked(ast.parse(path.read_text()))))
+    }
+    assert found == {}, (
+        "a third strategy has another shape: ask the table by a member of `Strategy` or `Analysis`"
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "if rollout.parsed_plan.steps: pass",
+        "for step in plan.steps: pass",
+        "kind = plan.settings",
+        "if gates.race is None: pass",
+        "if plan.strategy == 'canary': pass",
+        "if 'bandit' != strategy: pass",
+    ],
+)
+def test_shape__asked_for__is_found(line: str) -> None:
+    assert len(list(shapes_asked(ast.parse(line)))) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "self.settings = settings",
+        "found = preview.steps",
+        "strategy_of(plan).stages(plan)",
+        "if rollout.strategy in STRATEGIES: pass",
+        "if strategy == other.strategy: pass",
+        "name = 'canary'",
+    ],
+)
+def test_shape__of_something_else__is_not_found(line: str) -> None:
+    assert list(shapes_asked(ast.parse(line))) == []

@@ -40,9 +40,11 @@ from rollouts.adapters.routers.envoy_config import (
 )
 from rollouts.adapters.routers.envoy_routes import SplitInForce
 from rollouts.adapters.routers.envoy_state import RouterState
-from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
+from rollouts.domain.capabilities import Capability
 from rollouts.ports import ObservedRoute, Route
 
+# As it is configured here (`envoy_config.py`, `envoy_routes.py`): it draws each request anew, and copies none.
+CAN = frozenset({Capability.FALLBACK, Capability.FORCED_VARIANT})
 CLUSTERS = "cluster_manager.cds"
 ROUTES = "http.gw.rds.main"
 DRAIN_SECONDS = 3600
@@ -129,7 +131,7 @@ class EnvoyRouter:
             return self._change(self._admit(state, route.endpoint, token), route)
 
     def capabilities(self) -> frozenset[Capability]:
-        return EVERY_CAPABILITY
+        return CAN
 
     def claim(self, endpoint: str, *, token: int) -> int:
         """See the port."""

@@ -22,7 +22,7 @@ from rollouts.adapters.routers.envoy_config import EDGES as EDGES
 from rollouts.adapters.routers.envoy_routes import answerers
 from rollouts.adapters.routers.memory_counters import MemoryResponse as MemoryResponse
 from rollouts.adapters.routers.memory_counters import TargetCounters
-from rollouts.domain.capabilities import EVERY_CAPABILITY, Capability
+from rollouts.domain.capabilities import Capability
 from rollouts.domain.record.readings import ROUTER, TargetReading
 from rollouts.ports import Backend, LoggedRequest, ObservedRoute, Route
 
@@ -85,12 +85,15 @@ class MemoryEngine:
         self.empty += words == 0
 
 
+CAN = frozenset({Capability.FALLBACK, Capability.FORCED_VARIANT})  # at most
+
+
 class MemoryRouter:
     """A TrafficRouter in memory, with the traffic itself.
 
     clock   tells when requests happen and when the router started
     rng     draws arms and failures
-    can     its capabilities
+    can     its capabilities, some of CAN
     kinds   of backends that it knows
     lag_seconds  from accepting a route to having it in force
     targets  its processes: each request goes through one of them, at random, and is counted there
@@ -103,7 +106,7 @@ class MemoryRouter:
         clock: Clock,
         rng: random.Random,
         *,
-        can: frozenset[Capability] = EVERY_CAPABILITY,
+        can: frozenset[Capability] = CAN,
         kinds: frozenset[str] = frozenset({ADDRESS}),
         lag_seconds: float = 0.0,
         targets: Collection[str] = (ROUTER,),

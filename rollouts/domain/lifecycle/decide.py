@@ -24,7 +24,8 @@ BY_ITSELF = (*HOLDS_OVER, PauseReason.DRIFT)  # such a pause ends with what made
 def decide(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> Decision:
     """The next decision for a rollout that is active or watched. Never raises for what the world does.
 
-    One whose strategy this version does not know stays where it is; a person can roll it back, which needs none.
+    One whose strategy this version does not know, or whose evidence a newer one wrote, stays where it is; a person can
+    roll it back, which needs neither.
     """
     if rollout.phase is Phase.ROLLING_BACK:
         return return_to_baseline(rollout, seen, gates, now)
@@ -33,6 +34,12 @@ def decide(rollout: RolloutView, seen: Seen, gates: GatesView, now: float) -> De
             rollout,
             f"{unknown_words(rollout)} Nothing moves.",
             "Run the version that started it, or a newer one, or roll it back.",
+        )
+    if gates.unread:
+        return stay(
+            rollout,
+            f"{gates.unread} Nothing moves.",
+            "Run the version that wrote it, or a newer one, or roll it back.",
         )
     strategy = strategy_of(rollout)
     handlers = {
@@ -85,9 +92,10 @@ def share_words(rollout: RolloutView) -> str:
     """The planned share of the candidates for people: `25%`, or `v2 45%, v3 40%`."""
     if rollout.step_index < 0:
         return percent_of_bp(0)
-    if rollout.step_index >= rollout.plan.promoted_step:
+    strategy = strategy_of(rollout)
+    if rollout.step_index >= strategy.stages(rollout.plan):
         return percent_of_bp(FULL_SHARE_BP)
-    return strategy_of(rollout).share_words(rollout)
+    return strategy.share_words(rollout)
 
 
 # --- one function a phase -------------------------------------------------------------------------------------

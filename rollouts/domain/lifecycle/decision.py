@@ -255,6 +255,7 @@ class GatesView:
     reaction                what the policy does about that when the deadline is over
     race                    what is said of several candidates; None where there is one only
     outage                  the baseline is out of order, or was until a moment ago; None when it is not
+    unread                  why nobody here can read what they said last, as a sentence; empty when it can be read
     """
 
     rollback: bool = False
@@ -268,6 +269,7 @@ class GatesView:
     reaction: Reaction = "hold"
     race: RaceView | None = None
     outage: Outage | None = None
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""When an endpoint is looked at again: at the end of an interval or a step, at a deadline, or after a slow while.
+"""When an endpoint is looked at again: at the end of an interval, at a deadline, at a moment that the strategy names,
+or after a slow while.
 
 An endpoint is looked at sooner when a person or a service changed something about it, and when a glance at its cluster
 and router found a change (`rollouts.services.loop.glances`).
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 
 from rollouts.domain.lifecycle.decision import RolloutView
 from rollouts.domain.lifecycle.states import Phase
+from rollouts.domain.strategies import is_known, strategy_of
 
 # An endpoint without requests is looked at all the same. Two control planes know of each other by tokens that grow with
 # each look, so waiting for another one (`QUIET_SECONDS` of services/loop/restored.py) must take longer than this.
@@ -41,5 +43,5 @@ def _moments(rollout: RolloutView) -> Iterator[float]:
     yield max(rollout.measured_at or rollout.phase_since, rollout.step_since or 0.0) + plan.no_data_seconds
     if rollout.watch_until is not None:
         yield rollout.watch_until
-    if rollout.step_since is not None and 0 <= rollout.step_index < len(plan.steps):
-        yield rollout.step_since + plan.steps[rollout.step_index].hold_seconds
+    if is_known(rollout):
+        yield from strategy_of(rollout).moments(rollout)

@@ -98,12 +98,12 @@ def hold_at(
     )
 
 
-def promotion(rollout: RolloutView, *, sentence: str, label: str, split: SetTraffic) -> Decision:
-    """All traffic to the candidate that people call `label`; nothing is loaded anew."""
+def promotion(rollout: RolloutView, *, stage: int, sentence: str, label: str, split: SetTraffic) -> Decision:
+    """All traffic to the candidate that people call `label`; nothing is loaded anew. `stage` is after the last."""
     return Decision(
         phase=transition(rollout.phase, Event.PROMOTE),
         event=Event.PROMOTE,
-        step_index=rollout.plan.promoted_step,
+        step_index=stage,
         reason=sentence,
         next_step=f"All traffic moves to {label}.",
         effects=(split,),

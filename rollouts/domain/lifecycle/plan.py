@@ -83,11 +83,6 @@ class Plan:
     settings: Settings | None = None
 
     @property
-    def promoted_step(self) -> int:
-        """The step index of a rollout that was promoted: after the last step. Without steps there is one stage."""
-        return len(self.steps) or 1
-
-    @property
     def digest(self) -> str:
         return digest_of(self.to_json())
 

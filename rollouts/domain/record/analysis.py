@@ -6,9 +6,9 @@ The loop and the replay both use this, and nothing else, to turn intervals into 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -29,6 +29,15 @@ class Assessment(Protocol):
     def outage(self) -> Outage | None: ...
 
     def to_json(self) -> dict[str, Any]: ...
+
+
+class VerdictLine(NamedTuple):
+    """One verdict as it is told apart from others: `key` is a gate's, of several candidates with the arm before it."""
+
+    key: str
+    label: str
+    verdict: str
+    sentence: str
 
 
 class Analysis(Protocol):
@@ -70,6 +79,21 @@ class Analysis(Protocol):
         """The candidates, by their arm's name, that an assessment speaks against: none may answer for others."""
         ...
 
+    @classmethod
+    def lines(cls, assessed: Mapping[str, Any]) -> Iterator[VerdictLine]:
+        """Each verdict of a stored assessment; of several candidates those of each, and what is said of it."""
+        ...
+
+    @classmethod
+    def wants_back(cls, gates: GatesView) -> tuple[str, str] | None:
+        """(cause, sentence) when all traffic must return; None when not."""
+        ...
+
+    @classmethod
+    def wants_promotion(cls, gates: GatesView) -> str | None:
+        """The sentence when everything that a promotion needs is proven; None when not."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class GatesAnalysis:
@@ -104,6 +128,18 @@ class GatesAnalysis:
     def blamed(cls, assessment: FamilyVerdict) -> frozenset[str]:
         return frozenset({CANDIDATE} if fails(assessment) else ())
 
+    @classmethod
+    def lines(cls, assessed: Mapping[str, Any]) -> Iterator[VerdictLine]:
+        return family_lines(assessed)
+
+    @classmethod
+    def wants_back(cls, gates: GatesView) -> tuple[str, str] | None:
+        return family_wants_back(gates)
+
+    @classmethod
+    def wants_promotion(cls, gates: GatesView) -> str | None:
+        return gates.passed_sentence if gates.all_required_pass else None
+
 
 def analysed_arms(rollout: RolloutView) -> tuple[str, ...]:
     """The arms that the analysis of a rollout knows: all but those that never launched."""
@@ -127,6 +163,19 @@ def fails(family: FamilyVerdict) -> bool:
     """Whether the gates of a candidate speak against it: one failed, or the fast kill struck."""
     failed = any(verdict.verdict is Verdict.FAIL for verdict in family.verdicts)
     return failed or family.rollback or bool(family.fast_kill)
+
+
+def family_lines(assessed: Mapping[str, Any]) -> Iterator[VerdictLine]:
+    """The verdicts of one candidate's gates, as they are stored."""
+    for verdict in assessed.get("verdicts", ()):
+        yield VerdictLine(verdict["key"], verdict["label"], verdict["verdict"], verdict["sentence"])
+
+
+def family_wants_back(gates: GatesView) -> tuple[str, str] | None:
+    """(cause, sentence) when the gates of a candidate send its traffic back: the fast kill, or one that failed."""
+    if gates.fast_kill:
+        return "fast-kill", gates.fast_kill
+    return (gates.cause, gates.cause_sentence) if gates.rollback else None
 
 
 def family_view(assessment: FamilyVerdict, policy: GatePolicy) -> GatesView:

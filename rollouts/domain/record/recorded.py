@@ -14,6 +14,7 @@ from typing import Any, Self
 from controlplane.kernel.digests import canonical_json, digest_of
 from controlplane.kernel.errors import Refused
 from rollouts.domain.record.asked import AskedCounts
+from rollouts.domain.record.formats import FORMAT, NAME, require_known
 from rollouts.domain.record.intervals import Completions, LatencyCounts, Outcomes
 
 PACK_LEVEL = 6
@@ -37,7 +38,8 @@ class TamperedEvidence(Refused):
 
 @dataclass(frozen=True, slots=True)
 class RecordedRow:
-    """One interval of evidence as it was written. `ended_at` in seconds since the epoch."""
+    """One interval of evidence as it was written, in a format that this version knows (`from_json`). `ended_at` in
+    seconds since the epoch."""
 
     index: int
     ended_at: float
@@ -71,6 +73,9 @@ class RecordedRow:
 
     @classmethod
     def from_json(cls, data: Json) -> Self:
+        """As `to_json` gave it. Raises UnknownFormat for a row of a newer version, before anything else of it is
+        read."""
+        require_known(data["situation"].get(NAME), row=f"interval {data['index']}")
         return cls(**data)
 
 
@@ -94,6 +99,12 @@ class RecordedDecision:
         )
         if made != self.digest:
             raise TamperedEvidence(row, "does not have the digest that it was written with")
+
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """Of plain values by the names of the fields. Raises UnknownFormat as `RecordedRow.from_json` does."""
+        require_known(data["situation"].get(NAME), row=f"decision {data['number']}")
+        return cls(**data)
 
 
 def evidence_digest(
@@ -125,11 +136,12 @@ def pack_rows(rows: Sequence[RecordedRow]) -> bytes:
 
 
 def unpack_rows(packed: bytes, *, first: int, last: int) -> list[RecordedRow]:
-    """The rows `first` to `last` of a pack. Raises TamperedEvidence when the pack does not hold exactly these."""
+    """The rows `first` to `last` of a pack. Raises TamperedEvidence when the pack does not hold exactly these, and
+    UnknownFormat when a newer version wrote one of them."""
     where = f"interval {first}"
     try:
         rows = [RecordedRow.from_json(json.loads(line)) for line in zlib.decompress(packed).split(b"\n")]
-    except (zlib.error, ValueError, TypeError) as error:
+    except (zlib.error, ValueError, TypeError, LookupError, AttributeError) as error:
         raise TamperedEvidence(where, f"and those up to {last} cannot be unpacked ({error})") from error
     if [row.index for row in rows] != list(range(first, last + 1)):
         raise TamperedEvidence(where, f"and those up to {last} are not all in their pack")
@@ -150,7 +162,8 @@ def thin_rows(intervals: Sequence[Json], *, edges: KeptEdges) -> list[dict[str, 
 
     Each is an interval's JSON with the counts of all of them (`ready` and shares are means over time), and
     `pair_sums`: arm -> [pairs, sum of the baseline's scores, sum of the arm's] in place of the single pairs. Of the
-    histograms the `edges` of each signal are kept: those that a gate asks for.
+    histograms the `edges` of each signal are kept: those that a gate asks for. `format` is the number of the format
+    of today: it is written now.
     """
     if len(intervals) <= MOST_THIN_ROWS:
         return [_merge([interval], edges) for interval in intervals]
@@ -184,6 +197,7 @@ def _merge(group: Sequence[Json], edges: KeptEdges) -> dict[str, Any]:
     shared = sorted({arm for one in group for arm in one.get("shares", {})})
     sums = [pair_sums(one) for one in group]
     merged: dict[str, Any] = {
+        NAME: FORMAT,
         "index": group[-1]["index"],
         "started_at": group[0]["started_at"],
         "seconds": round(_end(group[-1]) - float(group[0]["started_at"]), 3),

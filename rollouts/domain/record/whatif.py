@@ -6,7 +6,7 @@ the traffic would have been different too; later verdicts are those of this poli
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.decision import GatesView
 from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.lifecycle.states import Event
+from rollouts.domain.record.analysis import Analysis
 from rollouts.domain.record.comparing import compare
 from rollouts.domain.record.recorded import RecordedDecision, RecordedRow
 from rollouts.domain.record.replay import Case, Player
@@ -78,19 +79,20 @@ class Course:
     left_out: int = 0
     verdicts: Mapping[str, str] = field(default_factory=dict)
 
-    def said(self, gates: GatesView, assessed: Mapping[str, Any], moment: Moment) -> Course:
-        """After one more interval."""
+    def said(
+        self, analysis: type[Analysis], gates: GatesView, assessed: Mapping[str, Any], moment: Moment
+    ) -> Course:
+        """After one more interval. `analysis`: how the strategy reads its evidence."""
         new = self
-        back = _back(gates)
+        back = analysis.wants_back(gates)
         if self.rollback is None and back is not None:
             new = replace(new, rollback=replace(moment, cause=back[0], sentence=back[1]))
-        winner = gates.race is not None and bool(gates.race.winner)
-        if self.passed is None and (gates.all_required_pass or winner):
-            sentence = gates.race.sentence if gates.race is not None else gates.passed_sentence
-            new = replace(new, passed=replace(moment, sentence=sentence))
+        proven = analysis.wants_promotion(gates)
+        if self.passed is None and proven is not None:
+            new = replace(new, passed=replace(moment, sentence=proven))
         found = dict(self.verdicts)
         changes = []
-        for key, label, verdict, sentence in verdicts_of(assessed):
+        for key, label, verdict, sentence in analysis.lines(assessed):
             if found.get(key) != verdict:
                 found[key] = verdict
                 changes.append(
@@ -188,8 +190,8 @@ class WhatIf:
         new = replace(
             self,
             player=player,
-            recorded=self.recorded.said(said, row.verdicts, moment),
-            other=self.other.said(player.gates(case, view), player.last.to_json(), moment),
+            recorded=self.recorded.said(analysis, said, row.verdicts, moment),
+            other=self.other.said(analysis, player.gates(case, view), player.last.to_json(), moment),
             rows=self.rows + 1,
             row_digest=row.digest,
         )
@@ -242,17 +244,6 @@ class WhatIf:
         )
 
 
-def verdicts_of(assessed: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """(key, label, verdict, sentence) of every gate of an assessment; of several candidates of every arm, too."""
-    for verdict in assessed.get("verdicts", ()):
-        yield verdict["key"], verdict["label"], verdict["verdict"], verdict["sentence"]
-    for arm in assessed.get("arms", ()):
-        yield arm["name"], arm["name"], arm["state"], arm["sentence"]
-    for name, family in sorted(assessed.get("gates", {}).items()):
-        for key, label, verdict, sentence in verdicts_of(family):
-            yield f"{name}.{key}", f"{name}: {label}", verdict, sentence
-
-
 def require_recorded(policy: GatePolicy, first: RecordedRow) -> None:
     """Refuses a policy with a gate on something that the rollout did not record. Raises InvalidInput naming the field,
     such as `gates[1].slo_seconds`, with the edges that there are.
@@ -288,18 +279,6 @@ def _edges(row: RecordedRow) -> Mapping[str, Sequence[float]]:
         for signal, counts in arm["latency"].items():
             found.setdefault(signal, [float(edge) for edge, _ in counts["over"]])
     return found
-
-
-def _back(gates: GatesView) -> tuple[str, str] | None:
-    """(cause, sentence) when the traffic must return: by a gate, the fast kill, or no candidate is left."""
-    if gates.fast_kill:
-        return "fast-kill", gates.fast_kill
-    if gates.rollback:
-        return gates.cause, gates.cause_sentence
-    race = gates.race
-    if race is not None and race.left and {drop.arm for drop in race.left} >= set(race.gates):
-        return race.left[-1].cause, race.left[-1].sentence
-    return None
 
 
 def _essence(decision: Mapping[str, Any]) -> Mapping[str, Any]:

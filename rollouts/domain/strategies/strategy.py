@@ -90,6 +90,31 @@ class Strategy(Protocol):
         """
         ...
 
+    # --- its stages and its time
+
+    def stages(self, plan: Plan) -> int:
+        """How many stages the traffic goes through before the promotion, numbered from 0. A rollout that was promoted
+        stands at this number."""
+        ...
+
+    def moments(self, rollout: RolloutView) -> Sequence[float]:
+        """When a decision of its own may follow from time alone, in seconds since the epoch; past ones are left out by
+        whoever asks. The deadline and the times that every plan has are not among them."""
+        ...
+
+    def is_exposed(self, plan: Plan, *, stage: int, seconds: float, requests: int) -> bool:
+        """Whether a stage has the time and the requests that the plan asks for, so that only evidence is missing.
+
+        seconds     since its share is in force
+        requests    that candidates answered since then
+        """
+        ...
+
+    def expected_steps(self, plan: Plan, requests_per_second: float) -> Sequence[tuple[int, float]]:
+        """The candidate's shares in basis points, each with the seconds it takes at this traffic: what a forecast of
+        gates may expect of the next such plan. Empty where shares are not planned ahead."""
+        ...
+
     # --- its traffic
 
     def planned_split(self, rollout: RolloutView) -> SetTraffic:

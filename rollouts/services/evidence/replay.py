@@ -74,7 +74,8 @@ def replay_whole(
 
     policy      None: what was recorded must come out again; else what this policy would have done
     Raises TamperedEvidence naming the row, EvidenceExpired, InvalidInput for a policy on what was not recorded, and
-    Refused (evidence-not-replayable) for evidence of a version that did not keep what it was decided on.
+    Refused: evidence-not-replayable for evidence of a version that did not keep what it was decided on,
+    evidence-too-new (UnknownFormat) for that of a newer version.
     """
     task = _task(rollout, policy)
     began = time.monotonic()

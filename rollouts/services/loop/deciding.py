@@ -35,6 +35,7 @@ def decide_rollout(
     hold: Hold | None,
     writes: Writes,
     now: datetime,
+    unread: str = "",
 ) -> Decision:
     """The decision. The interval, if one ended, is counted before; its evidence and the decision are kept.
 
@@ -42,6 +43,7 @@ def decide_rollout(
     newest_digest   of its newest interval that is not packed; None when there is none
     answered        candidates that answered a forced request
     hold            what keeps everything from moving forward
+    unread          why what its gates said last cannot be read; empty when it can
     """
     seen = situation_of(rollout.endpoint, view, observation, statuses, answered=answered, hold=hold, now=now)
     if measured is not None:
@@ -53,7 +55,7 @@ def decide_rollout(
         rollout.step_since = now
         writes.save(rollout, "step_since")
     view = with_counts(view, rollout)
-    decision = decide(view, seen, _gates(rollout, view, measured), now.timestamp())
+    decision = decide(view, seen, _gates(rollout, view, measured, unread), now.timestamp())
     workload = measured.workload if measured is not None else {}
     situation = Situation(now.timestamp(), view, seen, workload, software())
     if measured is not None:
@@ -71,10 +73,11 @@ def decide_rollout(
     return decision
 
 
-def _gates(rollout: Rollout, view: RolloutView, measured: Measured | None) -> GatesView:
-    """What the gates say; between two intervals what they said last. Nothing, where nobody here knows the strategy."""
-    if not is_known(view):
-        return GatesView()
+def _gates(rollout: Rollout, view: RolloutView, measured: Measured | None, unread: str) -> GatesView:
+    """What the gates say; between two intervals what they said last. Nothing, where nobody here knows the strategy, or
+    reads what a newer version wrote."""
+    if not is_known(view) or unread:
+        return GatesView(unread=unread)
     strategy, policy = strategy_of(view), rollout.policy
     if measured is not None:
         return strategy.ANALYSIS.gates_view(measured.assessment, policy)

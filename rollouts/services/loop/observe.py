@@ -65,6 +65,9 @@ def observe_endpoints(
     """Looks at the cluster and the router, once for all of these endpoints of theirs; by endpoint.
 
     measured    the numbers of endpoints whose interval is over: of those the counters too
+
+    Every batch asks the cluster anew, under its own leases. An answer from before them could lack an engine that a
+    click had launched in between, and the turn would launch it once more.
     """
     cluster, statuses = "", None
     try:

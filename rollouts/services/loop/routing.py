@@ -11,6 +11,7 @@ from rollouts.domain.engines import WorkloadPhase
 from rollouts.domain.lifecycle.states import ACTIVE, Phase
 from rollouts.domain.record.intervals import BASELINE
 from rollouts.domain.strategies import is_known, strategy_of
+from rollouts.evidence import unread_words, with_newest
 from rollouts.models import Arm, Endpoint, Rollout, Workload
 from rollouts.ports import OPENAI_API, EngineApi, Route
 from rollouts.services.loop.backends import backend_json, backends_of
@@ -28,8 +29,11 @@ WARM = (WorkloadPhase.READY.value, WorkloadPhase.UNREADY.value)
 def desired_route(endpoint: Endpoint, world: World) -> Route:
     """The desired route, with all that it follows from as it is in the database now. 3 queries."""
     workloads = Workload.objects.filter(variant__endpoint=endpoint).select_related("variant")
-    rollout = Rollout.objects.filter(endpoint=endpoint, phase__in=[phase.value for phase in ACTIVE]).first()
+    active = Rollout.objects.filter(endpoint=endpoint, phase__in=[phase.value for phase in ACTIVE])
+    rollout = with_newest(active).first()
     arms = [] if rollout is None else list(Arm.objects.filter(rollout=rollout).select_related("variant"))
+    if rollout is not None and unread_words(rollout):
+        rollout = None  # nobody here can say whom its evidence blames
     return route_of(endpoint, list(workloads), rollout, arms, world)
 
 
@@ -42,7 +46,7 @@ def route_of(
 ) -> Route:
     """The desired route. A fallback that has no address now is no fallback: the largest share takes its place.
 
-    rollout, arms   the one that is active, if any
+    rollout, arms   the one that is active, if any; no rollout where its evidence cannot be read
     """
     backends = backends_of(workloads)
     shares = dict(endpoint.desired_shares)

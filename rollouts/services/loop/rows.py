@@ -8,18 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from django.db.models import OuterRef, Subquery
-
 from rollouts.domain.lifecycle.effects import DrainWorkload, EnsureWorkload, HoldScaleIn, SetTraffic
-from rollouts.models import (
-    Arm,
-    Effect,
-    EffectState,
-    Endpoint,
-    Evidence,
-    Rollout,
-    Workload,
-)
+from rollouts.evidence import unread_words, with_newest
+from rollouts.models import Arm, Effect, EffectState, Endpoint, Rollout, Workload
 from rollouts.selectors import GOES_ON
 from rollouts.services.commands.feedback import due_ratings
 
@@ -44,6 +35,8 @@ class Rows:
     workloads      of the endpoint's variants
     waiting        effects that the loop is to carry out, in their order
     rated          ratings wait to be verified
+    unread         why this version cannot read what the rollout's gates said last: a newer one wrote it; empty when it
+                   can
     """
 
     endpoint: Endpoint
@@ -53,6 +46,7 @@ class Rows:
     workloads: tuple[Workload, ...]
     waiting: tuple[Effect, ...]
     rated: bool
+    unread: str = ""
 
     @property
     def traffic_waits(self) -> bool:
@@ -71,7 +65,7 @@ def read_rows(endpoint_ids: Collection[int], *, now: datetime) -> list[Rows]:
 
     The rollouts are read before the endpoints: what a person changes in between then fails the check of the revision.
     """
-    rollouts, newest = _rollouts(endpoint_ids)
+    rollouts, newest, unread = _rollouts(endpoint_ids)
     arms: dict[int, list[Arm]] = defaultdict(list)
     numbers = [rollout.pk for rollout in rollouts.values()]
     for arm in Arm.objects.filter(rollout__in=numbers).select_related("variant__version").order_by("pk"):
@@ -108,26 +102,28 @@ def read_rows(endpoint_ids: Collection[int], *, now: datetime) -> list[Rows]:
                 workloads=tuple(workloads[endpoint.pk]),
                 waiting=tuple(waiting[endpoint.pk]),
                 rated=endpoint.pk in rated,
+                unread="" if rollout is None else unread[rollout.pk],
             )
         )
     return found
 
 
-def _rollouts(endpoint_ids: Collection[int]) -> tuple[dict[int, Rollout], dict[int, str | None]]:
-    """The rollout that the loop moves, by endpoint: the active one, else the newest that is still watched; and the
-    digest of the newest interval that is not packed, by rollout."""
-    newest = Evidence.objects.filter(rollout=OuterRef("pk")).order_by("-index").values("digest")[:1]
-    rows = (
-        Rollout.objects.filter(GOES_ON, endpoint__in=endpoint_ids)
-        .select_related("baseline__version", "candidate__version", "gate_policy")
-        .annotate(newest_digest=Subquery(newest))
+def _rollouts(
+    endpoint_ids: Collection[int],
+) -> tuple[dict[int, Rollout], dict[int, str | None], dict[int, str]]:
+    """The rollout that the loop moves, by endpoint: the active one, else the newest that is still watched; and by
+    rollout the digest of the newest interval that is not packed, and why its evidence cannot be read."""
+    rows = with_newest(Rollout.objects.filter(GOES_ON, endpoint__in=endpoint_ids)).select_related(
+        "baseline__version", "candidate__version", "gate_policy"
     )
     found: dict[int, Rollout] = {}
     digests: dict[int, str | None] = {}
+    unread: dict[int, str] = {}
     for rollout in sorted(rows, key=lambda rollout: (rollout.is_active, rollout.pk)):
         found[rollout.endpoint_id] = rollout
-        digests[rollout.pk] = rollout.newest_digest
-    return found, digests
+        digests[rollout.pk] = rollout.newest_digest  # type: ignore[attr-defined]  # by `with_newest`
+        unread[rollout.pk] = unread_words(rollout)
+    return found, digests, unread
 
 
 def _by_endpoint(rows: Iterable[T], endpoint_of: Callable[[T], int]) -> dict[int, list[T]]:

@@ -216,6 +216,7 @@ def _measure(turns: Sequence[Turn], world: World, look: Look) -> None:
         and turn.rows.rollout.phase in MEASURED_PHASES
         and turn.rows.rollout.step_index >= 0
         and is_known(turn.rows.rollout.parsed_plan)
+        and not turn.rows.unread
     ]
     if not having:
         return
@@ -326,6 +327,7 @@ def _keep(
             hold=hold,
             writes=writes,
             now=now,
+            unread=turn.rows.unread,
         )
     else:
         effects = _serving_effects(turn)
@@ -375,6 +377,8 @@ def _routed(turn: Turn, world: World) -> bool:
         return True
     active = rollout if rollout is not None and rollout.is_active else None
     arms = turn.rows.arms if active is not None else ()
+    if turn.rows.unread:
+        active = None  # nobody here can say whom its evidence blames
     if seen.route is None or endpoint.accepted_at is not None:
         return False
     return bool(endpoint.applied == route_json(route_of(endpoint, turn.rows.workloads, active, arms, world)))

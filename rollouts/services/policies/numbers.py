@@ -11,6 +11,7 @@ from rollouts.domain.gates.latency import timed_against
 from rollouts.domain.gates.outlook import USUAL_STEPS, ExpectedTraffic
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.record.intervals import Completions, LatencyCounts, Outcomes
+from rollouts.domain.strategies import is_known, strategy_of
 from rollouts.domain.traffic import ended_share
 from rollouts.models import Endpoint, Feedback, FeedbackState, MinuteSample, Rollout
 from rollouts.services.loop.samples import completions_with, outcomes_with
@@ -86,14 +87,14 @@ def with_traffic(now: datetime) -> QuerySet[Endpoint]:
 
 
 def steps_for(*, endpoint: Endpoint | None, requests_per_second: float) -> tuple[tuple[int, float], ...]:
-    """The steps of the endpoint's newest rollout, else of a usual canary: what the next plan is likely to be.
-    Each lasts as long as its time and its requests take.
+    """What the newest rollout's strategy expects of the next plan like its own, else the steps of a usual canary. Each
+    lasts as long as its time and its requests take.
     """
     newest = Rollout.objects.filter(endpoint=endpoint).order_by("-id").first() if endpoint else None
-    steps = (
-        tuple((s.share_bp, s.lasts(requests_per_second)) for s in newest.parsed_plan.steps) if newest else ()
-    )
-    return steps or USUAL_STEPS
+    if newest is None or not is_known(newest.parsed_plan):
+        return USUAL_STEPS
+    plan = newest.parsed_plan
+    return tuple(strategy_of(plan).expected_steps(plan, requests_per_second)) or USUAL_STEPS
 
 
 def _thumbs_down(endpoint: Endpoint, now: datetime) -> int | None:

@@ -11,6 +11,7 @@ from rollouts.domain.gates.outage import Outage
 from rollouts.domain.lifecycle.states import Phase
 from rollouts.domain.serving import outage_sentence
 from rollouts.domain.strategies import STRATEGIES, strategy_of
+from rollouts.evidence import unread_words
 from rollouts.models import Endpoint, Rollout
 from rollouts.ui.parts.arm_words import candidate_labels
 
@@ -86,9 +87,12 @@ def _note(outage: Outage, label: str, first: str, helper: str, now: datetime) ->
 
 
 def _holding(rollout: Rollout) -> Outage | None:
-    """The outage in the last assessment, while the rollout is one that an outage holds."""
+    """The outage in the last assessment, while the rollout is one that an outage holds. `rollout` is one of
+    `selectors.rollouts`."""
     plan = rollout.parsed_plan
     if rollout.phase != Phase.PROGRESSING.value or not rollout.verdicts or plan.strategy not in STRATEGIES:
+        return None
+    if unread_words(rollout):  # a newer version wrote it: nothing is held by this one's rules
         return None
     outage = strategy_of(plan).ANALYSIS.stored_assessment(rollout.verdicts).outage
     return None if outage is None or outage.over else outage

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rollouts.domain.lifecycle.plan import FULL_SHARE_BP, Plan
+from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.lifecycle.states import PauseReason, Phase
+from rollouts.domain.strategies import strategy_of
 from rollouts.models import Rollout
 
 
@@ -29,22 +30,16 @@ PAUSED_WORDS = {
 }
 
 
-def step_share(plan: Plan, step_index: int) -> int:
-    """The candidate's share in a step, in basis points: 0 before the first, all after the last."""
-    if step_index < 0:
-        return 0
-    if step_index >= len(plan.steps):
-        return FULL_SHARE_BP
-    return plan.steps[step_index].share_bp
-
-
 def exposure_reached(rollout: Rollout, plan: Plan, now_seconds: float) -> bool:
-    """True when the step has its time and its requests, so that only evidence is missing."""
-    if rollout.step_since is None or not 0 <= rollout.step_index < len(plan.steps):
+    """True when its stage has its time and its requests, so that only evidence is missing."""
+    if rollout.step_since is None:
         return False
-    step = plan.steps[rollout.step_index]
-    held = now_seconds - rollout.step_since.timestamp()
-    return held >= step.hold_seconds and rollout.step_requests >= step.min_requests
+    return strategy_of(plan).is_exposed(
+        plan,
+        stage=rollout.step_index,
+        seconds=now_seconds - rollout.step_since.timestamp(),
+        requests=rollout.step_requests,
+    )
 
 
 def pill_of_phase(rollout: Rollout, *, moving: Pill, place: str) -> Pill:

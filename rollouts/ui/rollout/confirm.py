@@ -14,7 +14,7 @@ from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
 from rollouts.domain.lifecycle.states import Phase
 from rollouts.models import Rollout
 from rollouts.ui.actions.confirm_parts import Confirmation, moving, open_gates, readiness
-from rollouts.ui.parts.phases import step_share
+from rollouts.ui.rollout.pill import step_share
 
 
 def confirmation(rollout: Rollout, action: str, *, now: datetime, arm: str) -> Confirmation:

@@ -38,9 +38,9 @@ from rollouts.ui.parts.page_parts import (
     stale_since,
     why_of,
 )
-from rollouts.ui.parts.phases import Pill, step_share
+from rollouts.ui.parts.phases import Pill
 from rollouts.ui.parts.shortages import ShortageNote, shortages_of_rollout
-from rollouts.ui.rollout.pill import pill
+from rollouts.ui.rollout.pill import pill, step_share
 from rollouts.ui.rollout.steps_strip import StepCell, step_cells, step_events
 from rollouts.ui.rollout.what_changes import VariantChange, what_changes
 

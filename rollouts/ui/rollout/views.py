@@ -20,6 +20,7 @@ from controlplane.web.pages import (
 )
 from controlplane.web.readers import moment_or_none, text, whole_number
 from rollouts import selectors
+from rollouts.evidence import require_readable
 from rollouts.models import Rollout
 from rollouts.services.commands.rollouts import promote_rollout
 from rollouts.ui import strategies
@@ -48,8 +49,10 @@ def rollout(request: HttpRequest, rollout_id: int) -> HttpResponse:
 
 
 def _build(found: Rollout, who: Asker) -> ShownPage:
+    shown = presentation_of(found)
+    require_readable(found)
     stop_on = selectors.global_stop().on
-    return presentation_of(found).build(rollout=found, user=who.user, now=who.now, stop_on=stop_on)
+    return shown.build(rollout=found, user=who.user, now=who.now, stop_on=stop_on)
 
 
 @require_GET
@@ -97,6 +100,7 @@ def choose(request: HttpRequest, rollout_id: int) -> HttpResponse:
     choices = presentation_of(found).choices
     if choices is None:
         raise NotFound(f"Rollout #{found.pk} has one candidate: there is nothing to choose.")
+    require_readable(found)
     context = {"rollout": found, "choices": choices(found), "nav": "rollouts"}
     return render_page(
         request,

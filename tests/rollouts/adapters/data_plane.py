@@ -87,6 +87,10 @@ class Plane(Protocol):
         """The status of a call that is no inference."""
         ...
 
+    def received(self, variant: str) -> int:
+        """Inferences that reached its engine so far."""
+        ...
+
     def kill(self, variant: str) -> None: ...
     def change(
         self,
@@ -192,6 +196,9 @@ class MemoryPlane:
 
     def call(self, endpoint: str, method: str, path: str) -> int:
         return self.router.call(endpoint, method, path)
+
+    def received(self, variant: str) -> int:
+        return sum(self.router.engine(variant).endings.values())
 
     def kill(self, variant: str) -> None:
         self.router.engine(variant).alive = False
@@ -353,6 +360,9 @@ class EnvoyPlane:
 
     def call(self, endpoint: str, method: str, path: str) -> int:
         return httpx.request(method, f"{self.url}/{endpoint}{path}").status_code
+
+    def received(self, variant: str) -> int:
+        return self.engines[variant].counts()["requests"]
 
     def kill(self, variant: str) -> None:
         self.engines[variant].kill()

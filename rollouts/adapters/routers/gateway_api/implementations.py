@@ -42,8 +42,9 @@ class GatewayImplementation:
     source: str
 
     def capabilities(self, found: frozenset[GatewayTrait]) -> frozenset[Capability]:
-        """What its routers can do, by what was found of it here. Nobody answers for a dead variant: the Gateway API has
-        no fallback."""
+        """What our routes of it can do, by what was found of it here. Nobody answers for a dead variant: the Gateway
+        API has no fallback. Every request is drawn anew and none is copied: our routes ask for neither, whatever the
+        implementation could do."""
         return frozenset({Capability.FORCED_VARIANT}) if GatewayTrait.HEADER_WINS in found else frozenset()
 
 

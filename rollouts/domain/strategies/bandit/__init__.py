@@ -5,6 +5,7 @@ forecast    its dry run
 launching   before traffic: all launch together, one that cannot is dropped
 learning    with traffic: who leaves the race, and how the shares follow
 ending      who is promoted
+stages      there is one
 analysis    how its evidence is read
 The statistics are in `rollouts.domain.bandits`.
 """
@@ -31,12 +32,13 @@ from rollouts.domain.strategies.bandit.learning import (
     share_words,
 )
 from rollouts.domain.strategies.bandit.settings import spec_of
+from rollouts.domain.strategies.bandit.stages import expected_steps, is_exposed, moments, stages
 from rollouts.domain.strategies.strategy import CommandWords
 
 __all__ = [
-    "ANALYSIS", "MOST_CANDIDATES", "NEEDS", "SETTINGS", "WORDS", "advance", "forecast", "gates_of_promoted",
-    "initial_analysis", "is_answered", "keep_safe", "launch", "launching_words", "opening_gates", "planned_split",
-    "promote", "share_words", "started_words",
+    "ANALYSIS", "MOST_CANDIDATES", "NEEDS", "SETTINGS", "WORDS", "advance", "expected_steps", "forecast",
+    "gates_of_promoted", "initial_analysis", "is_answered", "is_exposed", "keep_safe", "launch", "launching_words",
+    "moments", "opening_gates", "planned_split", "promote", "share_words", "stages", "started_words",
 ]  # fmt: skip
 
 # Every candidate answers such a request before users are sent there.

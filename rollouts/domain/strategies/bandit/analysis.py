@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from rollouts.domain.bandits.verdict import ArmVerdict
 from rollouts.domain.gates.fastkill import WorkloadFacts
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.decision import Drop, GatesView, RaceView
-from rollouts.domain.record.analysis import fails, family_view, reaction_to, worst
+from rollouts.domain.record.analysis import VerdictLine, fails, family_lines, family_view, reaction_to, worst
 from rollouts.domain.record.intervals import BASELINE, Interval
 
 KEEPS_BASELINE = "bandit:baseline"  # the cause of a rollback because no candidate was better
@@ -52,6 +52,26 @@ class BanditAnalysis:
     def blamed(cls, assessment: BanditVerdict) -> frozenset[str]:
         out = {arm.name for arm in assessment.arms if arm.state != "racing"}
         return frozenset(out | {name for name, family in assessment.gates.items() if fails(family)})
+
+    @classmethod
+    def lines(cls, assessed: Mapping[str, Any]) -> Iterator[VerdictLine]:
+        for arm in assessed.get("arms", ()):
+            yield VerdictLine(arm["name"], arm["name"], arm["state"], arm["sentence"])
+        for name, family in sorted(assessed.get("gates", {}).items()):
+            for line in family_lines(family):
+                yield line._replace(key=f"{name}.{line.key}", label=f"{name}: {line.label}")
+
+    @classmethod
+    def wants_back(cls, gates: GatesView) -> tuple[str, str] | None:
+        """When the last candidate left the race."""
+        race = gates.race
+        if race is not None and race.left and {drop.arm for drop in race.left} >= set(race.gates):
+            return race.left[-1].cause, race.left[-1].sentence
+        return None
+
+    @classmethod
+    def wants_promotion(cls, gates: GatesView) -> str | None:
+        return gates.race.sentence if gates.race is not None and gates.race.winner else None
 
 
 def _view(assessment: BanditVerdict, policy: GatePolicy) -> GatesView:

@@ -10,6 +10,7 @@ from rollouts.domain.lifecycle.effects import DrainWorkload, SetTraffic
 from rollouts.domain.lifecycle.moves import promotion
 from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
 from rollouts.domain.lifecycle.states import Event, transition
+from rollouts.domain.strategies.bandit.stages import stages
 
 
 def promote(rollout: RolloutView, *, sentence: str, arm: str) -> Decision:
@@ -22,7 +23,9 @@ def promote(rollout: RolloutView, *, sentence: str, arm: str) -> Decision:
     others = [other for other in rollout.racing if other is not chosen]
     all_to_one = SetTraffic({rollout.baseline: 0, chosen.variant: FULL_SHARE_BP}, rollout.baseline)
     return replace(
-        promotion(rollout, sentence=sentence, label=chosen.label, split=all_to_one),
+        promotion(
+            rollout, stage=stages(rollout.plan), sentence=sentence, label=chosen.label, split=all_to_one
+        ),
         effects=(all_to_one, *(DrainWorkload(other.variant) for other in others)),
         drops=tuple(Drop(other.name, "person", f"{chosen.label} was promoted instead.") for other in others),
         winner=chosen.name,

@@ -17,21 +17,25 @@ from rollouts.domain.record.analysis import Analysis, GatesAnalysis
 from rollouts.domain.strategies.canary.forecast import forecast
 from rollouts.domain.strategies.canary.steps import (
     advance,
+    expected_steps,
     gates_of_promoted,
     is_answered,
+    is_exposed,
     keep_safe,
     launch,
     launching_words,
+    moments,
     planned_split,
     promote,
     share_words,
+    stages,
 )
 from rollouts.domain.strategies.strategy import CommandWords
 
 __all__ = [
-    "ANALYSIS", "MOST_CANDIDATES", "NEEDS", "SETTINGS", "WORDS", "advance", "forecast", "gates_of_promoted",
-    "initial_analysis", "is_answered", "keep_safe", "launch", "launching_words", "opening_gates", "planned_split",
-    "promote", "share_words", "started_words",
+    "ANALYSIS", "MOST_CANDIDATES", "NEEDS", "SETTINGS", "WORDS", "advance", "expected_steps", "forecast",
+    "gates_of_promoted", "initial_analysis", "is_answered", "is_exposed", "keep_safe", "launch", "launching_words",
+    "moments", "opening_gates", "planned_split", "promote", "share_words", "stages", "started_words",
 ]  # fmt: skip
 
 # The candidate answers such a request before users are sent there.

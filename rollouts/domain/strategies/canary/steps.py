@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from controlplane.kernel.errors import InvalidInput
@@ -31,7 +32,7 @@ from rollouts.domain.lifecycle.moves import (
     roll_back,
     stay,
 )
-from rollouts.domain.lifecycle.plan import FULL_SHARE_BP
+from rollouts.domain.lifecycle.plan import FULL_SHARE_BP, Plan
 from rollouts.domain.lifecycle.states import Event, transition
 
 
@@ -150,7 +151,10 @@ def _step_progress(rollout: RolloutView, seen: Seen, gates: GatesView, now: floa
     )
     is_last = rollout.step_index + 1 == len(rollout.plan.steps)
     target = "100%" if is_last else percent_of_bp(rollout.plan.steps[rollout.step_index + 1].share_bp)
-    if lasted < step.hold_seconds or rollout.step_requests < step.min_requests:
+    exposed = is_exposed(
+        rollout.plan, stage=rollout.step_index, seconds=lasted, requests=rollout.step_requests
+    )
+    if not exposed:
         return stay(
             rollout,
             f"Holding {held_at}: {exposure}. No gate failed.",
@@ -220,7 +224,38 @@ def promote(rollout: RolloutView, *, sentence: str, arm: str) -> Decision:
     if arm not in ("", rollout.candidate_arm):
         raise InvalidInput(f"A canary has no arm {arm!r}.", field="arm", fix="Leave the arm out.")
     split = candidate_share(rollout, FULL_SHARE_BP)
-    return promotion(rollout, sentence=sentence, label=rollout.candidate_label, split=split)
+    return promotion(
+        rollout,
+        stage=stages(rollout.plan),
+        sentence=sentence,
+        label=rollout.candidate_label,
+        split=split,
+    )
+
+
+def stages(plan: Plan) -> int:
+    """See the protocol: each step is one."""
+    return len(plan.steps)
+
+
+def moments(rollout: RolloutView) -> Sequence[float]:
+    """See the protocol: the end of the step, as far as time says."""
+    if rollout.step_since is None or not 0 <= rollout.step_index < len(rollout.plan.steps):
+        return ()
+    return (rollout.step_since + rollout.plan.steps[rollout.step_index].hold_seconds,)
+
+
+def is_exposed(plan: Plan, *, stage: int, seconds: float, requests: int) -> bool:
+    """See the protocol."""
+    if not 0 <= stage < len(plan.steps):
+        return False
+    step = plan.steps[stage]
+    return seconds >= step.hold_seconds and requests >= step.min_requests
+
+
+def expected_steps(plan: Plan, requests_per_second: float) -> Sequence[tuple[int, float]]:
+    """See the protocol."""
+    return tuple((step.share_bp, step.lasts(requests_per_second)) for step in plan.steps)
 
 
 def planned_split(rollout: RolloutView) -> SetTraffic:

@@ -13,6 +13,7 @@ from rollouts.adapters.backends import at_address
 from rollouts.domain.capabilities import Capability
 from rollouts.ports import Backend, EngineApi, ObservedRoute
 from tests.rollouts.adapters.data_plane import BASELINE, CANDIDATE, Plane, arms, route
+from tests.rollouts.adapters.routers.trials import TRIALS
 from tests.standins.running import wait_until
 
 BOTH = frozenset({BASELINE, CANDIDATE})
@@ -238,9 +239,11 @@ def test_traffic__split__is_within_binomial_noise_and_every_response_says_who(
     assert abs(drawn[CANDIDATE] - number / 4) < 6 * math.sqrt(number * 0.25 * 0.75)
 
 
-def test_capabilities__all__are_what_the_tests_below_show(plane: Plane) -> None:
-    """Forced variants, and fallbacks of dead ones: a capability without such a test must not be declared."""
-    assert plane.router.capabilities() == {Capability.FALLBACK, Capability.FORCED_VARIANT}
+@pytest.mark.parametrize("capability", Capability)
+def test_capability__tried_on_the_router__is_declared_if_and_only_if_it_does_it(
+    plane: Plane, endpoint: str, capability: Capability
+) -> None:
+    assert TRIALS[capability](plane, endpoint) is (capability in plane.router.capabilities())
 
 
 def test_traffic__forced_variant__answers_even_with_a_share_of_zero(plane: Plane, endpoint: str) -> None:

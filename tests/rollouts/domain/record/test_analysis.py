@@ -10,7 +10,7 @@ import pytest
 from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.gates.fastkill import WorkloadFacts
 from rollouts.domain.gates.policy import GatePolicy
-from rollouts.domain.lifecycle.decision import ArmView, RolloutView
+from rollouts.domain.lifecycle.decision import ArmView, Drop, GatesView, RaceView, RolloutView
 from rollouts.domain.lifecycle.plan import Plan, canary
 from rollouts.domain.lifecycle.states import PauseReason, Phase
 from rollouts.domain.record.analysis import (
@@ -178,3 +178,55 @@ def test_analysis_and_assessment__through_json__are_the_same(plan: Plan, arms: t
     assert kind.stored(analysis.to_json()) == analysis
     assessment = analysis.assess({})
     assert kind.stored_assessment(assessment.to_json()) == assessment
+
+
+# --- what a what-if asks ----------------------------------------------------------------------------------------------
+
+ONE, SEVERAL = STRATEGIES["canary"].ANALYSIS, STRATEGIES["bandit"].ANALYSIS
+FAILED = GatesView(rollback=True, cause="gate:errors", cause_sentence="Errors rose.")
+VERDICT = {"key": "errors", "label": "Error rate", "verdict": "fail", "sentence": "Errors rose."}
+
+
+def test_lines__one_candidate__are_its_verdicts() -> None:
+    assert list(ONE.lines({"verdicts": [VERDICT]})) == [("errors", "Error rate", "fail", "Errors rose.")]
+    assert list(ONE.lines({})) == []
+
+
+def test_lines__several_candidates__are_the_arms_and_the_verdicts_of_each_with_its_arm() -> None:
+    arm = {"name": "candidate", "state": "racing", "sentence": "It goes on."}
+    assessed = {"arms": [arm], "gates": {"candidate": {"verdicts": [VERDICT]}}}
+    assert list(SEVERAL.lines(assessed)) == [
+        ("candidate", "candidate", "racing", "It goes on."),
+        ("candidate.errors", "candidate: Error rate", "fail", "Errors rose."),
+    ]
+
+
+def test_wants_back__one_candidate__by_its_gates_or_the_fast_kill() -> None:
+    assert ONE.wants_back(FAILED) == ("gate:errors", "Errors rose.")
+    assert ONE.wants_back(replace(FAILED, fast_kill="All failed.")) == ("fast-kill", "All failed.")
+    assert ONE.wants_back(GatesView()) is None
+
+
+def test_wants_back__several_candidates__when_the_last_one_left() -> None:
+    first, last = (
+        Drop("candidate", "gate:errors", "Errors rose."),
+        Drop("candidate-2", "person", "Not wanted."),
+    )
+    gates = {"candidate": FAILED, "candidate-2": GatesView()}
+    assert SEVERAL.wants_back(GatesView(race=RaceView({}, left=(first,), gates=gates))) is None
+    both = RaceView({}, left=(first, last), gates=gates)
+    assert SEVERAL.wants_back(GatesView(race=both)) == ("person", "Not wanted.")
+    assert SEVERAL.wants_back(GatesView(race=RaceView({}))) is None
+
+
+def test_wants_promotion__one_candidate__when_every_required_gate_passes() -> None:
+    assert (
+        ONE.wants_promotion(GatesView(all_required_pass=True, passed_sentence="All passed.")) == "All passed."
+    )
+    assert ONE.wants_promotion(GatesView(passed_sentence="One passed.")) is None
+
+
+def test_wants_promotion__several_candidates__when_there_is_a_winner() -> None:
+    won = RaceView({}, winner="candidate", sentence="v2 is the best.")
+    assert SEVERAL.wants_promotion(GatesView(race=won)) == "v2 is the best."
+    assert SEVERAL.wants_promotion(GatesView(race=replace(won, winner=""))) is None

@@ -9,6 +9,7 @@ import pytest
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.lifecycle.plan import canary
+from rollouts.domain.strategies import strategy_of
 from rollouts.domain.strategies.plans import read_plan, stored_plan
 
 STEP = {"share_bp": 500, "hold_seconds": 60, "min_requests": 10}
@@ -71,7 +72,7 @@ def test_read_plan__what_was_stored__is_the_same_plan() -> None:
 def test_read_plan__bandit__has_defaults_no_steps_and_its_own_json() -> None:
     made = read_plan({"strategy": "bandit", "bandit": {"beta": 0.3}, "watch_seconds": 60})
     assert made.settings == BanditSpec(beta=0.3)
-    assert (made.steps, made.promoted_step, made.watch_seconds) == ((), 1, 60)
+    assert (made.steps, strategy_of(made).stages(made), made.watch_seconds) == ((), 1, 60)
     assert "steps" not in made.to_json()
     assert read_plan(made.to_json()) == made
 

@@ -9,9 +9,9 @@ import pytest
 
 from controlplane.kernel.clock import ManualClock
 from rollouts import wiring
-from rollouts.adapters.routers.memory import MemoryRouter
+from rollouts.adapters.routers.memory import CAN, MemoryRouter
 from rollouts.domain.bandits import BanditSpec
-from rollouts.domain.capabilities import EVERY_CAPABILITY, WORDS, Capability
+from rollouts.domain.capabilities import WORDS, Capability
 from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.strategies import STRATEGIES
 from rollouts.domain.strategies.dry_run import Check
@@ -33,7 +33,7 @@ def endpoint() -> Endpoint:
 
 def without(*missing: Capability) -> Worlds:
     """The endpoint's cluster, behind a router that cannot do these."""
-    router = MemoryRouter(ManualClock(NOW), random.Random(7), can=EVERY_CAPABILITY - set(missing))
+    router = MemoryRouter(ManualClock(NOW), random.Random(7), can=CAN - set(missing))
     return worlds_of(replace(wiring.worlds().of("here"), router=router))
 
 
@@ -52,8 +52,22 @@ def test_plans__every_strategy__is_tried_here() -> None:
 
 
 @pytest.mark.parametrize("strategy", PLANS)
-def test_preview__router_that_can_everything__says_nothing(endpoint: Endpoint, strategy: str) -> None:
+def test_preview__router_that_can_what_is_needed__says_nothing_of_the_rest(
+    endpoint: Endpoint, strategy: str
+) -> None:
+    """No strategy copies requests or keeps callers, so nothing is said of a router that cannot."""
+    assert set(Capability) > CAN
     assert said(endpoint, strategy) == []
+
+
+@pytest.mark.parametrize("needed", set(Capability) - CAN)
+def test_preview__strategy_that_needs_what_the_router_cannot__is_refused_with_its_words(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, needed: Capability
+) -> None:
+    monkeypatch.setattr(STRATEGIES["canary"], "NEEDS", CAN | {needed})
+    (check,) = said(endpoint, "canary")
+    assert (check.state, check.code) == ("refused", f"no-{needed.value}")
+    assert check.title == f"The router of here cannot {needed.words}"
 
 
 @pytest.mark.parametrize("strategy", PLANS)
