@@ -10,7 +10,8 @@ is not streamed goes out whole. The end of an answer is a token too, so an empty
 Behaviour is a flat set of values (class Behaviour). It comes from, later ones win: the defaults,
 `standin.json` in the folder given by --model, the arguments, and at run time `POST /control` with a JSON
 object of any of them.
-`GET /control` returns the values in force, what was counted, and how many requests hang at this moment.
+`GET /control` returns the values in force, what was counted, how many requests hang at this moment (`hanging`) and for
+how many seconds each of them has (`hung_for`).
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class Engine:
         self.behaviour = behaviour
         self.metrics = Metrics(self.name)
         self.counts = {"requests": 0, "completed": 0, "failed": 0, "refused": 0, "aborted": 0}
-        self.hanging = 0
+        self.hanging: list[float] = []  # when each of them began, by the monotonic clock
         self._slots = asyncio.Semaphore(slots) if slots else None
         self._size = slots or 100
         self._random = random.Random(seed)
@@ -172,7 +173,8 @@ class Engine:
             ]
             await answer(send, 200, {"object": "list", "data": data})
         elif where == ("GET", "/control"):
-            now = {"counts": self.counts, "hanging": self.hanging, "pid": os.getpid()}
+            ages = [time.monotonic() - began for began in self.hanging]
+            now = {"counts": self.counts, "hanging": len(ages), "hung_for": ages, "pid": os.getpid()}
             await answer(send, 200, asdict(self.behaviour) | now)
         elif where == ("POST", "/control"):
             try:
@@ -275,11 +277,11 @@ class Engine:
 
         hang_on = self.behaviour.hang_on
         if self.happens(self.behaviour.hang_rate) or (hang_on and prompt.startswith(hang_on)):
-            self.hanging += 1
+            self.hanging.append(began)
             try:
                 await gone
             finally:
-                self.hanging -= 1
+                self.hanging.remove(began)
         async for index in self.tokens(tokens, gone):
             if index == 0:
                 self.metrics.ttft.observe(time.monotonic() - began)
