@@ -181,13 +181,14 @@ class Story:
 
         def fresh() -> bool:
             said.update(asked(self.control))
-            return bool(said["hanging"]) and max(said["hung_for"]) < FRESH_SECONDS and self._others_hang()
+            hung_for = said["hung_for"]
+            return bool(hung_for) and max(hung_for) < FRESH_SECONDS and self._others_hang()
 
         wait_until("its probe hangs anew", fresh, 4 * PROBE_SECONDS)
         return int(said["counts"]["aborted"])
 
     def _others_hang(self) -> bool:
-        return sum(int(asked(control)["hanging"]) for control in self.others) > OTHERS // 2
+        return sum(len(asked(control)["hung_for"]) for control in self.others) > OTHERS // 2
 
     def shares(self) -> dict[str, int]:
         """The endpoint's split as Envoy has it in force; empty while it does not say."""

@@ -10,8 +10,8 @@ is not streamed goes out whole. The end of an answer is a token too, so an empty
 Behaviour is a flat set of values (class Behaviour). It comes from, later ones win: the defaults,
 `standin.json` in the folder given by --model, the arguments, and at run time `POST /control` with a JSON
 object of any of them.
-`GET /control` returns the values in force, what was counted, how many requests hang at this moment (`hanging`) and for
-how many seconds each of them has (`hung_for`).
+`GET /control` returns the values in force, what was counted, and of each request that hangs at this moment for how many
+seconds it has (`hung_for`).
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class Engine:
             await answer(send, 200, {"object": "list", "data": data})
         elif where == ("GET", "/control"):
             ages = [time.monotonic() - began for began in self.hanging]
-            now = {"counts": self.counts, "hanging": len(ages), "hung_for": ages, "pid": os.getpid()}
+            now = {"counts": self.counts, "hung_for": ages, "pid": os.getpid()}
             await answer(send, 200, asdict(self.behaviour) | now)
         elif where == ("POST", "/control"):
             try:
