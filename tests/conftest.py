@@ -98,7 +98,7 @@ PARTS = {
 
 
 # Whoever asks for the tests with one of these marks does not wait for the other files to be read.
-READ_FOR = frozenset({"needs", "e2e", "whole"})
+READ_FOR = frozenset({"needs", "e2e", "whole", "browser"})
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
