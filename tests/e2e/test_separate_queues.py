@@ -148,15 +148,25 @@ class Story:
     def resume_after_a_hand(self) -> None:
         """Somebody sets the split in the router; the rollout pauses; the click sets it as planned again."""
         planned = self.shares()
+        self._split_by_hand()
+        wait_until("the split by hand is in force", lambda: self.shares() != planned)
+
+        def noticed() -> bool:
+            """A turn that was under way may have published its own split over it: then somebody sets it again."""
+            if self.shares() == planned:
+                self._split_by_hand()
+            return bool(self.house.rollout(self.number)["phase"] == "paused")
+
+        wait_until("it was noticed", noticed, 60)
+        self.click("resume", f"/rollouts/{self.number}/resume", lambda: self.shares() == planned)
+
+    def _split_by_hand(self) -> None:
         table = json.loads(self.envoy.routes.read_text())
         for entry in weights_of(table, ENDPOINT):
             entry["weight"] = 5_000
         fresh = self.envoy.routes.with_name("by-hand.json")
         fresh.write_text(json.dumps({**table, "version_info": f"by hand {time.monotonic_ns()}"}))
         fresh.replace(self.envoy.routes)
-        wait_until("the split by hand is in force", lambda: self.shares() != planned)
-        wait_until("it was noticed", lambda: self.house.rollout(self.number)["phase"] == "paused", 60)
-        self.click("resume", f"/rollouts/{self.number}/resume", lambda: self.shares() == planned)
 
     def click(self, kind: str, path: str, in_force: Callable[[], bool]) -> None:
         self._measure(kind, lambda: self.house.client.post(path, {}), in_force)
