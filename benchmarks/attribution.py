@@ -51,7 +51,6 @@ REQUEST = (
     "content-length: 2\r\n\r\n{}"
 ).encode()
 QUIET = ("--log-level", "error")
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,9 +311,9 @@ def size(kind: str, redis: RunningRedis, folder: str) -> int:
 
 
 def cpu(pid: int) -> float:
-    """Seconds of processor that a process spent, its threads included."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+    """Seconds of processor that a process spent, its threads included. By its own clock, which Linux lets others read
+    (clock_getcpuclockid(3)): /proc counts whole hundredths, more than a short run costs."""
+    return time.clock_gettime_ns((~pid << 3) | 2) / 1e9
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -7,6 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.standins.odd import one_of_long
+
 NUL = "\x00"
 DIGITS = "9" * 5_000
 YAML_BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -152,9 +154,9 @@ def nested(depth: int) -> Any:
     return value
 
 
-texts = st.sampled_from(TEXTS) | st.text(max_size=12)
+texts = one_of_long(TEXTS) | st.text(max_size=12)
 # Made anew for each use: whoever draws one puts others into it.
-json_values = st.sampled_from([json.dumps(one) for one in (*JSON_VALUES, nested(40), nested(400))]).map(
+json_values = one_of_long([json.dumps(one) for one in (*JSON_VALUES, nested(40), nested(400))]).map(
     json.loads
 )
 paths = texts.filter(lambda text: len(text) < 6_000)

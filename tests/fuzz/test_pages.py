@@ -15,6 +15,7 @@ from tests.fuzz import odd
 from tests.fuzz.calls import MORE, QUIET, check, undone
 from tests.fuzz.site import Asked, Fields, addresses, choices, harvest, methods_of, patterns
 from tests.fuzz.world import World
+from tests.standins.odd import one_of_long
 
 pytestmark = [pytest.mark.django_db, pytest.mark.story]
 ROUTES = list(dict.fromkeys(patterns()))
@@ -79,7 +80,7 @@ def ask(site: Site, route: str, method: str, data: st.DataObject) -> None:
     fields = with_odd_ones(fields, site.asked.get((route, method), []), data)
     headers = {"HX-Request": "true"} if data.draw(st.booleans()) else {}
     if not data.draw(st.integers(0, 5)):
-        name, value = data.draw(st.sampled_from(odd.HEADERS))
+        name, value = data.draw(one_of_long(odd.HEADERS))
         headers[name] = value
     text = urlencode(fields, errors="surrogatepass")
     kind, body = FORM, b""
@@ -88,7 +89,7 @@ def ask(site: Site, route: str, method: str, data: st.DataObject) -> None:
         shape = data.draw(st.integers(0, 11))
         if shape == 0:
             body, kind = (
-                data.draw(st.sampled_from(odd.RAW_BODIES)),
+                data.draw(one_of_long(odd.RAW_BODIES)),
                 data.draw(st.sampled_from((FORM, MULTIPART))),
             )
         elif shape < 4:

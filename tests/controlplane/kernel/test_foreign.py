@@ -21,11 +21,11 @@ from controlplane.kernel.foreign import (
     storable,
     words_of,
 )
-from tests.standins.odd import BODIES, DEEP, LONG_NUMBER, VALUES, written
+from tests.standins.odd import BODIES, DEEP, LONG_NUMBER, VALUES, one_of_long, written
 
 SAID = "What MLflow says of llama"
 JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.sampled_from(VALUES)),
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), one_of_long(VALUES)),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
     max_leaves=8,
 )
@@ -62,7 +62,7 @@ def test_fields__any_json__a_value_or_invalid_input_with_the_code(
         refused.message.encode()
 
 
-@given(st.one_of(st.binary(), st.sampled_from(BODIES), JSON.map(written)))
+@given(st.one_of(st.binary(), one_of_long(BODIES), JSON.map(written)))
 def test_parsed__any_bytes__json_or_invalid_input(body: bytes) -> None:
     refused = refusal_of(lambda: parsed(body))
     assert refused is None or refused.code == ODD_ANSWER
