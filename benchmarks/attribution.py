@@ -61,6 +61,7 @@ class Run:
     delays       seconds from the end of an answer until it was found, of the sampled ones
     lost         of all
     memory_bytes of the store, a request
+    told         what the gateway counts of its log, where some were lost
     """
 
     name: str
@@ -72,6 +73,7 @@ class Run:
     delays: Sequence[float]
     lost: int
     memory_bytes: float
+    told: str = ""
 
     def row(self) -> str:
         late = (
@@ -135,6 +137,7 @@ def measure(kind: str, *, rate: int, seconds: float) -> Run:
             before, held = {name: cpu(pid) for name, pid in pids.items()}, size(kind, redis, folder)
             sent, took, delays = asyncio.run(load(running.url, log, rate=rate, seconds=seconds))
             lost = 0 if log is None else missing(log, sent)
+            told = running.numbers(r"access_log|cluster\.accesslog\.upstream_(cx|rq)") if lost else ""
             spent = {name: (cpu(pid) - before[name]) / len(sent) * 1e6 for name, pid in pids.items()}
             grown = (size(kind, redis, folder) - held) / len(sent)
         nan = float("nan")
@@ -148,6 +151,7 @@ def measure(kind: str, *, rate: int, seconds: float) -> Run:
             delays=delays,
             lost=lost,
             memory_bytes=nan if log is None else grown,
+            told=told,
         )
 
 

@@ -127,6 +127,13 @@ class RunningGateway:
             lines = client.get("/stats", params={"filter": f"^{name}$"}).text.splitlines()
         return lines[0].partition(": ")[2].strip('"') if lines else ""
 
+    def numbers(self, pattern: str) -> str:
+        """Envoy's own numbers whose names match and that are not 0, a line each."""
+        transport = httpx.HTTPTransport(uds=str(self._admin))
+        with httpx.Client(transport=transport, base_url="http://envoy") as client:
+            lines = client.get("/stats", params={"filter": pattern}).text.splitlines()
+        return "\n".join(line for line in lines if not line.endswith((": 0", "No recorded values")))
+
     def counters(self, cluster: str) -> str:
         """What a scrape says of one cluster, in Prometheus' format."""
         transport = httpx.HTTPTransport(uds=str(self._admin))
