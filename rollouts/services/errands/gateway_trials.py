@@ -73,7 +73,7 @@ def look_at_gateway(*, cluster: str, claimed_until: datetime, worlds: Worlds) ->
             name=TRIALS,
             items=[cluster],
             key=lambda name: name,
-            work=lambda name: _look(worlds.of(name)),
+            work=lambda name: _look_at_one(worlds.of(name)),
             clock=worlds.clock,
             pauses=PAUSES,
             forgets=False,
@@ -108,7 +108,7 @@ def try_now(*, world: World) -> Trials:
         Cluster.objects.filter(name=world.name, trying_until=until).update(trying_until=world.clock.now())
 
 
-def _look(world: World) -> None:
+def _look_at_one(world: World) -> None:
     trials = world.trials
     if trials is None:
         return

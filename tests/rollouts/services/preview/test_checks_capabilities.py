@@ -154,9 +154,10 @@ def test_preview__mirror_is_refuted_and_nobody_needs_it__says_nothing(endpoint: 
 
 def test_start__weight_zero_leaks__is_refused(endpoint: Endpoint) -> None:
     tried(endpoint, GatewayTrait.KEEPS_ZERO, holds=False)
+    manager = Actor.person(factories.person(Role.RELEASE_MANAGER))
     with pytest.raises(Refused, match="keep requests away") as refusal:
         start_rollout(
-            endpoint=endpoint, version_number=2, plan=PLANS["canary"], actor=Actor.person(factories.person(Role.RELEASE_MANAGER)),
+            endpoint=endpoint, version_number=2, plan=PLANS["canary"], actor=manager,
             worlds=without(), now=NOW,
         )  # fmt: skip
     assert refusal.value.code == "no-zero-share"

@@ -19,7 +19,7 @@ MOST_BYTES = 65_536  # of a request: ours have a hundred
 SILENT_SECONDS = 30  # that a connection is kept without a word
 
 
-class Counts:
+class InferencesReceived:
     """How many inferences each backend has received."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Counts:
             return dict(self._counts)
 
 
-def backend(name: str, port: int, counts: Counts) -> ThreadingHTTPServer:
+def backend(name: str, port: int, counts: InferencesReceived) -> ThreadingHTTPServer:
     """One backend, which listens already."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -74,7 +74,7 @@ def backend(name: str, port: int, counts: Counts) -> ThreadingHTTPServer:
 def main(words: list[str]) -> None:
     """Serves until it is told to end, which the first process of a container has to listen for by itself."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    counts = Counts()
+    counts = InferencesReceived()
     servers = [backend(name, int(port), counts) for name, port in zip(words[::2], words[1::2], strict=True)]
     for server in servers[1:]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
