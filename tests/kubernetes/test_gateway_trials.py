@@ -10,15 +10,21 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 
+from controlplane.access.actors import Actor
+from controlplane.access.roles import Role
 from controlplane.kernel.clock import ManualClock, SystemClock
 from controlplane.kernel.errors import Unavailable
 from controlplane.outbound.clients import local_client
+from controlplane.timekeeping.database_clock import CLOCK
+from rollouts import wiring
 from rollouts.adapters.clusters.kubernetes.client import (
     CONFIG_MAP,
     DEPLOYMENTS,
@@ -36,7 +42,10 @@ from rollouts.adapters.routers.gateway_api.objects import GatewayParent, Gateway
 from rollouts.adapters.routers.gateway_api.trial.objects import trial_owner
 from rollouts.adapters.routers.gateway_api.trial.runner import LEFT_SECONDS, KubernetesTrials
 from rollouts.adapters.routers.gateway_api.user import GatewayUser
-from rollouts.domain.trials import TRIED
+from rollouts.domain.trials import TRIED, KnownBy
+from rollouts.services.commands.clusters import one_cluster, set_cluster
+from rollouts.services.errands.gateway_trials import claim_gateways, look_at_gateway
+from tests import factories
 from tests.kubernetes.gateway import CONTROLLER, NAMESPACE
 from tests.kubernetes.gateway import GATEWAY as EDGE
 from tests.kubernetes.lab import KubernetesLab
@@ -172,4 +181,41 @@ def test_run__pod_that_no_node_takes__says_so_in_the_clusters_words(bench: Trial
     trials._steady = lambda: time.monotonic() * 9  # half a minute is as long as a trial may take
     with pytest.raises(Unavailable, match="No node can take it"):
         trials.run()
+    nothing_left(bench)
+
+
+@pytest.mark.django_db
+def test_cluster__that_was_just_written_down__is_tried_by_itself_as_an_installation_is_wired(
+    bench: TrialBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = tmp_path / "secrets"
+    (secrets / "clusters").mkdir(parents=True, mode=0o700)
+    secrets.chmod(0o700)
+    kubeconfig = secrets / "clusters" / "lab"
+    kubeconfig.write_text(bench.work.user.read_text())
+    kubeconfig.chmod(0o600)
+    monkeypatch.setattr(settings, "HEADGATE", replace(settings.HEADGATE, secrets_dir=str(secrets)))
+    set_cluster(
+        name="lab",
+        kind="kubernetes",
+        configuration={
+            "installation": INSTALLATION,
+            "profile": {**PROFILE, "namespace": PLACE_OF, "gateway_namespaces": [NAMESPACE]},
+            "gateways": [f"{NAMESPACE}/{EDGE}"],
+            "gateway_url": f"http://{PLACE_OF}.test",
+            "gateway_address": bench.lab.gateway_url,
+            "prometheus": "http://127.0.0.1:1",  # nobody asks it
+        },
+        secret="lab",
+        problems=wiring.cluster_problems,
+        actor=Actor.person(factories.person(Role.ADMINISTRATOR)),
+        now=factories.right_now(),
+    )
+    for name, until in claim_gateways(worlds=wiring.worlds(), now=CLOCK.now()):
+        look_at_gateway(cluster=name, claimed_until=until, worlds=wiring.worlds())
+    found = one_cluster(name="lab", worlds=wiring.worlds())
+    known = {one.name: one.known_by for one in found.capabilities}
+    assert {known[trait.value] for trait in TRIED} == {KnownBy.PROVEN}, found.trials
+    assert found.trials is not None
+    assert "generation 1" in found.trials.gateway
     nothing_left(bench)
