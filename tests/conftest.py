@@ -98,7 +98,7 @@ PARTS = {
 
 
 # Whoever asks for the tests with one of these marks does not wait for the other files to be read.
-READ_FOR = frozenset({"needs", "e2e", "whole"})
+READ_FOR = frozenset({"needs", "e2e", "whole", "browser"})
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -113,6 +113,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     databases.mark(items)
     for item in items:
         for mark in item.iter_markers():
+            if mark.name == "parametrize" and any(isinstance(one, set | frozenset) for one in mark.args):
+                raise pytest.UsageError(
+                    f"{item.nodeid} is told of a set: processes that share the tests order it differently. Sort it."
+                )
             if mark.name in READ_FOR and not _says(item.path, mark.name):
                 raise pytest.UsageError(
                     f"{item.nodeid} has the mark {mark.name}, and its file does not say so: it would be left out."

@@ -2,8 +2,9 @@
 # All tests, or those that are named: what `make test` runs. REQUIRE=all in the environment skips nothing.
 #
 # Two streams beside each other, because tests with real parts wait more than they compute:
-#   - with real parts, two at a time; then browsers and stacks, one after the other; then what fills the machine (engines
-#     that compute, users who must lose nothing). Those on Kubernetes are `make test-kubernetes`
+#   - with real parts, two at a time; then stacks, then browsers, two files at a time (a file starts its stack once);
+#     then what fills the machine (engines that compute, users who must lose nothing). Those on Kubernetes are
+#     `make test-kubernetes`
 #   - of single parts, whose outcome does not hang on how fast they run. They get what the others leave of the
 #     processor, and their output comes in one piece when they end.
 set -u
@@ -30,7 +31,9 @@ left_out=()
 statuses=()
 "${pytest[@]}" -n 2 -m "needs and not e2e and not beside" "$@"
 statuses+=($?)
-"${pytest[@]}" -m "e2e and not whole" "$@"
+"${pytest[@]}" -n 2 --dist loadfile -m "e2e and not whole and not browser" "$@"
+statuses+=($?)
+"${pytest[@]}" -n 2 --dist loadfile -m browser "$@"
 statuses+=($?)
 "${pytest[@]}" -m whole "${left_out[@]}" "$@"
 statuses+=($?)

@@ -228,6 +228,10 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "headgate"
 # What can hang or takes long keeps nothing of another kind from its turn: engines that are asked, files that come and
 # are read, and what waits for MLflow's words each have a queue and a worker of their own.
+# Housekeeping (`rollouts.sweep`) shares the last one, and a slow MLflow may keep it waiting: a pass that asks MLflow
+# begins nothing after 45 s and a run keeps others of its kind away for 60 s, so some runs overlap and hold threads for
+# minutes. Nobody waits for housekeeping that long: it deletes and packs what is hours or days old, and looks every five
+# minutes for what no endpoint uses. While all threads are held, /readyz says that `errands` does not report.
 CELERY_TASK_ROUTES = {
     "rollouts.probe": {"queue": "probes"},
     "rollouts.probe_round": {"queue": "probes"},

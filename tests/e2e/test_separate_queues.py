@@ -1,203 +1,309 @@
-"""Nothing that hangs or takes long shares a queue with the loop: a rollback is in force while an engine never answers
-its probes and a version's files never end. Real processes; a stand-in engine, and a proxy before MLflow."""
+"""Nothing that hangs or takes long shares a queue with the loop: what people ask for is in force at the router while as
+many rounds of probes hang as the loop has threads, and a version of 20 GB is being registered.
+
+Real processes; stand-in engines, and a proxy before MLflow that makes up the 20 GB as it sends them. On the database
+that HEADGATE_DATABASE_URL names, else on SQLite. What it measures is printed (`pytest -s`).
+"""
 
 from __future__ import annotations
 
-import http.client
 import json
-import sqlite3
-import threading
+import os
 import time
-from collections.abc import Iterator
-from contextlib import closing, suppress
-from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from rollouts.services.errands.probe_rounds import QUEUED_FOR, ROUND_LIFETIME
+from controlplane.kernel.errors import Unavailable
+from controlplane.outbound.clients import local_client
+from rollouts.adapters.routers.envoy_admin import EnvoyAdmin
+from rollouts.adapters.routers.envoy_config import Paths
+from rollouts.adapters.routers.envoy_routes import ANSWER, ASSIGNED, cluster_name
 from tests.e2e.house import ENDPOINT, House
+from tests.standins.large_file import LargeFile
 from tests.standins.running import wait_until
 
 pytestmark = [
     pytest.mark.needs("envoy", "mlflow"),
     pytest.mark.e2e,
     pytest.mark.whole,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1500),
 ]
 
-CLICKS = 3
-ENDLESS = "endless.txt"  # the file that never ends
+WEIGHTS = "model.safetensors"
+SIZE = 20_000_000_000
+A_SECOND = 30_000_000  # bytes: what MLflow sends on a network of 250 Mbit/s
+MOST = 6_000_000_000  # what it leaves on the disk at most, and is removed at the end
+# With the endpoint's own rollout as many as hang at once at most (`probe_rounds.HANGING_AT_ONCE`), which is also the
+# number of the loop's threads: if they had to serve the rounds, none would be left for a click.
+OTHERS = 7
+ROLLOUTS = 2  # one after the other
+SWITCHES = 26  # a rollout
+RESUMED = 3  # a rollout
+# A probe that hangs is given up after 20 s. A click is made in the first 11 s of one, so whatever waited for that probe
+# would come 9 s later at the earliest. Up to there the bound is as generous to a slow machine as can be.
+PROBE_SECONDS, FRESH_SECONDS, BOUND_SECONDS = 20.0, 11.0, 8.0
 HELD: dict[str, Any] = {  # nobody is asked for anything, so a person ends it
     "strategy": "canary",
-    "steps": [{"share_bp": 2500, "hold_seconds": 600, "min_requests": 1_000}],
-    "watch_seconds": 0,
+    "steps": [{"share_bp": 2500, "hold_seconds": 3_600, "min_requests": 1_000_000}],
+    "watch_seconds": 3_600,
     "no_data_seconds": 3_600,
-    "launch_seconds": 120,
+    "launch_seconds": 240,
 }
+GOLDEN = "question"  # every golden prompt begins so; users ask something else, and are answered
 
 
-class SlowFiles(ThreadingHTTPServer):
-    """A proxy that hands requests on; of the file ENDLESS comes a byte every half second.
+@dataclass(frozen=True)
+class Effect:
+    """One click: seconds until the web answered, and from then until the router had it in force."""
 
-    begun, ended    transfers of it that began, and ended in whatever way
-    """
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.begun = self.ended = 0
-        self.over = threading.Event()
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def stop(self) -> None:
-        self.over.set()
-        self.shutdown()
-        self.server_close()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: SlowFiles
-
-    def _pass_on(self) -> None:
-        target = urlsplit(self.path)
-        length = int(self.headers.get("Content-Length", 0))
-        body = self.rfile.read(length) if length else None
-        asked = target.path + (f"?{target.query}" if target.query else "")
-        headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
-        try:
-            with closing(
-                http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
-            ) as mlflow:
-                mlflow.request(self.command, asked, body, {**headers, "Connection": "close"})
-                answer = mlflow.getresponse()
-                content = answer.read()
-        except OSError as error:  # it does not run yet
-            with suppress(OSError):
-                self.send_error(502, str(error))
-            return
-        slowly = self.command == "GET" and target.path.endswith(f"/{ENDLESS}")
-        with suppress(OSError):  # whoever asked has gone
-            self._answer(answer, content, slowly=slowly)
-
-    def _answer(self, answer: http.client.HTTPResponse, content: bytes, *, slowly: bool) -> None:
-        self.send_response(answer.status)
-        for name, value in answer.getheaders():
-            if name.lower() not in ("transfer-encoding", "content-length", "connection"):
-                self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if slowly:
-            self._trickle(content)
-        else:
-            self.wfile.write(content)
-        self.close_connection = True
-
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass_on
-
-    def _trickle(self, content: bytes) -> None:
-        self.server.begun += 1
-        try:
-            for byte in content:
-                if self.server.over.wait(0.5):
-                    return
-                self.wfile.write(bytes([byte]))
-                self.wfile.flush()
-        finally:
-            self.server.ended += 1
-
-    def log_message(self, *_: Any) -> None:
-        """Says nothing."""
+    kind: str
+    answered: float
+    in_force: float
 
 
 @pytest.fixture
-def slow_files() -> Iterator[SlowFiles]:
-    made = SlowFiles()
+def store() -> Iterator[LargeFile]:
+    made = LargeFile(WEIGHTS, size=SIZE, a_second=A_SECOND, most=MOST)
     yield made
     made.stop()
 
 
 @pytest.fixture
-def house(slow_files: SlowFiles) -> Iterator[House]:
-    made = House({"v1": 0, "v2": 0}, settings={"HEADGATE_MLFLOW_PROXY": slow_files.url})
+def house(store: LargeFile) -> Iterator[House]:
+    settings = {"HEADGATE_MLFLOW_PROXY": store.url}
+    if url := os.environ.get("HEADGATE_DATABASE_URL"):
+        settings["HEADGATE_DATABASE_URL"] = url
+    made = House({"v1": 0, "v2": 0}, behaviours={"v2": {"hang_on": GOLDEN}}, settings=settings)
     try:
         made.stop_users()
+        users_of_their_own(made)
         yield made
     finally:
         made.close()
 
 
-def round_under_way(house: House, number: int) -> str:
-    """Until when the rollout's round of probes is claimed, when one is under way; else empty."""
-    with closing(sqlite3.connect(f"file:{house.run_dir / 'headgate.sqlite3'}?mode=ro", uri=True)) as database:
-        # A round that is only queued is claimed for less.
-        query = "SELECT probing_until FROM rollouts_rollout WHERE id = ? AND probing_until > ?"
-        later = datetime.now(UTC).replace(tzinfo=None) + (QUEUED_FOR + ROUND_LIFETIME) / 2
-        found = database.execute(query, (number, str(later))).fetchone()
-    return str(found[0]) if found else ""
-
-
-def test_rollback__while_probes_hang_and_files_never_end__is_in_force_before_either_ends(
-    house: House, slow_files: SlowFiles, record_property: Any
+def test_clicks__while_probes_hang_and_20_gb_are_registered__are_in_force_before_either_ends(
+    house: House, store: LargeFile, record_property: Callable[[str, object], None]
 ) -> None:
-    register_endless(house)
-    wait_until("its files are being fetched", lambda: slow_files.begun, 120)
-    seconds = [seconds_until_rolled_back(house, slow_files) for _ in range(CLICKS)]
-    record_property("seconds from the click to its effect", seconds)
-    print("seconds from the click to its effect:", [round(one, 2) for one in sorted(seconds)])
+    others = candidates_of_others(house)
+    register_large(house)
+    wait_until("its files are being fetched", lambda: store.sent > 0, 120)
+    before = store.sent
+    house.send_users(per_second=10)
+    effects = [effect for _ in range(ROLLOUTS) for effect in Story(house, others).told()]
+    figures = figures_of(effects, store)
+    record_property("clicks", figures)
+    print(figures)
+
+    assert store.ended == 0, "the file is still coming, and was never begun anew"
+    assert store.sent > before + 10 * A_SECOND, "it came all the while"
+    assert house.users()["lost"] == 0, house.users()["losses"]
+    assert house.users()["sent"] > 100, "they asked all the while"
+    assert max(effect.in_force for effect in effects) < BOUND_SECONDS, f"{figures}\n{house.logs()}"
 
 
-def seconds_until_rolled_back(house: House, slow_files: SlowFiles) -> float:
-    """Of a rollout whose candidate has traffic and never answers its probes."""
-    number = house.start("v2", HELD)
-    state = house.wait_for_share(number, 2500)
-    candidate = state["candidate"]["name"]
-    port = json.loads((house.run_dir / "engines" / f"{candidate}.json").read_text())["port"]
-    control = f"http://127.0.0.1:{port}/control"
-    hang(control, 1.0)
-    hangs = wait_until("a round of probes hangs", lambda: hanging_round(house, number), 60)
-    ended = slow_files.ended
-    began = time.monotonic()
-    house.client.post(f"/rollouts/{number}/rollback", {})
-    wait_until("the rollback is in force", lambda: has_returned(house), 60)
-    took = time.monotonic() - began
-    assert round_under_way(house, number) == hangs, "the round of probes that hung has not ended yet"
-    assert slow_files.begun > slow_files.ended == ended, "the files are still coming"
-    hang(control, 0.0)  # the next rollout takes it back from its drain
-    house.wait_settled(number)
-    return took
+class Story:
+    """One rollout of the endpoint whose candidate has traffic and never answers its probes, and clicks on it.
+
+    others   where the other engines that hang are controlled
+    """
+
+    def __init__(self, house: House, others: list[str]) -> None:
+        self.house, self.others = house, others
+        self.envoy = Paths(house.run_dir / "envoy")
+        self.admin = EnvoyAdmin(self.envoy.admin)
+        self.number = house.start("v2", HELD)
+        state = house.wait_for_share(self.number, 2500)
+        self.baseline, self.candidate = state["baseline"]["name"], state["candidate"]["name"]
+        self.control = control_of(house, self.candidate)
+        self.effects: list[Effect] = []
+
+    def told(self) -> list[Effect]:
+        for number in range(SWITCHES):
+            self.set_rescue(on=number % 2 == 1)
+        for _ in range(RESUMED):
+            self.resume_after_a_hand()
+        self.click(
+            "promote", f"/rollouts/{self.number}/promote", lambda: self.shares() == {self.candidate: 10_000}
+        )
+        self.click(
+            "roll back", f"/rollouts/{self.number}/rollback", lambda: self.shares() == {self.baseline: 10_000}
+        )
+        self.house.wait_settled(self.number)
+        return self.effects
+
+    def set_rescue(self, *, on: bool) -> None:
+        """Whether the candidate answers for a dead baseline: no share moves."""
+        self._measure(
+            "switch",
+            lambda: self.house.client.put(f"/endpoints/{ENDPOINT}/rescue", {"on": on}),
+            lambda: (self.candidate in self.answerers()) == on,
+        )
+
+    def resume_after_a_hand(self) -> None:
+        """Somebody sets the split in the router; the rollout pauses; the click sets it as planned again."""
+        planned = self.shares()
+        self._split_by_hand()
+        wait_until("the split by hand is in force", lambda: self.shares() != planned)
+
+        def noticed() -> bool:
+            """A turn that was under way may have published its own split over it: then somebody sets it again."""
+            if self.shares() == planned:
+                self._split_by_hand()
+            return bool(self.house.rollout(self.number)["phase"] == "paused")
+
+        wait_until("it was noticed", noticed, 60)
+        self.click("resume", f"/rollouts/{self.number}/resume", lambda: self.shares() == planned)
+
+    def _split_by_hand(self) -> None:
+        table = json.loads(self.envoy.routes.read_text())
+        for entry in weights_of(table, ENDPOINT):
+            entry["weight"] = 5_000
+        fresh = self.envoy.routes.with_name("by-hand.json")
+        fresh.write_text(json.dumps({**table, "version_info": f"by hand {time.monotonic_ns()}"}))
+        fresh.replace(self.envoy.routes)
+
+    def click(self, kind: str, path: str, in_force: Callable[[], bool]) -> None:
+        self._measure(kind, lambda: self.house.client.post(path, {}), in_force)
+
+    def _measure(self, kind: str, act: Callable[[], object], in_force: Callable[[], bool]) -> None:
+        given_up = self._fresh_probe()
+        sent = time.monotonic()
+        act()
+        answered = time.monotonic()
+        wait_until(f"{kind} is in force", in_force, PROBE_SECONDS * 3)
+        now = time.monotonic()
+        self.effects.append(Effect(kind, answered - sent, now - answered))
+        assert asked(self.control)["counts"]["aborted"] == given_up, (
+            f"{kind}: the probe that hung was given up {self.effects[-1]}"
+        )
+
+    def _fresh_probe(self) -> int:
+        """Waits until a probe of the candidate hangs that began a moment ago, and most of the others hang, too; returns
+        how many were given up before it."""
+
+        said: dict[str, Any] = {}
+
+        def fresh() -> bool:
+            said.update(asked(self.control))
+            hung_for = said["hung_for"]
+            return bool(hung_for) and max(hung_for) < FRESH_SECONDS and self._others_hang()
+
+        wait_until("its probe hangs anew", fresh, 4 * PROBE_SECONDS)
+        return int(said["counts"]["aborted"])
+
+    def _others_hang(self) -> bool:
+        return sum(len(asked(control)["hung_for"]) for control in self.others) > OTHERS // 2
+
+    def shares(self) -> dict[str, int]:
+        """The endpoint's split as Envoy has it in force; empty while it does not say."""
+        try:
+            split = self.admin.split(ENDPOINT)
+        except Unavailable:
+            return {}
+        return dict(split.shares) if split else {}
+
+    def answerers(self) -> set[str]:
+        """Who answers for the baseline, as Envoy has it in force."""
+        name = cluster_name(ASSIGNED, ENDPOINT, self.baseline)
+        dump = json.loads(
+            self.admin.text("/config_dump", resource="dynamic_active_clusters", name_regex=f"^{name}$")
+        )
+        members: list[str] = dump["configs"][0]["cluster"]["cluster_type"]["typed_config"]["clusters"]
+        return {member.rpartition("/")[2] for member in members if member.startswith(f"{ANSWER}/")}
 
 
-def hang(control: str, rate: float) -> None:
-    httpx.post(control, json={"hang_rate": rate}, timeout=10).raise_for_status()
+def figures_of(effects: list[Effect], store: LargeFile) -> str:
+    """What was measured, in words."""
+    kinds = sorted({effect.kind for effect in effects})
+    rows = [("all", effects)] + [(kind, [one for one in effects if one.kind == kind]) for kind in kinds]
+    lines = [
+        f"{store.sent / 1e9:.1f} GB of {SIZE / 1e9:.0f} came; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    ]
+    for kind, chosen in rows:
+        for what, seconds in (
+            ("from the web's answer", [one.in_force for one in chosen]),
+            ("from the click", [one.answered + one.in_force for one in chosen]),
+        ):
+            ordered = sorted(seconds)
+            p50, p99 = (ordered[int(len(ordered) * part)] for part in (0.5, 0.99))
+            lines.append(
+                f"{kind}, {what}: {len(ordered)} effects, p50 {p50:.2f}, p99 {p99:.2f}, longest {ordered[-1]:.2f} s"
+            )
+    return "\n".join(lines)
 
 
-def hanging_round(house: House, number: int) -> str:
-    """A round that is under way for longer than answers take."""
-    before = round_under_way(house, number)
-    time.sleep(1.5)
-    return before if before and before == round_under_way(house, number) else ""
+def weights_of(table: Any, endpoint: str) -> Iterator[dict[str, Any]]:
+    """The weights of an endpoint's split in a file of routes."""
+    for host in table["resources"][0]["virtual_hosts"]:
+        for route in host["routes"]:
+            if route.get("name") == endpoint and "weighted_clusters" in route.get("route", {}):
+                yield from route["route"]["weighted_clusters"]["clusters"]
 
 
-def has_returned(house: House) -> bool:
-    state = house.client.get(f"/endpoints/{ENDPOINT}")
-    return bool(state["observed_shares"].get(state["stable"]["name"]) == 10_000)
+def control_of(house: House, variant: str) -> str:
+    port = json.loads((house.run_dir / "engines" / f"{variant}.json").read_text())["port"]
+    return f"http://127.0.0.1:{port}/control"
 
 
-def register_endless(house: House) -> None:
-    """A further version, with a file that never ends."""
+# Made once: a client reads the certificates of the machine, which costs more than what is measured.
+ENGINES = local_client(timeout=10.0, limits=httpx.Limits(max_keepalive_connections=0))
+
+
+def asked(control: str) -> dict[str, Any]:
+    found: dict[str, Any] = ENGINES.get(control).raise_for_status().json()
+    return found
+
+
+def candidates_of_others(house: House) -> list[str]:
+    """Further endpoints, each with a rollout whose candidate has traffic and never answers its probes; returns where
+    those are controlled."""
+    versions = house.registered["versions"]
+    names = [f"other-{number}" for number in range(OTHERS)]
+    for name in names:
+        body = {
+            "name": name,
+            "model": house.registered["model"],
+            "version": versions["v1"],
+            "gate_policy": "tickets-default",
+            "golden_set": "tickets",
+            "serving": {"engine": "standin", "arguments": {}},
+        }
+        house.client.post("/endpoints", body)
+
+    def serves(name: str) -> bool:
+        state = house.client.get(f"/endpoints/{name}")
+        return bool(state["observed_shares"].get(state["stable"]["name"]) == 10_000)
+
+    started = []
+    for name in names:
+        wait_until(f"{name} serves", partial(serves, name), 120)
+        body = {"endpoint": name, "version": versions["v2"], "plan": HELD}
+        started.append(int(house.client.post("/rollouts", body)["id"]))
+    states = [house.wait_for_share(number, 2500) for number in started]
+    return [control_of(house, state["candidate"]["name"]) for state in states]
+
+
+def users_of_their_own(house: House) -> None:
+    """Users who ask what no golden prompt asks."""
+    path = house.folder / "models" / "traffic.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        row["messages"][-1]["content"] = f"a user's {row['messages'][-1]['content']}"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+
+
+def register_large(house: House) -> None:
+    """A further version, with the file that is huge through the proxy."""
     models = house.folder / "models"
     metrics = json.loads((models / "metrics.json").read_text())
     metrics["versions"]["v3"] = metrics["versions"]["v2"]
     (models / "metrics.json").write_text(json.dumps(metrics))
     (models / "v3").mkdir()
-    (models / "v3" / ENDLESS).write_text("x" * 10_000)
+    (models / "v3" / WEIGHTS).write_bytes(b"the proxy makes it up")
     house.register()

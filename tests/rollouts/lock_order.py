@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
@@ -72,6 +72,10 @@ class LockOrder:
         """Another transaction, which holds nothing yet."""
         self._endpoints, self._rollouts = Rows(), Rows()
         self._rest = ""
+
+    def is_outside(self) -> None:
+        """The savepoints so far are the test's: what comes is outside of the product's transactions."""
+        self._savepoints.clear()
 
     def __call__(self, execute: Execute, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
         words = sql.split()
@@ -140,6 +144,19 @@ def numbers_in(sql: str, params: Sequence[Any]) -> set[int] | None:
         first = sql[: several.start(1)].count("%s")
         return {int(number) for number in params[first : first + several[1].count("%s")]}
     return None
+
+
+@contextmanager
+def taken_back() -> Iterator[None]:
+    """A transaction of the test around several of the product's, whose writes are taken back at its end."""
+    with transaction.atomic():
+        for one in connection.execute_wrappers:
+            if isinstance(one, LockOrder):
+                one.is_outside()
+        try:
+            yield
+        finally:
+            transaction.set_rollback(True)
 
 
 @contextmanager

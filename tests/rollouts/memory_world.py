@@ -17,8 +17,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from django.db import transaction
-
 from controlplane.access.actors import HEADGATE, Actor
 from controlplane.access.roles import Role
 from controlplane.access.services import ensure_user
@@ -61,6 +59,7 @@ from rollouts.services.loop.reconcile import due_endpoints, glance, reconcile_en
 from rollouts.services.policies.versions import define_gate_policy
 from rollouts.services.world import World, Worlds
 from tests.factories.weights import safetensors
+from tests.rollouts.lock_order import taken_back
 from tests.rollouts.worlds import worlds_of
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -557,9 +556,6 @@ def tell_with_kills(tell: Callable[[Path, Kill], object], folder: Path) -> dict[
     """
     ends: dict[str, object] = {}
     for when in ("", "before", "after"):
-        with transaction.atomic():
-            try:
-                ends[when] = tell(folder / when, Kill(when))
-            finally:
-                transaction.set_rollback(True)
+        with taken_back():
+            ends[when] = tell(folder / when, Kill(when))
     return ends

@@ -10,7 +10,8 @@ is not streamed goes out whole. The end of an answer is a token too, so an empty
 Behaviour is a flat set of values (class Behaviour). It comes from, later ones win: the defaults,
 `standin.json` in the folder given by --model, the arguments, and at run time `POST /control` with a JSON
 object of any of them.
-`GET /control` returns the values in force and what was counted.
+`GET /control` returns the values in force, what was counted, and of each request that hangs at this moment for how many
+seconds it has (`hung_for`).
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Behaviour:
     refuse_rate        share of requests refused with `refuse_status`
     refuse_system      requests with a system message are refused with 400, as by a template that knows no such role
     hang_rate          share of requests that never get a first token
+    hang_on            and so do those whose last user message begins with this ("": none)
     empty_rate         share of answers that end at once, without a word
     stream_error_rate  share of streams that end in an SSE error after two tokens, as a crashed vLLM's do
     cut_rate           share of streams whose connection is dropped after two tokens
@@ -79,6 +81,7 @@ class Behaviour:
     refuse_status: int = 429
     refuse_system: bool = False
     hang_rate: float = 0.0
+    hang_on: str = ""
     empty_rate: float = 0.0
     stream_error_rate: float = 0.0
     cut_rate: float = 0.0
@@ -144,6 +147,7 @@ class Engine:
         self.behaviour = behaviour
         self.metrics = Metrics(self.name)
         self.counts = {"requests": 0, "completed": 0, "failed": 0, "refused": 0, "aborted": 0}
+        self.hanging: list[float] = []  # when each of them began, by the monotonic clock
         self._slots = asyncio.Semaphore(slots) if slots else None
         self._size = slots or 100
         self._random = random.Random(seed)
@@ -169,7 +173,9 @@ class Engine:
             ]
             await answer(send, 200, {"object": "list", "data": data})
         elif where == ("GET", "/control"):
-            await answer(send, 200, asdict(self.behaviour) | {"counts": self.counts, "pid": os.getpid()})
+            ages = [time.monotonic() - began for began in self.hanging]
+            now = {"counts": self.counts, "hung_for": ages, "pid": os.getpid()}
+            await answer(send, 200, asdict(self.behaviour) | now)
         elif where == ("POST", "/control"):
             try:
                 self.behaviour.change(json.loads(body))
@@ -269,8 +275,13 @@ class Engine:
             choice = {"index": 0, "delta": delta, "finish_reason": reason}
             return {**stamp, "object": "chat.completion.chunk", "choices": [choice]}
 
-        if self.happens(self.behaviour.hang_rate):
-            await gone
+        hang_on = self.behaviour.hang_on
+        if self.happens(self.behaviour.hang_rate) or (hang_on and prompt.startswith(hang_on)):
+            self.hanging.append(began)
+            try:
+                await gone
+            finally:
+                self.hanging.remove(began)
         async for index in self.tokens(tokens, gone):
             if index == 0:
                 self.metrics.ttft.observe(time.monotonic() - began)
@@ -400,7 +411,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         elif spec.name == "healthy":
             parser.add_argument("--unhealthy", dest="healthy", action="store_false", default=None)
         elif spec.name != "answers":
-            parser.add_argument(flag, type=int if spec.type == "int" else float)
+            parser.add_argument(flag, type={"int": int, "str": str}.get(str(spec.type), float))
     args = parser.parse_args(argv)
     if not (args.variant or args.served_model_name):
         parser.error("--variant or --served-model-name is required")

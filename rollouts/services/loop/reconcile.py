@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -55,6 +56,9 @@ ACTED_ON_FOR = 5.0
 BEGUN_FOR = 5.0
 UNDER_WAY = UnderWay()  # of this process
 REPEATS = 3  # a decision may make the next one possible at once
+# A click that finds its endpoint's turn under way: that turn may have read the rows before the click, and ends in a
+# moment. So it is tried again after these seconds; who clicks would else wait for the next tick.
+CLICK_PAUSES = (0.05, 0.1, 0.2, 0.4)
 # Something is asked of a cluster, a router or an engine, and may have to be waited for.
 BUSY_PHASES = tuple(
     phase.value for phase in (Phase.PENDING, Phase.PROVISIONING, Phase.PROMOTING, Phase.ROLLING_BACK)
@@ -196,16 +200,24 @@ def _name_of(endpoint_id: int) -> str:
 # --- one endpoint, and many -----------------------------------------------------------------------------------
 
 
-def reconcile_after_click(*, endpoint_id: int, worlds: Worlds) -> None:
-    """A turn at once, after a click.
+def reconcile_after_click(
+    *, endpoint_id: int, worlds: Worlds, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """A turn at once, after a click; while another one of the endpoint is under way, after that (CLICK_PAUSES).
 
     Where as many as may be are under way on its cluster, which may hang, the next tick takes it: whoever clicks has the
-    endpoint looked at (`look_soon`).
+    endpoint looked at (`look_soon`). So it does where a turn lasts longer than the pauses.
     """
     cluster = Endpoint.objects.values_list("cluster__name", flat=True).get(pk=endpoint_id)
     with UNDER_WAY.woken(cluster) as free:
-        if free:
-            reconcile_endpoint(endpoint_id=endpoint_id, world=worlds.of(cluster), owner=worker_name())
+        if not free:
+            return
+        world = worlds.of(cluster)
+        for pause in (*CLICK_PAUSES, None):
+            taken = reconcile_endpoint(endpoint_id=endpoint_id, world=world, owner=worker_name())
+            if taken or pause is None:
+                return
+            sleep(pause)
 
 
 def reconcile_endpoint(*, endpoint_id: int, world: World, owner: str) -> bool:

@@ -26,7 +26,8 @@ from pytest_django.plugin import DjangoDbBlocker
 from controlplane.access.roles import Role
 from tests import factories
 
-ROOT = Path(__file__).resolve().parents[3]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 START_SECONDS = 40.0
 OPTIONS = ("--lifespan", "off", "--log-level", "warning", "--timeout-graceful-shutdown", "1")
@@ -37,6 +38,14 @@ NO_QUIET_MOMENT = """
   window.setTimeout = (what, after, ...more) => usual(what, after > 1 ? after : 1500, ...more);
 """
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """They run in processes without other tests: Playwright's event loop runs until the last test, and beside it
+    whoever needs a loop of its own, or the database, is refused."""
+    for item in items:
+        if HERE in item.path.parents and item.get_closest_marker("browser") is None:
+            raise pytest.UsageError(f"{item.nodeid} lacks the mark browser.")
 
 
 @dataclass(frozen=True)

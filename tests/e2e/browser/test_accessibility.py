@@ -16,7 +16,7 @@ from tests import factories
 from tests.e2e.browser.conftest import Visit, Visitor
 from tests.factories import bandits
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.needs("chromium")]
 DESK = {"width": 1440, "height": 900}
 SIZES = (DESK, {"width": 390, "height": 844})
 

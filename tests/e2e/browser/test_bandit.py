@@ -11,7 +11,7 @@ from tests import factories
 from tests.e2e.browser.conftest import NO_QUIET_MOMENT, Visit
 from tests.factories import bandits
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.needs("chromium")]
 LIFE = bandits.Life(bandits.LEARNING.arms, 40)
 
 

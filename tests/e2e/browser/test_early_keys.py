@@ -16,7 +16,7 @@ from tests import factories
 from tests.e2e.browser.conftest import NO_QUIET_MOMENT, Visit, Visitor
 from tests.e2e.browser.holding import held_back
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.needs("chromium")]
 
 SCRIPT = "**/app*.js"
 

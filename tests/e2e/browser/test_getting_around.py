@@ -14,7 +14,7 @@ from rollouts.models import GlobalStop, Rollout
 from tests import factories
 from tests.e2e.browser.conftest import Visit
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.needs("chromium")]
 
 
 def test_new_rollout__mistake_mended_by_its_fix__starts(visit: Visit) -> None:

@@ -13,7 +13,7 @@ from rollouts.models import Rollout
 from tests import factories
 from tests.e2e.browser.conftest import Visit
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.needs("chromium")]
 
 
 def hold_down(page: Page, key: str, times: int) -> None:

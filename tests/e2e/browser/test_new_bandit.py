@@ -14,7 +14,7 @@ from tests import factories
 from tests.e2e.browser.conftest import Visit
 from tests.e2e.browser.test_accessibility import violations
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.needs("chromium")]
 
 
 @pytest.fixture

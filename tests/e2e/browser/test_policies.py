@@ -11,7 +11,7 @@ from rollouts.services.policies.versions import define_gate_policy
 from tests import factories
 from tests.e2e.browser.conftest import Visit
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.needs("chromium")]
 EDIT = "/policies/triage-default/edit"
 
 

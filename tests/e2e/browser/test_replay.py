@@ -11,7 +11,7 @@ from rollouts.services.policies.versions import define_gate_policy
 from tests import factories
 from tests.e2e.browser.conftest import Visit
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.needs("chromium")]
 
 
 def test_replay__asked_for_on_the_page__is_identical_and_lists_what_was_checked(visit: Visit) -> None:

@@ -17,7 +17,7 @@ from tests import factories
 from tests.e2e.browser.conftest import Visit
 from tests.e2e.browser.holding import held_back
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("chromium")]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.needs("chromium")]
 
 
 def fresh(rollout: Rollout) -> Rollout:

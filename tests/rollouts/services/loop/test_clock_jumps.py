@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import transaction
 
 from controlplane.kernel.errors import StaleWriter
 from controlplane.timekeeping.models import ClockJump
@@ -22,6 +21,7 @@ from rollouts.models import HistoryEvent
 from rollouts.services.errands.packing import pack_evidence
 from rollouts.services.evidence.replay import replay_whole
 from rollouts.services.loop.leases import hold
+from tests.rollouts.lock_order import taken_back
 from tests.rollouts.memory_world import ERRORS, THUMBS, MemoryWorld
 
 pytestmark = [pytest.mark.story, pytest.mark.django_db]
@@ -46,11 +46,8 @@ def _tell(folder: Path, *, jumps: Mapping[int, float], error_rate: float = 0.0, 
 
     Told in a transaction of its own that is rolled back, so that the next story begins alike.
     """
-    with transaction.atomic():
-        try:
-            return tuple(_moments(folder, jumps, error_rate, inside))
-        finally:
-            transaction.set_rollback(True)
+    with taken_back():
+        return tuple(_moments(folder, jumps, error_rate, inside))
 
 
 def _moments(folder: Path, jumps: Mapping[int, float], error_rate: float, inside: str) -> Iterator[Moment]:

@@ -9,8 +9,8 @@ import pytest
 
 from rollouts.models import Endpoint
 from rollouts.services.loop import reconcile
-from rollouts.services.loop.leases import look_soon
-from rollouts.services.loop.reconcile import reconcile_after_click, reconcile_endpoints
+from rollouts.services.loop.leases import claim_endpoints, look_soon, release
+from rollouts.services.loop.reconcile import CLICK_PAUSES, reconcile_after_click, reconcile_endpoints
 from rollouts.services.loop.under_way import SLOW_AFTER, SLOW_AT_ONCE, WOKEN_AT_ONCE, UnderWay
 from tests.rollouts.memory_world import ERRORS, MemoryWorld
 
@@ -120,3 +120,42 @@ def test_click__nothing_is_under_way__has_its_turn_at_once(tmp_path: Path, clock
     w.clock.advance(1.0)
     reconcile_after_click(endpoint_id=Endpoint.objects.get(name="triage").pk, worlds=w.worlds)
     assert Endpoint.objects.get(name="triage").reconciled_at == w.now
+
+
+@pytest.mark.django_db
+def test_click__turn_of_its_endpoint_under_way__has_its_own_right_after_that(
+    tmp_path: Path, clock: Steady
+) -> None:
+    w = MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
+    w.clock.advance(1.0)
+    number = Endpoint.objects.get(name="triage").pk
+    leases = claim_endpoints(endpoint_ids=[number], owner="the turn under way", now=w.now)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:  # it ends; what it read was older than the click
+            release(dict.fromkeys(leases), now=w.now)
+        w.clock.advance(seconds)
+
+    reconcile_after_click(endpoint_id=number, worlds=w.worlds, sleep=sleep)
+    assert slept == list(CLICK_PAUSES[:2])
+    assert Endpoint.objects.get(pk=number).reconciled_at == w.now
+
+
+@pytest.mark.django_db
+def test_click__turn_of_its_endpoint_lasts_long__is_left_to_the_next_tick(
+    tmp_path: Path, clock: Steady
+) -> None:
+    w = MemoryWorld(tmp_path, gates=(ERRORS,)).serve()
+    w.clock.advance(1.0)
+    number = Endpoint.objects.get(name="triage").pk
+    before = Endpoint.objects.get(pk=number).reconciled_at
+    leases = claim_endpoints(endpoint_ids=[number], owner="the turn under way", now=w.now)
+    look_soon(pk=number)
+    slept: list[float] = []
+    reconcile_after_click(endpoint_id=number, worlds=w.worlds, sleep=slept.append)
+    assert slept == list(CLICK_PAUSES)
+    assert Endpoint.objects.get(pk=number).reconciled_at == before
+    release(dict.fromkeys(leases, w.now), now=w.now)
+    assert reconcile_endpoints(worlds=w.worlds, clock=w.clock, threads=1).done == 1
