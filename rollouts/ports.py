@@ -26,6 +26,7 @@ from rollouts.domain.limits import Limits
 from rollouts.domain.record.asked import CounterAnswer, CounterPair
 from rollouts.domain.record.readings import CountedKind, Failures, SignalReading
 from rollouts.domain.secrets import Secret
+from rollouts.domain.trials import GatewayTrait, TrialFinding
 
 FULL_SHARE_BP = 10_000
 FORCED_VARIANT_HEADER = (
@@ -480,12 +481,35 @@ class Prober(Protocol):
 # --- all of one cluster ---------------------------------------------------------------------------------------
 
 
+class GatewayTrials(Protocol):
+    """Tries on one cluster's gateway what its implementation is declared to do, with objects of its own there."""
+
+    def declared(self) -> frozenset[GatewayTrait]:
+        """What its implementation is said to do. Asks nobody."""
+        ...
+
+    def gateway(self) -> str:
+        """Which gateway it is, in which state, for people: another text is one to be tried. Raises Unavailable."""
+        ...
+
+    def run(self) -> tuple[TrialFinding, ...]:
+        """Makes what is needed, asks, and takes it away again; ends within `TRIAL_SECONDS`, whatever hangs. Raises
+        HeadgateError, with why nothing was found."""
+        ...
+
+    def clear(self) -> int:
+        """Takes away what an earlier trial left behind, because its process was killed; returns how many trials' that
+        was. One that may still go on is left alone. Raises Unavailable."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterPorts:
     """What reaches one cluster and what is in front of it.
 
     edges         the router's histogram edges in seconds, by signal: an SLO must be one of them
     endpoint_url  where people reach the endpoint of this name, without a slash at the end: what /v1 is put behind
+    trials        tries the gateway; None where there is nothing to try
     close         ends what goes on behind, such as watches; whoever asks once more begins it anew
     """
 
@@ -496,4 +520,5 @@ class ClusterPorts:
     prober: Prober
     edges: Mapping[str, tuple[float, ...]]
     endpoint_url: Callable[[str], str]
+    trials: GatewayTrials | None = None
     close: Callable[[], None] = lambda: None

@@ -20,6 +20,7 @@ from registry.wiring import model_store
 from rollouts.domain.lifecycle.states import Phase
 from rollouts.models import Rollout
 from rollouts.services.errands.fetching import fetch_files, versions_to_fetch
+from rollouts.services.errands.gateway_trials import claim_gateways, look_at_gateway
 from rollouts.services.errands.housekeeping import HOUSEKEEPING, keep_house
 from rollouts.services.errands.probe_rounds import claim_rounds, run_round
 from rollouts.services.errands.write_backs import WRITE_BACKS, keep_mlflow_true
@@ -79,6 +80,20 @@ def probe_round(rollout_id: int, claimed_until: str) -> None:
     before_traffic = Rollout.objects.filter(pk=rollout_id, phase=Phase.PROVISIONING.value)
     for endpoint_id in before_traffic.values_list("endpoint_id", flat=True):
         wake(endpoint_id)  # what was proven is what it waits for
+
+
+@shared_task(name="rollouts.try_gateways")
+def try_gateways() -> None:
+    """Looks at the gateways of clusters, each as a task: one that was not tried yet, or is another one by now, is."""
+    for name, claimed_until in claim_gateways(worlds=worlds(), now=CLOCK.now()):
+        try_gateway.apply_async((name, claimed_until.isoformat()), expires=MESSAGE_SECONDS)
+
+
+@shared_task(name="rollouts.try_gateway")
+def try_gateway(cluster: str, claimed_until: str) -> None:
+    """The gateway of one cluster, which may hang for as long as a trial may take."""
+    until = datetime.fromisoformat(claimed_until)
+    look_at_gateway(cluster=cluster, claimed_until=until, worlds=worlds())
 
 
 @shared_task(name="rollouts.fetch")

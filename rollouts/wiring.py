@@ -94,6 +94,7 @@ def _world(specs: Mapping[str, ClusterSpec], name: str) -> World:
         feedback_seconds=environment.feedback_seconds,
         probe_pairs=environment.probe_pairs,
         allowed_files=allowed_files(),
+        trials=ports.trials,
     )
 
 

@@ -20,6 +20,7 @@ ON_POSTGRESQL = (
     "tests/rollouts/stories/test_scale_in.py",
     "tests/rollouts/services/errands/test_belongings.py",
     "tests/rollouts/services/errands/test_fetching.py",
+    "tests/rollouts/services/errands/test_gateway_trials.py",
     "tests/rollouts/services/errands/test_probe_rounds.py",
     "tests/rollouts/services/evidence/test_replay.py",
     "tests/rollouts/services/errands/test_packing.py",

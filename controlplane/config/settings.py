@@ -235,6 +235,8 @@ CELERY_TASK_DEFAULT_QUEUE = "headgate"
 CELERY_TASK_ROUTES = {
     "rollouts.probe": {"queue": "probes"},
     "rollouts.probe_round": {"queue": "probes"},
+    "rollouts.try_gateways": {"queue": "probes"},
+    "rollouts.try_gateway": {"queue": "probes"},
     "rollouts.fetch": {"queue": "files"},
     "rollouts.fetch_files": {"queue": "files"},
     "registry.take_manifests": {"queue": "files"},
@@ -255,6 +257,7 @@ CELERY_BEAT_SCHEDULE = {
         ("write-back", "rollouts.write_back", 5.0),
         ("probe", "rollouts.probe", 2.0),
         ("fetch", "rollouts.fetch", 2.0),
+        ("try-gateways", "rollouts.try_gateways", 30.0),
         ("sweep", "rollouts.sweep", 60.0),
     )
 }

@@ -21,6 +21,7 @@ from controlplane.kernel.plain import check_plain
 from rollouts import selectors, wiring
 from rollouts.domain.belongings import ModelServer, Orphan
 from rollouts.domain.engine_options import OptionKind
+from rollouts.domain.trials import CapabilityNow, KnownBy
 from rollouts.services.commands.clusters import ClusterNow, all_clusters, one_cluster, set_cluster
 from rollouts.services.commands.serving_specs import engines_of, limits_of
 
@@ -93,6 +94,23 @@ class EnginesOutput(serializers.Serializer[Any]):
     limits = LimitsOutput()
 
 
+class CapabilityOutput(serializers.Serializer[Any]):
+    """One thing that a cluster's router can or cannot do, and how that is known."""
+
+    name = serializers.CharField()
+    words = serializers.CharField(help_text="what it is, after `can` or `cannot`")
+    known_by = serializers.ChoiceField(
+        choices=[(one.value, one.value) for one in KnownBy],
+        help_text="declared and not tried here, proven or refuted by a trial of the gateway, or missing",
+    )
+    detail = serializers.CharField(help_text="what the trial found, in numbers; empty: it was not tried")
+    at = serializers.SerializerMethodField(help_text="when the trial found it; null: it was not tried")
+
+    @extend_schema_field(MOMENT)
+    def get_at(self, one: CapabilityNow) -> datetime | None:
+        return _moment(one.at)
+
+
 class ClusterOutput(serializers.Serializer[Any]):
     """A cluster, and whether it can be used."""
 
@@ -107,6 +125,9 @@ class ClusterOutput(serializers.Serializer[Any]):
     )
     problem = serializers.SerializerMethodField(help_text="why it cannot be used; null: it can")
     fix = serializers.SerializerMethodField(help_text="what to do about the problem")
+    capabilities = CapabilityOutput(
+        many=True, help_text="what its router can do; empty while it cannot be used"
+    )
 
     @extend_schema_field(str)
     def get_endpoint_url(self, one: ClusterNow) -> str:

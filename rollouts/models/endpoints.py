@@ -34,7 +34,8 @@ def check_name(name: str) -> None:
 class Cluster(models.Model):
     """A place where variants run. `kind` chooses the adapters, `configuration` is what that kind needs to know, and
     `secret` names a file of the operator's folder of secrets. A row may be one that nothing here understands: that
-    cluster cannot be used then, and says why. `belongings` is what was found there that no endpoint uses."""
+    cluster cannot be used then, and says why. `belongings` is what was found there that no endpoint uses, `trials`
+    what its gateway was seen to do."""
 
     name = models.CharField(max_length=40, unique=True, validators=[name_validator])
     kind = models.CharField(max_length=20)
@@ -44,6 +45,16 @@ class Cluster(models.Model):
         default=dict,
         blank=True,
         help_text="what lay there when last looked (Belongings as JSON); empty: never",
+    )
+    trials = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="what its gateway was seen to do when it was tried (Trials as JSON); empty: it was not",
+    )
+    trying_until = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="until when a worker has its gateway to try; in the past: when one had last",
     )
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from controlplane.kernel.clock import Clock
 from controlplane.kernel.errors import Unavailable
 from registry.ports import ModelStore
-from rollouts.ports import Cluster, Prober, RequestLog, SignalSource, TrafficRouter
+from rollouts.ports import Cluster, GatewayTrials, Prober, RequestLog, SignalSource, TrafficRouter
 
 # Ticks come a second apart and read the counters a moment later: an interval that has lasted for so much of its length
 # is over, or every second one would end a whole tick late.
@@ -27,6 +27,7 @@ class World:
     endpoint_url      where people reach an endpoint, by its name: what /v1 is put behind
     interval_seconds  the length of one interval of evidence
     feedback_seconds  how long ratings of an answer may come in
+    trials            tries its gateway; None where there is nothing to try
     allowed_files     names of files that may be launched although they are not data
     probe_pairs       prompts drawn a call, each asked of both variants within `probe_timeout` seconds
     """
@@ -47,6 +48,7 @@ class World:
     probe_pairs: int = 5
     probe_timeout: float = 20.0
     allowed_files: Collection[str] = ()
+    trials: GatewayTrials | None = None
 
 
 @dataclass(frozen=True, slots=True)

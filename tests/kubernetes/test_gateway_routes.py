@@ -13,11 +13,8 @@ import pytest
 
 from controlplane.kernel.errors import Rejected, StaleWriter, Unavailable
 from rollouts.adapters.routers.gateway_api.api import RouteMoved
-from rollouts.adapters.routers.gateway_api.implementations import IMPLEMENTATIONS, PROBED
-from rollouts.adapters.routers.gateway_api.probes import GatewayProbe
 from rollouts.ports import Backend, Route
 from tests.kubernetes.edge import API, V1, V2, Edge, edge_in
-from tests.kubernetes.gateway import CONTROLLER
 from tests.kubernetes.lab import KubernetesLab
 from tests.kubernetes.objects import PATIENCE_SECONDS
 from tests.standins.running import wait_until
@@ -209,15 +206,3 @@ def test_api_server__killed__is_unavailable_and_everything_is_as_before(edge: Ed
     finally:
         edge.lab.restart("kube-apiserver")
     assert edge.router.observe("away") == before
-
-
-def test_probes__envoy_gateway__does_all_that_the_table_says(edge: Edge) -> None:
-    probe = GatewayProbe(
-        edge.routes, edge.place, (Backend(V1, "service", name=V1), Backend(V2, "service", name=V2)),
-        ask=edge.user.ask, infer=edge.user.infer, received=edge.received,
-    )  # fmt: skip
-    findings = probe.run()
-    assert {one.trait: (one.holds, one.words) for one in findings if not one.holds} == {}
-    declared = IMPLEMENTATIONS["Envoy Gateway"]
-    assert CONTROLLER.startswith(declared.controller)
-    assert {one.trait for one in findings if one.holds} == declared.traits & PROBED

@@ -6,9 +6,11 @@ files of that folder itself, and a pod must not be given the key of its cluster 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,6 +23,7 @@ from rollouts.adapters.clusters.kubernetes.client import (
     CONFIG_MAP,
     DEPLOYMENTS,
     EVENT,
+    GATEWAY,
     JOBS,
     POD,
     KubernetesClient,
@@ -38,9 +41,11 @@ from rollouts.adapters.kinds.kind import ClusterKind, Installation
 from rollouts.adapters.probers.openai import Asked, OpenAIProber
 from rollouts.adapters.request_log.otlp.log import GatewayRequestLog
 from rollouts.adapters.routers.gateway_api.implementations import IMPLEMENTATIONS
-from rollouts.adapters.routers.gateway_api.kubernetes import ROUTES, SLICES
+from rollouts.adapters.routers.gateway_api.kubernetes import ROUTES, SLICES, KubernetesRoutes
 from rollouts.adapters.routers.gateway_api.objects import GatewayParent, GatewayPlace
 from rollouts.adapters.routers.gateway_api.router import GatewayRouter
+from rollouts.adapters.routers.gateway_api.trial.objects import trial_owner
+from rollouts.adapters.routers.gateway_api.trial.runner import KubernetesTrials
 from rollouts.adapters.routers.gateway_api.user import GatewayUser
 from rollouts.adapters.routers.gateway_api.watched import WatchedRoutes
 from rollouts.adapters.signals.prometheus.endpoints import PrometheusEndpoints
@@ -60,6 +65,7 @@ SECRETS = "clusters"  # the folder within the operator's folder of secrets
 USUAL_SCRAPE_SECONDS = 5
 SCRAPES_UNTIL_STALE = 3
 LONGEST_INSTALLATION = 40
+TRIED_SECONDS = 10.0  # that an answer of a trial may take
 SERVED_SECONDS = 2.0  # that a proxy may take to say which route it has
 UID = DNS_NAME
 # Those that tell forced requests from drawn ones by themselves: the others need further Services, which nothing makes.
@@ -117,7 +123,9 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
         port=PORT,
     )
     implementation = IMPLEMENTATIONS[place.gateway]
-    can = implementation.capabilities(implementation.traits)
+    can = implementation.capabilities(
+        implementation.traits
+    )  # as declared; what was refuted is known to services
     server = _prometheus(place, installation)
     stale_seconds = SCRAPES_UNTIL_STALE * place.scrape_seconds
     processes = GatewayProcesses(
@@ -170,6 +178,17 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
         prober=_prober(place, gateway_place),
         edges=dict.fromkeys(template.latency, template.edges),
         endpoint_url=partial(_endpoint_url, place, gateway_place),
+        trials=KubernetesTrials(
+            client,
+            KubernetesRoutes(client, trial_owner(place.installation)),
+            gateway_place,
+            profile,
+            implementation,
+            installation.clock,
+            gateway_of=_gateway_of(spec, place, installation),
+            user=_user(place, TRIED_SECONDS),
+            draw=lambda: secrets.token_hex(5),
+        ),
         close=close,
     )
 
@@ -316,14 +335,28 @@ def _is_gateway(value: str) -> bool:
 
 def _client(spec: ClusterSpec, place: _Place, installation: Installation) -> KubernetesClient:
     """Reads the kubeconfig now, so that what is wrong with it is said at once, and again whenever it is refused."""
-    secrets = _secrets(installation)
-    folder = installation.run_dir / SECRETS / spec.name
-
-    def connect() -> official.ApiClient:
-        return api_client(secrets.read_file(spec.secret, longest=LONGEST), folder)
-
+    connect = _connect(spec, installation)
     connect()
     return KubernetesClient(connect, place.profile.namespace, cluster_uid=place.cluster_uid)
+
+
+def _connect(spec: ClusterSpec, installation: Installation) -> Callable[[], official.ApiClient]:
+    store = _secrets(installation)
+    folder = installation.run_dir / SECRETS / spec.name
+    return lambda: api_client(store.read_file(spec.secret, longest=LONGEST), folder)
+
+
+def _gateway_of(
+    spec: ClusterSpec, place: _Place, installation: Installation
+) -> Callable[[GatewayParent], Mapping[str, Any] | None]:
+    """Reads a Gateway, in whichever namespace it is."""
+    connect = _connect(spec, installation)
+
+    def read(parent: GatewayParent) -> Mapping[str, Any] | None:
+        namespace = parent.namespace or place.profile.namespace
+        return KubernetesClient(connect, namespace, cluster_uid=place.cluster_uid).get(GATEWAY, parent.name)
+
+    return read
 
 
 def _secrets(installation: Installation) -> SecretStore:
@@ -347,10 +380,10 @@ def _prober(place: _Place, gateway_place: GatewayPlace) -> OpenAIProber:
     return OpenAIProber(_gateway_client(place), asked)
 
 
-def _user(place: _Place) -> GatewayUser:
+def _user(place: _Place, seconds: float = SERVED_SECONDS) -> GatewayUser:
     return GatewayUser(
         _gateway_client(place),
-        seconds=SERVED_SECONDS,
+        seconds=seconds,
         url_of=lambda host: "" if place.gateway_address else _url_of(place, host),
     )
 

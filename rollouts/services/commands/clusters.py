@@ -19,6 +19,7 @@ from controlplane.kernel.errors import InvalidInput, NotFound, Unavailable
 from rollouts.domain.belongings import Belongings
 from rollouts.domain.clusters import ClusterSpec
 from rollouts.domain.secrets import FILE_NAME
+from rollouts.domain.trials import CapabilityNow, Trials, capabilities_now
 from rollouts.models import Cluster
 from rollouts.models.endpoints import check_name
 from rollouts.services.loop.leases import look_soon
@@ -36,6 +37,8 @@ class ClusterNow:
     problem      why it cannot be used; None when it can. Nobody is asked: a cluster that does not answer can be used
     endpoint_url where people reach the endpoint of a name; None while it cannot be used
     belongings   what was found there last that no endpoint uses; None when it was never looked at
+    capabilities what its router can do, each with how that is known; none while it cannot be used
+    trials       of its gateway; None where there is nothing to try
     """
 
     name: str
@@ -45,6 +48,8 @@ class ClusterNow:
     problem: Unavailable | None
     endpoint_url: Callable[[str], str] | None
     belongings: Belongings | None = None
+    capabilities: tuple[CapabilityNow, ...] = ()
+    trials: Trials | None = None
 
 
 def all_clusters(*, worlds: Worlds) -> tuple[ClusterNow, ...]:
@@ -131,11 +136,17 @@ def _check_form(spec: ClusterSpec) -> None:
 
 def cluster_now(row: Cluster, *, worlds: Worlds) -> ClusterNow:
     """What the row says, and whether it can be used. No query."""
-    problem, endpoint_url = None, None
+    problem, endpoint_url, trials = None, None, None
+    capabilities: tuple[CapabilityNow, ...] = ()
     try:
-        endpoint_url = worlds.of(row.name).endpoint_url
+        world = worlds.of(row.name)
     except Unavailable as error:
         problem = error
+    else:
+        endpoint_url = world.endpoint_url
+        trials = None if world.trials is None else Trials.from_json(row.trials)
+        declared = None if world.trials is None else world.trials.declared()
+        capabilities = capabilities_now(world.router.capabilities(), declared, trials or Trials())
     return ClusterNow(
         row.name,
         row.kind,
@@ -144,6 +155,8 @@ def cluster_now(row: Cluster, *, worlds: Worlds) -> ClusterNow:
         problem,
         endpoint_url,
         Belongings.from_json(row.belongings),
+        capabilities,
+        trials,
     )
 
 

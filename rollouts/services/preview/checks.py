@@ -18,6 +18,7 @@ from rollouts.domain.restored import RestoredState
 from rollouts.domain.strategies import strategy_of
 from rollouts.domain.strategies.dry_run import ASSUMED_RATE, Check
 from rollouts.domain.traffic import MeasuredTraffic
+from rollouts.domain.trials import MAKES_POSSIBLE, GatewayTrait, Trials
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Endpoint, Rollout, Workload
 from rollouts.ports import TrafficRouter
@@ -122,17 +123,20 @@ def check_traffic(traffic: MeasuredTraffic) -> Check:
 
 def capability_checks(endpoint: Endpoint, plan: Plan, router: TrafficRouter | None) -> list[Check]:
     """What the router of the endpoint's cluster cannot do and is needed: refused where no rollout could go on without
-    it, a warning where a promise becomes smaller. Nothing while nobody knows the router."""
+    it, a warning where a promise becomes smaller. What was refuted there is missing, whatever is declared. Nothing
+    while nobody knows the router."""
     if router is None:
         return []
-    missing = frozenset(Capability) - router.capabilities()
+    trials = Trials.from_json(endpoint.cluster.trials)
+    missing = (frozenset(Capability) - router.capabilities()) | trials.missing
     needed = strategy_of(plan).NEEDS
     where = f"The router of {endpoint.cluster.name} cannot"
-    checks = [
+    checks = [*_refuted_zero(endpoint, trials, where)]
+    checks += [
         Check(
             "refused",
             f"{where} {one.words}",
-            f"A {plan.strategy} needs that.",
+            " ".join([f"A {plan.strategy} needs that.", *_refuted_words(one, trials)]),
             "Serve the endpoint on a cluster whose router can.",
             code=f"no-{one.value}",
         )
@@ -155,6 +159,32 @@ def capability_checks(endpoint: Endpoint, plan: Plan, router: TrafficRouter | No
             )
         )
     return checks
+
+
+def _refuted_zero(endpoint: Endpoint, trials: Trials, where: str) -> list[Check]:
+    """Users must reach no candidate before it was proven that it answers: its first share is one that it is given."""
+    found = trials.finding(GatewayTrait.KEEPS_ZERO)
+    if found is None or found.holds:
+        return []
+    return [
+        Check(
+            "refused",
+            f"{where} {found.trait.words}",
+            f"When its gateway was tried, {found.words}. A candidate would get users before its first share.",
+            "Have the gateway mended or replaced, and try it again: manage.py try_gateway"
+            f" {endpoint.cluster.name}. Or serve the endpoint on another cluster.",
+            code="no-zero-share",
+        )
+    ]
+
+
+def _refuted_words(capability: Capability, trials: Trials) -> list[str]:
+    """What the trial found against it, as a sentence; nothing where nothing was."""
+    return [
+        f"When its gateway was tried, {one.words}."
+        for one in trials.findings
+        if not one.holds and MAKES_POSSIBLE.get(one.trait) is capability
+    ]
 
 
 def forecast_checks(policy: GatePolicy, forecasts: Sequence[PlanForecast], end: str) -> list[Check]:

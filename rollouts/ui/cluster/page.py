@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from controlplane.kernel.errors import Unavailable
 from controlplane.kernel.words import count_text, duration_of_seconds
 from rollouts import selectors
 from rollouts.domain.engine_options import Option, OptionKind
+from rollouts.domain.trials import KnownBy
 from rollouts.services.commands.clusters import ClusterNow, one_cluster
 from rollouts.services.commands.serving_specs import engines_of
 from rollouts.services.world import Worlds
+from rollouts.ui.parts.phases import Pill
 
+KNOWN_BY = {
+    KnownBy.DECLARED: Pill("mute", "Declared", "circle-dashed"),
+    KnownBy.PROVEN: Pill("pass", "Proven", "circle-check"),
+    KnownBy.REFUTED: Pill("fail", "Refuted", "circle-x"),
+    KnownBy.MISSING: Pill("mute", "Cannot", "circle-slash"),
+}
 DEEPEST = 3  # objects within objects that are taken apart
 
 
@@ -80,9 +88,31 @@ class BelongingsCard:
 
 
 @dataclass(frozen=True, slots=True)
+class CapabilityRow:
+    """`found`: what a trial found, in numbers, and when; both empty where it was not tried."""
+
+    words: str
+    pill: Pill
+    found: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class CapabilitiesCard:
+    """What the router can do. `tried`: how long ago its gateway was tried last; `problem`: why that came to no end;
+    `is_tried`: there is something to try. `gateway`: of which gateway the findings are."""
+
+    rows: tuple[CapabilityRow, ...]
+    is_tried: bool
+    tried: str
+    problem: str
+    gateway: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterPage:
     """`problem`: why the engines cannot be said now. `settings`: what the cluster is set to, by name.
-    `belongings`: None while nobody has looked there.
+    `belongings`: None while nobody has looked there. `capabilities`: None while the cluster cannot be used.
     """
 
     name: str
@@ -93,6 +123,7 @@ class ClusterPage:
     problem: Unavailable | None
     drifts: tuple[DriftRow, ...]
     belongings: BelongingsCard | None
+    capabilities: CapabilitiesCard | None
 
 
 def build(*, name: str, worlds: Worlds, now: datetime) -> ClusterPage:
@@ -127,6 +158,29 @@ def build(*, name: str, worlds: Worlds, now: datetime) -> ClusterPage:
             for row in selectors.drifting(name)
         ),
         _belongings(cluster, now),
+        _capabilities(cluster, now),
+    )
+
+
+def _capabilities(cluster: ClusterNow, now: datetime) -> CapabilitiesCard | None:
+    if not cluster.capabilities:
+        return None
+    trials = cluster.trials
+    tried_at = None if trials is None else trials.tried_at
+    return CapabilitiesCard(
+        rows=tuple(
+            CapabilityRow(
+                words=f"{one.words[:1].upper()}{one.words[1:]}",
+                pill=KNOWN_BY[one.known_by],
+                found=one.detail,
+                at="" if one.at is None else f"{datetime.fromtimestamp(one.at, tz=UTC):%Y-%m-%d %H:%M} UTC",
+            )
+            for one in cluster.capabilities
+        ),
+        is_tried=trials is not None,
+        tried="" if tried_at is None else duration_of_seconds(max(0.0, now.timestamp() - tried_at)),
+        problem="" if trials is None else trials.problem,
+        gateway="" if trials is None else trials.gateway,
     )
 
 

@@ -177,3 +177,16 @@ def test_belongings__engine_changed_by_hand__is_told_there_and_at_its_endpoint(c
 
 def test_belongings__unknown_cluster__is_404(client_of: ClientOf) -> None:
     assert client_of().get("/api/v1/clusters/nowhere/belongings").status_code == 404
+
+
+def test_cluster__capabilities__are_told_with_how_they_are_known(client_of: ClientOf) -> None:
+    factories.endpoint()
+    found = client_of(Role.VIEWER).get("/api/v1/clusters/here").json()["capabilities"]
+    known = {one["name"]: one["known_by"] for one in found}
+    assert known == {
+        "fallback": "declared",
+        "forced-variant": "declared",
+        "mirror": "missing",
+        "sticky": "missing",
+    }
+    assert {(one["detail"], one["at"]) for one in found} == {("", None)}

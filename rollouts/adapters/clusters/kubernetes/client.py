@@ -81,6 +81,7 @@ LIMIT_RANGE = ObjectKind("v1", "LimitRange", "limitranges")
 DEPLOYMENTS = ObjectKind("apps/v1", "Deployment", "deployments")
 JOBS = ObjectKind("batch/v1", "Job", "jobs")
 GROUPS = ObjectKind("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "leaderworkersets")
+GATEWAY = ObjectKind("gateway.networking.k8s.io/v1", "Gateway", "gateways")
 OBJECT_KINDS: Mapping[str, ObjectKind] = {
     kind.name: kind
     for kind in (

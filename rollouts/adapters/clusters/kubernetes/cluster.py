@@ -62,10 +62,11 @@ from rollouts.adapters.clusters.kubernetes.objects import (
     with_attempt,
 )
 from rollouts.adapters.clusters.kubernetes.owned import name_taken, owned_object
+from rollouts.adapters.clusters.kubernetes.pod_reading import text
 from rollouts.adapters.clusters.kubernetes.preflight import Preflight
 from rollouts.adapters.clusters.kubernetes.profile import AutoscalerKind, ClusterProfile
 from rollouts.adapters.clusters.kubernetes.record import LAUNCH_KEY, record_of, spec_in
-from rollouts.adapters.clusters.kubernetes.said import SaidBefore
+from rollouts.adapters.clusters.kubernetes.said import NO_END, SaidBefore, as_of
 from rollouts.adapters.clusters.kubernetes.scale_in import KINDS as SCALERS
 from rollouts.adapters.clusters.kubernetes.scale_in import set_scale_in
 from rollouts.adapters.clusters.kubernetes.snapshot import Snapshot, Watches, pods_of, status_of
@@ -183,10 +184,10 @@ class KubernetesCluster:
             return ()
         newest = pods[-1].name
         wanted = min(lines, 5000) + LINES_BEFORE
-        text = self._client.log(newest, ENGINE, lines=wanted) or self._client.log(
+        said = self._client.log(newest, ENGINE, lines=wanted) or self._client.log(
             newest, ENGINE, lines=wanted, previous=True
         )
-        return hide_in_lines(storable(text).splitlines(), self._secrets.values(spec.environment))[-lines:]
+        return hide_in_lines(storable(said).splitlines(), self._secrets.values(spec.environment))[-lines:]
 
     def api(self, engine: str) -> EngineApi:
         return template_named(engine, self._engines).template.api
@@ -430,46 +431,63 @@ class KubernetesCluster:
         return {anchor.variant: anchor for anchor in self._watches.snapshot().anchors}
 
     def _status(self, snapshot: Snapshot, anchor: Anchor) -> WorkloadStatus:
-        """What is to be said of a variant; of one that is well and that nobody touched, what was said before."""
+        """What is to be said of a variant; where nothing changed of it, what was worked out before."""
         filled_at = None
         if self._filler is not None and not (anchor.deleting or anchor.draining_since is not None):
             job = self._filler.sight(snapshot, anchor)
             filled_at = None if job is None else job.done_at
-        read = (anchor.raw, snapshot.workloads.get(anchor.name), *snapshot.pods.get(anchor.name, ()))
-        before = self._said.of(anchor.variant, read, filled_at)
-        if before is not None:
-            return before
-        found = self._status_anew(snapshot, anchor, filled_at)
-        self._said.keep(found, read, filled_at, self._now())
-        return found
+        now = self._now()
+        if self._filler is not None and _is_filling(anchor) and anchor.name not in snapshot.workloads:
+            # How far it is stands in a log, and changes without any object.
+            found, _ = self._status_anew(snapshot, anchor, now, self._filler)
+            return as_of(found, now, filled_at)
+        pods = snapshot.pods.get(anchor.name, ())
+        read = (anchor.raw, snapshot.workloads.get(anchor.name), *pods)
+        warnings = tuple(snapshot.warnings.get(text(pod["metadata"], "name")) for pod in pods)
+        before = self._said.of(anchor.variant, read, warnings)
+        if before is None:
+            before, is_whole = self._status_anew(snapshot, anchor, NO_END, None)
+            if is_whole:
+                self._said.keep(before, read, warnings)
+        return as_of(before, now, filled_at)
 
-    def _status_anew(self, snapshot: Snapshot, anchor: Anchor, filled_at: float | None) -> WorkloadStatus:
-        """What its engine said last may hold a secret, and what no database takes."""
+    def _status_anew(
+        self, snapshot: Snapshot, anchor: Anchor, now: float, filler: Filler | None
+    ) -> tuple[WorkloadStatus, bool]:
+        """What is to be said, and whether it is all that the objects say: not while a secret cannot be read, which what
+        an engine said last may hold.
+
+        filler   of one whose files are fetched still
+        """
         spec = self._spec(anchor)
         engine = None if spec is None else self._engines.get(spec.engine)
+        is_whole = True
 
         def fit(words: str) -> str:
-            known = () if spec is None or not words else self._secrets.values(spec.environment)
+            nonlocal is_whole
+            environment = {} if spec is None or not words else spec.environment
+            known = self._secrets.values(environment) if environment else ()
+            is_whole = is_whole and len(known) == sum(
+                not isinstance(one, str) for one in environment.values()
+            )
             return storable(hide(words, known))
 
-        fill = None
-        if self._filler is not None and _is_filling(anchor) and anchor.name not in snapshot.workloads:
-            fill = self._filler.diagnosis(snapshot, anchor, fit)
+        fill = None if filler is None else filler.diagnosis(snapshot, anchor, fit)
         found = status_of(
             snapshot,
             anchor,
             engine,
-            self._now(),
+            now,
             fit,
             replicas=None if spec is None else spec.replicas,
             autoscaled=self._profile.autoscaler.kind is not AutoscalerKind.NONE,
             fill=fill,
-            filled_at=filled_at,
         )
         if anchor.made and self._profile.autoscaler.kind in SCALERS:
             found = replace(found, scale_in_held=anchor.scale_in_held)
         trouble = self._troubles.get(anchor.variant)
-        return found if fill is None or not trouble else replace(found, message=fit(trouble))
+        told = found if fill is None or not trouble else replace(found, message=fit(trouble))
+        return told, is_whole
 
     def _spec(self, anchor: Anchor) -> WorkloadSpec | None:
         try:

@@ -131,14 +131,12 @@ def status_of(
     replicas: int | None,
     autoscaled: bool,
     fill: Diagnosis | None = None,
-    filled_at: float | None = None,
 ) -> WorkloadStatus:
     """What is to be said of one variant; `fit` as in `pods_of`.
 
     replicas    that were asked for; None: not known
     autoscaled  whether an autoscaler owns their number
     fill        of one whose files are fetched still: nothing else is there of it
-    filled_at   when they were there, of one whose files were fetched
     """
     raw = snapshot.workloads.get(anchor.name)
     if raw is None and anchor.made and anchor.draining_since is None and not anchor.deleting:
@@ -171,7 +169,7 @@ def status_of(
         started_at=seen.started_at,
         reason=seen.reason,
         message=fit(seen.message),
-        files_at=max((at for at in (seen.files_at, filled_at) if at is not None), default=None),
+        files_at=seen.files_at,
         drift=fit(drift.sentence),
         altered=fit(drift.altered or _mixed(pods)) if anchor.made else "",
     )

@@ -1,32 +1,12 @@
-"""What implementations of the Gateway API can do: declared in a table, and probed once a cluster (see `probes`)."""
+"""What implementations of the Gateway API can do: declared in a table, and tried once a cluster (see `trial`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 from rollouts.domain.capabilities import Capability
-
-
-class GatewayTrait(StrEnum):
-    """What not every implementation does as the Gateway API has it.
-
-    KEEPS_ZERO       a reference with weight 0 gets no request. Without it such references are left out of the split
-    HEADER_WINS      a rule with a matching header goes before the split. Without it no variant can be forced
-    MIRRORS_A_PART   a mirror with a fraction gets that part of the requests, and not all of them
-    COUNTS_FORCED_APART
-                     its counters tell forced requests from drawn ones that go to the same Service. It is not probed:
-                     what its counters are called is in its template
-    """
-
-    KEEPS_ZERO = "keeps-zero"
-    HEADER_WINS = "header-wins"
-    MIRRORS_A_PART = "mirrors-a-part"
-    COUNTS_FORCED_APART = "counts-forced-apart"
-
-
-PROBED = frozenset({GatewayTrait.KEEPS_ZERO, GatewayTrait.HEADER_WINS, GatewayTrait.MIRRORS_A_PART})
+from rollouts.domain.trials import GatewayTrait
 
 
 @dataclass(frozen=True, slots=True)

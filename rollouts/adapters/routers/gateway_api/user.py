@@ -51,24 +51,25 @@ class GatewayUser:
 
     def ask(self, host: str, forced: str) -> str:
         """Who answers a request for the list of models."""
-        return self._named(self._send("GET", MODEL_LIST, host, forced)[1])
+        return self._named(self.send("GET", MODEL_LIST, host, forced)[1])
 
     def served(self, host: str, variant: str) -> ServedAnswer:
         """What a request for the list of models finds that is forced to the variant. Only one proxy of the gateway is
         asked. Raises Unavailable when nobody answers."""
-        headers, body = self._send("GET", MODEL_LIST, host, variant)
+        headers, body = self.send("GET", MODEL_LIST, host, variant)
         said = headers.get(REVISION_HEADER, "")
         return ServedAnswer(self._named(body), int(said) if re.fullmatch("[0-9]{1,18}", said) else 0)
 
     def infer(self, host: str, forced: str) -> str:
         """Who answers an inference of one token, by the gateway's header: the engine's answer names the endpoint."""
         body = {"model": self._model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
-        headers, _ = self._send("POST", "/v1/chat/completions", host, forced, json=body)
+        headers, _ = self.send("POST", "/v1/chat/completions", host, forced, json=body)
         return headers.get(FORCED_VARIANT_HEADER, "")
 
-    def _send(
+    def send(
         self, method: str, path: str, host: str, forced: str, **more: Any
     ) -> tuple[Mapping[str, str], bytes]:
+        """Headers and body of an answer. Raises Unavailable for none, and for one that is no success."""
         headers = {"Host": host, **({FORCED_VARIANT_HEADER: forced} if forced else {})}
         try:
             answer = ask(

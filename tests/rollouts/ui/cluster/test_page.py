@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from rollouts import wiring
 from rollouts.domain.belongings import Belongings, LaunchFound, ModelServer, Orphan
+from rollouts.domain.trials import TRIED, GatewayTrait, TrialFinding, Trials
 from rollouts.models import Cluster, Workload
+from rollouts.ports import GatewayTrials
 from tests import factories
 from tests.rollouts.conftest import Declare
 from tests.rollouts.ui.conftest import HTMX
+from tests.rollouts.worlds import worlds_of
 
 pytestmark = pytest.mark.django_db
 
@@ -167,3 +173,79 @@ def test_page__many_orphans_and_servers__costs_the_same_queries(
     keep(*[orphan()] * 30, servers=(server(),) * 30)
     with django_assert_num_queries(len(before)):
         words_of(viewer)
+
+
+# --- what its router can do -------------------------------------------------------------------------------------------
+
+
+class Known:
+    """Trials of which nobody asks more than what is declared."""
+
+    def declared(self) -> frozenset[GatewayTrait]:
+        return frozenset(TRIED)
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """The cluster has a gateway of which this is known."""
+
+    def know(*findings: TrialFinding, problem: str = "") -> None:
+        factories.endpoint()
+        worlds = wiring.worlds()
+        world = replace(worlds.of("here"), trials=cast(GatewayTrials, Known()))
+        monkeypatch.setattr(wiring, "worlds", lambda: worlds_of(world))
+        at = ago(7_200)
+        trials = (
+            Trials("edge <1>", at, findings, "edge <1>", at, problem) if findings or problem else Trials()
+        )
+        Cluster.objects.filter(name="here").update(trials=trials.to_json())
+
+    return know
+
+
+def row_of(text: str, words: str) -> str:
+    """The row of the table that begins with these words, without its tags."""
+    (found,) = re.findall(f">({words}<.*?)</tr>", text)
+    return " ".join(re.sub("<[^>]*>", " ", found).split())
+
+
+def test_page__router_with_nothing_to_try__shows_what_it_declares(viewer: Client) -> None:
+    factories.endpoint()
+    text = words_of(viewer)
+    assert row_of(text, "Send a request to one variant on purpose").endswith("Declared –")
+    assert row_of(text, "Keep a caller at the variant that it drew").endswith("Cannot –")
+    assert "try_gateway" not in text
+
+
+def test_page__gateway_that_was_not_tried__says_so(viewer: Client, tried: Callable[..., None]) -> None:
+    tried()
+    text = words_of(viewer)
+    assert "not tried yet" in text
+    assert row_of(text, "Keep requests away from a variant with a share of 0").endswith("Declared –")
+    assert "manage.py try_gateway here" in text
+
+
+def test_page__gateway_that_was_tried__shows_what_was_found_in_numbers_and_when(
+    viewer: Client, tried: Callable[..., None]
+) -> None:
+    tried(
+        TrialFinding(GatewayTrait.KEEPS_ZERO, True, "a backend with weight 0 got 0 of 200 requests"),
+        TrialFinding(GatewayTrait.HEADER_WINS, False, "3 of 20 <b> were answered"),
+    )
+    text = words_of(viewer)
+    assert "tried 2 h ago" in text
+    zero = row_of(text, "Keep requests away from a variant with a share of 0")
+    assert re.search(
+        r"Proven A backend with weight 0 got 0 of 200 requests\. [0-9-]{10} [0-9:]{5} UTC$", zero
+    )
+    assert "Refuted 3 of 20 &lt;b&gt; were answered." in row_of(
+        text, "Send a request to one variant on purpose"
+    )
+    assert "edge &lt;1&gt;" in text
+
+
+def test_page__trial_came_to_no_end__says_why(viewer: Client, tried: Callable[..., None]) -> None:
+    tried(problem="No node can take it: <0/3>")
+    assert "<strong>The last trial came to no end.</strong> No node can take it: &lt;0/3&gt;" in words_of(
+        viewer
+    )

@@ -18,54 +18,24 @@ from rollouts.adapters.clusters.kubernetes.cluster import KubernetesCluster
 from rollouts.adapters.clusters.kubernetes.errors import Stale
 from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.domain.secrets import SecretFile
-from tests.rollouts.adapters.clusters.kubernetes.memory import FreshKind, MemoryObjects, cluster_of
+from tests.rollouts.adapters.clusters.kubernetes.memory import MemoryObjects, cluster_of
 from tests.rollouts.adapters.clusters.kubernetes.profiles import profile_of
 from tests.rollouts.adapters.clusters.kubernetes.specs import spec_of
+from tests.rollouts.adapters.clusters.kubernetes.watched import (
+    DEPLOYMENT,
+    NAME,
+    SPEC,
+    STARTED,
+    a_pod,
+)
 
-SPEC = spec_of()
-NAME = SPEC.variant
-ANCHOR, DEPLOYMENT = ("ConfigMap", NAME), ("Deployment", NAME)
+ANCHOR = ("ConfigMap", NAME)
 SECRET = "sentinel-of-the-hub"
-STARTED = "2026-01-01T00:00:00Z"
 
 
 @pytest.fixture
 def server() -> MemoryObjects:
     return MemoryObjects()
-
-
-def a_pod(
-    server: MemoryObjects,
-    message: str = "",
-    *,
-    restarts: int = 0,
-    attempt: str = "0",
-    name: str = f"{NAME}-0",
-    state_of: str = "5d9c",
-    **metadata: Any,
-) -> None:
-    """A pod of the variant: ready, or ended with these last words. `state_of`: of its workload, as it was made from."""
-    labels = server.objects[DEPLOYMENT]["spec"]["template"]["metadata"]["labels"]
-    labels = {**labels, "pod-template-hash": state_of}
-    ended = {"exitCode": 1, "reason": "Error", "message": message, "finishedAt": STARTED}
-    state = {"terminated": ended} if message else {"running": {"startedAt": STARTED}}
-    truth = "False" if message else "True"
-    server.keep(
-        {
-            "kind": "Pod",
-            "metadata": {
-                "name": name,
-                "labels": labels,
-                "annotations": {"headgate.dev/attempt": attempt},
-                **metadata,
-            },
-            "status": {
-                "phase": "Running",
-                "conditions": [{"type": one, "status": truth} for one in ("Ready", "ContainersReady")],
-                "containerStatuses": [{"name": "engine", "restartCount": restarts, "state": state}],
-            },
-        }
-    )
 
 
 # --- secrets --------------------------------------------------------------------------------------------------------
@@ -564,73 +534,6 @@ def test_renew_secrets__one_anchor_is_changed_meanwhile__all_are_done(
 
 
 # --- many variants --------------------------------------------------------------------------------------------------
-
-
-class KeptKind:
-    """What a watch keeps: an object that did not change is the same one as before."""
-
-    def __init__(self, fresh: FreshKind) -> None:
-        self.kind = fresh.kind
-        self._fresh = fresh
-        self._kept: dict[str, Any] = {}
-
-    def objects(self) -> dict[str, Any]:
-        found = {
-            name: self._kept[name] if self._kept.get(name) == one else one
-            for name, one in self._fresh.objects().items()
-        }
-        self._kept = found
-        return found
-
-    def put(self, found: object) -> None:
-        """It is there already."""
-
-
-def a_cluster_that_watches(server: MemoryObjects) -> Any:
-    cluster: Any = cluster_of(server)
-    for part in ("_anchors", "_deployments", "_groups", "_pods", "_events"):
-        setattr(cluster._watches, part, KeptKind(getattr(cluster._watches, part)))
-    return cluster
-
-
-def is_whole(server: MemoryObjects) -> None:
-    counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 1)
-    server.keep({**server.objects[DEPLOYMENT], "status": {**counts, "observedGeneration": 1}})
-
-
-def test_statuses__variant_that_is_well_and_untouched__is_not_worked_out_again(
-    server: MemoryObjects, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = ManualClock(datetime(2026, 1, 2, tzinfo=UTC))
-    cluster = a_cluster_that_watches(server)
-    cluster._clock = clock
-    cluster.ensure(SPEC, token=1)
-    a_pod(server)
-    is_whole(server)
-    worked_out: list[str] = []
-    anew = cluster._status_anew
-
-    def counted(snapshot: Any, anchor: Any, filled_at: Any) -> Any:
-        worked_out.append(anchor.variant)
-        return anew(snapshot, anchor, filled_at)
-
-    monkeypatch.setattr(cluster, "_status_anew", counted)
-    first = cluster.statuses()[NAME]
-    assert first.phase is WorkloadPhase.READY
-    assert cluster.statuses()[NAME] == first
-    assert worked_out == [NAME]
-    a_pod(server, restarts=1)
-    assert cluster.statuses()[NAME].restarts == 1
-
-
-def test_statuses__variant_whose_pod_is_gone__is_seen_at_once(server: MemoryObjects) -> None:
-    cluster = a_cluster_that_watches(server)
-    cluster.ensure(SPEC, token=1)
-    a_pod(server)
-    is_whole(server)
-    assert cluster.statuses()[NAME].ready == 1
-    del server.objects["Pod", f"{NAME}-0"]
-    assert cluster.statuses()[NAME].ready == 0
 
 
 def test_statuses__anchor_that_somebody_spoilt__hides_no_other(server: MemoryObjects) -> None:

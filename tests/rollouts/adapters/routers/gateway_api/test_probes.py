@@ -6,29 +6,28 @@ import copy
 import random
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from controlplane.kernel.errors import Rejected, Unavailable
-from rollouts.adapters.routers.gateway_api.implementations import (
-    EVERY_TRAIT,
-    IMPLEMENTATIONS,
-    GatewayTrait,
-)
+from rollouts.adapters.clusters.kubernetes.errors import Denied, Terminal
+from rollouts.adapters.routers.gateway_api.implementations import EVERY_TRAIT, IMPLEMENTATIONS
 from rollouts.adapters.routers.gateway_api.probes import (
-    PROBE_ENDPOINT,
-    GatewayFinding,
     GatewayProbe,
     mirror_finding,
+    probe_endpoint,
     zero_finding,
 )
 from rollouts.adapters.routers.gateway_api.references import route_name
 from rollouts.domain.capabilities import Capability
+from rollouts.domain.trials import GatewayTrait, TrialFinding
 from rollouts.models.endpoints import NAME_PATTERN
 from tests.rollouts.adapters.routers.gateway_api.cluster import MemoryRoutes
 from tests.rollouts.adapters.routers.gateway_api.routes import PLACE, V1, V2, service
 
-PROBE = route_name(PROBE_ENDPOINT)
+ENDPOINT = probe_endpoint("a1b2")
+PROBE = route_name(ENDPOINT)
 
 
 class Gateway:
@@ -59,16 +58,16 @@ class Gateway:
                 self.inferences[one["requestMirror"]["backendRef"]["name"]] += 1
         return found
 
-    def probe(self, received: Callable[[str], int] | None = None) -> dict[GatewayTrait, GatewayFinding]:
+    def probe(self, received: Callable[[str], int] | None = None) -> dict[GatewayTrait, TrialFinding]:
         backends = (service(V1), service(V2))
         probe = GatewayProbe(
-            self.routes, PLACE, backends, ask=self.ask, infer=self.infer,
+            self.routes, PLACE, ENDPOINT, backends, ask=self.ask, infer=self.infer,
             received=received or self.inferences.__getitem__, sleep=lambda seconds: None, patience_seconds=1.0,
         )  # fmt: skip
         return {one.trait: one for one in probe.run()}
 
 
-def shown(found: dict[GatewayTrait, GatewayFinding]) -> set[GatewayTrait]:
+def shown(found: dict[GatewayTrait, TrialFinding]) -> set[GatewayTrait]:
     return {trait for trait, one in found.items() if one.holds}
 
 
@@ -116,6 +115,49 @@ def test_run__gateway_refuses_the_route__tells_its_words() -> None:
         gateway.probe()
 
 
+def test_run__gateway_refuses_at_first__is_waited_for() -> None:
+    gateway = Gateway()
+    gateway.routes.verdict = {"accepted": "False", "reason": "BackendNotFound"}
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            gateway.routes.verdict = {}
+            gateway.routes.look(PROBE)
+
+    probe = GatewayProbe(
+        gateway.routes, PLACE, ENDPOINT, (service(V1), service(V2)), ask=gateway.ask, infer=gateway.infer,
+        received=gateway.inferences.__getitem__, sleep=sleep,
+    )  # fmt: skip
+    assert all(one.holds for one in probe.run())
+
+
+def refusing(gateway: Gateway, error: Exception) -> Gateway:
+    """Whose API server says this to a route with a mirror."""
+    write = gateway.routes.write
+
+    def refuses(document: Any, *, resource_version: str) -> Any:
+        if "filters" in gateway.routes.split(document):
+            raise error
+        return write(document, resource_version=resource_version)
+
+    gateway.routes.write = refuses  # type: ignore[method-assign]
+    return gateway
+
+
+def test_run__api_server_takes_no_mirror__is_found_and_the_rest_too() -> None:
+    gateway = refusing(Gateway(), Terminal("unknown field fraction"))
+    found = gateway.probe()
+    assert shown(found) == {GatewayTrait.KEEPS_ZERO, GatewayTrait.HEADER_WINS}
+    assert "unknown field fraction" in found[GatewayTrait.MIRRORS_A_PART].words
+
+
+def test_run__role_lacks_a_verb__refutes_nothing() -> None:
+    with pytest.raises(Denied):
+        refusing(Gateway(), Denied("no update of httproutes")).probe()
+
+
 def test_run__nobody_answers__is_unavailable() -> None:
     gateway = Gateway()
     gateway.answers = False
@@ -124,8 +166,9 @@ def test_run__nobody_answers__is_unavailable() -> None:
 
 
 def test_run__name_of_the_route__is_that_of_no_endpoint_of_users() -> None:
-    assert re.fullmatch(NAME_PATTERN, PROBE_ENDPOINT) is None
-    assert PROBE != PROBE_ENDPOINT
+    assert re.fullmatch(NAME_PATTERN, ENDPOINT) is None
+    assert PROBE != ENDPOINT
+    assert route_name(probe_endpoint("c3d4")) != PROBE
 
 
 def test_run__route_of_somebody_else_has_the_name__is_left_alone() -> None:
