@@ -102,7 +102,9 @@ class Hands:
             self._set_ready(name, deployment)
             return
         self._say_pod(name, ready=False)
-        timer = threading.Timer(random.uniform(*LOADS_SECONDS), _told, (self._set_ready, name, deployment))
+        timer = threading.Timer(
+            random.SystemRandom().uniform(*LOADS_SECONDS), _told, (self._set_ready, name, deployment)
+        )
         timer.daemon = True
         timer.start()
 

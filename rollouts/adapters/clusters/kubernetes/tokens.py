@@ -45,6 +45,7 @@ MOST_ENDPOINTS = 5_000
 TOKENS = "tokens"  # the key of a JSON object: token by endpoint, those that were told last at the end
 TOKEN = "token"  # noqa: S105 - the key of a number
 LARGEST = 2**63 - 1
+DRAW = random.SystemRandom().random  # processes that were forked must not draw the same
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class ToldTokens:
         installation: str,
         *,
         steady: Callable[[], float] = time.monotonic,
-        draw: Callable[[], float] = random.random,
+        draw: Callable[[], float] = DRAW,
         pause: Callable[[float], object] | None = None,
     ) -> None:
         self._client = client

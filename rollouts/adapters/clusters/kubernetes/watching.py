@@ -20,6 +20,7 @@ from rollouts.adapters.clusters.kubernetes.client import ObjectKind
 from rollouts.adapters.clusters.kubernetes.errors import Expired, UnknownKind
 
 FIRST_SECONDS = 10.0  # that those who ask wait for the first list, all together
+DRAW = random.SystemRandom().random  # processes that were forked must not draw the same
 LEAST_PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds between two tries, doubled each time
 UNKNOWN_PAUSE = (
     60.0  # until a kind that the cluster does not have is asked for again: somebody may have installed it
@@ -56,7 +57,7 @@ class WatchedKind:
         *,
         wake: Callable[[], None] = lambda: None,
         optional: bool = False,
-        draw: Callable[[], float] = random.random,
+        draw: Callable[[], float] = DRAW,
         pause: Callable[[float], object] | None = None,
     ) -> None:
         self.kind = kind
