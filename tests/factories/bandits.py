@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from registry.models import Model
 from rollouts.domain.bandits.spec import BanditSpec
 from rollouts.domain.bandits.state import BanditState
 from rollouts.domain.bandits.verdict import BanditVerdict
+from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.lifecycle.states import PauseReason, Phase
 from rollouts.domain.record.intervals import ArmCounts, Completions, Interval, Outcomes, ProbePair
@@ -231,55 +233,86 @@ def bandit_rolled_back(*, of: Endpoint | None = None, now: datetime | None = Non
 
 
 def _live(made: Rollout, life: Life, began: datetime, seed: int) -> None:
-    """Draws the intervals under the shares that the bandit wants, and keeps what the loop keeps."""
-    rng = np.random.default_rng(seed)
+    """Keeps of every interval what the loop keeps."""
     arms = list(made.arms.select_related("variant__version"))
-    names = [arm.name for arm in arms]
     labels = {arm.name: arm.variant.version.label for arm in arms}
     spec = made.parsed_plan.settings
     assert isinstance(spec, BanditSpec)
-    state = BanditState.initial(spec, made.gate_policy.policy, names)
-    verdict = state.assess(labels=labels)
+    first, *moments = _course(spec, made.gate_policy.policy, tuple(labels.items()), life, seed)
     rows: list[Evidence] = []
-    for index in range(life.intervals):
+    last = first
+    for index, last in enumerate(moments):
         started = began + timedelta(seconds=index * INTERVAL_SECONDS)
-        shares = dict(zip(names, state.wanted, strict=True))
-        interval = _interval(rng, index, started, shares, dict(zip(names, life.arms, strict=True)))
-        before, racing = state.wanted, state.learner.survivors
-        state = state.update(interval, np.random.default_rng([seed, index, 2]))
         ended = started + timedelta(seconds=INTERVAL_SECONDS)
-        left = [name for name in racing if name not in state.learner.survivors]
-        if left or state.wanted != before or index % LOOK_EVERY == 0 or index == life.intervals - 1:
-            verdict = state.assess(labels=labels)
-        _tell_moves(made, verdict, labels, left, moved=state.wanted != before, at=ended)
+        assert last.interval is not None
+        interval = replace(last.interval, started_at=started.timestamp())
+        _tell_moves(made, last.verdict, labels, last.left, moved=last.moved, at=ended)
         rows.append(
             Evidence(
                 rollout=made,
                 index=index,
                 ended_at=ended,
                 interval=interval.to_json(),
-                verdicts=verdict.to_json(),
+                verdicts=last.verdict.to_json(),
                 decision={"phase": "progressing"},
                 digest=digest_of(interval.to_json()),
             )
         )
-        _count(arms, interval, left, verdict, ended)
+        _count(arms, interval, last.left, last.verdict, ended)
     Evidence.objects.bulk_create(rows)
-    made.gates_state, made.next_interval = state.to_json(), life.intervals
+    made.gates_state, made.next_interval = last.state.to_json(), life.intervals
     if rows:
-        made.verdicts = verdict.to_json()
-        made.reason, made.next_step = verdict.sentence, verdict.detail
-    for arm, share in zip(arms, state.wanted, strict=True):
+        made.verdicts = last.verdict.to_json()
+        made.reason, made.next_step = last.verdict.sentence, last.verdict.detail
+    for arm, share in zip(arms, last.state.wanted, strict=True):
         arm.desired_bp = arm.observed_bp = share
         arm.save()
     split = {arm.variant.name: arm.desired_bp for arm in arms if arm.desired_bp}
     made.endpoint.desired_shares = made.endpoint.observed_shares = split
 
 
+@dataclass(frozen=True)
+class Moment:
+    """What was known after an interval, which began at no time of day; before the first one there is no interval.
+
+    left   the arms that left the race with it
+    moved  whether the shares were recalculated
+    """
+
+    interval: Interval | None
+    state: BanditState
+    verdict: BanditVerdict
+    left: tuple[str, ...] = ()
+    moved: bool = False
+
+
+@lru_cache(maxsize=32)  # many tests tell the same course, and the arithmetic is what takes their time
+def _course(
+    spec: BanditSpec, policy: GatePolicy, labelled: tuple[tuple[str, str], ...], life: Life, seed: int
+) -> tuple[Moment, ...]:
+    """Draws the intervals under the shares that the bandit wants."""
+    rng = np.random.default_rng(seed)
+    labels = dict(labelled)
+    names = list(labels)
+    state = BanditState.initial(spec, policy, names)
+    verdict = state.assess(labels=labels)
+    moments = [Moment(None, state, verdict)]
+    for index in range(life.intervals):
+        shares = dict(zip(names, state.wanted, strict=True))
+        interval = _interval(rng, index, shares, dict(zip(names, life.arms, strict=True)))
+        before, racing = state.wanted, state.learner.survivors
+        state = state.update(interval, np.random.default_rng([seed, index, 2]))
+        left = tuple(name for name in racing if name not in state.learner.survivors)
+        moved = state.wanted != before
+        if left or moved or index % LOOK_EVERY == 0 or index == life.intervals - 1:
+            verdict = state.assess(labels=labels)
+        moments.append(Moment(interval, state, verdict, left, moved))
+    return tuple(moments)
+
+
 def _interval(
     rng: np.random.Generator,
     index: int,
-    started: datetime,
     shares: Mapping[str, int],
     behaviours: Mapping[str, Behaviour],
 ) -> Interval:
@@ -315,7 +348,7 @@ def _interval(
     measured = {name: count for name, count in counts.items() if shares[name]}
     return Interval(
         index=index,
-        started_at=started.timestamp(),
+        started_at=0.0,
         seconds=INTERVAL_SECONDS,
         share_bp=10_000 - shares["baseline"],
         arms=measured,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 import numpy as np
 
 from rollouts.domain.engines import EngineView, WorkloadPhase
 from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.fastkill import WorkloadFacts
+from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.gates.verdict import FamilyVerdict
 from rollouts.domain.lifecycle.decide import decide
 from rollouts.domain.lifecycle.decision import RolloutView, Seen
@@ -278,18 +280,64 @@ def rollout_promoted(
 
 
 def _measure(made: Rollout, shares: Sequence[int], *, candidate: Behaviour, began: datetime) -> FamilyVerdict:
-    """Draws an interval a share, feeds the real gates and stores evidence, totals and the last verdict."""
-    rng = np.random.default_rng(7)
+    """Stores of an interval a share what the loop stores: evidence, totals and the last verdict."""
     policy = made.gate_policy.policy
-    state = GatesState.initial(policy)
     totals = {"baseline": [0, 0], "candidate": [0, 0]}
     outcomes: dict[str, Outcomes] = dict.fromkeys(totals, Outcomes())
     completions: dict[str, Completions] = dict.fromkeys(totals, Completions(0))
     rows = []
-    family = state.assess()
     before = None
-    for index, share in enumerate(shares):
+    course = _course(policy, tuple(shares), candidate)
+    for index, (share, (measured, _, family)) in enumerate(zip(shares, course, strict=True)):
         started = began + timedelta(seconds=index * INTERVAL_SECONDS)
+        ended = started + timedelta(seconds=INTERVAL_SECONDS)
+        interval = replace(measured, started_at=started.timestamp())
+        for name, arm in interval.arms.items():
+            outcomes[name] = outcomes[name].plus(arm.outcomes or Outcomes())
+            completions[name] = completions[name].plus(arm.completions or Completions(0))
+            totals[name][0] += arm.requests
+            totals[name][1] += arm.errors
+        situation = Situation(
+            ended.timestamp(),
+            _view(made, share, started, ended),
+            _seen(made),
+            {"candidate": WorkloadFacts()},
+            software(),
+        )
+        decision = decide(
+            situation.rollout, situation.seen, GatesAnalysis.gates_view(family, policy), situation.now
+        )
+        parts = {
+            "interval": interval.to_json(),
+            "situation": situation.to_json(),
+            "verdicts": family.to_json(),
+            "decision": decision.to_json(),
+        }
+        before = evidence_digest(before=before, **parts)
+        rows.append(Evidence(rollout=made, index=index, ended_at=ended, digest=before, **parts))
+    Evidence.objects.bulk_create(rows)
+    _, state, family = course[-1]
+    made.gates_state = state.to_json()
+    made.verdicts = family.to_json()
+    made.next_interval = len(rows)
+    for row in made.arms.all():
+        row.requests, row.errors = totals[row.name]
+        row.failed = row.errors
+        row.outcomes, row.completions = outcomes[row.name].to_json(), completions[row.name].to_json()
+        row.desired_bp = row.observed_bp = shares[-1] if row.name == "candidate" else 10_000 - shares[-1]
+        row.save()
+    return family
+
+
+@lru_cache(maxsize=32)  # many tests tell the same course, and the arithmetic is what takes their time
+def _course(
+    policy: GatePolicy, shares: tuple[int, ...], candidate: Behaviour
+) -> tuple[tuple[Interval, GatesState, FamilyVerdict], ...]:
+    """Draws an interval a share, which began at no time of day, and feeds the real gates."""
+    rng = np.random.default_rng(7)
+    state = GatesState.initial(policy)
+    course = []
+    for index, share in enumerate(shares):
         arms = {}
         for name, part, behaviour in (
             ("baseline", 10_000 - share, BASELINE),
@@ -315,10 +363,6 @@ def _measure(made: Rollout, shares: Sequence[int], *, candidate: Behaviour, bega
                     answers, empty=answers // 90, truncated=answers // 14, tokens=answers * 21
                 ),
             )
-            outcomes[name] = outcomes[name].plus(arms[name].outcomes or Outcomes())
-            completions[name] = completions[name].plus(arms[name].completions or Completions(0))
-            totals[name][0] += requests
-            totals[name][1] += errors
         pairs = tuple(
             ProbePair(
                 str(int(rng.integers(12))),
@@ -329,45 +373,15 @@ def _measure(made: Rollout, shares: Sequence[int], *, candidate: Behaviour, bega
         )
         interval = Interval(
             index=index,
-            started_at=started.timestamp(),
+            started_at=0.0,
             seconds=INTERVAL_SECONDS,
             share_bp=share,
             arms=arms,
             pairs={"candidate": pairs},
         )
         state = state.update(interval)
-        facts = WorkloadFacts()
-        family = state.assess(workload=facts)
-        ended = started + timedelta(seconds=INTERVAL_SECONDS)
-        situation = Situation(
-            ended.timestamp(),
-            _view(made, share, started, ended),
-            _seen(made),
-            {"candidate": facts},
-            software(),
-        )
-        decision = decide(
-            situation.rollout, situation.seen, GatesAnalysis.gates_view(family, policy), situation.now
-        )
-        parts = {
-            "interval": interval.to_json(),
-            "situation": situation.to_json(),
-            "verdicts": family.to_json(),
-            "decision": decision.to_json(),
-        }
-        before = evidence_digest(before=before, **parts)
-        rows.append(Evidence(rollout=made, index=index, ended_at=ended, digest=before, **parts))
-    Evidence.objects.bulk_create(rows)
-    made.gates_state = state.to_json()
-    made.verdicts = family.to_json()
-    made.next_interval = len(rows)
-    for arm in made.arms.all():
-        arm.requests, arm.errors = totals[arm.name]
-        arm.failed = arm.errors
-        arm.outcomes, arm.completions = outcomes[arm.name].to_json(), completions[arm.name].to_json()
-        arm.desired_bp = arm.observed_bp = shares[-1] if arm.name == "candidate" else 10_000 - shares[-1]
-        arm.save()
-    return family
+        course.append((interval, state, state.assess(workload=WorkloadFacts())))
+    return tuple(course)
 
 
 def _view(made: Rollout, share: int, started: datetime, ended: datetime) -> RolloutView:
