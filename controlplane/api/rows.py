@@ -28,6 +28,7 @@ class EachByItself(serializers.ListSerializer[Any]):
         return super().data
 
     def _readable(self) -> list[Any]:
+        assert self.child is not None
         found, unreadable = [], []
         for row in self.instance or ():
             try:
