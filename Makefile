@@ -19,7 +19,7 @@ demo: ## set up and run the main job, on real parts
 setup: ## the application's environment with the test tools; REQUIRE=all: the engine's too
 	@python3 -m deploy.bootstrap --dev $(if $(filter all,$(REQUIRE)),--vllm,)
 
-up: ## start the stack (MLflow, Envoy, web, both workers, beat) and leave it running
+up: ## start the stack (MLflow, Envoy, web, four workers, beat) and leave it running
 	@python3 -m deploy.bootstrap
 	@$(PYTHON) -m deploy.stack up
 

@@ -31,6 +31,7 @@ from rollouts.models import (
 
 DAY = timedelta(hours=24)
 WRITE_BACKS = "write-backs to MLflow"  # the pass that keeps MLflow true, as people read it
+TURNS = "turns of the loop"  # the pass that looks at endpoints, as people read it
 POLICIES_NAMED = 10  # versions, in an error about an unknown one
 ACTIVE_PHASES = tuple(sorted(phase.value for phase in ACTIVE))
 # A rollout that is active, or still watched.
@@ -56,7 +57,7 @@ def rollouts() -> QuerySet[Rollout]:
         .prefetch_related(
             Prefetch("arms", queryset=Arm.objects.select_related("variant__version", "variant__workload"))
         )
-        .annotate(**_in_mlflow("endpoint__"))
+        .annotate(**_in_mlflow("endpoint__"), **turn_trouble("endpoint__"))
         .order_by("-id")
     )
 
@@ -85,6 +86,16 @@ def _in_mlflow(endpoint: str) -> dict[str, Subquery | Coalesce]:
         "untold_error": Subquery(trouble.values("error")[:1]),
         "untold_since": Subquery(trouble.values("first_failed_at")[:1]),
         "untold_until": Subquery(trouble.values("next_attempt_at")[:1]),
+    }
+
+
+def turn_trouble(endpoint: str) -> dict[str, Subquery]:
+    """Why the loop cannot work on an endpoint (`turn_error`) and since when (`turn_since`), None while it can: no query
+    of their own. `endpoint`: how its columns begin, such as `endpoint__`."""
+    trouble = ItemTrouble.objects.filter(pass_name=TURNS, item=Cast(OuterRef(f"{endpoint}pk"), CharField()))
+    return {
+        "turn_error": Subquery(trouble.values("error")[:1]),
+        "turn_since": Subquery(trouble.values("first_failed_at")[:1]),
     }
 
 
@@ -117,7 +128,7 @@ def endpoints() -> QuerySet[Endpoint]:
             "stable__workload",
             "previous",
         )
-        .annotate(**_in_mlflow(""))
+        .annotate(**_in_mlflow(""), **turn_trouble(""))
         .prefetch_related(
             Prefetch(
                 "rollouts",

@@ -9,16 +9,23 @@ from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
 from rest_framework.response import Response
 
+from controlplane.api.rows import EachByItself
 from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.plain import check_plain, shown
 
 LARGEST_PAGE = 200
 MOST_DIGITS = 3
 LONGEST_CURSOR = 2_000
+UNREADABLE = {
+    "type": "array",
+    "items": {"type": "string"},
+    "description": "which of these are missing from `items` because what is stored of them is odd; absent: none",
+}
 
 
 class KeysetPagination(CursorPagination):
-    """`?limit=` (at most 200) and `?cursor=`; answers `{"items": [...], "next": ..., "previous": ...}`.
+    """`?limit=` (at most 200) and `?cursor=`; answers `{"items": [...], "next": ..., "previous": ...}`,
+    and `unreadable` where some rows are odd (`EachByItself`).
 
     `next` and `previous` are URLs or null. Newest first, by id; a subclass sets `ordering` to
     another unique, indexed column. The cursor is opaque.
@@ -64,14 +71,22 @@ class KeysetPagination(CursorPagination):
         return cursor
 
     def get_paginated_response(self, data: Any) -> Response:
-        return Response({"items": data, "next": self.get_next_link(), "previous": self.get_previous_link()})
+        page: dict[str, Any] = {
+            "items": data,
+            "next": self.get_next_link(),
+            "previous": self.get_previous_link(),
+        }
+        rows = getattr(data, "serializer", None)
+        if isinstance(rows, EachByItself) and rows.unreadable:
+            page["unreadable"] = list(rows.unreadable)
+        return Response(page)
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         link = {"type": "string", "format": "uri", "nullable": True}
         return {
             "type": "object",
             "required": ["items", "next", "previous"],
-            "properties": {"items": schema, "next": link, "previous": link},
+            "properties": {"items": schema, "next": link, "previous": link, "unreadable": UNREADABLE},
         }
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:

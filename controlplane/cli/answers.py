@@ -104,7 +104,8 @@ ROLLOUT = {
     "watching": bool,
     "arms": [ARM],
 }
-ROLLOUTS = {"items": [ROLLOUT]}
+UNREADABLE = Perhaps([str])  # sentences on what is missing from the items
+ROLLOUTS = {"items": [ROLLOUT], "unreadable": UNREADABLE}
 GATE = {"verdict": str, "label": str, "sentence": str}
 VERDICTS = {"verdicts": [GATE]}
 BANDIT_VERDICT = {
@@ -137,6 +138,7 @@ PREVIEW = {
     ),
 }
 ENDPOINTS = {
+    "unreadable": UNREADABLE,
     "items": [
         {
             "name": str,

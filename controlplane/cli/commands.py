@@ -120,16 +120,18 @@ def rollouts(client: Client, options: Options, printer: Printer) -> Result:
         for item in page["items"]
     ]
     head = ["ROLLOUT", "ENDPOINT", "VERSION", "PHASE", "SHARE", "REASON"]
-    return Result(table(head, rows) if rows else ["No rollouts."], {"rollouts": page["items"]})
+    return _listed(table(head, rows), "rollouts", page["items"], page.get("unreadable", []))
 
 
 def endpoints(client: Client, options: Options, printer: Printer) -> Result:
     """`endpoint list`"""
     items: list[dict[str, Any]] = []
+    unreadable: list[str] = []
     cursor: str | None = None
     for _ in range(MOST_PAGES):
         page = client.get("/endpoints", shape=answers.ENDPOINTS, limit=200, cursor=cursor)
         items += page["items"]
+        unreadable += page.get("unreadable", [])
         cursor = _cursor_of(page["next"])
         if cursor is None:
             break
@@ -146,7 +148,14 @@ def endpoints(client: Client, options: Options, printer: Printer) -> Result:
         for item in items
     ]
     head = ["ENDPOINT", "MODEL", "STABLE", "ENVIRONMENT", "ROLLOUT"]
-    return Result(table(head, rows) if rows else ["No endpoints."], {"endpoints": items})
+    return _listed(table(head, rows), "endpoints", items, unreadable)
+
+
+def _listed(lines: list[str], what: str, items: list[Any], unreadable: list[str]) -> Result:
+    """A list, and what is missing from it because the server cannot read it."""
+    missing = {"unreadable": unreadable} if unreadable else {}
+    shown = lines if items else [] if unreadable else [f"No {what}."]
+    return Result([*shown, *unreadable], {what: items, **missing})
 
 
 def upload_golden(client: Client, options: Options, printer: Printer) -> Result:
@@ -260,7 +269,10 @@ def number_of(client: Client, named: str) -> int:
         return int(number)
     if not named.strip():  # an empty filter would find the newest rollout of whatever endpoint
         raise Failure(Exit.USAGE, "ROLLOUT is empty.", fix="Give its number, or the name of an endpoint.")
-    items = client.get("/rollouts", shape=answers.ROLLOUTS, endpoint=named, limit=1)["items"]
+    page = client.get("/rollouts", shape=answers.ROLLOUTS, endpoint=named, limit=1)
+    items = page["items"]
+    if page.get("unreadable"):
+        raise Failure(Exit.UNAVAILABLE, page["unreadable"][0], fix="Give the number of the rollout.")
     if not items:
         raise Failure(Exit.NOT_FOUND, f"The endpoint {named!r} has had no rollout.")
     if items[0]["endpoint"] != named:

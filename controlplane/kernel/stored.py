@@ -8,7 +8,11 @@ from dataclasses import MISSING, fields
 from functools import cache, partial
 from typing import Any, TypeVar
 
+from controlplane.kernel.errors import HeadgateError
+
 T = TypeVar("T")
+# What reading a stored value raises that is odd. An error of the database is none of them: it is no fault of the value.
+ODD = (ArithmeticError, AttributeError, HeadgateError, LookupError, TypeError, ValueError)
 Defaults = tuple[tuple[str, Callable[[], Any] | None], ...]
 
 

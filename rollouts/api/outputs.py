@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from controlplane.api.rows import EachByItself
 from rollouts.api.feedback_outputs import UncountedRatingsOutput
 from rollouts.api.forms import PlanField, ServingField
 from rollouts.api.verdict_outputs import MomentField, OutageOutput
@@ -48,6 +49,9 @@ class WorkloadOutput(serializers.Serializer[Any]):
 
 class VariantOutput(VariantBrief):
     """An immutable bundle of a version and how it is served."""
+
+    class Meta:
+        list_serializer_class = EachByItself
 
     digest = serializers.CharField()
     serving = ServingField(source="public_serving")
@@ -108,6 +112,9 @@ class ArmOutput(serializers.Serializer[Any]):
 
 class RolloutOutput(serializers.Serializer[Any]):
     """A rollout. `reason` says in numbers why it is where it is, `next_step` what happens next."""
+
+    class Meta:
+        list_serializer_class = EachByItself
 
     id = serializers.IntegerField()
     endpoint = serializers.CharField(source="endpoint.name")
@@ -181,6 +188,9 @@ class RestoredOutput(serializers.Serializer[Any]):
 class EndpointOutput(serializers.Serializer[Any]):
     """A stable OpenAI-compatible address and what it serves. Shares in basis points by variant name."""
 
+    class Meta:
+        list_serializer_class = EachByItself
+
     name = serializers.CharField()
     environment = serializers.CharField()
     cluster = serializers.CharField()
@@ -213,6 +223,11 @@ class EndpointOutput(serializers.Serializer[Any]):
     router_problem = serializers.CharField(
         help_text="the router's words when it refused a configuration, or that it accepted one and has not put it in "
         "force for longer than usual"
+    )
+    turn_problem = serializers.CharField(
+        source="turn_error",
+        allow_null=True,
+        help_text="why the loop cannot work on it; it is tried again every few seconds",
     )
     rescue = serializers.BooleanField(
         help_text="whether a healthy variant that no gate blames answers for a dead one"
@@ -266,6 +281,9 @@ class HistoryOutput(serializers.Serializer[Any]):
 
 class GatePolicyOutput(serializers.Serializer[Any]):
     """A gate policy `name@version`; immutable."""
+
+    class Meta:
+        list_serializer_class = EachByItself
 
     name = serializers.CharField()
     version = serializers.IntegerField()

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from controlplane.kernel.stored import as_stored
+from controlplane.kernel.stored import ODD, as_stored
 
 UNKNOWN_SECONDS = 24 * 3600.0
 DOUBT_SECONDS = 7 * 24 * 3600.0  # after a copy of the database was found out: longer than anybody is away
@@ -117,9 +117,15 @@ class Belongings:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self | None:
-        """As `to_json` gave it, now or in an earlier version; None of what is empty."""
-        if not data:
+        """As `to_json` gave it, now or in an earlier version; None of what is empty, and of what is odd: the next look
+        writes it anew."""
+        try:
+            return cls._read(data) if data else None
+        except ODD:
             return None
+
+    @classmethod
+    def _read(cls, data: Mapping[str, Any]) -> Self:
         orphans = tuple(
             Orphan(as_stored(LaunchFound, one["launch"]), one.get("waits", ""))
             for one in data.get("orphans", ())

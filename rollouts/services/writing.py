@@ -89,9 +89,9 @@ def apply_decision(*, rollout: Rollout, decision: Decision, actor: Actor = HEADG
 
 def changes_words_only(rollout: Rollout, decision: Decision) -> bool:
     """Whether the decision leaves everything as it is but for what people read: most do."""
-    stays = (decision.phase.value, decision.pause_reason.value, decision.step_index) == (
+    stays = (decision.phase.value, decision.pause_reason, decision.step_index) == (
         rollout.phase,
-        rollout.pause_reason,
+        PauseReason(rollout.pause_reason),
         rollout.step_index,
     )
     moves = decision.event or decision.end_watch or decision.effects or decision.drops or decision.winner
@@ -147,7 +147,8 @@ def _changes(rollout: Rollout, decision: Decision, now: datetime) -> dict[str, o
     for name in ("cause", "cause_sentence"):
         if texts[name] and texts[name] != getattr(rollout, name):
             fields[name] = texts[name]
-    if decision.pause_reason.value != rollout.pause_reason:
+    # The word of a newer version stays as long as the pause does.
+    if decision.pause_reason is not PauseReason(rollout.pause_reason):
         fields["pause_reason"] = decision.pause_reason.value
     if decision.step_index != rollout.step_index:
         fields |= {"step_index": decision.step_index, "step_since": None, "step_requests": 0}

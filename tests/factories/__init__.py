@@ -1,6 +1,6 @@
 """Rows at named states of life, made the way the loop makes them."""
 
-from tests.factories.endpoints import endpoint, gate_policy, minutes_of_traffic, ratings, variant
+from tests.factories.endpoints import endpoint, gate_policy, minutes_of_traffic, ratings, turns_fail, variant
 from tests.factories.people import PASSWORD, person, right_now
 from tests.factories.registry import golden_set, model, version
 from tests.factories.rollouts import (
@@ -39,6 +39,7 @@ __all__ = [
     "rollout_progressing",
     "rollout_promoted",
     "rollout_rolled_back",
+    "turns_fail",
     "variant",
     "version",
     "with_outcomes",

@@ -8,6 +8,7 @@ import numpy as np
 
 from controlplane.kernel.clock import SystemClock
 from controlplane.kernel.digests import digest_of
+from controlplane.passes.models import ItemTrouble
 from registry.models import Alias, Model
 from rollouts.domain.gates.policy import GatePolicy
 from rollouts.domain.record.intervals import Completions, LatencyCounts, Outcomes
@@ -23,6 +24,7 @@ from rollouts.models import (
     Variant,
     Workload,
 )
+from rollouts.selectors import TURNS
 from tests.factories.people import right_now
 from tests.factories.registry import golden_set, model
 
@@ -163,6 +165,19 @@ def minutes_of_traffic(of: Endpoint, *, minutes: int = 90, now: datetime | None 
             ).to_json(),
         )
         for i in range(minutes)
+    )
+
+
+def turns_fail(of: Endpoint, *, since: datetime, words: str = "ValueError: it is odd") -> ItemTrouble:
+    """The loop cannot work on the endpoint since that moment."""
+    return ItemTrouble.objects.create(
+        pass_name=TURNS,
+        item=str(of.pk),
+        label=f"endpoint {of.name}",
+        error=words,
+        first_failed_at=since,
+        last_attempt_at=since,
+        next_attempt_at=since,
     )
 
 

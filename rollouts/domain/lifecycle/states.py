@@ -44,6 +44,9 @@ class Event(StrEnum):
 
 
 class PauseReason(StrEnum):
+    """Why a rollout is paused. A word that is not here was written by a newer version of Headgate, such as a kind of
+    hold that this one does not know: it counts as PERSON, so that nothing goes on by itself and a person decides."""
+
     NONE = ""
     PERSON = "person"
     INCONCLUSIVE = "inconclusive"
@@ -51,6 +54,10 @@ class PauseReason(StrEnum):
     GLOBAL_STOP = "global-stop"
     DRIFT = "drift"  # the router's weights were changed by hand
     CHANGED = "changed"  # what runs of an arm was changed by hand: it is not what was asked for
+
+    @classmethod
+    def _missing_(cls, value: object) -> PauseReason | None:
+        return cls.PERSON if isinstance(value, str) else None
 
 
 P, E = Phase, Event

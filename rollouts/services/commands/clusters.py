@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,8 @@ from controlplane.access.roles import Action
 from controlplane.access.rules import requires
 from controlplane.audit.services import record
 from controlplane.kernel.errors import InvalidInput, NotFound, Unavailable
+from controlplane.kernel.stored import ODD
+from controlplane.passes.words import error_words
 from rollouts.domain.belongings import Belongings
 from rollouts.domain.clusters import ClusterSpec
 from rollouts.domain.secrets import FILE_NAME
@@ -28,6 +31,8 @@ from rollouts.services.world import Worlds
 
 LONGEST_CONFIGURATION = 50  # values
 Problems = Callable[[ClusterSpec], Sequence[InvalidInput]]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,21 @@ def _check_form(spec: ClusterSpec) -> None:
 
 
 def cluster_now(row: Cluster, *, worlds: Worlds) -> ClusterNow:
-    """What the row says, and whether it can be used. No query."""
+    """What the row says, and whether it can be used. No query. A row whose stored values are odd cannot, and no other
+    cluster is kept from being shown by that."""
+    try:
+        return _cluster_now(row, worlds)
+    except ODD as error:
+        log.exception("cluster.row_odd name=%s", row.name)
+        problem = Unavailable(
+            f"What is stored of the cluster {row.name} cannot be read: {error_words(error)}",
+            fix="Run the version of Headgate that wrote it, or put the row back from a backup.",
+            code="cluster-unusable",
+        )
+        return ClusterNow(row.name, row.kind, row.configuration, row.secret, problem, None)
+
+
+def _cluster_now(row: Cluster, worlds: Worlds) -> ClusterNow:
     problem, endpoint_url, trials = None, None, None
     capabilities: tuple[CapabilityNow, ...] = ()
     try:

@@ -165,13 +165,19 @@ def _aliases(endpoints: Sequence[Endpoint]) -> dict[tuple[int, str], int]:
 
 def _versions_of_effects(effects: Mapping[int, Sequence[Effect]]) -> dict[int, set[int]]:
     """Which versions the waiting decisions are about, by endpoint. One query."""
-    names = {str(effect.payload["tagged_variant"]) for some in effects.values() for effect in some}
+    names = {_tagged_variant(effect) for some in effects.values() for effect in some}
     found: dict[int, set[int]] = {}
     for endpoint_id, version_id in Variant.objects.filter(name__in=names).values_list(
         "endpoint_id", "version_id"
     ):
         found.setdefault(endpoint_id, set()).add(version_id)
     return found
+
+
+def _tagged_variant(effect: Effect) -> str:
+    """The variant that a decision is about; empty where what is stored of the decision is odd, which stops no other."""
+    payload: object = effect.payload
+    return str(payload.get("tagged_variant", "")) if isinstance(payload, Mapping) else ""
 
 
 def _rival(endpoint: Endpoint, endpoints: Sequence[Endpoint]) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
 from controlplane.kernel.errors import (
     HeadgateError,
@@ -16,6 +16,7 @@ from controlplane.kernel.errors import (
     Rejected,
     StaleWriter,
 )
+from controlplane.passes.words import error_words
 from controlplane.timekeeping.claims import is_free
 from rollouts.domain.engines import FailureReason, WorkloadPhase
 from rollouts.domain.lifecycle.effects import DrainWorkload, EnsureWorkload, HoldScaleIn, SetTraffic
@@ -92,7 +93,11 @@ def run_effects(
             waits_for = _HANDLERS[effect.kind](endpoint, effect, lease, world, seen, now)
         except StaleWriter:
             raise
-        except HeadgateError as error:
+        except DatabaseError:
+            raise
+        except Exception as error:  # the boundary of one effect: a split behind it may be a rollback
+            if not isinstance(error, HeadgateError):
+                log.exception("effect.failed effect=%s kind=%s", effect.pk, effect.kind)
             with _holding(lease, world):
                 _postpone(effect, error, world.clock.now())
             held.add(queue)
@@ -344,16 +349,16 @@ def _is_postponed(effect: Effect, now: datetime) -> bool:
     return not is_free(effect.not_before, now=now, lifetime=longest)
 
 
-def _postpone(effect: Effect, error: HeadgateError, now: datetime) -> None:
+def _postpone(effect: Effect, error: Exception, now: datetime) -> None:
     effect.attempts += 1
-    effect.problem = str(error)
+    effect.problem = str(error) if isinstance(error, HeadgateError) else error_words(error)
     if effect.kind == SetTraffic.kind:
         effect.payload[REFUSED] = isinstance(error, (InvalidInput, Rejected))
     pause = min(LONGEST_PAUSE[effect.kind], 2 ** min(effect.attempts, 8) / 2)
     effect.not_before = now + timedelta(seconds=pause)
     effect.save(update_fields=["attempts", "problem", "payload", "not_before"])
     if effect.kind == SetTraffic.kind:
-        Endpoint.objects.filter(pk=effect.endpoint_id).update(router_problem=str(error))
+        Endpoint.objects.filter(pk=effect.endpoint_id).update(router_problem=effect.problem)
     log.warning(
         "effect.postponed effect=%s kind=%s attempts=%s %s", effect.pk, effect.kind, effect.attempts, error
     )

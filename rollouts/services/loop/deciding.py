@@ -3,9 +3,11 @@ turn's writes."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from controlplane.passes.words import error_words
 from rollouts.domain.lifecycle.decide import decide
 from rollouts.domain.lifecycle.decision import Decision, GatesView, Hold, RolloutView
 from rollouts.domain.lifecycle.states import Phase
@@ -20,6 +22,8 @@ from rollouts.services.loop.situation import situation_of
 from rollouts.services.loop.views import with_counts
 from rollouts.services.loop.writes import Writes
 from rollouts.services.software import software
+
+log = logging.getLogger(__name__)
 
 
 def decide_rollout(
@@ -55,7 +59,7 @@ def decide_rollout(
         rollout.step_since = now
         writes.save(rollout, "step_since")
     view = with_counts(view, rollout)
-    decision = decide(view, seen, _gates(rollout, view, measured, unread), now.timestamp())
+    decision = decide(view, seen, _known_gates(rollout, view, measured, unread), now.timestamp())
     workload = measured.workload if measured is not None else {}
     situation = Situation(now.timestamp(), view, seen, workload, software())
     if measured is not None:
@@ -71,6 +75,18 @@ def decide_rollout(
     elif decision.event is not None or decision.effects or decision.end_watch:
         keep_decision(rollout=rollout, situation=situation, decision=decision, writes=writes)
     return decision
+
+
+def _known_gates(rollout: Rollout, view: RolloutView, measured: Measured | None, unread: str) -> GatesView:
+    """What the gates say. On the way back nothing is decided by them: there it is nothing where what is stored of them
+    is odd, so that such a rollout can be rolled back."""
+    try:
+        return _gates(rollout, view, measured, unread)
+    except Exception as error:
+        if view.phase is not Phase.ROLLING_BACK:
+            raise
+        log.warning("rollout.way_back_ungated rollout=%s %s", rollout, error_words(error))
+        return GatesView()
 
 
 def _gates(rollout: Rollout, view: RolloutView, measured: Measured | None, unread: str) -> GatesView:

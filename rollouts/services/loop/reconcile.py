@@ -29,7 +29,7 @@ from controlplane.timekeeping.claims import free
 from rollouts.domain.lifecycle.looking import RESYNC_SECONDS
 from rollouts.domain.lifecycle.states import Phase
 from rollouts.models import Effect, EffectState, Endpoint, Rollout
-from rollouts.selectors import GOES_ON
+from rollouts.selectors import GOES_ON, TURNS
 from rollouts.services.loop.glances import Glances
 from rollouts.services.loop.leases import Lease, claim_endpoints, look_soon, nobody_holds, release
 from rollouts.services.loop.rows import CARRIED_OUT
@@ -39,7 +39,6 @@ from rollouts.services.world import World, Worlds
 
 log = logging.getLogger(__name__)
 
-TURNS = "turns of the loop"  # the pass, as people read it
 PAUSES = Pauses(first=1, longest=5)  # a rollback may wait for it
 QUIET_A_TICK = 400  # endpoints without a rollout that are looked at because time passed
 TROUBLED_A_TICK = 50  # endpoints that failed the last time, with a rollout, and as many without one

@@ -94,11 +94,13 @@ def report_restored(*, now: datetime) -> None:
     if not rows:
         forget(name=RESTORED)
         return
-    words = "; ".join(f"{name}: {_SHORT[RestoredState(state)]}" for name, state in rows)
+    words = "; ".join(
+        f"{name}: {_SHORT.get(state, f'in a state unknown here, {state!r}')}" for name, state in rows
+    )
     beat(name=RESTORED, now=now, ok=False, message=f"The database is an older copy. {words}.")
 
 
-_SHORT = {
+_SHORT: Mapping[str, str] = {
     RestoredState.WATCHING: "waits until nobody newer is at work",
     RestoredState.RIVAL: "another control plane is at work",
     RestoredState.HELD: "a release manager chooses what serves",

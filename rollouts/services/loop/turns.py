@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
 from controlplane.kernel.errors import StaleWriter
+from controlplane.passes.words import error_words
 from controlplane.timekeeping.claims import TOLERANCE
 from controlplane.timekeeping.jumps import Look, look_at_clock, recent_jumps
 from rollouts.domain.lifecycle.convergence import keep_stable
@@ -227,16 +228,26 @@ def _measure(turns: Sequence[Turn], world: World, look: Look) -> None:
         assert turn.rows.rollout is not None
         assert turn.view is not None
         with turn.alone():
-            turn.measured = measure_rollout(
-                rollout=turn.rows.rollout,
-                view=turn.view,
-                arm_rows=turn.rows.arms,
-                past=pasts[turn.rows.rollout.pk],
-                seen=turn.seen,
-                world=world,
-                now=look.at,
-                jumps=jumps,
-            )
+            try:
+                turn.measured = measure_rollout(
+                    rollout=turn.rows.rollout,
+                    view=turn.view,
+                    arm_rows=turn.rows.arms,
+                    past=pasts[turn.rows.rollout.pk],
+                    seen=turn.seen,
+                    world=world,
+                    now=look.at,
+                    jumps=jumps,
+                )
+            except DatabaseError:
+                raise
+            except Exception as error:
+                # On the way back nothing is decided by what is measured: whoever rolls back gets away from such gates.
+                if turn.rows.rollout.phase != Phase.ROLLING_BACK.value:
+                    raise
+                log.warning(
+                    "rollout.way_back_unmeasured rollout=%s %s", turn.rows.rollout, error_words(error)
+                )
 
 
 # --- decide and commit ----------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ from rollouts.ui.parts.page_parts import (
 )
 from rollouts.ui.parts.phases import Pill
 from rollouts.ui.parts.shortages import ShortageNote, shortages_of_rollout
+from rollouts.ui.parts.stuck import StuckNote, stuck_note
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class BanditPage:
     rollout: Rollout
     pill: Pill
     why: Why
+    stuck: StuckNote | None
     outage: OutageNote | None
     shortages: tuple[ShortageNote, ...]
     drifts: tuple[DriftNote, ...]
@@ -133,6 +135,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Band
         rollout=rollout,
         pill=pill(rollout, now),
         why=why_of(rollout, plan, now),
+        stuck=stuck_note(rollout, now),
         outage=outage_of_rollout(rollout, now),
         shortages=shortages_of_rollout(rollout),
         drifts=drifts_of_rollout(rollout),

@@ -36,6 +36,7 @@ from rollouts.ui.parts.page_parts import EventRow
 from rollouts.ui.parts.phases import Pill, split_sentence
 from rollouts.ui.parts.restored import RestoredNote, restored_note
 from rollouts.ui.parts.shortages import ShortageNote, short_of, shortages_of_endpoint
+from rollouts.ui.parts.stuck import StuckNote, stuck_note
 from rollouts.ui.parts.traffic import Rates, rates_of
 
 HISTORY_SHOWN = 10
@@ -86,6 +87,7 @@ class EndpointPage:
     history_count: int
     events: tuple[EventRow, ...]
     event_count: int
+    stuck: StuckNote | None
     outage: OutageNote | None
     shortages: tuple[ShortageNote, ...]
     drifts: tuple[DriftNote, ...]
@@ -158,6 +160,7 @@ def build(*, name: str, user: User, worlds: Worlds, now: datetime) -> EndpointPa
         history_count=of_it.count(),
         events=events.rows,
         event_count=events.in_all,
+        stuck=stuck_note(endpoint, now) if cluster.problem is None else None,
         outage=outage_note(endpoint, now, labels=labels),
         shortages=shortages_of_endpoint(endpoint, variants) if cluster.problem is None else (),
         drifts=drifts_of(variants) if cluster.problem is None else (),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import partial
 
 from django.db.models import Count, Window
 from django.urls import reverse
@@ -20,8 +21,10 @@ from rollouts.ui.overview.standing import BROKEN_ENGINES, is_recent_end
 from rollouts.ui.parts.arm_words import candidate_labels
 from rollouts.ui.parts.arms_table import workload_of
 from rollouts.ui.parts.mlflow_words import mlflow_now
+from rollouts.ui.parts.odd_rows import or_odd
 from rollouts.ui.parts.outages import outage_note
 from rollouts.ui.parts.restored import restored_note
+from rollouts.ui.parts.stuck import PATIENCE, needs_a_person, stuck_note
 from rollouts.ui.strategies import pill_of
 
 VERSIONS_NAMED = 5
@@ -30,7 +33,6 @@ ICONS_OF_PAUSES = {
     PauseReason.CHANGED: "unlink",
     PauseReason.GLOBAL_STOP: "octagon-pause",
 }
-PATIENCE = timedelta(minutes=1)  # what a second try mends needs no person
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,11 @@ def needs_of(
     """
     found = []
     for endpoint in endpoints:
-        rollout = latest.get(endpoint.pk)
-        if rollout is not None:
-            found += _needs_of_rollout(endpoint, rollout, now)
-        found += _needs_of_endpoint(endpoint, labels, unusable.get(endpoint.cluster.name), now)
+        found += or_odd(
+            f"endpoint {endpoint.name}",
+            partial(_needs_of_one, endpoint, latest.get(endpoint.pk), labels, unusable, now),
+            partial(_need_of_odd, endpoint),
+        )
     worker = next((part for part in parts if part.name == "worker"), None)
     if worker is not None and worker.state == "stale":
         last = (
@@ -110,6 +113,33 @@ def needs_of(
     found += _needs_of_files()
     order = {"fail": 0, "warn": 1, "info": 2}
     return sorted(found, key=lambda need: order[need.tone])
+
+
+def _needs_of_one(
+    endpoint: Endpoint,
+    rollout: Rollout | None,
+    labels: Mapping[str, str],
+    unusable: Mapping[str, Unavailable],
+    now: datetime,
+) -> list[Attention]:
+    problem = unusable.get(endpoint.cluster.name)
+    found = [] if problem is not None else _needs_of_stuck(endpoint, now)
+    if rollout is not None:
+        found += _needs_of_rollout(endpoint, rollout, now)
+    return found + _needs_of_endpoint(endpoint, labels, problem, now)
+
+
+def _needs_of_stuck(endpoint: Endpoint, now: datetime) -> list[Attention]:
+    note, since = stuck_note(endpoint, now), endpoint.__dict__.get("turn_since")
+    if note is None or not needs_a_person(since, now):
+        return []
+    title, url = f"{endpoint.name}: the loop cannot work on it", reverse("endpoint", args=[endpoint.name])
+    return [Attention("fail", "circle-x", title, note.words, since, "See the endpoint", url)]
+
+
+def _need_of_odd(endpoint: Endpoint, words: str) -> list[Attention]:
+    title, url = f"{endpoint.name}: it cannot be shown", reverse("endpoint", args=[endpoint.name])
+    return [Attention("fail", "circle-x", title, words, None, "See the endpoint", url)]
 
 
 def _needs_of_files() -> list[Attention]:

@@ -6,10 +6,12 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.db.models import Max, Prefetch, prefetch_related_objects
 
 from controlplane.kernel.words import (
+    NO_DATA,
     count_text,
     duration_of_seconds,
     latency_text,
@@ -29,6 +31,7 @@ from rollouts.ui.overview.needs import Attention, is_recent, needs_of
 from rollouts.ui.overview.standing import EndpointStanding, health, standings
 from rollouts.ui.parts.arm_words import candidate_labels, colours_by_variant, versions_text
 from rollouts.ui.parts.arms_table import workload_of
+from rollouts.ui.parts.odd_rows import CANNOT_BE_SHOWN, or_odd
 from rollouts.ui.parts.phases import Pill, cause_words
 from rollouts.ui.parts.traffic import Rates, rates_of, total_per_second
 from rollouts.ui.strategies import pill_of
@@ -115,7 +118,19 @@ def build(*, worlds: Worlds, now: datetime, behind: tuple[int, str] | None = Non
     parts = reported(now=now)
     # One that was deleted between two reads is not there any more.
     rows = [
-        _endpoint_row(shown[one.id], latest.get(one.id), rates.get(one.id), labels, unusable, now)
+        or_odd(
+            f"endpoint {one.name}",
+            partial(
+                _endpoint_row,
+                shown[one.id],
+                latest.get(one.id),
+                rates.get(one.id),
+                labels,
+                unusable,
+                now,
+            ),
+            partial(_odd_endpoint_row, shown[one.id], latest.get(one.id)),
+        )
         for one in listed
         if one.id in shown
     ]
@@ -129,7 +144,14 @@ def build(*, worlds: Worlds, now: datetime, behind: tuple[int, str] | None = Non
         needs_go_on=neediest[-1] if not_shown else None,
         endpoints=tuple(rows),
         next_place=listed[-1] if len(left) > len(listed) else None,
-        finished=tuple(_finished_row(rollout, now) for rollout in finished),
+        finished=tuple(
+            or_odd(
+                f"rollout #{rollout.pk}",
+                partial(_finished_row, rollout, now),
+                partial(_odd_finished_row, rollout),
+            )
+            for rollout in finished
+        ),
         finished_count=ended.count(),
         parts=parts,
         endpoints_in_all=len(every),
@@ -171,7 +193,9 @@ def latest_rollouts(endpoints: Sequence[int]) -> Mapping[int, Rollout]:
 
 def variant_labels(endpoints: Sequence[Endpoint]) -> Mapping[str, str]:
     """`v14` by variant name, for every variant that has or should have traffic. One query."""
-    names = {name for endpoint in endpoints for name in (*endpoint.observed_shares, *endpoint.desired_shares)}
+    splits = [shares for one in endpoints for shares in (one.observed_shares, one.desired_shares)]
+    # What is no split is told where its endpoint is shown.
+    names = {name for shares in splits if isinstance(shares, Mapping) for name in shares}
     names |= {endpoint.previous.name for endpoint in endpoints if endpoint.previous is not None}
     found = Variant.objects.filter(name__in=names).values_list("name", "version__number")
     return {name: f"v{number}" for name, number in found}
@@ -247,6 +271,24 @@ def _endpoint_row(
     )
 
 
+def _odd_endpoint_row(endpoint: Endpoint, rollout: Rollout | None, words: str) -> EndpointRow:
+    """One whose stored values, or those of its newest rollout, are odd: by its name, with what is wrong."""
+    return EndpointRow(
+        name=endpoint.name,
+        place=f"{endpoint.environment} · {endpoint.cluster.name}",
+        shares=(),
+        shares_words=words,
+        health=CANNOT_BE_SHOWN,
+        per_second=NO_DATA,
+        p95=NO_DATA,
+        trend=(),
+        errors=NO_DATA,
+        rollout_pill=CANNOT_BE_SHOWN,
+        rollout_id=None if rollout is None else rollout.pk,
+        rollout_hint="",
+    )
+
+
 def rollout_state(rollout: Rollout | None, now: datetime) -> tuple[Pill, str]:
     """The pill of an endpoint's newest rollout and a hint; old ones count as none."""
     if rollout is None:
@@ -256,6 +298,11 @@ def rollout_state(rollout: Rollout | None, now: datetime) -> tuple[Pill, str]:
         return pill, cause_words(rollout) if rollout.cause else versions_text(rollout)
     ago = duration_of_seconds((now - (rollout.finished_at or rollout.created_at)).total_seconds())
     return Pill("mute", "No rollout", "circle-dashed"), f"last {ago} ago"
+
+
+def _odd_finished_row(rollout: Rollout, words: str) -> FinishedRow:
+    at = rollout.finished_at or rollout.phase_since
+    return FinishedRow(CANNOT_BE_SHOWN, rollout, f"#{rollout.pk} cannot be shown", words, at)
 
 
 def _finished_row(rollout: Rollout, now: datetime) -> FinishedRow:

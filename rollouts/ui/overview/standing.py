@@ -18,7 +18,10 @@ from rollouts.domain.lifecycle.states import ACTIVE, Phase
 from rollouts.domain.restored import RestoredState
 from rollouts.domain.serving import Serving
 from rollouts.models import Endpoint, Rollout
+from rollouts.selectors import turn_trouble
+from rollouts.ui.parts.odd_rows import or_odd
 from rollouts.ui.parts.phases import Pill
+from rollouts.ui.parts.stuck import needs_a_person
 
 RECENT = timedelta(hours=24)
 # An endpoint of this attention or a smaller number waits for a person.
@@ -71,10 +74,13 @@ def standings(*, now: datetime, unusable: Collection[str] = ()) -> list[Endpoint
     """
     newest = Rollout.objects.filter(endpoint=OuterRef("pk")).order_by("-id")
     rows = Endpoint.objects.order_by().values_list(
-        *_COLUMNS.values(), Subquery(newest.values("phase")[:1]), Subquery(newest.values("finished_at")[:1])
+        *_COLUMNS.values(),
+        Subquery(newest.values("phase")[:1]),
+        Subquery(newest.values("finished_at")[:1]),
+        turn_trouble("")["turn_since"],
     )
-    names = [*_COLUMNS, "phase", "finished_at"]
-    found = [_standing(dict(zip(names, row, strict=True)), unusable, now) for row in rows]
+    names = [*_COLUMNS, "phase", "finished_at", "turn_since"]
+    found = [_standing_or_odd(dict(zip(names, row, strict=True)), unusable, now) for row in rows]
     # Sorted here, not by the database: its order of names depends on its collation, and pages go on by these.
     return sorted(found, key=lambda standing: standing.place)
 
@@ -115,6 +121,15 @@ def health(
     return Pill("pass", "Healthy", "circle-check")
 
 
+def _standing_or_odd(row: Mapping[str, Any], unusable: Collection[str], now: datetime) -> EndpointStanding:
+    """One whose stored values are odd needs a person, and stops no other."""
+    return or_odd(
+        f"endpoint {row['name']}",
+        lambda: _standing(row, unusable, now),
+        lambda words: EndpointStanding(row["id"], row["name"], attention=0, needs=1, moves=False),
+    )
+
+
 def _standing(row: Mapping[str, Any], unusable: Collection[str], now: datetime) -> EndpointStanding:
     phase = None if row["phase"] is None else Phase(row["phase"])
     restored = RestoredState(row["restored_state"])
@@ -134,8 +149,10 @@ def _standing(row: Mapping[str, Any], unusable: Collection[str], now: datetime) 
     gone = is_gone and row["stable"] is not None and bool(row["desired_shares"])
     # Of an endpoint whose database is an older copy that alone is told: nothing else of it is sure.
     own = 1 if restored is not RestoredState.NONE else broken + gone
-    needs = own + (returned or phase in (Phase.FAILED, Phase.PAUSED))
-    if pill.tone == "fail" or broken or phase is Phase.FAILED or restored in _HELD:
+    # Where nobody watches it, that is why.
+    stuck = watched and needs_a_person(row["turn_since"], now)
+    needs = own + (returned or phase in (Phase.FAILED, Phase.PAUSED)) + stuck
+    if stuck or pill.tone == "fail" or broken or phase is Phase.FAILED or restored in _HELD:
         attention = 0
     elif returned:
         attention = 1

@@ -11,6 +11,7 @@ from rollouts import selectors
 from rollouts.domain.lifecycle.states import ACTIVE, Phase
 from rollouts.models import Rollout
 from rollouts.ui.parts.arm_words import versions_text
+from rollouts.ui.parts.odd_rows import CANNOT_BE_SHOWN, or_odd
 from rollouts.ui.parts.phases import Pill, cause_words
 from rollouts.ui.strategies import pill_of
 
@@ -75,7 +76,15 @@ def rollout_list(
 
 
 def rollout_row(rollout: Rollout, now: datetime) -> RolloutRow:
-    """One line; reads nothing more from the database."""
+    """One line; reads nothing more from the database. One whose stored values are odd is named with what is wrong."""
+    return or_odd(
+        f"rollout #{rollout.pk}",
+        lambda: _rollout_row(rollout, now),
+        lambda words: RolloutRow(rollout, CANNOT_BE_SHOWN, versions="", cause=words, by="", took=""),
+    )
+
+
+def _rollout_row(rollout: Rollout, now: datetime) -> RolloutRow:
     ended = rollout.finished_at if Phase(rollout.phase) not in ACTIVE and rollout.finished_at else now
     return RolloutRow(
         rollout=rollout,

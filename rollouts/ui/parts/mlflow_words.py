@@ -66,7 +66,7 @@ def _under_way(short: str, found: Endpoint | Rollout, now: datetime) -> MlflowNo
         short,
         "warn",
         f"An earlier write of v{number} has not ended.",
-        f"It was begun at {_moment(at, now)} and may still arrive in MLflow. What MLflow has is read every few "
+        f"It was begun at {moment_text(at, now)} and may still arrive in MLflow. What MLflow has is read every few "
         "seconds, and put right.",
     )
 
@@ -78,8 +78,8 @@ def _trouble(found: Endpoint | Rollout, now: datetime) -> str:
     until: datetime | None = found.__dict__.get("untold_until")
     if error is None or since is None or until is None:
         return ""
-    again = f"at {_moment(until, now)}" if until > now else "within seconds"
-    return f"Writing it has failed since {_moment(since, now)} and is tried again {again}: {error}"
+    again = f"at {moment_text(until, now)}" if until > now else "within seconds"
+    return f"Writing it has failed since {moment_text(since, now)} and is tried again {again}: {error}"
 
 
 def _read(found: Endpoint | Rollout, now: datetime) -> str:
@@ -87,9 +87,11 @@ def _read(found: Endpoint | Rollout, now: datetime) -> str:
     if at is None:
         return "not read yet"
     # A mirror that is read every few seconds should not make the page read differently each time.
-    return "read just now" if (now - at).total_seconds() < JUST_NOW_SECONDS else f"read {_moment(at, now)}"
+    return (
+        "read just now" if (now - at).total_seconds() < JUST_NOW_SECONDS else f"read {moment_text(at, now)}"
+    )
 
 
-def _moment(at: datetime, now: datetime) -> str:
+def moment_text(at: datetime, now: datetime) -> str:
     """A moment, not a distance: a page at rest reads the same."""
     return f"{at:%H:%M:%S} UTC" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M} UTC"

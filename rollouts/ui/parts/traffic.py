@@ -9,11 +9,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.db.models import Count, Sum
 
 from rollouts.models import MinuteSample
+from rollouts.ui.parts.odd_rows import or_odd
 
 RECENT = timedelta(minutes=5)
 TREND = timedelta(hours=1)
@@ -44,7 +46,10 @@ def rates_of(endpoints: Collection[int], *, now: datetime) -> Mapping[int, Rates
     by_endpoint: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         by_endpoint[row["endpoint_id"]].append(row)
-    return {key: _rates(found, now) for key, found in by_endpoint.items()}
+    return {
+        key: or_odd(f"endpoint {key}", partial(_rates, found, now), lambda words: Rates())
+        for key, found in by_endpoint.items()
+    }
 
 
 def total_per_second(*, now: datetime) -> float:

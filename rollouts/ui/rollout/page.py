@@ -40,6 +40,7 @@ from rollouts.ui.parts.page_parts import (
 )
 from rollouts.ui.parts.phases import Pill
 from rollouts.ui.parts.shortages import ShortageNote, shortages_of_rollout
+from rollouts.ui.parts.stuck import StuckNote, stuck_note
 from rollouts.ui.rollout.pill import pill, step_share
 from rollouts.ui.rollout.steps_strip import StepCell, step_cells, step_events
 from rollouts.ui.rollout.what_changes import VariantChange, what_changes
@@ -60,6 +61,7 @@ class RolloutPage:
     rollout: Rollout
     pill: Pill
     why: Why
+    stuck: StuckNote | None
     outage: OutageNote | None
     shortages: tuple[ShortageNote, ...]
     drifts: tuple[DriftNote, ...]
@@ -111,6 +113,7 @@ def build(*, rollout: Rollout, user: User, now: datetime, stop_on: bool) -> Roll
         rollout=rollout,
         pill=pill(rollout, now),
         why=why_of(rollout, plan, now),
+        stuck=stuck_note(rollout, now),
         outage=outage_of_rollout(rollout, now),
         shortages=shortages_of_rollout(rollout),
         drifts=drifts_of_rollout(rollout),

@@ -175,3 +175,10 @@ def test_belongings__kept_by_another_version__are_read_with_what_is_known() -> N
     launch = {"variant": "x", "endpoint": "", "where": "ConfigMap x", "colour": "red"}
     found = Belongings.from_json({"at": 1, "orphans": [{"launch": launch}]})
     assert found == Belongings(1.0, (Orphan(LaunchFound("x", "", "ConfigMap x")),))
+
+
+@pytest.mark.parametrize(
+    "odd", [["x"], "odd", 7, {"at": "yesterday"}, {"at": 1, "orphans": [{}]}, {"orphans": 7}]
+)
+def test_from_json__of_what_is_odd__is_as_never_looked_at(odd: Any) -> None:
+    assert Belongings.from_json(odd) is None

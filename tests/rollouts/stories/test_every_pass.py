@@ -37,13 +37,13 @@ from rollouts.models import (
     ProbeResult,
 )
 from rollouts.ports import Answer, LoggedRequest, ObservedRoute
-from rollouts.selectors import WRITE_BACKS
+from rollouts.selectors import TURNS, WRITE_BACKS
 from rollouts.services.commands.feedback import verify_feedback
 from rollouts.services.errands import packing
 from rollouts.services.errands.housekeeping import HOUSEKEEPING, keep_house
 from rollouts.services.errands.packing import PACKING, RETENTION, forget_evidence, pack_evidence
 from rollouts.services.errands.write_backs import keep_mlflow_true
-from rollouts.services.loop.reconcile import TURNS, reconcile_endpoints
+from rollouts.services.loop.reconcile import reconcile_endpoints
 from tests import factories
 from tests.factories.people import right_now
 from tests.factories.weights import safetensors

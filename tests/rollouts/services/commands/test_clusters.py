@@ -14,12 +14,14 @@ from django.db.models import JSONField, Value
 from controlplane.access.actors import Actor
 from controlplane.access.roles import Role
 from controlplane.audit.models import AuditEvent
+from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import InvalidInput
 from rollouts import wiring
 from rollouts.domain.clusters import ClusterSpec
 from rollouts.models import Cluster, Endpoint
-from rollouts.services.commands.clusters import set_cluster
+from rollouts.services.commands.clusters import all_clusters, set_cluster
 from tests import factories
+from tests.rollouts.worlds import world_in_memory, worlds_of
 
 pytestmark = pytest.mark.django_db
 
@@ -131,3 +133,21 @@ def test_set_cluster__two_at_once__the_second_sees_the_first(admin: Actor) -> No
         write(admin, name="paris")
     one.join(30)
     assert failed == []
+
+
+class NothingDeclared:
+    """A gateway that is tried, and of which nothing is declared."""
+
+    def declared(self) -> None:
+        return None
+
+
+def test_all_clusters__row_of_one_is_odd__it_cannot_be_used_and_the_others_are_shown() -> None:
+    clock = ManualClock(factories.right_now())
+    for name, trials in (("odd", ["odd"]), ("sound", {})):
+        Cluster.objects.create(name=name, kind="local", trials=trials)
+    worlds = worlds_of(*(world_in_memory(clock, name, trials=NothingDeclared()) for name in ("odd", "sound")))
+    problems = {one.name: one.problem for one in all_clusters(worlds=worlds)}
+    assert problems["sound"] is None
+    assert problems["odd"] is not None
+    assert "What is stored of the cluster odd cannot be read" in problems["odd"].message

@@ -143,6 +143,15 @@ def test_wishes__decisions_that_wait__come_in_their_order_with_the_versions_that
 
 
 @on_the_database
+@pytest.mark.parametrize("odd", [[], "odd", {}])
+def test_wishes__decision_of_one_is_odd__all_others_are_told(odd: Any) -> None:
+    endpoint = factories.endpoint(now=NOW)
+    other = factories.endpoint("other", of=endpoint.model, now=NOW)
+    Effect.objects.create(endpoint=other, kind=WriteBack.kind, payload=odd, created_at=NOW)
+    assert {wish.endpoint.name for wish in wishes(NOW)} == {endpoint.name, other.name}
+
+
+@on_the_database
 def test_wishes__two_endpoints_keep_one_alias_on_two_versions__name_each_other() -> None:
     first = factories.endpoint(now=NOW)
     second = factories.endpoint("another", of=first.model, now=NOW)

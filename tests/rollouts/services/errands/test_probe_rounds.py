@@ -161,3 +161,12 @@ def test_round__cannot_be_kept__is_told_and_the_others_go_on(
     Rollout.objects.filter(pk=made["a"].pk).update(phase="cancelled")
     claim_rounds(now=w.now)
     assert not ItemTrouble.objects.exists(), "the trouble of a rollout that is over is forgotten"
+
+
+def test_claim__row_of_one_is_odd__its_round_tells_it_and_the_others_have_theirs(w: MemoryWorld) -> None:
+    made = progressing("a", "b")
+    Rollout.objects.filter(pk=made["a"].pk).update(own_policy={"gates": "none that is known"})
+    rounds = claimed(w)
+    assert set(rounds) == {made["a"].pk, made["b"].pk}
+    run_round(rollout_id=made["a"].pk, claimed_until=rounds[made["a"].pk], worlds=w.worlds)
+    assert ItemTrouble.objects.get(pass_name=PROBES).label == f"rollout #{made['a'].pk}"

@@ -21,11 +21,11 @@ from controlplane.passes.models import ItemTrouble
 from rollouts.domain.lifecycle.looking import RESYNC_SECONDS
 from rollouts.models import Endpoint, Evidence, MinuteSample, Rollout, Workload
 from rollouts.ports import Backend, Route, WorkloadStatus
+from rollouts.selectors import TURNS
 from rollouts.services.commands.rollouts import roll_back_rollout
 from rollouts.services.loop.leases import claim_endpoints
 from rollouts.services.loop.reconcile import (
     BATCH,
-    TURNS,
     Due,
     _batches,
     due_endpoints,

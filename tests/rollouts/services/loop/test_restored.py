@@ -222,6 +222,13 @@ def test_report__every_state__has_words_and_it_ends_with_the_last_one(w: MemoryW
     assert not Heartbeat.objects.filter(name="restored copy").exists()
 
 
+def test_report__state_of_a_newer_version__is_told_and_the_others_are_too(w: MemoryWorld) -> None:
+    Endpoint.objects.update(restored_state="merging")
+    report_restored(now=w.now)
+    part = Heartbeat.objects.get(name="restored copy")
+    assert "triage: in a state unknown here, 'merging'" in part.message
+
+
 # --- held -----------------------------------------------------------------------------------------------------------
 
 

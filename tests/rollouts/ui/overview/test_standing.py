@@ -86,6 +86,10 @@ def failed(of: Endpoint) -> object:
     return Rollout.objects.update(phase="failed")
 
 
+def stuck(seconds: float) -> Callable[[Endpoint], object]:
+    return lambda of: factories.turns_fail(of, since=NOW - timedelta(seconds=seconds))
+
+
 def several(of: Endpoint) -> object:
     rollout(factories.rollout_paused)(of)
     model_gone(of)
@@ -120,6 +124,8 @@ STATES: dict[str, tuple[Callable[[Endpoint], object], int]] = {
     "paused": (rollout(factories.rollout_paused), 2),
     "under way": (rollout(factories.rollout_progressing), 3),
     "way back blocked": (failed, 0),
+    "turns fail": (stuck(60), 0),
+    "a turn failed a moment ago": (stuck(59), 5),
     "several things": (several, 0),
 }
 
