@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.expressions import check_expression
+from rollouts.domain.record.numbers import LARGEST_NUMBER
 
 if TYPE_CHECKING:  # gates import this module themselves
     from rollouts.domain.gates.policy import GateSpec
@@ -45,6 +46,7 @@ def check_fixed_limit(gate: GateSpec) -> None:
     check_expression(gate.query, field="query")
     if gate.limit is None:
         raise InvalidInput("limit is missing: the number that is compared with.", field="limit")
+    checks.between(gate.limit, -LARGEST_NUMBER, LARGEST_NUMBER, field="limit")
     checks.one_of(gate.direction, get_args(Direction), field="direction")
     for name, what in (
         ("fail_readings", "readings beyond the limit, in a row, that roll back"),

@@ -9,6 +9,9 @@ from typing import Any, Self
 
 from controlplane.kernel.digests import canonical_json
 
+# Beyond it a float skips whole numbers; exporters say "not measured" by numbers such as 2**63 - 16.
+LARGEST_NUMBER = 2.0**53
+
 
 @dataclass(frozen=True, slots=True)
 class NumberQuery:
@@ -31,7 +34,7 @@ class NumberQuery:
 class NumberReading:
     """What the expression said of an arm when an interval ended. `why` it said nothing: the others mean nothing then.
 
-    value   finite
+    value   finite, at most LARGEST_NUMBER from 0
     at      when it was measured, in seconds since the epoch by the source's clock: of a plain selector when its sample
             was scraped, of any other expression when it was asked. The same moment again is the same sample
     """

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.foreign import number_of
 from rollouts.adapters.signals.exposition import Sample
-from rollouts.domain.record.numbers import NumberReading
+from rollouts.domain.record.numbers import LARGEST_NUMBER, NumberReading
 
 VALUE, AT = "value", "at"
 SAID = "What Prometheus says"
@@ -39,7 +39,7 @@ def number_in(
             "take their max(), min() or avg()"
         )
     try:
-        value = number_of(found[0].value, SAID, "its number")
+        value = number_of(found[0].value, SAID, "its number", least=-LARGEST_NUMBER, most=LARGEST_NUMBER)
         at = number_of(times[0].value, SAID, "its time", least=0.0)
     except InvalidInput:
         return f"its query is {found[0].value:g} for {variant}, which is no number to compare"

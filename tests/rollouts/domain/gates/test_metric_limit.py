@@ -243,6 +243,7 @@ def test_finding__baseline_beyond_it__is_told_and_decides_nothing() -> None:
         ({"query": "up{a='{{host}}'}"}, "query"),
         ({"limit": None}, "limit"),
         ({"limit": float("inf")}, "limit"),
+        ({"limit": 1e16}, "limit"),
         ({"direction": None}, "direction"),
         ({"direction": "below"}, "direction"),
         ({"fail_readings": 0}, "fail_readings"),

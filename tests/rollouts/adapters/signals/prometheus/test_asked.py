@@ -283,6 +283,7 @@ def test_number__below_one_or_zero__is_a_number_as_any(value: str) -> None:
         (("70", "90"), AT, "its query has 2 series of"),
         (("NaN",), AT, f"its query is nan for {V1}, which is no number to compare"),
         (("+Inf",), AT, "its query is inf"),
+        (("9223372036854775792",), AT, "its query is 9.22337e+18"),
         (("70",), (AT[0], str(NOW - 11)), f"the newest sample of its query is 11 s old for {V1}"),
         (("70",), (AT[0], "NaN"), "which is no number to compare"),
     ],
