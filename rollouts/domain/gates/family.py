@@ -177,6 +177,11 @@ class GatesState:
         return zip(self.policy.gates, self.tracks, strict=True)
 
     @property
+    def tested(self) -> tuple[GateTrack, ...]:
+        """The tracks of the gates that are tests of chance, without fixed limits."""
+        return tuple(track for track in self.tracks if isinstance(track, GateTrack))
+
+    @property
     def _parts(self) -> list[tuple[float, str]]:
         """log of weight_g * E_g and the key of each gate that is a test; a fixed limit is none."""
         return [

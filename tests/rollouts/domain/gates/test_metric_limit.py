@@ -229,7 +229,8 @@ def test_finding__baseline_beyond_it__is_told_and_decides_nothing() -> None:
     }
     found = heat(GatesState.initial(POLICY).update(Interval(0, 0.0, 5.0, 5_000, arms)))
     assert found.finding == "The baseline itself is beyond this limit: 88."
-    assert (found.baseline, found.candidate, found.axis.estimate) == (88.0, 80.0, pytest.approx(80 / 85))
+    assert (found.baseline, found.candidate) == (88.0, 80.0)
+    assert found.axis.estimate == pytest.approx(80 / 85)
 
 
 # --- the policy -----------------------------------------------------------------------------------------------------
