@@ -48,4 +48,6 @@ class NumberReading:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(float(data.get("value", 0.0)), float(data.get("at", 0.0)), str(data.get("why", "")))
+        if "value" not in data:  # of several intervals together (`thin_rows`) only the span is kept
+            return cls(why=str(data.get("why", "several readings were taken together")))
+        return cls(float(data["value"]), float(data["at"]))
