@@ -2,7 +2,7 @@
 
 It compares what one expression says of the candidate with a number that a person chose. It is no test of chance: it
 has no weight, spends nothing of alpha, and whoever chooses a limit that healthy versions pass now and then gets
-rollbacks for it. So it stands outside every promise of the policy, and each sentence about it says so.
+rollbacks for it. So it stands outside every promise of the policy, and each verdict of it says so.
 """
 
 from __future__ import annotations
