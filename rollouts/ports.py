@@ -24,6 +24,7 @@ from rollouts.domain.engines import EngineView, FailureReason, WorkloadPhase
 from rollouts.domain.images import Image
 from rollouts.domain.limits import Limits
 from rollouts.domain.record.asked import CounterAnswer, CounterPair
+from rollouts.domain.record.numbers import NumberQuery
 from rollouts.domain.record.readings import CountedKind, Failures, SignalReading
 from rollouts.domain.secrets import Secret
 from rollouts.domain.trials import GatewayTrait, TrialFinding
@@ -384,11 +385,11 @@ class TrafficRouter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CounterQuestion:
-    """A gate's own pair of expressions, asked of one arm."""
+    """What a gate asks for by expressions of its own, of one arm: two counters, or one number."""
 
     endpoint: str
     backend: Backend
-    pair: CounterPair
+    asks: CounterPair | NumberQuery
 
 
 class SignalSource(Protocol):

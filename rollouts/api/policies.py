@@ -141,7 +141,8 @@ class GateOutlookOutput(serializers.Serializer[Any]):
     base_rate = serializers.FloatField(allow_null=True)
     base_rate_measured = serializers.BooleanField()
     odds_alone = serializers.FloatField(
-        help_text="so many to 1 that a worsening is no accident: then it rolls back by itself"
+        allow_null=True,
+        help_text="so many to 1 that a worsening is no accident: then it rolls back by itself; null: a fixed limit",
     )
     detectable = serializers.FloatField(allow_null=True, help_text="by the end of the plan")
     detectable_rate = serializers.FloatField(allow_null=True)

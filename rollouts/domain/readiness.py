@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from controlplane.kernel.errors import HeadgateError
 from controlplane.kernel.words import duration_of_seconds
+from rollouts.domain.gates.fixed_limits import is_beyond, number_text
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.record.asked import CounterAnswer, CounterPair
+from rollouts.domain.record.numbers import NumberQuery
 from rollouts.domain.record.readings import ArmReading, CountedKind, SignalReading, why_untold
 from rollouts.domain.strategies.dry_run import Check
 
@@ -30,6 +32,7 @@ HOLD_BACK = (
     " restart its pods once: what they counted before that stays in their counters."
 )
 UNREADABLE, NOT_COUNTED = "signals-unreadable", "signals-missing"
+BEYOND_LIMIT = "beyond-limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,26 +95,32 @@ def readiness_checks(
 
 
 def counter_checks(
-    policy: GatePolicy, variant: str, answers: Mapping[CounterPair, CounterAnswer], *, at: float
+    policy: GatePolicy,
+    variant: str,
+    answers: Mapping[CounterPair | NumberQuery, CounterAnswer],
+    *,
+    at: float,
 ) -> tuple[Check, ...]:
-    """What a dry run says of gates that ask for counters of their own: one check a gate.
+    """What a dry run says of gates that ask by expressions of their own: one check a gate.
 
-    answers  of the variant that serves, by pair
-    at       when they were asked for, in seconds since the epoch
+    answers  of the variant that serves, by what was asked for
+    at       when that was, in seconds since the epoch
     """
     return tuple(
-        _own_counters(gate, variant, answers[gate.counters], at)
+        _own_number(gate, variant, answers[gate.asks])
+        if gate.fixed
+        else _own_counters(gate, variant, answers[gate.asks], at)
         for gate in policy.gates
-        if gate.counters is not None and gate.counters in answers
+        if gate.asks is not None and gate.asks in answers
     )
 
 
 def counters_unreadable(policy: GatePolicy, error: HeadgateError) -> tuple[Check, ...]:
     """The same when nothing could be asked."""
     return tuple(
-        _cannot_judge_own(gate, error.message.rstrip("."), (gate.counters.bad, gate.counters.all))
+        _cannot_judge_own(gate, error.message.rstrip("."), gate.asks.expressions)
         for gate in policy.gates
-        if gate.counters is not None
+        if gate.asks is not None
     )
 
 
@@ -206,17 +215,35 @@ def _own_counters(gate: GateSpec, variant: str, answer: CounterAnswer, at: float
     )
 
 
+def _own_number(gate: GateSpec, variant: str, answer: CounterAnswer) -> Check:
+    """Of a fixed limit. The variant that serves may itself be beyond it: then a candidate like it is rolled back."""
+    if answer.number is None:
+        return _cannot_judge_own(gate, answer.why, answer.queries)
+    value = number_text(answer.number.value)
+    if is_beyond(gate, answer.number.value):
+        return Check(
+            "warning",
+            f"{variant} itself is beyond the limit of {gate.label}: {value}, and it must be {gate.limit_text()}",
+            "A candidate that is no better is rolled back.",
+            "See whether the limit is meant so.",
+            code=BEYOND_LIMIT,
+        )
+    return Check("ok", f"{variant} is read for {gate.label}", f"{value} now; it must be {gate.limit_text()}")
+
+
 def _cannot_judge_own(gate: GateSpec, why: str, queries: tuple[str, ...]) -> Check:
-    asked = (
-        f"bad_query: {queries[0]}; all_query: {queries[1]}" if queries else "This source is not asked for it."
+    names = ("query",) if gate.fixed else ("bad_query", "all_query")
+    asked = "; ".join(f"{name}: {query}" for name, query in zip(names, queries, strict=False))
+    fix = (
+        "Ask it by hand, and see whether what it names is scraped and labelled as it says."
+        if gate.fixed
+        else "Ask both by hand, and see whether what they name is scraped and labelled as they say."
     )
     return Check(
         "warning",
         f"Cannot judge {gate.label}: {why}",
-        asked,
-        "Ask both by hand, and see whether what they name is scraped and labelled as they say."
-        if queries
-        else "",
+        asked or "This source is not asked for it.",
+        fix if queries else "",
         code=NOT_COUNTED,
     )
 

@@ -151,7 +151,7 @@ def load_rollout(
             ready = 1.0 if directional else max(n, 1) / REQUESTS
             arms[name] = ArmCounts(n, 0, n, ready, {"ttft": LatencyCounts(n, {0.5: over})})
         state = state.update(Interval(index, index * SECONDS, SECONDS, round(part * 10_000), arms))
-        verdict = state.assess().verdicts[0].verdict if state.tracks[0].has_passed or state.crossed else None
+        verdict = state.assess().verdicts[0].verdict if state.tested[0].has_passed or state.crossed else None
         if verdict is Verdict.FAIL:
             return True, False
         if verdict is Verdict.PASS:

@@ -54,6 +54,7 @@ class MemoryEngine:
                        those without a word. Answers that users left are in none of them
     counted            counters of its own since it started, by the expression that asks for them; what is not in it has
                        no series
+    numbers            its own numbers now, by the expression that asks for one
     """
 
     alive: bool = True
@@ -76,6 +77,7 @@ class MemoryEngine:
     endings: dict[str, int] = field(default_factory=lambda: {"stop": 0, "length": 0})
     empty: int = 0
     counted: dict[str, int] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
 
     def finish(self, text: str, reason: str) -> None:
         """Counts a whole answer, as vLLM does."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from controlplane.kernel.errors import Unavailable
 from rollouts.adapters.routers.memory import MemoryRouter
 from rollouts.domain.record.asked import AskedReading, CounterAnswer, ProcessCounters
+from rollouts.domain.record.numbers import NumberQuery, NumberReading
 from rollouts.domain.record.readings import CountedKind, EngineReading, Failures, SignalReading
 from rollouts.ports import Backend, CounterQuestion
 
@@ -28,20 +29,26 @@ class MemorySignals:
     def read_counters(
         self, questions: Collection[CounterQuestion]
     ) -> Mapping[CounterQuestion, CounterAnswer]:
-        """See the port. An engine counts under the expressions as they stand in the policy (`MemoryEngine.counted`)."""
+        """See the port. An engine counts under the expressions as they stand in the policy (`MemoryEngine.counted`,
+        and `numbers`)."""
         return {one: self._answer(one) for one in questions}
 
     def _answer(self, question: CounterQuestion) -> CounterAnswer:
-        variant, queries = question.backend.variant, (question.pair.bad, question.pair.all)
-        engine = self._router.engine(variant)
+        variant, queries = question.backend.variant, question.asks.expressions
+        engine, now = self._router.engine(variant), self._router.clock.now().timestamp()
         if self.outage:
             return CounterAnswer(why=f"the counters cannot be read: {self.outage}", queries=queries)
+        if isinstance(question.asks, NumberQuery):
+            if not engine.alive or question.asks.expression not in engine.numbers:
+                return CounterAnswer(why=f"its query has no fresh series of {variant}", queries=queries)
+            number = NumberReading(engine.numbers[question.asks.expression], now)
+            return CounterAnswer(queries=queries, number=number)
         for name, query in zip(("bad_query", "all_query"), queries, strict=True):
             if not engine.alive or query not in engine.counted:
                 return CounterAnswer(why=f"its {name} has no fresh series of {variant}", queries=queries)
         bad, every = ({query: engine.counted[query]} for query in queries)
         processes = {f"{variant}-{engine.started_at:.3f}": ProcessCounters(bad, every)}
-        return CounterAnswer(AskedReading(self._router.clock.now().timestamp(), processes), queries=queries)
+        return CounterAnswer(AskedReading(now, processes), queries=queries)
 
     def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         """See the port."""

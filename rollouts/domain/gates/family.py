@@ -4,7 +4,8 @@ Roll back when sum(weight_g * E_g) >= 1 / alpha. A weighted mean of e-processes 
 dependence between the gates, so a rollout that changes nothing is rolled back with probability at most alpha
 over its whole life, however often it is looked at; and never later than with a weighted Bonferroni
 correction. PASS needs every required gate at beta, without a correction: it takes only one bad gate to
-withhold it (intersection-union).
+withhold it (intersection-union). A gate with a fixed limit is no part of the sum: it rolls back by itself,
+outside alpha.
 """
 
 from __future__ import annotations
@@ -21,15 +22,18 @@ from rollouts.domain.gates.evidence import as_number, log_sum_exp
 from rollouts.domain.gates.explain import gate_verdict, reason_of
 from rollouts.domain.gates.fastkill import TrafficWindow, WorkloadFacts, why_kill
 from rollouts.domain.gates.late import ShareTrail, baseline_share
+from rollouts.domain.gates.limit_track import LimitTrack
+from rollouts.domain.gates.limit_verdict import limit_verdict
 from rollouts.domain.gates.outage import Outage, next_outage, outage_of
 from rollouts.domain.gates.policy import GatePolicy, GateSpec, stored_policy
 from rollouts.domain.gates.reading import Circumstances
 from rollouts.domain.gates.track import GateTrack
-from rollouts.domain.gates.verdict import FamilyVerdict, Verdict
+from rollouts.domain.gates.verdict import FamilyVerdict, GateVerdict, Verdict
 from rollouts.domain.record.intervals import BASELINE, DEPARTURES, ArmCounts, Interval
 
 # Not in the state of an earlier version, and left out while there is nothing in them.
 LATER = ("shares", "outage", "backlog")
+Track = GateTrack | LimitTrack
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class GatesState:
     """
 
     policy: GatePolicy
-    tracks: tuple[GateTrack, ...]
+    tracks: tuple[Track, ...]
     window: TrafficWindow = field(default_factory=TrafficWindow)
     last_index: int = -1
     exposure_seconds: float = 0.0
@@ -75,7 +79,10 @@ class GatesState:
         """
         return cls(
             policy,
-            tuple(GateTrack.initial(gate, earlier=policy.earlier) for gate in policy.gates),
+            tuple(
+                LimitTrack() if gate.fixed else GateTrack.initial(gate, earlier=policy.earlier)
+                for gate in policy.gates
+            ),
             counted_by_unit=counted_by_unit,
         )
 
@@ -151,23 +158,42 @@ class GatesState:
         return kills or any(gate.kind == "abandoned" for gate in self.policy.gates)
 
     def _look(self) -> Self:
-        """Latches the rollback: once proven, no later interval takes it back."""
-        if self.crossed is not None or not self.counted_by_unit:
+        """Latches the rollback: once proven, or beyond a fixed limit for long enough, no later interval takes it
+        back."""
+        if self.crossed is not None:
             return self
         log_total = self.log_evidence
-        if log_total < math.log(1 / self.policy.alpha):
-            return self
-        parts = [math.log(gate.weight) + track.failing.log_e for gate, track in self._pairs()]
-        cause = self.policy.gates[parts.index(max(parts))].key
+        if self.counted_by_unit and log_total >= math.log(1 / self.policy.alpha):
+            _, cause = max(self._parts, key=_first)
+        else:
+            failed = (g.key for g, t in self._pairs() if isinstance(t, LimitTrack) and t.failed)
+            found = next(failed, None)
+            if found is None:
+                return self
+            cause = found
         return replace(self, crossed=cause, crossed_evidence=as_number(log_total))
 
-    def _pairs(self) -> zip[tuple[GateSpec, GateTrack]]:
+    def _pairs(self) -> zip[tuple[GateSpec, Track]]:
         return zip(self.policy.gates, self.tracks, strict=True)
+
+    @property
+    def tested(self) -> tuple[GateTrack, ...]:
+        """The tracks of the gates that are tests of chance, without fixed limits."""
+        return tuple(track for track in self.tracks if isinstance(track, GateTrack))
+
+    @property
+    def _parts(self) -> list[tuple[float, str]]:
+        """log of weight_g * E_g and the key of each gate that is a test; a fixed limit is none."""
+        return [
+            (math.log(gate.weight) + track.failing.log_e, gate.key)
+            for gate, track in self._pairs()
+            if isinstance(track, GateTrack)
+        ]
 
     @property
     def log_evidence(self) -> float:
         """log of sum(weight_g * E_g)."""
-        return log_sum_exp([math.log(gate.weight) + track.failing.log_e for gate, track in self._pairs()])
+        return log_sum_exp([part for part, _ in self._parts])
 
     def assess(
         self, *, workload: WorkloadFacts | None = None, baseline_bp: int | None = None
@@ -178,19 +204,7 @@ class GatesState:
         baseline_bp     the baseline's share when there are more arms than these two (for forecasts)
         """
         unsettled = Unsettled.of(self.backlog, self.window)
-        verdicts = tuple(
-            gate_verdict(
-                gate,
-                track,
-                policy=self.policy,
-                share_bp=self.share_bp,
-                blamed=self.crossed == gate.key,
-                counted_by_unit=self.counted_by_unit,
-                baseline_bp=baseline_bp,
-                still_running=unsettled,
-            )
-            for gate, track in self._pairs()
-        )
+        verdicts = tuple(self._verdict(gate, track, baseline_bp, unsettled) for gate, track in self._pairs())
         cause = next((verdict for verdict in verdicts if verdict.key == self.crossed), None)
         late = self.shares.directions
         kill = why_kill(self.policy.fast_kill, self.window, self.share_bp, workload, late)
@@ -209,6 +223,22 @@ class GatesState:
             fast_kill=kill,
             reason=reason_of(verdicts, cause, kill),
             outage=self.outage,
+        )
+
+    def _verdict(
+        self, gate: GateSpec, track: Track, baseline_bp: int | None, unsettled: Unsettled
+    ) -> GateVerdict:
+        if isinstance(track, LimitTrack):
+            return limit_verdict(gate, track, self.policy)
+        return gate_verdict(
+            gate,
+            track,
+            policy=self.policy,
+            share_bp=self.share_bp,
+            blamed=self.crossed == gate.key,
+            counted_by_unit=self.counted_by_unit,
+            baseline_bp=baseline_bp,
+            still_running=unsettled,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -237,7 +267,7 @@ class GatesState:
             raise InvalidInput("tracks does not hold one entry a gate.", field="tracks")
         values["policy"] = policy
         values["tracks"] = tuple(
-            GateTrack.from_json(track, gate)
+            LimitTrack.from_json(track) if gate.fixed else GateTrack.from_json(track, gate)
             for gate, track in zip(policy.gates, values["tracks"], strict=True)
         )
         values["window"] = TrafficWindow.from_json(values["window"])
@@ -246,6 +276,10 @@ class GatesState:
         values["outage"] = None if outage is None else Outage.from_json(outage)
         values["backlog"] = Backlog.from_json(values.get("backlog", ()))
         return cls(**values)
+
+
+def _first(part: tuple[float, str]) -> float:
+    return part[0]
 
 
 def _as_counted(arm: ArmCounts | None) -> ArmCounts | None:

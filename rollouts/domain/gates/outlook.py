@@ -46,8 +46,8 @@ class ExpectedTraffic:
     base_rates: Mapping[str, float] = field(default_factory=dict)
 
     def rate_of(self, gate: GateSpec) -> tuple[float, bool]:
-        """(base rate, whether it was measured); for a paired gate (0, False): the mean does not matter."""
-        if gate.key in self.base_rates and gate.kind != "paired":
+        """(base rate, whether it was measured); for a paired gate and a fixed limit (0, False): it does not matter."""
+        if gate.key in self.base_rates and not _without_rate(gate):
             return self.base_rates[gate.key], True
         return ASSUMED_BASE_RATES.get(gate.kind, 0.0), False
 
@@ -62,9 +62,9 @@ class GateOutlook:
     of the candidate (pairs) at a share of 50%, None where none is, however large.
 
     does            what the gate does, in sentences
-    base_rate       the baseline's rate of events behind the numbers; None for a paired gate
+    base_rate       the baseline's rate of events behind the numbers; None for a paired gate and a fixed limit
     measured        whether that rate was measured; else it is assumed
-    odds_alone      the odds at which this gate rolls back by itself: 1 / (alpha x weight)
+    odds_alone      the odds at which this gate rolls back by itself: 1 / (alpha x weight); None for a fixed limit
     """
 
     key: str
@@ -72,7 +72,7 @@ class GateOutlook:
     does: str
     base_rate: float | None
     measured: bool
-    odds_alone: float
+    odds_alone: float | None
     forecast: PlanForecast
     by_exposure: tuple[tuple[int, float | None], ...]
 
@@ -159,6 +159,12 @@ def promises_of(policy: GatePolicy) -> tuple[str, ...]:
         f"After every {late} of measured traffic the gates also begin a new search, for a problem that starts only "
         "then.",
     ]
+    fixed = [gate.label for gate in policy.gates if gate.fixed]
+    if fixed:
+        sentences.append(
+            f"Fixed limits are no test of chance: rollbacks by {', '.join(fixed)} come on top of the "
+            f"{cases_of(policy.alpha)}, and their passes prove nothing."
+        )
     if policy.warm_up_requests:
         sentences.append(
             f"The latency gates leave out the candidate's first {policy.warm_up_requests:,} requests."
@@ -204,9 +210,9 @@ def _gate(
         key=gate.key,
         label=gate.label,
         does=gate.describe(),
-        base_rate=None if gate.kind == "paired" else base,
+        base_rate=None if _without_rate(gate) else base,
         measured=measured,
-        odds_alone=1 / (policy.alpha * gate.weight),
+        odds_alone=None if gate.fixed else 1 / (policy.alpha * gate.weight),
         forecast=forecast,
         by_exposure=by_exposure,
     )
@@ -237,7 +243,7 @@ def _notes(policy: GatePolicy, gates: Sequence[GateOutlook]) -> tuple[str, ...]:
                 else "its PASS takes longer than the plan: the last step waits for it"
             )
             notes.append(f"{spec.label} is required, and {when}.")
-        if forecast.detectable is None:
+        if forecast.detectable is None and not spec.fixed:
             notes.append(
                 f"{spec.label} is not expected to roll back anything with this plan, however bad the candidate is: "
                 "there is too little to compare."
@@ -247,7 +253,7 @@ def _notes(policy: GatePolicy, gates: Sequence[GateOutlook]) -> tuple[str, ...]:
                 f"{spec.label}: the baseline itself has {percent_of_share(gate.base_rate)}, over the limit of "
                 f"{percent_of_share(spec.delta)}. A candidate that is no better cannot pass."
             )
-        if spec.weight < 0.05:
+        if gate.odds_alone is not None and spec.weight < 0.05:
             notes.append(
                 f"Only {percent_of_share(spec.weight)} of the accepted risk of a wrong rollback is that of "
                 f"{spec.label}: alone it rolls back only when the odds are {odds(gate.odds_alone)} to 1 that a "
@@ -260,6 +266,10 @@ def _notes(policy: GatePolicy, gates: Sequence[GateOutlook]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _without_rate(gate: GateSpec) -> bool:
+    return gate.kind == "paired" or gate.fixed
+
+
 def _basis(
     policy: GatePolicy, traffic: ExpectedTraffic, steps: Sequence[tuple[int, float]]
 ) -> tuple[str, ...]:
@@ -270,7 +280,7 @@ def _basis(
     measured = [f"{significant(traffic.per_second, 3)} requests/s"] if traffic.requests_per_second else []
     assumed = [] if traffic.requests_per_second else [f"{significant(traffic.per_second, 3)} requests/s"]
     for gate in policy.gates:
-        if gate.kind == "paired":
+        if _without_rate(gate):
             continue
         base, known = traffic.rate_of(gate)
         (measured if known else assumed).append(f"{percent_of_share(base)} for {gate.label}")

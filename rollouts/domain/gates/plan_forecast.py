@@ -13,6 +13,7 @@ from typing import Any
 from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.words import (
     duration_of_minutes,
+    duration_of_seconds,
     percent_of_bp,
     percent_of_share,
     ratio_text,
@@ -21,6 +22,7 @@ from controlplane.kernel.words import (
 )
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.evidence import FIRST_WEIGHT, log_sum_exp
+from rollouts.domain.gates.fixed_limits import NO_TEST, beyond_words
 from rollouts.domain.gates.forecast import LARGEST_FORECAST, growth, score_growth, trials_until
 from rollouts.domain.gates.late import LATE_SECONDS, ShareTrail
 from rollouts.domain.gates.latency import load_directions
@@ -44,9 +46,9 @@ class PlanForecast:
 
     detectable          the smallest worsening that would be rolled back by the end of the plan (mean path):
                         a ratio of rates, or a drop of the mean score for a paired gate; None: none, however
-                        large
+                        large, and of a fixed limit, which no worsening is measured by
     detectable_rate     the candidate's rate at that worsening (None for a paired gate)
-    requests_to_pass    candidate requests (pairs) that a PASS takes when nothing changed; None: not in sight
+    requests_to_pass    candidate requests (pairs, readings) that a PASS takes when nothing changed; None: not in sight
     minutes_to_pass     the time in which they come
     from_share_bp       both count from the step of this share on, the first that can give a PASS (basis points); None:
                         from the beginning, or no such step
@@ -164,13 +166,15 @@ def plan_forecast(
     for position, (share, seconds) in enumerate(steps):
         checks.between(share, 0, 10_000, field=f"steps[{position}].share_bp")
         checks.between(seconds, 0, 1e9, field=f"steps[{position}].seconds")
+    length = checks.between(interval_seconds, 0, 86_400, field="interval_seconds", low_open=True)
+    if gate.fixed:
+        return _fixed_plan(gate, steps, length)
     if gate.kind == "paired":
         return _paired_plan(policy, gate, steps, pairs_per_minute, score_spread)
     base = checks.between(base_rate, 0, 1, field="base_rate", high_open=True)
     base = max(base, SMALLEST_BASE)
     for position, replicas in enumerate(ready):
         checks.between(replicas, 0, 1e6, field=f"ready[{position}]", low_open=True)
-    length = checks.between(interval_seconds, 0, 86_400, field="interval_seconds", low_open=True)
     setting = _Setting(policy, gate, ready, length)
     stages = _stages(setting, rate, steps)
     detectable = _detectable(setting, base, stages)
@@ -321,11 +325,44 @@ def _paired_plan(
     return _plan_words(gate, detectable, None, needed, seconds, needed is not None and needed <= pairs)
 
 
+def _fixed_plan(gate: GateSpec, steps: Sequence[tuple[int, float]], interval_seconds: float) -> PlanForecast:
+    """A fixed limit counts readings, at most one an interval; whether a number keeps to it nobody knows before."""
+    needed = gate.pass_readings or 1
+    seconds = needed * interval_seconds
+    deciding = [number for number, (share, _) in enumerate(steps) if share >= PASS_SHARE_BP]
+    lasting = math.fsum(steps[number][1] for number in deciding)
+    first = deciding[0] if deciding else 0
+    since = steps[first][0] if first else None
+    fails = duration_of_seconds((gate.fail_readings or 1) * interval_seconds)
+    if deciding:
+        passes = f"it passes after {needed:,} within ({duration_of_seconds(seconds)} or more)"
+        passes += "" if since is None else f", {_since(since)}"
+        passes += "" if seconds <= lasting else ", longer than the plan"
+    else:
+        passes = "no step of the plan is large enough for a pass"
+    return PlanForecast(
+        key=gate.key,
+        detectable=None,
+        detectable_rate=None,
+        requests_to_pass=needed if deciding else None,
+        minutes_to_pass=seconds / 60 if deciding else None,
+        from_share_bp=since,
+        passes_in_plan=bool(deciding) and seconds <= lasting,
+        sentence=(
+            f"{gate.label}: {gate.fail_readings:,} readings in a row {beyond_words(gate)} ({fails} or more) roll back; "
+            f"{passes}. {NO_TEST}"
+        ),
+    )
+
+
 def worsening_text(gate: GateSpec, detectable: float | None, base: float | None) -> str:
     """The smallest worsening that is found: `×1.33`, `0.61%` (over next to nothing), `−0.094`, or `none`.
 
     base    the baseline's rate; not needed for a paired gate
+    A fixed limit finds what is beyond it: `above 85`.
     """
+    if gate.fixed:
+        return beyond_words(gate)
     if detectable is None:
         return "none"
     if gate.kind == "paired" or base is None:

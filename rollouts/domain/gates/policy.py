@@ -25,15 +25,17 @@ from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.stored import as_stored
 from controlplane.kernel.words import percent_of_share, points, ratio_text, seconds_text
 from rollouts.domain.gates import checks
-from rollouts.domain.gates.expressions import check_expression
 from rollouts.domain.gates.fast_kill_rules import FastKill
+from rollouts.domain.gates.fixed_limits import USUAL, Direction, describe_fixed_limit, limit_words
+from rollouts.domain.gates.gate_checks import check_by_kind
 from rollouts.domain.gates.latency import require_edge
 from rollouts.domain.record.asked import CounterPair
 from rollouts.domain.record.intervals import LatencySignal
+from rollouts.domain.record.numbers import NumberQuery
 
 GateKind = Literal[
     "error_rate", "refused", "abandoned", "latency_slo", "paired", "feedback", "empty", "truncated",
-    "counter_ratio",
+    "counter_ratio", "metric_limit",
 ]  # fmt: skip
 Mode = Literal["strict", "tolerant"]
 Reaction = Literal["hold", "rollback"]
@@ -48,6 +50,7 @@ DEFAULT_MODE: Mapping[str, Mode] = {
     "empty": "tolerant",
     "truncated": "tolerant",
     "counter_ratio": "strict",
+    "metric_limit": "tolerant",
 }
 # How long clients have to wait depends on the load, and so does their giving up.
 BY_LOAD = frozenset({"latency_slo", "abandoned"})
@@ -67,17 +70,21 @@ class GateSpec:
                     `abandoned` (the client gave up), `latency_slo` (requests over the SLO), `paired`
                     (golden-prompt scores in pairs), `feedback` (thumbs down of answers), `empty` and
                     `truncated` (completions without a word, and cut off at their length limit), `counter_ratio`
-                    (bad events of all events that a Prometheus counts, asked for by two expressions)
+                    (bad events of all events that a Prometheus counts, asked for by two expressions),
+                    `metric_limit` (a number that a Prometheus says, against a fixed limit: no test of chance)
     mode            `strict`: FAIL on any proven worsening, PASS when proven within the limit;
                     `tolerant`: FAIL when proven beyond the limit, PASS when proven within it
     ratio, delta    the limit of a proportion: candidate <= ratio * baseline + delta. ratio 0 is an absolute
                     limit.
     margin          the limit of `paired`: the mean score may drop by this much (scores are in [0, 1])
-    weight          this gate's part of the false-alarm budget; the weights of a policy sum to 1
+    weight          this gate's part of the false-alarm budget; the weights of a policy sum to 1. A fixed limit has 0
     required        its PASS is needed once before promotion
     slo_seconds     `latency_slo` only: must be an edge of the histogram that measures `signal`
     bad_query, all_query    `counter_ratio` only: PromQL of cumulative counters, with placeholders for the arm
                     (`rollouts/domain/gates/expressions.py`)
+    query           `metric_limit` only, as all up to pass_readings: PromQL of one number of the arm
+    limit, direction    the number must be `at_most` or `at_least` the limit
+    fail_readings, pass_readings    readings in a row beyond the limit that fail, and within it that pass
     min_exposure    requests (answers, pairs, events) of each arm below which there is no verdict but FAIL
     """
 
@@ -94,6 +101,11 @@ class GateSpec:
     signal: LatencySignal | None = None
     bad_query: str | None = None
     all_query: str | None = None
+    query: str | None = None
+    limit: float | None = None
+    direction: Direction | None = None
+    fail_readings: int | None = None
+    pass_readings: int | None = None
     min_exposure: int = 30
 
     def __post_init__(self) -> None:
@@ -101,84 +113,12 @@ class GateSpec:
         checks.text(self.label, field="label")
         checks.one_of(self.kind, get_args(GateKind), field="kind")
         checks.one_of(self.mode, get_args(Mode), field="mode")
-        for name in ("weight", "ratio", "delta", "margin", "slo_seconds"):
+        for name in ("weight", "ratio", "delta", "margin", "slo_seconds", "limit"):
             if getattr(self, name) is not None:  # 1 and 1.0 must not make two digests of one policy
                 object.__setattr__(self, name, checks.finite(getattr(self, name), field=name))
-        checks.between(self.weight, 0, 1, field="weight", low_open=True)
         checks.count(self.min_exposure, field="min_exposure")
         checks.flag(self.required, field="required")
-        self._check_latency()
-        self._check_queries()
-        if self.kind == "paired":
-            self._check_paired()
-        else:
-            self._check_proportion()
-
-    def _check_latency(self) -> None:
-        if self.kind == "latency_slo":
-            if self.slo_seconds is None:
-                raise InvalidInput(
-                    "slo_seconds is missing: a latency gate needs its SLO.", field="slo_seconds"
-                )
-            checks.between(self.slo_seconds, 0, 86_400, field="slo_seconds", low_open=True)
-            checks.one_of(self.signal, get_args(LatencySignal), field="signal")
-            return
-        for name in ("slo_seconds", "signal"):
-            if getattr(self, name) is not None:
-                raise InvalidInput(
-                    f"{name} belongs to a latency_slo gate only.", field=name, fix="Remove it."
-                )
-
-    def _check_queries(self) -> None:
-        for name, what in (("bad_query", "bad events"), ("all_query", "all events")):
-            value = getattr(self, name)
-            if self.kind == "counter_ratio":
-                if value is None:
-                    raise InvalidInput(
-                        f"{name} is missing: PromQL of the counter of {what}.",
-                        field=name,
-                        fix='Such as name_total{namespace="{{namespace}}",pod=~"{{pods}}"}.',
-                    )
-                check_expression(value, field=name)
-            elif value is not None:
-                raise InvalidInput(
-                    f"{name} belongs to a counter_ratio gate only.", field=name, fix="Remove it."
-                )
-        if self.kind == "counter_ratio" and self.bad_query == self.all_query:
-            raise InvalidInput(
-                "bad_query is the same as all_query: then every event is bad, in both arms.",
-                field="bad_query",
-            )
-
-    def _check_paired(self) -> None:
-        if self.margin is None:
-            raise InvalidInput("margin is missing: how far may the mean score drop?", field="margin")
-        checks.between(self.margin, 0, 1, field="margin", low_open=True, high_open=True)
-        for name, neutral in (("ratio", 1.0), ("delta", 0.0)):
-            if getattr(self, name) != neutral:
-                raise InvalidInput(f"{name} has no meaning in a paired gate.", field=name, fix="Use margin.")
-
-    def _check_proportion(self) -> None:
-        if self.margin is not None:
-            raise InvalidInput("margin belongs to a paired gate.", field="margin", fix="Use ratio or delta.")
-        ratio = checks.between(self.ratio, 0, 1000, field="ratio")
-        delta = checks.between(self.delta, 0, 1, field="delta", high_open=True)
-        if ratio == 0:
-            if delta == 0:
-                raise InvalidInput(
-                    "delta is 0: an absolute limit (ratio 0) needs the highest share, for example 0.01.",
-                    field="delta",
-                )
-        elif ratio < 1:
-            raise InvalidInput(
-                f"ratio is {ratio:g}; it must be 0 (an absolute limit) or at least 1.", field="ratio"
-            )
-        elif ratio == 1 and delta == 0:
-            raise InvalidInput(
-                "ratio is 1 and delta 0: that leaves no room, so an unchanged version could never pass.",
-                field="ratio",
-                fix="Allow some, such as ratio 1.25 or delta 0.01; mode strict still fails on any worsening.",
-            )
+        check_by_kind(self)
 
     @property
     def counters(self) -> CounterPair | None:
@@ -188,9 +128,24 @@ class GateSpec:
         return CounterPair(self.bad_query, self.all_query)
 
     @property
+    def number(self) -> NumberQuery | None:
+        """The number that it compares with a fixed limit; None for a gate of another kind."""
+        return None if self.query is None else NumberQuery(self.query)
+
+    @property
+    def asks(self) -> CounterPair | NumberQuery | None:
+        """What is asked for it by expressions of its own."""
+        return self.counters or self.number
+
+    @property
+    def fixed(self) -> bool:
+        """A fixed limit: no test of chance, outside alpha and outside every sum of evidence."""
+        return self.kind == "metric_limit"
+
+    @property
     def absolute(self) -> bool:
         """A limit on the candidate alone, without the baseline."""
-        return self.kind != "paired" and self.ratio == 0
+        return self.fixed or (self.kind != "paired" and self.ratio == 0)
 
     @property
     def fail_limit(self) -> tuple[float, float]:
@@ -207,7 +162,9 @@ class GateSpec:
         return self.ratio, self.delta
 
     def limit_text(self) -> str:
-        """The limit in words: `×1.25`, `+1.0 pp`, `at most 1%`, `−0.05`."""
+        """The limit in words: `×1.25`, `+1.0 pp`, `at most 1%`, `−0.05`, `at least 0.9`."""
+        if self.fixed:
+            return limit_words(self)
         if self.kind == "paired":
             return f"−{self.margin:g}"
         if self.absolute:
@@ -218,6 +175,8 @@ class GateSpec:
 
     def describe(self) -> str:
         """What the gate does, in two or three sentences for people."""
+        if self.fixed:
+            return describe_fixed_limit(self)
         counted = {
             "error_rate": "the share of requests that fail",
             "refused": "the share of requests that the engine refuses (4xx)",
@@ -248,6 +207,8 @@ class GateSpec:
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
         if self.kind == "paired":
             del data["ratio"], data["delta"]
+        if self.fixed:
+            del data["ratio"], data["delta"], data["min_exposure"]
         return {name: value for name, value in data.items() if value is not None}
 
     @classmethod
@@ -259,6 +220,8 @@ class GateSpec:
         kind = checks.one_of(values["kind"], get_args(GateKind), field="kind")
         values.setdefault("label", values["key"])
         values.setdefault("mode", DEFAULT_MODE[kind])
+        if kind == "metric_limit":
+            values = {**USUAL, **values}
         if "weight" not in values:
             if equal_weight is None:
                 raise InvalidInput(
@@ -320,6 +283,12 @@ class GatePolicy:
             if gate.key in seen:
                 raise InvalidInput(f"Two gates are called {gate.key!r}.", field=f"gates[{position}].key")
             seen.add(gate.key)
+        if all(gate.fixed for gate in self.gates):
+            raise InvalidInput(
+                "gates holds fixed limits only: nothing would compare the candidate with the baseline.",
+                field="gates",
+                fix="Add a gate that does, such as error_rate.",
+            )
         total = math.fsum(gate.weight for gate in self.gates)
         if abs(total - 1) > WEIGHT_SUM_TOLERANCE:
             raise InvalidInput(
@@ -390,8 +359,7 @@ class GatePolicy:
         written = values["gates"]
         if not isinstance(written, list | tuple):
             raise InvalidInput("gates must be a list.", field="gates")
-        weightless = all(isinstance(gate, Mapping) and "weight" not in gate for gate in written)
-        equal = 1 / len(written) if written and weightless else None
+        equal = equal_weight(written)
         gates: list[GateSpec] = []
         for position, gate in enumerate(written):
             try:
@@ -405,6 +373,13 @@ class GatePolicy:
             except InvalidInput as error:
                 raise checks.at("fast_kill", error)
         return cls(**values)
+
+
+def equal_weight(written: Sequence[object]) -> float | None:
+    """The weight of each gate where none was written; None where one was. Fixed limits have none."""
+    tests = [one for one in written if not (isinstance(one, Mapping) and one.get("kind") == "metric_limit")]
+    weightless = all(isinstance(one, Mapping) and "weight" not in one for one in tests)
+    return 1 / len(tests) if tests and weightless else None
 
 
 def stored_policy(body: Mapping[str, Any]) -> GatePolicy:

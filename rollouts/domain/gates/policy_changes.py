@@ -66,4 +66,6 @@ def value_text(value: object) -> str:
 
 
 def _in_short(gate: GateSpec) -> str:
+    if gate.fixed:
+        return f"{gate.label}, {gate.limit_text()}, a fixed limit"
     return f"{gate.label}, {gate.limit_text()}, {gate.mode}, weight {gate.weight:.3g}"

@@ -8,7 +8,7 @@ from typing import Any
 from controlplane.kernel.errors import InvalidInput
 from rollouts.domain.gates import checks
 from rollouts.domain.gates.fast_kill_rules import FastKill
-from rollouts.domain.gates.policy import GatePolicy, GateSpec
+from rollouts.domain.gates.policy import GatePolicy, GateSpec, equal_weight
 
 MOST = 12  # of one part; further mistakes are found after these were corrected
 # What stands in for a refused value while the rest is read: without a limit the rest would be refused for that.
@@ -18,6 +18,13 @@ SOUND: Mapping[object, Mapping[str, Any]] = {
     **dict.fromkeys(("error_rate", "refused", "abandoned", "feedback", "empty", "truncated"), OF_A_SHARE),
     "latency_slo": {**OF_A_SHARE, "slo_seconds": 0.5, "signal": "ttft"},
     "counter_ratio": {**OF_A_SHARE, "bad_query": "bad{v='{{variant}}'}", "all_query": "all{v='{{variant}}'}"},
+    "metric_limit": {
+        **OF_EVERY_GATE,
+        "weight": 0.0,
+        "query": "number{v='{{variant}}'}",
+        "limit": 1.0,
+        "direction": "at_most",
+    },
     "paired": {**OF_EVERY_GATE, "margin": 0.05},
 }
 A_GATE = {"key": "sound", "kind": "error_rate", "delta": 0.01}
@@ -41,7 +48,7 @@ def policy_problems(data: object) -> tuple[InvalidInput, ...]:
     gates = data.get("gates")
     rest: dict[str, Any] = {name: value for name, value in data.items() if name != "fast_kill"}
     if isinstance(gates, list | tuple) and gates:
-        equal = 1.0 if all(isinstance(gate, Mapping) and "weight" not in gate for gate in gates) else None
+        equal = None if equal_weight(gates) is None else 1.0
         for position, gate in enumerate(gates):
             mistakes = _mistakes(lambda gate: GateSpec.from_json(gate, equal_weight=equal), gate)
             found += [checks.at(f"gates[{position}]", one) for one in mistakes]

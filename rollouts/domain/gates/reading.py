@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from controlplane.kernel.words import seconds_text
 from rollouts.domain.gates import checks
+from rollouts.domain.gates.fixed_limits import is_beyond
 from rollouts.domain.gates.latency import Directions, Timed, directions_of, timed_against
 from rollouts.domain.gates.policy import GateSpec
 from rollouts.domain.record.asked import CounterPair
@@ -72,6 +73,15 @@ class Nothing:
     broken: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class NumberSeen:
+    """The candidate's number, when it was measured (the same moment: the same sample), and the baseline's if known."""
+
+    value: float
+    at: float
+    baseline: float | None
+
+
 GateReading = Counts | Pairs | Nothing
 
 
@@ -94,6 +104,26 @@ def read(spec: GateSpec, interval: Interval, candidate: str, circumstances: Circ
     if isinstance(reading, Counts) and altered is not None:
         reading = _only_against(reading, altered, usual=BASELINE not in _altered_arms(spec, interval))
     return reading
+
+
+def read_number(spec: GateSpec, interval: Interval, candidate: str) -> NumberSeen | Nothing:
+    """The reading of a gate with a fixed limit. An arm of which something else ran may be seen beyond it, never within.
+    Raises InvalidInput for a number that is none, naming arm and field."""
+    arm = interval.arms.get(candidate)
+    if arm is None:
+        return _nothing(spec, interval, candidate, "the candidate was not measured")
+    digest = "" if spec.number is None else spec.number.digest
+    found = arm.numbers.get(digest)
+    if found is None or found.why:
+        return Nothing(f"candidate: {'its number was not asked for' if found is None else found.why}")
+    value = checks.finite(found.value, field=f"arms.{candidate}.numbers.{digest}.value")
+    altered = _altered(spec, interval, candidate)
+    if altered is not None and not is_beyond(spec, value):
+        return Nothing(altered.reason)
+    arm_b = interval.arms.get(BASELINE)
+    of_baseline = None if arm_b is None else arm_b.numbers.get(digest)
+    known = of_baseline is not None and not of_baseline.why
+    return NumberSeen(value, found.at, of_baseline.value if of_baseline is not None and known else None)
 
 
 def _only_against(reading: Counts, ways: Directions, *, usual: bool) -> Counts | Nothing:

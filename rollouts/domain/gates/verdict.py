@@ -46,9 +46,9 @@ class GateVerdict:
                             unknown
     change, low, high       estimate and always-valid interval, in `change_unit`; low or high None: open
     change_unit             "ratio" (candidate / baseline), "difference" (of shares or scores), "share"
-                            (absolute)
+                            (absolute), "number" (the candidate's own, against a fixed limit: no interval, no evidence)
     limit                   the limit in the same unit
-    n_baseline, n_candidate what was counted: requests, answers or pairs
+    n_baseline, n_candidate what was counted: requests, answers, pairs, or readings of the candidate's number
     evidence                E of FAIL: odds against "not worse" (1 = none)
     evidence_pass           E of PASS: odds against "at or beyond the limit"
     share_of_rollback       this gate's part (0 to 1) of what it takes to roll the whole rollout back
@@ -69,7 +69,7 @@ class GateVerdict:
     change: float | None
     low: float | None
     high: float | None
-    change_unit: Literal["ratio", "difference", "share"]
+    change_unit: Literal["ratio", "difference", "share", "number"]
     change_text: str
     interval_text: str
     limit: float

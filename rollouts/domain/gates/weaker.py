@@ -115,6 +115,11 @@ OF_A_GATE: Mapping[str, tuple[Rule, str]] = {
     "slo_seconds": (_differs, "it counts other requests as slow"),
     "bad_query": (_differs, "it counts other events as bad"),
     "all_query": (_differs, "it counts other events"),
+    "query": (_differs, "it reads another number"),
+    "direction": (_differs, "the number is held to the other side of the limit"),
+    "limit": (_never, ""),  # `_fixed_limit` judges it, by its direction
+    "fail_readings": (_larger, "a number beyond the limit rolls back later"),
+    "pass_readings": (_smaller, "it may pass on fewer readings"),
     "mode": (_tolerant_now, "a worsening within the limit no longer fails"),
     "weight": (_smaller, "with less of the accepted risk of a wrong rollback it fails later"),
     "ratio": (_larger, "a larger limit lets more worsening through"),
@@ -159,6 +164,17 @@ def _gate(old: GateSpec, new: GateSpec) -> Iterator[Weakening]:
         yield Weakening(f"{prefix}ratio", value_text(old.ratio), value_text(new.ratio), why)
     else:
         yield from _compared(prefix, OF_A_GATE, old, new)
+        yield from _fixed_limit(prefix, old, new)
+
+
+def _fixed_limit(prefix: str, old: GateSpec, new: GateSpec) -> Iterator[Weakening]:
+    """Which limit is the weaker one depends on its direction, which is compared by itself."""
+    if old.limit is None or new.limit is None:
+        return
+    weaker = _larger if old.direction == "at_most" else _smaller
+    if weaker(old.limit, new.limit):
+        why = "a limit further out lets more through"
+        yield Weakening(f"{prefix}limit", value_text(old.limit), value_text(new.limit), why)
 
 
 def _compared(

@@ -9,6 +9,7 @@ UNITS = {
     "empty": "completions",
     "truncated": "completions",
     "counter_ratio": "events",
+    "metric_limit": "readings",
 }
 # By kind of gate: what it counts against the candidate, as in "twice as many failed requests".
 EVENTS = {

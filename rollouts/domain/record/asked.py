@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from controlplane.kernel.digests import canonical_json
+from rollouts.domain.record.numbers import NumberReading
 
 UNSEEN_AT_MOST = 0.6  # of an arm's processes, as of the router's
 NAMED_AT_MOST = 3
@@ -31,6 +32,11 @@ class CounterPair:
 
     bad: str
     all: str
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """What a person may ask by hand, with placeholders for the arm."""
+        return (self.bad, self.all)
 
     @property
     def digest(self) -> str:
@@ -94,14 +100,15 @@ class AskedReading:
 
 @dataclass(frozen=True, slots=True)
 class CounterAnswer:
-    """What a source of signals says of a pair for one arm: the reading, or why there is none.
+    """What a source of signals says of one arm: the reading of a pair or the number of a query, or why there is none.
 
-    queries  what was asked, of bad events and of all, as a person may ask it by hand; empty where nobody is asked
+    queries  what was asked (of a pair bad events and all), as a person may ask it by hand; empty where nobody is asked
     """
 
     reading: AskedReading | None = None
     why: str = ""
     queries: tuple[str, ...] = ()
+    number: NumberReading | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,7 @@ def counts_between(
             ready=ready.get(name, 0.0),
             completions=completions_between(before.engines.get(name), after.engines.get(name)),
             asked=asked_between(before.asked.get(name, {}), after.asked.get(name, {})),
+            numbers=after.numbers.get(name, {}),
         )
         for name, one in found.items()
     }

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from rollouts.domain.record.asked import AskedCounts
+from rollouts.domain.record.numbers import NumberReading
 
 LatencySignal = Literal["ttft", "duration"]
 BASELINE = "baseline"
@@ -174,6 +175,7 @@ class ArmCounts:
     outcomes      how each request ended; None in evidence from before that was counted
     completions   what the engine said of its completions; None when it does not say
     asked         what gates counted by expressions of their own, by the digest of the pair
+    numbers       what gates with a fixed limit read when it ended, by the digest of the expression
     """
 
     requests: int
@@ -187,6 +189,7 @@ class ArmCounts:
     outcomes: Outcomes | None = None
     completions: Completions | None = None
     asked: Mapping[str, AskedCounts] = field(default_factory=dict)
+    numbers: Mapping[str, NumberReading] = field(default_factory=dict)
 
     @property
     def exposure(self) -> int:
@@ -216,6 +219,8 @@ class ArmCounts:
             data["completions"] = self.completions.to_json()
         if self.asked:
             data["asked"] = {digest: counts.to_json() for digest, counts in sorted(self.asked.items())}
+        if self.numbers:
+            data["numbers"] = {digest: one.to_json() for digest, one in sorted(self.numbers.items())}
         return data
 
     @classmethod
@@ -234,6 +239,7 @@ class ArmCounts:
             if data.get("completions") is not None
             else None,
             asked={digest: AskedCounts.from_json(c) for digest, c in data.get("asked", {}).items()},
+            numbers={digest: NumberReading.from_json(one) for digest, one in data.get("numbers", {}).items()},
         )
 
 

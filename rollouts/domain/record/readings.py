@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from rollouts.domain.record.asked import AskedReading
+from rollouts.domain.record.numbers import NumberReading
 
 ROUTER = "router"  # the name of the one target of a router that is a single process
 
@@ -131,6 +132,7 @@ class SignalReading:
     broken      engines that could not be read, and why
     asked       by variant, what the rollout's gates asked for by expressions of their own, by the digest of the pair; a
                 text is why there is no reading
+    numbers     by variant, what gates with a fixed limit asked for, by the digest of the expression
     """
 
     at: float
@@ -138,6 +140,7 @@ class SignalReading:
     engines: Mapping[str, EngineReading] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
     asked: Mapping[str, Mapping[str, AskedReading | str]] = field(default_factory=dict)
+    numbers: Mapping[str, Mapping[str, NumberReading]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

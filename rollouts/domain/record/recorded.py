@@ -154,6 +154,7 @@ MOST_THIN_ROWS = 120  # one pack gives at most so many points to a chart
 THIN_SECONDS = (5, 10, 15, 30, 60, 120, 300, 600, 1_800, 3_600)
 
 
+SPAN = ("value", "least", "most")  # of a reading, or of several that were added up
 KeptEdges = Mapping[str, Collection[float]]
 
 
@@ -239,12 +240,22 @@ def _merge_arm(group: Sequence[Json], arm: str, edges: KeptEdges) -> dict[str, A
         **({"outcomes": reduce(Outcomes.plus, ended).to_json()} if len(ended) == len(counts) else {}),
         **({"completions": reduce(Completions.plus, said).to_json()} if said else {}),
         **({"asked": {digest: _merge_asked(counts, digest) for digest in asked}} if asked else {}),
+        **({"numbers": numbers} if (numbers := _merge_numbers(counts)) else {}),
     }
 
 
 def _merge_asked(counts: Sequence[Json], digest: str) -> dict[str, Any]:
     found = (one["asked"][digest] for one in counts if digest in one.get("asked", ()))
     return reduce(AskedCounts.plus, (AskedCounts.from_json(one) for one in found)).to_json()
+
+
+def _merge_numbers(counts: Sequence[Json]) -> dict[str, Any]:
+    """Of each number the least and the largest: a mean would hide what went beyond a limit."""
+    found: dict[str, list[float]] = {}
+    for one in counts:
+        for digest, read in one.get("numbers", {}).items():
+            found.setdefault(digest, []).extend(float(read[name]) for name in SPAN if name in read)
+    return {digest: {"least": min(seen), "most": max(seen)} for digest, seen in sorted(found.items()) if seen}
 
 
 def _merge_latency(histograms: Sequence[Json], edges: Collection[float]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Counters that the gates of rollouts ask for by expressions of their own: asked once an interval for every arm."""
+"""Counters and numbers that gates of rollouts ask for by expressions of their own: once an interval for every arm."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import replace
 from controlplane.kernel.errors import HeadgateError
 from controlplane.passes.words import error_words
 from rollouts.domain.record.asked import AskedReading, CounterAnswer
+from rollouts.domain.record.numbers import NumberQuery, NumberReading
 from rollouts.domain.record.readings import SignalReading
 from rollouts.ports import CounterQuestion
 from rollouts.services.loop.backends import backends_of
@@ -38,15 +39,21 @@ def with_own_counters(readings: Readings, rows: Sequence[Rows], world: World) ->
         reading = found[endpoint]
         assert isinstance(reading, SignalReading)
         said: dict[str, dict[str, AskedReading | str]] = defaultdict(dict)
+        numbers: dict[str, dict[str, NumberReading]] = defaultdict(dict)
         for question in questions:
             answer = answers.get(question) or CounterAnswer(why="the source of the signals gave no answer")
-            said[question.backend.variant][question.pair.digest] = answer.reading or answer.why
-        found[endpoint] = replace(reading, asked=dict(said))
+            variant, digest = question.backend.variant, question.asks.digest
+            if isinstance(question.asks, NumberQuery):
+                why = answer.why or "the source of the signals gave no number"
+                numbers[variant][digest] = answer.number or NumberReading(why=why)
+            else:
+                said[variant][digest] = answer.reading or answer.why
+        found[endpoint] = replace(reading, asked=dict(said), numbers=dict(numbers))
     return found
 
 
 def _questions(one: Rows) -> list[CounterQuestion]:
-    """Of a rollout that has traffic: every pair of its gates, of every arm that is reached."""
+    """Of a rollout that has traffic: all that its gates ask for, of every arm that is reached."""
     rollout = one.rollout
     if rollout is None or rollout.step_index < 0:
         return []
@@ -55,15 +62,15 @@ def _questions(one: Rows) -> list[CounterQuestion]:
     except Exception:  # a policy that cannot be read ends its own endpoint's turn, where it is measured
         log.exception("rollout.policy_unread rollout=%s", rollout.pk)
         return []
-    pairs = list(dict.fromkeys(gate.counters for gate in gates if gate.counters is not None))
-    if not pairs:
+    asked = list(dict.fromkeys(gate.asks for gate in gates if gate.asks is not None))
+    if not asked:
         return []
     arms = {arm.variant.name for arm in one.arms if arm.dropped_at is None}
     return [
-        CounterQuestion(one.endpoint.name, backend, pair)
+        CounterQuestion(one.endpoint.name, backend, asks)
         for backend in backends_of(one.workloads)
         if backend.variant in arms
-        for pair in pairs
+        for asks in asked
     ]
 
 

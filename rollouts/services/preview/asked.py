@@ -139,7 +139,7 @@ def signal_checks(
             checks += _within(SIGNALS_SECONDS, look)
         except HeadgateError as error:
             return [*unreadable(policy, error), *counters_unreadable(policy, error)]
-    if any(gate.counters is not None for gate in policy.gates):
+    if any(gate.asks is not None for gate in policy.gates):
         try:
             checks += _within(
                 SIGNALS_SECONDS,
@@ -165,9 +165,9 @@ def _look(
 def _look_at_counters(
     signals: SignalSource, endpoint: str, backend: Backend, policy: GatePolicy, at: float
 ) -> tuple[Check, ...]:
-    pairs = dict.fromkeys(gate.counters for gate in policy.gates if gate.counters is not None)
-    answers = signals.read_counters([CounterQuestion(endpoint, backend, pair) for pair in pairs])
-    said = {question.pair: answer for question, answer in answers.items()}
+    asked = dict.fromkeys(gate.asks for gate in policy.gates if gate.asks is not None)
+    answers = signals.read_counters([CounterQuestion(endpoint, backend, asks) for asks in asked])
+    said = {question.asks: answer for question, answer in answers.items()}
     return counter_checks(policy, backend.variant, said, at=at)
 
 

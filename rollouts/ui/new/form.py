@@ -235,6 +235,8 @@ def _policy(form: NewRolloutForm, endpoint: Endpoint) -> GatePolicy | None:
 
 def _gate(stored: GateSpec, typed: RolloutGateFields, position: int) -> dict[str, Any]:
     where = f"gates[{position}]"
+    if stored.fixed:  # its limit is the policy's
+        return {**stored.to_json(), "required": typed.required}
     data = {**stored.to_json(), "mode": typed.mode, "required": typed.required}
     data["weight"] = need_number(typed.weight, f"{where}.weight", "weight")
     if stored.kind == "latency_slo":

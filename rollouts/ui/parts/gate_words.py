@@ -19,6 +19,7 @@ NAMES: Mapping[str, str] = {
     "empty": "Empty answers",
     "truncated": "Cut answers",
     "counter_ratio": "Your counters",
+    "metric_limit": "Your number",
 }
 MEASURES: Mapping[str, str] = {
     "error_rate": "requests that fail",
@@ -30,6 +31,7 @@ MEASURES: Mapping[str, str] = {
     "empty": "empty completions",
     "truncated": "completions cut off at their limit",
     "counter_ratio": "events that are bad, by PromQL",
+    "metric_limit": "a number against a fixed limit, by PromQL",
 }
 HINTS: Mapping[str, str] = {
     "error_rate": "5xx, broken streams, fallbacks",
@@ -40,6 +42,7 @@ HINTS: Mapping[str, str] = {
     "empty": "empty completions",
     "truncated": "completions at their length limit",
     "counter_ratio": "bad events of all, by PromQL",
+    "metric_limit": "a number by PromQL; a fixed limit, no test of chance",
 }
 # Three sentences each: what is counted, why a difference is the version's own, what the gate cannot see.
 HELP: Mapping[str, str] = {
@@ -92,6 +95,13 @@ HELP: Mapping[str, str] = {
         "Requests come to both arms alike, so a larger share of bad events is the version's own; {{variant}}, "
         "{{pods}}, {{namespace}} and {{endpoint}} stand for those of the arm, and a series keeps job and instance. "
         "A counter that is absent, stale or not a count gives no data; what is in no counter is not seen."
+    ),
+    "metric_limit": (
+        "Asks the cluster's Prometheus for one number of the candidate and compares it with a limit that you choose: "
+        "so many readings in a row beyond it roll back. "
+        "It is no test of chance and is outside alpha: a limit that healthy versions pass now and then rolls them "
+        "back; {{variant}}, {{pods}}, {{namespace}} and {{endpoint}} stand for those of the arm. "
+        "A number that is absent, stale or several gives no data, and is no reading."
     ),
 }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controlplane.kernel.words import MINUS, NO_DATA, odds, percent_or_no_data
+from rollouts.domain.gates.fixed_limits import number_text
 from rollouts.domain.gates.policy import GatePolicy, GateSpec
 from rollouts.domain.gates.verdict import FamilyVerdict, GateVerdict, Verdict
 from rollouts.ui.parts.gate_words import hint_of, unit_of
@@ -28,6 +29,7 @@ class VerdictRow:
     label: str
     hint: str
     strict: bool
+    fixed: bool
     required: bool
     baseline: str
     candidate: str
@@ -108,17 +110,18 @@ def family_table(policy: GatePolicy, family: FamilyVerdict | None) -> GatesTable
 
 def _row(gate: GateSpec, verdict: GateVerdict) -> VerdictRow:
     tone, words, icon = LOOK[verdict.verdict]
-    score = gate.kind == "paired"
     change = verdict.change_text or "no data"
+    mode = "a fixed limit" if gate.fixed else f"{gate.mode} gate"
     marks = "marks: no worsening and limit" if gate.mode == "strict" else "mark: limit"
     return VerdictRow(
         key=gate.key,
         label=gate.label,
         hint=hint_of(gate),
         strict=gate.mode == "strict",
+        fixed=gate.fixed,
         required=gate.required,
-        baseline=_value(verdict.baseline, score=score),
-        candidate=_value(verdict.candidate, score=score),
+        baseline=_value(gate, verdict.baseline),
+        candidate=_value(gate, verdict.candidate),
         change=change,
         limit=verdict.limit_text,
         exposure=f"{verdict.n_candidate:,}",
@@ -132,8 +135,7 @@ def _row(gate: GateSpec, verdict: GateVerdict) -> VerdictRow:
         low=verdict.axis.low,
         high=verdict.axis.high,
         picture=(
-            f"{gate.label}: change {change}, limit {verdict.limit_text}, {words.lower()}; "
-            f"{gate.mode} gate, {marks}"
+            f"{gate.label}: change {change}, limit {verdict.limit_text}, {words.lower()}; {mode}, {marks}"
         ),
     )
 
@@ -145,6 +147,7 @@ def _empty_row(gate: GateSpec) -> VerdictRow:
         label=gate.label,
         hint=hint_of(gate),
         strict=gate.mode == "strict",
+        fixed=gate.fixed,
         required=gate.required,
         baseline="",
         candidate="",
@@ -164,10 +167,12 @@ def _empty_row(gate: GateSpec) -> VerdictRow:
     )
 
 
-def _value(value: float | None, *, score: bool) -> str:
+def _value(gate: GateSpec, value: float | None) -> str:
     if value is None:
         return NO_DATA
-    return f"{value:.3f}".replace("-", MINUS) if score else percent_or_no_data(value)
+    if gate.fixed:
+        return number_text(value).replace("-", MINUS)
+    return f"{value:.3f}".replace("-", MINUS) if gate.kind == "paired" else percent_or_no_data(value)
 
 
 def _counts(rows: tuple[VerdictRow, ...]) -> tuple[tuple[str, str, str], ...]:

@@ -89,8 +89,20 @@ GATE_NUMBERS = {  # name in the form -> (field of the gate, scale)
     "margin": ("margin", 1.0),
     "slo": ("slo_seconds", 1000.0),
     "exposure": ("min_exposure", 1.0),
+    "limit": ("limit", 1.0),
+    "fail_readings": ("fail_readings", 1.0),
+    "pass_readings": ("pass_readings", 1.0),
 }
-GATE_TEXTS = ("key", "label", "mode", "signal", "bad_query", "all_query")  # called as the gate's fields
+GATE_TEXTS = (
+    "key",
+    "label",
+    "mode",
+    "signal",
+    "bad_query",
+    "all_query",
+    "query",
+    "direction",
+)  # called as the gate's fields
 NEW_GATES: Mapping[str, Mapping[str, str]] = {
     "error_rate": {"key": "errors", "label": "Error rate", "mode": "strict", "ratio": "1", "delta": "1"},
     "refused": {"key": "refused", "label": "Refused", "mode": "strict", "ratio": "1", "delta": "1"},
@@ -116,6 +128,15 @@ NEW_GATES: Mapping[str, Mapping[str, str]] = {
         "delta": "2",
         "bad_query": 'tool_call_failures_total{namespace="{{namespace}}",pod=~"{{pods}}"}',
         "all_query": 'tool_calls_total{namespace="{{namespace}}",pod=~"{{pods}}"}',
+    },
+    "metric_limit": {
+        "key": "heat",
+        "label": "GPU temperature",
+        "query": 'max(DCGM_FI_DEV_GPU_TEMP{namespace="{{namespace}}",pod=~"{{pods}}"})',
+        "direction": "at_most",
+        "limit": "85",
+        "fail_readings": "6",
+        "pass_readings": "12",
     },
 }
 
@@ -293,10 +314,13 @@ def _gate_body(gate: PolicyGateFields) -> dict[str, Any]:
         "key": typed["key"],
         "label": typed["label"] or typed["key"],
         "kind": gate.kind,
-        "mode": typed["mode"],
         "required": gate.required,
-        "min_exposure": value_of(typed["exposure"]),
     }
+    if gate.kind == "metric_limit":
+        numbers = ("limit", "fail_readings", "pass_readings")
+        body |= {name: typed[name] for name in ("query", "direction")}
+        return body | {name: value_of(typed[name]) for name in numbers if typed[name]}
+    body |= {"mode": typed["mode"], "min_exposure": value_of(typed["exposure"])}
     if typed["weight"]:
         body["weight"] = value_of(typed["weight"])
     if gate.kind == "paired":
@@ -328,9 +352,14 @@ def _changed(form: PolicyForm, change: str) -> PolicyForm:
         gone = change.removeprefix("remove-")
         return replace(form, gates=tuple(gate for gate in form.gates if str(gate.row) != gone))
     if change == "equal-weights" and form.gates:
-        part = field_text(1 / len(form.gates))
+        tests = [gate for gate in form.gates if gate.kind != "metric_limit"]  # fixed limits have no weight
+        part = field_text(1 / max(1, len(tests)))
         return replace(
-            form, gates=tuple(replace(gate, typed={**gate.typed, "weight": part}) for gate in form.gates)
+            form,
+            gates=tuple(
+                replace(gate, typed={**gate.typed, "weight": part}) if gate in tests else gate
+                for gate in form.gates
+            ),
         )
     return form
 

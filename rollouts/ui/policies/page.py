@@ -201,7 +201,7 @@ def gate_line(gate: GateSpec, told: GateOutlook) -> GateLine:
         gate=gate,
         measures=MEASURES[gate.kind],
         objective=objective,
-        weight=percent_of_share(gate.weight),
+        weight="none" if gate.fixed else percent_of_share(gate.weight),
         smallest=worsening_text(gate, forecast.detectable, told.base_rate),
         passes=passes_text(told),
         to_pass=""
@@ -209,7 +209,7 @@ def gate_line(gate: GateSpec, told: GateOutlook) -> GateLine:
         else f"{rough(forecast.requests_to_pass)} {unit_of(gate)}",
         passes_from=forecast.since,
         does=told.does,
-        alone=f"{odds(told.odds_alone)} to 1",
+        alone="a fixed limit" if told.odds_alone is None else f"{odds(told.odds_alone)} to 1",
         base=""
         if told.base_rate is None
         else percent_of_share(told.base_rate) + ("" if told.measured else ", assumed"),

@@ -21,7 +21,7 @@ from rollouts.domain.lifecycle.plan import Plan
 from rollouts.domain.lifecycle.states import FINAL, Phase
 from rollouts.domain.record.asked import AskedCounts
 from rollouts.domain.record.intervals import LatencyCounts, Outcomes
-from rollouts.domain.record.recorded import pair_sums
+from rollouts.domain.record.recorded import SPAN, pair_sums
 from rollouts.evidence import thin_series
 from rollouts.models import HistoryEvent, Rollout
 from rollouts.ui.parts.gate_words import unit_of
@@ -54,6 +54,8 @@ def canary_chart(*, rollout: Rollout, name: str, since: float | None, now: datet
         return _traffic(rollout, plan, buckets, marks, bucket_seconds, now)
     if gate.kind == "paired":
         return _scores(rollout, gate, buckets, marks, bucket_seconds)
+    if gate.number is not None:
+        return _numbers(rollout, gate, gate.number.digest, buckets, marks, bucket_seconds)
     return _shares(rollout, gate, buckets, marks, bucket_seconds)
 
 
@@ -195,6 +197,47 @@ def _shares(
         "marks": marks,
         "limit": limit,
     }
+
+
+def _numbers(
+    rollout: Rollout,
+    gate: GateSpec,
+    digest: str,
+    buckets: Sequence[Bucket],
+    marks: list[ChartJson],
+    seconds: int,
+) -> ChartJson:
+    """A number by arm, with its fixed limit. Where intervals are taken together, the one that is worst against it."""
+    worst = max if gate.direction == "at_most" else min
+    values: list[list[float | None]] = [[], []]
+    for bucket in buckets:
+        for position, arm in enumerate(("baseline", "candidate")):
+            read = [
+                row["arms"][arm].get("numbers", {}).get(digest, {})
+                for row in bucket.rows
+                if arm in row["arms"]
+            ]
+            known = [number for one in read for number in _span(one)]
+            values[position].append(float(f"{worst(known):.6g}") if known else None)
+    return {
+        "label": f"{gate.label}, {gate.limit_text()}, over time. {_last_words(rollout, values, '')}",
+        "unit": "",
+        "stack": False,
+        "y": None,
+        "x": None,
+        "bucket": seconds,
+        "arms": _arms(rollout),
+        "t": [bucket.at for bucket in buckets],
+        "values": values,
+        "plan": None,
+        "marks": marks,
+        "limit": gate.limit,
+    }
+
+
+def _span(read: Mapping[str, Any]) -> list[float]:
+    """What an interval's reading says, or the least and the largest of several that were added up; nothing, of none."""
+    return [float(read[name]) for name in SPAN if name in read]
 
 
 def _baseline_value(rollout: Rollout, gate: GateSpec) -> float | None:

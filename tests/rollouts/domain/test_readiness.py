@@ -18,6 +18,7 @@ from rollouts.domain.readiness import (
     unreadable,
 )
 from rollouts.domain.record.asked import AskedReading, CounterAnswer, ProcessCounters
+from rollouts.domain.record.numbers import NumberReading
 from rollouts.domain.record.readings import (
     ArmReading,
     CountedKind,
@@ -250,3 +251,47 @@ def test_counters_unreadable__source_away__cannot_judge_with_its_words() -> None
     (check,) = counters_unreadable(OWN, Unavailable("It is away."))
     assert check.title == "Cannot judge Tool calls: It is away"
     assert counters_unreadable(POLICY, Unavailable("It is away.")) == ()
+
+
+# --- a number of a team's own -----------------------------------------------------------------------------------------
+
+HEAT = GateSpec.from_json(
+    {
+        "key": "heat", "label": "GPU temperature", "kind": "metric_limit", "limit": 85, "direction": "at_most",
+        "query": 'max(t{v="{{variant}}"})',
+    }
+)  # fmt: skip
+LIMITED = GatePolicy(name="p", version=1, gates=(TOOLS, HEAT))
+
+
+def limited(answer: CounterAnswer) -> Check:
+    assert HEAT.number is not None
+    (check,) = counter_checks(LIMITED, V1, {HEAT.number: answer}, at=NOW)
+    return check
+
+
+def test_number__within_its_limit__is_said_with_the_limit() -> None:
+    assert limited(CounterAnswer(number=NumberReading(71.5, NOW))) == Check(
+        "ok", f"{V1} is read for GPU temperature", "71.5 now; it must be at most 85"
+    )
+
+
+def test_number__variant_that_serves_is_beyond_it__is_warned_of() -> None:
+    check = limited(CounterAnswer(number=NumberReading(90.2, NOW)))
+    assert (check.state, check.code) == ("warning", "beyond-limit")
+    assert (
+        check.title == f"{V1} itself is beyond the limit of GPU temperature: 90.2, and it must be at most 85"
+    )
+
+
+def test_number__absent__cannot_judge_with_the_query() -> None:
+    check = limited(CounterAnswer(why="its query has no fresh series of v1", queries=("max(t{v='v1'})",)))
+    assert (check.state, check.code) == ("warning", "signals-missing")
+    assert check.title == "Cannot judge GPU temperature: its query has no fresh series of v1"
+    assert check.detail == "query: max(t{v='v1'})"
+    assert "Ask it by hand" in check.fix
+
+
+def test_counters_unreadable__source_away__cannot_judge_the_number_either() -> None:
+    titles = [check.title for check in counters_unreadable(LIMITED, Unavailable("It is away."))]
+    assert titles == ["Cannot judge Tool calls: It is away", "Cannot judge GPU temperature: It is away"]

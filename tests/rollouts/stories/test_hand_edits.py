@@ -103,7 +103,7 @@ def intervals(w: MemoryWorld) -> list[Mapping[str, Any]]:
 
 def passing(w: MemoryWorld) -> float:
     """The evidence for a PASS of the only gate."""
-    return GatesState.from_json(w.rollout.gates_state).tracks[0].passing.log_e
+    return GatesState.from_json(w.rollout.gates_state).tested[0].passing.log_e
 
 
 @pytest.mark.parametrize("number", [1, 2], ids=["baseline", "candidate"])

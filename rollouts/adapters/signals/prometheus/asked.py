@@ -1,4 +1,4 @@
-"""Counters that gates ask for by PromQL of their own.
+"""Counters, and numbers, that gates ask for by PromQL of their own.
 
 The expressions of several gates and arms go into one query, each with a label that says whose it is. Where Prometheus
 refuses such a query, or does not answer it in time, each gate is asked by itself from then on, and last: a gate with a
@@ -23,9 +23,11 @@ from controlplane.kernel.digests import canonical_json
 from controlplane.kernel.errors import HeadgateError, InvalidInput
 from controlplane.kernel.foreign import words_of
 from rollouts.adapters.signals.exposition import Sample
+from rollouts.adapters.signals.prometheus.numbers import expressions_of, number_in
 from rollouts.adapters.signals.prometheus.server import PrometheusServer
 from rollouts.domain.gates.expressions import escaped, filled_in
-from rollouts.domain.record.asked import AskedReading, CounterAnswer, ProcessCounters
+from rollouts.domain.record.asked import AskedReading, CounterAnswer, CounterPair, ProcessCounters
+from rollouts.domain.record.numbers import NumberQuery, NumberReading
 from rollouts.ports import CounterQuestion
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,9 @@ log = logging.getLogger(__name__)
 SECONDS = 2.0  # for all questions of a look
 LEAST_SECONDS = 0.1
 STARTS_SECONDS = 0.5  # for what is asked of all processes, whatever the gates took
-AT_ONCE = 20  # questions in one query, of two expressions each
+AT_ONCE = (
+    20  # questions in one query, of two expressions each (of a number the second is when it was measured)
+)
 MOST_SERIES = 200  # of an arm at one expression: all of them are kept between two readings
 NAMED_AT_MOST = 200  # instances in one query
 MOST_APART = 1_000
@@ -44,7 +48,7 @@ BAD, ALL = "bad", "all"
 
 Scrape = tuple[str, ...]
 Series = dict[str, list[Sample]]  # of one question, by expression
-Gate = tuple[str, str]  # endpoint and digest of the pair
+Gate = tuple[str, str]  # endpoint and digest of what it asks for
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +95,27 @@ class AskedCounters:
             return {}
         try:
             look = self._asked(questions)
-            processes = self._processes(look)
         except HeadgateError as error:
             return {one: self._answer(one, _words(error)) for one in questions}
-        return {one: self._answer(one, _reading(one, look, processes)) for one in questions}
+        processes: Mapping[Scrape, _Process] = {}
+        try:
+            processes = self._processes(look)
+        except HeadgateError as error:  # numbers are of no process
+            counters = [one for one in questions if isinstance(one.asks, CounterPair)]
+            look.wrong |= dict.fromkeys(counters, _words(error))
+        return {one: self._answer(one, self._found(one, look, processes)) for one in questions}
 
-    def _answer(self, question: CounterQuestion, found: AskedReading | str) -> CounterAnswer:
+    def _found(
+        self, question: CounterQuestion, look: _Look, processes: Mapping[Scrape, _Process]
+    ) -> AskedReading | NumberReading | str:
+        if question in look.wrong:
+            return look.wrong[question]
+        series, variant = look.series[question], question.backend.variant
+        if isinstance(question.asks, NumberQuery):
+            return number_in(series, variant, now=look.now, stale_seconds=self._stale_seconds)
+        return _reading(variant, series, processes)
+
+    def _answer(self, question: CounterQuestion, found: AskedReading | NumberReading | str) -> CounterAnswer:
         queries = self._queries(question)
         if isinstance(found, str):
             log.warning(
@@ -104,6 +123,8 @@ class AskedCounters:
                 question.endpoint, question.backend.variant, found,
             )  # fmt: skip
             return CounterAnswer(why=found, queries=queries)
+        if isinstance(found, NumberReading):
+            return CounterAnswer(queries=queries, number=found)
         return CounterAnswer(found, queries=queries)
 
     # --- asking -----------------------------------------------------------------------------------------------------
@@ -160,7 +181,7 @@ class AskedCounters:
             marked[sample.labels.get(MARK, "")].append(sample)
         for number, one in enumerate(part):
             look.wrong.pop(one, None)
-            look.series[one] = {kind: marked.get(f"{number}-{kind}", []) for kind in (BAD, ALL)}
+            look.series[one] = {kind: marked.get(f"{number}-{kind}", []) for kind in self._expressions(one)}
         return True
 
     def _together(self, part: Sequence[CounterQuestion]) -> str:
@@ -168,11 +189,18 @@ class AskedCounters:
         marked = [
             f'label_replace((\n{query}\n),"{MARK}","{number}-{kind}","","")'
             for number, one in enumerate(part)
-            for kind, query in zip((BAD, ALL), self._queries(one), strict=True)
+            for kind, query in self._expressions(one).items()
         ]
         return "\nor ".join(marked)
 
-    def _queries(self, question: CounterQuestion) -> tuple[str, str]:
+    def _expressions(self, question: CounterQuestion) -> Mapping[str, str]:
+        """What is asked for a question, by the word that marks its series."""
+        queries = self._queries(question)
+        if isinstance(question.asks, NumberQuery):
+            return expressions_of(*queries)
+        return dict(zip((BAD, ALL), queries, strict=True))
+
+    def _queries(self, question: CounterQuestion) -> tuple[str, ...]:
         backend = question.backend
         values = {
             "variant": backend.variant,
@@ -181,7 +209,7 @@ class AskedCounters:
             # of a Deployment, and of a group of several nodes a replica; its name is of small letters and dashes
             "pods": f"{backend.name}-([a-z0-9]+-[a-z0-9]{{5}}|[0-9]+(-[0-9]+)?)",
         }
-        return filled_in(question.pair.bad, values), filled_in(question.pair.all, values)
+        return tuple(filled_in(expression, values) for expression in question.asks.expressions)
 
     def _steady(self) -> float:
         return self._clock.reading().steady
@@ -193,7 +221,8 @@ class AskedCounters:
         scrapes = sorted(
             {
                 _scrape(sample)
-                for series in look.series.values()
+                for question, series in look.series.items()
+                if isinstance(question.asks, CounterPair)
                 for samples in series.values()
                 for sample in samples
             }
@@ -217,20 +246,16 @@ class AskedCounters:
         return found
 
 
-def _reading(
-    question: CounterQuestion, look: _Look, processes: Mapping[Scrape, _Process]
-) -> AskedReading | str:
+def _reading(variant: str, series: Series, processes: Mapping[Scrape, _Process]) -> AskedReading | str:
     """What one arm's series say, or why they say nothing."""
-    if question in look.wrong:
-        return look.wrong[question]
     counted: dict[str, dict[str, dict[str, int]]] = {}
     at: list[float] = []
-    for kind, samples in look.series[question].items():
+    for kind, samples in series.items():
         what = f"its {kind}_query"
         if not samples:
-            return f"{what} has no fresh series of {question.backend.variant}"
+            return f"{what} has no fresh series of {variant}"
         if len(samples) > MOST_SERIES:
-            return f"{what} has {len(samples):,} series of {question.backend.variant}, at most {MOST_SERIES} are kept"
+            return f"{what} has {len(samples):,} series of {variant}, at most {MOST_SERIES} are kept"
         if any(not all(_scrape(sample)) for sample in samples):
             return f"a series of {what} has no labels job and instance: sum by (job, instance), or not at all"
         once = _counted_once(samples, processes)
@@ -242,11 +267,11 @@ def _reading(
                 count = sample.count
             except InvalidInput as error:
                 return f"a series of {what} is no counter: {error.message.rstrip('.')}"
-            series = counted.setdefault(process.name, {BAD: {}, ALL: {}})[kind]
+            counts = counted.setdefault(process.name, {BAD: {}, ALL: {}})[kind]
             name = _series(sample)
-            if name in series:
+            if name in counts:
                 return f"{what} has several series with the same labels: select one metric"
-            series[name] = count
+            counts[name] = count
             at.append(process.at)
         if not once:
             return f"no series of {what} is of a process that was scraped lately and tells its {STARTED}"
@@ -266,7 +291,7 @@ def _counted_once(samples: Iterable[Sample], processes: Mapping[Scrape, _Process
 
 
 def _gate(question: CounterQuestion) -> Gate:
-    return question.endpoint, question.pair.digest
+    return question.endpoint, question.asks.digest
 
 
 def _scrape(sample: Sample) -> Scrape:

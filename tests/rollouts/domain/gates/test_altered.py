@@ -38,7 +38,7 @@ def fed(state: GatesState, times: int, altered: dict[str, Any], **what: Any) -> 
 
 
 def proofs(state: GatesState) -> list[tuple[float, float]]:
-    return [(track.failing.log_e, track.passing.log_e) for track in state.tracks]
+    return [(track.failing.log_e, track.passing.log_e) for track in state.tested]
 
 
 @pytest.mark.parametrize("who", ["candidate", "baseline"])
@@ -58,7 +58,7 @@ def test_altered__as_before_and_after__passes_on_what_was_asked_for_alone() -> N
     usual: dict[str, Any] = {"baseline": GOOD, "candidate": GOOD}
     before = feed(start(ERRORS), 5, **usual)
     during = fed(before, 50, {"altered": ("candidate",)}, **usual)
-    assert during.tracks[0].passing.log_e == before.tracks[0].passing.log_e
+    assert during.tested[0].passing.log_e == before.tested[0].passing.log_e
     assert feed(during, 20, **usual).assess().all_required_pass
 
 
@@ -82,7 +82,7 @@ def test_altered__shown_change_of_scores__is_bounded_from_the_bad_side_only() ->
     state = fed(
         start(QUALITY), 40, {"altered": ("candidate",)}, baseline=GOOD, candidate=GOOD, pairs=[(0, 1)] * 5
     )
-    assert state.tracks[0].bounds.interval(0.05)[0] is None
+    assert state.tested[0].bounds.interval(0.05)[0] is None
 
 
 def test_altered__baseline_beside_an_absolute_limit__changes_nothing() -> None:
@@ -94,7 +94,7 @@ def test_altered__baseline_beside_an_absolute_limit__changes_nothing() -> None:
 def test_altered__baseline__does_not_teach_what_its_usual_rate_is() -> None:
     worse = counted(200, failed=60)
     state = fed(start(ERRORS), 10, {"altered": ("baseline",)}, baseline=worse, candidate=GOOD)
-    process, new = state.tracks[0].failing, start(ERRORS).tracks[0].failing
+    process, new = state.tested[0].failing, start(ERRORS).tested[0].failing
     assert process.to_json()["baseline_events"] == new.to_json()["baseline_events"]
 
 
@@ -102,8 +102,8 @@ def test_altered__ratings__count_by_when_the_answers_were_given() -> None:
     rated: dict[str, Any] = {"baseline": LIKED, "candidate": LIKED}
     late = fed(start(THUMBS), 20, {"altered": ("candidate",)}, **rated)
     early = fed(start(THUMBS), 20, {"altered_answers": ("candidate",)}, **rated)
-    assert late.tracks[0].passing.log_e > 0
-    assert early.tracks[0].passing.log_e == 0
+    assert late.tested[0].passing.log_e > 0
+    assert early.tested[0].passing.log_e == 0
 
 
 def test_interval__altered__is_written_only_where_something_was() -> None:

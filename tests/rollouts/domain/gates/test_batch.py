@@ -109,7 +109,7 @@ def test_batches__whole_rollout__equal_the_gates_state_with_starts_tempering_and
         )
         together = family_log_evidence([1 / 3] * 3, [errors.log_e, slow.log_e, pairs.log_e])
         assert together[0] == pytest.approx(state.log_evidence, abs=1e-9)
-    assert state.tracks[0].failing.evidence.starts == 20
+    assert state.tested[0].failing.evidence.starts == 20
 
 
 def test_family_log_evidence__hand_made__is_the_weighted_mean() -> None:

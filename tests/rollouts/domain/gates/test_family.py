@@ -52,7 +52,7 @@ def test_gates_state__evidence_of_several_gates__adds_up_by_weight() -> None:
     state = feed(GatesState.initial(policy(ERRORS, THUMBS)), 3, baseline=arm(100, 1), candidate=arm(100, 4))
     expected = sum(
         gate.weight * math.exp(track.failing.log_e)
-        for gate, track in zip(state.policy.gates, state.tracks, strict=True)
+        for gate, track in zip(state.policy.gates, state.tested, strict=True)
     )
     assert state.assess().evidence == pytest.approx(expected)
 
@@ -83,7 +83,7 @@ def test_gates_state__pass_evidence_gone__pass_is_withdrawn() -> None:
     state = feed(state, 30, baseline=arm(100, 1), candidate=arm(100, 3))
     assert verdict_of(state) in (Verdict.INCONCLUSIVE, Verdict.PASS)
     state = feed(state, 12, baseline=arm(100, 1), candidate=arm(100, 5))
-    assert state.tracks[0].passing.log_e < 0
+    assert state.tested[0].passing.log_e < 0
     assert verdict_of(state) is not Verdict.PASS
 
 
@@ -133,7 +133,7 @@ def test_gates_state__baseline_missing__no_data_with_the_reason_given() -> None:
     )
     assert verdict_of(state) is Verdict.NO_DATA
     assert "baseline: router restarted" in state.assess().reason
-    assert state.tracks[0].failing.log_e == 0.0
+    assert state.tested[0].failing.log_e == 0.0
 
 
 def test_gates_state__data_stops_after_a_pass__no_data_not_pass() -> None:
@@ -199,9 +199,9 @@ def test_gates_state__slo_is_no_edge_of_the_histogram__no_data_says_so() -> None
 
 def test_gates_state__warm_up__keeps_first_requests_out_of_latency_only() -> None:
     state = feed(GatesState.initial(policy(ERRORS, LATENCY, warm_up_requests=250)), 3, **HEALTHY)
-    assert state.tracks[0].totals.n_candidate == 300
-    assert state.tracks[1].totals.n_candidate == 0
-    assert feed(state, 1, **HEALTHY).tracks[1].totals.n_candidate == 100
+    assert state.tested[0].totals.n_candidate == 300
+    assert state.tested[1].totals.n_candidate == 0
+    assert feed(state, 1, **HEALTHY).tested[1].totals.n_candidate == 100
 
 
 def test_gates_state__not_counted_by_unit__statistics_decide_nothing_but_the_fast_kill_works() -> None:
@@ -231,9 +231,9 @@ def test_gates_state__candidates_rated_more_often__is_a_finding_not_a_verdict() 
 
 def test_gates_state__restarts__come_by_exposure_and_not_by_silence() -> None:
     state = feed(GatesState.initial(policy(ERRORS, restart_every_seconds=300)), 100, **HEALTHY)
-    assert state.tracks[0].failing.evidence.starts == 4
+    assert state.tested[0].failing.evidence.starts == 4
     silent = feed(state, 100)
-    assert silent.tracks[0].failing.evidence.starts == 4
+    assert silent.tested[0].failing.evidence.starts == 4
     assert silent.exposure_seconds == 1000
 
 

@@ -35,7 +35,7 @@ def start(*gates: dict[str, Any], **other: Any) -> GatesState:
 
 
 def passing(state: GatesState) -> list[float]:
-    return [track.passing.log_e for track in state.tracks]
+    return [track.passing.log_e for track in state.tested]
 
 
 def test_outage__dead_baseline__is_no_evidence_for_any_gate() -> None:
@@ -157,9 +157,9 @@ def test_outage__interval_that_nobody_could_read__does_not_end_it() -> None:
 
 def test_outage__after_it__a_new_search_starts_with_the_next_interval() -> None:
     state = feed(start(ERRORS, restart_every_seconds=10_000), 3, baseline=DEAD, candidate=counted(1000))
-    starts = [track.failing.evidence.starts for track in state.tracks]
+    starts = [track.failing.evidence.starts for track in state.tested]
     healthy = feed(state, 6, baseline=counted(1000), candidate=counted(1000))
-    assert [track.failing.evidence.starts for track in healthy.tracks] == [count + 1 for count in starts]
+    assert [track.failing.evidence.starts for track in healthy.tested] == [count + 1 for count in starts]
 
 
 def test_outage__old_policy__has_no_such_rule() -> None:

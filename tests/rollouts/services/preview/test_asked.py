@@ -75,9 +75,7 @@ class Counted:
         self, questions: Collection[CounterQuestion]
     ) -> Mapping[CounterQuestion, CounterAnswer]:
         self.counters_asked += list(questions)
-        return {
-            one: CounterAnswer(why="it is absent", queries=(one.pair.bad, one.pair.all)) for one in questions
-        }
+        return {one: CounterAnswer(why="it is absent", queries=one.asks.expressions) for one in questions}
 
     def failures(self) -> Mapping[str, Mapping[str, Failures]]:
         return {}

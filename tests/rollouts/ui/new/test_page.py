@@ -11,10 +11,12 @@ import pytest
 from django.test import Client
 from django.utils.html import escape
 
+from controlplane.access.actors import HEADGATE
 from rollouts.domain.accelerators import Accelerators
 from rollouts.domain.images import Image
 from rollouts.domain.secrets import SealedSecret
 from rollouts.models import Endpoint, GatePolicyVersion, GlobalStop, Rollout
+from rollouts.services.policies.versions import define_gate_policy
 from rollouts.ui.new.form import Draft, blank_form, read_form, understand
 from tests import factories
 from tests.rollouts.conftest import Declare
@@ -188,6 +190,24 @@ def test_understand__changed_gate__is_a_policy_of_this_rollout(endpoint: Endpoin
     assert found.policy.gate("ttft").slo_seconds == 0.5
     assert found.policy.gate("thumbs").required
     assert GatePolicyVersion.objects.count() == 1
+
+
+def test_understand__fixed_limit_of_the_policy__stays_and_may_be_required_or_not(
+    engineer: Client, endpoint: Endpoint
+) -> None:
+    heat = {
+        "key": "heat", "label": "GPU temperature", "kind": "metric_limit", "query": 'n{v="{{variant}}"}',
+        "limit": 85, "direction": "at_most",
+    }  # fmt: skip
+    body = endpoint.gate_policy.policy.to_json()
+    body["gates"] = [*body["gates"], heat]
+    endpoint.gate_policy = define_gate_policy(actor=HEADGATE, name="warm", body=body, now=NOW)
+    endpoint.save()
+    kept, loose = draft(endpoint, **{"required-heat": "on"}), draft(endpoint)
+    assert (kept.problems, kept.own_policy) == ({}, None)
+    assert loose.policy.gate("heat") == replace(kept.policy.gate("heat"), required=False)
+    text = plan_text(engineer)
+    assert "above 85" in text[text.index("Smallest change each gate finds") :]
 
 
 def test_understand__changed_arguments__are_another_serving_spec(endpoint: Endpoint) -> None:

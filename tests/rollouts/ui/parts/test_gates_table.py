@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from rollouts.domain.gates.family import GatesState
 from rollouts.domain.gates.policy import GatePolicy
+from rollouts.domain.record.intervals import ArmCounts, Interval
+from rollouts.domain.record.numbers import NumberReading
 from rollouts.models import Rollout
-from rollouts.ui.parts.gates_table import GatesTable, gates_table
+from rollouts.ui.parts.gates_table import GatesTable, family_table, gates_table
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -31,6 +34,27 @@ def test_table__measured__shows_the_real_verdicts_with_their_sentences() -> None
     assert quality.picture.endswith("tolerant gate, mark: limit")
     assert table.evidence < 1.5
     assert table.evidence_tone == "pass"
+
+
+def test_table__fixed_limit__shows_the_number_and_that_it_is_no_test() -> None:
+    heat = {
+        "key": "heat", "label": "GPU temperature", "kind": "metric_limit", "query": 'n{v="{{variant}}"}',
+        "limit": 85, "direction": "at_most", "fail_readings": 2,
+    }  # fmt: skip
+    errors = {"key": "errors", "kind": "error_rate", "delta": 0.01}
+    policy = GatePolicy.from_json({"name": "p", "version": 1, "gates": [errors, heat]})
+    number = policy.gates[1].number
+    assert number is not None
+    state = GatesState.initial(policy)
+    for index in range(2):
+        numbers = {number.digest: NumberReading(90.25, float(index))}
+        arms = {"candidate": ArmCounts(50, 0, 50, 1.0, numbers=numbers)}
+        state = state.update(Interval(index, 5.0 * index, 5.0, 5_000, arms))
+    row = family_table(policy, state.assess()).rows[1]
+    assert (row.candidate, row.baseline, row.limit, row.verdict) == ("90.25", "no data", "at most 85", "Fail")
+    assert (row.exposure, row.counted, row.fixed) == ("2", "readings", True)
+    assert row.estimate == pytest.approx(90.25 / 85)
+    assert row.picture == "GPU temperature: change 90.25, limit at most 85, fail; a fixed limit, mark: limit"
 
 
 def test_table__a_gate_fails__only_that_row_stands_out() -> None:

@@ -159,7 +159,7 @@ def test_read_form__add_a_gate__is_sound_once_it_has_a_weight(kind: str) -> None
         {"rows": "", **form_of(POLICY, name="p", based_on=1).typed, "change": f"add-{kind}"}, name="p"
     )
     assert [gate.kind for gate in empty.gates] == [kind]
-    assert problems(empty) == []
+    assert problems(empty) == (["gates"] if kind == "metric_limit" else [])  # which compares with nothing
     more = form(change=f"add-{kind}")
     assert len(more.gates) == 5
     assert len({gate.typed["key"] for gate in more.gates}) == 5
@@ -178,6 +178,23 @@ def test_form_of__gate_on_counters_of_ones_own__keeps_its_queries_as_they_were_t
 def test_meaning_of__query_with_an_unknown_placeholder__is_found_where_it_was_made(name: str) -> None:
     typed = form(change="add-counter_ratio", **{"weight-3": "0.1"})
     sent = sent_of(typed, **{f"{name}-4": 'x{v="{{version}}"}', "weight-4": "0.1"})
+    assert problems(read_form(sent, name="p")) == [f"gates[4].{name}"]
+
+
+def test_form_of__fixed_limit__keeps_what_was_typed_and_takes_no_weight() -> None:
+    added = form(change="add-metric_limit")
+    typed = sent_of(added, **{"limit-4": "0.25", "direction-4": "at_least", "fail_readings-4": "2"})
+    changed = read_form({**typed, "change": "equal-weights"}, name="p")
+    assert problems(changed) == []
+    gate = read(changed).gates[4]
+    assert (gate.limit, gate.direction, gate.fail_readings, gate.pass_readings) == (0.25, "at_least", 2, 12)
+    assert (gate.weight, read(changed).gates[0].weight) == (0.0, 0.25)
+    assert read(read_form(sent_of(form_of(read(changed), name="p", based_on=1)), name="p")) == read(changed)
+
+
+@pytest.mark.parametrize("name", ["query", "limit"])
+def test_meaning_of__fixed_limit_without_one__is_found_where_it_was_left_out(name: str) -> None:
+    sent = sent_of(form(change="add-metric_limit"), **{f"{name}-4": ""})
     assert problems(read_form(sent, name="p")) == [f"gates[4].{name}"]
 
 
@@ -248,6 +265,7 @@ def test_words__every_kind_of_gate__has_a_button_a_start_and_three_sentences() -
 
 LIMITS: dict[str, dict[str, Any]] = {
     "counter_ratio": {"delta": 0.1, "bad_query": 'b{v="{{variant}}"}', "all_query": 'a{v="{{variant}}"}'},
+    "metric_limit": {"weight": 0, "query": 'n{v="{{variant}}"}', "limit": 1, "direction": "at_least"},
     "paired": {"margin": 0.1},
     "latency_slo": {"delta": 0.1, "signal": "ttft", "slo_seconds": 0.5},
 }

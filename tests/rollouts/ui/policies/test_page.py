@@ -357,6 +357,24 @@ def test_edit__gate_on_own_counters__has_both_queries_and_a_mistake_at_its_field
     assert 'id="all_query-4-problem"' not in text
 
 
+def test_edit__fixed_limit__has_its_own_fields_and_says_that_it_is_no_test(manager: Client) -> None:
+    define()
+    _, text = post(manager, sent(change="add-metric_limit"))
+    assert 'name="query-4" value="max(DCGM_FI_DEV_GPU_TEMP{namespace="{{namespace}}",' in text
+    assert 'name="limit-4" value="85"' in text
+    assert 'name="weight-4"' not in text
+    assert "A fixed limit, no test of chance." in text
+    assert "rollbacks by GPU temperature come on top of the" in text
+    typed = {
+        "kind-4": "metric_limit",
+        "key-4": "heat",
+        "query-4": 'x{v="{{variant}}"}',
+        "direction-4": "at_most",
+    }
+    _, text = post(manager, sent(rows="0,1,2,3,4", **typed, **{"limit-4": "warm"}))
+    assert 'id="limit-4-problem"' in text
+
+
 @pytest.mark.parametrize("view", ["form", "yaml"])
 def test_save__good_draft__is_stored_and_shown(manager: Client, view: str) -> None:
     define()

@@ -12,6 +12,7 @@ from django.test import Client
 from controlplane.access.actors import HEADGATE
 from rollouts.domain.record.asked import AskedCounts
 from rollouts.domain.record.intervals import Completions, LatencyCounts, Outcomes
+from rollouts.domain.record.numbers import NumberReading
 from rollouts.models import Evidence, Rollout
 from rollouts.services.policies.versions import define_gate_policy
 from rollouts.ui.rollout.charts import MOST_POINTS
@@ -104,6 +105,24 @@ def test_own_counters__of_a_gate__are_the_share_that_it_counts_and_no_zero_where
     assert "Share of events" in data["label"]
 
 
+def test_number__of_a_gate_with_a_fixed_limit__is_its_worst_with_the_limit_and_no_zero(
+    engineer: Client,
+) -> None:
+    more = {"query": 'n{v="{{variant}}"}', "limit": 85, "direction": "at_most", "weight": 0}
+    rollout = gated("metric_limit", **more)
+    number = rollout.policy.gate("metric_limit").number
+    assert number is not None
+    row = rollout.evidence.order_by("index")[0]
+    row.interval["arms"]["candidate"]["numbers"] = {number.digest: NumberReading(90.2, 1.0).to_json()}
+    row.interval["arms"]["baseline"]["numbers"] = {number.digest: NumberReading(why="absent").to_json()}
+    row.save()
+    data = chart(engineer, f"/rollouts/{rollout.pk}/charts/metric_limit")
+    assert data["values"][1][0] == 90.2
+    assert data["values"][0][0] is None
+    assert data["limit"] == 85
+    assert "metric_limit, at most 85, over time" in data["label"]
+
+
 def test_latency__who_left_after_the_objective__is_over_it(engineer: Client) -> None:
     rollout = factories.rollout_progressing()
     row = rollout.evidence.order_by("index")[0]
@@ -114,12 +133,14 @@ def test_latency__who_left_after_the_objective__is_over_it(engineer: Client) -> 
     assert chart(engineer, f"/rollouts/{rollout.pk}/charts/ttft")["values"][1][0] == 55.0
 
 
-def gated(kind: str, **more: str) -> Rollout:
+def gated(kind: str, **more: Any) -> Rollout:
     """A rollout whose policy has one more gate, of that kind."""
     rollout = factories.rollout_progressing()
     body = rollout.gate_policy.policy.to_json()
-    body["gates"] = [{**gate, "weight": gate["weight"] / 2} for gate in body["gates"]]
-    body["gates"].append({"key": kind, "kind": kind, "delta": 0.1, "weight": 0.5, **more})
+    part = 1 if kind == "metric_limit" else 2
+    body["gates"] = [{**gate, "weight": gate["weight"] / part} for gate in body["gates"]]
+    limit = {} if kind == "metric_limit" else {"delta": 0.1, "weight": 0.5}
+    body["gates"].append({"key": kind, "kind": kind, **limit, **more})
     rollout.gate_policy = define_gate_policy(
         actor=HEADGATE, name="more", body=body, now=factories.right_now()
     )

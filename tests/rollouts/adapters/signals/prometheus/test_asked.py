@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from controlplane.kernel.clock import ManualClock, SystemClock
 from rollouts.adapters.signals.prometheus.asked import AskedCounters
 from rollouts.adapters.signals.prometheus.server import PrometheusServer
 from rollouts.domain.record.asked import AskedCounts, AskedReading, CounterAnswer, CounterPair, asked_between
+from rollouts.domain.record.numbers import NumberQuery, NumberReading
 from rollouts.ports import Backend, CounterQuestion
 from tests.rollouts.adapters.signals.prometheus.test_server import NOW, scalar, server, vector
 from tests.standins.prometheus import SCRAPE_SECONDS, Exporter, RunningPrometheus, running_prometheus
@@ -25,7 +27,7 @@ TOOLS = CounterPair('failures_total{pod=~"{{pods}}"}', 'calls_total{pod=~"{{pods
 POD = {"job": "engines", "instance": "10.0.0.1:8000", "namespace": "team-a", "pod": f"{V1}-7d9f-abcde"}
 
 
-def question(variant: str = V1, pair: CounterPair = TOOLS) -> CounterQuestion:
+def question(variant: str = V1, pair: CounterPair | NumberQuery = TOOLS) -> CounterQuestion:
     return CounterQuestion("chat", Backend(variant, "service", name=variant), pair)
 
 
@@ -246,6 +248,79 @@ def test_read__prometheus_away__says_so_of_every_question() -> None:
     assert answer.queries
 
 
+# --- one number -------------------------------------------------------------------------------------------------------
+
+HEAT = NumberQuery('max(temperature{pod=~"{{pods}}"})  # of the hottest')
+AT = ({"headgate_asked": "0-at"}, str(NOW - 2))
+
+
+def number_said(*values: str, at: tuple[Mapping[str, str], str] | None = AT) -> CounterAnswer:
+    said = Said()
+    said.series = [
+        ({"gpu": str(number), "headgate_asked": "0-value"}, one) for number, one in enumerate(values)
+    ]
+    said.series += [] if at is None else [(dict(at[0]), at[1])]
+    return said.read(question(pair=HEAT))
+
+
+def test_number__one_fresh_series__is_its_value_and_when_it_was_measured() -> None:
+    answer = number_said("90.2")
+    assert (answer.number, answer.reading, answer.why) == (NumberReading(90.2, NOW - 2), None, "")
+    (query,) = answer.queries
+    assert query.startswith(f'max(temperature{{pod=~"{V1}-')
+
+
+@pytest.mark.parametrize("value", ["-3", "0", "0.5"])
+def test_number__below_one_or_zero__is_a_number_as_any(value: str) -> None:
+    assert number_said(value).number == NumberReading(float(value), NOW - 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "at", "why"),
+    [
+        ((), AT, f"its query has no fresh series of {V1}"),
+        (("70",), None, f"its query has no fresh series of {V1}"),
+        (("70", "90"), AT, "its query has 2 series of"),
+        (("NaN",), AT, f"its query is nan for {V1}, which is no number to compare"),
+        (("+Inf",), AT, "its query is inf"),
+        (("9223372036854775792",), AT, "its query is 9.22337e+18"),
+        (("70",), (AT[0], str(NOW - 11)), f"the newest sample of its query is 11 s old for {V1}"),
+        (("70",), (AT[0], "NaN"), "which is no number to compare"),
+    ],
+)
+def test_number__absent_stale_several_or_none__is_no_data(values: tuple[str, ...], at: Any, why: str) -> None:
+    answer = number_said(*values, at=at)
+    assert answer.number is None
+    assert why in answer.why
+    assert answer.queries
+
+
+def test_number__beside_counters__is_asked_in_the_same_query() -> None:
+    said = Said()
+    said.series += [({"headgate_asked": "1-value"}, "70"), ({"headgate_asked": "1-at"}, str(NOW))]
+    both = [question(), question(pair=HEAT)]
+    found = said.counters().read(both)
+    assert reading(found[both[0]]).all == 100
+    assert found[both[1]].number == NumberReading(70.0, NOW)
+    assert sum("label_replace" in query for query in said.asked) == 1
+
+
+def test_number__starts_of_processes_cannot_be_read__is_still_known() -> None:
+    said = Said()
+    said.series += [({"headgate_asked": "1-value"}, "70"), ({"headgate_asked": "1-at"}, str(NOW))]
+    both = [question(), question(pair=HEAT)]
+
+    class Refuses(Said):
+        def __call__(self, query: str) -> Any:
+            if query.startswith("timestamp(process_start"):
+                raise httpx.ReadTimeout("slow")
+            return said(query)
+
+    found = Refuses().counters().read(both)
+    assert "did not answer" in found[both[0]].why
+    assert found[both[1]].number == NumberReading(70.0, NOW)
+
+
 # --- a real one -------------------------------------------------------------------------------------------------------
 
 JOBS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
@@ -282,7 +357,7 @@ def ask(running: tuple[RunningPrometheus, Exporter]) -> Callable[..., CounterAns
         PrometheusServer(running[0].url), SystemClock(), "team-a", stale_seconds=4.0, seconds=8.0
     )
 
-    def read(variant: str = V1, pair: CounterPair = TOOLS) -> CounterAnswer:
+    def read(variant: str = V1, pair: CounterPair | NumberQuery = TOOLS) -> CounterAnswer:
         one = question(variant, pair)
         return counters.read([one, question(V2)])[one]
 
@@ -364,3 +439,72 @@ def test_real_prometheus__expression_of_no_counter__says_why_and_keeps_nobody_el
     time.sleep(2 * SCRAPE_SECONDS)  # a rate needs two samples
     read_when(ask, "it says why", lambda one: why in one.why, V1, CounterPair(bad, TOOLS.all))
     assert counted(1, 7)(ask(V2))
+
+
+@pytest.mark.needs("prometheus")
+def test_real_prometheus__number_of_an_arm__is_read_of_its_own_pods_and_gone_with_them(
+    pages: dict[str, str], ask: Callable[..., CounterAnswer]
+) -> None:
+    pages |= {"/v1-0": "temperature 71.5\n", "/v1-1": "temperature 90.2\n", "/v2-0": "temperature 40\n"}
+    hottest = NumberQuery('max(temperature{pod=~"{{pods}}"})  # of the hottest')
+    read_when(ask, "the hottest is read", lambda one: one.number and one.number.value == 90.2, V1, hottest)
+    read_when(ask, "the other arm is read", lambda one: one.number and one.number.value == 40, V2, hottest)
+    del pages["/v1-0"], pages["/v1-1"]
+    read_when(ask, "its pods are gone", lambda one: "has no fresh series" in one.why, V1, hottest)
+
+
+@pytest.mark.needs("prometheus")
+def test_real_prometheus__plain_selector__is_known_by_its_samples_time(
+    pages: dict[str, str], ask: Callable[..., CounterAnswer]
+) -> None:
+    """A process that gives its samples a time of its own: Prometheus shows its last one for minutes."""
+    measured = int(time.time() * 1000)
+    pages["/v1-0"] = f"temperature 90.2 {measured}\n"
+    plain = NumberQuery('temperature{pod=~"{{pods}}"}')
+    found = read_when(ask, "it is read", lambda one: one.number, V1, plain)
+    assert found.number == NumberReading(90.2, measured / 1000)
+    read_when(ask, "it is too old", lambda one: "s old" in one.why, V1, plain)
+
+
+@pytest.mark.needs("prometheus")
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ('max(temperature{pod=~"{{pods}}"}', "parse error"),
+        ('scalar(temperature{pod=~"{{pods}}"})', "instant vector"),
+        ('temperature{pod=~"{{pods}}"}', "its query has 2 series"),
+        ('max(temperature{pod=~"{{pods}}"}) / 0', "which is no number to compare"),
+        ('max(humidity{pod=~"{{pods}}"})', "no fresh series"),
+    ],
+)
+def test_real_prometheus__expression_of_no_number__says_why_and_keeps_nobody_else_waiting(
+    pages: dict[str, str], ask: Callable[..., CounterAnswer], query: str, why: str
+) -> None:
+    pages |= {
+        "/v1-0": "temperature 71.5\n", "/v1-1": "temperature 90.2\n", "/v2-0": pod(7, {"timeout": 1}),
+    }  # fmt: skip
+    read_when(ask, "the other gate is counted", counted(1, 7), V2)
+    read_when(ask, "it says why", lambda one: why in one.why, V1, NumberQuery(query))
+    assert counted(1, 7)(ask(V2))
+
+
+DCGM = """DCGM_FI_DEV_GPU_TEMP{gpu="0",UUID="GPU-a"} 64
+DCGM_FI_DEV_GPU_TEMP{gpu="1",UUID="GPU-b"} 88
+DCGM_FI_DEV_FB_USED{gpu="0",UUID="GPU-a"} 60
+DCGM_FI_DEV_FB_USED{gpu="1",UUID="GPU-b"} 75
+DCGM_FI_DEV_FB_FREE{gpu="0",UUID="GPU-a"} 20
+DCGM_FI_DEV_FB_FREE{gpu="1",UUID="GPU-b"} 25
+DCGM_FI_DEV_GPU_UTIL{gpu="0",UUID="GPU-a"} 90
+DCGM_FI_DEV_GPU_UTIL{gpu="1",UUID="GPU-b"} 100
+"""
+
+
+@pytest.mark.needs("prometheus")
+def test_real_prometheus__expressions_of_the_docs_for_gpus__are_one_number_of_the_arm_each(
+    pages: dict[str, str], ask: Callable[..., CounterAnswer]
+) -> None:
+    text = (Path(__file__).parents[5] / "docs" / "gateway-api.md").read_text()
+    queries = re.findall(r"query: '(.*DCGM_.*)'}", text)
+    pages |= {"/v1-0": DCGM, "/v2-0": DCGM.replace(" 88", " 99")}
+    said = [read_when(ask, query, lambda one: one.number, V1, NumberQuery(query)).number for query in queries]
+    assert [one.value for one in said if one is not None] == [88.0, 0.75, 95.0]
