@@ -247,7 +247,10 @@ def token_us(times: int = 20_000) -> float:
 @contextmanager
 def receiver(port: int, settings: dict[str, str]) -> Iterator[int]:
     """`manage.py receive_requests`; its process id."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADGATE_")}
+    # Of no test that may be measuring: settings of tests would have it keep its files in a folder of their own.
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("HEADGATE_", "DJANGO_"))
+    }
     environment |= {
         "HEADGATE_RECEIVER_ADDRESS": f"127.0.0.1:{port}",
         "HEADGATE_REQUEST_SENDERS": f"{CLUSTER}={TOKEN}",

@@ -9,6 +9,8 @@
 #     processor, and their output comes in one piece when they end.
 set -u
 cd "$(dirname "$0")/.."
+# Processes of the product start here some hundred times, which takes a third where Python keeps what it compiled.
+unset PYTHONDONTWRITEBYTECODE
 pytest=("${PYTHON:-.venv/bin/python}" -m pytest --durations=15 --durations-min=20)
 
 single="(not e2e and not needs) or beside"

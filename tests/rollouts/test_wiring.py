@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,6 +22,7 @@ from rollouts.domain.clusters import ClusterSpec
 from rollouts.models import Cluster
 from rollouts.ports import ClusterPorts
 from tests import factories
+from tests.standins.running import ROOT
 
 pytestmark = pytest.mark.django_db
 
@@ -222,3 +225,15 @@ def test_prepare_cluster__unknown_or_unusable__says_so() -> None:
 def test_prepare_cluster__this_installations_own__is_what_make_up_starts(capsys: Any) -> None:
     call_command("prepare_cluster", "local")
     assert "make up" in capsys.readouterr().out
+
+
+def test_process__of_an_installation_on_one_machine__does_not_read_the_client_of_kubernetes() -> None:
+    """It would take a second of every start, and 18 MB of every process."""
+    said = (
+        "import django; django.setup();"
+        "from django.core.management import call_command; call_command('check');"
+        "from rollouts.adapters.kinds import KINDS; KINDS['local'];"
+        "import sys; print('kubernetes' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", said], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout.split()[-1] == "False"

@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from rollouts.adapters.kinds.kind import ClusterKind, Installation
-from rollouts.adapters.kinds.kubernetes import KUBERNETES
-from rollouts.adapters.kinds.local import LOCAL
 
 __all__ = ["KINDS", "ClusterKind", "Installation"]
 
-KINDS: Mapping[str, ClusterKind] = {kind.name: kind for kind in (KUBERNETES, LOCAL)}
+
+def _kubernetes() -> ClusterKind:
+    from rollouts.adapters.kinds.kubernetes import KUBERNETES
+
+    return KUBERNETES
+
+
+def _local() -> ClusterKind:
+    from rollouts.adapters.kinds.local import LOCAL
+
+    return LOCAL
+
+
+class _Kinds(Mapping[str, ClusterKind]):
+    """A kind's file is read when the kind is first asked for: every process of an installation on one machine would
+    otherwise read the client of Kubernetes, too."""
+
+    def __init__(self, **kinds: Callable[[], ClusterKind]) -> None:
+        self._kinds = kinds
+
+    def __getitem__(self, name: str) -> ClusterKind:
+        return self._kinds[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._kinds
+
+
+KINDS: Mapping[str, ClusterKind] = _Kinds(kubernetes=_kubernetes, local=_local)
