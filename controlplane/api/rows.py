@@ -9,7 +9,7 @@ from typing import Any
 from rest_framework import serializers
 
 from controlplane.kernel.stored import ODD
-from controlplane.passes.words import error_words, traceback_words
+from controlplane.passes.words import odd_words, traceback_words
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,6 @@ class EachByItself(serializers.ListSerializer[Any]):
             except ODD as error:
                 what = f"{row._meta.verbose_name} {row}"
                 log.warning("api.row_odd row=%s\n%s", what, traceback_words(error))
-                unreadable.append(f"What is stored of {what} cannot be read: {error_words(error)}")
+                unreadable.append(odd_words(what, error))
         self.unreadable = unreadable
         return found

@@ -31,6 +31,11 @@ def error_words(error: BaseException) -> str:
     return in_one_paragraph(text)
 
 
+def odd_words(what: str, error: BaseException) -> str:
+    """What to say of a thing whose stored values are odd. `what`: as people call it, such as "rollout #7"."""
+    return f"What is stored of {what} cannot be read: {error_words(error)}"
+
+
 def in_one_paragraph(text: str) -> str:
     """The text in one paragraph of at most LONGEST characters that every database takes, without secrets."""
     plain = "".join(character if character.isprintable() else " " for character in without_secrets(text))

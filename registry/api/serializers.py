@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from controlplane.api.inputs import Input
+from controlplane.api.rows import EachByItself
 from registry.domain.formats import FormatKind
 from registry.domain.golden import MAX_BYTES, MAX_EXAMPLES, MAX_NAME, NAME
 from registry.models import AliasMove, GoldenExample, GoldenSet, Model, Version
@@ -45,6 +46,7 @@ class ModelOutput(TroubleFields, serializers.ModelSerializer[Model]):
     synced_at = serializers.DateTimeField(read_only=True, help_text="when the mirror last saw it")
 
     class Meta:
+        list_serializer_class = EachByItself
         model = Model
         fields = (
             "name",
@@ -90,6 +92,7 @@ class VersionOutput(TroubleFields, serializers.ModelSerializer[Version]):
     may_launch = serializers.BooleanField()
 
     class Meta:
+        list_serializer_class = EachByItself
         model = Version
         fields: tuple[str, ...] = (
             "model",
@@ -154,6 +157,7 @@ class AliasMoveOutput(serializers.ModelSerializer[AliasMove]):
     previous = serializers.IntegerField(source="previous.number", allow_null=True, default=None)
 
     class Meta:
+        list_serializer_class = EachByItself
         model = AliasMove
         fields = ("alias", "version", "previous", "moved_at", "by", "why")
         read_only_fields = fields
@@ -165,6 +169,7 @@ class GoldenSetOutput(serializers.ModelSerializer[GoldenSet]):
     created_by = serializers.CharField(source="created_by.username", allow_null=True, default=None)
 
     class Meta:
+        list_serializer_class = EachByItself
         model = GoldenSet
         fields = ("name", "revision", "label", "digest", "size", "created_by", "created_at")
         read_only_fields = fields
@@ -183,6 +188,7 @@ class GoldenExampleOutput(serializers.ModelSerializer[GoldenExample]):
     messages = MessageOutput(many=True)
 
     class Meta:
+        list_serializer_class = EachByItself
         model = GoldenExample
         fields = ("position", "messages", "expected", "scorer", "max_tokens")
         read_only_fields = fields

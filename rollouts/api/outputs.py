@@ -270,6 +270,9 @@ class EvidencePage(serializers.Serializer[Any]):
 class HistoryOutput(serializers.Serializer[Any]):
     """Something that happened."""
 
+    class Meta:
+        list_serializer_class = EachByItself
+
     id = serializers.IntegerField()
     at = serializers.DateTimeField()
     rollout = serializers.IntegerField(source="rollout_id", allow_null=True)

@@ -123,9 +123,8 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
         port=PORT,
     )
     implementation = IMPLEMENTATIONS[place.gateway]
-    can = implementation.capabilities(
-        implementation.traits
-    )  # as declared; what was refuted is known to services
+    # As declared: what was refuted is known to services.
+    can = implementation.capabilities(implementation.traits)
     server = _prometheus(place, installation)
     stale_seconds = SCRAPES_UNTIL_STALE * place.scrape_seconds
     processes = GatewayProcesses(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Any, Self
 
 from controlplane.kernel.errors import InvalidInput
@@ -164,7 +165,7 @@ class GatesState:
             return self
         log_total = self.log_evidence
         if self.counted_by_unit and log_total >= math.log(1 / self.policy.alpha):
-            _, cause = max(self._parts, key=_first)
+            _, cause = max(self._parts, key=itemgetter(0))
         else:
             failed = (g.key for g, t in self._pairs() if isinstance(t, LimitTrack) and t.failed)
             found = next(failed, None)
@@ -276,10 +277,6 @@ class GatesState:
         values["outage"] = None if outage is None else Outage.from_json(outage)
         values["backlog"] = Backlog.from_json(values.get("backlog", ()))
         return cls(**values)
-
-
-def _first(part: tuple[float, str]) -> float:
-    return part[0]
 
 
 def _as_counted(arm: ArmCounts | None) -> ArmCounts | None:

@@ -18,7 +18,7 @@ from controlplane.access.rules import requires
 from controlplane.audit.services import record
 from controlplane.kernel.errors import InvalidInput, NotFound, Unavailable
 from controlplane.kernel.stored import ODD
-from controlplane.passes.words import error_words
+from controlplane.passes.words import odd_words
 from rollouts.domain.belongings import Belongings
 from rollouts.domain.clusters import ClusterSpec
 from rollouts.domain.secrets import FILE_NAME
@@ -147,7 +147,7 @@ def cluster_now(row: Cluster, *, worlds: Worlds) -> ClusterNow:
     except ODD as error:
         log.exception("cluster.row_odd name=%s", row.name)
         problem = Unavailable(
-            f"What is stored of the cluster {row.name} cannot be read: {error_words(error)}",
+            odd_words(f"the cluster {row.name}", error),
             fix="Run the version of Headgate that wrote it, or put the row back from a backup.",
             code="cluster-unusable",
         )

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 def claim_gateways(*, worlds: Worlds, now: datetime) -> list[tuple[str, datetime]]:
     """Claims the clusters whose gateway is looked at now: each one's name, and until when it is claimed. Those first
-    that were looked at longest ago. 1 query, and one a claim; asks nobody."""
+    that were looked at longest ago. 2 queries, and one a claim; asks nobody."""
     rows = list(
         Cluster.objects.filter(name__in=worlds.names).order_by(
             F("trying_until").asc(nulls_first=True), "name"

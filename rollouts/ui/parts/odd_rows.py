@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from controlplane.kernel.stored import ODD
-from controlplane.passes.words import error_words, traceback_words
+from controlplane.passes.words import odd_words, traceback_words
 from rollouts.ui.parts.phases import Pill
 
 T = TypeVar("T")
@@ -25,4 +25,4 @@ def or_odd(what: str, make: Callable[[], T], odd: Callable[[str], T]) -> T:
         return make()
     except ODD as error:
         log.warning("page.row_odd row=%s\n%s", what, traceback_words(error))
-        return odd(f"What is stored of {what} cannot be read: {error_words(error)}")
+        return odd(odd_words(what, error))

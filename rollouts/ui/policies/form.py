@@ -93,16 +93,8 @@ GATE_NUMBERS = {  # name in the form -> (field of the gate, scale)
     "fail_readings": ("fail_readings", 1.0),
     "pass_readings": ("pass_readings", 1.0),
 }
-GATE_TEXTS = (
-    "key",
-    "label",
-    "mode",
-    "signal",
-    "bad_query",
-    "all_query",
-    "query",
-    "direction",
-)  # called as the gate's fields
+# Called as the gate's fields.
+GATE_TEXTS = ("key", "label", "mode", "signal", "bad_query", "all_query", "query", "direction")
 NEW_GATES: Mapping[str, Mapping[str, str]] = {
     "error_rate": {"key": "errors", "label": "Error rate", "mode": "strict", "ratio": "1", "delta": "1"},
     "refused": {"key": "refused", "label": "Refused", "mode": "strict", "ratio": "1", "delta": "1"},

@@ -183,20 +183,8 @@ def _shares(
     base = _baseline_value(rollout, gate)
     limit = None if base is None else round(100 * min(1.0, gate.pass_limit[0] * base + gate.pass_limit[1]), 3)
     about = f"over {seconds_text(gate.slo_seconds)}" if gate.slo_seconds else gate.label.lower()
-    return {
-        "label": f"Share of {unit_of(gate)}, {about}, over time. {_last_words(rollout, values, '%')}",
-        "unit": "%",
-        "stack": False,
-        "y": None,
-        "x": None,
-        "bucket": seconds,
-        "arms": _arms(rollout),
-        "t": [bucket.at for bucket in buckets],
-        "values": values,
-        "plan": None,
-        "marks": marks,
-        "limit": limit,
-    }
+    label = f"Share of {unit_of(gate)}, {about}, over time. {_last_words(rollout, values, '%')}"
+    return _lines(rollout, label, "%", buckets, values, marks, seconds, limit)
 
 
 def _numbers(
@@ -219,9 +207,24 @@ def _numbers(
             ]
             known = [number for one in read for number in _span(one)]
             values[position].append(float(f"{worst(known):.6g}") if known else None)
+    label = f"{gate.label}, {gate.limit_text()}, over time. {_last_words(rollout, values, '')}"
+    return _lines(rollout, label, "", buckets, values, marks, seconds, gate.limit)
+
+
+def _lines(
+    rollout: Rollout,
+    label: str,
+    unit: str,
+    buckets: Sequence[Bucket],
+    values: list[list[float | None]],
+    marks: list[ChartJson],
+    seconds: int,
+    limit: float | None,
+) -> ChartJson:
+    """A line an arm, and the limit."""
     return {
-        "label": f"{gate.label}, {gate.limit_text()}, over time. {_last_words(rollout, values, '')}",
-        "unit": "",
+        "label": label,
+        "unit": unit,
         "stack": False,
         "y": None,
         "x": None,
@@ -231,7 +234,7 @@ def _numbers(
         "values": values,
         "plan": None,
         "marks": marks,
-        "limit": gate.limit,
+        "limit": limit,
     }
 
 

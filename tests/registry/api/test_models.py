@@ -53,6 +53,16 @@ def test_model__known__whole(filled: MemoryModelStore, client_of: ClientOf) -> N
     assert (body["description"], body["version_count"], body["gone_at"]) == ("routes tickets", 3, None)
 
 
+def test_versions__one_is_odd__the_others_are_there_and_it_is_named(
+    filled: MemoryModelStore, client_of: ClientOf
+) -> None:
+    assert Version.objects.filter(model__name="llama", number=2).update(datasets=["odd"])
+    page = client_of().get("/api/v1/models/llama/versions").json()
+    assert {item["version"] for item in page["items"]} == {1, 3}
+    (said,) = page["unreadable"]
+    assert "cannot be read" in said
+
+
 def test_model__unknown__problem_that_names_it(filled: MemoryModelStore, client_of: ClientOf) -> None:
     answer = client_of().get("/api/v1/models/nobody")
     assert (answer.status_code, answer.json()["code"]) == (404, "not-found")

@@ -35,9 +35,8 @@ log = logging.getLogger(__name__)
 SECONDS = 2.0  # for all questions of a look
 LEAST_SECONDS = 0.1
 STARTS_SECONDS = 0.5  # for what is asked of all processes, whatever the gates took
-AT_ONCE = (
-    20  # questions in one query, of two expressions each (of a number the second is when it was measured)
-)
+# Questions in one query, of two expressions each: of a number the second one is when it was measured.
+AT_ONCE = 20
 MOST_SERIES = 200  # of an arm at one expression: all of them are kept between two readings
 NAMED_AT_MOST = 200  # instances in one query
 MOST_APART = 1_000
