@@ -189,7 +189,7 @@ def _need_of_pass(part: Part, since: datetime) -> Attention:
         "warn",
         "circle-alert",
         f"{part.name[:1].upper()}{part.name[1:]}: not everything can be done",
-        f"{part.message} It is tried again by itself.",
+        f"{part.message.rstrip('.')}. It is tried again by itself.",
         since,
         "See the parts",
         "#parts",
