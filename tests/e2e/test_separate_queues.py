@@ -148,16 +148,14 @@ class Story:
     def resume_after_a_hand(self) -> None:
         """Somebody sets the split in the router; the rollout pauses; the click sets it as planned again."""
         planned = self.shares()
-        self._split_by_hand()
-        wait_until("the split by hand is in force", lambda: self.shares() != planned)
 
         def noticed() -> bool:
-            """A turn that was under way may have published its own split over it: then somebody sets it again."""
+            """A turn that was under way may publish its own split over it at any time: then somebody sets it again."""
             if self.shares() == planned:
                 self._split_by_hand()
             return bool(self.house.rollout(self.number)["phase"] == "paused")
 
-        wait_until("it was noticed", noticed, 60)
+        wait_until("a split by hand was noticed", noticed, 60)
         self.click("resume", f"/rollouts/{self.number}/resume", lambda: self.shares() == planned)
 
     def _split_by_hand(self) -> None:
