@@ -29,7 +29,7 @@ from rollouts.adapters.clusters.kubernetes.client import (
     KubernetesClient,
 )
 from rollouts.adapters.clusters.kubernetes.cluster import KubernetesCluster
-from rollouts.adapters.clusters.kubernetes.connection import LONGEST, api_client
+from rollouts.adapters.clusters.kubernetes.connection import LONGEST, api_client, state_of
 from rollouts.adapters.clusters.kubernetes.container import PORT
 from rollouts.adapters.clusters.kubernetes.filling.objects import HeadgateDoor
 from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
@@ -333,10 +333,17 @@ def _is_gateway(value: str) -> bool:
 
 
 def _client(spec: ClusterSpec, place: _Place, installation: Installation) -> KubernetesClient:
-    """Reads the kubeconfig now, so that what is wrong with it is said at once, and again whenever it is refused."""
+    """Reads the kubeconfig now, so that what is wrong with it is said at once, and again where it is refused or does
+    not help any more."""
     connect = _connect(spec, installation)
     connect()
-    return KubernetesClient(connect, place.profile.namespace, cluster_uid=place.cluster_uid)
+    store = _secrets(installation)
+    return KubernetesClient(
+        connect,
+        place.profile.namespace,
+        cluster_uid=place.cluster_uid,
+        state=lambda: state_of(store.read_file(spec.secret, longest=LONGEST)),
+    )
 
 
 def _connect(spec: ClusterSpec, installation: Installation) -> Callable[[], official.ApiClient]:

@@ -10,14 +10,13 @@ another one is there now), and an object that is as it should be is not written 
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kubernetes import client as official
 from kubernetes.client import rest
-from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.resource import Resource
 from kubernetes.watch.watch import iter_resp_lines
 
@@ -27,10 +26,12 @@ from rollouts.adapters.clusters.kubernetes.errors import (
     Call,
     Expired,
     Missing,
+    Transient,
     refusal,
     said_in,
     silence,
 )
+from rollouts.adapters.clusters.kubernetes.link import Link
 
 MANAGER = "headgate"
 SCALER = "headgate-scaler"  # owns the number of replicas, and nothing else
@@ -96,17 +97,11 @@ OBJECT_KINDS: Mapping[str, ObjectKind] = {
 }  # fmt: skip
 
 
-class _NothingDiscovered:
-    """Stands where the official client would ask the server for all of its kinds."""
-
-    def __init__(self, client: object, cache_file: object) -> None:
-        pass
-
-
 class KubernetesClient:
     """One API server, and one namespace of it. Safe to call from several threads.
 
-    connect     makes the official client; called again once the server no longer knows who we are
+    connect, state, steady
+                as `Link` has them
     read_seconds for how long the server may be silent within an answer
     cluster_uid UID of the cluster's namespace kube-system as it is remembered; empty: any cluster will do
 
@@ -120,29 +115,32 @@ class KubernetesClient:
         *,
         cluster_uid: str = "",
         read_seconds: float = READ_SECONDS,
+        state: Callable[[], str] = lambda: "",
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._read_seconds = read_seconds
         self.namespace = namespace
-        self._connect = connect
         self._expected_uid = cluster_uid
-        self._uid = ""
-        self._dynamic: DynamicClient | None = None
-        self._lock = threading.Lock()
+        self._link = Link(connect, state, steady=steady)
 
     # --- reading ------------------------------------------------------------------------------------------------
 
     def cluster_uid(self) -> str:
         """What tells this cluster from any other. Raises Rejected when it is not the one that is remembered."""
-        if not self._uid:
+        link, found_uid = self._link.reached(), self._link.uid
+        if not found_uid:
             found = self._json("get", NAMESPACE, "kube-system", checked=False)
-            self._uid = str(found["metadata"]["uid"])
-        if self._expected_uid and self._uid != self._expected_uid:
+            found_uid = str(found["metadata"]["uid"])
+            self._link.note_uid(link, found_uid)
+        if self._expected_uid and found_uid != self._expected_uid:
+            self._link.note_uid(link, "")  # it is asked again, for the address may lead elsewhere by then
+            self._link.look_again()
             raise Rejected(
-                f"Another cluster answers: it is {self._uid}, and {self._expected_uid} is remembered.",
+                f"Another cluster answers: it is {found_uid}, and {self._expected_uid} is remembered.",
                 fix="Mend the address in the cluster's secret, or write down another cluster.",
                 code="another-cluster",
             )
-        return self._uid
+        return found_uid
 
     def get(self, kind: ObjectKind, name: str) -> dict[str, Any] | None:
         """The object; None when there is none."""
@@ -216,7 +214,7 @@ class KubernetesClient:
                     raise said_in(event["object"], call)
                 yield str(event["type"]), event["object"]
         except TRANSPORT_ERRORS as error:
-            raise silence(call, error) from None
+            raise self._silence(call, error) from None
         except (InvalidInput, KeyError, TypeError) as error:
             # Asked again from there it would say the same again.
             raise Expired(
@@ -333,9 +331,9 @@ class KubernetesClient:
         try:
             found = parsed(self._body(answer, call))
         except InvalidInput as error:
-            raise silence(call, error) from None
+            raise self._silence(call, error) from None
         if not isinstance(found, dict) or not isinstance(found.get("metadata"), dict):
-            raise silence(call, ValueError("no object came back"))
+            raise self._silence(call, ValueError("no object came back"))
         return found
 
     def _raw(
@@ -350,7 +348,7 @@ class KubernetesClient:
     ) -> Any:
         if checked:
             self.cluster_uid()
-        dynamic = self._reached()
+        dynamic = self._link.reached()
         try:
             return dynamic.request(
                 method,
@@ -362,14 +360,18 @@ class KubernetesClient:
                 **options,
             )
         except official.ApiException as error:
-            if error.status == 401:
-                self._forget(dynamic)
             if not error.status:  # no certificate that is known, for example
-                raise silence(call, ConnectionError(error.reason)) from None
+                raise self._silence(call, ConnectionError(error.reason)) from None
+            if error.status == 401:
+                self._link.forget(dynamic)
+            elif (
+                error.status in (403, 404) or error.status >= 500
+            ):  # it may be another server, or not ours any more
+                self._link.look_again()
             body = error.body if isinstance(error.body, bytes) else str(error.body or "").encode()
             raise refusal(call, error.status, body) from None
         except TRANSPORT_ERRORS as error:
-            raise silence(call, error) from None
+            raise self._silence(call, error) from None
 
     def _body(self, answer: Any, call: Call) -> bytes:
         found = bytearray()
@@ -381,23 +383,16 @@ class KubernetesClient:
                     raise silence(call, ValueError(f"more than {MOST_BYTES:,} bytes came back"))
         except TRANSPORT_ERRORS as error:
             answer.close()
-            raise silence(call, error) from None
+            raise self._silence(call, error) from None
         finally:
             answer.release_conn()
         return bytes(found)
 
-    def _reached(self) -> DynamicClient:
-        with self._lock:
-            if self._dynamic is None:
-                self._dynamic = DynamicClient(self._connect(), discoverer=_NothingDiscovered)
-            return self._dynamic
-
-    def _forget(self, dynamic: DynamicClient) -> None:
-        """The next call connects anew, with the credentials as they are by then; to whom, is asked again."""
-        with self._lock:
-            if self._dynamic is dynamic:
-                self._dynamic = None
-                self._uid = ""
+    def _silence(self, call: Call, error: Exception) -> Transient:
+        """The error for a server that did not answer: at another address, or for another user, the next call may be
+        answered."""
+        self._link.look_again()
+        return silence(call, error)
 
 
 def holds(seen: Any, wanted: Any) -> bool:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -50,6 +51,7 @@ from rollouts.adapters.clusters.kubernetes.container import (
     ContainerEngine,
     chosen_by,
 )
+from rollouts.adapters.clusters.kubernetes.deletion import still_deleted
 from rollouts.adapters.clusters.kubernetes.errors import Stale
 from rollouts.adapters.clusters.kubernetes.fence import Fence
 from rollouts.adapters.clusters.kubernetes.filling.filler import Filler
@@ -69,7 +71,14 @@ from rollouts.adapters.clusters.kubernetes.record import LAUNCH_KEY, record_of, 
 from rollouts.adapters.clusters.kubernetes.said import NO_END, SaidBefore, as_of
 from rollouts.adapters.clusters.kubernetes.scale_in import KINDS as SCALERS
 from rollouts.adapters.clusters.kubernetes.scale_in import set_scale_in
-from rollouts.adapters.clusters.kubernetes.snapshot import Snapshot, Watches, pods_of, status_of
+from rollouts.adapters.clusters.kubernetes.snapshot import (
+    Snapshot,
+    Watches,
+    objects_there,
+    pods_of,
+    status_of,
+)
+from rollouts.adapters.clusters.kubernetes.states import PodStates
 from rollouts.adapters.clusters.kubernetes.tokens import TokenBook
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
 from rollouts.domain.belongings import FoundThere, LaunchFound
@@ -137,6 +146,7 @@ class KubernetesCluster:
             self._filler = Filler(client, profile, installation, door, clock, self._watches.put)
         self._troubles: dict[str, str] = {}  # by variant: why its launch does not go on now
         self._said = SaidBefore()
+        self._states = PodStates()
         self._preflight = Preflight(client, profile, installation, engines, clock)
 
     # --- the contract -------------------------------------------------------------------------------------------
@@ -172,6 +182,7 @@ class KubernetesCluster:
         for variant in self._troubles.keys() - found.keys():
             self._troubles.pop(variant, None)
         self._said.forget_others(found.keys())
+        self._states.forget_others(found.keys())
         return found
 
     def log_tail(self, variant: str, lines: int = 50) -> tuple[str, ...]:
@@ -257,7 +268,10 @@ class KubernetesCluster:
     def _ensure(self, spec: WorkloadSpec, token: int) -> None:
         anchor = self._anchor_for(spec.variant, spec.endpoint, token)
         if anchor is not None and anchor.deleting:
-            raise Unavailable(f"{spec.variant} is still being deleted.", fix="It is tried again.")
+            there = [anchor.raw]  # as it was read just now; the rest as far as it is known
+            with suppress(Unavailable):
+                there += objects_there(self._watches.snapshot(), anchor)
+            raise still_deleted(anchor.variant, there)
         attempt = (
             0 if anchor is None else anchor.attempt
         )  # one that was broken off goes on with the same pods
@@ -443,7 +457,8 @@ class KubernetesCluster:
             return as_of(found, now, filled_at)
         pods = snapshot.pods.get(anchor.name, ())
         read = (anchor.raw, snapshot.workloads.get(anchor.name), *pods)
-        warnings = tuple(snapshot.warnings.get(text(pod["metadata"], "name")) for pod in pods)
+        names = [text(pod["metadata"], "name") for pod in pods]
+        warnings = (snapshot.refused.get(anchor.name), *(snapshot.warnings.get(name) for name in names))
         before = self._said.of(anchor.variant, read, warnings)
         if before is None:
             before, is_whole = self._status_anew(snapshot, anchor, NO_END, None)
@@ -481,6 +496,7 @@ class KubernetesCluster:
             fit,
             replicas=None if spec is None else spec.replicas,
             autoscaled=self._profile.autoscaler.kind is not AutoscalerKind.NONE,
+            states=self._states,
             fill=fill,
         )
         if anchor.made and self._profile.autoscaler.kind in SCALERS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import os
 from pathlib import Path
 
@@ -58,6 +59,29 @@ def api_client(kubeconfig: str, folder: Path) -> client.ApiClient:
     if not token and settings.cert_file is None:
         raise _wrong("its user has neither a token nor a client certificate")
     return client.ApiClient(settings)
+
+
+def state_of(kubeconfig: str) -> str:
+    """A digest of all that a connection is made from: the kubeconfig and the files that it names. A file that cannot be
+    read counts as an empty one."""
+    digest = hashlib.sha256(kubeconfig.encode())
+    for path in _files_of(kubeconfig):
+        try:
+            content = path.read_bytes() if path.is_file() else b""  # a pipe would hold who asks for ever
+        except OSError:
+            content = b""
+        digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()
+
+
+def _files_of(kubeconfig: str) -> list[Path]:
+    try:
+        cluster, user = _parts(kubeconfig)
+        named = [cluster.text("certificate-authority", "")]
+        named += [user.text(one, "") for one in ("client-certificate", "client-key")]
+    except InvalidInput:
+        return []  # no connection is made from that
+    return [Path(one) for one in named if one]
 
 
 def _parts(kubeconfig: str) -> tuple[Fields, Fields]:

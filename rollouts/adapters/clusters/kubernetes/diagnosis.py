@@ -47,6 +47,7 @@ class WorkloadSight:
     was_whole   it was so once, since it was made
     refused     why no pod could be made, and since when; empty: they could
     desired     replicas that there should be
+    pods        pods that there should be: several for each replica of a group
     scaled      who set another count by hand, as a sentence
     """
 
@@ -56,6 +57,7 @@ class WorkloadSight:
     refused_since: float | None = None
     overdue: str = ""
     desired: int = 1
+    pods: int = 1
     scaled: str = ""
     stopping: bool = False
 
@@ -98,6 +100,7 @@ def workload_of(raw: Mapping[str, Any], *, least: int = 1, scaled: str = "") -> 
         if progress.get("reason") == "ProgressDeadlineExceeded"
         else "",
         desired=desired,
+        pods=desired * max(1, _count(part(spec, "leaderWorkerTemplate"), "size", 1)),
         scaled=scaled,
         stopping=bool(metadata.get("deletionTimestamp")),
     )
@@ -111,6 +114,7 @@ def diagnose(
     *,
     draining: bool,
     now: float,
+    refused: str = "",
 ) -> Diagnosis:
     """Phase and words.
 
@@ -119,6 +123,7 @@ def diagnose(
     warnings  by pod, the cluster's latest warning about it
     draining  it was told to end
     now       seconds since the epoch
+    refused   why a pod could not be made, as a sentence; empty: nobody says so. It counts while there are too few
     """
     alive = [pod for pod in pods if not pod.stopping and not pod.over]
     answering = [pod for pod in alive if pod.answers]
@@ -137,7 +142,7 @@ def diagnose(
     if failure is not None:
         reason, words = failure
         return Diagnosis(WorkloadPhase.FAILED, 0, restarts, None, reason, words, files_at)
-    words, blocked = _why(sight, pods, alive, warnings, template)
+    words, blocked = _why(sight, pods, alive, warnings, template, refused)
     if ready:
         whole = ready >= sight.desired
         return Diagnosis(
@@ -225,12 +230,15 @@ def _why(
     alive: Sequence[PodSight],
     warnings: Mapping[str, str],
     template: EngineTemplate,
+    refused: str,
 ) -> tuple[str, bool]:
     """Why not all of it is ready, and whether that may pass by itself. The first that applies is told."""
     if sight.scaled:
         return sight.scaled, True
     if sight.refused:
         return f"No pod can be made{since(sight.refused_since)}: {sight.refused}", True
+    if refused and len(alive) < sight.pods:
+        return refused, True
     for pod in alive:
         if pod.gates:
             return f"It waits to be admitted ({', '.join(pod.gates)}).", True
@@ -248,6 +256,9 @@ def _why(
                 return f"The image of {name} cannot be pulled ({one.waiting}): {one.words}", True
             if one is not None and one.waiting in CONFIG_TROUBLE:
                 return f"The container {name} cannot be made ({one.waiting}): {one.words}", True
+    for pod in alive:
+        if pod.unmet_gate:
+            return f"{pod.name} runs, and waits for a readiness gate: {pod.unmet_gate}", True
     for pod in alive:
         if not pod.ready and pod.engine.last is not None:
             return _end_of(pod, template)[1], False

@@ -28,6 +28,9 @@ QUOTA = re.compile(r"exceeded quota")
 TOO_LARGE = re.compile(r"Too large resource version", re.IGNORECASE)
 FIELD_CONFLICT = "FieldManagerConflict"
 TERMINATING = "NamespaceTerminating"
+NAMESPACES = (
+    "namespaces"  # what a 404 names as the kind when the object's namespace is missing, and not the object
+)
 
 
 class Drift(Conflict):
@@ -109,6 +112,8 @@ def refusal(call: Call, status: int, body: bytes) -> HeadgateError:
     if status == 403:
         return _forbidden(call, head, said)
     if status == 404:
+        if said.kind == NAMESPACES and said.name and call.kind != "Namespace":
+            return Terminal(head, fix=namespace_fix(words_of(said.name, 63)), code="no-such-namespace")
         if said.name or call.name == "":
             kind = UnknownKind if not said.name else Missing
             return kind(head, fix=_FIXES[kind])
@@ -134,6 +139,11 @@ def silence(call: Call, error: Exception) -> Transient:
     return Transient(f"The cluster did not answer the {call}: {what}.", fix="It is tried again.")
 
 
+def namespace_fix(namespace: str) -> str:
+    """What an operator does about a namespace that is gone: its bindings went with it."""
+    return f"Create the namespace {namespace}, and bind Headgate's role (deploy/kubernetes/role.yaml) in it."
+
+
 _FIXES: Mapping[type[Terminal], str] = {
     Missing: "It is made again where it is needed.",
     UnknownKind: "Install what brings this kind, or leave it out of the cluster's profile.",
@@ -145,6 +155,7 @@ class _Said:
     message: str = ""
     reason: str = ""
     name: str = ""
+    kind: str = ""
     conflicts: tuple[str, ...] = ()
     managers: tuple[str, ...] = ()
     causes: tuple[str, ...] = ()
@@ -166,6 +177,7 @@ def _said(body: bytes) -> _Said:
             words_of(raw.text("message", "")),
             raw.text("reason", ""),
             details.text("name", ""),
+            details.text("kind", ""),
             tuple(conflicts),
             tuple(dict.fromkeys(managers)),
             tuple(causes),
@@ -179,17 +191,18 @@ def _forbidden(call: Call, head: str, said: _Said) -> HeadgateError:
         fix = "It is tried again. Free some of the quota, or have it raised."
         return Transient(head, fix=fix, code="quota")
     if TERMINATING in said.causes:
-        return Terminal(
-            head, fix="The namespace is being deleted: create it anew.", code="namespace-terminating"
-        )
+        fix = f"The namespace is being deleted. Once it is gone: {namespace_fix(call.namespace)}"
+        return Terminal(head, fix=fix, code="namespace-terminating")
     found = FORBIDDEN_VERB.search(said.message)
     if found is None:
         return Terminal(head, fix="A rule of the cluster forbids it: ask who runs it.")
     resource = f"{found['resource']}.{found['group']}" if found["group"] else found["resource"]
     where = f" in the namespace {found['namespace']}" if found["namespace"] else ""
+    # A binding goes with its namespace, and a cluster says the same of one that is not there.
+    bound = f" If the namespace {found['namespace']} was made anew, or is gone: create it and bind the role in it."
     return Denied(
         f"Headgate's role lacks the verb {found['verb']} of {resource}{where}; it was needed for the {call}.",
-        fix=f"Add {found['verb']} of {resource} to the role.",
+        fix=f"Add {found['verb']} of {resource} to the role." + (bound if where else ""),
         extra={"verb": found["verb"], "resource": resource},
     )
 

@@ -19,6 +19,11 @@ LONGEST_MESSAGE = 4096  # characters of a container's last words: Kubernetes kee
 # From which state of its workload a pod was made, as a Deployment and a LeaderWorkerSet note it.
 STATE_LABELS = ("pod-template-hash", "leaderworkerset.sigs.k8s.io/template-revision-hash")
 
+# Why a pod is not ready though all of its containers are, where its node is lost. Kubernetes' node lifecycle controller
+# takes Ready away and gives no reason. A kubelet that still reports always gives one. NodeLost is of older clusters.
+LOST_REASONS = frozenset({"", "NodeLost"})
+GATE_REASON = "ReadinessGatesNotReady"
+
 
 @dataclass(frozen=True, slots=True)
 class End:
@@ -53,6 +58,7 @@ class PodSight:
     answers      whether requests may reach it: one of several of a replica that only computes does not answer
     condition    its condition PodScheduled is false: (reason, words, since)
     node_lost    its node does not report any more
+    unmet_gate   what its readiness waits for beside its containers, such as a load balancer; empty: nothing
     gates        names of what holds it back from being placed at all, such as a queue
     template     from which state of its workload it was made; empty: its controller does not say
     """
@@ -67,6 +73,7 @@ class PodSight:
     answers: bool = True
     unplaced: tuple[str, str, float | None] | None = None
     node_lost: bool = False
+    unmet_gate: str = ""
     gates: tuple[str, ...] = ()
     template: str = ""
     reason: str = ""
@@ -115,7 +122,14 @@ def sight_of(pod: Mapping[str, Any], fit: Callable[[str], str] = str, *, contain
         else None,
         # A node that falls silent: its pods are said to be not ready, while their containers still count as ready.
         node_lost=text(status, "reason") == "NodeLost"
-        or (text(ready, "status") == "False" and text(inside, "status") == "True"),
+        or (
+            text(ready, "status") == "False"
+            and text(inside, "status") == "True"
+            and text(ready, "reason") in LOST_REASONS
+        ),
+        unmet_gate=words_of(text(ready, "message")) or GATE_REASON
+        if text(ready, "status") == "False" and text(ready, "reason") == GATE_REASON
+        else "",
         gates=tuple(text(one, "name") for one in parts(spec, "schedulingGates")),
         template=next(filter(None, (text(labels, one) for one in STATE_LABELS)), ""),
         reason=text(status, "reason"),

@@ -27,7 +27,8 @@ class SaidBefore:
     """By variant. Safe to call from several threads: whoever comes too late works it out once more.
 
     `read` are the objects that a status was read from: watches keep one that did not change as the same one, and put
-    another one in the place of one that did. `warnings` are the cluster's about its pods.
+    another one in the place of one that did. `warnings` are the cluster's about its pods, those that
+    were refused among them.
     """
 
     def __init__(self) -> None:

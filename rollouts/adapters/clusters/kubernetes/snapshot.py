@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +18,20 @@ from rollouts.adapters.clusters.kubernetes.client import (
     KubernetesClient,
 )
 from rollouts.adapters.clusters.kubernetes.container import PORT, ContainerEngine
+from rollouts.adapters.clusters.kubernetes.deletion import waits_for
 from rollouts.adapters.clusters.kubernetes.diagnosis import Diagnosis, diagnose, workload_of
 from rollouts.adapters.clusters.kubernetes.drift import HandEdits, drift_of, scaled_by_hand
+from rollouts.adapters.clusters.kubernetes.events import (
+    WARNED,
+    ClusterWarning,
+    is_past,
+    refused_pods,
+    warning_in,
+)
 from rollouts.adapters.clusters.kubernetes.names import FILL, INSTALLATION, VARIANT, label_value
 from rollouts.adapters.clusters.kubernetes.pod_reading import PodSight, part, sight_of, text
 from rollouts.adapters.clusters.kubernetes.record import workload_in
+from rollouts.adapters.clusters.kubernetes.states import PodStates
 from rollouts.adapters.clusters.kubernetes.watching import PerObject, WatchedKind
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.ports import Backend, WorkloadStatus
@@ -37,6 +46,7 @@ Fit = Callable[[str], str]
 class Snapshot:
     """What there is. Pods are by the name of their variant's objects, oldest first; warnings by pod or Job.
 
+    refused    why no pod could be made, in the cluster's words, by the name of the variant's objects
     jobs       that fill a volume, by name
     fill_pods  theirs, by the Job's name, oldest first
     """
@@ -45,6 +55,7 @@ class Snapshot:
     workloads: Mapping[str, Mapping[str, Any]]
     pods: Mapping[str, tuple[Mapping[str, Any], ...]]
     warnings: Mapping[str, str]
+    refused: Mapping[str, str] = field(default_factory=dict)
     jobs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fill_pods: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
 
@@ -65,7 +76,7 @@ class Watches:
         every = (self._anchors, self._deployments, self._groups, self._pods, self._events, self._jobs)
         self._all = tuple(one for one in every if one is not None)
         self._read_anchors = PerObject(sound_anchor_in)
-        self._read_events = PerObject(_warning_in)
+        self._read_events = PerObject(warning_in)
 
     def snapshot(self) -> Snapshot:
         """Raises Unavailable while one of them is not known."""
@@ -80,17 +91,22 @@ class Watches:
             fill_pods.setdefault(text(labels, FILL), []).append(one)
             uids[text(one["metadata"], "name")] = text(one["metadata"], "uid")
         told = [one for one in self._read_events.of(self._events.objects()).values() if one is not None]
+        told.sort(key=_happened)
+        workloads = {**self._deployments.objects(), **self._groups.objects()}
         # An earlier pod may have had the same name.
         warnings = {
             one.name: one.message
-            for one in sorted(told, key=_happened)
-            if one.uid in ("", uids.get(one.name))
+            for one in told
+            if one.kind in WARNED
+            and one.uid in ("", uids.get(one.name))
+            and not (one.kind == "Job" and is_past(one, jobs.get(one.name, {}), fill_pods.get(one.name, ())))
         }
         return Snapshot(
             anchors=tuple(anchor for anchor in anchors if anchor is not None),
-            workloads={**self._deployments.objects(), **self._groups.objects()},
+            workloads=workloads,
             pods=_oldest_first(pods),
             warnings=warnings,
+            refused=refused_pods(told, workloads, pods),
             jobs=jobs,
             fill_pods=_oldest_first(fill_pods),
         )
@@ -121,6 +137,12 @@ def pods_of(snapshot: Snapshot, anchor: Anchor, fit: Fit = str) -> list[PodSight
     return found
 
 
+def objects_there(snapshot: Snapshot, anchor: Anchor) -> list[Mapping[str, Any]]:
+    """The variant's workload, where there is one, and all its pods."""
+    workload = snapshot.workloads.get(anchor.name)
+    return [*([] if workload is None else [workload]), *snapshot.pods.get(anchor.name, ())]
+
+
 def status_of(
     snapshot: Snapshot,
     anchor: Anchor,
@@ -130,12 +152,14 @@ def status_of(
     *,
     replicas: int | None,
     autoscaled: bool,
+    states: PodStates,
     fill: Diagnosis | None = None,
 ) -> WorkloadStatus:
     """What is to be said of one variant; `fit` as in `pods_of`.
 
     replicas    that were asked for; None: not known
     autoscaled  whether an autoscaler owns their number
+    states      what was seen of workloads before; this look is added to it
     fill        of one whose files are fetched still: nothing else is there of it
     """
     raw = snapshot.workloads.get(anchor.name)
@@ -150,6 +174,7 @@ def status_of(
             kept = workload_in(part(anchor.raw, "data"))
             drift = drift_of(raw, kept, replicas=replicas, autoscaled=autoscaled)
     pods = pods_of(snapshot, anchor, fit)
+    mixed = "" if raw is None or workload is None else states.mixed(anchor.variant, raw, workload, pods)
     seen = fill or diagnose(
         workload,
         pods,
@@ -157,8 +182,10 @@ def status_of(
         VLLM if engine is None else engine.template,
         draining=anchor.draining_since is not None or anchor.deleting,
         now=now,
+        refused=snapshot.refused.get(anchor.name, ""),
     )
     namespace = text(anchor.raw["metadata"], "namespace")
+    held = waits_for([anchor.raw, *objects_there(snapshot, anchor)]) if anchor.deleting else ""
     return WorkloadStatus(
         variant=anchor.variant,
         phase=seen.phase,
@@ -168,18 +195,11 @@ def status_of(
         restarts=seen.restarts,
         started_at=seen.started_at,
         reason=seen.reason,
-        message=fit(seen.message),
+        message=fit(seen.message or held),
         files_at=seen.files_at,
         drift=fit(drift.sentence),
-        altered=fit(drift.altered or _mixed(pods)) if anchor.made else "",
+        altered=fit(drift.altered or mixed) if anchor.made else "",
     )
-
-
-def _mixed(pods: Iterable[PodSight]) -> str:
-    """That pods of two states of the workload are there: after a change was undone, too, until the last of those that
-    were made meanwhile has ended. Empty: all are alike."""
-    found = {pod.template for pod in pods if not pod.over} - {""}
-    return "its pods, of which some are from before the last change" if len(found) > 1 else ""
 
 
 def _oldest_first(
@@ -188,31 +208,7 @@ def _oldest_first(
     return {name: tuple(sorted(some, key=_age)) for name, some in pods.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class _Warning:
-    """About a pod or a Job, by its name and UID. `at`: when it was seen last."""
-
-    at: str
-    name: str
-    uid: str
-    message: str
-
-
-def _warning_in(event: Mapping[str, Any]) -> _Warning | None:
-    """What the event warns of; None: of nothing of ours. Those of newer components have no `lastTimestamp`."""
-    about = part(event, "involvedObject")
-    if text(event, "type") != "Warning" or text(about, "kind") not in ("Pod", "Job"):
-        return None
-    times = (
-        text(event, "lastTimestamp"),
-        text(part(event, "series"), "lastObservedTime"),
-        text(event, "eventTime"),
-        text(part(event, "metadata"), "creationTimestamp"),
-    )
-    return _Warning(max(times), text(about, "name"), text(about, "uid"), text(event, "message"))
-
-
-def _happened(warning: _Warning) -> str:
+def _happened(warning: ClusterWarning) -> str:
     return warning.at
 
 

@@ -1,6 +1,10 @@
 """Keeps what a cluster has of one kind of objects as it is now: one list, then one watch, and the list again where the
 watch was lost. While nothing happens it costs a request a minute.
 
+A server, or a proxy before it, may end every watch at once and without a word. Such watches are asked for with growing
+pauses, and after the second one in a row the objects are listed instead, so that what is known is never older than the
+longest pause.
+
 What this process writes is put in at once, so that it sees its own writes; the newer of two versions stays. An object
 that is odd is left out, and the log names it: it hides no other.
 """
@@ -22,6 +26,10 @@ from rollouts.adapters.clusters.kubernetes.errors import Expired, UnknownKind
 FIRST_SECONDS = 10.0  # that those who ask wait for the first list, all together
 DRAW = random.SystemRandom().random  # processes that were forked must not draw the same
 LEAST_PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds between two tries, doubled each time
+SHORT_SECONDS = (
+    10.0  # a watch that ends sooner, and told nothing new, was no watch; servers end one after a minute
+)
+TOO_MANY_SHORT = 2  # of them in a row: what happened meanwhile is listed, for no watch tells it
 UNKNOWN_PAUSE = (
     60.0  # until a kind that the cluster does not have is asked for again: somebody may have installed it
 )
@@ -47,6 +55,7 @@ class WatchedKind:
     wake       called whenever something changed; it returns at once
     optional   a cluster may not know the kind: then there are none, unless there were some
     pause      waits so many seconds, or until `stop`; given by tests that do not wait
+    steady     seconds of a clock that never jumps
     """
 
     def __init__(
@@ -59,6 +68,7 @@ class WatchedKind:
         optional: bool = False,
         draw: Callable[[], float] = DRAW,
         pause: Callable[[float], object] | None = None,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.kind = kind
         self._client = client
@@ -66,6 +76,7 @@ class WatchedKind:
         self._wake = wake
         self._optional = optional
         self._draw = draw
+        self._steady = steady
         self._stopped = threading.Event()
         self._pause = pause or self._stopped.wait
         self._changed = threading.Condition()
@@ -85,7 +96,7 @@ class WatchedKind:
         """All of them by name, as they are now. Raises Unavailable while that is not known."""
         self.begin()
         with self._changed:
-            left = max(0.0, self._waited_until - time.monotonic())
+            left = max(0.0, self._waited_until - self._steady())
             self._changed.wait_for(lambda: self._listed or self._problem is not None, left)
             if self._problem is not None:
                 raise Unavailable(self._problem.message, fix=self._problem.fix, code=self._problem.code)
@@ -112,27 +123,36 @@ class WatchedKind:
         with self._changed:
             if self._thread is None or not self._thread.is_alive():
                 self._stopped.clear()
-                self._waited_until = time.monotonic() + FIRST_SECONDS
+                self._waited_until = self._steady() + FIRST_SECONDS
                 name = f"watch {self.kind.plural}"
                 self._thread = threading.Thread(target=self._run, name=name, daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:
-        tries = too_old = 0
+        tries = too_old = short = 0
         version = ""
         while not self._stopped.is_set():
             try:
-                if not version:
-                    version = self._list()
-                events = self._client.watch(self.kind, self._selector, version)
-                for number, (kind, found) in enumerate(events):
+                version = version or self._list()
+                first, began = version, self._steady()
+                for kind, found in self._client.watch(self.kind, self._selector, version):
                     version = self._see(kind, found) or version
-                    if number:  # the first one says that the server answers, and may be followed by a refusal
-                        tries = too_old = 0
+                    # An event that is as old as the list says only that the server answers.
+                    if _number(version) > _number(first):
+                        tries = too_old = short = 0
                     if self._stopped.is_set():
                         return
                 self._well()
                 tries = too_old = 0
+                if _number(version) > _number(first) or self._steady() - began >= SHORT_SECONDS:
+                    short = 0
+                    continue
+                short += 1
+                if short == TOO_MANY_SHORT:
+                    log.warning("kubernetes.watch_ends_at_once kind=%s", self.kind.name)
+                self._rest(short)
+                if short >= TOO_MANY_SHORT:
+                    version = ""
             except Expired:
                 version, too_old = "", too_old + 1
                 if too_old > 1:  # what was listed just now is too old already

@@ -86,7 +86,8 @@ def diagnose_fill(
 
     job       None: it is not there yet, or no more
     pods      of this Job, oldest first; their engine is the container that fetches
-    warnings  by name of a pod or of the Job, the cluster's latest warning about it
+    warnings  by name of a pod or of the Job, the cluster's latest warning about it; the Job's only while it is younger
+              than its pods
     url       at which pods reach Headgate
     told      the last line of the newest pod's log
     now       seconds since the epoch
@@ -101,13 +102,10 @@ def diagnose_fill(
     if job.held:
         return _waits("The Job that fetches its files waits to be admitted.")
     newest = pods[-1] if pods else None
+    said = words_of(warnings.get(job_name, ""))
+    refused = f"No pod can be made to fetch its files: {said}" if said else ""
     if newest is None:
-        said = words_of(warnings.get(job_name, ""))
-        return (
-            _waits(f"No pod can be made to fetch its files: {said}")
-            if said
-            else _waits(MADE_SOON, blocked=False)
-        )
+        return _waits(refused or MADE_SOON, blocked=bool(refused))
     container = newest.engine
     if container.running_since is not None and not newest.node_lost:
         # Its own time-outs end a run in which nothing comes, so that one that runs brings something.
@@ -117,7 +115,8 @@ def diagnose_fill(
     ends = [
         pod.engine.last.at for pod in pods if pod.engine.last is not None and pod.engine.last.at is not None
     ]
-    return _waits(_why(newest, warnings, url), files_at=min(now, max(ends)) if ends else None)
+    words = refused if refused and newest.over else _why(newest, warnings, url)
+    return _waits(words, files_at=min(now, max(ends)) if ends else None)
 
 
 def _waits(words: str, *, blocked: bool = True, files_at: float | None = None) -> Diagnosis:

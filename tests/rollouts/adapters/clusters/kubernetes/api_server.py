@@ -15,7 +15,6 @@ from urllib.parse import parse_qs, urlsplit
 from kubernetes import client as official
 
 UID = "0a1b2c3d"
-SYSTEM = {"kind": "Namespace", "metadata": {"name": "kube-system", "uid": UID}}
 
 
 @dataclass
@@ -37,6 +36,7 @@ class ScriptedServer:
     answers: list[tuple[int, Any]] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
     system: int = 200
+    uid: str = UID
     delay: float = 0.0
 
     def api_client(self, token: str = "t0") -> official.ApiClient:
@@ -49,7 +49,7 @@ class ScriptedServer:
 
     def answer(self, asked: Asked) -> tuple[int, Any]:
         if asked.path == "/api/v1/namespaces/kube-system":
-            return self.system, SYSTEM
+            return self.system, {"kind": "Namespace", "metadata": {"name": "kube-system", "uid": self.uid}}
         self.asked.append(asked)
         time.sleep(self.delay)
         return self.answers.pop(0)

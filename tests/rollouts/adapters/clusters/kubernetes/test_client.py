@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from kubernetes import client as official
 
 from controlplane.kernel.errors import Conflict, HeadgateError, Rejected, Unavailable
 from rollouts.adapters.clusters.kubernetes.client import (
@@ -139,6 +140,40 @@ def test_errors__classes__are_those_that_the_loop_knows() -> None:
     assert issubclass(Terminal, Rejected)
     assert issubclass(Transient, Unavailable)
     assert not issubclass(Transient, Rejected)
+
+
+GONE = status(404, 'namespaces "team-a" not found', "NotFound", name="team-a", kind="namespaces")
+TO_CREATE = "Create the namespace team-a, and bind Headgate's role (deploy/kubernetes/role.yaml) in it."
+
+
+def test_namespace__gone__is_told_with_what_to_create(
+    client: KubernetesClient, server: ScriptedServer
+) -> None:
+    """An object that is missing is made again; nobody makes its namespace."""
+    server.answers = [GONE]
+    with pytest.raises(Terminal) as caught:
+        client.create(BODY)
+    assert (type(caught.value), caught.value.code) == (Terminal, "no-such-namespace")
+    assert caught.value.fix == TO_CREATE
+
+
+def test_namespace__being_deleted__is_told_with_what_to_create(
+    client: KubernetesClient, server: ScriptedServer
+) -> None:
+    server.answers = [ENDING]
+    with pytest.raises(Terminal) as caught:
+        client.create(BODY)
+    assert caught.value.fix == f"The namespace is being deleted. Once it is gone: {TO_CREATE}"
+
+
+def test_denied__in_a_namespace__says_that_its_binding_may_be_gone(
+    client: KubernetesClient, server: ScriptedServer
+) -> None:
+    """A binding goes with its namespace: to who has no other right, a namespace that is gone looks like this."""
+    server.answers = [VERB]
+    with pytest.raises(Denied) as caught:
+        client.apply(changed(y=3), SEEN)
+    assert "If the namespace team-a was made anew, or is gone" in (caught.value.fix or "")
 
 
 def test_drift__fields_and_managers__are_plain_values(
@@ -358,6 +393,101 @@ def test_credentials__refused__are_read_again_for_the_next_call(server: Scripted
         client.get(DEPLOYMENTS, "a")
     assert client.get(DEPLOYMENTS, "a") == SEEN
     assert [asked.authorization for asked in server.asked] == ["Bearer old", "Bearer new"]
+
+
+class KeptKubeconfig:
+    """An operator's file: a token, and where the server is."""
+
+    def __init__(self, server: ScriptedServer, token: str, url: str = "") -> None:
+        self.server, self.token, self.url = server, token, url or server.url
+        self.connections = 0
+
+    def connect(self) -> official.ApiClient:
+        self.connections += 1
+        found = self.server.api_client(self.token)
+        found.configuration.host = self.url
+        return found
+
+    def state(self) -> str:
+        return f"{self.token} {self.url}"
+
+    def client(self, **more: Any) -> KubernetesClient:
+        return KubernetesClient(self.connect, "team-a", state=self.state, **more)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [VERB, (404, "404 page not found\n"), (502, "<html>bad gateway</html>"), (200, "<html>welcome</html>")],
+    ids=["role", "no such page", "gateway", "no object"],
+)
+def test_kubeconfig__changed_while_calls_fail__is_read_again_for_the_next_one(
+    server: ScriptedServer, answer: tuple[int, Any]
+) -> None:
+    kept = KeptKubeconfig(server, "old")
+    client = kept.client()
+    client.cluster_uid()
+    kept.token = "new"
+    server.answers = [answer, (200, SEEN)]
+    with pytest.raises(HeadgateError):
+        client.get(DEPLOYMENTS, "a")
+    assert client.get(DEPLOYMENTS, "a") == SEEN
+    assert [asked.authorization for asked in server.asked] == ["Bearer old", "Bearer new"]
+
+
+def test_kubeconfig__address_where_nobody_listens_was_mended__is_read_again(server: ScriptedServer) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        kept = KeptKubeconfig(server, "t0", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        client = kept.client(steady=iter(range(0, 600, 10)).__next__)
+        with pytest.raises(Transient, match="did not answer"):
+            client.get(DEPLOYMENTS, "a")
+        kept.url, server.answers = server.url, [(200, SEEN)]
+        with pytest.raises(Transient, match="did not answer"):
+            client.get(DEPLOYMENTS, "a")
+    assert client.get(DEPLOYMENTS, "a") == SEEN
+
+
+def test_kubeconfig__certificate_refused_until_another_authority_is_named__is_read_again(
+    server: ScriptedServer,
+) -> None:
+    """The official client tells of it by an error without a status."""
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise official.ApiException(status=0, reason="SSLError: certificate verify failed")
+
+    refusing = server.api_client()
+    refusing.call_api = refuse
+    kept = KeptKubeconfig(server, "t0")
+    clients = iter([refusing, kept.connect()])
+    client = KubernetesClient(lambda: next(clients), "team-a", state=kept.state)
+    client._link.reached()
+    kept.token = "new"
+    server.answers = [(200, SEEN)]
+    with pytest.raises(Transient, match="certificate verify failed"):
+        client.get(DEPLOYMENTS, "a")
+    assert client.get(DEPLOYMENTS, "a") == SEEN
+
+
+def test_kubeconfig__not_changed_while_calls_fail__connects_once(server: ScriptedServer) -> None:
+    kept = KeptKubeconfig(server, "t0")
+    client = kept.client(steady=iter(range(0, 600, 10)).__next__)
+    server.answers = [status(503, "the server is shutting down")] * 5
+    for _ in range(5):
+        with pytest.raises(Transient):
+            client.get(DEPLOYMENTS, "a")
+    assert kept.connections == 1
+
+
+def test_cluster__another_one_until_its_address_is_mended__is_asked_again(server: ScriptedServer) -> None:
+    with scripted_server() as other:
+        other.uid = "ffff"
+        kept = KeptKubeconfig(server, "t0")
+        client = kept.client(cluster_uid="ffff")
+        client._link.reached()
+        kept.url, other.answers = other.url, [(200, SEEN)]
+        with pytest.raises(Rejected, match="Another cluster answers"):
+            client.get(DEPLOYMENTS, "a")
+        assert client.get(DEPLOYMENTS, "a") == SEEN
 
 
 def test_client__makes_no_discovery(client: KubernetesClient, server: ScriptedServer) -> None:

@@ -95,6 +95,21 @@ def test_ensure__while_it_is_being_deleted__is_tried_again_later(
         cluster.ensure(SPEC, token=5)
 
 
+def test_ensure__while_somebody_keeps_it_from_being_deleted__says_who(
+    cluster: KubernetesCluster, server: ScriptedServer
+) -> None:
+    kept: dict[str, Any] = {
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+        "finalizers": ["team.example/backup"],
+    }
+    server.answers = [anchor(**kept), fence("5")]
+    with pytest.raises(Unavailable, match=r"finalizers are taken off: team\.example/backup") as caught:
+        cluster.ensure(SPEC, token=5)
+    assert (
+        caught.value.fix == "It is tried again. Where whoever set a finalizer is gone, take it off by hand."
+    )
+
+
 def test_drain__of_another_endpoint__names_the_field(
     cluster: KubernetesCluster, server: ScriptedServer
 ) -> None:

@@ -26,6 +26,7 @@ from tests.rollouts.adapters.clusters.kubernetes.watched import (
     NAME,
     SPEC,
     STARTED,
+    a_cluster_that_watches,
     a_pod,
 )
 
@@ -506,6 +507,37 @@ def test_warning__of_an_earlier_pod_of_the_same_name__is_not_told(server: Memory
     an_event(server, "a", "of this one", uid=uid, lastTimestamp="2026-01-01T08:00:00Z")
     an_event(server, "b", "of the one before", uid="gone", lastTimestamp="2026-01-01T08:30:00Z")
     assert cluster._watches.snapshot().warnings == {f"{NAME}-0": "of this one"}
+
+
+def test_deletion__pod_that_somebody_keeps__is_said_while_it_is_deleted_and_launched_again(
+    server: MemoryObjects,
+) -> None:
+    cluster = cluster_of(server)
+    cluster.ensure(SPEC, token=1)
+    a_pod(server, finalizers=["team.example/backup"], deletionTimestamp=STARTED)
+    server.objects[ANCHOR]["metadata"]["deletionTimestamp"] = STARTED
+    words = f"The Pod {NAME}-0 waits until its finalizers are taken off: team.example/backup."
+    assert cluster.statuses()[SPEC.variant].message == words
+    with pytest.raises(Unavailable, match="still being deleted") as caught:
+        cluster.ensure(SPEC, token=1)
+    assert words in caught.value.message
+
+
+def test_refused__pods_of_a_workload__are_told_at_the_next_look_and_not_once_they_are_there(
+    server: MemoryObjects,
+) -> None:
+    cluster = a_cluster_that_watches(server)
+    cluster.ensure(SPEC, token=1)
+    assert cluster.statuses()[SPEC.variant].message == ""
+    about = {"kind": "ReplicaSet", "name": f"{NAME}-5d9c"}
+    an_event(server, "a", "exceeded quota: gpu", reason="FailedCreate", involvedObject=about)
+    status = cluster.statuses()[SPEC.variant]
+    assert (status.phase, status.message) == (
+        WorkloadPhase.STARTING,
+        "No pod can be made: exceeded quota: gpu",
+    )
+    a_pod(server)
+    assert cluster.statuses()[SPEC.variant].message == ""
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------

@@ -162,6 +162,31 @@ def test_statuses__while_they_come__says_how_far_and_reads_the_log_now_and_then(
     assert found.files_at == clock.now().timestamp()
 
 
+def test_statuses__job_was_refused_before_its_pod_was_made__says_what_became_of_that_one(
+    cluster: KubernetesCluster, server: MemoryObjects
+) -> None:
+    cluster.ensure(SPEC, token=1)
+    server.keep(
+        {
+            "kind": "Event",
+            "metadata": {"name": "e", "creationTimestamp": "2026-01-01T08:00:00Z"},
+            "type": "Warning",
+            "reason": "FailedCreate",
+            "involvedObject": {"kind": "Job", "name": JOB},
+            "message": "exceeded quota: team",
+        }
+    )
+    assert "exceeded quota: team" in status(cluster).message
+    a_fill_pod(server, {"waiting": {}})
+    pod = server.objects["Pod", f"{JOB}-a"]
+    pod["metadata"] |= {
+        "creationTimestamp": "2026-01-01T09:00:00Z",
+        "ownerReferences": [{"kind": "Job", "name": JOB}],
+    }
+    pod["status"] |= {"phase": "Failed", "reason": "Evicted"}
+    assert "was ended (Evicted)" in status(cluster).message
+
+
 def test_statuses__log_cannot_be_read__says_the_rest(
     server: MemoryObjects, cluster: KubernetesCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

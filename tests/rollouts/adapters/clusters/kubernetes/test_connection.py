@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from controlplane.kernel.errors import InvalidInput
-from rollouts.adapters.clusters.kubernetes.connection import api_client
+from rollouts.adapters.clusters.kubernetes.connection import api_client, state_of
 
 CLUSTER = {
     "server": "https://k8s.example:6443",
@@ -78,3 +79,38 @@ def test_client__what_is_not_taken__is_named(text: str, said: str, tmp_path: Pat
         api_client(text, tmp_path)
     assert caught.value.field == "secret"
     assert "sentinel" not in str(caught.value)
+
+
+def test_state__of_the_same_kubeconfig__is_the_same() -> None:
+    assert state_of(kubeconfig()) == state_of(kubeconfig())
+
+
+def test_state__of_another_token__is_another() -> None:
+    assert state_of(kubeconfig()) != state_of(kubeconfig(user={"token": "another"}))
+
+
+@pytest.mark.parametrize("field", ["certificate-authority", "client-certificate", "client-key"])
+def test_state__file_that_it_names_was_replaced__is_another(tmp_path: Path, field: str) -> None:
+    path = tmp_path / "a.pem"
+    named = {field: str(path)}
+    if field == "certificate-authority":
+        text = kubeconfig({"server": "https://k8s.example:6443", **named})
+    else:
+        text = kubeconfig(user=named)
+    found = []
+    for content in ("one", "two"):
+        path.write_text(content)
+        found.append(state_of(text))
+    path.unlink()
+    found.append(state_of(text))
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize("text", ["", "[", "a: b"])
+def test_state__of_no_kubeconfig__is_a_state_too(text: str) -> None:
+    assert state_of(text)
+
+
+def test_state__names_a_pipe__does_not_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert state_of(kubeconfig(user={"client-key": str(tmp_path / "pipe")}))

@@ -80,6 +80,7 @@ def seen(
     *pods: dict[str, Any],
     draining: bool = False,
     warnings: dict[str, str] | None = None,
+    refused: str = "",
 ) -> Diagnosis:
     return diagnose(
         workload_of(workload),
@@ -88,6 +89,7 @@ def seen(
         VLLM,
         draining=draining,
         now=NOW,
+        refused=refused,
     )
 
 
@@ -192,6 +194,46 @@ def test_blocked__queue__says_what_holds_it_back() -> None:
     )
     assert found.blocked
     assert "kueue.x-k8s.io/admission" in found.message
+
+
+GATE = 'corresponding condition of pod readiness gate "lb.example/attached" does not exist.'
+
+
+def not_ready(reason: str, message: str = "") -> list[dict[str, Any]]:
+    """All containers are ready, and the pod is not."""
+    ready = {"type": "Ready", "status": "False", "reason": reason, "message": message}
+    return [ready, {"type": "ContainersReady", "status": "True"}]
+
+
+def test_blocked__readiness_gate__is_no_lost_node() -> None:
+    found = seen(deployment(), pod(conditions=not_ready("ReadinessGatesNotReady", GATE)))
+    assert (found.phase, found.blocked) == (WorkloadPhase.STARTING, True)
+    assert found.message == f"chat-1 runs, and waits for a readiness gate: {GATE}"
+
+
+@pytest.mark.parametrize(
+    ("reason", "lost"),
+    [("", True), ("NodeLost", True), ("ContainersNotReady", False), ("ReasonOfTomorrow", False)],
+)
+def test_node_lost__only_for_reasons_that_mean_it(reason: str, lost: bool) -> None:
+    assert sight_of(pod(conditions=not_ready(reason))).node_lost is lost
+
+
+def group(*, size: int, replicas: int = 1) -> dict[str, Any]:
+    spec = {"replicas": replicas, "leaderWorkerTemplate": {"size": size}}
+    return {"kind": "LeaderWorkerSet", "metadata": {}, "spec": spec, "status": {}}
+
+
+NOT_MADE = "No pod can be made: exceeded quota: gpu"
+
+
+def test_blocked__workers_of_a_group_are_refused__is_said_though_its_leader_runs() -> None:
+    found = seen(group(size=2), pod(), refused=NOT_MADE)
+    assert (found.phase, found.message, found.blocked) == (WorkloadPhase.STARTING, NOT_MADE, True)
+
+
+def test_refused__all_pods_of_a_group_are_there__is_not_said() -> None:
+    assert seen(group(size=2), pod(), pod("chat-2"), refused=NOT_MADE).message == ""
 
 
 def test_blocked__node_falls_silent__is_no_crash() -> None:

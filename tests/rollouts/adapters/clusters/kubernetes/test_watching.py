@@ -29,6 +29,7 @@ class ScriptedLists:
         self.lists, self.watches = lists, watches
         self.versions: list[str] = []
         self.over = threading.Event()
+        self.waits = threading.Event()
 
     def list(self, kind: ObjectKind, selector: str = "") -> tuple[list[dict[str, Any]], str]:
         found = self.lists.pop(0)
@@ -40,6 +41,7 @@ class ScriptedLists:
     def watch(self, kind: ObjectKind, selector: str, version: str) -> Iterator[tuple[str, dict[str, Any]]]:
         self.versions.append(version)
         if not self.watches:
+            self.waits.set()
             self.over.wait(30)
             return
         step = self.watches.pop(0)
@@ -349,3 +351,63 @@ def test_kind__of_which_there_were_some__is_unknown_for_a_moment_and_not_empty(m
     wait_until("it is not known", unknown, 10)
     hold.set()
     wait_until("it is known again", lambda: not unknown() and names(watched) == ["a"], 10)
+
+
+def until_it_lasts(watched: WatchedKind, script: ScriptedLists) -> None:
+    """Until all watches that the test wrote down have ended, and the last one lasts."""
+    watched.begin()
+    wait_until("the last watch lasts", lambda: not script.watches and script.waits.is_set(), 10)
+
+
+def test_watch__ends_at_once_again_and_again__is_met_with_growing_pauses(make: Make) -> None:
+    pauses: list[float] = []
+    watched, script = make([([], "7")] * 7, [[]] * 6, draw=lambda: 1.0)
+    watched._pause = pauses.append
+    until_it_lasts(watched, script)
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 20.0]
+
+
+def test_watch__ends_at_once_twice__is_listed_anew(make: Make) -> None:
+    """No watch tells what happened: without a list it would stay unknown without a word."""
+    watched, script = make([([thing("a", 5)], "7"), ([thing("b", 90)], "95")], [[], []])
+    until_it_lasts(watched, script)
+    assert (names(watched), script.versions) == (["b"], ["7", "7", "95"])
+
+
+def test_watch__ends_at_once_with_nothing_newer__counts_as_one_that_told_nothing(make: Make) -> None:
+    pauses: list[float] = []
+    watched, script = make([([], "7")] * 4, [[("BOOKMARK", thing("", 7))] for _ in range(3)])
+    watched._pause = pauses.append
+    until_it_lasts(watched, script)
+    assert len(pauses) == 3
+
+
+def test_watch__of_one_event_each_that_is_newer__is_asked_on_without_a_pause(make: Make) -> None:
+    pauses: list[float] = []
+    watched, script = make([([], "7")], [[("ADDED", thing("a", version))] for version in (8, 9, 10)])
+    watched._pause = pauses.append
+    until_it_lasts(watched, script)
+    assert (pauses, script.versions) == ([], ["7", "8", "9", "10"])
+
+
+def test_watch__quiet_for_its_normal_time__goes_on_at_once_from_where_it_was(make: Make) -> None:
+    pauses: list[float] = []
+    seconds = iter(range(0, 60_000, 60))
+    watched, script = make([([], "7")], [[], [], []], steady=lambda: float(next(seconds)))
+    watched._pause = pauses.append
+    until_it_lasts(watched, script)
+    assert (pauses, script.versions) == ([], ["7"] * 4)
+
+
+def test_refusal__behind_an_event_that_is_not_newer__is_met_with_pauses(make: Make) -> None:
+    pauses: list[float] = []
+
+    def refused() -> Iterator[tuple[str, dict[str, Any]]]:
+        yield "BOOKMARK", thing("", 7)
+        yield "BOOKMARK", thing("", 7)
+        raise Expired("too old")
+
+    watched, script = make([([], "7")] * 4, [refused() for _ in range(3)])
+    watched._pause = pauses.append
+    until_it_lasts(watched, script)
+    assert len(pauses) == 2

@@ -130,6 +130,11 @@ UNPLACED = {
         ),
         ([], {JOB: "exceeded quota: team"}, "No pod can be made to fetch its files: exceeded quota: team"),
         (
+            [pod(None, phase="Failed", reason="Evicted")],
+            {JOB: "exceeded quota: team"},
+            "No pod can be made to fetch its files: exceeded quota: team",
+        ),
+        (
             [said(UNREACHABLE, detail="[Errno 111] Connection refused")],
             {},
             f"Headgate was not reachable from the pod at {URL}: [Errno 111] Connection refused. It is tried again.",
@@ -157,8 +162,8 @@ UNPLACED = {
         ),
     ],
     ids=[
-        "unplaced", "image", "back-off", "config", "no-claim", "quota", "unreachable", "full", "memory", "fault",
-        "evicted", "node",
+        "unplaced", "image", "back-off", "config", "no-claim", "quota", "quota again", "unreachable", "full", "memory",
+        "fault", "evicted", "node",
     ],
 )  # fmt: skip
 def test_waits__for_what_may_pass__is_blocked_and_not_failed(
