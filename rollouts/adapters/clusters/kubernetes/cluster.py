@@ -55,12 +55,7 @@ from rollouts.adapters.clusters.kubernetes.fence import Fence
 from rollouts.adapters.clusters.kubernetes.filling.filler import Filler
 from rollouts.adapters.clusters.kubernetes.filling.objects import HeadgateDoor
 from rollouts.adapters.clusters.kubernetes.names import INSTALLATION, VARIANT, label_value, object_name
-from rollouts.adapters.clusters.kubernetes.objects import (
-    check_spec,
-    limits_of,
-    objects_of,
-    with_attempt,
-)
+from rollouts.adapters.clusters.kubernetes.objects import objects_of, with_attempt
 from rollouts.adapters.clusters.kubernetes.owned import name_taken, owned_object
 from rollouts.adapters.clusters.kubernetes.pod_reading import text
 from rollouts.adapters.clusters.kubernetes.preflight import Preflight
@@ -70,6 +65,7 @@ from rollouts.adapters.clusters.kubernetes.said import NO_END, SaidBefore, as_of
 from rollouts.adapters.clusters.kubernetes.scale_in import KINDS as SCALERS
 from rollouts.adapters.clusters.kubernetes.scale_in import set_scale_in
 from rollouts.adapters.clusters.kubernetes.snapshot import Snapshot, Watches, pods_of, status_of
+from rollouts.adapters.clusters.kubernetes.spec_checks import check_spec, limits_of
 from rollouts.adapters.clusters.kubernetes.tokens import TokenBook
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment
 from rollouts.domain.belongings import FoundThere, LaunchFound
