@@ -78,6 +78,18 @@ class Missing(Terminal):
     code = "no-such-object"
 
 
+class NamespaceMissing(Terminal):
+    """The namespace in which something was to be made is not there."""
+
+    code = "no-namespace"
+
+
+class NamespaceEnds(Terminal):
+    """The namespace in which something was to be made is being deleted."""
+
+    code = "namespace-terminating"
+
+
 class UnknownKind(Terminal):
     """The API server does not serve this kind of objects."""
 
@@ -109,6 +121,9 @@ def refusal(call: Call, status: int, body: bytes) -> HeadgateError:
     if status == 403:
         return _forbidden(call, head, said)
     if status == 404:
+        if said.kind == "namespaces" and call.namespace:
+            missing = f"There is no namespace {call.namespace} in the cluster ({call})."
+            return NamespaceMissing(missing, fix=f"Create the namespace {call.namespace}.")
         if said.name or call.name == "":
             kind = UnknownKind if not said.name else Missing
             return kind(head, fix=_FIXES[kind])
@@ -145,6 +160,7 @@ class _Said:
     message: str = ""
     reason: str = ""
     name: str = ""
+    kind: str = ""
     conflicts: tuple[str, ...] = ()
     managers: tuple[str, ...] = ()
     causes: tuple[str, ...] = ()
@@ -166,6 +182,7 @@ def _said(body: bytes) -> _Said:
             words_of(raw.text("message", "")),
             raw.text("reason", ""),
             details.text("name", ""),
+            details.text("kind", ""),
             tuple(conflicts),
             tuple(dict.fromkeys(managers)),
             tuple(causes),
@@ -179,9 +196,7 @@ def _forbidden(call: Call, head: str, said: _Said) -> HeadgateError:
         fix = "It is tried again. Free some of the quota, or have it raised."
         return Transient(head, fix=fix, code="quota")
     if TERMINATING in said.causes:
-        return Terminal(
-            head, fix="The namespace is being deleted: create it anew.", code="namespace-terminating"
-        )
+        return NamespaceEnds(head, fix="The namespace is being deleted: create it anew.")
     found = FORBIDDEN_VERB.search(said.message)
     if found is None:
         return Terminal(head, fix="A rule of the cluster forbids it: ask who runs it.")
