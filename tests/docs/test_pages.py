@@ -11,7 +11,7 @@ from pathlib import Path
 from controlplane.config.environment import Environment
 from rollouts.adapters.clusters.kubernetes.profile import WeightsKind
 from rollouts.adapters.clusters.kubernetes.profile_reading import TOP
-from rollouts.adapters.kinds.kubernetes import FIELDS
+from rollouts.adapters.kinds.kubernetes_place import FIELDS
 
 ROOT = Path(__file__).resolve().parents[2]
 

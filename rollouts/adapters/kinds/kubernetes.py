@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,12 +31,11 @@ from rollouts.adapters.clusters.kubernetes.cluster import KubernetesCluster
 from rollouts.adapters.clusters.kubernetes.connection import LONGEST, api_client, state_of
 from rollouts.adapters.clusters.kubernetes.container import PORT
 from rollouts.adapters.clusters.kubernetes.filling.objects import HeadgateDoor
-from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
-from rollouts.adapters.clusters.kubernetes.profile_reading import read_profile
+from rollouts.adapters.clusters.kubernetes.namespace import refused_there
 from rollouts.adapters.clusters.kubernetes.tokens import ToldTokens
 from rollouts.adapters.clusters.secrets import SecretStore
-from rollouts.adapters.configuration_parts import DNS_LABEL, DNS_NAME, ConfigurationPart, fully
 from rollouts.adapters.kinds.kind import ClusterKind, Installation
+from rollouts.adapters.kinds.kubernetes_place import GATEWAYS, Place, read_place
 from rollouts.adapters.probers.openai import Asked, OpenAIProber
 from rollouts.adapters.request_log.otlp.log import GatewayRequestLog
 from rollouts.adapters.routers.gateway_api.implementations import IMPLEMENTATIONS
@@ -52,53 +50,18 @@ from rollouts.adapters.signals.prometheus.endpoints import PrometheusEndpoints
 from rollouts.adapters.signals.prometheus.processes import GatewayProcesses
 from rollouts.adapters.signals.prometheus.server import PrometheusServer
 from rollouts.adapters.signals.prometheus.source import PrometheusSignals
-from rollouts.adapters.signals.prometheus.templates import TEMPLATES, GatewayTemplate
 from rollouts.domain.clusters import ClusterSpec
-from rollouts.domain.secrets import FILE_NAME
 from rollouts.ports import ClusterPorts
 
-FIELDS = (
-    "installation", "profile", "gateway", "gateways", "gateway_url", "gateway_address", "prometheus",
-    "prometheus_secret", "scrape_seconds", "cluster_uid", "headgate_url",
-)  # fmt: skip
 SECRETS = "clusters"  # the folder within the operator's folder of secrets
-USUAL_SCRAPE_SECONDS = 5
 SCRAPES_UNTIL_STALE = 3
-LONGEST_INSTALLATION = 40
 TRIED_SECONDS = 10.0  # that an answer of a trial may take
 SERVED_SECONDS = 2.0  # that a proxy may take to say which route it has
-UID = DNS_NAME
-# Those that tell forced requests from drawn ones by themselves: the others need further Services, which nothing makes.
-GATEWAYS: Mapping[str, GatewayTemplate] = {
-    name: one for name, one in TEMPLATES.items() if one.forced_apart and name in IMPLEMENTATIONS
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A configuration as it was read.
-
-    gateway_url      scheme, domain and port by which people reach endpoints: https://models.example
-    gateway_address  where this Headgate reaches the gateway, when not by the endpoints' names
-    headgate_url     at which pods of the cluster reach this Headgate
-    """
-
-    installation: str
-    profile: ClusterProfile
-    gateway: str
-    gateways: tuple[GatewayParent, ...]
-    gateway_url: str
-    gateway_address: str
-    prometheus: str
-    prometheus_secret: str
-    scrape_seconds: int
-    cluster_uid: str
-    headgate_url: str
 
 
 def problems(spec: ClusterSpec) -> tuple[InvalidInput, ...]:
     """Everything that is wrong with it; see `ClusterKind.problems`."""
-    found = list(_read(spec)[1])
+    found = list(read_place(spec)[1])
     if not spec.secret:
         found.append(
             InvalidInput(
@@ -198,13 +161,8 @@ def prepare(spec: ClusterSpec, installation: Installation) -> str:
     place = _place(spec)
     client = _client(spec, place, installation)
     uid = client.cluster_uid()
-    wrong = []
     jobs = (JOBS,) if place.profile.weights.filled_by_headgate else ()
-    for kind in (CONFIG_MAP, DEPLOYMENTS, POD, EVENT, *jobs, ROUTES, SLICES):
-        try:
-            client.list(kind)
-        except HeadgateError as error:
-            wrong.append(f"{error.message} {error.fix}".strip())
+    wrong = refused_there(client, (CONFIG_MAP, DEPLOYMENTS, POD, EVENT, *jobs, ROUTES, SLICES))
     try:
         now = _prometheus(place, installation).now()
     except HeadgateError as error:
@@ -230,109 +188,17 @@ def occupies(spec: ClusterSpec, installation: Installation) -> Mapping[str, froz
     }
 
 
-# --- reading ----------------------------------------------------------------------------------------------------
+# --- parts ------------------------------------------------------------------------------------------------------
 
 
-def _place(spec: ClusterSpec) -> _Place:
-    place, wrong = _read(spec)
+def _place(spec: ClusterSpec) -> Place:
+    place, wrong = read_place(spec)
     if place is None:
         raise wrong[0]
     return place
 
 
-def _read(spec: ClusterSpec) -> tuple[_Place | None, list[InvalidInput]]:
-    """The place that a configuration names, and all that is wrong with it: one of the two is empty."""
-    wrong: list[InvalidInput] = []
-    given = ConfigurationPart(spec.configuration, FIELDS, "configuration", wrong)
-    configuration = spec.configuration if isinstance(spec.configuration, Mapping) else {}
-    profile, of_profile = read_profile(configuration.get("profile"))
-    wrong += of_profile
-    if profile is not None and not profile.gateway_namespaces:
-        given.note(
-            "profile.gateway_namespaces",
-            "Nobody may reach the engines: no namespace of the gateway's pods is named.",
-            fix='Name it, such as ["envoy-gateway-system"].',
-        )
-    installation = given.matching(
-        "installation", DNS_LABEL, "a name in small letters, digits and dashes", "headgate", needed=True
-    )
-    if len(installation) > LONGEST_INSTALLATION:
-        given.note(
-            "installation",
-            f"installation has more than {LONGEST_INSTALLATION} characters.",
-            fix="Shorten it.",
-        )
-    gateway = given.choice("gateway", tuple(GATEWAYS), next(iter(GATEWAYS))) or ""
-    url = given.address("gateway_url") or ""
-    if not url:
-        if not given.has("gateway_url"):
-            given.note(
-                "gateway_url", "gateway_url is missing.", fix="Give it, such as https://models.example."
-            )
-    elif not DNS_NAME.fullmatch(str(urlsplit(url).hostname)) or urlsplit(url).path:
-        given.note(
-            "gateway_url",
-            "It is no scheme and domain, with or without a port.",
-            fix="Write one such as https://models.example: an endpoint is served at https://NAME.models.example.",
-        )
-    prometheus = given.address("prometheus") or ""
-    if not prometheus and not given.has("prometheus"):
-        given.note(
-            "prometheus", "prometheus is missing.", fix="Give its address, such as http://prometheus:9090."
-        )
-    address = given.address("gateway_address") or ""
-    gateways = _gateways(given)
-    prometheus_secret = given.matching(
-        "prometheus_secret", FILE_NAME, "a name of a secret file", "prometheus-token"
-    )
-    scrape_seconds = given.number("scrape_seconds", USUAL_SCRAPE_SECONDS, least=1, most=60)
-    headgate_url = given.address("headgate_url") or ""
-    if profile is not None and profile.weights.filled_by_headgate and not given.has("headgate_url"):
-        given.note(
-            "headgate_url",
-            "Pods fetch their files from Headgate, and nothing says where they reach it.",
-            fix="Give the address at which they do, such as https://headgate.example.",
-        )
-    uid = given.matching("cluster_uid", UID, "a UID", "0b2f3c52-3c0f-4f1b-9d0e-2f6c1a3d5e7f")
-    if wrong or profile is None:
-        return None, wrong
-    return _Place(
-        installation=installation,
-        profile=profile,
-        gateway=gateway,
-        gateways=gateways,
-        gateway_url=url,
-        gateway_address=address,
-        prometheus=prometheus,
-        prometheus_secret=prometheus_secret,
-        scrape_seconds=scrape_seconds,
-        cluster_uid=uid,
-        headgate_url=headgate_url,
-    ), []
-
-
-def _gateways(given: ConfigurationPart) -> tuple[GatewayParent, ...]:
-    """The Gateways that serve the routes: NAMESPACE/NAME, or NAMESPACE/NAME/LISTENER."""
-    written = given.texts("gateways", _is_gateway, "NAMESPACE/NAME of a Gateway", "envoy-gateway-system/edge")
-    if not given.has("gateways") or written == ():
-        given.note("gateways", "No Gateway is named.", fix='Name one, such as ["envoy-gateway-system/edge"].')
-    found = []
-    for one in written:
-        namespace, name, *section = one.split("/")
-        found.append(GatewayParent(name, namespace, *section))
-    return tuple(found)
-
-
-def _is_gateway(value: str) -> bool:
-    parts = value.split("/")
-    names = all(fully(DNS_NAME)(part) for part in parts[1:])
-    return len(parts) in (2, 3) and fully(DNS_LABEL)(parts[0]) and names
-
-
-# --- parts ------------------------------------------------------------------------------------------------------
-
-
-def _client(spec: ClusterSpec, place: _Place, installation: Installation) -> KubernetesClient:
+def _client(spec: ClusterSpec, place: Place, installation: Installation) -> KubernetesClient:
     """Reads the kubeconfig now, so that what is wrong with it is said at once, and again where it is refused or does
     not help any more."""
     connect = _connect(spec, installation)
@@ -353,7 +219,7 @@ def _connect(spec: ClusterSpec, installation: Installation) -> Callable[[], offi
 
 
 def _gateway_of(
-    spec: ClusterSpec, place: _Place, installation: Installation
+    spec: ClusterSpec, place: Place, installation: Installation
 ) -> Callable[[GatewayParent], Mapping[str, Any] | None]:
     """Reads a Gateway, in whichever namespace it is."""
     connect = _connect(spec, installation)
@@ -369,7 +235,7 @@ def _secrets(installation: Installation) -> SecretStore:
     return SecretStore(installation.secrets_dir / SECRETS, installation.keys)
 
 
-def _prometheus(place: _Place, installation: Installation) -> PrometheusServer:
+def _prometheus(place: Place, installation: Installation) -> PrometheusServer:
     headers = {}
     if place.prometheus_secret:
         token = _secrets(installation).read_file(place.prometheus_secret)
@@ -378,7 +244,7 @@ def _prometheus(place: _Place, installation: Installation) -> PrometheusServer:
     return PrometheusServer(place.prometheus, headers=headers)
 
 
-def _prober(place: _Place, gateway_place: GatewayPlace) -> OpenAIProber:
+def _prober(place: Place, gateway_place: GatewayPlace) -> OpenAIProber:
     def asked(endpoint: str) -> Asked:
         host = gateway_place.host(endpoint)
         return Asked("" if place.gateway_address else _url_of(place, host), {"Host": host})
@@ -386,7 +252,7 @@ def _prober(place: _Place, gateway_place: GatewayPlace) -> OpenAIProber:
     return OpenAIProber(_gateway_client(place), asked)
 
 
-def _user(place: _Place, seconds: float = SERVED_SECONDS) -> GatewayUser:
+def _user(place: Place, seconds: float = SERVED_SECONDS) -> GatewayUser:
     return GatewayUser(
         _gateway_client(place),
         seconds=seconds,
@@ -394,16 +260,16 @@ def _user(place: _Place, seconds: float = SERVED_SECONDS) -> GatewayUser:
     )
 
 
-def _gateway_client(place: _Place) -> httpx.Client:
+def _gateway_client(place: Place) -> httpx.Client:
     """Keeps no connections: they would not outlive the gateway's restart or a worker's fork."""
     return remote_client(place.gateway_address or place.gateway_url, headers={"Connection": "close"})
 
 
-def _endpoint_url(place: _Place, gateway_place: GatewayPlace, endpoint: str) -> str:
+def _endpoint_url(place: Place, gateway_place: GatewayPlace, endpoint: str) -> str:
     return _url_of(place, gateway_place.host(endpoint))
 
 
-def _url_of(place: _Place, host: str) -> str:
+def _url_of(place: Place, host: str) -> str:
     """Where people reach this host."""
     parts = urlsplit(place.gateway_url)
     port = "" if parts.port is None else f":{parts.port}"

@@ -106,6 +106,12 @@ def accelerator_unknown(label: str, reason: str) -> CapacityFinding:
     return CapacityFinding(Room.UNKNOWN, f"Whether {label} fits on its accelerators is not known", reason)
 
 
+def cannot_start(label: str, error: HeadgateError) -> CapacityFinding:
+    """What the cluster would refuse when it is started. `label`: how people call the variant; empty: whatever it is."""
+    what = f"{label} cannot" if label else "Nothing can"
+    return CapacityFinding(Room.SHORT, f"{what} be started there", error.message, error.fix)
+
+
 def not_asked(error: HeadgateError) -> CapacityFinding:
     """The cluster does not say what it has, or it cannot be judged."""
     now = "cannot be asked now" if isinstance(error, Unavailable) else "is not known"

@@ -155,6 +155,7 @@ class Bound:
     """What a LimitRange says of a resource of every container, or of every pod (`of_pod`).
 
     usual, usual_request  what a container gets as its limit, and as its request, which has none
+    ratio                 how many times its request a limit may be, in thousandths
     """
 
     name: str
@@ -164,6 +165,7 @@ class Bound:
     usual: int | None = None
     usual_request: int | None = None
     of_pod: bool = False
+    ratio: int | None = None
 
 
 def as_admitted(demand: PodDemand, bounds: tuple[Bound, ...]) -> PodDemand:

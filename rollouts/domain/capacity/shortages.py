@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from rollouts.domain.capacity.amounts import amount_text, many
 from rollouts.domain.capacity.nodes import (
+    UNIT,
     Amounts,
     Bound,
     Container,
@@ -65,7 +66,21 @@ def _broken(bound: Bound, subject: Container) -> list[str]:
         least = amount_text(bound.resource, bound.least)
         given = "nothing" if asked is None else amount_text(bound.resource, asked)
         found.append(f"{who} wants at least {least}, and {what} asks for {given}.")
+    if bound.ratio is not None:
+        found += _above_ratio(who, what, bound.resource, bound.ratio, asked or 0, limit or 0)
     return found
+
+
+def _above_ratio(who: str, what: str, resource: str, ratio: int, asked: int, limit: int) -> list[str]:
+    """A sentence where a limit is too many times the request, or one of both is missing: the cluster then makes no such
+    pod."""
+    allows = f"{who} allows a limit of {resource} that is at most {ratio / UNIT:,g} times the request"
+    if not asked or not limit:
+        return [f"{allows}, and {what} has no {'limit' if asked else 'request'} of it."]
+    if limit / asked * UNIT > ratio:  # with the same roundings as the cluster
+        may, asks = amount_text(resource, limit), amount_text(resource, asked)
+        return [f"{allows}, and {what} may take {may} and asks for {asks}."]
+    return []
 
 
 # --- quotas -----------------------------------------------------------------------------------------------------------

@@ -22,9 +22,9 @@ from rollouts.adapters.clusters.kubernetes.client import (
 )
 from rollouts.adapters.clusters.kubernetes.container import ContainerEngine
 from rollouts.adapters.clusters.kubernetes.names import INSTALLATION, VARIANT, label_value, object_name
-from rollouts.adapters.clusters.kubernetes.objects import check_spec, pods_of_replica
 from rollouts.adapters.clusters.kubernetes.pod import pod_of
 from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
+from rollouts.adapters.clusters.kubernetes.spec_checks import check_spec, pods_of_replica
 from rollouts.adapters.clusters.kubernetes.supply_reading import (
     bounds_in,
     demand_in,

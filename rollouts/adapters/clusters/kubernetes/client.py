@@ -277,6 +277,11 @@ class KubernetesClient:
         kind = OBJECT_KINDS[body["kind"]]
         return self._json("post", kind, body=body, field_manager=MANAGER)
 
+    def try_to_create(self, body: Mapping[str, Any]) -> None:
+        """Raises what `create` would raise. Nothing is made."""
+        kind = OBJECT_KINDS[body["kind"]]
+        self._json("post", kind, body=body, field_manager=MANAGER, dry_run="All")
+
     def replace(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Puts the whole object, with the version that was read, in the place of the one that is there."""
         return self._json(

@@ -57,12 +57,7 @@ from rollouts.adapters.clusters.kubernetes.fence import Fence
 from rollouts.adapters.clusters.kubernetes.filling.filler import Filler
 from rollouts.adapters.clusters.kubernetes.filling.objects import HeadgateDoor
 from rollouts.adapters.clusters.kubernetes.names import INSTALLATION, VARIANT, label_value, object_name
-from rollouts.adapters.clusters.kubernetes.objects import (
-    check_spec,
-    limits_of,
-    objects_of,
-    with_attempt,
-)
+from rollouts.adapters.clusters.kubernetes.objects import objects_of, with_attempt
 from rollouts.adapters.clusters.kubernetes.owned import name_taken, owned_object
 from rollouts.adapters.clusters.kubernetes.pod_reading import text
 from rollouts.adapters.clusters.kubernetes.preflight import Preflight
@@ -78,6 +73,7 @@ from rollouts.adapters.clusters.kubernetes.snapshot import (
     pods_of,
     status_of,
 )
+from rollouts.adapters.clusters.kubernetes.spec_checks import check_spec, limits_of
 from rollouts.adapters.clusters.kubernetes.states import PodStates
 from rollouts.adapters.clusters.kubernetes.tokens import TokenBook
 from rollouts.adapters.clusters.secrets import SecretStore, renewed_environment

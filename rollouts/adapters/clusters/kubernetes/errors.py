@@ -81,6 +81,18 @@ class Missing(Terminal):
     code = "no-such-object"
 
 
+class NamespaceMissing(Terminal):
+    """The namespace in which something was to be made is not there."""
+
+    code = "no-namespace"
+
+
+class NamespaceEnds(Terminal):
+    """The namespace in which something was to be made is being deleted."""
+
+    code = "namespace-terminating"
+
+
 class UnknownKind(Terminal):
     """The API server does not serve this kind of objects."""
 
@@ -112,8 +124,10 @@ def refusal(call: Call, status: int, body: bytes) -> HeadgateError:
     if status == 403:
         return _forbidden(call, head, said)
     if status == 404:
-        if said.kind == NAMESPACES and said.name and call.kind != "Namespace":
-            return Terminal(head, fix=namespace_fix(words_of(said.name, 63)), code="no-such-namespace")
+        if said.kind == NAMESPACES and call.kind != "Namespace":
+            namespace = words_of(said.name, 63) or call.namespace
+            missing = f"There is no namespace {namespace} in the cluster ({call})."
+            return NamespaceMissing(missing, fix=namespace_fix(namespace))
         if said.name or call.name == "":
             kind = UnknownKind if not said.name else Missing
             return kind(head, fix=_FIXES[kind])
@@ -192,7 +206,7 @@ def _forbidden(call: Call, head: str, said: _Said) -> HeadgateError:
         return Transient(head, fix=fix, code="quota")
     if TERMINATING in said.causes:
         fix = f"The namespace is being deleted. Once it is gone: {namespace_fix(call.namespace)}"
-        return Terminal(head, fix=fix, code="namespace-terminating")
+        return NamespaceEnds(head, fix=fix)
     found = FORBIDDEN_VERB.search(said.message)
     if found is None:
         return Terminal(head, fix="A rule of the cluster forbids it: ask who runs it.")

@@ -14,16 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from controlplane.kernel.digests import digest_of
-from controlplane.kernel.errors import InvalidInput
-from rollouts.adapters.clusters.engines.declared import template_named
 from rollouts.adapters.clusters.kubernetes.anchors import ATTEMPT
 from rollouts.adapters.clusters.kubernetes.autoscaling import autoscaler_of
 from rollouts.adapters.clusters.kubernetes.container import (
     PORT,
     PORT_NAME,
-    RESOURCES,
     ContainerEngine,
-    chosen_by,
 )
 from rollouts.adapters.clusters.kubernetes.names import (
     ENDPOINT,
@@ -37,11 +33,11 @@ from rollouts.adapters.clusters.kubernetes.names import (
     label_value,
     object_name,
 )
-from rollouts.adapters.clusters.kubernetes.pod import check_source, pod_of
+from rollouts.adapters.clusters.kubernetes.pod import pod_of
 from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
-from rollouts.adapters.clusters.kubernetes.record import record_of, record_of_workload
+from rollouts.adapters.clusters.kubernetes.record import check_size, record_of, record_of_workload
+from rollouts.adapters.clusters.kubernetes.spec_checks import check_spec, pods_of_replica
 from rollouts.domain.engine_options import Chosen
-from rollouts.domain.limits import Limits
 from rollouts.ports import WorkloadSpec
 
 ROLE = f"{PREFIX}role"  # label of pods that are several for one replica
@@ -139,54 +135,6 @@ def with_attempt(body: Mapping[str, Any], attempt: int) -> dict[str, Any]:
     return found
 
 
-def limits_of(profile: ClusterProfile) -> Limits:
-    """What a serving spec may ask for on a cluster with this profile."""
-    return Limits(
-        resources=RESOURCES,
-        replicas=profile.replicas,
-        images=frozenset({profile.image.repository, *profile.image_repositories}),
-        accelerators=frozenset(profile.accelerators),
-    )
-
-
-def check_spec(
-    spec: WorkloadSpec, profile: ClusterProfile, engines: Mapping[str, ContainerEngine]
-) -> tuple[ContainerEngine, Chosen]:
-    """The spec's engine and what it sets of it. Raises InvalidInput naming the field of what cannot be had here."""
-    engine = template_named(spec.engine, engines)
-    chosen = chosen_by(spec, engine)
-    limits_of(profile).check(
-        resources=spec.resources,
-        replicas=spec.replicas,
-        image=spec.image,
-        accelerators=spec.accelerators,
-    )
-    if spec.image is not None and not spec.image.digest:
-        raise InvalidInput(
-            f"The image {spec.image} has no digest: what its tag means can change between two replicas.",
-            field="image",
-            fix="Write REPOSITORY@sha256:DIGEST.",
-        )
-    check_source(spec, profile)
-    pods_of_replica(spec, profile)
-    return engine, chosen
-
-
-def pods_of_replica(spec: WorkloadSpec, profile: ClusterProfile) -> int:
-    """How many pods, each on a node of its own, one replica takes."""
-    count = spec.accelerators.count if spec.accelerators is not None else 0
-    most = profile.accelerators_per_node
-    if most == 0 or count <= most:
-        return 1
-    if count % most:
-        raise InvalidInput(
-            f"{count} accelerators do not fill nodes of {most}.",
-            field="accelerators.count",
-            fix=f"Ask for at most {most}, or for a multiple of it.",
-        )
-    return count // most
-
-
 def objects_of(
     spec: WorkloadSpec,
     profile: ClusterProfile,
@@ -213,12 +161,24 @@ def objects_of(
         others.append(maker.made(*scaler))
     if profile.pod_monitor:
         others.append(_monitor(maker))
+    record = {**record_of(spec), **record_of_workload(workload)}
+    check_size(record, spec)
     return VariantObjects(
-        name,
-        workload["kind"],
-        maker.made("v1", "ConfigMap", {"data": {**record_of(spec), **record_of_workload(workload)}}),
-        tuple(others),
+        name, workload["kind"], maker.made("v1", "ConfigMap", {"data": record}), tuple(others)
     )
+
+
+def check_launch(
+    spec: WorkloadSpec,
+    profile: ClusterProfile,
+    *,
+    installation: str,
+    engines: Mapping[str, ContainerEngine],
+) -> None:
+    """Raises InvalidInput, as a launch would, for what cannot be made on this cluster. Opens no secret."""
+    _, chosen = check_spec(spec, profile, engines)
+    unopened = dict.fromkeys(chosen.secrets, "")
+    objects_of(spec, profile, installation=installation, engines=engines, secrets=unopened)
 
 
 @dataclass(frozen=True, slots=True)

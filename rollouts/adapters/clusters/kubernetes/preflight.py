@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controlplane.kernel.clock import Clock, ClockReading, seconds_between
-from controlplane.kernel.errors import HeadgateError, Unavailable
+from controlplane.kernel.errors import HeadgateError, InvalidInput, Unavailable
 from rollouts.adapters.clusters.kubernetes.capacity import (
     ClusterReading,
     accelerator_bytes,
@@ -24,18 +24,23 @@ from rollouts.adapters.clusters.kubernetes.capacity import (
 )
 from rollouts.adapters.clusters.kubernetes.client import KubernetesClient
 from rollouts.adapters.clusters.kubernetes.container import ContainerEngine
+from rollouts.adapters.clusters.kubernetes.errors import NamespaceEnds, NamespaceMissing
+from rollouts.adapters.clusters.kubernetes.namespace import check_namespace
+from rollouts.adapters.clusters.kubernetes.objects import check_launch
 from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
 from rollouts.domain.capacity.engine_memory import memory_of
 from rollouts.domain.capacity.findings import (
     CapacityFinding,
     accelerator_finding,
     accelerator_unknown,
+    cannot_start,
     not_asked,
     placement_finding,
 )
 from rollouts.domain.capacity.placement import Wanted
 from rollouts.ports import PlannedLaunches, WorkloadSpec
 
+NOTHING_STARTS = (NamespaceMissing, NamespaceEnds)
 WAIT_SECONDS, KEPT_SECONDS = 4.0, 10.0
 
 log = logging.getLogger(__name__)
@@ -80,12 +85,25 @@ class Preflight:
         if not planned.specs:
             return ()
         try:
+            refused = tuple(self._refused(planned))
+            if refused:
+                return refused
             wanted = wanted_together(planned.specs, self._profile, self._engines)
             reading = self._reading()
+        except NOTHING_STARTS as error:
+            return (cannot_start("", error),)
         except HeadgateError as error:
             return (not_asked(error),)
         placed = judged(reading, wanted, ending=planned.ending, baseline=planned.baseline)
         return (placement_finding(placed), *self._memory(planned, wanted, reading))
+
+    def _refused(self, planned: PlannedLaunches) -> Iterator[CapacityFinding]:
+        """Variants whose launch would be refused, whatever room there is."""
+        for spec in planned.specs:
+            try:
+                check_launch(spec, self._profile, installation=self._installation, engines=self._engines)
+            except InvalidInput as error:
+                yield cannot_start(spec.variant, error)
 
     # --- memory of accelerators -----------------------------------------------------------------------------------
 
@@ -146,6 +164,7 @@ class Preflight:
 
     def _ask(self, question: _Question) -> None:
         try:
+            check_namespace(self._client)
             question.said = read_supply(self._client, self._profile, self._installation)
         except HeadgateError as error:
             question.said = error

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controlplane.kernel.digests import canonical_json
+from controlplane.kernel.errors import InvalidInput
 from registry.domain.manifest import Manifest
 from rollouts.adapters.clusters.kubernetes.pod import MANIFEST_KEY
 from rollouts.domain.accelerators import Accelerators
@@ -18,6 +19,7 @@ from rollouts.domain.secrets import environment_json, stored_environment
 from rollouts.ports import WorkloadSpec
 
 LAUNCH_KEY = "launch.json"
+MOST_BYTES = 1 << 20  # what the API server takes of a ConfigMap: all its values together
 WORKLOAD_KEY = "workload.json"  # the workload as it was written, so that what somebody changes of it is seen
 
 
@@ -45,6 +47,20 @@ def record_of(spec: WorkloadSpec) -> dict[str, str]:
 def record_of_workload(body: Mapping[str, Any]) -> dict[str, str]:
     """What the anchor keeps of the workload's object. No secret is in it: its variables refer to the Secret."""
     return {WORKLOAD_KEY: canonical_json({"spec": body["spec"]}).decode()}
+
+
+def check_size(data: Mapping[str, str], spec: WorkloadSpec) -> None:
+    """Raises InvalidInput for an anchor's data that no ConfigMap holds. They are counted as the API server does: the
+    bytes of all values in UTF-8, without their keys."""
+    sizes = {key: len(value.encode()) for key, value in data.items()}
+    size = sum(sizes.values())
+    if size > MOST_BYTES:
+        raise InvalidInput(
+            f"What the cluster keeps of {spec.variant} has {size:,} bytes, and a ConfigMap holds {MOST_BYTES:,}:"
+            f" the list of the version's {len(spec.manifest.entries):,} files has {sizes[MANIFEST_KEY]:,} of them.",
+            field="version",
+            fix="Register the model with fewer files, without checkpoints and logs of its training.",
+        )
 
 
 def workload_in(data: Mapping[str, Any]) -> object:

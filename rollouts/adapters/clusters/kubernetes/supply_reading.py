@@ -179,11 +179,12 @@ def bounds_in(raw: Fields, said: str) -> Iterator[Bound]:
         if kind not in ("Container", "Pod"):
             continue
         least, most = amounts(item, "min", said, up=True), amounts(item, "max", said, up=False)
+        ratio = amounts(item, "maxLimitRequestRatio", said, up=False)
         of_pod = kind == "Pod"
         usual, usual_request = (
             {} if of_pod else amounts(item, field, said, up=True) for field in ("default", "defaultRequest")
         )
-        for resource in dict.fromkeys((*least, *most, *usual, *usual_request)):
+        for resource in dict.fromkeys((*least, *most, *usual, *usual_request, *ratio)):
             yield Bound(
                 name,
                 resource,
@@ -192,6 +193,7 @@ def bounds_in(raw: Fields, said: str) -> Iterator[Bound]:
                 usual.get(resource),
                 usual_request.get(resource),
                 of_pod,
+                ratio.get(resource),
             )
 
 

@@ -22,6 +22,7 @@ from controlplane.kernel.clock import Clock
 from controlplane.kernel.digests import canonical_json
 from controlplane.kernel.errors import HeadgateError, InvalidInput
 from controlplane.kernel.foreign import words_of
+from rollouts.adapters.clusters.kubernetes.names import pods_pattern
 from rollouts.adapters.signals.exposition import Sample
 from rollouts.adapters.signals.prometheus.numbers import expressions_of, number_in
 from rollouts.adapters.signals.prometheus.server import PrometheusServer
@@ -205,8 +206,7 @@ class AskedCounters:
             "variant": backend.variant,
             "endpoint": question.endpoint,
             "namespace": self._namespace,
-            # of a Deployment, and of a group of several nodes a replica; its name is of small letters and dashes
-            "pods": f"{backend.name}-([a-z0-9]+-[a-z0-9]{{5}}|[0-9]+(-[0-9]+)?)",
+            "pods": pods_pattern(backend.name),
         }
         return tuple(filled_in(expression, values) for expression in question.asks.expressions)
 

@@ -32,6 +32,7 @@ SOUND: dict[str, Any] = {
     "gateway_url": "https://models.example:8443",
     "prometheus": "http://prometheus.example:9090",
 }
+LONG_DOMAIN = f"{'m' * 48}.{'m' * 48}.{'m' * 48}.{'m' * 48}.exam"  # 200 characters
 KUBECONFIG = {
     "current-context": "c",
     "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
@@ -65,6 +66,7 @@ def secrets(tmp_path: Path) -> Path:
     [
         {},
         {"gateway_address": "http://10.0.0.7:80"},
+        {"gateway_url": f"https://{LONG_DOMAIN}:8443"},
         {"gateways": ["edge/public", "edge/internal/https"]},
         {"scrape_seconds": 15, "prometheus_secret": "prometheus-token"},
         {"cluster_uid": "0b2f3c52-3c0f-4f1b-9d0e-2f6c1a3d5e7f"},
@@ -98,6 +100,10 @@ def test_problems__something_needed_is_missing__its_field_is_named(name: str) ->
         ({"gateway_url": "models.example"}, "gateway_url"),
         ({"gateway_url": "https://models.example/v1"}, "gateway_url"),
         ({"gateway_url": "https://[::1]"}, "gateway_url"),
+        ({"gateway_url": "https://10.0.0.7"}, "gateway_url"),
+        ({"gateway_url": "https://models.0x7"}, "gateway_url"),
+        ({"gateway_url": f"https://{'m' * 64}.example"}, "gateway_url"),
+        ({"gateway_url": f"https://{LONG_DOMAIN}s"}, "gateway_url"),
         ({"gateway_address": "10.0.0.7"}, "gateway_address"),
         ({"prometheus": "prometheus:9090"}, "prometheus"),
         ({"prometheus_secret": "../kubeconfig"}, "prometheus_secret"),
@@ -158,6 +164,15 @@ def test_build__kubeconfig__is_no_secret_that_a_serving_spec_may_have(tmp_path: 
 def test_build__endpoints__have_hosts_of_their_own_below_the_domain(tmp_path: Path) -> None:
     ports = KUBERNETES.build(spec(), installation(tmp_path))
     assert ports.endpoint_url("chat") == "https://chat.models.example:8443"
+
+
+@pytest.mark.usefixtures("secrets")
+def test_build__longest_domain__leaves_room_for_every_endpoints_name(tmp_path: Path) -> None:
+    ports = KUBERNETES.build(spec({**SOUND, "gateway_url": f"https://{LONG_DOMAIN}"}), installation(tmp_path))
+    for endpoint in ("e" * 40, "e" * 60, f"{'e' * 28}-x0123456789"):
+        host = ports.endpoint_url(endpoint).removeprefix("https://")
+        assert len(host) <= 253
+        assert max(map(len, host.split("."))) <= 63
 
 
 @pytest.mark.usefixtures("secrets")

@@ -197,12 +197,39 @@ def test_bound__least_of_what_a_container_does_not_name__breaks_nothing() -> Non
         (Bound("range", "cpu", most=2_000, of_pod=True), "a pod has no limit of it"),
         (Bound("range", "memory", most=GIB, of_pod=True), "a pod may take 32 GiB"),
         (Bound("range", "disk", least=GIB, of_pod=True), "a pod asks for nothing"),
+        (Bound("range", "disk", ratio=2_000), "the container engine has no request of it"),
+        (Bound("range", "cpu", ratio=2_000, of_pod=True), "a pod has no limit of it"),
     ],
 )
 def test_bound__that_the_pod_breaks__is_said(bound: Bound, words: str) -> None:
     found = place(supply(node("a"), bounds=(bound,)), wanted(1))
     assert (found.plan, found.beside) == (StartPlan.SHORT, 0)
     assert words in found.sentence
+
+
+@pytest.mark.parametrize("of_pod", [False, True])
+@pytest.mark.parametrize(("ratio", "fits"), [(1_499, False), (1_500, True), (1_501, True)])
+def test_bound__times_that_a_limit_may_be_the_request__is_counted(
+    ratio: int, fits: bool, of_pod: bool
+) -> None:
+    asked, may = {"memory": 20 * GIB * 1_000}, {"memory": 30 * GIB * 1_000}
+    pod = PodDemand(asked, may, (Container("engine", asked, may),))
+    found = place(
+        supply(node("a"), bounds=(Bound("range", "memory", of_pod=of_pod, ratio=ratio),)),
+        wanted(1, demand=pod),
+    )
+    assert (found.plan is StartPlan.SURGE) == fits
+    words = "a limit of memory that is at most 1.499 times the request, and"
+    assert (
+        fits or f"{words} {'a pod' if of_pod else 'the container engine'} may take 30 GiB" in found.sentence
+    )
+
+
+def test_bound__usual_limit_that_is_too_many_times_the_request__is_counted() -> None:
+    bounds = (Bound("range", "cpu", usual=8_000, ratio=1_500),)
+    found = place(supply(node("a"), bounds=bounds), wanted(1))
+    assert found.plan is StartPlan.SHORT
+    assert "may take 8 CPU and asks for" in found.sentence
 
 
 def test_several_pods_a_replica__count_together() -> None:

@@ -61,6 +61,10 @@ def status(code: int, message: str, reason: str = "", **details: Any) -> tuple[i
     return code, body | ({"details": details} if details else {})
 
 
+# What is said to whoever makes something in a namespace that is not there; a list is empty there.
+NO_NAMESPACE = status(404, 'namespaces "team-a" not found', "NotFound", name="team-a", kind="namespaces")
+
+
 @contextmanager
 def scripted_server() -> Iterator[ScriptedServer]:
     script = ScriptedServer()

@@ -22,12 +22,19 @@ from rollouts.adapters.clusters.kubernetes.errors import (
     Denied,
     Drift,
     Expired,
+    NamespaceEnds,
+    NamespaceMissing,
     Stale,
     Terminal,
     Transient,
     UnknownKind,
 )
-from tests.rollouts.adapters.clusters.kubernetes.api_server import ScriptedServer, scripted_server, status
+from tests.rollouts.adapters.clusters.kubernetes.api_server import (
+    NO_NAMESPACE,
+    ScriptedServer,
+    scripted_server,
+    status,
+)
 
 BODY = {
     "apiVersion": "apps/v1",
@@ -102,7 +109,8 @@ HOOK = status(403, 'admission webhook "policy.example" denied the request: no te
         (SCHEMA, Terminal, "not declared in schema"),
         (QUOTA, Transient, "exceeded quota: gpu"),
         (VERB, Denied, r"lacks the verb patch of deployments\.apps in the namespace team-a"),
-        (ENDING, Terminal, "being terminated"),
+        (ENDING, NamespaceEnds, "being terminated"),
+        (NO_NAMESPACE, NamespaceMissing, "no namespace team-a"),
         (HOOK, Terminal, "no team label"),
         (status(400, "the body is no object"), Terminal, "no object"),
         (
@@ -151,9 +159,8 @@ def test_namespace__gone__is_told_with_what_to_create(
 ) -> None:
     """An object that is missing is made again; nobody makes its namespace."""
     server.answers = [GONE]
-    with pytest.raises(Terminal) as caught:
+    with pytest.raises(NamespaceMissing) as caught:
         client.create(BODY)
-    assert (type(caught.value), caught.value.code) == (Terminal, "no-such-namespace")
     assert caught.value.fix == TO_CREATE
 
 

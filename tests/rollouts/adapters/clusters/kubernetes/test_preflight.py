@@ -12,6 +12,7 @@ from hypothesis import given
 
 from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import NotFound
+from registry.domain.manifest import Manifest, ManifestEntry
 from rollouts.adapters.clusters.kubernetes.client import KubernetesClient
 from rollouts.adapters.clusters.kubernetes.container import CONTAINER_ENGINES
 from rollouts.adapters.clusters.kubernetes.preflight import Preflight
@@ -19,7 +20,12 @@ from rollouts.domain.accelerators import Accelerators
 from rollouts.domain.capacity.engine_memory import GIB
 from rollouts.domain.capacity.findings import CapacityFinding, Room
 from rollouts.ports import PlannedLaunches, WorkloadSpec
-from tests.rollouts.adapters.clusters.kubernetes.api_server import ScriptedServer, scripted_server, status
+from tests.rollouts.adapters.clusters.kubernetes.api_server import (
+    NO_NAMESPACE,
+    ScriptedServer,
+    scripted_server,
+    status,
+)
 from tests.rollouts.adapters.clusters.kubernetes.cluster_objects import (
     GPU,
     listed,
@@ -34,6 +40,10 @@ from tests.rollouts.domain.capacity.public_models import LLAMA_8B, LLAMA_8B_BYTE
 from tests.standins.odd import odd_values
 from tests.standins.running import wait_until
 
+TRIED = (
+    201,
+    {"kind": "ConfigMap", "metadata": {"name": "headgate-x7k2p"}},
+)  # what was to be made by a dry run
 H100 = {f"{GPU}.memory": "81559"}
 
 
@@ -84,7 +94,7 @@ def planned(*specs: WorkloadSpec, config: Callable[[str], bytes] = config_of_lla
 
 
 def answers(nodes: Any, pods: Any = ()) -> list[tuple[int, Any]]:
-    return [listed(*nodes), listed(*pods), listed(), listed()]
+    return [TRIED, listed(*nodes), listed(*pods), listed(), listed()]
 
 
 def rooms(found: tuple[CapacityFinding, ...]) -> list[Room]:
@@ -158,12 +168,31 @@ def test_findings__what_is_not_judged__is_not_known_and_nobody_is_asked(
     assert server.asked == []
 
 
+def test_findings__what_a_launch_would_refuse__is_said_of_its_variant_and_nobody_is_asked(
+    make: Make, server: ScriptedServer
+) -> None:
+    entries = [ManifestEntry(f"checkpoints/{number}.bin", 1, "aa" * 32) for number in range(12_000)]
+    many = on_gpus(variant="chat-v9-3f9a1c", manifest=Manifest.of(entries))
+    (found,) = make().findings(planned(on_gpus(), many))
+    assert (found.room, found.title) == (Room.SHORT, "chat-v9-3f9a1c cannot be started there")
+    assert "12,000 files" in found.detail
+    assert found.fix
+    assert server.asked == []
+
+
+def test_findings__namespace_that_is_not_there__is_to_be_created(make: Make, server: ScriptedServer) -> None:
+    server.answers = [NO_NAMESPACE]
+    (found,) = make().findings(planned())
+    assert (found.room, found.title) == (Room.SHORT, "Nothing can be started there")
+    assert found.fix == "Create the namespace team-a."
+
+
 # --- a server that refuses, lies or hangs -----------------------------------------------------------------------------
 
 
 def test_findings__role_lacks_a_verb__is_not_known_and_names_it(make: Make, server: ScriptedServer) -> None:
     words = 'nodes is forbidden: User "h" cannot list resource "nodes" in API group "" at the cluster scope'
-    server.answers = [status(403, words)]
+    server.answers = [TRIED, status(403, words)]
     (found,) = make().findings(planned())
     assert (found.room, found.title) == (Room.UNKNOWN, "Whether the cluster has room cannot be asked now")
     assert "lacks the verb list of nodes" in found.detail
@@ -173,11 +202,20 @@ def test_findings__role_lacks_a_verb__is_not_known_and_names_it(make: Make, serv
 def test_findings__answer_that_is_no_list__is_not_known(
     make: Make, server: ScriptedServer, body: str
 ) -> None:
-    server.answers = [(200, body)]
+    server.answers = [TRIED, (200, body)]
     assert rooms(make().findings(planned())) == [Room.UNKNOWN]
 
 
-class Lying:
+class Reached:
+    """A client whose namespace is there."""
+
+    namespace = "team-a"
+
+    def try_to_create(self, body: Any) -> None:
+        pass
+
+
+class Lying(Reached):
     """A client whose lists hold what a test drew, by kind."""
 
     def __init__(self, **lists: Any) -> None:
@@ -244,7 +282,7 @@ def test_findings__quota_of_something_with_an_odd_name__is_told_in_words_that_a_
     assert len(room.detail) < 2_000
 
 
-class Hanging:
+class Hanging(Reached):
     """A client whose lists come once they are let go."""
 
     def __init__(self) -> None:
@@ -281,7 +319,7 @@ def test_findings__asked_again_at_once__are_of_the_same_reading(
     first = preflight.findings(planned())
     clock.advance(9)
     assert preflight.findings(planned()) == first
-    assert len(server.asked) == 4
+    assert len(server.asked) == 5
 
 
 def test_findings__asked_after_a_while__are_read_anew(
@@ -306,7 +344,7 @@ def test_findings__error__is_kept_as_long_and_no_longer(
 
 
 def test_findings__bug_while_it_is_read__is_told_and_nobody_waits_for_it(make: Make) -> None:
-    class Broken:
+    class Broken(Reached):
         def pages(self, kind: Any, *, fields: str = "") -> Iterator[Any]:
             raise RuntimeError("a bug")
 

@@ -181,13 +181,14 @@ def test_range__of_containers_and_pods__is_read() -> None:
             "default": {"memory": "1Gi"},
             "defaultRequest": {"cpu": "200m"},
         },
-        {"type": "Pod", "max": {"cpu": "8"}},
+        {"type": "Pod", "max": {"cpu": "8"}, "maxLimitRequestRatio": {"cpu": "1.5", "memory": "2"}},
         {"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}},
     )
     assert list(bounds_in(*fields_of(raw, "limit range"))) == [
         Bound("range", "cpu", 100, 4_000, usual_request=200),
         Bound("range", "memory", usual=2**30 * 1_000),
-        Bound("range", "cpu", most=8_000, of_pod=True),
+        Bound("range", "cpu", most=8_000, of_pod=True, ratio=1_500),
+        Bound("range", "memory", of_pod=True, ratio=2_000),
     ]
 
 

@@ -115,6 +115,13 @@ def test_read__pods__are_those_of_the_variant_alone(pod: str, is_its: bool) -> N
     assert bool(re.fullmatch(pattern, pod)) == is_its
 
 
+def test_read__pods_of_a_long_name__are_asked_for_as_kubernetes_cuts_them() -> None:
+    variant = f"{'a' * 40}-v1-3f9a1c"  # with a hash of ten characters and five drawn ones it has no place for a dash
+    (query, _) = Said().read(question(variant)).queries
+    pattern = query.partition('=~"')[2].partition('"')[0]
+    assert re.fullmatch(pattern, f"{variant}-7d9f8c6x7k2p")
+
+
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-1", "1.5"])
 def test_read__no_count__is_no_data(value: str) -> None:
     said = Said()
