@@ -15,7 +15,7 @@ from rollouts.services.world import World
 log = logging.getLogger(__name__)
 
 NO_ROOM = frozenset({"no-room", "no-memory", "no-port"})  # refusals of a cluster that pass by themselves
-OF_SPEC = ("arguments", "environment", "resources", "replicas", "image", "accelerators")
+OF_SPEC = ("arguments", "environment", "resources", "replicas", "image", "accelerators", "adopts")
 
 
 def launch(endpoint: Endpoint, variant: Variant, lease: Lease, world: World) -> None:
