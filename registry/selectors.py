@@ -269,6 +269,12 @@ def newest_launchable(*, model_id: int, besides: int | None = None) -> int | Non
     return may.order_by("-number").values_list("number", flat=True).first()
 
 
+def newest_verified() -> QuerySet[Version]:
+    """The versions of all models that may be launched, newest first, without their manifests. One query."""
+    may = Version.objects.filter(gone_at=None, manifest_state=ManifestState.VERIFIED)
+    return may.select_related("model").defer("manifest", "file_classes").order_by("-created_at", "-pk")
+
+
 def versions_of(*, model_id: int, include_gone: bool = False) -> QuerySet[Version]:
     """A model's versions, newest first, without their manifests, aliases prefetched. Two queries."""
     versions = (

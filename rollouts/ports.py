@@ -54,6 +54,7 @@ class WorkloadSpec:
                  for a launch, so that all replicas, and those that take their place, run the same
     accelerators that one replica has to itself; None: none
     start_seconds how long it may take until READY, from when its files are there
+    adopts       the server of somebody else that answers for it and is left as it is; empty: an engine is started
     """
 
     variant: str
@@ -68,6 +69,7 @@ class WorkloadSpec:
     start_seconds: float = 600.0
     image: Image | None = None
     accelerators: Accelerators | None = None
+    adopts: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +208,15 @@ class Cluster(Protocol):
         """
         ...
 
+    def check_adoptable(self, server: str, endpoint: str) -> None:
+        """Whether this server, which somebody else runs there, can answer for a variant of the endpoint now. Asks the
+        cluster. Raises InvalidInput (field `adopts`, with what its owner can do), Unavailable when it does not answer.
+        """
+        ...
+
     def drain(self, variant: str, endpoint: str, *, token: int) -> None:
-        """Lets requests in flight end, then stops and removes it. Nothing happens when it is absent."""
+        """Lets requests in flight end, then stops and removes it; a server that was adopted is let go and runs on.
+        Nothing happens when it is absent."""
         ...
 
     def hold_scale_in(self, variant: str, endpoint: str, *, on: bool, token: int) -> None:

@@ -81,6 +81,9 @@ class Plane:
     def ensure(self, spec: Any, *, token: int) -> None:
         """Everything runs already."""
 
+    def check_adoptable(self, server: str, endpoint: str) -> None:
+        """Nobody asks."""
+
     def drain(self, variant: str, endpoint: str, *, token: int) -> None:
         self.engines_seen = {name: one for name, one in self.engines_seen.items() if name != variant}
 

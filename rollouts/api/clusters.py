@@ -180,6 +180,9 @@ class ModelServerOutput(serializers.Serializer[Any]):
     managed_by = serializers.CharField(source="by", help_text="as its labels say; empty: they do not")
     ready = serializers.IntegerField(help_text="ready replicas")
     desired = serializers.IntegerField(help_text="replicas that there should be")
+    unfit = serializers.CharField(
+        help_text="why it cannot be adopted, and what its owner can do; empty: it can"
+    )
     made_at = serializers.SerializerMethodField(help_text="null: not known")
 
     @extend_schema_field(MOMENT)

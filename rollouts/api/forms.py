@@ -126,6 +126,12 @@ class ServingForm(serializers.Serializer[Any]):
         allow_null=True,
         help_text="that one replica has to itself; left out: none. This machine gives none: its engines share them",
     )
+    adopts = serializers.CharField(
+        max_length=253,
+        required=False,
+        help_text="of a new endpoint only: the Deployment on its cluster that serves the version already. It becomes"
+        " the baseline as it is, without a restart; all else of the serving spec is its owner's and left out",
+    )
 
 
 class ObjectField(serializers.JSONField):

@@ -58,6 +58,7 @@ class ModelServer:
     image    that it is started from
     model    as its arguments name it; empty: they do not
     by       who manages it, as its labels say; empty: they do not
+    unfit    why it cannot be adopted, and what its owner can do; empty: it can
     """
 
     where: str
@@ -67,6 +68,7 @@ class ModelServer:
     ready: int = 0
     desired: int = 0
     made_at: float | None = None
+    unfit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

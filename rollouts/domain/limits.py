@@ -20,12 +20,14 @@ class Limits:
     replicas      of one variant at most
     images        repositories that engines may be started from. An image is code: what is not here is not run
     accelerators  resources of which an engine can have some to itself, as the cluster names them
+    adopts        whether a server that somebody else runs there can answer for a variant
     """
 
     resources: frozenset[str] = frozenset()
     replicas: int = 1
     images: frozenset[str] = frozenset()
     accelerators: frozenset[str] = frozenset()
+    adopts: bool = False
 
     def check(
         self,
@@ -34,6 +36,7 @@ class Limits:
         replicas: int,
         image: Image | None,
         accelerators: Accelerators | None,
+        adopts: str = "",
         prefix: str = "",
     ) -> None:
         """Raises InvalidInput for the first that it cannot give, with the field: `prefix` and the name of the part."""
@@ -58,6 +61,7 @@ class Limits:
                 field=f"{prefix}image",
                 fix=f"Leave it out, or {other}.",
             )
+        self.check_adopts(adopts, prefix=prefix)
         if accelerators is not None and accelerators.resource not in self.accelerators:
             what = f"no {accelerators.resource}" if self.accelerators else "no accelerators"
             other = f"use one of: {_names(self.accelerators)}" if self.accelerators else ELSEWHERE.rstrip(".")
@@ -66,6 +70,15 @@ class Limits:
                 f"This cluster gives an engine {what} to itself.",
                 field=field,
                 fix=f"Leave it out, or {other}.",
+            )
+
+    def check_adopts(self, server: str, *, prefix: str = "") -> None:
+        """Raises InvalidInput for the name of a server where none can be adopted."""
+        if server and not self.adopts:
+            raise InvalidInput(
+                "This cluster adopts no servers.",
+                field=f"{prefix}adopts",
+                fix=f"Leave it out, or {ELSEWHERE}",
             )
 
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from controlplane.kernel.credentials import HIDDEN, is_like_a_credential, names_a_credential
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import InvalidInput
+from controlplane.kernel.foreign import words_of
 from rollouts.domain.accelerators import Accelerators
 from rollouts.domain.images import Image
 from rollouts.domain.secrets import SECRETS, KeptSecret, Secret, read_secret
 
 HASH_LENGTH = 6
+_SERVER = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")  # as Kubernetes names a Deployment
+_OF_THE_OWNER = (
+    "arguments",
+    "environment",
+    "resources",
+    "image",
+    "accelerators",
+)  # of a server that is adopted
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,8 @@ class ServingSpec:
     resources    what one replica needs, for example {"memory_mb": 3000}
     image        the container image that the engine is started from; None: the cluster's own
     accelerators that one replica has to itself; None: none
+    adopts       the Deployment of somebody else that runs already and answers for the variant, as its owner started it;
+                 empty: Headgate launches the engine
     """
 
     engine: str = "vllm"
@@ -38,6 +50,12 @@ class ServingSpec:
     replicas: int = 1
     image: Image | None = None
     accelerators: Accelerators | None = None
+    adopts: str = ""
+
+    @property
+    def to_launch(self) -> Self:
+        """The same for a version that Headgate launches: nothing is known of how an adopted server is served."""
+        return replace(self, adopts="") if self.adopts else self
 
     @property
     def secrets(self) -> dict[str, Secret]:
@@ -70,6 +88,7 @@ class ServingSpec:
         # Left out where they are not set: variants from before there were any keep their digests, and so their names.
         image = {} if self.image is None else {"image": str(self.image)}
         accelerators = {} if self.accelerators is None else {"accelerators": self.accelerators.to_json()}
+        adopts = {"adopts": self.adopts} if self.adopts else {}
         return {
             "engine": self.engine,
             "arguments": dict(sorted(self.arguments.items())),
@@ -78,6 +97,7 @@ class ServingSpec:
             "replicas": self.replicas,
             **image,
             **accelerators,
+            **adopts,
         }
 
     @classmethod
@@ -86,7 +106,7 @@ class ServingSpec:
 
         Raises InvalidInput naming the field, such as `serving.arguments`.
         """
-        known = {"engine", "arguments", "environment", "resources", "replicas", "image", "accelerators"}
+        known = {"engine", "replicas", "adopts", *_OF_THE_OWNER}
         for name in data:
             if name not in known:
                 raise InvalidInput(
@@ -129,7 +149,29 @@ class ServingSpec:
             replicas=replicas,
             image=_image(data.get("image"), stored=stored),
             accelerators=_accelerators(data.get("accelerators"), stored=stored),
+            adopts=_adopts(data),
         )
+
+
+def _adopts(data: Mapping[str, Any]) -> str:
+    """The server that is adopted, of which nothing else may be asked; empty: none is."""
+    name = data.get("adopts") or ""
+    if not name:
+        return ""
+    if not (isinstance(name, str) and _SERVER.fullmatch(name)):
+        raise InvalidInput(
+            f"{words_of(str(name)[:100])!r} is no name of a Deployment.",
+            field="serving.adopts",
+            fix="Write its name alone, as `kubectl get deployments` shows it.",
+        )
+    for part in (*_OF_THE_OWNER, "replicas"):
+        if data.get(part) and not (part == "replicas" and data[part] == 1):
+            raise InvalidInput(
+                "A server that is adopted runs as its owner started it.",
+                field=f"serving.{part}",
+                fix="Leave it out, or let Headgate launch the version.",
+            )
+    return name
 
 
 def _image(value: Any, *, stored: bool) -> Image | None:

@@ -23,4 +23,5 @@ def workload_spec(
         replicas=spec.replicas,
         image=spec.image,
         accelerators=spec.accelerators,
+        adopts=spec.adopts,
     )

@@ -21,6 +21,7 @@ urlpatterns = [
     path("endpoints/<slug:name>/events", endpoint.events, name="endpoint-events"),
     path("endpoints/<slug:name>/charts/<slug:chart_name>", endpoint.chart, name="endpoint-chart"),
     path("clusters/<str:name>", cluster.cluster, name="cluster"),
+    path("clusters/<str:name>/adopt/<str:server>", cluster.adopt, name="cluster-adopt"),
     path("rollouts", overview.rollouts, name="rollouts"),
     path("rollouts/new", new.new_rollout, name="rollout-new"),
     path("rollouts/new/plan", new.plan, name="rollout-plan"),

@@ -27,7 +27,7 @@ from registry.services.manifests import register_manifest
 from registry.services.mirror import mirror_models
 from registry.wiring import models_dir
 from rollouts import wiring
-from rollouts.adapters.clusters.kubernetes.client import POD, KubernetesClient
+from rollouts.adapters.clusters.kubernetes.client import DEPLOYMENTS, POD, KubernetesClient
 from rollouts.adapters.clusters.kubernetes.connection import api_client
 from rollouts.adapters.routers.gateway_api.kubernetes import ROUTES
 from rollouts.domain.variants import ServingSpec
@@ -48,6 +48,7 @@ from tests.kubernetes.whole_answers import hold_back_done
 from tests.kubernetes.workloads import PROFILE, ROLE, bindings, put
 from tests.rollouts.probing import probe_rollouts
 from tests.standins.prometheus import SCRAPE_SECONDS, RunningPrometheus, running_prometheus
+from tests.standins.running import wait_until
 
 PATIENCE_SECONDS = 240.0  # a busy machine is slow
 ENDPOINT = "triage"
@@ -194,11 +195,19 @@ class Town:
 
 @contextmanager
 def town_in(
-    lab: KubernetesLab, namespace: str, folder: Path, patch: Any, *, whole_answers: bool = True
+    lab: KubernetesLab,
+    namespace: str,
+    folder: Path,
+    patch: Any,
+    *,
+    whole_answers: bool = True,
+    server: Mapping[str, Any] | None = None,
 ) -> Iterator[Town]:
     """A town in a namespace of its own, with three versions of a model of which the first one serves.
 
     whole_answers   whether its gateway tells who left from who had it all
+    server          a Deployment of somebody else that runs already and is adopted as the first one; None: the first one
+                    is launched
     """
     gateways = {open_metrics(lab): {"namespace": NAMESPACE, "pod": "edge-0"}}
     jobs: dict[str, dict[str, dict[str, str]]] = {"gateways": gateways, "kubelet": {"/containers": {}}}
@@ -232,7 +241,9 @@ def town_in(
             "scrape_seconds": 2,
         }
         assert SCRAPE_SECONDS < 2
-        town = _furnished(lab, namespace, folder, configuration, prometheus, pods)
+        hands = KubernetesClient(lambda: api_client(lab.kubeconfig.read_text(), folder / "admin"), namespace)
+        serving = ServingSpec(adopts=_running(lab, hands, server) if server else "")
+        town = _furnished(lab, namespace, hands, serving, configuration, prometheus, pods)
         try:
             town.until("the endpoint serves", town.serves)
             yield town
@@ -242,10 +253,24 @@ def town_in(
             namespaces.delete(name=namespace)  # and with it all that runs
 
 
+def _running(lab: KubernetesLab, hands: KubernetesClient, server: Mapping[str, Any]) -> str:
+    """Starts somebody else's server; its name once all its pods answer."""
+    name, namespace = str(server["metadata"]["name"]), hands.namespace
+    put(lab, {**server, "metadata": {**server["metadata"], "namespace": namespace}})
+
+    def ready() -> bool:
+        found = hands.get(DEPLOYMENTS, name)
+        return found is not None and found["status"].get("readyReplicas") == server["spec"]["replicas"]
+
+    wait_until("somebody's server answers", ready, PATIENCE_SECONDS)
+    return name
+
+
 def _furnished(
     lab: KubernetesLab,
     namespace: str,
-    folder: Path,
+    hands: KubernetesClient,
+    serving: ServingSpec,
     configuration: dict[str, Any],
     prometheus: RunningPrometheus,
     scraped: Path,
@@ -275,11 +300,10 @@ def _furnished(
     policy = define_gate_policy(actor=admin, name="gates", body={"alpha": 0.05, "gates": GATES}, now=now)
     model = Model.objects.get(name=ENDPOINT)
     create_endpoint(
-        name=ENDPOINT, model=model, version=model.versions.get(number=1), serving=ServingSpec(engine="vllm"),
+        name=ENDPOINT, model=model, version=model.versions.get(number=1), serving=serving,
         gate_policy=policy, golden_set=golden, cluster=Cluster.objects.get(name="lab"), worlds=worlds, actor=admin,
         now=now,
     )  # fmt: skip
-    hands = KubernetesClient(lambda: api_client(lab.kubeconfig.read_text(), folder / "admin"), namespace)
     return Town(
         lab,
         namespace,

@@ -176,6 +176,9 @@ class LocalCluster:
             self._bring_up(spec.variant, self._supervisor.programs())
             self._folder.prune_logs()
 
+    def check_adoptable(self, server: str, endpoint: str) -> None:
+        self.limits().check_adopts(server)
+
     def drain(self, variant: str, endpoint: str, *, token: int) -> None:
         with self._folder.locked():
             self._folder.claim(endpoint, token)
@@ -277,6 +280,7 @@ class LocalCluster:
             replicas=spec.replicas,
             image=spec.image,
             accelerators=spec.accelerators,
+            adopts=spec.adopts,
         )
 
     def _keep_running(self, variant: str) -> bool:

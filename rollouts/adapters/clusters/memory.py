@@ -44,6 +44,7 @@ SOME_LIMITS = Limits(
     replicas=64,
     images=frozenset({"registry.example/vllm"}),
     accelerators=frozenset({"nvidia.com/gpu"}),
+    adopts=True,
 )
 
 
@@ -116,7 +117,11 @@ class MemoryCluster:
         with self._lock:
             self._reach()
             self.most.check(
-                resources=(), replicas=spec.replicas, image=spec.image, accelerators=spec.accelerators
+                resources=(),
+                replicas=spec.replicas,
+                image=spec.image,
+                accelerators=spec.accelerators,
+                adopts=spec.adopts,
             )
             files = {entry.path for entry in spec.manifest.entries}
             chosen = self.options(spec.engine).choose(spec.arguments, spec.environment, files=files)
@@ -138,6 +143,17 @@ class MemoryCluster:
                 )
             self._launch(spec, found)
             self.environments[spec.variant] = variables
+
+    def check_adoptable(self, server: str, endpoint: str) -> None:
+        """A server of others whose `model` is the endpoint's name."""
+        with self._lock:
+            self._reach()
+            found = next((one for one in self.servers if one.where == f"Deployment {server}"), None)
+            if found is None or found.unfit or found.model != endpoint:
+                words = (
+                    f"There is no Deployment {server}." if found is None else f"{found.where} does not fit."
+                )
+                raise InvalidInput(words, field="adopts", fix=found.unfit if found else "Choose another.")
 
     def drain(self, variant: str, endpoint: str, *, token: int) -> None:
         with self._lock:

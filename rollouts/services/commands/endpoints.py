@@ -37,7 +37,8 @@ CheckedSpec = NewType("CheckedSpec", ServingSpec)
 def checked_spec(
     *, endpoint: Endpoint, version: Version, spec: ServingSpec, cluster: ClusterPort
 ) -> CheckedSpec:
-    """The spec as a variant of this endpoint stores it: before, it may hold secrets as they were sent.
+    """The spec as a variant of this endpoint stores it: before, it may hold secrets as they were sent. One that adopts
+    a server is looked at by the cluster, too.
 
     Asks the endpoint's `cluster`: call it outside a transaction. Raises Refused when the version's files may not be
     launched or no key is there to seal with, InvalidInput naming the field when the cluster would not serve it so, and
@@ -45,7 +46,16 @@ def checked_spec(
     """
     check_launchable(version)
     options = check_serving(spec=spec, version=version, cluster=cluster)
+    if spec.adopts:
+        _check_adoptable(spec.adopts, endpoint.name, cluster)
     return CheckedSpec(sealed_spec(spec=spec, options=options, stable=endpoint.stable))
+
+
+def _check_adoptable(server: str, endpoint: str, cluster: ClusterPort) -> None:
+    try:
+        cluster.check_adoptable(server, endpoint)
+    except InvalidInput as error:
+        raise InvalidInput(error.message, field="serving.adopts", fix=error.fix) from error
 
 
 def ensure_variant(*, endpoint: Endpoint, version: Version, spec: CheckedSpec, now: datetime) -> Variant:

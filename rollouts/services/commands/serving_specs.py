@@ -54,6 +54,7 @@ def check_serving(*, spec: ServingSpec, version: Version, cluster: Cluster) -> E
         replicas=spec.replicas,
         image=spec.image,
         accelerators=spec.accelerators,
+        adopts=spec.adopts,
         prefix="serving.",
     )
     manifest = version.manifest_value

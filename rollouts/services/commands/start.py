@@ -106,7 +106,7 @@ def start_rollout(
     refuse_while_held()
     chosen = find_candidates(endpoint, plan, (version_number, *other_versions))
     assert endpoint.stable is not None
-    asked = serving or endpoint.stable.spec
+    asked = serving or endpoint.stable.spec.to_launch
     specs = [
         checked_spec(endpoint=endpoint, version=version, spec=asked, cluster=world.cluster)
         for version, _ in chosen

@@ -202,7 +202,8 @@ def _ensure_workload(
         if workload.files_state != FilesState.NONE:  # a later launch begins with its files, as every one does
             Workload.objects.filter(pk=workload.pk).update(files_state=FilesState.NONE)
         return ""  # nobody reads gigabytes again for what runs already
-    fetches = world.cluster.fetches_files()
+    # A server that is adopted has its files already.
+    fetches = world.cluster.fetches_files() or bool(variant.spec.adopts)
     asked = workload.wanted and workload.files_state != FilesState.NONE
     if not asked and (not workload.wanted or workload.phase in AT_REST):
         workload.wanted, workload.wanted_since = True, now

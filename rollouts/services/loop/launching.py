@@ -15,13 +15,14 @@ from rollouts.services.world import World
 log = logging.getLogger(__name__)
 
 NO_ROOM = frozenset({"no-room", "no-memory", "no-port"})  # refusals of a cluster that pass by themselves
-OF_SPEC = ("arguments", "environment", "resources", "replicas", "image", "accelerators")
+OF_SPEC = ("arguments", "environment", "resources", "replicas", "image", "accelerators", "adopts")
 
 
 def launch(endpoint: Endpoint, variant: Variant, lease: Lease, world: World) -> None:
     """Asks the cluster to run it. Quick: either the files were fetched and checked before (`fetching.py`), or the
-    cluster fetches them behind. It compares them with the manifest before the engine reads any of them."""
-    if world.cluster.fetches_files():
+    cluster fetches them behind. It compares them with the manifest before the engine reads any of them. Those of a
+    server that is adopted are never compared: they are where its owner put them."""
+    if world.cluster.fetches_files() and not variant.spec.adopts:
         check_unread(version_id=variant.version_id, now=world.clock.now(), allowed_files=world.allowed_files)
     source, manifest = source_of(version_id=variant.version_id)
     spec = workload_spec(

@@ -151,4 +151,5 @@ def _specs(endpoint: Endpoint, launched: WorkloadSpec) -> Iterator[ServingSpec]:
             replicas=launched.replicas,
             image=launched.image,
             accelerators=launched.accelerators,
+            adopts=launched.adopts,
         )

@@ -57,6 +57,8 @@ def serving_checks(
     for version in versions:
         try:
             cluster = worlds.of(endpoint.cluster.name).cluster
+            if spec.adopts:
+                raise _adopted_late()
             check_serving(spec=spec, version=version, cluster=cluster)
         except InvalidInput as error:
             refusals.setdefault((error.field, error.message), error)
@@ -66,6 +68,14 @@ def serving_checks(
         Check("refused", error.message.rstrip("."), fix=error.fix, field=field, code=error.code)
         for (field, _), error in refusals.items()
     ]
+
+
+def _adopted_late() -> InvalidInput:
+    return InvalidInput(
+        "Headgate launches a candidate by itself: only a new endpoint can begin with a server that runs already.",
+        field="serving.adopts",
+        fix="Leave it out, or make an endpoint of its own.",
+    )
 
 
 def endpoint_checks(endpoint: Endpoint) -> list[Check]:

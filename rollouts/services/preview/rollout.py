@@ -165,7 +165,7 @@ def preview_rollout(
     """
     candidates = find_candidates(endpoint, plan, (version_number, *other_versions))
     versions = [version for version, _ in candidates]
-    spec = serving or (endpoint.stable.spec if endpoint.stable else ServingSpec())
+    spec = serving or (endpoint.stable.spec.to_launch if endpoint.stable else ServingSpec())
     policy = own_policy or (gate_policy or endpoint.gate_policy).policy
     weaker = weaker_than_endpoint(endpoint, source=gate_policy, own=own_policy)
     kept, checks_of_secrets = _with_secrets(endpoint, spec, worlds)

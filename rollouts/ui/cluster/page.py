@@ -70,12 +70,16 @@ class OrphanRow:
 
 @dataclass(frozen=True, slots=True)
 class ServerRow:
+    """`unfit`: why it cannot be adopted; empty: it can. `name`: of the Deployment."""
+
     where: str
     image: str
     model: str
     by: str
     replicas: str
     age: str
+    unfit: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +216,8 @@ def _belongings(cluster: ClusterNow, now: datetime) -> BelongingsCard | None:
                 one.by or "not named",
                 f"{one.ready} / {max(one.desired, one.ready)}",
                 since(one.made_at),
+                one.unfit,
+                one.where.rpartition(" ")[2],
             )
             for one in found.servers
         ),

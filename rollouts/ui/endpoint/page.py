@@ -285,6 +285,9 @@ def _arguments(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
     arguments = ((name, _value(value)) for name, value in shown.items())
     parts = (("Image", spec.image), ("Accelerators", spec.accelerators))
     asked = tuple((name, str(part)) for name, part in parts if part is not None)
+    if spec.adopts:
+        words = f"{spec.adopts}, as its owner started it; its files were not compared with the version"
+        return (("Adopted server", words),)
     return (("Engine", spec.engine), ("Replicas", str(spec.replicas)), *asked, *arguments)
 
 

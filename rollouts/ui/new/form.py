@@ -203,7 +203,7 @@ def _serving(form: NewRolloutForm, endpoint: Endpoint) -> ServingSpec | None:
     """The stable variant's spec with other arguments, or None when nothing differs."""
     if endpoint.stable is None or not form.arguments:
         return None
-    stable = endpoint.stable.spec
+    stable = endpoint.stable.spec.to_launch
     if len(form.arguments) > LONGEST_ARGUMENTS:
         raise InvalidInput(
             f"Engine arguments are longer than {LONGEST_ARGUMENTS:,} characters.", field="arguments"

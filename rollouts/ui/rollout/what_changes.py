@@ -55,6 +55,7 @@ def _asked(old: ServingSpec, new: ServingSpec) -> list[tuple[str, tuple[str, str
     found = [
         ("Image", (str(old.image or "none"), str(new.image or "none"))),
         ("Accelerators", (str(old.accelerators or "none"), str(new.accelerators or "none"))),
+        ("Adopted server", (old.adopts or "none", new.adopts or "none")),
     ]
     if old.replicas != new.replicas:
         found.append(("Replicas", (str(old.replicas), str(new.replicas))))

@@ -22,7 +22,7 @@ SIZES = (DESK, {"width": 390, "height": 844})
 
 
 def changed_by_hand(endpoint: Endpoint) -> None:
-    """Somebody changed its engine, and beside it lie an orphan and a server of somebody else, with long names."""
+    """Somebody changed its engine, and beside it lie an orphan and servers of somebody else, with long names."""
     image = f"registry.example/team/vllm@sha256:{'9' * 64}"
     words = f"Changed by hand: the image of engine is {image}, launched was {image} (by kubectl-edit)."
     Workload.objects.filter(variant__endpoint=endpoint).update(wanted=True, drift=words)
@@ -31,7 +31,10 @@ def changed_by_hand(endpoint: Endpoint) -> None:
     waits = "It is taken away after 2027-01-15 08:01 UTC, unless the database knows it by then."
     orphan = Orphan(LaunchFound(name, "changed", f"ConfigMap {name}", at - 90_000, at - 3_600), waits)
     server = ModelServer("Deployment llama", image, "meta-llama/Llama-3.1-70B-Instruct", "Helm", 1, 2, at)
-    found = Belongings(at, (orphan,), (server,))
+    unfit = ModelServer(
+        "Deployment old", image, unfit="Deployment old has no pod that is ready. Wait until it answers."
+    )
+    found = Belongings(at, (orphan,), (server, unfit))
     Cluster.objects.filter(name="here").update(belongings=found.to_json())
 
 
@@ -99,6 +102,7 @@ def paths() -> dict[str, str]:
         "replay under another policy": f"/rollouts/{over.pk}/replay?policy={other}",
         "policy on past rollouts": f"/policies/{other.name}/{other.version}/try",
         "cluster": "/clusters/here",
+        "adopt": "/clusters/here/adopt/llama",
         "endpoint changed by hand": "/endpoints/changed",
         "not found": "/nothing",
         "account": "/account",
@@ -188,6 +192,17 @@ def test_account__mistake_and_ended_token__finds_nothing(visit: Visit) -> None:
     assert violations(visitor) == []
     visitor.page.click("#dialog button:has-text('End the token')")
     visitor.page.wait_for_selector("text=The token is ended.")
+    assert violations(visitor) == []
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: str(size["width"]))
+def test_adopt__with_a_field_that_is_wrong__finds_nothing(
+    visit: Visit, paths: dict[str, str], size: dict[str, int]
+) -> None:
+    visitor = visit(viewport=size)
+    visitor.open(paths["adopt"])
+    visitor.page.click("button:has-text('Adopt llama')")
+    visitor.page.wait_for_selector("#version-problem")
     assert violations(visitor) == []
 
 

@@ -160,6 +160,7 @@ def test_belongings__orphans_and_servers__are_told_with_their_times(client_of: C
             "managed_by": "Helm",
             "ready": 1,
             "desired": 2,
+            "unfit": "",
             "made_at": "1970-01-01T00:01:00Z",
         }
     ]

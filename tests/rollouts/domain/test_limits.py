@@ -81,3 +81,8 @@ def test_check__accelerators_where_there_are_none__says_so() -> None:
 )
 def test_check__more_than_it_gives__names_the_field(asked: dict[str, Any], field: str) -> None:
     assert refusal(SOME, **asked).field == field
+
+
+def test_check__server_where_none_is_adopted__names_the_field() -> None:
+    assert refusal(NOTHING, adopts="llama").field == "serving.adopts"
+    Limits(adopts=True).check(**ASKS, adopts="llama")

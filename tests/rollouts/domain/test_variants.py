@@ -34,6 +34,7 @@ def test_digest__same_content_in_another_order__is_the_same() -> None:
         ServingSpec(replicas=2),
         ServingSpec(image=IMAGE),
         ServingSpec(accelerators=Accelerators(1, "nvidia.com/gpu")),
+        ServingSpec(adopts="llama"),
     ],
 )
 def test_digest__any_other_content__differs(other: ServingSpec) -> None:
@@ -49,7 +50,12 @@ def test_name__holds_endpoint_version_and_hash() -> None:
 
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize(
-    "spec", [SPEC, replace(SPEC, image=IMAGE, accelerators=Accelerators(2, "nvidia.com/gpu"))]
+    "spec",
+    [
+        SPEC,
+        replace(SPEC, image=IMAGE, accelerators=Accelerators(2, "nvidia.com/gpu")),
+        ServingSpec(adopts="llama.v1"),
+    ],
 )
 def test_spec__to_json_and_back__is_the_same(spec: ServingSpec, stored: bool) -> None:
     assert ServingSpec.from_json(spec.to_json(), stored=stored) == spec
@@ -122,3 +128,35 @@ def test_interval__to_json_and_back__is_the_same() -> None:
         broken={"router": "down"},
     )
     assert Interval.from_json(made.to_json()) == made
+
+
+# --- a server that is adopted -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Llama", "a/b", "-llama", "a" * 254, "llama\n", 7, ["llama"], {"a": 1}])
+def test_adopts__no_name_of_a_deployment__names_the_field(name: object) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        ServingSpec.from_json({"adopts": name})
+    assert caught.value.field == "serving.adopts"
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("arguments", {"max-model-len": 256}),
+        ("environment", {"A": "1"}),
+        ("resources", {"memory_mb": 3}),
+        ("image", "registry.example/vllm:v1"),
+        ("accelerators", {"count": 1, "resource": "nvidia.com/gpu"}),
+        ("replicas", 2),
+    ],
+)
+def test_adopts__with_anything_that_is_its_owners__names_that(part: str, value: object) -> None:
+    with pytest.raises(InvalidInput, match="as its owner started it") as caught:
+        ServingSpec.from_json({"adopts": "llama", part: value})
+    assert caught.value.field == f"serving.{part}"
+
+
+def test_to_launch__of_an_adopted_one__is_launched_by_headgate() -> None:
+    assert ServingSpec(adopts="llama").to_launch == ServingSpec()
+    assert SPEC.to_launch is SPEC

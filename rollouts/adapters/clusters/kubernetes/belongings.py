@@ -1,18 +1,17 @@
-"""What lies in a namespace: all launches of this installation, and model servers that are not ours. Asks the API server
-each time, so that nothing that is taken away was seen by a watch that is late.
-
-A server is taken for one of models only by what names one: the image of an engine that answers as OpenAI does, or the
-command that starts one. Anything else may be anything.
+"""What lies in a namespace: all launches of this installation, and model servers that are not ours, each with whether
+it can be adopted. Asks the API server each time, so that nothing that is taken away was seen by a watch that is late.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from itertools import pairwise
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from controlplane.kernel.credentials import hide
+from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.foreign import storable, words_of
+from rollouts.adapters.clusters.kubernetes.adopting import Server, server_of
 from rollouts.adapters.clusters.kubernetes.anchors import Anchor, sound_anchor_in
 from rollouts.adapters.clusters.kubernetes.client import CONFIG_MAP, DEPLOYMENTS, GROUPS, KubernetesClient
 from rollouts.adapters.clusters.kubernetes.errors import UnknownKind
@@ -23,28 +22,14 @@ from rollouts.adapters.clusters.kubernetes.names import (
     VARIANT_NAME,
     label_value,
 )
-from rollouts.adapters.clusters.kubernetes.pod_reading import part, parts, seconds_of, text
+from rollouts.adapters.clusters.kubernetes.objects import DEPLOYMENT
+from rollouts.adapters.clusters.kubernetes.pod_reading import part, seconds_of, text
+from rollouts.adapters.clusters.kubernetes.recognised import engine_container, models_of, words_in
 from rollouts.domain.belongings import FoundThere, LaunchFound, ModelServer
-from rollouts.domain.images import Image
 
-# Repositories of images of engines with an OpenAI API, whatever registry they are copied to: their last words.
-IMAGES = (
-    "vllm/vllm-openai",
-    "vllm/vllm-openai-cpu",
-    "lmsysorg/sglang",
-    "huggingface/text-generation-inference",
-    "ggml-org/llama.cpp",
-)
-COMMANDS = (
-    ("vllm", "serve"),
-    ("vllm.entrypoints.openai.api_server",),
-    ("sglang.launch_server",),
-    ("llama-server",),
-    ("text-generation-launcher",),
-)
-NAMES_MODEL = ("--served-model-name", "--model", "--model-path", "--model-id")
 MOST_SERVERS = 50  # that are told of
 MANAGED = "app.kubernetes.io/managed-by"
+_ENDPOINT = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?")  # what may name one; whoever makes it says the rest
 
 
 def find_belongings(client: KubernetesClient, installation: str, repositories: Collection[str]) -> FoundThere:
@@ -61,15 +46,18 @@ def find_belongings(client: KubernetesClient, installation: str, repositories: C
         groups = []
     launches = [launch_of(anchor) for anchor in anchors]
     owned = {anchor.name for anchor in anchors}
+    adopted = {kept.name for one in anchors if (kept := Server.kept(part(one.raw, "data"))) is not None}
     servers: list[ModelServer] = []
     for raw in (*deployments, *groups):
         labels = part(part(raw, "metadata"), "labels")
         if text(labels, INSTALLATION) == label_value(installation):
             left = None if text(part(raw, "metadata"), "name") in owned else _left_behind(raw)
             launches += [] if left is None else [left]
-        elif INSTALLATION not in labels and len(servers) < MOST_SERVERS:  # another Headgate's are managed
-            server = server_in(raw, repositories)
-            servers += [] if server is None else [server]
+        elif INSTALLATION in labels or text(part(raw, "metadata"), "name") in adopted:
+            continue  # another Headgate's, or one that answers for a variant of ours
+        elif len(servers) < MOST_SERVERS:
+            seen = server_in(raw, repositories)
+            servers += [] if seen is None else [seen]
     return FoundThere(tuple(launches), tuple(servers))
 
 
@@ -88,23 +76,35 @@ def launch_of(anchor: Anchor) -> LaunchFound:
 
 def server_in(raw: Mapping[str, Any], repositories: Collection[str]) -> ModelServer | None:
     """The server that a Deployment runs; None for one that is not recognised as a server of models."""
+    container = engine_container(raw, repositories)
+    if container is None:
+        return None
     metadata, spec, status = (part(raw, name) for name in ("metadata", "spec", "status"))
-    pod = part(part(spec, "template"), "spec")
-    for container in parts(pod, "containers"):
-        words = [*_words(container, "command"), *_words(container, "args")]
-        image = text(container, "image")
-        if not (_is_engine_image(image, repositories) or _starts_engine(words)):
-            continue
-        return ModelServer(
-            where=f"{raw.get('kind', 'Deployment')} {words_of(text(metadata, 'name'))}",
-            image=words_of(image),
-            model=words_of(hide(_model_in(words))),
-            by=words_of(text(part(metadata, "labels"), MANAGED)),
-            ready=_count(status, "readyReplicas"),
-            desired=_count(spec, "replicas"),
-            made_at=seconds_of(text(metadata, "creationTimestamp")),
-        )
-    return None
+    return ModelServer(
+        where=f"{raw.get('kind', DEPLOYMENT)} {words_of(text(metadata, 'name'))}",
+        image=words_of(text(container, "image")),
+        model=words_of(hide(" ".join(models_of(words_in(container))))),
+        by=words_of(text(part(metadata, "labels"), MANAGED)),
+        ready=_count(status, "readyReplicas"),
+        desired=_count(spec, "replicas"),
+        made_at=seconds_of(text(metadata, "creationTimestamp")),
+        unfit=_unfit(raw, models_of(words_in(container)), repositories),
+    )
+
+
+def _unfit(raw: Mapping[str, Any], models: Sequence[str], repositories: Collection[str]) -> str:
+    """Why it cannot be adopted, and what its owner can do; empty: it can, by an endpoint of the name it answers to."""
+    if raw.get("kind", DEPLOYMENT) != DEPLOYMENT:
+        return "Only a Deployment can be adopted."
+    name = next((one for one in models if _ENDPOINT.fullmatch(one)), "")
+    if models and not name:
+        said = words_of(hide(" and ".join(models)))
+        return f"It answers to {said}, which cannot name an endpoint: give it a second --served-model-name that can."
+    try:
+        server_of(raw, name, repositories)
+    except InvalidInput as error:
+        return words_of(str(error))
+    return ""
 
 
 def _left_behind(raw: Mapping[str, Any]) -> LaunchFound | None:
@@ -123,39 +123,6 @@ def _left_behind(raw: Mapping[str, Any]) -> LaunchFound | None:
         state=text(metadata, "uid"),
         by_hand="Somebody took its anchor away, so that Headgate may not end it: delete it by hand.",
     )
-
-
-def _is_engine_image(image: str, repositories: Collection[str]) -> bool:
-    repository = Image.stored(image).repository
-    return repository in repositories or any(
-        repository == known or repository.endswith(f"/{known}") for known in IMAGES
-    )
-
-
-def _starts_engine(words: list[str]) -> bool:
-    """Whether the words of one of these commands stand there one after the other, the first with or without a path."""
-    plain = [word.rsplit("/", 1)[-1] for word in words]
-    return any(
-        tuple(plain[at : at + len(command)]) == command
-        for command in COMMANDS
-        for at in range(len(plain) - len(command) + 1)
-    )
-
-
-def _model_in(words: list[str]) -> str:
-    for option in NAMES_MODEL:
-        for at, word in enumerate(words):
-            if word.startswith(f"{option}="):
-                return word.partition("=")[2]
-            if word == option and at + 1 < len(words):
-                return words[at + 1]
-    after = dict(pairwise(words)).get("serve", "")
-    return "" if after.startswith("-") else after
-
-
-def _words(container: Mapping[str, Any], name: str) -> Iterator[str]:
-    found = container.get(name)
-    yield from (one for one in (found if isinstance(found, list) else ()) if isinstance(one, str))
 
 
 def _count(raw: Mapping[str, Any], name: str) -> int:

@@ -8,6 +8,7 @@ step of whatever is under way, as a level-triggered controller does.
 Choices:
 - A variant is never changed once it was made: the same objects would be made otherwise after the profile was changed.
 - One that failed is tried again with new pods of the same Deployment.
+- A server of somebody else that is adopted gets an anchor and a Service, and is never written to.
 - A drain is noted first and may be taken back; after `settle_seconds` the anchor is deleted, and everything with it.
   Its pods then answer for `unlisted_seconds` more and end what is inside. A deletion cannot be taken back: `ensure` is
   refused until it is over.
@@ -27,6 +28,13 @@ from controlplane.kernel.credentials import hide, hide_in_lines
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Unavailable
 from controlplane.kernel.foreign import storable
 from rollouts.adapters.clusters.engines.declared import template_named
+from rollouts.adapters.clusters.kubernetes.adopting import (
+    FIELD,
+    SERVER_KEY,
+    Server,
+    objects_beside,
+    server_of,
+)
 from rollouts.adapters.clusters.kubernetes.anchors import (
     ATTEMPT,
     DRAINING_SINCE,
@@ -59,7 +67,7 @@ from rollouts.adapters.clusters.kubernetes.filling.objects import HeadgateDoor
 from rollouts.adapters.clusters.kubernetes.names import INSTALLATION, VARIANT, label_value, object_name
 from rollouts.adapters.clusters.kubernetes.objects import objects_of, with_attempt
 from rollouts.adapters.clusters.kubernetes.owned import name_taken, owned_object
-from rollouts.adapters.clusters.kubernetes.pod_reading import text
+from rollouts.adapters.clusters.kubernetes.pod_reading import part, text
 from rollouts.adapters.clusters.kubernetes.preflight import Preflight
 from rollouts.adapters.clusters.kubernetes.profile import AutoscalerKind, ClusterProfile
 from rollouts.adapters.clusters.kubernetes.record import LAUNCH_KEY, record_of, spec_in
@@ -151,6 +159,9 @@ class KubernetesCluster:
         """See the port. Raises Unavailable, too, while an earlier deletion of the same variant goes on."""
         self._again(lambda: self._ensure(spec, token))
 
+    def check_adoptable(self, server: str, endpoint: str) -> None:
+        self._server_for(server, endpoint)
+
     def drain(self, variant: str, endpoint: str, *, token: int) -> None:
         self._again(lambda: self._drain(variant, endpoint, token))
 
@@ -189,10 +200,11 @@ class KubernetesCluster:
         pods = pods_of(self._watches.snapshot(), anchor)
         if not pods:
             return ()
-        newest = pods[-1].name
+        newest, server = pods[-1].name, _server_in(anchor)
+        container = ENGINE if server is None else server.container
         wanted = min(lines, 5000) + LINES_BEFORE
-        said = self._client.log(newest, ENGINE, lines=wanted) or self._client.log(
-            newest, ENGINE, lines=wanted, previous=True
+        said = self._client.log(newest, container, lines=wanted) or self._client.log(
+            newest, container, lines=wanted, previous=True
         )
         return hide_in_lines(storable(said).splitlines(), self._secrets.values(spec.environment))[-lines:]
 
@@ -268,6 +280,9 @@ class KubernetesCluster:
             with suppress(Unavailable):
                 there += objects_there(self._watches.snapshot(), anchor)
             raise still_deleted(anchor.variant, there)
+        if spec.adopts:
+            self._adopt(spec, anchor)
+            return
         attempt = (
             0 if anchor is None else anchor.attempt
         )  # one that was broken off goes on with the same pods
@@ -295,7 +310,7 @@ class KubernetesCluster:
     def _hold_scale_in(self, variant: str, endpoint: str, on: bool, token: int) -> None:
         """The autoscaler first: the note says what is so. One that somebody deleted takes nothing away."""
         anchor, kind = self._anchor_for(variant, endpoint, token), SCALERS.get(self._profile.autoscaler.kind)
-        if anchor is None or anchor.deleting or kind is None:
+        if anchor is None or anchor.deleting or kind is None or _server_in(anchor) is not None:
             return
         found = self._found(kind, anchor.name)
         if found is not None:
@@ -363,6 +378,38 @@ class KubernetesCluster:
             self._write(wanted, self._found(kind, objects.name))
         self._scale(OBJECT_KINDS[objects.workload_kind], objects.name, spec.replicas)
         self._write(noted(objects.anchor, {**notes, MADE: "true"}), kept)
+
+    def _adopt(self, spec: WorkloadSpec, anchor: Anchor | None) -> None:
+        """Makes the anchor, and the Service on the server's pods. The server itself is left as it is."""
+        if anchor is not None and anchor.made:
+            if anchor.draining_since is not None or anchor.unknown_since is not None:
+                self._note(anchor, {DRAINING_SINCE: None, UNKNOWN_SINCE: None})
+            return
+        server = self._server_for(spec.adopts, spec.endpoint)
+        objects = objects_beside(spec, self._profile, server, installation=self._installation)
+        kept = self._write(noted(objects.anchor, {ATTEMPT: "0"}), None if anchor is None else anchor.raw)
+        for body in objects.owned_by(kept["metadata"]["uid"]):
+            self._write(body, self._found(OBJECT_KINDS[body["kind"]], objects.name))
+        self._write(noted(objects.anchor, {ATTEMPT: "0", MADE: "true"}), kept)
+
+    def _server_for(self, name: str, endpoint: str) -> Server:
+        """The server of this name, for a variant of the endpoint. Raises InvalidInput for one that cannot be had."""
+        raw = self._client.get(DEPLOYMENTS, name)
+        if raw is None:
+            raise InvalidInput(
+                f"There is no Deployment {name} in namespace {self._profile.namespace}.",
+                field=FIELD,
+                fix="The page of the cluster lists the servers that can be adopted.",
+            )
+        for anchor in self._anchors().values():
+            server = _server_in(anchor)
+            if server is not None and server.name == name and anchor.endpoint != endpoint:
+                raise InvalidInput(
+                    f"Deployment {name} answers for endpoint {anchor.endpoint} already.",
+                    field=FIELD,
+                    fix="Choose another server.",
+                )
+        return server_of(raw, endpoint, self.limits().images)
 
     def _scale(self, kind: ObjectKind, name: str, replicas: int) -> None:
         found = self._client.get(kind, name)
@@ -495,7 +542,7 @@ class KubernetesCluster:
             states=self._states,
             fill=fill,
         )
-        if anchor.made and self._profile.autoscaler.kind in SCALERS:
+        if anchor.made and self._profile.autoscaler.kind in SCALERS and _server_in(anchor) is None:
             found = replace(found, scale_in_held=anchor.scale_in_held)
         trouble = self._troubles.get(anchor.variant)
         told = found if fill is None or not trouble else replace(found, message=fit(trouble))
@@ -513,4 +560,9 @@ class KubernetesCluster:
 
 
 def _is_filling(anchor: Anchor) -> bool:
-    return not (anchor.made or anchor.deleting or anchor.draining_since is not None)
+    ended = anchor.deleting or anchor.draining_since is not None
+    return not (anchor.made or ended or SERVER_KEY in part(anchor.raw, "data"))
+
+
+def _server_in(anchor: Anchor) -> Server | None:
+    return Server.kept(part(anchor.raw, "data"))

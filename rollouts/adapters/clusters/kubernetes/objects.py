@@ -150,10 +150,15 @@ def objects_of(
     """
     engine, chosen = check_spec(spec, profile, engines)
     name = object_name(spec.variant)
-    maker = _Maker(spec, profile, installation, name)
+    maker = ObjectMaker(spec, profile, installation, name)
     pods = pods_of_replica(spec, profile)
     workload = _deployment(maker, engine, chosen) if pods == 1 else _group(maker, engine, chosen, pods)
-    others = [workload, _service(maker, pods), _budget(maker, pods), _network(maker)]
+    others = [
+        workload,
+        service_of(maker, _answering(maker, pods), PORT_NAME),
+        _budget(maker, pods),
+        _network(maker),
+    ]
     if chosen.secrets:
         others.insert(0, _secret(maker, {key: secrets[key] for key in sorted(chosen.secrets)}))
     scaler = autoscaler_of(profile, spec, name, workload["apiVersion"], workload["kind"])
@@ -182,7 +187,7 @@ def check_launch(
 
 
 @dataclass(frozen=True, slots=True)
-class _Maker:
+class ObjectMaker:
     """What all objects of a variant have in common."""
 
     spec: WorkloadSpec
@@ -222,7 +227,7 @@ class _Maker:
         return {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod}
 
 
-def _deployment(maker: _Maker, engine: ContainerEngine, chosen: Chosen) -> dict[str, Any]:
+def _deployment(maker: ObjectMaker, engine: ContainerEngine, chosen: Chosen) -> dict[str, Any]:
     count = maker.spec.accelerators.count if maker.spec.accelerators is not None else 0
     pod = pod_of(maker.spec, maker.profile, engine, chosen, maker.name, accelerators=count)
     body = {
@@ -239,7 +244,7 @@ def _deployment(maker: _Maker, engine: ContainerEngine, chosen: Chosen) -> dict[
     return _queued(maker, maker.made("apps/v1", DEPLOYMENT, body))
 
 
-def _group(maker: _Maker, engine: ContainerEngine, chosen: Chosen, pods: int) -> dict[str, Any]:
+def _group(maker: ObjectMaker, engine: ContainerEngine, chosen: Chosen, pods: int) -> dict[str, Any]:
     """A replica of several pods, which live and die together."""
     assert maker.spec.accelerators is not None  # several pods follow from their number
     each = maker.spec.accelerators.count // pods
@@ -274,37 +279,25 @@ def _group(maker: _Maker, engine: ContainerEngine, chosen: Chosen, pods: int) ->
     return _queued(maker, maker.made("leaderworkerset.x-k8s.io/v1", LEADER_WORKER_SET, body))
 
 
-def _queued(maker: _Maker, workload: dict[str, Any]) -> dict[str, Any]:
+def _queued(maker: ObjectMaker, workload: dict[str, Any]) -> dict[str, Any]:
     if maker.profile.queue:
         workload["metadata"]["labels"][QUEUE] = maker.profile.queue
     return workload
 
 
-def _answering(maker: _Maker, pods: int) -> dict[str, str]:
+def _answering(maker: ObjectMaker, pods: int) -> dict[str, str]:
     """The labels of the pods that requests reach."""
     return maker.selector if pods == 1 else {**maker.selector, ROLE: LEADER}
 
 
-def _service(maker: _Maker, pods: int) -> dict[str, Any]:
-    body = {
-        "spec": {
-            "type": "ClusterIP",
-            "selector": _answering(maker, pods),
-            "ports": [
-                {
-                    "name": PORT_NAME,
-                    "port": PORT,
-                    "targetPort": PORT_NAME,
-                    "protocol": "TCP",
-                    "appProtocol": "http",
-                }
-            ],
-        }
-    }
+def service_of(maker: ObjectMaker, selector: Mapping[str, str], target: str | int) -> dict[str, Any]:
+    """The Service of a variant. `target`: the port of its pods, by name or number."""
+    port = {"name": PORT_NAME, "port": PORT, "targetPort": target, "protocol": "TCP", "appProtocol": "http"}
+    body = {"spec": {"type": "ClusterIP", "selector": dict(selector), "ports": [port]}}
     return maker.made("v1", "Service", body)
 
 
-def _budget(maker: _Maker, pods: int) -> dict[str, Any]:
+def _budget(maker: ObjectMaker, pods: int) -> dict[str, Any]:
     body = {
         "spec": {
             "maxUnavailable": 1,
@@ -315,7 +308,7 @@ def _budget(maker: _Maker, pods: int) -> dict[str, Any]:
     return maker.made("policy/v1", "PodDisruptionBudget", body)
 
 
-def _network(maker: _Maker) -> dict[str, Any]:
+def _network(maker: ObjectMaker) -> dict[str, Any]:
     """Who reaches an engine: gateways, metrics, and pods of the same replica. What it reaches: names, those pods, and
     where its files come from."""
     profile = maker.profile
@@ -345,7 +338,7 @@ def _network(maker: _Maker) -> dict[str, Any]:
     return maker.made("networking.k8s.io/v1", "NetworkPolicy", body)
 
 
-def _secret(maker: _Maker, values: Mapping[str, str]) -> dict[str, Any]:
+def _secret(maker: ObjectMaker, values: Mapping[str, str]) -> dict[str, Any]:
     """The values of secret variables, as they were when the variant was launched last: a file may hold another one by
     the time a launch that failed is tried again."""
     data = {name: base64.b64encode(value.encode()).decode() for name, value in values.items()}
@@ -355,7 +348,7 @@ def _secret(maker: _Maker, values: Mapping[str, str]) -> dict[str, Any]:
     return made
 
 
-def _monitor(maker: _Maker) -> dict[str, Any]:
+def _monitor(maker: ObjectMaker) -> dict[str, Any]:
     body = {
         "spec": {
             "selector": {"matchLabels": maker.selector},

@@ -37,6 +37,7 @@ def record_of(spec: WorkloadSpec) -> dict[str, str]:
         "start_seconds": spec.start_seconds,
         "image": None if spec.image is None else str(spec.image),
         "accelerators": None if spec.accelerators is None else spec.accelerators.to_json(),
+        **({"adopts": spec.adopts} if spec.adopts else {}),
     }
     return {
         LAUNCH_KEY: canonical_json(launch).decode(),
@@ -89,4 +90,5 @@ def spec_in(data: dict[str, str]) -> WorkloadSpec:
         start_seconds=float(launch["start_seconds"]),
         image=None if image is None else Image.stored(image),
         accelerators=None if accelerators is None else Accelerators.stored(accelerators),
+        adopts=str(launch.get("adopts", "")),
     )

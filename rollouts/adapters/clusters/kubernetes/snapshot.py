@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rollouts.adapters.clusters.engines.vllm import VLLM
+from rollouts.adapters.clusters.kubernetes.adopting import Server, pods_by_server
 from rollouts.adapters.clusters.kubernetes.anchors import ATTEMPT, Anchor, sound_anchor_in
 from rollouts.adapters.clusters.kubernetes.client import (
     CONFIG_MAP,
@@ -17,7 +18,7 @@ from rollouts.adapters.clusters.kubernetes.client import (
     POD,
     KubernetesClient,
 )
-from rollouts.adapters.clusters.kubernetes.container import PORT, ContainerEngine
+from rollouts.adapters.clusters.kubernetes.container import ENGINE, PORT, ContainerEngine
 from rollouts.adapters.clusters.kubernetes.deletion import waits_for
 from rollouts.adapters.clusters.kubernetes.diagnosis import Diagnosis, diagnose, workload_of
 from rollouts.adapters.clusters.kubernetes.drift import HandEdits, drift_of, scaled_by_hand
@@ -38,6 +39,7 @@ from rollouts.ports import Backend, WorkloadStatus
 
 SERVICE_BACKEND = "service"  # the kind of the references that this cluster gives out
 DELETED = "Somebody deleted its workload in the cluster; it is launched again."
+SERVER_GONE = "Somebody deleted the server that answers for it, Deployment {name}."
 
 Fit = Callable[[str], str]
 
@@ -46,6 +48,7 @@ Fit = Callable[[str], str]
 class Snapshot:
     """What there is. Pods are by the name of their variant's objects, oldest first; warnings by pod or Job.
 
+    workloads  by the name of the variant's objects, also that of somebody else which answers for it
     refused    why no pod could be made, in the cluster's words, by the name of the variant's objects
     jobs       that fill a volume, by name
     fill_pods  theirs, by the Job's name, oldest first
@@ -61,7 +64,8 @@ class Snapshot:
 
 
 class Watches:
-    """One watch a kind, for all variants together; of Jobs where they are made."""
+    """One watch a kind, for all variants together; of Jobs where they are made, and of Deployments and pods that are
+    not ours as soon as a variant has adopted such a server."""
 
     def __init__(
         self, client: KubernetesClient, installation: str, wake: Callable[[], None], *, fills: bool = False
@@ -75,12 +79,16 @@ class Watches:
         self._jobs = WatchedKind(client, JOBS, ours, wake=wake) if fills else None
         every = (self._anchors, self._deployments, self._groups, self._pods, self._events, self._jobs)
         self._all = tuple(one for one in every if one is not None)
+        self._servers = WatchedKind(client, DEPLOYMENTS, f"!{INSTALLATION}", wake=wake)
+        self._server_pods = WatchedKind(client, POD, f"!{INSTALLATION}", wake=wake)
         self._read_anchors = PerObject(sound_anchor_in)
         self._read_events = PerObject(warning_in)
 
     def snapshot(self) -> Snapshot:
         """Raises Unavailable while one of them is not known."""
-        anchors = self._read_anchors.of(self._anchors.objects()).values()
+        read = self._read_anchors.of(self._anchors.objects()).values()
+        anchors = tuple(anchor for anchor in read if anchor is not None)
+        workloads = {**self._deployments.objects(), **self._groups.objects()}
         jobs = {} if self._jobs is None else self._jobs.objects()
         pods: dict[str, list[Mapping[str, Any]]] = {}
         fill_pods: dict[str, list[Mapping[str, Any]]] = {}
@@ -90,9 +98,13 @@ class Watches:
             pods.setdefault(text(labels, VARIANT), []).append(one)
             fill_pods.setdefault(text(labels, FILL), []).append(one)
             uids[text(one["metadata"], "name")] = text(one["metadata"], "uid")
+        adopted, of_servers = self._adopted(anchors)
+        workloads |= adopted
+        for name, some in of_servers.items():
+            pods[name] = some
+            uids |= {text(one["metadata"], "name"): text(one["metadata"], "uid") for one in some}
         told = [one for one in self._read_events.of(self._events.objects()).values() if one is not None]
         told.sort(key=_happened)
-        workloads = {**self._deployments.objects(), **self._groups.objects()}
         # An earlier pod may have had the same name.
         warnings = {
             one.name: one.message
@@ -102,7 +114,7 @@ class Watches:
             and not (one.kind == "Job" and is_past(one, jobs.get(one.name, {}), fill_pods.get(one.name, ())))
         }
         return Snapshot(
-            anchors=tuple(anchor for anchor in anchors if anchor is not None),
+            anchors=anchors,
             workloads=workloads,
             pods=_oldest_first(pods),
             warnings=warnings,
@@ -111,6 +123,18 @@ class Watches:
             fill_pods=_oldest_first(fill_pods),
         )
 
+    def _adopted(
+        self, anchors: Iterable[Anchor]
+    ) -> tuple[dict[str, Mapping[str, Any]], dict[str, list[Mapping[str, Any]]]]:
+        """Servers of somebody else that answer for variants, and their pods, by the name of the variant's objects."""
+        found = {one.name: Server.kept(part(one.raw, "data")) for one in anchors}
+        servers = {name: server for name, server in found.items() if server is not None}
+        if not servers:
+            return {}, {}
+        there = self._servers.objects()
+        workloads = {name: there[server.name] for name, server in servers.items() if server.name in there}
+        return workloads, pods_by_server(servers, self._server_pods.objects().values())
+
     def put(self, written: Mapping[str, Any]) -> None:
         """What this process wrote."""
         for one in self._all:
@@ -118,7 +142,7 @@ class Watches:
                 one.put(written)
 
     def stop(self) -> None:
-        for one in self._all:
+        for one in (*self._all, self._servers, self._server_pods):
             one.stop()
 
 
@@ -129,8 +153,9 @@ def pods_of(snapshot: Snapshot, anchor: Anchor, fit: Fit = str) -> list[PodSight
           found any more
     """
     found = []
+    server = Server.kept(part(anchor.raw, "data"))
     for pod in snapshot.pods.get(anchor.name, ()):
-        sight = sight_of(pod, fit)
+        sight = sight_of(pod, fit, container=ENGINE if server is None else server.container)
         attempt = text(part(pod["metadata"], "annotations"), ATTEMPT) or "0"
         if attempt == str(anchor.attempt):
             found.append(sight)
@@ -163,10 +188,14 @@ def status_of(
     fill        of one whose files are fetched still: nothing else is there of it
     """
     raw = snapshot.workloads.get(anchor.name)
+    server = Server.kept(part(anchor.raw, "data"))
     if raw is None and anchor.made and anchor.draining_since is None and not anchor.deleting:
-        return WorkloadStatus(anchor.variant, WorkloadPhase.ABSENT, message=DELETED)
+        return WorkloadStatus(anchor.variant, WorkloadPhase.ABSENT, message=_gone_words(server))
     drift, workload = HandEdits(), None
-    if raw is not None:
+    if server is not None and raw is not None:
+        # Its owner scales it, and may change it: what differs from what was adopted proves nothing of the version.
+        workload, drift = workload_of(raw), server.changes(raw)
+    elif raw is not None:
         # A launch that goes on sets the count in a moment.
         hand = scaled_by_hand(raw, replicas=replicas, autoscaled=autoscaled) if anchor.made else None
         workload = workload_of(raw, least=replicas or 1, scaled="" if hand is None else hand.sentence)
@@ -200,6 +229,10 @@ def status_of(
         drift=fit(drift.sentence),
         altered=fit(drift.altered or mixed) if anchor.made else "",
     )
+
+
+def _gone_words(server: Server | None) -> str:
+    return DELETED if server is None else SERVER_GONE.format(name=server.name)
 
 
 def _oldest_first(

@@ -22,6 +22,7 @@ def limits_of(profile: ClusterProfile) -> Limits:
         replicas=profile.replicas,
         images=frozenset({profile.image.repository, *profile.image_repositories}),
         accelerators=frozenset(profile.accelerators),
+        adopts=True,
     )
 
 
@@ -36,6 +37,7 @@ def check_spec(
         replicas=spec.replicas,
         image=spec.image,
         accelerators=spec.accelerators,
+        adopts=spec.adopts,
     )
     if spec.image is not None and not spec.image.digest:
         raise InvalidInput(

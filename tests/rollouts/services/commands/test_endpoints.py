@@ -12,6 +12,9 @@ from controlplane.audit.models import AuditEvent
 from controlplane.kernel.clock import ManualClock
 from controlplane.kernel.errors import Conflict, InvalidInput, NotFound, Refused
 from registry.models import Version
+from rollouts.adapters.clusters.memory import MemoryCluster
+from rollouts.domain.belongings import ModelServer
+from rollouts.domain.limits import Limits
 from rollouts.domain.variants import ServingSpec
 from rollouts.models import Cluster, Effect, Endpoint, HistoryEvent, Variant, Workload
 from rollouts.services.commands.endpoints import (
@@ -166,3 +169,39 @@ def test_set_rescue__to_what_it_is__tells_nothing() -> None:
 def test_set_rescue__of_no_endpoint__is_not_found() -> None:
     with pytest.raises(NotFound):
         set_rescue(endpoint_name="nobody", on=True, actor=manager(), now=NOW)
+
+
+# --- a server that runs already ---------------------------------------------------------------------------------------
+
+
+def adopting(**of: Any) -> dict[str, Any]:
+    """What adopts the server llama, which answers to the endpoint's name unless `of` says otherwise."""
+    world = world_in_memory(ManualClock(NOW))
+    cluster = world.cluster
+    assert isinstance(cluster, MemoryCluster)
+    cluster.servers = (ModelServer("Deployment llama", "vllm/vllm-openai:v1", **{"model": "triage", **of}),)
+    return {"serving": ServingSpec(adopts="llama"), "worlds": worlds_of(world)}
+
+
+def test_create__with_a_server_that_answers_to_its_name__is_its_first_variant() -> None:
+    made = create(**adopting())
+    assert made.stable is not None
+    assert made.stable.spec.adopts == "llama"
+
+
+@pytest.mark.parametrize("of", [{"model": "other"}, {"unfit": "It has no readiness probe."}])
+def test_create__with_a_server_that_cannot_answer_for_it__names_the_field_and_keeps_nothing(
+    of: dict[str, str],
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        create(**adopting(**of))
+    assert refused.value.field == "serving.adopts"
+    assert not Endpoint.objects.exists()
+
+
+def test_create__with_a_server_on_a_cluster_that_adopts_none__names_the_field() -> None:
+    changes = adopting()
+    changes["worlds"].of("here").cluster.most = Limits()
+    with pytest.raises(InvalidInput, match="adopts no servers") as refused:
+        create(**changes)
+    assert refused.value.field == "serving.adopts"

@@ -14,6 +14,7 @@ from controlplane.kernel.errors import Conflict, InvalidInput, Refused
 from rollouts import wiring
 from rollouts.domain.bandits import BanditSpec
 from rollouts.domain.lifecycle.plan import Plan
+from rollouts.domain.variants import ServingSpec
 from rollouts.models import Arm, Endpoint, HistoryEvent, Rollout, Variant, Workload
 from rollouts.services.commands.endpoints import ensure_variant
 from rollouts.services.commands.start import start_rollout
@@ -178,3 +179,20 @@ def test_start__supersedes_a_bandit_without_traffic__drains_all_its_candidates(e
     drained = first.effects.filter(kind="drain-workload").values_list("payload__variant", flat=True)
     assert first.phase == "superseded"
     assert set(drained) == {arm.variant.name for arm in first.arms.exclude(name="baseline")}
+
+
+# --- on an endpoint whose baseline is a server that was adopted -------------------------------------------------------
+
+
+def test_start__baseline_is_an_adopted_server__candidate_is_launched_by_headgate(endpoint: Endpoint) -> None:
+    assert endpoint.stable is not None
+    Variant.objects.filter(pk=endpoint.stable.pk).update(serving=ServingSpec(adopts="llama").to_json())
+    rollout = begin(Endpoint.objects.get(pk=endpoint.pk), 3, 2)
+    assert rollout.candidate.spec == ServingSpec()
+
+
+def test_start__candidate_that_is_a_server_of_somebody__names_the_field(endpoint: Endpoint) -> None:
+    with pytest.raises(InvalidInput, match="launches a candidate by itself") as refused:
+        begin(endpoint, 3, 2, serving=ServingSpec(adopts="llama"))
+    assert refused.value.field == "serving.adopts"
+    assert not Rollout.objects.exists()

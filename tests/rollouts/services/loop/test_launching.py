@@ -16,7 +16,7 @@ from registry.services.materialise import fetch_version
 from registry.services.mirror import mirror_models
 from rollouts.domain.engines import FailureReason
 from rollouts.domain.variants import ServingSpec
-from rollouts.models import FilesState, Workload
+from rollouts.models import FilesState, Variant, Workload
 from rollouts.services.commands.endpoints import checked_spec, ensure_variant
 from rollouts.services.loop.launching import final_reason, launch
 from tests.factories.weights import safetensors
@@ -220,3 +220,14 @@ def test_launch__file_allowed_by_the_operator__a_real_process_has_it(
     assert until_ready(cluster, variant.name).is_ready
     assert any(f"--model {w.files_of(5)}" in line for line in cluster.log_tail(variant.name))
     assert (w.files_of(5) / PICKLED).is_file()
+
+
+@pytest.mark.story
+def test_endpoint__that_adopts_a_server__serves_with_no_file_brought_to_this_machine(tmp_path: Path) -> None:
+    w = MemoryWorld(tmp_path)
+    Variant.objects.update(serving=ServingSpec(adopts="llama").to_json())
+    w.serve()
+    assert "store.download" not in w.calls.names
+    launched = w.cluster.launched(w.variant(1).name)
+    assert launched is not None
+    assert launched.adopts == "llama"

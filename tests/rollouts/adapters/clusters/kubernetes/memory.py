@@ -54,6 +54,7 @@ class MemoryObjects:
         self.logs: dict[str, str] = {}
         self.writes: list[Key] = []
         self.unknown_kinds: set[str] = set()
+        self.containers_read: list[str] = []
         self._version = 100
 
     def keep(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,6 +141,7 @@ class MemoryObjects:
         return True
 
     def log(self, pod: str, container: str, *, lines: int, previous: bool = False) -> str:
+        self.containers_read.append(container)
         return "" if previous else self.logs.get(pod, "")
 
 
@@ -154,11 +156,12 @@ def _merged(there: Any, change: Any) -> Any:
 
 
 class FreshKind:
-    """What a watch keeps, as it is at this moment: all objects of a kind of this installation."""
+    """What a watch keeps, as it is at this moment: all objects of a kind of this installation, or of nobody's."""
 
-    def __init__(self, server: MemoryObjects, kind: ObjectKind) -> None:
+    def __init__(self, server: MemoryObjects, kind: ObjectKind, whose: str | None = INSTALLATION) -> None:
         self.kind = kind
         self._server = server
+        self._whose = whose
 
     def objects(self) -> Mapping[str, Mapping[str, Any]]:
         return {
@@ -167,7 +170,7 @@ class FreshKind:
             if kind == self.kind.name
             and (
                 kind == EVENT.name
-                or one["metadata"]["labels"].get("headgate.dev/installation") == INSTALLATION
+                or one["metadata"]["labels"].get("headgate.dev/installation") == self._whose
             )
         }
 
@@ -201,5 +204,6 @@ def cluster_of(
         FreshKind(server, kind) for kind in (CONFIG_MAP, DEPLOYMENTS, GROUPS, POD, EVENT)
     )
     watches._jobs = None if watches._jobs is None else FreshKind(server, JOBS)
+    watches._servers, watches._server_pods = (FreshKind(server, kind, None) for kind in (DEPLOYMENTS, POD))
     watches._all = ()
     return cluster

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from rollouts.adapters.clusters.kubernetes.client import CONFIG_MAP, POD, KubernetesClient
-from rollouts.adapters.clusters.kubernetes.errors import Denied, NamespaceEnds, NamespaceMissing, Transient
+from rollouts.adapters.clusters.kubernetes.errors import (
+    Denied,
+    NamespaceEnds,
+    NamespaceMissing,
+    Transient,
+    namespace_fix,
+)
 from rollouts.adapters.clusters.kubernetes.namespace import check_namespace, refused_there
 from tests.rollouts.adapters.clusters.kubernetes.api_server import (
     NO_NAMESPACE,
@@ -52,7 +58,7 @@ def test_check_namespace__that_is_not_there__says_to_create_it(server: ScriptedS
         caught.value.message
         == "There is no namespace team-a in the cluster (create of ConfigMaps in team-a)."
     )
-    assert caught.value.fix == "Create the namespace team-a."
+    assert caught.value.fix == namespace_fix("team-a")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +101,7 @@ def test_refused_there__namespace_is_not_there__is_said_though_every_list_is_emp
     server: ScriptedServer,
 ) -> None:
     (said,) = refused(server, NO_NAMESPACE, LISTED, LISTED)
-    assert said.endswith("Create the namespace team-a.")
+    assert said.endswith(namespace_fix("team-a"))
 
 
 def test_refused_there__one_right_is_missing__is_named_alone(server: ScriptedServer) -> None:

@@ -15,6 +15,7 @@ from controlplane.kernel.errors import NotFound
 from registry.domain.manifest import Manifest, ManifestEntry
 from rollouts.adapters.clusters.kubernetes.client import KubernetesClient
 from rollouts.adapters.clusters.kubernetes.container import CONTAINER_ENGINES
+from rollouts.adapters.clusters.kubernetes.errors import namespace_fix
 from rollouts.adapters.clusters.kubernetes.preflight import Preflight
 from rollouts.domain.accelerators import Accelerators
 from rollouts.domain.capacity.engine_memory import GIB
@@ -184,7 +185,7 @@ def test_findings__namespace_that_is_not_there__is_to_be_created(make: Make, ser
     server.answers = [NO_NAMESPACE]
     (found,) = make().findings(planned())
     assert (found.room, found.title) == (Room.SHORT, "Nothing can be started there")
-    assert found.fix == "Create the namespace team-a."
+    assert found.fix == namespace_fix("team-a")
 
 
 # --- a server that refuses, lies or hangs -----------------------------------------------------------------------------
