@@ -25,10 +25,21 @@ MIXED = "its pods, of which some are from before the last change"
 
 @dataclass
 class _Known:
+    """Of one workload. `made_from`: by hash of the pods, a digest of the workload's template."""
+
     uid: str
-    made_from: dict[str, str] = field(
-        default_factory=dict
-    )  # by hash of the pods, a digest of the workload's template
+    made_from: dict[str, str] = field(default_factory=dict)
+
+    def learn(self, state: str, template: str) -> None:
+        kept = [one for one in self.made_from.items() if one[0] != state and one[1] != template]
+        self.made_from = dict([*kept, (state, template)][-MOST_STATES:])
+
+    def agrees(self, state: str, template: str) -> bool:
+        """Whether nothing that was seen says otherwise: that these pods are of another template, or that those of this
+        template have another hash."""
+        if state in self.made_from:
+            return self.made_from[state] == template
+        return template not in self.made_from.values()
 
 
 class PodStates:
@@ -63,11 +74,8 @@ class PodStates:
             if known is None or known.uid != uid:
                 known = self._known[variant] = _Known(uid)
             if _is_settled(raw, sight, there):
-                known.made_from.pop(state, None)
-                known.made_from[state] = template
-                if len(known.made_from) > MOST_STATES:
-                    known.made_from.pop(next(iter(known.made_from)))
-            return MIXED if known.made_from.get(state, template) != template else ""
+                known.learn(state, template)
+            return "" if known.agrees(state, template) else MIXED
 
     def forget_others(self, variants: Collection[str]) -> None:
         """Keeps what was seen of these only."""

@@ -60,6 +60,18 @@ def test_mixed__change_undone_and_no_new_pod_yet__is_said(
     assert mixed(states, raw, there) == MIXED
 
 
+def test_mixed__undone_before_the_pod_of_the_change_was_ready__is_said() -> None:
+    """Nobody saw of which state that pod is; but which pods those of this state are was seen."""
+    states = PodStates()
+    assert mixed(states, workload(ASKED), pod("aaa")) == ""
+    assert mixed(states, workload(ASKED, 3, status=NONE_LEFT), pod("bbb")) == MIXED
+
+
+def test_mixed__settled_with_another_hash_of_the_same_state__counts_from_then_on(states: PodStates) -> None:
+    assert mixed(states, workload(ASKED, 3), pod("ddd")) == ""
+    assert mixed(states, workload(ASKED, 3, status=NONE_LEFT), pod("ddd")) == ""
+
+
 def test_mixed__last_pod_of_the_change_has_ended__is_not_said(states: PodStates) -> None:
     assert mixed(states, workload(ASKED, 3), pod("bbb", phase="Succeeded"), pod("aaa")) == ""
 
