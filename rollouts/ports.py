@@ -208,9 +208,10 @@ class Cluster(Protocol):
         """
         ...
 
-    def check_adoptable(self, server: str, endpoint: str) -> None:
-        """Whether this server, which somebody else runs there, can answer for a variant of the endpoint now. Asks the
-        cluster. Raises InvalidInput (field `adopts`, with what its owner can do), Unavailable when it does not answer.
+    def adoptable(self, server: str, endpoint: str) -> int:
+        """How many replicas this server has, which somebody else runs there and which can answer for a variant of the
+        endpoint. Asks the cluster. Raises InvalidInput (field `adopts`, with what its owner can do) for one that cannot
+        now, Unavailable when the cluster does not answer.
         """
         ...
 

@@ -81,8 +81,9 @@ class Plane:
     def ensure(self, spec: Any, *, token: int) -> None:
         """Everything runs already."""
 
-    def check_adoptable(self, server: str, endpoint: str) -> None:
+    def adoptable(self, server: str, endpoint: str) -> int:
         """Nobody asks."""
+        return 1
 
     def drain(self, variant: str, endpoint: str, *, token: int) -> None:
         self.engines_seen = {name: one for name, one in self.engines_seen.items() if name != variant}

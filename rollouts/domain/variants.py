@@ -54,7 +54,7 @@ class ServingSpec:
 
     @property
     def to_launch(self) -> Self:
-        """The same for a version that Headgate launches: nothing is known of how an adopted server is served."""
+        """The same for a version that Headgate launches: of a server that was adopted, only its replicas are known."""
         return replace(self, adopts="") if self.adopts else self
 
     @property
@@ -149,7 +149,7 @@ class ServingSpec:
             replicas=replicas,
             image=_image(data.get("image"), stored=stored),
             accelerators=_accelerators(data.get("accelerators"), stored=stored),
-            adopts=_adopts(data),
+            adopts=str(data.get("adopts", "")) if stored else _adopts(data),
         )
 
 

@@ -139,4 +139,4 @@ def test_adopted_baseline__pods_replaced_and_scaled_by_its_owner__loses_nothing(
 
 def test_adopted_server__for_another_endpoint__is_refused(town: Town) -> None:
     with pytest.raises(InvalidInput, match=f"answers for endpoint {ENDPOINT} already"):
-        town.world.cluster.check_adoptable(SERVER, "other")
+        town.world.cluster.adoptable(SERVER, "other")

@@ -176,8 +176,9 @@ class LocalCluster:
             self._bring_up(spec.variant, self._supervisor.programs())
             self._folder.prune_logs()
 
-    def check_adoptable(self, server: str, endpoint: str) -> None:
+    def adoptable(self, server: str, endpoint: str) -> int:
         self.limits().check_adopts(server)
+        return 0
 
     def drain(self, variant: str, endpoint: str, *, token: int) -> None:
         with self._folder.locked():

@@ -144,7 +144,7 @@ class MemoryCluster:
             self._launch(spec, found)
             self.environments[spec.variant] = variables
 
-    def check_adoptable(self, server: str, endpoint: str) -> None:
+    def adoptable(self, server: str, endpoint: str) -> int:
         """A server of others whose `model` is the endpoint's name."""
         with self._lock:
             self._reach()
@@ -154,6 +154,7 @@ class MemoryCluster:
                     f"There is no Deployment {server}." if found is None else f"{found.where} does not fit."
                 )
                 raise InvalidInput(words, field="adopts", fix=found.unfit if found else "Choose another.")
+            return max(1, found.desired)
 
     def drain(self, variant: str, endpoint: str, *, token: int) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import NewType
 
@@ -37,8 +38,7 @@ CheckedSpec = NewType("CheckedSpec", ServingSpec)
 def checked_spec(
     *, endpoint: Endpoint, version: Version, spec: ServingSpec, cluster: ClusterPort
 ) -> CheckedSpec:
-    """The spec as a variant of this endpoint stores it: before, it may hold secrets as they were sent. One that adopts
-    a server is looked at by the cluster, too.
+    """The spec as a variant of this endpoint stores it: before, it may hold secrets as they were sent.
 
     Asks the endpoint's `cluster`: call it outside a transaction. Raises Refused when the version's files may not be
     launched or no key is there to seal with, InvalidInput naming the field when the cluster would not serve it so, and
@@ -46,16 +46,20 @@ def checked_spec(
     """
     check_launchable(version)
     options = check_serving(spec=spec, version=version, cluster=cluster)
-    if spec.adopts:
-        _check_adoptable(spec.adopts, endpoint.name, cluster)
     return CheckedSpec(sealed_spec(spec=spec, options=options, stable=endpoint.stable))
 
 
-def _check_adoptable(server: str, endpoint: str, cluster: ClusterPort) -> None:
+def _as_it_runs(serving: ServingSpec, endpoint: str, cluster: ClusterPort) -> ServingSpec:
+    """The spec with as many replicas as the server has that it adopts, as far as the cluster gives them to a variant: a
+    candidate gets as many."""
+    if not serving.adopts:
+        return serving
+    cluster.limits().check_adopts(serving.adopts, prefix="serving.")
     try:
-        cluster.check_adoptable(server, endpoint)
+        replicas = cluster.adoptable(serving.adopts, endpoint)
     except InvalidInput as error:
         raise InvalidInput(error.message, field="serving.adopts", fix=error.fix) from error
+    return replace(serving, replicas=min(replicas, cluster.limits().replicas))
 
 
 def ensure_variant(*, endpoint: Endpoint, version: Version, spec: CheckedSpec, now: datetime) -> Variant:
@@ -151,7 +155,8 @@ def create_endpoint(
         created_at=now,
     )
     asked = worlds.of(cluster.name).cluster
-    spec = checked_spec(endpoint=endpoint, version=version, spec=serving, cluster=asked)
+    asked_for = _as_it_runs(serving, name, asked)
+    spec = checked_spec(endpoint=endpoint, version=version, spec=asked_for, cluster=asked)
     try:
         with transaction.atomic():
             endpoint.save(force_insert=True)

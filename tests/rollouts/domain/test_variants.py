@@ -157,6 +157,12 @@ def test_adopts__with_anything_that_is_its_owners__names_that(part: str, value: 
     assert caught.value.field == f"serving.{part}"
 
 
+def test_adopts__stored_with_its_owners_replicas__is_read_as_it_was() -> None:
+    spec = ServingSpec(adopts="llama", replicas=3)
+    assert ServingSpec.from_json(spec.to_json(), stored=True) == spec
+    assert spec.to_launch == ServingSpec(replicas=3)
+
+
 def test_to_launch__of_an_adopted_one__is_launched_by_headgate() -> None:
     assert ServingSpec(adopts="llama").to_launch == ServingSpec()
     assert SPEC.to_launch is SPEC

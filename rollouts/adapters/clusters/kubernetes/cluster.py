@@ -60,6 +60,7 @@ from rollouts.adapters.clusters.kubernetes.container import (
     chosen_by,
 )
 from rollouts.adapters.clusters.kubernetes.deletion import still_deleted
+from rollouts.adapters.clusters.kubernetes.diagnosis import workload_of
 from rollouts.adapters.clusters.kubernetes.errors import Stale
 from rollouts.adapters.clusters.kubernetes.fence import Fence
 from rollouts.adapters.clusters.kubernetes.filling.filler import Filler
@@ -159,8 +160,8 @@ class KubernetesCluster:
         """See the port. Raises Unavailable, too, while an earlier deletion of the same variant goes on."""
         self._again(lambda: self._ensure(spec, token))
 
-    def check_adoptable(self, server: str, endpoint: str) -> None:
-        self._server_for(server, endpoint)
+    def adoptable(self, server: str, endpoint: str) -> int:
+        return self._server_for(server, endpoint)[1]
 
     def drain(self, variant: str, endpoint: str, *, token: int) -> None:
         self._again(lambda: self._drain(variant, endpoint, token))
@@ -385,15 +386,16 @@ class KubernetesCluster:
             if anchor.draining_since is not None or anchor.unknown_since is not None:
                 self._note(anchor, {DRAINING_SINCE: None, UNKNOWN_SINCE: None})
             return
-        server = self._server_for(spec.adopts, spec.endpoint)
+        server, _ = self._server_for(spec.adopts, spec.endpoint)
         objects = objects_beside(spec, self._profile, server, installation=self._installation)
         kept = self._write(noted(objects.anchor, {ATTEMPT: "0"}), None if anchor is None else anchor.raw)
         for body in objects.owned_by(kept["metadata"]["uid"]):
             self._write(body, self._found(OBJECT_KINDS[body["kind"]], objects.name))
         self._write(noted(objects.anchor, {ATTEMPT: "0", MADE: "true"}), kept)
 
-    def _server_for(self, name: str, endpoint: str) -> Server:
-        """The server of this name, for a variant of the endpoint. Raises InvalidInput for one that cannot be had."""
+    def _server_for(self, name: str, endpoint: str) -> tuple[Server, int]:
+        """The server of this name, for a variant of the endpoint, and how many replicas its owner asks for. Raises
+        InvalidInput for one that cannot be had."""
         raw = self._client.get(DEPLOYMENTS, name)
         if raw is None:
             raise InvalidInput(
@@ -409,7 +411,7 @@ class KubernetesCluster:
                     field=FIELD,
                     fix="Choose another server.",
                 )
-        return server_of(raw, endpoint, self.limits().images)
+        return server_of(raw, endpoint, self.limits().images), workload_of(raw).desired
 
     def _scale(self, kind: ObjectKind, name: str, replicas: int) -> None:
         found = self._client.get(kind, name)

@@ -205,3 +205,14 @@ def test_create__with_a_server_on_a_cluster_that_adopts_none__names_the_field() 
     with pytest.raises(InvalidInput, match="adopts no servers") as refused:
         create(**changes)
     assert refused.value.field == "serving.adopts"
+
+
+@pytest.mark.parametrize(("runs", "most", "replicas"), [(3, 64, 3), (30, 8, 8), (0, 64, 1)])
+def test_create__with_a_server_of_several_replicas__candidates_get_as_many_as_the_cluster_gives(
+    runs: int, most: int, replicas: int
+) -> None:
+    changes = adopting(desired=runs)
+    changes["worlds"].of("here").cluster.most = Limits(replicas=most, adopts=True)
+    made = create(**changes)
+    assert made.stable is not None
+    assert made.stable.spec.to_launch.replicas == replicas

@@ -242,10 +242,14 @@ def test_launched__says_what_was_adopted(server: MemoryObjects) -> None:
     assert cluster_of(server).launched(NAME) == SPEC
 
 
+def test_adoptable__sound__says_how_many_replicas_its_owner_asks_for(server: MemoryObjects) -> None:
+    assert cluster_of(server).adoptable("llama", "chat") == 2
+
+
 def test_adoptable__answers_for_another_endpoint__is_refused(server: MemoryObjects) -> None:
     cluster_of(server).ensure(SPEC, token=1)
     with pytest.raises(InvalidInput, match="answers for endpoint chat already"):
-        cluster_of(server).check_adoptable("llama", "llama")
+        cluster_of(server).adoptable("llama", "llama")
 
 
 # --- what is said of it -----------------------------------------------------------------------------------------------
