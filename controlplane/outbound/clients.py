@@ -44,16 +44,19 @@ def remote_client(
     proxy: str = "",
     headers: Mapping[str, str] | None = None,
     timeout: float | httpx.Timeout = 5.0,
+    authorities: str = "",
     transport: httpx.BaseTransport | None = None,
 ) -> httpx.Client:
     """A client for a server that may be far away. It goes through `proxy` and no other; "" is none.
 
     `proxy` is as `proxies.checked_proxy` gives it. Servers are known by the usual certificates, or by those that
-    SSL_CERT_FILE and SSL_CERT_DIR name. Redirects are not followed. Raises InvalidInput when those certificates cannot
-    be read, httpx.InvalidURL when `url` is no address.
+    SSL_CERT_FILE and SSL_CERT_DIR name, and by those of `authorities` (PEM) beside them. Redirects are not followed.
+    Raises InvalidInput when those certificates cannot be read, httpx.InvalidURL when `url` is no address.
     """
     secure = any(address.lower().startswith("https:") for address in (url, proxy))
     context = _certificates() if secure else None
+    if authorities and context is not None:
+        _add_authorities(context, authorities)
     if transport is None:
         transport = with_deadlines(
             httpx.HTTPTransport(
@@ -75,6 +78,21 @@ def remote_client(
 
 def _proxy(address: str, context: ssl.SSLContext | None) -> httpx.Proxy:
     return httpx.Proxy(address, ssl_context=context if address.lower().startswith("https:") else None)
+
+
+def _add_authorities(context: ssl.SSLContext, pem: str) -> None:
+    try:
+        context.load_verify_locations(cadata=pem)
+    except (
+        OSError,
+        TypeError,
+        ValueError,
+    ) as error:  # ssl.SSLError is an OSError; TypeError: letters beyond ASCII
+        raise InvalidInput(
+            f"The certificates of authorities cannot be read: {error}.",
+            field="authorities",
+            fix="Give them as PEM: each from BEGIN CERTIFICATE to END CERTIFICATE.",
+        ) from error
 
 
 def _certificates() -> ssl.SSLContext:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 from kubernetes import client as official
 
-from controlplane.kernel.errors import HeadgateError, InvalidInput, Unavailable
+from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Unavailable
 from controlplane.outbound.clients import remote_client
 from controlplane.sealing.known import remember
 from rollouts.adapters.clusters.kubernetes.client import (
@@ -53,6 +53,7 @@ from rollouts.adapters.signals.prometheus.source import PrometheusSignals
 from rollouts.domain.clusters import ClusterSpec
 from rollouts.ports import ClusterPorts
 
+BEGIN_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 SECRETS = "clusters"  # the folder within the operator's folder of secrets
 SCRAPES_UNTIL_STALE = 3
 TRIED_SECONDS = 10.0  # that an answer of a trial may take
@@ -104,7 +105,7 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
         gateway_place,
         installation.clock,
         lambda: can,
-        _user(place).served,
+        _user(place, installation).served,
         tokens,
         endpoints=PrometheusEndpoints(server, template, processes).lacking if template.endpoints else None,
     )
@@ -137,7 +138,7 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
             stale_seconds=stale_seconds,
         ),
         request_log=GatewayRequestLog(installation.answers(), cluster=spec.name, namespace=profile.namespace),
-        prober=_prober(place, gateway_place),
+        prober=_prober(place, gateway_place, installation),
         edges=dict.fromkeys(template.latency, template.edges),
         endpoint_url=partial(_endpoint_url, place, gateway_place),
         trials=KubernetesTrials(
@@ -148,7 +149,7 @@ def build(spec: ClusterSpec, installation: Installation) -> ClusterPorts:
             implementation,
             installation.clock,
             gateway_of=_gateway_of(spec, place, installation),
-            user=_user(place, TRIED_SECONDS),
+            user=_user(place, installation, TRIED_SECONDS),
             draw=lambda: secrets.token_hex(5),
         ),
         close=close,
@@ -241,28 +242,47 @@ def _prometheus(place: Place, installation: Installation) -> PrometheusServer:
         token = _secrets(installation).read_file(place.prometheus_secret)
         remember(token)
         headers["Authorization"] = f"Bearer {token}"
-    return PrometheusServer(place.prometheus, headers=headers)
+    authorities = _authorities(place, installation)
+    return PrometheusServer(place.prometheus, headers=headers, authorities=authorities)
 
 
-def _prober(place: Place, gateway_place: GatewayPlace) -> OpenAIProber:
+def _authorities(place: Place, installation: Installation) -> str:
+    """The certificates (PEM) of who vouches for the gateway and for Prometheus, beside the usual ones."""
+    if not place.authorities_secret:
+        return ""
+    found = _secrets(installation).read_file(place.authorities_secret, longest=LONGEST)
+    if BEGIN_CERTIFICATE not in found:
+        raise Refused(
+            f"The secret file {place.authorities_secret!r} holds no certificate.",
+            fix="Put the certificates of the authorities there as PEM.",
+            code="no-authorities",
+        )
+    return found
+
+
+def _prober(place: Place, gateway_place: GatewayPlace, installation: Installation) -> OpenAIProber:
     def asked(endpoint: str) -> Asked:
         host = gateway_place.host(endpoint)
         return Asked("" if place.gateway_address else _url_of(place, host), {"Host": host})
 
-    return OpenAIProber(_gateway_client(place), asked)
+    return OpenAIProber(_gateway_client(place, installation), asked)
 
 
-def _user(place: Place, seconds: float = SERVED_SECONDS) -> GatewayUser:
+def _user(place: Place, installation: Installation, seconds: float = SERVED_SECONDS) -> GatewayUser:
     return GatewayUser(
-        _gateway_client(place),
+        _gateway_client(place, installation),
         seconds=seconds,
         url_of=lambda host: "" if place.gateway_address else _url_of(place, host),
     )
 
 
-def _gateway_client(place: Place) -> httpx.Client:
+def _gateway_client(place: Place, installation: Installation) -> httpx.Client:
     """Keeps no connections: they would not outlive the gateway's restart or a worker's fork."""
-    return remote_client(place.gateway_address or place.gateway_url, headers={"Connection": "close"})
+    return remote_client(
+        place.gateway_address or place.gateway_url,
+        headers={"Connection": "close"},
+        authorities=_authorities(place, installation),
+    )
 
 
 def _endpoint_url(place: Place, gateway_place: GatewayPlace, endpoint: str) -> str:

@@ -20,7 +20,7 @@ from rollouts.domain.secrets import FILE_NAME
 
 FIELDS = (
     "installation", "profile", "gateway", "gateways", "gateway_url", "gateway_address", "prometheus",
-    "prometheus_secret", "scrape_seconds", "cluster_uid", "headgate_url",
+    "prometheus_secret", "scrape_seconds", "cluster_uid", "headgate_url", "authorities_secret",
 )  # fmt: skip
 USUAL_SCRAPE_SECONDS = 5
 LONGEST_INSTALLATION = 40
@@ -41,6 +41,9 @@ class Place:
     gateway_url      scheme, domain and port by which people reach endpoints: https://models.example
     gateway_address  where this Headgate reaches the gateway, when not by the endpoints' names
     headgate_url     at which pods of the cluster reach this Headgate
+    authorities_secret
+                     the file with certificates of who vouches for the gateway and for Prometheus; empty: none beside
+                     the usual ones
     """
 
     installation: str
@@ -54,6 +57,7 @@ class Place:
     scrape_seconds: int
     cluster_uid: str
     headgate_url: str
+    authorities_secret: str
 
 
 def read_place(spec: ClusterSpec) -> tuple[Place | None, list[InvalidInput]]:
@@ -101,6 +105,9 @@ def read_place(spec: ClusterSpec) -> tuple[Place | None, list[InvalidInput]]:
     prometheus_secret = given.matching(
         "prometheus_secret", FILE_NAME, "a name of a secret file", "prometheus-token"
     )
+    authorities_secret = given.matching(
+        "authorities_secret", FILE_NAME, "a name of a secret file", "authorities.pem"
+    )
     scrape_seconds = given.number("scrape_seconds", USUAL_SCRAPE_SECONDS, least=1, most=60)
     headgate_url = given.address("headgate_url") or ""
     if profile is not None and profile.weights.filled_by_headgate and not given.has("headgate_url"):
@@ -124,6 +131,7 @@ def read_place(spec: ClusterSpec) -> tuple[Place | None, list[InvalidInput]]:
         scrape_seconds=scrape_seconds,
         cluster_uid=uid,
         headgate_url=headgate_url,
+        authorities_secret=authorities_secret,
     ), []
 
 

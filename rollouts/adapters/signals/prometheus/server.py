@@ -27,6 +27,7 @@ class PrometheusServer:
     url      where it is, without /api/v1
     headers  such as an Authorization; sent with every query
     seconds  that a query may take, all of it
+    authorities  certificates (PEM) of who may vouch for it, beside the usual ones
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class PrometheusServer:
         headers: Mapping[str, str] | None = None,
         proxy: str = "",
         seconds: float = 4.0,
+        authorities: str = "",
         most_bytes: int = MOST_BYTES,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
@@ -44,7 +46,9 @@ class PrometheusServer:
         self._most_bytes = most_bytes
         # no kept connections: they would not outlive the server's restart or a worker's fork
         sent = {**(headers or {}), "Connection": "close"}
-        self._client = remote_client(url, proxy=proxy, headers=sent, timeout=seconds, transport=transport)
+        self._client = remote_client(
+            url, proxy=proxy, headers=sent, timeout=seconds, authorities=authorities, transport=transport
+        )
 
     def now(self) -> float:
         """Its own time, by which the age of its samples is told. Seconds since the epoch."""

@@ -15,6 +15,7 @@ from rollouts.adapters.kinds.kubernetes import KUBERNETES
 from rollouts.domain.capabilities import Capability
 from rollouts.domain.clusters import ClusterSpec
 from rollouts.domain.secrets import SecretFile
+from tests.kubernetes.certificates import Authority
 from tests.rollouts.adapters.kinds.test_local import installation
 
 IMAGE = f"registry.example/vllm@sha256:{'a' * 64}"
@@ -69,6 +70,7 @@ def secrets(tmp_path: Path) -> Path:
         {"gateway_url": f"https://{LONG_DOMAIN}:8443"},
         {"gateways": ["edge/public", "edge/internal/https"]},
         {"scrape_seconds": 15, "prometheus_secret": "prometheus-token"},
+        {"authorities_secret": "authorities.pem"},
         {"cluster_uid": "0b2f3c52-3c0f-4f1b-9d0e-2f6c1a3d5e7f"},
         {"headgate_url": "http://10.0.0.7:8500"},
         {"profile": FILLING, "headgate_url": "https://headgate.example"},
@@ -107,6 +109,7 @@ def test_problems__something_needed_is_missing__its_field_is_named(name: str) ->
         ({"gateway_address": "10.0.0.7"}, "gateway_address"),
         ({"prometheus": "prometheus:9090"}, "prometheus"),
         ({"prometheus_secret": "../kubeconfig"}, "prometheus_secret"),
+        ({"authorities_secret": "../kubeconfig"}, "authorities_secret"),
         ({"scrape_seconds": 0}, "scrape_seconds"),
         ({"cluster_uid": "another cluster"}, "cluster_uid"),
         ({"headgate_url": "headgate.example"}, "headgate_url"),
@@ -186,6 +189,26 @@ def test_build__gateway__can_force_a_variant_and_has_no_fallback(tmp_path: Path)
 def test_build__prometheus_asks_for_a_token_that_is_missing__says_which(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="prometheus-token"):
         KUBERNETES.build(spec({**SOUND, "prometheus_secret": "prometheus-token"}), installation(tmp_path))
+
+
+@pytest.mark.usefixtures("secrets")
+def test_build__authorities_that_are_missing__says_which(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"authorities\.pem"):
+        KUBERNETES.build(spec({**SOUND, "authorities_secret": "authorities.pem"}), installation(tmp_path))
+
+
+def test_build__authorities_that_are_no_certificates__says_so(tmp_path: Path, secrets: Path) -> None:
+    (secrets / "authorities.pem").write_text("no certificate")
+    (secrets / "authorities.pem").chmod(0o600)
+    with pytest.raises(Refused, match="holds no certificate"):
+        KUBERNETES.build(spec({**SOUND, "authorities_secret": "authorities.pem"}), installation(tmp_path))
+
+
+def test_build__authorities_of_its_own__is_built(tmp_path: Path, secrets: Path) -> None:
+    (secrets / "authorities.pem").write_text(Authority(tmp_path).certificate.read_text())
+    (secrets / "authorities.pem").chmod(0o600)
+    there = {**SOUND, "authorities_secret": "authorities.pem", "prometheus": "https://prometheus.example"}
+    KUBERNETES.build(spec(there), installation(tmp_path)).close()
 
 
 def test_occupies__same_name_in_the_same_namespace__is_shared(tmp_path: Path) -> None:
