@@ -144,6 +144,7 @@ class Town:
     scraped: Path  # what it reads of the pods that there are
     glances: Glances = field(default_factory=Glances)
     blind: bool = False  # while the API server is away, nobody finds pods
+    also: Callable[[], object] = lambda: None  # what else happens in a tick
 
     @property
     def world(self) -> World:
@@ -153,6 +154,7 @@ class Town:
         """What all workers do in a tick."""
         if not self.blind:
             self.find_pods()
+        self.also()
         reconcile_endpoints(worlds=self.worlds, clock=CLOCK, threads=1, glances=self.glances)
         probe_rollouts(self.worlds)
 
