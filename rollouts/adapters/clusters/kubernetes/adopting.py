@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from controlplane.kernel.credentials import hide
+from controlplane.kernel.credentials import SHORTEST, hide, is_like_a_credential, names_a_credential
 from controlplane.kernel.digests import canonical_json, digest_of
 from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.foreign import words_of
@@ -255,6 +255,21 @@ def _count(raw: Mapping[str, Any], name: str) -> int:
 
 def _unfit(message: str, fix: str) -> InvalidInput:
     return InvalidInput(message, field=FIELD, fix=fix)
+
+
+def secrets_in(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Values in what a Deployment makes its pods from that are secret by their names, or look so: its engine may write
+    them into its log."""
+    found: list[str] = []
+    for container in parts(part(part(part(raw, "spec"), "template"), "spec"), "containers"):
+        named = [(text(one, "name"), text(one, "value")) for one in parts(container, "env")]
+        words = words_in(container)
+        for word, after in zip(words, [*words[1:], ""], strict=True):
+            if word.startswith("--"):
+                option, is_joined, value = word.partition("=")
+                named.append((option, value if is_joined else after))
+        found += [value for name, value in named if names_a_credential(name) or is_like_a_credential(value)]
+    return tuple(value for value in found if len(value) >= SHORTEST)
 
 
 def check_alone(

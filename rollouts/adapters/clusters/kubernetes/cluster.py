@@ -34,6 +34,7 @@ from rollouts.adapters.clusters.kubernetes.adopting import (
     Server,
     check_alone,
     objects_beside,
+    secrets_in,
     server_of,
 )
 from rollouts.adapters.clusters.kubernetes.anchors import (
@@ -200,7 +201,8 @@ class KubernetesCluster:
         spec = None if anchor is None else self._spec(anchor)
         if anchor is None or spec is None or lines <= 0:
             return ()  # without the record nobody knows which words of a log are secret
-        pods = pods_of(self._watches.snapshot(), anchor)
+        snapshot = self._watches.snapshot()
+        pods = pods_of(snapshot, anchor)
         if not pods:
             return ()
         newest, server = pods[-1].name, _server_in(anchor)
@@ -209,7 +211,8 @@ class KubernetesCluster:
         said = self._client.log(newest, container, lines=wanted) or self._client.log(
             newest, container, lines=wanted, previous=True
         )
-        return hide_in_lines(storable(said).splitlines(), self._secrets.values(spec.environment))[-lines:]
+        known = (*self._secrets.values(spec.environment), *_secrets_of_owner(snapshot, anchor))
+        return hide_in_lines(storable(said).splitlines(), known)[-lines:]
 
     def api(self, engine: str) -> EngineApi:
         return template_named(engine, self._engines).template.api
@@ -562,7 +565,7 @@ class KubernetesCluster:
             is_whole = is_whole and len(known) == sum(
                 not isinstance(one, str) for one in environment.values()
             )
-            return storable(hide(words, known))
+            return storable(hide(words, (*known, *(_secrets_of_owner(snapshot, anchor) if words else ()))))
 
         fill = None if filler is None else filler.diagnosis(snapshot, anchor, fit)
         found = status_of(
@@ -596,6 +599,12 @@ class KubernetesCluster:
 def _is_filling(anchor: Anchor) -> bool:
     ended = anchor.deleting or anchor.draining_since is not None
     return not (anchor.made or ended or SERVER_KEY in part(anchor.raw, "data"))
+
+
+def _secrets_of_owner(snapshot: Snapshot, anchor: Anchor) -> tuple[str, ...]:
+    """Of a server that was adopted: what its owner started it with, and is to be told to nobody."""
+    raw = snapshot.workloads.get(anchor.name)
+    return () if raw is None or _server_in(anchor) is None else secrets_in(raw)
 
 
 def _server_in(anchor: Anchor) -> Server | None:

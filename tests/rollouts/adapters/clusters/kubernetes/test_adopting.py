@@ -538,6 +538,30 @@ def test_log__is_that_of_its_own_container(server: MemoryObjects) -> None:
     assert server.containers_read == ["vllm"]
 
 
+@pytest.mark.parametrize("args", [["--hf-token", "opensesame"], ["--hf-token=opensesame"]])
+def test_log_and_status__hold_no_secret_of_its_owner(server: MemoryObjects, args: list[str]) -> None:
+    raw = server.objects[SERVER]
+    engine(raw)["env"].append({"name": "STORE_PASSWORD", "value": "correct-horse"})
+    engine(raw)["args"] += args
+    server.keep(raw)
+    cluster_of(server).ensure(SPEC, token=1)
+    said = "asked the store as correct-horse and the hub as opensesame"
+    server.logs["llama-1"] = said
+    for name in ("llama-0", "llama-1"):
+        pod = server.objects["Pod", name]
+        pod["status"] = {
+            "phase": "Running",
+            "containerStatuses": [
+                {"name": "vllm", "restartCount": 9, "state": {"terminated": {"exitCode": 1, "message": said}}}
+            ],
+        }
+        server.keep(pod)
+    told = f"{cluster_of(server).log_tail(NAME)} {status(server).message}"
+    assert told.count("[hidden]") == 4
+    assert "correct-horse" not in told
+    assert "opensesame" not in told
+
+
 def test_scale_in__is_its_owners__nothing_is_noted(server: MemoryObjects) -> None:
     cluster_of(server).ensure(SPEC, token=1)
     server.writes.clear()
