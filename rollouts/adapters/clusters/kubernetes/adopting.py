@@ -133,7 +133,7 @@ def server_of(
         raise _unfit(
             f"Deployment {name} is managed by Headgate already.", "Choose a server of somebody else."
         )
-    container = engine_container(raw, repositories)
+    container = engine_container(raw, repositories, endpoint)
     known = None if container is None else known_server(container, repositories)
     if container is None or known is None:
         raise _unfit(

@@ -46,15 +46,17 @@ SERVED_NAME = "--served-model-name"
 NAMES_MODEL = ("--model", "--model-path", "--model-id")
 
 
-def engine_container(raw: Mapping[str, Any], repositories: Collection[str]) -> Mapping[str, Any] | None:
-    """The container of a Deployment's pods in which an engine is started; None: none is recognised.
+def engine_container(
+    raw: Mapping[str, Any], repositories: Collection[str], model: str = ""
+) -> Mapping[str, Any] | None:
+    """The container of a Deployment's pods in which an engine is started; None: none is recognised. Of several, the
+    first that answers to `model`, else the first.
 
     repositories   of images that the cluster starts engines from, beside those that are known
     """
-    for container in parts(part(part(part(raw, "spec"), "template"), "spec"), "containers"):
-        if known_server(container, repositories) is not None:
-            return container
-    return None
+    containers = parts(part(part(part(raw, "spec"), "template"), "spec"), "containers")
+    found = [one for one in containers if known_server(one, repositories) is not None]
+    return next((one for one in found if model in models_of(words_in(one))), found[0] if found else None)
 
 
 def known_server(container: Mapping[str, Any], repositories: Collection[str]) -> KnownServer | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controlplane.kernel.foreign import words_of
@@ -47,6 +47,9 @@ from rollouts.ports import Backend, WorkloadStatus
 SERVICE_BACKEND = "service"  # the kind of the references that this cluster gives out
 DELETED = "Somebody deleted its workload in the cluster; it is launched again."
 SERVER_GONE = "Somebody deleted the server that answers for it, Deployment {name}."
+
+SCALED_AWAY = "Its owner scaled Deployment {name} to 0 replicas."
+HALF_MADE = "Its pods are ready, and not all of its objects are made: no request would find them."
 
 Fit = Callable[[str], str]
 
@@ -208,7 +211,8 @@ def status_of(
     drift, workload = HandEdits(), None
     if server is not None and raw is not None:
         # Its owner scales it, and may change it: what differs from what was adopted proves nothing of the version.
-        workload, drift = workload_of(raw), server.changes(raw)
+        scaled = SCALED_AWAY.format(name=server.name) if part(raw, "spec").get("replicas") == 0 else ""
+        workload, drift = workload_of(raw, scaled=scaled), server.changes(raw)
         others = snapshot.strangers.get(anchor.name, ())
         if others:
             drift = HandEdits(SHARED.format(pod=others[0]), MIXED_UP)
@@ -230,6 +234,8 @@ def status_of(
         now=now,
         refused=snapshot.refused.get(anchor.name, ""),
     )
+    if seen.phase is WorkloadPhase.READY and not anchor.made:
+        seen = replace(seen, phase=WorkloadPhase.STARTING, ready=0, message=HALF_MADE)
     namespace = text(anchor.raw["metadata"], "namespace")
     held = waits_for([anchor.raw, *objects_there(snapshot, anchor)]) if anchor.deleting else ""
     return WorkloadStatus(

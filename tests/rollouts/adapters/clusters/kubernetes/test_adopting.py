@@ -283,6 +283,13 @@ def test_port__of_another_engine_that_says_none__is_its_usual_one() -> None:
     assert server_of(raw, "chat", ()).port == 30_000
 
 
+def test_server__several_engines_in_a_pod__is_the_one_that_answers_to_the_name() -> None:
+    raw = deployment()
+    draft = copy.deepcopy(engine(raw)) | {"name": "draft", "args": ["--served-model-name=draft"]}
+    raw["spec"]["template"]["spec"]["containers"].insert(0, draft)
+    assert server_of(raw, "chat", ()).container == "vllm"
+
+
 def test_name__option_with_underscores__is_read_as_vllm_reads_it() -> None:
     raw = deployment()
     engine(raw)["args"] = ["--served_model_name=chat"]
@@ -337,6 +344,9 @@ def test_ensure__broken_off_before_its_service__goes_on(server: MemoryObjects) -
     server.fail_write[SERVICE] = RuntimeError("killed")
     with pytest.raises(RuntimeError):
         cluster_of(server).ensure(SPEC, token=1)
+    found = status(server)
+    assert (found.phase, found.ready) == (WorkloadPhase.STARTING, 0)  # nothing leads to its pods yet
+    assert "not all of its objects are made" in found.message
     del server.fail_write[SERVICE]
     cluster_of(server).ensure(SPEC, token=1)
     assert status(server).phase is WorkloadPhase.READY
@@ -503,6 +513,16 @@ def test_status__scaled_by_its_owner__is_no_drift(server: MemoryObjects) -> None
     del server.objects["Pod", "llama-1"]
     found = status(server)
     assert (found.phase, found.ready, found.desired, found.drift) == (WorkloadPhase.READY, 1, 1, "")
+
+
+def test_status__scaled_to_nothing_by_its_owner__says_who(server: MemoryObjects) -> None:
+    cluster_of(server).ensure(SPEC, token=1)
+    raw = server.objects[SERVER]
+    raw["spec"]["replicas"] = 0
+    server.keep(raw)
+    for name in ("llama-0", "llama-1"):
+        del server.objects["Pod", name]
+    assert status(server).message == "Its owner scaled Deployment llama to 0 replicas."
 
 
 def test_status__changed_by_its_owner__proves_nothing_any_more(server: MemoryObjects) -> None:
