@@ -129,7 +129,7 @@ def server_of(
     """
     metadata, spec = part(raw, "metadata"), part(raw, "spec")
     name = words_of(text(metadata, "name"))
-    if INSTALLATION in part(metadata, "labels"):
+    if is_managed(raw):
         raise _unfit(
             f"Deployment {name} is managed by Headgate already.", "Choose a server of somebody else."
         )
@@ -159,6 +159,12 @@ def server_of(
         port=_port_of(container, known),
         template=template,
     )
+
+
+def is_managed(raw: Mapping[str, Any]) -> bool:
+    """Whether a Deployment, or its pods, are labelled as a Headgate's. Such pods are looked for among our own."""
+    template = part(part(part(raw, "spec"), "template"), "metadata")
+    return any(INSTALLATION in part(one, "labels") for one in (part(raw, "metadata"), template))
 
 
 def objects_beside(

@@ -33,6 +33,7 @@ from rollouts.adapters.clusters.kubernetes.adopting import (
     SERVER_KEY,
     Server,
     check_alone,
+    is_managed,
     objects_beside,
     secrets_in,
     server_of,
@@ -397,7 +398,7 @@ class KubernetesCluster:
                     SERVER_GONE.format(name=kept_server.name),
                     fix="It is looked for again. Make it again, or roll out a version that Headgate launches.",
                 )
-            if kept_server.finds_pods_of(raw):
+            if kept_server.finds_pods_of(raw) and not is_managed(raw):
                 if anchor.draining_since is not None or anchor.unknown_since is not None:
                     self._note(anchor, {DRAINING_SINCE: None, UNKNOWN_SINCE: None})
                 return

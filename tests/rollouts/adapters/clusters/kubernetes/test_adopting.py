@@ -190,6 +190,10 @@ def _ours(raw: dict[str, Any]) -> None:
     raw["metadata"]["labels"]["headgate.dev/installation"] = "another"
 
 
+def _pods_as_ours(raw: dict[str, Any]) -> None:
+    raw["spec"]["template"]["metadata"]["labels"]["headgate.dev/installation"] = INSTALLATION
+
+
 def _not_ready(raw: dict[str, Any]) -> None:
     raw["status"]["readyReplicas"] = 0
 
@@ -220,6 +224,7 @@ def _odd(raw: dict[str, Any]) -> None:
         (_no_digest, "cannot be understood"),
         (_expressions, "finds its pods by expressions"),
         (_ours, "managed by Headgate already"),
+        (_pods_as_ours, "managed by Headgate already"),
         (_not_ready, "no pod that is ready"),
         (_no_engine, "not recognised as a server of models"),
         (_odd, "not recognised as a server of models"),
@@ -457,6 +462,17 @@ def test_ensure__its_deployment_was_deleted__waits_for_its_owner(server: MemoryO
     cluster_of(server).ensure(SPEC, token=1)
     del server.objects[SERVER]
     with pytest.raises(Unavailable, match="Somebody deleted the server"):
+        cluster_of(server).ensure(SPEC, token=1)
+
+
+def test_ensure__its_deployment_was_labelled_as_a_headgates__is_refused(server: MemoryObjects) -> None:
+    """It is seen by no watch of servers any more: said to be done, it would be asked for at every turn."""
+    cluster_of(server).ensure(SPEC, token=1)
+    raw = server.objects[SERVER]
+    _ours(raw)
+    server.keep(raw)
+    assert status(server).phase is WorkloadPhase.ABSENT
+    with pytest.raises(InvalidInput, match="managed by Headgate already"):
         cluster_of(server).ensure(SPEC, token=1)
 
 
