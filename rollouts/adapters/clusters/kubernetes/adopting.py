@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Self
 
 from controlplane.kernel.credentials import SHORTEST, hide, is_like_a_credential, names_a_credential
@@ -269,8 +270,7 @@ def secrets_in(raw: Mapping[str, Any]) -> tuple[str, ...]:
     found: list[str] = []
     for container in parts(part(part(part(raw, "spec"), "template"), "spec"), "containers"):
         named = [(text(one, "name"), text(one, "value")) for one in parts(container, "env")]
-        words = words_in(container)
-        for word, after in zip(words, [*words[1:], ""], strict=True):
+        for word, after in pairwise((*words_in(container), "")):
             if word.startswith("--"):
                 option, is_joined, value = word.partition("=")
                 named.append((option, value if is_joined else after))

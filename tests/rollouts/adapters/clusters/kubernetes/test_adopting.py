@@ -598,6 +598,17 @@ def test_log_and_status__hold_no_secret_of_its_owner(server: MemoryObjects, args
     assert "opensesame" not in told
 
 
+def test_log__of_a_server_beside_which_something_without_arguments_runs__is_told(
+    server: MemoryObjects,
+) -> None:
+    raw = server.objects[SERVER]
+    raw["spec"]["template"]["spec"]["containers"].append({"name": "proxy", "image": "envoy"})
+    server.keep(raw)
+    cluster_of(server).ensure(SPEC, token=1)
+    server.logs["llama-1"] = "engine is up"
+    assert cluster_of(server).log_tail(NAME) == ("engine is up",)
+
+
 def test_scale_in__is_its_owners__nothing_is_noted(server: MemoryObjects) -> None:
     cluster_of(server).ensure(SPEC, token=1)
     server.writes.clear()
