@@ -11,7 +11,7 @@ from typing import Any, Self
 from controlplane.kernel.credentials import HIDDEN, is_like_a_credential, names_a_credential
 from controlplane.kernel.digests import digest_of
 from controlplane.kernel.errors import InvalidInput
-from controlplane.kernel.foreign import words_of
+from controlplane.kernel.foreign import shown_value
 from rollouts.domain.accelerators import Accelerators
 from rollouts.domain.images import Image
 from rollouts.domain.secrets import SECRETS, KeptSecret, Secret, read_secret
@@ -155,12 +155,12 @@ class ServingSpec:
 
 def _adopts(data: Mapping[str, Any]) -> str:
     """The server that is adopted, of which nothing else may be asked; empty: none is."""
-    name = data.get("adopts") or ""
-    if not name:
+    name = data.get("adopts")
+    if name is None or name == "":
         return ""
     if not (isinstance(name, str) and _SERVER.fullmatch(name)):
         raise InvalidInput(
-            f"{words_of(str(name)[:100])!r} is no name of a Deployment.",
+            f"{shown_value(name)} is no name of a Deployment.",
             field="serving.adopts",
             fix="Write its name alone, as `kubectl get deployments` shows it.",
         )

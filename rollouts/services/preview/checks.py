@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Unavailable
-from controlplane.kernel.words import duration_of_seconds
+from controlplane.kernel.words import count_text, duration_of_seconds
 from registry.models import Version
 from rollouts.domain.capabilities import Capability
 from rollouts.domain.engines import WorkloadPhase, short_words
@@ -89,6 +89,23 @@ def endpoint_checks(endpoint: Endpoint) -> list[Check]:
         fix = f"It can begin when {held_by.ends}."
         checks.append(Check("refused", held_by.sentence, "Nothing starts.", fix, code=held_by.kind.value))
     return checks
+
+
+def room_checks(endpoint: Endpoint, spec: ServingSpec, serving: int) -> list[Check]:
+    """A warning where the candidate would get all traffic with fewer replicas than a server that was adopted has now:
+    its owner may have added some since. `serving`: replicas that serve."""
+    if endpoint.stable is None or not endpoint.stable.spec.adopts or spec.replicas >= serving:
+        return []
+    return [
+        Check(
+            "warning",
+            f"{count_text(spec.replicas, 'replica')} of the candidate for {serving} of the server",
+            "After a promotion it has all traffic. The server's owner may have added replicas since it was adopted.",
+            f"Start it by the API with serving.replicas {serving}, or let the cluster's autoscaler add some.",
+            field="serving.replicas",
+            code="fewer-replicas",
+        )
+    ]
 
 
 def policy_checks(endpoint: Endpoint, policy: GatePolicy, edges: Edges | None) -> list[Check]:

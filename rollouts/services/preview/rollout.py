@@ -31,6 +31,7 @@ from rollouts.services.preview.checks import (
     endpoint_checks,
     forecast_checks,
     policy_checks,
+    room_checks,
     serving_checks,
 )
 from rollouts.services.preview.traffic import recent_traffic
@@ -186,6 +187,8 @@ def preview_rollout(
     ]
     checks += capability_checks(endpoint, plan, _router(endpoint, worlds))
     checks += weaker_checks(weaker, endpoint=endpoint, actor=actor)
+    replicas = _baseline_replicas(endpoint, workloads)
+    checks += room_checks(endpoint, spec, replicas)
     if asks and not refused:
         by_name = dict(zip(variants, versions, strict=True))
         checks += capacity_checks(endpoint, by_name, running, kept, worlds)
@@ -198,6 +201,7 @@ def preview_rollout(
         policy,
         traffic,
         running,
+        replicas,
         _interval_seconds(endpoint, worlds),
     )
     checks += [*forecast.checks, check_traffic(traffic)]
@@ -230,6 +234,7 @@ def _forecast(
     policy: GatePolicy,
     traffic: MeasuredTraffic,
     running: frozenset[str],
+    baseline_replicas: int,
     interval_seconds: float,
 ) -> Forecast:
     """What the strategy says. Names what is refused as the plan does, such as `plan.bandit.floor_bp`."""
@@ -244,7 +249,7 @@ def _forecast(
         replicas=spec.replicas,
         baseline=stable.name if stable else "",
         baseline_version=stable.version.number if stable else 0,
-        baseline_replicas=max(1, stable.spec.replicas if stable else 1),
+        baseline_replicas=baseline_replicas,
         traffic=traffic,
         interval_seconds=interval_seconds,
     )
@@ -269,6 +274,15 @@ def _with_secrets(endpoint: Endpoint, spec: ServingSpec, worlds: Worlds) -> tupl
         field = error.field if isinstance(error, InvalidInput) else "serving.environment"
         refused = Check("refused", error.message.rstrip("."), fix=error.fix, field=field, code=error.code)
         return replace(spec, environment={}), [refused]
+
+
+def _baseline_replicas(endpoint: Endpoint, workloads: Mapping[str, Workload]) -> int:
+    """How many replicas serve: as was asked for; of a server that was adopted, as its owner has it now."""
+    stable = endpoint.stable
+    if stable is None:
+        return 1
+    seen = workloads.get(stable.name)
+    return max(1, seen.desired if seen is not None and stable.spec.adopts else stable.spec.replicas)
 
 
 def _interval_seconds(endpoint: Endpoint, worlds: Worlds) -> float:

@@ -67,7 +67,7 @@ def _adopt(request: HttpRequest, cluster: str, server: str, form: AdoptForm) -> 
         name=form.endpoint,
         model=version.model,
         version=version,
-        serving=ServingSpec(adopts=server),
+        serving=ServingSpec.from_json({"adopts": server}),
         gate_policy=selectors.find_gate_policy(form.gate_policy),
         golden_set=get_golden_set(name=form.golden_set) if form.golden_set else None,
         cluster=selectors.find_cluster(cluster),

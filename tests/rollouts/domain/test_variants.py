@@ -133,7 +133,9 @@ def test_interval__to_json_and_back__is_the_same() -> None:
 # --- a server that is adopted -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["Llama", "a/b", "-llama", "a" * 254, "llama\n", 7, ["llama"], {"a": 1}])
+@pytest.mark.parametrize(
+    "name", ["Llama", "a/b", "-llama", "a" * 254, "llama\n", 7, ["llama"], {"a": 1}, 0, False, [], {}]
+)
 def test_adopts__no_name_of_a_deployment__names_the_field(name: object) -> None:
     with pytest.raises(InvalidInput) as caught:
         ServingSpec.from_json({"adopts": name})

@@ -11,7 +11,7 @@ from typing import Any
 from controlplane.kernel.credentials import hide
 from controlplane.kernel.errors import InvalidInput
 from controlplane.kernel.foreign import storable, words_of
-from rollouts.adapters.clusters.kubernetes.adopting import Server, server_of
+from rollouts.adapters.clusters.kubernetes.adopting import Server, check_alone, server_of
 from rollouts.adapters.clusters.kubernetes.anchors import Anchor, sound_anchor_in
 from rollouts.adapters.clusters.kubernetes.client import CONFIG_MAP, DEPLOYMENTS, GROUPS, KubernetesClient
 from rollouts.adapters.clusters.kubernetes.errors import UnknownKind
@@ -32,16 +32,22 @@ MANAGED = "app.kubernetes.io/managed-by"
 _ENDPOINT = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?")  # what may name one; whoever makes it says the rest
 
 
-def find_belongings(client: KubernetesClient, installation: str, repositories: Collection[str]) -> FoundThere:
+def find_belongings(
+    client: KubernetesClient,
+    installation: str,
+    repositories: Collection[str],
+    ours: Sequence[Mapping[str, str]] = (),
+) -> FoundThere:
     """Everything of this installation, and servers of others that are recognised. Raises Unavailable.
 
     repositories   of images that this cluster starts engines from
+    ours           labels that pods of Headgate's have
     """
-    ours = f"{INSTALLATION}={label_value(installation)}"
-    anchors = [one for raw in client.list(CONFIG_MAP, ours)[0] if (one := sound_anchor_in(raw)) is not None]
+    mine = f"{INSTALLATION}={label_value(installation)}"
+    anchors = [one for raw in client.list(CONFIG_MAP, mine)[0] if (one := sound_anchor_in(raw)) is not None]
     deployments = client.list(DEPLOYMENTS)[0]
     try:
-        groups = client.list(GROUPS, ours)[0]
+        groups = client.list(GROUPS, mine)[0]
     except UnknownKind:
         groups = []
     launches = [launch_of(anchor) for anchor in anchors]
@@ -56,7 +62,7 @@ def find_belongings(client: KubernetesClient, installation: str, repositories: C
         elif INSTALLATION in labels or text(part(raw, "metadata"), "name") in adopted:
             continue  # another Headgate's, or one that answers for a variant of ours
         elif len(servers) < MOST_SERVERS:
-            seen = server_in(raw, repositories)
+            seen = server_in(raw, repositories, deployments, ours)
             servers += [] if seen is None else [seen]
     return FoundThere(tuple(launches), tuple(servers))
 
@@ -74,8 +80,16 @@ def launch_of(anchor: Anchor) -> LaunchFound:
     )
 
 
-def server_in(raw: Mapping[str, Any], repositories: Collection[str]) -> ModelServer | None:
-    """The server that a Deployment runs; None for one that is not recognised as a server of models."""
+def server_in(
+    raw: Mapping[str, Any],
+    repositories: Collection[str],
+    deployments: Sequence[Mapping[str, Any]] = (),
+    ours: Sequence[Mapping[str, str]] = (),
+) -> ModelServer | None:
+    """The server that a Deployment runs; None for one that is not recognised as a server of models.
+
+    deployments   all of the namespace
+    """
     container = engine_container(raw, repositories)
     if container is None:
         return None
@@ -88,11 +102,17 @@ def server_in(raw: Mapping[str, Any], repositories: Collection[str]) -> ModelSer
         ready=_count(status, "readyReplicas"),
         desired=_count(spec, "replicas"),
         made_at=seconds_of(text(metadata, "creationTimestamp")),
-        unfit=_unfit(raw, models_of(words_in(container)), repositories),
+        unfit=_unfit(raw, models_of(words_in(container)), repositories, deployments, ours),
     )
 
 
-def _unfit(raw: Mapping[str, Any], models: Sequence[str], repositories: Collection[str]) -> str:
+def _unfit(
+    raw: Mapping[str, Any],
+    models: Sequence[str],
+    repositories: Collection[str],
+    deployments: Sequence[Mapping[str, Any]],
+    ours: Sequence[Mapping[str, str]],
+) -> str:
     """Why it cannot be adopted, and what its owner can do; empty: it can, by an endpoint of the name it answers to."""
     if raw.get("kind", DEPLOYMENT) != DEPLOYMENT:
         return "Only a Deployment can be adopted."
@@ -101,7 +121,7 @@ def _unfit(raw: Mapping[str, Any], models: Sequence[str], repositories: Collecti
         said = words_of(hide(" and ".join(models)))
         return f"It answers to {said}, which cannot name an endpoint: give it a second --served-model-name that can."
     try:
-        server_of(raw, name, repositories)
+        check_alone(server_of(raw, name, repositories), deployments=deployments, pods=(), ours=ours)
     except InvalidInput as error:
         return words_of(str(error))
     return ""

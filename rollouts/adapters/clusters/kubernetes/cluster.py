@@ -32,7 +32,10 @@ from rollouts.adapters.clusters.kubernetes.adopting import (
     FIELD,
     SERVER_KEY,
     Server,
+    check_alone,
+    is_managed,
     objects_beside,
+    secrets_in,
     server_of,
 )
 from rollouts.adapters.clusters.kubernetes.anchors import (
@@ -50,6 +53,7 @@ from rollouts.adapters.clusters.kubernetes.client import (
     CONFIG_MAP,
     DEPLOYMENTS,
     OBJECT_KINDS,
+    POD,
     KubernetesClient,
     ObjectKind,
 )
@@ -66,7 +70,7 @@ from rollouts.adapters.clusters.kubernetes.fence import Fence
 from rollouts.adapters.clusters.kubernetes.filling.filler import Filler
 from rollouts.adapters.clusters.kubernetes.filling.objects import HeadgateDoor
 from rollouts.adapters.clusters.kubernetes.names import INSTALLATION, VARIANT, label_value, object_name
-from rollouts.adapters.clusters.kubernetes.objects import objects_of, with_attempt
+from rollouts.adapters.clusters.kubernetes.objects import labels_of_engine, objects_of, with_attempt
 from rollouts.adapters.clusters.kubernetes.owned import name_taken, owned_object
 from rollouts.adapters.clusters.kubernetes.pod_reading import part, text
 from rollouts.adapters.clusters.kubernetes.preflight import Preflight
@@ -76,6 +80,7 @@ from rollouts.adapters.clusters.kubernetes.said import NO_END, SaidBefore, as_of
 from rollouts.adapters.clusters.kubernetes.scale_in import KINDS as SCALERS
 from rollouts.adapters.clusters.kubernetes.scale_in import set_scale_in
 from rollouts.adapters.clusters.kubernetes.snapshot import (
+    SERVER_GONE,
     Snapshot,
     Watches,
     objects_there,
@@ -198,7 +203,8 @@ class KubernetesCluster:
         spec = None if anchor is None else self._spec(anchor)
         if anchor is None or spec is None or lines <= 0:
             return ()  # without the record nobody knows which words of a log are secret
-        pods = pods_of(self._watches.snapshot(), anchor)
+        snapshot = self._watches.snapshot()
+        pods = pods_of(snapshot, anchor)
         if not pods:
             return ()
         newest, server = pods[-1].name, _server_in(anchor)
@@ -207,7 +213,8 @@ class KubernetesCluster:
         said = self._client.log(newest, container, lines=wanted) or self._client.log(
             newest, container, lines=wanted, previous=True
         )
-        return hide_in_lines(storable(said).splitlines(), self._secrets.values(spec.environment))[-lines:]
+        known = (*self._secrets.values(spec.environment), *_secrets_of_owner(snapshot, anchor))
+        return hide_in_lines(storable(said).splitlines(), known)[-lines:]
 
     def api(self, engine: str) -> EngineApi:
         return template_named(engine, self._engines).template.api
@@ -228,7 +235,9 @@ class KubernetesCluster:
         return self._secrets.files()
 
     def belongings(self) -> FoundThere:
-        return find_belongings(self._client, self._installation, self.limits().images)
+        return find_belongings(
+            self._client, self._installation, self.limits().images, self._labels_of_engines("")
+        )
 
     def mark_unknown(self, launch: LaunchFound, since: float | None) -> None:
         anchor = self._as_seen(launch)
@@ -382,20 +391,31 @@ class KubernetesCluster:
 
     def _adopt(self, spec: WorkloadSpec, anchor: Anchor | None) -> None:
         """Makes the anchor, and the Service on the server's pods. The server itself is left as it is."""
-        if anchor is not None and anchor.made:
-            if anchor.draining_since is not None or anchor.unknown_since is not None:
-                self._note(anchor, {DRAINING_SINCE: None, UNKNOWN_SINCE: None})
-            return
-        server, _ = self._server_for(spec.adopts, spec.endpoint)
+        kept_server = None if anchor is None else _server_in(anchor)
+        if anchor is not None and anchor.made and kept_server is not None:
+            raw = self._client.get(DEPLOYMENTS, kept_server.name)
+            if raw is None:  # its owner may make it again
+                raise Unavailable(
+                    SERVER_GONE.format(name=kept_server.name),
+                    fix="It is looked for again. Make it again, or roll out a version that Headgate launches.",
+                )
+            if kept_server.finds_pods_of(raw) and not is_managed(raw):
+                if anchor.draining_since is not None or anchor.unknown_since is not None:
+                    self._note(anchor, {DRAINING_SINCE: None, UNKNOWN_SINCE: None})
+                return
+        # A launch was asked for: what is not ready now is told as its status, and may be in a moment.
+        server, _ = self._server_for(spec.adopts, spec.endpoint, ready=False)
+        if kept_server is not None:
+            server = replace(server, template=kept_server.template)  # made again, it may be another one
         objects = objects_beside(spec, self._profile, server, installation=self._installation)
         kept = self._write(noted(objects.anchor, {ATTEMPT: "0"}), None if anchor is None else anchor.raw)
         for body in objects.owned_by(kept["metadata"]["uid"]):
             self._write(body, self._found(OBJECT_KINDS[body["kind"]], objects.name))
         self._write(noted(objects.anchor, {ATTEMPT: "0", MADE: "true"}), kept)
 
-    def _server_for(self, name: str, endpoint: str) -> tuple[Server, int]:
+    def _server_for(self, name: str, endpoint: str, *, ready: bool = True) -> tuple[Server, int]:
         """The server of this name, for a variant of the endpoint, and how many replicas its owner asks for. Raises
-        InvalidInput for one that cannot be had."""
+        InvalidInput for one that cannot be had. `ready`: whether it has to answer now."""
         raw = self._client.get(DEPLOYMENTS, name)
         if raw is None:
             raise InvalidInput(
@@ -411,7 +431,20 @@ class KubernetesCluster:
                     field=FIELD,
                     fix="Choose another server.",
                 )
-        return server_of(raw, endpoint, self.limits().images), workload_of(raw).desired
+        found = server_of(raw, endpoint, self.limits().images, ready=ready)
+        wanted = ",".join(f"{label}={value}" for label, value in sorted(found.selector.items()))
+        check_alone(
+            found,
+            deployments=self._client.list(DEPLOYMENTS)[0],
+            pods=self._client.list(POD, wanted)[0],
+            ours=self._labels_of_engines(endpoint),
+        )
+        return found, workload_of(raw).desired
+
+    def _labels_of_engines(self, endpoint: str) -> list[dict[str, str]]:
+        return [
+            labels_of_engine(engine, endpoint, self._profile, self._installation) for engine in self._engines
+        ]
 
     def _scale(self, kind: ObjectKind, name: str, replicas: int) -> None:
         found = self._client.get(kind, name)
@@ -432,7 +465,7 @@ class KubernetesCluster:
         told as the variant's message, and tried again with the next look."""
         filler = self._filler
         spec = None if filler is None or not _is_filling(anchor) else self._spec(anchor)
-        if filler is None or spec is None:
+        if filler is None or spec is None or spec.adopts:
             self._troubles.pop(anchor.variant, None)
             return
         job = filler.sight(snapshot, anchor)
@@ -503,7 +536,11 @@ class KubernetesCluster:
         pods = snapshot.pods.get(anchor.name, ())
         read = (anchor.raw, snapshot.workloads.get(anchor.name), *pods)
         names = [text(pod["metadata"], "name") for pod in pods]
-        warnings = (snapshot.refused.get(anchor.name), *(snapshot.warnings.get(name) for name in names))
+        warnings = (
+            snapshot.refused.get(anchor.name),
+            *snapshot.strangers.get(anchor.name, ()),
+            *(snapshot.warnings.get(name) for name in names),
+        )
         before = self._said.of(anchor.variant, read, warnings)
         if before is None:
             before, is_whole = self._status_anew(snapshot, anchor, NO_END, None)
@@ -530,7 +567,7 @@ class KubernetesCluster:
             is_whole = is_whole and len(known) == sum(
                 not isinstance(one, str) for one in environment.values()
             )
-            return storable(hide(words, known))
+            return storable(hide(words, (*known, *(_secrets_of_owner(snapshot, anchor) if words else ()))))
 
         fill = None if filler is None else filler.diagnosis(snapshot, anchor, fit)
         found = status_of(
@@ -564,6 +601,12 @@ class KubernetesCluster:
 def _is_filling(anchor: Anchor) -> bool:
     ended = anchor.deleting or anchor.draining_since is not None
     return not (anchor.made or ended or SERVER_KEY in part(anchor.raw, "data"))
+
+
+def _secrets_of_owner(snapshot: Snapshot, anchor: Anchor) -> tuple[str, ...]:
+    """Of a server that was adopted: what its owner started it with, and is to be told to nobody."""
+    raw = snapshot.workloads.get(anchor.name)
+    return () if raw is None or _server_in(anchor) is None else secrets_in(raw)
 
 
 def _server_in(anchor: Anchor) -> Server | None:

@@ -93,10 +93,15 @@ def _workload_of(warning: ClusterWarning, workloads: Mapping[str, Mapping[str, A
         same = there.get("kind") == warning.kind and warning.uid in ("", text(part(there, "metadata"), "uid"))
         return name if same else None
     if warning.kind == "ReplicaSet":
-        owner, names = "Deployment", [_before(NAME_AND_HASH, name)]
+        owner, names = "Deployment", [before_hash(name)]
     else:
         owner, names = "LeaderWorkerSet", [name, _before(NAME_AND_NUMBER, name)]
     return next((one for one in names if workloads.get(one, {}).get("kind") == owner), None)
+
+
+def before_hash(replica_set: str) -> str:
+    """The name of the Deployment that a ReplicaSet belongs to; empty for one that no Deployment made."""
+    return _before(NAME_AND_HASH, replica_set)
 
 
 def _before(pattern: re.Pattern[str], name: str) -> str:

@@ -40,6 +40,7 @@ from rollouts.adapters.clusters.kubernetes.spec_checks import check_spec, pods_o
 from rollouts.domain.engine_options import Chosen
 from rollouts.ports import WorkloadSpec
 
+COMPONENT = "model-server"
 ROLE = f"{PREFIX}role"  # label of pods that are several for one replica
 LEADER, WORKER = "leader", "worker"
 PULL_SECONDS = 900  # that an image and a new node may take before an engine's own time begins
@@ -69,15 +70,28 @@ def common_labels(
     spec: WorkloadSpec, profile: ClusterProfile, installation: str, *, name: str, app: str, component: str
 ) -> dict[str, str]:
     """Labels of every object that is made for this variant. `name` is the object's, `app` what it runs."""
+    shared = _shared_labels(spec.endpoint, profile, installation, app=app, component=component)
+    return {**shared, "app.kubernetes.io/instance": name}
+
+
+def labels_of_engine(
+    engine: str, endpoint: str, profile: ClusterProfile, installation: str
+) -> dict[str, str]:
+    """Labels that the pods of this engine have, whichever variant of the endpoint it is."""
+    return _shared_labels(endpoint, profile, installation, app=label_value(engine), component=COMPONENT)
+
+
+def _shared_labels(
+    endpoint: str, profile: ClusterProfile, installation: str, *, app: str, component: str
+) -> dict[str, str]:
     return {
         **profile.labels,
         "app.kubernetes.io/name": app,
-        "app.kubernetes.io/instance": name,
         "app.kubernetes.io/component": component,
-        "app.kubernetes.io/part-of": label_value(spec.endpoint),
+        "app.kubernetes.io/part-of": label_value(endpoint),
         "app.kubernetes.io/managed-by": MANAGED_BY,
         INSTALLATION: label_value(installation),
-        ENDPOINT: label_value(spec.endpoint),
+        ENDPOINT: label_value(endpoint),
     }
 
 
@@ -199,7 +213,7 @@ class ObjectMaker:
     def labels(self) -> dict[str, str]:
         app = label_value(self.spec.engine)
         common = common_labels(
-            self.spec, self.profile, self.installation, name=self.name, app=app, component="model-server"
+            self.spec, self.profile, self.installation, name=self.name, app=app, component=COMPONENT
         )
         return {**common, VARIANT: self.name}
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from controlplane.kernel.foreign import words_of
 from rollouts.adapters.clusters.engines.vllm import VLLM
-from rollouts.adapters.clusters.kubernetes.adopting import Server, pods_by_server
+from rollouts.adapters.clusters.kubernetes.adopting import (
+    MIXED_UP,
+    SHARED,
+    Server,
+    pods_by_server,
+    strangers,
+)
 from rollouts.adapters.clusters.kubernetes.anchors import ATTEMPT, Anchor, sound_anchor_in
 from rollouts.adapters.clusters.kubernetes.client import (
     CONFIG_MAP,
@@ -41,6 +48,9 @@ SERVICE_BACKEND = "service"  # the kind of the references that this cluster give
 DELETED = "Somebody deleted its workload in the cluster; it is launched again."
 SERVER_GONE = "Somebody deleted the server that answers for it, Deployment {name}."
 
+SCALED_AWAY = "Its owner scaled Deployment {name} to 0 replicas."
+HALF_MADE = "Its pods are ready, and not all of its objects are made: no request would find them."
+
 Fit = Callable[[str], str]
 
 
@@ -52,6 +62,8 @@ class Snapshot:
     refused    why no pod could be made, in the cluster's words, by the name of the variant's objects
     jobs       that fill a volume, by name
     fill_pods  theirs, by the Job's name, oldest first
+    strangers  names of pods that get requests of a server that was adopted and are not its pods, by the name of its
+               variant's objects
     """
 
     anchors: tuple[Anchor, ...]
@@ -61,6 +73,7 @@ class Snapshot:
     refused: Mapping[str, str] = field(default_factory=dict)
     jobs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fill_pods: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    strangers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Watches:
@@ -98,8 +111,14 @@ class Watches:
             pods.setdefault(text(labels, VARIANT), []).append(one)
             fill_pods.setdefault(text(labels, FILL), []).append(one)
             uids[text(one["metadata"], "name")] = text(one["metadata"], "uid")
-        adopted, of_servers = self._adopted(anchors)
-        workloads |= adopted
+        servers = _servers_in(anchors)
+        of_nobody = tuple(self._server_pods.objects().values()) if servers else ()
+        of_servers = pods_by_server(servers, of_nobody)
+        mixed_up = {
+            name: _strangers(one, (*self._pods.objects().values(), *of_nobody))
+            for name, one in servers.items()
+        }
+        workloads |= self._adopted(servers)
         for name, some in of_servers.items():
             pods[name] = some
             uids |= {text(one["metadata"], "name"): text(one["metadata"], "uid") for one in some}
@@ -121,19 +140,17 @@ class Watches:
             refused=refused_pods(told, workloads, pods),
             jobs=jobs,
             fill_pods=_oldest_first(fill_pods),
+            strangers=mixed_up,
         )
 
-    def _adopted(
-        self, anchors: Iterable[Anchor]
-    ) -> tuple[dict[str, Mapping[str, Any]], dict[str, list[Mapping[str, Any]]]]:
-        """Servers of somebody else that answer for variants, and their pods, by the name of the variant's objects."""
-        found = {one.name: Server.kept(part(one.raw, "data")) for one in anchors}
-        servers = {name: server for name, server in found.items() if server is not None}
-        if not servers:
-            return {}, {}
-        there = self._servers.objects()
-        workloads = {name: there[server.name] for name, server in servers.items() if server.name in there}
-        return workloads, pods_by_server(servers, self._server_pods.objects().values())
+    def _adopted(self, servers: Mapping[str, Server]) -> dict[str, Mapping[str, Any]]:
+        """The Deployments of servers that answer for variants, by the name of the variant's objects. One that was made
+        again with other labels is another one: nothing leads to its pods."""
+        there = self._servers.objects() if servers else {}
+        found = {name: there.get(server.name) for name, server in servers.items()}
+        return {
+            name: raw for name, raw in found.items() if raw is not None and servers[name].finds_pods_of(raw)
+        }
 
     def put(self, written: Mapping[str, Any]) -> None:
         """What this process wrote."""
@@ -194,7 +211,11 @@ def status_of(
     drift, workload = HandEdits(), None
     if server is not None and raw is not None:
         # Its owner scales it, and may change it: what differs from what was adopted proves nothing of the version.
-        workload, drift = workload_of(raw), server.changes(raw)
+        scaled = SCALED_AWAY.format(name=server.name) if part(raw, "spec").get("replicas") == 0 else ""
+        workload, drift = workload_of(raw, scaled=scaled), server.changes(raw)
+        others = snapshot.strangers.get(anchor.name, ())
+        if others:
+            drift = HandEdits(SHARED.format(pod=others[0]), MIXED_UP)
     elif raw is not None:
         # A launch that goes on sets the count in a moment.
         hand = scaled_by_hand(raw, replicas=replicas, autoscaled=autoscaled) if anchor.made else None
@@ -213,6 +234,8 @@ def status_of(
         now=now,
         refused=snapshot.refused.get(anchor.name, ""),
     )
+    if seen.phase is WorkloadPhase.READY and not anchor.made:
+        seen = replace(seen, phase=WorkloadPhase.STARTING, ready=0, message=HALF_MADE)
     namespace = text(anchor.raw["metadata"], "namespace")
     held = waits_for([anchor.raw, *objects_there(snapshot, anchor)]) if anchor.deleting else ""
     return WorkloadStatus(
@@ -229,6 +252,16 @@ def status_of(
         drift=fit(drift.sentence),
         altered=fit(drift.altered or mixed) if anchor.made else "",
     )
+
+
+def _servers_in(anchors: Iterable[Anchor]) -> dict[str, Server]:
+    """Servers of somebody else that answer for variants, by the name of the variant's objects."""
+    found = {one.name: Server.kept(part(one.raw, "data")) for one in anchors}
+    return {name: server for name, server in found.items() if server is not None}
+
+
+def _strangers(server: Server, pods: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    return tuple(sorted(words_of(text(one["metadata"], "name")) for one in strangers(server, pods)))
 
 
 def _gone_words(server: Server | None) -> str:

@@ -111,6 +111,16 @@ def test_send__server_that_does_not_fit_any_more__says_what_its_owner_can_do(
     assert not Endpoint.objects.exists()
 
 
+def test_send__what_can_name_no_deployment__is_not_asked_of_the_cluster(
+    cluster: MemoryCluster, manager: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(cluster, "check_adoptable", lambda server, endpoint: asked.append(server))
+    assert manager.post("/clusters/here/adopt/A%3Fb", sent()).status_code == 404
+    assert asked == []
+    assert not Endpoint.objects.exists()
+
+
 def test_send__version_that_is_gone__is_said_above_the_form(cluster: MemoryCluster, manager: Client) -> None:
     response = manager.post(ADDRESS, sent(version="triage v77"))
     assert response.status_code == 404

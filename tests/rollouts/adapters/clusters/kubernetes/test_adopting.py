@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from controlplane.kernel.clock import ManualClock
-from controlplane.kernel.errors import InvalidInput
-from rollouts.adapters.clusters.kubernetes.adopting import ALTERED, SERVER_KEY, Server, server_of
+from controlplane.kernel.errors import InvalidInput, Unavailable
+from registry.domain.manifest import Manifest, ManifestEntry
+from rollouts.adapters.clusters.kubernetes.adopting import ALTERED, MIXED_UP, SERVER_KEY, Server, server_of
+from rollouts.adapters.clusters.kubernetes.profile import ClusterProfile
 from rollouts.domain.engines import WorkloadPhase
 from rollouts.ports import WorkloadStatus
-from tests.rollouts.adapters.clusters.kubernetes.memory import MemoryObjects, cluster_of
+from tests.rollouts.adapters.clusters.kubernetes.memory import INSTALLATION, MemoryObjects, cluster_of
+from tests.rollouts.adapters.clusters.kubernetes.profiles import profile_of
 from tests.rollouts.adapters.clusters.kubernetes.specs import spec_of
 
 SPEC = spec_of(adopts="llama")
@@ -56,12 +60,26 @@ def engine(raw: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def a_pod(server: MemoryObjects, name: str, *, ready: bool = True, **labels: str) -> None:
+def a_pod(
+    server: MemoryObjects,
+    name: str,
+    *,
+    ready: bool = True,
+    made_by: str = "llama-5d9c",
+    installation: str = "",
+    **labels: str,
+) -> None:
+    """Of the server; of somebody else where another ReplicaSet made it."""
+    labels |= {"headgate.dev/installation": installation} if installation else {}
     truth = "True" if ready else "False"
     server.keep(
         {
             "kind": "Pod",
-            "metadata": {"name": name, "labels": {"app": "llama", "pod-template-hash": "5d9c", **labels}},
+            "metadata": {
+                "name": name,
+                "labels": {"app": "llama", "pod-template-hash": "5d9c", **labels},
+                "ownerReferences": [{"kind": "ReplicaSet", "name": made_by}],
+            },
             "status": {
                 "phase": "Running",
                 "conditions": [{"type": one, "status": truth} for one in ("Ready", "ContainersReady")],
@@ -71,6 +89,18 @@ def a_pod(server: MemoryObjects, name: str, *, ready: bool = True, **labels: str
             },
         }
     )
+
+
+def made_again(server: MemoryObjects) -> dict[str, Any]:
+    """The server under the same name, with other labels, as it lies there now."""
+    raw = deployment()
+    raw["metadata"]["uid"] = "another"
+    raw["spec"]["selector"] = {"matchLabels": {"app": "new"}}
+    raw["spec"]["template"]["metadata"]["labels"] = {"app": "new"}
+    server.keep(raw)
+    for name in ("llama-0", "llama-1"):
+        a_pod(server, name, app="new")
+    return server.objects[SERVER]
 
 
 @pytest.fixture
@@ -119,12 +149,49 @@ def _key_as_variable(raw: dict[str, Any]) -> None:
     engine(raw)["env"] = [{"name": "VLLM_API_KEY", "valueFrom": {"secretKeyRef": {"name": "x", "key": "y"}}}]
 
 
+def _key_with_underscore(raw: dict[str, Any]) -> None:
+    engine(raw)["args"].append("--api_key=sentinel")
+
+
+def _key_of_llama(raw: dict[str, Any]) -> None:
+    engine(raw)["image"] = "ghcr.io/ggml-org/llama.cpp:server"
+    engine(raw)["env"] = [{"name": "LLAMA_API_KEY", "value": "sentinel"}]
+
+
+def _key_in_a_file(raw: dict[str, Any]) -> None:
+    engine(raw)["args"].append("--api-key-file=/keys")
+
+
+def _secret_in_its_name(raw: dict[str, Any]) -> None:
+    engine(raw)["args"] = ["--model", "https://me:sentinel@models/llama"]
+
+
+def _https(raw: dict[str, Any]) -> None:
+    engine(raw)["args"] += ["--ssl-keyfile=/key", "--ssl-certfile=/cert"]
+
+
+def _https_probe(raw: dict[str, Any]) -> None:
+    engine(raw)["readinessProbe"]["httpGet"]["scheme"] = "HTTPS"
+
+
+def _deleted(raw: dict[str, Any]) -> None:
+    raw["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+
+
+def _no_digest(raw: dict[str, Any]) -> None:
+    engine(raw)["env"] = [{"name": "X", "value": "\ud800"}]
+
+
 def _expressions(raw: dict[str, Any]) -> None:
     raw["spec"]["selector"]["matchExpressions"] = [{"key": "app", "operator": "Exists"}]
 
 
 def _ours(raw: dict[str, Any]) -> None:
     raw["metadata"]["labels"]["headgate.dev/installation"] = "another"
+
+
+def _pods_as_ours(raw: dict[str, Any]) -> None:
+    raw["spec"]["template"]["metadata"]["labels"]["headgate.dev/installation"] = INSTALLATION
 
 
 def _not_ready(raw: dict[str, Any]) -> None:
@@ -147,8 +214,17 @@ def _odd(raw: dict[str, Any]) -> None:
         (_no_name, "a name that its arguments do not say"),
         (_key, "asks for an API key"),
         (_key_as_variable, "asks for an API key"),
+        (_key_with_underscore, "asks for an API key"),
+        (_key_of_llama, "asks for an API key"),
+        (_key_in_a_file, "asks for an API key"),
+        (_secret_in_its_name, "answers to https://"),
+        (_https, "by HTTPS alone"),
+        (_https_probe, "by HTTPS alone"),
+        (_deleted, "is being deleted"),
+        (_no_digest, "cannot be understood"),
         (_expressions, "finds its pods by expressions"),
         (_ours, "managed by Headgate already"),
+        (_pods_as_ours, "managed by Headgate already"),
         (_not_ready, "no pod that is ready"),
         (_no_engine, "not recognised as a server of models"),
         (_odd, "not recognised as a server of models"),
@@ -167,21 +243,62 @@ def test_server__that_would_not_serve_alike__is_refused_with_what_its_owner_can_
 
 
 @pytest.mark.parametrize(
-    ("args", "ports", "port"),
+    ("args", "ports", "asked", "port"),
     [
-        (["--port", "9000"], [{"containerPort": 8080}], 9000),
-        ([], [{"containerPort": 8080}], 8080),
-        ([], [], 8000),
-        (["--port=x"], [{"containerPort": "x"}, {"containerPort": 0}], 8000),
+        (["--port", "9000"], [{"containerPort": 8080}], {"httpGet": {"port": 8080}}, 9000),
+        ([], [{"name": "metrics", "containerPort": 9090}], {"httpGet": {"port": 8080}}, 8080),
+        (
+            [],
+            [{"name": "a", "containerPort": 9090}, {"name": "b", "containerPort": 8080}],
+            {"tcpSocket": {"port": "b"}},
+            8080,
+        ),
+        (
+            [],
+            [{"containerPort": 53, "protocol": "UDP"}, {"containerPort": 8080}],
+            {"exec": {"command": ["x"]}},
+            8080,
+        ),
+        ([], [], {"exec": {"command": ["x"]}}, 8000),
+        (
+            ["--port=x"],
+            [{"containerPort": "x"}, {"containerPort": 0}],
+            {"httpGet": {"port": "unknown"}},
+            8000,
+        ),
     ],
 )
-def test_port__as_arguments_say__else_the_containers__else_the_engines(
-    args: list[str], ports: list[Any], port: int
+def test_port__as_arguments_say__else_where_it_is_asked__else_the_containers__else_the_engines(
+    args: list[str], ports: list[Any], asked: dict[str, Any], port: int
 ) -> None:
     raw = deployment()
     engine(raw)["args"] = ["--served-model-name", "chat", *args]
     engine(raw)["ports"] = ports
+    engine(raw)["readinessProbe"] = asked
     assert server_of(raw, "chat", ()).port == port
+
+
+def test_port__of_another_engine_that_says_none__is_its_usual_one() -> None:
+    raw = deployment()
+    engine(raw).update(
+        image="lmsysorg/sglang:v0.4",
+        args=["--served-model-name", "chat"],
+        readinessProbe={"exec": {"command": ["x"]}},
+    )
+    assert server_of(raw, "chat", ()).port == 30_000
+
+
+def test_server__several_engines_in_a_pod__is_the_one_that_answers_to_the_name() -> None:
+    raw = deployment()
+    draft = copy.deepcopy(engine(raw)) | {"name": "draft", "args": ["--served-model-name=draft"]}
+    raw["spec"]["template"]["spec"]["containers"].insert(0, draft)
+    assert server_of(raw, "chat", ()).container == "vllm"
+
+
+def test_name__option_with_underscores__is_read_as_vllm_reads_it() -> None:
+    raw = deployment()
+    engine(raw)["args"] = ["--served_model_name=chat"]
+    assert server_of(raw, "chat", ()).name == "llama"
 
 
 @pytest.mark.parametrize(
@@ -232,6 +349,9 @@ def test_ensure__broken_off_before_its_service__goes_on(server: MemoryObjects) -
     server.fail_write[SERVICE] = RuntimeError("killed")
     with pytest.raises(RuntimeError):
         cluster_of(server).ensure(SPEC, token=1)
+    found = status(server)
+    assert (found.phase, found.ready) == (WorkloadPhase.STARTING, 0)  # nothing leads to its pods yet
+    assert "not all of its objects are made" in found.message
     del server.fail_write[SERVICE]
     cluster_of(server).ensure(SPEC, token=1)
     assert status(server).phase is WorkloadPhase.READY
@@ -252,6 +372,121 @@ def test_adoptable__answers_for_another_endpoint__is_refused(server: MemoryObjec
         cluster_of(server).adoptable("llama", "llama")
 
 
+def test_adoptable__other_deployment_with_the_same_labels__is_refused(server: MemoryObjects) -> None:
+    other = deployment()
+    other["metadata"]["name"] = "llama-next"
+    server.keep(other)
+    with pytest.raises(
+        InvalidInput, match="by app=llama, and Deployment llama-next has these labels"
+    ) as caught:
+        cluster_of(server).adoptable("llama", "chat")
+    assert "label of their own" in caught.value.fix
+
+
+def test_adoptable__pod_of_somebody_else_with_its_labels__is_refused(server: MemoryObjects) -> None:
+    a_pod(server, "batch-0", made_by="batch-7f5b")
+    with pytest.raises(InvalidInput, match="pod batch-0 has these labels"):
+        cluster_of(server).adoptable("llama", "chat")
+
+
+def test_servers__one_whose_labels_another_has__says_why_it_cannot_be_adopted(server: MemoryObjects) -> None:
+    other = deployment()
+    other["metadata"]["name"] = "web"
+    engine(other)["image"], engine(other)["args"] = "nginx", []
+    server.keep(other)
+    (found,) = cluster_of(server).belongings().servers
+    assert "Deployment web has these labels" in found.unfit
+
+
+@pytest.mark.parametrize(
+    ("labels", "profile"),
+    [({"app.kubernetes.io/name": "vllm"}, profile_of()), ({"team": "a"}, profile_of(labels={"team": "a"}))],
+)
+def test_adoptable__labels_that_every_candidate_has__is_refused(
+    server: MemoryObjects, labels: dict[str, str], profile: ClusterProfile
+) -> None:
+    raw = deployment()
+    raw["spec"]["selector"] = {"matchLabels": labels}
+    raw["spec"]["template"]["metadata"]["labels"] = labels
+    server.keep(raw)
+    with pytest.raises(InvalidInput, match="every engine that Headgate launches has these labels"):
+        cluster_of(server, profile=profile).adoptable("llama", "chat")
+
+
+def test_ensure__not_ready_at_this_moment__is_adopted_and_said_to_be_not_ready(server: MemoryObjects) -> None:
+    raw = deployment()
+    raw["status"] |= {"readyReplicas": 0, "availableReplicas": 0}
+    server.keep(raw)
+    for name in ("llama-0", "llama-1"):
+        a_pod(server, name, ready=False)
+    cluster_of(server).ensure(SPEC, token=1)
+    assert status(server).ready == 0
+
+
+def test_ensure__version_with_more_files_than_an_anchor_holds__names_the_field(server: MemoryObjects) -> None:
+    files = Manifest.of([ManifestEntry(f"{number:0100}.bin", 1, "aa" * 32) for number in range(7_000)])
+    with pytest.raises(InvalidInput, match="a ConfigMap holds") as caught:
+        cluster_of(server).ensure(replace(SPEC, manifest=files), token=1)
+    assert caught.value.field == "version"
+
+
+def test_ensure__made_again_with_other_labels__leads_to_its_pods(server: MemoryObjects) -> None:
+    cluster_of(server).ensure(SPEC, token=1)
+    made_again(server)
+    assert status(server).phase is WorkloadPhase.ABSENT
+    cluster_of(server).ensure(SPEC, token=1)
+    assert server.objects[SERVICE]["spec"]["selector"] == {"app": "new"}
+    found = status(server)
+    assert (found.phase, found.altered) == (WorkloadPhase.READY, "")
+
+
+def test_ensure__made_again_with_other_labels_and_image__is_not_what_was_adopted(
+    server: MemoryObjects,
+) -> None:
+    cluster_of(server).ensure(SPEC, token=1)
+    engine(made_again(server))["image"] = "vllm/vllm-openai:v0.10"
+    cluster_of(server).ensure(SPEC, token=1)
+    assert status(server).altered == ALTERED
+
+
+def test_ensure__made_again_and_broken_off__still_knows_what_was_adopted(server: MemoryObjects) -> None:
+    cluster_of(server).ensure(SPEC, token=1)
+    engine(made_again(server))["image"] = "vllm/vllm-openai:v0.10"
+    server.fail_write[SERVICE] = RuntimeError("killed")
+    with pytest.raises(RuntimeError):
+        cluster_of(server).ensure(SPEC, token=1)
+    del server.fail_write[SERVICE]
+    cluster_of(server).ensure(SPEC, token=1)
+    found = status(server)
+    assert (found.phase, found.altered) == (WorkloadPhase.READY, ALTERED)
+
+
+def test_ensure__its_deployment_was_deleted__waits_for_its_owner(server: MemoryObjects) -> None:
+    """Said to be done, it would be asked for at every turn."""
+    cluster_of(server).ensure(SPEC, token=1)
+    del server.objects[SERVER]
+    with pytest.raises(Unavailable, match="Somebody deleted the server"):
+        cluster_of(server).ensure(SPEC, token=1)
+
+
+def test_ensure__its_deployment_was_labelled_as_a_headgates__is_refused(server: MemoryObjects) -> None:
+    """It is seen by no watch of servers any more: said to be done, it would be asked for at every turn."""
+    cluster_of(server).ensure(SPEC, token=1)
+    raw = server.objects[SERVER]
+    _ours(raw)
+    server.keep(raw)
+    assert status(server).phase is WorkloadPhase.ABSENT
+    with pytest.raises(InvalidInput, match="managed by Headgate already"):
+        cluster_of(server).ensure(SPEC, token=1)
+
+
+def test_ensure__anchor_that_somebody_spoilt__is_mended(server: MemoryObjects) -> None:
+    cluster_of(server).ensure(SPEC, token=1)
+    del server.objects[ANCHOR]["data"][SERVER_KEY]
+    cluster_of(server).ensure(SPEC, token=1)
+    assert status(server).phase is WorkloadPhase.READY
+
+
 # --- what is said of it -----------------------------------------------------------------------------------------------
 
 
@@ -270,6 +505,25 @@ def test_status__pods_of_another_deployment__do_not_count(server: MemoryObjects)
     assert status(server).ready == 2
 
 
+@pytest.mark.parametrize("installation", ["", INSTALLATION])
+def test_status__pod_of_somebody_else_gets_its_requests__proves_nothing(
+    server: MemoryObjects, installation: str
+) -> None:
+    cluster_of(server).ensure(SPEC, token=1)
+    a_pod(server, "batch-0", made_by="batch-7f5b", installation=installation)
+    found = status(server)
+    assert (found.ready, found.altered) == (2, MIXED_UP)
+    assert "batch-0" in found.drift
+
+
+def test_status__what_it_makes_pods_from_cannot_be_understood__hides_no_other(server: MemoryObjects) -> None:
+    cluster_of(server).ensure(SPEC, token=1)
+    raw = server.objects[SERVER]
+    _no_digest(raw)
+    server.keep(raw)
+    assert status(server).altered == ALTERED
+
+
 def test_status__scaled_by_its_owner__is_no_drift(server: MemoryObjects) -> None:
     cluster_of(server).ensure(SPEC, token=1)
     raw = server.objects[SERVER]
@@ -279,6 +533,16 @@ def test_status__scaled_by_its_owner__is_no_drift(server: MemoryObjects) -> None
     del server.objects["Pod", "llama-1"]
     found = status(server)
     assert (found.phase, found.ready, found.desired, found.drift) == (WorkloadPhase.READY, 1, 1, "")
+
+
+def test_status__scaled_to_nothing_by_its_owner__says_who(server: MemoryObjects) -> None:
+    cluster_of(server).ensure(SPEC, token=1)
+    raw = server.objects[SERVER]
+    raw["spec"]["replicas"] = 0
+    server.keep(raw)
+    for name in ("llama-0", "llama-1"):
+        del server.objects["Pod", name]
+    assert status(server).message == "Its owner scaled Deployment llama to 0 replicas."
 
 
 def test_status__changed_by_its_owner__proves_nothing_any_more(server: MemoryObjects) -> None:
@@ -312,6 +576,41 @@ def test_log__is_that_of_its_own_container(server: MemoryObjects) -> None:
     server.logs["llama-1"] = "engine is up"
     assert cluster_of(server).log_tail(NAME) == ("engine is up",)
     assert server.containers_read == ["vllm"]
+
+
+@pytest.mark.parametrize("args", [["--hf-token", "opensesame"], ["--hf-token=opensesame"]])
+def test_log_and_status__hold_no_secret_of_its_owner(server: MemoryObjects, args: list[str]) -> None:
+    raw = server.objects[SERVER]
+    engine(raw)["env"].append({"name": "STORE_PASSWORD", "value": "correct-horse"})
+    engine(raw)["args"] += args
+    server.keep(raw)
+    cluster_of(server).ensure(SPEC, token=1)
+    said = "asked the store as correct-horse and the hub as opensesame"
+    server.logs["llama-1"] = said
+    for name in ("llama-0", "llama-1"):
+        pod = server.objects["Pod", name]
+        pod["status"] = {
+            "phase": "Running",
+            "containerStatuses": [
+                {"name": "vllm", "restartCount": 9, "state": {"terminated": {"exitCode": 1, "message": said}}}
+            ],
+        }
+        server.keep(pod)
+    told = f"{cluster_of(server).log_tail(NAME)} {status(server).message}"
+    assert told.count("[hidden]") == 4
+    assert "correct-horse" not in told
+    assert "opensesame" not in told
+
+
+def test_log__of_a_server_beside_which_something_without_arguments_runs__is_told(
+    server: MemoryObjects,
+) -> None:
+    raw = server.objects[SERVER]
+    raw["spec"]["template"]["spec"]["containers"].append({"name": "proxy", "image": "envoy"})
+    server.keep(raw)
+    cluster_of(server).ensure(SPEC, token=1)
+    server.logs["llama-1"] = "engine is up"
+    assert cluster_of(server).log_tail(NAME) == ("engine is up",)
 
 
 def test_scale_in__is_its_owners__nothing_is_noted(server: MemoryObjects) -> None:
