@@ -304,8 +304,8 @@ def check_alone(
         raise _unfit(
             f"Deployment {server.name} finds its pods by {words_of(selector)}, and {words_of(others[0])} has these"
             " labels, too: it would get requests that are meant for the server.",
-            "Let the Deployment find its pods by a label of their own: make it anew with one, for Kubernetes lets"
-            " nobody change that.",
+            "Let the Deployment find its pods by a label of their own. Kubernetes lets nobody change that: delete the"
+            " Deployment, and create it again.",
         )
 
 

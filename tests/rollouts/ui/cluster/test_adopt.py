@@ -115,7 +115,7 @@ def test_send__what_can_name_no_deployment__is_not_asked_of_the_cluster(
     cluster: MemoryCluster, manager: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(cluster, "check_adoptable", lambda server, endpoint: asked.append(server))
+    monkeypatch.setattr(cluster, "adoptable", lambda server, endpoint: asked.append(server))
     assert manager.post("/clusters/here/adopt/A%3Fb", sent()).status_code == 404
     assert asked == []
     assert not Endpoint.objects.exists()
