@@ -28,16 +28,8 @@ from controlplane.kernel.credentials import hide, hide_in_lines
 from controlplane.kernel.errors import HeadgateError, InvalidInput, Refused, Unavailable
 from controlplane.kernel.foreign import storable
 from rollouts.adapters.clusters.engines.declared import template_named
-from rollouts.adapters.clusters.kubernetes.adopting import (
-    FIELD,
-    SERVER_KEY,
-    Server,
-    check_alone,
-    is_managed,
-    objects_beside,
-    secrets_in,
-    server_of,
-)
+from rollouts.adapters.clusters.kubernetes.adopting import SERVER_KEY
+from rollouts.adapters.clusters.kubernetes.adoption import Adoption, secrets_of_owner, server_in
 from rollouts.adapters.clusters.kubernetes.anchors import (
     ATTEMPT,
     DRAINING_SINCE,
@@ -53,7 +45,6 @@ from rollouts.adapters.clusters.kubernetes.client import (
     CONFIG_MAP,
     DEPLOYMENTS,
     OBJECT_KINDS,
-    POD,
     KubernetesClient,
     ObjectKind,
 )
@@ -64,13 +55,12 @@ from rollouts.adapters.clusters.kubernetes.container import (
     chosen_by,
 )
 from rollouts.adapters.clusters.kubernetes.deletion import still_deleted
-from rollouts.adapters.clusters.kubernetes.diagnosis import workload_of
 from rollouts.adapters.clusters.kubernetes.errors import Stale
 from rollouts.adapters.clusters.kubernetes.fence import Fence
 from rollouts.adapters.clusters.kubernetes.filling.filler import Filler
 from rollouts.adapters.clusters.kubernetes.filling.objects import HeadgateDoor
 from rollouts.adapters.clusters.kubernetes.names import INSTALLATION, VARIANT, label_value, object_name
-from rollouts.adapters.clusters.kubernetes.objects import labels_of_engine, objects_of, with_attempt
+from rollouts.adapters.clusters.kubernetes.objects import objects_of, with_attempt
 from rollouts.adapters.clusters.kubernetes.owned import name_taken, owned_object
 from rollouts.adapters.clusters.kubernetes.pod_reading import part, text
 from rollouts.adapters.clusters.kubernetes.preflight import Preflight
@@ -80,7 +70,6 @@ from rollouts.adapters.clusters.kubernetes.said import NO_END, SaidBefore, as_of
 from rollouts.adapters.clusters.kubernetes.scale_in import KINDS as SCALERS
 from rollouts.adapters.clusters.kubernetes.scale_in import set_scale_in
 from rollouts.adapters.clusters.kubernetes.snapshot import (
-    SERVER_GONE,
     Snapshot,
     Watches,
     objects_there,
@@ -149,6 +138,7 @@ class KubernetesCluster:
         self._settle_seconds = settle_seconds
         self._tokens = tokens
         self._fence = Fence(client, installation, tokens)
+        self._adoption = Adoption(client, profile, installation, engines)
         fills = door is not None and profile.weights.filled_by_headgate
         self._watches = Watches(client, installation, wake, fills=fills)
         self._filler: Filler | None = None
@@ -166,7 +156,7 @@ class KubernetesCluster:
         self._again(lambda: self._ensure(spec, token))
 
     def adoptable(self, server: str, endpoint: str) -> int:
-        return self._server_for(server, endpoint)[1]
+        return self._adoption.server_for(server, endpoint)[1]
 
     def drain(self, variant: str, endpoint: str, *, token: int) -> None:
         self._again(lambda: self._drain(variant, endpoint, token))
@@ -207,13 +197,13 @@ class KubernetesCluster:
         pods = pods_of(snapshot, anchor)
         if not pods:
             return ()
-        newest, server = pods[-1].name, _server_in(anchor)
+        newest, server = pods[-1].name, server_in(anchor)
         container = ENGINE if server is None else server.container
         wanted = min(lines, 5000) + LINES_BEFORE
         said = self._client.log(newest, container, lines=wanted) or self._client.log(
             newest, container, lines=wanted, previous=True
         )
-        known = (*self._secrets.values(spec.environment), *_secrets_of_owner(snapshot, anchor))
+        known = (*self._secrets.values(spec.environment), *secrets_of_owner(snapshot, anchor))
         return hide_in_lines(storable(said).splitlines(), known)[-lines:]
 
     def api(self, engine: str) -> EngineApi:
@@ -236,7 +226,7 @@ class KubernetesCluster:
 
     def belongings(self) -> FoundThere:
         return find_belongings(
-            self._client, self._installation, self.limits().images, self._labels_of_engines("")
+            self._client, self._installation, self.limits().images, self._adoption.labels_of_engines("")
         )
 
     def mark_unknown(self, launch: LaunchFound, since: float | None) -> None:
@@ -301,8 +291,7 @@ class KubernetesCluster:
             if self._status(snapshot, anchor).phase is WorkloadPhase.FAILED:
                 attempt += 1
             elif anchor.made and not self._is_gone(anchor.name, snapshot):
-                if anchor.draining_since is not None or anchor.unknown_since is not None:
-                    self._note(anchor, {DRAINING_SINCE: None, UNKNOWN_SINCE: None})
+                self._want_again(anchor)
                 return
         check_spec(spec, self._profile, self._engines)
         self._launch(spec, anchor, attempt=attempt)
@@ -320,7 +309,7 @@ class KubernetesCluster:
     def _hold_scale_in(self, variant: str, endpoint: str, on: bool, token: int) -> None:
         """The autoscaler first: the note says what is so. One that somebody deleted takes nothing away."""
         anchor, kind = self._anchor_for(variant, endpoint, token), SCALERS.get(self._profile.autoscaler.kind)
-        if anchor is None or anchor.deleting or kind is None or _server_in(anchor) is not None:
+        if anchor is None or anchor.deleting or kind is None or server_in(anchor) is not None:
             return
         found = self._found(kind, anchor.name)
         if found is not None:
@@ -391,60 +380,19 @@ class KubernetesCluster:
 
     def _adopt(self, spec: WorkloadSpec, anchor: Anchor | None) -> None:
         """Makes the anchor, and the Service on the server's pods. The server itself is left as it is."""
-        kept_server = None if anchor is None else _server_in(anchor)
-        if anchor is not None and anchor.made and kept_server is not None:
-            raw = self._client.get(DEPLOYMENTS, kept_server.name)
-            if raw is None:  # its owner may make it again
-                raise Unavailable(
-                    SERVER_GONE.format(name=kept_server.name),
-                    fix="It is looked for again. Make it again, or roll out a version that Headgate launches.",
-                )
-            if kept_server.finds_pods_of(raw) and not is_managed(raw):
-                if anchor.draining_since is not None or anchor.unknown_since is not None:
-                    self._note(anchor, {DRAINING_SINCE: None, UNKNOWN_SINCE: None})
-                return
-        # A launch was asked for: what is not ready now is told as its status, and may be in a moment.
-        server, _ = self._server_for(spec.adopts, spec.endpoint, ready=False)
-        if kept_server is not None:
-            server = replace(server, template=kept_server.template)  # made again, it may be another one
-        objects = objects_beside(spec, self._profile, server, installation=self._installation)
+        objects = self._adoption.objects(spec, anchor)
+        if objects is None:
+            self._want_again(anchor)
+            return
         kept = self._write(noted(objects.anchor, {ATTEMPT: "0"}), None if anchor is None else anchor.raw)
         for body in objects.owned_by(kept["metadata"]["uid"]):
             self._write(body, self._found(OBJECT_KINDS[body["kind"]], objects.name))
         self._write(noted(objects.anchor, {ATTEMPT: "0", MADE: "true"}), kept)
 
-    def _server_for(self, name: str, endpoint: str, *, ready: bool = True) -> tuple[Server, int]:
-        """The server of this name, for a variant of the endpoint, and how many replicas its owner asks for. Raises
-        InvalidInput for one that cannot be had. `ready`: whether it has to answer now."""
-        raw = self._client.get(DEPLOYMENTS, name)
-        if raw is None:
-            raise InvalidInput(
-                f"There is no Deployment {name} in namespace {self._profile.namespace}.",
-                field=FIELD,
-                fix="The page of the cluster lists the servers that can be adopted.",
-            )
-        for anchor in self._anchors().values():
-            server = _server_in(anchor)
-            if server is not None and server.name == name and anchor.endpoint != endpoint:
-                raise InvalidInput(
-                    f"Deployment {name} answers for endpoint {anchor.endpoint} already.",
-                    field=FIELD,
-                    fix="Choose another server.",
-                )
-        found = server_of(raw, endpoint, self.limits().images, ready=ready)
-        wanted = ",".join(f"{label}={value}" for label, value in sorted(found.selector.items()))
-        check_alone(
-            found,
-            deployments=self._client.list(DEPLOYMENTS)[0],
-            pods=self._client.list(POD, wanted)[0],
-            ours=self._labels_of_engines(endpoint),
-        )
-        return found, workload_of(raw).desired
-
-    def _labels_of_engines(self, endpoint: str) -> list[dict[str, str]]:
-        return [
-            labels_of_engine(engine, endpoint, self._profile, self._installation) for engine in self._engines
-        ]
+    def _want_again(self, anchor: Anchor | None) -> None:
+        """Takes off what says that nobody wants it."""
+        if anchor is not None and (anchor.draining_since is not None or anchor.unknown_since is not None):
+            self._note(anchor, {DRAINING_SINCE: None, UNKNOWN_SINCE: None})
 
     def _scale(self, kind: ObjectKind, name: str, replicas: int) -> None:
         found = self._client.get(kind, name)
@@ -567,7 +515,7 @@ class KubernetesCluster:
             is_whole = is_whole and len(known) == sum(
                 not isinstance(one, str) for one in environment.values()
             )
-            return storable(hide(words, (*known, *(_secrets_of_owner(snapshot, anchor) if words else ()))))
+            return storable(hide(words, (*known, *(secrets_of_owner(snapshot, anchor) if words else ()))))
 
         fill = None if filler is None else filler.diagnosis(snapshot, anchor, fit)
         found = status_of(
@@ -581,7 +529,7 @@ class KubernetesCluster:
             states=self._states,
             fill=fill,
         )
-        if anchor.made and self._profile.autoscaler.kind in SCALERS and _server_in(anchor) is None:
+        if anchor.made and self._profile.autoscaler.kind in SCALERS and server_in(anchor) is None:
             found = replace(found, scale_in_held=anchor.scale_in_held)
         trouble = self._troubles.get(anchor.variant)
         told = found if fill is None or not trouble else replace(found, message=fit(trouble))
@@ -601,13 +549,3 @@ class KubernetesCluster:
 def _is_filling(anchor: Anchor) -> bool:
     ended = anchor.deleting or anchor.draining_since is not None
     return not (anchor.made or ended or SERVER_KEY in part(anchor.raw, "data"))
-
-
-def _secrets_of_owner(snapshot: Snapshot, anchor: Anchor) -> tuple[str, ...]:
-    """Of a server that was adopted: what its owner started it with, and is to be told to nobody."""
-    raw = snapshot.workloads.get(anchor.name)
-    return () if raw is None or _server_in(anchor) is None else secrets_in(raw)
-
-
-def _server_in(anchor: Anchor) -> Server | None:
-    return Server.kept(part(anchor.raw, "data"))
