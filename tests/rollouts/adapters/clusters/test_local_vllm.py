@@ -75,6 +75,8 @@ def spec_of(room: MachineRoom, model: Path) -> WorkloadSpec:
         arguments={
             "max-model-len": 256,
             "enforce-eager": True,
+            # Some virtual machines claim instructions for bfloat16 (AMX) and end the engine that uses them (SIGILL).
+            "dtype": "float32",
             "kv-cache-memory-bytes": "256M",
             "enable-prefix-caching": False,
             "override-generation-config": {"top_k": 50},
