@@ -34,6 +34,7 @@ class Lists:
         self.away: Exception | None = None
         self.asked: list[str] = []
         self.over = threading.Event()
+        self.watched: list[WatchedRoutes] = []
 
     def list(self, kind: ObjectKind, selector: str = "") -> tuple[list[dict[str, Any]], str]:
         if self.away is not None:
@@ -53,6 +54,8 @@ class Lists:
 def lists() -> Iterator[Lists]:
     made = Lists()
     yield made
+    for one in made.watched:
+        one.close()
     made.over.set()
 
 
@@ -70,6 +73,7 @@ def router_of(lists: Lists, **more: Any) -> GatewayRouter:
         raise Unavailable("nobody is asked here")
 
     routes = WatchedRoutes(cast(KubernetesClient, lists), PLACE.installation, **more)
+    lists.watched.append(routes)
     clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
     return GatewayRouter(routes, PLACE, clock, frozenset, served, MemoryTokens())
 
