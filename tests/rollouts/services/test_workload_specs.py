@@ -20,6 +20,7 @@ SPEC = ServingSpec(
     replicas=3,
     image=Image.stored("registry.example/vllm:1.0"),
     accelerators=Accelerators(2, "nvidia.com/gpu"),
+    adopts="llama",
 )
 
 
