@@ -169,3 +169,12 @@ def test_page__many_to_choose_from__costs_the_same_queries(cluster: MemoryCluste
         factories.golden_set(f"more-{number}")
         keep(FIT, ModelServer(f"Deployment more-{number}", "x"))
     assert cost() == before
+
+
+def test_page_of_the_endpoint__adopted__says_so_and_that_no_file_was_compared(
+    cluster: MemoryCluster, manager: Client
+) -> None:
+    manager.post(ADDRESS, sent())
+    text = text_of(manager.get("/endpoints/support"))
+    assert "Adopted server" in text
+    assert "llama, as its owner started it; its files were not compared with the version" in text
