@@ -177,7 +177,7 @@ class LocalCluster:
             self._folder.prune_logs()
 
     def adoptable(self, server: str, endpoint: str) -> int:
-        self.limits().check_adopts(server)
+        self.limits().check_adopts(server)  # raises: nobody else runs servers here
         return 0
 
     def drain(self, variant: str, endpoint: str, *, token: int) -> None:

@@ -103,13 +103,18 @@ def made_again(server: MemoryObjects) -> dict[str, Any]:
     return server.objects[SERVER]
 
 
-@pytest.fixture
-def server() -> MemoryObjects:
+def somebodys_server() -> MemoryObjects:
+    """A namespace in which somebody else's server runs, with two pods."""
     made = MemoryObjects()
     made.keep(deployment())
     for name in ("llama-0", "llama-1"):
         a_pod(made, name)
     return made
+
+
+@pytest.fixture
+def server() -> MemoryObjects:
+    return somebodys_server()
 
 
 def status(server: MemoryObjects) -> WorkloadStatus:

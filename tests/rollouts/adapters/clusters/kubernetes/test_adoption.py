@@ -10,18 +10,14 @@ from controlplane.kernel.errors import InvalidInput
 from rollouts.adapters.clusters.kubernetes.client import CONFIG_MAP
 from tests.rollouts.adapters.clusters.kubernetes.memory import FreshKind, MemoryObjects, cluster_of
 from tests.rollouts.adapters.clusters.kubernetes.specs import spec_of
-from tests.rollouts.adapters.clusters.kubernetes.test_adopting import a_pod, deployment
+from tests.rollouts.adapters.clusters.kubernetes.test_adopting import somebodys_server
 
 SPEC = spec_of(adopts="llama")
 
 
 @pytest.fixture
 def server() -> MemoryObjects:
-    made = MemoryObjects()
-    made.keep(deployment())
-    for name in ("llama-0", "llama-1"):
-        a_pod(made, name)
-    return made
+    return somebodys_server()
 
 
 def test_server_for__adopted_a_moment_ago_and_the_watch_is_late__is_refused(server: MemoryObjects) -> None:
